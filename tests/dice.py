@@ -94,6 +94,27 @@ def describe(item: Any) -> tuple[int, str, float | None, int]:
     return os.getpid(), settings.model, settings.temperature, threading.get_ident()
 
 
+own_cassettes: list[llmcall.Cassette] = []  # those that functions opened in this process
+
+
+def open_own(item: Any) -> str:
+    """Open a cassette that stays open; return the current model."""
+    own_cassettes.append(llmcall.cassette("own.jsonl", mode="new").open())
+    return llmcall.settings().model
+
+
+def close_own(item: Any) -> str:
+    """Close it, if it is open; return the current model."""
+    while own_cassettes:
+        own_cassettes.pop().close()
+    return llmcall.settings().model
+
+
+def model(item: Any) -> str:
+    """Return the current model."""
+    return llmcall.settings().model
+
+
 def divide(item: int) -> float:
     """Return 6 by the item."""
     return 6 / item

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
@@ -26,13 +26,16 @@ from dice import (
     OddError,
     ask,
     calls,
+    close_own,
     describe,
     divide,
     draw,
     fail_oddly,
     first,
     greet,
+    model,
     nested,
+    open_own,
     reply,
     sample,
     samples,
@@ -326,6 +329,54 @@ def test_a_cassette_of_a_map_answers_no_later_function_of_its_workers(
     with llmcall.cassette("market.jsonl", mode="none"):
         map(ask, "a", executor=one_process)
     assert one_process.submit(ask, "b").result().startswith("item b")
+
+
+@pytest.fixture
+def own_cassette(one_process: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record an answer of another model in the cassette that functions of a worker open."""
+    assert one_process.submit(model, "").result() == llmcall.settings().model
+    with monkeypatch.context() as changed:
+        changed.setenv("LLMCALL_MODEL", "own-model")
+        llmcall.reset()
+        with llmcall.cassette("own.jsonl"):
+            ask("own")
+    llmcall.reset()
+
+
+def own_records() -> int:
+    """Return how many records are in that cassette, after its header."""
+    return len(Path("own.jsonl").read_text(encoding="utf-8").splitlines()) - 1
+
+
+def in_map(function: Callable[[str], str], pool: Executor) -> str:
+    """Run a function in a map's task."""
+    [result] = map(function, [""], executor=pool)
+    return result
+
+
+def alone(function: Callable[[str], str], pool: Executor) -> str:
+    """Run a function that belongs to no map."""
+    return pool.submit(function, "").result()
+
+
+@pytest.mark.usefixtures("own_cassette")
+def test_a_workers_cassette_may_close_in_a_task(one_process: Executor) -> None:
+    """A worker may have a cassette of its own open when a task begins, and close it meanwhile, as
+    other threads of a Dask worker do. Then nothing is left of it.
+    """
+    assert alone(open_own, one_process) == "own-model"
+    in_map(close_own, one_process)
+    assert alone(model, one_process) == llmcall.settings().model
+    alone(ask, one_process)
+    assert own_records() == 1
+
+
+@pytest.mark.usefixtures("own_cassette")
+def test_a_cassette_that_a_task_opens_may_close_later(one_process: Executor) -> None:
+    """Nothing is left of it in the next task, which may be one of the same map."""
+    assert in_map(open_own, one_process) == "own-model"
+    alone(close_own, one_process)
+    assert in_map(model, one_process) == llmcall.settings().model
 
 
 def test_errors_are_raised_in_the_parent_process(processes: Executor) -> None:

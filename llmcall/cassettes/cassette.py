@@ -115,7 +115,7 @@ class Cassette(ContextDecorator):
         # The settings of callers that agreed: those given to a client, and their generation.
         self._agreed_callers: set[tuple[int | None, int]] = set()
         self._output: OutputFile | None = None  # if it records
-        self._layer: object = None  # its settings, while they apply
+        self._layer: config.PushedLayer | None = None  # its settings, while they apply
         self._error: BaseException | None = None
         self._process = os.getpid()
         self._is_in_cells = False

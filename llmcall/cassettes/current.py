@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..config import resolve as config
@@ -13,8 +12,6 @@ from .parent import check_parent
 from .stack import open_cassettes, pop, push_outermost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..config.settings import Settings
     from .cassette import Cassette
 
@@ -29,17 +26,6 @@ def forget_named() -> None:
         if _named_cassette is not None:
             pop(_named_cassette)
             _named_cassette = None
-
-
-@contextmanager
-def only(cassette: Cassette | None) -> Iterator[None]:
-    """Make one cassette, or none, the only open one for a block."""
-    before = list(open_cassettes)
-    open_cassettes[:] = [] if cassette is None else [cassette]
-    try:
-        yield
-    finally:
-        open_cassettes[:] = before
 
 
 def opened_by_code() -> Cassette | None:

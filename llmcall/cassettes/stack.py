@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..system import process_lock
@@ -9,6 +11,7 @@ from ..system import process_lock
 # Each is a Cassette. The innermost is last. One that is open several times appears as often; the one
 # that the settings name is first.
 open_cassettes: list[Any] = []
+_set_aside: list[Any] = []  # those that were open before a block with only one began
 _lock = process_lock(__name__)
 
 
@@ -27,8 +30,30 @@ def push_outermost(cassette: Any) -> None:
 def pop(cassette: Any) -> None:
     """Remove a closed cassette; if it was opened several times, only the innermost one."""
     with _lock:
-        indexes = [index for index, each in enumerate(open_cassettes) if each is cassette]
-        del open_cassettes[max(indexes)]
+        for cassettes in (open_cassettes, _set_aside):
+            indexes = [index for index, each in enumerate(cassettes) if each is cassette]
+            if indexes:
+                del cassettes[max(indexes)]
+                return
+
+
+@contextmanager
+def only(cassette: Any) -> Iterator[None]:
+    """Make one cassette the only open one for a block; then those from before are open again.
+
+    Other threads may close any of them during the block, and close later what they opened in it.
+
+    :param cassette: may be ``None``: then none is open.
+    """
+    with _lock:
+        _set_aside[:] = open_cassettes
+        open_cassettes[:] = [] if cassette is None else [cassette]
+    try:
+        yield
+    finally:
+        with _lock:
+            open_cassettes[:] = _set_aside
+            _set_aside.clear()
 
 
 def header_namespaces() -> dict[str, str] | None:

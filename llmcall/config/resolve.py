@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import short_traceback
 from ..notices import forget_notices, warn_once
@@ -266,13 +266,24 @@ def without_code(base: Settings | None = None) -> dict[str, Any]:
     return values
 
 
-def push_layer(values: Mapping[str, Any], origin: str) -> object:
+class PushedLayer(NamedTuple):
+    """What ``push_layer`` added.
+
+    :param layers: those that it was added to; ``using`` may put others in their place meanwhile.
+    :param layer: what was added.
+    """
+
+    layers: Layers
+    layer: Layer
+
+
+def push_layer(values: Mapping[str, Any], origin: str) -> PushedLayer:
     """Set settings for the whole process, above environment and files, below ``configure`` and
     arguments.
 
     :param values: settings by name; ``None`` means that the setting has no value.
     :param origin: the place that they came from, for ``Settings.origin``.
-    :returns: the token for ``pop_layer``.
+    :returns: what was added, for ``pop_layer``.
     :raises ConfigError: if a value is of the wrong type.
     :raises TypeError: if there is no such setting.
     """
@@ -283,14 +294,15 @@ def push_layer(values: Mapping[str, Any], origin: str) -> object:
     with _lock:
         layers.pushed.append(layer)
         layers.invalidate()
-    return layer
+        return PushedLayer(layers, layer)
 
 
-def pop_layer(token: object) -> None:
+def pop_layer(pushed: PushedLayer) -> None:
     """Remove the layer that ``push_layer`` added, unless it was removed before."""
+    changed_layers, layer = pushed
     with _lock:
-        layers.pushed = [layer for layer in layers.pushed if layer is not token]
-        layers.invalidate()
+        changed_layers.pushed = [each for each in changed_layers.pushed if each is not layer]
+        changed_layers.invalidate()
 
 
 # Settings that are sent to another process, where the code, environment and files of this one apply.

@@ -17,6 +17,7 @@ from .. import scopes
 from ..cassettes import current as cassettes
 from ..cassettes.cassette import Cassette
 from ..cassettes.parent import with_state_of_parent
+from ..cassettes.stack import only
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
@@ -129,7 +130,7 @@ class WorkerSession:
         with ExitStack() as stack:
             stack.enter_context(config.using(self._layers))
             stack.enter_context(with_state_of_parent())
-            stack.enter_context(cassettes.only(self.cassette))
+            stack.enter_context(only(self.cassette))
             for budget in self._budgets:
                 stack.enter_context(budget)
             metering.watchers.append(self)

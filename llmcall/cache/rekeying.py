@@ -9,6 +9,7 @@ from ..display.formatting import counted
 from ..errors import CacheCorruptError
 from ..notices import notice
 from ..records.packed import pack, unpack
+from ..records.pointers import pointing_to, target_key
 from ..requests.keys import key_of
 from ..requests.rekeying import under_settings
 
@@ -50,7 +51,7 @@ def changes_in(storage: Storage) -> Iterator[Change]:
         if key in new_keys or target is not None:
             record = unpack(key, packed)
             if target is not None:
-                record = record.replace(response={"fallback": target})
+                record = record.replace(response=pointing_to(target))
             if key in new_keys:
                 request = under_settings(record.request, settings)
                 record = record.replace(cache_key=new_keys[key], request=request)
@@ -70,8 +71,9 @@ def _keys_of(storage: Storage, settings: Settings) -> _Keys:
             damaged_count += 1
             current_keys[key] = key
             continue
-        if "fallback" in record.response and record.kind == "chat":
-            pointers[key] = str(record.response["fallback"])
+        target = target_key(record)
+        if target is not None:
+            pointers[key] = target
     return _Keys(current_keys, pointers, damaged_count)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ..config import resolve as config
 from ..records.answers import same_answer
 from ..records.header import NAMESPACES, header_of
+from ..records.pointers import pointing_to, target_key
 from ..requests.keys import key_of
 from ..requests.rekeying import under_settings
 from ..types import Record
@@ -153,6 +154,5 @@ def _draw(sample: str | None) -> str:
 
 def _with_new_pointer(record: Record, keys: Mapping[str, str]) -> Record:
     """Return a record that points to the new key of its answer, if it points to one."""
-    target = record.response.get("fallback") if record.kind == "chat" else None
-    new_key = keys.get(str(target))
-    return record if new_key is None else record.replace(response={"fallback": new_key})
+    new_key = keys.get(target_key(record) or "")
+    return record if new_key is None else record.replace(response=pointing_to(new_key))

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 from ..cassettes.misses import miss_error
 from ..errors import CacheMissError
-from ..types import FROM_CACHE, Record
+from ..records.pointers import target_of
+from ..types import FROM_CACHE
 from .refusals import note_refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from ..types import Record
     from .prepared_call import Call, PreparedCall
-
-MOST_POINTERS = 100  # in a row; lists of fallbacks are shorter
 
 
 def lookup(call: Call) -> tuple[Call, Record | None]:
@@ -90,19 +88,6 @@ def find_in_cache(call: PreparedCall) -> Record | None:
         call.check_origin(record)
         call.cache.note_used(record.cache_key)
     return record
-
-
-def target_of(record: Record | None, find: Callable[[str], Record | None]) -> Record | None:
-    """Return the record that a pointer leads to, or the record itself if it is not a pointer.
-
-    :param find: returns the record of a key, or ``None``.
-    :returns: ``None`` if the pointer leads nowhere.
-    """
-    for _ in range(MOST_POINTERS):
-        if record is None or "fallback" not in record.response or record.kind != "chat":
-            return record
-        record = find(str(record.response["fallback"]))
-    return None
 
 
 _first_miss: list[str] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..failures import Failures, process_failures
+from ..records.pointers import pointing_to
 from ..requests.keys import ANEW, key_of
 from ..scopes import ScopedRecord
 from ..types import POINTER, Record, Request, record_of
@@ -142,7 +143,7 @@ class PreparedCall(ABC):
 
     def pointer_to(self, key: str) -> Record:
         """Return a record that says: the answer of this call is the record of another key."""
-        return record_of(self.request, {"fallback": key})
+        return record_of(self.request, pointing_to(key))
 
     def note_asker(self, record: Record) -> None:
         """Note who gets a recorded answer, if askers have names: the next replay does the same."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..display.printable import printable
 from ..errors import CacheCorruptError
 from ..types import Days, asked_model, joined_days, model_answer
+from . import pointers
 from .line import RESTORE
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def model_of(kind: str, request: Mapping[str, Any], response: Mapping[str, Any])
         if http_answer is None:
             return None
         served = http_answer.model
-    elif kind in ("chat", "embedding") and "fallback" not in response:
+    elif kind in ("chat", "embedding") and pointers.FIELD not in response:
         served = response.get("model")
     else:
         return None

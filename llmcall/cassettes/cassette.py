@@ -241,8 +241,8 @@ class Cassette(ContextDecorator):
         :raises CacheError: if another process wrote the file, or a text looks like a credential.
         """
         with _lock:
-            ended_well = error is None or (isinstance(error, SystemExit) and not error.code)
-            if not ended_well:
+            is_exit_with_success = isinstance(error, SystemExit) and not error.code
+            if not is_exit_with_success:
                 self._error = self._error or error
             self._depth -= 1
             if self._depth:
@@ -292,13 +292,14 @@ class Cassette(ContextDecorator):
         return "a call failed, ended early or was refused" if is_incomplete else ""
 
     def _is_changed(self) -> bool:
+        """Return whether the file has to be written, although no record is dropped."""
+        ended_well = self._error is None
         if self.mode == "rewrite":
-            return self._error is None and (self.recorded > 0 or os.path.exists(self.file))
-        if self.may_record and self.asker_names.has_new_names:
+            return ended_well and (self.recorded > 0 or os.path.exists(self.file))
+        if self.recorded > 0:
             return True
-        return self.recorded > 0 or (
-            self.may_record and not self.is_complete and self._error is None
-        )
+        becomes_complete = ended_well and not self.is_complete
+        return self.may_record and (becomes_complete or self.asker_names.has_new_names)
 
     def _write(self, *, complete: bool, dropped_records: Collection[Record] = ()) -> None:
         """Write the file, whole or not at all.
@@ -323,12 +324,11 @@ class Cassette(ContextDecorator):
 
     def _write_record(self, record: Record) -> None:
         """Add a record at the end of the file. The file gets its order when the cassette closes."""
-        with _lock:
-            assert self._output is not None
-            if self._output.can_append(self._agreement.header, record):
-                self._output.append(record)
-            else:
-                self._write(complete=False)
+        assert self._output is not None
+        if self._output.can_append(self._agreement.header, record):
+            self._output.append(record)
+        else:
+            self._write(complete=False)
 
     def is_of_this_process(self) -> bool:
         """Return whether this process opened it; a forked process leaves the file to its parent."""

@@ -13,11 +13,7 @@ from .. import scopes
 from ..cassettes.current import current_cassette
 from ..engine import usage as metering
 from ..engine.refusals import note_refused
-from ..errors import (
-    ScopeError,
-    short_traceback,
-    shorten,
-)
+from ..errors import ScopeError, short_traceback, shorten
 from ..interrupts import Stop, current_stops
 from .bar import progress_bar
 from .item_names import ItemNames
@@ -248,15 +244,16 @@ def _positions(
     is_in_default = active is not None and active.without_default is not None
     arm = None if active is None else active.arm
     wants_names = getattr(job, "wants_names", False)
-    for index, item in enumerate(rows_of(items)):
+    for number, item in enumerate(rows_of(items)):
         name = names.name(item, takes_all=is_in_default) if path else ""
         unscoped_name = names.name_or_empty(item) if wants_names and not path else ""
         for repeat in range(options.repeats):
             position = TaskPosition(
                 path=path,
                 name=name,
+                number=number,
                 repeat=repeat,
-                order=(*order, index, repeat),
+                order=(*order, number, repeat),
                 is_in_default=is_in_default,
                 arm=arm,
                 item=unscoped_name,

@@ -22,8 +22,9 @@ class TaskPosition(NamedTuple):
 
     :param path: the scope in which the map runs; empty outside any.
     :param name: the name of the item's scope; empty outside any scope.
+    :param number: the item's number, from 0.
     :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
-    :param order: the map's order, the item's index, and the repeat.
+    :param order: the map's order, then the item's number and the repeat.
     :param is_in_default: whether the map runs in the default scope.
     :param arm: the arm in which the map runs, or ``None``.
     :param item: outside any scope, the item's name if the job wants one; else empty.
@@ -32,17 +33,13 @@ class TaskPosition(NamedTuple):
 
     path: str
     name: str
+    number: int
     repeat: int
     order: scopes.CallOrder
     is_in_default: bool = False
     arm: scopes.ArmPath | None = None
     item: str = ""
     cell: int = 0
-
-    @property
-    def number(self) -> int:
-        """Return the item's number, from 0."""
-        return self.order[-2]
 
     def enter(self, draws: DrawCounter, used_records: deque[ScopedRecord] | None) -> ActiveScope:
         """Move the current context, one of the task's own, to this position; return its scope.

@@ -31,12 +31,7 @@ from . import workers
 from .call_order import CallOrder, next_order_in
 from .draws import Draw, DrawCounter, Draws
 from .equal_requests import RecordedAskers
-from .generators import (
-    IN_A_GENERATOR,
-    OpeningGenerator,
-    generator_above,
-    generators_with,
-)
+from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
 from .numbers import ArmPath, ScopedRequest
 from .scoped_record import ScopedRecord

@@ -17,7 +17,7 @@ from ..errors import CacheError
 from ..system import around_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
@@ -142,6 +142,14 @@ class Reader(Handle):
         self._may_be_damaged = may_be_damaged
         # what the files were like when they were opened in a folder that nobody may write
         self._state_when_opened: object = None
+        self._remove_copy: Callable[[], object] | None = None
+
+    def close(self) -> None:
+        """Close the connection, if it is open, and remove the copy that it read, if there is one."""
+        super().close()
+        if self._remove_copy is not None:
+            self._remove_copy()
+            self._remove_copy = None
 
     def connected(self) -> sqlite3.Connection | None:
         """Return the connection, opened if need be; ``None`` if there is no database.
@@ -197,7 +205,7 @@ class Reader(Handle):
         import tempfile
 
         folder = tempfile.mkdtemp(prefix="llmcall-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._remove_copy = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         copy = os.path.join(folder, DATABASE)
         while True:
             for suffix in ("", LOG):

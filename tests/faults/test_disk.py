@@ -403,6 +403,33 @@ def test_a_copy_without_the_index_of_its_log_is_read_and_salvaged(public: Path) 
 
 
 @AS_SUPERUSER
+def test_a_reader_that_may_not_write_keeps_no_old_copy(
+    public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads a cache and its log from a copy, and removes the copy when it closes or takes another."""
+    temporary = public / "temporary"
+    temporary.mkdir()
+    temporary.chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    client = client_to(public / "used", lambda messages: "yes")
+    client.send_message("before")
+    with copied(public / "used", public / "copy", "cache.db", "cache.db-wal") as cache:
+        with as_another_user():
+            assert len(cache) == 1
+            first_copies = list(temporary.iterdir())
+        assert first_copies
+        client.send_message("after")
+        for name in ("cache.db", "cache.db-wal"):
+            shutil.copyfile(public / "used" / name, public / "copy" / name)
+        with as_another_user():
+            assert len(cache) == 2
+        assert not set(first_copies) & set(temporary.iterdir())
+        with as_another_user():
+            cache.close()
+    assert not list(temporary.iterdir())
+
+
+@AS_SUPERUSER
 def test_a_reader_that_may_not_write_sees_what_is_written_later(public: Path) -> None:
     """Whoever opened a cache before somebody wrote to it finds the new records."""
     client = client_to(public / "used", lambda messages: "yes")

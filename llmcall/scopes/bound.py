@@ -115,13 +115,13 @@ def _packed(active: ActiveScope) -> _Packed:
     without_default = active.without_default
     in_arm = active.arm is not None
     return _Packed(
-        active.path,
-        None if without_default is None else without_default.path,
-        active.draws.since,
-        active.arm,
-        counts_within(active.draws.counts(), active.path) if in_arm else {},
-        active.order,
-        active.used_records is not None,
+        path=active.path,
+        path_without_default=None if without_default is None else without_default.path,
+        since=active.draws.since,
+        arm=active.arm,
+        counts=counts_within(active.draws.counts(), active.path) if in_arm else {},
+        order=active.order,
+        is_gathered=active.used_records is not None,
     )
 
 
@@ -130,22 +130,22 @@ def _unpacked(packed: _Packed, token: str | None) -> ActiveScope:
 
     :param token: its arm's token in that process, or ``None``.
     """
-    path, path_without_default, since, arm, counts, order, is_gathered = packed
     without_default = None
-    if path_without_default is not None:
-        without_default = ActiveScope(path_without_default, Draws(since=since))
-    draws = Draws(counts, since)
+    if packed.path_without_default is not None:
+        draws_without_default = Draws(since=packed.since)
+        without_default = ActiveScope(packed.path_without_default, draws_without_default)
+    draws = Draws(packed.counts, packed.since)
     used_records = None
-    if arm is not None:
-        draws = WorkerDraws(counts, since, token)
-        used_records = draws.used_records if is_gathered else None
+    if packed.arm is not None:
+        draws = WorkerDraws(packed.counts, packed.since, token)
+        used_records = draws.used_records if packed.is_gathered else None
     return ActiveScope(
-        path,
+        packed.path,
         draws,
         without_default=without_default,
-        arm=arm,
+        arm=packed.arm,
         used_records=used_records,
-        order=order,
+        order=packed.order,
     )
 
 

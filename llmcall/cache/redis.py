@@ -38,7 +38,10 @@ SECRETS = ("password", "ssl_password")
 FORM = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… (TLS), or unix:///SOCKET[?db=DATABASE]"
 
 
-ROWS, ORDER, STORED = KEYS = ("llmcall:rows", "llmcall:order", "llmcall:stored")
+ROWS = "llmcall:rows"
+ORDER = "llmcall:order"
+STORED = "llmcall:stored"
+KEYS = (ROWS, ORDER, STORED)
 TIME = struct.Struct("<d")  # seconds since the epoch
 # key, row, whether it replaces what is there
 STORE = """
@@ -180,7 +183,8 @@ class RedisStorage:
             for begin in range(0, len(deleted_keys), PAGE):
                 pipeline.hdel(ROWS, *deleted_keys[begin : begin + PAGE])
                 pipeline.zrem(ORDER, *deleted_keys[begin : begin + PAGE])
-            return sum(pipeline.execute()[::2])
+            counts = pipeline.execute()
+            return sum(counts[::2])  # those of HDEL
 
     def clear(self) -> int:
         """Delete all rows; return how many there were."""

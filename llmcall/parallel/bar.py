@@ -160,15 +160,15 @@ def _logs_above() -> Iterator[None]:
 def _redirected_logs() -> AbstractContextManager[None]:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    loggers = [logging.getLogger(), logging.getLogger("llmcall")]
-    on_console = [
-        logger
-        for logger in loggers
-        if any(
-            getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
-            for handler in logger.handlers
-        )
-    ]
-    # then logging itself writes warnings there
-    is_unconfigured = not any(logger.handlers for logger in loggers)
-    return logging_redirect_tqdm(on_console or loggers[:is_unconfigured])  # type: ignore[no-any-return]
+    root = logging.getLogger()
+    loggers = [root, logging.getLogger("llmcall")]
+    if any(logger.handlers for logger in loggers):
+        on_console = [logger for logger in loggers if _is_on_console(logger)]
+    else:
+        on_console = [root]  # without handlers, logging itself writes warnings there
+    return logging_redirect_tqdm(on_console)  # type: ignore[no-any-return]
+
+
+def _is_on_console(logger: logging.Logger) -> bool:
+    streams = [getattr(handler, "stream", None) for handler in logger.handlers]
+    return any(stream in (sys.stdout, sys.stderr) for stream in streams)

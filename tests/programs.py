@@ -78,6 +78,8 @@ def start(program: str, *arguments: object, **environment: str) -> subprocess.Po
             sys.executable,
             "-W",
             "error",
+            "-W",
+            "ignore:This process",  # is multi-threaded, Python says, if it forks
             "-c",
             PREAMBLE + textwrap.dedent(program),
             *map(str, arguments),

@@ -304,10 +304,6 @@ def drawn_twice(item: Any = None) -> list[str | None]:
     return [sample("bread"), sample("bread")]
 
 
-FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
-
-
-@FORKS
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_a_process_pool_carries_an_arms_counts(first: str) -> None:
     """A map in an arm goes on from the arm's draws, and the arm counts its draws."""
@@ -340,7 +336,6 @@ def mapped_by_multiprocessing(function: Callable[..., Any]) -> Any:
         return pool.map(function, [0])[0]
 
 
-@FORKS
 @pytest.mark.parametrize("run", [submitted, mapped, mapped_by_multiprocessing])
 def test_a_bound_function_stands_in_the_arm_in_another_process(
     run: Callable[[Callable[..., Any]], Any],
@@ -362,7 +357,6 @@ def mapped_by_llmcall(function: Callable[..., Any]) -> Any:
         return llmcall.map(function, ["bread"], executor=pool)
 
 
-@FORKS
 @pytest.mark.parametrize(
     "run", [lambda: submitted(llmcall.bind(drawn_twice)), lambda: mapped_by_llmcall(sample)]
 )
@@ -376,7 +370,6 @@ def test_arms_that_refresh_in_other_processes_are_told(
     assert "the cache's mode is refresh, and the arm 'a' makes calls in another" in caplog.text
 
 
-@FORKS
 def test_answers_that_differ_by_process_are_no_shared_answers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -438,7 +431,6 @@ def drawn_by_both(item: int) -> str | None:
     return sample("bread")
 
 
-@FORKS
 def test_a_draw_that_two_functions_of_an_arm_share_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -509,7 +501,6 @@ def drawn_once_and_failed() -> None:
     raise ValueError("no")
 
 
-@FORKS
 def test_an_arm_counts_the_draws_of_a_bound_function_that_fails() -> None:
     """The answers that it got before are used, as in a thread."""
     with llmcall.scope("r"), llmcall.arm("a"):
@@ -526,7 +517,6 @@ def ask_in_a_pool(item: str) -> Any:
     return drawn
 
 
-@FORKS
 def test_an_item_of_a_map_binds_functions_in_an_arm() -> None:
     """What they draw in another process counts in the item's scope."""
     with llmcall.scope("r"), llmcall.arm("a"):
@@ -534,7 +524,6 @@ def test_an_item_of_a_map_binds_functions_in_an_arm() -> None:
     assert found == [[["r/x#0", "r/x#1"]], [["r/x#2", "r/x#3"]]]
 
 
-@FORKS
 def test_a_map_that_fails_gives_back_what_bound_functions_drew() -> None:
     """Another run draws the same numbers."""
     with llmcall.scope("r"), llmcall.arm("a"):
@@ -587,7 +576,6 @@ IN_CHUNKS = pytest.mark.parametrize(
 )
 
 
-@FORKS
 @IN_CHUNKS
 def test_an_arm_counts_the_draws_of_functions_that_run_in_one_task(
     run: Callable[[Callable[..., Any], list[int]], list[Any]],
@@ -599,7 +587,6 @@ def test_an_arm_counts_the_draws_of_functions_that_run_in_one_task(
         assert sample("bread") == "r#3"
 
 
-@FORKS
 @IN_CHUNKS
 def test_an_arm_counts_what_was_drawn_before_a_failure_in_the_same_task(
     run: Callable[[Callable[..., Any], list[int]], list[Any]],
@@ -627,7 +614,6 @@ def asked_by_number() -> str | None:
     return Dice().send_message("bread", sample=7, on_error="raise").sample
 
 
-@FORKS
 def test_a_bound_function_gives_its_caller_its_own_result() -> None:
     """Inside another function of a worker process, its result is what it returned."""
     with llmcall.scope("r"), llmcall.arm("a"):
@@ -681,7 +667,6 @@ ELSEWHERE: dict[str, Callable[[Callable[..., Any]], Any]] = {
 }
 
 
-@FORKS
 @pytest.mark.parametrize(
     "where",
     [
@@ -708,7 +693,6 @@ def test_a_bound_function_that_is_unpickled_in_the_process_of_its_arm_counts_the
         assert sample("bread") == "r#2"
 
 
-@FORKS
 def test_a_study_counts_what_bound_functions_asked_in_another_process() -> None:
     """So ``.calls``, ``.shared`` and ``.compare`` are those of threads."""
 

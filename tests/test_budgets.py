@@ -646,12 +646,6 @@ def test_a_process_forked_while_others_spend_from_the_name(place: str) -> None:
     assert ran(program, place).split() == ["20", "20"]
 
 
-forking = pytest.mark.filterwarnings(
-    "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
-)
-
-
-@forking
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_named_budget_holds_in_workers(place: str) -> None:
     """They share it by its name; what they recorded costs nothing afterwards."""
@@ -666,7 +660,6 @@ def test_a_named_budget_holds_in_workers(place: str) -> None:
     assert (calls(), budget.spent.calls) == (3, 3)
 
 
-@forking
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_budget_without_a_name_cannot_be_shared_with_workers(place: str) -> None:
     """It is refused before anything is run."""

@@ -19,10 +19,7 @@ import llmcall
 from llmcall import InvalidRequestError, bind, scope
 from llmcall.testing import ScriptedClient
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 # A program is a list of steps, a step a tuple: its kind, and what it needs.
 DROPPED = " after one that is dropped"  # what a text ends with if a stream for it is begun and left

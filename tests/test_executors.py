@@ -48,12 +48,7 @@ import llmcall
 from llmcall import imap, map, scope
 from llmcall.errors import BudgetExceededError, CacheError, LLMCallError, ScopeError
 
-pytestmark = [
-    pytest.mark.filterwarnings(
-        "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
-    ),
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 ELSEWHERE = [
     "threads",
     "fork",

@@ -179,9 +179,6 @@ def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
     assert 70 < len(begun) < 300_000
 
 
-@pytest.mark.filterwarnings(
-    "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
-)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_pool_forgets_the_map_that_was_interrupted() -> None:
     """A worker that is forked in an item's code has nothing to do with that item's map."""

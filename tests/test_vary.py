@@ -209,7 +209,6 @@ def test_rows_that_are_no_dicts_do_not_vary() -> None:
         buys_function().table(["Ann"], vary={"price": [1]})
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
 def test_cells_travel_to_other_processes() -> None:
     """With the draws that they have here."""
     call = llmcall.LLMCall(user="{{ name }}: bread?", temperature=1)

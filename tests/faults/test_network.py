@@ -983,9 +983,6 @@ def test_as_many_idle_connections_stay_open_as_the_sdk_keeps() -> None:
         thread.join()
 
 
-@pytest.mark.filterwarnings(
-    "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
-)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_process_leaves_its_parent_s_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """It closes none of them: a lock that another thread held at the fork is never released in it."""

@@ -17,8 +17,9 @@ from .stack import open_cassettes
 
 CONFIG_NAME = "llmcall cassette"  # in what multiprocessing passes to the processes it starts
 
-# The file of the cassette that was open when another process started this one, once it is known.
-_parent_file: list[str] = []
+# The file of the cassette that was open when another process started this one; empty if none was,
+# ``None`` until this process looks.
+_parent_file: str | None = None
 
 
 class _OpenFile:
@@ -38,22 +39,26 @@ def tell_processes() -> None:
 
 
 def opened_in_parent() -> str:
-    """Return the file of the cassette that was open when another process started this one."""
-    if not _parent_file:
+    """Return the file of the cassette that was open when another process started this one; empty if
+    none was.
+    """
+    global _parent_file
+    if _parent_file is None:
         file = multiprocessing_config().get(CONFIG_NAME)
-        _parent_file.append(file if isinstance(file, str) else "")
-    return _parent_file[0]
+        _parent_file = file if isinstance(file, str) else ""
+    return _parent_file
 
 
 @contextmanager
 def with_state_of_parent() -> Iterator[None]:
     """Forget for a block what this process was told at its start: it has the state of its parent."""
+    global _parent_file
     file = opened_in_parent()
-    _parent_file[:] = [""]
+    _parent_file = ""
     try:
         yield
     finally:
-        _parent_file[:] = [file]
+        _parent_file = file
 
 
 def check_parent() -> None:

@@ -90,7 +90,7 @@ def find_in_cache(call: PreparedCall) -> Record | None:
     return record
 
 
-_first_miss: list[str] = []
+_first_miss: str | None = None  # the message of this process's first one
 
 
 def _miss_error(call: PreparedCall) -> CacheMissError:
@@ -99,6 +99,7 @@ def _miss_error(call: PreparedCall) -> CacheMissError:
     It names the first miss of the process: if the program went on without that answer, later misses
     may only follow from it.
     """
+    global _first_miss
     error = miss_error(
         call.request,
         settings=call.settings,
@@ -106,9 +107,9 @@ def _miss_error(call: PreparedCall) -> CacheMissError:
         cassette=call.cassette,
         bypasses_cache=call.options.cache is False,
     )
-    if _first_miss:
-        error.first = _first_miss[0]
+    if _first_miss is None:
+        _first_miss = error.args[0]
     else:
-        _first_miss.append(error.args[0])
+        error.first = _first_miss
     note_refused(call.label, call.callee, call.meter, error)
     return error

@@ -77,11 +77,15 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
     :raises ValueError: if a budget without a name is open.
     :raises TypeError: if a setting is a function that cannot be pickled.
     """
-    for session in _sessions:
-        if session.cassette is cassette and session.generation == config.layers.generation:
-            # A map in a worker passes on the very same state, so its tasks can join the session of
-            # their own map instead of waiting for its end.
-            return session.state
+    session = _session
+    if (
+        session is not None
+        and session.cassette is cassette
+        and session.generation == config.layers.generation
+    ):
+        # A map in a worker passes on the very same state, so its tasks can join the session of
+        # their own map instead of waiting for its end.
+        return session.state
     path_and_mode = None
     if cassette is not None:
         path_and_mode = os.path.realpath(cassette.path), cassette.mode
@@ -156,7 +160,7 @@ class WorkerSession:
     def with_report(self, result: TaskResult) -> TaskResult:
         """Return a result with all notes of the session that were not reported yet."""
         cassette = self.cassette
-        with _sessions_changed:
+        with _session_changed:
             failures = process_failures if cassette is None else cassette.failures
             return result._replace(
                 usage=take_all(self._usage),
@@ -165,18 +169,18 @@ class WorkerSession:
             )
 
 
-_sessions_changed = threading.Condition()
-_sessions: list[WorkerSession] = []  # the current one, if any
+_session_changed = threading.Condition()
+_session: WorkerSession | None = None  # the current one
 
 
-def _forget_sessions() -> None:
-    """Forget, in a forked process, the sessions of its parent."""
-    global _sessions_changed
-    _sessions_changed = threading.Condition()
-    _sessions.clear()
+def _forget_session() -> None:
+    """Forget, in a forked process, the session of its parent."""
+    global _session_changed, _session
+    _session_changed = threading.Condition()
+    _session = None
 
 
-after_fork_in_child(_forget_sessions)
+after_fork_in_child(_forget_session)
 
 
 @contextmanager
@@ -185,21 +189,24 @@ def session_for(state: bytes) -> Iterator[WorkerSession]:
 
     Blocks with the same state share a session; a block with another state waits until it ends.
     """
-    with _sessions_changed:
-        while _sessions and _sessions[0].state != state and _sessions[0].tasks:
-            _sessions_changed.wait()
-        if _sessions and _sessions[0].state != state:
-            _sessions.pop().close()
-        if not _sessions:
-            _sessions.append(WorkerSession(state))
-        session = _sessions[0]
+    global _session
+    with _session_changed:
+        while _session is not None and _session.state != state and _session.tasks:
+            _session_changed.wait()
+        if _session is not None and _session.state != state:
+            other_session = _session
+            _session = None
+            other_session.close()
+        if _session is None:
+            _session = WorkerSession(state)
+        session = _session
         session.begin_task()
     try:
         yield session
     finally:
-        with _sessions_changed:
+        with _session_changed:
             session.end_task()
-            _sessions_changed.notify_all()
+            _session_changed.notify_all()
 
 
 class WorkerCassette(Cassette):

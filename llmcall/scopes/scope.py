@@ -206,8 +206,9 @@ _no_scope_draws = Draws()
 _current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
 _process_scope: ActiveScope | None = None
-# The scope that LLMCALL_SCOPE names, or None, once the variable was read.
-_roots: list[ActiveScope | None] = []
+# The scope that LLMCALL_SCOPE names, once the variable was read.
+_root: ActiveScope | None = None
+_is_root_read = False
 # The scope that default_scope() opened.
 _default: ActiveScope | None = None
 
@@ -347,23 +348,35 @@ def _set_process_scope(active: ActiveScope, process: bool) -> None:
         _process_scope = active
 
 
-def _root() -> ActiveScope | None:
+def _root_scope() -> ActiveScope | None:
     """Return the scope that LLMCALL_SCOPE names, the same one for the whole process."""
-    if not _roots:
-        name = os.environ.get(ENVIRONMENT_VARIABLE)
-        root = None
-        if name and not workers.is_worker():
-            root = ActiveScope(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
-        with _lock:
-            _roots.append(root)
-    return _roots[0]
+    if not _is_root_read:
+        with _lock:  # several threads may come first at once
+            if not _is_root_read:
+                _read_root()
+    return _root
+
+
+def _read_root() -> None:
+    global _root, _is_root_read
+    name = os.environ.get(ENVIRONMENT_VARIABLE)
+    if name and not workers.is_worker():
+        _root = ActiveScope(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
+    _is_root_read = True
+
+
+def _forget_root() -> None:
+    global _root, _is_root_read
+    with _lock:
+        _is_root_read = False
+        _root = None
 
 
 def forget() -> None:
     """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget which answers were
     given outside any scope.
     """
-    _roots.clear()
+    _forget_root()
     forget_given_answers()
 
 
@@ -375,7 +388,7 @@ def scope_around() -> ActiveScope | None:
     active = _current.get()
     if active is not None and active.entered_in is this_process():
         return active
-    return _process_scope or _root()
+    return _process_scope or _root_scope()
 
 
 def scope_of_call() -> ActiveScope | None:
@@ -442,7 +455,7 @@ def _leave_scopes() -> None:
     global _process_scope, _default
     _process_scope = None
     _default = None
-    _roots.clear()
+    _forget_root()
 
 
 after_fork_in_child(_leave_scopes)

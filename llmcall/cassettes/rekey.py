@@ -18,6 +18,8 @@ from ..requests.rekeying import under_settings
 from ..types import Record
 
 Conflict = tuple[Record, Record]  # two answers to one request
+# Returns the scope that the body of a request names, or ``None`` if it names none.
+NameOf = Callable[[Any], str | None]
 
 
 class Rekeyed(NamedTuple):
@@ -46,7 +48,7 @@ def rekeyed(
     run: Mapping[str, Any] | None,
     records: Sequence[Record],
     choice: str = "keep",
-    name_of: Callable[[Any], str | None] | None = None,
+    name_of: NameOf | None = None,
 ) -> Rekeyed:
     """Return a recording as the current settings ask its requests.
 
@@ -60,10 +62,28 @@ def rekeyed(
         they ask.
     """
     header = _merged_header(settings)
-    options = dict(run) if run is not None else None
-    normalizers = tuple(header.get("cache_normalize", ()))
-    if options is not None and normalizers:
-        options["normalizers"] = list(normalizers)
+    new_records = _with_new_keys(records, header, name_of)
+    new_keys = {old.cache_key: new.cache_key for old, new in zip(records, new_records, strict=True)}
+    by_key, conflicts = _by_key(new_records, choice)
+    return Rekeyed(
+        settings=header,
+        run=_merged_run(run, header),
+        records=[_with_new_pointer(record, new_keys) for record in by_key.values()],
+        conflicts=conflicts,
+        changed=sum(old_key != new_key for old_key, new_key in new_keys.items()),
+        redrawn=sum(
+            _draw(old.sample) != _draw(new.sample)
+            for old, new in zip(records, new_records, strict=True)
+        ),
+        joined=len(new_records) - len(by_key),
+    )
+
+
+def _with_new_keys(
+    records: Sequence[Record], header: Mapping[str, Any], name_of: NameOf | None
+) -> list[Record]:
+    """Return the records with requests, samples and keys as a header's settings make them."""
+    normalizers = tuple(_normalizers(header))
     with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
         current = config.settings()
         requests = [under_settings(record.request, current) for record in records]
@@ -71,25 +91,29 @@ def rekeyed(
         _path(record, request, name_of) for record, request in zip(records, requests, strict=True)
     ]
     samples = _samples(records, requests, paths)
-    new_records: dict[str, Record] = {}  # by key
-    keys: dict[str, str] = {}  # by the old key
+    return [
+        record.replace(
+            cache_key=key_of(record.kind, request, sample), request=request, sample=sample
+        )
+        for record, request, sample in zip(records, requests, samples, strict=True)
+    ]
+
+
+def _by_key(records: Iterable[Record], choice: str) -> tuple[dict[str, Record], list[Conflict]]:
+    """Return one record for each key, and the requests that have two answers.
+
+    :param choice: see :func:`rekeyed`.
+    """
+    by_key: dict[str, Record] = {}
     conflicts = []
-    redrawn = joined = 0
-    for record, request, sample in zip(records, requests, samples, strict=True):
-        key = keys[record.cache_key] = key_of(record.kind, request, sample)
-        redrawn += _draw(sample) != _draw(record.sample)
-        new = record.replace(cache_key=key, request=request, sample=sample)
-        earlier = new_records.setdefault(key, new)
-        if earlier is new:
+    for record in records:
+        earlier = by_key.setdefault(record.cache_key, record)
+        if same_answer(earlier, record):
             continue
-        joined += 1
-        if not same_answer(earlier, new):
-            conflicts.append((earlier, new))
-            if choice == "replace":
-                new_records[key] = new
-    changed = sum(old_key != new_key for old_key, new_key in keys.items())
-    with_pointers = [_with_new_pointer(record, keys) for record in new_records.values()]
-    return Rekeyed(header, options, with_pointers, conflicts, changed, redrawn, joined)
+        conflicts.append((earlier, record))
+        if choice == "replace":
+            by_key[record.cache_key] = record
+    return by_key, conflicts
 
 
 def _merged_header(recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,13 +130,21 @@ def _merged_header(recorded: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in merged.items() if value not in (None, [], {}, "")}
 
 
+def _merged_run(
+    recorded: Mapping[str, Any] | None, header: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return the options of a run, with the header's normalizers; ``None`` if there was no run."""
+    if recorded is None:
+        return None
+    normalizers = list(_normalizers(header))
+    return {**recorded, "normalizers": normalizers} if normalizers else dict(recorded)
+
+
 def _normalizers(header: Mapping[str, Any]) -> Iterable[str]:
     return header.get("cache_normalize") or ()
 
 
-def _path(
-    record: Record, request: Mapping[str, Any], name_of: Callable[[Any], str | None] | None
-) -> str:
+def _path(record: Record, request: Mapping[str, Any], name_of: NameOf | None) -> str:
     """Return the scope path of a record; the name of its actor may come of its request."""
     outer_scopes, slash, name = record.scope.rpartition("/")
     if name_of is None or name != name_of(_body(record.request)):

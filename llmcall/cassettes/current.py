@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..config import resolve as config
 from ..system import after_fork_in_child, at_exit, process_lock
 from .parent import check_parent
-from .stack import open_cassettes, pop, push_outermost
+from .stack import innermost, pop, push_outermost
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -33,8 +33,8 @@ def opened_by_code() -> Cassette | None:
 
     The one that the settings name is left out.
     """
-    last: list[Cassette] = open_cassettes[-1:]
-    return last[0] if last and not last[0].is_named_by_settings else None
+    cassette: Cassette | None = innermost()
+    return None if cassette is None or cassette.is_named_by_settings else cassette
 
 
 def cassette_for(base_settings: Settings | None) -> Cassette | None:
@@ -61,7 +61,6 @@ def current_cassette() -> Cassette | None:
 
     :raises CacheError: if the process that started this one had one open.
     """
-    global _named_cassette
     code_cassette = opened_by_code()
     if code_cassette is not None:
         return code_cassette
@@ -76,16 +75,22 @@ def current_cassette() -> Cassette | None:
         if named is None or (str(named.path), named.mode) != (path, mode):
             close_named()  # what the settings named before
             if path is not None:
-                from .cassette import Cassette
-
-                cassette = Cassette(path, mode, is_named_by_settings=True)
-                cassette.start()
-                push_outermost(cassette)
-                _named_cassette = cassette
-                _close_at_exit()
-                if mode == "update":
-                    _note_exit_codes()
+                _open_named(path, mode)
         return _named_cassette
+
+
+def _open_named(path: str, mode: str) -> None:
+    """Open the cassette that the settings name, until they name another one or the process ends."""
+    global _named_cassette
+    from .cassette import Cassette
+
+    cassette = Cassette(path, mode, is_named_by_settings=True)
+    cassette.start()
+    push_outermost(cassette)
+    _named_cassette = cassette
+    _close_at_exit()
+    if mode == "update":
+        _note_exit_codes()
 
 
 @functools.cache

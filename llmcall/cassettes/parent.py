@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import CacheError
 from ..system import multiprocessing_config
-from .stack import open_cassettes
+from .stack import innermost
 
 CONFIG_NAME = "llmcall cassette"  # in what multiprocessing passes to the processes it starts
 
@@ -26,10 +26,10 @@ class _OpenFile:
     """The file of the open cassette, at the moment it is pickled for a new process; empty if none is."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        innermost = open_cassettes[-1:]
+        cassette = innermost()
         # The command that opened it watches child processes by itself.
-        is_passed_on = bool(innermost) and not innermost[0].command
-        return str, (os.path.realpath(innermost[0].path) if is_passed_on else "",)
+        is_passed_on = cassette is not None and not cassette.command
+        return str, (os.path.realpath(cassette.path) if is_passed_on else "",)
 
 
 def tell_processes() -> None:

@@ -37,6 +37,12 @@ def pop(cassette: Any) -> None:
                 return
 
 
+def innermost() -> Any:
+    """Return the innermost open cassette, or ``None``."""
+    last = open_cassettes[-1:]  # a copy, since other threads may close it
+    return last[0] if last else None
+
+
 @contextmanager
 def only(cassette: Any) -> Iterator[None]:
     """Make one cassette the only open one for a block; then those from before are open again.

@@ -413,10 +413,9 @@ class Cassette(ContextDecorator):
         record = self._find(request, order)
         if record is None and self.may_record and not self.is_of_this_process():
             raise CacheError(
-                f"the cassette {self.path} is being recorded by the parent of this forked "
-                "process, which would not know of "
-                "a call made here. Run the function with llmcall.map(…, executor=…), which returns its records to the "
-                "parent, or open another cassette in this process"
+                f"the cassette {self.path} is being recorded by the parent of this forked process, which would not "
+                "know of a call made here. Run the function with llmcall.map(…, executor=…), which returns its "
+                "records to the parent, or open another cassette in this process"
             )
         return record
 
@@ -441,18 +440,21 @@ class Cassette(ContextDecorator):
         :param order: of the call that it answers.
         :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_FUNCTION`` or ``POINTER``.
         """
-        if not self._depth:
-            warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
-            return record
         with _lock:
-            existing_record = self._find(_request_of(record), order)
-            if existing_record is not None:
-                return existing_record
-            record = self._gained.add(record, source)
-            self.uses.note(record, scopes.current_path(), order)
-            if self._writes_each_record and self.write_at_end:
-                self._write_record(record)
-            return record
+            if self._depth:
+                return self._add(record, order, source)
+        warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
+        return record
+
+    def _add(self, record: Record, order: CallOrder, source: str) -> Record:
+        existing_record = self._find(_request_of(record), order)
+        if existing_record is not None:
+            return existing_record
+        record = self._gained.add(record, source)
+        self.uses.note(record, scopes.current_path(), order)
+        if self._writes_each_record and self.write_at_end:
+            self._write_record(record)
+        return record
 
     def all_records(self) -> list[Record]:
         """Return its records; if it was never opened, those of the file."""

@@ -27,7 +27,7 @@ def run(bench: Bench) -> list[Group]:
     count = bench.sizes.replayed
     with tempfile.TemporaryDirectory() as folder:
         contenders = [
-            _contender(bench.of([entry]), f"{folder}/{threads}", count, threads)
+            _contender(bench.of([entry]), folder, count, threads)
             for entry in bench.entries
             if entry.caches
             for threads in THREADS
@@ -52,8 +52,9 @@ def _contender(bench: Bench, folder: str, count: int, threads: int) -> Contender
 def replay(
     subject: Any, folder: str, address: str, count: int, threads: int
 ) -> Iterator[list[float] | None]:
-    """Record so many answers, then ask for all of them in each round, from one thread and from
-    several; yield the seconds of one answer from several threads and from one.
+    """Record so many answers, unless an earlier process did, then ask for all of them in each
+    round, from one thread and from several; yield the seconds of one answer from several threads
+    and from one.
     """
     numbers = range(count)
     with closing(subject.Contestant(folder, base_url(address))) as contestant:

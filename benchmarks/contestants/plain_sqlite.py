@@ -52,6 +52,7 @@ class Contestant(SyncContestant):
         """Return this thread's connection."""
         if not hasattr(self._local, "connection"):
             self._local.connection = sqlite3.connect(Path(self.folder, FILE))
+            self._local.connection.execute("PRAGMA synchronous = normal")  # as diskcache has it
         connection: sqlite3.Connection = self._local.connection
         return connection
 

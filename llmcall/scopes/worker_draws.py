@@ -53,22 +53,25 @@ class WorkerDraws(Draws):
     :param arm_token: the arm's token in the parent process, or ``None`` if its draws cannot be sent.
     :ivar unsent_numbers: the numbers that were drawn, not given back and not sent yet.
     :ivar used_records: gathers the records that its calls get here.
+    :ivar are_sent: whether an executor calls the function, so that its draws and used records are
+        sent to the parent process with its result.
     """
 
-    __slots__ = ("_arm_token", "unsent_numbers", "used_records")
+    __slots__ = ("_arm_token", "are_sent", "unsent_numbers", "used_records")
 
     def __init__(self, counts: Counts, since: float, arm_token: str | None) -> None:
         super().__init__(counts, since)
         self._arm_token = arm_token
         self.unsent_numbers: deque[DrawNumber] = deque()
-        self.used_records = WorkerRecords()
+        self.used_records = WorkerRecords(self)
+        self.are_sent = False
 
     def take(self, request: ScopedRequest, asker: NamedAsker | None) -> DrawNumber:
         """Return the number of a draw; see :meth:`Draws.take`.
 
         :raises ScopeError: if the draw would not be sent to the parent process.
         """
-        if not self.used_records.are_sent:
+        if not self.are_sent:
             name = "" if request.arm is None else f" {request.arm.name!r}"
             raise ScopeError(
                 f"this process runs a function that was bound in the arm{name}, and the arm would not know of this "
@@ -105,14 +108,14 @@ class WorkerDraws(Draws):
 
         :param function: what an executor calls. Its pickled exception contains the draws, too.
         """
-        self.used_records.are_sent = True
+        self.are_sent = True
         try:
             return _WithDraws(function(), self)
         except BaseException as error:
             error._worker_draws = _WithDraws(None, self)  # type: ignore[attr-defined]
             raise
         finally:
-            self.used_records.are_sent = False
+            self.are_sent = False
 
     def reduced(self, result: Any) -> tuple[Any, ...]:
         """Return how to unpickle a result in the parent process, with all draws and used records that
@@ -129,18 +132,19 @@ class WorkerDraws(Draws):
 class WorkerRecords(deque[ScopedRecord]):
     """The records that an arm's calls get in a worker process.
 
-    :ivar are_sent: whether an executor calls the function, so that its draws and used records are
-        sent to the parent process with its result.
+    :param draws: counts the arm's draws there.
     """
 
-    are_sent = False
+    def __init__(self, draws: WorkerDraws) -> None:
+        super().__init__()
+        self._draws = draws
 
     def append(self, record: ScopedRecord) -> None:
         """Add a record, and warn if it is not sent to the parent process.
 
         Its call was no draw, since such a draw is an error.
         """
-        if not self.are_sent:
+        if not self._draws.are_sent:
             warn_once(
                 f"a function that was bound in llmcall.arms makes calls in another process, with sample= or for "
                 f"embeddings (the first in the scope {record.path!r}), and llmcall.arms cannot count them: they are "

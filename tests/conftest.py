@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from programs import LONGEST
 from redis_servers import RedisProcess
 
 import llmcall
@@ -24,6 +26,8 @@ SETTINGS = re.compile(
 # Where the llmcall under test lies, a checkout or an installed wheel: other processes are to import
 # the same one.
 IMPORTED_FROM = str(Path(llmcall.__file__).parents[1])
+# Standard error as it was before pytest captured it.
+STDERR = pytest.StashKey[int]()
 # The same examples on every machine, however slow it is.
 hypothesis.settings.register_profile(
     "llmcall",
@@ -38,6 +42,38 @@ hypothesis.settings.load_profile("llmcall")
 if find_spec("hypothesis.internal.conjecture.providers"):
     providers: Any = import_module("hypothesis.internal.conjecture.providers")
     providers._get_local_constants = lambda: providers._local_constants
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep standard error for the tracebacks of tests that hang."""
+    config.stash[STDERR] = os.dup(2)
+
+
+def most_seconds(item: pytest.Item) -> float | None:
+    """Return how long a test may take, or ``None`` if it may take any time.
+
+    The bounds in the tests, which end what they started, are shorter than this one.
+    """
+    if item.get_closest_marker("programs"):
+        return None
+    if item.get_closest_marker("slow"):
+        return 3 * LONGEST
+    return LONGEST + 60
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """End the process of a test that hangs, after the tracebacks of all its threads.
+
+    With pytest-xdist, the test counts as failed, and a new process runs the other tests.
+    """
+    seconds = most_seconds(item)
+    if seconds is not None:
+        faulthandler.dump_traceback_later(seconds, file=item.config.stash[STDERR], exit=True)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def scrub(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

@@ -234,7 +234,7 @@ def test_the_default_scope_of_a_run_is_none_to_fork() -> None:
 def test_arms_at_once_in_threads_count_apart() -> None:
     """Each arm's draws are the same as alone, whatever the others do."""
     client = numbered()
-    barrier = threading.Barrier(3)
+    barrier = threading.Barrier(3, timeout=LONGEST)
 
     def play(name: str) -> list[str]:
         with llmcall.arm(name), llmcall.scope("lisa"):
@@ -654,9 +654,9 @@ def in_a_process(method: str, bound: Callable[..., Any]) -> None:
     errors = context.SimpleQueue()
     process = context.Process(target=Told(bound, errors))
     process.start()
-    words = errors.get()
-    process.join()
-    raise ScopeError(words)
+    process.join(LONGEST)
+    assert not errors.empty()
+    raise ScopeError(errors.get())
 
 
 ELSEWHERE: dict[str, Callable[[Callable[..., Any]], Any]] = {

@@ -92,7 +92,7 @@ def started(address: str, *arguments: object) -> subprocess.Popen[str]:
 def ran(address: str, *arguments: object) -> Done:
     """Run ``llmcall run`` to its end, and return what it printed."""
     with started(address, *arguments) as process:
-        done = Done(*process.communicate())
+        done = Done(*process.communicate(timeout=LONGEST))
     assert process.returncode == 0, done.stderr
     return done
 
@@ -134,6 +134,7 @@ def test_a_run_that_was_stopped_records_what_its_replays_then_give(
     model.most = 12
     with started(model.address, *options, CROWD, 3) as process:
         while model.asked < model.most:
+            assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(how)
         model.goes_on.set()
@@ -166,7 +167,7 @@ def plain_program(server: Server) -> openai.OpenAI:
 
 def in_threads(job: Callable[[], Any], count: int) -> list[Any]:
     """Run a job in several threads at once; return what each came to."""
-    begin = threading.Barrier(count)
+    begin = threading.Barrier(count, timeout=LONGEST)
     found: dict[int, Any] = {}
 
     def run(number: int) -> None:
@@ -269,7 +270,7 @@ def test_a_recording_that_goes_on_keeps_its_answers_from_the_askers_of_a_new_mak
     client = plain_program(Server())
 
     def family(asked: threading.Event, answers: list[str]) -> None:
-        asked.wait()
+        assert asked.wait(LONGEST)
         answers += in_threads(lambda: ask(client), 2)
 
     def started(asked: threading.Event) -> tuple[threading.Thread, list[str]]:
@@ -331,7 +332,7 @@ def in_background_loop(job: Callable[[], Any], count: int) -> list[Any]:
 
     def wait(number: int) -> None:
         time.sleep(random.random() * 0.02)
-        found[number] = asyncio.run_coroutine_threadsafe(work(), loop).result()
+        found[number] = asyncio.run_coroutine_threadsafe(work(), loop).result(LONGEST)
 
     found: dict[int, Any] = {}
     threads = [threading.Thread(target=wait, args=(number,)) for number in range(count)]
@@ -437,7 +438,7 @@ def test_askers_whose_maker_has_another_number(caplog: pytest.LogCaptureFixture)
         turns[is_reversed].set()
 
         def twin(number: int) -> None:
-            turns[number].wait()
+            assert turns[number].wait(LONGEST)
             with llmcall.scope(name):
                 answers[number] = ask(client)
             turns[1 - number].set()

@@ -23,7 +23,7 @@ import pytest
 from disks import DATABASE, in_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import ran
+from programs import LONGEST, ran
 from redis_servers import RedisProcess
 from servers import TOOL_CALL, completion
 
@@ -866,7 +866,7 @@ def test_many_threads_read_with_few_files_open(tmp_path: Path) -> None:
 
     cache = ResponseCache(tmp_path / "cache", mode="replay")
     requests = filled(cache, 20)
-    together = threading.Barrier(100)
+    together = threading.Barrier(100, timeout=LONGEST)
 
     def read(_: int) -> list[Any]:
         together.wait()
@@ -897,7 +897,7 @@ def stored_together(cache: ResponseCache, texts: dict[str, str], before: str = "
 
     :param before: what the other program does.
     """
-    begun = threading.Barrier(len(texts) + 1)
+    begun = threading.Barrier(len(texts) + 1, timeout=LONGEST)
 
     def store(question: str) -> str:
         begun.wait()
@@ -1026,7 +1026,7 @@ def test_of_two_answers_that_cannot_be_stored_at_once_the_first_counts(
 ) -> None:
     """Whoever asked for either gets it."""
     cache = ResponseCache(a_file)
-    refused_together = threading.Barrier(2)
+    refused_together = threading.Barrier(2, timeout=LONGEST)
     put = cache.storage.put
 
     def refuse(*args: Any, **how: Any) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import ran
+from programs import LONGEST, ran
 from pytest_httpserver import HTTPServer
 from servers import (
     OK,
@@ -218,7 +218,7 @@ def test_a_registered_class_makes_the_shared_client() -> None:
 def test_a_registered_function_is_called_once_with_the_settings() -> None:
     """Many threads that need the client at once get the same."""
     given: list[llmcall.Settings] = []
-    barrier = threading.Barrier(8)
+    barrier = threading.Barrier(8, timeout=LONGEST)
 
     def make(settings: llmcall.Settings) -> llmcall.LLMClient:
         given.append(settings)

@@ -18,6 +18,7 @@ import click
 import pytest
 from commands import cache, done, main, run, written
 from disks import in_database
+from programs import LONGEST
 from pytest_httpserver import HTTPServer
 from sdk_programs import http
 from servers import (
@@ -53,7 +54,13 @@ def python_m(*arguments: str, folder: Path | None = None) -> tuple[int, str, str
     """Run ``python -m llmcall`` in a process of its own; return its exit code and both outputs."""
     command = [sys.executable, "-W", "error", "-m", "llmcall", *arguments]
     ended = subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", check=False, cwd=folder
+        command,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        cwd=folder,
+        timeout=LONGEST,
     )
     return ended.returncode, ended.stdout, ended.stderr
 

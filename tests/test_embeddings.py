@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import LONGEST
 from servers import Responding
 
 import llmcall
@@ -230,7 +231,7 @@ def test_a_batch_is_shared_as_soon_as_it_comes() -> None:
 
 def in_eight_threads(client: ScriptedClient, lists: list[list[str]]) -> None:
     """Embed lists of texts at once, from threads that take turns very often."""
-    interval, barrier = sys.getswitchinterval(), threading.Barrier(8)
+    interval, barrier = sys.getswitchinterval(), threading.Barrier(8, timeout=LONGEST)
 
     def ask(texts: list[str]) -> None:
         barrier.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import PAUSED_IMPORT, ROOT, ran
+from programs import LONGEST, PAUSED_IMPORT, ROOT, ran
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -121,7 +121,7 @@ def test_threads_that_call_first_share_one_transport() -> None:
             return self
 
     client, threads = Slow(lambda _: "yes"), 8
-    barrier = threading.Barrier(threads)
+    barrier = threading.Barrier(threads, timeout=LONGEST)
 
     def ask(number: int) -> str | None:
         barrier.wait()

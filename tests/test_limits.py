@@ -25,6 +25,7 @@ import hypothesis.strategies as st
 import openai
 import pytest
 from hypothesis import given
+from programs import LONGEST
 from pytest_httpserver import HTTPServer
 from servers import (
     OK,
@@ -424,7 +425,7 @@ def test_a_429_makes_all_other_clients_wait(
 
 def test_a_later_429_shortens_no_wait() -> None:
     """Of two calls under way at once, the one that is refused first is told to wait longer."""
-    at_server = threading.Barrier(2)
+    at_server = threading.Barrier(2, timeout=LONGEST)
     is_refused = threading.Event()
 
     def answer(messages: list[Any]) -> Any:
@@ -434,7 +435,7 @@ def test_a_later_429_shortens_no_wait() -> None:
             return RateLimitError("slow down", retry_after=300)
         if asked == "second":
             at_server.wait()
-            is_refused.wait()
+            is_refused.wait(LONGEST)
             return RateLimitError("slow down", retry_after=1)
         return "yes"
 
@@ -442,7 +443,7 @@ def test_a_later_429_shortens_no_wait() -> None:
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(client.send_message, "first")
         second = threads.submit(client.send_message, "second")
-        first.result()
+        first.result(LONGEST)
         is_refused.set()
         second.result()
     assert wait_of(client, on_error="raise") > 200

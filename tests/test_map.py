@@ -31,6 +31,7 @@ import pytest
 from dice import CALL, CALLS, Dice, ask, calls, divide, greet, sample, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import LONGEST
 from servers import RawServer, Responding, answers, client_for, completion, refusal
 
 import llmcall
@@ -65,7 +66,7 @@ def test_imap_yields_as_they_finish() -> None:
 
     def wait(item: str) -> str:
         if item == "slow":
-            first.wait(30)
+            assert first.wait(30)
         return item.upper()
 
     found = imap(wait, ["slow", "quick"])
@@ -563,14 +564,20 @@ def test_an_error_that_concerns_all_items_ends_the_map(
 
 
 def test_an_exception_of_the_iterable_leaves_as_one_of_an_item() -> None:
-    """It has the results so far."""
+    """It has the results of the items that had begun."""
+    begun = threading.Event()
 
     def items() -> Iterator[int]:
         yield 1
+        assert begun.wait(LONGEST)
         raise OSError("the file is gone")
 
+    def work(item: int) -> float:
+        begun.set()
+        return divide(item)
+
     with pytest.raises(OSError, match="gone") as caught:
-        map(divide, items())
+        map(work, items())
     assert caught.value.results == [6.0]  # type: ignore[attr-defined]
 
 
@@ -769,9 +776,15 @@ def test_an_imap_left_early_gives_its_draws_back() -> None:
 
 def test_items_that_an_imap_left_under_way_refuse_no_call() -> None:
     """A call outside any scope is none of theirs, although they are still in their scopes."""
-    release = threading.Event()
+    all_begun, release = threading.Barrier(3, timeout=LONGEST), threading.Event()
+
+    def work(item: str) -> None:
+        all_begun.wait()
+        if item != "a":
+            release.wait(LONGEST)
+
     with scope("trial"):
-        for _ in imap(lambda item: item == "a" or release.wait(), "abc", key=str, workers=3):
+        for _ in imap(work, "abc", key=str, workers=3):
             break
     try:
         assert sample("bread") is None
@@ -800,22 +813,22 @@ def test_scopes_that_items_open_after_an_imap_was_left_refuse_no_call(path: Any,
     def hold_scope() -> None:
         with scope("inside"):
             opened.set()
-            release.wait()
+            release.wait(LONGEST)
 
     def work(item: str) -> None:
         if item == "a":
-            begun.wait()
+            assert begun.wait(LONGEST)
             return
         begun.set()
-        left.wait()
+        left.wait(LONGEST)
         run(hold_scope)
 
     with scope(path):
         for _ in imap(work, "ab", key=str, workers=2):
             break
     left.set()
-    opened.wait()
     try:
+        assert opened.wait(LONGEST)
         assert sample("bread") is None
     finally:
         release.set()
@@ -827,11 +840,11 @@ def test_a_loop_over_an_imap_makes_calls_outside_the_scopes_of_its_items() -> No
 
     def work(item: str) -> str | None:
         if item == "a":
-            opened.wait()
+            opened.wait(LONGEST)
             return "a"
         with scope("trial"):
             opened.set()
-            release.wait()
+            release.wait(LONGEST)
             return sample(item)
 
     found = []
@@ -1409,8 +1422,15 @@ def test_an_imap_that_is_collected_waits_for_nobody() -> None:
     """A garbage collector, in whatever thread it runs, ends an iterator that was left without
     waiting for its calls.
     """
-    release = threading.Event()
-    left = [llmcall.imap(lambda item: item and release.wait(), range(4), workers=4)]
+    all_begun, release = threading.Barrier(4, timeout=LONGEST), threading.Event()
+
+    def work(item: int) -> int:
+        all_begun.wait()
+        if item:
+            release.wait(LONGEST)
+        return item
+
+    left = [llmcall.imap(work, range(4), workers=4)]
     assert next(left[0]) == (0, 0)
     collector = threading.Thread(target=left.clear)
     collector.start()

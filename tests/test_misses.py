@@ -19,7 +19,7 @@ import openai
 import pytest
 from commands import cache
 from disks import in_database
-from programs import start
+from programs import LONGEST, start
 from sdk_programs import Server, program
 
 import llmcall
@@ -743,7 +743,7 @@ def test_swallowed_refusals_are_told(process: str, kind: str) -> None:
     refused.
     """
     with start(HOLLOW, process, kind) as program:
-        printed, complaints = program.communicate()
+        printed, complaints = program.communicate(timeout=LONGEST)
     assert printed.split() == ["3"]
     assert complaints.count("refused: ScopeError") == 3
     assert complaints.count("3 calls had no clear scope and raised ScopeError") == 1
@@ -771,7 +771,7 @@ with llmcall.scope("world"):
 def test_swallowed_misses_and_scope_errors_are_told_apart() -> None:
     """Each cause has its own count and its own remedy."""
     with start(TWO_CAUSES) as program:
-        complaints = program.communicate()[1]
+        complaints = program.communicate(timeout=LONGEST)[1]
     missed, unscoped = complaints.splitlines()[-2:]
     if "ScopeError" in missed:
         missed, unscoped = unscoped, missed

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from commands import done, written
-from programs import ASK, PRICED
+from programs import ASK, LONGEST, PRICED
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
@@ -37,7 +37,9 @@ def ran(
     """Run a program under ``llmcall run`` in a fresh process, and check its exit code."""
     Path("program.py").write_text(ASK + textwrap.dedent(program), encoding="utf-8")
     command = [sys.executable, "-m", "llmcall", "run", *options, "program.py"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, **named)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=LONGEST, **named
+    )
     assert ended.returncode == code, ended.stderr
     return ended
 
@@ -223,8 +225,9 @@ def test_threads_draw_the_same_whichever_is_first(model: NumberedServer) -> None
     program = """
     import random, threading, numpy
     from concurrent.futures import ThreadPoolExecutor
-    other_is_done = threading.Event()
+    both_begun, other_is_done = threading.Barrier(2), threading.Event()
     def draw(number):
+        both_begun.wait()
         if number == {last}:
             other_is_done.wait()
         drawn = random.Random().random(), numpy.random.default_rng().random()

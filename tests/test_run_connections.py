@@ -223,7 +223,7 @@ def test_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServer, wa
     """
     Path("program.py").write_text(PREAMBLE + textwrap.dedent(program), encoding="utf-8")
     command = [sys.executable, "-m", "llmcall", "run", "--mode", "none", "program.py"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
     assert done.returncode == 1
     assert "no answer is recorded" in done.stderr
     assert "run the program without --mode none to record it" in done.stderr

@@ -106,6 +106,7 @@ def interrupted(model: NumberedServer) -> tuple[int, str, str]:
     written(INTERRUPTED)
     with started("--cassette", "run.jsonl") as process:
         while not model.asked:
+            assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         live, said = process.communicate(timeout=LONGEST)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import PAUSED_IMPORT, ran, start
+from programs import LONGEST, PAUSED_IMPORT, ran, start
 
 import llmcall
 from llmcall import InvalidRequestError, ScopeError, bind, scope
@@ -941,10 +941,16 @@ def test_forked_workers_see_scopes_that_open_and_close_later() -> None:
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_forked_workers_ask_freely_once_an_imap_was_left() -> None:
     """The scopes of the items that are still running are none of theirs."""
-    release = threading.Event()
+    both_begun, release = threading.Barrier(2, timeout=LONGEST), threading.Event()
+
+    def work(item: str) -> None:
+        both_begun.wait()
+        if item == "b":
+            release.wait(LONGEST)
+
     with pool("fork") as early:
         assert list(early.map(tried, "ab")) == [None, None]
-        for _ in llmcall.imap(lambda item: item == "a" or release.wait(), "ab", scope="s"):
+        for _ in llmcall.imap(work, "ab", scope="s"):
             break
         try:
             assert list(early.map(tried, "ab")) == [None, None]
@@ -961,11 +967,11 @@ def test_a_scope_in_a_forked_worker_does_not_concern_the_others() -> None:
     def hold() -> None:
         with scope("own"):
             is_open.set()
-            may_close.wait()
+            may_close.wait(LONGEST)
 
     holder = context.Process(target=hold)
     holder.start()
-    is_open.wait()
+    assert is_open.wait(LONGEST)
     with pool("fork") as others:
         samples = list(others.map(tried, "ab"))
     may_close.set()

@@ -19,6 +19,7 @@ import openai
 import pydantic
 import pytest
 import werkzeug
+from programs import LONGEST
 from sdk_programs import (
     KEY,
     QUESTION,
@@ -1039,7 +1040,7 @@ def aimock_replayed(aimock: subprocess.Popen[str]) -> tuple[dict[str, Any], dict
 
     live = run("auto")
     aimock.terminate()
-    aimock.wait()
+    aimock.wait(LONGEST)
     return live, run("replay", reversed)
 
 
@@ -1089,7 +1090,7 @@ def run_program(
     """Run the program under ``llmcall run`` in a process of its own."""
     Path("program.py").write_text(PROGRAM, encoding="utf-8")
     command = [sys.executable, "-m", "llmcall", "run", *options, "program.py", url, *names]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
 
 
 RECORDED = ("--scope", "rep-1", "--cassette", "run.jsonl", "--actor", "system")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 300.0  # seconds: a program that takes longer hangs, also on a slow machine
@@ -70,10 +71,19 @@ def begin(import_it, pause, seconds):
 """
 
 
-def start(program: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+class RunningProgram(subprocess.Popen[str]):
+    """A program that is killed if the block around it fails: leaving the block waits for its end."""
+
+    def __exit__(self, error: type[BaseException] | None, *rest: Any) -> None:
+        if error is not None:
+            self.kill()
+        super().__exit__(error, *rest)
+
+
+def start(program: str, *arguments: object, **environment: str) -> RunningProgram:
     """Start a program with the usual imports, warnings being errors; its output is text to be read."""
     settings = {} if Path("config.ini").exists() else {"LLMCALL_CONFIG": str(PRICED)}
-    return subprocess.Popen(
+    return RunningProgram(
         [
             sys.executable,
             "-W",
@@ -95,10 +105,6 @@ def start(program: str, *arguments: object, **environment: str) -> subprocess.Po
 def ran(program: str, *arguments: object, **environment: str) -> str:
     """Run a program to its end and return what it printed."""
     with start(program, *arguments, **environment) as process:
-        try:
-            printed, complaints = process.communicate(timeout=LONGEST)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        printed, complaints = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, complaints
     return printed.strip()

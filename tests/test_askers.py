@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import openai
 import pytest
-from programs import LONGEST
+from programs import LONGEST, RunningProgram
 from pytest_httpserver import HTTPServer
 from sdk_programs import KEY, QUESTION, Server, ask, http
 from servers import completion
@@ -78,9 +78,9 @@ class Done(NamedTuple):
     stderr: str
 
 
-def started(address: str, *arguments: object) -> subprocess.Popen[str]:
+def started(address: str, *arguments: object) -> RunningProgram:
     """Start ``llmcall run`` in a fresh process, with a hash seed of its own."""
-    return subprocess.Popen(
+    return RunningProgram(
         [sys.executable, "-m", "llmcall", "run", *map(str, arguments)],
         env={**os.environ, "MODEL_AT": address, "PYTHONHASHSEED": "random"},
         stdout=subprocess.PIPE,

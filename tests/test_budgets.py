@@ -21,7 +21,7 @@ import pytest
 from dice import ask, calls
 from disks import in_database
 from hypothesis import given
-from programs import ran, start
+from programs import LONGEST, ran, start
 from redis_servers import RedisProcess
 from servers import Responding, completion
 
@@ -535,6 +535,7 @@ def work():
             return
 
 with llmcall.budget(calls=60, name="survey"):
+    print("ready", flush=True)
     sys.stdin.readline()
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
@@ -548,8 +549,15 @@ print(len(client.requests))
 @pytest.mark.slow
 def test_processes_never_pass_a_limit_together(place: str) -> None:
     """Of processes that begin at once, no more calls are made than allowed, and exactly as many."""
-    processes = [start(SHARED, place) for _ in range(2)]
-    results = [process.communicate("go\n", timeout=300) for process in processes]
+    with start(SHARED, place) as one, start(SHARED, place) as other:
+        for process in (one, other):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in (one, other):
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        results = [process.communicate(timeout=LONGEST) for process in (one, other)]
     assert [complaints for _, complaints in results] == [""] * 2
     assert (
         sum(int(printed) for printed, _ in results)

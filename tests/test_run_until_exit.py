@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs import ASK, LONGEST, PRICED
+from programs import ASK, LONGEST, PRICED, RunningProgram
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer, RawServer, stays_silent
 from streaming import TWO_COINS, streams
@@ -44,10 +44,10 @@ def written(program: str, preamble: str = PREAMBLE) -> str:
     return "program.py"
 
 
-def started(*options: str) -> subprocess.Popen[str]:
+def started(*options: str) -> RunningProgram:
     """Start the program under ``llmcall run``."""
     command = [sys.executable, "-m", "llmcall", "run", *options, "program.py"]
-    return subprocess.Popen(
+    return RunningProgram(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     )
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from environments import FOLDER, NOWHERE, environment, python_with
+from programs import RunningProgram
 from pytest_httpserver import HTTPServer
 from servers import completion
 from werkzeug import Request, Response
@@ -118,7 +119,7 @@ class Program:
         """Start it as a process whose output is text; a recording's header has its options."""
         asked = () if (self.folder / "run.jsonl").exists() else self.options
         arguments = ["--cassette", "run.jsonl", *asked, *options, str(self.script)]
-        return subprocess.Popen(
+        return RunningProgram(
             [self.python, "-m", "llmcall", "run", *arguments, *([variant] if variant else [])],
             cwd=self.folder,
             env=environment(OPENAI_API_KEY="sk-loopback", OPENAI_BASE_URL=base_url, **variables),

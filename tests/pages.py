@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
+from programs import LONGEST
 
 import llmcall
 import llmcall.aio
@@ -183,7 +184,12 @@ def command(line: str, *, shown: bool) -> None:
         modules = {"llmcall": ["-m", "llmcall"], "pytest": pytest, "python": []}
         whole = [sys.executable, *modules[words[0]], *words[1:]]
         done = subprocess.run(
-            whole, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+            whole,
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LONGEST,
         )
         output, code = done.stdout + done.stderr, done.returncode
     assert shown or not code, output

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from commands import done
 from conversations import HOSTILE, chat, conversation, embedding, function, read, record_of, written
+from programs import LONGEST
 from servers import CALLING
 
 import llmcall
@@ -85,7 +86,9 @@ def test_show_writes_utf_8_to_a_pipe_whatever_the_terminals_coding(market: Path)
     """The output has plain line ends and no colours."""
     command = [sys.executable, "-m", "llmcall", "show", str(market)]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "FORCE_COLOR": "1"}
-    printed = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
+    printed = subprocess.run(
+        command, env=environment, check=True, capture_output=True, timeout=LONGEST
+    ).stdout
     assert "→ assistant".encode() in printed
     assert b"\r" not in printed
     assert b"\x1b" not in printed
@@ -237,7 +240,11 @@ def git(*arguments: str) -> str:
     identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     done = subprocess.run(
-        ["git", *identity, *arguments], env=environment, check=True, capture_output=True
+        ["git", *identity, *arguments],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=LONGEST,
     )
     return done.stdout.decode()
 

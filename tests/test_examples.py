@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import ROOT
+from programs import LONGEST, ROOT
 
 import llmcall
 
@@ -57,6 +57,7 @@ class Market:
             capture_output=True,
             encoding="utf-8",
             check=True,
+            timeout=LONGEST,
         ).stdout
 
 
@@ -143,7 +144,13 @@ def executed(name: str, environment: dict[str, str], folder: Path) -> Any:
     pytest.importorskip("nbclient")
     command = [sys.executable, "-c", EXECUTE, str(EXAMPLES / name), str(folder / "executed.ipynb")]
     done = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, check=False
+        command,
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONGEST,
     )
     assert done.returncode == 0, done.stderr
     return nbformat.read(folder / "executed.ipynb", as_version=4)
@@ -251,7 +258,9 @@ def smallest_run(only_loopback: None) -> str:
     chosen = ["--small", "--rounds", "1", "-c", "hits", "-c", "threads"]
     chosen += ["-p", "llmcall_client", "-p", "plain_diskcache", "-p", "plain_sqlite"]
     command = [sys.executable, "-c", BENCHMARKS, *chosen]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LONGEST
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import LONGEST
 
 ROOT = Path(__file__).resolve().parents[1]
 # Written so that this file does not match itself.
@@ -49,7 +50,9 @@ def test_nothing_is_left_lying_about(what: str) -> None:
 def test_importing_reads_no_file() -> None:
     """Importing llmcall opens its modules, and no configuration, cache or data."""
     watch = "import sys; sys.addaudithook(lambda event, args: event == 'open' and print(args[0])); import llmcall"
-    done = subprocess.run([sys.executable, "-c", watch], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", watch], check=True, capture_output=True, text=True, timeout=LONGEST
+    )
     others = [
         path
         for path in done.stdout.splitlines()

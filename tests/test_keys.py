@@ -19,6 +19,7 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import LONGEST
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -232,7 +233,11 @@ def test_another_process_makes_the_same_keys() -> None:
     """The seed of its hashes does not matter."""
     environment = {**os.environ, "PYTHONHASHSEED": "4242"}
     run = subprocess.run(
-        [sys.executable, __file__], capture_output=True, check=True, env=environment
+        [sys.executable, __file__],
+        capture_output=True,
+        check=True,
+        env=environment,
+        timeout=LONGEST,
     )
     assert json.loads(run.stdout) == {name: pinned for name, (_, pinned) in GOLDEN.items()}
 

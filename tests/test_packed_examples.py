@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from programs import OTHER_PYTHON, ROOT
+from programs import LONGEST, OTHER_PYTHON, ROOT
 from pytest_httpserver import HTTPServer
 from servers import completion
 from werkzeug import Request, Response
@@ -72,6 +72,7 @@ def record_from_outside(study: str, cassette: str) -> None:
             env={**os.environ, "OPENAI_BASE_URL": address, "OPENAI_API_KEY": "none"},
             check=True,
             capture_output=True,
+            timeout=LONGEST,
         )
     if script != study:
         Path(script).unlink()
@@ -127,11 +128,12 @@ def test_another_python_verifies(
     """What one Python packed another verifies, with other versions, which are told and fail nothing."""
     monkeypatch.chdir((EXAMPLES / study).parent)
     package = tmp_path / "package"
-    subprocess.run([packs, "-m", "llmcall", *packing(study, package)], check=True)
+    subprocess.run([packs, "-m", "llmcall", *packing(study, package)], check=True, timeout=LONGEST)
     printed = subprocess.run(
         [verifies, "-m", "llmcall", "verify", package, "--json"],
         stdout=subprocess.PIPE,
         check=True,
+        timeout=LONGEST,
     ).stdout
     found = json.loads(printed)
     notes = [check for check in found["checks"] if check["status"] != OK]

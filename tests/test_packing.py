@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 from commands import done, run
 from disks import read_only
-from programs import ASK, ROOT
+from programs import ASK, LONGEST, ROOT
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
@@ -91,6 +91,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             check=True,
             env={**os.environ, **environment},
             capture_output=True,
+            timeout=LONGEST,
         )
     return project
 
@@ -213,6 +214,7 @@ def test_the_recording_is_read_without_llmcall(packed: Path) -> None:
         [sys.executable, "-I", "-S", packed / "read_cassette.py", packed / "recordings" / TAPE],
         capture_output=True,
         check=True,
+        timeout=LONGEST,
     ).stdout.decode()
     assert "You are Bela, a baker. What do you pay?" in printed
     assert "answer 1" in printed
@@ -230,7 +232,9 @@ def test_a_run_of_an_unchanged_program_is_packed(
     with HTTPServer() as server:
         monkeypatch.setenv("MODEL_AT", NumberedServer(server).address)
         command = [sys.executable, "-m", "llmcall", "run", "--cassette", "run.jsonl", "--seed", "5"]
-        subprocess.run([*command, "-m", "sim.play"], check=True, capture_output=True)
+        subprocess.run(
+            [*command, "-m", "sim.play"], check=True, capture_output=True, timeout=LONGEST
+        )
     options = ("--cassette", "run.jsonl", "--env", "MODEL_AT")
     done("pack", "../made", *options, "--", "-m", "sim.play")
     found = llmcall.verify("../made")
@@ -959,7 +963,7 @@ def test_what_a_killed_pack_left_is_not_packed(project: Path, written_last: str)
     before = set(os.listdir())
     command = [sys.executable, "-c", KILLED, written_last, SCRIPT, TAPE]
     environment = {**os.environ, "TMPDIR": str(project.parent)}
-    assert subprocess.run(command, env=environment, check=False).returncode == 9
+    assert subprocess.run(command, env=environment, check=False, timeout=LONGEST).returncode == 9
     assert set(os.listdir()) - before, "it left nothing"
     Path("killed.zip").unlink(missing_ok=True)
     done("pack", "../again", "--cassette", TAPE, "--", SCRIPT)
@@ -1084,7 +1088,7 @@ def test_a_large_study_packs_and_verifies(
     monkeypatch.chdir(tmp_path)
     written(tmp_path, {"project/study.py": program})
     monkeypatch.chdir("project")
-    subprocess.run([sys.executable, "study.py"], check=True, capture_output=True)
+    subprocess.run([sys.executable, "study.py"], check=True, capture_output=True, timeout=LONGEST)
     done("pack", "../made", "--cassette", "study.jsonl", "--zip", "../made.zip", "--", "study.py")
     told = done("verify", "../made.zip")
     assert f"replay: {records} used, no call unanswered" in told

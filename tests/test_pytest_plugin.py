@@ -17,6 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from programs import LONGEST
 
 import llmcall
 
@@ -450,7 +451,9 @@ def test_collecting_imports_only_small_modules(project: Project, mark: str) -> N
     loaded = [
         set(
             json.loads(
-                subprocess.check_output([sys.executable, "-c", look, "-p", plugin]).splitlines()[-1]
+                subprocess.check_output(
+                    [sys.executable, "-c", look, "-p", plugin], timeout=LONGEST
+                ).splitlines()[-1]
             )
         )
         for plugin in ("no:llmcall", "llmcall.pytest_plugin")
@@ -1132,9 +1135,9 @@ def test_a_killed_recording_changes_no_later_one(
     options = (*options, "-p", "llmcall.pytest_plugin", "--basetemp=same", "--llm-record=rewrite")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
     environment = {**os.environ, "KILLED": "1"}
-    subprocess.run(command, env=environment, check=False, capture_output=True)
+    subprocess.run(command, env=environment, check=False, capture_output=True, timeout=LONGEST)
     assert sorted(project.calls()) == ["a", "b", "c"]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, timeout=LONGEST)
     assert sorted(project.calls()) == ["a", "b", "c"]
     assert sorted(project.cassettes()["cassettes/test_market/shared.jsonl"]) == ["a", "b", "c"]
 

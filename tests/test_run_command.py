@@ -267,7 +267,9 @@ def test_a_seed_is_refused_if_python_ignores_the_hash_seed(
         monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
     command = [sys.executable, option, "-m", "llmcall", "run", "--seed", "7"]
     program = written("program.py", "print('started')")
-    ended = subprocess.run([*command, program], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [*command, program], capture_output=True, text=True, check=False, timeout=LONGEST
+    )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "--seed 7 cannot set the hash seed" in ended.stderr
 

@@ -344,7 +344,13 @@ def test_a_program_ends_as_python_ends_it(name: str) -> None:
     """Exit code, output, its order and tracebacks are those of the plain interpreter."""
     file = written(PROGRAMS[name], "import atexit, os, signal, sys, threading, time\n")
     plain, recorded = (
-        subprocess.run([sys.executable, *words, file], capture_output=True, text=True, check=False)
+        subprocess.run(
+            [sys.executable, *words, file],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LONGEST,
+        )
         for words in ([], ["-m", "llmcall", "run"])
     )
     assert recorded.returncode == plain.returncode

@@ -1036,7 +1036,9 @@ def test_workers_of_a_program_that_imports_its_clients_first_are_told(
     """A worker imports the program's main module before it gets what it is told."""
     (tmp_path / "study.py").write_text(IMPORTS_FIRST)
     command = [sys.executable, "study.py", method]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=LONGEST
+    )
     assert done.stdout.split() == ["ScopeError", "s#0", "None"]
 
 
@@ -1069,7 +1071,9 @@ def test_a_worker_that_was_started_inside_a_scope_stays_told(method: str, tmp_pa
     (tmp_path / "study.py").write_text(STARTED_IN_A_SCOPE)
     (tmp_path / "asking.py").write_text(f"{ASKED}{AFTER_A_SCOPE}")
     command = [sys.executable, "study.py", method]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=LONGEST
+    )
     assert done.stdout.split() == ["ScopeError", "ScopeError", "None"]
 
 
@@ -1111,7 +1115,9 @@ def test_workers_of_a_program_that_imports_multiprocessing_in_a_scope_are_told(
     """A scope that was opened before multiprocessing was imported counts as any other."""
     (tmp_path / "study.py").write_text(OPENS_FIRST)
     command = [sys.executable, "study.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=LONGEST
+    )
     assert done.stdout.split() == ["ScopeError"]
 
 

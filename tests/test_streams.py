@@ -817,6 +817,6 @@ del stream, cycle
 client.send_message("Whole.")
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=LONGEST
     )
     assert "genai_prices" not in done.stderr

@@ -15,6 +15,7 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import LONGEST
 from sdk_programs import KEY, QUESTION, Server, http, program, streamed_answer
 from servers import completion
 from streaming import chunks_of, event
@@ -332,7 +333,7 @@ def test_llmcall_run_sends_what_the_program_sends(httpserver: Any) -> None:
     Path("script.py").write_text(SCRIPT, encoding="utf-8")
     for command in ([], ["-m", "llmcall", "run", "--cassette", "run.jsonl"]):
         url = httpserver.url_for("/v1")
-        subprocess.run([sys.executable, *command, "script.py", url], check=True)
+        subprocess.run([sys.executable, *command, "script.py", url], check=True, timeout=LONGEST)
     plain, recorded = sent
     assert plain
     assert recorded == plain

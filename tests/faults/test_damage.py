@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from processes import seeded
+from programs import LONGEST
 from workers import client_at, fill
 
 import llmcall
@@ -232,6 +233,6 @@ print({reply.content for reply in replies} == {"an answer " * 2000})
 def test_a_database_that_is_cut_short_while_it_is_open_is_asked_again(tmp_path: Path) -> None:
     """Whoever has it open goes on; a mapped file would end the process."""
     command = [sys.executable, "-c", CUT_SHORT, str(tmp_path / "cache")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
     assert done.stderr.count("llmcall asks for the answer again") == 1

@@ -27,8 +27,11 @@ def drive(flow: Flow[T]) -> T:
 async def adrive(flow: Flow[T]) -> T:
     """Run a flow that emits nothing in the running event loop, and return its result."""
     results: list[T] = []
-    async for _ in adrive_stream(flow, results.append):
-        pass
+    try:
+        async for _ in adrive_stream(flow, results.append):
+            pass
+    finally:
+        flow.close()  # a coroutine that is closed leaves the asynchronous generator as it is
     return results[0]
 
 

@@ -1079,6 +1079,14 @@ def test_workers_record_what_one_process_would(workers: Project) -> None:
     assert not list(workers.path.glob("llmcall-*"))
 
 
+@pytest.fixture(params=[(), TWO_WORKERS], ids=["one process", "two workers"])
+def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Return the options of a run without workers, and of one with two."""
+    if request.param:
+        pytest.importorskip("xdist")
+    return tuple(request.param)
+
+
 TEMPORARY = """
     @pytest.mark.llm
     @pytest.mark.parametrize("number", range(2))
@@ -1089,13 +1097,10 @@ TEMPORARY = """
 """
 
 
-@pytest.mark.parametrize("options", [(), TWO_WORKERS], ids=["one process", "two workers"])
 def test_a_recording_run_uses_no_temporary_folder_but_pytests(
     project: Project, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     """The folder for temporary files stays empty; pytest's own is elsewhere here."""
-    if options:
-        pytest.importorskip("xdist")
     (project.path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(project.path / "temporary"))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -1124,13 +1129,10 @@ def test_last():
 
 
 @pytest.mark.newest_only
-@pytest.mark.parametrize("options", [(), TWO_WORKERS], ids=["one process", "two workers"])
 def test_a_killed_recording_changes_no_later_one(
     project: Project, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     """The later run records everything again, also if it has the same temporary folder."""
-    if options:
-        pytest.importorskip("xdist")
     project.write(KILLED)
     options = (*options, "-p", "llmcall.pytest_plugin", "--basetemp=same", "--llm-record=rewrite")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]

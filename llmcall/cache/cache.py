@@ -95,20 +95,17 @@ class ResponseCache:
         mode = mode or self.mode
         if mode == "off" or (mode == "refresh" and key not in self._refreshed_keys):
             return None
-        # SQLite may give several reasons for one damaged database.
-        damaged: object = (self.path, "database")
+        # A damaged database is told once: SQLite may give several reasons for it.
+        damaged: tuple[object, ...] = ("damaged database", self.path)
         try:
             packed = self._unstored.get(key)
             row = self.storage.get(key) if packed is None else (packed, None)
-            damaged = (self.path, "record", key)
+            damaged = ("damaged record", self.path, key)
             return None if row is None else unpack(key, *row)
         except CacheCorruptError as error:
             if mode == "replay":
                 raise
-            warn_once(
-                f"{self.path}: {error}; llmcall asks for the answer again",
-                about=("damaged", damaged),
-            )
+            warn_once(f"{self.path}: {error}; llmcall asks for the answer again", about=damaged)
             return None
 
     def put(

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 
 def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) -> Flow[Any]:
-    """Return the reply to a chat call, or what its caller wants instead.
+    """Answer a chat call, from the record or by its model.
 
     :param stream: emit the answer, piece by piece.
     :param fallback: ask the models of ``[Fallbacks]`` if the context is too long.
+    :returns: the reply, or what ``response_format`` parses. If the call failed for good and its
+        caller does not want the error raised: the error or ``None``, as ``on_error`` says.
     :raises APIError: if the call failed for good, and its caller wants the error raised.
     """
     failures = call.failures

@@ -1,23 +1,30 @@
-"""Recorded answers asked for again by several threads of a user's own, against one thread."""
+"""Recorded answers asked for again by several threads of a user's own, against one thread; and the
+same for threads that only compute.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from time import perf_counter
 from typing import Any
 
+from .. import workload
 from ..bench import Bench, Contender
+from ..contestants import LLMCALL
 from ..contestants.base import AsyncContestant
 from ..figures import Group
 from ..stub import base_url
 from .asking import Unasked, check, prepared
 
-__all__ = ["replay", "run"]
+__all__ = ["compute", "replay", "run"]
 
-THREADS = (1, 2, 4, 8)
+THREADS = (1, 2, 4, 8, 32)
+ROUND_TRIPS = 5  # of a request through JSON and SHA-256, which take about as long as a hit
 
 
 def run(bench: Bench) -> list[Group]:
@@ -32,6 +39,7 @@ def run(bench: Bench) -> list[Group]:
             if entry.caches
             for threads in THREADS
         ]
+        contenders += [_computing(count, threads) for threads in THREADS]
         return [
             bench.compare(
                 contenders,
@@ -45,8 +53,20 @@ def run(bench: Bench) -> list[Group]:
 def _contender(bench: Bench, folder: str, count: int, threads: int) -> Contender:
     """Return the only contestant of a run, with so many threads."""
     (contender,) = bench.contenders("threads", "replay", folder, count=count, threads=threads)
+    return contender._replace(title=_title(contender.title, threads))
+
+
+def _computing(count: int, threads: int) -> Contender:
+    """Return what only computes, with so many threads."""
+    order = {"module": "stores.llmcall_cache", "case": "threads", "measure": "compute"}
+    parameters = {"count": count, "threads": threads}
+    title = _title("computing only", threads)
+    return Contender(title, LLMCALL.environment, {**order, "parameters": parameters})
+
+
+def _title(name: str, threads: int) -> str:
     plural = "s" if threads > 1 else ""
-    return contender._replace(title=f"{contender.title}, {threads} thread{plural}")
+    return f"{name}, {threads} thread{plural}"
 
 
 def replay(
@@ -66,36 +86,62 @@ def replay(
         check(contestant, numbers, contestant.ask_each(batch))
         contestant.settle()
         with Unasked(address):
-            check(contestant, numbers, _ask(contestant, batch, threads))
+            check(contestant, numbers, _in_threads(contestant.ask_each, batch, threads))
         yield None
         while True:
             with Unasked(address):
-                one = _seconds_each(contestant, batch, 1)
-                several = _seconds_each(contestant, batch, threads)
+                one = _seconds_each(contestant.ask_each, batch, 1)
+                several = _seconds_each(contestant.ask_each, batch, threads)
             yield [several, one]
 
 
-def _seconds_each(contestant: Any, batch: Sequence[Any], threads: int) -> float:
-    """Return the seconds of one answer; starting the threads counts, as in a user's program."""
+def compute(subject: Any, count: int, threads: int) -> Iterator[list[float] | None]:
+    """Compute as many digests in each round, from one thread and from several; yield the seconds of
+    one from several threads and from one. No thread reads or waits for anything.
+    """
+    batch = [workload.messages(number) for number in range(count)]
+    yield None
+    while True:
+        one = _seconds_each(_digests, batch, 1)
+        several = _seconds_each(_digests, batch, threads)
+        yield [several, one]
+
+
+def _digests(batch: Sequence[Any]) -> list[str]:
+    """Return a digest of each request, which goes through JSON several times."""
+    digests = []
+    for messages in batch:
+        digest = ""
+        for _ in range(ROUND_TRIPS):
+            text = json.dumps({"messages": messages, "digest": digest}, sort_keys=True)
+            digest = hashlib.sha256(json.dumps(json.loads(text)).encode()).hexdigest()
+        digests.append(digest)
+    return digests
+
+
+def _seconds_each(work: Callable[[Sequence[Any]], list[Any]], batch: Any, threads: int) -> float:
+    """Return the seconds of one piece of work; starting the threads counts, as in a user's program."""
     begin = perf_counter()
-    replies = _ask(contestant, batch, threads)
+    results = _in_threads(work, batch, threads)
     seconds = perf_counter() - begin
-    if None in replies:
+    if None in results:
         raise RuntimeError("a thread failed")
     return seconds / len(batch)
 
 
-def _ask(contestant: Any, batch: Sequence[Any], threads: int) -> list[Any]:
-    """Ask a batch from new threads, each of which asks its share."""
-    replies: list[Any] = [None] * len(batch)
+def _in_threads(
+    work: Callable[[Sequence[Any]], list[Any]], batch: Sequence[Any], threads: int
+) -> list[Any]:
+    """Do a batch of work in new threads, each of which does its share."""
+    results: list[Any] = [None] * len(batch)
 
-    def ask_share(first: int) -> None:
-        """Ask the first question of a share and every further one."""
-        replies[first::threads] = contestant.ask_each(batch[first::threads])
+    def do_share(first: int) -> None:
+        """Do the first piece of a share and every further one."""
+        results[first::threads] = work(batch[first::threads])
 
-    own_threads = [threading.Thread(target=ask_share, args=(first,)) for first in range(threads)]
+    own_threads = [threading.Thread(target=do_share, args=(first,)) for first in range(threads)]
     for thread in own_threads:
         thread.start()
     for thread in own_threads:
         thread.join()
-    return replies
+    return results

@@ -27,9 +27,10 @@ GITIGNORE = ".gitignore"
 # The characters that mean something in SQLite's addresses.
 ESCAPES = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})
 BUSY_SECONDS = 60.0
-# Connections that read, for each cache: enough that threads seldom wait for one another, and few
-# enough for a process that may open 1,024 files.
-READERS = 8
+# Connections that read, for each cache. Python's sqlite3 gives up the interpreter's lock at each step
+# of SQLite's. With two readers, one thread reads while another one computes. With more, the threads
+# that wait for that lock slow each other down: "python -m benchmarks -c threads" measures it.
+READERS = 2
 # A look-up takes microseconds. A fork waits no longer than this for one that does not end.
 FORK_SECONDS = 1.0
 

@@ -529,8 +529,24 @@ def test_items_that_share_a_digest_are_told_apart(
 # Errors
 
 
+def test_an_item_that_fails_ends_a_map_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map does not wait for more items to finish, and not for its next look at the time."""
+    monkeypatch.setattr("llmcall.parallel.run.TICK", LONGEST)
+    begun = []
+
+    def fail(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.5)
+        if not item:
+            raise ValueError("the first one fails")
+
+    with pytest.raises(ValueError, match="the first one fails"):
+        map(fail, range(30), workers=1)
+    assert set(begun) <= {0, 1}
+
+
 def test_what_has_not_begun_is_cancelled() -> None:
-    """After a failure no further item is taken, and none begins."""
+    """After a failure no further item is taken, and none begins; a few were taken ahead."""
     begun: list[int] = []
     taken: list[int] = []
 
@@ -541,7 +557,7 @@ def test_what_has_not_begun_is_cancelled() -> None:
     with pytest.raises(ValueError):
         map(work, (taken.append(item) or item for item in range(1000)), workers=1)  # type: ignore[func-returns-value]
     assert len(begun) <= 2
-    assert len(taken) <= 2 * 1 + 1
+    assert len(taken) < 30
 
 
 @pytest.mark.parametrize(
@@ -1286,6 +1302,20 @@ def map_in_a_map(**options: Any) -> None:
         return map(ask, [item + each for each in "abc"], **options)
 
     map(inner, "xy", workers=1)
+
+
+def test_the_bar_shows_what_is_done_while_other_items_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although few items have finished."""
+    terminal = on_terminal(monkeypatch)
+
+    def wait_for_the_bar(item: int) -> None:
+        limit = time.monotonic() + LONGEST
+        while item and "1/2" not in terminal.last():
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+
+    map(wait_for_the_bar, [0, 1], workers=1)
+    assert "2/2" in terminal.last()
 
 
 def test_a_map_inside_another_one_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -12,9 +13,17 @@ from llmcall.interrupts import current_stops
 
 
 def press_ctrl_c() -> None:
-    """Press Ctrl-C, and return once the map around has noticed it."""
-    os.kill(os.getpid(), signal.SIGINT)
-    wait_for_futures(current_stops.get(), 30, FIRST_COMPLETED)
+    """Press Ctrl-C, and return once the map around has noticed it.
+
+    The garbage collector rests meanwhile. It calls a function of hypothesis's, and Python would lose
+    a KeyboardInterrupt that is raised there.
+    """
+    gc.disable()
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        wait_for_futures(current_stops.get(), 30, FIRST_COMPLETED)
+    finally:
+        gc.enable()
 
 
 def wait_for_maps() -> None:

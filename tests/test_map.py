@@ -49,6 +49,18 @@ class Item:
     """An item that can be watched."""
 
 
+class Watched(list[int]):
+    """Items that tell when all of them were taken."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(range(count))
+        self.all_taken = threading.Event()
+
+    def __iter__(self) -> Iterator[int]:
+        yield from super().__iter__()
+        self.all_taken.set()
+
+
 def at_once(count: int) -> Any:
     """Return a function that ends only when so many of it run at the same time."""
     barrier = threading.Barrier(count)
@@ -529,24 +541,8 @@ def test_items_that_share_a_digest_are_told_apart(
 # Errors
 
 
-def test_an_item_that_fails_ends_a_map_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The map does not wait for more items to finish, and not for its next look at the time."""
-    monkeypatch.setattr("llmcall.parallel.run.TICK", LONGEST)
-    begun = []
-
-    def fail(item: int) -> None:
-        begun.append(item)
-        time.sleep(0.5)
-        if not item:
-            raise ValueError("the first one fails")
-
-    with pytest.raises(ValueError, match="the first one fails"):
-        map(fail, range(30), workers=1)
-    assert set(begun) <= {0, 1}
-
-
 def test_what_has_not_begun_is_cancelled() -> None:
-    """After a failure no further item is taken, and none begins; a few were taken ahead."""
+    """After a failure no other item begins, and only a few were taken ahead."""
     begun: list[int] = []
     taken: list[int] = []
 
@@ -556,8 +552,30 @@ def test_what_has_not_begun_is_cancelled() -> None:
 
     with pytest.raises(ValueError):
         map(work, (taken.append(item) or item for item in range(1000)), workers=1)  # type: ignore[func-returns-value]
-    assert len(begun) <= 2
+    assert len(begun) == 1
     assert len(taken) < 30
+
+
+def test_no_item_begins_after_a_failure_however_late_the_map_learns_of_it() -> None:
+    """Here its thread is kept from running while a worker could begin all other items."""
+    items = Watched(10)
+    begun: list[int] = []
+    interval = sys.getswitchinterval()
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 0:
+            assert items.all_taken.wait(LONGEST)
+            time.sleep(0.05)  # until the map waits
+            sys.setswitchinterval(LONGEST)
+            raise ValueError("the first item fails")
+
+    try:
+        with pytest.raises(ValueError, match="the first item fails"):
+            map(work, items, workers=1)
+    finally:
+        sys.setswitchinterval(interval)
+    assert begun == [0]
 
 
 @pytest.mark.parametrize(
@@ -1295,6 +1313,25 @@ def test_the_bar_shows_progress_speed_hits_tokens_and_cost(
     assert re.fullmatch(shown, terminal.last())
 
 
+def test_the_bar_shows_what_is_done_while_other_items_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results are shown even if fewer have finished than the map waits for."""
+    terminal = on_terminal(monkeypatch)
+    items = Watched(2)
+
+    def work(item: int) -> None:
+        if item == 0:
+            assert items.all_taken.wait(LONGEST)
+            time.sleep(0.05)  # until the map waits
+            return
+        limit = time.monotonic() + LONGEST
+        while "1/2" not in terminal.last():
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+
+    map(work, items, workers=1)
+    assert "2/2" in terminal.last()
+
+
 def map_in_a_map(**options: Any) -> None:
     """Run a map of three items inside each item of a map of two."""
 
@@ -1302,20 +1339,6 @@ def map_in_a_map(**options: Any) -> None:
         return map(ask, [item + each for each in "abc"], **options)
 
     map(inner, "xy", workers=1)
-
-
-def test_the_bar_shows_what_is_done_while_other_items_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Although few items have finished."""
-    terminal = on_terminal(monkeypatch)
-
-    def wait_for_the_bar(item: int) -> None:
-        limit = time.monotonic() + LONGEST
-        while item and "1/2" not in terminal.last():
-            assert time.monotonic() < limit
-            time.sleep(0.01)
-
-    map(wait_for_the_bar, [0, 1], workers=1)
-    assert "2/2" in terminal.last()
 
 
 def test_a_map_inside_another_one_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:

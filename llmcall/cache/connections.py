@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 import weakref
 from contextlib import contextmanager
@@ -28,9 +29,11 @@ GITIGNORE = ".gitignore"
 ESCAPES = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})
 BUSY_SECONDS = 60.0
 # Connections that read, for each cache. Python's sqlite3 gives up the interpreter's lock at each step
-# of SQLite's. With two readers, one thread reads while another one computes. With more, the threads
-# that wait for that lock slow each other down: "python -m benchmarks -c threads" measures it.
-READERS = 2
+# of SQLite's, and the more threads then compete for that lock, the slower each of them becomes. So
+# only two threads read at once, and others wait for a reader, which costs less. With one reader, two
+# threads already wait for each other. "python -m benchmarks -c threads" measures this.
+HAS_INTERPRETER_LOCK = getattr(sys, "_is_gil_enabled", lambda: True)()
+READERS = 2 if HAS_INTERPRETER_LOCK else 8
 # A look-up takes microseconds. A fork waits no longer than this for one that does not end.
 FORK_SECONDS = 1.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -12,44 +11,38 @@ if TYPE_CHECKING:
 
 
 class FinishedTasks:
-    """The finished tasks whose results wait to be collected, in the order in which they finished.
+    """Tasks that workers add, in the order in which they finished, and that one thread takes.
 
-    Workers add them, and one thread collects their results. It can wait for several tasks, because a
-    thread that wakes up for each recorded answer slows down the workers.
+    This thread can wait for several tasks. If it woke up for each recorded answer, it would slow
+    the workers down.
     """
 
     def __init__(self) -> None:
-        # Re-entrant: the garbage collector may end an iterator, which cancels tasks, at any moment.
-        self._lock = threading.RLock()
         self._tasks: deque[Task] = deque()
-        # How many tasks the collecting thread waits for; 0 if it does not wait.
-        self._awaited_count = 0
+        self._awaited_count = 1
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def add(self, task: Task, *, has_failed: bool) -> None:
-        """Add a task.
-
-        :param has_failed: whether to wake the collecting thread at once.
-        """
-        with self._lock:
-            self._tasks.append(task)
-            if self._awaited_count and (has_failed or len(self._tasks) >= self._awaited_count):
-                self._awaited_count = 0
-                self._signals.put(None)
+    def add(self, task: Task) -> None:
+        """Add a task, and wake the waiting thread if that waits for no more."""
+        self._tasks.append(task)
+        if len(self._tasks) >= self._awaited_count and self._signals.empty():
+            self._signals.put(None)
 
     def wait(self, count: int, timeout: float) -> bool:
-        """Wait until there are so many tasks or one has failed; it may end earlier.
+        """Wait until ``count`` tasks are here. It may return earlier.
 
         :param timeout: the longest time to wait, in seconds.
-        :returns: whether it ended before that time was over.
+        :returns: whether it returned before that time was over.
         """
-        with self._lock:
-            if len(self._tasks) >= count:
-                return True
-            self._awaited_count = count
+        self._awaited_count = count
+        while not self._signals.empty():  # from before
+            self._signals.get()
+        # No signal is missed: a task that is not here yet is added, and then signalled, after this.
+        if self._tasks:
+            return True
         try:
             self._signals.get(timeout=timeout)
         except queue.Empty:

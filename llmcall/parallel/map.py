@@ -87,8 +87,9 @@ def map(
 
     :param fn: a function of one item, which must not be asynchronous; or an ``LLMCall`` or ``@llm``
         function, whose items are rows: dicts of variables.
-    :param items: any iterable; items are taken as workers become free, some ahead. A pandas
-        DataFrame means its rows, as dicts.
+    :param items: any iterable. Items are taken as workers become free: up to twice as many as
+        workers, and 15 more, before their results are there. A pandas DataFrame means its rows, as
+        dicts.
     :param key: names an item's scope: a function of the item, a column of its row, or a list of
         columns. The name is a text or a whole number. The default is a digest of the item (of a
         row, only of the variables that the templates use), which must then be plain data. Items with
@@ -132,7 +133,7 @@ def map(
         return _plan(job, items, options, context)
     with _open_run(job, items, options, context) as run:
         try:
-            for _ in run.complete_items(in_batches=executor is None):
+            for _ in run.complete_items(in_batches=True):
                 pass
         except BaseException as error:
             run.end(error, lambda: run.results.in_order(length_of(items)))

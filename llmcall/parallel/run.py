@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 # Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
-LOOK_AHEAD = 2  # tasks under way for each worker, so that no worker has to wait for its next task
-BATCH = 16  # finished tasks that a map in threads waits for
+LOOK_AHEAD = 2  # tasks submitted for each worker, so that none has to wait for its next task
+BATCH_SIZE = 16  # finished tasks that a map in threads waits for; further ones gain little
 UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
 TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
 GRACE = 1.0  # seconds that calls under way get after Ctrl-C
@@ -90,7 +90,7 @@ class MapRun:
         # Each task with its future, from its submission until its result is collected.
         self._under_way: dict[Task, Future[TaskResult] | None] = {}
         self._finished_tasks = FinishedTasks()
-        self._batch = 1  # how many of them to wait for
+        self._batch_size = 1  # the number of finished tasks to wait for
         self._finished_count = 0
         self._failed_task: Task | None = None
         # The draws of finished tasks: by item until its result is yielded, then all together.
@@ -100,13 +100,14 @@ class MapRun:
     def complete_items(self, *, in_batches: bool = False) -> Iterator[int]:
         """Yield each item's number once it is complete. Call :meth:`end` after any exception.
 
-        :param in_batches: whether to wait for several tasks at a time. Recorded answers then come
-            faster, and results up to a tenth of a second late.
+        :param in_batches: whether threads may finish several tasks before one is collected. This
+            makes a replay faster, but a result may come :data:`TICK` seconds late.
         """
-        self._batch = BATCH if in_batches else 1
+        # A worker process's records reach the cassette when its task is collected: without delay.
+        self._batch_size = BATCH_SIZE if in_batches and self._executor is None else 1
         for task in self._tasks:
             self._submit(task)
-            while self._is_full() or self._has_result_to_yield():
+            while self._is_full() or self._can_collect():
                 if (number := self._next_complete_item()) is not None:
                     yield number
         self._has_begun_all = True
@@ -115,30 +116,33 @@ class MapRun:
                 yield number
 
     def _is_full(self) -> bool:
-        # Once a batch has finished, all workers still have their tasks.
-        return len(self._under_way) >= LOOK_AHEAD * self._worker_count + self._batch - 1
+        # While a whole batch waits to be collected, the workers still have their tasks.
+        return len(self._under_way) >= LOOK_AHEAD * self._worker_count + self._batch_size - 1
 
-    def _has_result_to_yield(self) -> bool:
+    def _can_collect(self) -> bool:
         # The last result waits until it is known whether another item follows, so that the caller
         # knows whether it was the last.
         return len(self._under_way) > 1 and len(self._finished_tasks) > 0
 
     def _submit(self, task: Task) -> None:
-        def note_finished(future: Future[TaskResult]) -> None:
-            has_failed = _result_of(future).error is not None
-            self._finished_tasks.add(task, has_failed=has_failed)
-
         # Ctrl-C may come during the submission, so the task is noted before.
         if self._executor is None:
             future: Future[TaskResult] = Future()
-            future.add_done_callback(note_finished)
+            future.add_done_callback(lambda future: self._note_finished(task, future))
             self._under_way[task] = future
             self._threads.run(future, task.run)
         else:
             self._under_way[task] = None
             future = self._executor.submit(run_task, task)
             self._under_way[task] = future
-            future.add_done_callback(note_finished)
+            future.add_done_callback(lambda _: self._finished_tasks.add(task))
+
+    def _note_finished(self, task: Task, future: Future[TaskResult]) -> None:
+        """Note that a thread has finished a task. If its error ends the run, no other one begins."""
+        error = _result_of(future).error
+        self._finished_tasks.add(task)
+        if error is not None and self._ends_run(error):
+            self._group.is_over = True
 
     def _next_complete_item(self) -> int | None:
         """Wait for the next finished task; return the number of its item if that is complete."""
@@ -154,7 +158,7 @@ class MapRun:
             check_stops(self._group.outer_stops)
             if (task := self._finished_tasks.take()) is not None:
                 return task
-            if not self._finished_tasks.wait(min(self._batch, len(self._under_way)), TICK):
+            if not self._finished_tasks.wait(min(self._batch_size, len(self._under_way)), TICK):
                 self._bar.refresh()
 
     def _ends_run(self, error: BaseException) -> bool:

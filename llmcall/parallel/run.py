@@ -210,12 +210,12 @@ class MapRun:
         :raises KeyboardInterrupt: if Ctrl-C is pressed while it waits.
         """
         ending = error
-        self._cancel()
         deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
         started_at = time.monotonic()
         has_warned = False
         while self._awaited() and (deadline is None or time.monotonic() < deadline):
             try:
+                self._cancel()
                 self._collect_finished()
                 if not has_warned and time.monotonic() - started_at >= WARNING_AFTER:
                     has_warned = True

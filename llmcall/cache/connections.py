@@ -28,9 +28,9 @@ GITIGNORE = ".gitignore"
 # The characters that mean something in SQLite's addresses.
 ESCAPES = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})
 BUSY_SECONDS = 60.0
-# Connections that read, for each cache. Python's sqlite3 gives up the interpreter's lock at each step
-# of SQLite's, and the more threads then compete for that lock, the slower each of them becomes. So
-# only two threads read at once, and others wait for a reader, which costs less. With one reader, two
+# Connections that read, for each cache. Python's sqlite3 gives up the interpreter's lock around each of
+# SQLite's functions, and the more threads then compete for that lock, the slower each of them becomes.
+# So only two threads read at once, and others wait for a reader, which costs less. With one reader, two
 # threads already wait for each other. "python -m benchmarks -c threads" measures this.
 HAS_INTERPRETER_LOCK = getattr(sys, "_is_gil_enabled", lambda: True)()
 READERS = 2 if HAS_INTERPRETER_LOCK else 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
@@ -128,19 +129,19 @@ class MapRun:
         # Ctrl-C may come during the submission, so the task is noted before.
         if self._executor is None:
             future: Future[TaskResult] = Future()
-            future.add_done_callback(lambda future: self._note_finished(task, future))
+            future.add_done_callback(partial(self._note_finished, task))
             self._under_way[task] = future
             self._threads.run(future, task.run)
         else:
             self._under_way[task] = None
             future = self._executor.submit(run_task, task)
             self._under_way[task] = future
-            future.add_done_callback(lambda _: self._finished_tasks.add(task))
+            future.add_done_callback(partial(self._note_finished, task))
 
     def _note_finished(self, task: Task, future: Future[TaskResult]) -> None:
-        """Note that a thread has finished a task. If its error ends the run, no other one begins."""
-        error = _result_of(future).error
+        """Note that a task has finished. If its error ends the run, no other one begins here."""
         self._finished_tasks.add(task)
+        error = _result_of(future).error
         if error is not None and self._ends_run(error):
             self._group.is_over = True
 
@@ -210,6 +211,7 @@ class MapRun:
         :raises KeyboardInterrupt: if Ctrl-C is pressed while it waits.
         """
         ending = error
+        self._group.is_over = True  # before calls are stopped, so that no worker goes on to a task
         deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
         started_at = time.monotonic()
         has_warned = False

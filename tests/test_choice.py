@@ -204,6 +204,14 @@ def test_missing_values_are_counted_in_attrs() -> None:
     assert table.attrs == {"unread": 1, "refusal": 1}
 
 
+def test_a_call_that_failed_is_no_missing_value() -> None:
+    """A question that returns ``None`` for a failed call has no answer to count."""
+    client = ScriptedClient([llmcall.InvalidRequestError("no"), "A"])
+    table = policy(client, on_error="none").table(TOWNS, workers=1)
+    assert table["value"].isna().tolist() == [True, False]
+    assert table.attrs == {"unread": 0, "refusal": 0}
+
+
 def test_missing_values_are_told_below_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
     """With a progress bar a line below it counts the answers that named no option."""
     question(client=["Hm.", "Hm.", "A"]).table(TOWNS, progress=True, workers=1)

@@ -365,6 +365,20 @@ def test_a_failed_row_has_missing_shares() -> None:
     assert isinstance(found["error"][1], llmcall.AuthenticationError)
 
 
+@pytest.mark.newest_only
+@pytest.mark.parametrize("on_error", ["return", "none"])
+def test_a_failed_draw_has_no_counted_shares(on_error: str) -> None:
+    """The other draws say nothing of the row's: in rotated orders, they are not balanced."""
+    answers = [*["B"] * 9, llmcall.InvalidRequestError("the server is down")]
+    rye = policy(ScriptedClient(answers), order="given")
+    options = {"logprobs": False, "repeats": 10, "workers": 1, "on_error": on_error}
+    with llmcall.scope("survey"):
+        found = rye.shares(TOWNS[:1], **options)
+    assert found.filter(like="p_").isna().all(axis=None)
+    if on_error == "return":
+        assert isinstance(found["error"][0], llmcall.InvalidRequestError)
+
+
 # By draws
 
 

@@ -194,6 +194,20 @@ def test_a_recorded_answer_that_was_cut_tells_that_the_context_is_too_long(
     assert len(server.requests) == 1
 
 
+@cut_or_refused
+@pytest.mark.parametrize("mode", ["auto", "replay"])
+def test_without_a_fallback_a_fallbacks_recorded_answer_is_the_sdks_error(
+    ask: Ask, serve: Serve, answer: Answer, mode: str
+) -> None:
+    """The record tells that the context is too long; nobody is asked."""
+    server = serve(answer, OK, model="gpt-4", fallbacks=FALLBACK)
+    assert content(ask(messages=QUESTION)) == "Two coins."
+    llmcall.configure(cache_mode=mode)
+    with pytest.raises(openai.BadRequestError, match="the fallback gpt-4-32k gave it"):
+        ask(messages=QUESTION, max_lenght_fallback=False)
+    assert len(server.requests) == 2
+
+
 def test_an_answer_that_only_max_tokens_cut_is_returned_and_recorded(
     ask: Ask, serve: Serve
 ) -> None:

@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import textwrap
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -537,6 +538,19 @@ def test_a_tolerance_lets_numbers_differ(package: Path, name: str) -> None:
 
 
 @pytest.mark.newest_only
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("8.8", "Infinity"), ("8.8", '"8.8"'), ("8.8", "true"), ("8.8", "8" * 400)],
+    ids=["an infinite number", "a text", "a truth value", "a number beyond all floats"],
+)
+def test_no_tolerance_lets_a_number_become(package: Path, old: str, new: str) -> None:
+    """What is no number near it differs with any ``--tolerance``."""
+    edited(package / "results/out/all.json", old, new)
+    mend(package)
+    assert "result out/all.json" in failed(llmcall.verify(package, tolerance=1e9))
+
+
+@pytest.mark.newest_only
 def test_two_values_that_are_no_number_are_the_same(package: Path) -> None:
     """``NaN`` in both versions of a JSON result is no difference beside the one that there is."""
     edited(package / "data/data/rate.txt", "1.1", "nan")
@@ -1008,6 +1022,8 @@ def test_a_result_that_differs_every_time_stops_the_packing(project: Path) -> No
     )
     assert "out/log: line 1" in packing()
     packing("--exclude", "out/log", code=0)
+    told = done("verify", "../made")
+    assert "result out/table.csv: the same" in told
 
 
 def test_python_is_no_script_to_pack(project: Path) -> None:
@@ -1194,6 +1210,25 @@ def test_a_file_that_only_a_child_process_reads_stops_the_packing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_processes_of_multiprocessing_are_child_processes(project: Path, method: str) -> None:
+    """They are told, however they start: llmcall does not see what they read or reach."""
+    opening = 'with llmcall.cassette("tapes/täglich 1.jsonl"):\n    main()\n'
+    edited(
+        project / SCRIPT,
+        opening,
+        'if __name__ == "__main__":\n'
+        "    import multiprocessing\n"
+        f"    process = multiprocessing.get_context({method!r}).Process(target=print)\n"
+        "    process.start()\n"
+        "    process.join()\n" + textwrap.indent(opening, "    "),
+    )
+    assert "what child processes read and write; name their files with --add: python" in packing(
+        code=0
+    )
+    assert "not watched: python" in done("verify", "../made")
+
+
 @pytest.mark.usefixtures("reads_in_a_child")
 def test_a_child_process_gets_what_is_added() -> None:
     """``--add`` packs a file; verify says that it did not watch the process."""

@@ -307,6 +307,54 @@ def test_the_numbers_of_a_survey_are_shown_by_ranges() -> None:
     assert sum(found["groups"][0][1][0][1]) == 60
 
 
+BEGINNING = "The council should raise the tax on sugary drinks and spend it on"
+
+
+def test_answers_with_the_same_beginning_are_counted_apart() -> None:
+    """Their names are as long as it takes to tell them apart."""
+    answers = [f"{BEGINNING} {'roads' if n < 10 else 'schools'}." for n in range(40)]
+    records = [chat("And now?", answer, f"p-{n}#0") for n, answer in enumerate(answers)]
+    [found] = data_of(report(str(written("c.jsonl", records))))["survey"]
+    assert found["values"] == [f"{BEGINNING} schools.", f"{BEGINNING} roads."]
+    assert dict(dict(found["groups"])["all answers"]) == {"all": [30, 10]}
+
+
+def test_rows_with_the_same_beginning_are_different_groups() -> None:
+    """So what tells them apart shows."""
+    life = "has lived for many years in a small town on the northern coast and works as a"
+    jobs = [("nurse", "pilot")[n % 2] for n in range(24)]
+    records = [
+        chat(
+            f"Somebody {life if n % 3 else 'earns a living as a'} {job}. Bus?",
+            "yes" if job == "nurse" else "no",
+            f"p-{n}#0",
+        )
+        for n, job in enumerate(jobs)
+    ]
+    [found] = data_of(report(str(written("c.jsonl", records))))["survey"]
+    for counts in dict(dict(found["groups"])["“Somebody …”"]).values():
+        assert 0 in counts
+
+
+def test_ranges_of_large_numbers_are_told_apart() -> None:
+    """Their names have as many digits as that takes."""
+    numbers = [chat("How much?", str(25_000_000 + n), f"p-{n}#0") for n in range(40)]
+    numbers = [chat("Sum?", json.dumps({"sum": 25_000_000 + n}), f"p-{n}#0") for n in range(40)]
+    [found] = data_of(report(str(written("c.jsonl", numbers))))["survey"]
+    assert found["values"][0] == "25000000 to 25000004"
+    assert len(set(found["values"])) == 8
+
+
+def test_unknown_tokens_are_no_part_of_a_sum_without_a_word() -> None:
+    """The page says how many answers do not tell theirs."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105}
+    records = [chat("Bread?", "yes", f"p-{n}#0") for n in range(10)]
+    records[0].response["usage"] = usage
+    for record in records[1:]:
+        record.response.pop("usage", None)
+    assert "100, 9 unknown" in report(str(written("c.jsonl", records)))
+
+
 def test_repeats_are_one_row() -> None:
     """The repeats of an item stand in one row, under headings that name them."""
     cells = data_of(report(survey("a.jsonl")))["cells"]

@@ -17,6 +17,7 @@ from ..display.formatting import counted, one_line, quantity
 from ..display.printable import printable, visible_json
 from ..display.tables import table
 from ..errors import CacheError
+from ..records.served import given_by_models
 from .named import object_named
 
 if TYPE_CHECKING:
@@ -132,19 +133,22 @@ def _timestamp(text: str) -> float:
 
 
 def _totals(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the number of records, their tokens and their cost; ``None`` if all are unknown."""
-    usages = [record.usage for record in records]
+    """Return the number of records, and the tokens and the cost of the models' answers; ``None`` if
+    those of one are unknown.
+    """
+    answers = given_by_models(records)
+    usages = [answer.usage for answer in answers]
     return {
         "records": len(records),
         "input_tokens": _sum(usage.input_tokens for usage in usages),
         "output_tokens": _sum(usage.output_tokens for usage in usages),
-        "cost": _sum(record.cost for record in records),
+        "cost": _sum(answer.cost for answer in answers),
     }
 
 
 def _sum(values: Iterable[Any]) -> Any:
-    known_values = [value for value in values if value is not None]
-    return sum(known_values) if known_values else None
+    amounts = list(values)
+    return None if None in amounts else sum(amounts)
 
 
 def _totals_row(name: str, totals: Mapping[str, Any]) -> list[str]:

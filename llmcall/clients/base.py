@@ -14,7 +14,7 @@ from ..engine.drivers import adrive, adrive_stream, drive, drive_stream
 from ..engine.lookup import lookup
 from ..engine.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter
-from ..errors import ConfigError, short_traceback
+from ..errors import ConfigError, ContextLengthError, short_traceback
 from ..requests.parameters import configured_parameters, sent_body
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome
@@ -415,6 +415,11 @@ class LLMClient:
             record = None
             if not fresh:
                 call, record = yield from with_cache(call.cache, lookup, call)
+            if record is not None and record.cache_key != call.request.cache_key and not fallback:
+                raise ContextLengthError(
+                    f"the context is too long for {call.request.model}: when the answer was recorded, "
+                    f"the fallback {record.model} gave it"
+                )
             if record is None or is_cut_by_context_window(record.response, call.request):
                 outcome = yield from answer(
                     call, fallback=fallback, must_fit_window=True, record_cut_by_window=record

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 OUTSIDE_ANY_SCOPE = "outside any scope"
 USD_COLUMNS = ("cost", "saved")  # of usage
@@ -22,6 +25,19 @@ def one_line(text: str, max_length: int) -> str:
     if len(line) <= max_length and len(beginning) == len(text):
         return line
     return line[: max_length - 1].rstrip() + "…"
+
+
+def distinct_lines(texts: Iterable[str], max_length: int) -> dict[str, str]:
+    """Return texts on one line each, cut after so many characters; after more of them, if two
+    different ones would look alike.
+    """
+    whole_lines = {text: one_line(text, len(text) + 1) for text in texts}
+    different_lines = set(whole_lines.values())
+    while True:
+        lines = {line: one_line(line, max_length) for line in different_lines}
+        if len(set(lines.values())) == len(lines):
+            return {text: lines[line] for text, line in whole_lines.items()}
+        max_length *= 2
 
 
 def shortened(text: str, max_length: int) -> str:

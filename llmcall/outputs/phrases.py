@@ -6,7 +6,7 @@ import re
 
 _WRAPPING = " \t\r\n\ufeff\u200b*_`~\"'“”‘’«»„.!,:;#>()[]"
 _BETWEEN_PHRASES = re.compile(r"\n|[.,;:!…]+(?![\w.,;:!…])|—|[()\[\]{}<>\"“”„«»*`#]+")
-_AROUND_PHRASE = " \t\r\ufeff\u200b'‘’_"
+_AROUND_PHRASE = " \t\r\ufeff\u200b'‘’_:"
 _LEAD_IN = re.compile(r"(?:(?:the|my|final)\s+)*answer(?:\s+is)?\s+", re.IGNORECASE)
 
 

@@ -41,9 +41,17 @@ def is_frame(items: Any) -> bool:
 
 
 def rows_of(items: Any) -> Iterator[Any]:
-    """Return an iterator over items; for a DataFrame, over its rows as dicts."""
+    """Return an iterator over items; for a DataFrame, over its rows as dicts.
+
+    :raises ValueError: if a DataFrame has two columns of the same name.
+    """
     if is_frame(items):
         names = list(items.columns)
+        duplicates = [name for name in names if names.count(name) > 1]
+        if duplicates:
+            raise ValueError(
+                f"the rows have two columns {duplicates[0]!r}: rename or drop one of them"
+            )
         items = (
             dict(zip(names, values, strict=True))
             for values in items.itertuples(index=False, name=None)

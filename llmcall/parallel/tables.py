@@ -41,7 +41,8 @@ def answer_table(
     :param ask: asks about rows, and returns for each row its
         :class:`~llmcall.calls.conversations.Conversation`, or the exception with which it failed;
         with repeats, a list of these.
-    :raises ValueError: if the rows have a column with the name of an answer's column.
+    :raises ValueError: if the rows have a column with the name of an answer's column, or two
+        columns have the same name.
     :raises ConfigError: if pandas is missing.
     """
     pandas = import_pandas()
@@ -51,6 +52,11 @@ def answer_table(
         raise ValueError(
             f"the rows have a column {clashing[0]!r}, which the table needs for the answers: rename it"
         )
+    names = list(ANSWER_COLUMNS)
+    names[BEFORE_FIELDS:BEFORE_FIELDS] = _field_columns(fields, [*frame.columns, *ANSWER_COLUMNS])
+    for name in names:
+        if name in frame.columns or names.count(name) > 1:
+            raise ValueError(f"the table would have two columns {name!r}: rename that of the rows")
     answers = ask(rows)
     if repeats == 1:
         answers = [[answer] for answer in answers]
@@ -61,11 +67,20 @@ def answer_table(
         for item_answers in answers
         for repeat, answer in enumerate(item_answers)
     ]
-    names = list(ANSWER_COLUMNS)
-    names[BEFORE_FIELDS:BEFORE_FIELDS] = _field_columns(fields, [*frame.columns, *ANSWER_COLUMNS])
     columns = data_frame(cells, names, dtype=object)
-    # Values keep their type if they have one in common; else they stay as they are.
-    return table.join(columns.astype(TYPES).infer_objects())
+    return table.join(_with_types(columns.astype(TYPES)))
+
+
+def _with_types(columns: Any) -> Any:
+    """Return columns whose values have the type that they have in common. Values of several types,
+    and whole numbers that pandas would round beside a missing value, stay as they are.
+    """
+    typed_columns = columns.infer_objects()
+    for name in columns:
+        pairs = zip(columns[name], typed_columns[name], strict=True)
+        if any(isinstance(old, int) and int(new) != old for old, new in pairs):
+            typed_columns[name] = columns[name]
+    return typed_columns
 
 
 def _field_columns(fields: Sequence[str], columns: Collection[Any]) -> list[str]:

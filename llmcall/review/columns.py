@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise, takewhile
 from typing import Any, NamedTuple
 
-from ..display.formatting import as_json, one_line
+from ..display.formatting import as_json, distinct_lines
 from ..scopes import without_repeats
 from .conversations import NOT_PARAMETERS, Call
 
@@ -23,6 +23,7 @@ MOST_VALUES = 12  # of a column by which answers are shown
 BINS = 4  # of a column of many numbers
 LABEL_WORDS = 3
 VALUE_CHARACTERS = 60
+FEWEST_DIGITS, MOST_DIGITS = 6, 17  # of the numbers at the ends of a range
 
 _TOKEN = re.compile(r"\w+|\s+|.", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -78,8 +79,9 @@ def binned(numbers: Sequence[float], bins: int = BINS) -> Callable[[float], str]
     ordered = sorted(numbers)
     edges = sorted({ordered[len(ordered) * number // bins] for number in range(bins)})
     ends = [*(max(n for n in ordered if n < edge) for edge in edges[1:]), ordered[-1]]
+    number_names = _number_names([*edges, *ends])
     names = [
-        f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        number_names[low] if low == high else f"{number_names[low]} to {number_names[high]}"
         for low, high in zip(edges, ends, strict=True)
     ]
 
@@ -87,6 +89,16 @@ def binned(numbers: Sequence[float], bins: int = BINS) -> Callable[[float], str]
         return names[max(0, sum(edge <= number for edge in edges) - 1)]
 
     return name_of
+
+
+def _number_names(numbers: Iterable[float]) -> dict[float, str]:
+    """Return numbers in words, with as many digits as tell different ones apart."""
+    different = set(numbers)
+    for digits in range(FEWEST_DIGITS, MOST_DIGITS):
+        names = {number: f"{number:.{digits}g}" for number in different}
+        if len(set(names.values())) == len(names):
+            return names
+    return {number: str(number) for number in different}
 
 
 # Scopes and parameters
@@ -139,7 +151,12 @@ def _prompt_columns(calls: Sequence[Call]) -> Iterator[Column]:
     for number, (before, after) in enumerate(pairwise(fixed_texts), 1):
         values = {text: match and match[number] for text, match in matches.items()}
         if len(set(values.values()) - {None}) > 1:
-            yield Column(_label(before, after), [_value(values[text]) for text in prompts])
+            lines = distinct_lines((value for value in values.values() if value), VALUE_CHARACTERS)
+            names = {
+                text: None if value is None else lines.get(value) or "(nothing)"
+                for text, value in values.items()
+            }
+            yield Column(_label(before, after), [names[text] for text in prompts])
 
 
 def _prompt(call: Call) -> str:
@@ -173,10 +190,6 @@ def _label(before: str, after: str) -> str:
     if any(map(str.isalnum, "".join(words))):
         return f"“{' '.join(words)} …”"
     return f"“… {' '.join(after.split()[:LABEL_WORDS])}”"
-
-
-def _value(text: str | None) -> str | None:
-    return None if text is None else one_line(text, VALUE_CHARACTERS) or "(nothing)"
 
 
 def counts_by(values: Sequence[str], column: Column | None) -> Mapping[str, Counter[str]]:

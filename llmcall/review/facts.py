@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..display.formatting import as_json, counted, money
@@ -41,9 +41,9 @@ def facts(
         "rounds": "" if run.rounds is None else f"{len(run.rounds.numbers):,}",
         "model": ", ".join(sorted({call.record.model or call.title for call in model_calls})),
         "answered by": ", ".join(run.served),
-        "tokens in": _sum(usage.input_tokens for usage in usages),
-        "tokens out": _sum(usage.output_tokens for usage in usages),
-        "cost": _cost(model_calls),
+        "tokens in": _sum([usage.input_tokens for usage in usages], "{:,}".format),
+        "tokens out": _sum([usage.output_tokens for usage in usages], "{:,}".format),
+        "cost": _sum([call.record.cost for call in model_calls], money),
         "failures": "; ".join(_failures(run, model_calls, marks)),
         **settings,
     }
@@ -56,17 +56,16 @@ def _sizes(calls: Sequence[Call]) -> str:
     return f"{len(calls):,} ({by_kind})" if len(kinds) > 1 else f"{len(calls):,}"
 
 
-def _cost(calls: Sequence[Call]) -> str:
-    costs = [call.record.cost for call in calls if call.record.cost is not None]
-    if not costs:
+def _sum(amounts: Sequence[float | None], written: Callable[[float], str]) -> str:
+    """Return the sum of what is known, and how many amounts are not.
+
+    :param written: writes a sum.
+    """
+    known_amounts = [amount for amount in amounts if amount is not None]
+    if not known_amounts:
         return "unknown"
-    unknown = len(calls) - len(costs)
-    return money(sum(costs)) + (f", {unknown:,} unknown" if unknown else "")
-
-
-def _sum(counts: Iterable[int | None]) -> str:
-    known_counts = [count for count in counts if count is not None]
-    return f"{sum(known_counts):,}" if known_counts else "unknown"
+    unknown = len(amounts) - len(known_amounts)
+    return written(sum(known_amounts)) + (f", {unknown:,} unknown" if unknown else "")
 
 
 def _failures(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..display.formatting import one_line
+from ..display.formatting import distinct_lines
 from ..errors import OutputError
 from ..outputs import containers
 from .columns import Column, binned, columns, counts_by
@@ -157,9 +157,11 @@ def _ordered(values: Sequence[Any]) -> tuple[list[str], list[str]] | None:
     frequent_texts = [text for text, _ in counts.most_common(MOST_VALUES)]
     if any(map(_is_number, values)):
         frequent_texts.sort(key=_first_number)
-    rare_texts = counts.keys() - set(frequent_texts)
-    order = [*frequent_texts, *([OTHER] if rare_texts else []), *missing]
-    return [OTHER if text in rare_texts else text for text in texts], order
+    names = {**distinct_lines(frequent_texts, TEXT_CHARACTERS), **{each: each for each in missing}}
+    is_any_rare = len(counts) > len(frequent_texts)
+    order = [names[text] for text in frequent_texts]
+    order += [*([OTHER] if is_any_rare else []), *missing]
+    return [names.get(text, OTHER) for text in texts], order
 
 
 def _in_ranges(values: Sequence[Any]) -> Sequence[Any]:
@@ -184,6 +186,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _value_text(value: Any) -> str:
-    if isinstance(value, str):
-        return one_line(value, TEXT_CHARACTERS) or "(empty)"
-    return one_line(json.dumps(value, ensure_ascii=False), TEXT_CHARACTERS)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return " ".join(text.split()) or "(empty)"

@@ -118,7 +118,8 @@ class Choice(LLMCall):
         table = super().table(rows, **map_options)
         if map_options.get("dry_run"):
             return table
-        is_missing = table["value"].isna() & table["error"].isna()
+        was_answered = table["unread"].notna() | table["refusal"].notna()
+        is_missing = table["value"].isna() & table["error"].isna() & was_answered
         refused = int((is_missing & table["refusal"].notna()).sum())
         unread = int(is_missing.sum()) - refused
         table.attrs.update(unread=unread, refusal=refused)
@@ -186,7 +187,8 @@ class Choice(LLMCall):
         :param vary: crosses the rows with levels, as for :meth:`LLMCall.table`.
         :param map_options: those of :func:`llmcall.map`. Without ``logprobs=False``, ``repeats`` is
             an error, since the probabilities need no draws. With ``on_error="none"`` or
-            ``"return"`` a row that failed has missing values; ``"return"`` adds a column ``error``.
+            ``"return"`` a row of which a call failed has missing values; ``"return"`` adds a column
+            ``error``.
         :returns: a DataFrame with the rows' columns, then ``p_<option>`` for each option (its code
             if it has one) and ``p_other`` for what falls on no option, from 0 to 1; with
             ``dry_run=True`` a :class:`.Plan`.
@@ -251,18 +253,16 @@ class Choice(LLMCall):
         return [self._full_order(each) for each in all_orders(self.order, self._moving_count)]
 
     def _counted_shares(self, draws: list[Any]) -> list[float] | Exception | None:
-        """Return the shares among a row's draws, or what all of them failed by."""
-        answers = [
-            draw for draw in draws if isinstance(draw, Conversation) and draw.reply is not None
-        ]
-        if not answers:
-            failures = (draw for draw in draws if isinstance(draw, Exception))
-            return next(failures, None)
+        """Return the shares among a row's draws; if one failed, what it failed by, or ``None``."""
         counts = [0] * (len(self.options) + 1)
-        for answer in answers:
-            is_option = answer.value is not None
-            counts[self.options.index(answer.value) if is_option else -1] += 1
-        return [count / len(answers) for count in counts]
+        for draw in draws:
+            if not isinstance(draw, Conversation):
+                return draw if isinstance(draw, Exception) else None
+            if draw.failure is not None or draw.reply is None:
+                return draw.failure
+            is_option = draw.value is not None
+            counts[self.options.index(draw.value) if is_option else -1] += 1
+        return [count / len(draws) for count in counts]
 
     @property
     def model(self) -> str:

@@ -13,6 +13,7 @@ import json
 import os
 import runpy
 import socket
+import subprocess  # noqa: F401 - keeps its own fork_exec: an audit event tells of it
 import sys
 import threading
 from collections.abc import Callable
@@ -25,6 +26,8 @@ ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 # Modules whose child processes describe this machine, and are others on another one.
 DESCRIBING_MODULES = frozenset({"ctypes.util", "matplotlib.font_manager", "platform", "uuid"})
+
+PYTHON = "python"  # a process of multiprocessing or joblib, whatever the interpreter's file is called
 
 
 class Log:
@@ -63,10 +66,29 @@ class Trace:
     def start(self) -> None:
         """Start. An audit hook cannot be removed; after :meth:`stop` it does nothing."""
         sys.addaudithook(self._on_audit_event)
+        self._log_multiprocessing()
 
     def stop(self) -> None:
         """Stop."""
         self._is_on = False
+
+    def _log_multiprocessing(self) -> None:
+        """Log the processes that multiprocessing and joblib start: on POSIX, that raises no audit event
+        (Python 3.15), unless they fork.
+        """
+        try:
+            import _posixsubprocess
+        except ModuleNotFoundError:  # on Windows
+            return
+        fork_exec = _posixsubprocess.fork_exec
+
+        def logged_fork_exec(arguments: Any, executables: Any, *others: Any) -> int:
+            if self._is_on:
+                path = _text(executables[0])
+                self._log_child(PYTHON if path == sys.executable else path)
+            return fork_exec(arguments, executables, *others)
+
+        _posixsubprocess.fork_exec = logged_fork_exec
 
     def _on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._is_on:
@@ -87,6 +109,8 @@ class Trace:
             self._refuse_lookup(arguments[0])
         elif event == "subprocess.Popen":
             self._log_child(arguments[0] or _first_argument(arguments[1]))
+        elif event == "_winapi.CreateProcess" and arguments[0] == sys.executable:
+            self._log_child(PYTHON)
         elif event in ("os.posix_spawn", "os.exec", "os.startfile"):
             self._log_child(arguments[0])
         elif event in ("os.spawn",):

@@ -126,11 +126,13 @@ def _lines_of(text: str) -> list[str]:
 def _is_same(old: Any, new: Any, tolerance: float) -> bool:
     if old == new or _are_nan(old, new):
         return True
-    if not tolerance or MISSING in (old, new):
+    if not tolerance or type(old) is bool or type(new) is bool:
+        return False
+    if isinstance(old, str) is not isinstance(new, str):  # JSON's "7" is no number
         return False
     try:
         return _is_near(float(old), float(new), tolerance)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
@@ -139,8 +141,10 @@ def _are_nan(*values: Any) -> bool:
 
 
 def _is_near(old: float, new: float, tolerance: float) -> bool:
-    if _are_nan(old, new):
+    if old == new or _are_nan(old, new):
         return True
+    if math.isinf(old) or math.isinf(new):
+        return False
     return abs(old - new) <= tolerance * max(1.0, abs(old), abs(new))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -77,6 +78,7 @@ class Manifest:
     :ivar cost: in USD, when the answers were made; ``None`` if no record says it.
     :ivar python: Python's version.
     :ivar packages: the versions of the distributions that the program imported.
+    :ivar excluded: the project paths and patterns of results that differ every time.
     """
 
     command: list[str]
@@ -92,6 +94,7 @@ class Manifest:
     cost: float | None
     python: str
     packages: dict[str, str] = field(default_factory=dict)
+    excluded: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """Return it as JSON."""
@@ -106,6 +109,14 @@ class Manifest:
     def files_with_role(self, *roles: str) -> list[PackedFile]:
         """Return the files of some roles."""
         return [each for each in self.files if each.role in roles]
+
+
+def is_excluded(path: str, excluded: Iterable[str]) -> bool:
+    """Return whether a project path is left out.
+
+    :param excluded: files and folders, or patterns such as ``*.log``.
+    """
+    return any(fnmatch.fnmatchcase(path, each) or path.startswith(f"{each}/") for each in excluded)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -148,7 +159,8 @@ def _check_paths(files: Sequence[PackedFile]) -> None:
 
 
 def _check_types(manifest: Manifest, path: Path) -> None:
-    texts = [*manifest.command, *manifest.children, manifest.printed, manifest.python]
+    texts = [*manifest.command, *manifest.children, *manifest.excluded]
+    texts += [manifest.printed, manifest.python]
     texts += [text for each in (manifest.environment, manifest.packages) for text in each.values()]
     if not manifest.command or not all(isinstance(text, str) for text in texts):
         raise LLMCallError(f"{path} is damaged: its command, printed text or versions are not text")

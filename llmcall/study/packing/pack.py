@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import fnmatch
 import os
 import platform
 import shutil
@@ -36,6 +35,7 @@ from .manifest import (
     PackedFile,
     Recording,
     digest_of,
+    is_excluded,
     line_digests,
 )
 from .notebooks import SUFFIX, as_script
@@ -314,10 +314,7 @@ class _Packer:
         }
 
     def _is_excluded(self, path: str) -> bool:
-        return any(
-            fnmatch.fnmatchcase(path, each) or path.startswith(f"{each}/")
-            for each in self.options.exclude
-        )
+        return is_excluded(path, self.options.exclude)
 
     def _folders(self, run: ProgramRun) -> list[str]:
         """Return the folders that exist before the program runs, and that it lists or writes to."""
@@ -434,6 +431,7 @@ class _Packer:
             **facts_of(run),
             python=platform.python_version(),
             packages=observation.packages,
+            excluded=self.options.exclude,
         )
         manifest.files.extend(_packed_files(package))
         text = readme.text(manifest, served_by(run.records))

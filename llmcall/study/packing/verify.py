@@ -29,6 +29,7 @@ from .manifest import (
     RESULT,
     Manifest,
     digest_of,
+    is_excluded,
     line_digests,
     read_manifest,
 )
@@ -287,7 +288,11 @@ class _Verifier:
                 expected, actual = packed_file.read_bytes(), new_file.read_bytes()
                 details = file_differences(path, expected, actual, self._tolerance)
             yield _check(f"result {path}", "the same", "differs", details)
-        unexpected = [path for path in observation.files_written if path not in packed]
+        unexpected = [
+            path
+            for path in observation.files_written
+            if path not in packed and not is_excluded(path, self._manifest.excluded)
+        ]
         if unexpected:
             yield _check("results", "", "written, but not packed", unexpected)
 

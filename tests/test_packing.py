@@ -1229,6 +1229,7 @@ def test_processes_of_multiprocessing_are_child_processes(project: Path, method:
     assert "not watched: python" in done("verify", "../made")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reads_in_a_child")
 def test_a_child_process_gets_what_is_added() -> None:
     """``--add`` packs a file; verify says that it did not watch the process."""

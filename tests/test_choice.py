@@ -207,7 +207,9 @@ def test_missing_values_are_counted_in_attrs() -> None:
 def test_a_call_that_failed_is_no_missing_value() -> None:
     """A question that returns ``None`` for a failed call has no answer to count."""
     client = ScriptedClient([llmcall.InvalidRequestError("no"), "A"])
-    table = policy(client, on_error="none").table(TOWNS, workers=1)
+    table = llmcall.choice(
+        "Tax or ban in {{ town }}?", ["tax", "ban"], client=client, on_error="none"
+    ).table(TOWNS[:2], workers=1)
     assert table["value"].isna().tolist() == [True, False]
     assert table.attrs == {"unread": 0, "refusal": 0}
 

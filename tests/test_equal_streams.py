@@ -321,6 +321,25 @@ def test_a_task_does_not_wait_for_a_reader_that_waits_for_it(
     assert asyncio.run(run()) == ("answer 1", "answer 0")
 
 
+def test_a_thread_does_not_wait_for_an_event_loop_that_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It asks for itself, and both get their answers."""
+    monkeypatch.setattr(flights, "LONGEST_LOOP_PAUSE", 0.05)
+    client = Slow()
+
+    async def run() -> tuple[Any, Any]:
+        first = asyncio.create_task(client.asend_message(QUESTION))
+        await asyncio.sleep(0)
+        with ThreadPoolExecutor(1) as pool:
+            beside = pool.submit(client.send_message, QUESTION)
+            client.go_on.set()
+            content = beside.result(TIMEOUT).content
+        return content, (await first).content
+
+    assert all(asyncio.run(asyncio.wait_for(run(), TIMEOUT)))
+
+
 def test_a_dropped_stream_keeps_nobody_waiting() -> None:
     """A stream that its reader forgets makes way for the next one."""
     client = Slow()

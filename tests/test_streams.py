@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -640,6 +641,32 @@ def test_what_was_not_received_gives_its_draw_back(
     with llmcall.scope(where):
         leaving(client)
         assert client.send_message("Hello", on_error="raise").sample == sample
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="has no alarm")
+def test_a_call_that_a_signals_handler_ends_was_not_received(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A program limits the time of a call by an alarm, and goes on."""
+
+    class TooSlowError(Exception):
+        """What the program's handler raises."""
+
+    def handler(*_: object) -> None:
+        raise TooSlowError
+
+    def answer(messages: Any) -> str:
+        signal.raise_signal(signal.SIGALRM)
+        return "too late"
+
+    earlier_handler = signal.signal(signal.SIGALRM, handler)
+    try:
+        with llmcall.cassette("left.jsonl"), pytest.raises(TooSlowError):
+            ScriptedClient(answer).send_message("Hello")
+            pytest.fail("the handler was not called")
+    finally:
+        signal.signal(signal.SIGALRM, earlier_handler)
+    assert "1 call ended before the whole answer arrived" in caplog.text
 
 
 @LEAVING

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import sys
+import threading
 import time
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
-from ..system import after_fork_in_child, process_lock
+from ..system import after_fork_in_child, process_lock, running_loop
 from ..types import Outcome
 from .effects import Runner, Wait, with_cache
 from .lookup import find_in_cache, find_on_cassette
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
     Key = tuple[Store, str]  # where the answer is stored, and the request's key
     Outcomes = dict[str, Outcome]  # by the request's key
 
-# Seconds after which nobody waits for a stream whose reader does not read on: the reader may be
-# waiting for the one who waits.
-LONGEST_READER_PAUSE = 10.0
+# Seconds after which nobody waits for a stream whose reader does not read on, or for a call whose
+# event loop does not run: the reader or the loop may be waiting for the one who waits.
+LONGEST_READER_PAUSE = LONGEST_LOOP_PAUSE = 10.0
 
 
 class Flight(Future["Outcome | None"]):
@@ -48,6 +50,7 @@ class Flight(Future["Outcome | None"]):
     def __init__(self, *, is_stream: bool) -> None:
         super().__init__()
         self.leader = Runner.current()
+        self._loop = running_loop()  # of the leader
         self.is_stream = is_stream
         self.handed_at: float | None = None
         self.followers = 0
@@ -55,16 +58,17 @@ class Flight(Future["Outcome | None"]):
     def wait(self, policy: RetryPolicy) -> Flow[bool]:
         """Wait for the outcome, or until the deadline has passed.
 
-        :returns: ``False`` if waiting would never end: for oneself, or for a reader who does not
-            read on.
+        :returns: ``False`` if waiting would never end: for oneself, for a reader who does not read
+            on, or for an event loop that does not run.
         """
         while True:
             seconds_left = policy.time_left()
             seconds = seconds_left
-            if self.is_stream:
-                seconds = LONGEST_READER_PAUSE
+            if self.is_stream or self._loop is not None:
+                seconds = LONGEST_READER_PAUSE if self.is_stream else LONGEST_LOOP_PAUSE
                 if seconds_left is not None:
                     seconds = min(seconds, seconds_left)
+            loop_runs = self._loop_runs()
             may_end = yield Wait(self, seconds, self.leader)
             if not may_end:
                 return False
@@ -73,7 +77,7 @@ class Flight(Future["Outcome | None"]):
             waited_until_deadline = seconds is not None and seconds == seconds_left
             if waited_until_deadline:
                 return True
-            if self._reader_pauses():
+            if self._reader_pauses() or not (loop_runs.is_set() or self._leader_blocks_loop()):
                 return False
 
     def _reader_pauses(self) -> bool:
@@ -82,6 +86,23 @@ class Flight(Future["Outcome | None"]):
         if handed_at is None:
             return False
         return time.monotonic() - handed_at >= LONGEST_READER_PAUSE
+
+    def _loop_runs(self) -> threading.Event:
+        """Return an event that is set as soon as the leader's event loop runs, or now if there is
+        none.
+        """
+        loop_runs = threading.Event()
+        if self._loop is None:
+            loop_runs.set()
+        else:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(loop_runs.set)
+        return loop_runs
+
+    def _leader_blocks_loop(self) -> bool:
+        """Return whether the leader itself keeps its event loop from running, by a synchronous call."""
+        task = sys.modules["asyncio"].current_task(self._loop)
+        return task is not None and id(task) == self.leader.task
 
     def shared_outcome(self) -> Outcome | None:
         """Return a copy of the outcome.

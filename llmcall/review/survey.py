@@ -157,7 +157,8 @@ def _ordered(values: Sequence[Any]) -> tuple[list[str], list[str]] | None:
     frequent_texts = [text for text, _ in counts.most_common(MOST_VALUES)]
     if any(map(_is_number, values)):
         frequent_texts.sort(key=_first_number)
-    names = {**distinct_lines(frequent_texts, TEXT_CHARACTERS), **{each: each for each in missing}}
+    names = distinct_lines(frequent_texts, TEXT_CHARACTERS)
+    names.update({str(each): str(each) for each in missing})
     is_any_rare = len(counts) > len(frequent_texts)
     order = [names[text] for text in frequent_texts]
     order += [*([OTHER] if is_any_rare else []), *missing]

@@ -150,6 +150,8 @@ class Draws:
             self._accept_returned()
             taken = DrawNumber(request, self._next_number(request, asker))
             self._mark_taken(taken)
+            if asker is not None:
+                asker.equal_requests.note_taken(asker.name, taken.number)
             other_caller = self._under_way.get(request, caller)
             self._under_way[request] = caller
         if asker is not None and other_caller.asker != name:
@@ -217,11 +219,11 @@ class Draws:
             return all(numbers.is_free(path, key, number) for numbers in taken_numbers)
 
         lowest = max(numbers.lowest_free(path, key) for numbers in taken_numbers)
-        free_numbers = filter(is_free, itertools.count(lowest))
         if asker is None:
-            return next(free_numbers)
+            return next(filter(is_free, itertools.count(lowest)))
         name, equal_requests = asker
-        equal_requests.askers.add(name)
+        lowest = max(lowest, equal_requests.lowest_new_number(name))
+        free_numbers = filter(is_free, itertools.count(lowest))
         own_number = equal_requests.own_number(name, is_free)
         if own_number is not None:
             return own_number

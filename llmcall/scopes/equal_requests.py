@@ -11,6 +11,7 @@ So if one maker made all recorded askers, the numbers in the maker's name do not
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import takewhile
@@ -71,6 +72,7 @@ class EqualRequests:
     """
 
     __slots__ = (
+        "_kept_numbers",
         "_misplaced",
         "_recorded_numbers",
         "_shared_maker",
@@ -91,6 +93,8 @@ class EqualRequests:
         self._recorded_numbers: dict[str, list[int]] = {}
         for number in sorted(recorded.askers):
             self._recorded_numbers.setdefault(recorded.askers[number], []).append(number)
+        # By asker: the numbers that it took and did not give back, in order.
+        self._kept_numbers: dict[str, list[int]] = {}
         # A recording that goes on may lack the askers of other makers.
         self._shared_maker = _SharedMaker(() if recorded.is_recording else self._recorded_numbers)
         # By number: who got it, and for whom it was recorded.
@@ -107,12 +111,28 @@ class EqualRequests:
                 return number
         return None
 
+    def lowest_new_number(self, asker: str) -> int:
+        """Return the lowest number that an asker may get if none was recorded for it.
+
+        A replay gives each asker its numbers in order, so a later draw has a higher one.
+        """
+        kept_numbers = self._kept_numbers.get(asker)
+        return kept_numbers[-1] + 1 if kept_numbers else 0
+
+    def note_taken(self, asker: str, number: int) -> None:
+        """Note that an asker got a number."""
+        self.askers.add(asker)
+        insort(self._kept_numbers.setdefault(asker, []), number)
+
     def is_reserved(self, number: int) -> bool:
         """Return whether a number is reserved for its recorded asker."""
         return self.recorded.is_recording and number in self.recorded.askers
 
     def give_back(self, number: int) -> None:
         """Note that a number is free again."""
+        for kept_numbers in self._kept_numbers.values():
+            if number in kept_numbers:
+                kept_numbers.remove(number)
         asker = self.recorded.askers.get(number)
         if asker is not None:
             heappush(self._recorded_numbers[asker], number)

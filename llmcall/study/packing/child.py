@@ -27,7 +27,9 @@ LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 # Modules whose child processes describe this machine, and are others on another one.
 DESCRIBING_MODULES = frozenset({"ctypes.util", "matplotlib.font_manager", "platform", "uuid"})
 
-PYTHON = "python"  # a process of multiprocessing or joblib, whatever the interpreter's file is called
+PYTHON = (
+    "python"  # a process of multiprocessing or joblib, whatever the interpreter's file is called
+)
 
 
 class Log:

@@ -981,6 +981,45 @@ def test_a_row_with_the_name_of_an_answers_column_is_refused_before_any_call(
     assert client.requests == []
 
 
+def test_rows_with_two_columns_of_a_name_are_refused_before_any_call() -> None:
+    """Nobody knows which of them is asked about."""
+    pandas = pytest.importorskip("pandas")
+    client = ScriptedClient(["salt"])
+    rows = pandas.DataFrame([["bread", "salt"]], columns=["product", "product"])
+    with pytest.raises(ValueError, match="two columns 'product'"):
+        LLMCall(user="{{ product }}", client=client).table(rows)
+    assert client.requests == []
+
+
+def test_a_column_that_a_field_would_need_is_refused_before_any_call() -> None:
+    """The rows have both names that a field could have."""
+    pytest.importorskip("pandas")
+    client = ScriptedClient([{"item": "salt", "price": 4}])
+    rows = [{"item": "salt", "value.item": "bread"}]
+    with pytest.raises(ValueError, match="two columns 'value.item'"):
+        LLMCall(user="{{ item }}", output_type=Deal, client=client).table(rows)
+    assert client.requests == []
+
+
+def test_a_large_whole_number_stays_exact_beside_a_missing_one() -> None:
+    """pandas would make it a decimal number, and round it."""
+    pytest.importorskip("pandas")
+    client = ScriptedClient(["90071992547409931", REFUSAL])
+    table = LLMCall(user="{{ name }}", output_type=int, client=client).table(PEOPLE[:2], workers=1)
+    assert table["value"].tolist() == [90071992547409931, None]
+
+
+@pytest.mark.parametrize("missing", [float("nan"), "NaT", "NA"])
+def test_a_missing_value_in_a_prompt_is_told(
+    missing: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model would read "nan"."""
+    pandas = pytest.importorskip("pandas")
+    value = getattr(pandas, missing) if isinstance(missing, str) else missing
+    LLMCall(user="Age: {{ age }}", client=ScriptedClient(["hm"]))(age=value)
+    assert f"a prompt contains the missing value {value}" in caplog.text
+
+
 def counting_call(**options: Any) -> LLMCall:
     """Return a call that gets a number for everybody but Bart."""
     client = ScriptedClient(lambda messages: "many" if "Bart" in messages[0]["content"] else "7")

@@ -226,6 +226,8 @@ ACCEPTED = [
     (dict, '{"a": 0}\n> ~~~\r\n{"a": 1}\r\n> ~~~', {"a": 1}),
     (dict, '{"a": 0}\n````\n```\n{"a": 1}\n```\n````', {"a": 1}),
     (dict, '```\nnothing\n```\n{"a": 0}', {"a": 0}),
+    (int, '{"value":7}', 7),
+    (bool, '{"value":true}', True),
 ]
 REFUSED = [
     *(

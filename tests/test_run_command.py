@@ -560,6 +560,17 @@ def test_the_cache_is_where_the_program_started(
     assert os.listdir("elsewhere") == [".git"] and os.path.isdir(path or ".llmcall/cache")
 
 
+@pytest.mark.parametrize("ending", ["1 / 0", "raise SystemExit(1)"])
+def test_once_by_the_settings_goes_on_after_a_failed_run(
+    ending: str, model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run asks for what the first one did not come to."""
+    monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "a.jsonl")
+    ran(f"ask('Bread?'); {ending}", code=1)
+    ran(BREAD_AND_MILK)
+    assert model.asked == ["Bread?", "Milk?"]
+
+
 ONE_ASKED = "1 asked, 0 from the cache, 0 replayed, 0 refused"
 
 

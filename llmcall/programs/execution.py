@@ -178,7 +178,7 @@ class Execution:
             self._error = program_exit
             self._code = _exit_code(program_exit)
             if self._code:
-                raise
+                sys.exit(program_exit.code)  # a cassette that the settings name notes it
         except BaseException as error:  # noqa: BLE001 - shown as Python shows it, without the frames of what runs the program
             shorten(error, of_program=True)
             self._error = error

@@ -1147,6 +1147,7 @@ def test_a_cassette_named_by_a_file_records_and_replays_a_script() -> None:
         ("new", "raise ZeroDivisionError", ["Old", "Hi"]),
         ("new", "sys.exit(3)", ["Old", "Hi"]),
         ("rewrite", "raise ZeroDivisionError", ["Old"]),
+        ("rewrite", "sys.exit(3)", ["Old"]),
         ("rewrite", "", ["Hi"]),
     ],
 )
@@ -1160,6 +1161,25 @@ def test_a_named_cassette_is_written_however_the_run_ends(
     with start(f"{ASK}\n{end}", LLMCALL_CASSETTE_PATH=PATH, LLMCALL_CASSETTE_MODE=mode) as process:
         process.communicate(timeout=LONGEST)
     assert asked_in() == found and (process.returncode == 0) is (not end)
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(3)", "sys.exit('bad')", "exit(3)", "quit(code=3)"])
+def test_once_by_the_settings_goes_on_after_an_exit_with_an_error(
+    ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run asks for what the first one did not come to."""
+    monkeypatch.setenv("LLMCALL_CASSETTE_PATH", PATH)
+    with start(f"{ASK}\n{ending}", "Hi") as process:
+        process.communicate(timeout=LONGEST)
+    assert process.returncode and not is_complete()
+    ran(ASK, "Bye")
+    assert sorted(asked_in()) == ["Bye", "Hi"] and is_complete()
+
+
+def test_once_by_the_settings_is_complete_after_an_exit_with_success() -> None:
+    """It ended the program, and nothing is missing."""
+    ran(f"{ASK}\nexit()", "Hi", LLMCALL_CASSETTE_PATH=PATH)
+    assert is_complete()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -1550,7 +1570,10 @@ def test_update_keeps_what_a_forked_process_may_use() -> None:
     assert asked_in() == ["Hi", "Bye"]
 
 
-@pytest.mark.parametrize(("ending", "left"), [("sys.exit()", 1), ("sys.exit(3)", 2), ("1/0", 2)])
+@pytest.mark.parametrize(
+    ("ending", "left"),
+    [("sys.exit()", 1), ("sys.exit(3)", 2), ("exit()", 1), ("exit(3)", 2), ("1/0", 2)],
+)
 def test_update_by_the_settings(ending: str, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The block is the whole process, which ends well with the exit code 0."""
     taped("Hi", "Bye")

@@ -533,6 +533,44 @@ def test_the_last_line_names_the_file_wherever_the_program_goes(model: NumberedS
     assert last_lines(recorded) == ["1 asked, 0 from the cache, 0 replayed, 0 refused: a.jsonl"]
 
 
+ELSEWHERE = "import os; os.makedirs('elsewhere/.git'); os.chdir('elsewhere'); ask('Bread?')"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("config.ini", "[Cache]\nMODE = replay\n"), (".env", "LLMCALL_CACHE_MODE=replay\n")],
+)
+def test_the_settings_are_those_of_where_the_program_started(
+    file: str, text: str, model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that goes into another project still may not ask."""
+    monkeypatch.delenv("LLMCALL_CONFIG")
+    written(file, text)
+    ran(ELSEWHERE, code=1)
+    assert not model.asked
+
+
+@pytest.mark.parametrize("path", ["", "answers"])
+def test_the_cache_is_where_the_program_started(
+    path: str, model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default cache and one that a variable names stay there if the program goes elsewhere."""
+    monkeypatch.setenv("LLMCALL_CACHE_PATH", path)
+    ran(ELSEWHERE)
+    assert os.listdir("elsewhere") == [".git"] and os.path.isdir(path or ".llmcall/cache")
+
+
+@pytest.mark.parametrize("ending", ["1 / 0", "raise SystemExit(1)"])
+def test_once_by_the_settings_goes_on_after_a_failed_run(
+    ending: str, model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run asks for what the first one did not come to."""
+    monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "a.jsonl")
+    ran(f"ask('Bread?'); {ending}", code=1)
+    ran(BREAD_AND_MILK)
+    assert model.asked == ["Bread?", "Milk?"]
+
+
 ONE_ASKED = "1 asked, 0 from the cache, 0 replayed, 0 refused"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from _sitebuiltins import Quitter  # of ``exit`` and ``quit``
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from ..config import resolve as config
 from ..system import after_fork_in_child, at_exit, process_lock
@@ -14,6 +16,8 @@ from .stack import innermost, pop, push_outermost
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from .cassette import Cassette
+
+Arguments = ParamSpec("Arguments")
 
 _named_cassette: Cassette | None = None  # the one that the settings name
 _lock = process_lock(__name__)
@@ -89,7 +93,7 @@ def _open_named(path: str, mode: str) -> None:
     push_outermost(cassette)
     _named_cassette = cassette
     _close_at_exit()
-    if mode == "update":
+    if cassette.may_record:
         _note_exit_codes()
 
 
@@ -103,17 +107,24 @@ _last_exit: SystemExit | None = None
 
 @functools.cache
 def _note_exit_codes() -> None:
-    """Note what ``sys.exit`` is called with, since nothing tells the exit code when the process ends."""
-    original_exit = sys.exit
+    """Note what the program exits with, since nothing tells the exit code when the process ends."""
+    sys.exit = _noting(sys.exit)
+    Quitter.__call__ = _noting(Quitter.__call__)  # type: ignore[method-assign]
 
-    @functools.wraps(original_exit)
-    def noting_exit(status: Any = None, /) -> NoReturn:
-        """Exit the interpreter by raising SystemExit(status)."""
+
+def _noting(exit_program: Callable[Arguments, NoReturn]) -> Callable[Arguments, NoReturn]:
+    """Return a function that exits the program and notes the code."""
+
+    @functools.wraps(exit_program)
+    def noting_exit(*arguments: Arguments.args, **named: Arguments.kwargs) -> NoReturn:
         global _last_exit
-        _last_exit = SystemExit(status)
-        original_exit(status)
+        try:
+            exit_program(*arguments, **named)
+        except SystemExit as error:
+            _last_exit = SystemExit(error.code)
+            raise
 
-    sys.exit = noting_exit
+    return noting_exit
 
 
 def close_named(error: BaseException | None = None) -> None:

@@ -67,6 +67,8 @@ SECTIONS = {section.casefold(): section for section in KEYS}
 
 Entry = tuple[Setting, Any, str]  # its value is as it is written; the text is its location
 
+_start: str | None = None  # where to look for files; ``None`` means the working directory
+
 
 class Sources(NamedTuple):
     """The defaults, files and environment as they were read.
@@ -79,12 +81,18 @@ class Sources(NamedTuple):
     file_summary: str = ""
 
 
+def keep_start() -> None:
+    """Keep looking for files from where the process is now, wherever it goes."""
+    global _start
+    _start = os.getcwd()
+
+
 def read_sources() -> Sources:
     """Read the environment, ``.env`` and config.ini.
 
     Both files are looked for from the working directory upward to the project's root: the nearest
     folder with config.ini, .llmcall, pyproject.toml or .git. Without one, only the working directory
-    counts.
+    counts. After :func:`keep_start`, it is the one of that time.
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
@@ -118,10 +126,10 @@ def read_sources() -> Sources:
 
 
 def _project_folders() -> list[str]:
-    """Return the working directory and its parents up to the project's root; without a project,
-    only the working directory.
+    """Return the working directory, or the one that was kept, and its parents up to the project's
+    root; without a project, only the first.
     """
-    folders = [os.getcwd()]
+    folders = [_start or os.getcwd()]
     while not any(os.path.exists(os.path.join(folders[-1], marker)) for marker in MARKERS):
         folders.append(os.path.dirname(folders[-1]))
         if folders[-1] == folders[-2]:

@@ -24,6 +24,7 @@ from ..cassettes.cassette import Cassette
 from ..cassettes.guards import guards
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..config import resolve as config
+from ..config.sources import keep_start
 from ..config.values import without_password
 from ..engine.usage import process_meter
 from ..errors import CacheMissError, LLMCallError, shorten
@@ -132,6 +133,7 @@ class Execution:
         self._calls = calls
         self._cassette = cassette
         # The program may change the working directory.
+        keep_start()
         self._file = None if cassette is None else Path(cassette.path).absolute()
         self._exit_stack = exit_stack
         self._sends_nothing = sends_nothing
@@ -176,7 +178,7 @@ class Execution:
             self._error = program_exit
             self._code = _exit_code(program_exit)
             if self._code:
-                raise
+                sys.exit(program_exit.code)  # a cassette that the settings name notes it
         except BaseException as error:  # noqa: BLE001 - shown as Python shows it, without the frames of what runs the program
             shorten(error, of_program=True)
             self._error = error

@@ -147,6 +147,7 @@ class LLMClient:
         name = model or self.default_model()
         if not isinstance(name, str):
             raise TypeError(f"model is {name!r}; it must be a string")
+        name = str.__str__(name)  # of an enum: a record holds plain texts
         if not settings.aliases:
             return name
         from ..models.catalog import resolve

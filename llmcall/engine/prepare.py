@@ -216,13 +216,13 @@ def _parser(response_format: Any) -> Callable[[str], Any] | None:
 
 
 def texts_of(text: Any) -> list[str]:
-    """Return the texts to embed, checked.
+    """Return the texts to embed, checked; those of a subclass of ``str``, such as NumPy's, as ``str``.
 
     :param text: one text or a sequence of texts.
     :raises TypeError: for anything else, naming its index.
     """
     if isinstance(text, str):
-        return [text]
+        return [str.__str__(text)]
     if isinstance(text, (bytes, bytearray)) or not (
         isinstance(text, Sequence) or hasattr(text, "tolist")
     ):
@@ -232,4 +232,4 @@ def texts_of(text: Any) -> list[str]:
     for index, item in enumerate(text):
         if not isinstance(item, str):
             raise TypeError(f"text[{index}] is {type(item).__name__}; it must be a string")
-    return list(text)
+    return [str.__str__(item) for item in text]

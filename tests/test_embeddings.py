@@ -12,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +85,14 @@ def test_each_text_that_is_not_recorded_is_embedded_once(texts: list[str], known
     client.get_embedding(texts)
     missing = list(dict.fromkeys(text for text in texts if text not in known))
     assert asked(client) == ([missing] if missing else [])
+
+
+def test_a_cassette_has_a_text_where_it_first_came() -> None:
+    """Whether a run asks for the embeddings or the disk cache has them."""
+    for name in ("asked.jsonl", "cached.jsonl"):
+        with llmcall.cassette(name):
+            embedder().get_embedding(["y", "x", "y"])
+    assert Path("asked.jsonl").read_bytes() == Path("cached.jsonl").read_bytes()
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config.settings import Settings
 from ..config.values import nearest
 from ..models.catalog import Capabilities, parameters_of
-from ..secrets import without_credentials
+from ..secrets import refuse_named, without_credentials
 from .plain_data import plain, with_article
 
 # The parameters that [OpenAI] sets defaults for and that enter the key.
@@ -176,7 +176,29 @@ def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         keyed["stop"] = [keyed["stop"]]
     if "extra_body" in keyed:
         keyed["extra_body"] = without_credentials(keyed["extra_body"])
+    if "tools" in keyed:
+        keyed["tools"] = [
+            tool if _is_function(tool) else without_credentials(tool) for tool in keyed["tools"]
+        ]
     return keyed
+
+
+def check_credentials(keyed: Mapping[str, Any], allow: Sequence[str]) -> None:
+    """Check that no field that the API does not define may hold a credential by its ambiguous name.
+
+    :param keyed: what :func:`keyed_parameters` returned.
+    :param allow: regular expressions; a value that one of them matches completely passes.
+    :raises CacheError: if one may, naming it.
+    """
+    refuse_named(keyed.get("extra_body"), allow, "extra_body")
+    for index, tool in enumerate(keyed.get("tools", ())):
+        if not _is_function(tool):
+            refuse_named(tool, allow, f"tools[{index}]")
+
+
+def _is_function(tool: dict[str, Any]) -> bool:
+    """Return whether a tool is a function, which is described by a schema and holds no credential."""
+    return bool(tool.get("type", "function") == "function")
 
 
 def sent_body(body: Mapping[str, Any], capabilities: Capabilities) -> dict[str, Any]:

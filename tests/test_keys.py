@@ -484,6 +484,15 @@ def test_an_image_is_its_bytes(wrapped: str) -> None:
     assert asked(image(wrapped)) == asked(image(PNG))
 
 
+@pytest.mark.parametrize("beginning", ["DATA:image/png;base64,", "Data:IMAGE/png;BASE64,"])
+def test_an_image_is_its_bytes_in_a_data_url_in_capitals(beginning: str) -> None:
+    """The case of a scheme, a media type and ``base64`` has no meaning (RFC 3986, 3.1; RFC 2397)."""
+    part = {"type": "image_url", "image_url": {"url": beginning + PNG}}
+    usual = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + PNG}}
+    keys = {asked(messages=[{"role": "user", "content": [each]}]) for each in (part, usual)}
+    assert len(keys) == 1
+
+
 @given(WRAPPED)
 def test_an_image_is_sent_as_it_was_given(wrapped: str) -> None:
     """Only its digest enters the key."""

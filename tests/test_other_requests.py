@@ -51,6 +51,17 @@ def test_what_differs_in_host_or_query_is_another_request(server: Server) -> Non
     assert len(server.requests) == 2 * len(urls)
 
 
+def test_a_relative_cache_path_starts_where_the_http_client_was_made(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where the program sends its first request."""
+    start = Path.cwd()
+    with client(server, cache_path="answers") as http_client:
+        monkeypatch.chdir(tmp_path.parent)
+        http_client.post("https://one.example/ask", json={"n": 1})
+    assert len(llmcall.ResponseCache(start / "answers")) == 1
+
+
 def test_the_default_port_and_the_order_of_a_query_do_not_matter(server: Server) -> None:
     """An address is the same with its default port, and its query in another order of names."""
     with client(server) as http_client:

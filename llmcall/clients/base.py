@@ -9,6 +9,7 @@ from weakref import WeakSet
 from ..cache.shared import shared_cache
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
+from ..config.settings import with_absolute_paths
 from ..engine.client import ResolvedSettings
 from ..engine.drivers import adrive, adrive_stream, drive, drive_stream
 from ..engine.lookup import lookup
@@ -77,7 +78,7 @@ class LLMClient:
         **overrides: Any,
     ) -> None:
         self.base_settings = settings
-        self._overrides = overrides
+        self._overrides = with_absolute_paths(overrides, f"{type(self).__name__}()")
         self.meter = Meter()
         self._resolved: ResolvedSettings | None = None
         self._transports: dict[tuple[Endpoint, Any], Any] = {}  # by endpoint and key

@@ -40,7 +40,7 @@ _CREDENTIAL_NAME = re.compile(
     r"(?:^|[-_ ]|(?<=[a-z])(?=[A-Z]))"
     r"(?:(?i:(?:api|access|secret|private|subscription|auth|client|account)[-_ ]?key|apikey"
     r"|(?:access|auth|refresh|session|bearer|api|ad|security)[-_ ]?token"
-    r"|authorization|password|passwd|secret|credentials?))$"
+    r"|authorization|connection[-_ ]?string|password|passwd|secret|credentials?))$"
 )
 # A text without blanks that has letters and digits, as keys and tokens have.
 _COULD_BE_CREDENTIAL = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[^\s]{16,}")
@@ -204,15 +204,22 @@ def names_credential(name: str, *, include_ambiguous: bool = False) -> bool:
 
 def without_credentials(data: Data) -> Data:
     """Return a copy of plain data with ``LEFT_OUT`` for each text in a field that holds a credential
-    by its name.
+    by its name. The ``type`` of an object may say what its field ``key`` holds:
+    ``{"type": "api_key", "key": …}``.
     """
     if isinstance(data, list):
         return [without_credentials(item) for item in data]
     if not isinstance(data, dict):
         return data
     copy = {}
+    kind = data.get("type")
+    holds_credential = isinstance(kind, str) and (
+        names_credential(kind) or kind == "key_and_key_id"
+    )
     for name, item in data.items():
-        is_credential = isinstance(item, str) and names_credential(name)
+        is_credential = isinstance(item, str) and names_credential(
+            name, include_ambiguous=holds_credential
+        )
         copy[name] = LEFT_OUT if is_credential else without_credentials(item)
     return copy
 
@@ -223,12 +230,15 @@ def refuse_named(body: Data, allow: Sequence[str], data_name: str) -> None:
     A field of the body itself is refused whatever its value looks like. Deeper in the body such names
     are common in data, so there only a value that could be a credential is refused.
 
+    :param body: without the credentials that :func:`without_credentials` leaves out.
     :param allow: see :func:`find`.
     :param data_name: the error's name for the body.
     :raises CacheError: if one may, naming it.
     """
     for location, name, value in _named_texts(body, ""):
         if names_credential(name) or not names_credential(name, include_ambiguous=True):
+            continue
+        if value == LEFT_OUT:
             continue
         if location != name and not _could_be_credential(name, value):
             continue

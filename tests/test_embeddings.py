@@ -11,6 +11,8 @@ import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,6 +85,14 @@ def test_each_text_that_is_not_recorded_is_embedded_once(texts: list[str], known
     client.get_embedding(texts)
     missing = list(dict.fromkeys(text for text in texts if text not in known))
     assert asked(client) == ([missing] if missing else [])
+
+
+def test_a_cassette_has_a_text_where_it_first_came() -> None:
+    """Whether a run asks for the embeddings or the disk cache has them."""
+    for name in ("asked.jsonl", "cached.jsonl"):
+        with llmcall.cassette(name):
+            embedder().get_embedding(["y", "x", "y"])
+    assert Path("asked.jsonl").read_bytes() == Path("cached.jsonl").read_bytes()
 
 
 @pytest.fixture
@@ -174,6 +184,37 @@ def test_the_embedding_model_is_the_argument_or_the_configured_one() -> None:
     client.get_embedding("a")
     client.get_embedding("a", "short")
     assert [request.model for request in client.requests] == ["mine", "text-embedding-3-large"]
+
+
+class Word(str, Enum):
+    """Texts that are members of an enum."""
+
+    BREAD = "bread"
+
+
+def test_a_text_of_an_enum_has_the_record_of_its_value() -> None:
+    """Before, its answer was paid for and could not be recorded."""
+    client = embedder()
+    assert client.get_embedding([Word.BREAD]) == [of("bread")]
+    assert client.get_embedding(Word.BREAD) == client.get_embedding("bread") == of("bread")
+    assert asked(client) == [["bread"]]
+
+
+def test_a_model_of_an_enum_has_the_record_of_its_value() -> None:
+    """The default model and the argument alike."""
+    client = embedder(embedding_model=Word.BREAD)
+    assert client.get_embedding("a", Word.BREAD) == client.get_embedding("a", "bread") == of("a")
+    assert client.get_embedding("a") == of("a")
+    assert asked(client) == [["a"]]
+
+
+def test_an_array_of_numpy_is_a_list_of_texts() -> None:
+    """Its texts are of a class of their own."""
+    numpy = pytest.importorskip("numpy")
+    client = embedder()
+    texts = ["bread", "milk"]
+    assert client.get_embedding(numpy.array(texts)) == client.get_embedding(texts)
+    assert asked(client) == [texts]
 
 
 def test_a_request_has_no_more_texts_than_the_api_takes() -> None:

@@ -325,6 +325,8 @@ def test_two_spellings_of_one_question_share_its_key(
         {"safety_identifier": "s"},
         {"prompt_cache_key": "p"},
         {"extra_headers": {"X-Run": "1"}},
+        {"extra_query": {}},
+        {"extra_query": {"key": "k", "api_key": "k", "code": "k"}},
         {"timeout": 3},
         {"deadline": 9},
         {"max_attempts": 2},
@@ -430,6 +432,9 @@ def test_every_parameter_and_its_value_enter_the_key() -> None:
         {"extra_body": {"top_k": 1}},
         {"extra_body": {"top_k": True}},
         {"extra_body": {}},
+        {"extra_query": {"preset": "a"}},
+        {"extra_query": {"preset": "b"}},
+        {"extra_query": {"preset": ["b"]}},
         {"temperature": 0},
         {"temperature": 0.1},
         {"temperature": 0.1 + 2**-54},
@@ -477,6 +482,15 @@ WRAPPED = st.builds(
 def test_an_image_is_its_bytes(wrapped: str) -> None:
     """Its base64 may be wrapped, padded or not."""
     assert asked(image(wrapped)) == asked(image(PNG))
+
+
+@pytest.mark.parametrize("beginning", ["DATA:image/png;base64,", "Data:IMAGE/png;BASE64,"])
+def test_an_image_is_its_bytes_in_a_data_url_in_capitals(beginning: str) -> None:
+    """The case of a scheme, a media type and ``base64`` has no meaning (RFC 3986, 3.1; RFC 2397)."""
+    part = {"type": "image_url", "image_url": {"url": beginning + PNG}}
+    usual = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + PNG}}
+    keys = {asked(messages=[{"role": "user", "content": [each]}]) for each in (part, usual)}
+    assert len(keys) == 1
 
 
 @given(WRAPPED)

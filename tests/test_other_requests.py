@@ -11,6 +11,7 @@ import pytest
 from sdk_programs import Server, http, program
 
 import llmcall
+from llmcall.testing import ScriptedClient
 
 # no form of credential that anybody knows: 24 letters and digits
 PLAIN_KEY = "q7w8e9r0t1y2u3i4o5p6a7s8"
@@ -48,6 +49,17 @@ def test_what_differs_in_host_or_query_is_another_request(server: Server) -> Non
     assert len(set(live)) == 2 * len(urls)
     assert run("replay") == live
     assert len(server.requests) == 2 * len(urls)
+
+
+def test_a_relative_cache_path_starts_where_the_http_client_was_made(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where the program sends its first request."""
+    start = Path.cwd()
+    with client(server, cache_path="answers") as http_client:
+        monkeypatch.chdir(tmp_path.parent)
+        http_client.post("https://one.example/ask", json={"n": 1})
+    assert len(llmcall.ResponseCache(start / "answers")) == 1
 
 
 def test_the_default_port_and_the_order_of_a_query_do_not_matter(server: Server) -> None:
@@ -119,6 +131,7 @@ BODY_KEYS = pytest.mark.parametrize(
         {"tools": [{"type": "mcp", "authorization": PLAIN_KEY}]},
         {"tools": [{"type": "mcp", "headers": {"X-Access-Token": PLAIN_KEY}}]},
         {"clientSecret": PLAIN_KEY},
+        {"data_sources": [{"authentication": {"type": "api_key", "key": PLAIN_KEY}}]},
     ],
     ids=str,
 )
@@ -216,6 +229,80 @@ def test_a_credential_beyond_the_api_is_left_out_of_a_chats_record(server: Serve
     assert json.loads(server.requests[0].content)["api_key"] == PLAIN_KEY
     assert PLAIN_KEY not in written()
     assert create(**asked, extra_body={"api_key": "b"}).choices[0].message.content == first
+
+
+CHAT_KEYS = pytest.mark.parametrize(
+    "fields",
+    [
+        {"extra_body": {"data_sources": [{"authentication": authentication}]}}
+        for authentication in (
+            {"type": "api_key", "key": PLAIN_KEY},
+            {"type": "key_and_key_id", "key": PLAIN_KEY, "key_id": "1"},
+            {"type": "access_token", "access_token": PLAIN_KEY},
+            {"type": "connection_string", "connection_string": PLAIN_KEY},
+        )
+    ]
+    + [
+        {"tools": [{"type": "mcp", "headers": {"Authorization": f"Bearer {PLAIN_KEY}"}}]},
+        {"tools": [{"type": "mcp", "authorization": PLAIN_KEY}]},
+    ],
+    ids=str,
+)
+
+
+@CHAT_KEYS
+def test_a_credential_in_a_chats_data_sources_or_tools_is_sent_and_not_recorded(
+    fields: dict[str, Any],
+) -> None:
+    """Azure's data sources and MCP servers have keys of their own."""
+    chats = ScriptedClient(["ok"], cache_mode="auto")
+    with llmcall.cassette("run.jsonl"):
+        chats.send_message("Bread?", **fields)
+    assert PLAIN_KEY in json.dumps(chats.requests[0].body)
+    assert PLAIN_KEY not in written()
+
+
+@CHAT_KEYS
+def test_another_credential_in_a_chat_has_the_same_key(fields: dict[str, Any]) -> None:
+    """It is no part of the question."""
+    chats = ScriptedClient([])
+    other = json.loads(json.dumps(fields).replace(PLAIN_KEY, "another"))
+    key = chats.build_request("Bread?", **fields).cache_key
+    assert chats.build_request("Bread?", **other).cache_key == key
+
+
+MAYBE_KEYS = pytest.mark.parametrize(
+    "fields",
+    [
+        {"extra_body": {"token": PLAIN_KEY}},
+        {"extra_body": {"deep": [{"key": PLAIN_KEY}]}},
+        {"tools": [{"type": "mcp", "headers": {"token": PLAIN_KEY}}]},
+    ],
+    ids=str,
+)
+
+
+@MAYBE_KEYS
+def test_what_may_be_a_credential_in_a_chat_is_refused(fields: dict[str, Any]) -> None:
+    """As in a request to any other API; the message does not repeat it."""
+    with pytest.raises(llmcall.CacheError, match="looks like a credential by its name") as caught:
+        ScriptedClient([]).send_message("Bread?", **fields)
+    assert PLAIN_KEY not in str(caught.value)
+
+
+@MAYBE_KEYS
+def test_what_may_be_a_credential_in_a_chat_may_be_allowed(fields: dict[str, Any]) -> None:
+    """If ALLOW matches its value; then it is part of the question."""
+    chats = ScriptedClient(["ok"], cassette_allow=("q7w8.*",))
+    assert chats.send_message("Bread?", **fields) is not None
+    assert PLAIN_KEY in json.dumps(chats.requests[0].asked)
+
+
+def test_a_functions_schema_in_tools_is_part_of_the_key_as_it_is() -> None:
+    """Its examples and defaults are no credentials."""
+    schema = {"type": "object", "default": {"password": "bread", "token": PLAIN_KEY}}
+    tools = [{"type": "function", "function": {"name": "enter", "parameters": schema}}]
+    assert ScriptedClient([]).build_request("Bread?", tools=tools).asked["tools"] == tools
 
 
 # What they use

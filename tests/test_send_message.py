@@ -468,9 +468,19 @@ def pointer_to_nothing() -> Servers:
 
 @pytest.mark.usefixtures("pointer_to_nothing")
 def test_a_pointer_to_nothing_is_a_miss() -> None:
-    """In the mode ``replay``."""
-    with pytest.raises(CacheMissError):
+    """In the mode ``replay``; the message says what is gone, and how to record it."""
+    with pytest.raises(CacheMissError) as caught:
         Servers(cache_mode="replay").send_message(LONG)
+    report = " ".join(str(caught.value).split())
+    assert "this chat request to gpt-4 is not recorded" in report
+    assert "the record names the answer of a fallback, which is gone" in report
+    assert "cache_mode='auto'" in report
+
+
+def test_a_pointer_to_an_answer_is_explained_as_recorded(fallen_back: tuple[Servers, Any]) -> None:
+    """As long as the answer is there."""
+    client, _ = fallen_back
+    assert client.cache.explain(client.build_request(LONG)).recorded
 
 
 def test_a_pointer_to_nothing_is_followed_by_a_call(pointer_to_nothing: Servers) -> None:
@@ -478,6 +488,20 @@ def test_a_pointer_to_nothing_is_followed_by_a_call(pointer_to_nothing: Servers)
     assert asked_of(pointer_to_nothing).content == "fits"
     assert pointer_to_nothing.asked_models() == [SMALL, MIDDLE, LARGE]
     assert asked_of(pointer_to_nothing).cached
+
+
+@pytest.mark.usefixtures("pointer_to_nothing")
+@pytest.mark.parametrize("window", [100, 10000], ids=["another fallback", "the model itself"])
+def test_a_new_answer_replaces_a_pointer_to_nothing(
+    window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gives it."""
+    monkeypatch.setitem(WINDOWS, SMALL, window)
+    monkeypatch.setitem(WINDOWS, "gpt-4.1", 10000)
+    client = Servers(fallbacks={SMALL: ("gpt-4.1",)})
+    replies = [asked_of(client) for _ in range(2)]
+    assert [(reply.content, reply.cached) for reply in replies] == [("fits", False), ("fits", True)]
+    assert asked_of(Servers(cache_mode="replay")) == replies[0]
 
 
 def test_a_fallback_may_be_an_alias() -> None:

@@ -222,6 +222,17 @@ def test_a_changed_working_directory_is_seen(
     assert llmcall.settings().model == "gpt-4o-mini"
 
 
+def test_a_clients_relative_cache_path_starts_where_the_client_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed working directory does not move it, even if the settings are read again."""
+    start = Path.cwd()
+    client = ScriptedClient(["one"], cache_path="answers")
+    monkeypatch.chdir(tmp_path.parent)
+    llmcall.configure(temperature=1)
+    assert client.cache.path == start / "answers"
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that llmcall reads."""

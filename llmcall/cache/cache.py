@@ -14,6 +14,7 @@ from ..errors import CacheCorruptError, CacheError, short_traceback
 from ..notices import warn_once
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
+from ..records.pointers import target_of
 from ..system import process_lock
 from ..types import record_of
 from . import damage, loading, rekeying
@@ -173,10 +174,11 @@ class ResponseCache:
 
     def _first_stored(self, key: str, packed: bytes) -> Record:
         """Return the record that was stored first; put these bytes in its place if it cannot be
-        read.
+        read, or points to a fallback's answer that is gone.
         """
+        get = partial(self.get, mode="replay")
         with suppress(CacheCorruptError):
-            if record := self.get(key, mode="replay"):
+            if (record := get(key)) and target_of(record, get):
                 return record
         self.storage.put(key, packed, replace=True)
         # raises if the index is damaged
@@ -341,7 +343,7 @@ class ResponseCache:
             ([packed or b""], partial(unpack, key, packed, stored_at))
             for key, packed, stored_at in self.storage.rows()
         )
-        return Source(f"the cache {self.path}", rows)
+        return Source(f"the cache {self.path}", rows, partial(self.get, mode="auto"))
 
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a

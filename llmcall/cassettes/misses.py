@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..misses.report import Miss
     from ..misses.search import Row, Source
-    from ..types import Request
+    from ..types import Record, Request
     from .cassette import Cassette
 
 
@@ -65,6 +65,10 @@ def _search_source(cassette: Cassette) -> Source:
 
     stored = cassette.stored
     rows: Iterable[Row] = ()
+
+    def find(key: str) -> Record | None:
+        return None if stored is None else stored.get(key)
+
     if stored is None:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     else:
@@ -74,4 +78,4 @@ def _search_source(cassette: Cassette) -> Source:
             for position in range(len(stored))
         )
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
-    return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows, rekey)
+    return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows, find, rekey)

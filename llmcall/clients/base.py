@@ -9,6 +9,7 @@ from weakref import WeakSet
 from ..cache.shared import shared_cache
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
+from ..config.settings import with_absolute_paths
 from ..engine.client import ResolvedSettings
 from ..engine.drivers import adrive, adrive_stream, drive, drive_stream
 from ..engine.lookup import lookup
@@ -77,7 +78,7 @@ class LLMClient:
         **overrides: Any,
     ) -> None:
         self.base_settings = settings
-        self._overrides = overrides
+        self._overrides = with_absolute_paths(overrides, f"{type(self).__name__}()")
         self.meter = Meter()
         self._resolved: ResolvedSettings | None = None
         self._transports: dict[tuple[Endpoint, Any], Any] = {}  # by endpoint and key
@@ -147,6 +148,7 @@ class LLMClient:
         name = model or self.default_model()
         if not isinstance(name, str):
             raise TypeError(f"model is {name!r}; it must be a string")
+        name = str.__str__(name)  # of an enum: a record holds plain texts
         if not settings.aliases:
             return name
         from ..models.catalog import resolve

@@ -438,3 +438,18 @@ def checked_layer(overrides: Mapping[str, Any], caller: str, rank: Rank) -> Laye
         )
         layer[name] = SettingValue(checked, origin)
     return layer
+
+
+def with_absolute_paths(overrides: Mapping[str, Any], caller: str) -> dict[str, Any]:
+    """Return keyword arguments with absolute paths: a relative one starts from the working directory
+    of now, whatever it is later.
+
+    :param caller: the function that was called, for the message.
+    :raises ConfigError: if a path is of the wrong type.
+    """
+    absolute = dict(overrides)
+    for name, value in overrides.items():
+        if name in SETTINGS and SETTINGS[name].parse is values.path and value is not None:
+            path = check_setting(SETTINGS[name], value, f"{caller}, {name}")
+            absolute[name] = path if isinstance(path, str) else value
+    return absolute

@@ -44,7 +44,8 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
         updated_call, record = yield from with_cache(call.cache, lookup, call)
         is_replayed = is_replayed or updated_call.is_replayed
         if record is None:
-            missing[call.request.cache_key] = call
+            # The first of equal calls gives the record its place on a cassette.
+            missing.setdefault(call.request.cache_key, call)
         else:
             outcomes[call.request.cache_key] = Outcome(record)
     if missing:

@@ -12,6 +12,7 @@ from ..requests.messages import check_messages, keyed_messages
 from ..requests.normalizers import normalizer
 from ..requests.parameters import (
     CONFIGURED_UNKEYED,
+    check_credentials,
     check_names,
     expected_answer,
     given_parameters,
@@ -179,6 +180,7 @@ def _parameters(context: _CallContext, arguments: Mapping[str, Any], kind: str) 
     """Return what the arguments of a call say apart from its messages or texts.
 
     :raises TypeError, ValueError: for a wrong argument.
+    :raises CacheError: for a field that may hold a credential by its name.
     """
     client, resolved, _ = context
     without_none = {name: value for name, value in arguments.items() if value is not None}
@@ -190,6 +192,7 @@ def _parameters(context: _CallContext, arguments: Mapping[str, Any], kind: str) 
         sent = {**resolved.defaults, **sent}
     headers = sent.pop("extra_headers", {})
     keyed = {"model": model, **keyed_parameters(sent)}
+    check_credentials(keyed, resolved.settings.cassette_allow)
     namespace = client.namespace(model)
     if namespace:
         keyed["namespace"] = namespace
@@ -216,13 +219,13 @@ def _parser(response_format: Any) -> Callable[[str], Any] | None:
 
 
 def texts_of(text: Any) -> list[str]:
-    """Return the texts to embed, checked.
+    """Return the texts to embed, checked; those of a subclass of ``str``, such as NumPy's, as ``str``.
 
     :param text: one text or a sequence of texts.
     :raises TypeError: for anything else, naming its index.
     """
     if isinstance(text, str):
-        return [text]
+        return [str.__str__(text)]
     if isinstance(text, (bytes, bytearray)) or not (
         isinstance(text, Sequence) or hasattr(text, "tolist")
     ):
@@ -232,4 +235,4 @@ def texts_of(text: Any) -> list[str]:
     for index, item in enumerate(text):
         if not isinstance(item, str):
             raise TypeError(f"text[{index}] is {type(item).__name__}; it must be a string")
-    return list(text)
+    return [str.__str__(item) for item in text]

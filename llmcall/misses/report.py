@@ -12,6 +12,7 @@ from ..config.settings import Settings
 from ..differences.fields import Difference, differences
 from ..display.formatting import shortened
 from ..display.printable import printable
+from ..records.pointers import target_of
 from ..requests.contents import messages_of, text_of, title_of
 from ..secrets import masked
 from ..types import Data, Record, Request
@@ -24,6 +25,7 @@ LABEL_WIDTH = 11
 KEY_DIGITS = 12
 LONGEST_OPENING = 200  # characters of the question
 MOST_CAUSES = 4
+FALLBACK_GONE = "the record names the answer of a fallback, which is gone"
 FIXED_ORDER = (
     "add them to the prompt in a fixed order, such as by actor, not as they arrive, and then record the "
     "run again. A call now would pay for this order, and the next run may miss again"
@@ -64,7 +66,8 @@ class Miss(NamedTuple):
     @property
     def recorded(self) -> bool:
         """Return whether the request is recorded after all."""
-        return self.nearest is not None and self.nearest.cache_key == self.cache_key
+        is_found = self.nearest is not None and self.nearest.cache_key == self.cache_key
+        return is_found and FALLBACK_GONE not in self.causes
 
     def __str__(self) -> str:
         terminal = shutil.get_terminal_size((100, 24)).columns
@@ -171,6 +174,9 @@ def explain(
         if nearest.sample != request.sample:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
     causes = causes_of(request, result, changes, settings)
+    is_found = nearest is not None and nearest.cache_key == request.cache_key
+    if is_found and source is not None and target_of(nearest, source.find) is None:
+        causes = [FALLBACK_GONE]
     if first_cause:
         causes.insert(0, first_cause)
     names = normalizing(changes, settings)

@@ -40,11 +40,13 @@ class Source(NamedTuple):
     :param name: its name in messages.
     :param rows: for each record, the bytes to search (its own first, then those that it shares with
         others), and a function that reads it.
+    :param find: returns the record of a key, or ``None``.
     :param rekey: the command that gives its records new keys.
     """
 
     name: str
     rows: Iterable[Row]
+    find: Callable[[str], Record | None]
     rekey: str = "llmcall cache rekey"
 
 

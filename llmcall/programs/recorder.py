@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import askers, scopes
 from ..cassettes.current import current_cassette
 from ..config import resolve as config
+from ..config.settings import with_absolute_paths
 from ..errors import (
     APIError,
     BudgetExceededError,
@@ -84,8 +85,9 @@ class ProgramCalls:
         self._actors = Actors(actor)
         # a wrong one fails here, and not in the program's first request
         config.settings_for(None, overrides, caller)
+        absolute = with_absolute_paths(overrides, caller)
         self._client_at = functools.cache(
-            lambda address: ProgramClient(**{**overrides, "base_url": address})
+            lambda address: ProgramClient(**{**absolute, "base_url": address})
         )
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._outer_scope = scopes.scope_around()

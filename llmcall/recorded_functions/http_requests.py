@@ -41,12 +41,12 @@ def http_call(
     :raises CacheError: for a body with a field that may hold a credential by its name.
     """
     address = f"{method} {host}{path}"
-    secrets.refuse_named(body, settings.cassette_allow, address)
+    recorded_body = secrets.without_credentials(plain(body, "the body"))
+    secrets.refuse_named(recorded_body, settings.cassette_allow, address)
     identity_fields: dict[str, Any] = {"method": method, "host": host, "path": path}
     recorded_query = _without_credentials(query, address)
     if recorded_query:
         identity_fields["query"] = recorded_query
-    recorded_body = secrets.without_credentials(plain(body, "the body"))
     identity_fields["body"] = normalized(recorded_body, settings)
     call = prepare_function(
         "http",

@@ -11,7 +11,7 @@ from .plain_data import map_texts, plain, with_article
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,")
+DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,", re.IGNORECASE)
 # The digest that replaces an image or a sound; it is not text, so it is not normalized.
 DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config.settings import Settings
 from ..config.values import nearest
 from ..models.catalog import Capabilities, parameters_of
-from ..secrets import without_credentials
+from ..notices import warn_once
+from ..secrets import names_credential, refuse_named, without_credentials
 from .plain_data import plain, with_article
 
 # The parameters that [OpenAI] sets defaults for and that enter the key.
@@ -33,7 +34,6 @@ UNKEYED = frozenset(
         "safety_identifier",
         "prompt_cache_key",
         "extra_headers",
-        "extra_query",
     }
 )
 # What a request asks. An extra body does not replace these fields, and none is left out, even if the
@@ -66,6 +66,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "tool_choice": ("a string or a dict", str, dict),
     "extra_body": OBJECT,
     "extra_headers": OBJECT,
+    "extra_query": OBJECT,
     "timeout": NUMBER,
     "deadline": NUMBER,
     "waiting_time": NUMBER,
@@ -176,7 +177,47 @@ def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         keyed["stop"] = [keyed["stop"]]
     if "extra_body" in keyed:
         keyed["extra_body"] = without_credentials(keyed["extra_body"])
+    query = _keyed_query(keyed.pop("extra_query", {}))
+    if query:
+        keyed["extra_query"] = query
+    if "tools" in keyed:
+        keyed["tools"] = [
+            tool if _is_function(tool) else without_credentials(tool) for tool in keyed["tools"]
+        ]
     return keyed
+
+
+def _keyed_query(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a query without credentials; warn of what is left out."""
+    keyed = {}
+    for name, value in query.items():
+        # Azure Functions take their key as "code".
+        if names_credential(name, include_ambiguous=True) or name == "code":
+            warn_once(
+                f"extra_query: the parameter {name!r} is a credential by its name; it is sent, but it is neither "
+                "recorded nor part of the key"
+            )
+        else:
+            keyed[name] = value
+    return keyed
+
+
+def check_credentials(keyed: Mapping[str, Any], allow: Sequence[str]) -> None:
+    """Check that no field that the API does not define may hold a credential by its ambiguous name.
+
+    :param keyed: what :func:`keyed_parameters` returned.
+    :param allow: regular expressions; a value that one of them matches completely passes.
+    :raises CacheError: if one may, naming it.
+    """
+    refuse_named(keyed.get("extra_body"), allow, "extra_body")
+    for index, tool in enumerate(keyed.get("tools", ())):
+        if not _is_function(tool):
+            refuse_named(tool, allow, f"tools[{index}]")
+
+
+def _is_function(tool: dict[str, Any]) -> bool:
+    """Return whether a tool is a function, which is described by a schema and holds no credential."""
+    return bool(tool.get("type", "function") == "function")
 
 
 def sent_body(body: Mapping[str, Any], capabilities: Capabilities) -> dict[str, Any]:

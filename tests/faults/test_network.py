@@ -766,8 +766,8 @@ def test_the_query_of_a_base_url_stays_behind_the_path(path: str) -> None:
     assert dict(seen[0].url.params) == {"tenant": "a b", "trace": "1"}
 
 
-def test_an_extra_query_is_not_stored(httpserver: HTTPServer) -> None:
-    """It may be a key: neither the record nor the cassette has it."""
+def test_a_credential_in_an_extra_query_is_not_stored(httpserver: HTTPServer) -> None:
+    """Neither the record nor the cassette has it."""
     server = ScriptedServer(httpserver, OK)
     client = OpenAIClient(base_url=server.base_url)
     with llmcall.cassette("tape.jsonl"):
@@ -776,7 +776,9 @@ def test_an_extra_query_is_not_stored(httpserver: HTTPServer) -> None:
     assert not [record for record in client.cache.records() if "a-secret-77" in str(record)]
 
 
-def test_an_extra_query_does_not_change_the_cache_key(httpserver: HTTPServer) -> None:
+def test_a_credential_in_an_extra_query_does_not_change_the_cache_key(
+    httpserver: HTTPServer,
+) -> None:
     """The request without it is the same."""
     server = ScriptedServer(httpserver, OK)
     client = OpenAIClient(base_url=server.base_url)

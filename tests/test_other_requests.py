@@ -599,3 +599,78 @@ def test_a_get_of_an_answer_that_failed_is_recorded() -> None:
     for mode, answers in (("once", [failed]), ("none", [])):
         with llmcall.cassette("run.jsonl", mode=mode), in_turn(*answers) as client:
             assert client.get(f"{URL}/responses/r1").json() == failed
+
+
+# Polling
+
+POLLED: list[dict[str, Any]] = [
+    {"status": "queued"},
+    {"status": "in_progress"},
+    {"status": "completed"},
+]
+
+
+def poll(client: Any, times: int = 3) -> list[Any]:
+    """Send the same GET several times, and return the answers."""
+    return [client.get(f"{URL}/responses/r1").json() for _ in range(times)]
+
+
+def test_a_program_that_polls_gets_each_answer_while_recording() -> None:
+    """Also outside any scope, where equal requests share a record."""
+    with llmcall.cassette("run.jsonl"), in_turn(*POLLED) as client:
+        assert poll(client) == POLLED
+
+
+def test_a_replay_of_a_program_that_polls_gets_the_last_answer() -> None:
+    """It is the only record of these calls, so the program's loop ends."""
+    with llmcall.cassette("run.jsonl") as tape, in_turn(*POLLED) as client:
+        poll(client)
+    assert (tape.records, tape.recorded, tape.asked) == (1, 1, 1)
+    with llmcall.cassette("run.jsonl", mode="none"), in_turn() as client:
+        assert poll(client, times=1) == POLLED[-1:]
+
+
+def test_polling_goes_on_in_a_recording_that_was_interrupted() -> None:
+    """The last answer replaces the one in the file."""
+    with pytest.raises(KeyboardInterrupt), llmcall.cassette("run.jsonl"):
+        with in_turn(*POLLED[:2]) as client:
+            poll(client, times=2)
+        raise KeyboardInterrupt
+    with llmcall.cassette("run.jsonl") as tape, in_turn(*POLLED[1:]) as client:
+        assert poll(client, times=2) == POLLED[1:]
+    assert tape.records == len(tape.all_records()) == 1
+    with llmcall.cassette("run.jsonl", mode="none"), in_turn() as client:
+        assert poll(client, times=1) == POLLED[-1:]
+
+
+def test_a_cassette_of_several_cells_holds_the_last_answer() -> None:
+    """Although it writes each answer as it comes."""
+    tape = llmcall.cassette("run.jsonl").open()
+    with in_turn({"id": "other"}, *POLLED) as client:
+        client.get(f"{URL}/models")
+        poll(client)
+    written_answers = Path("run.jsonl").read_text(encoding="utf-8")
+    tape.close()
+    assert [each["status"] in written_answers for each in POLLED] == [False, False, True]
+
+
+def test_a_get_with_the_recorded_answer_leaves_the_file_as_it_is() -> None:
+    """In a mode that records."""
+    with llmcall.cassette("run.jsonl"), in_turn(*POLLED[:1]) as client:
+        poll(client, times=1)
+    content = Path("run.jsonl").read_bytes()
+    with llmcall.cassette("run.jsonl", mode="new") as tape, in_turn(*POLLED[:1]) as client:
+        poll(client, times=1)
+    assert not tape.is_written
+    assert Path("run.jsonl").read_bytes() == content
+
+
+def test_polling_inside_a_scope_replays_each_answer() -> None:
+    """There, each GET is a draw."""
+    for mode, answers in (("once", POLLED), ("none", [])):
+        with (
+            llmcall.cassette("run.jsonl", mode=mode),
+            in_turn(*answers) as client,
+            llmcall.scope("poll"),
+        ):
+            assert poll(client) == POLLED

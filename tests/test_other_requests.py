@@ -674,3 +674,61 @@ def test_polling_inside_a_scope_replays_each_answer() -> None:
             llmcall.scope("poll"),
         ):
             assert poll(client) == POLLED
+
+
+# Answers that are not JSON
+
+SPEECH = {"model": "m", "input": "Bread?", "voice": "alloy"}
+
+
+def sound() -> Any:
+    """Return a response that is not JSON."""
+    return http.Response(200, headers={"content-type": "audio/mpeg"}, content=b"\xff\xfb")
+
+
+def test_an_answer_that_is_not_json_is_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    """It did not fail: the program has it, but a replay has not."""
+    with llmcall.cassette("run.jsonl"), in_turn(sound(), sound()) as client:
+        for _ in range(2):
+            got = client.get(f"{URL}/files/f1/content", headers={"x-stainless-lang": "python"})
+            assert (got.status_code, got.content) == (200, sound().content)
+    (said,) = caplog.messages
+    assert said == (
+        "2 calls got an answer that is not JSON (2 outside any scope; the first: GET "
+        "/v1/files/f1/content: audio/mpeg). Your program has the answer, but llmcall records only "
+        "JSON and event streams: a replay of the cassette run.jsonl raises CacheMissError there"
+    )
+
+
+def test_an_answer_that_is_not_json_counts_as_a_call() -> None:
+    """Of unknown cost; it is no error."""
+    with in_turn(sound()) as client, llmcall.track() as usage:
+        client.post(f"{URL}/audio/speech", json=SPEECH, headers={"x-stainless-lang": "python"})
+    assert (usage.calls, usage.errors, usage.cost) == (1, 0, None)
+
+
+def test_an_answer_that_is_not_json_keeps_its_reservation() -> None:
+    """It reports no usage, so nobody knows that it used less."""
+    body = {**SPEECH, "max_tokens": 20}
+    with in_turn(sound()) as client, llmcall.budget(tokens=100_000) as budget:
+        client.post(f"{URL}/audio/speech", json=body, headers={"x-stainless-lang": "python"})
+    assert budget.spent.calls == 1
+    assert budget.spent.tokens >= 20
+
+
+def test_unused_records_go_although_an_answer_is_not_json() -> None:
+    """The run is complete."""
+    with llmcall.cassette("run.jsonl"), in_turn({}) as client:
+        client.get(f"{URL}/models")
+    with llmcall.cassette("run.jsonl", mode="update") as tape, in_turn(sound()) as client:
+        client.get(f"{URL}/models", params={"of": "sound"})
+    assert "moved" in tape.unused_report
+    assert len(llmcall.cassette("run.jsonl").all_records()) == 0
+
+
+def test_a_model_that_answers_a_page_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """A page of a proxy is no answer of a known API."""
+    page = http.Response(200, headers={"content-type": "text/html"}, content=b"Log in")
+    with llmcall.cassette("run.jsonl"), in_turn(page) as client:
+        assert posts(client, "responses", times=1) == ["Log in"]
+    assert "1 call failed for good" in caplog.text

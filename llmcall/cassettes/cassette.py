@@ -12,7 +12,7 @@ from ..config import resolve as config
 from ..display.formatting import counted
 from ..display.notebook import html_records
 from ..errors import CacheError, short_traceback
-from ..failures import ABANDONED, Failures, process_failures
+from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
 from ..records.header import header_of, layer_of
@@ -289,7 +289,7 @@ class Cassette(ContextDecorator):
         if self.uses.child_replayed:
             return "a child process made calls"
         refusals = process_failures.refused - self._refusals_before
-        is_incomplete = refusals or any(self.failures.counts().values())
+        is_incomplete = refusals or self.failures.counts().keys() - {NOT_JSON}
         return "a call failed, ended early or was refused" if is_incomplete else ""
 
     def _is_changed(self) -> bool:

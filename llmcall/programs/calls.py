@@ -21,11 +21,11 @@ from ..engine.embeddings import ordered_embeddings
 from ..engine.service_tiers import tier_of
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
-from ..recorded_functions import http_call
+from ..recorded_functions import UnrecordedAnswer, http_call
 from ..responses.body import read_object
 from .http_counter import HttpCounter
 from .requests import ClientCall
-from .whole_answers import check_answer
+from .whole_answers import check_answer, last_events_at
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -136,15 +136,19 @@ class ProgramCall:
     def _read_recorded_fields(self, response: Any) -> dict[str, Any]:
         """Return what is recorded of a response: its media type and its body.
 
+        :raises UnrecordedAnswer: if the response is neither JSON nor an event stream.
         :raises APIError: if the response is a failure, which is not recorded.
         """
+        path, body = self.request.url.path, self.client_call.body
         media_type = response.headers.get("content-type", "").partition(";")[0]
         is_stream = media_type == EVENTS
-        if response.status_code != 200 or not (media_type.endswith("json") or is_stream):
+        is_recordable = media_type.endswith("json") or is_stream
+        if response.status_code != 200 or (not is_recordable and last_events_at(path, body)):
             raise response_error(response)
-        body = self.client_call.body
         try:
-            check_answer(self.request.url.path, body, response.content, is_stream=is_stream)
+            if not is_recordable:
+                raise UnrecordedAnswer(media_type or "no content type", status_code=200)
+            check_answer(path, body, response.content, is_stream=is_stream)
         except APIError as error:
             error.http_response = response  # type: ignore[attr-defined]
             raise

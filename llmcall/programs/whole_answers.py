@@ -27,14 +27,19 @@ def check_answer(path: str, asked: Any, content: bytes, *, is_stream: bool) -> N
     :param is_stream: whether that is an event stream.
     :raises APIError: if it failed, was filtered or broke off.
     """
-    is_known = isinstance(asked, dict) and any(name in asked for name in REQUIRED_FIELDS)
-    ends = [end for end in LAST_EVENTS if path.rstrip("/").endswith(end)]
-    if not (is_known and ends):
-        return
-    if is_stream:
-        _check_events(content, LAST_EVENTS[ends[0]])
-    else:
+    last_events = last_events_at(path, asked)
+    if last_events and is_stream:
+        _check_events(content, last_events)
+    elif last_events:
         _check_whole(read_object(content, "answer"))
+
+
+def last_events_at(path: str, asked: Any) -> tuple[str, ...]:
+    """Return the events that end a stream of these APIs; none for a request to another one."""
+    if not isinstance(asked, dict) or not any(name in asked for name in REQUIRED_FIELDS):
+        return ()
+    ends = [end for end in LAST_EVENTS if path.rstrip("/").endswith(end)]
+    return LAST_EVENTS[ends[0]] if ends else ()
 
 
 def _check_events(content: bytes, last_events: tuple[str, ...]) -> None:

@@ -10,9 +10,10 @@ from ..engine.flights import share
 from ..engine.lookup import lookup
 from ..engine.retry import RetryPolicy, retry
 from ..errors import APIError, LLMCallError
-from ..failures import ABANDONED, is_abandoned
+from ..failures import ABANDONED, NOT_JSON, is_abandoned
 from ..requests.plain_data import ordered, plain
 from ..types import Outcome, record_of
+from .calls import UnrecordedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +85,10 @@ def _run(call: FunctionCall) -> Flow[Record]:
             result = yield from _send(call)
         else:
             result = yield Send(call, call.request, None)
+    except UnrecordedAnswer as answer:
+        words = f"{call.name}: {answer}"
+        call.failures.add(call.scope, words, NOT_JSON, asks_model=call.request.kind == "http")
+        raise
     except Exception as error:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
             words = f"{call.name}: {type(error).__name__}"

@@ -15,6 +15,7 @@ from .system import after_fork_in_child, at_exit
 FAILED = "failed for good"
 ABANDONED = "ended before the whole answer arrived"
 CUT_OFF = "got no answer before the program ended"
+NOT_JSON = "got an answer that is not JSON"
 MISSED = "had no recorded answer and raised CacheMissError"
 UNSCOPED = "had no clear scope and raised ScopeError"
 REFUSED = (MISSED, UNSCOPED)
@@ -26,6 +27,8 @@ ADVICE = {
     "answer of an equal call. Read each answer to its end and cancel no call, or {again}; llmcall then asks only "
     "for what is missing",
     CUT_OFF: "Timing decides how far a daemon thread gets: join it before the program ends",
+    NOT_JSON: "Your program has the answer, but llmcall records only JSON and event streams: a {replay} raises "
+    "CacheMissError there",
     MISSED: "If your code caught the error, this run is incomplete. To record what is missing, run it again in a mode "
     "that allows calls: 'new' with a cassette, otherwise [Cache] MODE = auto",
     UNSCOPED: "If your code caught the error, this run is incomplete. In your own threads and processes, run the "
@@ -72,7 +75,8 @@ class Failures:
 
         :param scope: its scope path; empty outside any scope.
         :param description: the call and its error, in words without secrets.
-        :param reason: ``FAILED``, ``ABANDONED``, ``CUT_OFF``, ``MISSED`` or ``UNSCOPED``.
+        :param reason: ``FAILED``, ``ABANDONED``, ``CUT_OFF``, ``NOT_JSON``, ``MISSED`` or
+            ``UNSCOPED``.
         :param asks_model: whether a model was asked for it.
         """
         for function in before_add:

@@ -329,6 +329,7 @@ MESSAGES_EVENTS = [
     {"type": "message_start", "message": {"usage": {**MESSAGES_USAGE, "output_tokens": 1}}},
     {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Two."}},
     {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 10}},
+    {"type": "message_stop"},
 ]
 PRICED: dict[str, Any] = {"prices": {"m": (1.0, 10.0, 0.5)}, "cache_mode": "off"}
 
@@ -539,3 +540,282 @@ def test_a_429_of_a_body_that_is_a_list_reaches_the_program() -> None:
     transport = http.MockTransport(lambda request: http.Response(429, json={"error": "busy"}))
     with llmcall.http_client(transport=transport, **PRICED, retry_max_attempts=1) as client:
         assert client.post(f"{URL}/responses", json=["Bread?"]).status_code == 429
+
+
+# Answers that failed
+
+ERROR = {"error": {"type": "overloaded_error", "message": "Overloaded"}}
+STARTED = {"responses": RESPONSES_EVENTS[:2], "messages": MESSAGES_EVENTS[:2]}
+FAILED: dict[str, tuple[str, Any]] = {
+    "failed": ("responses", {"status": "failed", "error": {"code": "server_error"}}),
+    "failed without a reason": ("responses", {"status": "failed", "error": None}),
+    "cancelled": ("responses", {"status": "cancelled"}),
+    "filtered": (
+        "responses",
+        {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}},
+    ),
+    "error of the Responses API": ("responses", ERROR),
+    "error of the Messages API": ("messages", {"type": "error", **ERROR}),
+    "not JSON": ("messages", http.Response(200, headers={"content-type": "application/json"})),
+    "failed stream": (
+        "responses",
+        [*STARTED["responses"], {"type": "response.failed", "response": {"status": "failed"}}],
+    ),
+    "filtered stream": (
+        "responses",
+        [
+            *STARTED["responses"],
+            {
+                "type": "response.incomplete",
+                "response": {
+                    "status": "incomplete",
+                    "incomplete_details": {"reason": "content_filter"},
+                },
+            },
+        ],
+    ),
+    "error in a stream of the Responses API": (
+        "responses",
+        [*STARTED["responses"], {"type": "error", "message": "x"}, RESPONSES_EVENTS[-1]],
+    ),
+    "error in a stream of the Messages API": (
+        "messages",
+        [*STARTED["messages"], {"type": "error", **ERROR}, MESSAGES_EVENTS[-1]],
+    ),
+    "cut stream of the Responses API": ("responses", STARTED["responses"]),
+    "cut stream of the Messages API": ("messages", STARTED["messages"]),
+    "empty stream": ("responses", []),
+}
+WHOLE = {"responses": {"status": "completed", "output": []}, "messages": {"content": []}}
+
+
+def response_of(answer: Any) -> Any:
+    """Return a response with the status 200: JSON, the events of a stream, or what it is already."""
+    if isinstance(answer, list):
+        return events_of(answer)
+    return http.Response(200, json=answer) if isinstance(answer, dict) else answer
+
+
+def in_turn(*answers: Any, **overrides: Any) -> Any:
+    """Return an HTTP client at a server that gives answers in turn."""
+    remaining = list(answers)
+    transport = http.MockTransport(lambda _: response_of(remaining.pop(0)))
+    settings: dict[str, Any] = {"retry_max_attempts": 1, "retry_waiting_time": 0, **overrides}
+    return llmcall.http_client(transport=transport, **settings)
+
+
+def posts(client: Any, api: str, times: int = 2) -> list[str]:
+    """Post the same request several times, and return the bodies of the answers."""
+    return [client.post(f"{URL}/{api}", json=ASKED[api]).text for _ in range(times)]
+
+
+@pytest.mark.parametrize("case", FAILED)
+def test_an_answer_that_failed_is_not_recorded(case: str) -> None:
+    """With the status 200, it is no answer either: the next equal request is sent again."""
+    api, answer = FAILED[case]
+    with llmcall.cassette("run.jsonl") as tape, in_turn(answer, WHOLE[api]) as client:
+        posts(client, api)
+    assert tape.asked == tape.records == 1
+    with llmcall.cassette("run.jsonl", mode="none"), in_turn() as client:
+        assert [json.loads(text) for text in posts(client, api)] == [WHOLE[api]] * 2
+
+
+@pytest.mark.parametrize("case", FAILED)
+def test_an_answer_that_failed_reaches_the_program_as_it_came(case: str) -> None:
+    """Its status and its bytes."""
+    api, answer = FAILED[case]
+    with in_turn(answer) as client:
+        got = client.post(f"{URL}/{api}", json=ASKED[api])
+    came = response_of(answer)
+    assert (got.status_code, got.content) == (200, came.content)
+    assert got.headers["content-type"] == came.headers["content-type"]
+
+
+def test_an_answer_that_failed_is_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    """At the end, with what to do about it."""
+    with llmcall.cassette("run.jsonl"), in_turn({"status": "failed"}) as client:
+        posts(client, "responses", times=1)
+    assert "1 call failed for good" in caplog.text
+    assert "the first: POST /v1/responses: ServiceError" in caplog.text
+
+
+def test_an_answer_that_failed_is_asked_for_again() -> None:
+    """As often as any failed call."""
+    answers = {"status": "failed"}, [], WHOLE["responses"]
+    with llmcall.track() as usage, in_turn(*answers, retry_max_attempts=3) as client:
+        assert json.loads(posts(client, "responses", times=1)[0]) == WHOLE["responses"]
+    assert (usage.calls, usage.retries, usage.errors) == (1, 2, 0)
+
+
+def test_a_filtered_answer_is_not_asked_for_again() -> None:
+    """It would be filtered again, as a chat's."""
+    filtered = FAILED["filtered"][1]
+    with in_turn(filtered, WHOLE["responses"], retry_max_attempts=3) as client:
+        assert json.loads(posts(client, "responses", times=1)[0]) == filtered
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+        {"status": "queued", "error": None},
+        {"status": "in_progress"},
+        [{"type": "response.incomplete", "response": {"status": "incomplete"}}],
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_cut_or_goes_on_is_recorded(answer: Any) -> None:
+    """It is what was asked for: the tokens that are allowed, or the name to ask for the rest by."""
+    with in_turn(answer) as client:
+        first, second = posts(client, "responses")
+    assert first == second
+
+
+@pytest.mark.parametrize("body", [{"answers": ["yes"]}, ["yes"]], ids=str)
+def test_an_answer_of_another_server_is_recorded_whatever_it_says(body: Any) -> None:
+    """Its words may mean something else."""
+    answer = {"status": "failed", "error": "too few answers"}
+    with in_turn(answer) as client:
+        for _ in range(2):
+            assert client.post(f"{URL}/responses", json=body).json() == answer
+
+
+def test_a_get_of_an_answer_that_failed_is_recorded() -> None:
+    """The GET did not fail, and a replayed program that waits for an end needs one."""
+    failed = {"status": "failed", "error": {"code": "server_error"}}
+    for mode, answers in (("once", [failed]), ("none", [])):
+        with llmcall.cassette("run.jsonl", mode=mode), in_turn(*answers) as client:
+            assert client.get(f"{URL}/responses/r1").json() == failed
+
+
+# Polling
+
+POLLED: list[dict[str, Any]] = [
+    {"status": "queued"},
+    {"status": "in_progress"},
+    {"status": "completed"},
+]
+
+
+def poll(client: Any, times: int = 3) -> list[Any]:
+    """Send the same GET several times, and return the answers."""
+    return [client.get(f"{URL}/responses/r1").json() for _ in range(times)]
+
+
+def test_a_program_that_polls_gets_each_answer_while_recording() -> None:
+    """Also outside any scope, where equal requests share a record."""
+    with llmcall.cassette("run.jsonl"), in_turn(*POLLED) as client:
+        assert poll(client) == POLLED
+
+
+def test_a_replay_of_a_program_that_polls_gets_the_last_answer() -> None:
+    """It is the only record of these calls, so the program's loop ends."""
+    with llmcall.cassette("run.jsonl") as tape, in_turn(*POLLED) as client:
+        poll(client)
+    assert (tape.records, tape.recorded, tape.asked) == (1, 1, 1)
+    with llmcall.cassette("run.jsonl", mode="none"), in_turn() as client:
+        assert poll(client, times=1) == POLLED[-1:]
+
+
+def test_polling_goes_on_in_a_recording_that_was_interrupted() -> None:
+    """The last answer replaces the one in the file."""
+    with pytest.raises(KeyboardInterrupt), llmcall.cassette("run.jsonl"):
+        with in_turn(*POLLED[:2]) as client:
+            poll(client, times=2)
+        raise KeyboardInterrupt
+    with llmcall.cassette("run.jsonl") as tape, in_turn(*POLLED[1:]) as client:
+        assert poll(client, times=2) == POLLED[1:]
+    assert tape.records == len(tape.all_records()) == 1
+    with llmcall.cassette("run.jsonl", mode="none"), in_turn() as client:
+        assert poll(client, times=1) == POLLED[-1:]
+
+
+def test_a_cassette_of_several_cells_holds_the_last_answer() -> None:
+    """Although it writes each answer as it comes."""
+    tape = llmcall.cassette("run.jsonl").open()
+    with in_turn({"id": "other"}, *POLLED) as client:
+        client.get(f"{URL}/models")
+        poll(client)
+    written_answers = Path("run.jsonl").read_text(encoding="utf-8")
+    tape.close()
+    assert [each["status"] in written_answers for each in POLLED] == [False, False, True]
+
+
+def test_a_get_with_the_recorded_answer_leaves_the_file_as_it_is() -> None:
+    """In a mode that records."""
+    with llmcall.cassette("run.jsonl"), in_turn(*POLLED[:1]) as client:
+        poll(client, times=1)
+    content = Path("run.jsonl").read_bytes()
+    with llmcall.cassette("run.jsonl", mode="new") as tape, in_turn(*POLLED[:1]) as client:
+        poll(client, times=1)
+    assert not tape.is_written
+    assert Path("run.jsonl").read_bytes() == content
+
+
+def test_polling_inside_a_scope_replays_each_answer() -> None:
+    """There, each GET is a draw."""
+    for mode, answers in (("once", POLLED), ("none", [])):
+        with (
+            llmcall.cassette("run.jsonl", mode=mode),
+            in_turn(*answers) as client,
+            llmcall.scope("poll"),
+        ):
+            assert poll(client) == POLLED
+
+
+# Answers that are not JSON
+
+SPEECH = {"model": "m", "input": "Bread?", "voice": "alloy"}
+
+
+def sound() -> Any:
+    """Return a response that is not JSON."""
+    return http.Response(200, headers={"content-type": "audio/mpeg"}, content=b"\xff\xfb")
+
+
+def test_an_answer_that_is_not_json_is_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    """It did not fail: the program has it, but a replay has not."""
+    with llmcall.cassette("run.jsonl"), in_turn(sound(), sound()) as client:
+        for _ in range(2):
+            got = client.get(f"{URL}/files/f1/content", headers={"x-stainless-lang": "python"})
+            assert (got.status_code, got.content) == (200, sound().content)
+    (said,) = caplog.messages
+    assert said == (
+        "2 calls got an answer that is not JSON (2 outside any scope; the first: GET "
+        "/v1/files/f1/content: audio/mpeg). Your program has the answer, but llmcall records only "
+        "JSON and event streams: a replay of the cassette run.jsonl raises CacheMissError there"
+    )
+
+
+def test_an_answer_that_is_not_json_counts_as_a_call() -> None:
+    """Of unknown cost; it is no error."""
+    with in_turn(sound()) as client, llmcall.track() as usage:
+        client.post(f"{URL}/audio/speech", json=SPEECH, headers={"x-stainless-lang": "python"})
+    assert (usage.calls, usage.errors, usage.cost) == (1, 0, None)
+
+
+def test_an_answer_that_is_not_json_keeps_its_reservation() -> None:
+    """It reports no usage, so nobody knows that it used less."""
+    body = {**SPEECH, "max_tokens": 20}
+    with in_turn(sound()) as client, llmcall.budget(tokens=100_000) as budget:
+        client.post(f"{URL}/audio/speech", json=body, headers={"x-stainless-lang": "python"})
+    assert budget.spent.calls == 1
+    assert budget.spent.tokens >= 20
+
+
+def test_unused_records_go_although_an_answer_is_not_json() -> None:
+    """The run is complete."""
+    with llmcall.cassette("run.jsonl"), in_turn({}) as client:
+        client.get(f"{URL}/models")
+    with llmcall.cassette("run.jsonl", mode="update") as tape, in_turn(sound()) as client:
+        client.get(f"{URL}/models", params={"of": "sound"})
+    assert "moved" in tape.unused_report
+    assert len(llmcall.cassette("run.jsonl").all_records()) == 0
+
+
+def test_a_model_that_answers_a_page_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """A page of a proxy is no answer of a known API."""
+    page = http.Response(200, headers={"content-type": "text/html"}, content=b"Log in")
+    with llmcall.cassette("run.jsonl"), in_turn(page) as client:
+        assert posts(client, "responses", times=1) == ["Log in"]
+    assert "1 call failed for good" in caplog.text

@@ -33,7 +33,8 @@ class Model:
         server.expect_request("/v1/chat/completions").respond_with_handler(self._chat)
         server.expect_request("/v1/embeddings").respond_with_handler(self._embed)
         server.expect_request("/v1/responses").respond_with_data(
-            'data: {"delta": "Brötchen"}\n\n', content_type="text/event-stream; charset=utf-8"
+            'data: {"type": "response.completed", "delta": "Brötchen"}\n\n',
+            content_type="text/event-stream; charset=utf-8",
         )
         server.expect_request("/v1/models").respond_with_handler(self._list)
         server.expect_request("/old/chat/completions").respond_with_handler(self._move)
@@ -154,9 +155,9 @@ def test_a_recorded_stream_is_read_as_utf_8(model: Model) -> None:
             return [line for line in response.iter_lines(decode_unicode=True) if line]
 
     with llmcall.patched():
-        assert lines() == ['data: {"delta": "Brötchen"}']
+        assert lines() == ['data: {"type": "response.completed", "delta": "Brötchen"}']
     with llmcall.patched(cache_mode="replay"):
-        assert lines() == ['data: {"delta": "Brötchen"}']
+        assert lines() == ['data: {"type": "response.completed", "delta": "Brötchen"}']
 
 
 def test_embeddings_and_lists_are_recorded(model: Model) -> None:

@@ -55,6 +55,7 @@ EVENTS = {
         {"type": "message_start", "message": {**MESSAGE, "stop_reason": None}},
         {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Yes."}},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        {"type": "message_stop"},
     ],
 }
 
@@ -230,6 +231,7 @@ def played(path: str, said: str) -> None:
         {"type": "content_block_delta", "delta": {"type": "text_delta", "text": said[at : at + 7]}}
         for at in range(0, len(said), 7)
     ]
+    pieces.append({"type": "message_stop"})
     answers = {"Lisa": pieces, "Bart": EVENTS["messages"]}
 
     def answered(request: Any) -> Any:

@@ -12,7 +12,7 @@ from ..config import resolve as config
 from ..display.formatting import counted
 from ..display.notebook import html_records
 from ..errors import CacheError, short_traceback
-from ..failures import ABANDONED, Failures, process_failures
+from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
 from ..records.header import header_of, layer_of
@@ -109,6 +109,7 @@ class Cassette(ContextDecorator):
         self._reason_to_keep_unused = ""  # for the mode ``update``, if its owner knows one
         self._refusals_before = process_failures.refused
         self._gained = GainedRecords()
+        self._replaced_keys: set[str] = set()  # of the file's records whose answer is another now
         self.uses = Uses()  # which records answered calls
         self.asker_names = AskerNames(None, is_recording=False)  # who asked for them
         self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
@@ -288,7 +289,7 @@ class Cassette(ContextDecorator):
         if self.uses.child_replayed:
             return "a child process made calls"
         refusals = process_failures.refused - self._refusals_before
-        is_incomplete = refusals or any(self.failures.counts().values())
+        is_incomplete = refusals or self.failures.counts().keys() - {NOT_JSON}
         return "a call failed, ended early or was refused" if is_incomplete else ""
 
     def _is_changed(self) -> bool:
@@ -356,7 +357,8 @@ class Cassette(ContextDecorator):
     @property
     def records(self) -> int:
         """Return the number of its records."""
-        return len(self._gained) + (0 if self.stored is None else len(self.stored))
+        stored_count = 0 if self.stored is None else len(self.stored)
+        return stored_count - len(self._replaced_keys) + len(self._gained)
 
     @property
     def recorded(self) -> int:
@@ -423,7 +425,7 @@ class Cassette(ContextDecorator):
         key = request if isinstance(request, str) else request.cache_key
         # Not under the lock: reading a record takes long, and all threads look up.
         record = None if self.stored is None else self.stored.get(request)
-        if record is None and key in self._gained:
+        if key in self._gained:
             record = self._gained[key]
         if record is not None:
             self.uses.note_replayed(record, scopes.current_path(), order)
@@ -434,33 +436,47 @@ class Cassette(ContextDecorator):
         with _lock:
             self.replayed += 1
 
-    def add(self, record: Record, order: CallOrder, source: str = FROM_FUNCTION) -> Record:
+    def add(
+        self,
+        record: Record,
+        order: CallOrder,
+        source: str = FROM_FUNCTION,
+        replace: bool = False,
+    ) -> Record:
         """Add an answer, unless one is recorded already; return the recorded one.
 
         :param order: of the call that it answers.
         :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_FUNCTION`` or ``POINTER``.
+        :param replace: whether to replace one that is recorded already.
         """
         with _lock:
             if self._depth:
-                return self._add(record, order, source)
+                return self._add(record, order, source, replace)
         warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
         return record
 
-    def _add(self, record: Record, order: CallOrder, source: str) -> Record:
+    def _add(self, record: Record, order: CallOrder, source: str, replace: bool) -> Record:
         existing_record = self._find(_request_of(record), order)
         if existing_record is not None:
-            return existing_record
+            if not replace or existing_record.response == record.response:
+                return existing_record
+            if record.cache_key not in self._gained:
+                self._replaced_keys.add(record.cache_key)
         record = self._gained.add(record, source)
         self.uses.note(record, scopes.current_path(), order)
         if self._writes_each_record and self.write_at_end:
-            self._write_record(record)
+            if existing_record is None:
+                self._write_record(record)
+            else:
+                self._write(complete=False)
         return record
 
     def all_records(self) -> list[Record]:
         """Return its records; if it was never opened, those of the file."""
         if not self.file and self.path.exists():
             return read(self.path).records()
-        return [*(self.stored or ()), *(record for record, _ in self.gained())]
+        stored = () if self.stored is None else self.stored.records_without(self._replaced_keys)
+        return [*stored, *(record for record, _ in self.gained())]
 
     def gained(self) -> list[tuple[Record, CallOrder]]:
         """Return the records that it gained, each with its order, in the order of the calls."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from ..records.packed import pack, unpack
@@ -23,7 +22,7 @@ class GainedRecords:
 
     def __init__(self) -> None:
         self._packed: dict[str, bytes] = {}
-        self._sources: Counter[str] = Counter()
+        self._sources: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -39,18 +38,18 @@ class GainedRecords:
         return unpack(key, self._packed[key])
 
     def add(self, record: Record, source: str) -> Record:
-        """Add a record, and return it with the days of its answer.
+        """Add a record, in place of one with its key; return it with the days of its answer.
 
         :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_FUNCTION`` or ``POINTER``.
         """
         record = record.replace(days=_days_of(record, source))
         self._packed[record.cache_key] = pack(record)
-        self._sources[source] += 1
+        self._sources[record.cache_key] = source
         return record
 
     def count(self, source: str) -> int:
         """Return the number of records that came from a source."""
-        return self._sources[source]
+        return list(self._sources.values()).count(source)
 
 
 def _days_of(record: Record, source: str) -> Days | None:

@@ -124,13 +124,14 @@ class PreparedCall(ABC):
         self.cache.note_used(record.cache_key)
         return self.cache.store(record, mode=self.settings.cache_mode, replace=replace)
 
-    def put_on_cassette(self, record: Record, source: str) -> Record:
+    def put_on_cassette(self, record: Record, source: str, *, replace: bool = False) -> Record:
         """Put a record on the cassette, and return the one that counts there.
 
         The answer of a fallback is a record of its own; a pointer leads to it from this call.
 
         :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``, by which the cassette
             counts the record.
+        :param replace: whether to replace a record that is there.
         """
         if self.cassette is None:
             return record
@@ -139,7 +140,7 @@ class PreparedCall(ABC):
                 self.cassette.asker_names.note(key, self.draw.asker)
         if record.cache_key != self.request.cache_key:
             self.cassette.add(self.pointer_to(record.cache_key), self.order, POINTER)
-        return self.cassette.add(record, self.order, source)
+        return self.cassette.add(record, self.order, source, replace)
 
     def pointer_to(self, key: str) -> Record:
         """Return a record that says: the answer of this call is the record of another key."""

@@ -240,10 +240,16 @@ class WorkerCassette(Cassette):
         super().count_replay()
         self._note("count_replay")
 
-    def add(self, record: Record, order: CallOrder, source: str = FROM_FUNCTION) -> Record:
-        """Add an answer, unless one is recorded already; return the recorded one."""
-        recorded = super().add(record, order, source)
-        self._note("add", recorded, order, source)
+    def add(
+        self,
+        record: Record,
+        order: CallOrder,
+        source: str = FROM_FUNCTION,
+        replace: bool = False,
+    ) -> Record:
+        """Add an answer, unless one is recorded already; see :meth:`Cassette.add`."""
+        recorded = super().add(record, order, source, replace)
+        self._note("add", recorded, order, source, replace)
         return recorded
 
     def add_earlier(self, gained: Gained) -> None:

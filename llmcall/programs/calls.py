@@ -21,10 +21,11 @@ from ..engine.embeddings import ordered_embeddings
 from ..engine.service_tiers import tier_of
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
-from ..recorded_functions import http_call
+from ..recorded_functions import UnrecordedAnswer, http_call
 from ..responses.body import read_object
 from .http_counter import HttpCounter
 from .requests import ClientCall
+from .whole_answers import check_answer, last_events_at
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -120,7 +121,7 @@ class ProgramCall:
         return BegunStream(answer, chunks, await anext(chunks, END))
 
     def _http_call(self, receive: Callable[..., Any]) -> Flow[Any]:
-        send = functools.partial(receive, self.request, _read_recorded_fields)
+        send = functools.partial(receive, self.request, self._read_recorded_fields)
         client = self.client
         arguments = dict(self.client_call.arguments)
         is_model = arguments.pop("is_model")
@@ -131,6 +132,27 @@ class ProgramCall:
         if is_model and isinstance(body, dict) and tier_of(body) is None:
             self._warn_of_tier()
         return http_call(**arguments, send=send, settings=client.settings, counter=counter)
+
+    def _read_recorded_fields(self, response: Any) -> dict[str, Any]:
+        """Return what is recorded of a response: its media type and its body.
+
+        :raises UnrecordedAnswer: if the response is neither JSON nor an event stream.
+        :raises APIError: if the response is a failure, which is not recorded.
+        """
+        path, body = self.request.url.path, self.client_call.body
+        media_type = response.headers.get("content-type", "").partition(";")[0]
+        is_stream = media_type == EVENTS
+        is_recordable = media_type.endswith("json") or is_stream
+        if response.status_code != 200 or (not is_recordable and last_events_at(path, body)):
+            raise response_error(response)
+        try:
+            if not is_recordable:
+                raise UnrecordedAnswer(media_type or "no content type", status_code=200)
+            check_answer(path, body, response.content, is_stream=is_stream)
+        except APIError as error:
+            error.http_response = response  # type: ignore[attr-defined]
+            raise
+        return {"content_type": media_type, "body": response.text}
 
     def _warn_of_tier(self) -> None:
         """Warn once if the request gets no service tier although the program's run asks for one."""
@@ -350,14 +372,3 @@ def response_error(response: Any) -> APIError:
     error.retryable = error.retryable and response.status_code >= 400
     error.http_response = response  # type: ignore[attr-defined]
     return error
-
-
-def _read_recorded_fields(response: Any) -> dict[str, Any]:
-    """Return what is recorded of a response: its media type and its body.
-
-    :raises APIError: if the response is a failure, which is not recorded.
-    """
-    media_type = response.headers.get("content-type", "").partition(";")[0]
-    if response.status_code != 200 or not (media_type.endswith("json") or media_type == EVENTS):
-        raise response_error(response)
-    return {"content_type": media_type, "body": response.text}

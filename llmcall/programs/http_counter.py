@@ -12,6 +12,7 @@ from ..engine.endpoint_failures import REST_SECONDS
 from ..engine.service_tiers import lacks_capacity
 from ..engine.usage import amounts_of_answer, count, served_amount
 from ..errors import RateLimitError
+from ..recorded_functions import UnrecordedAnswer
 from ..types import read_http_answer
 
 if TYPE_CHECKING:
@@ -49,8 +50,12 @@ class HttpCounter:
         request = call.request._replace(model=self._model, body=self._body)
         with closing(Admission(pool, policy.time_left, calls_only=not self._is_model)) as admission:
             endpoint = yield from admission.acquire(request)
+            unrecorded_answer = None
             try:
                 value = yield Send(call, call.request, policy.time_left())
+            except UnrecordedAnswer as error:
+                unrecorded_answer = error
+                value = {"body": ""}  # it reports no usage
             except RateLimitError as error:
                 if not lacks_capacity(error, self._body):
                     pool.rest(endpoint, time.monotonic() + (error.retry_after or REST_SECONDS))
@@ -71,6 +76,8 @@ class HttpCounter:
                 served=answer.model,
             )
         self._count(call, amounts)
+        if unrecorded_answer is not None:
+            raise unrecorded_answer
         return value
 
     def cost(self, value: Mapping[str, Any]) -> float | None:

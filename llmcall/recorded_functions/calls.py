@@ -15,6 +15,7 @@ from ..display.printable import printable
 from ..engine.draws import with_sample
 from ..engine.prepared_call import PreparedCall
 from ..engine.usage import Meter
+from ..errors import APIError
 from ..requests.normalizers import normalizer
 from ..requests.plain_data import map_texts
 from ..scopes import next_order, scope_of_call
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from ..engine.effects import Flow
     from ..engine.retry import RetryPolicy
     from ..types import Record
+
+
+class UnrecordedAnswer(APIError):
+    """Takes an answer that cannot be recorded to the program."""
 
 
 class RequestCounter(Protocol):

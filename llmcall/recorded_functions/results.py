@@ -10,9 +10,10 @@ from ..engine.flights import share
 from ..engine.lookup import lookup
 from ..engine.retry import RetryPolicy, retry
 from ..errors import APIError, LLMCallError
-from ..failures import ABANDONED
+from ..failures import ABANDONED, NOT_JSON
 from ..requests.plain_data import ordered, plain
 from ..types import Outcome, record_of
+from .calls import UnrecordedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +86,10 @@ def _run(call: FunctionCall) -> Flow[Record]:
             result = yield from _send(call)
         else:
             result = yield Send(call, call.request, None)
+    except UnrecordedAnswer as answer:
+        words = f"{call.name}: {answer}"
+        call.failures.add(call.scope, words, NOT_JSON, asks_model=call.request.kind == "http")
+        raise
     except Exception as error:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
             words = f"{call.name}: {type(error).__name__}"
@@ -114,4 +119,8 @@ def _send(call: FunctionCall) -> Flow[Any]:
 
 def _store(call: FunctionCall, record: Record) -> Record:
     """Put a result in the cache and on the cassette; return the record that counts."""
-    return call.put_on_cassette(call.store_in_cache(record, replace=call.is_live), call.source)
+    record = call.store_in_cache(record, replace=call.is_live)
+    # Outside any scope equal calls share a record, and a program that waits for an end needs the
+    # last one, now and in a replay.
+    is_last = call.is_live and call.request.sample is None
+    return call.put_on_cassette(record, call.source, replace=is_last)

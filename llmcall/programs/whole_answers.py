@@ -1,0 +1,74 @@
+"""Tell whole answers of the Responses and the Messages API from those that failed or broke off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..clients.api_errors import failure, refuse_reported
+from ..errors import ContentFilterError, ServiceError
+from ..responses.body import read_object
+from ..responses.event_stream import EventStreamDecoder
+
+# By the end of the path: the events that end a stream.
+LAST_EVENTS = {
+    "/responses": ("response.completed", "response.incomplete"),
+    "/v1/messages": ("message_stop",),
+}
+# Fields of which each request to these APIs has one; other servers may have such paths, too.
+REQUIRED_FIELDS = ("model", "prompt")
+
+
+def check_answer(path: str, asked: Any, content: bytes, *, is_stream: bool) -> None:
+    """Check that an answer of these APIs is whole and successful; accept all other answers.
+
+    :param path: of the request's address.
+    :param asked: the request's parsed body, or ``None``.
+    :param content: the body of a response with the status 200.
+    :param is_stream: whether that is an event stream.
+    :raises APIError: if it failed, was filtered or broke off.
+    """
+    last_events = last_events_at(path, asked)
+    if last_events and is_stream:
+        _check_events(content, last_events)
+    elif last_events:
+        _check_whole(read_object(content, "answer"))
+
+
+def last_events_at(path: str, asked: Any) -> tuple[str, ...]:
+    """Return the events that end a stream of these APIs; none for a request to another one."""
+    if not isinstance(asked, dict) or not any(name in asked for name in REQUIRED_FIELDS):
+        return ()
+    ends = [end for end in LAST_EVENTS if path.rstrip("/").endswith(end)]
+    return LAST_EVENTS[ends[0]] if ends else ()
+
+
+def _check_events(content: bytes, last_events: tuple[str, ...]) -> None:
+    decoder = EventStreamDecoder()
+    events = [
+        event for event in (*decoder.feed(content), *decoder.close()) if isinstance(event, dict)
+    ]
+    for event in events:
+        if event.get("type") == "error":
+            raise failure(500, event)
+        _check_whole(event)
+        if isinstance(event.get("response"), dict):
+            _check_whole(event["response"])
+    if not any(event.get("type") in last_events for event in events):
+        raise ServiceError(
+            f"the stream broke off after {len(events)} events, without {' or '.join(last_events)}"
+        )
+
+
+def _check_whole(answer: dict[str, Any]) -> None:
+    """Check an answer, or an event of a stream.
+
+    One that ``max_output_tokens`` cut is complete. So is one in the background that goes on: the
+    program asks for its end by GET.
+    """
+    refuse_reported(answer)
+    status, details = answer.get("status"), answer.get("incomplete_details")
+    if status in ("failed", "cancelled"):
+        raise ServiceError(f"the answer has the status {status!r}")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    if status == "incomplete" and reason == "content_filter":
+        raise ContentFilterError("the provider filtered the answer (reason content_filter)")

@@ -44,8 +44,8 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     }
     chunk_fields = {name: first_fields[name] for name in EACH_CHUNK if name in first_fields}
     usage = {name: response[name] for name in ("usage",) if response.get(name) is not None}
-    for number, choice in enumerate(response["choices"], 1):
-        position = {"index": choice.get("index", 0)}
+    for number, choice in enumerate(response["choices"]):
+        position = {"index": choice.get("index", number)}
         rest = {name: choice[name] for name in choice if name not in WHOLE_CHOICE}
         first_delta, further_deltas = _deltas(choice["message"])
         yield {
@@ -60,7 +60,7 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         # As the API does: programs stop reading where they see the reason, and look no further
         # into that chunk.
         last = {**position, **rest, "delta": {}, "finish_reason": choice.get("finish_reason")}
-        ending = usage if number == len(response["choices"]) else {}
+        ending = usage if number == len(response["choices"]) - 1 else {}
         yield {**chunk_fields, "choices": [last], **ending}
 
 

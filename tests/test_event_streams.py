@@ -315,7 +315,7 @@ TEXT = {"type": "text", "text": "b"}
 MESSAGES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
     (
         [{"content": ""}, {"refusal": "I'm "}, {"refusal": "sorry"}],
-        {"content": None, "refusal": "I'm sorry"},
+        {"content": "", "refusal": "I'm sorry"},
     ),
     ([{"content": None}], {"content": None}),
     ([{"role": None, "content": "a"}], {"content": "a"}),
@@ -333,7 +333,7 @@ MESSAGES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
             {"content": "", "function_call": {"name": "f", "arguments": ""}},
             {"function_call": {"arguments": "{}"}},
         ],
-        {"content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"content": "", "function_call": {"name": "f", "arguments": "{}"}},
     ),
     (
         [{"content": "a", "custom": 1}, {"custom": 2}, {"custom": None}],

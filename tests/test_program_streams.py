@@ -174,6 +174,10 @@ RESPONSES = {
     "text and a tool call": response(
         choice({"content": "I look.", "tool_calls": CALLS[:1]}, finish_reason="tool_calls")
     ),
+    "an empty text and tool calls": response(
+        choice({"content": "", "tool_calls": CALLS}, finish_reason="tool_calls")
+    ),
+    "an empty text and a refusal": response(choice({"content": "", "refusal": "I will not."})),
     "three choices": response(
         *(choice({"content": text}) for text in ("One coin.", "Two.", "Ask Lisa, please."))
     ),
@@ -266,7 +270,7 @@ def test_an_unstreamed_answer_is_the_same_in_a_replay() -> None:
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
-MAYBE = st.none() | WORDS
+MAYBE = st.none() | st.just("") | WORDS
 TOKENS = st.none() | st.lists(st.builds(token, WORDS), min_size=1, max_size=3)
 LOGPROBS = st.none() | st.fixed_dictionaries({"content": TOKENS, "refusal": TOKENS}).filter(
     lambda found: any(found.values())

@@ -134,7 +134,7 @@ def accumulated(client: openai.OpenAI, usage: bool = True) -> dict[str, Any]:
         model="gpt-4o-mini", messages=QUESTION, stream=True, stream_options=options
     ):
         state.handle_chunk(chunk)
-    dumped: dict[str, Any] = state.current_completion_snapshot.model_dump()
+    dumped: dict[str, Any] = state.current_completion_snapshot.to_dict()
     return dumped
 
 
@@ -150,7 +150,7 @@ async def aaccumulated(server: Answering, **overrides: Any) -> dict[str, Any]:
             stream_options={"include_usage": True},
         ):
             state.handle_chunk(chunk)
-    dumped: dict[str, Any] = state.current_completion_snapshot.model_dump()
+    dumped: dict[str, Any] = state.current_completion_snapshot.to_dict()
     return dumped
 
 

@@ -75,6 +75,11 @@ def decoded(*parts: bytes) -> list[Any]:
 EVENTS: dict[str, tuple[bytes, list[Any]]] = {
     "events": (b'data: {"a": 1}\n\ndata:{"a": 2}\n\n', [{"a": 1}, {"a": 2}]),
     "no blank line between": (b'data: {"a": 1}\ndata: {"a": 2}\n', [{"a": 1}, {"a": 2}]),
+    "several lines of data": (
+        b'data: {"a":\r\ndata: 1,\ndata: "b": 2}\n\ndata: {"a": 3}\n\n',
+        [{"a": 1, "b": 2}, {"a": 3}],
+    ),
+    "several lines of data, no end": (b'data: {"a":\nid: 1\ndata: 1}', [{"a": 1}]),
     "no end": (b'data: {"a": 1}', [{"a": 1}]),
     "other ends of lines": (b'data: {"a": 1}\r\n\r\ndata: {"a": 2}\r\r', [{"a": 1}, {"a": 2}]),
     "other fields": (b': ping\nevent: x\nid: 1\nretry: 5\ndata: {"a": 1}\n\n', [{"a": 1}]),

@@ -6,6 +6,7 @@ import codecs
 import io
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ServiceError
 from .body import check_size, read_object
 
 if TYPE_CHECKING:
@@ -16,11 +17,11 @@ NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that car
 
 
 class EventStreamDecoder:
-    """Decode server-sent events (HTML standard, section 9.2) whose data are JSON objects, one to a
-    line.
+    """Decode server-sent events (HTML standard, section 9.2) whose data are JSON objects.
 
-    A ``data:`` line counts at once: some servers leave out the blank line that ends an event. A line
-    outside any event is passed on as it is: some servers send an answer or an error as a whole.
+    A ``data:`` line that is a whole object counts at once: some servers leave out the blank line that
+    ends an event. A line outside any event is passed on as it is: some servers send an answer or an
+    error as a whole.
 
     :ivar done: whether ``[DONE]`` arrived; anything after it is ignored.
     """
@@ -31,6 +32,7 @@ class EventStreamDecoder:
             codecs.getincrementaldecoder("utf-8-sig")("replace"), True
         )
         self._line_pieces: list[str] = []  # the pieces of the last line, which has not ended
+        self._data_lines: list[str] = []  # of the event that has not ended
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
@@ -46,7 +48,7 @@ class EventStreamDecoder:
 
     def close(self) -> Iterator[dict[str, Any] | str]:
         """Yield what the end of the stream completes, as :meth:`feed`."""
-        return self._events(self._newlines.decode(b"", final=True) + "\n")
+        return self._events(self._newlines.decode(b"", final=True) + "\n\n")
 
     def _events(self, text: str) -> Iterator[dict[str, Any] | str]:
         first, *rest = text.split("\n")
@@ -54,11 +56,31 @@ class EventStreamDecoder:
         for piece in rest:
             line = "".join(self._line_pieces)
             self._line_pieces = [piece]
-            if self.done or not line or line.startswith(NOT_DATA):
+            if self.done or line.startswith(NOT_DATA):
                 continue
             data = line.removeprefix("data:")
             self.done = data != line and data.strip().lower() == "[done]"
-            if data == line:
+            if not line or self.done:
+                yield from self._event(has_ended=True)
+            elif data == line:
                 yield line
-            elif data.strip() and not self.done:
-                yield read_object(data, "chunk in the stream")
+            else:
+                self._data_lines.append(data)
+                # one attempt is enough: an object with more data behind it is none
+                if len(self._data_lines) == 1:
+                    yield from self._event(has_ended=False)
+
+    def _event(self, *, has_ended: bool) -> Iterator[dict[str, Any]]:
+        """Yield the object that the data are, if they are one."""
+        data = "\n".join(self._data_lines)
+        event = None
+        if data.strip():
+            try:
+                event = read_object(data, "chunk in the stream")
+            except ServiceError:
+                if has_ended:
+                    raise
+                return
+        self._data_lines.clear()
+        if event is not None:
+            yield event

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .clients.base import LLMClient
-from .responses.chunks import text_pieces
+from .responses.chunks import chunks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,16 +85,7 @@ class ScriptedClient(LLMClient):
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the next answer, a word of a text at a time."""
-        response = self.send(request, timeout)
-        [choice] = response["choices"]
-        rest = dict(choice["message"])
-        content = rest.pop("content", None)
-        for piece in [content] if isinstance(content, list) else text_pieces(response):
-            yield {"model": request.model, "choices": [{"delta": {"content": piece}}]}
-        yield {
-            "model": request.model,
-            "choices": [{"delta": rest, "finish_reason": choice["finish_reason"]}],
-        }
+        yield from chunks_of(self.send(request, timeout))
 
 
 def answers_in_process(client: object) -> bool:

@@ -247,9 +247,10 @@ def test_ask_refuses_an_empty_question(local_model: LocalModel) -> None:
     assert client.requests == []
 
 
-def test_ask_prints_a_refusal_of_the_model(local_model: LocalModel) -> None:
+@pytest.mark.parametrize("content", [None, ""])
+def test_ask_prints_a_refusal_of_the_model(content: str | None, local_model: LocalModel) -> None:
     """The words of the refusal stand in the answer's place."""
-    local_model({"role": "assistant", "content": None, "refusal": "I will not."})
+    local_model({"role": "assistant", "content": content, "refusal": "I will not."})
     assert done("ask", "Tell me!") == "I will not.\n"
 
 

@@ -75,6 +75,11 @@ def decoded(*parts: bytes) -> list[Any]:
 EVENTS: dict[str, tuple[bytes, list[Any]]] = {
     "events": (b'data: {"a": 1}\n\ndata:{"a": 2}\n\n', [{"a": 1}, {"a": 2}]),
     "no blank line between": (b'data: {"a": 1}\ndata: {"a": 2}\n', [{"a": 1}, {"a": 2}]),
+    "several lines of data": (
+        b'data: {"a":\r\ndata: 1,\ndata: "b": 2}\n\ndata: {"a": 3}\n\n',
+        [{"a": 1, "b": 2}, {"a": 3}],
+    ),
+    "several lines of data, no end": (b'data: {"a":\nid: 1\ndata: 1}', [{"a": 1}]),
     "no end": (b'data: {"a": 1}', [{"a": 1}]),
     "other ends of lines": (b'data: {"a": 1}\r\n\r\ndata: {"a": 2}\r\r', [{"a": 1}, {"a": 2}]),
     "other fields": (b': ping\nevent: x\nid: 1\nretry: 5\ndata: {"a": 1}\n\n', [{"a": 1}]),
@@ -85,6 +90,33 @@ EVENTS: dict[str, tuple[bytes, list[Any]]] = {
     "empty data": (b'data:\n\ndata: {"a": 1}\n\n', [{"a": 1}]),
     "no UTF-8": (b'data: {"a": "\xff"}\n\n', [{"a": "\ufffd"}]),
     "a lone surrogate": (b'data: {"a": "\\ud800"}\n\n', [{"a": "\ufffd"}]),
+    "half a character at the end": (
+        b'data: {"a": "b\\ud83d"}\n\ndata: {"c": 1}\n\ndata: [DONE]\n\n',
+        [{"a": "b\ufffd"}, {"c": 1}],
+    ),
+    "half a character at a cut end": (b'data: {"a": "b\\ud83d"}', [{"a": "b\ufffd"}]),
+    "half a character before another one": (
+        b'data: {"a": "\\ud83d"}\n\ndata: {"a": "b\\ud83d\\ude00"}\n\n',
+        [{"a": ""}, {"a": "\ufffdb\U0001f600"}],
+    ),
+    "halves of a character": (
+        b'data: {"a": "b\\ud83d"}\n\ndata: {"a": ""}\n\ndata: {"a": "\\ude00c"}\n\n',
+        [{"a": "b"}, {"a": ""}, {"a": "\U0001f600c"}],
+    ),
+    "halves of characters in two choices": (
+        b'data: {"choices": [{"index": 0, "text": "\\ud83d"}]}\n\n'
+        b'data: {"choices": [{"index": 1, "text": "\\ud83c"}]}\n\n'
+        b'data: {"choices": [{"index": 1, "text": "\\udf4e"}, {"index": 0, "text": "\\ude00"}]}\n\n',
+        [
+            {"choices": [{"index": 0, "text": ""}]},
+            {"choices": [{"index": 1, "text": ""}]},
+            {"choices": [{"index": 1, "text": "\U0001f34e"}, {"index": 0, "text": "\U0001f600"}]},
+        ],
+    ),
+    "half a token": (
+        b'data: {"logprobs": [{"token": "\\ud83d"}]}\n\ndata: {"logprobs": [{"token": "\\ude00"}]}\n\n',
+        [{"logprobs": [{"token": "\ufffd"}]}, {"logprobs": [{"token": "\ufffd"}]}],
+    ),
     "letters of several bytes": ('data: {"a": "日本"}\n\n'.encode(), [{"a": "日本"}]),
 }
 
@@ -315,7 +347,7 @@ TEXT = {"type": "text", "text": "b"}
 MESSAGES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
     (
         [{"content": ""}, {"refusal": "I'm "}, {"refusal": "sorry"}],
-        {"content": None, "refusal": "I'm sorry"},
+        {"content": "", "refusal": "I'm sorry"},
     ),
     ([{"content": None}], {"content": None}),
     ([{"role": None, "content": "a"}], {"content": "a"}),
@@ -333,7 +365,7 @@ MESSAGES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
             {"content": "", "function_call": {"name": "f", "arguments": ""}},
             {"function_call": {"arguments": "{}"}},
         ],
-        {"content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"content": "", "function_call": {"name": "f", "arguments": "{}"}},
     ),
     (
         [{"content": "a", "custom": 1}, {"custom": 2}, {"custom": None}],

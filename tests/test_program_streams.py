@@ -134,7 +134,7 @@ def accumulated(client: openai.OpenAI, usage: bool = True) -> dict[str, Any]:
         model="gpt-4o-mini", messages=QUESTION, stream=True, stream_options=options
     ):
         state.handle_chunk(chunk)
-    dumped: dict[str, Any] = state.current_completion_snapshot.model_dump()
+    dumped: dict[str, Any] = state.current_completion_snapshot.to_dict()
     return dumped
 
 
@@ -150,7 +150,7 @@ async def aaccumulated(server: Answering, **overrides: Any) -> dict[str, Any]:
             stream_options={"include_usage": True},
         ):
             state.handle_chunk(chunk)
-    dumped: dict[str, Any] = state.current_completion_snapshot.model_dump()
+    dumped: dict[str, Any] = state.current_completion_snapshot.to_dict()
     return dumped
 
 
@@ -174,6 +174,10 @@ RESPONSES = {
     "text and a tool call": response(
         choice({"content": "I look.", "tool_calls": CALLS[:1]}, finish_reason="tool_calls")
     ),
+    "an empty text and tool calls": response(
+        choice({"content": "", "tool_calls": CALLS}, finish_reason="tool_calls")
+    ),
+    "an empty text and a refusal": response(choice({"content": "", "refusal": "I will not."})),
     "three choices": response(
         *(choice({"content": text}) for text in ("One coin.", "Two.", "Ask Lisa, please."))
     ),
@@ -266,7 +270,7 @@ def test_an_unstreamed_answer_is_the_same_in_a_replay() -> None:
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
-MAYBE = st.none() | WORDS
+MAYBE = st.none() | st.just("") | WORDS
 TOKENS = st.none() | st.lists(st.builds(token, WORDS), min_size=1, max_size=3)
 LOGPROBS = st.none() | st.fixed_dictionaries({"content": TOKENS, "refusal": TOKENS}).filter(
     lambda found: any(found.values())

@@ -76,6 +76,14 @@ def test_a_reply_that_calls_a_tool_has_its_calls() -> None:
     assert (reply.content, reply.tool_calls, reply.refusal) == (None, [TOOL_CALL], None)
 
 
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_reply_that_only_calls_a_tool_has_no_parsed_answer(content: str | None) -> None:
+    """Some servers send an empty text beside a tool call."""
+    client = ScriptedClient([{**CALLING, "content": content}])
+    reply = client.send_message("How much?", response_format=Decision, on_error="raise")
+    assert (reply.parsed, reply.tool_calls) == (None, [TOOL_CALL])
+
+
 def test_a_reply_that_refuses_has_its_refusal() -> None:
     """The refusal stands in the message; its text is None."""
     reply = reply_of({"refusal": "I won't."})

@@ -119,6 +119,18 @@ def test_a_streamed_tool_call_is_in_the_reply() -> None:
     assert stream.reply == CALLING
 
 
+def test_several_answers_are_streamed_as_they_are_sent() -> None:
+    """A script for ``n=2`` gives both choices either way."""
+    messages = [{"role": "assistant", "content": text} for text in ("One coin.", "Two coins.")]
+    answer = {"choices": [{"message": each, "finish_reason": "stop"} for each in messages]}
+    client = ScriptedClient([answer, answer])
+    sent = client.send_message("a", n=2, on_error="raise")
+    with client.stream_message("a", n=2, on_error="raise") as stream:
+        assert "".join(stream) == "One coin."
+    assert sent.choices == messages
+    assert stream.reply.choices == messages
+
+
 def test_from_many_threads_each_answer_is_given_once() -> None:
     """Threads share the script without losing or doubling an answer, and none is stored."""
     client = ScriptedClient([str(number) for number in range(200)])

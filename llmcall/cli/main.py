@@ -96,7 +96,7 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     except APIError:
         process_failures.forget()  # the error is printed, and there is no run to replay
         raise
-    click.echo(stream.reply.refusal if stream.reply and stream.reply.content is None else "")
+    click.echo(stream.reply.refusal if stream.reply and not stream.reply.content else "")
 
 
 @main.command()

@@ -129,11 +129,6 @@ def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
         "content": message.pop("content", None),
         **message,
     }
-    # A stream opens with "" before it is known that no text will come.
-    if message["content"] == "" and any(
-        message.get(name) for name in ("refusal", *OPTIONAL_FIELDS)
-    ):
-        message["content"] = None
     if "tool_calls" in message:
         message["tool_calls"] = [
             *map(_whole_call, sorted(message["tool_calls"], key=lambda call: call[POSITION]))

@@ -44,8 +44,10 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     }
     chunk_fields = {name: first_fields[name] for name in EACH_CHUNK if name in first_fields}
     usage = {name: response[name] for name in ("usage",) if response.get(name) is not None}
-    for number, choice in enumerate(response["choices"], 1):
-        position = {"index": choice.get("index", 0)}
+    for number, choice in enumerate(response["choices"]):
+        # the SDK keeps what the first chunk has, even a null
+        no_logprobs = {"logprobs": None} if "logprobs" in choice else {}
+        position = {"index": choice.get("index", number), **no_logprobs}
         rest = {name: choice[name] for name in choice if name not in WHOLE_CHOICE}
         first_delta, further_deltas = _deltas(choice["message"])
         yield {
@@ -54,13 +56,13 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
         for delta in further_deltas:
             yield {**chunk_fields, "choices": [{**position, "delta": delta, "finish_reason": None}]}
-        if choice.get("logprobs"):
+        if choice.get("logprobs") is not None:
             with_logprobs = {"delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
             yield {**chunk_fields, "choices": [{**position, **with_logprobs}]}
         # As the API does: programs stop reading where they see the reason, and look no further
         # into that chunk.
         last = {**position, **rest, "delta": {}, "finish_reason": choice.get("finish_reason")}
-        ending = usage if number == len(response["choices"]) else {}
+        ending = usage if number == len(response["choices"]) - 1 else {}
         yield {**chunk_fields, "choices": [last], **ending}
 
 

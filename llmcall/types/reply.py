@@ -145,11 +145,11 @@ class Reply(dict[str, Any]):
     @property
     def parsed(self) -> Any:
         """Return the answer as the type given as ``response_format``; ``None`` if none was given or
-        the model refused.
+        the model refused or said nothing but called a tool.
 
         :raises OutputError: if the answer does not fit that type.
         """
-        if self._parse is None or self.content is None or self.refusal is not None:
+        if self._parse is None or not self.content or self.refusal is not None:
             return None
         return self._parse(self.content)
 

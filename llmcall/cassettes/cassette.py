@@ -32,6 +32,7 @@ from .uses import Uses
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from ..cache.cache import ResponseCache
     from ..config.settings import Settings
     from ..scopes import CallOrder
     from ..types import Days, Record
@@ -111,6 +112,7 @@ class Cassette(ContextDecorator):
         self._gained = GainedRecords()
         self._replaced_keys: set[str] = set()  # of the file's records whose answer is another now
         self.uses = Uses()  # which records answered calls
+        self.caches: set[ResponseCache] = set()  # of the calls
         self.asker_names = AskerNames(None, is_recording=False)  # who asked for them
         self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
         # The settings of callers that agreed: those given to a client, and their generation.
@@ -267,7 +269,7 @@ class Cassette(ContextDecorator):
             f"replay of the cassette {self.path}", "record it again with the mode 'new'"
         )
         if self.write_at_end and (dropped_records or self._is_changed()):
-            keep_in_cache(dropped_records)
+            keep_in_cache(dropped_records, self.caches)
             self._write(complete=self._error is None, dropped_records=dropped_records)
 
     def _report_unused(self) -> list[Record]:

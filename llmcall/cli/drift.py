@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..display.formatting import one_line
 from ..display.printable import visible, visible_json
+from ..errors import LLMCallError, OutputError
 from .cache import Source, json_option
 from .named import object_named
 
@@ -91,6 +93,9 @@ def drift(
         raise click.exceptions.Exit(1)
 
 
+TEXT_CHARACTERS = 60  # of an answer in an error
+
+
 def _function(name: str) -> Callable[[str], Any]:
     """Return the function that an option names; modules of the working directory are found."""
     module, colon, function = name.partition(":")
@@ -102,4 +107,16 @@ def _function(name: str) -> Callable[[str], Any]:
         raise click.UsageError(f"--value {name!r}: {error}") from error
     if not callable(named_function):
         raise click.UsageError(f"--value {name!r} is not a function")
-    return named_function  # type: ignore[no-any-return]
+
+    def value_of(text: str) -> Any:
+        try:
+            return named_function(text)
+        except (ValueError, OutputError):
+            raise  # the answer has no value
+        except Exception as error:
+            raise LLMCallError(
+                f"--value {name} raised {type(error).__name__}: {error}; a ValueError says that an "
+                f"answer has no value. The answer: {one_line(text, TEXT_CHARACTERS)}"
+            ) from error
+
+    return value_of

@@ -321,19 +321,19 @@ def test_answers_with_the_same_beginning_are_counted_apart() -> None:
 
 def test_rows_with_the_same_beginning_are_different_groups() -> None:
     """So what tells them apart shows."""
-    life = "has lived for many years in a small town on the northern coast and works as a"
-    jobs = [("nurse", "pilot")[n % 2] for n in range(24)]
+    life = "has lived for many years in a small town on the northern coast and works as"
+    answers = {f"{life} nurse": "yes", f"{life} pilot": "no", "retired": "yes"}
+    people = list(answers) * 8
     records = [
-        chat(
-            f"Somebody {life if n % 3 else 'earns a living as a'} {job}. Bus?",
-            "yes" if job == "nurse" else "no",
-            f"p-{n}#0",
-        )
-        for n, job in enumerate(jobs)
+        chat(f"Somebody {person}. Bus?", answers[person], f"p-{n}#0")
+        for n, person in enumerate(people)
     ]
     [found] = data_of(report(str(written("c.jsonl", records))))["survey"]
-    for counts in dict(dict(found["groups"])["“Somebody …”"]).values():
-        assert 0 in counts
+    assert dict(dict(found["groups"])["“Somebody …”"]) == {
+        f"{life} nurse": [8, 0],
+        f"{life} pilot": [0, 8],
+        "retired": [8, 0],
+    }
 
 
 def test_ranges_of_large_numbers_are_told_apart() -> None:

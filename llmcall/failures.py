@@ -43,7 +43,7 @@ before_add: list[Callable[[str, str, str], None]] = []
 
 def is_abandoned(error: BaseException) -> bool:
     """Return whether an exception means that nobody waits for the answer: its reader left, the call
-    was cancelled, or a signal's handler raised an exception of the program's own.
+    was cancelled, or something raised an exception of the program's own, such as a signal's handler.
     """
     return not isinstance(error, (LLMCallError, KeyboardInterrupt))
 

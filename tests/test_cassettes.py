@@ -1506,15 +1506,6 @@ def test_update_takes_out_what_no_call_used(caplog: pytest.LogCaptureFixture) ->
     assert "tape.jsonl: 2 records no call used; moved to the disk cache" in caplog.text
 
 
-def test_what_update_took_out_is_in_the_cache_of_the_calls() -> None:
-    """A client with a cache of its own does not ask again."""
-    taped("Hi", "Bye")
-    client = counting(cache_mode="auto", cache_path="mine")
-    with cassette(PATH, mode="update"):
-        said(client, "Bye")
-    assert said(client, "Hi") == "recorded Hi"
-
-
 def test_what_update_took_out_is_in_the_disk_cache() -> None:
     """A later run gets it from there."""
     taped("Hi", "Bye")

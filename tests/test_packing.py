@@ -1223,10 +1223,11 @@ def test_processes_of_multiprocessing_are_child_processes(project: Path, method:
         "    process.start()\n"
         "    process.join()\n" + textwrap.indent(opening, "    "),
     )
-    assert "what child processes read and write; name their files with --add: python" in packing(
-        code=0
+    assert (
+        "what child processes read and write; name their files with --add: python (multip"
+        in packing(code=0)
     )
-    assert "not watched: python" in done("verify", "../made")
+    assert "not watched: python (multiprocessing)" in done("verify", "../made")
 
 
 @pytest.mark.slow

@@ -550,12 +550,24 @@ def test_the_settings_are_those_of_where_the_program_started(
     assert not model.asked
 
 
+def test_a_program_that_starts_outside_any_project_may_go_into_its_own(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds its settings there, as without ``llmcall run``."""
+    monkeypatch.delenv("LLMCALL_CONFIG")
+    Path("study").mkdir()
+    written("study/config.ini", "[Cache]\nMODE = replay\n")
+    ran("import os; os.chdir('study'); ask('Bread?')", code=1)
+    assert not model.asked
+
+
 @pytest.mark.parametrize("path", ["", "answers"])
 def test_the_cache_is_where_the_program_started(
     path: str, model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The default cache and one that a variable names stay there if the program goes elsewhere."""
     monkeypatch.setenv("LLMCALL_CACHE_PATH", path)
+    Path(".git").mkdir()
     ran(ELSEWHERE)
     assert os.listdir("elsewhere") == [".git"] and os.path.isdir(path or ".llmcall/cache")
 

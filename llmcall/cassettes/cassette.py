@@ -32,7 +32,6 @@ from .uses import Uses
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from ..cache.cache import ResponseCache
     from ..config.settings import Settings
     from ..scopes import CallOrder
     from ..types import Days, Record
@@ -110,9 +109,11 @@ class Cassette(ContextDecorator):
         self._reason_to_keep_unused = ""  # for the mode ``update``, if its owner knows one
         self._refusals_before = process_failures.refused
         self._gained = GainedRecords()
-        self._replaced_keys: set[str] = set()  # of the file's records whose answer is another now
+        self._live_keys: set[str] = (
+            set()
+        )  # of the file's records whose calls were sent nevertheless
+        self._replaced_keys: set[str] = set()  # of those whose answer is another now
         self.uses = Uses()  # which records answered calls
-        self.caches: set[ResponseCache] = set()  # of the calls
         self.asker_names = AskerNames(None, is_recording=False)  # who asked for them
         self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
         # The settings of callers that agreed: those given to a client, and their generation.
@@ -269,7 +270,7 @@ class Cassette(ContextDecorator):
             f"replay of the cassette {self.path}", "record it again with the mode 'new'"
         )
         if self.write_at_end and (dropped_records or self._is_changed()):
-            keep_in_cache(dropped_records, self.caches)
+            keep_in_cache(dropped_records)
             self._write(complete=self._error is None, dropped_records=dropped_records)
 
     def _report_unused(self) -> list[Record]:
@@ -449,7 +450,8 @@ class Cassette(ContextDecorator):
 
         :param order: of the call that it answers.
         :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_FUNCTION`` or ``POINTER``.
-        :param replace: whether to replace one that is recorded already.
+        :param replace: whether to replace one that is recorded already; one of the file is replaced
+            from the second call on, so that a program that asks once gets what is recorded.
         """
         with _lock:
             if self._depth:
@@ -460,7 +462,11 @@ class Cassette(ContextDecorator):
     def _add(self, record: Record, order: CallOrder, source: str, replace: bool) -> Record:
         existing_record = self._find(_request_of(record), order)
         if existing_record is not None:
-            if not replace or existing_record.response == record.response:
+            is_asked_again = record.cache_key in self._gained or record.cache_key in self._live_keys
+            if replace:
+                self._live_keys.add(record.cache_key)
+            is_same = existing_record.response == record.response
+            if not (replace and is_asked_again) or is_same:
                 return existing_record
             if record.cache_key not in self._gained:
                 self._replaced_keys.add(record.cache_key)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Container
 
-    from ..cache.cache import ResponseCache
     from ..types import Record
 
 
@@ -51,12 +50,7 @@ def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:
     )
 
 
-def keep_in_cache(records: Collection[Record], caches: Collection[ResponseCache] = ()) -> None:
-    """Add records that leave a cassette to the disk cache.
-
-    :param caches: those of the calls that used the cassette, which will ask for the records again;
-        if there are none, the settings name the cache.
-    """
+def keep_in_cache(records: Collection[Record]) -> None:
+    """Add records that leave a cassette to the disk cache."""
     if records:
-        for cache in caches or [shared_cache(config.settings().cache_path)]:
-            cache.add_all(records)
+        shared_cache(config.settings().cache_path).add_all(records)

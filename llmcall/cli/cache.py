@@ -141,7 +141,9 @@ def _totals(records: Sequence[Record]) -> dict[str, Any]:
     return {
         "records": len(records),
         "input_tokens": _sum(usage.input_tokens for usage in usages),
-        "output_tokens": _sum(usage.output_tokens for usage in usages),
+        "output_tokens": _sum(
+            answer.usage.output_tokens for answer in answers if answer.kind != "embedding"
+        ),
         "cost": _sum(answer.cost for answer in answers),
     }
 

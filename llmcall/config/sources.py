@@ -82,9 +82,13 @@ class Sources(NamedTuple):
 
 
 def keep_start() -> None:
-    """Keep looking for files from where the process is now, wherever it goes."""
+    """Keep looking for files from where the process is now, wherever it goes, if that is in a project
+    or has ``.env``.
+    """
     global _start
-    _start = os.getcwd()
+    folders = _project_folders()
+    if any(os.path.exists(os.path.join(folders[-1], name)) for name in (*MARKERS, ".env")):
+        _start = folders[0]
 
 
 def read_sources() -> Sources:

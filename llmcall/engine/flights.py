@@ -50,7 +50,8 @@ class Flight(Future["Outcome | None"]):
     def __init__(self, *, is_stream: bool) -> None:
         super().__init__()
         self.leader = Runner.current()
-        self._loop = running_loop()  # of the leader
+        # Of an asynchronous leader; a synchronous one in a loop's callback blocks the loop itself.
+        self._loop = None if self.leader.task is None else running_loop()
         self.is_stream = is_stream
         self.handed_at: float | None = None
         self.followers = 0

@@ -63,7 +63,6 @@ def find_on_cassette(call: PreparedCall) -> Record | None:
     """Return the record on the cassette that answers a call, or ``None``."""
     if call.cassette is None:
         return None
-    call.cassette.caches.add(call.cache)
     find = functools.partial(call.cassette.find, order=call.order)
     return target_of(find(call.request), find)
 

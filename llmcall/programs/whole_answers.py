@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..clients.api_errors import failure, refuse_reported
-from ..errors import ContentFilterError, ServiceError
+from ..errors import APIError, ContentFilterError, ServiceError
 from ..responses.body import read_object
 from ..responses.event_stream import EventStreamDecoder
 
@@ -16,6 +16,9 @@ LAST_EVENTS = {
 }
 # Fields of which each request to these APIs has one; other servers may have such paths, too.
 REQUIRED_FIELDS = ("model", "prompt")
+
+# Codes of the Responses API, and types of the Messages API, for failures that pass.
+PASSING_FAILURES = ("server_error", "rate_limit_exceeded", "overloaded_error", "api_error")
 
 
 def check_answer(path: str, asked: Any, content: bytes, *, is_stream: bool) -> None:
@@ -49,7 +52,7 @@ def _check_events(content: bytes, last_events: tuple[str, ...]) -> None:
     ]
     for event in events:
         if event.get("type") == "error":
-            raise failure(500, event)
+            raise _with_retryable(failure(500, event), event)
         _check_whole(event)
         if isinstance(event.get("response"), dict):
             _check_whole(event["response"])
@@ -65,10 +68,22 @@ def _check_whole(answer: dict[str, Any]) -> None:
     One that ``max_output_tokens`` cut is complete. So is one in the background that goes on: the
     program asks for its end by GET.
     """
-    refuse_reported(answer)
     status, details = answer.get("status"), answer.get("incomplete_details")
-    if status in ("failed", "cancelled"):
-        raise ServiceError(f"the answer has the status {status!r}")
+    try:
+        refuse_reported(answer)
+        if status in ("failed", "cancelled"):
+            raise ServiceError(f"the answer has the status {status!r}")
+    except APIError as error:
+        raise _with_retryable(error, answer) from error.__cause__
     reason = details.get("reason") if isinstance(details, dict) else None
     if status == "incomplete" and reason == "content_filter":
         raise ContentFilterError("the provider filtered the answer (reason content_filter)")
+
+
+def _with_retryable(error: APIError, answer: dict[str, Any]) -> APIError:
+    """Return an error that is retried unless the answer reports a lasting failure."""
+    reported = answer.get("error")
+    details = reported if isinstance(reported, dict) else answer
+    code = details.get("code") or details.get("type")
+    error.retryable = code in (None, "error", *PASSING_FAILURES)
+    return error

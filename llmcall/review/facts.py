@@ -42,7 +42,14 @@ def facts(
         "model": ", ".join(sorted({call.record.model or call.title for call in model_calls})),
         "answered by": ", ".join(run.served),
         "tokens in": _sum([usage.input_tokens for usage in usages], "{:,}".format),
-        "tokens out": _sum([usage.output_tokens for usage in usages], "{:,}".format),
+        "tokens out": _sum(
+            [
+                call.record.usage.output_tokens
+                for call in model_calls
+                if call.record.kind != "embedding"
+            ],
+            "{:,}".format,
+        ),
         "cost": _sum([call.record.cost for call in model_calls], money),
         "failures": "; ".join(_failures(run, model_calls, marks)),
         **settings,

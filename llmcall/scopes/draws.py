@@ -222,7 +222,8 @@ class Draws:
         if asker is None:
             return next(filter(is_free, itertools.count(lowest)))
         name, equal_requests = asker
-        lowest = max(lowest, equal_requests.lowest_new_number(name))
+        if equal_requests.may_record:
+            lowest = max(lowest, equal_requests.lowest_new_number(name))
         free_numbers = filter(is_free, itertools.count(lowest))
         own_number = equal_requests.own_number(name, is_free)
         if own_number is not None:
@@ -254,11 +255,11 @@ class Draws:
         number = next(filter(is_free, own_numbers), None)
         if number is not None:
             return number
-        may_record = equal_requests.recorded.is_recording or not equal_requests.recorded.askers
         number = next(
             number
             for number in free_numbers
-            if not equal_requests.is_reserved(number) and not (may_record and number in takers)
+            if not equal_requests.is_reserved(number)
+            and not (equal_requests.may_record and number in takers)
         )
         takers.setdefault(number, name)
         return number

@@ -13,7 +13,6 @@ import json
 import os
 import runpy
 import socket
-import subprocess  # noqa: F401 - keeps its own fork_exec: an audit event tells of it
 import sys
 import threading
 from collections.abc import Callable
@@ -26,10 +25,6 @@ ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 # Modules whose child processes describe this machine, and are others on another one.
 DESCRIBING_MODULES = frozenset({"ctypes.util", "matplotlib.font_manager", "platform", "uuid"})
-
-PYTHON = (
-    "python"  # a process of multiprocessing or joblib, whatever the interpreter's file is called
-)
 
 
 class Log:
@@ -85,9 +80,9 @@ class Trace:
         fork_exec = _posixsubprocess.fork_exec
 
         def logged_fork_exec(arguments: Any, executables: Any, *others: Any) -> int:
-            if self._is_on:
-                path = _text(executables[0])
-                self._log_child(PYTHON if path == sys.executable else path)
+            caller = sys._getframe(1).f_globals.get("__name__")
+            if self._is_on and caller != "subprocess":  # an audit event tells of that one
+                self._log_started(_text(executables[0]))
             return fork_exec(arguments, executables, *others)
 
         _posixsubprocess.fork_exec = logged_fork_exec
@@ -112,7 +107,7 @@ class Trace:
         elif event == "subprocess.Popen":
             self._log_child(arguments[0] or _first_argument(arguments[1]))
         elif event == "_winapi.CreateProcess" and arguments[0] == sys.executable:
-            self._log_child(PYTHON)
+            self._log_started(sys.executable)
         elif event in ("os.posix_spawn", "os.exec", "os.startfile"):
             self._log_child(arguments[0])
         elif event in ("os.spawn",):
@@ -158,6 +153,13 @@ class Trace:
         raise ConnectionRefusedError(
             errno.ECONNREFUSED, f"a packed program has no network: {destination} is refused"
         )
+
+    def _log_started(self, path: str) -> None:
+        """Log a process without an audit event; the interpreter's name differs between machines."""
+        if path == sys.executable:
+            self._log.add_once("multiprocessing")
+        else:
+            self._log_child(path)
 
     def _log_child(self, program: Any) -> None:
         if not _describes_machine():

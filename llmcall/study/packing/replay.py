@@ -19,6 +19,7 @@ from ...errors import LLMCallError
 CHILD = Path(__file__).with_name("child.py")
 PACKAGE = Path(__file__).resolve().parents[2]
 OWN_FOLDERS = frozenset({".llmcall", "__pycache__"})  # what Python and llmcall write for themselves
+PYTHON = "python (multiprocessing)"  # a process that multiprocessing or joblib started
 MARKER = ".llmcall"  # ends the search for a config.ini in the folders above
 SYSTEM_FOLDERS = (
     *("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/nix", "/proc", "/run", "/sbin"),
@@ -291,6 +292,8 @@ def _add_events(observation: Observation, locator: _Locator, events: Iterator[li
             observation.connections.append(values[0])
         elif kind == "child":
             observation.children.append(values[0])
+        elif kind == "multiprocessing":
+            observation.children.append(PYTHON)
         elif kind == "failure":
             observation.failures.append((values[0], values[1], values[2]))
         elif kind == "unnamed":

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Mapping
 
 from .display.formatting import OUTSIDE_ANY_SCOPE, counted
-from .errors import LLMCallError
 from .notices import notice
 from .system import after_fork_in_child, at_exit
 
@@ -42,10 +41,10 @@ before_add: list[Callable[[str, str, str], None]] = []
 
 
 def is_abandoned(error: BaseException) -> bool:
-    """Return whether an exception means that nobody waits for the answer: its reader left, the call
-    was cancelled, or something raised an exception of the program's own, such as a signal's handler.
+    """Return whether an exception means that nobody waits for the answer: its reader left, or the
+    call was cancelled.
     """
-    return not isinstance(error, (LLMCallError, KeyboardInterrupt))
+    return not isinstance(error, (Exception, KeyboardInterrupt))
 
 
 class Failures:

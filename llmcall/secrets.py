@@ -13,9 +13,10 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import CacheError
+from .notices import warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from .types import Data
 
@@ -200,6 +201,21 @@ def names_credential(name: str, *, include_ambiguous: bool = False) -> bool:
     return bool(_CREDENTIAL_NAME.search(name)) or (
         include_ambiguous and name.lower() in _AMBIGUOUS_NAMES
     )
+
+
+def leaves_out_of_query(name: str, address: str, *, also: Collection[str] = ()) -> bool:
+    """Return whether a parameter of a query is a credential by its name; warn if it is.
+
+    :param address: names the request in the warning.
+    :param also: further names of credentials.
+    """
+    is_credential = names_credential(name, include_ambiguous=True) or name in also
+    if is_credential:
+        warn_once(
+            f"{address}: the parameter {name!r} of the query is a credential by its name; it is sent, but it is "
+            "neither recorded nor part of the key"
+        )
+    return is_credential
 
 
 def without_credentials(data: Data) -> Data:

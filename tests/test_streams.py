@@ -679,6 +679,24 @@ def test_a_call_that_a_signals_handler_ends_was_not_received(
     assert "TooSlowError). Failures are not recorded" in caplog.text
 
 
+def test_a_stream_that_an_exception_of_the_program_ends_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It failed; its reader did not leave."""
+
+    class Broken(ScriptedClient):
+        """A client with a fault of its own."""
+
+        def stream(self, request: Any, timeout: float | None) -> Iterator[dict[str, Any]]:
+            yield next(super().stream(request, timeout))
+            raise ZeroDivisionError
+
+    with llmcall.cassette("left.jsonl"), pytest.raises(ZeroDivisionError):
+        list(Broken(["once upon a time"]).stream_message("Hello"))
+    assert "1 call failed for good" in caplog.text
+    assert "ended before the whole answer arrived" not in caplog.text
+
+
 @LEAVING
 def test_the_end_of_a_cassette_tells_what_was_not_received(
     leaving: Leave, caplog: pytest.LogCaptureFixture

@@ -109,10 +109,8 @@ class Cassette(ContextDecorator):
         self._reason_to_keep_unused = ""  # for the mode ``update``, if its owner knows one
         self._refusals_before = process_failures.refused
         self._gained = GainedRecords()
-        self._live_keys: set[str] = (
-            set()
-        )  # of the file's records whose calls were sent nevertheless
-        self._replaced_keys: set[str] = set()  # of those whose answer is another now
+        self._live_keys: set[str] = set()  # of calls that are sent although they are recorded
+        self._replaced_keys: set[str] = set()  # of the file's records whose answer is another now
         self.uses = Uses()  # which records answered calls
         self.asker_names = AskerNames(None, is_recording=False)  # who asked for them
         self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
@@ -427,9 +425,11 @@ class Cassette(ContextDecorator):
     def _find(self, request: Request | str, order: CallOrder) -> Record | None:
         key = request if isinstance(request, str) else request.cache_key
         # Not under the lock: reading a record takes long, and all threads look up.
-        record = None if self.stored is None else self.stored.get(request)
+        record = None
         if key in self._gained:
             record = self._gained[key]
+        elif self.stored is not None:
+            record = self.stored.get(request)
         if record is not None:
             self.uses.note_replayed(record, scopes.current_path(), order)
         return record

@@ -17,7 +17,7 @@ from ..display.formatting import counted, one_line, quantity
 from ..display.printable import printable, visible_json
 from ..display.tables import table
 from ..errors import CacheError
-from ..records.served import given_by_models
+from ..records.served import is_given_by_model
 from .named import object_named
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _totals(records: Sequence[Record]) -> dict[str, Any]:
     """Return the number of records, and the tokens and the cost of the models' answers; ``None`` if
     those of one are unknown.
     """
-    answers = given_by_models(records)
+    answers = list(filter(is_given_by_model, records))
     usages = [answer.usage for answer in answers]
     return {
         "records": len(records),

@@ -87,7 +87,7 @@ def keep_start() -> None:
     """
     global _start
     folders = _project_folders()
-    if any(os.path.exists(os.path.join(folders[-1], name)) for name in (*MARKERS, ".env")):
+    if _has_any(folders[-1], (*MARKERS, ".env")):
         _start = folders[0]
 
 
@@ -134,11 +134,15 @@ def _project_folders() -> list[str]:
     root; without a project, only the first.
     """
     folders = [_start or os.getcwd()]
-    while not any(os.path.exists(os.path.join(folders[-1], marker)) for marker in MARKERS):
+    while not _has_any(folders[-1], MARKERS):
         folders.append(os.path.dirname(folders[-1]))
         if folders[-1] == folders[-2]:
             return folders[:1]
     return folders
+
+
+def _has_any(folder: str, names: Iterable[str]) -> bool:
+    return any(os.path.exists(os.path.join(folder, name)) for name in names)
 
 
 def _file_in(folders: Iterable[str], name: str) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import secrets
-from ..notices import warn_once
 from ..requests.plain_data import plain
 from .calls import normalized, prepare_function
 from .results import result_of
@@ -64,11 +63,6 @@ def _without_credentials(query: Sequence[tuple[str, str]], address: str) -> dict
     """Return the values of a query by their names, without credentials; warn of what is left out."""
     values: dict[str, list[str]] = {}
     for name, value in query:
-        if secrets.names_credential(name, include_ambiguous=True):
-            warn_once(
-                f"{address}: the parameter {name!r} of the query is a credential by its name; it is sent, but it is "
-                "neither recorded nor part of the key"
-            )
-        else:
+        if not secrets.leaves_out_of_query(name, address):
             values.setdefault(name, []).append(value)
     return values

@@ -10,7 +10,7 @@ from ..engine.flights import share
 from ..engine.lookup import lookup
 from ..engine.retry import RetryPolicy, retry
 from ..errors import APIError, LLMCallError
-from ..failures import ABANDONED, NOT_JSON
+from ..failures import ABANDONED, NOT_JSON, is_abandoned
 from ..requests.plain_data import ordered, plain
 from ..types import Outcome, record_of
 from .calls import UnrecordedAnswer
@@ -36,8 +36,7 @@ def result_of(call: FunctionCall) -> Flow[Any]:
         else:
             record = yield from _record_of(call)
     except BaseException as error:
-        is_cancelled = not isinstance(error, (Exception, KeyboardInterrupt))
-        if is_cancelled:
+        if is_abandoned(error):
             words = f"{call.request.kind} call of {call.name}"
             call.failures.add(call.scope, words, ABANDONED, asks_model=call.request.kind == "http")
         call.give_back()

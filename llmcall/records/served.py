@@ -40,13 +40,9 @@ def model_of(kind: str, request: Mapping[str, Any], response: Mapping[str, Any])
     return None if model is None else model.encode(errors="replace").decode()  # no half characters
 
 
-def given_by_models(records: Iterable[Record]) -> list[Record]:
-    """Return the records that hold a model's answer, not a function's result or a pointer."""
-    return [
-        record
-        for record in records
-        if model_of(record.kind, record.request, record.response) is not None
-    ]
+def is_given_by_model(record: Record) -> bool:
+    """Return whether a record holds a model's answer, not a function's result or a pointer."""
+    return model_of(record.kind, record.request, record.response) is not None
 
 
 def served_by(records: Iterable[Record]) -> dict[str, Days | None]:

@@ -9,8 +9,7 @@ from typing import Any
 from ..config.settings import Settings
 from ..config.values import nearest
 from ..models.catalog import Capabilities, parameters_of
-from ..notices import warn_once
-from ..secrets import names_credential, refuse_named, without_credentials
+from ..secrets import leaves_out_of_query, refuse_named, without_credentials
 from .plain_data import plain, with_article
 
 # The parameters that [OpenAI] sets defaults for and that enter the key.
@@ -177,28 +176,18 @@ def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         keyed["stop"] = [keyed["stop"]]
     if "extra_body" in keyed:
         keyed["extra_body"] = without_credentials(keyed["extra_body"])
-    query = _keyed_query(keyed.pop("extra_query", {}))
+    query = {
+        name: value
+        for name, value in keyed.pop("extra_query", {}).items()
+        # Azure Functions take their key as "code".
+        if not leaves_out_of_query(name, "extra_query", also=("code",))
+    }
     if query:
         keyed["extra_query"] = query
     if "tools" in keyed:
         keyed["tools"] = [
             tool if _is_function(tool) else without_credentials(tool) for tool in keyed["tools"]
         ]
-    return keyed
-
-
-def _keyed_query(query: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a query without credentials; warn of what is left out."""
-    keyed = {}
-    for name, value in query.items():
-        # Azure Functions take their key as "code".
-        if names_credential(name, include_ambiguous=True) or name == "code":
-            warn_once(
-                f"extra_query: the parameter {name!r} is a credential by its name; it is sent, but it is neither "
-                "recorded nor part of the key"
-            )
-        else:
-            keyed[name] = value
     return keyed
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..display.formatting import as_json, counted, money
 from ..display.printable import visible
-from ..records.served import model_of
+from ..records.served import is_given_by_model
 from .conversations import ORDINARY_ENDS
 from .marks import ASKED_AGAIN, REFUSED, ends_of
 
@@ -24,11 +24,7 @@ def facts(
 
     :param marks: of each record, by its ``id``.
     """
-    model_calls = [
-        call
-        for call in calls
-        if model_of(call.record.kind, call.record.request, call.record.response) is not None
-    ]
+    model_calls = [call for call in calls if is_given_by_model(call.record)]
     usages = [call.record.usage for call in model_calls]
     settings = {
         name: value if isinstance(value, str) else as_json(value)

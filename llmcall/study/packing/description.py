@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...records.reader import read
-from ...records.served import days_entry, given_by_models, served_by
+from ...records.served import days_entry, is_given_by_model, served_by
 from ...review.conversations import conversations
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, asked_again, marks_of
 from ...review.page import page
@@ -50,7 +50,12 @@ def texts_of(run: RecordedRun, packages: dict[str, str]) -> dict[str, str]:
 
 def _answers(run: RecordedRun) -> dict[str, int]:
     """Return how many answers there are, and how many were cut, refused or asked again."""
-    counts = {"answers": len(given_by_models(run.records)), CUT: 0, REFUSED: 0, ASKED_AGAIN: 0}
+    counts = {
+        "answers": sum(map(is_given_by_model, run.records)),
+        CUT: 0,
+        REFUSED: 0,
+        ASKED_AGAIN: 0,
+    }
     for calls in conversations(run).values():
         ids_asked_again = asked_again(calls)
         for call in calls:
@@ -62,7 +67,7 @@ def _answers(run: RecordedRun) -> dict[str, int]:
 def _cost(records: Iterable[Record]) -> float | None:
     """Return what the models' answers cost; ``None`` if that of one is unknown."""
     total = 0.0
-    for record in given_by_models(records):
+    for record in filter(is_given_by_model, records):
         if record.cost is None:
             return None
         total += record.cost

@@ -46,6 +46,12 @@ _CREDENTIAL_NAME = re.compile(
 # A text without blanks that has letters and digits, as keys and tokens have.
 _COULD_BE_CREDENTIAL = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[^\s]{16,}")
 _AMBIGUOUS_NAMES = frozenset({"key", "token", "auth", "sig", "signature"})
+# A line of a configuration file: a name and its value.
+_SETTING = re.compile(
+    r"""^[ \t]*(?:export[ \t]+)?["']?([A-Za-z][\w. -]*?)["']?[ \t]*[=:][ \t]*["']?([^\s"'#;,\[]+)""",
+    re.MULTILINE,
+)
+_NO_VALUES = frozenset({"none", "null", "true", "false", "yes", "no"})
 LEFT_OUT = "<left out>"  # in place of a credential
 
 
@@ -158,6 +164,22 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
             for match in re.finditer(form.pattern, text):
                 if _is_secret(form, match[1]) and not any(_covers(each, match) for each in allow):
                     return Match(form.kind, match.start(), match.end(), match[0][:BEGINNING_LENGTH])
+    return None
+
+
+def find_setting(text: str, allow: Sequence[str] = ()) -> Match | None:
+    """Return the first line in a configuration file whose name says that its value is a credential,
+    whatever that looks like, or ``None``. A reference such as ``${NAME}`` passes.
+
+    :param allow: see :func:`find`.
+    """
+    for match in _SETTING.finditer(text):
+        name, value = match.groups()
+        is_credential = names_credential(name) and value.lower() not in _NO_VALUES
+        if not is_credential or _PLACEHOLDER.search(value):
+            continue
+        if not any(_covers(each, match) or re.fullmatch(each, value) for each in allow):
+            return Match(f"the credential {name}", match.start(1), match.end(2), name)
     return None
 
 

@@ -151,6 +151,17 @@ def test_a_drawn_letter_that_is_none_of_the_likeliest_tokens_has_its_share() -> 
     assert share(found, "p_tax") == pytest.approx(0.1)
 
 
+def test_tokens_with_one_text_add_up() -> None:
+    """SentencePiece's "A" and "▁A" are both "A" in vLLM's answers, and "▁A" in other servers'."""
+    answer = response({"role": "assistant", "content": "A"}, {"A": 0.7, "B": 0.1, "▁B": 0.15})
+    [choice] = answer["choices"]
+    top = choice["logprobs"]["content"][0]["top_logprobs"]
+    top.append({**top[0], "logprob": math.log(0.05)})
+    found = policy(ScriptedClient(lambda messages: answer)).shares(TOWNS[:1])
+    assert share(found, "p_tax") == pytest.approx(0.75)
+    assert share(found, "p_ban") == pytest.approx(0.25)
+
+
 def test_shares_of_codes_are_named_by_the_codes() -> None:
     """Of a dict of codes and texts the columns have the codes."""
     found = policy(BiasedModel(), {1: "tax", 2: "ban", 3: "label"}).shares(TOWNS[:1])

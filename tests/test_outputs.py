@@ -48,6 +48,14 @@ class Size(enum.Enum):
     XL = "xxl"
 
 
+class Side(enum.Enum):
+    """A side in a debate, and its number."""
+
+    AGAINST = -1
+    NEUTRAL = 0
+    FOR = 1
+
+
 class Offer(BaseModel):
     """An offer at the market."""
 
@@ -62,6 +70,13 @@ class Buyer:
 
     name: str
     age: int = 30
+
+
+@dataclasses.dataclass
+class Room:
+    """A room in metres."""
+
+    width: float
 
 
 class Visit(TypedDict):
@@ -141,6 +156,7 @@ ACCEPTED = [
             "7 (seven)",
             "Price: 7, I repeat: 7.0",
             "<answer>7</answer>",
+            '<b class="price">7</b>',
             "The answer is 7. Definitely: 7!",
             "7.0",
             '{"price": 7}',
@@ -160,6 +176,8 @@ ACCEPTED = [
     (Mood, "VERY_GOOD", Mood.VERY_GOOD),
     (Level, "top", Level.HIGH),
     (Level, "Level: 2", Level.HIGH),
+    *((Side, text, Side.AGAINST) for text in ("-1", "−1", "Answer: -1", '{"value": -1}', "[-1]")),
+    *((Side, text, Side.FOR) for text in ("1", "Score: 1", "(1)")),
     (Size, "xl", Size.LARGE),
     (Size, "SMALL", Size.SMALL),
     (Literal["C", "C++", "C#"], "Language: `C++`", "C++"),
@@ -168,7 +186,8 @@ ACCEPTED = [
         for text in ("b", "(B)", "My answer: B.", "B) because it is a good one")
     ),
     (Literal["good", "not good"], "It is: not good.", "not good"),
-    (Literal[-1, 0, 1], "-1", -1),
+    *((Literal[-1, 0, 1], text, -1) for text in ("-1", "−1", "Score: -1", "**-1**")),
+    *((Literal[1, 2, 3], text, 2) for text in ("- 2", "My score - 2", "<score>2</score>")),
     (Literal["US", "us"], "Country: US", "US"),
     (Literal["yes", "no"], "No, because yes-men bore me", "no"),
     (Literal["don't know", "buy"], "Don’t know.", "don't know"),
@@ -308,12 +327,17 @@ REFUSED = [
             "+-5",
             "$-5",
             "minus 5",
+            "<5",
+            "> 5",
+            "<0.001",
+            "p >= .05",
             "not 7",
             "I wouldn't pay 7",
             "1. I pay 7",
             "9" * 5000,
         )
     ),
+    *((int, text, "may mean 45 or 45000") for text in ("45.000", "45.000 €", "I earn: 45.000.")),
     *((int, text, "no whole number") for text in ("3.5", "1e300", "9007199254740993.0")),
     *((int, text, "cut off") for text in ('{"price": 12', '{"value": [1')),
     *((int, f'{{"value": {value}}}', "no") for value in ('"many"', "true", "1.5")),
@@ -332,6 +356,11 @@ REFUSED = [
         )
     ),
     (Mood, "I never feel very good", "none of the options"),
+    *((Literal[1, 2, 3], text, "none of the options") for text in ("-3", "−3", "Score: -3", "<3")),
+    *(
+        (Literal[-1, 0, 1], text, "more than one option")
+        for text in ("- 1", "Score - 1", "Between -1 and 0: -1 or 0: 0, -1")
+    ),
     *(
         (Literal["A", "B", "I"], text, "it")
         for text in (
@@ -355,6 +384,9 @@ REFUSED = [
     (Visit, "{}", "coins: Field required; day: Field required"),
     (MaybeInt, "nothing", "no number"),
     (int | float, "nan", "no number"),
+    (dict[str, float], '{"price": "Infinity"}', "inf is no number"),
+    (Offer, '{"price": "NaN"}', "greater than 0"),
+    (Room, '{"width": "nan"}', "nan is no number"),
     (datetime.date, "soon", "valid date"),
     (Annotated[int, Field(ge=1, le=5)], "7", "less than or equal to 5"),
     # broken JSON is refused with its place

@@ -907,6 +907,21 @@ def test_a_linked_folder_outside_the_project_stops_it(project: Path) -> None:
     assert "elsewhere/1.txt, which is outside the project" in packing()
 
 
+@pytest.mark.newest_only
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_a_linked_file_outside_the_project_is_packed_only_if_it_is_named(project: Path) -> None:
+    """Restricted data are often linked into a project; ``--add`` says that they are to be packed."""
+    written(project.parent, {"elsewhere.txt": "one"})
+    (project / "more.txt").symlink_to("../elsewhere.txt")
+    with open(project / SCRIPT, "a", encoding="utf-8") as file:
+        file.write("open('more.txt').read()\n")
+    said = packing()
+    assert "elsewhere.txt, which is outside the project" in said
+    assert "--add" in said
+    packing("--add", "more.txt", code=0)
+    assert Path("../made/data/more.txt").read_text(encoding="utf-8") == "one"
+
+
 SEARCH = """
 for folder in pathlib.Path(__file__).resolve().parents:
     if (folder / ".env").is_file():
@@ -1005,6 +1020,17 @@ def test_names_that_not_every_system_can_hold_stop_it(project: Path) -> None:
 
 
 @pytest.mark.newest_only
+@pytest.mark.skipif(os.name != "posix", reason="such names are errors elsewhere")
+@pytest.mark.parametrize("name", ["why?.txt", "a|b", "nul", "Aux.txt", "end.", "con/1.txt"])
+def test_a_name_that_windows_cannot_write_stops_it(project: Path, name: str) -> None:
+    """It is named; the package could not be unpacked there."""
+    with open(project / SCRIPT, "a", encoding="utf-8") as file:
+        file.write(f"path = pathlib.Path('out', {name!r})\npath.parent.mkdir(exist_ok=True)\n")
+        file.write("path.write_text('1')\n")
+    assert f"'out/{name}' does not work on every system" in packing()
+
+
+@pytest.mark.newest_only
 def test_what_is_written_into_the_home_folder_is_told(project: Path) -> None:
     """It is no result of the package, and the author should know."""
     home = "    pathlib.Path.home().joinpath('result.txt').write_text('1')\n"
@@ -1039,6 +1065,19 @@ def test_what_is_personal_is_listed(project: Path) -> None:
     said = packing(code=0)
     assert "look at code/persons.py:2: /home/ada" in said
     assert "look at code/persons.py:2: ada@example.org" in said
+
+
+@pytest.mark.newest_only
+def test_what_is_personal_in_the_printed_text_is_listed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest holds it; the author's own folders are named wherever they lie."""
+    monkeypatch.setenv("HOME", "/nfs/ada")
+    printing = f"    print('ada@example.org /nfs/ada/x', {str(project)!r})\n"
+    edited(project / SCRIPT, "    rows = []\n", f"    rows = []\n{printing}")
+    said = packing(code=0)
+    for found in ("ada@example.org", "/nfs/ada", project):
+        assert f"look at printed text:1: {found}\n" in said
 
 
 # Studies of the size that people make
@@ -1146,6 +1185,32 @@ def test_a_credential_in_the_environment_is_not_packed(
     packing("--env", option, code=0)
     manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
     assert manifest["environment"]["API_TOKEN"] == "none"
+
+
+@pytest.mark.newest_only
+def test_a_variable_that_usually_holds_a_credential_is_packed_only_as_written(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its present value is not taken; a value in the command is."""
+    for name in ("PGPASSWORD", "MYSQL_PWD", "LAB_KEY"):
+        monkeypatch.setenv(name, "dough-and-butter")
+    packing("--env", "PGPASSWORD", "--env", "MYSQL_PWD", "--env", "LAB_KEY=c-minor", code=0)
+    manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
+    given = [manifest["environment"][name] for name in ("PGPASSWORD", "MYSQL_PWD", "LAB_KEY")]
+    assert given == ["none", "none", "c-minor"]
+
+
+@pytest.mark.newest_only
+@pytest.mark.parametrize("value", ["dough-and-butter", "3f2b8c1e-9d4a-4f6b-8e2a-1c5d7e9f0a3b"])
+def test_a_credential_in_a_configuration_file_stops_the_packing(project: Path, value: str) -> None:
+    """The program's own config.ini is always read. A reference to a variable is packed."""
+    with open(project / "config.ini", "a", encoding="utf-8") as file:
+        file.write(f"[Endpoint lab]\nBASE_URL = https://lab.example/v1\nAPI_KEY = {value}\n")
+    said = packing()
+    assert "contains the credential API_KEY; write a reference such as ${NAME}" in said
+    assert value not in said
+    edited(project / "config.ini", value, "${LAB_KEY}")
+    packing(code=0)
 
 
 @pytest.mark.newest_only

@@ -13,7 +13,9 @@ from .phrases import bare, phrases
 
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
 _QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*\?")  # sought from a sentence's beginning alone
-_DASH = re.compile(r"\s[-–]+\s")  # between words; before a number it may be a minus sign
+_DASH = re.compile(r"\s[-–]+\s")  # between words
+_BULLET = re.compile(r"^[-–]+(?:\s+|(?![-–.\d]))")  # directly before a number it is a minus sign
+_SPACED_SIGN = re.compile(r"^-\s+(?=\.?\d)")
 
 
 def choice(text: str, output_type: Any) -> Any:
@@ -31,14 +33,19 @@ def choice(text: str, output_type: Any) -> Any:
     spellings = _spellings(options, output_type)
 
     def labels_of(words: str) -> list[str]:
-        """Return the labels that some words may mean."""
-        return [words] if words in options else spellings.get(_normal(words.strip("-– ")), [])
+        """Return the labels that some words may mean: "- 1" may be 1 after a bullet, or -1."""
+        if words in options:
+            return [words]
+        words = words.rstrip("-– ")
+        meanings = (words, _BULLET.sub("", words), _SPACED_SIGN.sub("-", words))
+        found = [label for each in meanings for label in spellings.get(_normal(each), [])]
+        return list(dict.fromkeys(found))
 
     for answer in (stripped, bare(text)):
         answer_labels = labels_of(answer)
         if len(answer_labels) == 1:
             return options[answer_labels[0]]
-    text = _DASH.sub("\n", _QUESTION.sub("", text))
+    text = _DASH.sub("\n- ", _QUESTION.sub("", text).replace("−", "-"))
     # The label of each option that is a phrase by itself, and of each that is named anywhere.
     phrase_labels = {
         options[label]: label for phrase in phrases(text) for label in labels_of(phrase)
@@ -57,8 +64,9 @@ def choice(text: str, output_type: Any) -> Any:
 
 
 def _normal(text: str) -> str:
-    """Return a text in lower case, with one space between words."""
-    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text.replace("’", "'")).strip().lower()
+    """Return a text in lower case, with one space between words, and with plain quotes and signs."""
+    text = text.replace("’", "'").replace("−", "-")
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text).strip().lower()
 
 
 def _spellings(options: Mapping[str, Any], output_type: Any) -> dict[str, list[str]]:

@@ -18,6 +18,9 @@ _NUMBER = re.compile(
 )
 
 
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9][0-9]{0,2}\.[0-9]{3}(?!\d|[.,]\d)")
+
+
 def number(text: str) -> int | float:
     """Return the one number in a text.
 
@@ -42,9 +45,14 @@ def number(text: str) -> int | float:
 def whole_number(text: str) -> int:
     """Return the one number in a text, which must be whole; ``3.0`` and ``1e3`` are.
 
-    :raises OutputError: as :func:`number` does, and for a fraction.
+    :raises OutputError: as :func:`number` does, for a fraction, and for ``45.000``, which is 45,000 in
+        many languages.
     """
     value = number(text)
+    thousands = _THOUSANDS.search(text)
+    if thousands is not None and value == float(thousands[0]):
+        digits = thousands[0].replace(".", "")
+        raise OutputError(f"{thousands[0]} may mean {value:.0f} or {digits}; write only the digits")
     if isinstance(value, float) and (not value.is_integer() or abs(value) >= 2**53):
         raise OutputError(f"{value!r} is no whole number, or not exactly one")
     return int(value)

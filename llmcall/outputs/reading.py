@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, get_args, get_origin
 
@@ -19,6 +20,8 @@ from .phrases import bare
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _BRACKETS = {"object": "{", "array": "["}  # that begin a JSON value, by its kind
+# A string that pydantic reads as a number if a number is wanted.
+_NO_NUMBER = re.compile(r'"\s*[-+]?(?:nan|inf)', re.IGNORECASE)
 # That a correction lists: a model mends those, and the next answer shows the rest.
 _MAX_PROBLEMS = 5
 
@@ -193,10 +196,24 @@ def _validated(value: Any, output_type: Any) -> Any:
 
     :raises OutputError: if it does not fit.
     """
-    converted = _checked(schemas.adapter(output_type).validate_json, json.dumps(value))
-    if isinstance(converted, float) and not abs(converted) < float("inf"):
-        raise OutputError(f"{converted} is no number")
+    adapter = schemas.adapter(output_type)
+    converted = _checked(adapter.validate_json, json.dumps(value))
+    if _NO_NUMBER.search(json.dumps(value)):
+        for found in _floats(adapter.dump_python(converted, warnings=False)):
+            if not math.isfinite(found):
+                raise OutputError(f"{found} is no number")
     return converted
+
+
+def _floats(value: Any) -> Iterator[float]:
+    """Yield the floats of a value made of Python's own types."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _floats(list(value.values()))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for element in value:
+            yield from _floats(element)
 
 
 def _checked(validate: Callable[[Any], Any], value: Any) -> Any:

@@ -25,6 +25,9 @@ MOST_OPTIONS = 20  # of which the API gives probabilities
 OTHER = "p_other"
 COUNT_DRAWS = "give logprobs=False to count the draws of repeats= instead"
 THOUGHTS = "<think"
+_BEFORE_WORDS = (
+    " \t\r\n\u2581\u0120"  # "▁" and "Ġ" are the blank of SentencePiece and of byte-level BPE
+)
 
 
 class Question(Protocol):
@@ -173,18 +176,20 @@ def letter_shares(reply: Reply, count: int) -> list[float]:
     :param count: how many letters.
     :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
     """
-    logprobs = _first_token_logprobs(reply)
     shares = [0.0] * count
-    for token, logprob in logprobs.items():
-        letter = token.lstrip().upper()
+    for token, logprob in _first_token_logprobs(reply):
+        letter = token.lstrip(_BEFORE_WORDS).upper()
         position = ascii_uppercase.find(letter) if len(letter) == 1 else -1
         if 0 <= position < count:
             shares[position] += math.exp(logprob)
     return shares
 
 
-def _first_token_logprobs(reply: Reply) -> dict[str, float]:
-    """Return the log probabilities of the first token: of the likeliest ones, and of the one given."""
+def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
+    """Return the log probabilities of the first token: of the likeliest ones, and of the one given.
+
+    Several tokens may have one text: vLLM gives "A" for SentencePiece's "A" and "▁A".
+    """
     model = reply.model
     message = reply.raw["choices"][0]["message"]
     thoughts = message.get("reasoning_content") or message.get("reasoning")
@@ -200,10 +205,12 @@ def _first_token_logprobs(reply: Reply) -> dict[str, float]:
             f"the model {model!r} reasons before it answers, so its first token tells little about "
             f"its answers: {COUNT_DRAWS}"
         )
-    logprobs = {each["token"]: each["logprob"] for each in first["top_logprobs"]}
-    logprobs.setdefault(first["token"], first["logprob"])
+    logprobs = [(each["token"], each["logprob"]) for each in first["top_logprobs"]]
+    given = first["token"], first["logprob"]
+    if given[0] not in dict(logprobs):
+        logprobs.append(given)
     # Of a token that cannot come, some servers give null, as JSON has no minus infinity.
-    return {token: logprob for token, logprob in logprobs.items() if logprob is not None}
+    return [(token, logprob) for token, logprob in logprobs if logprob is not None]
 
 
 def check_for_shares(question: Question) -> None:

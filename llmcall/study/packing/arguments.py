@@ -12,6 +12,10 @@ from .replay import Program, files_below
 
 PYTHON = re.compile(r"(python|pypy)[\d.]*w?(\.exe)?", re.IGNORECASE)
 NO_KEY = "none"
+# Names of variables that usually hold a credential: PGPASSWORD, MYSQL_PWD, DB_PASS, LAB_TOKEN.
+CREDENTIAL_ENDING = re.compile(
+    r"(pass|passwd|password|passphrase|pwd|token|secret|key|credentials?)$", re.IGNORECASE
+)
 
 
 def check_new(target: Path, archive: Path | None) -> None:
@@ -86,8 +90,10 @@ def variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:
     """
     for each in env:
         name, equals_sign, value = each.partition("=")
+        is_credential = names_credential(name)
         if not equals_sign:
             if name not in os.environ:
                 raise ValueError(f"--env {name}: the variable is not set")
             value = os.environ[name]
-        yield name, NO_KEY if names_credential(name) else value
+            is_credential = is_credential or CREDENTIAL_ENDING.search(name) is not None
+        yield name, NO_KEY if is_credential else value

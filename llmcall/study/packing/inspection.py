@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ...secrets import find
+from ...secrets import find, find_setting
 
 HOME = re.compile(r"(?:/home/|/Users/|(?<![A-Za-z])[A-Za-z]:\\{1,2}Users\\{1,2})[^\s/\\\"'<>:]+")
 # What files begin with whose bytes are compressed: gzip, ZIP (so spreadsheets, too), bzip2, xz,
@@ -20,6 +20,8 @@ COMPRESSED = (
     b"\x28\xb5\x2f\xfd",
     b"7z\xbc\xaf\x27\x1c",
 )
+# What the names of configuration files end in.
+CONFIGURATION = (".cfg", ".conf", ".env", ".ini", ".json", ".properties", ".toml", ".yaml", ".yml")
 MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 
 
@@ -38,27 +40,42 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> lis
             problems.append(
                 f"{location} contains what looks like {match.kind} ({match.beginning}…)"
             )
+        setting = find_setting(text, allow) if file.lower().endswith(CONFIGURATION) else None
+        if setting is not None and match is None:
+            problems.append(
+                f"{file}:{_line_number(text, setting.start)} contains {setting.kind}; write a reference "
+                "such as ${NAME} in its place, and set that variable in the environment"
+            )
     return problems
 
 
-def review_lines(folder: Path, files: Iterable[str]) -> list[str]:
-    """Return the absolute home paths and e-mail addresses in files, each once in a file, with its
-    first place, and the files that are compressed.
+def review_lines(folder: Path, files: Iterable[str], printed: str, project: Path) -> list[str]:
+    """Return the absolute home paths and e-mail addresses in files and in what the program printed,
+    each once, with its first place, and the files that are compressed.
+
+    :param printed: the program's standard output.
+    :param project: the original folder, whose path is searched for, as that of the home folder is.
     """
-    return [line for file in files for line in _review_lines_of(file, (folder / file).read_bytes())]
+    own_folders = [Path(project), Path("~").expanduser()]
+    paths = "|".join(re.escape(str(each)) for each in own_folders if len(each.parts) > 1)
+    patterns = (re.compile(rf"(?:{paths})(?![\w.-])"), HOME, MAIL)
+    lines = []
+    for file in files:
+        data = (folder / file).read_bytes()
+        if data.startswith(COMPRESSED):
+            lines.append(f"{file}: it is compressed, so llmcall did not search it for credentials")
+        else:
+            lines += _personal_lines(file, _text(data), patterns)
+    return lines + list(_personal_lines("printed text", printed, patterns))
 
 
-def _review_lines_of(file: str, data: bytes) -> Iterator[str]:
-    if data.startswith(COMPRESSED):
-        yield f"{file}: it is compressed, so llmcall did not search it for credentials"
-        return
-    text = _text(data)
+def _personal_lines(name: str, text: str, patterns: Iterable[re.Pattern[str]]) -> Iterator[str]:
     reported: set[str] = set()
-    for pattern in (HOME, MAIL):
+    for pattern in patterns:
         for match in pattern.finditer(text):
             if match[0] not in reported:
                 reported.add(match[0])
-                yield f"{file}:{_line_number(text, match.start())}: {match[0]}"
+                yield f"{name}:{_line_number(text, match.start())}: {match[0]}"
 
 
 def _text(data: bytes) -> str:

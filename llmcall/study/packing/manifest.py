@@ -19,6 +19,11 @@ VERSION = 1  # of the manifest's format
 CODE, DATA, RECORDING, RESULT, ABOUT = "code", "data", "recording", "result", "about"
 FOLDERS = {CODE: "code", DATA: "data", RECORDING: "recordings", RESULT: "results", ABOUT: ""}
 LINE_DIGITS = 12  # of the digests of a recording's lines
+# What no file's name may hold on Windows ("Naming Files, Paths, and Namespaces", its documentation).
+NOT_ON_WINDOWS = re.compile(
+    r'[<>:"|?*\x00-\x1f]|[. ](?:/|$)|(?:^|/)(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:\.[^/]*)?(?:/|$)',
+    re.IGNORECASE,
+)
 UNSAFE = re.compile(r"(^|/)\.\.?(/|$)|^/|^[A-Za-z]:|//|[\x00]")
 
 
@@ -179,7 +184,7 @@ def is_portable(path: str) -> bool:
     """Return whether a file's path is the same in a manifest and on every system."""
     try:
         path.encode()
-        return _safe_path(path) == path
+        return _safe_path(path) == path and NOT_ON_WINDOWS.search(path) is None
     except ValueError:  # also half a character, of a name that is not UTF-8
         return False
 

@@ -109,8 +109,8 @@ def pack(
         child process reads.
     :param exclude: files and folders to leave out: project paths, or patterns such as ``*.log``.
     :param env: environment variables that the program gets: ``NAME``, with its current value, or
-        ``NAME=VALUE``. A variable whose name says that it holds a credential gets the value
-        ``none``.
+        ``NAME=VALUE``. A variable whose name says that it holds a credential, such as
+        ``LAB_TOKEN`` or ``PGPASSWORD``, gets the value ``none``.
     :param prune: whether to leave out records that no call used; without it, such records are an error.
     :param zip: a ZIP file to write, too; it must not exist.
     :param max_size: the maximum size of a file, in bytes.
@@ -466,7 +466,8 @@ class _Packer:
         problems += credentials(package, files, config.settings().cassette_allow)
         refuse(problems)
         files_to_review = [file for file in files if file not in (NAME, REPORT)]
-        self.notes += [f"look at {line}" for line in review_lines(package, files_to_review)]
+        lines = review_lines(package, files_to_review, observation.printed, self.project)
+        self.notes += [f"look at {line}" for line in lines]
         if observation.children:
             self.notes.append(
                 "llmcall cannot see what child processes read and write; name their files with "

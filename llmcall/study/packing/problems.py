@@ -44,7 +44,8 @@ def run_problems(observation: Observation, where: str) -> list[str]:
         for path in observation.absolute_paths
     ]
     problems += [
-        f"the program opens {path}, which is outside the project; put it into the project"
+        f"the program opens {path}, which is outside the project; put it into the project, or, if a link in "
+        "the project leads there, name the link with --add to pack what it points to"
         for path in observation.files_outside
     ]
     if observation.exit_code:

@@ -33,14 +33,18 @@ class ProjectCopy:
             parent = Path(root)
             links = [parent / name for name in folders if self._leaves_project(parent / name)]
             folders[:] = [name for name in folders if self._is_followed(parent / name)]
-            for link in links:  # what the program opens there is seen, and stops it
-                (folder / link.relative_to(self._project)).symlink_to(link.resolve())
             for name in names:
                 path = parent / name
-                if self._is_copied(path) and path.is_file():
+                if self._leaves_project(path) and not self._is_added(path):
+                    links.append(path)
+                elif self._is_copied(path) and path.is_file():
                     target = folder / path.relative_to(self._project)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(path, target)
+            for link in links:  # what the program opens there is seen, and stops it
+                target = folder / link.relative_to(self._project)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(link.resolve())
             for name in folders:
                 (folder / parent.relative_to(self._project) / name).mkdir(
                     parents=True, exist_ok=True
@@ -57,8 +61,11 @@ class ProjectCopy:
         leads_back = path.is_symlink() and any(real == each.resolve() for each in path.parents)
         return real.is_relative_to(self._project) and not leads_back
 
+    def _is_added(self, path: Path) -> bool:
+        return path.relative_to(self._project).as_posix() in self._added
+
     def _is_copied(self, path: Path) -> bool:
-        if path.relative_to(self._project).as_posix() in self._added:
+        if self._is_added(path):
             return True
         is_environment = (path / "pyvenv.cfg").exists()
         is_cache = path.name in LEFT_OUT or CACHES.fullmatch(path.name) is not None

@@ -9,7 +9,7 @@ import shutil
 import site
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,8 @@ SYSTEM_FOLDERS = (
     *("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/nix", "/proc", "/run", "/sbin"),
     *("/sys", "/usr", "/var/lib", "/Library", "/System", "/private/etc", "/private/var/db"),
 )
+# Folders of the system's in which users have files: disks that are mounted, sources of containers.
+USERS_FOLDERS = ("/run/media", "/run/user", "/usr/src")
 NAMESPACE = ("unshare", "--user", "--map-current-user", "--net")
 TAIL = 15  # lines of standard error that a failure shows
 
@@ -240,17 +242,23 @@ class _Locator:
             return "project", Path(os.path.relpath(real, self._folder)).as_posix()
         if _is_below(real, self._scratch):
             return "known", real
-        if any(_is_below(real, each) for each in self._python):
+        project = self._project
+        if project is not None and _is_below(real, project):
+            # An environment in the project is known; one around it, such as /usr, is not meant.
+            inner = [each for each in self._python if _is_below(each, project)]
+            return "known" if _is_below_any(real, inner) else "absolute", real
+        if _is_below_any(real, self._python):
             return "known", real
-        if self._project is not None and _is_below(real, self._project):
-            return "absolute", real
-        if any(_is_below(real, each) for each in self._system):
-            return "known", real
-        return "outside", real
+        is_system = _is_below_any(real, self._system) and not _is_below_any(real, USERS_FOLDERS)
+        return "known" if is_system else "outside", real
 
 
 def _is_below(path: str, folder: str) -> bool:
     return os.path.normcase(path).startswith(os.path.normcase(folder.rstrip(os.sep)) + os.sep)
+
+
+def _is_below_any(path: str, folders: Iterable[str]) -> bool:
+    return any(_is_below(path, folder) for folder in folders)
 
 
 def _python_folders() -> list[str]:

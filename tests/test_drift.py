@@ -756,6 +756,18 @@ def test_fields_of_json_are_values(model: Model) -> None:
     assert all((each.p < 0.05) == each.leaves_zero for each in drift.shifts.values())
 
 
+def test_fields_that_are_not_compared_are_named(model: Model) -> None:
+    """A choice among texts may have changed completely; the plan says so, too."""
+    model.answer = lambda messages, chance: {"why": "So.", "choice": "tax", "agrees": True}
+    record(model, 4, 2)
+    told = "Not compared: 'why', 'choice', because most of their values are neither numbers nor"
+    assert told in str(llmcall.drift(STUDY, share=1, dry_run=True))
+    assert told in str(llmcall.drift(STUDY, share=1, to=CHECK))
+    assert "Not compared" not in str(
+        llmcall.drift(STUDY, share=1, to=CHECK, value=lambda text: "tax" in text)
+    )
+
+
 def test_yes_and_no_are_one_value(model: Model) -> None:
     """The share of yes, and named so."""
     model.answer = lambda messages, chance: "Yes." if chance.random() < 0.2 + model.shift else "No"
@@ -765,6 +777,15 @@ def test_yes_and_no_are_one_value(model: Model) -> None:
     assert drift.shifts["answer"].estimate == pytest.approx(0.6, abs=0.15)
     assert "The share of 'answer = yes' is higher now" in str(drift)
     assert "answer = yes: a shift of" in str(llmcall.drift(STUDY, calls=100, dry_run=True))
+
+
+def test_texts_that_differ_by_a_mark_are_different_options(model: Model) -> None:
+    """ "C#" is not "C" in quotes or bold."""
+    model.answer = lambda messages, chance: chance.choice(["C", "**C**", "C#.", "`C#`"])
+    record(model, 20, 10)
+    model.answer = lambda messages, chance: "C#"
+    drift = llmcall.drift(STUDY, calls=100, to=CHECK)
+    assert drift.shifts["C"].now == 0
 
 
 def test_a_few_different_texts_are_shares(model: Model) -> None:

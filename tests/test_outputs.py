@@ -181,12 +181,21 @@ ACCEPTED = [
     (Size, "xl", Size.LARGE),
     (Size, "SMALL", Size.SMALL),
     (Literal["C", "C++", "C#"], "Language: `C++`", "C++"),
+    *((Literal["C", "C++", "C#"], text, "C#") for text in ("C#", "C#.", "**C#**", "c#!")),
+    *((Literal["A*", "A", "B"], text, "A*") for text in ("A*", '"A*"', "**A***", "a*.")),
+    *((Literal["A*", "A", "B"], text, "A") for text in ("A", "**A**", "(A)", "*A*", "`a`.", "A)")),
+    *((Literal["A", "A-"], text, "A-") for text in ("A-", "a-.", "A–", "**A−**")),
+    *((Literal["50", ">50", "<50"], text, ">50") for text in (">50", ">50.", "**>50**")),
+    (Literal["18–24", "25–34"], "Age: 18-24.", "18–24"),
     *(
         (Literal["A", "B", "I"], text, "B")
         for text in ("b", "(B)", "My answer: B.", "B) because it is a good one")
     ),
     (Literal["good", "not good"], "It is: not good.", "not good"),
-    *((Literal[-1, 0, 1], text, -1) for text in ("-1", "−1", "Score: -1", "**-1**")),
+    *(
+        (Literal[-1, 0, 1], text, -1)
+        for text in ("-1", "−1", "–1", "Score: -1", "Score: –1", "**-1**", "-1 (against)")
+    ),
     *((Literal[1, 2, 3], text, 2) for text in ("- 2", "My score - 2", "<score>2</score>")),
     (Literal["US", "us"], "Country: US", "US"),
     (Literal["yes", "no"], "No, because yes-men bore me", "no"),
@@ -356,7 +365,12 @@ REFUSED = [
         )
     ),
     (Mood, "I never feel very good", "none of the options"),
-    *((Literal[1, 2, 3], text, "none of the options") for text in ("-3", "−3", "Score: -3", "<3")),
+    *(
+        (Literal[1, 2, 3], text, "none of the options")
+        for text in ("-3", "−3", "–3", "Score: -3", "<3", "> 3")
+    ),
+    (Literal["50", ">50", "<50"], "> 50", "none of the options"),
+    (Literal["A*", "A"], "Grade: A*", "more than one option"),
     *(
         (Literal[-1, 0, 1], text, "more than one option")
         for text in ("- 1", "Score - 1", "Between -1 and 0: -1 or 0: 0, -1")

@@ -534,7 +534,8 @@ def test_a_tolerance_lets_numbers_differ(package: Path, name: str) -> None:
     edited(package / file, old, new)
     mend(package)
     assert run("verify", package).exit_code == 1
-    done("verify", package, "--tolerance", tolerance)
+    told = done("verify", package, "--tolerance", tolerance)
+    assert f"the same within the tolerance of {float(tolerance):g}\n" in told
 
 
 @pytest.mark.newest_only

@@ -10,7 +10,7 @@ quotes, as in "Yes, I would." or "Answer: **7**". What only a sentence says ("I 
 from .expectations import CORRECTION, correction, describe
 from .fields import fields_of
 from .json_values import containers
-from .phrases import bare
+from .phrases import bare, peeled
 from .reading import read, without_thoughts
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "correction",
     "describe",
     "fields_of",
+    "peeled",
     "read",
     "without_thoughts",
 ]

@@ -9,13 +9,14 @@ from typing import Any
 
 from ..errors import OutputError
 from ..requests.schemas import label_of, labels
-from .phrases import bare, phrases
+from .phrases import peeled, phrases
 
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
 _QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*\?")  # sought from a sentence's beginning alone
+_PLAIN = str.maketrans({"’": "'", "−": "-", "–": "-"})
 _DASH = re.compile(r"\s[-–]+\s")  # between words
 _BULLET = re.compile(r"^[-–]+(?:\s+|(?![-–.\d]))")  # directly before a number it is a minus sign
-_SPACED_SIGN = re.compile(r"^-\s+(?=\.?\d)")
+_SPACED_SIGN = re.compile(r"^[-–]\s+(?=\.?\d)")
 
 
 def choice(text: str, output_type: Any) -> Any:
@@ -36,16 +37,18 @@ def choice(text: str, output_type: Any) -> Any:
         """Return the labels that some words may mean: "- 1" may be 1 after a bullet, or -1."""
         if words in options:
             return [words]
+        if found := spellings.get(_normal(words)):
+            return found
         words = words.rstrip("-– ")
-        meanings = (words, _BULLET.sub("", words), _SPACED_SIGN.sub("-", words))
+        meanings = (_BULLET.sub("", words), _SPACED_SIGN.sub("-", words))
         found = [label for each in meanings for label in spellings.get(_normal(each), [])]
         return list(dict.fromkeys(found))
 
-    for answer in (stripped, bare(text)):
+    for answer in peeled(text):
         answer_labels = labels_of(answer)
         if len(answer_labels) == 1:
             return options[answer_labels[0]]
-    text = _DASH.sub("\n- ", _QUESTION.sub("", text).replace("−", "-"))
+    text = _DASH.sub("\n- ", _QUESTION.sub("", text)).translate(_PLAIN)
     # The label of each option that is a phrase by itself, and of each that is named anywhere.
     phrase_labels = {
         options[label]: label for phrase in phrases(text) for label in labels_of(phrase)
@@ -65,7 +68,7 @@ def choice(text: str, output_type: Any) -> Any:
 
 def _normal(text: str) -> str:
     """Return a text in lower case, with one space between words, and with plain quotes and signs."""
-    text = text.replace("’", "'").replace("−", "-")
+    text = text.translate(_PLAIN)
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text).strip().lower()
 
 

@@ -18,6 +18,7 @@ from .text import (
     NO_SHIFT,
     Notation,
     cost_words,
+    fields_left_out_words,
     label,
     left_out_words,
     low_power_words,
@@ -116,6 +117,7 @@ def plan_of(check: Check, client: LLMClient, recorded: Collection[str]) -> Drift
         model_words(check),
         low_power_words(check, _units_of_calls(check)) if shifts else "",
         left_out_words(check),
+        fields_left_out_words(check),
     )
     return DriftPlan(
         calls=len(check.draws),

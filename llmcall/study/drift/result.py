@@ -22,6 +22,7 @@ from .text import (
     NO_SHIFT,
     Notation,
     cost_words,
+    fields_left_out_words,
     label,
     left_out_words,
     low_power_words,
@@ -368,7 +369,12 @@ class Drift:
         return Notation(width, is_share=self._is_share(name))
 
     def _notes(self) -> list[str]:
-        notes = [self._unanswered_words(), self._snapshot_words(), left_out_words(self._check)]
+        notes = [
+            self._unanswered_words(),
+            self._snapshot_words(),
+            left_out_words(self._check),
+            fields_left_out_words(self._check),
+        ]
         units = self._units
         if units is None:
             notes.append(

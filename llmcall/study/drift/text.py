@@ -109,6 +109,18 @@ def left_out_words(check: Check) -> str:
     return f"Left out: {words}." if words else ""
 
 
+def fields_left_out_words(check: Check) -> str:
+    """Return which fields of the answers are not compared; empty if all are."""
+    fields = check.reader.fields_left_out
+    if not fields:
+        return ""
+    names = ", ".join(repr(shortened(printable(name), SHOWN_CHARACTERS)) for name in fields)
+    return (
+        f"Not compared: {names}, because most of their values are neither numbers nor yes or no. To compare "
+        "them, give value= (--value)."
+    )
+
+
 def low_power_words(check: Check, units: int) -> str:
     """Return how low the power is if most requests have one recorded draw, else an empty text.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...display.formatting import counted
 from ...errors import OutputError
 from ...notices import warn_once
-from ...outputs import bare, containers, read, without_thoughts
+from ...outputs import bare, containers, peeled, read, without_thoughts
 from ...types import text_of
 
 if TYPE_CHECKING:
@@ -72,13 +72,20 @@ class ValueReader:
     :param read: reads a text.
     :param verdicts: the names of values that are 1 for yes and 0 for no.
     :param options: the names of values that are 1 if the answer is the text of that name, else 0.
+    :param fields_left_out: the names of fields that hold neither numbers nor yes and no.
     :ivar shares: the names of both, whose means are shares.
     """
 
     def __init__(
-        self, read: Reader, *, verdicts: Iterable[str] = (), options: Iterable[str] = ()
+        self,
+        read: Reader,
+        *,
+        verdicts: Iterable[str] = (),
+        options: Iterable[str] = (),
+        fields_left_out: Iterable[str] = (),
     ) -> None:
         self._read = read
+        self.fields_left_out = tuple(fields_left_out)
         self.verdicts = frozenset(map(_free_name, verdicts))
         self.shares = self.verdicts | frozenset(map(_free_name, options))
 
@@ -217,7 +224,8 @@ def _object_reader(texts: Sequence[str]) -> ValueReader | None:
     yes_or_no = [
         name for name, field_reader in field_readers.items() if field_reader is _field_verdict
     ]
-    return ValueReader(read_fields, verdicts=yes_or_no)
+    left_out = [name for name in present if present[name] and name not in field_readers]
+    return ValueReader(read_fields, verdicts=yes_or_no, fields_left_out=left_out)
 
 
 def _field_number(value: Any) -> float | None:
@@ -270,15 +278,20 @@ def _verdict_reader(texts: Sequence[str]) -> ValueReader | None:
 
 def _category(text: str) -> str:
     """Return what tells a text from others, whatever its case, quotes and stops."""
-    return bare(_unwrapped(without_thoughts(text))).casefold()
+    return _spelling(text).casefold()
+
+
+def _spelling(text: str) -> str:
+    """Return a text without the quotes, Markdown marks and stops around it; "C#" keeps its mark."""
+    *_, innermost = peeled(_unwrapped(without_thoughts(text)))
+    return innermost
 
 
 def _category_reader(texts: Sequence[str]) -> ValueReader | None:
     """Return a reader of a few different texts: a share for each, or one if there are two."""
     spellings: dict[str, Counter[str]] = {}
     for text in texts:
-        spelling = bare(_unwrapped(without_thoughts(text)))
-        spellings.setdefault(_category(text), Counter())[spelling] += 1
+        spellings.setdefault(_category(text), Counter())[_spelling(text)] += 1
     if len(spellings) > MOST_TEXTS:
         return None
     if len(spellings) > MOST_DIFFERENT * len(texts):

@@ -274,12 +274,14 @@ class _Verifier:
         expected, actual = self._manifest.printed, observation.printed
         details = text_differences(expected, actual, self._tolerance)
         lines = counted(expected.count("\n"), "line")
-        return _check("printed text", f"{lines}, the same", "differs", details)
+        found = self._same_words(is_exact=expected == actual)
+        return _check("printed text", f"{lines}, {found}", "differs", details)
 
     def _results(self, observation: Observation) -> Iterator[Check]:
         """Compare every result, in the package too, since its sum says nothing if it was mended."""
         packed = {each.path: each for each in self._manifest.files_with_role(RESULT)}
         for path, each in packed.items():
+            found = "the same"
             packed_file, new_file = self._package / each.file, self._folder / path
             if not packed_file.is_file():
                 details = ["it is not in the package"]
@@ -288,7 +290,8 @@ class _Verifier:
             else:
                 expected, actual = packed_file.read_bytes(), new_file.read_bytes()
                 details = file_differences(path, expected, actual, self._tolerance)
-            yield _check(f"result {path}", "the same", "differs", details)
+                found = self._same_words(is_exact=expected == actual)
+            yield _check(f"result {path}", found, "differs", details)
         unexpected = [
             path
             for path in observation.files_written
@@ -296,6 +299,10 @@ class _Verifier:
         ]
         if unexpected:
             yield _check("results", "", "written, but not packed", unexpected)
+
+    def _same_words(self, *, is_exact: bool) -> str:
+        """Return in words that something is as it was packed."""
+        return "the same" if is_exact else f"the same within the tolerance of {self._tolerance:g}"
 
     def _files_read(self, observation: Observation) -> Check:
         packed_paths = {each.path for each in self._manifest.files if each.role != ABOUT}

@@ -201,14 +201,19 @@ def running_item(name: str, repeat: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _replaced(asker: Asker, worker: Worker | None) -> Iterator[None]:
-    """Replace the asker of the context, and that of the thread, for a block."""
+    """Replace the asker of the context for a block, and that of the thread too, except in an event
+    loop: there the context alone counts, and the blocks of two tasks end in any order.
+    """
+    is_in_loop = running_loop() is not None
     previous = _thread.worker
     token = _current.set(asker)
-    _thread.worker = worker
+    if not is_in_loop:
+        _thread.worker = worker
     try:
         yield
     finally:
-        _thread.worker = previous
+        if not is_in_loop:
+            _thread.worker = previous
         _current.reset(token)
 
 

@@ -424,6 +424,44 @@ def test_a_task_that_a_thread_hands_to_a_loop_is_named_by_that_thread() -> None:
             assert in_background_loop(lambda: ask(client), 5) == first
 
 
+class SlowServer(Server):
+    """A model's server that takes its time, so that the calls of several tasks overlap."""
+
+    async def answer_later(self, request: Any) -> Any:
+        """Answer a request after a moment."""
+        await asyncio.sleep(random.random() * 0.02)
+        return self.answer(request)
+
+
+def test_a_thread_keeps_its_name_after_its_tasks_asked_at_once() -> None:
+    """Several event loops in a row, and a call after each, in each thread."""
+    server = SlowServer()
+    client = plain_program(server)
+
+    async def gathered() -> list[Any]:
+        transport = http.MockTransport(server.answer_later)
+        async with openai.AsyncOpenAI(
+            api_key=KEY, http_client=http.AsyncClient(transport=transport)
+        ) as async_client:
+            completions: Any = async_client.chat.completions
+            params: dict[str, Any] = {"model": "gpt-4o-mini", "temperature": 1}
+            answers = await asyncio.gather(
+                *(completions.create(messages=QUESTION, **params) for _ in range(3))
+            )
+        return [answer.choices[0].message.content for answer in answers]
+
+    def rounds() -> list[Any]:
+        return [(asyncio.run(gathered()), ask(client)) for _ in range(2)]
+
+    with recorded():
+        first = in_threads(rounds, 3)
+    names = askers()["None"]
+    assert all(str(name).startswith("thread run ") for name in names), names
+    for _ in range(3):
+        with recorded("none"):
+            assert in_threads(rounds, 3) == first
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks tell their contexts since 3.12")
 def test_a_task_factory_may_give_each_task_a_context_of_its_own() -> None:
     """The task keeps the name that its maker gave it."""

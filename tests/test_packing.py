@@ -1053,6 +1053,24 @@ def test_a_result_that_differs_every_time_stops_the_packing(project: Path) -> No
     assert "result out/table.csv: the same" in told
 
 
+@pytest.mark.newest_only
+@pytest.mark.parametrize("spelling", ["./out/table.csv", "out//table.csv", "out/", "{project}/out"])
+def test_what_is_excluded_may_be_spelled_as_paths_are(project: Path, spelling: str) -> None:
+    """Whatever the shell completed is left out; no path of this machine is packed."""
+    packing("--exclude", spelling.format(project=project), code=0)
+    manifest = Path("../made/manifest.json").read_text(encoding="utf-8")
+    assert not Path("../made/results/out/table.csv").exists()
+    assert str(project) not in manifest
+
+
+@pytest.mark.newest_only
+def test_an_exclusion_that_leaves_nothing_out_stops_the_packing(project: Path) -> None:
+    """A misspelt one would publish the file."""
+    assert "--exclude out/table.CSV is none of the files" in packing("--exclude", "out/table.CSV")
+    outside = packing("--exclude", "../table.csv", code=2)
+    assert "../table.csv is not below the project" in outside
+
+
 def test_python_is_no_script_to_pack(project: Path) -> None:
     """``python`` after ``--`` is wrong usage, and the message says so."""
     said = done("pack", "../made", "--cassette", TAPE, "--", "python", SCRIPT, code=2)

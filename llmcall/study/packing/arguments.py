@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -72,6 +73,22 @@ def project_paths(
                 "folder that holds everything"
             )
     return list(dict.fromkeys(relative_paths))
+
+
+def exclusions(project: Path, patterns: Iterable[str]) -> list[str]:
+    """Return project paths, and patterns of them, as the program's files are named.
+
+    :raises ValueError: if one lies elsewhere.
+    """
+    normalized = []
+    for each in patterns:
+        pattern = posixpath.normpath(each.replace("\\", "/"))
+        if os.path.isabs(pattern):
+            pattern = Path(os.path.relpath(pattern, project)).as_posix()
+        if pattern.split("/")[0] in (".", ".."):
+            raise ValueError(f"--exclude: {each} is not below the project {project}")
+        normalized.append(pattern)
+    return normalized
 
 
 def files_of(project: Path, paths: Iterable[str]) -> Iterator[str]:

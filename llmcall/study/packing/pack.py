@@ -20,7 +20,7 @@ from ...records.served import served_by
 from ...records.writer import write
 from . import readme
 from .archive import write_zip
-from .arguments import check_new, files_of, program_of, project_paths, variables
+from .arguments import check_new, exclusions, files_of, program_of, project_paths, variables
 from .description import REPORT, facts_of, run_of, texts_of
 from .inspection import credentials, review_lines
 from .manifest import (
@@ -144,7 +144,7 @@ def pack(
             program=program_of(project, command),
             cassettes=project_paths(project, cassettes, "--cassette"),
             added=list(files_of(project, project_paths(project, add, "--add"))),
-            exclude=[each.rstrip("/\\").replace("\\", "/") for each in exclude],
+            exclude=exclusions(project, exclude),
             variables=dict(variables(env)),
             prune=prune,
             max_size=max_size,
@@ -232,6 +232,7 @@ class _Packer:
         project_run = self._run(
             copied_folder, run_cassette, environment, "in a copy of the project"
         )
+        refuse(self._exclude_problems(project_run.observation))
         unused_keys = self._check_use(project_run.observation, recordings)
         needed_files = self._needed_files(project_run)
         folders = self._folders(project_run)
@@ -313,12 +314,22 @@ class _Packer:
             **self.options.variables,
         }
 
+    def _exclude_problems(self, observation: Observation) -> list[str]:
+        """Return in words which options of ``--exclude`` leave nothing out."""
+        files = {*observation.files_read, *observation.files_written, *self.options.added}
+        return [
+            f"--exclude {each} is none of the files that the program reads or writes; correct the option, or leave "
+            "it out"
+            for each in self.options.exclude
+            if not any(is_excluded(path, [each]) for path in files)
+        ]
+
     def _is_excluded(self, path: str) -> bool:
         return is_excluded(path, self.options.exclude)
 
     def _folders(self, run: ProgramRun) -> list[str]:
         """Return the folders that exist before the program runs, and that it lists or writes to."""
-        parents = {Path(path).parent.as_posix() for path in run.results}
+        parents = {Path(path).parent.as_posix() for path in run.observation.files_written}
         return sorted(
             path
             for path in {*run.observation.folders_listed, *parents}

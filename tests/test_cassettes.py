@@ -883,6 +883,37 @@ def test_a_setting_without_a_value_in_the_header_has_none_in_a_replay() -> None:
     assert tape.replayed == 1
 
 
+@pytest.mark.parametrize("mode", ["new", "update"])
+def test_settings_that_a_recording_does_not_take_are_told(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """New calls would be answered by the recorded model, against what the file here says."""
+    config_file("[OpenAI]\nMODEL = gpt-4o-mini\n")
+    with cassette(PATH):
+        said(counting())
+    config_file("[OpenAI]\nMODEL = gpt-5\n")
+    with cassette(PATH, mode=mode):
+        said(counting(), "Another question")
+    [told] = [each for each in caplog.messages if "was recorded with" in each]
+    assert "model = 'gpt-4o-mini' and goes on with that" in told
+    assert "config.ini" in told
+    assert "[OpenAI] MODEL. To use it" in told
+
+
+@pytest.mark.parametrize("mode", ["none", "once", "rewrite"])
+def test_settings_that_only_a_replay_does_not_take_are_not_told(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A replay is to be the recorded run, and a rewrite takes them."""
+    config_file("[OpenAI]\nMODEL = gpt-4o-mini\n")
+    with cassette(PATH):
+        said(counting())
+    config_file("[OpenAI]\nMODEL = gpt-5\n")
+    with cassette(PATH, mode=mode):
+        said(counting())
+    assert not any("was recorded with" in each for each in caplog.messages)
+
+
 @pytest.fixture
 def disagreeing(monkeypatch: pytest.MonkeyPatch) -> tuple[llmcall.LLMClient, llmcall.LLMClient]:
     """Two clients, the first of which was made with other settings than the second."""

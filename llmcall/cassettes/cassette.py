@@ -232,8 +232,21 @@ class Cassette(ContextDecorator):
         is_recording = self.may_record and not self.is_complete
         self.asker_names = AskerNames(self.stored, is_recording=is_recording)
         if self.may_record:
+            self._tell_overridden_settings()
             self._output = OutputFile(self.path, file, content)
         tell_processes()
+
+    def _tell_overridden_settings(self) -> None:
+        """Warn if environment or files give settings that the recording will not use."""
+        overridden = {} if self._layer is None else config.overridden(self._layer)
+        if overridden:
+            settings = config.settings()
+            recorded = ", ".join(f"{name} = {getattr(settings, name)!r:.60}" for name in overridden)
+            here = "; ".join(given.origin.text for given in overridden.values())
+            warn_once(
+                f"{self.path} was recorded with {recorded} and goes on with that. What is set here has no effect: "
+                f"{here}. To use it, record all again with the mode 'rewrite', or give it in code"
+            )
 
     def stop(self, error: BaseException | None = None) -> None:
         """Write the file when the cassette closes for the last time; a failed ``rewrite`` leaves the

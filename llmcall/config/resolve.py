@@ -297,6 +297,22 @@ def push_layer(values: Mapping[str, Any], origin: str) -> PushedLayer:
         return PushedLayer(layers, layer)
 
 
+def overridden(pushed: PushedLayer) -> Layer:
+    """Return the settings that environment and files give, and in place of which a pushed layer gives
+    other values now.
+    """
+    with _lock:
+        below = layers.read().settings.layer
+        current = layers.resolve().layer
+    return {
+        name: below[name]
+        for name, given in pushed.layer.items()
+        if current[name] is given
+        and below[name].origin.rank > Rank.DEFAULT
+        and below[name].value != given.value
+    }
+
+
 def pop_layer(pushed: PushedLayer) -> None:
     """Remove the layer that ``push_layer`` added, unless it was removed before."""
     changed_layers, layer = pushed

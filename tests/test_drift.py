@@ -788,6 +788,27 @@ def test_texts_that_differ_by_a_mark_are_different_options(model: Model) -> None
     assert drift.shifts["C"].now == 0
 
 
+@pytest.mark.parametrize("order", ["given", "rotate", "reverse", "shuffle"])
+def test_the_letter_of_an_option_counts_as_the_option(model: Model, order: str) -> None:
+    """In another order, the same letter is another option; the shifts of letters would cancel."""
+    often, rarely = "tax", "ban"
+
+    def choose(messages: list[Any], chance: random.Random) -> str:
+        lines: list[str] = messages[-1]["content"].split("\n")
+        wanted = rarely if "0 do?" in lines[0] else often
+        return next(line[:2] for line in lines if line.endswith(f". {wanted}"))
+
+    model.answer = choose
+    question = llmcall.choice("What should {{ town }} do?", ["tax", "ban"], order=order)
+    towns = [{"town": f"town {number}"} for number in range(20)]
+    with llmcall.cassette(STUDY):
+        question.map(towns, scope="survey", key="town", repeats=2)
+    often, rarely = rarely, often
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert (drift.shifts["ban"].before, drift.shifts["ban"].now) == pytest.approx((0.1, 0.9))
+    assert drift.differs
+
+
 def test_a_few_different_texts_are_shares(model: Model) -> None:
     """The share of each."""
     model.answer = lambda messages, chance: chance.choice(["Buy", "buy.", "Sell", "Wait"])

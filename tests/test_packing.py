@@ -1233,6 +1233,32 @@ def test_a_credential_in_a_configuration_file_stops_the_packing(project: Path, v
 
 
 @pytest.mark.newest_only
+def test_a_credential_in_an_env_file_of_another_name_stops_the_packing(project: Path) -> None:
+    """Of ``.env`` and its kin, ``.env`` alone is never packed."""
+    written(project, {".env.local": "export LAB_PASSWORD='dough-and-butter'\n"})
+    with open(project / SCRIPT, "a", encoding="utf-8") as file:
+        file.write("open('.env.local').read()\n")
+    assert ".env.local:1 contains the credential LAB_PASSWORD" in packing()
+
+
+@pytest.mark.newest_only
+def test_a_folder_that_is_added_is_packed_without_what_is_no_data(project: Path) -> None:
+    """Its ``.env`` holds keys; version control and environments are no part of a study."""
+    written(project, {"more/.env": "KEY=1\n", "more/.git/config": "x", "more/1.txt": "one"})
+    packing("--add", "more", code=0)
+    assert [path.name for path in Path("../made/data/more").rglob("*")] == ["1.txt"]
+
+
+@pytest.mark.newest_only
+def test_the_whole_project_may_be_added(project: Path) -> None:
+    """Without its recordings, which are packed as such."""
+    written(project, {"unread.txt": "1", ".env": "KEY=1\n"})
+    packing("--add", ".", code=0)
+    assert Path("../made/data/unread.txt").is_file()
+    assert not Path("../made/data/.env").exists()
+
+
+@pytest.mark.newest_only
 def test_the_projects_env_file_is_not_packed(project: Path) -> None:
     """It holds keys, which a packed program does not need, and not all of them look like keys."""
     written(project, {".env": "OPENAI_API_KEY=dough-and-butter\n"})

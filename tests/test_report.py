@@ -288,6 +288,18 @@ def test_two_surveys_show_their_answers_side_by_side() -> None:
     }
 
 
+def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
+    """In another order, the same letter is another option. An answer of one token is none that is cut."""
+    records = []
+    for number in range(24):
+        first, second = ("tax", "ban") if number % 2 else ("ban", "tax")
+        asked = f"Town {number}?\n\nA. {first}\nB. {second}\n\nAnswer with one letter only."
+        answer = "B." if number % 2 else "a"
+        records.append(chat(asked, answer, f"survey/{number}#0", finish_reason="length"))
+    [found] = data_of(report(str(written("a.jsonl", records))))["survey"]
+    assert found["values"] == ["ban"]
+
+
 def test_free_texts_have_no_distribution() -> None:
     """Every answer is another."""
     texts = [chat("Bread?", f"Well, {n} of them.", f"p-{n}#0") for n in range(60)]

@@ -10,17 +10,31 @@ quotes, as in "Yes, I would." or "Answer: **7**". What only a sentence says ("I 
 from .expectations import CORRECTION, correction, describe
 from .fields import fields_of
 from .json_values import containers
+from .lettered_options import (
+    INSTRUCTION,
+    letter_position,
+    listed_options,
+    listing,
+    option_position,
+    plain,
+)
 from .phrases import bare, peeled
 from .reading import read, without_thoughts
 
 __all__ = [
     "CORRECTION",
+    "INSTRUCTION",
     "bare",
     "containers",
     "correction",
     "describe",
     "fields_of",
+    "letter_position",
+    "listed_options",
+    "listing",
+    "option_position",
     "peeled",
+    "plain",
     "read",
     "without_thoughts",
 ]

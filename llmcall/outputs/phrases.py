@@ -56,8 +56,9 @@ def _inside(text: str) -> str:
     """Return a text without the outermost layer around it; the text itself if there is none."""
     for opening, closing in _PAIRS.items():
         is_wrapped = text.startswith(opening) and text.endswith(closing)
-        if is_wrapped and len(text) > len(opening + closing):
-            return text[len(opening) : -len(closing)].strip(_BLANKS)
+        inside = text[len(opening) : -len(closing)].strip(_BLANKS)
+        if is_wrapped and inside.strip(opening):  # "***" may be three stars
+            return inside
     has_closing_bracket = text.endswith(")") and "(" not in text
     stops = f"{_STOPS})" if has_closing_bracket else _STOPS
     return _LEADING_MARK.sub("", text.rstrip(stops + _BLANKS) or text)

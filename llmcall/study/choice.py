@@ -10,12 +10,12 @@ from ..calls import Conversation, LLMCall, SendMessage, TableJob, converse, row_
 from ..display.data_frames import import_pandas
 from ..display.formatting import counted
 from ..errors import OutputError, short_traceback
-from ..outputs import correction, without_thoughts
+from ..outputs import INSTRUCTION, correction, without_thoughts
 from ..parallel.bar import is_shown
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame, rows_of
 from ..parallel.variations import CrossedJob, crossing, warn_of_equal_levels
-from .choice_options import INSTRUCTION, checked_options
+from .choice_options import checked_options
 from .choice_orders import Respondent, all_orders, moving_order, warn_of_given_order
 from .choice_shares import FirstAnswer, SharesJob, check_for_shares, mean_shares, share_columns
 

@@ -1,20 +1,15 @@
-"""The options of a closed question: checked, listed under letters, and read from an answer."""
+"""The options of a closed question, checked."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
+from ..outputs import letter_position, listing, option_position, plain
+
 FEWEST, MOST = 2, len(ascii_uppercase)
 ORDERS = ("given", "reverse", "shuffle", "rotate")
-INSTRUCTION = "Answer with one letter only."
-
-_QUOTES = "\"'`“”„‟‘’‚‛«»‹›"
-_OPENING = r" \t\r\n(\[" + re.escape(_QUOTES)
-_AROUND = " \t\r\n\ufeff\u200b.,:;!?…()[]" + _QUOTES
-_LETTER_BEFORE_TEXT = re.compile(rf"[{_OPENING}]*([A-Za-z])[.):]")
 
 
 class Options(NamedTuple):
@@ -36,45 +31,14 @@ class Options(NamedTuple):
 
         :param order: the index of each option as it was given.
         """
-        lines = (
-            f"{letter}. {self.texts[index]}"
-            for letter, index in zip(ascii_uppercase, order, strict=False)
-        )
-        return "\n".join(lines)
+        return listing([self.texts[index] for index in order])
 
     def read(self, text: str, order: tuple[int, ...]) -> int | None:
         """Return the position, from 0, of the option that an answer names, or ``None``.
 
-        An answer is the letter alone, or followed by ``.``, ``)`` or ``:`` and anything else, or an
-        option's whole text.
-
         :param order: the order in which the options were listed.
         """
-        position = letter_position(text)
-        if position is not None and position < len(order):
-            return position
-        answer = plain(text)
-        for position, index in enumerate(order):
-            if plain(self.texts[index]) == answer:
-                return position
-        return None
-
-
-def plain(text: str) -> str:
-    """Return a text without its case, and without the quotes and marks around it."""
-    words = " ".join(text.replace("’", "'").split())
-    return (words.strip(_AROUND) or words).casefold()
-
-
-def letter_position(text: str) -> int | None:
-    """Return the position in the alphabet, from 0, of the letter that a text gives, or ``None``."""
-    letter = text.strip(_AROUND)
-    if len(letter) != 1 or not letter.isascii() or not letter.isalpha():
-        match = _LETTER_BEFORE_TEXT.match(text)
-        if match is None:
-            return None
-        letter = match[1]
-    return ascii_uppercase.index(letter.upper())
+        return option_position(text, [self.texts[index] for index in order])
 
 
 def checked_options(options: Any, last: Any, order: Any) -> Options:

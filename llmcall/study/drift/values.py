@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...display.formatting import counted
 from ...errors import OutputError
 from ...notices import warn_once
-from ...outputs import bare, containers, peeled, read, without_thoughts
+from ...outputs import (
+    bare,
+    containers,
+    listed_options,
+    option_position,
+    peeled,
+    read,
+    without_thoughts,
+)
 from ...types import text_of
 
 if TYPE_CHECKING:
@@ -36,25 +44,39 @@ class Answer(NamedTuple):
 
     :param text: what the model said; if it only called one tool, the call's arguments; else
         ``None``.
+    :param option: the text of the option that the answer names, if the prompt lists options under
+        letters: a letter stands for another option in each order.
     :param is_cut: whether it ended at its token limit.
     :param is_refused: whether the model refused.
     """
 
     text: str | None
+    option: str | None
     is_cut: bool
     is_refused: bool
+
+    @property
+    def meaning(self) -> str | None:
+        """Return the option that the answer names, else its text."""
+        return self.text if self.option is None else self.option
 
 
 def answers_of(record: Record) -> list[Answer]:
     """Return the answers of a chat record."""
-    return [
-        Answer(
-            _text_of(choice["message"]),
-            choice.get("finish_reason") == "length",
-            bool(choice["message"].get("refusal")),
-        )
-        for choice in record.response["choices"]
-    ]
+    options = listed_options(record.request["messages"])
+    answers = []
+    for choice in record.response["choices"]:
+        message = choice["message"]
+        text = _text_of(message)
+        is_cut = choice.get("finish_reason") == "length"
+        is_refused = bool(message.get("refusal"))
+        answers.append(Answer(text, _option_of(text, options), is_cut, is_refused))
+    return answers
+
+
+def _option_of(text: str | None, options: Sequence[str]) -> str | None:
+    position = option_position(without_thoughts(text), options) if text and options else None
+    return None if position is None else options[position]
 
 
 def _text_of(message: Mapping[str, Any]) -> str | None:
@@ -70,6 +92,7 @@ class ValueReader:
     """Reads the values of answers.
 
     :param read: reads a text.
+    :param reads_options: whether it reads the option that an answer names in place of its letter.
     :param verdicts: the names of values that are 1 for yes and 0 for no.
     :param options: the names of values that are 1 if the answer is the text of that name, else 0.
     :param fields_left_out: the names of fields that hold neither numbers nor yes and no.
@@ -80,20 +103,23 @@ class ValueReader:
         self,
         read: Reader,
         *,
+        reads_options: bool = True,
         verdicts: Iterable[str] = (),
         options: Iterable[str] = (),
         fields_left_out: Iterable[str] = (),
     ) -> None:
         self._read = read
+        self._reads_options = reads_options
         self.fields_left_out = tuple(fields_left_out)
         self.verdicts = frozenset(map(_free_name, verdicts))
         self.shares = self.verdicts | frozenset(map(_free_name, options))
 
     def values(self, answer: Answer) -> Values:
         """Return an answer's values; empty if it is refused or unreadable."""
-        if answer.is_refused or answer.text is None:
+        text = answer.meaning if self._reads_options else answer.text
+        if answer.is_refused or text is None:
             return {}
-        return {_free_name(name): value for name, value in self._read(answer.text).items()}
+        return {_free_name(name): value for name, value in self._read(text).items()}
 
 
 def _free_name(name: str) -> str:
@@ -103,7 +129,7 @@ def _free_name(name: str) -> str:
 
 def user_reader(value: Callable[[str], Any]) -> ValueReader:
     """Return a reader that calls a user's function."""
-    return ValueReader(lambda text: _user_values(value, text))
+    return ValueReader(lambda text: _user_values(value, text), reads_options=False)
 
 
 def _user_values(value: Callable[[str], Any], text: str) -> Values:
@@ -145,7 +171,7 @@ def reader_for(answers: Iterable[Answer]) -> ValueReader:
     :param answers: the recorded ones.
     :raises ValueError: if they are of no kind that is read without help.
     """
-    texts = [answer.text for answer in answers if answer.text and not answer.is_refused]
+    texts = [each.meaning for each in answers if each.meaning and not each.is_refused]
     if not texts:
         raise ValueError(
             "no recorded answer contains text or a single tool call, so there is nothing to compare"

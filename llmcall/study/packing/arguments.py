@@ -6,9 +6,10 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ...secrets import names_credential
+from .project_copy import is_left_out
 from .replay import Program, files_below
 
 PYTHON = re.compile(r"(python|pypy)[\d.]*w?(\.exe)?", re.IGNORECASE)
@@ -92,12 +93,14 @@ def exclusions(project: Path, patterns: Iterable[str]) -> list[str]:
 
 
 def files_of(project: Path, paths: Iterable[str]) -> Iterator[str]:
-    """Yield the files at some project paths, and below them."""
+    """Yield the files at some project paths, and below them those that are for the program."""
     for path in paths:
-        if (project / path).is_dir():
-            yield from (f"{path}/{each}" for each in files_below(project / path))
-        else:
+        if not (project / path).is_dir():
             yield path
+            continue
+        for each in files_below(project / path):
+            if not any(map(is_left_out, each.split("/"))):
+                yield (PurePosixPath(path) / each).as_posix()
 
 
 def variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:

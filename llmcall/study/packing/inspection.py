@@ -10,8 +10,8 @@ from pathlib import Path
 from ...secrets import find, find_setting
 
 HOME = re.compile(r"(?:/home/|/Users/|(?<![A-Za-z])[A-Za-z]:\\{1,2}Users\\{1,2})[^\s/\\\"'<>:]+")
-# What files begin with whose bytes are compressed: gzip, ZIP (so spreadsheets, too), bzip2, xz,
-# Zstandard and 7z.
+# What files begin with whose bytes are compressed, or may be: gzip, ZIP (so spreadsheets, too), bzip2,
+# xz, Zstandard, 7z, PDF, Parquet, Arrow and HDF5.
 COMPRESSED = (
     b"\x1f\x8b",
     b"PK\x03\x04",
@@ -19,6 +19,10 @@ COMPRESSED = (
     b"\xfd7zXZ\x00",
     b"\x28\xb5\x2f\xfd",
     b"7z\xbc\xaf\x27\x1c",
+    b"%PDF-",
+    b"PAR1",
+    b"ARROW1",
+    b"\x89HDF",
 )
 # What the names of configuration files end in.
 CONFIGURATION = (".cfg", ".conf", ".env", ".ini", ".json", ".properties", ".toml", ".yaml", ".yml")
@@ -40,13 +44,18 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> lis
             problems.append(
                 f"{location} contains what looks like {match.kind} ({match.beginning}…)"
             )
-        setting = find_setting(text, allow) if file.lower().endswith(CONFIGURATION) else None
+        setting = find_setting(text, allow) if _is_configuration(file) else None
         if setting is not None and match is None:
             problems.append(
                 f"{file}:{_line_number(text, setting.start)} contains {setting.kind}; write a reference "
                 "such as ${NAME} in its place, and set that variable in the environment"
             )
     return problems
+
+
+def _is_configuration(file: str) -> bool:
+    name = file.lower().rpartition("/")[2]
+    return name.startswith(".env") or name.endswith(CONFIGURATION)
 
 
 def review_lines(folder: Path, files: Iterable[str], printed: str, project: Path) -> list[str]:

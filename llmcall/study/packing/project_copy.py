@@ -15,6 +15,12 @@ LEFT_OUT = frozenset({".env", ".git", ".hg", ".llmcall", ".svn", "__pycache__", 
 CACHES = re.compile(r"\.(mypy|pytest|ruff)_cache|\.ipynb_checkpoints|\.tox|\.nox")
 
 
+def is_left_out(name: str) -> bool:
+    """Return whether a file or folder is not for the program, by its name."""
+    is_cache = CACHES.fullmatch(name) is not None
+    return name in LEFT_OUT or is_cache or name.endswith(scratch.SUFFIX)
+
+
 class ProjectCopy:
     """Copies a project without what its program does not need.
 
@@ -68,6 +74,4 @@ class ProjectCopy:
         if self._is_added(path):
             return True
         is_environment = (path / "pyvenv.cfg").exists()
-        is_cache = path.name in LEFT_OUT or CACHES.fullmatch(path.name) is not None
-        is_scratch = path.name.endswith(scratch.SUFFIX)
-        return not (is_environment or is_cache or is_scratch)
+        return not (is_environment or is_left_out(path.name))

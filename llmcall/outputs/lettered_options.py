@@ -1,0 +1,68 @@
+"""Options that a prompt lists under letters: how they are listed, found again, and read from an answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
+from typing import Any
+
+INSTRUCTION = "Answer with one letter only."
+
+_QUOTES = "\"'`“”„‟‘’‚‛«»‹›"
+_OPENING = r" \t\r\n(\[" + re.escape(_QUOTES)
+_AROUND = " \t\r\n\ufeff\u200b.,:;!?…()[]" + _QUOTES
+_LETTER_BEFORE_TEXT = re.compile(rf"[{_OPENING}]*([A-Za-z])[.):]")
+
+
+def listing(texts: Sequence[str]) -> str:
+    """Return options as a prompt lists them, a line each under a letter."""
+    lines = zip(ascii_uppercase, texts, strict=False)
+    return "\n".join(f"{letter}. {text}" for letter, text in lines)
+
+
+def listed_options(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the options that the last question of a conversation lists, in its order; empty if it
+    lists none. A correction of an answer belongs to the question before it.
+    """
+    prompts = [str(each.get("content")) for each in messages if each.get("role") == "user"]
+    if not prompts or not prompts[-1].endswith(INSTRUCTION):
+        return []
+    for prompt in reversed(prompts):
+        lines = prompt.removesuffix(INSTRUCTION).rstrip("\n").rpartition("\n\n")[2].split("\n")
+        texts = [line[3:] for line in lines]
+        if len(texts) > 1 and "\n".join(lines) == listing(texts):
+            return texts
+    return []
+
+
+def option_position(text: str, texts: Sequence[str]) -> int | None:
+    """Return the position, from 0, of the option that an answer names, or ``None``.
+
+    An answer is the letter alone, or followed by ``.``, ``)`` or ``:`` and anything else, or an
+    option's whole text.
+
+    :param texts: the options in the order in which they were listed.
+    """
+    position = letter_position(text)
+    if position is not None and position < len(texts):
+        return position
+    answer = plain(text)
+    return next((index for index, each in enumerate(texts) if plain(each) == answer), None)
+
+
+def plain(text: str) -> str:
+    """Return a text without its case, and without the quotes and marks around it."""
+    words = " ".join(text.replace("’", "'").split())
+    return (words.strip(_AROUND) or words).casefold()
+
+
+def letter_position(text: str) -> int | None:
+    """Return the position in the alphabet, from 0, of the letter that a text gives, or ``None``."""
+    letter = text.strip(_AROUND)
+    if len(letter) != 1 or not letter.isascii() or not letter.isalpha():
+        match = _LETTER_BEFORE_TEXT.match(text)
+        if match is None:
+            return None
+        letter = match[1]
+    return ascii_uppercase.index(letter.upper())

@@ -763,6 +763,20 @@ def test_polling_inside_a_scope_replays_each_answer() -> None:
             assert poll(client) == POLLED
 
 
+@pytest.mark.parametrize("mode", ["new", "update"])
+def test_a_get_that_is_recorded_in_a_scope_is_not_sent_again(mode: str) -> None:
+    """Only what is missing is asked for; the recorded GETs count as replayed."""
+    with llmcall.cassette("run.jsonl"), in_turn(*POLLED[:2]) as client, llmcall.scope("poll"):
+        poll(client, times=2)
+    with (
+        llmcall.cassette("run.jsonl", mode=mode) as tape,
+        in_turn(*POLLED[2:]) as client,
+        llmcall.scope("poll"),
+    ):
+        assert poll(client) == POLLED
+    assert (tape.replayed, tape.asked) == (2, 1)
+
+
 # Answers that are not JSON
 
 SPEECH = {"model": "m", "input": "Bread?", "voice": "alloy"}

@@ -371,6 +371,20 @@ REFUSED = [
     ),
     (Literal["50", ">50", "<50"], "> 50", "none of the options"),
     (Literal["A*", "A"], "Grade: A*", "more than one option"),
+    (Literal["A", "A-"], "A -", "more than one option"),
+    (Literal["AAA", "AA", "A"], "AA-", "none of the options"),
+    (Literal["<5%", "5%"], "< 5%", "none of the options"),
+    *(
+        (kind, text, "ends within the model's reasoning")
+        for kind, text in (
+            (bool, "<think>\nWould she buy it? I think: yes"),
+            (int, "<think>Price: 3. Hmm"),
+            (Action, " <think>The options: buy"),
+            (Offer, '<think>Perhaps {"price": 1}. But'),
+            (MaybeInt, "<think>None?"),
+            (list[int], "<think>[1, 2]"),
+        )
+    ),
     *(
         (Literal[-1, 0, 1], text, "more than one option")
         for text in ("- 1", "Score - 1", "Between -1 and 0: -1 or 0: 0, -1")

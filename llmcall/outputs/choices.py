@@ -16,6 +16,7 @@ _QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*\?")  # sought from a sentence's 
 _PLAIN = str.maketrans({"’": "'", "−": "-", "–": "-"})
 _DASH = re.compile(r"\s[-–]+\s")  # between words
 _BULLET = re.compile(r"^[-–]+(?:\s+|(?![-–.\d]))")  # directly before a number it is a minus sign
+_LAST_DASH = re.compile(r"\s+[-–]+$")
 _SPACED_SIGN = re.compile(r"^[-–]\s+(?=\.?\d)")
 
 
@@ -34,13 +35,18 @@ def choice(text: str, output_type: Any) -> Any:
     spellings = _spellings(options, output_type)
 
     def labels_of(words: str) -> list[str]:
-        """Return the labels that some words may mean: "- 1" may be 1 after a bullet, or -1."""
+        """Return the labels that some words may mean: "- 1" may be 1 after a bullet, or -1, and "A -"
+        may be A or A-.
+        """
         if words in options:
             return [words]
         if found := spellings.get(_normal(words)):
             return found
-        words = words.rstrip("-– ")
-        meanings = (_BULLET.sub("", words), _SPACED_SIGN.sub("-", words))
+        meanings = (
+            _BULLET.sub("", _LAST_DASH.sub("", words)),
+            _SPACED_SIGN.sub("-", words),
+            _LAST_DASH.sub("-", words),
+        )
         found = [label for each in meanings for label in spellings.get(_normal(each), [])]
         return list(dict.fromkeys(found))
 

@@ -41,10 +41,13 @@ def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
     """
     if output_type is str:
         return text
+    answer = without_thoughts(text)
     try:
+        if text and not answer:
+            raise OutputError("it ends within the model's reasoning")
         if structured:
-            return _read_structured(text, output_type)
-        return _read(text, output_type)
+            return _read_structured(answer, output_type)
+        return _read(answer, output_type)
     except OutputError as error:
         error.text, error.expected = text, describe(output_type)
         raise
@@ -55,8 +58,12 @@ def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
 
 
 def without_thoughts(text: str) -> str:
-    """Return an answer without the reasoning before it, which a server may leave in."""
+    """Return an answer without the reasoning before it, which a server may leave in; empty if the
+    answer ends within its reasoning.
+    """
     thoughts, end, answer = text.rpartition("</think>")
+    if not end and text.lstrip().startswith("<think>"):
+        return ""
     if end and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")):
         return answer
     return text
@@ -78,7 +85,6 @@ def _read(text: str, output_type: Any) -> Any:
     """Read an answer that the model wrote freely."""
     if output_type is str:  # of an Optional
         return text
-    text = without_thoughts(text)
     if output_type in (bool, int, float) or is_choice(output_type):
         return _read_simple(text, output_type)
     inner = schemas.optional_type(output_type)

@@ -67,7 +67,8 @@ class FunctionCall(PreparedCall):
 
     :param name: of the function, or the method and path of the request.
     :param run: runs it; a coroutine function in an event loop.
-    :param is_live: run it whenever that is allowed; a record answers only if it is not.
+    :param is_live: run it whenever that is allowed: the disk cache answers only if it is not, and
+        outside any scope a cassette, too.
     :param counter: counts an HTTP request, or ``None``.
     """
 
@@ -91,6 +92,11 @@ class FunctionCall(PreparedCall):
     def meter(self) -> Meter:
         """Return the meter of what no client makes."""
         return _meter
+
+    @property
+    def reads_cache(self) -> bool:
+        """Return whether the disk cache may answer."""
+        return super().reads_cache and not (self.is_live and self.may_ask)
 
     def check_origin(self, record: Record) -> None:
         """Accept any record: no host answers functions."""

@@ -30,7 +30,7 @@ def result_of(call: FunctionCall) -> Flow[Any]:
     :raises CacheMissError: if nothing is recorded, and the function may not run.
     """
     try:
-        if call.is_live and call.may_ask:
+        if call.is_live and call.may_ask and call.request.sample is None:
             call.check_guards()
             record = yield from _run(call)
         else:

@@ -308,7 +308,7 @@ def test_a_task_does_not_wait_for_a_reader_that_waits_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both get their answers."""
-    monkeypatch.setattr(flights, "LONGEST_READER_PAUSE", 0.05)
+    monkeypatch.setattr(flights, "LONGEST_PAUSE", 0.05)
     client = Slow()
     client.go_on.set()
 
@@ -325,7 +325,7 @@ def test_a_thread_does_not_wait_for_an_event_loop_that_waits_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It asks for itself, and both get their answers."""
-    monkeypatch.setattr(flights, "LONGEST_LOOP_PAUSE", 0.05)
+    monkeypatch.setattr(flights, "LONGEST_PAUSE", 0.05)
     client = Slow()
 
     async def run() -> tuple[Any, Any]:

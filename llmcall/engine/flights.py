@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # Seconds after which nobody waits for a stream whose reader does not read on, or for a call whose
 # event loop does not run: the reader or the loop may be waiting for the one who waits.
-LONGEST_READER_PAUSE = LONGEST_LOOP_PAUSE = 10.0
+LONGEST_PAUSE = 10.0
 
 
 class Flight(Future["Outcome | None"]):
@@ -64,21 +64,15 @@ class Flight(Future["Outcome | None"]):
         """
         while True:
             seconds_left = policy.time_left()
-            seconds = seconds_left
-            if self.is_stream or self._loop is not None:
-                seconds = LONGEST_READER_PAUSE if self.is_stream else LONGEST_LOOP_PAUSE
-                if seconds_left is not None:
-                    seconds = min(seconds, seconds_left)
-            loop_runs = self._loop_runs()
+            seconds = LONGEST_PAUSE if seconds_left is None else min(LONGEST_PAUSE, seconds_left)
+            next_turn = self._next_turn()
             may_end = yield Wait(self, seconds, self.leader)
             if not may_end:
                 return False
-            if self.done():
+            waited_until_deadline = seconds == seconds_left
+            if self.done() or waited_until_deadline:
                 return True
-            waited_until_deadline = seconds is not None and seconds == seconds_left
-            if waited_until_deadline:
-                return True
-            if self._reader_pauses() or not (loop_runs.is_set() or self._leader_blocks_loop()):
+            if self._reader_pauses() or self._loop_pauses(next_turn):
                 return False
 
     def _reader_pauses(self) -> bool:
@@ -86,24 +80,25 @@ class Flight(Future["Outcome | None"]):
         handed_at = self.handed_at  # the reader's thread may set it meanwhile
         if handed_at is None:
             return False
-        return time.monotonic() - handed_at >= LONGEST_READER_PAUSE
+        return time.monotonic() - handed_at >= LONGEST_PAUSE
 
-    def _loop_runs(self) -> threading.Event:
-        """Return an event that is set as soon as the leader's event loop runs, or now if there is
-        none.
-        """
-        loop_runs = threading.Event()
-        if self._loop is None:
-            loop_runs.set()
-        else:
+    def _next_turn(self) -> threading.Event:
+        """Return an event that is set in the next turn of the leader's event loop, if it has one."""
+        next_turn = threading.Event()
+        if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(loop_runs.set)
-        return loop_runs
+                self._loop.call_soon_threadsafe(next_turn.set)
+        return next_turn
 
-    def _leader_blocks_loop(self) -> bool:
-        """Return whether the leader itself keeps its event loop from running, by a synchronous call."""
+    def _loop_pauses(self, next_turn: threading.Event) -> bool:
+        """Return whether the leader's event loop has not run since :meth:`_next_turn`.
+
+        While the leader itself runs synchronous code in its loop, the loop does not pause.
+        """
+        if self._loop is None or next_turn.is_set():
+            return False
         task = sys.modules["asyncio"].current_task(self._loop)
-        return task is not None and id(task) == self.leader.task
+        return task is None or id(task) != self.leader.task
 
     def shared_outcome(self) -> Outcome | None:
         """Return a copy of the outcome.

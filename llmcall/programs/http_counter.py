@@ -50,35 +50,42 @@ class HttpCounter:
         request = call.request._replace(model=self._model, body=self._body)
         with closing(Admission(pool, policy.time_left, calls_only=not self._is_model)) as admission:
             endpoint = yield from admission.acquire(request)
-            unrecorded_answer = None
             try:
                 value = yield Send(call, call.request, policy.time_left())
-            except UnrecordedAnswer as error:
-                unrecorded_answer = error
-                value = {"body": ""}  # it reports no usage
+            except UnrecordedAnswer:
+                self._count_answer(call, admission, endpoint.name, body="")  # it reports no usage
+                raise
             except RateLimitError as error:
                 if not lacks_capacity(error, self._body):
                     pool.rest(endpoint, time.monotonic() + (error.retry_after or REST_SECONDS))
                 raise
-            answer = read_http_answer(value["body"])
-            usage, service_tier = answer.usage, answer.service_tier
-            admission.use(usage, endpoint.name, service_tier=service_tier)
-            if usage.input_tokens is None:
-                admission.keep_reservation()
+            self._count_answer(call, admission, endpoint.name, value["body"])
+        return value
+
+    def _count_answer(
+        self, call: FunctionCall, admission: Admission, endpoint: str, body: str
+    ) -> None:
+        """Count what an answer used, in limits, budgets and usage.
+
+        :param endpoint: the name of the endpoint that answered.
+        :param body: the answer's.
+        """
+        answer = read_http_answer(body)
+        usage, service_tier = answer.usage, answer.service_tier
+        admission.use(usage, endpoint, service_tier=service_tier)
+        if usage.input_tokens is None:
+            admission.keep_reservation()
         amounts: dict[str, Any] = {"calls": 1}
         if self._is_model:
-            price = pool.price(usage.input_tokens or 0, endpoint.name, service_tier)
+            pool = self._client.pool(self._model)
             amounts = amounts_of_answer(
                 usage,
-                price,
+                pool.price(usage.input_tokens or 0, endpoint, service_tier),
                 body=self._body,
                 service_tier=service_tier,
                 served=answer.model,
             )
         self._count(call, amounts)
-        if unrecorded_answer is not None:
-            raise unrecorded_answer
-        return value
 
     def cost(self, value: Mapping[str, Any]) -> float | None:
         """Return the USD that an answer cost, or ``None`` if that is unknown."""

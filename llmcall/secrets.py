@@ -10,15 +10,17 @@ run of token characters, entered at the run's beginning: the time is linear in t
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .errors import CacheError
 from .notices import warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from .types import Data
+
+T = TypeVar("T")
 
 FEWEST_CHARACTERS = 8  # of 16 random capitals and digits, fewer than 8 differ once in 20,000 times
 BEGINNING_LENGTH = 4
@@ -225,19 +227,23 @@ def names_credential(name: str, *, include_ambiguous: bool = False) -> bool:
     )
 
 
-def leaves_out_of_query(name: str, address: str, *, also: Collection[str] = ()) -> bool:
-    """Return whether a parameter of a query is a credential by its name; warn if it is.
+def without_query_credentials(
+    query: Iterable[tuple[str, T]], address: str, *, also: Collection[str] = ()
+) -> Iterator[tuple[str, T]]:
+    """Yield the parameters of a query that are no credentials by their names; warn of the others.
 
+    :param query: names and values.
     :param address: names the request in the warning.
     :param also: further names of credentials.
     """
-    is_credential = names_credential(name, include_ambiguous=True) or name in also
-    if is_credential:
-        warn_once(
-            f"{address}: the parameter {name!r} of the query is a credential by its name; it is sent, but it is "
-            "neither recorded nor part of the key"
-        )
-    return is_credential
+    for name, value in query:
+        if names_credential(name, include_ambiguous=True) or name in also:
+            warn_once(
+                f"{address}: the parameter {name!r} of the query is a credential by its name; it is sent, but it is "
+                "neither recorded nor part of the key"
+            )
+        else:
+            yield name, value
 
 
 def without_credentials(data: Data) -> Data:

@@ -43,7 +43,9 @@ def http_call(
     recorded_body = secrets.without_credentials(plain(body, "the body"))
     secrets.refuse_named(recorded_body, settings.cassette_allow, address)
     identity_fields: dict[str, Any] = {"method": method, "host": host, "path": path}
-    recorded_query = _without_credentials(query, address)
+    recorded_query: dict[str, list[str]] = {}
+    for name, value in secrets.without_query_credentials(query, address):
+        recorded_query.setdefault(name, []).append(value)
     if recorded_query:
         identity_fields["query"] = recorded_query
     identity_fields["body"] = normalized(recorded_body, settings)
@@ -57,12 +59,3 @@ def http_call(
         counter=counter,
     )
     return result_of(call)
-
-
-def _without_credentials(query: Sequence[tuple[str, str]], address: str) -> dict[str, list[str]]:
-    """Return the values of a query by their names, without credentials; warn of what is left out."""
-    values: dict[str, list[str]] = {}
-    for name, value in query:
-        if not secrets.leaves_out_of_query(name, address):
-            values.setdefault(name, []).append(value)
-    return values

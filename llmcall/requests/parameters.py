@@ -9,7 +9,7 @@ from typing import Any
 from ..config.settings import Settings
 from ..config.values import nearest
 from ..models.catalog import Capabilities, parameters_of
-from ..secrets import leaves_out_of_query, refuse_named, without_credentials
+from ..secrets import refuse_named, without_credentials, without_query_credentials
 from .plain_data import plain, with_article
 
 # The parameters that [OpenAI] sets defaults for and that enter the key.
@@ -176,14 +176,11 @@ def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         keyed["stop"] = [keyed["stop"]]
     if "extra_body" in keyed:
         keyed["extra_body"] = without_credentials(keyed["extra_body"])
-    query = {
-        name: value
-        for name, value in keyed.pop("extra_query", {}).items()
-        # Azure Functions take their key as "code".
-        if not leaves_out_of_query(name, "extra_query", also=("code",))
-    }
-    if query:
-        keyed["extra_query"] = query
+    query = keyed.pop("extra_query", {}).items()
+    # Azure Functions take their key as "code".
+    keyed_query = dict(without_query_credentials(query, "extra_query", also=("code",)))
+    if keyed_query:
+        keyed["extra_query"] = keyed_query
     if "tools" in keyed:
         keyed["tools"] = [
             tool if _is_function(tool) else without_credentials(tool) for tool in keyed["tools"]

@@ -17,11 +17,11 @@ from ..display.formatting import counted, one_line, quantity
 from ..display.printable import printable, visible_json
 from ..display.tables import table
 from ..errors import CacheError
-from ..records.served import is_given_by_model
+from ..records.amounts import amounts_of, total
 from .named import object_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..cache.cache import ResponseCache
     from ..types import Record
@@ -136,21 +136,8 @@ def _totals(records: Sequence[Record]) -> dict[str, Any]:
     """Return the number of records, and the tokens and the cost of the models' answers; ``None`` if
     those of one are unknown.
     """
-    answers = list(filter(is_given_by_model, records))
-    usages = [answer.usage for answer in answers]
-    return {
-        "records": len(records),
-        "input_tokens": _sum(usage.input_tokens for usage in usages),
-        "output_tokens": _sum(
-            answer.usage.output_tokens for answer in answers if answer.kind != "embedding"
-        ),
-        "cost": _sum(answer.cost for answer in answers),
-    }
-
-
-def _sum(values: Iterable[Any]) -> Any:
-    amounts = list(values)
-    return None if None in amounts else sum(amounts)
+    amounts = amounts_of(records)._asdict()
+    return {"records": len(records), **{name: total(amounts[name]) for name in amounts}}
 
 
 def _totals_row(name: str, totals: Mapping[str, Any]) -> list[str]:
@@ -175,11 +162,11 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
         records_by_scope.setdefault(record.scope.partition("/")[0], []).append(record)
     totals_by_scope = {name: _totals(group) for name, group in sorted(records_by_scope.items())}
     oldest = min((record.stored_at or 0 for record in records), default=None)
-    total = _totals(records)
+    totals_of_all = _totals(records)
     if as_json:
         data = {
             "path": str(response_cache.path),
-            **total,
+            **totals_of_all,
             "size": size,
             "models": models,
             "since": oldest,
@@ -194,8 +181,8 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
         "models: "
         + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common())
     )
-    heads = ["scope", *(name.replace("_", " ") for name in total)]
-    rows = [heads, _totals_row("all", total)]
+    heads = ["scope", *(name.replace("_", " ") for name in totals_of_all)]
+    rows = [heads, _totals_row("all", totals_of_all)]
     for scope, totals in list(totals_by_scope.items())[:MOST_SCOPES]:
         rows.append(_totals_row(printable(scope) or "(none)", totals))
     click.echo(table(rows, range(1, len(rows[0]))))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..display.formatting import as_json, counted, money
 from ..display.printable import visible
+from ..records.amounts import amounts_of
 from ..records.served import is_given_by_model
 from .conversations import ORDINARY_ENDS
 from .marks import ASKED_AGAIN, REFUSED, ends_of
@@ -25,7 +26,7 @@ def facts(
     :param marks: of each record, by its ``id``.
     """
     model_calls = [call for call in calls if is_given_by_model(call.record)]
-    usages = [call.record.usage for call in model_calls]
+    amounts = amounts_of(call.record for call in calls)
     settings = {
         name: value if isinstance(value, str) else as_json(value)
         for name, value in sorted(run.settings.items())
@@ -37,16 +38,9 @@ def facts(
         "rounds": "" if run.rounds is None else f"{len(run.rounds.numbers):,}",
         "model": ", ".join(sorted({call.record.model or call.title for call in model_calls})),
         "answered by": ", ".join(run.served),
-        "tokens in": _sum([usage.input_tokens for usage in usages], "{:,}".format),
-        "tokens out": _sum(
-            [
-                call.record.usage.output_tokens
-                for call in model_calls
-                if call.record.kind != "embedding"
-            ],
-            "{:,}".format,
-        ),
-        "cost": _sum([call.record.cost for call in model_calls], money),
+        "tokens in": _sum(amounts.input_tokens, "{:,}".format),
+        "tokens out": _sum(amounts.output_tokens, "{:,}".format),
+        "cost": _sum(amounts.cost, money),
         "failures": "; ".join(_failures(run, model_calls, marks)),
         **settings,
     }

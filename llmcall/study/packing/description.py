@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...records.amounts import amounts_of, total
 from ...records.reader import read
 from ...records.served import days_entry, is_given_by_model, served_by
 from ...review.conversations import conversations
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, asked_again, marks_of
 from ...review.page import page
 from ...review.runs import RecordedRun
-
-if TYPE_CHECKING:
-    from ...types import Record
 
 REPORT = "report.html"
 REQUIREMENTS = "requirements.txt"
@@ -32,13 +30,14 @@ def run_of(files: Sequence[Path]) -> RecordedRun:
 def facts_of(run: RecordedRun) -> dict[str, Any]:
     """Return the fields of the manifest that tell of the answers."""
     served = served_by(run.records)
+    cost = total(amounts_of(run.records).cost)
     return {
         "served": {name: days and days_entry(days) for name, days in served.items()},
         "asked": sorted(
             {str(each.request["model"]) for each in run.records if "model" in each.request}
         ),
         "answers": _answers(run),
-        "cost": _cost(run.records),
+        "cost": None if cost is None else round(float(cost), 6),
     }
 
 
@@ -62,13 +61,3 @@ def _answers(run: RecordedRun) -> dict[str, int]:
             for mark in marks_of(call.record, is_asked_again=id(call.record) in ids_asked_again):
                 counts[mark] += 1
     return counts
-
-
-def _cost(records: Iterable[Record]) -> float | None:
-    """Return what the models' answers cost; ``None`` if that of one is unknown."""
-    total = 0.0
-    for record in filter(is_given_by_model, records):
-        if record.cost is None:
-            return None
-        total += record.cost
-    return round(total, 6)

@@ -18,7 +18,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 # package.
 LAYERS = [
     "_version errors failures types notices system queues display surrogates secrets requests.keys "
-    "requests.normalizers requests.plain_data responses.body responses.event_stream",
+    "requests.normalizers requests.plain_data responses.body responses.event_stream "
+    "responses.split_characters",
     "config",
     "models requests prompts outputs responses",
     "askers interrupts scopes records differences misses",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import codecs
 import io
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
-from ..surrogates import joined_surrogates
-from .body import SURROGATE_ESCAPE, check_size, read_object, without_halves
+from .body import check_size, read_object
+from .split_characters import SplitCharacters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +23,7 @@ class EventStreamDecoder:
 
     A ``data:`` line that is a whole object counts at once: some servers leave out the blank line that
     ends an event. A line outside any event is passed on as it is: some servers send an answer or an
-    error as a whole. Some servers cut a text inside a character: an event that ends in one half waits
-    for the other, which may never come.
+    error as a whole.
 
     :ivar done: whether ``[DONE]`` arrived; anything after it is ignored.
     """
@@ -35,8 +35,7 @@ class EventStreamDecoder:
         )
         self._line_pieces: list[str] = []  # the pieces of the last line, which has not ended
         self._data_lines: list[str] = []  # of the event that has not ended
-        self._waiting: list[dict[str, Any]] = []  # events from the first with half a character on
-        self._halves: dict[tuple[str, ...], tuple[Any, Any]] = {}  # by path: where such a text is
+        self._split_characters = SplitCharacters()
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
@@ -53,7 +52,7 @@ class EventStreamDecoder:
     def close(self) -> Iterator[dict[str, Any] | str]:
         """Yield what the end of the stream completes, as :meth:`feed`."""
         yield from self._events(self._newlines.decode(b"", final=True) + "\n\n")
-        yield from self._release()
+        yield from self._split_characters.close()
 
     def _events(self, text: str) -> Iterator[dict[str, Any] | str]:
         first, *rest = text.split("\n")
@@ -61,74 +60,32 @@ class EventStreamDecoder:
         for piece in rest:
             line = "".join(self._line_pieces)
             self._line_pieces = [piece]
-            if self.done or line.startswith(NOT_DATA):
-                continue
-            data = line.removeprefix("data:")
-            self.done = data != line and data.strip().lower() == "[done]"
-            if not line or self.done:
-                yield from self._event(has_ended=True)
-                if self.done:
-                    yield from self._release()
-            elif data == line:
-                yield line
-            else:
+            if not self.done and not line.startswith(NOT_DATA):
+                yield from self._events_of_line(line)
+
+    def _events_of_line(self, line: str) -> Iterator[dict[str, Any] | str]:
+        """Yield what a line completes."""
+        data = line.removeprefix("data:")
+        self.done = data != line and data.strip().lower() == "[done]"
+        if not line or self.done:
+            if self._data_lines:
+                data = "\n".join(self._data_lines)
+                self._data_lines.clear()
+                yield from self._split_characters.feed(_object(data), data)
+            if self.done:
+                yield from self._split_characters.close()
+        elif data == line:
+            yield line
+        elif data.strip():
+            event = None
+            if not self._data_lines:
+                with suppress(ServiceError):  # the event may have more lines
+                    event = _object(data)
+            if event is None:
                 self._data_lines.append(data)
-                # one attempt is enough: an object with more data behind it is none
-                if len(self._data_lines) == 1:
-                    yield from self._event(has_ended=False)
-
-    def _event(self, *, has_ended: bool) -> Iterator[dict[str, Any]]:
-        """Yield the object that the data are, if they are one, and what waited for it."""
-        data = "\n".join(self._data_lines)
-        event = None
-        if data.strip():
-            try:
-                event = read_object(data, "chunk in the stream", keep_halves=True)
-            except ServiceError:
-                if has_ended:
-                    raise
-                return
-        self._data_lines.clear()
-        if event is None:
-            return
-        if not self._waiting and not SURROGATE_ESCAPE.search(data):
-            yield event
-            return
-        self._waiting.append(event)
-        self._join_halves(event)
-        if not self._halves:
-            yield from self._release()
-
-    def _join_halves(self, event: dict[str, Any]) -> None:
-        """Move the halves with which earlier texts end to the texts that go on from them."""
-        for path, holder, name in _texts(event):
-            if path in self._halves:
-                earlier, earlier_name = self._halves.pop(path)
-                text = earlier[earlier_name]
-                earlier[earlier_name] = text[:-1]
-                holder[name] = joined_surrogates(text[-1] + holder[name])
-            if "\ud800" <= holder[name][-1:] <= "\udbff":
-                self._halves[path] = (holder, name)
-
-    def _release(self) -> Iterator[dict[str, Any]]:
-        """Yield the events that waited."""
-        waiting, self._waiting = self._waiting, []
-        self._halves.clear()
-        yield from map(without_halves, waiting)
+            else:
+                yield from self._split_characters.feed(event, data)
 
 
-def _texts(event: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Yield for each text in an event its path, the object or list that holds it, and its name or
-    position there.
-
-    The index of a choice or a tool call stands in the path, not its position. Log probabilities are
-    left out: their tokens are no pieces of one text.
-    """
-    holders: list[tuple[tuple[str, ...], Any]] = [((), event)]
-    for path, holder in holders:  # which grow on the way
-        for name, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
-            if isinstance(value, str):
-                yield (*path, str(name)), holder, name
-            elif isinstance(value, (dict, list)) and name != "logprobs":
-                place = value.get("index", name) if isinstance(value, dict) else name
-                holders.append(((*path, str(place)), value))
+def _object(data: str) -> dict[str, Any]:
+    return read_object(data, "chunk in the stream", keep_halves=True)

@@ -222,12 +222,12 @@ class Draws:
         if asker is None:
             return next(filter(is_free, itertools.count(lowest)))
         name, equal_requests = asker
-        if equal_requests.may_record:
-            lowest = max(lowest, equal_requests.lowest_new_number(name))
-        free_numbers = filter(is_free, itertools.count(lowest))
         own_number = equal_requests.own_number(name, is_free)
         if own_number is not None:
             return own_number
+        if equal_requests.may_record:
+            lowest = max(lowest, equal_requests.lowest_new_number(name))
+        free_numbers = filter(is_free, itertools.count(lowest))
         if arm is None:
             return next(number for number in free_numbers if not equal_requests.is_reserved(number))
         return self._number_in_arm(request, asker, is_free, free_numbers)

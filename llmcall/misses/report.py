@@ -25,7 +25,6 @@ LABEL_WIDTH = 11
 KEY_DIGITS = 12
 LONGEST_OPENING = 200  # characters of the question
 MOST_CAUSES = 4
-FALLBACK_GONE = "the record names the answer of a fallback, which is gone"
 FIXED_ORDER = (
     "add them to the prompt in a fixed order, such as by actor, not as they arrive, and then record the "
     "run again. A call now would pay for this order, and the next run may miss again"
@@ -45,6 +44,7 @@ class Miss(NamedTuple):
     :param differences: the differences from that record, field by field, the sample first.
     :param causes: what is certain about the cause, beyond the differences.
     :param remedy: how to record it; a command stands on a line of its own.
+    :param recorded: whether the request is recorded after all.
 
     >>> client = llmcall.client()
     >>> miss = client.cache.explain(client.build_request("Good evening!", max_tokens=16))
@@ -62,12 +62,7 @@ class Miss(NamedTuple):
     differences: tuple[Difference, ...]
     causes: tuple[str, ...]
     remedy: str
-
-    @property
-    def recorded(self) -> bool:
-        """Return whether the request is recorded after all."""
-        is_found = self.nearest is not None and self.nearest.cache_key == self.cache_key
-        return is_found and FALLBACK_GONE not in self.causes
+    recorded: bool
 
     def __str__(self) -> str:
         terminal = shutil.get_terminal_size((100, 24)).columns
@@ -175,8 +170,9 @@ def explain(
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
     causes = causes_of(request, result, changes, settings)
     is_found = nearest is not None and nearest.cache_key == request.cache_key
-    if is_found and source is not None and target_of(nearest, source.find) is None:
-        causes = [FALLBACK_GONE]
+    is_fallback_gone = is_found and source is not None and target_of(nearest, source.find) is None
+    if is_fallback_gone:
+        causes = ["the record names the answer of a fallback, which is gone"]
     if first_cause:
         causes.insert(0, first_cause)
     names = normalizing(changes, settings)
@@ -195,6 +191,7 @@ def explain(
         differences=changes,
         causes=tuple(causes[:MOST_CAUSES]),
         remedy=remedy,
+        recorded=is_found and not is_fallback_gone,
     )
 
 

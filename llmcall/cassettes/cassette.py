@@ -109,8 +109,7 @@ class Cassette(ContextDecorator):
         self._reason_to_keep_unused = ""  # for the mode ``update``, if its owner knows one
         self._refusals_before = process_failures.refused
         self._gained = GainedRecords()
-        self._live_keys: set[str] = set()  # of calls that are sent although they are recorded
-        self._replaced_keys: set[str] = set()  # of the file's records whose answer is another now
+        self._replaced_keys: set[str] = set()  # of the file's records that gained ones replace
         self.uses = Uses()  # which records answered calls
         self.asker_names = AskerNames(None, is_recording=False)  # who asked for them
         self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
@@ -473,13 +472,11 @@ class Cassette(ContextDecorator):
         return record
 
     def _add(self, record: Record, order: CallOrder, source: str, replace: bool) -> Record:
+        is_asked_again = self.uses.has_used(record.cache_key)
         existing_record = self._find(_request_of(record), order)
         if existing_record is not None:
-            is_asked_again = record.cache_key in self._gained or record.cache_key in self._live_keys
-            if replace:
-                self._live_keys.add(record.cache_key)
             is_same = existing_record.response == record.response
-            if not (replace and is_asked_again) or is_same:
+            if is_same or not (replace and is_asked_again):
                 return existing_record
             if record.cache_key not in self._gained:
                 self._replaced_keys.add(record.cache_key)

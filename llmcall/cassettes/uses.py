@@ -74,6 +74,13 @@ class Uses:
         if self._process != os.getpid():
             self._child_replayed[0] = 1
 
+    def has_used(self, key: str) -> bool:
+        """Return whether a record answered a call.
+
+        :param key: the record's.
+        """
+        return key in self._first_calls
+
     @property
     def child_replayed(self) -> bool:
         """Return whether a forked process replayed a record."""

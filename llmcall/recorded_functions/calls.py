@@ -78,6 +78,11 @@ class FunctionCall(PreparedCall):
     counter: RequestCounter | None = None
 
     @property
+    def is_http(self) -> bool:
+        """Return whether it is an HTTP request, which a model may answer, and not a function."""
+        return self.request.kind == "http"
+
+    @property
     def callee(self) -> str:
         """Return its name."""
         return self.name
@@ -103,7 +108,7 @@ class FunctionCall(PreparedCall):
 
     def check_guards(self) -> None:
         """Raise an error if an HTTP request may not be sent; a function's own calls are checked."""
-        if self.request.kind != "function":
+        if self.is_http:
             check_may_send(None, self.cassette)
 
     def send(self, request: Request, timeout: float | None) -> Any:
@@ -138,7 +143,7 @@ class FunctionCall(PreparedCall):
     @property
     def source(self) -> str:
         """Return where a cassette gets the result from."""
-        return FROM_FUNCTION if self.request.kind == "function" else FROM_SERVER
+        return FROM_SERVER if self.is_http else FROM_FUNCTION
 
 
 def prepare_function(

@@ -38,7 +38,7 @@ def result_of(call: FunctionCall) -> Flow[Any]:
     except BaseException as error:
         if is_abandoned(error):
             words = f"{call.request.kind} call of {call.name}"
-            call.failures.add(call.scope, words, ABANDONED, asks_model=call.request.kind == "http")
+            call.failures.add(call.scope, words, ABANDONED, asks_model=call.is_http)
         call.give_back()
         raise
     call.end(record)
@@ -81,18 +81,17 @@ def _run_or_share(call: FunctionCall) -> Flow[tuple[Record, bool]]:
 def _run(call: FunctionCall) -> Flow[Record]:
     """Run the function, or send the HTTP request, and store its result."""
     try:
-        if call.request.kind == "http":
+        if call.is_http:
             result = yield from _send(call)
         else:
             result = yield Send(call, call.request, None)
     except UnrecordedAnswer as answer:
-        words = f"{call.name}: {answer}"
-        call.failures.add(call.scope, words, NOT_JSON, asks_model=call.request.kind == "http")
+        call.failures.add(call.scope, f"{call.name}: {answer}", NOT_JSON)
         raise
     except Exception as error:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
             words = f"{call.name}: {type(error).__name__}"
-            call.failures.add(call.scope, words, asks_model=call.request.kind == "http")
+            call.failures.add(call.scope, words, asks_model=call.is_http)
             if call.counter is not None:
                 call.counter.count_error(call)
         raise

@@ -103,7 +103,7 @@ def _value_differences(path: str, old: Any, new: Any, tolerance: float) -> Itera
     elif isinstance(old, list) and isinstance(new, list):
         for index, (old_item, new_item) in enumerate(zip_longest(old, new, fillvalue=MISSING)):
             yield from _value_differences(f"{path}[{index}]", old_item, new_item, tolerance)
-    elif not _is_same(old, new, tolerance) or isinstance(old, bool) is not isinstance(new, bool):
+    elif not _is_same(old, new, tolerance):
         yield f"{path or 'its value'}: {_quoted(old)} became {_quoted(new)}"
 
 
@@ -124,11 +124,11 @@ def _lines_of(text: str) -> list[str]:
 
 
 def _is_same(old: Any, new: Any, tolerance: float) -> bool:
+    if isinstance(old, bool) or isinstance(new, bool):  # JSON's true is not its 1
+        return old is new
     if old == new or _are_nan(old, new):
         return True
-    if not tolerance or type(old) is bool or type(new) is bool:
-        return False
-    if isinstance(old, str) is not isinstance(new, str):  # JSON's "7" is no number
+    if not tolerance or isinstance(old, str) is not isinstance(new, str):  # JSON's "7" is not its 7
         return False
     try:
         return _is_near(float(old), float(new), tolerance)

@@ -118,10 +118,10 @@ class Choice(LLMCall):
         table = super().table(rows, **map_options)
         if map_options.get("dry_run"):
             return table
-        was_answered = table["unread"].notna() | table["refusal"].notna()
-        is_missing = table["value"].isna() & table["error"].isna() & was_answered
-        refused = int((is_missing & table["refusal"].notna()).sum())
-        unread = int(is_missing.sum()) - refused
+        is_missing = table["value"].isna() & table["error"].isna()
+        is_refusal = table["refusal"].notna()
+        refused = int((is_missing & is_refusal).sum())
+        unread = int((is_missing & ~is_refusal & table["unread"].notna()).sum())
         table.attrs.update(unread=unread, refusal=refused)
         if (unread or refused) and is_shown(map_options.get("progress")):
             line = f"{counted(unread, 'answer')} named no option, {counted(refused, 'refusal')}"
@@ -252,12 +252,14 @@ class Choice(LLMCall):
             )
         return [self._full_order(each) for each in all_orders(self.order, self._moving_count)]
 
-    def _counted_shares(self, draws: list[Any]) -> list[float] | Exception | None:
-        """Return the shares among a row's draws; if one failed, what it failed by, or ``None``."""
+    def _counted_shares(
+        self, draws: list[Conversation | Exception | None]
+    ) -> list[float] | Exception | None:
+        """Return the shares among a row's draws; if one failed, its error, or ``None``."""
         counts = [0] * (len(self.options) + 1)
         for draw in draws:
-            if not isinstance(draw, Conversation):
-                return draw if isinstance(draw, Exception) else None
+            if draw is None or isinstance(draw, Exception):
+                return draw
             if draw.failure is not None or draw.reply is None:
                 return draw.failure
             is_option = draw.value is not None

@@ -28,8 +28,8 @@ def one_line(text: str, max_length: int) -> str:
 
 
 def distinct_lines(texts: Iterable[str], max_length: int) -> dict[str, str]:
-    """Return texts on one line each, cut after so many characters; after more of them, if two
-    different ones would look alike.
+    """Return the line of each text: cut after so many characters, or later if two different lines
+    would look alike.
     """
     whole_lines = {text: one_line(text, len(text) + 1) for text in texts}
     different_lines = set(whole_lines.values())

@@ -161,12 +161,10 @@ def _ordered(values: Sequence[Any]) -> tuple[list[str], list[str]] | None:
     frequent_texts = [text for text, _ in counts.most_common(MOST_VALUES)]
     if any(map(_is_number, values)):
         frequent_texts.sort(key=_first_number)
-    names = distinct_lines(frequent_texts, TEXT_CHARACTERS)
-    names.update({str(each): str(each) for each in missing})
-    is_any_rare = len(counts) > len(frequent_texts)
-    order = [names[text] for text in frequent_texts]
-    order += [*([OTHER] if is_any_rare else []), *missing]
-    return [names.get(text, OTHER) for text in texts], order
+    lines = distinct_lines(frequent_texts, TEXT_CHARACTERS)
+    other = [OTHER] if len(counts) > len(frequent_texts) else []
+    order = [*(lines[text] for text in frequent_texts), *other, *missing]
+    return [text if text in missing else lines.get(text, OTHER) for text in texts], order
 
 
 def _in_ranges(values: Sequence[Any]) -> Sequence[Any]:

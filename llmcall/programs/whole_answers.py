@@ -1,4 +1,4 @@
-"""Tell whole answers of the Responses and the Messages API from those that failed or broke off."""
+"""Whether an answer of the Responses or the Messages API is whole, or failed or broke off."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from ..clients.api_errors import failure, refuse_reported
 from ..errors import APIError, ContentFilterError, ServiceError
 from ..responses.body import read_object
-from ..responses.event_stream import EventStreamDecoder
+from ..responses.event_stream import events_of
 
-# By the end of the path: the events that end a stream.
+# By the end of a request's path: the events of which one ends a whole stream.
 LAST_EVENTS = {
     "/responses": ("response.completed", "response.incomplete"),
     "/v1/messages": ("message_stop",),
 }
-# Fields of which each request to these APIs has one; other servers may have such paths, too.
+# A request to these APIs has at least one of these fields; other servers may have such paths, too.
 REQUIRED_FIELDS = ("model", "prompt")
 
 # Codes of the Responses API, and types of the Messages API, for failures that pass.
@@ -39,17 +39,15 @@ def check_answer(path: str, asked: Any, content: bytes, *, is_stream: bool) -> N
 
 def last_events_at(path: str, asked: Any) -> tuple[str, ...]:
     """Return the events that end a stream of these APIs; none for a request to another one."""
-    if not isinstance(asked, dict) or not any(name in asked for name in REQUIRED_FIELDS):
-        return ()
-    ends = [end for end in LAST_EVENTS if path.rstrip("/").endswith(end)]
-    return LAST_EVENTS[ends[0]] if ends else ()
+    if isinstance(asked, dict) and any(name in asked for name in REQUIRED_FIELDS):
+        for end, last_events in LAST_EVENTS.items():
+            if path.rstrip("/").endswith(end):
+                return last_events
+    return ()
 
 
 def _check_events(content: bytes, last_events: tuple[str, ...]) -> None:
-    decoder = EventStreamDecoder()
-    events = [
-        event for event in (*decoder.feed(content), *decoder.close()) if isinstance(event, dict)
-    ]
+    events = events_of(content)
     for event in events:
         if event.get("type") == "error":
             raise _with_retryable(failure(500, event), event)

@@ -89,3 +89,13 @@ class EventStreamDecoder:
 
 def _object(data: str) -> dict[str, Any]:
     return read_object(data, "chunk in the stream", keep_halves=True)
+
+
+def events_of(body: bytes) -> list[dict[str, Any]]:
+    """Return the events of a whole stream, without its other lines.
+
+    :raises ServiceError: as :meth:`EventStreamDecoder.feed`.
+    """
+    decoder = EventStreamDecoder()
+    events = (*decoder.feed(body), *decoder.close())
+    return [event for event in events if isinstance(event, dict)]

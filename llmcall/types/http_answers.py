@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import ServiceError
-from ..responses.event_stream import EventStreamDecoder
+from ..responses.event_stream import events_of
 from .usage import TokenUsage
 
 # The ends of the paths at which a model answers; programs.connections, which child processes load by
@@ -129,11 +129,8 @@ def _parsed_objects(body: str) -> Iterator[dict[str, Any]]:
         if isinstance(data, dict):
             yield data
         return
-    decoder = EventStreamDecoder()
     with suppress(ServiceError):  # no JSON: it tells nothing of its usage
-        for event in (*decoder.feed(body.encode()), *decoder.close()):
-            if isinstance(event, dict):
-                yield event
+        yield from events_of(body.encode())
 
 
 def _texts(objects: Iterable[Mapping[str, Any]], name: str) -> list[str]:

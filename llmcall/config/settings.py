@@ -441,8 +441,8 @@ def checked_layer(overrides: Mapping[str, Any], caller: str, rank: Rank) -> Laye
 
 
 def with_absolute_paths(overrides: Mapping[str, Any], caller: str) -> dict[str, Any]:
-    """Return keyword arguments with absolute paths: a relative one starts from the working directory
-    of now, whatever it is later.
+    """Return keyword arguments with absolute paths: a relative path starts from the present working
+    directory, even if that changes later.
 
     :param caller: the function that was called, for the message.
     :raises ConfigError: if a path is of the wrong type.
@@ -451,5 +451,6 @@ def with_absolute_paths(overrides: Mapping[str, Any], caller: str) -> dict[str, 
     for name, value in overrides.items():
         if name in SETTINGS and SETTINGS[name].parse is values.path and value is not None:
             path = check_setting(SETTINGS[name], value, f"{caller}, {name}")
-            absolute[name] = path if isinstance(path, str) else value
+            if isinstance(path, str):  # not for "" and "none"
+                absolute[name] = path
     return absolute

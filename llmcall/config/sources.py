@@ -67,7 +67,7 @@ SECTIONS = {section.casefold(): section for section in KEYS}
 
 Entry = tuple[Setting, Any, str]  # its value is as it is written; the text is its location
 
-_start: str | None = None  # where to look for files; ``None`` means the working directory
+_kept_folder: str | None = None  # takes the place of the working directory
 
 
 class Sources(NamedTuple):
@@ -81,14 +81,16 @@ class Sources(NamedTuple):
     file_summary: str = ""
 
 
-def keep_start() -> None:
-    """Keep looking for files from where the process is now, wherever it goes, if that is in a project
-    or has ``.env``.
+def keep_folder() -> None:
+    """Look for files from the present working directory on, even if the program leaves it.
+
+    If it is in no project and has no ``.env``, there is nothing to keep: a program often goes to its
+    own folder first.
     """
-    global _start
+    global _kept_folder
     folders = _project_folders()
     if _has_any(folders[-1], (*MARKERS, ".env")):
-        _start = folders[0]
+        _kept_folder = folders[0]
 
 
 def read_sources() -> Sources:
@@ -96,7 +98,7 @@ def read_sources() -> Sources:
 
     Both files are looked for from the working directory upward to the project's root: the nearest
     folder with config.ini, .llmcall, pyproject.toml or .git. Without one, only the working directory
-    counts. After :func:`keep_start`, it is the one of that time.
+    counts. The folder that :func:`keep_folder` kept takes its place.
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
@@ -130,10 +132,10 @@ def read_sources() -> Sources:
 
 
 def _project_folders() -> list[str]:
-    """Return the working directory, or the one that was kept, and its parents up to the project's
+    """Return the working directory, or the folder that was kept, and its parents up to the project's
     root; without a project, only the first.
     """
-    folders = [_start or os.getcwd()]
+    folders = [_kept_folder or os.getcwd()]
     while not _has_any(folders[-1], MARKERS):
         folders.append(os.path.dirname(folders[-1]))
         if folders[-1] == folders[-2]:

@@ -24,7 +24,7 @@ from ..cassettes.cassette import Cassette
 from ..cassettes.guards import guards
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..config import resolve as config
-from ..config.sources import keep_start
+from ..config.sources import keep_folder
 from ..config.values import without_password
 from ..engine.usage import process_meter
 from ..errors import CacheMissError, LLMCallError, shorten
@@ -133,7 +133,7 @@ class Execution:
         self._calls = calls
         self._cassette = cassette
         # The program may change the working directory.
-        keep_start()
+        keep_folder()
         self._file = None if cassette is None else Path(cassette.path).absolute()
         self._exit_stack = exit_stack
         self._sends_nothing = sends_nothing

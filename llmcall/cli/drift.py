@@ -15,6 +15,8 @@ from .named import object_named
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+TEXT_CHARACTERS = 60  # of an answer in an error
+
 
 @click.command()
 @click.argument("run", type=Source(exists=True))
@@ -78,7 +80,7 @@ def drift(
         "share": share,
         "calls": calls,
         "seed": seed,
-        "value": None if value is None else _function(value),
+        "value": None if value is None else _naming_failures(_function(value), value),
         "model": model,
         "to": to,
     }
@@ -93,9 +95,6 @@ def drift(
         raise click.exceptions.Exit(1)
 
 
-TEXT_CHARACTERS = 60  # of an answer in an error
-
-
 def _function(name: str) -> Callable[[str], Any]:
     """Return the function that an option names; modules of the working directory are found."""
     module, colon, function = name.partition(":")
@@ -107,10 +106,15 @@ def _function(name: str) -> Callable[[str], Any]:
         raise click.UsageError(f"--value {name!r}: {error}") from error
     if not callable(named_function):
         raise click.UsageError(f"--value {name!r} is not a function")
+    return named_function  # type: ignore[no-any-return]
+
+
+def _naming_failures(function: Callable[[str], Any], name: str) -> Callable[[str], Any]:
+    """Return a function that does the same, but names itself and the answer if it fails."""
 
     def value_of(text: str) -> Any:
         try:
-            return named_function(text)
+            return function(text)
         except (ValueError, OutputError):
             raise  # the answer has no value
         except Exception as error:

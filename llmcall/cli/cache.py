@@ -17,7 +17,8 @@ from ..display.formatting import counted, one_line, quantity
 from ..display.printable import printable, visible_json
 from ..display.tables import table
 from ..errors import CacheError
-from ..records.amounts import amounts_of, total
+from ..records.amounts import amounts_of
+from ..types import total_cost, total_tokens
 from .named import object_named
 
 if TYPE_CHECKING:
@@ -136,8 +137,13 @@ def _totals(records: Sequence[Record]) -> dict[str, Any]:
     """Return the number of records, and the tokens and the cost of the models' answers; ``None`` if
     those of one are unknown.
     """
-    amounts = amounts_of(records)._asdict()
-    return {"records": len(records), **{name: total(amounts[name]) for name in amounts}}
+    amounts = amounts_of(records)
+    return {
+        "records": len(records),
+        "input_tokens": total_tokens(amounts.input_tokens),
+        "output_tokens": total_tokens(amounts.output_tokens),
+        "cost": total_cost(amounts.cost),
+    }
 
 
 def _totals_row(name: str, totals: Mapping[str, Any]) -> list[str]:

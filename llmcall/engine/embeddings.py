@@ -11,7 +11,7 @@ from ..errors import ServiceError
 from ..models.tokens import shares
 from ..notices import warn_once
 from ..responses.checks import packed_vector
-from ..types import FROM_SERVER, Outcome, TokenUsage, record_of
+from ..types import FROM_SERVER, Outcome, TokenUsage, record_of, total_cost
 from .effects import Do, with_cache
 from .exchange import Exchange
 from .flights import share
@@ -53,7 +53,7 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
     hits = [outcome.record for outcome in outcomes.values() if outcome.received is None]
     if hits:
         first_call = replace(calls[0], is_replayed=is_replayed)
-        first_call.count_hit(_sum([record.cost for record in hits]), hits[0].served)
+        first_call.count_hit(total_cost(record.cost for record in hits), hits[0].served)
     return [outcomes[call.request.cache_key].record for call in calls]
 
 
@@ -70,15 +70,6 @@ def _ask_in_batches(calls: Sequence[ModelCall]) -> Flow[Outcomes]:
             record = call.put_on_cassette(outcome.record, outcome.source)
             outcomes[call.request.cache_key] = outcome._replace(record=record)
     return outcomes
-
-
-def _sum(costs: Sequence[float | None]) -> float | None:
-    total = 0.0
-    for cost in costs:
-        if cost is None:
-            return None
-        total += cost
-    return total
 
 
 def _batches(calls: Iterable[ModelCall]) -> Iterator[list[ModelCall]]:

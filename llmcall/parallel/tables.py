@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..display.data_frames import data_frame, import_pandas
+from ..types import total_cost
 from .rows import is_frame
 
 if TYPE_CHECKING:
@@ -105,7 +106,6 @@ def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:
     if answer.refusal is None:
         error = error or answer.failure
     reply, replies = answer.reply, answer.replies
-    costs = [each.cost for each in replies if each.cost is not None]
     return [
         repeat,
         answer.value,
@@ -117,7 +117,7 @@ def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:
         None if reply is None else reply.model,
         None if reply is None else reply.finish_reason,
         None if reply is None else all(each.cached for each in replies),
-        sum(costs) if replies and len(costs) == len(replies) else None,
+        total_cost(each.cost for each in replies) if replies else None,
         None if reply is None else reply.cache_key,
     ]
 

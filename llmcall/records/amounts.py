@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .served import is_given_by_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from ..types import Record
 
@@ -35,9 +35,3 @@ def amounts_of(records: Iterable[Record]) -> AnswerAmounts:
         ],
         cost=[answer.cost for answer in answers],
     )
-
-
-def total(amounts: Sequence[float | None]) -> float | None:
-    """Return the sum of some amounts; ``None`` if one is unknown."""
-    known_amounts = [amount for amount in amounts if amount is not None]
-    return sum(known_amounts) if len(known_amounts) == len(amounts) else None

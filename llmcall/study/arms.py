@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from ..parallel.task_draws import TaskDraws
 from ..records.answers import same_answer
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
+from ..types import total_cost
 
 if TYPE_CHECKING:
     import pandas
@@ -92,10 +92,10 @@ class Arms(Mapping[tuple[str, int], Any]):
             for run, records in used_records.items()
         }
         uses = sum(map(len, self._used_records.values()))
-        costs = [record.cost for record in draws.records()]
-        self.calls = len(costs)
+        own_records = list(draws.records())
+        self.calls = len(own_records)
         self.shared = uses - self.calls
-        self.cost = None if None in costs else math.fsum(cost or 0.0 for cost in costs)
+        self.cost = total_cost(record.cost for record in own_records)
 
     def __getitem__(self, run: tuple[str, int]) -> Any:
         run = _as_named(run)

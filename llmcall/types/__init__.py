@@ -9,7 +9,7 @@ from .record import Record, asked_model, record_of
 from .reply import Reply
 from .request import Request
 from .transport import AsyncTransport, Response, Transport
-from .usage import TokenUsage
+from .usage import TokenUsage, total_cost, total_tokens
 
 __all__ = [
     "FROM_CACHE",
@@ -39,4 +39,6 @@ __all__ = [
     "read_http_answer",
     "record_of",
     "text_of",
+    "total_cost",
+    "total_tokens",
 ]

@@ -1,13 +1,14 @@
-"""The tokens of one answer."""
+"""The tokens and the cost of answers."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import money
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class TokenUsage(NamedTuple):
@@ -57,6 +58,26 @@ def _count(value: Any) -> int | None:
 def _detail(usage: Mapping[str, Any], details_name: str, name: str) -> int | None:
     details = usage.get(details_name)
     return _count(details.get(name)) if isinstance(details, dict) else None
+
+
+def total_tokens(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of some counts of tokens; ``None`` if one is unknown."""
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def total_cost(costs: Iterable[float | None]) -> float | None:
+    """Return the sum of some costs in USD; ``None`` if one is unknown."""
+    known_costs = []
+    for cost in costs:
+        if cost is None:
+            return None
+        known_costs.append(cost)
+    return math.fsum(known_costs)
 
 
 def spent_words(usage: TokenUsage, cost: float | None) -> list[str]:

@@ -11,6 +11,7 @@ from ...display.formatting import counted
 from ...engine.estimates import estimate
 from ...engine.service_tiers import tier_of
 from ...models.prices import MILLION
+from ...types import total_cost
 from .comparison import Recorded, resampling_units
 from .permutation import least_p
 from .power import LEVEL, POWER, detectable, planned_error, power
@@ -200,13 +201,7 @@ def _units_of_calls(check: Check) -> int:
 
 def _cost(check: Check, client: LLMClient, draws: Collection[Draw]) -> float | None:
     """Return what some calls would cost, or ``None`` if a price is unknown."""
-    total = 0.0
-    for draw in draws:
-        cost = _cost_of(check, client, draw)
-        if cost is None:
-            return None
-        total += cost
-    return total
+    return total_cost(_cost_of(check, client, draw) for draw in draws)
 
 
 def _cost_of(check: Check, client: LLMClient, draw: Draw) -> float | None:

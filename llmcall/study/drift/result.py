@@ -12,6 +12,7 @@ from ...display.notebook import html_table
 from ...display.printable import printable
 from ...display.tables import table
 from ...records.served import served_by, served_words
+from ...types import total_cost
 from .check import new_values
 from .comparison import Comparison
 from .holm import holm, holm_levels
@@ -133,9 +134,8 @@ class Drift:
             check.read(record, draw.actor, draw.request)
             for draw, record in zip(self._draws, self._records, strict=True)
         ]
-        costs = [record.cost for record in self._records]
-        self.calls = len(costs)
-        self.cost = None if None in costs else float(sum(cost or 0.0 for cost in costs))
+        self.calls = len(self._records)
+        self.cost = total_cost(record.cost for record in self._records)
         self.model = check.model if check.is_of_another_model else None
         self.served = ServedModels(served_by(check.records), served_by(self._records))
         self._units: Units | PermutationTest | None = None

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...records.amounts import amounts_of, total
+from ...records.amounts import amounts_of
 from ...records.reader import read
 from ...records.served import days_entry, is_given_by_model, served_by
 from ...review.conversations import conversations
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, asked_again, marks_of
 from ...review.page import page
 from ...review.runs import RecordedRun
+from ...types import total_cost
 
 REPORT = "report.html"
 REQUIREMENTS = "requirements.txt"
@@ -30,14 +31,14 @@ def run_of(files: Sequence[Path]) -> RecordedRun:
 def facts_of(run: RecordedRun) -> dict[str, Any]:
     """Return the fields of the manifest that tell of the answers."""
     served = served_by(run.records)
-    cost = total(amounts_of(run.records).cost)
+    cost = total_cost(amounts_of(run.records).cost)
     return {
         "served": {name: days and days_entry(days) for name, days in served.items()},
         "asked": sorted(
             {str(each.request["model"]) for each in run.records if "model" in each.request}
         ),
         "answers": _answers(run),
-        "cost": None if cost is None else round(float(cost), 6),
+        "cost": None if cost is None else round(cost, 6),
     }
 
 

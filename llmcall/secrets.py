@@ -280,9 +280,7 @@ def refuse_named(body: Data, allow: Sequence[str], data_name: str) -> None:
     :raises CacheError: if one may, naming it.
     """
     for location, name, value in _named_texts(body, ""):
-        if names_credential(name) or not names_credential(name, include_ambiguous=True):
-            continue
-        if value == LEFT_OUT:
+        if value == LEFT_OUT or not names_credential(name, include_ambiguous=True):
             continue
         if location != name and not _could_be_credential(name, value):
             continue

@@ -120,7 +120,6 @@ class Cassette(ContextDecorator):
         self._error: BaseException | None = None
         self._process = os.getpid()
         self._is_in_cells = False
-        self._writes_each_record = False
 
     def replay_only(self) -> None:
         """Only read the file, in place of the mode that the code names; report no unused records.
@@ -176,7 +175,6 @@ class Cassette(ContextDecorator):
                 other._close_for_another()
         self.__enter__()
         self._is_in_cells = True
-        self._writes_each_record = self.mode != "rewrite"
         return self
 
     def _close_for_another(self) -> None:
@@ -482,7 +480,7 @@ class Cassette(ContextDecorator):
                 self._replaced_keys.add(record.cache_key)
         record = self._gained.add(record, source)
         self.uses.note(record, scopes.current_path(), order)
-        if self._writes_each_record and self.write_at_end:
+        if self._is_in_cells and self.mode != "rewrite" and self.write_at_end:
             if existing_record is None:
                 self._write_record(record)
             else:

@@ -131,7 +131,7 @@ class PreparedCall(ABC):
 
         :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``, by which the cassette
             counts the record.
-        :param replace: whether to replace a record that is there.
+        :param replace: see :meth:`Cassette.add`.
         """
         if self.cassette is None:
             return record

@@ -82,7 +82,7 @@ class Trace:
         def logged_fork_exec(arguments: Any, executables: Any, *others: Any) -> int:
             caller = sys._getframe(1).f_globals.get("__name__")
             if self._is_on and caller != "subprocess":  # an audit event tells of that one
-                self._log_started(_text(executables[0]))
+                self._log_unaudited_child(_text(executables[0]))
             return fork_exec(arguments, executables, *others)
 
         _posixsubprocess.fork_exec = logged_fork_exec
@@ -107,10 +107,10 @@ class Trace:
         elif event == "subprocess.Popen":
             self._log_child(arguments[0] or _first_argument(arguments[1]))
         elif event == "_winapi.CreateProcess" and arguments[0] == sys.executable:
-            self._log_started(sys.executable)
+            self._log_unaudited_child(sys.executable)
         elif event in ("os.posix_spawn", "os.exec", "os.startfile"):
             self._log_child(arguments[0])
-        elif event in ("os.spawn",):
+        elif event == "os.spawn":
             self._log_child(arguments[1])
         elif event == "os.system":
             self._log_child(os.fsdecode(arguments[0]).partition(" ")[0])
@@ -154,8 +154,11 @@ class Trace:
             errno.ECONNREFUSED, f"a packed program has no network: {destination} is refused"
         )
 
-    def _log_started(self, path: str) -> None:
-        """Log a process without an audit event; the interpreter's name differs between machines."""
+    def _log_unaudited_child(self, path: str) -> None:
+        """Log a child process of which no audit event tells.
+
+        One that runs Python is multiprocessing's; its path differs between machines.
+        """
         if path == sys.executable:
             self._log.add_once("multiprocessing")
         else:

@@ -12,7 +12,7 @@ So if one maker made all recorded askers, the numbers in the maker's name do not
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from heapq import heappop, heappush
 from itertools import takewhile
 from typing import NamedTuple
@@ -67,7 +67,6 @@ class EqualRequests:
     :param request: each of them.
     :param source: the cassette or cache that holds records.
     :param recorded: what it says about them.
-    :ivar askers: the names of this run's askers.
     :ivar were_at_once: whether two askers' calls were under way at the same time in this run.
     """
 
@@ -76,7 +75,6 @@ class EqualRequests:
         "_misplaced",
         "_recorded_numbers",
         "_shared_maker",
-        "askers",
         "recorded",
         "request",
         "source",
@@ -87,7 +85,6 @@ class EqualRequests:
         self.request = request
         self.source = source
         self.recorded = recorded
-        self.askers: set[str] = set()
         self.were_at_once = False
         # By asker: a heap of its recorded numbers that may be free.
         self._recorded_numbers: dict[str, list[int]] = {}
@@ -99,6 +96,11 @@ class EqualRequests:
         self._shared_maker = _SharedMaker(() if recorded.is_recording else self._recorded_numbers)
         # By number: who got it, and for whom it was recorded.
         self._misplaced: dict[int, tuple[str, str]] = {}
+
+    @property
+    def askers(self) -> Set[str]:
+        """Return the names of this run's askers."""
+        return self._kept_numbers.keys()
 
     def own_number(self, asker: str, is_free: Callable[[int], bool]) -> int | None:
         """Return the lowest free number that was recorded for an asker, or ``None``."""
@@ -121,7 +123,6 @@ class EqualRequests:
 
     def note_taken(self, asker: str, number: int) -> None:
         """Note that an asker got a number."""
-        self.askers.add(asker)
         insort(self._kept_numbers.setdefault(asker, []), number)
 
     @property

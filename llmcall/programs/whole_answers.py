@@ -50,7 +50,9 @@ def _check_events(content: bytes, last_events: tuple[str, ...]) -> None:
     events = events_of(content)
     for event in events:
         if event.get("type") == "error":
-            raise _with_retryable(failure(500, event), event)
+            error = failure(500, event)
+            error.retryable = _may_pass(event)
+            raise error
         _check_whole(event)
         if isinstance(event.get("response"), dict):
             _check_whole(event["response"])
@@ -72,16 +74,18 @@ def _check_whole(answer: dict[str, Any]) -> None:
         if status in ("failed", "cancelled"):
             raise ServiceError(f"the answer has the status {status!r}")
     except APIError as error:
-        raise _with_retryable(error, answer) from error.__cause__
+        error.retryable = _may_pass(answer)
+        raise
     reason = details.get("reason") if isinstance(details, dict) else None
     if status == "incomplete" and reason == "content_filter":
         raise ContentFilterError("the provider filtered the answer (reason content_filter)")
 
 
-def _with_retryable(error: APIError, answer: dict[str, Any]) -> APIError:
-    """Return an error that is retried unless the answer reports a lasting failure."""
+def _may_pass(answer: dict[str, Any]) -> bool:
+    """Return whether the failure that an answer reports may pass, so that another attempt is worth
+    it.
+    """
     reported = answer.get("error")
     details = reported if isinstance(reported, dict) else answer
     code = details.get("code") or details.get("type")
-    error.retryable = code in (None, "error", *PASSING_FAILURES)
-    return error
+    return code in (None, "error", *PASSING_FAILURES)

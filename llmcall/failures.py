@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from .display.formatting import OUTSIDE_ANY_SCOPE, counted
+from .errors import APIError, LLMCallError
 from .notices import notice
 from .system import after_fork_in_child, at_exit
 
@@ -45,6 +46,14 @@ def is_abandoned(error: BaseException) -> bool:
     call was cancelled.
     """
     return not isinstance(error, (Exception, KeyboardInterrupt))
+
+
+def is_failure(error: BaseException) -> bool:
+    """Return whether an exception means that a call failed for good: the API's, or one that is not
+    llmcall's, such as a function's own.
+    """
+    is_own = isinstance(error, LLMCallError) and not isinstance(error, APIError)
+    return isinstance(error, Exception) and not is_own
 
 
 class Failures:

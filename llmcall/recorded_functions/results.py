@@ -9,8 +9,7 @@ from ..engine.effects import Do, Send, with_cache
 from ..engine.flights import share
 from ..engine.lookup import lookup
 from ..engine.retry import RetryPolicy, retry
-from ..errors import APIError, LLMCallError
-from ..failures import ABANDONED, NOT_JSON, is_abandoned
+from ..failures import ABANDONED, NOT_JSON, is_abandoned, is_failure
 from ..requests.plain_data import ordered, plain
 from ..types import Outcome, record_of
 from .calls import UnrecordedAnswer
@@ -89,7 +88,7 @@ def _run(call: FunctionCall) -> Flow[Record]:
         call.failures.add(call.scope, f"{call.name}: {answer}", NOT_JSON)
         raise
     except Exception as error:
-        if isinstance(error, APIError) or not isinstance(error, LLMCallError):
+        if is_failure(error):
             words = f"{call.name}: {type(error).__name__}"
             call.failures.add(call.scope, words, asks_model=call.is_http)
             if call.counter is not None:

@@ -47,7 +47,7 @@ def last_events_at(path: str, asked: Any) -> tuple[str, ...]:
 
 
 def _check_events(content: bytes, last_events: tuple[str, ...]) -> None:
-    events = events_of(content)
+    events = list(events_of(content))
     for event in events:
         if event.get("type") == "error":
             error = failure(500, event)

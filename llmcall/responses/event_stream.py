@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import itertools
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -91,11 +92,12 @@ def _object(data: str) -> dict[str, Any]:
     return read_object(data, "chunk in the stream", keep_halves=True)
 
 
-def events_of(body: bytes) -> list[dict[str, Any]]:
-    """Return the events of a whole stream, without its other lines.
+def events_of(body: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the events of a whole stream, without its other lines.
 
     :raises ServiceError: as :meth:`EventStreamDecoder.feed`.
     """
     decoder = EventStreamDecoder()
-    events = (*decoder.feed(body), *decoder.close())
-    return [event for event in events if isinstance(event, dict)]
+    for event in itertools.chain(decoder.feed(body), decoder.close()):
+        if isinstance(event, dict):
+            yield event

@@ -23,9 +23,9 @@ REFUSED = (MISSED, UNSCOPED)
 ADVICE = {
     FAILED: "Failures are not recorded, so a {replay} will differ from this run. Fix the cause and {again}; llmcall "
     "then asks only for what is missing",
-    ABANDONED: "What did not arrive is not recorded: if a {replay} asks for it, it raises CacheMissError, or gets the "
-    "answer of an equal call. Read each answer to its end and cancel no call, or {again}; llmcall then asks only "
-    "for what is missing",
+    ABANDONED: "These answers are not recorded. A {replay} that asks for one raises CacheMissError, or gets the answer "
+    "of an equal call. Read each answer to its end and cancel no call, or {again}; llmcall then asks only for what "
+    "is missing",
     CUT_OFF: "Timing decides how far a daemon thread gets: join it before the program ends",
     NOT_JSON: "Your program has the answer, but llmcall records only JSON and event streams: a {replay} raises "
     "CacheMissError there",

@@ -203,7 +203,7 @@ def test_without_a_fallback_a_fallbacks_recorded_answer_is_the_sdks_error(
     server = serve(answer, OK, model="gpt-4", fallbacks=FALLBACK)
     assert content(ask(messages=QUESTION)) == "Two coins."
     llmcall.configure(cache_mode=mode)
-    with pytest.raises(openai.BadRequestError, match="the fallback gpt-4-32k gave it"):
+    with pytest.raises(openai.BadRequestError, match="came from the fallback gpt-4-32k"):
         ask(messages=QUESTION, max_lenght_fallback=False)
     assert len(server.requests) == 2
 

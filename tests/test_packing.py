@@ -657,7 +657,9 @@ def test_an_unsafe_zip_file_is_refused(packed: Path, tmp_path: Path, name: str) 
 def test_a_package_with_a_link_is_refused(package: Path) -> None:
     """It would lead the program to a file of this machine."""
     (package / "data/more.txt").symlink_to("/etc/hosts")
-    assert "is a link; a package has none, and nothing was run" in done("verify", package, code=1)
+    assert "is a symbolic link. A package contains no links, so nothing was run" in done(
+        "verify", package, code=1
+    )
 
 
 @pytest.mark.parametrize("path", ["../escaped.txt", "/etc/passwd", "..\\escaped.txt", "C:\\a.txt"])

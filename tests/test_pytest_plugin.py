@@ -812,7 +812,7 @@ def unused(project: Project) -> list[str]:
         "llmcall: 1 call replayed, 0 recorded",
         f"llmcall: 4 records of {ONE} were not used: "
         'gpt-4o-mini "milk", gpt-4o-mini "fish", gpt-4o-mini "eggs", and 1 more',
-        "llmcall: --llm-record=update removes such records, and asks only for missing ones",
+        "llmcall: --llm-record=update moves such records to the disk cache, and asks only for missing ones",
     ]
 
 

@@ -473,7 +473,7 @@ def test_a_pointer_to_nothing_is_a_miss() -> None:
         Servers(cache_mode="replay").send_message(LONG)
     report = " ".join(str(caught.value).split())
     assert "this chat request to gpt-4 is not recorded" in report
-    assert "the record names the answer of a fallback, which is gone" in report
+    assert "a fallback gave the recorded answer, and that answer was deleted" in report
     assert "cache_mode='auto'" in report
 
 

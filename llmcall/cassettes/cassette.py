@@ -25,7 +25,7 @@ from .gained import GainedRecords
 from .header_agreement import HeaderAgreement
 from .output import OutputFile, content_of
 from .parent import tell_processes
-from .stack import header_namespaces, open_cassettes, pop, push
+from .stack import header_namespaces, innermost, open_cassettes, pop, push
 from .unused import keep_in_cache, unused_words
 from .uses import Uses
 
@@ -154,6 +154,14 @@ class Cassette(ContextDecorator):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        last = innermost()
+        if last is not self and self in tuple(open_cassettes):
+            warn_once(
+                f"{self.path} closed while {last.path}, which was opened later, is still open. The calls of every "
+                "thread and task go to the cassette that was opened last, so both files may lack calls of their own "
+                "blocks. Open one cassette around all of them",
+                about="cassettes that overlap",
+            )
         pop(self)
         self.stop(error)
 

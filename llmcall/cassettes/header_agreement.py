@@ -40,7 +40,7 @@ class HeaderAgreement:
         differences = header_differences(self.header, header, all_models=not self._is_recorded)
         if differences:
             raise ConfigError(
-                f"{self._path} has one set of settings for all its records, but the clients that it records "
-                f"disagree on {differences}: give them as arguments in code, or record each in a file of its own"
+                f"all calls on {self._path} must use the same settings, but two clients disagree on {differences}: "
+                "give them as arguments in code, or record each client in a file of its own"
             )
         self._has_caller = True

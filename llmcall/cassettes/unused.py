@@ -24,7 +24,7 @@ def unused_words(count: int, mode: str, reason: str = "") -> str:
     """
     count_words = f"{counted(count, 'record')} no call used"
     if mode != "update":
-        return f"{count_words}; the mode 'update' removes such records from the file"
+        return f"{count_words}; the mode 'update' moves such records to the disk cache"
     if reason:
         return f"{count_words}; the file keeps such records, because {reason}"
     return f"{count_words}; moved to the disk cache"

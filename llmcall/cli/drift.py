@@ -119,8 +119,8 @@ def _naming_failures(function: Callable[[str], Any], name: str) -> Callable[[str
             raise  # the answer has no value
         except Exception as error:
             raise LLMCallError(
-                f"--value {name} raised {type(error).__name__}: {error}; a ValueError says that an "
-                f"answer has no value. The answer: {one_line(text, TEXT_CHARACTERS)}"
+                f"--value {name} raised {type(error).__name__}: {error}; for an answer "
+                f"without a value, return None or raise a ValueError. The answer: {one_line(text, TEXT_CHARACTERS)}"
             ) from error
 
     return value_of

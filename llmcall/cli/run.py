@@ -41,7 +41,7 @@ NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
     "--mode",
     type=click.Choice(["none", "once", "new", "update", "rewrite"]),
     help="What may be asked. none: only replay; once (the default): record if the file does not "
-    "exist, otherwise replay; new: add missing answers; update: also remove unused records; rewrite: "
+    "exist, otherwise replay; new: add missing answers; update: also move unused records to the cache; rewrite: "
     "record everything again. Without --cassette, none replays the cache.",
 )
 @click.option(

@@ -419,8 +419,8 @@ class LLMClient:
                 call, record = yield from with_cache(call.cache, lookup, call)
             if record is not None and record.cache_key != call.request.cache_key and not fallback:
                 raise ContextLengthError(
-                    f"the context is too long for {call.request.model}: when the answer was recorded, "
-                    f"the fallback {record.model} gave it"
+                    f"the context is too long for {call.request.model}: the recorded answer came from the "
+                    f"fallback {record.model}"
                 )
             if record is None or is_cut_by_context_window(record.response, call.request):
                 outcome = yield from answer(

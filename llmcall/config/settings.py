@@ -231,8 +231,8 @@ class Settings:
         "MODE",
         values.choice("none", "once", "new", "update", "rewrite"),
         "once",
-        "none (only read), once (record if there is no file), new (add what is missing), update (also remove "
-        "unused records) or rewrite (record all again)",
+        "none (only read), once (record if there is no file), new (add what is missing), update (also move "
+        "unused records to the cache) or rewrite (record all again)",
     )
     cassette_allow: tuple[str, ...] = _setting(
         "Cassette",

@@ -172,7 +172,7 @@ def explain(
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     is_fallback_gone = is_found and source is not None and target_of(nearest, source.find) is None
     if is_fallback_gone:
-        causes = ["the record names the answer of a fallback, which is gone"]
+        causes = ["a fallback gave the recorded answer, and that answer was deleted"]
     if first_cause:
         causes.insert(0, first_cause)
     names = normalizing(changes, settings)

@@ -57,7 +57,9 @@ def answer_table(
     names[BEFORE_FIELDS:BEFORE_FIELDS] = _field_columns(fields, [*frame.columns, *ANSWER_COLUMNS])
     for name in names:
         if name in frame.columns or names.count(name) > 1:
-            raise ValueError(f"the table would have two columns {name!r}: rename that of the rows")
+            raise ValueError(
+                f"the table would have two columns named {name!r}: rename the one in your rows"
+            )
     answers = ask(rows)
     if repeats == 1:
         answers = [[answer] for answer in answers]

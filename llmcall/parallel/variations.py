@@ -279,6 +279,22 @@ def warn_of_equal_levels(crossed: Crossing, job: CrossedJob) -> None:
                 break
 
 
+def warn_of_unnamed_rows(
+    crossed: Crossing, job: CrossedJob, map_options: Mapping[str, Any]
+) -> None:
+    """Warn if the order of a question's options depends on a variable that varies.
+
+    :param job: asks about the rows.
+    :param map_options: those of the map; ``key`` names the rows without that variable.
+    """
+    variables = [axis.name for axis in crossed.cells[0].axes if axis.kind == VARIABLE]
+    if variables and job.wants_names and map_options.get("key") is None:
+        warn_once(
+            f"vary= varies {', '.join(map(repr, variables))}, so the same respondent reads the options in another "
+            "order for each level. Name the respondents with key=, such as key='id'"
+        )
+
+
 def _differing_only_in(axis: Axis, cells: Sequence[Cell]) -> Iterator[tuple[int, int]]:
     """Yield the numbers of each two cells that differ in an axis, and in no other one."""
     for (number, cell), (other_number, other) in itertools.combinations(enumerate(cells), 2):

@@ -173,10 +173,12 @@ class ProgramCalls:
         :raises LLMCallError: if nothing may be sent.
         """
         label = f"{request.method} {request.url.path}"
-        reason = "because only GET and POST with JSON are"
+        reason = "llmcall records only GET requests and POST requests with JSON"
         if self._sends_nothing:
-            raise LLMCallError(f"{label} was not recorded, {reason}; --mode none does not send it")
-        warn_once(f"{label} is sent but not recorded, {reason}: a replay sends it again")
+            raise LLMCallError(
+                f"{label} was not recorded, so --mode none does not send it: {reason}"
+            )
+        warn_once(f"{label} is sent but not recorded: {reason}. A replay sends it again")
 
     def _check_child(self, children: Children, request: Any) -> None:
         """Refuse a request of a child process in a replay.

@@ -114,7 +114,7 @@ def _printable(value: Any) -> Any:
     if value_type.__name__ in MISSING_TYPES or (isinstance(value, float) and math.isnan(value)):
         warn_once(
             f"a prompt contains the missing value {value}. Fill the missing cells of your rows, or drop these rows. "
-            "In a pandas column with missing cells, whole numbers become decimal ones: 1.0 instead of 1",
+            "A pandas column with missing cells turns whole numbers into floats: 1 becomes 1.0",
             about="missing value in a prompt",
         )
     return value

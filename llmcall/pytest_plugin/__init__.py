@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--llm-record",
         choices=list(MODES),
         help="none (default): only replay; once: record tests that have no cassette yet; new: add missing answers; "
-        "update: also remove unused ones; rewrite: record everything again. VCR's new_episodes and "
+        "update: also move unused ones to the cache; rewrite: record everything again. VCR's new_episodes and "
         "all mean new and rewrite.",
     )
     group.addoption(

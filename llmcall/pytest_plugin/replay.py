@@ -497,4 +497,4 @@ class RunReport:
             verb = "was" if len(labels) == 1 else "were"
             yield f"llmcall: {counted(len(labels), 'record')} of {name} {verb} not used: {names}"
         if unused:
-            yield "llmcall: --llm-record=update removes such records, and asks only for missing ones"
+            yield "llmcall: --llm-record=update moves such records to the disk cache, and asks only for missing ones"

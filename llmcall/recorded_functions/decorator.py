@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from types import NoneType
+from types import CodeType, NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from ..config import resolve as config
+from ..display.printable import printable
 from ..engine.drivers import adrive, drive
 from ..errors import short_traceback
+from ..notices import notice
 from ..requests.plain_data import plain
 from ..requests.signatures import Parameters
 from ..scopes import current_scope
@@ -87,6 +89,7 @@ def recorded(
         raise TypeError(f"version is {version!r}; it must be a string or a whole number")
     if version is not None:
         name_fields["version"] = version
+    _warn_of_other_code(function, name_fields)
     recorded_function = _RecordedFunction(function, name_fields, Parameters(function), shared)
     run: Any
     if iscoroutinefunction(function):
@@ -100,6 +103,34 @@ def recorded(
             return drive(result_of(recorded_function.call(args, kwargs)))
 
     return short_traceback(functools.wraps(function)(run))
+
+
+# By name and version: what the function of that name did when it was defined last.
+_last_code: dict[tuple[Any, ...], object] = {}
+
+
+def _warn_of_other_code(function: Any, name_fields: dict[str, Any]) -> None:
+    """Warn if a function is defined again with other code under its name, as in an edited cell."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return
+    name = tuple(name_fields.values())
+    does = _instructions(code)
+    if _last_code.setdefault(name, does) != does:
+        _last_code[name] = does
+        notice(
+            "the recorded function %s was defined again with other code, but results that are recorded still answer "
+            "its calls. Give it another version= to run it again",
+            printable(str(name[0])),
+        )
+
+
+def _instructions(code: CodeType) -> tuple[Any, ...]:
+    """Return what a function does, wherever it stands in its file."""
+    constants = tuple(
+        _instructions(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts
+    )
+    return code.co_code, code.co_names, constants
 
 
 def _name_of(function: Any, name: str | None) -> str:

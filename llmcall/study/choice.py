@@ -14,7 +14,12 @@ from ..outputs import INSTRUCTION, correction, without_thoughts
 from ..parallel.bar import is_shown
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame, rows_of
-from ..parallel.variations import CrossedJob, crossing, warn_of_equal_levels
+from ..parallel.variations import (
+    CrossedJob,
+    crossing,
+    warn_of_equal_levels,
+    warn_of_unnamed_rows,
+)
 from .choice_options import checked_options
 from .choice_orders import Respondent, all_orders, moving_order, warn_of_given_order
 from .choice_shares import FirstAnswer, SharesJob, check_for_shares, mean_shares, share_columns
@@ -221,7 +226,10 @@ class Choice(LLMCall):
         else:
             jobs = row_jobs if is_plan else [TableJob(job) for job in row_jobs]
         if crossed is not None:
-            warn_of_equal_levels(crossed, CrossedJob(tuple(row_jobs)))
+            crossed_job = CrossedJob(tuple(row_jobs))
+            warn_of_equal_levels(crossed, crossed_job)
+            if not logprobs:
+                warn_of_unnamed_rows(crossed, crossed_job, map_options)
         answers = run_map(_crossed_job(jobs), rows, **map_options)
         if is_plan:
             return answers
@@ -310,7 +318,8 @@ def choice(
 
     The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row).
     So a respondent reads the same order in every wording, with every model and in every arm, and
-    new rows change nobody's order.
+    new rows change nobody's order. If the wording is a variable of the question, ``key=`` has to
+    name the respondents.
 
     :param question: the template of the user message, such as ``"Is {{ product }} too dear?"``.
     :param options: 2 to 26 texts, or a dict of codes and texts; the call returns the text or the

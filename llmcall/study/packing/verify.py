@@ -141,7 +141,7 @@ def _refuse_links(package: Path) -> None:
         for name in (*folders, *names):
             if Path(root, name).is_symlink():
                 raise LLMCallError(
-                    f"{Path(root, name)} is a link; a package has none, and nothing was run"
+                    f"{Path(root, name)} is a symbolic link. A package contains no links, so nothing was run"
                 )
 
 

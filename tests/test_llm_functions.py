@@ -996,7 +996,7 @@ def test_a_column_that_a_field_would_need_is_refused_before_any_call() -> None:
     pytest.importorskip("pandas")
     client = ScriptedClient([{"item": "salt", "price": 4}])
     rows = [{"item": "salt", "value.item": "bread"}]
-    with pytest.raises(ValueError, match=r"two columns 'value\.item'"):
+    with pytest.raises(ValueError, match=r"two columns named 'value\.item'"):
         LLMCall(user="{{ item }}", output_type=Deal, client=client).table(rows)
     assert client.requests == []
 

@@ -73,6 +73,19 @@ class Buyer:
 
 
 @dataclasses.dataclass
+class Treaty:
+    """A treaty, and when it was signed."""
+
+    signed: datetime.datetime
+
+
+class Founded(BaseModel):
+    """When a firm was founded."""
+
+    when: datetime.datetime = Field(alias="year")
+
+
+@dataclasses.dataclass
 class Room:
     """A room in metres."""
 
@@ -224,6 +237,13 @@ ACCEPTED = [
     (int | list[int], "[1]", [1]),
     (int | str, "many", "many"),
     (datetime.date, "**2026-11-20**", datetime.date(2026, 11, 20)),
+    (datetime.time, "10:30", datetime.time(10, 30)),
+    (datetime.timedelta, "90", datetime.timedelta(seconds=90)),
+    (
+        Treaty,
+        '{"signed": "1648-10-24T12:00:00"}',
+        Treaty(datetime.datetime(1648, 10, 24, 12)),
+    ),
     (Annotated[int, Field(ge=1, le=5)], "I rate it: 4.", 4),
     # JSON that is none, but can mean one thing only
     (list, "{'a': 'it\\'s', \"b\": 'say \"hi\"'} [1]", [1]),
@@ -415,6 +435,11 @@ REFUSED = [
     (dict[str, float], '{"price": "Infinity"}', "inf is no number"),
     (Offer, '{"price": "NaN"}', "greater than 0"),
     (Room, '{"width": "nan"}', "nan is no number"),
+    (Treaty, '{"signed": "1648"}', "'1648' is a number, and no date or time"),
+    (list[Treaty], '[{"signed": 1648}]', "1648 is a number, and no date or time"),
+    (Founded, '{"year": "1998"}', "'1998' is a number, and no date or time"),
+    (datetime.datetime, "2024", "'2024' is a number, and no date or time"),
+    (datetime.time, "10", "valid time"),
     (datetime.date, "soon", "valid date"),
     (Annotated[int, Field(ge=1, le=5)], "7", "less than or equal to 5"),
     # broken JSON is refused with its place

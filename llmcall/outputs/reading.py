@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any, get_args, get_origin
 
@@ -15,13 +14,12 @@ from ..requests.schemas import is_choice, labels
 from .choices import choice
 from .expectations import describe
 from .json_values import containers, scalar
+from .misread_values import refuse_misread
 from .numbers import number, whole_number
 from .phrases import bare
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _BRACKETS = {"object": "{", "array": "["}  # that begin a JSON value, by its kind
-# A string that pydantic reads as a number if a number is wanted.
-_NO_NUMBER = re.compile(r'"\s*[-+]?(?:nan|inf)', re.IGNORECASE)
 # That a correction lists: a model mends those, and the next answer shows the rest.
 _MAX_PROBLEMS = 5
 
@@ -202,24 +200,9 @@ def _validated(value: Any, output_type: Any) -> Any:
 
     :raises OutputError: if it does not fit.
     """
-    adapter = schemas.adapter(output_type)
-    converted = _checked(adapter.validate_json, json.dumps(value))
-    if _NO_NUMBER.search(json.dumps(value)):
-        for found in _floats(adapter.dump_python(converted, warnings=False)):
-            if not math.isfinite(found):
-                raise OutputError(f"{found} is no number")
+    converted = _checked(schemas.adapter(output_type).validate_json, json.dumps(value))
+    refuse_misread(value, converted)
     return converted
-
-
-def _floats(value: Any) -> Iterator[float]:
-    """Yield the floats of a value made of Python's own types."""
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _floats(list(value.values()))
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for element in value:
-            yield from _floats(element)
 
 
 def _checked(validate: Callable[[Any], Any], value: Any) -> Any:

@@ -48,7 +48,8 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> lis
         if setting is not None and match is None:
             problems.append(
                 f"{file}:{_line_number(text, setting.start)} contains {setting.kind}; write a reference "
-                "such as ${NAME} in its place, and set that variable in the environment"
+                "such as ${NAME} in its place, and set that variable in the environment. If it is not a "
+                "secret, set [Cassette] ALLOW to a regular expression that matches it"
             )
     return problems
 

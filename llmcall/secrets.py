@@ -48,12 +48,20 @@ _CREDENTIAL_NAME = re.compile(
 # A text without blanks that has letters and digits, as keys and tokens have.
 _COULD_BE_CREDENTIAL = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[^\s]{16,}")
 _AMBIGUOUS_NAMES = frozenset({"key", "token", "auth", "sig", "signature"})
-# A line of a configuration file: a name and its value.
+# A name and its value in a configuration file.
 _SETTING = re.compile(
-    r"""^[ \t]*(?:export[ \t]+)?["']?([A-Za-z][\w. -]*?)["']?[ \t]*[=:][ \t]*["']?([^\s"'#;,\[]+)""",
+    r"""(?:^|[{,])\s{0,40}(?:-\s{1,9}|export\s{1,9})?["']?([A-Za-z][\w. -]{0,60}?)["']?[ \t]{0,40}"""
+    r"""[=:][ \t]{0,40}["']?([^\s"'#;,{}\[]+)""",
     re.MULTILINE,
 )
-_NO_VALUES = frozenset({"none", "null", "true", "false", "yes", "no"})
+_NO_VALUES = frozenset(
+    {"none", "null", "true", "false", "yes", "no", "~", "-", "0", "x", "xx", "xxx"}
+)
+# What people write where a local server wants some key.
+_DUMMY = re.compile(
+    r"empty|dummy|fake|unused|local|ollama|lm-studio|(?:sk-)?(?:not|no)[-_](?:needed|required|key)(?:[-_]required)?",
+    re.IGNORECASE,
+)
 LEFT_OUT = "<left out>"  # in place of a credential
 
 
@@ -170,15 +178,15 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
 
 
 def find_setting(text: str, allow: Sequence[str] = ()) -> Match | None:
-    """Return the first line in a configuration file whose name says that its value is a credential,
-    whatever that looks like, or ``None``. A reference such as ``${NAME}`` passes.
+    """Return the first value in a configuration file that is a credential by its name, whatever it
+    looks like, or ``None``. A reference such as ``${NAME}`` passes.
 
     :param allow: see :func:`find`.
     """
     for match in _SETTING.finditer(text):
         name, value = match.groups()
-        is_credential = names_credential(name) and value.lower() not in _NO_VALUES
-        if not is_credential or _PLACEHOLDER.search(value):
+        is_value = value.lower() not in _NO_VALUES and not _DUMMY.fullmatch(value)
+        if not (is_value and names_credential(name)) or _PLACEHOLDER.search(value):
             continue
         if not any(_covers(each, match) or re.fullmatch(each, value) for each in allow):
             return Match(f"the credential {name}", match.start(1), match.end(2), name)

@@ -157,6 +157,35 @@ def test_a_prompt_quotes_no_answer_of_a_later_round(heard_in: int, told: bool) -
     assert ("no message quotes an earlier answer" in shown) is not told
 
 
+def test_a_call_outside_the_rounds_may_quote_each_of_them() -> None:
+    """A moderator who sums up what was said in five rounds stands in no round."""
+    says = [f"In round {number} I will bring two loaves of bread." for number in range(1, 6)]
+    records = [
+        chat(f"Round {number}. Speak.", text, f"round-{number}/lisa#0")
+        for number, text in enumerate(says, 1)
+    ]
+    records.append(chat("Sum up:\n" + "\n".join(says), "Bread.", "moderator#0"))
+    path = written("a.jsonl", records)
+    shown = done("show", str(path), "--heard", "moderator", "1")
+    assert [f"lisa, call {number}:" in shown for number in range(1, 6)] == [True] * 5
+
+
+def test_an_answer_of_a_history_is_the_actors_own_whoever_else_said_it() -> None:
+    """Others answer a closed question in the same words."""
+    records = []
+    for name in ("lisa", "bart", "emma"):
+        history = [{"role": "user", "content": "Bread?"}]
+        records.append(chat(history, "No.", f"{name}#0"))
+        history += [{"role": "assistant", "content": "No."}, {"role": "user", "content": "Salt?"}]
+        records.append(chat(history, "No.", f"{name}#0"))
+    path = written("a.jsonl", records)
+    _, *lines = done("show", str(path), "--heard", "lisa", "2").splitlines()
+    assert lines == [
+        "message 2 repeats its own answers of call 1",
+        "no message quotes an earlier answer of another actor",
+    ]
+
+
 def test_a_prompt_quotes_no_later_answer_of_its_own_actor() -> None:
     """What an actor says in its second call is not quoted in its first."""
     path = written("a.jsonl", [chat(SAYS, "Hm.", "lisa#0"), chat("And?", SAYS, "lisa#0")])

@@ -169,6 +169,10 @@ ACCEPTED = [
             "7 (seven)",
             "Price: 7, I repeat: 7.0",
             "<answer>7</answer>",
+            "Answer: <7>",
+            "Score -> 7",
+            "So => 7",
+            "<|begin_of_box|>7<|end_of_box|>",
             '<b class="price">7</b>',
             "The answer is 7. Definitely: 7!",
             "7.0",
@@ -366,7 +370,7 @@ REFUSED = [
             "9" * 5000,
         )
     ),
-    *((int, text, "may mean 45 or 45000") for text in ("45.000", "45.000 €", "I earn: 45.000.")),
+    *((int, text, "mean 45000") for text in ("45.000", "-45.000 €", "I earn: 45.000.")),
     *((int, text, "no whole number") for text in ("3.5", "1e300", "9007199254740993.0")),
     *((int, text, "cut off") for text in ('{"price": 12', '{"value": [1')),
     *((int, f'{{"value": {value}}}', "no") for value in ('"many"', "true", "1.5")),
@@ -432,6 +436,7 @@ REFUSED = [
     (Visit, "{}", "coins: Field required; day: Field required"),
     (MaybeInt, "nothing", "no number"),
     (int | float, "nan", "no number"),
+    (int | float, "1e999", "no number"),
     (dict[str, float], '{"price": "Infinity"}', "inf is no number"),
     (Offer, '{"price": "NaN"}', "greater than 0"),
     (Room, '{"width": "nan"}', "nan is no number"),
@@ -544,13 +549,36 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["[", '{"a":', "[1,", '["', "{", "- 1 ", "yes no ", "not buy. ", "```\n", "1.1", "/*", " "],
+    [
+        *(
+            "[",
+            '{"a":',
+            "[1,",
+            '["',
+            "{",
+            "- 1 ",
+            "yes no ",
+            "not buy. ",
+            "```\n",
+            "1.1",
+            "/*",
+            " ",
+        ),
+    ],
 )
 def test_an_answer_that_repeats_itself_is_refused(unit: str) -> None:
     """Twenty thousand levels, or repetitions, are like any other nonsense."""
     for output_type in (bool, int, Action, list, dict, Offer):
         with pytest.raises(OutputError):
             read(unit * 20_000 + " so.", output_type)
+
+
+@pytest.mark.parametrize("gap", [" ", "\n", "\t", "_", "<", "> ", "**", "<a", " - "])
+def test_an_answer_with_a_long_gap_is_refused(gap: str) -> None:
+    """A model that loops writes such; quadratic time would take minutes."""
+    for output_type in (bool, int, Action, list, dict, Offer):
+        with pytest.raises(OutputError):
+            read("So" + gap * 20_000 + "a", output_type)
 
 
 SCALARS = st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 from commands import done
-from conversations import chat, conversation, written
+from conversations import chat, conversation, record_of, written
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sdk_programs import KEY, Server, http
@@ -265,6 +265,27 @@ def test_a_parameter_that_changed_after_another_draw_is_told() -> None:
     """With its value and its call."""
     [*_, last] = compare_later("buy", 0.5).later
     assert (last.place, last.why, last.after) == (2, "parameters", "top_p=0.5")
+
+
+CIRCUMSTANCES: list[dict[str, Any]] = [
+    {"usage": {"prompt_tokens": 20, "completion_tokens": 50, "total_tokens": 70}},
+    {"service_tier": "flex"},
+]
+
+
+@pytest.mark.parametrize("kind", ["chat", "http"])
+@pytest.mark.parametrize("more", CIRCUMSTANCES, ids=str)
+def test_an_answer_that_says_the_same_is_the_same(kind: str, more: dict[str, Any]) -> None:
+    """The tokens of a reasoning model differ in each call."""
+    for path, changes in (("one.jsonl", {}), ("other.jsonl", more)):
+        record = chat("Bread?", "Yes.", "lisa#0")
+        request, response = record.request, {**record.response, **changes}
+        if kind == "http":
+            request = {"method": "POST", "host": "h", "path": "/v1/responses", "body": {}}
+            response = {"value": {"status": 200, "body": json.dumps(response)}}
+        written(path, [record_of(kind, "lisa#0", request, response)])
+    found = llmcall.compare("one.jsonl", "other.jsonl")
+    assert (found.same, found.changed, dict(found.parted)) == (1, 0, {})
 
 
 def test_nothing_is_told_after_another_draw_if_the_program_is_the_same() -> None:

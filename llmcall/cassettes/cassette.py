@@ -162,6 +162,9 @@ class Cassette(ContextDecorator):
                 "blocks. Open one cassette around all of them",
                 about="cassettes that overlap",
             )
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
         pop(self)
         self.stop(error)
 
@@ -189,7 +192,7 @@ class Cassette(ContextDecorator):
         """Close it since another one takes its place; its recording is not complete."""
         error = None if self.mode == "rewrite" else InterruptedError("opened again")
         while self._depth:
-            self.__exit__(None, error, None)
+            self._leave(error)
 
     def close(self) -> None:
         """Close a cassette that :meth:`open` opened; one that is closed already stays closed.

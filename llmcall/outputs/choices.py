@@ -16,7 +16,7 @@ _QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*\?")  # sought from a sentence's 
 _PLAIN = str.maketrans({"’": "'", "−": "-", "–": "-"})
 _DASH = re.compile(r"\s[-–]+\s")  # between words
 _BULLET = re.compile(r"^[-–]+(?:\s+|(?![-–.\d]))")  # directly before a number it is a minus sign
-_LAST_DASH = re.compile(r"\s+[-–]+$")
+_LAST_DASH = re.compile(r"(?<!\s)\s+[-–]+$")  # sought from where blanks begin alone
 _SPACED_SIGN = re.compile(r"^[-–]\s+(?=\.?\d)")
 
 

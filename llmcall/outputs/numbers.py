@@ -50,9 +50,10 @@ def whole_number(text: str) -> int:
     """
     value = number(text)
     thousands = _THOUSANDS.search(text)
-    if thousands is not None and value == float(thousands[0]):
-        digits = thousands[0].replace(".", "")
-        raise OutputError(f"{thousands[0]} may mean {value:.0f} or {digits}; write only the digits")
+    if thousands is not None and abs(value) == float(thousands[0]):
+        raise OutputError(
+            f"{thousands[0]} may be a fraction, or mean {thousands[0].replace('.', '')}; write it without a point"
+        )
     if isinstance(value, float) and (not value.is_integer() or abs(value) >= 2**53):
         raise OutputError(f"{value!r} is no whole number, or not exactly one")
     return int(value)

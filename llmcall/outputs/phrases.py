@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 _WRAPPING = " \t\r\n\ufeff\u200b*_`~\"'“”‘’«»„.!,:;#>()[]"
-_TAG = re.compile(r"<(/?[a-z][^<>]*)>", re.IGNORECASE)
+_TAG = re.compile(r"<([^<>\n]*)>")
 _BETWEEN_PHRASES = re.compile(
     r"""\n|[.,;:!…]+(?![\w.,;:!…])|—|[()\[\]{}"“”„«»*`#]+
-      | [<>](?!=?\s?[-+]?[$€£¥₹]?\.?\d)  # "<5" is less than five
+      | [-=]> | [<>](?!=?\s?[-+]?[$€£¥₹]?\.?\d)  # "<5" is less than five
     """,
     re.VERBOSE,
 )

@@ -115,20 +115,22 @@ def _warn_of_other_code(function: Any, name_fields: dict[str, Any]) -> None:
     if not isinstance(code, CodeType):
         return
     name = tuple(name_fields.values())
-    does = _instructions(code)
+    does = _instructions(code, function.__doc__)
     if _last_code.setdefault(name, does) != does:
         _last_code[name] = does
         notice(
-            "the recorded function %s was defined again with other code, but results that are recorded still answer "
-            "its calls. Give it another version= to run it again",
+            "the recorded function %s was defined again with other code. Results that were recorded before still "
+            "answer its calls; to run it again, give it another version=",
             printable(str(name[0])),
         )
 
 
-def _instructions(code: CodeType) -> tuple[Any, ...]:
-    """Return what a function does, wherever it stands in its file."""
+def _instructions(code: CodeType, docstring: str | None = None) -> tuple[Any, ...]:
+    """Return what a function does, wherever it stands in its file and whatever its docstring says."""
     constants = tuple(
-        _instructions(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts
+        _instructions(each) if isinstance(each, CodeType) else repr(each)
+        for each in code.co_consts
+        if each is None or each != docstring
     )
     return code.co_code, code.co_names, constants
 

@@ -15,7 +15,7 @@ from typing import Any
 from ..differences.fields import Difference, differences
 from ..differences.words import passages, pieces
 from ..display.formatting import as_json
-from ..records.answers import same_answer
+from ..records.answers import says_the_same
 from ..types import Data, Record
 from .changes import Change, Part, Parts, order_of
 from .forms import Form, forms
@@ -81,7 +81,7 @@ class Explanations:
             for scope, actor in self._actors.items()
             for place, call in enumerate(actor.calls)
             if call.one and call.other and call.status == "changed"
-            if not same_answer(call.one, call.other)
+            if not says_the_same(call.one, call.other)
         ]
 
     @cached_property

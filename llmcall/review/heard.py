@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import OUTSIDE_ANY_SCOPE, counted, one_line
 from ..display.printable import printable
+from .conversations import ANSWERING_ROLE
 from .forms import Form, forms
 from .quotes import CUT_WORDS, KEY_WORDS, LONG_ANSWER
 from .texts import Text, text_of
@@ -121,9 +122,16 @@ class AnswerIndex:
         call = self._calls[actor][place]
         for number, message in enumerate(call.messages[first:], first + 1):
             for text in message.texts:
-                yield from self._heard_in(text, number, CallPosition(actor, place))
+                is_own = message.role == ANSWERING_ROLE
+                yield from self._heard_in(text, number, CallPosition(actor, place), is_own=is_own)
 
-    def _heard_in(self, text: str, number: int, quoting_call: CallPosition) -> Iterator[Heard]:
+    def _heard_in(
+        self, text: str, number: int, quoting_call: CallPosition, *, is_own: bool
+    ) -> Iterator[Heard]:
+        """Yield what a message quotes.
+
+        :param is_own: whether it may repeat the actor's own answer, as a chat's history does.
+        """
         tokenized = text_of(text)
         end = 0
         for quote in self._quotes(text):
@@ -133,6 +141,9 @@ class AnswerIndex:
             if len(tokenized.words) > quote.end - quote.begin and quote.size < LONG_ANSWER:
                 before = tokenized.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
                 earlier = [each for each in earlier if self._is_named(each.actor, before)]
+            own = [each for each in earlier if each.actor == quoting_call.actor]
+            if is_own and own:
+                earlier = own
             if earlier:
                 end = quote.end
                 source = max(
@@ -147,12 +158,14 @@ class AnswerIndex:
         """Return whether an answer may have come before a call.
 
         A recording keeps no order between actors. So another's answer may have, unless it stands in
-        a later round, or clearly later among its actor's calls.
+        a later round, or clearly later among its actor's calls. A call outside the rounds may read or
+        precede them all.
         """
         if source.actor == quoting_call.actor:
             return source.place < quoting_call.place
         if self._run.rounds is not None:
-            return self._round_number(source) <= self._round_number(quoting_call)
+            rounds = self._round_number(source), self._round_number(quoting_call)
+            return -1 in rounds or rounds[0] <= rounds[1]
         is_later = source.place > quoting_call.place + CALLS_AHEAD
         return not (is_later and self._progress(source) > self._progress(quoting_call))
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ..records.answers import same_answer
+from ..records.answers import says_the_same
 from ..requests.keys import key_of
 from ..types import Record
 
@@ -58,7 +58,7 @@ def paired(
             and other_index < other_end
             and (kind == "equal" or _alike(records[index], other_records[other_index]))
         ):
-            is_same = kind == "equal" and same_answer(records[index], other_records[other_index])
+            is_same = kind == "equal" and says_the_same(records[index], other_records[other_index])
             status = "same" if is_same else "changed"
             yield Pair(scope, index, records[index], other_records[other_index], status, run_number)
             index, other_index = index + 1, other_index + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -97,25 +97,31 @@ def model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> Htt
     return answer if is_at_model or answer.usage != TokenUsage() else None
 
 
-def lasting_parts(response: Mapping[str, Any]) -> Any:
+def lasting_parts(response: Mapping[str, Any], also_omitted: Collection[str] = ()) -> Any:
     """Return a recorded answer without the fields that are new in each: its objects, or the whole
     response if it holds none.
+
+    :param also_omitted: further fields to leave out.
     """
     value = response.get("value")
     body = value.get("body") if isinstance(value, dict) else None
     objects = list(_parsed_objects(body)) if isinstance(body, str) else []
-    return [_lasting(each) for each in objects] or response
+    return [_lasting(each, also_omitted) for each in objects] or response
 
 
-def _lasting(value: Any) -> Any:
+def _lasting(value: Any, also_omitted: Collection[str]) -> Any:
     if isinstance(value, list):
-        return [_lasting(each) for each in value]
+        return [_lasting(each, also_omitted) for each in value]
     if not isinstance(value, dict):
         return value
-    omitted_names = set(VOLATILE_BODY_FIELDS)
+    omitted_names = {*VOLATILE_BODY_FIELDS, *also_omitted}
     if WITH_NEW_IDS & {_text(value.get("type")), _text(value.get("object"))}:
         omitted_names.add("id")
-    return {name: _lasting(each) for name, each in value.items() if name not in omitted_names}
+    return {
+        name: _lasting(each, also_omitted)
+        for name, each in value.items()
+        if name not in omitted_names
+    }
 
 
 def _text(value: Any) -> str:

@@ -162,6 +162,16 @@ def test_tokens_with_one_text_add_up() -> None:
     assert share(found, "p_ban") == pytest.approx(0.25)
 
 
+def test_an_entry_that_stands_twice_counts_once() -> None:
+    """A server that lists the drawn token beside the likeliest ones tells nothing new of it."""
+    answer = response({"role": "assistant", "content": "A"}, {"A": 0.9, "B": 0.1})
+    [choice] = answer["choices"]
+    top = choice["logprobs"]["content"][0]["top_logprobs"]
+    top.append(dict(top[0]))
+    found = policy(ScriptedClient(lambda messages: answer)).shares(TOWNS[:1])
+    assert share(found, "p_tax") == pytest.approx(0.9)
+
+
 def test_shares_of_codes_are_named_by_the_codes() -> None:
     """Of a dict of codes and texts the columns have the codes."""
     found = policy(BiasedModel(), {1: "tax", 2: "ban", 3: "label"}).shares(TOWNS[:1])

@@ -174,10 +174,10 @@ def test_an_answer_of_a_history_is_the_actors_own_whoever_else_said_it() -> None
     """Others answer a closed question in the same words."""
     records = []
     for name in ("lisa", "bart", "emma"):
-        history = [{"role": "user", "content": "Bread?"}]
-        records.append(chat(history, "No.", f"{name}#0"))
-        history += [{"role": "assistant", "content": "No."}, {"role": "user", "content": "Salt?"}]
-        records.append(chat(history, "No.", f"{name}#0"))
+        asked = {"role": "user", "content": "Bread?"}
+        said = {"role": "assistant", "content": "No."}
+        records.append(chat([asked], "No.", f"{name}#0"))
+        records.append(chat([asked, said, {**asked, "content": "Salt?"}], "No.", f"{name}#0"))
     path = written("a.jsonl", records)
     _, *lines = done("show", str(path), "--heard", "lisa", "2").splitlines()
     assert lines == [

@@ -908,6 +908,8 @@ def test_a_linked_folder_outside_the_project_stops_it(project: Path) -> None:
     with open(project / SCRIPT, "a", encoding="utf-8") as file:
         file.write("for file in pathlib.Path('more').glob('*.txt'):\n    file.read_text()\n")
     assert "elsewhere/1.txt, which is outside the project" in packing()
+    packing("--add", "more", code=0)
+    assert Path("../made/data/more/1.txt").read_text(encoding="utf-8") == "one"
 
 
 @pytest.mark.newest_only
@@ -1213,12 +1215,15 @@ def test_a_variable_that_usually_holds_a_credential_is_packed_only_as_written(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its present value is not taken; a value in the command is."""
-    for name in ("PGPASSWORD", "MYSQL_PWD", "LAB_KEY"):
+    for name in ("PGPASSWORD", "MYSQL_PWD", "LAB_KEY", "MONKEY"):
         monkeypatch.setenv(name, "dough-and-butter")
-    packing("--env", "PGPASSWORD", "--env", "MYSQL_PWD", "--env", "LAB_KEY=c-minor", code=0)
+    named = [f"--env={name}" for name in ("PGPASSWORD", "MYSQL_PWD", "LAB_KEY=c-minor", "MONKEY")]
+    packing(*named, code=0)
     manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
-    given = [manifest["environment"][name] for name in ("PGPASSWORD", "MYSQL_PWD", "LAB_KEY")]
-    assert given == ["none", "none", "c-minor"]
+    given = [
+        manifest["environment"][name] for name in ("PGPASSWORD", "MYSQL_PWD", "LAB_KEY", "MONKEY")
+    ]
+    assert given == ["none", "none", "c-minor", "dough-and-butter"]
 
 
 @pytest.mark.newest_only

@@ -75,6 +75,7 @@ class EqualRequests:
         "_misplaced",
         "_recorded_numbers",
         "_shared_maker",
+        "_takers",
         "recorded",
         "request",
         "source",
@@ -90,8 +91,9 @@ class EqualRequests:
         self._recorded_numbers: dict[str, list[int]] = {}
         for number in sorted(recorded.askers):
             self._recorded_numbers.setdefault(recorded.askers[number], []).append(number)
-        # By asker: the numbers that it took and did not give back, in order.
+        # By asker: the numbers that it took and did not give back, in order. By number: its asker.
         self._kept_numbers: dict[str, list[int]] = {}
+        self._takers: dict[int, str] = {}
         # A recording that goes on may lack the askers of other makers.
         self._shared_maker = _SharedMaker(() if recorded.is_recording else self._recorded_numbers)
         # By number: who got it, and for whom it was recorded.
@@ -124,6 +126,7 @@ class EqualRequests:
     def note_taken(self, asker: str, number: int) -> None:
         """Note that an asker got a number."""
         insort(self._kept_numbers.setdefault(asker, []), number)
+        self._takers[number] = asker
 
     @property
     def may_record(self) -> bool:
@@ -136,9 +139,9 @@ class EqualRequests:
 
     def give_back(self, number: int) -> None:
         """Note that a number is free again."""
-        for kept_numbers in self._kept_numbers.values():
-            if number in kept_numbers:
-                kept_numbers.remove(number)
+        taker = self._takers.pop(number, None)
+        if taker is not None:
+            self._kept_numbers[taker].remove(number)
         asker = self.recorded.askers.get(number)
         if asker is not None:
             heappush(self._recorded_numbers[asker], number)

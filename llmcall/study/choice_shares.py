@@ -205,7 +205,9 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
             f"the model {model!r} reasons before it answers, so its first token tells little about "
             f"its answers: {COUNT_DRAWS}"
         )
-    logprobs = [(each["token"], each["logprob"]) for each in first["top_logprobs"]]
+    # An entry that stands twice is one token.
+    pairs = dict.fromkeys((each["token"], each["logprob"]) for each in first["top_logprobs"])
+    logprobs = list(pairs)
     given = first["token"], first["logprob"]
     if given[0] not in dict(logprobs):
         logprobs.append(given)

@@ -16,7 +16,8 @@ PYTHON = re.compile(r"(python|pypy)[\d.]*w?(\.exe)?", re.IGNORECASE)
 NO_KEY = "none"
 # Names of variables that usually hold a credential: PGPASSWORD, MYSQL_PWD, DB_PASS, LAB_TOKEN.
 CREDENTIAL_ENDING = re.compile(
-    r"(pass|passwd|password|passphrase|pwd|token|secret|key|credentials?)$", re.IGNORECASE
+    r"(?:_pwd|(?:^|_)(?:pass|token|secret|key|credentials?)|passwd|password|passphrase)$",
+    re.IGNORECASE,
 )
 
 

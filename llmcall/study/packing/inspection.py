@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def review_lines(folder: Path, files: Iterable[str], printed: str, project: Path
     :param printed: the program's standard output.
     :param project: the original folder, whose path is searched for, as that of the home folder is.
     """
-    own_folders = [Path(project), Path("~").expanduser()]
+    own_folders = [project, Path(os.path.expanduser("~"))]
     paths = "|".join(re.escape(str(each)) for each in own_folders if len(each.parts) > 1)
     patterns = (re.compile(rf"(?:{paths})(?![\w.-])"), HOME, MAIL)
     lines = []

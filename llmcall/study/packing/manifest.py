@@ -121,7 +121,10 @@ def is_excluded(path: str, excluded: Iterable[str]) -> bool:
 
     :param excluded: files and folders, or patterns such as ``*.log``.
     """
-    return any(fnmatch.fnmatchcase(path, each) or path.startswith(f"{each}/") for each in excluded)
+    return any(
+        path == each or path.startswith(f"{each}/") or fnmatch.fnmatchcase(path, each)
+        for each in excluded
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from . import scratch
 
@@ -30,18 +30,22 @@ class ProjectCopy:
 
     def __init__(self, project: Path, added: Collection[str]) -> None:
         self._project = project
-        self._added = added
+        self._added = {
+            path.as_posix()
+            for each in added
+            for path in (PurePosixPath(each), *PurePosixPath(each).parents)
+        }
 
     def make(self, folder: Path) -> None:
         """Copy the project into a new folder."""
         folder.mkdir()
         for root, folders, names in os.walk(self._project, followlinks=True):
             parent = Path(root)
-            links = [parent / name for name in folders if self._leaves_project(parent / name)]
+            links = [parent / name for name in folders if self._is_outside(parent / name)]
             folders[:] = [name for name in folders if self._is_followed(parent / name)]
             for name in names:
                 path = parent / name
-                if self._leaves_project(path) and not self._is_added(path):
+                if self._is_outside(path):
                     links.append(path)
                 elif self._is_copied(path) and path.is_file():
                     target = folder / path.relative_to(self._project)
@@ -56,8 +60,10 @@ class ProjectCopy:
                     parents=True, exist_ok=True
                 )
 
-    def _leaves_project(self, path: Path) -> bool:
-        return self._is_copied(path) and not path.resolve().is_relative_to(self._project)
+    def _is_outside(self, path: Path) -> bool:
+        """Return whether a path leads out of the project, and the author did not name it."""
+        is_inside = path.resolve().is_relative_to(self._project)
+        return self._is_copied(path) and not is_inside and not self._is_added(path)
 
     def _is_followed(self, path: Path) -> bool:
         """Return whether a folder is copied: a link is not if it leaves the project or leads back."""
@@ -65,7 +71,7 @@ class ProjectCopy:
             return False
         real = path.resolve()
         leads_back = path.is_symlink() and any(real == each.resolve() for each in path.parents)
-        return real.is_relative_to(self._project) and not leads_back
+        return not self._is_outside(path) and not leads_back
 
     def _is_added(self, path: Path) -> bool:
         return path.relative_to(self._project).as_posix() in self._added

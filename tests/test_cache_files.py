@@ -144,6 +144,24 @@ def test_an_export_replays_as_a_cassette(source: ResponseCache, tmp_path: Path) 
     assert reply.content == "2 🧀\n" * 300
 
 
+@pytest.mark.parametrize("setting", ["LLMCALL_CACHE_NAMESPACE", "LLMCALL_CACHE_NORMALIZE"])
+def test_a_file_of_other_keys_is_loaded_with_a_warning(
+    setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A colleague's namespace is part of each key, so every call would be asked and paid again."""
+    monkeypatch.setenv(setting, "times")
+    llmcall.reset()
+    with llmcall.cassette(tmp_path / "a.jsonl"):
+        ScriptedClient(["yes"]).send_message("It is 10:15. Bread?")
+    with ResponseCache(tmp_path / "here") as cache:
+        cache.load(tmp_path / "a.jsonl")
+        assert not caplog.messages
+        monkeypatch.delenv(setting)
+        llmcall.reset()
+        assert cache.load(tmp_path / "a.jsonl") == 0
+    assert "was made with other settings than those here" in caplog.text
+
+
 def test_an_empty_cache_is_exported_and_loaded(tmp_path: Path) -> None:
     """The file has a header alone."""
     with ResponseCache(tmp_path / "empty") as cache:

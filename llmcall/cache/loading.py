@@ -9,16 +9,19 @@ from ..display.formatting import counted
 from ..errors import CacheError
 from ..notices import notice
 from ..records.answers import same_answer
+from ..records.header import header_differences, header_of
 from ..records.packed import pack, unpack
 from .locations import is_address, storage_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..types import Record
     from .locations import Storage
 
 CONFLICTS = ("keep", "replace", "raise")
+# Settings that decide the key of one and the same request.
+KEY_SETTINGS = ("cache_namespace", "cache_normalize")
 KEY_DIGITS = 12  # digits of a key that a message shows
 MOST_LISTED_KEYS = 5  # keys that a message lists
 
@@ -89,7 +92,25 @@ def _read_file(path: str, classes: tuple[type[Any], ...]) -> list[Record]:
 
     if os.path.exists(path) and tinytroupe.recognized(path):
         return tinytroupe.read(path, classes)
-    return read(path).records()
+    recording = read(path)
+    _warn_of_other_settings(path, recording.settings)
+    return recording.records()
+
+
+def _warn_of_other_settings(path: str, header: Mapping[str, Any]) -> None:
+    """Warn if a file's records may have keys for which no call asks with the settings here."""
+    if not header:  # nobody knows its settings
+        return
+    recorded = {name: header[name] for name in KEY_SETTINGS if name in header}
+    here = {name: value for name, value in header_of().items() if name in KEY_SETTINGS}
+    differences = header_differences(recorded, here)
+    if differences:
+        notice(
+            "%s was made with other settings than those here: %s. Calls here may not find its records until you set "
+            "the same values",
+            path,
+            differences,
+        )
 
 
 def _conflicts(storage: Storage, record: Record) -> bool:

@@ -1251,7 +1251,8 @@ def test_a_credential_in_an_env_file_of_another_name_stops_the_packing(project: 
 @pytest.mark.newest_only
 def test_a_folder_that_is_added_is_packed_without_what_is_no_data(project: Path) -> None:
     """Its ``.env`` holds keys; version control and environments are no part of a study."""
-    written(project, {"more/.env": "KEY=1\n", "more/.git/config": "x", "more/1.txt": "one"})
+    written(project, {"more/.env.local": "KEY=1\n", "more/.git/config": "x", "more/1.txt": "one"})
+    written(project, {"more/venv/pyvenv.cfg": "", "more/venv/bin/python": ""})
     packing("--add", "more", code=0)
     assert [path.name for path in Path("../made/data/more").rglob("*")] == ["1.txt"]
 

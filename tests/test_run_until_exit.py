@@ -277,7 +277,7 @@ def test_what_a_replay_gives_for_a_stream_that_was_left(
     monkeypatch.setenv("READ", read)
     written(LEAVE_AND_READ)
     _, said = ran()
-    assert "replay of the cassette run.jsonl asks for it, it raises CacheMissError" in said
+    assert "replay of the cassette run.jsonl that asks for one raises CacheMissError" in said
     assert "or gets the answer of an equal call" in said
     assert ran("--mode", "none", code=int(status != 200))[0].startswith(f"{status} ")
 

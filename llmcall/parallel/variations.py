@@ -287,11 +287,12 @@ def warn_of_unnamed_rows(
     :param job: asks about the rows.
     :param map_options: those of the map; ``key`` names the rows without that variable.
     """
-    variables = [axis.name for axis in crossed.cells[0].axes if axis.kind == VARIABLE]
+    axes = crossed.cells[0].axes
+    variables = [each.name for each in axes if each.kind == VARIABLE and len(each.levels) > 1]
     if variables and job.wants_names and map_options.get("key") is None:
         warn_once(
-            f"vary= varies {', '.join(map(repr, variables))}, so the same respondent reads the options in another "
-            "order for each level. Name the respondents with key=, such as key='id'"
+            f"vary= varies {', '.join(map(repr, variables))}, so the same respondent may read the options in "
+            "another order for each level. Name the respondents with key=, such as key='id'"
         )
 
 

@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ...secrets import names_credential
 from .project_copy import is_left_out
@@ -99,9 +99,15 @@ def files_of(project: Path, paths: Iterable[str]) -> Iterator[str]:
         if not (project / path).is_dir():
             yield path
             continue
-        for each in files_below(project / path):
-            if not any(map(is_left_out, each.split("/"))):
-                yield (PurePosixPath(path) / each).as_posix()
+        folder = project / path
+        for each in files_below(folder):
+            file = folder / each
+            around = [
+                each for each in file.parents if each.is_relative_to(folder) and each != folder
+            ]
+            holds_keys = file.name.startswith(".env")
+            if not holds_keys and not any(map(is_left_out, (file, *around))):
+                yield file.relative_to(project).as_posix()
 
 
 def variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:

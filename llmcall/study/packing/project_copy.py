@@ -15,10 +15,12 @@ LEFT_OUT = frozenset({".env", ".git", ".hg", ".llmcall", ".svn", "__pycache__", 
 CACHES = re.compile(r"\.(mypy|pytest|ruff)_cache|\.ipynb_checkpoints|\.tox|\.nox")
 
 
-def is_left_out(name: str) -> bool:
-    """Return whether a file or folder is not for the program, by its name."""
-    is_cache = CACHES.fullmatch(name) is not None
-    return name in LEFT_OUT or is_cache or name.endswith(scratch.SUFFIX)
+def is_left_out(path: Path) -> bool:
+    """Return whether a file or folder is not for the program."""
+    is_environment = (path / "pyvenv.cfg").exists()
+    is_cache = CACHES.fullmatch(path.name) is not None
+    is_scratch = path.name.endswith(scratch.SUFFIX)
+    return path.name in LEFT_OUT or is_environment or is_cache or is_scratch
 
 
 class ProjectCopy:
@@ -79,5 +81,4 @@ class ProjectCopy:
     def _is_copied(self, path: Path) -> bool:
         if self._is_added(path):
             return True
-        is_environment = (path / "pyvenv.cfg").exists()
-        return not (is_environment or is_left_out(path.name))
+        return not is_left_out(path)

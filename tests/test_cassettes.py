@@ -912,6 +912,19 @@ def test_settings_that_a_recording_does_not_take_are_told(
     assert "[OpenAI] MODEL. To use it" in told
 
 
+def test_settings_that_nothing_here_decides_are_not_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The code may decide, or the file here may say nothing of them."""
+    config_file("[OpenAI]\nMODEL = gpt-4o-mini\nTEMPERATURE = 0.5\n")
+    with cassette(PATH):
+        said(counting())
+    config_file("[OpenAI]\nMODEL = gpt-5\n")
+    with llmcall.configured(model="gpt-4o"), cassette(PATH, mode="new"):
+        said(counting(), "Another question")
+    assert not any("was recorded with" in each for each in caplog.messages)
+
+
 @pytest.mark.parametrize("mode", ["none", "once", "rewrite"])
 def test_settings_that_only_a_replay_does_not_take_are_not_told(
     mode: str, caplog: pytest.LogCaptureFixture

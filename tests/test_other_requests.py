@@ -777,6 +777,13 @@ def test_a_get_that_is_recorded_in_a_scope_is_not_sent_again(mode: str) -> None:
     assert (tape.replayed, tape.asked) == (2, 1)
 
 
+def test_the_disk_cache_answers_no_get_that_may_be_sent() -> None:
+    """What it holds may be long past; a job would seem to be done."""
+    for answer in POLLED[:2]:
+        with in_turn(answer) as client, llmcall.scope("poll"):
+            assert poll(client, times=1) == [answer]
+
+
 # Answers that are not JSON
 
 SPEECH = {"model": "m", "input": "Bread?", "voice": "alloy"}

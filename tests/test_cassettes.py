@@ -895,15 +895,20 @@ def test_a_setting_without_a_value_in_the_header_has_none_in_a_replay() -> None:
     assert tape.replayed == 1
 
 
+def record_before_the_model_changes() -> None:
+    """Record a call with the model of config.ini, which names another one then."""
+    config_file("[OpenAI]\nMODEL = gpt-4o-mini\n")
+    with cassette(PATH):
+        said(counting())
+    config_file("[OpenAI]\nMODEL = gpt-5\n")
+
+
 @pytest.mark.parametrize("mode", ["new", "update"])
 def test_settings_that_a_recording_does_not_take_are_told(
     mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """New calls would be answered by the recorded model, against what the file here says."""
-    config_file("[OpenAI]\nMODEL = gpt-4o-mini\n")
-    with cassette(PATH):
-        said(counting())
-    config_file("[OpenAI]\nMODEL = gpt-5\n")
+    record_before_the_model_changes()
     with cassette(PATH, mode=mode):
         said(counting(), "Another question")
     [told] = [each for each in caplog.messages if "was recorded with" in each]
@@ -930,10 +935,7 @@ def test_settings_that_only_a_replay_does_not_take_are_not_told(
     mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A replay is to be the recorded run, and a rewrite takes them."""
-    config_file("[OpenAI]\nMODEL = gpt-4o-mini\n")
-    with cassette(PATH):
-        said(counting())
-    config_file("[OpenAI]\nMODEL = gpt-5\n")
+    record_before_the_model_changes()
     with cassette(PATH, mode=mode):
         said(counting())
     assert not any("was recorded with" in each for each in caplog.messages)

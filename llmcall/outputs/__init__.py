@@ -13,8 +13,8 @@ from .json_values import containers
 from .lettered_options import (
     INSTRUCTION,
     letter_position,
-    listed_options,
     listing,
+    named_option,
     option_position,
     plain,
 )
@@ -30,8 +30,8 @@ __all__ = [
     "describe",
     "fields_of",
     "letter_position",
-    "listed_options",
     "listing",
+    "named_option",
     "option_position",
     "peeled",
     "plain",

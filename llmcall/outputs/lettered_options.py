@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
+from .reading import without_thoughts
+
 INSTRUCTION = "Answer with one letter only."
 
 _QUOTES = "\"'`“”„‟‘’‚‛«»‹›"
@@ -34,6 +36,15 @@ def listed_options(messages: Sequence[Mapping[str, Any]]) -> list[str]:
         if len(texts) > 1 and "\n".join(lines) == listing(texts):
             return texts
     return []
+
+
+def named_option(messages: Sequence[Mapping[str, Any]], answer: str) -> str | None:
+    """Return the text of the option that an answer names; ``None`` if it names none, or if the
+    conversation's question lists none. A letter stands for another option in each order.
+    """
+    options = listed_options(messages)
+    position = option_position(without_thoughts(answer), options)
+    return None if position is None else options[position]
 
 
 def option_position(text: str, texts: Sequence[str]) -> int | None:

@@ -10,7 +10,7 @@ from ..config import resolve as config
 from ..display.printable import printable
 from ..engine.drivers import adrive, drive
 from ..errors import short_traceback
-from ..notices import notice
+from ..notices import has_changed, notice
 from ..requests.plain_data import plain
 from ..requests.signatures import Parameters
 from ..scopes import current_scope
@@ -105,23 +105,17 @@ def recorded(
     return short_traceback(functools.wraps(function)(run))
 
 
-# By name and version: what the function of that name did when it was defined last.
-_last_code: dict[tuple[Any, ...], object] = {}
-
-
 def _warn_of_other_code(function: Any, name_fields: dict[str, Any]) -> None:
     """Warn if a function is defined again with other code under its name, as in an edited cell."""
     code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType):
         return
-    name = tuple(name_fields.values())
-    does = _instructions(code, function.__doc__)
-    if _last_code.setdefault(name, does) != does:
-        _last_code[name] = does
+    subject = "recorded function", *name_fields.values()
+    if has_changed(subject, _instructions(code, function.__doc__)):
         notice(
             "the recorded function %s was defined again with other code. Results that were recorded before still "
             "answer its calls; to run it again, give it another version=",
-            printable(str(name[0])),
+            printable(str(name_fields["function"])),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..display.formatting import distinct_lines
 from ..errors import OutputError
-from ..outputs import containers, listed_options, option_position, without_thoughts
+from ..outputs import containers, named_option
 from .columns import Column, binned, columns, counts_by
 from .conversations import Call
 from .marks import CUT, MARKS, REFUSED
@@ -136,10 +136,10 @@ def _read_answer(call: Call, marks: Sequence[str]) -> Any:
     if mark == REFUSED:
         return _Mark(f"({mark})")
     text = call.record.answer or ""
-    options = listed_options(call.record.request["messages"]) if call.record.kind == "chat" else []
-    position = option_position(without_thoughts(text), options)
-    if position is not None:  # a letter stands for another option in each order
-        return options[position]
+    if call.record.kind == "chat":
+        option = named_option(call.record.request["messages"], text)
+        if option is not None:
+            return option
     try:
         objects = containers(text) if "{" in text else []
     except OutputError:

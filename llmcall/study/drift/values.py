@@ -13,8 +13,7 @@ from ...notices import warn_once
 from ...outputs import (
     bare,
     containers,
-    listed_options,
-    option_position,
+    named_option,
     peeled,
     read,
     without_thoughts,
@@ -63,20 +62,15 @@ class Answer(NamedTuple):
 
 def answers_of(record: Record) -> list[Answer]:
     """Return the answers of a chat record."""
-    options = listed_options(record.request["messages"])
     answers = []
     for choice in record.response["choices"]:
         message = choice["message"]
         text = _text_of(message)
         is_cut = choice.get("finish_reason") == "length"
         is_refused = bool(message.get("refusal"))
-        answers.append(Answer(text, _option_of(text, options), is_cut, is_refused))
+        option = named_option(record.request["messages"], text) if text else None
+        answers.append(Answer(text, option, is_cut, is_refused))
     return answers
-
-
-def _option_of(text: str | None, options: Sequence[str]) -> str | None:
-    position = option_position(without_thoughts(text), options) if text and options else None
-    return None if position is None else options[position]
 
 
 def _text_of(message: Mapping[str, Any]) -> str | None:

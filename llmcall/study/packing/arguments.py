@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ...secrets import names_credential
 from .project_copy import is_left_out
@@ -101,13 +101,11 @@ def files_of(project: Path, paths: Iterable[str]) -> Iterator[str]:
             continue
         folder = project / path
         for each in files_below(folder):
-            file = folder / each
-            around = [
-                each for each in file.parents if each.is_relative_to(folder) and each != folder
-            ]
+            file = PurePosixPath(each)
+            inner_paths = [folder / part for part in (file, *file.parents[:-1])]
             holds_keys = file.name.startswith(".env")
-            if not holds_keys and not any(map(is_left_out, (file, *around))):
-                yield file.relative_to(project).as_posix()
+            if not holds_keys and not any(map(is_left_out, inner_paths)):
+                yield (PurePosixPath(path) / file).as_posix()
 
 
 def variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:

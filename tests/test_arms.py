@@ -24,7 +24,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from ctrl_c import press_ctrl_c
+from ctrl_c import ctrl_c_interrupts, press_ctrl_c
 from dice import Dice, sample
 from hypothesis import given
 from programs import LONGEST, ran, start
@@ -1363,7 +1363,6 @@ def test_a_budget_ends_a_study_and_the_next_run_goes_on() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
 def test_ctrl_c_ends_a_study_and_the_next_run_goes_on() -> None:
     """The exception has what finished, by arm and repeat."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     client = numbered()
     interrupts = [True]
 
@@ -1373,11 +1372,8 @@ def test_ctrl_c_ends_a_study_and_the_next_run_goes_on() -> None:
             press_ctrl_c()
         return said
 
-    try:
-        with pytest.raises(KeyboardInterrupt) as caught:
-            llmcall.arms(play, ARMS, scope="app", repeats=2, workers=1)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with ctrl_c_interrupts(), pytest.raises(KeyboardInterrupt) as caught:
+        llmcall.arms(play, ARMS, scope="app", repeats=2, workers=1)
     interrupts[0] = False
     first = caught.value.results  # type: ignore[attr-defined]
     runs = llmcall.arms(play, ARMS, scope="app", repeats=2)

@@ -7,7 +7,6 @@ import json
 import math
 import random
 import re
-import signal
 import statistics
 import sys
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 
 import pytest
 from commands import done, run
-from ctrl_c import press_ctrl_c
+from ctrl_c import ctrl_c_interrupts, press_ctrl_c
 from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, client_for, completion, refusal, refusing
 
@@ -1052,7 +1051,6 @@ def test_no_answer_at_all_is_an_error(model: Model) -> None:
 def test_ctrl_c_and_again_goes_on(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was answered is kept, and the finished file is that of an undisturbed check."""
     monkeypatch.setattr("llmcall.parallel.run.GRACE", 30.0)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     model.answer = lambda messages, chance: str(len(messages[0]["content"]) % 5)
     record(model, 30, 1)
     llmcall.drift(STUDY, share=1, to="undisturbed.jsonl")
@@ -1064,9 +1062,9 @@ def test_ctrl_c_and_again_goes_on(model: Model, monkeypatch: pytest.MonkeyPatch)
         return str(len(messages[0]["content"]) % 5)
 
     model.answer = pressed
-    with llmcall.configured(limits_max_concurrent_calls=1), pytest.raises(KeyboardInterrupt):
+    one_at_a_time = llmcall.configured(limits_max_concurrent_calls=1)
+    with ctrl_c_interrupts(), one_at_a_time, pytest.raises(KeyboardInterrupt):
         llmcall.drift(STUDY, share=1, to=CHECK)
-    signal.signal(signal.SIGINT, before)
     asked = model.asked - start
     assert 10 <= asked < 30
     llmcall.drift(STUDY, share=1, to=CHECK)

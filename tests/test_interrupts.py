@@ -14,7 +14,7 @@ from concurrent.futures import wait as wait_for_futures
 from typing import Any
 
 import pytest
-from ctrl_c import press_ctrl_c, wait_for_maps
+from ctrl_c import ctrl_c_interrupts, press_ctrl_c, wait_for_maps
 from programs import LONGEST, start
 
 import llmcall
@@ -76,16 +76,14 @@ def asking(client: ScriptedClient) -> Callable[[Any], Any]:
 
 @pytest.fixture(autouse=True)
 def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt, whoever started the tests, and wait only briefly for
-    what may still end then.
+    """Have Ctrl-C raise KeyboardInterrupt, and wait only briefly for what may still end then.
 
     The threads that a test left behind end soon after it.
     """
     monkeypatch.setattr("llmcall.parallel.run.GRACE", 0.1)
     gone_on.clear()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+    with ctrl_c_interrupts():
+        yield
     gone_on.set()
     wait_for_maps()
 

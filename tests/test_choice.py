@@ -124,6 +124,9 @@ def test_the_options_are_listed_once_under_letters() -> None:
         "“Ban”",
         "'ban'.",
         "\nban\n",
+        "B。",
+        "（B）",
+        "「ban」",
     ],
 )
 def test_a_letter_or_a_whole_text_is_read(answer: str) -> None:
@@ -147,6 +150,7 @@ def test_a_letter_or_a_whole_text_is_read(answer: str) -> None:
         "A good idea",
         "?",
         "**B**",
+        "A.I. should decide",
     ],
 )
 def test_nothing_else_is_read(answer: str) -> None:

@@ -446,6 +446,18 @@ def test_an_answer_that_was_cut_names_max_tokens() -> None:
         call()
 
 
+def test_a_tool_call_instead_of_an_answer_is_told() -> None:
+    """It isn't asked again: the API takes no further question before the tool's result."""
+    function = {"name": "price_of", "arguments": '{"item": "bread"}'}
+    tool_call = {"id": "c0", "type": "function", "function": function}
+    message = {"role": "assistant", "content": None, "tool_calls": [tool_call]}
+    client = ScriptedClient(lambda _: message, cache_mode="off")
+    call = LLMCall(user="Who?", output_type=bool, client=client, tools=[])
+    with pytest.raises(OutputError, match=r"the model called a tool[^\0]*price_of"):
+        call()
+    assert len(client.requests) == 1
+
+
 def test_an_output_error_says_nothing_of_records_if_none_are_kept() -> None:
     """There is nothing to delete with the cache off."""
     client = ScriptedClient(lambda _: "Perhaps.", cache_mode="off")
@@ -1099,6 +1111,14 @@ def crowd_table() -> Any:
 def test_a_table_counts_the_answers_that_were_asked_for(crowd_table: Any) -> None:
     """``tries`` counts those of failed rows, too."""
     assert crowd_table["tries"].tolist() == [1, 3, 3, 2, 1]
+
+
+@pytest.mark.parametrize("on_error", ["return", "none"])
+def test_an_only_answer_that_did_not_fit_is_in_the_table(on_error: str) -> None:
+    """``unread`` has it although nothing was asked again."""
+    pytest.importorskip("pandas")
+    table = counting_call().table(PEOPLE, on_error=on_error)
+    assert table["unread"].fillna("").tolist() == ["", "many"]
 
 
 def test_a_row_that_could_not_be_asked_has_no_tries() -> None:

@@ -8,13 +8,14 @@ import dataclasses
 import datetime
 import enum
 import json
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Optional
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from programs import ran
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, model_validator
 from typing_extensions import TypedDict
 
 from llmcall import LLMCall, OutputError
@@ -98,6 +99,75 @@ class Visit(TypedDict):
     coins: int
 
 
+Agreement = Literal["strongly disagree", "disagree", "neutral", "agree", "strongly agree"]
+Chinese = Literal["同意", "不同意", "中立"]
+EASTERN = datetime.datetime(2026, 11, 20, 9, tzinfo=datetime.timezone(datetime.timedelta(hours=-5)))
+
+
+class Person(BaseModel):
+    """Somebody in a text, who may have no name there."""
+
+    name: str | None = None
+    age: int | None = None
+    friend: Person | None = None
+
+
+class Renamed(BaseModel):
+    """Somebody, by keys in any case."""
+
+    name: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def lower(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the keys in lower case."""
+        return {name.lower(): value for name, value in values.items()}
+
+
+class Summed(BaseModel):
+    """A bill, checked by a validator that takes both its parts for given."""
+
+    net: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def added(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Add the parts."""
+        return {"net": values["net"] + values["tax"]}
+
+
+class OpenForm(BaseModel, extra="allow"):
+    """What a model finds, by names of its own."""
+
+    name: str | None = None
+
+
+class Dated(BaseModel):
+    """An event under one of two names."""
+
+    when: datetime.datetime = Field(validation_alias=AliasChoices("at", "on"))
+
+
+@dataclasses.dataclass
+class Labelled:
+    """A thing whose name has another name in JSON."""
+
+    name: Annotated[str, Field(alias="label")] = "?"
+
+
+@dataclasses.dataclass
+class Guess:
+    """Whether somebody buys, by default not."""
+
+    buy: bool = False
+
+
+class Trip(TypedDict, total=False):
+    """Where somebody went, if that is known."""
+
+    town: str
+
+
 ANSWERS: list[Any] = []
 CLIENT = ScriptedClient(
     lambda messages: {"role": "assistant", "content": ANSWERS[-1]}, model="gpt-3.5-turbo"
@@ -177,6 +247,12 @@ ACCEPTED = [
             "7.0",
             '{"price": 7}',
             "```json\n7\n```",
+            "**Answer:** `7`",
+            "The correct answer is **7**.",
+            "$\\boxed{7}$",
+            "\\[ \\boxed{\\text{7}} \\]",
+            "\\(7\\)",
+            "* 7",
         )
     ),
     *((int, text, -5) for text in ("-5", "−5", "-$5")),
@@ -196,6 +272,14 @@ ACCEPTED = [
     *((Side, text, Side.FOR) for text in ("1", "Score: 1", "(1)")),
     (Size, "xl", Size.LARGE),
     (Size, "SMALL", Size.SMALL),
+    *(
+        (Agreement, text, "strongly agree")
+        for text in ("Strongly **agree**", "**Strongly** agree.", "My view: *strongly agree*")
+    ),
+    (Agreement, "**Agree**, since it is good", "agree"),
+    *((Chinese, text, "同意") for text in ("同意。", "答案：同意", "「同意」", "同意，因为很好。")),
+    *((int, text, 7) for text in ("7。", "答案：7", "Hmm... 7", "Answer: (7)")),
+    *((bool, text, True) for text in ("Yes。", "\u200fYes\u200e", "¡Yes!")),
     (Literal["C", "C++", "C#"], "Language: `C++`", "C++"),
     *((Literal["C", "C++", "C#"], text, "C#") for text in ("C#", "C#.", "**C#**", "c#!")),
     *((Literal["A*", "A", "B"], text, "A*") for text in ("A*", '"A*"', "**A***", "a*.")),
@@ -241,6 +325,36 @@ ACCEPTED = [
     (int | str, "many", "many"),
     (datetime.date, "**2026-11-20**", datetime.date(2026, 11, 20)),
     (datetime.time, "10:30", datetime.time(10, 30)),
+    *(
+        (datetime.date, text, datetime.date(2026, 11, 20))
+        for text in (
+            '```json\n"2026-11-20"\n```',
+            "Answer: 2026-11-20",
+            "The answer is **2026-11-20**.",
+            '{"value": "2026-11-20"}',
+        )
+    ),
+    (datetime.datetime, "2026-11-20T09:00-05:00", EASTERN),
+    *((Decimal, text, Decimal("0.75")) for text in ("**.75**", "(.75)", "The answer is .75.")),
+    *(
+        (int | None, text, None)
+        for text in ("Answer: null", "The answer is null.", "```\nnull\n```", '{"value": null}')
+    ),
+    (Person, '{"name": "Ann"}', Person(name="Ann")),
+    (Person, '{"name": "Ann", "mood": "good"}', Person(name="Ann")),
+    (Person, "{}", Person()),
+    (Renamed, '{"Name": "Ann"}', Renamed(name="Ann")),
+    (OpenForm, '{"town": "Rome"}', OpenForm(town="Rome")),
+    (Labelled, '{"label": "Ann"}', Labelled("Ann")),
+    (
+        Person,
+        '{\n  // the customer\n  "name": "Ann", "friend": {"name": "Bob"}\n}',
+        Person(name="Ann", friend=Person(name="Bob")),
+    ),
+    (dict, '{"answer": "It\\\'s"}', {"answer": "It's"}),
+    (list[int], "The numbers are [1, 2].", [1, 2]),
+    (list[int], "Answer: [1]", [1]),
+    (list[str], "There are none. []", []),
     (datetime.timedelta, "90", datetime.timedelta(seconds=90)),
     (
         Treaty,
@@ -425,6 +539,69 @@ REFUSED = [
     (Literal["US", "us"], "Us", "it"),
     (list, "bread and salt", "no JSON array"),
     (list[int], "[1, 2] or [3]", "2 different JSON values"),
+    *(
+        (bool, text, "none of the options by itself")
+        for text in (
+            "That is **not** **true**.",
+            'The claim "true" is wrong.',
+            "I disagree with the answer `yes`.",
+            "not <b>true</b>",
+        )
+    ),
+    *((Agreement, text, "none of") for text in ("somewhat *agree*", "strongly (agree)")),
+    *(
+        (float, text, "by itself|in brackets")
+        for text in (
+            "**8.3** million",
+            "**50**%",
+            "about **5**",
+            "less than `5`",
+            "about (5)",
+            "approx. 5",
+            "The number is unknown [2].",
+            "It is not stated. (2023)",
+            "—5",
+            "\\sqrt{16}",
+            "\\frac{2}{2}",
+            "2**2",
+            "3 * 3",
+        )
+    ),
+    (Literal[1, 2, 3, 4, 5], "3.5? Hard to say.", "none of the options"),
+    (bool, "<thinking>She is thrifty: no", "ends within the model's reasoning"),
+    (Summed, '{"net": 1}', "a validator raised KeyError: 'tax'"),
+    (Person, '{"person": {"name": "Ann"}}', r"none of its keys \(person\) is a field"),
+    (Person, '{"error": "no text"}', "none of its keys"),
+    (Person, '{"Name": "Ann", "age": 3}', "its key 'Name' should be 'name'"),
+    (list[Person], '[{"NAME": "Ann"}]', "none of its keys"),
+    (Person, '{"name": "Ann", "friend": {"who": "Bob"}}', "none of its keys"),
+    (Guess, '{"Buy": true}', "none of its keys"),
+    (Trip, '{"Town": "Rome"}', "none of its keys"),
+    (Person, '{“name”: “Ann”, "friend": {"name": "Bob"}}', "object that begins at line 1"),
+    (dict, '```json\n{"a": 1}\n```\nNo, it is {"a": 2}', "2 different JSON values"),
+    *(
+        (list[int], text, "no JSON array")
+        for text in (
+            "No such year is in the text [1].",
+            "It is there. [1]",
+            "See [2](https://example.org).",
+            "xs[3] is out of range.",
+            "int[] xs",
+            "- [ ] Buy milk\n- [ ] Call Bob",
+        )
+    ),
+    *((list[float], text, "write numbers without") for text in ("[1,250, 1,300]", "[1,5, 2,5]")),
+    *((dict, f'{{"a": "{text}"}}', "LaTeX") for text in ("\\frac{1}{2}", "2 \\times 3")),
+    *((datetime.time, text, "a range of times") for text in ("09:00-17:00", "14:30-15:00")),
+    (datetime.datetime, "2026-11-20 09:00-12:00", "a range of times"),
+    (datetime.datetime, "2026-11-20, 09:00", "valid datetime"),
+    (datetime.datetime, "1.7e9", "is a number"),
+    (set[datetime.datetime], "[1990, 2000]", "is a number"),
+    (dict[datetime.date, int], '{"86400": 1}', "is a number"),
+    (Dated, '{"at": 1998}', "is a number"),
+    (dict[str, int], '{"n": true}', "true is no number"),
+    (dict[str, int], '{"n": "45.000"}', "mean 45000"),
+    *((Decimal, text, "valid decimal") for text in ("~5", ">5", "> 5", "about **5**")),
     (list[int], "[1.5]", "element 0"),
     (list[int], "[true]", "element 0: it is no number"),
     (list[str], "[1]", "element 0: it is no string"),
@@ -442,8 +619,8 @@ REFUSED = [
     (Treaty, '{"signed": "1648"}', "'1648' is a number, and no date or time"),
     (list[Treaty], '[{"signed": 1648}]', "1648 is a number, and no date or time"),
     (Founded, '{"year": "1998"}', "'1998' is a number, and no date or time"),
-    (datetime.datetime, "2024", "'2024' is a number, and no date or time"),
-    (datetime.time, "10", "valid time"),
+    (datetime.datetime, "2024", "2024 is a number, and no date or time"),
+    (datetime.time, "10", "10 is a number, and no date or time"),
     (datetime.date, "soon", "valid date"),
     (Annotated[int, Field(ge=1, le=5)], "7", "less than or equal to 5"),
     # broken JSON is refused with its place

@@ -233,6 +233,29 @@ def test_a_replayed_stream_reports_its_usage_in_a_chunk_of_its_own() -> None:
     assert all(chunk.usage is None for chunk in chunks)
 
 
+def test_a_replayed_stream_gives_each_tool_call_in_chunks_of_its_own() -> None:
+    """As the API does: the name in the first, the arguments behind it. Programs read only the first
+    call of a chunk.
+    """
+    server = Answering(RESPONSES["tool calls"])
+    asked: Any = {"model": "gpt-4o-mini", "messages": QUESTION}
+    recorded(server).chat.completions.create(**asked)
+    server.is_gone = True
+    deltas = [
+        [(call.index, call.function.name, call.function.arguments) for call in calls]
+        for chunk in recorded(server).chat.completions.create(**asked, stream=True)
+        for choice in chunk.choices
+        if (calls := choice.delta.tool_calls)
+    ]
+    arguments = '{"item": "bread"}'
+    assert deltas == [
+        [(0, "price_of", "")],
+        [(0, None, arguments)],
+        [(1, "stock_of", "")],
+        [(1, None, arguments)],
+    ]
+
+
 @pytest.mark.parametrize("name", RESPONSES)
 def test_a_streamed_answer_is_replayed_as_a_whole(name: str) -> None:
     """What was recorded as a stream is the unstreamed answer, each field of it."""

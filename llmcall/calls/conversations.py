@@ -109,7 +109,9 @@ def converse(
         try:
             value = read(reply)
         except OutputError as error:
-            if reply.refusal is not None or tries > most_corrections:
+            # The API takes no further question behind a tool call.
+            is_last = reply.refusal is not None or reply.tool_calls is not None
+            if is_last or tries > most_corrections:
                 return Conversation(None, error, replies, messages, tries)
             messages = [*messages, {"role": "user", "content": correction(error)}]
         else:

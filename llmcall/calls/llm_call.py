@@ -12,6 +12,7 @@ from ..notices import logger
 from ..outputs import correction, describe, fields_of, read
 from ..requests.parameters import UNCHECKED
 from ..requests.schemas import response_format
+from ..types import message_text
 from .answers import Answer, last_answer, remember
 from .conversations import SendMessage, converse
 from .output_errors import final_error, shortened_repr
@@ -210,6 +211,12 @@ class LLMCall:
             raise OutputError(
                 "the model refused to answer",
                 text=reply.refusal,
+                expected=describe(self.output_type),
+            )
+        if reply.tool_calls and not reply.content and self.output_type is not str:
+            raise OutputError(
+                "the model called a tool instead of answering, and an LLMCall runs no tools",
+                text=message_text(reply),
                 expected=describe(self.output_type),
             )
         return read(reply.content or "", self.output_type, structured=is_structured)

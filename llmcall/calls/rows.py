@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..engine.drivers import drive
-from ..errors import LLMCallError, short_traceback
+from ..errors import LLMCallError, OutputError, short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -127,7 +127,8 @@ class TableJob(NamedTuple):
         if failure is None or conversation.refusal is not None or not is_raised:
             return conversation
         if isinstance(failure, LLMCallError):
-            failure.conversation = conversation._replace(failure=None)
+            is_missing = isinstance(failure, OutputError)
+            failure.conversation = conversation._replace(failure=None, is_missing=is_missing)
         raise failure
 
     def identity(self, item: Any) -> dict[str, Any]:

@@ -18,13 +18,12 @@ from .lettered_options import (
     option_position,
     plain,
 )
-from .phrases import bare, peeled
+from .phrases import peeled
 from .reading import read, without_thoughts
 
 __all__ = [
     "CORRECTION",
     "INSTRUCTION",
-    "bare",
     "containers",
     "correction",
     "describe",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from ..errors import OutputError
 from ..requests.schemas import label_of, labels
-from .phrases import peeled, phrases
+from .phrases import peeled, phrases, with_latin_marks, without_marks
 
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
-_QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*\?")  # sought from a sentence's beginning alone
+_QUESTION = re.compile(
+    r"(?<![^.!?\n])(?:[^.!?\n]|(?<=\d)\.(?=\d))*\?"
+)  # sought from a sentence's beginning alone
 _PLAIN = str.maketrans({"’": "'", "−": "-", "–": "-"})
 _DASH = re.compile(r"\s[-–]+\s")  # between words
 _BULLET = re.compile(r"^[-–]+(?:\s+|(?![-–.\d]))")  # directly before a number it is a minus sign
@@ -33,6 +35,7 @@ def choice(text: str, output_type: Any) -> Any:
     if stripped in options:
         return options[stripped]
     spellings = _spellings(options, output_type)
+    text = with_latin_marks(text)
 
     def labels_of(words: str) -> list[str]:
         """Return the labels that some words may mean: "- 1" may be 1 after a bullet, or -1, and "A -"
@@ -55,9 +58,12 @@ def choice(text: str, output_type: Any) -> Any:
         if len(answer_labels) == 1:
             return options[answer_labels[0]]
     text = _DASH.sub("\n- ", _QUESTION.sub("", text)).translate(_PLAIN)
+    plain_text = without_marks(text)
+    if not _has_marks(options):
+        text = plain_text
     # The label of each option that is a phrase by itself, and of each that is named anywhere.
     phrase_labels = {
-        options[label]: label for phrase in phrases(text) for label in labels_of(phrase)
+        options[label]: label for phrase in phrases(plain_text) for label in labels_of(phrase)
     }
     named_labels = {
         options[label]: label
@@ -72,9 +78,14 @@ def choice(text: str, output_type: Any) -> Any:
     return options[next(iter(phrase_labels.values()))]
 
 
+def _has_marks(options: Iterable[str]) -> bool:
+    """Return whether an option holds what may be Markdown elsewhere, as "A*" does."""
+    return any(option != without_marks(option) for option in options)
+
+
 def _normal(text: str) -> str:
     """Return a text in lower case, with one space between words, and with plain quotes and signs."""
-    text = text.translate(_PLAIN)
+    text = with_latin_marks(text).translate(_PLAIN)
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text).strip().lower()
 
 

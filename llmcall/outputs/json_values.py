@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from typing import Any
 
 from ..errors import OutputError
@@ -23,16 +24,26 @@ _TOKEN = re.compile(
       | (?P<other>:|[^\s"'\[\]{},:/\#]+|.)""",
     re.VERBOSE | re.DOTALL,
 )
+# LaTeX whose backslash is not doubled: as JSON, "\frac" is a form feed and "rac".
+_LATEX = re.compile(
+    r"(?<!\\)(?:\\\\)*\\(?:frac|forall|begin|beta|bar|binom|boldsymbol|bmod|bullet|times|theta|text(?=\{)|nabla|neq"
+    r"|rho|right)\b"
+)
 _NAMES = {"True": "true", "False": "false", "None": "null"}
 # A bracket that begins JSON and is not one of the prose.
-_JSON_START = re.compile(r"""\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*[\[{]""")
-_ARRAY_START = re.compile(r"""\[\s*(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
+_SKIPPED = r"(?:\s|//[^\n]*\n|\#[^\n]*\n|/\*[^*]*(?:\*(?!/)[^*]*)*\*/)*"  # blanks and comments
+_JSON_START = re.compile(rf"""\{{{_SKIPPED}(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[{_SKIPPED}[\[{{]""")
+_CHECK_BOX = re.compile(r"^[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+)?\[[ xX]?\][ \t]+(?=\S)", re.MULTILINE)
+_WITHIN_SENTENCE = re.compile(r"[\w,;'’*)\]][ \t]+$")  # what stands before it on its line
+_BEHIND_SENTENCE = re.compile(r"[.!?][ \t]+$")
+_ARRAY_START = re.compile(rf"""\[{_SKIPPED}(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
 
 
 def containers(text: str, brackets: str = "{[") -> list[Any]:
     """Return the outermost JSON objects and arrays in a text.
 
-    If fenced blocks hold a wanted value, only they are read.
+    If fenced blocks hold a wanted value, the text before them is not read; what follows them is,
+    since it may correct them.
 
     :param text: the answer.
     :param brackets: those that the caller can use: ``"{"``, ``"["`` or both.
@@ -40,12 +51,21 @@ def containers(text: str, brackets: str = "{[") -> list[Any]:
     :raises OutputError: if JSON is broken or cut off; the message names line and column.
     """
     try:
-        fenced_values = [
-            value for block in _FENCED.finditer(text) for value in _values_in(block[2], brackets)
-        ]
-        values = fenced_values or _values_in(text, brackets)
+        values: list[Any] = []
+        end_of_blocks = 0
+        for block in _FENCED.finditer(text):
+            values += _values_in(block[2], brackets)
+            end_of_blocks = block.end()
+        if not values:
+            values = _values_in(text, brackets)
+        else:
+            with suppress(OutputError):  # broken JSON there may be prose
+                values += _values_in(text[end_of_blocks:], brackets)
         if "\\" in text or not text.isascii():
-            json.dumps(values, ensure_ascii=False).encode()
+            written = json.dumps(values, ensure_ascii=False)
+            written.encode()
+            if _LATEX.search(written):
+                raise OutputError("its JSON holds LaTeX with single backslashes; write two")
     except ValueError:
         raise OutputError(
             "its JSON holds NaN, a number too large to read, or half of a surrogate pair"
@@ -62,20 +82,83 @@ def scalar(text: str) -> Any:
 
 
 def _values_in(text: str, brackets: str) -> list[Any]:
-    """Return the outermost values that begin with a wanted bracket."""
-    values, position = [], 0
+    """Return the outermost values that begin with a wanted bracket; none if all of them are
+    references.
+    """
+    values: list[Any] = []
+    position = 0
+    is_answer = False
+    first_of_prose: int | None = None
     while match := _OPENING.search(text, position):
         start = match.start()
+        if match[0] == "[" and _is_check_box(text, start):
+            position = match.end()
+            continue
         try:
             value, position = _decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
             if not _begins_json(text, start, brackets):
                 position = max(error.pos, match.end())
+                if match[0] == "{" and first_of_prose is None:
+                    first_of_prose = start
                 continue
             value, position = _lenient_value_at(text, start, error)
         if match[0] in brackets:
+            if first_of_prose is not None:
+                _refuse_part(text, first_of_prose, start, position)
+            _refuse_split_numbers(text[start:position], value)
             values.append(value)
-    return values
+            is_answer = is_answer or not _is_reference(text, start, position, value)
+    return values if is_answer else []
+
+
+def _refuse_part(text: str, outer_start: int, start: int, end: int) -> None:
+    """Refuse a value that is a part of an object that cannot be read.
+
+    :param outer_start: where the first brace stands that was taken for prose.
+    """
+    before = text[outer_start:start]
+    if before.count("{") > before.count("}") and "}" in text[end:]:
+        line = text.count("\n", 0, outer_start) + 1
+        raise OutputError(
+            f"its JSON is broken: the object that begins at line {line} cannot be read"
+        )
+
+
+def _is_check_box(text: str, start: int) -> bool:
+    """Return whether a bracket begins the box of a Markdown check list ("- [ ] Buy milk")."""
+    line_start = text.rfind("\n", 0, start) + 1
+    match = _CHECK_BOX.match(text, line_start)
+    return match is not None and start < match.end()
+
+
+def _is_reference(text: str, start: int, end: int, value: Any) -> bool:
+    """Return whether brackets in prose are no array: an index ("xs[1]"), a link ("[1](…)"), a
+    citation ("as shown [1]"), or an empty pair in the middle of a sentence.
+    """
+    if not isinstance(value, list):
+        return False
+    if text[start - 1 : start].isalnum() or text[end : end + 1] == "(":
+        return True
+    line = text[text.rfind("\n", 0, start) + 1 : start]
+    if not value:
+        return _WITHIN_SENTENCE.search(line) is not None
+    is_one_number = len(value) == 1 and type(value[0]) is int
+    is_in_prose = _WITHIN_SENTENCE.search(line) or _BEHIND_SENTENCE.search(line)
+    return is_one_number and is_in_prose is not None
+
+
+def _refuse_split_numbers(written: str, value: Any) -> None:
+    """Refuse an array of numbers whose commas may also stand within a number ("[1,250, 1,300]").
+
+    :param written: the array as it stands in the answer.
+    """
+    if not isinstance(value, list) or not all(type(each) in (int, float) for each in value):
+        return
+    if re.search(r"\d,\d", written) and re.search(r"\d,[ \t]+\d", written):
+        raise OutputError(
+            f"some commas of {written[:40]} may stand within a number; write numbers without commas"
+        )
 
 
 def _begins_json(text: str, start: int, brackets: str) -> bool:
@@ -123,6 +206,8 @@ def _as_json(token: re.Match[str]) -> str:
     """Return a token as JSON writes it."""
     if token.lastgroup == "closed" and token["closed"]:
         return _requoted(token["quoted"])
+    if token.lastgroup == "string":
+        return re.sub(r"\\(.)", lambda match: match[1] if match[1] == "'" else match[0], token[0])
     return _NAMES.get(token[0], token[0])
 
 

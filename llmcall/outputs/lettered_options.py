@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
+from .phrases import with_latin_marks
 from .reading import without_thoughts
 
 INSTRUCTION = "Answer with one letter only."
@@ -14,7 +15,8 @@ INSTRUCTION = "Answer with one letter only."
 _QUOTES = "\"'`“”„‟‘’‚‛«»‹›"
 _OPENING = r" \t\r\n(\[" + re.escape(_QUOTES)
 _AROUND = " \t\r\n\ufeff\u200b.,:;!?…()[]" + _QUOTES
-_LETTER_BEFORE_TEXT = re.compile(rf"[{_OPENING}]*([A-Za-z])[.):]")
+# An abbreviation ("E.g.", "D.C.") is no letter.
+_LETTER_BEFORE_TEXT = re.compile(rf"[{_OPENING}]*([A-Za-z])[.):](?![A-Za-z]\.)")
 
 
 def listing(texts: Sequence[str]) -> str:
@@ -55,6 +57,7 @@ def option_position(text: str, texts: Sequence[str]) -> int | None:
 
     :param texts: the options in the order in which they were listed.
     """
+    text = with_latin_marks(text)
     position = letter_position(text)
     if position is not None and position < len(texts):
         return position
@@ -64,7 +67,7 @@ def option_position(text: str, texts: Sequence[str]) -> int | None:
 
 def plain(text: str) -> str:
     """Return a text without its case, and without the quotes and marks around it."""
-    words = " ".join(text.replace("’", "'").split())
+    words = " ".join(with_latin_marks(text).replace("’", "'").split())
     return (words.strip(_AROUND) or words).casefold()
 
 

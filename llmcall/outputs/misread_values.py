@@ -1,17 +1,25 @@
-"""Values that pydantic reads against their meaning: a year as seconds since 1970, "NaN" as a number."""
+"""Values that pydantic reads against their meaning: a year as seconds since 1970, "NaN" as a number,
+an object of other fields as one of defaults.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import OutputError
+from .numbers import refuse_thousands
 
-_NUMBER = re.compile(r"\s*[-+]?\d+(?:\.\d*)?\s*")
+MOST_NAMES = 5  # that a message lists
+_TIMES = (datetime.date, datetime.time)
+_NUMBER = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?\s*")
+# Hours that end a text without seconds: "09:00-17:00" is no time in the zone -17:00.
+_RANGE = re.compile(r"(?:^|\s)\d{1,2}:\d{2}\s*[-−–]\s*\d{1,2}:\d{2}\s*$")
 
 
 def refuse_misread(given: Any, converted: Any) -> None:
@@ -19,20 +27,93 @@ def refuse_misread(given: Any, converted: Any) -> None:
 
     :param given: the JSON value.
     :param converted: what pydantic made of it.
-    :raises OutputError: if a number became a date or time, or a text an infinite number or none.
+    :raises OutputError: if a number became a date or time, a range of times became one time, a
+        truth value or "45.000" a whole number, a text an infinite number or none, or an object one
+        of defaults, because its keys are others than the fields.
     """
     if isinstance(converted, float) and not math.isfinite(converted):
         raise OutputError(f"{converted} is no number")
-    if isinstance(converted, (datetime.date, datetime.time)) and _is_number(given):
-        raise OutputError(f"{given!r} is a number, and no date or time")
+    if type(converted) in (int, float) and isinstance(given, bool):
+        raise OutputError(f"{json.dumps(given)} is no number")
+    if type(converted) is int and isinstance(given, str):
+        refuse_thousands(given, converted)
+    if isinstance(converted, _TIMES):
+        _refuse_misread_time(given)
+    if isinstance(converted, (set, frozenset)) and any(
+        isinstance(part, _TIMES) for part in converted
+    ):
+        for each in given:
+            _refuse_misread_time(each)
+    if isinstance(given, Mapping) and given:
+        _refuse_other_fields(given, converted)
     for given_part, converted_part in _parts(given, converted):
         refuse_misread(given_part, converted_part)
 
 
-def _is_number(given: Any) -> bool:
-    if isinstance(given, str):
-        return _NUMBER.fullmatch(given) is not None
-    return isinstance(given, (int, float))
+def _refuse_misread_time(given: Any) -> None:
+    """Refuse what became a date or time if it is a number, or a range of times."""
+    if isinstance(given, bool):
+        return
+    if isinstance(given, (int, float)) or (isinstance(given, str) and _NUMBER.fullmatch(given)):
+        raise OutputError(f"{given!r} is a number, and no date or time")
+    if isinstance(given, str) and _RANGE.search(given):
+        raise OutputError(f"{given!r} is a range of times, and not one")
+
+
+def _refuse_other_fields(given: Mapping[str, Any], converted: Any) -> None:
+    """Refuse an object if its keys are not the fields of what it became: none of them, or one in
+    another case.
+    """
+    fields = [(names, part) for names, part in _fields(converted)]
+    if isinstance(converted, Mapping):
+        if not converted:
+            raise OutputError(f"none of its keys ({_listed(given)}) is a field")
+        return
+    if not fields or _has_unnamed_values(given, converted):
+        return
+    known = {name for names, _ in fields for name in names}
+    field_names = _listed(names[0] for names, _ in fields)
+    if not known & given.keys():
+        raise OutputError(f"none of its keys ({_listed(given)}) is a field; they are {field_names}")
+    missing = {_plain(names[0]): names[0] for names, _ in fields if not set(names) & given.keys()}
+    for key in given.keys() - known:
+        if _plain(key) in missing:
+            raise OutputError(f"its key {key!r} should be {missing[_plain(key)]!r}")
+
+
+def _has_unnamed_values(given: Mapping[str, Any], converted: Any) -> bool:
+    """Return whether an object's key gave a value to no field or to one of another name: it is kept
+    as an extra one, or a validator or an alias read it.
+    """
+    if getattr(converted, "model_extra", None):
+        return True
+    if hasattr(converted, "model_fields_set"):
+        fields_set = converted.model_fields_set
+    else:
+        fields_set = {
+            field.name
+            for field in dataclasses.fields(converted)
+            if getattr(converted, field.name) != _default(field)
+        }
+    named = {names[-1] for names, _ in _fields(converted) if set(names) & given.keys()}
+    return bool(fields_set - named)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """Return the default of a dataclass's field."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return some names in words, without those beyond the first."""
+    return ", ".join(str(name)[:40] for name in list(names)[:MOST_NAMES])
+
+
+def _plain(name: str) -> str:
+    """Return a key in lower case, without what stands between its words."""
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _parts(given: Any, converted: Any) -> Iterator[tuple[Any, Any]]:
@@ -40,19 +121,33 @@ def _parts(given: Any, converted: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(converted, (list, tuple)) and isinstance(given, list):
         yield from zip(given, converted, strict=False)
         return
-    names = given if isinstance(given, Mapping) else {}
-    for name, part in _fields(converted):
-        yield names.get(name), part
-
-
-def _fields(converted: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the names and values of a dict or of an object's fields; names are as in JSON."""
+    if isinstance(converted, (set, frozenset)):
+        yield from ((None, part) for part in converted)
+        return
+    values = given if isinstance(given, Mapping) else {}
     if isinstance(converted, Mapping):
-        yield from converted.items()
+        yield from zip(values, converted, strict=False)
+    for names, part in _fields(converted):
+        yield next((values[name] for name in names if name in values), None), part
+
+
+def _fields(converted: Any) -> Iterator[tuple[list[str], Any]]:
+    """Yield the values of a dict or of an object's fields, each after its names in JSON."""
+    if isinstance(converted, Mapping):
+        for key, part in converted.items():
+            yield [key], part
     elif dataclasses.is_dataclass(converted):
         for field in dataclasses.fields(converted):
-            yield field.name, getattr(converted, field.name)
+            yield [field.name], getattr(converted, field.name)
     else:
         model_fields = getattr(type(converted), "model_fields", {})
         for name, model_field in model_fields.items():
-            yield model_field.alias or name, getattr(converted, name)
+            yield _names_of_field(name, model_field), getattr(converted, name)
+
+
+def _names_of_field(name: str, model_field: Any) -> list[str]:
+    """Return the names in JSON of a model's field; its own is the last one."""
+    validation_alias = model_field.validation_alias
+    choices = getattr(validation_alias, "choices", [validation_alias])
+    aliases = [each for each in (*choices, model_field.alias) if isinstance(each, str)]
+    return [*aliases, name]

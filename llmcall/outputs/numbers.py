@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ..errors import OutputError
-from .phrases import phrases
+from .phrases import phrases, with_latin_marks, without_bracket, without_marks
 
 _PLAIN = str.maketrans({"−": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " "})
 _NUMBER = re.compile(
@@ -30,14 +30,17 @@ def number(text: str) -> int | float:
     :raises OutputError: if there is no number, if there are different ones, or if other text is
         attached to it.
     """
-    text = text.translate(_PLAIN)
+    text = with_latin_marks(text).translate(_PLAIN)
     if not re.search(r"\d", text):
         raise OutputError("it holds no number in digits")
-    with_digits = [phrase for phrase in phrases(text) if re.search(r"\d", phrase)]
-    values = [_value(phrase) for phrase in with_digits]
+    with_digits = [phrase for phrase in phrases(without_marks(text)) if re.search(r"\d", phrase)]
+    if all(phrase != without_bracket(phrase) for phrase in with_digits):
+        raise OutputError("its number stands in brackets behind other words")
+    values = [_value(without_bracket(phrase)) for phrase in with_digits]
     if any(value != values[0] for value in values):
         raise OutputError(
-            f"it holds different numbers, {' and '.join(phrase[:20] for phrase in with_digits[:3])}"
+            "it holds different numbers, "
+            + " and ".join(without_bracket(phrase)[:20] for phrase in with_digits[:3])
         )
     return values[0]
 
@@ -49,14 +52,22 @@ def whole_number(text: str) -> int:
         many languages.
     """
     value = number(text)
+    refuse_thousands(text, value)
+    if isinstance(value, float) and (not value.is_integer() or abs(value) >= 2**53):
+        raise OutputError(f"{value!r} is no whole number, or not exactly one")
+    return int(value)
+
+
+def refuse_thousands(text: str, value: float) -> None:
+    """Refuse a whole number that was read from a text such as ``45.000``.
+
+    :raises OutputError: if the number's point may separate thousands.
+    """
     thousands = _THOUSANDS.search(text)
     if thousands is not None and abs(value) == float(thousands[0]):
         raise OutputError(
             f"{thousands[0]} may be a fraction, or mean {thousands[0].replace('.', '')}; write it without a point"
         )
-    if isinstance(value, float) and (not value.is_integer() or abs(value) >= 2**53):
-        raise OutputError(f"{value!r} is no whole number, or not exactly one")
-    return int(value)
 
 
 def _value(phrase: str) -> int | float:

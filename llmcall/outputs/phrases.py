@@ -5,15 +5,43 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_WRAPPING = " \t\r\n\ufeff\u200b*_`~\"'“”‘’«»„.!,:;#>()[]"
 _TAG = re.compile(r"<([^<>\n]*)>")
+_INLINE_TAG = re.compile(r"</?(?:b|i|u|em|strong|code|mark|span|sub|sup)>", re.IGNORECASE)
+_LATEX_FONT = re.compile(r"\\(?:text|textbf|textit|mathbf|mathrm|mathit)\{([^{}]*)\}")
+_LATEX_MATH = re.compile(r"\\[()]")
+_LATEX_DISPLAY = re.compile(r"\\[\[\]]|\$\$")
+_LATEX_BOX = re.compile(r"\\boxed\{([^{}]*)\}")
+_LINE_MARK = re.compile(  # of a list, a heading or a quotation; "> 5" is more than five
+    r"^[ \t]*(?:[*#]+[ \t]+|>[ \t]+(?![-+]?[$€£¥₹]?\.?\d))+", re.MULTILINE
+)
+_OPENING_BRACKETS = "([{"
+# What opens before a word, or closes behind one: "3 * 3" and "2**2" have no emphasis.
+_MARK = r"*`\"“”„«»"
+_EMPHASIS = re.compile(
+    rf"(?<![\w{_MARK}])[{_MARK}]+(?=[^\s{_MARK}])|(?<=[^\s{_MARK}])[{_MARK}]+(?![\w{_MARK}])"
+)
+# A stop before a digit may belong to an abbreviation ("approx. 5"), a dash may be a minus sign, and
+# "<5" is less than five.
 _BETWEEN_PHRASES = re.compile(
-    r"""\n|[.,;:!…]+(?![\w.,;:!…])|—|[()\[\]{}"“”„«»*`#]+
-      | [-=]> | [<>](?!=?\s?[-+]?[$€£¥₹]?\.?\d)  # "<5" is less than five
-    """,
+    r"""( \n | (?:[,;:!…]|\.(?![ \t]+\d))[.,;:!…]*(?![\w.,;:!…]) | —(?!\d)
+      | [-=]> | [<>](?!=?\s?[-+]?[$€£¥₹]?\.?\d) )""",
     re.VERBOSE,
 )
+_BRACKETS = re.compile(r"(?=[(\[{])|[)\]}]")
 _AROUND_PHRASE = " \t\r\ufeff\u200b'‘’_:"
+# Marks of other scripts, as their Latin twins; what sets the direction of writing is left out.
+_LATIN_MARKS: dict[str, str] = {
+    **dict.fromkeys("。．｡۔।॥", ". "),
+    **dict.fromkeys("，、،", ", "),
+    **dict.fromkeys("；؛", "; "),
+    **dict.fromkeys("！", "! "),
+    **dict.fromkeys("？؟", "? "),
+    "：": ": ",
+    **dict(zip("（）［］｛｝", "()[]{}", strict=True)),
+    **dict.fromkeys("「」『』【】《》〈〉", '"'),
+    **dict.fromkeys("¡¿\u200e\u200f\u061c\u2066\u2067\u2068\u2069", ""),
+}
+_TO_LATIN_MARKS = str.maketrans(_LATIN_MARKS)
 _BLANKS = " \t\r\n\ufeff\u200b"
 MOST_LAYERS = 8  # more than a model writes; each is looked through for the next one
 _STOPS = ".!…,:;"
@@ -28,20 +56,22 @@ _PAIRS = {
     "(": ")",
     "[": "]",
 }
-_LEADING_MARK = re.compile(r"^(?:#+|>)\s+(?!\d)")  # of a heading or a quotation
-_LEAD_IN = re.compile(r"(?:(?:the|my|final)\s+)*answer(?:\s+is)?\s+", re.IGNORECASE)
+_LEADING_MARK = re.compile(r"^(?:#+|>)\s+(?![-+]?\.?\d)")  # of a heading or a quotation
+_LEAD_IN = re.compile(
+    r"(?:(?:the|my|final|correct|right|best)\s+)*answer(?:\s+is)?(?:\s+|$)", re.IGNORECASE
+)
 
 
-def bare(text: str) -> str:
-    """Return a text without the quotes, Markdown marks, brackets and stops around it."""
-    return text.strip(_WRAPPING)
+def with_latin_marks(text: str) -> str:
+    """Return a text with the marks of other scripts as their Latin twins."""
+    return text.translate(_TO_LATIN_MARKS)
 
 
 def peeled(text: str) -> Iterator[str]:
     """Yield a text, then the text without one layer after another of what stands around it: quotes,
     brackets and Markdown marks in pairs, and the stops at its end.
 
-    So "C#" and "A*" keep what :func:`bare` takes for Markdown.
+    So "C#" and "A*" keep their marks.
     """
     text = text.strip(_BLANKS)
     for _ in range(MOST_LAYERS):
@@ -64,12 +94,42 @@ def _inside(text: str) -> str:
     return _LEADING_MARK.sub("", text.rstrip(stops + _BLANKS) or text)
 
 
-def phrases(text: str) -> list[str]:
-    """Return the phrases between punctuation in a text, without words that introduce an answer
-    ("The answer is …").
+def without_marks(text: str) -> str:
+    """Return a text without Markdown's and LaTeX's marks; tags and boxes become lines of their own.
+
+    Emphasis and quotes belong to the sentence around them: "not **true**" becomes "not true".
     """
-    without_lead_in = [
-        _LEAD_IN.sub("", phrase.strip(_AROUND_PHRASE), count=1)
-        for phrase in _BETWEEN_PHRASES.split(_TAG.sub(r"\n\1\n", text))
-    ]
-    return [phrase for phrase in without_lead_in if phrase]
+    text = _LATEX_MATH.sub("*", _LATEX_FONT.sub(r"*\1*", text))
+    text = _LATEX_BOX.sub(r"\n\1\n", _LATEX_DISPLAY.sub("\n", text))
+    text = _TAG.sub(r"\n\1\n", _INLINE_TAG.sub("*", text))
+    text = text.replace('":', '": ')  # JSON without blanks
+    return _EMPHASIS.sub("", _LINE_MARK.sub("", text))
+
+
+def phrases(text: str) -> list[str]:
+    """Return the phrases between punctuation in a text without marks, and without words that
+    introduce an answer ("The answer is …").
+
+    What stands in brackets behind other words keeps its bracket.
+
+    :param text: of :func:`without_marks`.
+    """
+    found: list[str] = []
+    before = ""  # of the words on the line, since a colon
+    sentences_and_stops = _BETWEEN_PHRASES.split(text)
+    for index in range(0, len(sentences_and_stops), 2):
+        sentence, stop = [*sentences_and_stops[index : index + 2], ""][:2]
+        for piece in _BRACKETS.split(sentence):
+            words = piece if before else piece.lstrip(_OPENING_BRACKETS)
+            phrase = _LEAD_IN.sub("", words.strip(_AROUND_PHRASE), count=1)
+            if phrase:
+                found.append(phrase)
+            before = before or phrase
+        if stop.endswith(("\n", ":", ">")):
+            before = ""
+    return found
+
+
+def without_bracket(phrase: str) -> str:
+    """Return a phrase without the bracket that it keeps if it stands behind other words."""
+    return phrase.lstrip(_OPENING_BRACKETS)

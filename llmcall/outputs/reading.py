@@ -10,15 +10,16 @@ from typing import Annotated, Any, get_args, get_origin
 
 from ..errors import OutputError
 from ..requests import schemas
-from ..requests.schemas import is_choice, labels
+from ..requests.schemas import is_choice
 from .choices import choice
 from .expectations import describe
 from .json_values import containers, scalar
 from .misread_values import refuse_misread
 from .numbers import number, whole_number
-from .phrases import bare
+from .phrases import peeled, phrases, without_marks
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
+_THOUGHTS = [(f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")]
 _BRACKETS = {"object": "{", "array": "["}  # that begin a JSON value, by its kind
 # That a correction lists: a model mends those, and the next answer shows the rest.
 _MAX_PROBLEMS = 5
@@ -59,11 +60,13 @@ def without_thoughts(text: str) -> str:
     """Return an answer without the reasoning before it, which a server may leave in; empty if the
     answer ends within its reasoning.
     """
-    thoughts, end, answer = text.rpartition("</think>")
-    if not end and text.lstrip().startswith("<think>"):
-        return ""
-    if end and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")):
-        return answer
+    for opening, closing in _THOUGHTS:
+        thoughts, end, answer = text.rpartition(closing)
+        begins_with_thoughts = text.lstrip().startswith(opening)
+        if not end and begins_with_thoughts:
+            return ""
+        if end and (opening not in thoughts or begins_with_thoughts):
+            return answer
     return text
 
 
@@ -87,7 +90,7 @@ def _read(text: str, output_type: Any) -> Any:
         return _read_simple(text, output_type)
     inner = schemas.optional_type(output_type)
     if inner is not None:
-        return None if _is_null(text, inner) else _read(text, inner)
+        return _read_optional(text, inner)
     if get_origin(output_type) is Annotated:
         plain_type = get_args(output_type)[0]
         if schemas.simple_schema(plain_type) is not None:
@@ -104,15 +107,28 @@ def _read_simple(text: str, output_type: Any) -> Any:
     return _converted(unfenced, output_type)
 
 
-def _is_null(text: str, inner: Any) -> bool:
-    """Return whether an answer is the ``None`` of an optional type, and not one of its options.
+def _read_optional(text: str, inner: Any) -> Any:
+    """Read ``None`` or a type."""
+    unfenced = _FENCE_LINE.sub("", text)
+    is_null = any(layer.lower() in ("null", "none") for layer in peeled(unfenced))
+    if is_null and not (is_choice(inner) and _is_label(unfenced, inner)):
+        return None
+    try:
+        return _read(text, inner)
+    except OutputError:
+        found = phrases(without_marks(unfenced))
+        if len(found) in (1, 2) and found[-1].lower() == "null":  # "Answer: null"
+            return None
+        raise
 
-    :param inner: the type if it is not ``None``.
-    """
-    word = bare(text).lower()
-    if word not in ("null", "none"):
+
+def _is_label(text: str, output_type: Any) -> bool:
+    """Return whether an answer is one of a choice's options."""
+    try:
+        choice(text, output_type)
+    except OutputError:
         return False
-    return not (is_choice(inner) and word in map(str.lower, labels(inner)))
+    return True
 
 
 def _read_json(text: str, output_type: Any) -> Any:
@@ -123,6 +139,10 @@ def _read_json(text: str, output_type: Any) -> Any:
         if kind != "value":
             raise OutputError(f"it holds no JSON {kind}")
         return _read_scalar(text, output_type)
+    if kind == "value" and len(values) == 1 and values[0] and isinstance(values[0], dict):
+        (name, value), *others = values[0].items()
+        if name in ("value", "answer") and not others:
+            return _converted(value, output_type)
     fitting_values: dict[str, Any] = {}
     errors: list[OutputError] = []
     for value in values:
@@ -138,16 +158,36 @@ def _read_json(text: str, output_type: Any) -> Any:
 
 
 def _read_scalar(text: str, output_type: Any) -> Any:
-    """Read anything but an object or array: the text as a JSON scalar or a string, or without the marks
-    around it.
+    """Read anything but an object or array: a JSON scalar or a string, also in a fence or with marks
+    around it; else each phrase with a digit, if all of them are one value.
     """
-    value: Any = text.strip()
+    unfenced = _FENCE_LINE.sub("", text)
+    errors = []
+    for layer in peeled(unfenced):
+        try:
+            return _validated_scalar(layer, output_type)
+        except OutputError as error:
+            errors.append(error)
+    with_digits = [
+        phrase for phrase in phrases(without_marks(unfenced)) if re.search(r"\d", phrase)
+    ]
+    try:
+        values = [_validated_scalar(phrase, output_type) for phrase in with_digits]
+    except OutputError:
+        raise errors[0] from None
+    if not values or isinstance(values[0], str):  # any text may be a part of a text
+        raise errors[0]
+    if any(value != values[0] for value in values):
+        raise OutputError(f"it holds different values, {' and '.join(with_digits[:3])}")
+    return values[0]
+
+
+def _validated_scalar(text: str, output_type: Any) -> Any:
+    """Turn a text into a type, as JSON if it is a JSON scalar."""
+    value: Any = text
     with suppress(ValueError):
         value = scalar(value)
-    try:
-        return _validated(value, output_type)
-    except OutputError:
-        return _validated(bare(text), output_type)
+    return _validated(value, output_type)
 
 
 def _converted(value: Any, output_type: Any) -> Any:
@@ -222,3 +262,7 @@ def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
         if omitted_count > 0:
             message += f"; and {omitted_count} more"
         raise OutputError(message) from error
+    except RecursionError:
+        raise
+    except Exception as error:
+        raise OutputError(f"a validator raised {type(error).__name__}: {error}") from error

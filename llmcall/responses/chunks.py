@@ -86,11 +86,24 @@ def _further_deltas(message: Mapping[str, Any], rest: dict[str, Any]) -> Iterato
             yield from ({name: word} for word in WORDS.findall(value))
         elif value is not None and name == "content":
             yield {name: value}
-    if isinstance(rest.get("tool_calls"), list):
-        calls = enumerate(rest["tool_calls"])
-        rest["tool_calls"] = [{**call, "index": number} for number, call in calls]
+    calls = rest.pop("tool_calls") if isinstance(rest.get("tool_calls"), list) else []
     if rest:
         yield rest
+    for number, call in enumerate(calls):
+        yield from _tool_call_deltas({**call, "index": number})
+
+
+def _tool_call_deltas(call: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the deltas of one tool call, as the API does: programs read only the first call of a
+    delta, and take its name from one and its arguments from the next ones.
+    """
+    function: Any = call.get("function")
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    if not isinstance(arguments, str):
+        yield {"tool_calls": [call]}
+        return
+    yield {"tool_calls": [{**call, "function": {**function, "arguments": ""}}]}
+    yield {"tool_calls": [{"index": call["index"], "function": {"arguments": arguments}}]}
 
 
 def text_in(chunk: Mapping[str, Any]) -> str:

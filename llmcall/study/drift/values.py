@@ -11,7 +11,6 @@ from ...display.formatting import counted
 from ...errors import OutputError
 from ...notices import warn_once
 from ...outputs import (
-    bare,
     containers,
     named_option,
     peeled,
@@ -257,8 +256,10 @@ def _field_number(value: Any) -> float | None:
 def _field_verdict(value: Any) -> float | None:
     if isinstance(value, bool):
         return float(value)
-    if isinstance(value, str) and bare(value).lower() in ("yes", "no", "true", "false"):
-        return float(bare(value).lower() in ("yes", "true"))
+    if isinstance(value, str):
+        for layer in peeled(value):
+            if layer.lower() in ("yes", "no", "true", "false"):
+                return float(layer.lower() in ("yes", "true"))
     return None
 
 

@@ -4,13 +4,16 @@ shown.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import logging
 import os
 import pickle
 import re
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,67 @@ def test_blocks_may_overlap() -> None:
     assert now() == ("gpt-4o-mini", 60, 1)
     second.__exit__(None, None, None)
     assert now() == DEFAULTS
+
+
+def in_turn(*models: str) -> Any:
+    """Open a block for each model in a map; each stays open until the others had their turn."""
+    turns = threading.Barrier(len(models))
+
+    def play(model: str) -> str:
+        """Open a block, and return the model within."""
+        try:
+            with llmcall.configured(model=model):
+                turns.wait(30)
+                return llmcall.settings().model
+        finally:
+            turns.abort()
+
+    return llmcall.map(play, models, workers=len(models))
+
+
+def test_blocks_of_threads_that_disagree_are_refused() -> None:
+    """Both would hold for the whole process: the calls of both would get one of the models."""
+    with pytest.raises(llmcall.ConfigError, match=r"configured\(model=…\) of another value"):
+        in_turn("a", "b")
+    assert now() == DEFAULTS
+
+
+def test_blocks_of_tasks_that_disagree_are_refused() -> None:
+    """They run in one thread, but at the same time."""
+
+    async def play(model: str) -> None:
+        with llmcall.configured(model=model):
+            await asyncio.sleep(0.1)
+
+    async def main() -> None:
+        await asyncio.gather(play("a"), play("b"))
+
+    with pytest.raises(llmcall.ConfigError, match="another thread or task"):
+        asyncio.run(main())
+
+
+def test_a_block_around_a_map_may_be_overruled_by_its_items() -> None:
+    """It stands around them."""
+
+    def play(number: int) -> str:
+        """Overrule the block around."""
+        with llmcall.configured(model="b"):
+            return llmcall.settings().model
+
+    with llmcall.configured(model="a"):
+        assert llmcall.map(play, range(3), workers=3) == ["b"] * 3
+
+
+def test_a_block_of_the_main_program_may_be_overruled_by_a_thread_of_its_own() -> None:
+    """The thread knows nothing of the blocks around, but the program waits for it."""
+
+    def play() -> str:
+        """Overrule the block around."""
+        with llmcall.configured(model="b"):
+            return llmcall.settings().model
+
+    with llmcall.configured(model="a"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(play).result() == "b"
 
 
 @pytest.mark.parametrize(

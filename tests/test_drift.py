@@ -808,6 +808,25 @@ def test_the_letter_of_an_option_counts_as_the_option(model: Model, order: str) 
     assert drift.differs
 
 
+@pytest.mark.parametrize("excuse", ["I cannot choose.", "I cannot choose, {}."])
+def test_an_answer_that_names_no_option_is_unreadable(model: Model, excuse: str) -> None:
+    """In the recording and in the check, whatever its words: it is no option of its own."""
+    excuses = itertools.count()
+
+    def choose(messages: list[Any], chance: random.Random) -> str:
+        town = int(messages[-1]["content"].split("town ")[1].split(" ")[0])
+        return excuse.format(next(excuses)) if town % 2 else "A"
+
+    model.answer = choose
+    question = llmcall.choice("What should town {{ town }} do?", ["tax", "ban"])
+    with llmcall.cassette(STUDY):
+        question.map([{"town": town} for town in range(60)], scope="survey", key="town")
+    excuse = "I have no preference."
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert (drift.unreadable.before, drift.unreadable.now) == (0.5, 0.5)
+    assert (drift.shifts["tax"].before, drift.shifts["tax"].now) == (1, 1)
+
+
 def test_a_few_different_texts_are_shares(model: Model) -> None:
     """The share of each."""
     model.answer = lambda messages, chance: chance.choice(["Buy", "buy.", "Sell", "Wait"])

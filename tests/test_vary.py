@@ -95,6 +95,15 @@ def test_a_level_that_makes_no_difference_is_told_and_has_equal_draws(
     assert "model 'o3-mini'" in told
 
 
+def test_levels_that_normalizers_make_one_are_refused() -> None:
+    """Both would get one answer."""
+    client = numbered(cache_normalize=["times"])
+    call = call_of(client, user="{{ name }} has a meeting at {{ when }}.")
+    with pytest.raises(ValueError, match=r"'early' and 'late' differ only in what .* NORMALIZE"):
+        call.table(ROWS, vary={"when": {"early": "8:30", "late": "21:30"}}, scope="s")
+    assert client.usage.calls == 0
+
+
 @pytest.fixture
 def equal_cells() -> tuple[ScriptedClient, Any, Any]:
     """A client, the table of two cells with equal requests, and a later table in the same scope."""

@@ -13,6 +13,7 @@ from .json_values import containers
 from .lettered_options import (
     INSTRUCTION,
     letter_position,
+    listed_options,
     listing,
     named_option,
     option_position,
@@ -29,6 +30,7 @@ __all__ = [
     "describe",
     "fields_of",
     "letter_position",
+    "listed_options",
     "listing",
     "named_option",
     "option_position",

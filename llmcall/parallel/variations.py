@@ -265,18 +265,39 @@ def cells_of(axes: tuple[Axis, ...]) -> list[Cell]:
     return [Cell(axes, levels) for levels in itertools.product(*(axis.levels for axis in axes))]
 
 
+class FirstRequest(NamedTuple):
+    """The first request about a row.
+
+    :param sent: what is sent; ``None`` if the row's templates or parameters fail.
+    :param key: what finds its recorded answer.
+    """
+
+    sent: Any
+    key: str
+
+
 def warn_of_equal_levels(crossed: Crossing, job: CrossedJob) -> None:
     """Warn of levels that make no difference to any request, once for each axis.
 
     :param job: asks about the rows.
+    :raises ValueError: if normalizers make different requests of two levels the same.
     """
     if not crossed.row_count:
         return
     for axis in crossed.cells[0].axes:
         for number, other_number in _differing_only_in(axis, crossed.cells):
-            if _send_the_same(crossed, job, number, other_number):
+            pairs = _pairs_of_requests(crossed, job, number, other_number)
+            if all(first.sent is not None and first.sent == other.sent for first, other in pairs):
                 _warn_of_equal_cells(axis, crossed.cells[number], crossed.cells[other_number])
                 break
+            if any(first.key == other.key and first.sent != other.sent for first, other in pairs):
+                label = crossed.cells[number].labels()[axis.name]
+                other_label = crossed.cells[other_number].labels()[axis.name]
+                raise ValueError(
+                    f"vary: {axis.name} {label!r} and {other_label!r} differ only in what [Cache] NORMALIZE leaves "
+                    "out of the key, so both would get one answer. Narrow NORMALIZE to a regular expression for what "
+                    "does not matter in your prompts"
+                )
 
 
 def warn_of_unnamed_rows(
@@ -305,14 +326,13 @@ def _differing_only_in(axis: Axis, cells: Sequence[Cell]) -> Iterator[tuple[int,
             yield number, other_number
 
 
-def _send_the_same(crossed: Crossing, job: CrossedJob, number: int, other_number: int) -> bool:
-    """Return whether two cells send the same request about each row."""
+def _pairs_of_requests(
+    crossed: Crossing, job: CrossedJob, number: int, other_number: int
+) -> list[tuple[FirstRequest, FirstRequest]]:
+    """Return the first requests of two cells about each row."""
     requests = (_request(job, item) for item in crossed.items_of(number))
     other_requests = (_request(job, item) for item in crossed.items_of(other_number))
-    return all(
-        request is not None and request == other_request
-        for request, other_request in zip(requests, other_requests, strict=True)
-    )
+    return list(zip(requests, other_requests, strict=True))
 
 
 def _warn_of_equal_cells(axis: Axis, cell: Cell, other: Cell) -> None:
@@ -325,15 +345,16 @@ def _warn_of_equal_cells(axis: Axis, cell: Cell, other: Cell) -> None:
     )
 
 
-def _request(job: CrossedJob, item: CellRow) -> Any:
-    """Return the first request about a row; ``None`` if its templates or parameters fail."""
+def _request(job: CrossedJob, item: CellRow) -> FirstRequest:
+    """Return the first request about a row."""
     conversation = job.conversation(item)
     try:
         with scopes.ActiveScope(scopes.reserved_name(0), scopes.Draws()):  # nothing is counted
             question = next(conversation)
             request = job.client.build_request(question.messages, **question.params)
     except (LLMCallError, TypeError, ValueError):  # the run itself raises it
-        return None
+        return FirstRequest(None, "")
     finally:
         conversation.close()
-    return sent_body(request.body, job.client.capabilities(request.model))
+    sent = sent_body(request.body, job.client.capabilities(request.model))
+    return FirstRequest(sent, request.cache_key)

@@ -12,6 +12,7 @@ from ...errors import OutputError
 from ...notices import warn_once
 from ...outputs import (
     containers,
+    listed_options,
     named_option,
     peeled,
     read,
@@ -42,21 +43,16 @@ class Answer(NamedTuple):
 
     :param text: what the model said; if it only called one tool, the call's arguments; else
         ``None``.
-    :param option: the text of the option that the answer names, if the prompt lists options under
-        letters: a letter stands for another option in each order.
+    :param meaning: the same; if the prompt lists options under letters, the text of the option that
+        the answer names, because a letter stands for another option in each order, or ``None``.
     :param is_cut: whether it ended at its token limit.
     :param is_refused: whether the model refused.
     """
 
     text: str | None
-    option: str | None
+    meaning: str | None
     is_cut: bool
     is_refused: bool
-
-    @property
-    def meaning(self) -> str | None:
-        """Return the option that the answer names, else its text."""
-        return self.text if self.option is None else self.option
 
 
 def answers_of(record: Record) -> list[Answer]:
@@ -67,8 +63,10 @@ def answers_of(record: Record) -> list[Answer]:
         text = _text_of(message)
         is_cut = choice.get("finish_reason") == "length"
         is_refused = bool(message.get("refusal"))
-        option = named_option(record.request["messages"], text) if text else None
-        answers.append(Answer(text, option, is_cut, is_refused))
+        messages = record.request["messages"]
+        is_closed_question = bool(text and listed_options(messages))
+        meaning = named_option(messages, text) if text and is_closed_question else text
+        answers.append(Answer(text, meaning, is_cut, is_refused))
     return answers
 
 

@@ -1488,3 +1488,98 @@ def test_a_default_scope_refuses_the_names_that_a_scope_refuses() -> None:
     """An empty name or one with a divider is an error."""
     with pytest.raises(ValueError, match="'a/b' is empty or contains"), default_scope("a/b"):
         pass
+
+
+# Threads that open scopes of their own
+
+
+def greet(name: str) -> str | None:
+    """Ask in a scope of one's own."""
+    client = ScriptedClient(lambda messages: "Hello.", cache_mode="auto")
+    with llmcall.scope(name):
+        return client.send_message("Hello?", temperature=1).content
+
+
+def in_pool(function: Callable[[str], Any]) -> None:
+    """Call a function for two actors in the threads of a pool."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(function, ["Ann", "Bob"]))
+
+
+def play_in_trials() -> None:
+    """Have the actors of two trials ask in threads that don't know the trial."""
+    for trial in range(2):
+        with llmcall.scope(f"trial-{trial}"):
+            in_pool(greet)
+
+
+def play_in_rounds() -> None:
+    """Have the actors of one trial ask twice, likewise."""
+    with llmcall.scope("trial"):
+        in_pool(greet)
+        in_pool(greet)
+
+
+def play_in_arms() -> None:
+    """Have the actors of two arms ask, likewise."""
+    llmcall.arms(lambda: in_pool(greet), {"control": {}, "treated": {}}, scope="s", workers=1)
+
+
+FORGOTTEN = "a thread that has no scope opened the scope"
+
+
+@pytest.mark.parametrize("play", [play_in_trials, play_in_rounds, play_in_arms])
+def test_a_forgotten_bind_is_told(
+    play: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The actors' scopes stand beside the trial's, and get the same answers again."""
+    play()
+    [told] = [each for each in caplog.messages if FORGOTTEN in each]
+    assert "llmcall.bind" in told
+
+
+def trials_in_threads() -> None:
+    """Play trials in threads of their own, twice, with actors inside."""
+
+    def trial(name: str) -> None:
+        with llmcall.scope(f"trial-{name}"):
+            greet(name)
+
+    for _ in range(2):
+        in_pool(trial)
+
+
+def trials_in_a_map() -> None:
+    """Play trials in a map, twice, with actors inside."""
+
+    def trial(name: str) -> None:
+        with llmcall.scope(f"trial-{name}"):
+            greet(name)
+
+    for _ in range(2):
+        llmcall.map(trial, ["Ann", "Bob", "Eve"])
+
+
+def bound_turns() -> None:
+    """Pass the trial to the threads."""
+    for trial in range(2):
+        with llmcall.scope(f"trial-{trial}"):
+            in_pool(llmcall.bind(greet))
+
+
+def the_same_cell_again() -> None:
+    """Run a cell of a notebook twice."""
+    for _ in range(2):
+        with llmcall.scope("study"):
+            in_pool(greet)
+
+
+@pytest.mark.parametrize(
+    "play", [trials_in_threads, trials_in_a_map, bound_turns, the_same_cell_again]
+)
+def test_threads_that_share_no_scope_by_mistake_are_no_forgotten_bind(
+    play: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trials of their own, bound functions, and a run that is made again are as they should be."""
+    play()
+    assert FORGOTTEN not in caplog.text

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -35,6 +36,7 @@ from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, gener
 from .names import checked_name
 from .numbers import ArmPath, ScopedRequest
 from .scoped_record import ScopedRecord
+from .unbound import OpenScope, forget_openings, warn_of_forgotten_bind
 from .unscoped import forget_given_answers
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -247,6 +249,8 @@ class Scope:
         if outer is not None:
             outer = outer.parent_of_new_scopes
         if outer is None or not outer.path:
+            if outer is None and threading.current_thread() is not threading.main_thread():
+                warn_of_forgotten_bind(self.name, self, _scopes_of_starting_threads())
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
             return ActiveScope(
@@ -284,6 +288,27 @@ class Scope:
 
     def __repr__(self) -> str:
         return f"scope({self.name!r})"
+
+
+def _scopes_of_starting_threads() -> list[OpenScope]:
+    """Return the scopes that are open in threads that may have started this one: in the main thread,
+    and in items of maps. Other threads opened theirs beside this one.
+    """
+    main_thread = threading.main_thread().ident
+    return [
+        OpenScope(active, active.path, active.arm)
+        for active, thread in workers.open_in_other_threads()
+        if thread == main_thread or _is_in_item(active)
+    ]
+
+
+def _is_in_item(active: ActiveScope) -> bool:
+    """Return whether a scope was opened in an item of a map or a run of arms, and not in a thread of
+    the program's own.
+    """
+    while active.outer is not None:
+        active = active.outer
+    return active.scope is None or not active.path
 
 
 def scope(name: str | float | None, *, process: bool = False) -> Scope:
@@ -378,6 +403,7 @@ def forget() -> None:
     """
     _forget_root()
     forget_given_answers()
+    forget_openings()
 
 
 def scope_around() -> ActiveScope | None:

@@ -1388,8 +1388,8 @@ def test_a_bar_shows_the_runs_of_a_study(capsys: pytest.CaptureFixture[str]) -> 
     assert "6/6" in capsys.readouterr().err
 
 
-def test_an_arm_that_fails_has_no_values() -> None:
-    """Failures follow ``on_error``, as in ``map``."""
+def test_an_arm_that_fails_has_no_values(caplog: pytest.LogCaptureFixture) -> None:
+    """Failures follow ``on_error``, as in ``map``; the study and its table tell them."""
 
     def play(fails: bool) -> int:
         if fails:
@@ -1400,6 +1400,8 @@ def test_an_arm_that_fails_has_no_values() -> None:
     runs = llmcall.arms(play, given, scope="app", on_error="return")
     assert runs["a", 0] == 1 and isinstance(runs["b", 0], ValueError)
     assert runs.table(lambda value: value)["value"].isna().tolist() == [False, True]
+    assert "1 of 2 runs failed (b 0)" in str(runs)
+    assert "1 of 2 runs failed (b 0): these rows of the table have no values" in caplog.text
 
 
 def test_what_finished_is_in_the_exception() -> None:

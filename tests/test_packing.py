@@ -393,6 +393,12 @@ CHANGES = {
         "line 1: '3 answers --n 3' became '3 replies --n 3'",
         f"code/{SCRIPT}",
     ),
+    "white space that is printed": Change(
+        in_code('"answers"', '"answers "'),
+        "printed text",
+        "'3 answers --n 3' became '3 answers  --n 3' (only white space differs)",
+        f"code/{SCRIPT}",
+    ),
     "a line more that is printed": Change(
         in_code("*sys.argv[1:])", '*sys.argv[1:])\n    print("more")'),
         "printed text",
@@ -560,6 +566,27 @@ def test_two_values_that_are_no_number_are_the_same(package: Path) -> None:
     mend(package)
     differences = failed(llmcall.verify(package))["result out/all.json"]
     assert differences == "rows[1][1]: 'answer one' became 'answer 1'"
+
+
+@pytest.mark.newest_only
+def test_long_texts_are_quoted_where_they_differ(package: Path) -> None:
+    """A line of a regression's output may be long, and differ at its end."""
+    edited(package / f"code/{SCRIPT}", '"answers"', f'"{"b" * 100} answers"')
+    edited(package / "manifest.json", "3 answers", f"3 {'b' * 100} replies")
+    mend(package)
+    differences = failed(llmcall.verify(package))["printed text"]
+    assert "bbb replies --n 3' became '…bbb" in differences
+    assert "bbb answers --n 3'" in differences
+
+
+@pytest.mark.newest_only
+def test_a_program_that_ends_early_is_told_before_what_it_left_unused(package: Path) -> None:
+    """The records that no call used follow from it, and only some are named."""
+    edited(package / f"code/{SCRIPT}", "    rows = []\n", "    raise SystemExit(3)\n")
+    mend(package)
+    lines = failed(llmcall.verify(package))["replay"].split("\n")
+    assert "exit code 3" in lines[0]
+    assert "no call used" in lines[-1]
 
 
 @pytest.mark.newest_only

@@ -12,7 +12,7 @@ from .. import scopes
 from ..cassettes.current import current_cassette
 from ..config import resolve as config
 from ..display.data_frames import import_pandas
-from ..display.formatting import counted
+from ..display.formatting import counted, money
 from ..display.notebook import html_table
 from ..display.tables import table
 from ..errors import ConfigError, short_traceback
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..scopes import ScopedRecord
     from ..types import Record
 
+MOST_RUNS = 5  # that failed, and are named
 FUNCTION = "function"  # the kind of a recorded function's records, which no model answers
 
 
@@ -135,6 +136,11 @@ class Arms(Mapping[tuple[str, int], Any]):
                     )
                 row |= columns
             rows.append(row)
+        if failed := self._failed():
+            notice(
+                "%s: these rows of the table have no values, and the arms are not paired there",
+                failed,
+            )
         return import_pandas().DataFrame(rows)
 
     def compare(self, one: str, other: str) -> Comparison:
@@ -190,11 +196,22 @@ class Arms(Mapping[tuple[str, int], Any]):
         return f"<p>{self._summary()}</p>{html_table(self._rows())}"
 
     def _summary(self) -> str:
-        cost = "an unknown cost" if self.cost is None else f"${self.cost:,.4f}"
-        return (
+        cost = "an unknown cost" if self.cost is None else money(self.cost)
+        summary = (
             f"{counted(len(self.names), 'arm')}, {counted(self.repeats, 'repeat')}: "
             f"{counted(self.calls, 'different call')}, {self.shared:,} shared, {cost}"
         )
+        failed = self._failed()
+        return f"{summary}; {failed}" if failed else summary
+
+    def _failed(self) -> str:
+        """Return in words how many runs failed; empty if none did."""
+        failed = [f"{name} {repeat}" for name, repeat in self._results.keys() - self._finished]
+        if not failed:
+            return ""
+        shown = ", ".join(sorted(failed)[:MOST_RUNS])
+        more = ", …" if len(failed) > MOST_RUNS else ""
+        return f"{len(failed):,} of {counted(len(self._results), 'run')} failed ({shown}{more})"
 
     def _rows(self) -> list[list[str]]:
         uses = dict.fromkeys(self.names, 0)

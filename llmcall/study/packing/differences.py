@@ -89,7 +89,7 @@ def _cell_differences(old: str, new: str, delimiter: str, tolerance: float) -> I
             if not _is_same(old_cell, new_cell, tolerance):
                 name = header[column] if number > 1 and column < len(header) else ""
                 label = f"column {name!r}" if name else f"column {column + 1}"
-                yield f"row {number}, {label}: {_quoted(old_cell)} became {_quoted(new_cell)}"
+                yield f"row {number}, {label}: {_change(old_cell, new_cell)}"
 
 
 def _value_differences(path: str, old: Any, new: Any, tolerance: float) -> Iterator[str]:
@@ -104,7 +104,7 @@ def _value_differences(path: str, old: Any, new: Any, tolerance: float) -> Itera
         for index, (old_item, new_item) in enumerate(zip_longest(old, new, fillvalue=MISSING)):
             yield from _value_differences(f"{path}[{index}]", old_item, new_item, tolerance)
     elif not _is_same(old, new, tolerance):
-        yield f"{path or 'its value'}: {_quoted(old)} became {_quoted(new)}"
+        yield f"{path or 'its value'}: {_change(old, new)}"
 
 
 def _line_differences(old: str, new: str, tolerance: float) -> Iterator[str]:
@@ -114,7 +114,7 @@ def _line_differences(old: str, new: str, tolerance: float) -> Iterator[str]:
             word = "missing" if new_line is None else "new"
             yield f"line {number} is {word}: {_quoted(old_line or new_line or '')}"
         elif not _is_same_text(old_line, new_line, tolerance):
-            yield f"line {number}: {_quoted(old_line)} became {_quoted(new_line)}"
+            yield f"line {number}: {_change(old_line, new_line)}"
 
 
 def _lines_of(text: str) -> list[str]:
@@ -161,6 +161,19 @@ def _is_same_text(old: str, new: str, tolerance: float) -> bool:
             for a, b in zip(old_numbers, new_numbers, strict=True)
         )
     )
+
+
+def _change(old: Any, new: Any) -> str:
+    """Return in words that a value became another one; long texts from a little before they differ."""
+    if isinstance(old, str) and isinstance(new, str):
+        if one_line(old, len(old) + 1) == one_line(new, len(new) + 1):
+            return f"{old[:SHOWN]!r} became {new[:SHOWN]!r} (only white space differs)"
+        pairs = enumerate(zip(old, new, strict=False))
+        differs_at = next((index for index, (a, b) in pairs if a != b), min(len(old), len(new)))
+        start = differs_at - SHOWN // 2
+        if start > 0:
+            old, new = f"…{old[start:]}", f"…{new[start:]}"
+    return f"{_quoted(old)} became {_quoted(new)}"
 
 
 def _quoted(value: Any) -> str:

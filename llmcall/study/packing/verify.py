@@ -248,7 +248,13 @@ class _Verifier:
             f"it opens the cassette {path}, which is not packed"
             for path in observation.unnamed_cassettes
         ]
+        if observation.exit_code:
+            details.append(f"the program ended with exit code {observation.exit_code}:")
+            details += [f"  {line}" for line in observation.error_output.split("\n")]
+        elif not observation.has_ended:
+            details.append("the program did not finish")
         count = 0
+        unused_lines: list[str] = []
         for recording in self._manifest.recordings:
             path = self._package / FOLDERS[RECORDING] / recording.path
             try:
@@ -261,12 +267,12 @@ class _Verifier:
                 each.sample or "(outside any scope)" for each in records if each.cache_key in keys
             ]
             count += len(records) - len(names)
-            details += [f"{recording.path}: no call used the record {name}" for name in names]
-        if observation.exit_code:
-            details.append(f"the program ended with exit code {observation.exit_code}:")
-            details += [f"  {line}" for line in observation.error_output.split("\n")]
-        elif not observation.has_ended:
-            details.append("the program did not finish")
+            unused_lines += [
+                f"{recording.path}: no call used the record {name}" for name in names[:NAMED]
+            ]
+            if len(names) > NAMED:
+                unused_lines.append(f"{recording.path}: … nor {len(names) - NAMED:,} more records")
+        details += unused_lines
         summary = f"{counted(count, 'record')} used, no call unanswered"
         return _check("replay", summary, "not as it was packed", details, most=None)
 

@@ -1333,7 +1333,7 @@ def test_a_study_costs_what_its_draws_cost() -> None:
     with llmcall.configured(cache_mode="replay"):
         again = llmcall.arms(play, given, scope="app", repeats=2)
     assert again.cost == runs.cost
-    assert f"${runs.cost:,.4f}" in str(again) and "<table>" in again._repr_html_()
+    assert "<$0.0001" in str(again) and "<table>" in again._repr_html_()
 
 
 def test_a_call_with_a_sample_counts() -> None:

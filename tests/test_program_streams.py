@@ -233,6 +233,23 @@ def test_a_replayed_stream_reports_its_usage_in_a_chunk_of_its_own() -> None:
     assert all(chunk.usage is None for chunk in chunks)
 
 
+def test_a_replayed_stream_gives_each_token_with_its_log_probability() -> None:
+    """As the API does: programs read the log probability beside the text."""
+    tokens = [token("Tw"), token("o")]
+    logprobs = {"content": tokens, "refusal": None}
+    server = Answering(response(choice({"content": "Two"}, logprobs=logprobs)))
+    asked: Any = {"model": "gpt-4o-mini", "messages": QUESTION, "logprobs": True}
+    recorded(server).chat.completions.create(**asked)
+    server.is_gone = True
+    pieces = [
+        (choice.delta.content, [each.token for each in choice.logprobs.content])
+        for chunk in recorded(server).chat.completions.create(**asked, stream=True)
+        for choice in chunk.choices
+        if choice.logprobs
+    ]
+    assert pieces == [("Tw", ["Tw"]), ("o", ["o"])]
+
+
 def test_a_replayed_stream_gives_each_tool_call_in_chunks_of_its_own() -> None:
     """As the API does: the name in the first, the arguments behind it. Programs read only the first
     call of a chunk.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..types import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 WORDS = re.compile(r"\s*\S+|\s+")  # each with the blanks before it; together they are the text
@@ -36,7 +36,8 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the chunks in which a replayed stream gives a recorded response; put together, by
     :class:`Assembler` or by the SDK, they are the response again.
 
-    Texts come word by word, the model's reasoning first.
+    Texts come word by word, the model's reasoning first; a text with log probabilities comes token
+    by token, each with its own.
     """
     first_fields = {
         **{name: response[name] for name in response if name not in NOT_IN_FIRST_CHUNK},
@@ -49,14 +50,20 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         no_logprobs = {"logprobs": None} if "logprobs" in choice else {}
         position = {"index": choice.get("index", number), **no_logprobs}
         rest = {name: choice[name] for name in choice if name not in WHOLE_CHOICE}
-        first_delta, further_deltas = _deltas(choice["message"])
+        tokens = _tokens_of_content(choice)
+        first_delta, further_deltas = _deltas(choice["message"], [each["token"] for each in tokens])
+        own_logprobs = iter(tokens)
         yield {
             **first_fields,
             "choices": [{**position, **rest, "delta": first_delta, "finish_reason": None}],
         }
         for delta in further_deltas:
-            yield {**chunk_fields, "choices": [{**position, "delta": delta, "finish_reason": None}]}
-        if choice.get("logprobs") is not None:
+            piece = {**position, "delta": delta, "finish_reason": None}
+            if tokens and "content" in delta:
+                without = dict.fromkeys(choice["logprobs"])
+                piece["logprobs"] = {**without, "content": [next(own_logprobs)]}
+            yield {**chunk_fields, "choices": [piece]}
+        if choice.get("logprobs") is not None and not tokens:
             with_logprobs = {"delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
             yield {**chunk_fields, "choices": [{**position, **with_logprobs}]}
         # As the API does: programs stop reading where they see the reason, and look no further
@@ -66,8 +73,30 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**chunk_fields, "choices": [last], **ending}
 
 
-def _deltas(message: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
-    """Return the first delta of a message, and those that follow."""
+def _tokens_of_content(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tokens of a choice's text with their log probabilities; empty if these are not those
+    of the whole text, or if there are others.
+    """
+    logprobs = choice.get("logprobs")
+    if not isinstance(logprobs, dict):
+        return []
+    tokens = logprobs.get("content")
+    others = [value for name, value in logprobs.items() if name != "content" and value]
+    if not isinstance(tokens, list) or others:
+        return []
+    texts = [each.get("token") if isinstance(each, dict) else None for each in tokens]
+    if not all(isinstance(text, str) and text for text in texts):
+        return []
+    return tokens if "".join(map(str, texts)) == choice["message"].get("content") else []
+
+
+def _deltas(
+    message: Mapping[str, Any], tokens: Sequence[str]
+) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """Return the first delta of a message, and those that follow.
+
+    :param tokens: the pieces in which its text comes; if empty, it comes word by word.
+    """
     content = message.get("content")
     first: dict[str, Any] = {name: value for name, value in message.items() if value is None}
     first["role"] = message.get("role") or "assistant"
@@ -75,15 +104,18 @@ def _deltas(message: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[dict[s
         first["content"] = ""
     rest = {name: value for name, value in message.items() if name not in first}
     rest.pop("content", None)
-    return first, _further_deltas(message, rest)
+    return first, _further_deltas(message, rest, tokens)
 
 
-def _further_deltas(message: Mapping[str, Any], rest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _further_deltas(
+    message: Mapping[str, Any], rest: dict[str, Any], tokens: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     for name in (*REASONING_FIELDS, "content"):
         value = message.get(name)
         if isinstance(value, str):
             rest.pop(name, None)
-            yield from ({name: word} for word in WORDS.findall(value))
+            pieces = tokens if tokens and name == "content" else WORDS.findall(value)
+            yield from ({name: piece} for piece in pieces)
         elif value is not None and name == "content":
             yield {name: value}
     calls = rest.pop("tool_calls") if isinstance(rest.get("tool_calls"), list) else []

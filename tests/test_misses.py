@@ -506,10 +506,33 @@ def test_a_temperature_that_only_the_recording_had_is_named() -> None:
     assert "write TEMPERATURE = 0.5" in flat(explained())
 
 
+def test_a_repeat_that_is_not_recorded_is_named() -> None:
+    """A map makes one repeat more than the recording has, or its record is gone."""
+
+    def survey(repeats: int, client: ScriptedClient) -> None:
+        llmcall.map(
+            lambda name: client.send_message(QUESTION),
+            ["lisa"],
+            key=lambda name: name,
+            scope="s",
+            repeats=repeats,
+            workers=1,
+        )
+
+    survey(2, recorder())
+    error = missed(lambda client: survey(3, client), ScriptedClient(cache_mode="replay"))
+    assert (
+        "repeat 2 of 's/lisa' makes a request that is recorded only in repeat 0 and repeat 1"
+        in flat(error)
+    )
+
+
 def test_a_schema_that_only_the_recording_had_names_its_setting() -> None:
     """Whether a schema is sent depends on a setting of the model."""
     ask("Colour?", response_format={"type": "json_object"})(recorder())
-    assert "[Model …] STRUCTURED_OUTPUT decides" in flat(explained("Colour?"))
+    assert "the output type is another one, or [Model …] STRUCTURED_OUTPUT" in flat(
+        explained("Colour?")
+    )
 
 
 def price(item: str, day: int) -> int:

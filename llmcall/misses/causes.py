@@ -12,6 +12,7 @@ from ..requests.keys import ANEW
 from ..requests.normalizers import NORMALIZERS, normalizer
 from ..requests.parameters import CONFIGURED
 from ..requests.plain_data import map_texts
+from ..scopes import without_repeats
 from ..types import Data, Record, Request
 from .distance import UNRELATED
 from .samples import split_sample
@@ -128,10 +129,26 @@ def _cause_of_sample(sample: str | None, records: Sequence[Record]) -> str:
             "this call is outside any scope, but the same request is recorded in "
             f"{_listed_paths(paths)}: a scope is missing; open it with 'with {scopes}:'"
         )
+    base_path, repeat = without_repeats(path)
+    repeats = [
+        recorded_repeat
+        for recorded_base, recorded_repeat in map(without_repeats, paths)
+        if recorded_base == base_path
+    ]
+    if repeats:
+        return (
+            f"{_repeat_words(repeat)} of {base_path!r} makes a request that is recorded only in "
+            f"{_listed_words([_repeat_words(each) for each in sorted(repeats)][:MOST_NAMES])} of it"
+        )
     this_call = f"this call is in the scope {path!r}, but the same request is recorded"
     if paths:
         return f"{this_call} in {_listed_paths(paths)}"
     return f"{this_call} outside any scope; each scope has its own draws"
+
+
+def _repeat_words(repeat: tuple[int, ...]) -> str:
+    """Return the numbers of a repeat in words; a path without any is the first one's."""
+    return f"repeat {'/'.join(str(number) for number in repeat if number) or '0'}"
 
 
 def _cause_of_draw(path: str, draw: str, recorded_draws: list[str]) -> str:
@@ -188,8 +205,8 @@ def _cause_of_format(difference: Difference) -> str:
     recorded = side("recorded", difference.recorded, LONGEST_VALUE)
     asked = side("asked", difference.asked, LONGEST_VALUE)
     return (
-        "only one of the two requests has a response schema; [Model …] STRUCTURED_OUTPUT decides "
-        f"whether one is sent (response_format: {recorded}, {asked})"
+        "only one of the two requests has a response schema: the output type is another one, or [Model …] "
+        f"STRUCTURED_OUTPUT, which decides whether one is sent (response_format: {recorded}, {asked})"
     )
 
 
@@ -243,9 +260,7 @@ def _cause_in_text(difference: Difference, settings: Settings) -> str:
         return "a tool's result differs: put the tool under @llmcall.recorded to replay its results"
     is_text = bool(difference.passages)
     if is_text and str(difference.recorded).split() == str(difference.asked).split():
-        return (
-            f"{field} differs only in whitespace; dedent_messages=True removes common indentation"
-        )
+        return f"{field} differs only in whitespace; if it is common indentation, dedent_messages=True removes it"
     return ""
 
 

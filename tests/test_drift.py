@@ -767,6 +767,22 @@ def test_fields_that_are_not_compared_are_named(model: Model) -> None:
     )
 
 
+def test_a_field_that_answers_lack_is_told(model: Model) -> None:
+    """A model that leaves a question out more often has changed."""
+    numbers = itertools.count()
+    rarely = 10
+
+    def rate(messages: list[Any], chance: random.Random) -> Any:
+        lacks = next(numbers) % rarely == 0
+        return {"score": None if lacks else 3, "agrees": True}
+
+    model.answer = rate
+    record(model, 10, 4)
+    rarely, numbers = 2, itertools.count()
+    told = str(llmcall.drift(STUDY, share=1, to=CHECK))
+    assert "Not given: 'score' in 4 of 40 recorded and 5 of 10 new answers." in told
+
+
 def test_yes_and_no_are_one_value(model: Model) -> None:
     """The share of yes, and named so."""
     model.answer = lambda messages, chance: "Yes." if chance.random() < 0.2 + model.shift else "No"

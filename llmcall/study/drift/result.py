@@ -27,6 +27,7 @@ from .text import (
     label,
     left_out_words,
     low_power_words,
+    missing_values_words,
     model_words,
     p_words,
 )
@@ -374,6 +375,7 @@ class Drift:
             self._snapshot_words(),
             left_out_words(self._check),
             fields_left_out_words(self._check),
+            missing_values_words(self._check, self._new_answers),
         ]
         units = self._units
         if units is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from .power import detectable, power
 from .values import SHOWN_CHARACTERS
 
 if TYPE_CHECKING:
-    from .check import Check
+    from .check import Check, ReadAnswer
 
 FEW_UNITS = 10
 MANY_DRAWS = 10  # of each request, with which the power of a single one is compared
@@ -119,6 +121,25 @@ def fields_left_out_words(check: Check) -> str:
         f"Not compared: {names}, because most of their values are neither numbers nor yes or no. To compare "
         "them, give value= (--value)."
     )
+
+
+def missing_values_words(check: Check, new_answers: Iterable[ReadAnswer]) -> str:
+    """Return which values some answers lack, as a JSON field that is null or absent; empty if none do."""
+    recorded_answers = itertools.chain.from_iterable(check.recorded_answers.values())
+    recorded = [each for each in recorded_answers if each.values]
+    new = [each for each in new_answers if each.values]
+    lacking = []
+    for name in check.names:
+        recorded_count = sum(name not in each.values for each in recorded)
+        new_count = sum(name not in each.values for each in new)
+        if recorded_count or new_count:
+            lacking.append(
+                f"{shortened(printable(name), SHOWN_CHARACTERS)!r} in {recorded_count:,} of {len(recorded):,} recorded "
+                f"and {new_count:,} of {len(new):,} new answers"
+            )
+    if not lacking:
+        return ""
+    return f"Not given: {'; '.join(lacking)}. A value's shift is that of the answers that give it."
 
 
 def low_power_words(check: Check, units: int) -> str:

@@ -754,6 +754,15 @@ def test_a_wrong_argument_is_refused_before_any_call(
     assert calls() == 0
 
 
+@pytest.mark.parametrize("function", [map, imap])
+def test_a_polars_frame_is_refused(function: Any) -> None:
+    """It would give its columns, and each would be an item."""
+    frame = type("DataFrame", (list,), {"__module__": "polars.dataframe.frame", "to_dicts": list})
+    with pytest.raises(TypeError, match=r"pass frame.to_dicts\(\)"):
+        list(function(str, frame(["a column"])))
+    assert calls() == 0
+
+
 def fail_at_c(trial: Any) -> ValueError:
     """Run a map in a scope that fails at its third item, and return the exception."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.data_frames import data_frame, import_pandas
 from ..types import total_cost
-from .rows import is_frame
+from .rows import is_frame, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -47,7 +47,7 @@ def answer_table(
     :raises ConfigError: if pandas is missing.
     """
     pandas = import_pandas()
-    frame = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
+    frame = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows_of(rows)))
     clashing = [name for name in ANSWER_COLUMNS if name in frame.columns]
     if clashing:
         raise ValueError(

@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     :param input_tokens: the tokens in their prompts, as llmcall counts them.
     :param cost: the least and the most that they would cost in USD: the prompts alone, and with the
         longest answers (``max_tokens``, else the model's largest output), which is what a budget
-        reserves. ``None`` if a price is unknown.
+        reserves. Answers that are asked again are not in it. ``None`` if a price is unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.Usage`.
     :param expected_cost: USD, estimated from recorded answers of the same call, at current prices:
         each prompt's own tokens, an answer of their average length, and for each draw the average

@@ -136,6 +136,18 @@ class Summed(BaseModel):
         return {"net": values["net"] + values["tax"]}
 
 
+class Claim(BaseModel):
+    """What somebody answers."""
+
+    answer: str
+
+
+class Doubt(BaseModel):
+    """Why somebody gives no answer."""
+
+    problem: str
+
+
 class OpenForm(BaseModel, extra="allow"):
     """What a model finds, by names of its own."""
 
@@ -211,6 +223,8 @@ ACCEPTED = [
             "My answer is: **Yes**",
             "The answer is yes.",
             "Final decision: yes\nThank you",
+            "*smiles* Yes, I'd buy it.",
+            "So the answer is **yes**.",
             "<think>No, wait. Is 5 fair? No.</think>\nYes",
         )
     ),
@@ -253,6 +267,9 @@ ACCEPTED = [
             "\\[ \\boxed{\\text{7}} \\]",
             "\\(7\\)",
             "* 7",
+            "I would rate it **7**.",
+            "The total is **7**.",
+            "**7** – Strongly agree",
         )
     ),
     *((int, text, -5) for text in ("-5", "−5", "-$5")),
@@ -277,6 +294,11 @@ ACCEPTED = [
         for text in ("Strongly **agree**", "**Strongly** agree.", "My view: *strongly agree*")
     ),
     (Agreement, "**Agree**, since it is good", "agree"),
+    *(
+        (Literal["A", "B", "C"], text, "B")
+        for text in ("I choose **B**.", "Therefore, the correct option is (B).", "*nods slowly* B")
+    ),
+    (Literal["A", "B", "C"], "The best option is **B**", "B"),
     *((Chinese, text, "同意") for text in ("同意。", "答案：同意", "「同意」", "同意，因为很好。")),
     *((int, text, 7) for text in ("7。", "答案：7", "Hmm... 7", "Answer: (7)")),
     *((bool, text, True) for text in ("Yes。", "\u200fYes\u200e", "¡Yes!")),
@@ -354,7 +376,14 @@ ACCEPTED = [
     (dict, '{"answer": "It\\\'s"}', {"answer": "It's"}),
     (list[int], "The numbers are [1, 2].", [1, 2]),
     (list[int], "Answer: [1]", [1]),
-    (list[str], "There are none. []", []),
+    *(
+        (list[str], text, [])
+        for text in ("There are none. []", "**Answer:** []", "The answer is [].", "[] (no names)")
+    ),
+    *((list[int], text, [2019]) for text in ("**Years:** [2019]", "- [2019]", "Years = [2019]")),
+    (list[int], "The answer is $\\boxed{[1, 2]}$.", [1, 2]),
+    (Claim | Doubt, '{"answer": "yes"}', Claim(answer="yes")),
+    (dict | str, '{"answer": "yes"}', {"answer": "yes"}),
     (datetime.timedelta, "90", datetime.timedelta(seconds=90)),
     (
         Treaty,
@@ -427,7 +456,7 @@ REFUSED = [
     *((int, text, "no number in digits") for text in ("three", "½", "nan", "infinity")),
     *((int, text, "different") for text in ("[1, 2]", "3 (5)", "3, or: 4")),
     *(
-        (int, text, "by itself")
+        (int, text, "by itself|different numbers")
         for text in ("between 3 and 5", "8 out of 10", "about 5", "5 coins", "1. I pay 7")
     ),
     *(
@@ -548,7 +577,10 @@ REFUSED = [
             "not <b>true</b>",
         )
     ),
-    *((Agreement, text, "none of") for text in ("somewhat *agree*", "strongly (agree)")),
+    *(
+        (Agreement, text, "none of")
+        for text in ("somewhat *agree*", "strongly (agree)", "*Not* Agree")
+    ),
     *(
         (float, text, "by itself|in brackets")
         for text in (

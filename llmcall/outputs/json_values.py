@@ -33,9 +33,9 @@ _NAMES = {"True": "true", "False": "false", "None": "null"}
 # A bracket that begins JSON and is not one of the prose.
 _SKIPPED = r"(?:\s|//[^\n]*\n|\#[^\n]*\n|/\*[^*]*(?:\*(?!/)[^*]*)*\*/)*"  # blanks and comments
 _JSON_START = re.compile(rf"""\{{{_SKIPPED}(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[{_SKIPPED}[\[{{]""")
-_CHECK_BOX = re.compile(r"^[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+)?\[[ xX]?\][ \t]+(?=\S)", re.MULTILINE)
-_WITHIN_SENTENCE = re.compile(r"[\w,;'’*)\]][ \t]+$")  # what stands before it on its line
-_BEHIND_SENTENCE = re.compile(r"[.!?][ \t]+$")
+_CHECK_BOX = re.compile(r"[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+\[[ xX]?\]|\[[ xX]\])[ \t]+(?=\S)")
+_MARKS = " \t*_`\"'"  # of emphasis and quotes, and blanks
+_MOST_BEFORE = 40  # characters of its line that are looked at before a bracket
 _ARRAY_START = re.compile(rf"""\[{_SKIPPED}(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
 
 
@@ -88,7 +88,7 @@ def _values_in(text: str, brackets: str) -> list[Any]:
     values: list[Any] = []
     position = 0
     is_answer = False
-    first_of_prose: int | None = None
+    braces = _OpenBraces(text)
     while match := _OPENING.search(text, position):
         start = match.start()
         if match[0] == "[" and _is_check_box(text, start):
@@ -99,53 +99,76 @@ def _values_in(text: str, brackets: str) -> list[Any]:
         except json.JSONDecodeError as error:
             if not _begins_json(text, start, brackets):
                 position = max(error.pos, match.end())
-                if match[0] == "{" and first_of_prose is None:
-                    first_of_prose = start
+                braces.note_prose(start)
                 continue
             value, position = _lenient_value_at(text, start, error)
         if match[0] in brackets:
-            if first_of_prose is not None:
-                _refuse_part(text, first_of_prose, start, position)
+            braces.refuse_part(start, position)
             _refuse_split_numbers(text[start:position], value)
             values.append(value)
             is_answer = is_answer or not _is_reference(text, start, position, value)
     return values if is_answer else []
 
 
-def _refuse_part(text: str, outer_start: int, start: int, end: int) -> None:
-    """Refuse a value that is a part of an object that cannot be read.
+class _OpenBraces:
+    """The braces of a text that were taken for prose and are not closed.
 
-    :param outer_start: where the first brace stands that was taken for prose.
+    :param text: the text.
     """
-    before = text[outer_start:start]
-    if before.count("{") > before.count("}") and "}" in text[end:]:
-        line = text.count("\n", 0, outer_start) + 1
-        raise OutputError(
-            f"its JSON is broken: the object that begins at line {line} cannot be read"
-        )
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._last_closing = text.rfind("}")
+        self._first: int | None = None  # where the first of them stands
+        self._counted_to = 0
+        self._depth = 0
+
+    def note_prose(self, start: int) -> None:
+        """Note a bracket that begins no JSON. A brace behind a word, as in LaTeX, is no object's."""
+        is_brace = self._text[start] == "{" and not self._text[start - 1 : start].isalnum()
+        if is_brace and self._first is None:
+            self._first = self._counted_to = start
+
+    def refuse_part(self, start: int, end: int) -> None:
+        """Refuse a value that is a part of an object that cannot be read."""
+        if self._first is None:
+            return
+        self._depth += self._text.count("{", self._counted_to, start)
+        self._depth -= self._text.count("}", self._counted_to, start)
+        self._counted_to = end
+        if self._depth > 0 and self._last_closing >= end:
+            line = self._text.count("\n", 0, self._first) + 1
+            raise OutputError(
+                f"its JSON is broken: the object that begins at line {line} cannot be read"
+            )
+
+
+def _before(text: str, start: int) -> str:
+    """Return what stands before a bracket on its line, without what is far from it."""
+    nearby = text[max(start - _MOST_BEFORE, 0) : start]
+    return nearby.rpartition("\n")[2]
 
 
 def _is_check_box(text: str, start: int) -> bool:
     """Return whether a bracket begins the box of a Markdown check list ("- [ ] Buy milk")."""
-    line_start = text.rfind("\n", 0, start) + 1
+    line_start = start - len(_before(text, start))
+    if line_start and text[line_start - 1] != "\n":
+        return False
     match = _CHECK_BOX.match(text, line_start)
     return match is not None and start < match.end()
 
 
 def _is_reference(text: str, start: int, end: int, value: Any) -> bool:
-    """Return whether brackets in prose are no array: an index ("xs[1]"), a link ("[1](…)"), a
-    citation ("as shown [1]"), or an empty pair in the middle of a sentence.
+    """Return whether brackets in prose are no array: an index ("xs[1]"), a link ("[1](…)"), or a
+    citation ("as shown [1]").
     """
     if not isinstance(value, list):
         return False
     if text[start - 1 : start].isalnum() or text[end : end + 1] == "(":
         return True
-    line = text[text.rfind("\n", 0, start) + 1 : start]
-    if not value:
-        return _WITHIN_SENTENCE.search(line) is not None
     is_one_number = len(value) == 1 and type(value[0]) is int
-    is_in_prose = _WITHIN_SENTENCE.search(line) or _BEHIND_SENTENCE.search(line)
-    return is_one_number and is_in_prose is not None
+    before = _before(text, start).rstrip(_MARKS)
+    return is_one_number and bool(before) and before[-1] not in ":=([>-+}]"
 
 
 def _refuse_split_numbers(written: str, value: Any) -> None:

@@ -15,6 +15,13 @@ _LINE_MARK = re.compile(  # of a list, a heading or a quotation; "> 5" is more t
     r"^[ \t]*(?:[*#]+[ \t]+|>[ \t]+(?![-+]?[$€£¥₹]?\.?\d))+", re.MULTILINE
 )
 _OPENING_BRACKETS = "([{"
+# What an actor does, before he speaks: "*smiles* Yes"
+_STAGE_DIRECTION = re.compile(
+    r"""^[ \t]*\*
+    (?! [^*\n]* (?i: \b(?:no|not|never|nor|neither|hardly|anything|except|but)\b | n['’]t\b) )
+    ([^*\n]+) \*[ \t]+(?=[A-Z])""",
+    re.MULTILINE | re.VERBOSE,
+)
 # What opens before a word, or closes behind one: "3 * 3" and "2**2" have no emphasis.
 _MARK = r"*`\"“”„«»"
 _EMPHASIS = re.compile(
@@ -23,7 +30,7 @@ _EMPHASIS = re.compile(
 # A stop before a digit may belong to an abbreviation ("approx. 5"), a dash may be a minus sign, and
 # "<5" is less than five.
 _BETWEEN_PHRASES = re.compile(
-    r"""( \n | (?:[,;:!…]|\.(?![ \t]+\d))[.,;:!…]*(?![\w.,;:!…]) | —(?!\d)
+    r"""( \n | [ \t]+[-–][ \t]+(?=[^\W\d_]) | (?:[,;:!…]|\.(?![ \t]+\d))[.,;:!…]*(?![\w.,;:!…]) | —(?!\d)
       | [-=]> | [<>](?!=?\s?[-+]?[$€£¥₹]?\.?\d) )""",
     re.VERBOSE,
 )
@@ -57,8 +64,17 @@ _PAIRS = {
     "[": "]",
 }
 _LEADING_MARK = re.compile(r"^(?:#+|>)\s+(?![-+]?\.?\d)")  # of a heading or a quotation
+# Words that introduce an answer and change nothing about it.
 _LEAD_IN = re.compile(
-    r"(?:(?:the|my|final|correct|right|best)\s+)*answer(?:\s+is)?(?:\s+|$)", re.IGNORECASE
+    r"""(?:(?:so|therefore|thus|hence|overall)\s+)?
+    (?: (?:(?:the|my|final|correct|right|best|overall)\s+)*
+        (?: answer(?:\s+(?:is|would\s+be))?
+          | (?:option|choice|rating|score|decision|verdict|sentiment|mood|result|total|price|value|number|estimate
+            |guess)\s+(?:is|would\s+be))
+      | i(?:\s+would|'d|’d)?\s+
+        (?:choose|pick|select|say|pay|estimate|guess|go\s+with|vote(?:\s+for)?|rate\s+(?:it|this))
+    )(?:\s+|$)""",
+    re.IGNORECASE | re.VERBOSE,
 )
 
 
@@ -103,6 +119,7 @@ def without_marks(text: str) -> str:
     text = _LATEX_BOX.sub(r"\n\1\n", _LATEX_DISPLAY.sub("\n", text))
     text = _TAG.sub(r"\n\1\n", _INLINE_TAG.sub("*", text))
     text = text.replace('":', '": ')  # JSON without blanks
+    text = _STAGE_DIRECTION.sub(r"\1\n", text)
     return _EMPHASIS.sub("", _LINE_MARK.sub("", text))
 
 
@@ -124,7 +141,8 @@ def phrases(text: str) -> list[str]:
             phrase = _LEAD_IN.sub("", words.strip(_AROUND_PHRASE), count=1)
             if phrase:
                 found.append(phrase)
-            before = before or phrase
+            is_lead_in = bool(piece.strip()) and not phrase
+            before = "" if is_lead_in else before or phrase
         if stop.endswith(("\n", ":", ">")):
             before = ""
     return found

@@ -139,10 +139,6 @@ def _read_json(text: str, output_type: Any) -> Any:
         if kind != "value":
             raise OutputError(f"it holds no JSON {kind}")
         return _read_scalar(text, output_type)
-    if kind == "value" and len(values) == 1 and values[0] and isinstance(values[0], dict):
-        (name, value), *others = values[0].items()
-        if name in ("value", "answer") and not others:
-            return _converted(value, output_type)
     fitting_values: dict[str, Any] = {}
     errors: list[OutputError] = []
     for value in values:
@@ -152,9 +148,15 @@ def _read_json(text: str, output_type: Any) -> Any:
             errors.append(error)
     if len(fitting_values) > 1:
         raise OutputError(f"it holds {len(fitting_values)} different JSON values that fit")
-    if not fitting_values:
-        raise errors[0]
-    return next(iter(fitting_values.values()))
+    if fitting_values:
+        return next(iter(fitting_values.values()))
+    is_object = len(values) == 1 and isinstance(values[0], dict) and len(values[0]) == 1
+    if kind == "value" and is_object:
+        [(name, value)] = values[0].items()
+        if name in ("value", "answer"):
+            with suppress(OutputError):
+                return _converted(value, output_type)
+    raise errors[0]
 
 
 def _read_scalar(text: str, output_type: Any) -> Any:

@@ -171,7 +171,7 @@ def _change(old: Any, new: Any) -> str:
         pairs = enumerate(zip(old, new, strict=False))
         differs_at = next((index for index, (a, b) in pairs if a != b), min(len(old), len(new)))
         start = differs_at - SHOWN // 2
-        if start > 0:
+        if start > 0 and max(len(old), len(new)) > SHOWN:
             old, new = f"…{old[start:]}", f"…{new[start:]}"
     return f"{_quoted(old)} became {_quoted(new)}"
 

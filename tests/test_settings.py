@@ -129,41 +129,74 @@ def test_blocks_may_overlap() -> None:
     assert now() == DEFAULTS
 
 
-def in_turn(*models: str) -> Any:
-    """Open a block for each model in a map; each stays open until the others had their turn."""
-    turns = threading.Barrier(len(models))
+def asked_model(**arguments: Any) -> str:
+    """Ask the shared client, and return the model of the request."""
+    client = llmcall.client("scripted")
+    assert isinstance(client, ScriptedClient)
+    return client.build_request("Hello", **arguments).model
 
-    def play(model: str) -> str:
-        """Open a block, and return the model within."""
-        try:
-            with llmcall.configured(model=model):
+
+def in_turn(function: Callable[[], Any], *models: str) -> Any:
+    """Call a function in a block for each model; all blocks are open at the same time."""
+    turns = threading.Barrier(len(models))
+    llmcall.register_client("scripted", lambda settings: ScriptedClient(["Hello."]))
+
+    def play(model: str) -> Any:
+        """Open a block, and call the function within."""
+        with llmcall.configured(model=model):
+            turns.wait(30)
+            try:
+                return function()
+            except ConfigError as error:
+                return error
+            finally:
                 turns.wait(30)
-                return llmcall.settings().model
-        finally:
-            turns.abort()
 
     return llmcall.map(play, models, workers=len(models))
 
 
-def test_blocks_of_threads_that_disagree_are_refused() -> None:
-    """Both would hold for the whole process: the calls of both would get one of the models."""
-    with pytest.raises(llmcall.ConfigError, match=r"configured\(model=…\) of another value"):
-        in_turn("a", "b")
-    assert now() == DEFAULTS
+def test_a_call_in_a_block_that_another_thread_overrules_is_refused() -> None:
+    """Both would hold for the whole process: the call would go to the other's model."""
+    results = in_turn(asked_model, "gpt-4o", "gpt-4o-mini")
+    assert sorted(map(type, results), key=str) == [ConfigError, str]
+    [error] = [each for each in results if isinstance(each, ConfigError)]
+    assert "inside a block configured(model=…)" in str(error)
 
 
-def test_blocks_of_tasks_that_disagree_are_refused() -> None:
+def test_a_call_in_a_block_that_another_task_overrules_is_refused() -> None:
     """They run in one thread, but at the same time."""
+    llmcall.register_client("scripted", lambda settings: ScriptedClient(["Hello."]))
 
-    async def play(model: str) -> None:
+    async def play(model: str) -> str:
         with llmcall.configured(model=model):
             await asyncio.sleep(0.1)
+            return asked_model()
 
-    async def main() -> None:
-        await asyncio.gather(play("a"), play("b"))
+    async def main() -> list[Any]:
+        return await asyncio.gather(play("gpt-4o"), play("gpt-4o-mini"), return_exceptions=True)
 
-    with pytest.raises(llmcall.ConfigError, match="another thread or task"):
-        asyncio.run(main())
+    results = asyncio.run(main())
+    assert sorted(map(type, results), key=str) == [ConfigError, str]
+
+
+def test_calls_with_a_model_of_their_own_may_be_in_blocks_that_disagree() -> None:
+    """An argument stands above both, and so does a client's own setting."""
+    assert in_turn(lambda: asked_model(model="gpt-4.1"), "gpt-4o", "gpt-4o-mini") == ["gpt-4.1"] * 2
+    client = ScriptedClient(["Hello."], model="gpt-4.1")
+    asked = in_turn(lambda: client.build_request("Hello").model, "gpt-4o", "gpt-4o-mini")
+    assert asked == ["gpt-4.1"] * 2
+
+
+def test_a_block_that_was_left_open_refuses_nothing() -> None:
+    """Its thread has ended, or its generator was never closed: a later block stands above it."""
+    llmcall.register_client("scripted", lambda settings: ScriptedClient(["Hello."]))
+    left_open = llmcall.configured(model="gpt-4o")
+    thread = threading.Thread(target=left_open.__enter__)
+    thread.start()
+    thread.join()
+    with llmcall.configured(model="gpt-4o-mini"):
+        assert asked_model() == "gpt-4o-mini"
+    left_open.__exit__(None, None, None)
 
 
 def test_a_block_around_a_map_may_be_overruled_by_its_items() -> None:

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, short_traceback
 from ..notices import forget_notices, warn_once
-from ..system import current_task, process_lock
+from ..system import process_lock
 from .endpoints import Endpoint
 from .setting import Layer, Rank, SettingValue
 from .settings import SETTINGS, Settings, checked_layer
@@ -31,26 +30,8 @@ INTERVAL = 1.0  # seconds for which calls do not look at environment and files a
 _generations = itertools.count(1)
 
 
-class Block(NamedTuple):
-    """An open block of :func:`configured`.
-
-    :param layer: its settings.
-    :param thread: the thread that opened it.
-    :param task: the asyncio task that opened it, or ``None``.
-    """
-
-    layer: Layer
-    thread: threading.Thread
-    task: object
-
-    @property
-    def is_of_main_program(self) -> bool:
-        """Return whether the main thread opened it, outside any task."""
-        return self.thread is threading.main_thread() and self.task is None
-
-
-# The blocks that are open around the code that runs here, the outermost first.
-_blocks_around: ContextVar[tuple[Block, ...]] = ContextVar("llmcall_configured", default=())
+# The layers of the blocks that are open around the code that runs here, the outermost first.
+_blocks_around: ContextVar[tuple[Layer, ...]] = ContextVar("llmcall_configured", default=())
 
 
 class Layers:
@@ -68,7 +49,6 @@ class Layers:
         self.pushed: list[Layer] = []  # what open cassettes recorded, the innermost last
         # UNSET in one means that an earlier configure() no longer decides
         self.configured: list[Layer] = [{}]
-        self.open_blocks: list[Block] = []
         self.forced: Layer = {}
 
     def invalidate(self) -> None:
@@ -190,63 +170,57 @@ def configured(**overrides: Any) -> Iterator[None]:
     """Set settings for a block, in all threads of the process.
 
     The end of the block withdraws only the block's own values, so blocks of several threads may
-    overlap if they agree.
+    overlap. If they disagree, a call inside one of them that would get the other's value raises a
+    ``ConfigError``.
 
     :param overrides: settings by name, as for ``configure``.
-    :raises ConfigError: if a value is of the wrong type, or if a block that another thread or task
-        has open gives the same setting another value: the calls of both would get one of them.
+    :raises ConfigError: if a value is of the wrong type.
 
     >>> with llmcall.configured(temperature=0.5):
     ...     llmcall.settings().temperature
     0.5
     """
     layer = checked_layer(overrides, "configured()", Rank.CONFIGURED)
-    block = Block(layer, threading.current_thread(), current_task())
-    blocks_around = _blocks_around.get()
     with _lock:
         changed_layers = layers  # using() may put others in their place before the block ends
-        _refuse_disagreement(block, changed_layers.open_blocks, blocks_around)
         changed_layers.configured.append(layer)
-        changed_layers.open_blocks.append(block)
         changed_layers.invalidate()
-    _blocks_around.set((*blocks_around, block))
+    _blocks_around.set((*_blocks_around.get(), layer))
     try:
         yield
     finally:
-        _blocks_around.set(tuple(each for each in _blocks_around.get() if each is not block))
+        _blocks_around.set(tuple(each for each in _blocks_around.get() if each is not layer))
         with _lock:
             changed_layers.configured = [
                 each for each in changed_layers.configured if each is not layer
             ]
-            changed_layers.open_blocks = [
-                each for each in changed_layers.open_blocks if each is not block
-            ]
             changed_layers.invalidate()
 
 
-def _refuse_disagreement(
-    block: Block, open_blocks: Sequence[Block], blocks_around: Sequence[Block]
-) -> None:
-    """Refuse a block whose values differ from those of one that is open beside it.
+def check_blocks(current: Settings, given: Collection[str]) -> None:
+    """Check that the blocks of :func:`configured` around a call decide its settings.
 
-    A block of the main program counts as around its threads, which may know nothing of it.
-
-    :param blocks_around: those that are open around it.
+    :param current: the settings of the call's client.
+    :param given: the names of the call's own arguments, which no setting changes.
+    :raises ConfigError: if a block of another thread or task, which is open at the same time, gives
+        a setting another value.
     """
-    for other in open_blocks:
-        is_around = any(other is each for each in blocks_around)
-        is_outer = other.is_of_main_program and block.thread is not other.thread
-        is_own = other.thread is block.thread and other.task is block.task
-        if is_around or is_outer or is_own:
-            continue
-        for name, given in block.layer.items():
-            if name in other.layer and other.layer[name].value != given.value:
-                raise ConfigError(
-                    f"another thread or task has a block open with configured({name}=…) of another value. Both would "
-                    f"hold for the whole process, and the calls of both would get the same {name}. Give it to the "
-                    "calls themselves or to a client of their own, as in OpenAIClient(model=…), or let one run after "
-                    "the other (workers=1)"
-                )
+    blocks_around = _blocks_around.get()
+    if not blocks_around:
+        return
+    with _lock:
+        open_layers = {id(layer) for layer in layers.configured}
+    expected = _merged([layer for layer in blocks_around if id(layer) in open_layers])
+    for name, value in expected.items():
+        actual = current.layer[name]
+        is_configured = actual.origin.rank == Rank.CONFIGURED and name not in given
+        if is_configured and actual.value != value.value:
+            raise ConfigError(
+                f"this call is inside a block configured({name}=…), but a block of another thread or task is open "
+                f"now, too, and gives another {name} to the whole process. Give the {name} to the calls themselves "
+                "or to a client of their own, as in OpenAIClient(model=…), or let one run after the other "
+                "(workers=1)"
+            )
 
 
 def force_api_type(api_type: str | None) -> None:
@@ -305,7 +279,6 @@ def reset() -> None:
     with _lock:
         layers.sources = None
         layers.configured, layers.forced = [{}], {}
-        layers.open_blocks = []
         layers.invalidate()
     forget_notices()
 

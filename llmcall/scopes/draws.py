@@ -321,6 +321,11 @@ class Draw:
         # The first call that settles the draw pops it, which is atomic.
         self._pending = [True]
 
+    @property
+    def taken(self) -> DrawNumber:
+        """Return the number that it took."""
+        return self._taken
+
     def end(self, answer: Record | None = None) -> None:
         """Note that its call has an answer; the number stays taken.
 

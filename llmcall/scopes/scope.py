@@ -19,7 +19,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -36,7 +36,7 @@ from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, gener
 from .names import checked_name
 from .numbers import ArmPath, ScopedRequest
 from .scoped_record import ScopedRecord
-from .unbound import OpenScope, forget_openings, warn_of_forgotten_bind
+from .unbound import OpenScope, forget_draws, warn_of_forgotten_bind
 from .unscoped import forget_given_answers
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -74,6 +74,8 @@ class ActiveScope:
     :param forked: the scope that it forks, if it is an arm.
     :param used_records: gathers the records that its calls get, or ``None``.
     :param order: the order of the item or arm in which it stands; empty outside any.
+    :param scopes_beside: the scopes that other threads had open when a thread without a scope opened
+        its outermost one; empty otherwise.
     :ivar entered_in: identifies the process; see :func:`~llmcall.system.this_process`.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
@@ -89,6 +91,7 @@ class ActiveScope:
         "path",
         "previous_asker",
         "scope",
+        "scopes_beside",
         "used_records",
         "without_default",
     )
@@ -104,8 +107,10 @@ class ActiveScope:
         forked: ActiveScope | None = None,
         used_records: deque[ScopedRecord] | None = None,
         order: CallOrder = (),
+        scopes_beside: Sequence[OpenScope] = (),
     ) -> None:
         self.path = path
+        self.scopes_beside = scopes_beside
         self.order = order
         self.used_records = used_records
         self.forked = forked
@@ -146,9 +151,12 @@ class ActiveScope:
         :param source: the cassette or cache that holds records of the draws.
         :param read_askers: reads who asked when the draws were recorded, if askers have names.
         """
-        return Draw(
+        draw = Draw(
             self.draws, ScopedRequest(self.path, request_key, self.arm), source, read_askers
         )
+        if self.scopes_beside:
+            warn_of_forgotten_bind(draw.taken, self.scopes_beside)
+        return draw
 
     def copy(self, draws: DrawCounter | None = None, order: CallOrder | None = None) -> ActiveScope:
         """Return a copy of this scope for another context.
@@ -249,12 +257,18 @@ class Scope:
         if outer is not None:
             outer = outer.parent_of_new_scopes
         if outer is None or not outer.path:
-            if outer is None and threading.current_thread() is not threading.main_thread():
-                warn_of_forgotten_bind(self.name, self, _scopes_of_starting_threads())
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
+            is_own_thread = threading.current_thread() is not threading.main_thread()
             return ActiveScope(
-                self.name, self._draws, self, generators_with((), generator), order=order
+                self.name,
+                self._draws,
+                self,
+                generators_with((), generator),
+                order=order,
+                scopes_beside=_scopes_of_starting_threads()
+                if outer is None and is_own_thread
+                else (),
             )
         return ActiveScope(
             f"{outer.path}/{self.name}",
@@ -264,6 +278,7 @@ class Scope:
             arm=outer.arm,
             used_records=outer.used_records,
             order=order,
+            scopes_beside=outer.scopes_beside,
         )
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -403,7 +418,7 @@ def forget() -> None:
     """
     _forget_root()
     forget_given_answers()
-    forget_openings()
+    forget_draws()
 
 
 def scope_around() -> ActiveScope | None:

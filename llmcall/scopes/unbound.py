@@ -1,5 +1,5 @@
 """The warning for a forgotten ``llmcall.bind``: a thread that opens its own scope beside the scope of
-the thread that started it.
+the thread that started it, and makes a draw that it made before.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from ..notices import warn_once
 from ..system import process_lock
-from .numbers import ArmPath
+from .numbers import ArmPath, DrawNumber
+
+MOST_DRAWS = 10_000  # that are remembered: a mistake shows earlier
 
 _lock = process_lock(__name__)
 
@@ -27,52 +29,39 @@ class OpenScope(NamedTuple):
     arm: ArmPath | None
 
 
-class _Opening(NamedTuple):
-    """When a thread without a scope opened one.
-
-    :param scope: what it entered: entered again, it goes on counting draws.
-    :param open_scopes: those that other threads had open then.
-    """
-
-    scope: object
-    open_scopes: Sequence[OpenScope]
+# The scopes beside which each draw was made first.
+_scopes_beside: dict[DrawNumber, Sequence[OpenScope]] = {}
 
 
-# The first opening of each scope, by its name.
-_openings: dict[str, _Opening] = {}
-
-
-def warn_of_forgotten_bind(name: str, scope: object, open_scopes: Sequence[OpenScope]) -> None:
-    """Warn if a thread without a scope opens one again that it opened beside other scopes before.
+def warn_of_forgotten_bind(taken: DrawNumber, scopes_beside: Sequence[OpenScope]) -> None:
+    """Warn if a thread that has no scope makes a draw that one made before, beside other scopes.
 
     Beside scopes of the same paths that were opened anew, such as in a cell of a notebook that runs
     again, equal answers are what the program wants.
 
-    :param open_scopes: those that threads have open that may have started this one.
+    :param scopes_beside: those that threads had open that may have started this one.
     """
-    if not open_scopes:
-        return
-    opening = _Opening(scope, open_scopes)
     with _lock:
-        earlier = _openings.setdefault(name, opening)
-    if earlier is opening or earlier.scope is scope:
+        if taken not in _scopes_beside and len(_scopes_beside) >= MOST_DRAWS:
+            return
+        earlier = _scopes_beside.setdefault(taken, scopes_beside)
+    if earlier is scopes_beside:
         return
-    places = {(each.path, each.arm) for each in open_scopes}
-    earlier_places = {(each.path, each.arm) for each in earlier.open_scopes}
-    shares_one = any(
-        each.active is other.active for each in open_scopes for other in earlier.open_scopes
-    )
+    places = {(each.path, each.arm) for each in scopes_beside}
+    earlier_places = {(each.path, each.arm) for each in earlier}
+    shares_one = any(each.active is other.active for each in scopes_beside for other in earlier)
     if places == earlier_places and not shares_one:
         return
+    path = taken.request.path
     warn_once(
-        f"a thread that has no scope opened the scope {name!r} again, beside the scope {open_scopes[-1].path!r} of "
-        f"another thread. It is not inside that scope, so it is the same {name!r} as before and gets the same answers, "
+        f"a thread that has no scope opened the scope {path!r} again, beside the scope {scopes_beside[-1].path!r} of "
+        f"another thread. It is not inside that scope, so it is the same {path!r} as before and gets the same answers, "
         "in every trial, round and arm. Pass the function to the thread with llmcall.bind(function)",
         about=warn_of_forgotten_bind,
     )
 
 
-def forget_openings() -> None:
-    """Forget which scopes were opened."""
+def forget_draws() -> None:
+    """Forget which draws were made."""
     with _lock:
-        _openings.clear()
+        _scopes_beside.clear()

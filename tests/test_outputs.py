@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from programs import ran
 from pydantic import AliasChoices, BaseModel, Field, model_validator
+from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
 from llmcall import LLMCall, OutputError
@@ -134,6 +135,12 @@ class Summed(BaseModel):
     def added(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Add the parts."""
         return {"net": values["net"] + values["tax"]}
+
+
+class Camel(BaseModel, alias_generator=to_camel):
+    """Somebody, by keys as JavaScript writes them."""
+
+    first_name: str | None = None
 
 
 class Claim(BaseModel):
@@ -269,6 +276,8 @@ ACCEPTED = [
             "* 7",
             "I would rate it **7**.",
             "The total is **7**.",
+            "It is good. **7**",
+            "« 7 »",
             "**7** – Strongly agree",
         )
     ),
@@ -384,6 +393,9 @@ ACCEPTED = [
     (list[int], "The answer is $\\boxed{[1, 2]}$.", [1, 2]),
     (Claim | Doubt, '{"answer": "yes"}', Claim(answer="yes")),
     (dict | str, '{"answer": "yes"}', {"answer": "yes"}),
+    (dict, '{{"a": 1}}', {"a": 1}),
+    (Camel, '{"firstName": null}', Camel()),
+    *((Decimal, text, Decimal("1.10")) for text in ("1.10", "**1.10**", "Answer: 1.10")),
     (datetime.timedelta, "90", datetime.timedelta(seconds=90)),
     (
         Treaty,
@@ -608,6 +620,7 @@ REFUSED = [
     (list[Person], '[{"NAME": "Ann"}]', "none of its keys"),
     (Person, '{"name": "Ann", "friend": {"who": "Bob"}}', "none of its keys"),
     (Guess, '{"Buy": true}', "none of its keys"),
+    (Camel, '{"first_name": "Ann"}', r"they are firstName"),
     (Trip, '{"Town": "Rome"}', "none of its keys"),
     (Person, '{“name”: “Ann”, "friend": {"name": "Bob"}}', "object that begins at line 1"),
     (dict, '```json\n{"a": 1}\n```\nNo, it is {"a": 2}', "2 different JSON values"),

@@ -95,13 +95,20 @@ def test_a_level_that_makes_no_difference_is_told_and_has_equal_draws(
     assert "model 'o3-mini'" in told
 
 
-def test_levels_that_normalizers_make_one_are_refused() -> None:
-    """Both would get one answer."""
+@pytest.mark.parametrize(
+    ("options", "is_told"),
+    [({}, True), ({"scope": "s", "key": "name"}, True), ({"scope": "s"}, False)],
+    ids=["outside any scope", "named rows", "a scope for each item"],
+)
+def test_levels_that_normalizers_make_one_are_told(
+    options: dict[str, Any], is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One answer serves both, unless each item has a scope of its own."""
     client = numbered(cache_normalize=["times"])
     call = call_of(client, user="{{ name }} has a meeting at {{ when }}.")
-    with pytest.raises(ValueError, match=r"'early' and 'late' differ only in what .* NORMALIZE"):
-        call.table(ROWS, vary={"when": {"early": "8:30", "late": "21:30"}}, scope="s")
-    assert client.usage.calls == 0
+    table = call.table(ROWS, vary={"when": {"early": "8:30", "late": "21:30"}}, **options)
+    assert ("'early' and 'late' differ only in what [Cache] NORMALIZE" in caplog.text) == is_told
+    assert (table["value"].nunique() == len(ROWS)) == is_told
 
 
 @pytest.fixture

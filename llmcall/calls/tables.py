@@ -44,7 +44,7 @@ def crossed_table(
     crossed = crossing(job.call, row_dicts, vary, job.bound)
     jobs = [job._replace(call=call) for call in crossed.calls]
     row_job = CrossedJob(tuple(jobs))
-    warn_of_equal_levels(crossed, row_job)
+    warn_of_equal_levels(crossed, row_job, map_options)
     warn_of_unnamed_rows(crossed, row_job, map_options)
     if map_options.get("dry_run"):
         return run_map(row_job, crossed.items, **map_options)

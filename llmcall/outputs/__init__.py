@@ -2,9 +2,9 @@
 
 Lenient in form, strict in meaning: fences, words around the value, units and Markdown are ignored,
 but an answer that can be read in two ways is refused, so that the model is asked again and nothing
-is guessed. The value must be the answer, or one of its phrases between punctuation, Markdown or
-quotes, as in "Yes, I would." or "Answer: **7**". What only a sentence says ("I would not buy it",
-"about 5 million") is refused. JSON may have fences, comments, trailing commas and Python's names.
+is guessed. The value must be the answer, or one of its phrases between punctuation, as in "Yes, I
+would." or "Answer: **7**". What only a sentence says ("It is not **true**", "about 5 million") is
+refused. JSON may have fences, comments, trailing commas and Python's names.
 """
 
 from .expectations import CORRECTION, correction, describe

@@ -124,9 +124,12 @@ class _OpenBraces:
         self._depth = 0
 
     def note_prose(self, start: int) -> None:
-        """Note a bracket that begins no JSON. A brace behind a word, as in LaTeX, is no object's."""
-        is_brace = self._text[start] == "{" and not self._text[start - 1 : start].isalnum()
-        if is_brace and self._first is None:
+        """Note a bracket that begins no JSON. A brace behind a word, as in LaTeX, is no object's, nor
+        is the first one of a template's two.
+        """
+        is_brace = self._text[start] == "{" and self._text[start + 1 : start + 2] != "{"
+        is_behind_word = self._text[start - 1 : start].isalnum()
+        if is_brace and not is_behind_word and self._first is None:
             self._first = self._counted_to = start
 
     def refuse_part(self, start: int, end: int) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from ..errors import OutputError
@@ -64,46 +65,54 @@ def _refuse_other_fields(given: Mapping[str, Any], converted: Any) -> None:
     """Refuse an object if its keys are not the fields of what it became: none of them, or one in
     another case.
     """
-    fields = [(names, part) for names, part in _fields(converted)]
-    if isinstance(converted, Mapping):
-        if not converted:
-            raise OutputError(f"none of its keys ({_listed(given)}) is a field")
+    output_type: Any = type(converted)
+    keys = _keys_of(output_type)
+    if not keys or getattr(converted, "model_extra", None):
         return
-    if not fields or _has_unnamed_values(given, converted):
-        return
-    known = {name for names, _ in fields for name in names}
-    field_names = _listed(names[0] for names, _ in fields)
-    if not known & given.keys():
-        raise OutputError(f"none of its keys ({_listed(given)}) is a field; they are {field_names}")
-    missing = {_plain(names[0]): names[0] for names, _ in fields if not set(names) & given.keys()}
-    for key in given.keys() - known:
+    if not given.keys() & set(keys):
+        raise OutputError(
+            f"none of its keys ({_listed(given)}) is a field; they are {_listed(keys)}"
+        )
+    missing = {_plain(key): key for key in keys if key not in given}
+    for key in given.keys() - set(keys):
         if _plain(key) in missing:
             raise OutputError(f"its key {key!r} should be {missing[_plain(key)]!r}")
 
 
-def _has_unnamed_values(given: Mapping[str, Any], converted: Any) -> bool:
-    """Return whether an object's key gave a value to no field or to one of another name: it is kept
-    as an extra one, or a validator or an alias read it.
+@lru_cache(maxsize=256)
+def _keys_of(output_type: Any) -> tuple[str, ...]:
+    """Return the keys that pydantic reads a model or dataclass from; empty for other types, and if a
+    validator may read others.
     """
-    if getattr(converted, "model_extra", None):
-        return True
-    if hasattr(converted, "model_fields_set"):
-        fields_set = converted.model_fields_set
-    else:
-        fields_set = {
-            field.name
-            for field in dataclasses.fields(converted)
-            if getattr(converted, field.name) != _default(field)
-        }
-    named = {names[-1] for names, _ in _fields(converted) if set(names) & given.keys()}
-    return bool(fields_set - named)
+    is_model = hasattr(output_type, "model_fields")
+    if not is_model and not dataclasses.is_dataclass(output_type):
+        return ()
+    decorators = getattr(output_type, "__pydantic_decorators__", None)
+    if decorators is not None and (decorators.model_validators or decorators.root_validators):
+        return ()
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticInvalidForJsonSchema
+
+    keys: dict[str, None] = {}
+    for by_alias in (True, False) if _takes_names(output_type) else (True,):
+        try:
+            schema = TypeAdapter(output_type).json_schema(by_alias=by_alias)
+        except PydanticInvalidForJsonSchema:
+            return ()
+        # A class that holds itself is a reference; pydantic 2.1 wraps that.
+        [reference] = schema.get("allOf") or [schema]
+        if "$ref" in reference:
+            schema = schema["$defs"][reference["$ref"].rpartition("/")[2]]
+        keys |= dict.fromkeys(schema.get("properties", ()))
+    return tuple(keys)
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    """Return the default of a dataclass's field."""
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+def _takes_names(output_type: Any) -> bool:
+    """Return whether a class may be read by its fields' own names beside their aliases."""
+    config = getattr(output_type, "model_config", None) or getattr(
+        output_type, "__pydantic_config__", {}
+    )
+    return bool(config.get("populate_by_name") or config.get("validate_by_name"))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ _STAGE_DIRECTION = re.compile(
     ([^*\n]+) \*[ \t]+(?=[A-Z])""",
     re.MULTILINE | re.VERBOSE,
 )
+_SPACED_QUOTES = re.compile(r"«\s+|(?<=\S)\s+»")
 # What opens before a word, or closes behind one: "3 * 3" and "2**2" have no emphasis.
 _MARK = r"*`\"“”„«»"
 _EMPHASIS = re.compile(
@@ -30,7 +31,30 @@ _EMPHASIS = re.compile(
 # A stop before a digit may belong to an abbreviation ("approx. 5"), a dash may be a minus sign, and
 # "<5" is less than five.
 _BETWEEN_PHRASES = re.compile(
-    r"""( \n | [ \t]+[-–][ \t]+(?=[^\W\d_]) | (?:[,;:!…]|\.(?![ \t]+\d))[.,;:!…]*(?![\w.,;:!…]) | —(?!\d)
+    r"""( \n | (?<=\S)[ \t]+[-–][ \t]+(?=[^\W\d_])
+      | (?<![.,;:!…])(?:[,;:!…]|\.(?![ \t]+\d)|(?<=[^\W\d_]{4})(?<![Aa]pprox)(?<![Ss]ept)\.)
+        [.,;:!…]*(?![\w.,;:!…])
+      | —(?!\d) | [-=]> | [<>](?!=?\s?[-+]?[$€£¥₹]?\.?\d) )""",
+    re.VERBOSE,
+)
+_BRACKETS = "([{"
+# What an actor does, before he speaks: "*smiles* Yes"
+_STAGE_DIRECTION = re.compile(
+    r"""^[ \t]*\*
+    (?! [^*\n]* (?i: \b(?:no|not|never|nor|neither|hardly|anything|except|but)\b | n['’]t\b) )
+    ([^*\n]+) \*[ \t]+(?=[A-Z])""",
+    re.MULTILINE | re.VERBOSE,
+)
+_SPACED_QUOTES = re.compile(r"«\s+|(?<=\S)\s+»")
+# What opens before a word, or closes behind one: "3 * 3" and "2**2" have no emphasis.
+_MARK = r"*`\"“”„«»"
+_EMPHASIS = re.compile(
+    rf"(?<![\w{_MARK}])[{_MARK}]+(?=[^\s{_MARK}])|(?<=[^\s{_MARK}])[{_MARK}]+(?![\w{_MARK}])"
+)
+# A stop before a digit may belong to an abbreviation ("approx. 5"), a dash may be a minus sign, and
+# "<5" is less than five.
+_BETWEEN_PHRASES = re.compile(
+    r"""( \n | (?<=\S)[ \t]+[-–][ \t]+(?=[^\W\d_]) | (?<![.,;:!…])(?:[,;:!…]|\.(?![ \t]+\d)|(?<=[^\W\d_]{4})(?<![Aa]pprox)(?<![Ss]ept)\.)[.,;:!…]*(?![\w.,;:!…]) | —(?!\d)
       | [-=]> | [<>](?!=?\s?[-+]?[$€£¥₹]?\.?\d) )""",
     re.VERBOSE,
 )
@@ -72,7 +96,7 @@ _LEAD_IN = re.compile(
           | (?:option|choice|rating|score|decision|verdict|sentiment|mood|result|total|price|value|number|estimate
             |guess)\s+(?:is|would\s+be))
       | i(?:\s+would|'d|’d)?\s+
-        (?:choose|pick|select|say|pay|estimate|guess|go\s+with|vote(?:\s+for)?|rate\s+(?:it|this))
+        (?:choose|pick|select|say|pay|estimate|guess|go\s+with|vote(?:\s+for)?|rate\s+(?:it|this)(?:\s+an?)?)
     )(?:\s+|$)""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -119,6 +143,7 @@ def without_marks(text: str) -> str:
     text = _LATEX_BOX.sub(r"\n\1\n", _LATEX_DISPLAY.sub("\n", text))
     text = _TAG.sub(r"\n\1\n", _INLINE_TAG.sub("*", text))
     text = text.replace('":', '": ')  # JSON without blanks
+    text = _SPACED_QUOTES.sub('"', text)
     text = _STAGE_DIRECTION.sub(r"\1\n", text)
     return _EMPHASIS.sub("", _LINE_MARK.sub("", text))
 

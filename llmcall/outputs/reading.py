@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from typing import Annotated, Any, get_args, get_origin
 
 from ..errors import OutputError
@@ -13,6 +14,7 @@ from ..requests import schemas
 from ..requests.schemas import is_choice
 from .choices import choice
 from .expectations import describe
+from .fields import fields_of
 from .json_values import containers, scalar
 from .misread_values import refuse_misread
 from .numbers import number, whole_number
@@ -189,7 +191,9 @@ def _validated_scalar(text: str, output_type: Any) -> Any:
     value: Any = text
     with suppress(ValueError):
         value = scalar(value)
-    return _validated(value, output_type)
+    converted = _validated(value, output_type)
+    # A float would lose a decimal's digits.
+    return _validated(text, output_type) if isinstance(converted, Decimal) else converted
 
 
 def _converted(value: Any, output_type: Any) -> Any:
@@ -244,6 +248,10 @@ def _validated(value: Any, output_type: Any) -> Any:
     """
     converted = _checked(schemas.adapter(output_type).validate_json, json.dumps(value))
     refuse_misread(value, converted)
+    if value and converted == {} and isinstance(value, dict):
+        field_names = fields_of(output_type)  # of a TypedDict
+        if field_names:
+            raise OutputError(f"none of its keys is a field; they are {', '.join(field_names)}")
     return converted
 
 

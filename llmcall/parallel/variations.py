@@ -276,28 +276,30 @@ class FirstRequest(NamedTuple):
     key: str
 
 
-def warn_of_equal_levels(crossed: Crossing, job: CrossedJob) -> None:
-    """Warn of levels that make no difference to any request, once for each axis.
+def warn_of_equal_levels(
+    crossed: Crossing, job: CrossedJob, map_options: Mapping[str, Any]
+) -> None:
+    """Warn of levels that make no difference to any request, or to what finds its answer, once for
+    each axis.
 
     :param job: asks about the rows.
-    :raises ValueError: if normalizers make different requests of two levels the same.
+    :param map_options: those of the map, which say whether the rows of two levels share a scope.
     """
     if not crossed.row_count:
         return
+    in_scope = map_options.get("scope") is not None or scopes.scope_around() is not None
+    shares_scopes = map_options.get("key") is not None or not in_scope
     for axis in crossed.cells[0].axes:
         for number, other_number in _differing_only_in(axis, crossed.cells):
             pairs = _pairs_of_requests(crossed, job, number, other_number)
             if all(first.sent is not None and first.sent == other.sent for first, other in pairs):
                 _warn_of_equal_cells(axis, crossed.cells[number], crossed.cells[other_number])
                 break
-            if any(first.key == other.key and first.sent != other.sent for first, other in pairs):
-                label = crossed.cells[number].labels()[axis.name]
-                other_label = crossed.cells[other_number].labels()[axis.name]
-                raise ValueError(
-                    f"vary: {axis.name} {label!r} and {other_label!r} differ only in what [Cache] NORMALIZE leaves "
-                    "out of the key, so both would get one answer. Narrow NORMALIZE to a regular expression for what "
-                    "does not matter in your prompts"
-                )
+            if shares_scopes and any(
+                first.key == other.key and first.sent != other.sent for first, other in pairs
+            ):
+                _warn_of_equal_keys(axis, crossed.cells[number], crossed.cells[other_number])
+                break
 
 
 def warn_of_unnamed_rows(
@@ -342,6 +344,16 @@ def _warn_of_equal_cells(axis: Axis, cell: Cell, other: Cell) -> None:
         f"vary: {axis.name} {labels[axis.name]!r} and {other.labels()[axis.name]!r} make no "
         f"difference to what is sent{shared}: these cells differ by chance alone, or not at all",
         about=("equal levels", axis.name),
+    )
+
+
+def _warn_of_equal_keys(axis: Axis, cell: Cell, other: Cell) -> None:
+    label, other_label = cell.labels()[axis.name], other.labels()[axis.name]
+    warn_once(
+        f"vary: {axis.name} {label!r} and {other_label!r} differ only in what [Cache] NORMALIZE leaves out of the key, "
+        "so one recorded answer serves both. Narrow NORMALIZE to a regular expression for what does not matter in "
+        "your prompts",
+        about=("equal keys", axis.name),
     )
 
 

@@ -119,8 +119,12 @@ def _further_deltas(
         elif value is not None and name == "content":
             yield {name: value}
     calls = rest.pop("tool_calls") if isinstance(rest.get("tool_calls"), list) else []
+    # As the API once named the only call.
+    function = rest.pop("function_call") if isinstance(rest.get("function_call"), dict) else None
     if rest:
         yield rest
+    if function is not None:
+        yield from ({"function_call": piece} for piece in _pieces_of_function(function))
     for number, call in enumerate(calls):
         yield from _tool_call_deltas({**call, "index": number})
 
@@ -129,13 +133,22 @@ def _tool_call_deltas(call: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the deltas of one tool call, as the API does: programs read only the first call of a
     delta, and take its name from one and its arguments from the next ones.
     """
-    function: Any = call.get("function")
-    arguments = function.get("arguments") if isinstance(function, dict) else None
-    if not isinstance(arguments, str):
+    function = call.get("function")
+    if not isinstance(function, dict):
         yield {"tool_calls": [call]}
         return
-    yield {"tool_calls": [{**call, "function": {**function, "arguments": ""}}]}
-    yield {"tool_calls": [{"index": call["index"], "function": {"arguments": arguments}}]}
+    first, *others = _pieces_of_function(function)
+    yield {"tool_calls": [{**call, "function": first}]}
+    for piece in others:
+        yield {"tool_calls": [{"index": call["index"], "function": piece}]}
+
+
+def _pieces_of_function(function: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a called function in the pieces in which the API gives it: its name, its arguments."""
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):
+        return [function]
+    return [{**function, "arguments": ""}, {"arguments": arguments}]
 
 
 def text_in(chunk: Mapping[str, Any]) -> str:

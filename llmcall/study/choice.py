@@ -227,7 +227,7 @@ class Choice(LLMCall):
             jobs = row_jobs if is_plan else [TableJob(job) for job in row_jobs]
         if crossed is not None:
             crossed_job = CrossedJob(tuple(row_jobs))
-            warn_of_equal_levels(crossed, crossed_job)
+            warn_of_equal_levels(crossed, crossed_job, map_options)
             if not logprobs:
                 warn_of_unnamed_rows(crossed, crossed_job, map_options)
         answers = run_map(_crossed_job(jobs), rows, **map_options)

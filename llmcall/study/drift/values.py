@@ -43,8 +43,9 @@ class Answer(NamedTuple):
 
     :param text: what the model said; if it only called one tool, the call's arguments; else
         ``None``.
-    :param meaning: the same; if the prompt lists options under letters, the text of the option that
-        the answer names, because a letter stands for another option in each order, or ``None``.
+    :param meaning: the text. If the prompt lists options under letters, the text of the option that
+        the answer names, because a letter stands for another option in each order; ``None`` if it
+        names none.
     :param is_cut: whether it ended at its token limit.
     :param is_refused: whether the model refused.
     """
@@ -162,7 +163,13 @@ def reader_for(answers: Iterable[Answer]) -> ValueReader:
     :param answers: the recorded ones.
     :raises ValueError: if they are of no kind that is read without help.
     """
-    texts = [each.meaning for each in answers if each.meaning and not each.is_refused]
+    given = [each for each in answers if not each.is_refused]
+    texts = [each.meaning for each in given if each.meaning]
+    if not texts and any(each.text for each in given):
+        raise ValueError(
+            "no recorded answer names an option of its question. Give value= (--value), a function that reads an "
+            "answer's text as a number"
+        )
     if not texts:
         raise ValueError(
             "no recorded answer contains text or a single tool call, so there is nothing to compare"

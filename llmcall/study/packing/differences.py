@@ -165,14 +165,16 @@ def _is_same_text(old: str, new: str, tolerance: float) -> bool:
 
 def _change(old: Any, new: Any) -> str:
     """Return in words that a value became another one; long texts from a little before they differ."""
-    if isinstance(old, str) and isinstance(new, str):
-        if one_line(old, len(old) + 1) == one_line(new, len(new) + 1):
-            return f"{old[:SHOWN]!r} became {new[:SHOWN]!r} (only white space differs)"
-        pairs = enumerate(zip(old, new, strict=False))
-        differs_at = next((index for index, (a, b) in pairs if a != b), min(len(old), len(new)))
-        start = differs_at - SHOWN // 2
-        if start > 0 and max(len(old), len(new)) > SHOWN:
-            old, new = f"…{old[start:]}", f"…{new[start:]}"
+    if not isinstance(old, str) or not isinstance(new, str):
+        return f"{_quoted(old)} became {_quoted(new)}"
+    differs_in_blanks = one_line(old, len(old) + 1) == one_line(new, len(new) + 1)
+    pairs = enumerate(zip(old, new, strict=False))
+    differs_at = next((index for index, (a, b) in pairs if a != b), min(len(old), len(new)))
+    start = differs_at - SHOWN // 2
+    if start > 0 and max(len(old), len(new)) > SHOWN:
+        old, new = f"…{old[start:]}", f"…{new[start:]}"
+    if differs_in_blanks:
+        return f"{old[:SHOWN]!r} became {new[:SHOWN]!r} (only white space differs)"
     return f"{_quoted(old)} became {_quoted(new)}"
 
 

@@ -391,6 +391,8 @@ ACCEPTED = [
     ),
     *((list[int], text, [2019]) for text in ("**Years:** [2019]", "- [2019]", "Years = [2019]")),
     (list[int], "The answer is $\\boxed{[1, 2]}$.", [1, 2]),
+    (list[int], "[1,2, 3]", [1, 2, 3]),
+    (list[int], "[1995,1996, 1997]", [1995, 1996, 1997]),
     (Claim | Doubt, '{"answer": "yes"}', Claim(answer="yes")),
     (dict | str, '{"answer": "yes"}', {"answer": "yes"}),
     (dict, '{{"a": 1}}', {"a": 1}),
@@ -587,6 +589,7 @@ REFUSED = [
             'The claim "true" is wrong.',
             "I disagree with the answer `yes`.",
             "not <b>true</b>",
+            "**No answer**",
         )
     ),
     *(

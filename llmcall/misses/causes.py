@@ -130,15 +130,17 @@ def _cause_of_sample(sample: str | None, records: Sequence[Record]) -> str:
             f"{_listed_paths(paths)}: a scope is missing; open it with 'with {scopes}:'"
         )
     base_path, repeat = without_repeats(path)
-    repeats = [
+    repeats = sorted(
         recorded_repeat
         for recorded_base, recorded_repeat in map(without_repeats, paths)
         if recorded_base == base_path
-    ]
-    if repeats:
+    )
+    if repeats and base_path:
+        words = [_repeat_words(each) for each in repeats[:MOST_NAMES]]
+        more = [f"{len(repeats) - MOST_NAMES} more"] if len(repeats) > MOST_NAMES else []
         return (
-            f"{_repeat_words(repeat)} of {base_path!r} makes a request that is recorded only in "
-            f"{_listed_words([_repeat_words(each) for each in sorted(repeats)][:MOST_NAMES])} of it"
+            f"{_repeat_words(repeat)} of {base_path!r} makes a request that is recorded in "
+            f"{_listed_words([*words, *more])} of it, and not in this one"
         )
     this_call = f"this call is in the scope {path!r}, but the same request is recorded"
     if paths:

@@ -12,9 +12,8 @@ from ..requests.schemas import label_of, labels
 from .phrases import peeled, phrases, with_latin_marks, without_marks
 
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
-_QUESTION = re.compile(
-    r"(?<![^.!?\n])(?:[^.!?\n]|(?<=\d)\.(?=\d))*\?"
-)  # sought from a sentence's beginning alone
+# Sought from a sentence's beginning alone; "3.5?" is one question.
+_QUESTION = re.compile(r"(?<![^.!?\n])(?!(?<=\d\.)\d)(?:[^.!?\n]|(?<=\d)\.(?=\d))*\?")
 _PLAIN = str.maketrans({"’": "'", "−": "-", "–": "-"})
 _DASH = re.compile(r"\s[-–]+\s")  # between words
 _BULLET = re.compile(r"^[-–]+(?:\s+|(?![-–.\d]))")  # directly before a number it is a minus sign

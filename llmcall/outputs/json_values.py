@@ -34,6 +34,7 @@ _NAMES = {"True": "true", "False": "false", "None": "null"}
 _SKIPPED = r"(?:\s|//[^\n]*\n|\#[^\n]*\n|/\*[^*]*(?:\*(?!/)[^*]*)*\*/)*"  # blanks and comments
 _JSON_START = re.compile(rf"""\{{{_SKIPPED}(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[{_SKIPPED}[\[{{]""")
 _CHECK_BOX = re.compile(r"[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+\[[ xX]?\]|\[[ xX]\])[ \t]+(?=\S)")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+")
 _MARKS = " \t*_`\"'"  # of emphasis and quotes, and blanks
 _MOST_BEFORE = 40  # characters of its line that are looked at before a bracket
 _ARRAY_START = re.compile(rf"""\[{_SKIPPED}(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
@@ -181,7 +182,10 @@ def _refuse_split_numbers(written: str, value: Any) -> None:
     """
     if not isinstance(value, list) or not all(type(each) in (int, float) for each in value):
         return
-    if re.search(r"\d,\d", written) and re.search(r"\d,[ \t]+\d", written):
+    chunks = re.split(r",[ \t]+", written.strip("[] \t"))
+    has_thousands = any(_THOUSANDS.fullmatch(chunk) for chunk in chunks)
+    has_decimals = all(chunk.count(",") == 1 for chunk in chunks)
+    if len(chunks) > 1 and (has_thousands or has_decimals):
         raise OutputError(
             f"some commas of {written[:40]} may stand within a number; write numbers without commas"
         )

@@ -40,9 +40,8 @@ def refuse_misread(given: Any, converted: Any) -> None:
         refuse_thousands(given, converted)
     if isinstance(converted, _TIMES):
         _refuse_misread_time(given)
-    if isinstance(converted, (set, frozenset)) and any(
-        isinstance(part, _TIMES) for part in converted
-    ):
+    is_set_of_list = isinstance(converted, (set, frozenset)) and isinstance(given, list)
+    if is_set_of_list and any(isinstance(part, _TIMES) for part in converted):
         for each in given:
             _refuse_misread_time(each)
     if isinstance(given, Mapping) and given:

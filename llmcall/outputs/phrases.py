@@ -37,27 +37,6 @@ _BETWEEN_PHRASES = re.compile(
       | —(?!\d) | [-=]> | [<>](?!=?\s?[-+]?[$€£¥₹]?\.?\d) )""",
     re.VERBOSE,
 )
-_BRACKETS = "([{"
-# What an actor does, before he speaks: "*smiles* Yes"
-_STAGE_DIRECTION = re.compile(
-    r"""^[ \t]*\*
-    (?! [^*\n]* (?i: \b(?:no|not|never|nor|neither|hardly|anything|except|but)\b | n['’]t\b) )
-    ([^*\n]+) \*[ \t]+(?=[A-Z])""",
-    re.MULTILINE | re.VERBOSE,
-)
-_SPACED_QUOTES = re.compile(r"«\s+|(?<=\S)\s+»")
-# What opens before a word, or closes behind one: "3 * 3" and "2**2" have no emphasis.
-_MARK = r"*`\"“”„«»"
-_EMPHASIS = re.compile(
-    rf"(?<![\w{_MARK}])[{_MARK}]+(?=[^\s{_MARK}])|(?<=[^\s{_MARK}])[{_MARK}]+(?![\w{_MARK}])"
-)
-# A stop before a digit may belong to an abbreviation ("approx. 5"), a dash may be a minus sign, and
-# "<5" is less than five.
-_BETWEEN_PHRASES = re.compile(
-    r"""( \n | (?<=\S)[ \t]+[-–][ \t]+(?=[^\W\d_]) | (?<![.,;:!…])(?:[,;:!…]|\.(?![ \t]+\d)|(?<=[^\W\d_]{4})(?<![Aa]pprox)(?<![Ss]ept)\.)[.,;:!…]*(?![\w.,;:!…]) | —(?!\d)
-      | [-=]> | [<>](?!=?\s?[-+]?[$€£¥₹]?\.?\d) )""",
-    re.VERBOSE,
-)
 _BRACKETS = re.compile(r"(?=[(\[{])|[)\]}]")
 _AROUND_PHRASE = " \t\r\ufeff\u200b'‘’_:"
 # Marks of other scripts, as their Latin twins; what sets the direction of writing is left out.
@@ -90,7 +69,7 @@ _PAIRS = {
 _LEADING_MARK = re.compile(r"^(?:#+|>)\s+(?![-+]?\.?\d)")  # of a heading or a quotation
 # Words that introduce an answer and change nothing about it.
 _LEAD_IN = re.compile(
-    r"""(?:(?:so|therefore|thus|hence|overall)\s+)?
+    r"""\A(?:(?:so|therefore|thus|hence|overall)\s+)?
     (?: (?:(?:the|my|final|correct|right|best|overall)\s+)*
         (?: answer(?:\s+(?:is|would\s+be))?
           | (?:option|choice|rating|score|decision|verdict|sentiment|mood|result|total|price|value|number|estimate

@@ -9,7 +9,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any, get_args, get_origin
 
-from ..errors import OutputError
+from ..errors import LLMCallError, OutputError
 from ..requests import schemas
 from ..requests.schemas import is_choice
 from .choices import choice
@@ -272,7 +272,7 @@ def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
         if omitted_count > 0:
             message += f"; and {omitted_count} more"
         raise OutputError(message) from error
-    except RecursionError:
+    except (RecursionError, LLMCallError):
         raise
     except Exception as error:
         raise OutputError(f"a validator raised {type(error).__name__}: {error}") from error

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
@@ -289,16 +290,29 @@ def warn_of_equal_levels(
         return
     in_scope = map_options.get("scope") is not None or scopes.scope_around() is not None
     shares_scopes = map_options.get("key") is not None or not in_scope
-    for axis in crossed.cells[0].axes:
+    shares_keys = shares_scopes and bool(job.client.resolved.settings.cache_normalize)
+
+    @cache
+    def requests_of(cell: int) -> list[FirstRequest]:
+        """Return the first request of a cell about each row."""
+        return [_request(job, item) for item in crossed.items_of(cell)]
+
+    def pairs_of(
+        axis: Axis,
+    ) -> Iterator[tuple[Cell, Cell, list[tuple[FirstRequest, FirstRequest]]]]:
+        """Yield each two cells that differ in an axis alone, and their requests."""
         for number, other_number in _differing_only_in(axis, crossed.cells):
-            pairs = _pairs_of_requests(crossed, job, number, other_number)
+            pairs = zip(requests_of(number), requests_of(other_number), strict=True)
+            yield crossed.cells[number], crossed.cells[other_number], list(pairs)
+
+    for axis in crossed.cells[0].axes:
+        for cell, other_cell, pairs in pairs_of(axis):
             if all(first.sent is not None and first.sent == other.sent for first, other in pairs):
-                _warn_of_equal_cells(axis, crossed.cells[number], crossed.cells[other_number])
+                _warn_of_equal_cells(axis, cell, other_cell)
                 break
-            if shares_scopes and any(
-                first.key == other.key and first.sent != other.sent for first, other in pairs
-            ):
-                _warn_of_equal_keys(axis, crossed.cells[number], crossed.cells[other_number])
+        for cell, other_cell, pairs in pairs_of(axis) if shares_keys else ():
+            if any(first.key == other.key and first.sent != other.sent for first, other in pairs):
+                _warn_of_equal_keys(axis, cell, other_cell)
                 break
 
 
@@ -326,15 +340,6 @@ def _differing_only_in(axis: Axis, cells: Sequence[Cell]) -> Iterator[tuple[int,
         differing = [name for name, label in other.labels().items() if label != labels[name]]
         if differing == [axis.name]:
             yield number, other_number
-
-
-def _pairs_of_requests(
-    crossed: Crossing, job: CrossedJob, number: int, other_number: int
-) -> list[tuple[FirstRequest, FirstRequest]]:
-    """Return the first requests of two cells about each row."""
-    requests = (_request(job, item) for item in crossed.items_of(number))
-    other_requests = (_request(job, item) for item in crossed.items_of(other_number))
-    return list(zip(requests, other_requests, strict=True))
 
 
 def _warn_of_equal_cells(axis: Axis, cell: Cell, other: Cell) -> None:

@@ -306,13 +306,14 @@ class Scope:
 
 
 def _scopes_of_starting_threads() -> list[OpenScope]:
-    """Return the scopes that are open in threads that may have started this one: in the main thread,
-    and in items of maps. Other threads opened theirs beside this one.
+    """Return the inmost scopes of the threads that may have started this one: of the main thread, and
+    of those that run items of maps. Other threads opened theirs beside this one.
     """
     main_thread = threading.main_thread().ident
+    inmost = {thread: active for active, thread in workers.open_in_other_threads()}
     return [
         OpenScope(active, active.path, active.arm)
-        for active, thread in workers.open_in_other_threads()
+        for thread, active in inmost.items()
         if thread == main_thread or _is_in_item(active)
     ]
 

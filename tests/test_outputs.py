@@ -137,6 +137,12 @@ class Summed(BaseModel):
         return {"net": values["net"] + values["tax"]}
 
 
+class Seen(BaseModel):
+    """When something was seen, under one of two names."""
+
+    when: datetime.date | None = Field(None, validation_alias=AliasChoices("at", "on"))
+
+
 class Camel(BaseModel, alias_generator=to_camel):
     """Somebody, by keys as JavaScript writes them."""
 
@@ -397,6 +403,7 @@ ACCEPTED = [
     (dict | str, '{"answer": "yes"}', {"answer": "yes"}),
     (dict, '{{"a": 1}}', {"a": 1}),
     (Camel, '{"firstName": null}', Camel()),
+    (Seen, '{"on": "2026-11-20"}', Seen.model_validate({"at": datetime.date(2026, 11, 20)})),
     *((Decimal, text, Decimal("1.10")) for text in ("1.10", "**1.10**", "Answer: 1.10")),
     (datetime.timedelta, "90", datetime.timedelta(seconds=90)),
     (

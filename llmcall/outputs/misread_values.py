@@ -90,20 +90,32 @@ def _keys_of(output_type: Any) -> tuple[str, ...]:
     if decorators is not None and (decorators.model_validators or decorators.root_validators):
         return ()
     from pydantic import TypeAdapter
-    from pydantic.errors import PydanticInvalidForJsonSchema
+    from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
     keys: dict[str, None] = {}
     for by_alias in (True, False) if _takes_names(output_type) else (True,):
         try:
             schema = TypeAdapter(output_type).json_schema(by_alias=by_alias)
-        except PydanticInvalidForJsonSchema:
+        except (PydanticUndefinedAnnotation, PydanticUserError):
             return ()
         # A class that holds itself is a reference; pydantic 2.1 wraps that.
         [reference] = schema.get("allOf") or [schema]
         if "$ref" in reference:
             schema = schema["$defs"][reference["$ref"].rpartition("/")[2]]
         keys |= dict.fromkeys(schema.get("properties", ()))
+    for model_field in getattr(output_type, "model_fields", {}).values():
+        keys |= dict.fromkeys(_other_keys(model_field) if keys else ())
     return tuple(keys)
+
+
+def _other_keys(model_field: Any) -> list[str]:
+    """Return the keys under which a model's field may stand, beside the one in its JSON schema."""
+    choices = getattr(model_field.validation_alias, "choices", [model_field.validation_alias])
+    # A path begins with a key.
+    heads = [
+        each if isinstance(each, str) else getattr(each, "path", [None])[0] for each in choices
+    ]
+    return [head for head in heads if isinstance(head, str)]
 
 
 def _takes_names(output_type: Any) -> bool:

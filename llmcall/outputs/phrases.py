@@ -1,4 +1,4 @@
-"""The phrases of an answer: what stands between punctuation, Markdown and quotes."""
+"""The phrases of an answer: what stands between punctuation."""
 
 from __future__ import annotations
 

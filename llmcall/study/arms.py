@@ -206,10 +206,10 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def _failed(self) -> str:
         """Return in words how many runs failed; empty if none did."""
-        failed = [f"{name} {repeat}" for name, repeat in self._results.keys() - self._finished]
+        failed = sorted(self._results.keys() - self._finished)
         if not failed:
             return ""
-        shown = ", ".join(sorted(failed)[:MOST_RUNS])
+        shown = ", ".join(f"{name} {repeat}" for name, repeat in failed[:MOST_RUNS])
         more = ", …" if len(failed) > MOST_RUNS else ""
         return f"{len(failed):,} of {counted(len(self._results), 'run')} failed ({shown}{more})"
 

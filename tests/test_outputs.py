@@ -173,11 +173,10 @@ class Dated(BaseModel):
     when: datetime.datetime = Field(validation_alias=AliasChoices("at", "on"))
 
 
-@dataclasses.dataclass
-class Labelled:
-    """A thing whose name has another name in JSON."""
-
-    name: Annotated[str, Field(alias="label")] = "?"
+# Its name has another name in JSON.
+Labelled: Any = dataclasses.make_dataclass(
+    "Labelled", [("name", Annotated[str, Field(alias="label")], "?")]
+)
 
 
 @dataclasses.dataclass

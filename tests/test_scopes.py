@@ -1538,26 +1538,22 @@ def test_a_forgotten_bind_is_told(
     assert "llmcall.bind" in told
 
 
+def play_trial(name: str) -> None:
+    """Play a trial with one actor inside."""
+    with llmcall.scope(f"trial-{name}"):
+        greet(name)
+
+
 def trials_in_threads() -> None:
-    """Play trials in threads of their own, twice, with actors inside."""
-
-    def trial(name: str) -> None:
-        with llmcall.scope(f"trial-{name}"):
-            greet(name)
-
+    """Play trials in threads of their own, twice."""
     for _ in range(2):
-        in_pool(trial)
+        in_pool(play_trial)
 
 
 def trials_in_a_map() -> None:
-    """Play trials in a map, twice, with actors inside."""
-
-    def trial(name: str) -> None:
-        with llmcall.scope(f"trial-{name}"):
-            greet(name)
-
+    """Play trials in a map, twice."""
     for _ in range(2):
-        llmcall.map(trial, ["Ann", "Bob", "Eve"])
+        llmcall.map(play_trial, ["Ann", "Bob", "Eve"])
 
 
 def bound_turns() -> None:

@@ -30,14 +30,14 @@ _LATEX = re.compile(
     r"|rho|right)\b"
 )
 _NAMES = {"True": "true", "False": "false", "None": "null"}
-# A bracket that begins JSON and is not one of the prose.
 _SKIPPED = r"(?:\s|//[^\n]*\n|\#[^\n]*\n|/\*[^*]*(?:\*(?!/)[^*]*)*\*/)*"  # blanks and comments
+# A bracket that begins JSON and is not one of the prose.
 _JSON_START = re.compile(rf"""\{{{_SKIPPED}(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[{_SKIPPED}[\[{{]""")
+_ARRAY_START = re.compile(rf"""\[{_SKIPPED}(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
 _CHECK_BOX = re.compile(r"[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+\[[ xX]?\]|\[[ xX]\])[ \t]+(?=\S)")
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+")
 _MARKS = " \t*_`\"'"  # of emphasis and quotes, and blanks
 _MOST_BEFORE = 40  # characters of its line that are looked at before a bracket
-_ARRAY_START = re.compile(rf"""\[{_SKIPPED}(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
 
 
 def containers(text: str, brackets: str = "{[") -> list[Any]:

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from ..display.formatting import shortened
 from ..errors import OutputError
 from .numbers import refuse_thousands
 
-MOST_NAMES = 5  # that a message lists
+LONGEST_LIST = 300  # characters of the names that a message lists
 _TIMES = (datetime.date, datetime.time)
 _NUMBER = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?\s*")
 # Hours that end a text without seconds: "09:00-17:00" is no time in the zone -17:00.
@@ -50,6 +51,14 @@ def refuse_misread(given: Any, converted: Any) -> None:
         refuse_misread(given_part, converted_part)
 
 
+def no_known_key(given: Iterable[str], keys: Iterable[str]) -> OutputError:
+    """Return the error of an object none of whose keys is a field.
+
+    :param keys: those of the fields.
+    """
+    return OutputError(f"none of its keys ({_listed(given)}) is a field; they are {_listed(keys)}")
+
+
 def _refuse_misread_time(given: Any) -> None:
     """Refuse what became a date or time if it is a number, or a range of times."""
     if isinstance(given, bool):
@@ -69,9 +78,7 @@ def _refuse_other_fields(given: Mapping[str, Any], converted: Any) -> None:
     if not keys or getattr(converted, "model_extra", None):
         return
     if not given.keys() & set(keys):
-        raise OutputError(
-            f"none of its keys ({_listed(given)}) is a field; they are {_listed(keys)}"
-        )
+        raise no_known_key(given, keys)
     missing = {_plain(key): key for key in keys if key not in given}
     for key in given.keys() - set(keys):
         if _plain(key) in missing:
@@ -110,12 +117,18 @@ def _keys_of(output_type: Any) -> tuple[str, ...]:
 
 def _other_keys(model_field: Any) -> list[str]:
     """Return the keys under which a model's field may stand, beside the one in its JSON schema."""
-    choices = getattr(model_field.validation_alias, "choices", [model_field.validation_alias])
     # A path begins with a key.
     heads = [
-        each if isinstance(each, str) else getattr(each, "path", [None])[0] for each in choices
+        each if isinstance(each, str) else getattr(each, "path", [None])[0]
+        for each in _aliases(model_field)
     ]
     return [head for head in heads if isinstance(head, str)]
+
+
+def _aliases(model_field: Any) -> list[Any]:
+    """Return the aliases of a model's field: texts, paths or ``None``."""
+    alias = model_field.validation_alias
+    return list(getattr(alias, "choices", [alias]))
 
 
 def _takes_names(output_type: Any) -> bool:
@@ -127,8 +140,8 @@ def _takes_names(output_type: Any) -> bool:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Return some names in words, without those beyond the first."""
-    return ", ".join(str(name)[:40] for name in list(names)[:MOST_NAMES])
+    """Return names in words."""
+    return shortened(", ".join(map(str, names)), LONGEST_LIST)
 
 
 def _plain(name: str) -> str:
@@ -167,7 +180,5 @@ def _fields(converted: Any) -> Iterator[tuple[list[str], Any]]:
 
 def _names_of_field(name: str, model_field: Any) -> list[str]:
     """Return the names in JSON of a model's field; its own is the last one."""
-    validation_alias = model_field.validation_alias
-    choices = getattr(validation_alias, "choices", [validation_alias])
-    aliases = [each for each in (*choices, model_field.alias) if isinstance(each, str)]
-    return [*aliases, name]
+    aliases = (*_aliases(model_field), model_field.alias)
+    return [*(each for each in aliases if isinstance(each, str)), name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ..errors import OutputError
-from .phrases import phrases, with_latin_marks, without_bracket, without_marks
+from .phrases import phrases_with_digits, with_latin_marks, without_bracket
 
 _PLAIN = str.maketrans({"−": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " "})
 _NUMBER = re.compile(
@@ -33,7 +33,7 @@ def number(text: str) -> int | float:
     text = with_latin_marks(text).translate(_PLAIN)
     if not re.search(r"\d", text):
         raise OutputError("it holds no number in digits")
-    with_digits = [phrase for phrase in phrases(without_marks(text)) if re.search(r"\d", phrase)]
+    with_digits = phrases_with_digits(text)
     if all(phrase != without_bracket(phrase) for phrase in with_digits):
         raise OutputError("its number stands in brackets behind other words")
     values = [_value(without_bracket(phrase)) for phrase in with_digits]

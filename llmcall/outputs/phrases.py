@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 
 _TAG = re.compile(r"<([^<>\n]*)>")
 _INLINE_TAG = re.compile(r"</?(?:b|i|u|em|strong|code|mark|span|sub|sup)>", re.IGNORECASE)
@@ -137,9 +138,8 @@ def phrases(text: str) -> list[str]:
     """
     found: list[str] = []
     before = ""  # of the words on the line, since a colon
-    sentences_and_stops = _BETWEEN_PHRASES.split(text)
-    for index in range(0, len(sentences_and_stops), 2):
-        sentence, stop = [*sentences_and_stops[index : index + 2], ""][:2]
+    parts = _BETWEEN_PHRASES.split(text)  # sentences, and the stops between them
+    for sentence, stop in zip_longest(parts[::2], parts[1::2], fillvalue=""):
         for piece in _BRACKETS.split(sentence):
             words = piece if before else piece.lstrip(_OPENING_BRACKETS)
             phrase = _LEAD_IN.sub("", words.strip(_AROUND_PHRASE), count=1)
@@ -150,6 +150,11 @@ def phrases(text: str) -> list[str]:
         if stop.endswith(("\n", ":", ">")):
             before = ""
     return found
+
+
+def phrases_with_digits(text: str) -> list[str]:
+    """Return the phrases of an answer that hold a digit."""
+    return [phrase for phrase in phrases(without_marks(text)) if re.search(r"\d", phrase)]
 
 
 def without_bracket(phrase: str) -> str:

@@ -16,9 +16,9 @@ from .choices import choice
 from .expectations import describe
 from .fields import fields_of
 from .json_values import containers, scalar
-from .misread_values import refuse_misread
+from .misread_values import no_known_key, refuse_misread
 from .numbers import number, whole_number
-from .phrases import peeled, phrases, without_marks
+from .phrases import peeled, phrases, phrases_with_digits, without_marks
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _THOUGHTS = [(f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")]
@@ -172,9 +172,7 @@ def _read_scalar(text: str, output_type: Any) -> Any:
             return _validated_scalar(layer, output_type)
         except OutputError as error:
             errors.append(error)
-    with_digits = [
-        phrase for phrase in phrases(without_marks(unfenced)) if re.search(r"\d", phrase)
-    ]
+    with_digits = phrases_with_digits(unfenced)
     try:
         values = [_validated_scalar(phrase, output_type) for phrase in with_digits]
     except OutputError:
@@ -248,10 +246,9 @@ def _validated(value: Any, output_type: Any) -> Any:
     """
     converted = _checked(schemas.adapter(output_type).validate_json, json.dumps(value))
     refuse_misread(value, converted)
-    if value and converted == {} and isinstance(value, dict):
-        field_names = fields_of(output_type)  # of a TypedDict
-        if field_names:
-            raise OutputError(f"none of its keys is a field; they are {', '.join(field_names)}")
+    field_names = fields_of(output_type)
+    if isinstance(value, dict) and value and field_names and converted == {}:  # a TypedDict
+        raise no_known_key(value, field_names)
     return converted
 
 

@@ -254,7 +254,6 @@ class _Verifier:
         elif not observation.has_ended:
             details.append("the program did not finish")
         count = 0
-        unused_lines: list[str] = []
         for recording in self._manifest.recordings:
             path = self._package / FOLDERS[RECORDING] / recording.path
             try:
@@ -267,12 +266,11 @@ class _Verifier:
                 each.sample or "(outside any scope)" for each in records if each.cache_key in keys
             ]
             count += len(records) - len(names)
-            unused_lines += [
+            details += [
                 f"{recording.path}: no call used the record {name}" for name in names[:NAMED]
             ]
             if len(names) > NAMED:
-                unused_lines.append(f"{recording.path}: … nor {len(names) - NAMED:,} more records")
-        details += unused_lines
+                details.append(f"{recording.path}: … nor {len(names) - NAMED:,} more records")
         summary = f"{counted(count, 'record')} used, no call unanswered"
         return _check("replay", summary, "not as it was packed", details, most=None)
 

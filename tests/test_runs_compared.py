@@ -160,6 +160,19 @@ def test_answers_that_look_the_same_in_one_line_are_told_apart(
     assert str(found).splitlines()[1].endswith(f" (they differ {where})")
 
 
+def test_of_answers_with_the_same_words_the_field_that_differs_is_shown() -> None:
+    """One was cut, say, or came from another model."""
+    one = written("a.jsonl", [chat("Bread?", "Yes", "lisa#0")])
+    record = chat("Bread?", "Yes", "lisa#0")
+    record.response["choices"][0]["finish_reason"] = "length"
+    cut = written("b.jsonl", [record])
+    assert str(llmcall.compare(one, cut)).splitlines()[1] == (
+        "lisa, call 1: the same request has different answers: "
+        '"response.choices[0].finish_reason="stop"" → '
+        '"response.choices[0].finish_reason="length""'
+    )
+
+
 def test_one_model_that_gave_different_answers_is_not_named() -> None:
     """It is no cause."""
     one = served_run("a.jsonl", "m-2026-01", "Yes.")

@@ -387,6 +387,14 @@ def test_cached_input_has_a_price_of_its_own(price: tuple[float, ...], cost: flo
     assert "cached_input_tokens" in str(client.usage)
 
 
+@pytest.mark.parametrize("field", ["cache_read_input_tokens", "cache_creation_input_tokens"])
+def test_prompt_tokens_already_include_what_a_proxy_reports_of_its_cache(field: str) -> None:
+    """A proxy before Anthropic's API repeats that API's counts beside its own sums."""
+    client = metered({"prompt_tokens": 1000, "completion_tokens": 100, field: 900})
+    reply = client.send_message("Hello", max_tokens=100, on_error="raise")
+    assert reply.usage.input_tokens == 1000
+
+
 class Pooled(llmcall.OpenAIClient):
     """A client of several endpoints, without a network."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..types import lasting_parts
 
@@ -28,15 +28,14 @@ def says_the_same(record: Record, other: Record) -> bool:
     """Return whether two records hold the same answer for a reader: the number of its tokens, say,
     differs each time a model reasons.
     """
-    if same_answer(record, other):
-        return True
-    if record.kind == other.kind == "http":
-        parts = lasting_parts(record.response, CIRCUMSTANCES)
-        return bool(parts == lasting_parts(other.response, CIRCUMSTANCES))
-    return _said(record.response) == _said(other.response)
+    return same_answer(record, other) or said(record) == said(other)
 
 
-def _said(response: dict[str, Data]) -> dict[str, Data]:
+def said(record: Record) -> Any:
+    """Return what a response tells a reader: neither fields that always differ nor what it used."""
+    response = record.response
+    if record.kind == "http":
+        return lasting_parts(response, CIRCUMSTANCES)
     if "value" in response:
         return response
     return {name: response[name] for name in lasting(response) if name not in CIRCUMSTANCES}

@@ -11,13 +11,15 @@ counts if its own call can be passed first. In a later round it never counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from ..differences.fields import Difference
+from ..differences.fields import Difference, differences
 from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json
 from ..display.printable import printable
+from ..records.answers import said
+from ..types import Record
 from .changes import Change
 from .explanations import Explanations, Normalize, sides
 from .order import CameBefore, Order
@@ -80,9 +82,8 @@ class TwoRuns:
         elif call.status == "same":
             actor.next_place += 1
         elif call.is_same_request:
-            actor.note_cause(
-                Cause(actor.scope, actor.next_place, "draw", call.one.answer, call.other.answer)
-            )
+            before, after = _answers(call.one, call.other)
+            actor.note_cause(Cause(actor.scope, actor.next_place, "draw", before, after))
         elif not self._explanations.unexplained(actor, self._order.has_come):
             actor.next_place += 1
         else:
@@ -157,20 +158,20 @@ class TwoRuns:
 
     # In words
 
-    def _cause(self, actor: Actor, differences: list[Difference], came_before: CameBefore) -> Cause:
+    def _cause(
+        self, actor: Actor, differing_fields: list[Difference], came_before: CameBefore
+    ) -> Cause:
         """Return the cause of an actor's next call.
 
-        :param differences: what differs beyond the answers that it repeats.
+        :param differing_fields: what differs beyond the answers that it repeats.
         :param came_before: says which answers came before it; it may repeat one of these by chance.
         """
         difference = next(
-            (each for each in differences if each.field in ("model", *PROMPT_FIELDS)), None
+            (each for each in differing_fields if each.field in ("model", *PROMPT_FIELDS)), None
         )
         if difference is None:
-            values = [(each.place, *sides(each)) for each in differences]
-            before_text = ", ".join(f"{name}={as_json(before)}" for name, before, _ in values)
-            after_text = ", ".join(f"{name}={as_json(after)}" for name, _, after in values)
-            return Cause(actor.scope, actor.next_place, "parameters", before_text, after_text)
+            values = _values(differing_fields)
+            return Cause(actor.scope, actor.next_place, "parameters", *values)
         before, after = map(_text, sides(difference))
         if difference.field == "model":
             return Cause(actor.scope, actor.next_place, "model", before, after)
@@ -212,6 +213,21 @@ def _with_waiting(scope: str, waiting_for: Mapping[str, set[str]]) -> set[str]:
         scopes |= new
         queue += new
     return scopes
+
+
+def _answers(record: Record, other: Record) -> tuple[str | None, str | None]:
+    """Return two answers to the same request; the other fields that differ if the texts do not."""
+    if record.answer != other.answer:
+        return record.answer, other.answer
+    return _values(differences({"response": said(record)}, {"response": said(other)}))
+
+
+def _values(differing_fields: Iterable[Difference]) -> tuple[str, str]:
+    """Return the values of fields in both runs as texts, such as ``top_p=0.5``."""
+    values = [(each.place, *sides(each)) for each in differing_fields]
+    before = ", ".join(f"{name}={as_json(value)}" for name, value, _ in values)
+    after = ", ".join(f"{name}={as_json(value)}" for name, _, value in values)
+    return before, after
 
 
 def _text(value: Any) -> str | None:

@@ -33,15 +33,18 @@ class TokenUsage(NamedTuple):
         usage = response.get("usage")
         if not isinstance(usage, dict):
             return cls()
-        prompt_field, completion_field = "prompt_tokens", "completion_tokens"
-        if usage.keys() & {"input_tokens", "output_tokens"} and prompt_field not in usage:
-            prompt_field, completion_field = "input_tokens", "output_tokens"
         read_from_cache = _count(usage.get("cache_read_input_tokens"))
+        if usage.keys() & {"input_tokens", "output_tokens"} and "prompt_tokens" not in usage:
+            prompt_field, completion_field = "input_tokens", "output_tokens"
+            written_to_cache = _count(usage.get("cache_creation_input_tokens"))
+            beside_input = (read_from_cache or 0) + (written_to_cache or 0)
+        else:
+            # Proxies that add Anthropic's two fields already count them as prompt tokens.
+            prompt_field, completion_field = "prompt_tokens", "completion_tokens"
+            beside_input = 0
         input_tokens = _count(usage.get(prompt_field))
         if input_tokens is not None:
-            input_tokens += (read_from_cache or 0) + (
-                _count(usage.get("cache_creation_input_tokens")) or 0
-            )
+            input_tokens += beside_input
         cached = _detail(usage, f"{prompt_field}_details", "cached_tokens")
         return cls(
             input_tokens,

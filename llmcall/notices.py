@@ -15,7 +15,7 @@ COUNTING_PERIOD = 60.0  # seconds, after which how_often() counts from 1 again
 _first_calls: dict[object, object] = {}  # by subject: what identifies its first call
 _last_values: dict[object, object] = {}  # by subject
 _counts: dict[object, tuple[float, itertools.count[int]]] = {}  # with the time when each began
-_kept_messages: dict[str, None] | None = None  # an ordered set, once notices are kept
+_collections: list[dict[str, None]] = []  # ordered sets of messages, while notices are kept
 
 
 def warn_once(message: str, *, about: object = None) -> bool:
@@ -36,20 +36,24 @@ def notice(message: str, *args: object) -> None:
 
     :param message: a format for ``args``, as for ``Logger.warning``, without secrets.
     """
-    if _kept_messages is not None:
-        _kept_messages[message % args if args else message] = None
+    for collection in tuple(_collections):
+        collection[message % args if args else message] = None
     logger().warning(message, *args, stacklevel=2)
 
 
-def keep_notices() -> None:
-    """Keep every warning from now on: a program may set up logging and hide them."""
-    global _kept_messages
-    _kept_messages = {}
+def keep_notices() -> dict[str, None]:
+    """Keep every warning from now on, since a program or pytest may hide the log.
+
+    :returns: to which each warning is added once, in order.
+    """
+    collection: dict[str, None] = {}
+    _collections.append(collection)
+    return collection
 
 
-def kept_notices() -> list[str]:
-    """Return each kept warning once, in order."""
-    return list(_kept_messages or ())
+def stop_keeping_notices(collection: dict[str, None]) -> None:
+    """Add no more warnings to what :func:`keep_notices` returned."""
+    _collections[:] = [each for each in _collections if each is not collection]
 
 
 def how_often(subject: object) -> int:

@@ -758,6 +758,16 @@ def test_the_markers_name_stands_above_the_fixtures(project: Project) -> None:
     assert project.cassettes() == {"cassettes/b.jsonl": ["b"]}
 
 
+def test_a_cassette_that_tests_of_two_modules_share_keeps_what_both_use(project: Project) -> None:
+    """Both name it from the folder of their own cassettes."""
+    project.write("@pytest.mark.llm('../shared.jsonl')\ndef test_a():\n    ask('a')\n")
+    other = "@pytest.mark.llm('../shared.jsonl')\ndef test_b():\n    ask('b')\n"
+    project.write(other, "test_bakery.py")
+    project.run("--llm-record=once", passed=2)
+    project.run("--llm-record=update", passed=2)
+    assert project.cassettes() == {"cassettes/shared.jsonl": ["a", "b"]}
+
+
 @pytest.fixture
 def folders(project: Project) -> list[str]:
     """The working directory and two folders in it, with a module of the same name in each."""
@@ -1085,6 +1095,32 @@ def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
     if request.param:
         pytest.importorskip("xdist")
     return tuple(request.param)
+
+
+SAME_QUESTION = """
+    def test_without_a_cassette():
+        from llmcall.testing import ScriptedClient
+        client = ScriptedClient(["Yes", "Yes"])
+        for persona in ("Lisa", "Emma"):
+            client.send_message("bread")
+
+    @pytest.mark.llm
+    def test_personas():
+        for persona in ("Lisa", "Emma"):
+            ask("bread")
+"""
+
+
+def test_warnings_while_a_cassette_is_open_are_repeated_in_the_summary(
+    project: Project, options: tuple[str, ...]
+) -> None:
+    """Pytest shows the log of a failed test only."""
+    project.record(SAME_QUESTION, passed=2)
+    told = [line for line in summary(project.run(*options)) if "identical requests" in line]
+    assert len(told) == 1
+    assert told[0].startswith(
+        "llmcall: cassettes/test_market/test_personas.jsonl: outside any scope"
+    )
 
 
 TEMPORARY = """

@@ -29,7 +29,7 @@ from ..config.values import without_password
 from ..engine.usage import process_meter
 from ..errors import CacheMissError, LLMCallError, shorten
 from ..failures import ABANDONED, CUT_OFF, process_failures
-from ..notices import keep_notices, kept_notices
+from ..notices import keep_notices
 from ..system import after_fork_in_child
 from ..testing import answers_in_process
 from .children import Children
@@ -149,7 +149,7 @@ class Execution:
         self._is_terminated = False
         self._replaced_by = ""  # the program that takes the place of this one in its process
         self._stderr = StandardError()
-        keep_notices()
+        self._notices = keep_notices()
         calls.watch(self._watch, self._children, sends_nothing=sends_nothing)
         self._watch.start()
         guards.append(self._check_may_send)
@@ -308,7 +308,7 @@ class Execution:
         self._watch.stop()
         children = self._children.count_reporting()
         errors = [f"Error: {problem}" for problem in problems]
-        for line in [*errors, *self._summary(), *self._not_recorded(children), *kept_notices()]:
+        for line in [*errors, *self._summary(), *self._not_recorded(children), *self._notices]:
             self._stderr.print(line)
         return bool(problems or children) or self._has_failed()
 

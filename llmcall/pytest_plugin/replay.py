@@ -12,7 +12,8 @@ import os
 import pickle
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,7 @@ from ..cassettes.stack import open_cassettes, pop, push
 from ..cassettes.unused import drop_records
 from ..display.formatting import counted
 from ..errors import CacheMissError
+from ..notices import forget_notices, keep_notices, stop_keeping_notices
 from ..system import folder_lock
 from ..testing import answers_in_process
 
@@ -75,7 +77,9 @@ def item_path(item: pytest.Item, name: str) -> Path:
     """
     if not isinstance(name, str) or not name.strip():
         raise pytest.UsageError(f"{item.nodeid}: a cassette's name must be a string, not {name!r}")
-    return _folder(item.config, item.path) / (name if Path(name).suffix else name + SUFFIX)
+    path = _folder(item.config, item.path) / (name if Path(name).suffix else name + SUFFIX)
+    # Tests of several modules may share "../shared.jsonl", which must have one name.
+    return Path(os.path.normpath(path))
 
 
 def _folder(config: pytest.Config, module: Path) -> Path:
@@ -252,13 +256,18 @@ class Replay:
             mode = "new" if adds_records else self.mode
             # A cassette that is rewritten asks again for all that is added to it.
             bypasses_cache = self.mode == "rewrite"
+            forget_notices()  # the warnings of a test must not depend on the tests before
+            notices = keep_notices()  # pytest shows the log of failed tests only
             with Cassette(path, mode, write=False, bypasses_cache=bypasses_cache) as cassette:
                 try:
                     yield cassette
                 finally:
+                    stop_keeping_notices(notices)
                     root = self.config.rootpath
                     relative_path = path.relative_to(root) if path.is_relative_to(root) else path
-                    self.report.add(relative_path.as_posix(), cassette, is_shared=is_shared)
+                    name = relative_path.as_posix()
+                    self.report.add(name, cassette, is_shared=is_shared)
+                    self.report.add_notices(name, notices)
             if lock_folder and cassette.write_at_end and cassette.recorded:
                 self.report.asked += cassette.asked
                 self.report.recorded += cassette.recorded
@@ -400,6 +409,7 @@ class RunReport:
     :ivar asked: number of written records that a model was asked for.
     :ivar recorded: number of written records, including those from the disk cache.
     :ivar dropped_counts: by cassette, the number of records that were removed from it.
+    :ivar notices: the warnings that were logged while a cassette was open, with its name.
     """
 
     def __init__(self) -> None:
@@ -407,6 +417,7 @@ class RunReport:
         self.asked = 0
         self.recorded = 0
         self.dropped_counts: dict[str, int] = {}
+        self.notices: dict[str, str] = {}
         self.is_complete = True  # no test was left out, skipped or failed
         # calls of passed tests, by cassette and reason
         self.unrecorded: Counter[tuple[str, str]] = Counter()
@@ -435,6 +446,11 @@ class RunReport:
         self._keep_unused(name, unused)
         if is_shared:
             self.shared_cassettes.add(name)
+
+    def add_notices(self, name: str, notices: Iterable[str]) -> None:
+        """Add the warnings that were logged while a cassette was open."""
+        for message in notices:
+            self.notices.setdefault(message, name)
 
     def _keep_unused(self, name: str, unused: Mapping[str, str]) -> None:
         earlier = self.unused_records.get(name, unused)
@@ -468,6 +484,8 @@ class RunReport:
         self.is_complete = self.is_complete and other.is_complete
         self.shared_cassettes |= other.shared_cassettes
         self.unrecorded.update(other.unrecorded)
+        for message, name in other.notices.items():
+            self.notices.setdefault(message, name)
         for name, unused in other.unused_records.items():
             self._keep_unused(name, unused)
 
@@ -486,6 +504,8 @@ class RunReport:
                 else "are not recorded, so a replay will not find them"
             )
             yield f"llmcall: {counted(count, 'call')} of {name} {reason} and {consequence}"
+        for message, name in sorted(self.notices.items(), key=itemgetter(1)):
+            yield f"llmcall: {name}: {message}"
         for name, count in sorted(self.dropped_counts.items()):
             verb = "was" if count == 1 else "were"
             yield f"llmcall: {counted(count, 'record')} of {name} {verb} not used and {verb} moved to the disk cache"

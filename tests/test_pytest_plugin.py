@@ -762,7 +762,7 @@ def test_a_cassette_that_tests_of_two_modules_share_keeps_what_both_use(project:
     """Both name it from the folder of their own cassettes."""
     project.write("@pytest.mark.llm('../shared.jsonl')\ndef test_a():\n    ask('a')\n")
     other = "@pytest.mark.llm('../shared.jsonl')\ndef test_b():\n    ask('b')\n"
-    project.write(other, "test_bakery.py")
+    project.write(other, "test_village.py")
     project.run("--llm-record=once", passed=2)
     project.run("--llm-record=update", passed=2)
     assert project.cassettes() == {"cassettes/shared.jsonl": ["a", "b"]}
@@ -1012,12 +1012,18 @@ def test_a_shared_cassette_is_judged_after_all_its_tests(
 @pytest.mark.usefixtures("shared_and_unused")
 @pytest.mark.parametrize(
     "arguments",
-    [["test_market.py"], ["-k", "test_a"], ["--deselect", "test_market.py::test_b"]],
+    [
+        ["test_market.py"],
+        ["-k", "test_a"],
+        ["--deselect", "test_market.py::test_b"],
+        ["--ignore", "test_village.py"],
+    ],
 )
 def test_a_shared_cassette_is_not_judged_if_tests_were_left_out(
     project: Project, arguments: list[str]
 ) -> None:
     """One of them may use the record."""
+    project.write("def test_village(): pass\n", "test_village.py")
     assert "not used" not in project.run("--llm-unused=fail", *arguments)
 
 
@@ -1026,6 +1032,69 @@ def test_a_shared_cassette_is_not_judged_if_the_run_was_cut_off(project: Project
     """With ``-x`` the tests after a failure do not run."""
     project.write("def test_first():\n    assert 0\n", "test_a_first.py")
     assert "not used" not in project.run("--llm-unused=fail", "-x")
+
+
+def test_a_shared_cassette_is_not_judged_if_only_the_tests_that_failed_last_run(
+    project: Project,
+) -> None:
+    """``--lf`` leaves out the others while it collects."""
+    project.record(SHARED, passed=3)
+    project.write(SHARED.replace("ask('b')", "ask('new')"))
+    plugins = ("-p", "llmcall.pytest_plugin", "-p", "cacheprovider")
+    project.pytester.runpytest_inprocess(*plugins).assert_outcomes(passed=2, failed=1)
+    found = project.pytester.runpytest_inprocess(*plugins, "--lf", "--llm-record=update")
+    found.assert_outcomes(passed=1)
+    assert project.cassettes()[UPDATED] == ["a", "b", "c", "new"]
+
+
+@pytest.mark.usefixtures("shared_and_unused")
+@pytest.mark.parametrize(
+    "source", ["pytest.skip('not here', allow_module_level=True)", "import nothing_of_this_name"]
+)
+def test_a_shared_cassette_is_not_judged_if_a_module_could_not_be_collected(
+    project: Project, source: str
+) -> None:
+    """One of its tests may use the record."""
+    project.write(source + "\n", "test_village.py")
+    printed = project.run("--llm-record=update", "--continue-on-collection-errors")
+    assert "not used" not in printed
+    assert project.cassettes()[UPDATED] == ["a", "b", "c"]
+
+
+def test_a_shared_cassette_is_not_judged_by_the_tests_of_a_folder_below_it(
+    project: Project,
+) -> None:
+    """Tests of another folder may use it."""
+    for name in ("north", "south"):
+        mark = "@pytest.mark.llm('../../../shared.jsonl')"
+        project.write(f"{mark}\ndef test_{name}():\n    ask('{name}')\n", f"{name}/test_{name}.py")
+    project.run("--llm-record=once", passed=3)
+    project.run("north", "--llm-record=update", "--llm-unused=fail", passed=1)
+    assert project.cassettes()["shared.jsonl"] == ["north", "south"]
+
+
+DICT_PARAMETERS = """
+    @pytest.fixture(scope="module")
+    def world(request):
+        return ask(request.param["name"])
+
+    @pytest.mark.llm
+    @pytest.mark.parametrize("world", [{"name": "Ann"}], indirect=True)
+    def test_ann(world): pass
+
+    @pytest.mark.llm
+    @pytest.mark.parametrize("world", [{"name": "Ben"}], indirect=True)
+    def test_ben(world): pass
+"""
+
+
+def test_the_cassette_of_a_fixture_with_parameters_is_not_judged_if_tests_were_left_out(
+    project: Project,
+) -> None:
+    """Two parameters may have one name."""
+    project.record(DICT_PARAMETERS, passed=2)
+    project.run("-k", "ann", "--llm-record=update", "--llm-unused=fail", passed=1, deselected=1)
+    assert project.cassettes() == {"cassettes/test_market/world[0].jsonl": ["Ann", "Ben"]}
 
 
 def test_unused_records_of_a_wider_fixture_are_listed(project: Project) -> None:

@@ -25,6 +25,7 @@ __all__ = ["llm_cassette", "llm_cassette_name"]
 
 NAME = "llmcall-replay"
 IS_USED = pytest.StashKey[bool]()
+IS_COLLECTED = pytest.StashKey[bool]()  # whether all modules could be collected
 MODES = {
     "none": "none",
     "once": "once",
@@ -79,8 +80,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Note whether a test uses the marker or the fixture, even if only other tests will run."""
+    """Note whether a test uses the marker or the fixture, even if only other tests will run, and
+    whether a module is left out.
+    """
     report = yield
+    if report.outcome != "passed":
+        collector.config.stash[IS_COLLECTED] = False
     if any(map(_uses, report.result)):
         collector.config.stash[IS_USED] = True
     return report
@@ -112,7 +117,8 @@ def pytest_collection_modifyitems(
     is_used = config.stash.get(IS_USED, False) or any(map(_uses, items))
     is_used = is_used or any(map(_has_cassettes, {item.path.parent for item in items}))
     if is_started or (is_used and not config.getoption("collectonly")):
-        _replay(config).prepare(items, is_complete=len(items) == item_count)
+        is_complete = config.stash.get(IS_COLLECTED, True) and len(items) == item_count
+        _replay(config).prepare(items, is_complete=is_complete)
     return result
 
 

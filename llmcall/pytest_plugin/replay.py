@@ -200,12 +200,11 @@ class Replay:
     def prepare(self, items: list[pytest.Item], *, is_complete: bool) -> None:
         """Make the cassette the first fixture of every test that replays.
 
-        :param is_complete: whether all tests that may share a cassette are run.
+        :param is_complete: whether all collected tests are run.
         """
-        start_folder = self.config.invocation_params.dir
-        self.report.is_complete = is_complete and all(
-            (start_folder / argument).is_dir() for argument in self.config.args
-        )
+        options = self.config.option
+        leaves_out = any(getattr(options, name, None) for name in ("lf", "ignore", "ignore_glob"))
+        self.report.is_complete = is_complete and not leaves_out
         for item in items:
             names = getattr(item, "fixturenames", ())
             if FIXTURE not in names and (
@@ -217,6 +216,15 @@ class Replay:
                     f"{item.nodeid}: @pytest.mark.llm is for test functions and methods"
                 )
             names[:] = [FIXTURE, *(name for name in names if name != FIXTURE)]
+
+    @functools.cached_property
+    def _collected_folders(self) -> list[Path]:
+        """Return the folders of which this run collects all tests."""
+        if self.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+            return [self.config.rootpath]
+        start_folder = self.config.invocation_params.dir
+        arguments = [Path(os.path.normpath(start_folder / each)) for each in self.config.args]
+        return [each for each in arguments if each.is_dir()]
 
     def open(self, item: pytest.Item, name: str) -> Cassette:
         """Open a test's cassette, for the fixture.
@@ -266,7 +274,12 @@ class Replay:
                     root = self.config.rootpath
                     relative_path = path.relative_to(root) if path.is_relative_to(root) else path
                     name = relative_path.as_posix()
-                    self.report.add(name, cassette, is_shared=is_shared)
+                    self.report.add(name, cassette)
+                    if is_shared:
+                        self.report.note_shared(
+                            name,
+                            is_collected=any(map(path.is_relative_to, self._collected_folders)),
+                        )
                     self.report.add_notices(name, notices)
             if lock_folder and cassette.write_at_end and cassette.recorded:
                 self.report.asked += cassette.asked
@@ -344,7 +357,10 @@ class Replay:
         __tracebackhide__ = True
         if fixturedef.scope == "function":
             return (yield)
-        replayed = functools.partial(self._replayed, fixture_path(fixturedef, request))
+        # Parameters that have no readable name share a cassette: each is the first of its test, say.
+        is_shared = hasattr(request, "param")
+        path = fixture_path(fixturedef, request)
+        replayed = functools.partial(self._replayed, path, is_shared=is_shared)
         context = self._on_the_network if mark_of(request.node).live else replayed
         at_teardown = contextlib.ExitStack()
         fixturedef.addfinalizer(at_teardown.close)  # the first finalizer is called last
@@ -354,9 +370,9 @@ class Replay:
         return result
 
     @contextlib.contextmanager
-    def _replayed(self, path: Path) -> Iterator[None]:
+    def _replayed(self, path: Path, *, is_shared: bool) -> Iterator[None]:
         """Replay the calls of a block from its own cassette."""
-        with self._open_cassette(path) as cassette:
+        with self._open_cassette(path, is_shared=is_shared) as cassette:
             yield
             cassette.write_at_end = True
 
@@ -418,21 +434,19 @@ class RunReport:
         self.recorded = 0
         self.dropped_counts: dict[str, int] = {}
         self.notices: dict[str, str] = {}
-        self.is_complete = True  # no test was left out, skipped or failed
+        self.is_complete = True  # no collected test was left out, skipped or failed
         # calls of passed tests, by cassette and reason
         self.unrecorded: Counter[tuple[str, str]] = Counter()
         self.unused_records: dict[
             str, dict[str, str]
         ] = {}  # by cassette and key: what they are called
-        self.shared_cassettes: set[str] = set()
+        self.shared_cassettes: dict[str, bool] = {}  # whether all tests that use it are collected
 
-    def add(self, name: str, cassette: Cassette, *, is_shared: bool) -> None:
+    def add(self, name: str, cassette: Cassette) -> None:
         """Add what a cassette did for a test; if the test passed, also its unused records and the
         calls that are not recorded.
 
         :param name: the cassette's file, as in the summary.
-        :param is_shared: whether other tests may use the cassette: then its unused records are only
-            known if all of them ran and passed.
         """
         self.replayed += cassette.replayed
         unused: dict[str, str] = {}
@@ -444,8 +458,14 @@ class RunReport:
                 {(name, reason): count for reason, count in cassette.failures.counts().items()}
             )
         self._keep_unused(name, unused)
-        if is_shared:
-            self.shared_cassettes.add(name)
+
+    def note_shared(self, name: str, *, is_collected: bool) -> None:
+        """Note that several tests may use a cassette: its unused records are known only if all of
+        them ran and passed.
+
+        :param is_collected: whether this run collects all tests in the folder of the cassette.
+        """
+        self.shared_cassettes[name] = is_collected
 
     def add_notices(self, name: str, notices: Iterable[str]) -> None:
         """Add the warnings that were logged while a cassette was open."""
@@ -461,8 +481,12 @@ class RunReport:
         return {
             name: list(unused.values())
             for name, unused in sorted(self.unused_records.items())
-            if unused and (self.is_complete or name not in self.shared_cassettes)
+            if unused and (name not in self.shared_cassettes or self._has_run_all_of(name))
         }
+
+    def _has_run_all_of(self, name: str) -> bool:
+        """Return whether all tests that use a shared cassette ran and passed."""
+        return self.is_complete and self.shared_cassettes[name]
 
     def drop_unused(self, root: Path) -> None:
         """Move the records that no test used to the disk cache, unless a call of theirs failed.

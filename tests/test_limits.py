@@ -656,6 +656,27 @@ def test_an_endpoint_that_refuses_its_key_is_named_in_one_warning(
     assert "secret-of" not in caplog.text + str(raised.value)
 
 
+@ASK
+def test_an_endpoint_without_quota_leaves_the_pool(
+    ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Waiting does not help, but another endpoint answers."""
+    servers = serve(east=refusal(429, "You have no credit.", code="insufficient_quota"), west=OK)
+    assert endpoints_asked(ask, 3, client()) == ["west"] * 3
+    assert asked(servers) == {"east": 1, "west": 3}
+    assert caplog.text.count("endpoint east has no quota left and is not used for 5 minutes") == 1
+
+
+@ASK
+def test_a_pool_without_any_quota_is_not_asked_again(ask: Any, serve: Serve) -> None:
+    """The error of the last endpoint reaches the caller at once."""
+    without_quota = refusal(429, "You have no credit.", code="insufficient_quota")
+    servers = serve(east=without_quota, west=without_quota)
+    with pytest.raises(llmcall.QuotaExceededError):
+        ask(client(5), "Hello")
+    assert asked(servers) == {"east": 1, "west": 1}
+
+
 def test_a_refused_key_is_tried_again_after_five_minutes(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from ..errors import (
     QuotaExceededError,
     RateLimitError,
 )
-from ..notices import logger, warn_once
+from ..notices import notice, warn_once
 from ..requests.parameters import ESSENTIAL_FIELDS
 from .estimates import estimate
 from .limits import LEFT_OUT_SECONDS
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
 # the API's error codes
 UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
-
-log = logger()
 
 
 class EndpointFailures:
@@ -65,8 +63,12 @@ class EndpointFailures:
             return self._can_use_another(endpoint, error)
         if reader_has_text:
             return False
+        if isinstance(error, QuotaExceededError):
+            return self._can_leave_out(endpoint, "has no quota left", error)
         if isinstance(error, AuthenticationError):
-            return self._can_renew_key(endpoint, error) or self._can_leave_out(endpoint, error)
+            return self._can_renew_key(endpoint, error) or self._can_leave_out(
+                endpoint, "refused its API key", error
+            )
         if not isinstance(error, InvalidRequestError):
             return False
         return drop_refused_tier(self._body, error) or _drop_unsupported(self._body, error)
@@ -114,13 +116,14 @@ class EndpointFailures:
             return False
         return self._is_first_status(401, endpoint)
 
-    def _can_leave_out(self, endpoint: Endpoint, error: APIError) -> bool:
-        """Leave an endpoint out that refused its key; return whether others remain."""
+    def _can_leave_out(self, endpoint: Endpoint, problem: str, error: APIError) -> bool:
+        """Leave an endpoint out that will refuse further calls; return whether others remain."""
         others_remain = self._pool.leave_out(endpoint, time.monotonic())
         if others_remain:
-            log.warning(
-                "endpoint %s refused its API key and is not used for %.0f minutes: %s",
+            notice(
+                "endpoint %s %s and is not used for %.0f minutes: %s",
                 endpoint.name,
+                problem,
                 LEFT_OUT_SECONDS / 60,
                 error,
             )

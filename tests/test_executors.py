@@ -4,6 +4,7 @@ there counts here.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import sys
@@ -279,6 +280,33 @@ def test_a_call_in_a_worker_that_knows_no_cassette_is_refused(
         ):
             made.submit(llmcall.bind(sample), 1).result()
         assert map(sample, [1], executor=made)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_bound_function_is_refused_where_a_setting_of_code_has_another_value(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was spawned, or forked before, would ask another model without a word."""
+    tests = os.fspath(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ["PYTHONPATH"]]))
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as made:
+        made.submit(os.getpid).result()
+        llmcall.configure(model="gpt-4o")
+        with pytest.raises(llmcall.ConfigError, match="model is 'gpt-4o-mini' in this worker"):
+            made.submit(llmcall.bind(describe), 1).result()
+        [(_, model_of_map, *_)] = map(describe, [1], executor=made)
+    assert model_of_map == "gpt-4o"
+
+
+def test_a_bound_function_runs_where_the_settings_of_code_are_the_same() -> None:
+    """A worker that is forked afterwards has them; one that sets its own has these."""
+    llmcall.configure(model="gpt-4o")
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, fork) as made:
+        assert made.submit(llmcall.bind(describe), 1).result()[1] == "gpt-4o"
+    set_model = functools.partial(llmcall.configure, model="gpt-4o-mini")
+    with ProcessPoolExecutor(1, fork, initializer=set_model) as made:
+        assert made.submit(llmcall.bind(describe), 1).result()[1] == "gpt-4o-mini"
 
 
 def test_what_a_cassette_gained_before_is_known_in_workers(pool: Executor) -> None:

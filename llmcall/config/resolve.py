@@ -380,6 +380,32 @@ def unpacked(packed: tuple[Any, ...]) -> Layers:
     return other
 
 
+def given_in_code() -> dict[str, Any]:
+    """Return what ``configure``, ``configured`` and ``force_*`` gave to settings, secrets masked."""
+    return {
+        row.name: value
+        for row, value, origin in settings().items()
+        if origin.rank >= Rank.CONFIGURED
+    }
+
+
+def check_given_in_code(parent: Mapping[str, Any]) -> None:
+    """Check that what code set in the parent process applies in this one.
+
+    :param parent: what :func:`given_in_code` returned there.
+    :raises ConfigError: if a setting has another value here, unless code set it here, too.
+    """
+    for row, value, origin in settings().items():
+        expected = parent.get(row.name, value)
+        if value != expected and origin.rank < Rank.CONFIGURED:
+            raise ConfigError(
+                f"{row.name} is {value!r} in this worker process ({origin.text}), but code set it to {expected!r} in "
+                "the process that called llmcall.bind. What code sets does not reach a process that is spawned, or "
+                "that was forked before. Pass the pool to llmcall.map(…, executor=pool), which sends the settings, or "
+                "set them in the worker as well, with the pool's initializer= or in config.ini"
+            )
+
+
 @contextmanager
 def using(other: Layers) -> Iterator[None]:
     """Use other layers for a block, in all threads of the process."""

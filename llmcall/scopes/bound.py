@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import CoroutineType
 from typing import Any, NamedTuple
 
+from ..config.resolve import check_given_in_code, given_in_code
 from ..errors import ScopeError
 from ..interrupts import Stops, current_stops, in_maps
 from ..system import this_process
@@ -48,6 +49,8 @@ class Bound:
         self._active = active
         self._stops = stops  # of the maps in which it was bound: after Ctrl-C it begins no call
         self._token: str | None = None  # of its arm, if the arm is of this process
+        # What code set in the process that pickled it.
+        self._parent_settings: dict[str, Any] = {}
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -57,6 +60,8 @@ class Bound:
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._parent_settings:
+            check_given_in_code(self._parent_settings)
         scope = self._scope()
         with in_maps(self._stops), scope:
             result = self.function(*args, **kwargs)
@@ -80,12 +85,13 @@ class Bound:
 
     def __reduce__(self) -> tuple[Any, ...]:
         active = self._active
+        settings = given_in_code()
         if active is None:
-            return Bound, (self.function, None)
+            return _unpickled, (self.function, None, None, settings)
         if active.arm is not None and self._token is None:
             warn_of_refresh(active.arm)
             self._token = register_arm(active.draws, active.used_records)
-        return _unpickled, (self.function, _packed(active), self._token)
+        return _unpickled, (self.function, _packed(active), self._token, settings)
 
 
 class _Packed(NamedTuple):
@@ -149,16 +155,25 @@ def _unpacked(packed: _Packed, token: str | None) -> ActiveScope:
     )
 
 
-def _unpickled(function: Callable[..., Any], packed: _Packed, token: str | None) -> Bound:
+def _unpickled(
+    function: Callable[..., Any],
+    packed: _Packed | None,
+    token: str | None,
+    settings: dict[str, Any],
+) -> Bound:
     """Return a function that was pickled.
 
+    :param packed: its scope, or ``None`` outside any.
     :param token: its arm's token, or ``None`` outside an arm.
+    :param settings: what code set in the process that pickled it.
     """
-    active = _unpacked(packed, token)
+    active = None if packed is None else _unpacked(packed, token)
     arm_of_this_process = None if token is None else registered_arm(token)
-    if arm_of_this_process is not None:
+    if active is not None and arm_of_this_process is not None:
         active.draws, active.used_records = arm_of_this_process
-    return Bound(function, active)
+    bound = Bound(function, active)
+    bound._parent_settings = settings
+    return bound
 
 
 def bind(function: Callable[..., Any]) -> Bound:
@@ -172,7 +187,8 @@ def bind(function: Callable[..., Any]) -> Bound:
         again for each task. Tasks that make the same request share an answer there, and a warning
         says so. In an arm, its draws go on from the arm's, and the arm counts them when it gets the
         result, if a ``ProcessPoolExecutor``, a ``multiprocessing.Pool`` or joblib's processes call
-        it; otherwise a draw in another process is a ``ScopeError``.
+        it; otherwise a draw in another process is a ``ScopeError``. If a setting that code gave here
+        has another value there, its calls are a ``ConfigError``.
     :raises ScopeError: in a thread that has no scope while another has one open, and between two
         steps of a generator that left the scope open.
 

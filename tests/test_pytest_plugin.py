@@ -987,6 +987,38 @@ def test_the_failed_calls_of_a_failed_test_are_not_told(project: Project) -> Non
     assert "not recorded" not in project.run("--llm-record=rewrite", failed=1)
 
 
+SWALLOWED = """
+    def ask_or_guess(text):
+        try:
+            return ask(text)
+        except llmcall.CacheMissError:
+            return "a guess"
+
+    @pytest.mark.llm
+    def test_one():
+        assert ask_or_guess("bread")
+
+    def test_free():
+        assert ask_or_guess("free")
+
+    @pytest.mark.llm
+    def test_failed():
+        assert ask_or_guess("milk") == "Yes, milk"
+"""
+
+
+def test_calls_without_a_record_are_told_if_the_test_passed(
+    project: Project, options: tuple[str, ...]
+) -> None:
+    """Its code caught the error, so the test may say nothing; a failed test tells of itself."""
+    project.write(SWALLOWED)
+    refused = "had no recorded answer and raised CacheMissError, but the test passed: its code caught the error"
+    assert summary(project.run(*options, passed=2, failed=1)) == [
+        f"llmcall: 1 call of test_market.py::test_free {refused}",
+        f"llmcall: 1 call of test_market.py::test_one {refused}",
+    ]
+
+
 @pytest.fixture
 def shared_and_unused(project: Project) -> str:
     """A cassette of several tests of which none uses one record; return what tells it."""

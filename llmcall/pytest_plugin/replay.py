@@ -28,6 +28,7 @@ from ..cassettes.stack import open_cassettes, pop, push
 from ..cassettes.unused import drop_records
 from ..display.formatting import counted
 from ..errors import CacheMissError
+from ..failures import MISSED, REFUSED, before_add, process_failures
 from ..notices import forget_notices, keep_notices, stop_keeping_notices
 from ..system import folder_lock
 from ..testing import answers_in_process
@@ -166,8 +167,11 @@ class Replay:
         self._live = False  # whether the test or fixture that runs now may reach the model
         # Code may open cassettes that record, so neither a cassette nor a cache mode can refuse all
         # calls.
+        self._refused: Counter[str] = Counter()  # calls of the test that runs now, by reason
         guards.append(self._check)
         config.add_cleanup(lambda: guards.remove(self._check))
+        before_add.append(self._note_refused)
+        config.add_cleanup(lambda: before_add.remove(self._note_refused))
 
     def pytest_report_header(self) -> str | None:
         """Return a line if this run records."""
@@ -183,6 +187,7 @@ class Replay:
         may_record = cassette is not None and self.mode != "none"
         if self._live or may_record or answers_in_process(client):
             return
+        self._refused[MISSED] += 1
         if cassette is not None:
             raise CacheMissError(
                 f"no answer is recorded in {cassette.path}, and this run records nothing; record it with "
@@ -194,6 +199,10 @@ class Replay:
             "model with @pytest.mark.llm(live=True); or use llmcall.testing.ScriptedClient, whose "
             "answers are written in the test"
         )
+
+    def _note_refused(self, scope: str, description: str, reason: str) -> None:
+        if reason in REFUSED:
+            self._refused[reason] += 1
 
     # Tests
 
@@ -317,6 +326,7 @@ class Replay:
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
         """Note whether the test that runs now may reach the model."""
         self._live = mark_of(item).live
+        self._refused = Counter()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -339,7 +349,11 @@ class Replay:
             passed = bool(call) and {setup, *call} == {"passed"}
             return result
         finally:
-            if not passed and FIXTURE in getattr(item, "fixturenames", ()):
+            if passed:
+                self.report.refused.update(
+                    {(item.nodeid, reason): count for reason, count in self._refused.items()}
+                )
+            elif FIXTURE in getattr(item, "fixturenames", ()):
                 self.report.is_complete = False
             if OPENED in item.stash:
                 cassette, stack = item.stash[OPENED]
@@ -399,6 +413,7 @@ class Replay:
         has_ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if session.shouldstop or session.shouldfail or not has_ended:
             self.report.is_complete = False
+        process_failures.forget(*REFUSED)  # the summary or a test's failure tells them
         output = getattr(self.config, "workeroutput", None)
         if output is not None:
             output[self.name] = pickle.dumps(self.report)
@@ -437,9 +452,10 @@ class RunReport:
         self.is_complete = True  # no collected test was left out, skipped or failed
         # calls of passed tests, by cassette and reason
         self.unrecorded: Counter[tuple[str, str]] = Counter()
-        self.unused_records: dict[
-            str, dict[str, str]
-        ] = {}  # by cassette and key: what they are called
+        # by passed test and reason
+        self.refused: Counter[tuple[str, str]] = Counter()
+        # by cassette and key: what they are called
+        self.unused_records: dict[str, dict[str, str]] = {}
         self.shared_cassettes: dict[str, bool] = {}  # whether all tests that use it are collected
 
     def add(self, name: str, cassette: Cassette) -> None:
@@ -508,6 +524,7 @@ class RunReport:
         self.is_complete = self.is_complete and other.is_complete
         self.shared_cassettes |= other.shared_cassettes
         self.unrecorded.update(other.unrecorded)
+        self.refused.update(other.refused)
         for message, name in other.notices.items():
             self.notices.setdefault(message, name)
         for name, unused in other.unused_records.items():
@@ -528,6 +545,8 @@ class RunReport:
                 else "are not recorded, so a replay will not find them"
             )
             yield f"llmcall: {counted(count, 'call')} of {name} {reason} and {consequence}"
+        for (name, reason), count in sorted(self.refused.items()):
+            yield f"llmcall: {counted(count, 'call')} of {name} {reason}, but the test passed: its code caught the error"
         for message, name in sorted(self.notices.items(), key=itemgetter(1)):
             yield f"llmcall: {name}: {message}"
         for name, count in sorted(self.dropped_counts.items()):

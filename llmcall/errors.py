@@ -86,7 +86,8 @@ class InvalidRequestError(APIError):
     """Raised when the server rejects a request as invalid (400, 404, 422)."""
 
     remedy = (
-        "Check the model's name, the address and the parameters; 'llmcall doctor' lists the models"
+        "Check the model's name, the address and the parameters; 'llmcall doctor' asks the server "
+        "for the model"
     )
 
 

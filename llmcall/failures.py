@@ -30,7 +30,7 @@ ADVICE = {
     NOT_JSON: "Your program has the answer, but llmcall records only JSON and event streams: a {replay} raises "
     "CacheMissError there",
     MISSED: "If your code caught the error, this run is incomplete. To record what is missing, run it again in a mode "
-    "that allows calls: 'new' with a cassette, otherwise [Cache] MODE = auto",
+    "that allows calls: 'new' with a cassette, otherwise MODE = auto below [Cache]",
     UNSCOPED: "If your code caught the error, this run is incomplete. In your own threads and processes, run the "
     "function with llmcall.map or pass llmcall.bind(function)",
 }

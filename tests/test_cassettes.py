@@ -912,7 +912,7 @@ def test_settings_that_a_recording_does_not_take_are_told(
     with cassette(PATH, mode=mode):
         said(counting(), "Another question")
     [told] = [each for each in caplog.messages if "was recorded with" in each]
-    assert "model = 'gpt-4o-mini' and goes on with that" in told
+    assert "model = 'gpt-4o-mini', and keeps these settings" in told
     assert "config.ini" in told
     assert "[OpenAI] MODEL. To use it" in told
 

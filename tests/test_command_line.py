@@ -1046,7 +1046,7 @@ def test_the_doctor_says_how_to_switch_structured_output_on() -> None:
     check = checks()["output"]
     assert check["ok"]
     assert "my-model: structured output is not used" in check["found"]
-    assert "STRUCTURED_OUTPUT = yes in [Model my-model]" in check["remedy"]
+    assert "STRUCTURED_OUTPUT = yes below [Model my-model]" in check["remedy"]
 
 
 def test_the_doctor_has_no_advice_once_structured_output_is_on() -> None:
@@ -1153,7 +1153,7 @@ def test_the_doctor_names_a_cache_that_cannot_be_used(place: str) -> None:
     llmcall.configure(cache_path=path, cache_mode="replay")
     check = checks(code=1)["cache"]
     assert path in check["found"] + check["remedy"]
-    assert "[Cache] PATH" in check["remedy"]
+    assert "set another PATH below [Cache]" in check["remedy"]
 
 
 def test_the_doctor_says_that_tokens_are_estimated() -> None:
@@ -1169,7 +1169,7 @@ def test_the_doctor_says_how_to_make_a_price_known() -> None:
     llmcall.configure(model="my-model", cache_mode="replay")
     check = checks()["price"]
     assert check["found"] == "my-model: unknown, so costs are shown as ?"
-    assert "my-model = IN, OUT in [Prices]" in check["remedy"]
+    assert "my-model = IN, OUT below [Prices]" in check["remedy"]
     assert "'prices'" in check["remedy"]
 
 

@@ -177,7 +177,7 @@ def test_a_mistake_is_shown(name: str, place: str) -> None:
     if place == "cache":
         recorded(recorder())
         error = missed(replayed, ScriptedClient(cache_mode="replay"))
-        assert "[Cache] MODE = auto" in flat(error)
+        assert "MODE = auto below [Cache]" in flat(error)
     else:
         with llmcall.cassette("run.jsonl", mode="rewrite"):
             recorded(recorder())
@@ -529,7 +529,7 @@ def test_a_repeat_that_is_not_recorded_is_named() -> None:
 def test_a_schema_that_only_the_recording_had_names_its_setting() -> None:
     """Whether a schema is sent depends on a setting of the model."""
     ask("Colour?", response_format={"type": "json_object"})(recorder())
-    assert "the output type is another one, or [Model …] STRUCTURED_OUTPUT" in flat(
+    assert "the output type differs, or STRUCTURED_OUTPUT below [Model …]" in flat(
         explained("Colour?")
     )
 

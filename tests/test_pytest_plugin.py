@@ -1217,7 +1217,7 @@ def test_warnings_while_a_cassette_is_open_are_repeated_in_the_summary(
 ) -> None:
     """Pytest shows the log of a failed test only."""
     project.record(SAME_QUESTION, passed=2)
-    told = [line for line in summary(project.run(*options)) if "identical requests" in line]
+    told = [line for line in summary(project.run(*options)) if "equal requests" in line]
     assert len(told) == 1
     assert told[0].startswith(
         "llmcall: cassettes/test_market/test_personas.jsonl: outside any scope"

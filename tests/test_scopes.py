@@ -230,7 +230,7 @@ def test_the_draw_0_and_the_sample_0_are_one_request() -> None:
 @pytest.mark.parametrize("name", ["", "/", "a/b", "#", "a#1", "/a", "a/"])
 def test_a_name_that_is_empty_or_has_a_divider_is_refused(name: str) -> None:
     """A path could not be read if a name held a divider."""
-    with pytest.raises(ValueError, match="empty or contains"):
+    with pytest.raises(ValueError, match="must not be empty or contain"):
         scope(name)
 
 
@@ -410,7 +410,7 @@ def test_one_answer_for_all_is_told_however_they_ask(
 
     ask(ScriptedClient(answer_late, cache_mode="auto"))
     (warning,) = caplog.messages
-    assert "all identical requests get one answer" in warning
+    assert "all equal requests share one answer" in warning
 
 
 def test_answers_of_different_cassettes_are_not_one(
@@ -1486,7 +1486,7 @@ def test_a_forked_process_has_no_default_scope() -> None:
 
 def test_a_default_scope_refuses_the_names_that_a_scope_refuses() -> None:
     """An empty name or one with a divider is an error."""
-    with pytest.raises(ValueError, match="'a/b' is empty or contains"), default_scope("a/b"):
+    with pytest.raises(ValueError, match="'a/b' must not be empty or contain"), default_scope("a/b"):
         pass
 
 

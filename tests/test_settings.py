@@ -708,6 +708,10 @@ def test_a_file_is_read_as_the_manual_says(
         ),
         ("[Retry]\nCACHE_API_CALLS = off\n", "[Retry] CACHE_API_CALLS: there is no such setting"),
         (
+            "[Cache]\nTEMPERATURE = 0\n",
+            "[Cache] TEMPERATURE: there is no such setting; it belongs below [OpenAI]",
+        ),
+        (
             "[Endpoint a]\nMODELS = m\nAPIKEY = x\n",
             "[Endpoint a] APIKEY: there is no such setting; did you mean",
         ),
@@ -745,6 +749,10 @@ def test_a_probable_mistake_is_one_warning(
         (
             "[Mine]\nno value\n[OpenAI]\nMODEL = a\nsk-secret\n",
             r"line 5: neither \[Section\] nor NAME = value",
+        ),
+        (
+            "[OpenAI]\nMODEL = a\n[Cache] MODE = replay\n",
+            r"line 3: put the setting on a line of its own, below \[Cache\]",
         ),
         ("[OpenAI]\n= sk-secret\n", r"line 2: neither \[Section\] nor NAME = value"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),

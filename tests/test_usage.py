@@ -301,7 +301,7 @@ def test_two_models_that_answer_under_one_name_are_told(
         caplog.clear()
     for question in questions:
         client.send_message(question)
-    (told,) = [text for text in caplog.messages if "two models answer under the name" in text]
+    (told,) = [text for text in caplog.messages if "two models answered requests to" in text]
     assert "gpt-4o-mini: " in told
     assert all(name in told for name in SNAPSHOTS)
 

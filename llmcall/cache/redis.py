@@ -122,7 +122,7 @@ class RedisStorage:
         if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
             return CacheError(
                 f"the Redis server {self.location} refuses access ({words}): "
-                "set user and password in [Cache] PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
+                "set user and password below [Cache]: PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
             )
         if isinstance(
             error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError, UnicodeError)

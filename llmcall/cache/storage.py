@@ -240,5 +240,6 @@ class SqliteStorage:
     def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(
             f"the cache database {self._database} is damaged or cannot be read ({error}); "
-            f"'llmcall cache salvage NEW_FOLDER --path {self._folder}' saves what can be read"
+            f"'llmcall cache --path {self._folder} salvage NEW_FOLDER' copies what can be read to a new cache; then "
+            "set PATH = NEW_FOLDER below [Cache] in config.ini"
         )

@@ -40,8 +40,8 @@ def final_error(
     if unstructured_model is not None:
         lines.append(
             f"structured output was not used, because the model {unstructured_model!r} is not known to "
-            "support it. If its server "
-            f"does, switch it on in config.ini: [Model {unstructured_model}] STRUCTURED_OUTPUT = yes"
+            "support it. If its server does, write STRUCTURED_OUTPUT = yes below "
+            f"[Model {unstructured_model}] in config.ini"
         )
     if last.finish_reason == "length":
         lines.append("the answer was cut at the token limit: raise max_tokens")

@@ -252,8 +252,8 @@ class Cassette(ContextDecorator):
             recorded = ", ".join(f"{name} = {getattr(settings, name)!r:.60}" for name in overridden)
             here = "; ".join(given.origin.text for given in overridden.values())
             warn_once(
-                f"{self.path} was recorded with {recorded} and goes on with that. What is set here has no effect: "
-                f"{here}. To use it, record all again with the mode 'rewrite', or give it in code"
+                f"{self.path} was recorded with {recorded}, and keeps these settings. What is set here has no effect: "
+                f"{here}. To use it, record everything again with the mode 'rewrite', or set it in code"
             )
 
     def stop(self, error: BaseException | None = None) -> None:
@@ -598,7 +598,7 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
     :param path: the file, JSON Lines.
     :param mode: ``none`` only reads. ``once`` records if there is no file or its recording is
         incomplete; otherwise it only reads. ``new`` adds missing answers. ``update`` also moves
-        records that no call used to the disk cache. ``rewrite`` starts empty and asks for
+        unused records to the disk cache. ``rewrite`` starts empty and asks for
         everything again.
     :raises ValueError: if there is no such mode.
     :raises CacheCorruptError: when the block begins, if the file is damaged.

@@ -429,7 +429,8 @@ def salvage(response_cache: ResponseCache, folder: str) -> None:
     if not count:
         raise CacheError(f"no record in {response_cache.path} can be read, so nothing was written")
     click.echo(
-        f"{counted(count, 'record')} copied from {response_cache.path} to {without_password(folder)}"
+        f"{counted(count, 'record')} copied from {response_cache.path} to {without_password(folder)}; to use the new "
+        f"cache, set PATH = {without_password(folder)} below [Cache]"
     )
 
 

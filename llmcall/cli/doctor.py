@@ -193,8 +193,7 @@ def _cache_check(client: LLMClient) -> Check:
     except (ConfigError, CacheError, OSError) as error:
         cache_path = without_password(client.settings.cache_path)
         remedy = (
-            f"no answer can be stored in {cache_path}: run 'llmcall cache verify', or set another "
-            "[Cache] PATH"
+            f"no answer can be stored in {cache_path}: set another PATH below [Cache] in config.ini"
         )
         return Check("cache", False, str(error), remedy)
     return Check(
@@ -223,7 +222,7 @@ def _price_check(client: LLMClient, model: str) -> Check:
         rates = f"${price.input:g} in and ${price.output:g} out per million tokens"
         return Check("price", True, f"{model}: {rates}, according to {price.source}")
     remedy = (
-        f"set {model} = IN, OUT in [Prices] (USD per million tokens), or install the extra 'prices', "
+        f"set {model} = IN, OUT below [Prices] (USD per million tokens), or install the extra 'prices', "
         "which knows many models"
     )
     return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)
@@ -232,8 +231,10 @@ def _price_check(client: LLMClient, model: str) -> Check:
 def _structured_output_check(client: LLMClient, model: str) -> Check:
     if client.capabilities(model).structured_output:
         return Check("output", True, f"{model}: structured output is used")
-    state = f"{model}: structured output is not used; prompts ask for typed answers as JSON"
-    remedy = f"if the server accepts a JSON schema, set STRUCTURED_OUTPUT = yes in [Model {model}]"
+    state = f"{model}: structured output is not used; prompts describe the form of typed answers"
+    remedy = (
+        f"if the server accepts a JSON schema, set STRUCTURED_OUTPUT = yes below [Model {model}]"
+    )
     return Check("output", True, state, remedy)
 
 

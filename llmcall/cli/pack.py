@@ -102,7 +102,7 @@ def pack(
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="NUMBER",
-    help="How much numbers in CSV, JSON and printed text may differ, such as 1e-9.",
+    help="Largest relative difference between numbers in CSV, JSON and printed text, such as 1e-9; absolute below 1.",
 )
 @json_option
 def verify(package: str, tolerance: float, as_json: bool) -> None:

@@ -164,7 +164,8 @@ class Settings:
         "ON_ERROR",
         values.choice("raise", "none", "return"),
         "none",
-        "What a call does if all attempts fail: raise, none (log the error, return None) or return (the error itself)",
+        "What send_message and get_embedding do if all attempts fail: raise, none (log the error, return None) or "
+        "return (the error itself)",
     )
     retry_max_attempts: int = _setting(
         "Retry", "MAX_ATTEMPTS", values.integer(1), 5, "Attempts for a call in total"

@@ -8,6 +8,7 @@ are read as ours.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -257,7 +258,8 @@ def _parsed(text: str, location: str) -> configparser.RawConfigParser:
         parser.read_string(text)
     except configparser.MissingSectionHeaderError as error:
         raise ConfigError(
-            f"{location}, line {error.lineno}: it is above the first [Section]; move it into a section"
+            f"{location}, line {error.lineno}: it is above the first [Section]; move it below its "
+            "section, such as [OpenAI]"
         ) from None
     except configparser.ParsingError as error:  # raised after all other lines were read
         lines = text.split("\n")
@@ -267,6 +269,14 @@ def _parsed(text: str, location: str) -> configparser.RawConfigParser:
                 raise ConfigError(
                     f"{location}, line {number}: neither [Section] nor NAME = value"
                 ) from None
+    for number, line in enumerate(text.splitlines(), 1):
+        header, _, rest = line.partition("]")
+        # configparser ignores what stands behind the name of a section.
+        has_setting = "=" in re.split("[#;]", rest)[0]
+        if has_setting and header.startswith("[") and _section_name(header[1:]):
+            raise ConfigError(
+                f"{location}, line {number}: put the setting on a line of its own, below {header}]"
+            )
     return parser
 
 
@@ -294,6 +304,12 @@ def _sections(text: str, location: str) -> dict[str, dict[str, str]]:
         }
         sections.setdefault(name, {}).update(pairs)
     return sections
+
+
+def _hint(key: str, rows: Iterable[str]) -> str:
+    """Return where an unknown setting belongs, or which known one is most similar to it."""
+    sections = [section for section, keys in KEYS.items() if key in keys]
+    return f"; it belongs below [{sections[0]}]" if sections else nearest(key, rows)
 
 
 def _section_name(header: str) -> str:
@@ -361,7 +377,7 @@ def _section_fields(
     for key, text in pairs.items():
         row = rows.get("" if kind in TABLES else key)
         if row is None:
-            warn_once(f"{location} {key}: there is no such setting{nearest(key, rows)}")
+            warn_once(f"{location} {key}: there is no such setting{_hint(key, rows)}")
             continue
         value = expanded(row, text, f"{location} {key}")
         if value:

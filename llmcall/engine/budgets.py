@@ -209,10 +209,9 @@ def check_price(model: str, price: Price | None, service_tier: str | None = None
     # A model that has a price may lack one at its tier.
     name = f"{model} {service_tier}" if service_tier in DEARER_TIERS else model
     raise ConfigError(
-        f"a budget limits usd, and the price of {name} is unknown. Add one to [Prices] in "
-        f"config.ini, {name} = 0.15, 0.60 (USD per million tokens of input and output), or in "
-        f"code, llmcall.configure(prices={{{name!r}: (0.15, 0.60)}}). The extra 'prices' knows "
-        "many models"
+        f"a budget limits usd, and the price of {name} is unknown. Write {name} = INPUT, OUTPUT below "
+        "[Prices] in config.ini (USD per million tokens), or in code "
+        f"llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}}). The extra 'prices' knows many models"
     )
 
 

@@ -84,8 +84,8 @@ class EndpointFailures:
         if another_is_free and self._is_first_status(429, endpoint):
             warn_once(
                 f"{self._call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
-                f"({type(error).__name__}: {error}); now and whenever this happens again, another "
-                "one is used",
+                f"({type(error).__name__}: {error}); llmcall uses another one, now and whenever this "
+                "happens again",
                 about=("rests", endpoint.name),
             )
             return True

@@ -339,9 +339,9 @@ def _warn_of_two_models(model: str, served: str) -> None:
     first = _first_served.setdefault(model, served)
     if first != served:
         warn_once(
-            f"two models answer under the name {printable(model)}: {printable(first)} and "
-            f"{printable(served)}. Tell their answers apart before you compare them: reply.model, and "
-            "the column served of tables and frames, name the one that answered",
+            f"two models answered requests to {printable(model)}: {printable(first)} and "
+            f"{printable(served)}. Don't mix their answers: reply.model, and the column served of tables "
+            "and frames, say which one answered",
             about=("served", model),
         )
 

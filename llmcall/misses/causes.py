@@ -207,8 +207,8 @@ def _cause_of_format(difference: Difference) -> str:
     recorded = side("recorded", difference.recorded, LONGEST_VALUE)
     asked = side("asked", difference.asked, LONGEST_VALUE)
     return (
-        "only one of the two requests has a response schema: the output type is another one, or [Model …] "
-        f"STRUCTURED_OUTPUT, which decides whether one is sent (response_format: {recorded}, {asked})"
+        "only one of the two requests has a response schema: the output type differs, or STRUCTURED_OUTPUT below "
+        f"[Model …], which decides whether a schema is sent (response_format: {recorded}, {asked})"
     )
 
 
@@ -233,7 +233,7 @@ def _cause_in_settings(difference: Difference, settings: Settings) -> str:
         line = f"{parameter.upper()} = {brief(recorded, LONGEST_VALUE)}"
         return (
             f"no setting gives {parameter} here; if one did when this was recorded, "
-            f"write {line} in config.ini"
+            f"write {line} below [OpenAI] in config.ini"
         )
     if value is None or value != asked:
         return ""

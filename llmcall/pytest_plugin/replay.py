@@ -546,7 +546,8 @@ class RunReport:
             )
             yield f"llmcall: {counted(count, 'call')} of {name} {reason} and {consequence}"
         for (name, reason), count in sorted(self.refused.items()):
-            yield f"llmcall: {counted(count, 'call')} of {name} {reason}, but the test passed: its code caught the error"
+            calls = counted(count, "call")
+            yield f"llmcall: {calls} of {name} {reason}, but the test passed: its code caught the error"
         for message, name in sorted(self.notices.items(), key=itemgetter(1)):
             yield f"llmcall: {name}: {message}"
         for name, count in sorted(self.dropped_counts.items()):

@@ -282,8 +282,8 @@ def _warn_of_same_draw(path: str) -> None:
     :param path: the scope path.
     """
     warn_once(
-        f"two processes made the same draw in the scope {path!r} and share its answer, because each counts draws "
-        "separately, from 0 or from the fork on. Run the function with llmcall.map(…, executor=…), which counts them "
+        f"two processes made the same draw in the scope {path!r} and share its answer, because each process counts "
+        "its own draws. Run the function with llmcall.map(…, executor=…), which counts them "
         "together, or give each task its own scope"
     )
 

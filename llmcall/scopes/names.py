@@ -26,7 +26,7 @@ def checked_name(name: Any, label: str) -> str:
         name = str(name)
     if not name or "/" in name or "#" in name:
         raise ValueError(
-            f"{label} {name!r} is empty or contains '/' or '#', which separate a sample's parts"
+            f"{label} {name!r} must not be empty or contain '/' or '#', which separate a sample's parts"
         )
     if is_reserved_name(name):
         raise ValueError(

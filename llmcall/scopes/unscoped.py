@@ -31,8 +31,8 @@ def warn_of_shared_answers(request: Request, storage_path: object) -> None:
             return
         _given = None
     warn_once(
-        "outside any scope, all identical requests get one answer: if each should get its own, give each actor a "
-        "scope (with llmcall.scope(name): …) or each draw a number (sample=1)",
+        "outside any scope, all equal requests share one answer. For separate answers, open a scope for each actor "
+        "(with llmcall.scope(name): …) or number the draws (sample=1, sample=2)",
         about=warn_of_shared_answers,
     )
 

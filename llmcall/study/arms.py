@@ -167,8 +167,8 @@ class Arms(Mapping[tuple[str, int], Any]):
         for (one, other), repeats in unshared_repeats.items():
             # Each time: another study may have arms of the same names, or a mended prompt.
             notice(
-                "the arms %r and %r shared no answer in %s, so chance is part of their difference. Does a prompt name "
-                "its arm, or differ from the first call on?",
+                "the arms %r and %r shared no answer in %s, so their difference includes chance. Check whether their "
+                "prompts name the arm, or differ from the first call on",
                 one,
                 other,
                 counted(repeats, "repeat"),
@@ -196,7 +196,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         return f"<p>{self._summary()}</p>{html_table(self._rows())}"
 
     def _summary(self) -> str:
-        cost = "an unknown cost" if self.cost is None else money(self.cost)
+        cost = "cost unknown" if self.cost is None else money(self.cost)
         summary = (
             f"{counted(len(self.names), 'arm')}, {counted(self.repeats, 'repeat')}: "
             f"{counted(self.calls, 'different call')}, {self.shared:,} shared, {cost}"

@@ -109,6 +109,12 @@ def begin_naming() -> None:
     _main = Asker(MAIN)
 
 
+def number_anew() -> None:
+    """Number the askers that the main program makes from 0 again, if askers have names."""
+    if _main is not None:
+        begin_naming()
+
+
 def end_naming() -> None:
     """Stop giving askers names."""
     global _main

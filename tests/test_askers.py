@@ -424,6 +424,26 @@ def test_a_task_that_a_thread_hands_to_a_loop_is_named_by_that_thread() -> None:
             assert in_background_loop(lambda: ask(client), 5) == first
 
 
+def test_the_cells_of_a_notebook_are_one_asker() -> None:
+    """A kernel makes a task for each cell, and a replay may run others in between."""
+    client = plain_program(Server())
+    kernel: dict[str, Any] = {"__name__": "IPython.core.interactiveshell"}
+    exec("async def run_cell_async(job): return job()", kernel)
+
+    async def cells(*jobs: Callable[[], Any]) -> list[Any]:
+        return [await asyncio.create_task(kernel["run_cell_async"](job)) for job in jobs]
+
+    def question() -> str:
+        return ask(client)
+
+    with recorded():
+        first = asyncio.run(cells(question, question))
+    with recorded("none"):
+        _, *again = asyncio.run(cells(time.time, question, question))
+    assert again == first
+    assert askers()["None"] == [None, None]
+
+
 class SlowServer(Server):
     """A model's server that takes its time, so that the calls of several tasks overlap."""
 

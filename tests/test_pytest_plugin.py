@@ -1224,6 +1224,36 @@ def test_warnings_while_a_cassette_is_open_are_repeated_in_the_summary(
     )
 
 
+PROGRAM = """
+    import threading
+    from sdk_programs import Server, ask as ask_model
+    from test_askers import plain_program
+
+    @pytest.fixture(scope="module", autouse=True)
+    def patched():
+        with llmcall.patched(), llmcall.scope("s", process=True):
+            yield plain_program(Server())
+
+    @pytest.mark.llm
+    @pytest.mark.parametrize("name", "ab")
+    def test_twins(patched, name):
+        threads = [threading.Thread(target=ask_model, args=(patched,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+"""
+
+
+def test_the_askers_of_a_test_do_not_depend_on_the_tests_before(project: Project) -> None:
+    """Each test that runs alone, or in another order, gets the answers of its own threads."""
+    project.record(PROGRAM, passed=2)
+    for name in "ab":
+        path = project.path / f"cassettes/test_market/test_twins[{name}].jsonl"
+        askers = [json.loads(line).get("asker") for line in path.read_text().splitlines()[1:]]
+        assert sorted(askers) == ["thread ask 0", "thread ask 1"]
+
+
 TEMPORARY = """
     @pytest.mark.llm
     @pytest.mark.parametrize("number", range(2))

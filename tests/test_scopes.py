@@ -1486,7 +1486,10 @@ def test_a_forked_process_has_no_default_scope() -> None:
 
 def test_a_default_scope_refuses_the_names_that_a_scope_refuses() -> None:
     """An empty name or one with a divider is an error."""
-    with pytest.raises(ValueError, match="'a/b' must not be empty or contain"), default_scope("a/b"):
+    with (
+        pytest.raises(ValueError, match="'a/b' must not be empty or contain"),
+        default_scope("a/b"),
+    ):
         pass
 
 

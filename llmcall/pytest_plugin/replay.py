@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from .. import scopes
+from .. import askers, scopes
 from ..cassettes.cassette import Cassette
 from ..cassettes.current import opened_by_code
 from ..cassettes.guards import guards
@@ -273,7 +273,9 @@ class Replay:
             mode = "new" if adds_records else self.mode
             # A cassette that is rewritten asks again for all that is added to it.
             bypasses_cache = self.mode == "rewrite"
-            forget_notices()  # the warnings of a test must not depend on the tests before
+            # A test's warnings and askers must not depend on the tests before.
+            forget_notices()
+            askers.number_anew()
             notices = keep_notices()  # pytest shows the log of failed tests only
             with Cassette(path, mode, write=False, bypasses_cache=bypasses_cache) as cassette:
                 try:

@@ -470,6 +470,34 @@ def test_what_a_dead_kernel_recorded_is_replayed() -> None:
     assert again.replayed == 4
 
 
+UNCLOSED = """
+llmcall.cassette("tape.jsonl", mode=sys.argv[1]).open()
+client = ScriptedClient(lambda messages: messages[-1]["content"], on_error="raise")
+client.send_message("known")
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "consequence"),
+    [
+        ("new", "its recording counts as incomplete, so the mode 'once' asks for missing answers"),
+        ("rewrite", "the file has the records of before, and not the new answers"),
+        ("none", "1 record no call used; the mode 'update'"),
+    ],
+)
+def test_a_process_that_ends_before_a_cassette_is_closed_says_what_that_means(
+    mode: str, consequence: str
+) -> None:
+    """Nobody may have run a notebook's last cell."""
+    with cassette(PATH):
+        said(echoing(), "unused")
+        if mode == "none":
+            said(echoing(), "known")
+    with start(UNCLOSED, mode) as process:
+        _, told = process.communicate(timeout=LONGEST)
+    assert consequence in told
+
+
 FIRST_CELL = """
 tape = llmcall.cassette(PATH, mode=mode)
 tape.open()

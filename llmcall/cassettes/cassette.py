@@ -18,7 +18,7 @@ from ..records.frame import record_frame
 from ..records.header import header_of, layer_of
 from ..records.reader import RecordFile, read
 from ..records.served import served_by
-from ..system import process_lock
+from ..system import at_exit, process_lock
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
 from .asker_names import AskerNames
 from .gained import GainedRecords
@@ -174,7 +174,8 @@ class Cassette(ContextDecorator):
 
         Each answer is written as it arrives. Only a ``rewrite`` is written at the end, so that a
         failed one leaves the old file. If the cell runs again, the cassette that it opened before is
-        closed, and this one goes on from there.
+        closed, and this one goes on from there. If the process ends before it is closed, a warning
+        says so.
 
         :raises CacheCorruptError: if the file is damaged.
         :raises CacheError: if a newer version wrote the file, or a ``with`` block of this process
@@ -186,6 +187,7 @@ class Cassette(ContextDecorator):
                 other._close_for_another()
         self.__enter__()
         self._is_in_cells = True
+        _tell_unclosed_at_exit()
         return self
 
     def _close_for_another(self) -> None:
@@ -193,6 +195,22 @@ class Cassette(ContextDecorator):
         error = None if self.mode == "rewrite" else InterruptedError("opened again")
         while self._depth:
             self._leave(error)
+
+    def _end_unclosed(self) -> None:
+        """Tell that the process ends before the cassette is closed, if its file shows it."""
+        if not self.may_record:
+            self.close()  # tells what was not used
+        elif self.recorded:
+            consequence = (
+                "the file has the records of before, and not the new answers"
+                if self.mode == "rewrite"
+                else "its recording counts as incomplete, so the mode 'once' asks for missing answers"
+            )
+            notice(
+                "%s was opened with open() but not closed: %s. Call close() at the end",
+                self.path,
+                consequence,
+            )
 
     def close(self) -> None:
         """Close a cassette that :meth:`open` opened; one that is closed already stays closed.
@@ -573,6 +591,18 @@ class Cassette(ContextDecorator):
             f"{self.recorded:,} recorded",
         )
         return html_records(repr(self), notes, records)
+
+
+@functools.cache
+def _tell_unclosed_at_exit() -> None:
+    at_exit(_end_unclosed)
+
+
+def _end_unclosed() -> None:
+    """End the cassettes that :meth:`Cassette.open` opened and nobody closed."""
+    for cassette in tuple(open_cassettes):
+        if cassette._is_in_cells and cassette.is_of_this_process():
+            cassette._end_unclosed()
 
 
 def _request_of(record: Record) -> Request:

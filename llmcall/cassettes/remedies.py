@@ -22,8 +22,8 @@ def remedy_of(cassette: Cassette) -> str:
     else:
         remedy = f"llmcall.cassette({str(cassette.path)!r}, mode={mode!r})"
     return (
-        f"{remedy}\nkeeps recorded answers and asks only for missing ones (the current mode, "
-        f"{cassette.mode!r}, allows no calls)"
+        f"{remedy}\nkeeps recorded answers and asks only for missing ones (the mode "
+        f"{cassette.mode!r} allows no calls)"
     )
 
 

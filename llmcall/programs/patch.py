@@ -42,7 +42,7 @@ def patched(
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
 
     >>> def main():
-    ...     "Stand for a program that calls models by the OpenAI SDK."
+    ...     "Stands in for a program that uses the OpenAI SDK."
     >>> with llmcall.patched(actor="system"), llmcall.cassette("program.jsonl"):
     ...     main()
     """

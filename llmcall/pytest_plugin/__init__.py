@@ -48,8 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--llm-record",
         choices=list(MODES),
         help="none (default): only replay; once: record tests that have no cassette yet; new: add missing answers; "
-        "update: also move unused ones to the cache; rewrite: record everything again. VCR's new_episodes and "
-        "all mean new and rewrite.",
+        "update: also move unused records to the cache; rewrite: record everything again. vcrpy's names work, too: "
+        "new_episodes (new) and all (rewrite).",
     )
     group.addoption(
         "--llm-unused",

@@ -363,6 +363,71 @@ def test_a_recording_that_goes_on_keeps_its_answers_from_the_askers_of_a_new_mak
     assert not set(of_others) & set(before)
 
 
+def rounds(client: openai.OpenAI, *names: str, count: int) -> dict[str, list[str]]:
+    """Return what askers of these names were answered, one after the other, in some rounds each."""
+    found: dict[str, list[str]] = {}
+
+    def ann() -> None:
+        found["ann"] = [ask(client) for _ in range(count)]
+
+    def ben() -> None:
+        found["ben"] = [ask(client) for _ in range(count)]
+
+    def cem() -> None:
+        found["cem"] = [ask(client) for _ in range(count)]
+
+    functions = {"ann": ann, "ben": ben, "cem": cem}
+    for name in names:
+        thread = threading.Thread(target=functions[name])
+        thread.start()
+        thread.join()
+    return found
+
+
+@contextlib.contextmanager
+def run_of(path: str | None, mode: str, cache_mode: str) -> Iterator[None]:
+    """Run with a cassette, or with the cache alone."""
+    tape = contextlib.nullcontext() if path is None else llmcall.cassette(path, mode=mode)
+    with tape, llmcall.patched(cache_mode=cache_mode), llmcall.scope("s", process=True):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("first", "longer", "replay"),
+    [
+        (("a", "once", "off"), ("a", "new", "off"), ("a", "none", "off")),
+        (("a", "once", "off"), ("a", "update", "off"), ("a", "none", "off")),
+        (("a", "once", "auto"), ("b", "once", "auto"), ("b", "none", "off")),
+        ((None, "", "auto"), ("b", "once", "auto"), ("b", "none", "off")),
+        ((None, "", "auto"), (None, "", "auto"), (None, "", "replay")),
+    ],
+    ids=["new", "update", "another cassette", "a cassette from the cache", "the cache"],
+)
+def test_a_longer_run_is_replayed_as_it_was(first: Any, longer: Any, replay: Any) -> None:
+    """An asker that asks more often than before gets none of the answers that others come for."""
+    client = plain_program(Server())
+    with run_of(*first):
+        rounds(client, "ann", "ben", count=1)
+    with run_of(*longer):
+        answers = rounds(client, "ben", "ann", count=2)
+    for names in (("ann", "ben"), ("ben", "ann")):
+        with run_of(*replay):
+            assert rounds(client, *names, count=2) == answers
+
+
+def test_an_answer_behind_one_that_was_lost_stays_with_its_asker() -> None:
+    """A run was killed while an earlier draw was under way, so the cache has a gap."""
+    client = plain_program(Server())
+    with run_of(None, "", "auto"):
+        first = rounds(client, "ann", "ben", "cem", count=1)
+    cache = llmcall.client().cache
+    [lost] = [record for record in cache.records() if record.asker == "thread ben 0"]
+    cache.delete(lost.cache_key)
+    with run_of(None, "", "auto"):
+        answers = rounds(client, "ann", "cem", count=3)
+    assert [answers["ann"][0], answers["cem"][0]] == [*first["ann"], *first["cem"]]
+
+
 def test_an_asker_that_leaves_a_replayed_stream_gets_its_own_answer_next() -> None:
     """Its draw is given back to it, and not to another asker."""
     client = plain_program(Server())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from .refusals import note_refused
 
 if TYPE_CHECKING:
     from ..scopes import ActiveScope
-    from ..types import Request
+    from ..types import Record, Request
     from .prepared_call import Call, PreparedCall
 
 
@@ -87,16 +86,33 @@ def _recorded_askers(
     :param path: the scope path.
     :param request_key: the request's key outside any scope.
     """
+    cache, mode = call.cache, call.settings.cache_mode
+
+    def cached(number: int) -> Record | None:
+        if not call.reads_cache:
+            return None
+        return cache.get(sampled_key(identity_hash, f"{path}#{number}"), mode=mode)
+
+    def cached_asker(number: int) -> str | None:
+        record = cached(number)
+        return None if record is None else record.asker
+
     askers: dict[int, str] = {}
-    if call.reads_cache:
-        mode = call.settings.cache_mode
-        for number in itertools.count():
-            record = call.cache.get(sampled_key(identity_hash, f"{path}#{number}"), mode=mode)
-            if record is None:
-                break
-            if record.asker is not None:
-                askers[number] = record.asker
-    if call.cassette is None:
-        return RecordedAskers(askers)
-    cassette_askers = call.cassette.asker_names.recorded(path, request_key)
-    return RecordedAskers({**askers, **cassette_askers.askers}, cassette_askers.is_recording)
+    first_gap = 0
+    while (record := cached(first_gap)) is not None:
+        if record.asker is not None:
+            askers[first_gap] = record.asker
+        first_gap += 1
+    cassette = call.cassette
+    recorded = RecordedAskers(
+        askers,
+        may_ask=mode != "replay" if cassette is None else cassette.may_record,
+        first_gap=first_gap,
+        cached_asker=cached_asker,
+    )
+    if cassette is None:
+        return recorded
+    cassette_askers = cassette.asker_names.recorded(path, request_key)
+    return recorded._replace(
+        askers={**askers, **cassette_askers.askers}, is_recording=cassette_askers.is_recording
+    )

@@ -146,12 +146,23 @@ class Draws:
         """
         name = None if asker is None else asker.name
         caller = _Caller(threading.get_ident(), id(current_task()), name)
+        while True:
+            with _lock:
+                self._accept_returned()
+                number, is_new = self._next_number(request, asker)
+                taken = DrawNumber(request, number)
+                self._mark_taken(taken)
+                if asker is not None:
+                    asker.equal_requests.note_taken(asker.name, number)
+            # Reads a record, so the lock is not held here.
+            if (
+                asker is None
+                or not is_new
+                or not asker.equal_requests.is_recorded_beyond_a_gap(number, asker.name)
+            ):
+                break
+            self._returned.append(taken)
         with _lock:
-            self._accept_returned()
-            taken = DrawNumber(request, self._next_number(request, asker))
-            self._mark_taken(taken)
-            if asker is not None:
-                asker.equal_requests.note_taken(asker.name, taken.number)
             other_caller = self._under_way.get(request, caller)
             self._under_way[request] = caller
         if asker is not None and other_caller.asker != name:
@@ -210,8 +221,8 @@ class Draws:
             self._accept_returned()
             return {arm: numbers.numbers() for arm, numbers in self._taken_numbers.items()}
 
-    def _next_number(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
-        """Return the number that a draw gets; see :meth:`take`."""
+    def _next_number(self, request: ScopedRequest, asker: NamedAsker | None) -> tuple[int, bool]:
+        """Return the number that a draw gets, and whether it is new to its asker; see :meth:`take`."""
         path, key, arm = request
         taken_numbers = self._numbers_to_avoid(arm)
 
@@ -220,17 +231,27 @@ class Draws:
 
         lowest = max(numbers.lowest_free(path, key) for numbers in taken_numbers)
         if asker is None:
-            return next(filter(is_free, itertools.count(lowest)))
+            return next(filter(is_free, itertools.count(lowest))), False
         name, equal_requests = asker
         own_number = equal_requests.own_number(name, is_free)
         if own_number is not None:
-            return own_number
-        if equal_requests.may_record:
-            lowest = max(lowest, equal_requests.lowest_new_number(name))
-        free_numbers = filter(is_free, itertools.count(lowest))
+            return own_number, False
+        if not equal_requests.gets_new_numbers(name):
+            free_numbers = filter(is_free, itertools.count(lowest))
+            if arm is None:
+                return next(free_numbers), False
+            return self._number_in_arm(request, name, is_free, free_numbers), False
+        lowest = max(lowest, equal_requests.lowest_new_number(name))
+        new_numbers = (
+            number
+            for number in filter(is_free, itertools.count(lowest))
+            if not equal_requests.is_reserved(number)
+        )
         if arm is None:
-            return next(number for number in free_numbers if not equal_requests.is_reserved(number))
-        return self._number_in_arm(request, asker, is_free, free_numbers)
+            return next(new_numbers), True
+        takers = self._takers.get((path, key), {})
+        untaken_numbers = (number for number in new_numbers if number not in takers)
+        return self._number_in_arm(request, name, is_free, untaken_numbers), True
 
     def _numbers_to_avoid(self, arm: ArmPath | None) -> list[TakenNumbers]:
         """Return the numbers that a draw in an arm, or outside any, may not take."""
@@ -241,26 +262,20 @@ class Draws:
     def _number_in_arm(
         self,
         request: ScopedRequest,
-        asker: NamedAsker,
+        name: str,
         is_free: Callable[[int], bool],
-        free_numbers: Iterator[int],
+        other_numbers: Iterator[int],
     ) -> int:
-        """Return the number that the same asker took in another arm, else one that no asker took.
+        """Return the number that an asker took in another arm, else the first of some others.
 
         So equal requests at once are paired by who asks them, whichever comes first.
         """
-        name, equal_requests = asker
         takers = self._takers.setdefault((request.path, request.key), {})
         own_numbers = sorted(number for number, taker in takers.items() if taker == name)
         number = next(filter(is_free, own_numbers), None)
         if number is not None:
             return number
-        number = next(
-            number
-            for number in free_numbers
-            if not equal_requests.is_reserved(number)
-            and not (equal_requests.may_record and number in takers)
-        )
+        number = next(other_numbers)
         takers.setdefault(number, name)
         return number
 

@@ -27,10 +27,17 @@ class RecordedAskers(NamedTuple):
 
     :param askers: the askers' names by draw number.
     :param is_recording: whether it is still recording: then recorded draws are reserved for their askers.
+    :param may_ask: whether a draw that is not recorded may be asked and recorded.
+    :param first_gap: the lowest number that the cache has no record of. It may have some of higher
+        ones: calls of lower numbers may have been under way when a run was killed.
+    :param cached_asker: reads the asker of a number from the cache; ``None`` if there is no record.
     """
 
     askers: Mapping[int, str] = {}
     is_recording: bool = False
+    may_ask: bool = False
+    first_gap: int = 0
+    cached_asker: Callable[[int], str | None] = lambda number: None
 
 
 class _SharedMaker:
@@ -73,6 +80,7 @@ class EqualRequests:
     __slots__ = (
         "_kept_numbers",
         "_misplaced",
+        "_recorded_askers",
         "_recorded_numbers",
         "_shared_maker",
         "_takers",
@@ -89,6 +97,8 @@ class EqualRequests:
         self.were_at_once = False
         # By asker: a heap of its recorded numbers that may be free.
         self._recorded_numbers: dict[str, list[int]] = {}
+        # By number: its recorded asker.
+        self._recorded_askers = dict(recorded.askers)
         for number in sorted(recorded.askers):
             self._recorded_numbers.setdefault(recorded.askers[number], []).append(number)
         # By asker: the numbers that it took and did not give back, in order. By number: its asker.
@@ -128,23 +138,39 @@ class EqualRequests:
         insort(self._kept_numbers.setdefault(asker, []), number)
         self._takers[number] = asker
 
-    @property
-    def may_record(self) -> bool:
-        """Return whether new numbers are recorded; a replay gives those that are recorded."""
-        return self.recorded.is_recording or not self.recorded.askers
+    def gets_new_numbers(self, asker: str) -> bool:
+        """Return whether an asker that has used up its recorded numbers gets new ones, which are
+        recorded.
+
+        Otherwise it gets what is left: in a replay, or if no record has its name because the program
+        changed.
+        """
+        if self.recorded.is_recording or not self.recorded.askers:
+            return True
+        return self.recorded.may_ask and asker in self._recorded_numbers
 
     def is_reserved(self, number: int) -> bool:
-        """Return whether a number is reserved for its recorded asker."""
-        return self.recorded.is_recording and number in self.recorded.askers
+        """Return whether a new number is none, since it was recorded for an asker."""
+        return number in self._recorded_askers
+
+    def is_recorded_beyond_a_gap(self, number: int, asker: str) -> bool:
+        """Return whether the cache has a record of a new number for another asker, and note that."""
+        if not self.recorded.may_ask or number < self.recorded.first_gap:
+            return False
+        recorded_asker = self.recorded.cached_asker(number)
+        if recorded_asker is None or recorded_asker == asker:
+            return False
+        self._recorded_askers[number] = recorded_asker
+        return True
 
     def give_back(self, number: int) -> None:
         """Note that a number is free again."""
         taker = self._takers.pop(number, None)
         if taker is not None:
             self._kept_numbers[taker].remove(number)
-        asker = self.recorded.askers.get(number)
+        asker = self._recorded_askers.get(number)
         if asker is not None:
-            heappush(self._recorded_numbers[asker], number)
+            heappush(self._recorded_numbers.setdefault(asker, []), number)
 
     def note_recorded_asker(self, number: int, asker: str, recorded_asker: str | None) -> None:
         """Note that an asker got a recorded draw.

@@ -422,7 +422,7 @@ def test_an_answer_behind_one_that_was_lost_stays_with_its_asker() -> None:
         first = rounds(client, "ann", "ben", "cem", count=1)
     cache = llmcall.client().cache
     [lost] = [record for record in cache.records() if record.asker == "thread ben 0"]
-    cache.delete(lost.cache_key)
+    cache.delete(keys=[lost.cache_key])
     with run_of(None, "", "auto"):
         answers = rounds(client, "ann", "cem", count=3)
     assert [answers["ann"][0], answers["cem"][0]] == [*first["ann"], *first["cem"]]

@@ -1105,6 +1105,36 @@ def test_a_shared_cassette_is_not_judged_by_the_tests_of_a_folder_below_it(
     assert project.cassettes()["shared.jsonl"] == ["north", "south"]
 
 
+@pytest.mark.parametrize(
+    ("source", "arguments"),
+    [
+        (SHARED, ["-k", "test_b"]),
+        (SHARED.replace("ask('a')", "ask('a'); assert 0"), []),
+    ],
+    ids=["one test", "one fails"],
+)
+def test_a_rewrite_keeps_the_records_of_tests_that_did_not_rewrite_theirs(
+    project: Project, options: tuple[str, ...], source: str, arguments: list[str]
+) -> None:
+    """They share the cassette with those that did."""
+    project.record(SHARED, passed=3)
+    project.write(source)
+    project.run(*options, *arguments, "--llm-record=rewrite")
+    assert "b" in project.calls()
+    assert sorted(project.cassettes()[UPDATED]) == ["a", "b", "c"]
+    project.write(SHARED)
+    project.run(passed=3)
+
+
+def test_a_rewrite_by_all_tests_moves_what_none_asked_for_to_the_disk_cache(
+    project: Project, shared_and_unused: str
+) -> None:
+    """The summary counts these records."""
+    printed = project.run("--llm-record=rewrite", passed=3)
+    assert f"1 record of {UPDATED} was not used and was moved to the disk cache" in printed
+    assert project.cassettes()[UPDATED] == ["a", "b"]
+
+
 DICT_PARAMETERS = """
     @pytest.fixture(scope="module")
     def world(request):
@@ -1118,15 +1148,30 @@ DICT_PARAMETERS = """
     @pytest.mark.parametrize("world", [{"name": "Ben"}], indirect=True)
     def test_ben(world): pass
 """
+OTHER_PARAMETERS = """
+    @pytest.fixture(scope="module", params=["Ann", "Ben"])
+    def name(request):
+        return request.param
+
+    @pytest.fixture(scope="module")
+    def world(name):
+        return ask(name)
+
+    @pytest.mark.llm
+    def test_world(world): pass
+"""
 
 
+@pytest.mark.parametrize(
+    ("source", "file"), [(DICT_PARAMETERS, "world[0].jsonl"), (OTHER_PARAMETERS, "world.jsonl")]
+)
 def test_the_cassette_of_a_fixture_with_parameters_is_not_judged_if_tests_were_left_out(
-    project: Project,
+    project: Project, source: str, file: str
 ) -> None:
-    """Two parameters may have one name."""
-    project.record(DICT_PARAMETERS, passed=2)
-    project.run("-k", "ann", "--llm-record=update", "--llm-unused=fail", passed=1, deselected=1)
-    assert project.cassettes() == {"cassettes/test_market/world[0].jsonl": ["Ann", "Ben"]}
+    """Two parameters may have one name, and so may the fixtures that use one."""
+    project.record(source, passed=2)
+    project.run("-k", "Ann or ann", "--llm-record=update", "--llm-unused=fail")
+    assert project.cassettes()[f"cassettes/test_market/{file}"] == ["Ann", "Ben"]
 
 
 def test_unused_records_of_a_wider_fixture_are_listed(project: Project) -> None:
@@ -1333,6 +1378,15 @@ def test_workers_judge_no_shared_cassette_if_one_of_them_skipped_a_test(workers:
     workers.write(SKIPPED_IN_A_WORKER)
     printed = workers.run(*TWO_WORKERS, "--dist=loadgroup", passed=1, skipped=1)
     assert "not used" not in printed
+
+
+def test_a_shared_cassette_is_not_judged_if_a_worker_died(project: Project) -> None:
+    """Nobody knows which of its tests passed."""
+    pytest.importorskip("xdist")
+    project.record(SHARED, passed=3)
+    project.write(SHARED.replace("ask('b')", "import os; ask('b'); os._exit(3)"))
+    project.run(*TWO_WORKERS, "--llm-record=update", passed=2, failed=1)
+    assert project.cassettes()[UPDATED] == ["a", "b", "c"]
 
 
 def test_workers_judge_a_shared_cassette_together(workers: Project) -> None:

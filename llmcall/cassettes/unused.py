@@ -12,8 +12,9 @@ from ..records.writer import write
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Container
+    from collections.abc import Collection, Container, Sequence
 
+    from ..records.reader import RecordFile
     from ..types import Record
 
 
@@ -38,14 +39,43 @@ def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:
     recording = read(path)
     records = recording.records()
     keep_in_cache([record for record in records if record.cache_key in keys])
-    remaining_records = [record for record in records if record.cache_key not in keys]
-    allow = config.settings().cassette_allow
+    _write_again(path, recording, [each for each in records if each.cache_key not in keys])
+
+
+def restore_records(path: str | os.PathLike[str], earlier: Collection[Record]) -> None:
+    """Add the records that a file held before it was rewritten, unless it has newer ones.
+
+    :param path: the file, which is not open.
+    """
+    recording = read(path)
+    records = recording.records()
+    _write_again(path, recording, [*records, *_missing(earlier, records)])
+
+
+def keep_missing_in_cache(path: str | os.PathLike[str], earlier: Collection[Record]) -> int:
+    """Add the records that a rewritten file does not hold any more to the disk cache; return how
+    many.
+    """
+    missing = _missing(earlier, read(path).records())
+    keep_in_cache(missing)
+    return len(missing)
+
+
+def _missing(earlier: Collection[Record], records: Collection[Record]) -> list[Record]:
+    keys = {record.cache_key for record in records}
+    return [record for record in earlier if record.cache_key not in keys]
+
+
+def _write_again(
+    path: str | os.PathLike[str], recording: RecordFile, records: Sequence[Record]
+) -> None:
+    """Write a file with other records."""
     write(
         path,
         recording.settings,
-        remaining_records,
+        records,
         run=recording.run,
-        allow=allow,
+        allow=config.settings().cassette_allow,
         complete=recording.is_complete,
     )
 

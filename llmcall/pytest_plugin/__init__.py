@@ -128,6 +128,8 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     pickled_report = getattr(node, "workeroutput", {}).get(NAME)
     if pickled_report is not None:
         _replay(node.config).report.merge(pickled_report)
+    elif error:  # the worker died, and nobody knows which of its tests passed
+        _replay(node.config).report.is_complete = False
 
 
 def _replay(config: pytest.Config) -> Replay:

@@ -25,16 +25,19 @@ from ..cassettes.current import opened_by_code
 from ..cassettes.guards import guards
 from ..cassettes.remedies import recording_command
 from ..cassettes.stack import open_cassettes, pop, push
-from ..cassettes.unused import drop_records
+from ..cassettes.unused import drop_records, keep_missing_in_cache, restore_records
 from ..display.formatting import counted
 from ..errors import CacheMissError
 from ..failures import MISSED, REFUSED, before_add, process_failures
 from ..notices import forget_notices, keep_notices, stop_keeping_notices
+from ..records.reader import read
 from ..system import folder_lock
 from ..testing import answers_in_process
 
 if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
+
+    from ..types import Record
 
 # The names of cassettes: readable, the same in every run, good on every file system
 
@@ -164,6 +167,7 @@ class Replay:
         self.mode = mode
         self.name = name
         self.report = RunReport()
+        self._has_parameters = False  # whether the test that runs now has any
         self._live = False  # whether the test or fixture that runs now may reach the model
         # Code may open cassettes that record, so neither a cassette nor a cache mode can refuse all
         # calls.
@@ -273,6 +277,7 @@ class Replay:
             mode = "new" if adds_records else self.mode
             # A cassette that is rewritten asks again for all that is added to it.
             bypasses_cache = self.mode == "rewrite"
+            earlier = read(path).records() if mode == "rewrite" and path.exists() else []
             # A test's warnings and askers must not depend on the tests before.
             forget_notices()
             askers.number_anew()
@@ -295,6 +300,8 @@ class Replay:
             if lock_folder and cassette.write_at_end and cassette.recorded:
                 self.report.asked += cassette.asked
                 self.report.recorded += cassette.recorded
+                if is_shared:
+                    self.report.rewritten.setdefault(name, earlier)
                 (lock_folder / RECORDED).touch()
 
     def _lock_folder(self, path: Path) -> Path:
@@ -328,6 +335,7 @@ class Replay:
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
         """Note whether the test that runs now may reach the model."""
         self._live = mark_of(item).live
+        self._has_parameters = hasattr(item, "callspec")
         self._refused = Counter()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -373,8 +381,8 @@ class Replay:
         __tracebackhide__ = True
         if fixturedef.scope == "function":
             return (yield)
-        # Parameters that have no readable name share a cassette: each is the first of its test, say.
-        is_shared = hasattr(request, "param")
+        # It may be set up for each parameter: its own or that of a fixture that it uses.
+        is_shared = self._has_parameters
         path = fixture_path(fixturedef, request)
         replayed = functools.partial(self._replayed, path, is_shared=is_shared)
         context = self._on_the_network if mark_of(request.node).live else replayed
@@ -422,6 +430,7 @@ class Replay:
             return
         if self.mode == "update":
             self.report.drop_unused(self.config.rootpath)
+        self.report.settle_rewritten(self.config.rootpath)
         fails_on_unused = self.config.getoption("llm_unused") == "fail"
         if fails_on_unused and exitstatus == pytest.ExitCode.OK and self.report.unused():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -454,6 +463,8 @@ class RunReport:
         self.is_complete = True  # no collected test was left out, skipped or failed
         # calls of passed tests, by cassette and reason
         self.unrecorded: Counter[tuple[str, str]] = Counter()
+        # by cassette that several tests use: what it held before it was rewritten
+        self.rewritten: dict[str, list[Record]] = {}
         # by passed test and reason
         self.refused: Counter[tuple[str, str]] = Counter()
         # by cassette and key: what they are called
@@ -517,6 +528,18 @@ class RunReport:
             drop_records(root / name, keys)
             self.dropped_counts[name] = len(keys)
 
+    def settle_rewritten(self, root: Path) -> None:
+        """Restore the records of tests that did not rewrite a shared cassette; if all of them did,
+        move the records that none asked for to the disk cache.
+
+        :param root: the folder from which cassettes are named.
+        """
+        for name, earlier in self.rewritten.items():
+            if not self._has_run_all_of(name):
+                restore_records(root / name, earlier)
+            elif dropped_count := keep_missing_in_cache(root / name, earlier):
+                self.dropped_counts[name] = dropped_count
+
     def merge(self, pickled: bytes) -> None:
         """Add the report of another process."""
         other: RunReport = pickle.loads(pickled)
@@ -527,6 +550,8 @@ class RunReport:
         self.shared_cassettes |= other.shared_cassettes
         self.unrecorded.update(other.unrecorded)
         self.refused.update(other.refused)
+        for name, records in other.rewritten.items():
+            self.rewritten.setdefault(name, records)
         for message, name in other.notices.items():
             self.notices.setdefault(message, name)
         for name, unused in other.unused_records.items():

@@ -381,6 +381,15 @@ def seen(server: ScriptedServer) -> Any:
     return seen
 
 
+@pytest.mark.parametrize("headers", [{"X Run": "7"}, {"X-Run": "sieben\u00df"}, {"X-Run": "a\nb"}])
+def test_a_header_that_http_cannot_send_is_refused(
+    server: ScriptedServer, headers: dict[str, str]
+) -> None:
+    """The error names it."""
+    with pytest.raises(ConfigError, match="an HTTP header cannot have this name or value"):
+        client_for(server.base_url).send_message("Hello", extra_headers=headers)
+
+
 def test_a_call_goes_to_the_apis_path(seen: Any) -> None:
     """The path stands behind the base URL."""
     assert seen.path == "/v1/chat/completions"
@@ -430,6 +439,22 @@ def azure_at(server: ScriptedServer) -> dict[str, Any]:
         "azure_endpoint": server.base_url.removesuffix("/v1"),
         "azure_api_version": "2024-10-21",
     }
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("azure_endpoint", "no Azure endpoint: set AZURE_OPENAI_ENDPOINT"),
+        ("azure_api_version", "no API version for .*: set OPENAI_API_VERSION"),
+    ],
+)
+def test_an_azure_client_without_endpoint_or_version_names_the_setting(
+    server: ScriptedServer, missing: str, message: str
+) -> None:
+    """Nothing is sent."""
+    settings = {name: value for name, value in azure_at(server).items() if name != missing}
+    with pytest.raises(ConfigError, match=message):
+        AzureClient(api_key=SECRET, **settings).send_message("Hello")
 
 
 def test_an_azure_embedding_goes_to_its_own_deployment(httpserver: HTTPServer) -> None:

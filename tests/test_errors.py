@@ -17,7 +17,7 @@ import openai
 import pytest
 from hypothesis import given, settings
 from pytest_httpserver import HTTPServer
-from servers import QUESTION, Answer, ScriptedServer, client_for, refusal, refusing
+from servers import QUESTION, Answer, ScriptedServer, client_for, completion, refusal, refusing
 
 import llmcall
 from llmcall import (
@@ -140,6 +140,22 @@ def test_a_refused_connection_is_tried_twice(caplog: pytest.LogCaptureFixture) -
         failure = client.send_message(QUESTION, on_error="return")
     assert isinstance(failure, ServiceError) and failure.attempts == 2
     assert "attempt 1 of 2 failed" in caplog.text
+
+
+def test_a_server_that_starts_again_is_asked_again() -> None:
+    """It refuses one connection, is not ready yet, and answers then."""
+    refused = ServiceError("nobody listens")
+    refused.is_loopback_unreachable = True
+    failures = [refused, ServiceError("not ready", status_code=503)]
+
+    class Starting(llmcall.LLMClient):
+        def send(self, request: Any, timeout: float | None) -> Any:
+            if failures:
+                raise failures.pop(0)
+            return completion("Hello!")
+
+    client = Starting(model="m", retry_max_attempts=3, retry_waiting_time=0.01)
+    assert client.send_message("Hello", on_error="raise").content == "Hello!"
 
 
 def test_on_error_is_what_it_was_when_the_call_was_made() -> None:

@@ -1102,6 +1102,23 @@ def test_a_plan_expects_what_a_pilot_cost(user: str) -> None:
     assert " expected (priced by " in str(plan)
 
 
+def test_a_plan_knows_the_price_of_prompts_that_the_provider_has_cached() -> None:
+    """At least, all of a prompt is cached; as much as in the pilot is expected."""
+    usage = {
+        "prompt_tokens": 10,
+        "completion_tokens": 3,
+        "prompt_tokens_details": {"cached_tokens": 5},
+    }
+    prices = {"gpt-4o-mini": (1.0, 10.0, 0.5)}
+    client = Responding(completion("Hi!", usage=usage), **{**PRICED, "prices": prices})
+    call = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100)
+    call.map([{"name": "Marge"}], scope="pilot")
+    plan = call.map(ROWS, scope="study", dry_run=True)
+    assert plan.cost[0] == pytest.approx(plan.input_tokens * 0.5 / 1e6)
+    expected = plan.input_tokens * 0.75 / 1e6 + 3 * 3 * 10 / 1e6
+    assert plan.expected_cost == pytest.approx(expected)
+
+
 def test_a_plan_expects_corrections() -> None:
     """What the answers that did not fit cost more is part of what a draw is expected to cost."""
     client = Responding(spending("many", 4), spending("7", 2), spending("8", 2), **PRICED)

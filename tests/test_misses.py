@@ -153,6 +153,11 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
         ask(scope="trial", times=3),
         r"draw 2 .* \(draws 0 to 1\)",
     ),
+    "an earlier draw": (
+        ask(scope="trial", sample=1),
+        ask(scope="trial"),
+        r"only draw 1 is recorded: its call failed or was cut off in the recording",
+    ),
     "a sample": (
         ask(),
         ask(sample=1),

@@ -131,6 +131,8 @@ def test_an_interrupted_process_ends_by_the_signal(model: NumberedServer) -> Non
 
 WAITING = {
     "script": "tell('Bread?')\ntime.sleep(60)",
+    "waiting event loop": "import asyncio\nasync def main():\n    await asyncio.to_thread(tell, 'Bread?')\n"
+    "    await asyncio.sleep(60)\nasyncio.run(main())",
     "event loop": "import asyncio\nasyncio.run(asyncio.to_thread(tell, 'Bread?'))\ntime.sleep(60)",
     "thread": "def late():\n    tell('Bread?')\n    time.sleep(60)\n"
     "threading.Thread(target=late).start()",

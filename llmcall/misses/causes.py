@@ -172,10 +172,12 @@ def _cause_of_draw(path: str, draw: str, recorded_draws: list[str]) -> str:
     else:
         first, last = recorded_draws[0], recorded_draws[-1]
         recorded = f"only {len(recorded_draws)} draws are recorded (draws {first} to {last})"
-    return (
-        f"this call is draw {draw} of the request {in_scope}, but {recorded}: "
+    reason = (
         "the request is made more often than in the recording"
+        if int(draw) > int(recorded_draws[-1])
+        else "its call failed or was cut off in the recording, or other calls in this scope came before"
     )
+    return f"this call is draw {draw} of the request {in_scope}, but {recorded}: {reason}"
 
 
 def _sample_argument(draw: str) -> str:

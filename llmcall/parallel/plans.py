@@ -37,13 +37,13 @@ class Plan(NamedTuple):
     :param misses: draws that would ask a model. If an answer does not fit its type and is asked
         again, only the first call is counted here.
     :param input_tokens: the tokens in their prompts, as llmcall counts them.
-    :param cost: the least and the most that they would cost in USD: the prompts alone, and with the
-        longest answers (``max_tokens``, else the model's largest output), which is what a budget
+    :param cost: the least and the most that they would cost in USD: the prompts alone, as if the
+        provider had cached them, and with the longest answers (``max_tokens``, else the model's largest output), which is what a budget
         reserves. Answers that are asked again are not in it. ``None`` if a price is unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.Usage`.
     :param expected_cost: USD, estimated from recorded answers of the same call, at current prices:
-        each prompt's own tokens, an answer of their average length, and for each draw the average
-        cost of their corrections. Answers of the same call have the same model and parameters, and
+        each prompt's own tokens, with the share that the provider had cached for them, an answer of
+        their average length, and for each draw the average cost of their corrections. Answers of the same call have the same model and parameters, and
         prompts with the fixed text of the same templates; they may be in the open cassette or in
         the cache, in any scope. ``None`` if there are none yet, or if a price is unknown.
 
@@ -155,7 +155,7 @@ class Planner:
         """Return what the tasks that were added would do."""
         low = high = 0.0
         for miss in self._misses:
-            low += _cost(miss.price, miss.input_tokens, 0)
+            low += _cost(miss.price, miss.input_tokens, 0, cached_share=1)
             high += _cost(miss.price, miss.input_tokens, miss.output_tokens)
         prices = [miss.price for miss in self._misses]
         return Plan(
@@ -248,11 +248,16 @@ class Planner:
                 price = self._client.price(
                     first_request.model, usage.input_tokens, tier_of(first_request.body)
                 )
-                corrections += _cost(price, usage.input_tokens, usage.output_tokens)
+                corrections += 0.0 if price is None else price.of_tokens(usage) / MILLION
         if not answers:
             return None
         length = sum(usage.output_tokens or 0 for usage in answers) / len(answers)
-        first_calls = sum(_cost(miss.price, miss.input_tokens, length) for miss in self._misses)
+        prompts_length = sum(usage.input_tokens or 0 for usage in answers)
+        cached_length = sum(usage.cached_tokens or 0 for usage in answers)
+        cached_share = cached_length / prompts_length if prompts_length else 0
+        first_calls = sum(
+            _cost(miss.price, miss.input_tokens, length, cached_share) for miss in self._misses
+        )
         return first_calls + corrections / len(answers) * len(self._misses)
 
     def _records(self) -> Iterator[Record]:
@@ -279,8 +284,14 @@ def _without_messages(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "messages"}
 
 
-def _cost(price: Price | None, input_tokens: int, output_tokens: float) -> float:
-    """Return the USD of some tokens; 0 if the price is unknown."""
+def _cost(
+    price: Price | None, input_tokens: int, output_tokens: float, cached_share: float = 0
+) -> float:
+    """Return the USD of some tokens; 0 if the price is unknown.
+
+    :param cached_share: the share of the prompt that the provider has cached.
+    """
     if price is None:
         return 0.0
-    return (input_tokens * price.input + output_tokens * price.output) / MILLION
+    input_price = (1 - cached_share) * price.input + cached_share * price.cached_input
+    return (input_tokens * input_price + output_tokens * price.output) / MILLION

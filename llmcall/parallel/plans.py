@@ -38,14 +38,16 @@ class Plan(NamedTuple):
         again, only the first call is counted here.
     :param input_tokens: the tokens in their prompts, as llmcall counts them.
     :param cost: the least and the most that they would cost in USD: the prompts alone, as if the
-        provider had cached them, and with the longest answers (``max_tokens``, else the model's largest output), which is what a budget
-        reserves. Answers that are asked again are not in it. ``None`` if a price is unknown.
+        provider had cached them, and with the longest answers (``max_tokens``, else the model's
+        largest output), which is what a budget reserves. Answers that are asked again are not in
+        it. ``None`` if a price is unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.Usage`.
     :param expected_cost: USD, estimated from recorded answers of the same call, at current prices:
         each prompt's own tokens, with the share that the provider had cached for them, an answer of
-        their average length, and for each draw the average cost of their corrections. Answers of the same call have the same model and parameters, and
-        prompts with the fixed text of the same templates; they may be in the open cassette or in
-        the cache, in any scope. ``None`` if there are none yet, or if a price is unknown.
+        their average length, and for each draw the average cost of their corrections. Answers of
+        the same call have the same model and parameters, and prompts with the fixed text of the
+        same templates; they may be in the open cassette or in the cache, in any scope. ``None`` if
+        there are none yet, or if a price is unknown.
 
     >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
     >>> plan = greet.map([{"greeting": "Good evening, Sir!"}, {"greeting": "Good night, Sir!"}], dry_run=True)

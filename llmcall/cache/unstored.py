@@ -81,5 +81,5 @@ class UnstoredAnswers:
             notice("%s %s: %s", counted(len(self._packed), "answer"), consequence, failure)
 
     def _store_at_exit(self) -> None:
-        self.store("lost because they could not be stored")
+        self.store("lost, because nothing could be stored")
         self._packed.clear()

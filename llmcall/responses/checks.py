@@ -80,7 +80,7 @@ def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
     reasoning_tokens = TokenUsage.of(response).reasoning_tokens
     if reason == "length":
         note = f" ({reasoning_tokens} of them on reasoning)" if reasoning_tokens else ""
-        return f"the answer is empty: the token limit was used up{note} before any text; raise max_tokens"
+        return f"the answer is empty: the token limit was used up{note} before any text"
     return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
 
 

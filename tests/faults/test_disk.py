@@ -135,7 +135,7 @@ def test_what_can_never_be_stored_is_counted_at_the_end_of_the_process(
         _, complaints = program.communicate(timeout=LONGEST)
     inherited = int(process == "forked")
     assert complaints.count("kept in memory until it can") == 1 + inherited
-    assert f"{10 + inherited} answers lost because they could not be stored" in complaints
+    assert f"{10 + inherited} answers lost, because nothing could be stored" in complaints
 
 
 def below_a_file(folder: Path) -> Path:

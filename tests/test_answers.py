@@ -101,7 +101,7 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
     ),
     (completion(""), EmptyAnswerError, "neither text nor a tool call"),
     (message(tool_calls=[]), EmptyAnswerError, "neither text nor a tool call"),
-    (completion("", finish_reason="length"), EmptyAnswerError, "raise max_tokens"),
+    (completion("", finish_reason="length"), EmptyAnswerError, "used up before any text"),
     (
         completion("", finish_reason="length", usage=REASONED),
         EmptyAnswerError,

@@ -298,6 +298,15 @@ def test_a_bound_function_is_refused_where_a_setting_of_code_has_another_value(
     assert model_of_map == "gpt-4o"
 
 
+def test_settings_that_code_makes_after_binding_refuse_no_bound_function() -> None:
+    """A pool pickles a task when a worker is free, and the parent may do something else by then."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as made:
+        made.submit(os.getpid).result()
+        bound = llmcall.bind(describe)
+        with llmcall.configured(model="gpt-4o"):
+            assert made.submit(bound, 1).result()[1] == "gpt-4o-mini"
+
+
 def test_a_bound_function_runs_where_the_settings_of_code_are_the_same() -> None:
     """A worker that is forked afterwards has them; one that sets its own has these."""
     llmcall.configure(model="gpt-4o")

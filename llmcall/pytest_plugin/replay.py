@@ -300,8 +300,8 @@ class Replay:
             if lock_folder and cassette.write_at_end and cassette.recorded:
                 self.report.asked += cassette.asked
                 self.report.recorded += cassette.recorded
-                if is_shared:
-                    self.report.rewritten.setdefault(name, earlier)
+                if is_shared and mode == "rewrite":
+                    self.report.rewritten[name] = earlier
                 (lock_folder / RECORDED).touch()
 
     def _lock_folder(self, path: Path) -> Path:
@@ -551,7 +551,7 @@ class RunReport:
         self.unrecorded.update(other.unrecorded)
         self.refused.update(other.refused)
         for name, records in other.rewritten.items():
-            self.rewritten.setdefault(name, records)
+            self.rewritten[name] = records
         for message, name in other.notices.items():
             self.notices.setdefault(message, name)
         for name, unused in other.unused_records.items():

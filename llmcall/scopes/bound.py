@@ -7,7 +7,7 @@ process with the function's result.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import CoroutineType
 from typing import Any, NamedTuple
@@ -43,14 +43,18 @@ class Bound:
     """
 
     def __init__(
-        self, function: Callable[..., Any], active: ActiveScope | None, stops: Stops = ()
+        self,
+        function: Callable[..., Any],
+        active: ActiveScope | None,
+        settings: Mapping[str, Any],
+        stops: Stops = (),
     ) -> None:
         self.function = function
         self._active = active
+        self._settings = settings  # what code had set when it was bound
         self._stops = stops  # of the maps in which it was bound: after Ctrl-C it begins no call
         self._token: str | None = None  # of its arm, if the arm is of this process
-        # What code set in the process that pickled it.
-        self._parent_settings: dict[str, Any] = {}
+        self._was_pickled = False
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -60,8 +64,8 @@ class Bound:
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._parent_settings:
-            check_given_in_code(self._parent_settings)
+        if self._was_pickled:
+            check_given_in_code(self._settings)
         scope = self._scope()
         with in_maps(self._stops), scope:
             result = self.function(*args, **kwargs)
@@ -85,13 +89,12 @@ class Bound:
 
     def __reduce__(self) -> tuple[Any, ...]:
         active = self._active
-        settings = given_in_code()
         if active is None:
-            return _unpickled, (self.function, None, None, settings)
+            return _unpickled, (self.function, None, None, self._settings)
         if active.arm is not None and self._token is None:
             warn_of_refresh(active.arm)
             self._token = register_arm(active.draws, active.used_records)
-        return _unpickled, (self.function, _packed(active), self._token, settings)
+        return _unpickled, (self.function, _packed(active), self._token, self._settings)
 
 
 class _Packed(NamedTuple):
@@ -159,20 +162,20 @@ def _unpickled(
     function: Callable[..., Any],
     packed: _Packed | None,
     token: str | None,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
 ) -> Bound:
     """Return a function that was pickled.
 
     :param packed: its scope, or ``None`` outside any.
     :param token: its arm's token, or ``None`` outside an arm.
-    :param settings: what code set in the process that pickled it.
+    :param settings: what code had set when it was bound.
     """
     active = None if packed is None else _unpacked(packed, token)
     arm_of_this_process = None if token is None else registered_arm(token)
     if active is not None and arm_of_this_process is not None:
         active.draws, active.used_records = arm_of_this_process
-    bound = Bound(function, active)
-    bound._parent_settings = settings
+    bound = Bound(function, active, settings)
+    bound._was_pickled = True
     return bound
 
 
@@ -204,4 +207,4 @@ def bind(function: Callable[..., Any]) -> Bound:
         active.check_generators()
     elif workers.is_open_elsewhere():
         raise ScopeError(IN_A_THREAD)
-    return Bound(function, active, current_stops.get())
+    return Bound(function, active, given_in_code(), current_stops.get())

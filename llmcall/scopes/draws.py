@@ -14,7 +14,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ..askers import current as current_asker
@@ -146,22 +146,7 @@ class Draws:
         """
         name = None if asker is None else asker.name
         caller = _Caller(threading.get_ident(), id(current_task()), name)
-        while True:
-            with _lock:
-                self._accept_returned()
-                number, is_new = self._next_number(request, asker)
-                taken = DrawNumber(request, number)
-                self._mark_taken(taken)
-                if asker is not None:
-                    asker.equal_requests.note_taken(asker.name, number)
-            # Reads a record, so the lock is not held here.
-            if (
-                asker is None
-                or not is_new
-                or not asker.equal_requests.is_recorded_beyond_a_gap(number, asker.name)
-            ):
-                break
-            self._returned.append(taken)
+        taken = self._take_number(request, asker)
         with _lock:
             other_caller = self._under_way.get(request, caller)
             self._under_way[request] = caller
@@ -221,8 +206,29 @@ class Draws:
             self._accept_returned()
             return {arm: numbers.numbers() for arm, numbers in self._taken_numbers.items()}
 
+    def _take_number(self, request: ScopedRequest, asker: NamedAsker | None) -> DrawNumber:
+        """Take the next number and return it; see :meth:`take`."""
+        while True:
+            with _lock:
+                self._accept_returned()
+                number, is_new = self._next_number(request, asker)
+                taken = DrawNumber(request, number)
+                self._mark_taken(taken)
+                if asker is not None:
+                    asker.equal_requests.note_taken(asker.name, number)
+            if asker is None or not is_new:
+                return taken
+            # Reads a record, so the lock is not held here.
+            if not asker.equal_requests.is_recorded_beyond_a_gap(number, asker.name):
+                return taken
+            with _lock:
+                takers = self._takers.get((request.path, request.key), {})
+                if takers.get(number) == asker.name:
+                    del takers[number]
+                self._returned.append(taken)
+
     def _next_number(self, request: ScopedRequest, asker: NamedAsker | None) -> tuple[int, bool]:
-        """Return the number that a draw gets, and whether it is new to its asker; see :meth:`take`."""
+        """Return the number that a draw gets, and whether it must be one that nobody recorded."""
         path, key, arm = request
         taken_numbers = self._numbers_to_avoid(arm)
 
@@ -236,48 +242,31 @@ class Draws:
         own_number = equal_requests.own_number(name, is_free)
         if own_number is not None:
             return own_number, False
-        if not equal_requests.gets_new_numbers(name):
-            free_numbers = filter(is_free, itertools.count(lowest))
-            if arm is None:
-                return next(free_numbers), False
-            return self._number_in_arm(request, name, is_free, free_numbers), False
-        lowest = max(lowest, equal_requests.lowest_new_number(name))
-        new_numbers = (
-            number
-            for number in filter(is_free, itertools.count(lowest))
-            if not equal_requests.is_reserved(number)
-        )
+        is_new = equal_requests.gets_new_numbers(name)
+        if is_new:
+            lowest = max(lowest, equal_requests.lowest_new_number(name))
+
+        def may_take(number: int) -> bool:
+            return is_free(number) and not (is_new and equal_requests.is_reserved(number))
+
+        numbers = filter(may_take, itertools.count(lowest))
         if arm is None:
-            return next(new_numbers), True
-        takers = self._takers.get((path, key), {})
-        untaken_numbers = (number for number in new_numbers if number not in takers)
-        return self._number_in_arm(request, name, is_free, untaken_numbers), True
+            return next(numbers), is_new
+        # The same asker gets the same number in each arm, whichever comes first.
+        takers = self._takers.setdefault((path, key), {})
+        numbers_in_arms = sorted(number for number, taker in takers.items() if taker == name)
+        number_in_arms = next(filter(may_take, numbers_in_arms), None)
+        if number_in_arms is not None:
+            return number_in_arms, is_new
+        number = next(number for number in numbers if not (is_new and number in takers))
+        takers.setdefault(number, name)
+        return number, is_new
 
     def _numbers_to_avoid(self, arm: ArmPath | None) -> list[TakenNumbers]:
         """Return the numbers that a draw in an arm, or outside any, may not take."""
         if arm is None:
             return list(self._taken_numbers.values())
         return [self._taken_numbers[each] for each in (None, arm) if each in self._taken_numbers]
-
-    def _number_in_arm(
-        self,
-        request: ScopedRequest,
-        name: str,
-        is_free: Callable[[int], bool],
-        other_numbers: Iterator[int],
-    ) -> int:
-        """Return the number that an asker took in another arm, else the first of some others.
-
-        So equal requests at once are paired by who asks them, whichever comes first.
-        """
-        takers = self._takers.setdefault((request.path, request.key), {})
-        own_numbers = sorted(number for number, taker in takers.items() if taker == name)
-        number = next(filter(is_free, own_numbers), None)
-        if number is not None:
-            return number
-        number = next(other_numbers)
-        takers.setdefault(number, name)
-        return number
 
     def _mark_taken(self, taken: DrawNumber) -> None:
         path, key, arm = taken.request

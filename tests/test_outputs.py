@@ -238,6 +238,8 @@ ACCEPTED = [
             "*smiles* Yes, I'd buy it.",
             "So the answer is **yes**.",
             "<think>No, wait. Is 5 fair? No.</think>\nYes",
+            "[THINK]Is 5 fair? No.[/THINK]Yes",
+            "<|channel|>analysis<|message|>No?<|end|><|start|>assistant<|channel|>final<|message|>Yes",
         )
     ),
     *(
@@ -284,6 +286,8 @@ ACCEPTED = [
             "It is good. **7**",
             "« 7 »",
             "**7** – Strongly agree",
+            "<answer>7</answer> I think so.",
+            "$\\boxed{7}$. This is so since",
         )
     ),
     *((int, text, -5) for text in ("-5", "−5", "-$5")),
@@ -411,6 +415,8 @@ ACCEPTED = [
         Treaty(signed=datetime.datetime(1648, 10, 24, 12)),
     ),
     (Annotated[int, Field(ge=1, le=5)], "I rate it: 4.", 4),
+    (dict, '{"a": "\\\\frac{1}{2}"}', {"a": "\\frac{1}{2}"}),
+    (dict, '{"a": {"b": 1, "c": 2}, "a": {"c": 2, "b": 1}}', {"a": {"c": 2, "b": 1}}),
     # JSON that is none, but can mean one thing only
     (list, "{'a': 'it\\'s', \"b\": 'say \"hi\"'} [1]", [1]),
     (dict, '{"a": 1 // one\n, # two\n "b": /* three , } */ 2}', {"a": 1, "b": 2}),
@@ -526,6 +532,11 @@ REFUSED = [
             "> 5",
             "<0.001",
             "p >= .05",
+            "> $5",
+            "> € 5",
+            "<$5",
+            "price <$5",
+            "< $ 5",
             "not 7",
             "I wouldn't pay 7",
             "1. I pay 7",
@@ -560,6 +571,8 @@ REFUSED = [
     (Literal["A", "A-"], "A -", "more than one option"),
     (Literal["AAA", "AA", "A"], "AA-", "none of the options"),
     (Literal["<5%", "5%"], "< 5%", "none of the options"),
+    *((Literal["$50", ">$50", "<$50"], text, "none of the options") for text in ("> $50", "< $50")),
+    (Literal[-1, 0, 1], "> −1", "none of the options"),
     *(
         (kind, text, "ends within the model's reasoning")
         for kind, text in (
@@ -569,6 +582,19 @@ REFUSED = [
             (Offer, '<think>Perhaps {"price": 1}. But'),
             (MaybeInt, "<think>None?"),
             (list[int], "<think>[1, 2]"),
+            *(
+                (int, f"{mark}Price: 3. Hmm")
+                for mark in (
+                    "<thinking>",
+                    "<thought>",
+                    "<reasoning>",
+                    "<scratchpad>",
+                    "[THINK]",
+                    "<|begin_of_thought|>",
+                    "◁think▷",
+                    "<|channel|>analysis<|message|>",
+                )
+            ),
         )
     ),
     *(
@@ -600,7 +626,14 @@ REFUSED = [
     ),
     *(
         (Agreement, text, "none of")
-        for text in ("somewhat *agree*", "strongly (agree)", "*Not* Agree")
+        for text in (
+            "somewhat *agree*",
+            "strongly (agree)",
+            "*Not* Agree",
+            "(dis)agree",
+            "Strongly (Dis)agree",
+            "~~Agree~~",
+        )
     ),
     *(
         (float, text, "by itself|in brackets")
@@ -614,6 +647,15 @@ REFUSED = [
             "The number is unknown [2].",
             "It is not stated. (2023)",
             "—5",
+            "\\boxed{7}\\%",
+            "$\\boxed{7}\\%$",
+            "\\boxed{7} million",
+            "$\\boxed{\\text{7}}$ million",
+            "\\boxed{7}\\,\\text{km}",
+            "<answer>5</answer> million",
+            "<answer> 5 </answer>%",
+            "<|begin_of_box|>5<|end_of_box|> million",
+            "~~7~~",
             "\\sqrt{16}",
             "\\frac{2}{2}",
             "2**2",
@@ -621,7 +663,6 @@ REFUSED = [
         )
     ),
     (Literal[1, 2, 3, 4, 5], "3.5? Hard to say.", "none of the options"),
-    (bool, "<thinking>She is thrifty: no", "ends within the model's reasoning"),
     (Summed, '{"net": 1}', "a validator raised KeyError: 'tax'"),
     (Person, '{"person": {"name": "Ann"}}', r"none of its keys \(person\) is a field"),
     (Person, '{"error": "no text"}', "none of its keys"),
@@ -645,7 +686,20 @@ REFUSED = [
         )
     ),
     *((list[float], text, "write numbers without") for text in ("[1,250, 1,300]", "[1,5, 2,5]")),
-    *((dict, f'{{"a": "{text}"}}', "LaTeX") for text in ("\\frac{1}{2}", "2 \\times 3")),
+    *(
+        (dict, f'{{"a": "{text}"}}', "LaTeX")
+        for text in (
+            "\\frac{1}{2}",
+            "2 \\times 3",
+            "\\frac12",
+            "\\beta_1",
+            "\\times10",
+            "\\textbf{x}",
+            "a \\rightarrow b",
+            "(1\\right)",
+            "\\boxed{7}",
+        )
+    ),
     *((datetime.time, text, "a range of times") for text in ("09:00-17:00", "14:30-15:00")),
     (datetime.datetime, "2026-11-20 09:00-12:00", "a range of times"),
     (datetime.datetime, "2026-11-20, 09:00", "valid datetime"),
@@ -694,6 +748,7 @@ REFUSED = [
     (list, "[1 2]", "line 1, column 4"),
     (dict, '{"a": "say "hi""}', "line 1, column 13"),
     (dict, '{"a": 1, "a": 2}', "two values"),
+    (dict, '{"a": 0, "a": false}', "two values"),
     (dict, '{"a": /* b', "line 1, column 7"),
     (list, "[" * 100_000 + "]" * 100_000, "nested too deeply"),
 ]
@@ -808,7 +863,9 @@ def test_an_answer_that_repeats_itself_is_refused(unit: str) -> None:
             read(unit * 20_000 + " so.", output_type)
 
 
-@pytest.mark.parametrize("gap", [" ", "\n", "\t", "_", "<", "> ", "**", "<a", " - "])
+@pytest.mark.parametrize(
+    "gap", [" ", "\n", "\t", "_", "<", "> ", "**", "<a", " - ", "</", "1</a> ", "\\boxed{", "(a"]
+)
 def test_an_answer_with_a_long_gap_is_refused(gap: str) -> None:
     """A model that loops writes such."""
     for output_type in (bool, int, Action, list, dict, Offer):

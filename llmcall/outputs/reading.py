@@ -21,7 +21,14 @@ from .numbers import number, whole_number
 from .phrases import peeled, phrases, phrases_with_digits, without_marks
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
-_THOUGHTS = [(f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")]
+_TAGS_OF_THOUGHTS = ("think", "thinking", "thought", "reasoning", "scratchpad")
+_THOUGHTS = [
+    *((f"<{name}>", f"</{name}>") for name in _TAGS_OF_THOUGHTS),
+    ("[THINK]", "[/THINK]"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+]
 _BRACKETS = {"object": "{", "array": "["}  # that begin a JSON value, by its kind
 # That a correction lists: a model mends those, and the next answer shows the rest.
 _MAX_PROBLEMS = 5

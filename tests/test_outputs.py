@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from programs import ran
-from pydantic import AliasChoices, BaseModel, Field, model_validator
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, RootModel, model_validator
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
@@ -187,9 +187,62 @@ class Guess:
 
 
 class Trip(TypedDict, total=False):
-    """Where somebody went, if that is known."""
+    """Where somebody went, and when, if that is known."""
 
     town: str
+    year: int
+
+
+class Journey(BaseModel):
+    """Where a journey went, and what each thing cost there."""
+
+    trip: Trip
+    prices: dict[str, int] = {}
+
+
+class Calendar(BaseModel):
+    """What happened when, by numbers."""
+
+    events: dict[int, datetime.datetime]
+
+
+class Moments(RootModel[list[datetime.datetime]]):
+    """When something happened."""
+
+
+class Inner(BaseModel):
+    """A moment that stands in an object of its own."""
+
+    when: datetime.datetime = Field(validation_alias=AliasPath("event", "at"))
+
+
+Born: Any = dataclasses.make_dataclass(
+    "Born",
+    [
+        ("when", Annotated[datetime.date, Field(alias="year")]),
+        ("age", int, 3),
+    ],
+)
+
+
+class Noted(BaseModel):
+    """What somebody noted, and when, by default now."""
+
+    text: str
+    when: datetime.datetime = datetime.datetime(2026, 11, 20)
+
+
+class Effort(BaseModel):
+    """How much effort something takes, and its price."""
+
+    level: Level = Level.LOW
+    price: float = 0
+
+
+class Named(BaseModel, populate_by_name=True):
+    """Somebody, by either of two names."""
+
+    name: str | None = Field(None, alias="label")
 
 
 ANSWERS: list[Any] = []
@@ -415,6 +468,20 @@ ACCEPTED = [
         Treaty(signed=datetime.datetime(1648, 10, 24, 12)),
     ),
     (Annotated[int, Field(ge=1, le=5)], "I rate it: 4.", 4),
+    (dict[int, datetime.date], '{"7": "2026-11-20"}', {7: datetime.date(2026, 11, 20)}),
+    (Moments, '["2026-11-20T09:00"]', Moments([datetime.datetime(2026, 11, 20, 9)])),
+    (
+        Inner,
+        '{"event": {"at": "2026-11-20T09:00"}}',
+        Inner.model_validate({"event": {"at": datetime.datetime(2026, 11, 20, 9)}}),
+    ),
+    (Born, '{"age": 28, "year": "2026-11-20"}', Born(datetime.date(2026, 11, 20), 28)),
+    (Noted, '{"text": "Rain"}', Noted(text="Rain")),
+    (set[int], '[1, "2", 2]', {1, 2}),
+    (set[bool], "[true]", {True}),
+    (Trip, '{"town": "Rome", "mood": "good"}', {"town": "Rome"}),
+    (Journey, '{"trip": {}, "prices": {"Town": 3}}', Journey(trip={}, prices={"Town": 3})),
+    *((Named, f'{{"{key}": "Ann"}}', Named(name="Ann")) for key in ("name", "label")),
     (dict, '{"a": "\\\\frac{1}{2}"}', {"a": "\\frac{1}{2}"}),
     (dict, '{"a": {"b": 1, "c": 2}, "a": {"c": 2, "b": 1}}', {"a": {"c": 2, "b": 1}}),
     # JSON that is none, but can mean one thing only
@@ -671,7 +738,18 @@ REFUSED = [
     (Person, '{"name": "Ann", "friend": {"who": "Bob"}}', "none of its keys"),
     (Guess, '{"Buy": true}', "none of its keys"),
     (Camel, '{"first_name": "Ann"}', r"they are firstName"),
-    (Trip, '{"Town": "Rome"}', "none of its keys"),
+    *(
+        (kind, text, r"none of its keys \(Town\) is a field")
+        for kind, text in (
+            (Trip, '{"Town": "Rome"}'),
+            (list[Trip], '[{"Town": "Rome"}]'),
+            (dict[str, list[Trip]], '{"Ann": [{"Town": "Rome"}]}'),
+            (Trip | int, '{"Town": "Rome"}'),
+            (Journey, '{"trip": {"Town": "Rome"}}'),
+        )
+    ),
+    (Trip, '{"Town": "Rome", "year": 3}', "its key 'Town' should be 'town'"),
+    (Journey, '{"trip": {"Town": "Rome", "year": 3}}', "its key 'Town' should be 'town'"),
     (Person, '{“name”: “Ann”, "friend": {"name": "Bob"}}', "object that begins at line 1"),
     (dict, '```json\n{"a": 1}\n```\nNo, it is {"a": 2}', "2 different JSON values"),
     *(
@@ -700,12 +778,26 @@ REFUSED = [
             "\\boxed{7}",
         )
     ),
-    *((datetime.time, text, "a range of times") for text in ("09:00-17:00", "14:30-15:00")),
+    *(
+        (datetime.time, text, "a range of times")
+        for text in ("09:00-17:00", "14:30-15:00", "09:00−12:00", "09:00-1700", "09:00+14:30")
+    ),
+    (datetime.datetime, "2026-11-20 09:00:00-17:00", "is in no time zone"),
     (datetime.datetime, "2026-11-20 09:00-12:00", "a range of times"),
     (datetime.datetime, "2026-11-20, 09:00", "valid datetime"),
     (datetime.datetime, "1.7e9", "is a number"),
     (set[datetime.datetime], "[1990, 2000]", "is a number"),
     (dict[datetime.date, int], '{"86400": 1}', "is a number"),
+    (dict[int, datetime.datetime], '{"1": 1998}', "1998 is a number"),
+    (dict[int, datetime.datetime], '{"1": "1998"}', "'1998' is a number"),
+    (Calendar, '{"events": {"1": 1998}}', "1998 is a number"),
+    (Moments, "[1998]", "1998 is a number"),
+    (Born, '{"year": 86400}', "86400 is a number"),
+    (Inner, '{"event": {"at": 1998}}', "1998 is a number"),
+    (set[int], "[true, 5]", "true is no number"),
+    (frozenset[int], '["45.000"]', "mean 45000"),
+    (Effort, '{"level": true}', "true is no number"),
+    (Effort, '{"price": true}', "true is no number"),
     (Dated, '{"at": 1998}', "is a number"),
     (dict[str, int], '{"n": true}', "true is no number"),
     (dict[str, int], '{"n": "45.000"}', "mean 45000"),

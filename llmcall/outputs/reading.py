@@ -14,9 +14,8 @@ from ..requests import schemas
 from ..requests.schemas import is_choice
 from .choices import choice
 from .expectations import describe
-from .fields import fields_of
 from .json_values import containers, scalar
-from .misread_values import no_known_key, refuse_misread
+from .misread_values import refuse_misread
 from .numbers import number, whole_number
 from .phrases import peeled, phrases, phrases_with_digits, without_marks
 
@@ -252,10 +251,7 @@ def _validated(value: Any, output_type: Any) -> Any:
     :raises OutputError: if it does not fit.
     """
     converted = _checked(schemas.adapter(output_type).validate_json, json.dumps(value))
-    refuse_misread(value, converted)
-    field_names = fields_of(output_type)
-    if isinstance(value, dict) and value and field_names and converted == {}:  # a TypedDict
-        raise no_known_key(value, field_names)
+    refuse_misread(value, converted, schemas.property_names(output_type))
     return converted
 
 

@@ -340,6 +340,14 @@ ACCEPTED = [
             "« 7 »",
             "**7** – Strongly agree",
             "<answer>7</answer> I think so.",
+            '{"answer": 7, "reason": "I like it."}',
+            '{"reason": "I like it.", "answer": 7}',
+            '{"answer": 7, "reason": null}',
+            '{"name": "Ann", "answer": 7}',
+            '{"price": 7, "currency": "EUR"}',
+            '{"reason": "价格合理", "price": 7}',
+            '{"Q1": 7}',
+            "{'offer': {'price': 7},}",
             "$\\boxed{7}$. This is so since",
         )
     ),
@@ -353,6 +361,7 @@ ACCEPTED = [
     (float, "I would pay: $3", 3.0),
     (Action, "I would choose: BUY.", "buy"),
     (Action, "Action: **wait**\nReason: prices fall", "wait"),
+    (Action, '{"action": "wait", "confidence": "high"}', "wait"),
     (Mood, "VERY_GOOD", Mood.VERY_GOOD),
     (Level, "top", Level.HIGH),
     (Level, "Level: 2", Level.HIGH),
@@ -614,6 +623,27 @@ REFUSED = [
     *((int, text, "no whole number") for text in ("3.5", "1e300", "9007199254740993.0")),
     *((int, text, "cut off") for text in ('{"price": 12', '{"value": [1')),
     *((int, f'{{"value": {value}}}', "no") for value in ('"many"', "true", "1.5")),
+    *(
+        (int, text, "no number")
+        for text in (
+            '{"rating": null, "scale": 10}',
+            '{"scale": 10, "rating": null}',
+            '{"rating": "eight", "max": 10}',
+            '{"answer": "I pass.", "round": 10}',
+            "{'price': None, 'year': 2024}",
+            'My rating:\n```json\n{"rating": "N/A", "max": 10}\n```',
+            '{"7": "x"}',
+        )
+    ),
+    *(
+        (bool, text, reason)
+        for text, reason in (
+            ('{"answer": null, "likes_bread": true}', "neither true nor false"),
+            ('{"would_buy": "unsure", "likes_bread": true}', "none of the options"),
+            ('{"no": true}', "a key of its JSON"),
+        )
+    ),
+    (Action, '{"buy": 3}', "a key of its JSON"),
     (Action, "Buy. I will not sell.", "more than one option: buy, sell"),
     *(
         (Action, text, "none of the options")

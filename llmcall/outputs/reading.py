@@ -28,6 +28,8 @@ _THOUGHTS = [
     ("◁think▷", "◁/think▷"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
 ]
+_KEY = re.compile(r"""([{,]\s*)(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')\s*:""")
+_ANSWER_NAMES = ("value", "answer")
 _BRACKETS = {"object": "{", "array": "["}  # that begin a JSON value, by its kind
 # That a correction lists: a model mends those, and the next answer shows the rest.
 _MAX_PROBLEMS = 5
@@ -110,9 +112,36 @@ def _read(text: str, output_type: Any) -> Any:
 def _read_simple(text: str, output_type: Any) -> Any:
     """Read yes or no, a number or an option."""
     unfenced = _FENCE_LINE.sub("", text)
-    if unfenced.lstrip()[:1] in ("{", "["):
-        containers(unfenced)  # raises if it is cut off: the value may lack its end
-    return _converted(unfenced, output_type)
+    try:
+        values = containers(unfenced)
+    except OutputError:
+        if unfenced.lstrip()[:1] in ("{", "["):  # the answer may lack its end
+            raise
+        values = []
+    for value in values:
+        if isinstance(value, dict):
+            _refuse_unread_field(value, output_type)
+    return _converted(_KEY.sub(r"\1\n", unfenced) if values else unfenced, output_type)
+
+
+def _refuse_unread_field(fields: dict[str, Any], output_type: Any) -> None:
+    """Refuse an object if the field of its answer may hold none: one by that name, null, or a word
+    before the first answer, as in ``{"rating": "eight", "max": 10}``. So is ``{"no": true}``.
+    """
+    is_number = output_type in (int, float)
+    if not is_number and any(_is_label(name, output_type) for name in fields):
+        raise OutputError("a key of its JSON is one of the options")
+    named = [fields[name] for name in _ANSWER_NAMES if name in fields]
+    is_answered = False
+    for value in named or fields.values():
+        is_word = isinstance(value, str) and value.isascii() and len(value.split()) < 2
+        try:
+            _converted(value, output_type)
+            is_answered = True
+        except OutputError:
+            is_named = isinstance(value, str) and bool(named)
+            if value is None or is_named or (is_word and not is_answered):
+                raise
 
 
 def _read_optional(text: str, inner: Any) -> Any:
@@ -158,10 +187,10 @@ def _read_json(text: str, output_type: Any) -> Any:
         raise OutputError(f"it holds {len(fitting_values)} different JSON values that fit")
     if fitting_values:
         return next(iter(fitting_values.values()))
-    is_object = len(values) == 1 and isinstance(values[0], dict) and len(values[0]) == 1
-    if kind == "value" and is_object:
+    is_wrapped = len(values) == 1 and isinstance(values[0], dict) and len(values[0]) == 1
+    if kind == "value" and is_wrapped:
         [(name, value)] = values[0].items()
-        if name in ("value", "answer"):
+        if name in _ANSWER_NAMES:
             with suppress(OutputError):
                 return _converted(value, output_type)
     raise errors[0]

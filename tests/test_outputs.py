@@ -641,6 +641,8 @@ REFUSED = [
             ('{"answer": null, "likes_bread": true}', "neither true nor false"),
             ('{"would_buy": "unsure", "likes_bread": true}', "none of the options"),
             ('{"no": true}', "a key of its JSON"),
+            ('{"vote": {"no": true}}', "a key of its JSON"),
+            ('[{"no": true}]', "a key of its JSON"),
         )
     ),
     (Action, '{"buy": 3}', "a key of its JSON"),

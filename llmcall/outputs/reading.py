@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any, get_args, get_origin
@@ -118,15 +118,25 @@ def _read_simple(text: str, output_type: Any) -> Any:
         if unfenced.lstrip()[:1] in ("{", "["):  # the answer may lack its end
             raise
         values = []
-    for value in values:
-        if isinstance(value, dict):
-            _refuse_unread_field(value, output_type)
+    for fields in _objects(values):
+        _refuse_unread_field(fields, output_type)
     return _converted(_KEY.sub(r"\1\n", unfenced) if values else unfenced, output_type)
 
 
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects in a JSON value, also those within others."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _objects(part)
+
+
 def _refuse_unread_field(fields: dict[str, Any], output_type: Any) -> None:
-    """Refuse an object if the field of its answer may hold none: one by that name, null, or a word
-    before the first answer, as in ``{"rating": "eight", "max": 10}``. So is ``{"no": true}``.
+    """Refuse an object whose answer may be one of its keys, as in ``{"no": true}``, or a field that
+    cannot be read: one by that name, null, or a word before the first answer, as in ``{"rating":
+    "eight", "max": 10}``.
     """
     is_number = output_type in (int, float)
     if not is_number and any(_is_label(name, output_type) for name in fields):

@@ -321,6 +321,8 @@ ACCEPTED = [
             "<answer>7</answer>",
             "Answer: <7>",
             "Score -> 7",
+            "Score -> (7)",
+            "My rating: (7)",
             "So => 7",
             "<|begin_of_box|>7<|end_of_box|>",
             '<b class="price">7</b>',
@@ -354,14 +356,32 @@ ACCEPTED = [
     *((int, text, -5) for text in ("-5", "−5", "-$5")),
     *(
         (int, text, 1234)
-        for text in ("1,234", "1 234", "1_234", "1\u202f234", "+1234", "1,234.00", "1.234e3")
+        for text in (
+            "1,234",
+            "1 234",
+            "1_234",
+            "1\u202f234",
+            "1\u00a0234",
+            "+1234",
+            "1,234.00",
+            "1.234e3",
+        )
     ),
     (float, "1,234,567.89", 1234567.89),
+    (int, "9007199254740993", 9007199254740993),
     (float, ".5", 0.5),
     (float, "I would pay: $3", 3.0),
     (Action, "I would choose: BUY.", "buy"),
     (Action, "Action: **wait**\nReason: prices fall", "wait"),
     (Action, '{"action": "wait", "confidence": "high"}', "wait"),
+    (Action, "Wait. It is no must-buy.", "wait"),
+    (Action, "Sell at 3.5 coins? No: buy.", "buy"),
+    (Literal["买", "卖"], "买？卖。", "卖"),
+    (Literal["A", "B", "C"], "I would vote for B", "B"),
+    (Literal["A*", "A", "B"], "A*)", "A*"),
+    (dict, '{"a": 1, "b": 2} or {"b": 2, "a": 1}', {"b": 2, "a": 1}),
+    (dict, '```json\n{"a": 1}\n```\nIt was {"a": 2', {"a": 1}),
+    (list[int], "[3,4]", [3, 4]),
     (Mood, "VERY_GOOD", Mood.VERY_GOOD),
     (Level, "top", Level.HIGH),
     (Level, "Level: 2", Level.HIGH),
@@ -720,6 +740,8 @@ REFUSED = [
             'The claim "true" is wrong.',
             "I disagree with the answer `yes`.",
             "not <b>true</b>",
+            "not <strong>true</strong>",
+            "*everything but this* Yes",
             "**No answer**",
         )
     ),
@@ -746,6 +768,11 @@ REFUSED = [
             "The number is unknown [2].",
             "It is not stated. (2023)",
             "—5",
+            "Sept. 5",
+            "<strong>8.3</strong> million",
+            "1,234 567",
+            "1 234,567",
+            "5E",
             "\\boxed{7}\\%",
             "$\\boxed{7}\\%$",
             "\\boxed{7} million",
@@ -790,12 +817,16 @@ REFUSED = [
             "No such year is in the text [1].",
             "It is there. [1]",
             "See [2](https://example.org).",
+            "- [2](https://example.org)",
             "xs[3] is out of range.",
             "int[] xs",
             "- [ ] Buy milk\n- [ ] Call Bob",
         )
     ),
-    *((list[float], text, "write numbers without") for text in ("[1,250, 1,300]", "[1,5, 2,5]")),
+    *(
+        (list[float], text, "write numbers without")
+        for text in ("[1,250, 1,300]", "[950, 1,250]", "[1,5, 2,5]")
+    ),
     *(
         (dict, f'{{"a": "{text}"}}', "LaTeX")
         for text in (
@@ -843,6 +874,9 @@ REFUSED = [
     (Offer, '{"offer": {"price": 1}}', "price: Field required"),
     (Visit, "{}", "coins: Field required; day: Field required"),
     (MaybeInt, "nothing", "no number"),
+    (MaybeInt, "about 5, or else: null", "by itself"),
+    (datetime.date, "From: 2026-11-20, to: 2026-11-25", "different values"),
+    (Decimal, "Price: 1.10, before: 2.20", "different values"),
     (int | float, "nan", "no number"),
     (int | float, "1e999", "no number"),
     (dict[str, float], '{"price": "Infinity"}', "inf is no number"),

@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import enum
 import json
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Optional
 
@@ -225,6 +226,13 @@ Born: Any = dataclasses.make_dataclass(
 )
 
 
+class Stay(TypedDict):
+    """Since when somebody stays, and for how many nights."""
+
+    since: Annotated[datetime.date, Field(alias="from")]
+    nights: int
+
+
 class Noted(BaseModel):
     """What somebody noted, and when, by default now."""
 
@@ -334,6 +342,7 @@ ACCEPTED = [
             "The correct answer is **7**.",
             "$\\boxed{7}$",
             "\\[ \\boxed{\\text{7}} \\]",
+            "$\\boxed{\\text{Answer: 7}}$",
             "\\(7\\)",
             "* 7",
             "I would rate it **7**.",
@@ -505,6 +514,12 @@ ACCEPTED = [
         Inner.model_validate({"event": {"at": datetime.datetime(2026, 11, 20, 9)}}),
     ),
     (Born, '{"age": 28, "year": "2026-11-20"}', Born(datetime.date(2026, 11, 20), 28)),
+    (
+        Stay,
+        '{"nights": 86400, "from": "2026-11-20"}',
+        {"since": datetime.date(2026, 11, 20), "nights": 86400},
+    ),
+    (Guess, '{"buy": true}', Guess(buy=True)),
     (Noted, '{"text": "Rain"}', Noted(text="Rain")),
     (set[int], '[1, "2", 2]', {1, 2}),
     (set[bool], "[true]", {True}),
@@ -582,7 +597,7 @@ REFUSED = [
         for text in ("between 3 and 5", "8 out of 10", "about 5", "5 coins", "1. I pay 7")
     ),
     *(
-        (float, text, "it")
+        (float, text, "by itself|no number in digits|different numbers|number too large")
         for text in (
             "1e999",
             "2½",
@@ -642,7 +657,10 @@ REFUSED = [
     *((int, text, "mean 45000") for text in ("45.000", "-45.000 €", "I earn: 45.000.")),
     *((int, text, "no whole number") for text in ("3.5", "1e300", "9007199254740993.0")),
     *((int, text, "cut off") for text in ('{"price": 12', '{"value": [1')),
-    *((int, f'{{"value": {value}}}', "no") for value in ('"many"', "true", "1.5")),
+    *(
+        (int, f'{{"value": {value}}}', "no number|no whole number")
+        for value in ('"many"', "true", "1.5")
+    ),
     *(
         (int, text, "no number")
         for text in (
@@ -721,7 +739,7 @@ REFUSED = [
         for text in ("- 1", "Score - 1", "Between -1 and 0: -1 or 0: 0, -1")
     ),
     *(
-        (Literal["A", "B", "I"], text, "it")
+        (Literal["A", "B", "I"], text, "none of the options|more than one option")
         for text in (
             "A better offer is needed",
             "A or B.",
@@ -730,7 +748,7 @@ REFUSED = [
             "I and B",
         )
     ),
-    (Literal["US", "us"], "Us", "it"),
+    (Literal["US", "us"], "Us", "more than one option"),
     (list, "bread and salt", "no JSON array"),
     (list[int], "[1, 2] or [3]", "2 different JSON values"),
     *(
@@ -953,8 +971,9 @@ def test_what_has_one_meaning_is_read(
 def test_what_has_no_one_meaning_is_refused(output_type: Any, text: str, reason: str) -> None:
     """With two meanings, or none: the error has the reason, the text and what is expected."""
     for client in (CLIENT, STRUCTURED):
-        with pytest.raises(OutputError, match=reason) as caught:
+        with pytest.raises(OutputError) as caught:
             read(text, output_type, client)
+        assert re.search(reason, str(caught.value).partition("\n")[0])
         assert (caught.value.text, caught.value.expected) == (text, prompt_for(output_type))
 
 

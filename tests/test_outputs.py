@@ -150,6 +150,13 @@ class Camel(BaseModel, alias_generator=to_camel):
     first_name: str | None = None
 
 
+class Full(BaseModel):
+    """Somebody, by a name of two words."""
+
+    first_name: str | None = None
+    age: int | None = None
+
+
 class Claim(BaseModel):
     """What somebody answers."""
 
@@ -292,6 +299,7 @@ ACCEPTED = [
             "I like bread.\n\nYes",
             "Yes - there is bread",
             "Well, yes, I would.",
+            "Yes, I know.",
             "Would I buy it, yes or no? Yes.",
             "My answer is: **Yes**",
             "The answer is yes.",
@@ -341,6 +349,8 @@ ACCEPTED = [
             "**Answer:** `7`",
             "The correct answer is **7**.",
             "$\\boxed{7}$",
+            "\\textbf{7}",
+            "$\\mathbf{7}$",
             "\\[ \\boxed{\\text{7}} \\]",
             "$\\boxed{\\text{Answer: 7}}$",
             "\\(7\\)",
@@ -472,6 +482,7 @@ ACCEPTED = [
         for text in ("Answer: null", "The answer is null.", "```\nnull\n```", '{"value": null}')
     ),
     (Person, '{"name": "Ann"}', Person(name="Ann")),
+    (Full, '{"first_name": "Ann", "First_Name": "Bob"}', Full(first_name="Ann")),
     (Person, '{"name": "Ann", "mood": "good"}', Person(name="Ann")),
     (Person, "{}", Person()),
     (Renamed, '{"Name": "Ann"}', Renamed(name="Ann")),
@@ -549,6 +560,7 @@ ACCEPTED = [
             "{1, 2}",
             "{'set'}",
             "```1``` inline",
+            "{3} and {4}",
         )
     ),
     # a fence goes before the words around it, however it is made; without a value in it, the words
@@ -591,7 +603,7 @@ REFUSED = [
         for text in ("Yes, no", "Yes. No thanks.", "yes... actually no")
     ),
     *((int, text, "no number in digits") for text in ("three", "½", "nan", "infinity")),
-    *((int, text, "different") for text in ("[1, 2]", "3 (5)", "3, or: 4")),
+    *((int, text, "different") for text in ("[1, 2]", "3 (5)", "3, or: 4", '{"a":1,"b":234}')),
     *(
         (int, text, "by itself|different numbers")
         for text in ("between 3 and 5", "8 out of 10", "about 5", "5 coins", "1. I pay 7")
@@ -759,7 +771,11 @@ REFUSED = [
             "I disagree with the answer `yes`.",
             "not <b>true</b>",
             "not <strong>true</strong>",
-            "*everything but this* Yes",
+            *(
+                f"*{words}* Yes"
+                for words in ("everything but this", "neither", "hardly", "anything")
+            ),
+            "*shrugs* no",
             "**No answer**",
         )
     ),
@@ -812,6 +828,10 @@ REFUSED = [
     (Person, '{"error": "no text"}', "none of its keys"),
     (Person, '{"Name": "Ann", "age": 3}', "its key 'Name' should be 'name'"),
     (list[Person], '[{"NAME": "Ann"}]', "none of its keys"),
+    *(
+        (Full, f'{{"{key}": "Ann", "age": 3}}', "should be 'first_name'")
+        for key in ("firstName", "First Name", "first-name")
+    ),
     (Person, '{"name": "Ann", "friend": {"who": "Bob"}}', "none of its keys"),
     (Guess, '{"Buy": true}', "none of its keys"),
     (Camel, '{"first_name": "Ann"}', r"they are firstName"),
@@ -827,7 +847,14 @@ REFUSED = [
     ),
     (Trip, '{"Town": "Rome", "year": 3}', "its key 'Town' should be 'town'"),
     (Journey, '{"trip": {"Town": "Rome", "year": 3}}', "its key 'Town' should be 'town'"),
-    (Person, '{“name”: “Ann”, "friend": {"name": "Bob"}}', "object that begins at line 1"),
+    *(
+        (Person, text, "object that begins at line 1")
+        for text in (
+            '{“name”: “Ann”, "friend": {"name": "Bob"}}',
+            '{“name”: “Ann”, "friend": {"name": "Bob"}',
+            '{"name" = "Ann", "friend": {"name": "Bob"}, "mood": "go',
+        )
+    ),
     (dict, '```json\n{"a": 1}\n```\nNo, it is {"a": 2}', "2 different JSON values"),
     *(
         (list[int], text, "no JSON array")
@@ -839,6 +866,7 @@ REFUSED = [
             "xs[3] is out of range.",
             "int[] xs",
             "- [ ] Buy milk\n- [ ] Call Bob",
+            "1. [ ] Buy milk",
         )
     ),
     *(
@@ -891,6 +919,7 @@ REFUSED = [
     (Offer, '{"price": -1}', "price: Input should be greater than 0"),
     (Offer, '{"offer": {"price": 1}}', "price: Field required"),
     (Visit, "{}", "coins: Field required; day: Field required"),
+    (list[Visit], "[{}, {}, {}, {}]", "; and 3 more"),
     (MaybeInt, "nothing", "no number"),
     (MaybeInt, "about 5, or else: null", "by itself"),
     (datetime.date, "From: 2026-11-20, to: 2026-11-25", "different values"),
@@ -900,12 +929,17 @@ REFUSED = [
     (dict[str, float], '{"price": "Infinity"}', "inf is no number"),
     (Offer, '{"price": "NaN"}', "greater than 0|nan is no number"),
     (Room, '{"width": "nan"}', "nan is no number"),
-    (Treaty, '{"signed": "1648"}', "'1648' is a number, and no date or time"),
+    *(
+        (Treaty, f'{{"signed": "{number}"}}', f"'{number}' is a number, and no date or time")
+        for number in ("1648", "-5")
+    ),
+    (Treaty, '{"signed": "1.7e9"}', "'1.7e9' is a number|valid datetime"),  # of pydantic 2.1
     (list[Treaty], '[{"signed": 1648}]', "1648 is a number, and no date or time"),
     (Founded, '{"year": "1998"}', "'1998' is a number, and no date or time"),
     (datetime.datetime, "2024", "2024 is a number, and no date or time"),
     (datetime.time, "10", "10 is a number, and no date or time"),
     (datetime.date, "soon", "valid date"),
+    (Annotated[str, Field(pattern="^A[0-9]$")] | int, "Code: A5", "should match pattern"),
     (Annotated[int, Field(ge=1, le=5)], "7", "less than or equal to 5"),
     # broken JSON is refused with its place
     *(

@@ -119,7 +119,6 @@ class _OpenBraces:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._last_closing = text.rfind("}")
         self._first: int | None = None  # where the first of them stands
         self._counted_to = 0
         self._depth = 0
@@ -140,7 +139,7 @@ class _OpenBraces:
         self._depth += self._text.count("{", self._counted_to, start)
         self._depth -= self._text.count("}", self._counted_to, start)
         self._counted_to = end
-        if self._depth > 0 and self._last_closing >= end:
+        if self._depth > 0:
             line = self._text.count("\n", 0, self._first) + 1
             raise OutputError(
                 f"its JSON is broken: the object that begins at line {line} cannot be read"

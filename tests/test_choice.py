@@ -180,6 +180,11 @@ def test_reasoning_before_the_answer_is_left_out() -> None:
     assert answered("<think>A is dear. C?</think>\n\nB") == "ban"
 
 
+def test_an_option_is_read_with_any_apostrophe() -> None:
+    """Models write a curly one where the option has a straight one."""
+    assert question(["I don't know", "yes"], client=["I don’t know."])(town="Rye") == "I don't know"
+
+
 # Missing values
 
 

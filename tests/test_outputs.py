@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import enum
 import json
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Optional
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from programs import ran
-from pydantic import AliasChoices, BaseModel, Field, model_validator
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, RootModel, model_validator
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
@@ -149,6 +150,13 @@ class Camel(BaseModel, alias_generator=to_camel):
     first_name: str | None = None
 
 
+class Full(BaseModel):
+    """Somebody, by a name of two words."""
+
+    first_name: str | None = None
+    age: int | None = None
+
+
 class Claim(BaseModel):
     """What somebody answers."""
 
@@ -187,9 +195,69 @@ class Guess:
 
 
 class Trip(TypedDict, total=False):
-    """Where somebody went, if that is known."""
+    """Where somebody went, and when, if that is known."""
 
     town: str
+    year: int
+
+
+class Journey(BaseModel):
+    """Where a journey went, and what each thing cost there."""
+
+    trip: Trip
+    prices: dict[str, int] = {}
+
+
+class Calendar(BaseModel):
+    """What happened when, by numbers."""
+
+    events: dict[int, datetime.datetime]
+
+
+class Moments(RootModel[list[datetime.datetime]]):
+    """When something happened."""
+
+
+class Inner(BaseModel):
+    """A moment that stands in an object of its own."""
+
+    when: datetime.datetime = Field(validation_alias=AliasPath("event", "at"))
+
+
+Born: Any = dataclasses.make_dataclass(
+    "Born",
+    [
+        ("when", Annotated[datetime.date, Field(alias="year")]),
+        ("age", int, 3),
+    ],
+)
+
+
+class Stay(TypedDict):
+    """Since when somebody stays, and for how many nights."""
+
+    since: Annotated[datetime.date, Field(alias="from")]
+    nights: int
+
+
+class Noted(BaseModel):
+    """What somebody noted, and when, by default now."""
+
+    text: str
+    when: datetime.datetime = datetime.datetime(2026, 11, 20)
+
+
+class Effort(BaseModel):
+    """How much effort something takes, and its price."""
+
+    level: Level = Level.LOW
+    price: float = 0
+
+
+class Named(BaseModel, populate_by_name=True):
+    """Somebody, by either of two names."""
+
+    name: str | None = Field(None, alias="label")
 
 
 ANSWERS: list[Any] = []
@@ -231,6 +299,7 @@ ACCEPTED = [
             "I like bread.\n\nYes",
             "Yes - there is bread",
             "Well, yes, I would.",
+            "Yes, I know.",
             "Would I buy it, yes or no? Yes.",
             "My answer is: **Yes**",
             "The answer is yes.",
@@ -238,6 +307,8 @@ ACCEPTED = [
             "*smiles* Yes, I'd buy it.",
             "So the answer is **yes**.",
             "<think>No, wait. Is 5 fair? No.</think>\nYes",
+            "[THINK]Is 5 fair? No.[/THINK]Yes",
+            "<|channel|>analysis<|message|>No?<|end|><|start|>assistant<|channel|>final<|message|>Yes",
         )
     ),
     *(
@@ -266,6 +337,8 @@ ACCEPTED = [
             "<answer>7</answer>",
             "Answer: <7>",
             "Score -> 7",
+            "Score -> (7)",
+            "My rating: (7)",
             "So => 7",
             "<|begin_of_box|>7<|end_of_box|>",
             '<b class="price">7</b>',
@@ -276,7 +349,10 @@ ACCEPTED = [
             "**Answer:** `7`",
             "The correct answer is **7**.",
             "$\\boxed{7}$",
+            "\\textbf{7}",
+            "$\\mathbf{7}$",
             "\\[ \\boxed{\\text{7}} \\]",
+            "$\\boxed{\\text{Answer: 7}}$",
             "\\(7\\)",
             "* 7",
             "I would rate it **7**.",
@@ -284,18 +360,47 @@ ACCEPTED = [
             "It is good. **7**",
             "« 7 »",
             "**7** – Strongly agree",
+            "<answer>7</answer> I think so.",
+            '{"answer": 7, "reason": "I like it."}',
+            '{"reason": "I like it.", "answer": 7}',
+            '{"answer": 7, "reason": null}',
+            '{"name": "Ann", "answer": 7}',
+            '{"price": 7, "currency": "EUR"}',
+            '{"reason": "价格合理", "price": 7}',
+            '{"Q1": 7}',
+            "{'offer': {'price': 7},}",
+            "$\\boxed{7}$. This is so since",
         )
     ),
     *((int, text, -5) for text in ("-5", "−5", "-$5")),
     *(
         (int, text, 1234)
-        for text in ("1,234", "1 234", "1_234", "1\u202f234", "+1234", "1,234.00", "1.234e3")
+        for text in (
+            "1,234",
+            "1 234",
+            "1_234",
+            "1\u202f234",
+            "1\u00a0234",
+            "+1234",
+            "1,234.00",
+            "1.234e3",
+        )
     ),
     (float, "1,234,567.89", 1234567.89),
+    (int, "9007199254740993", 9007199254740993),
     (float, ".5", 0.5),
     (float, "I would pay: $3", 3.0),
     (Action, "I would choose: BUY.", "buy"),
     (Action, "Action: **wait**\nReason: prices fall", "wait"),
+    (Action, '{"action": "wait", "confidence": "high"}', "wait"),
+    (Action, "Wait. It is no must-buy.", "wait"),
+    (Action, "Sell at 3.5 coins? No: buy.", "buy"),
+    (Literal["买", "卖"], "买？卖。", "卖"),
+    (Literal["A", "B", "C"], "I would vote for B", "B"),
+    (Literal["A*", "A", "B"], "A*)", "A*"),
+    (dict, '{"a": 1, "b": 2} or {"b": 2, "a": 1}', {"b": 2, "a": 1}),
+    (dict, '```json\n{"a": 1}\n```\nIt was {"a": 2', {"a": 1}),
+    (list[int], "[3,4]", [3, 4]),
     (Mood, "VERY_GOOD", Mood.VERY_GOOD),
     (Level, "top", Level.HIGH),
     (Level, "Level: 2", Level.HIGH),
@@ -377,6 +482,7 @@ ACCEPTED = [
         for text in ("Answer: null", "The answer is null.", "```\nnull\n```", '{"value": null}')
     ),
     (Person, '{"name": "Ann"}', Person(name="Ann")),
+    (Full, '{"first_name": "Ann", "First_Name": "Bob"}', Full(first_name="Ann")),
     (Person, '{"name": "Ann", "mood": "good"}', Person(name="Ann")),
     (Person, "{}", Person()),
     (Renamed, '{"Name": "Ann"}', Renamed(name="Ann")),
@@ -411,6 +517,28 @@ ACCEPTED = [
         Treaty(signed=datetime.datetime(1648, 10, 24, 12)),
     ),
     (Annotated[int, Field(ge=1, le=5)], "I rate it: 4.", 4),
+    (dict[int, datetime.date], '{"7": "2026-11-20"}', {7: datetime.date(2026, 11, 20)}),
+    (Moments, '["2026-11-20T09:00"]', Moments([datetime.datetime(2026, 11, 20, 9)])),
+    (
+        Inner,
+        '{"event": {"at": "2026-11-20T09:00"}}',
+        Inner.model_validate({"event": {"at": datetime.datetime(2026, 11, 20, 9)}}),
+    ),
+    (Born, '{"age": 28, "year": "2026-11-20"}', Born(datetime.date(2026, 11, 20), 28)),
+    (
+        Stay,
+        '{"nights": 86400, "from": "2026-11-20"}',
+        {"since": datetime.date(2026, 11, 20), "nights": 86400},
+    ),
+    (Guess, '{"buy": true}', Guess(buy=True)),
+    (Noted, '{"text": "Rain"}', Noted(text="Rain")),
+    (set[int], '[1, "2", 2]', {1, 2}),
+    (set[bool], "[true]", {True}),
+    (Trip, '{"town": "Rome", "mood": "good"}', {"town": "Rome"}),
+    (Journey, '{"trip": {}, "prices": {"Town": 3}}', Journey(trip={}, prices={"Town": 3})),
+    *((Named, f'{{"{key}": "Ann"}}', Named(name="Ann")) for key in ("name", "label")),
+    (dict, '{"a": "\\\\frac{1}{2}"}', {"a": "\\frac{1}{2}"}),
+    (dict, '{"a": {"b": 1, "c": 2}, "a": {"c": 2, "b": 1}}', {"a": {"c": 2, "b": 1}}),
     # JSON that is none, but can mean one thing only
     (list, "{'a': 'it\\'s', \"b\": 'say \"hi\"'} [1]", [1]),
     (dict, '{"a": 1 // one\n, # two\n "b": /* three , } */ 2}', {"a": 1, "b": 2}),
@@ -432,6 +560,7 @@ ACCEPTED = [
             "{1, 2}",
             "{'set'}",
             "```1``` inline",
+            "{3} and {4}",
         )
     ),
     # a fence goes before the words around it, however it is made; without a value in it, the words
@@ -474,13 +603,13 @@ REFUSED = [
         for text in ("Yes, no", "Yes. No thanks.", "yes... actually no")
     ),
     *((int, text, "no number in digits") for text in ("three", "½", "nan", "infinity")),
-    *((int, text, "different") for text in ("[1, 2]", "3 (5)", "3, or: 4")),
+    *((int, text, "different") for text in ("[1, 2]", "3 (5)", "3, or: 4", '{"a":1,"b":234}')),
     *(
         (int, text, "by itself|different numbers")
         for text in ("between 3 and 5", "8 out of 10", "about 5", "5 coins", "1. I pay 7")
     ),
     *(
-        (float, text, "it")
+        (float, text, "by itself|no number in digits|different numbers|number too large")
         for text in (
             "1e999",
             "2½",
@@ -526,6 +655,11 @@ REFUSED = [
             "> 5",
             "<0.001",
             "p >= .05",
+            "> $5",
+            "> € 5",
+            "<$5",
+            "price <$5",
+            "< $ 5",
             "not 7",
             "I wouldn't pay 7",
             "1. I pay 7",
@@ -535,7 +669,33 @@ REFUSED = [
     *((int, text, "mean 45000") for text in ("45.000", "-45.000 €", "I earn: 45.000.")),
     *((int, text, "no whole number") for text in ("3.5", "1e300", "9007199254740993.0")),
     *((int, text, "cut off") for text in ('{"price": 12', '{"value": [1')),
-    *((int, f'{{"value": {value}}}', "no") for value in ('"many"', "true", "1.5")),
+    *(
+        (int, f'{{"value": {value}}}', "no number|no whole number")
+        for value in ('"many"', "true", "1.5")
+    ),
+    *(
+        (int, text, "no number")
+        for text in (
+            '{"rating": null, "scale": 10}',
+            '{"scale": 10, "rating": null}',
+            '{"rating": "eight", "max": 10}',
+            '{"answer": "I pass.", "round": 10}',
+            "{'price': None, 'year': 2024}",
+            'My rating:\n```json\n{"rating": "N/A", "max": 10}\n```',
+            '{"7": "x"}',
+        )
+    ),
+    *(
+        (bool, text, reason)
+        for text, reason in (
+            ('{"answer": null, "likes_bread": true}', "neither true nor false"),
+            ('{"would_buy": "unsure", "likes_bread": true}', "none of the options"),
+            ('{"no": true}', "a key of its JSON"),
+            ('{"vote": {"no": true}}', "a key of its JSON"),
+            ('[{"no": true}]', "a key of its JSON"),
+        )
+    ),
+    (Action, '{"buy": 3}', "a key of its JSON"),
     (Action, "Buy. I will not sell.", "more than one option: buy, sell"),
     *(
         (Action, text, "none of the options")
@@ -560,6 +720,8 @@ REFUSED = [
     (Literal["A", "A-"], "A -", "more than one option"),
     (Literal["AAA", "AA", "A"], "AA-", "none of the options"),
     (Literal["<5%", "5%"], "< 5%", "none of the options"),
+    *((Literal["$50", ">$50", "<$50"], text, "none of the options") for text in ("> $50", "< $50")),
+    (Literal[-1, 0, 1], "> −1", "none of the options"),
     *(
         (kind, text, "ends within the model's reasoning")
         for kind, text in (
@@ -569,6 +731,19 @@ REFUSED = [
             (Offer, '<think>Perhaps {"price": 1}. But'),
             (MaybeInt, "<think>None?"),
             (list[int], "<think>[1, 2]"),
+            *(
+                (int, f"{mark}Price: 3. Hmm")
+                for mark in (
+                    "<thinking>",
+                    "<thought>",
+                    "<reasoning>",
+                    "<scratchpad>",
+                    "[THINK]",
+                    "<|begin_of_thought|>",
+                    "◁think▷",
+                    "<|channel|>analysis<|message|>",
+                )
+            ),
         )
     ),
     *(
@@ -576,7 +751,7 @@ REFUSED = [
         for text in ("- 1", "Score - 1", "Between -1 and 0: -1 or 0: 0, -1")
     ),
     *(
-        (Literal["A", "B", "I"], text, "it")
+        (Literal["A", "B", "I"], text, "none of the options|more than one option")
         for text in (
             "A better offer is needed",
             "A or B.",
@@ -585,7 +760,7 @@ REFUSED = [
             "I and B",
         )
     ),
-    (Literal["US", "us"], "Us", "it"),
+    (Literal["US", "us"], "Us", "more than one option"),
     (list, "bread and salt", "no JSON array"),
     (list[int], "[1, 2] or [3]", "2 different JSON values"),
     *(
@@ -595,12 +770,25 @@ REFUSED = [
             'The claim "true" is wrong.',
             "I disagree with the answer `yes`.",
             "not <b>true</b>",
+            "not <strong>true</strong>",
+            *(
+                f"*{words}* Yes"
+                for words in ("everything but this", "neither", "hardly", "anything")
+            ),
+            "*shrugs* no",
             "**No answer**",
         )
     ),
     *(
         (Agreement, text, "none of")
-        for text in ("somewhat *agree*", "strongly (agree)", "*Not* Agree")
+        for text in (
+            "somewhat *agree*",
+            "strongly (agree)",
+            "*Not* Agree",
+            "(dis)agree",
+            "Strongly (Dis)agree",
+            "~~Agree~~",
+        )
     ),
     *(
         (float, text, "by itself|in brackets")
@@ -614,6 +802,20 @@ REFUSED = [
             "The number is unknown [2].",
             "It is not stated. (2023)",
             "—5",
+            "Sept. 5",
+            "<strong>8.3</strong> million",
+            "1,234 567",
+            "1 234,567",
+            "5E",
+            "\\boxed{7}\\%",
+            "$\\boxed{7}\\%$",
+            "\\boxed{7} million",
+            "$\\boxed{\\text{7}}$ million",
+            "\\boxed{7}\\,\\text{km}",
+            "<answer>5</answer> million",
+            "<answer> 5 </answer>%",
+            "<|begin_of_box|>5<|end_of_box|> million",
+            "~~7~~",
             "\\sqrt{16}",
             "\\frac{2}{2}",
             "2**2",
@@ -621,17 +823,38 @@ REFUSED = [
         )
     ),
     (Literal[1, 2, 3, 4, 5], "3.5? Hard to say.", "none of the options"),
-    (bool, "<thinking>She is thrifty: no", "ends within the model's reasoning"),
     (Summed, '{"net": 1}', "a validator raised KeyError: 'tax'"),
     (Person, '{"person": {"name": "Ann"}}', r"none of its keys \(person\) is a field"),
     (Person, '{"error": "no text"}', "none of its keys"),
     (Person, '{"Name": "Ann", "age": 3}', "its key 'Name' should be 'name'"),
     (list[Person], '[{"NAME": "Ann"}]', "none of its keys"),
+    *(
+        (Full, f'{{"{key}": "Ann", "age": 3}}', "should be 'first_name'")
+        for key in ("firstName", "First Name", "first-name")
+    ),
     (Person, '{"name": "Ann", "friend": {"who": "Bob"}}', "none of its keys"),
     (Guess, '{"Buy": true}', "none of its keys"),
     (Camel, '{"first_name": "Ann"}', r"they are firstName"),
-    (Trip, '{"Town": "Rome"}', "none of its keys"),
-    (Person, '{“name”: “Ann”, "friend": {"name": "Bob"}}', "object that begins at line 1"),
+    *(
+        (kind, text, r"none of its keys \(Town\) is a field")
+        for kind, text in (
+            (Trip, '{"Town": "Rome"}'),
+            (list[Trip], '[{"Town": "Rome"}]'),
+            (dict[str, list[Trip]], '{"Ann": [{"Town": "Rome"}]}'),
+            (Trip | int, '{"Town": "Rome"}'),
+            (Journey, '{"trip": {"Town": "Rome"}}'),
+        )
+    ),
+    (Trip, '{"Town": "Rome", "year": 3}', "its key 'Town' should be 'town'"),
+    (Journey, '{"trip": {"Town": "Rome", "year": 3}}', "its key 'Town' should be 'town'"),
+    *(
+        (Person, text, "object that begins at line 1")
+        for text in (
+            '{“name”: “Ann”, "friend": {"name": "Bob"}}',
+            '{“name”: “Ann”, "friend": {"name": "Bob"}',
+            '{"name" = "Ann", "friend": {"name": "Bob"}, "mood": "go',
+        )
+    ),
     (dict, '```json\n{"a": 1}\n```\nNo, it is {"a": 2}', "2 different JSON values"),
     *(
         (list[int], text, "no JSON array")
@@ -639,19 +862,51 @@ REFUSED = [
             "No such year is in the text [1].",
             "It is there. [1]",
             "See [2](https://example.org).",
+            "- [2](https://example.org)",
             "xs[3] is out of range.",
             "int[] xs",
             "- [ ] Buy milk\n- [ ] Call Bob",
+            "1. [ ] Buy milk",
         )
     ),
-    *((list[float], text, "write numbers without") for text in ("[1,250, 1,300]", "[1,5, 2,5]")),
-    *((dict, f'{{"a": "{text}"}}', "LaTeX") for text in ("\\frac{1}{2}", "2 \\times 3")),
-    *((datetime.time, text, "a range of times") for text in ("09:00-17:00", "14:30-15:00")),
+    *(
+        (list[float], text, "write numbers without")
+        for text in ("[1,250, 1,300]", "[950, 1,250]", "[1,5, 2,5]")
+    ),
+    *(
+        (dict, f'{{"a": "{text}"}}', "LaTeX")
+        for text in (
+            "\\frac{1}{2}",
+            "2 \\times 3",
+            "\\frac12",
+            "\\beta_1",
+            "\\times10",
+            "\\textbf{x}",
+            "a \\rightarrow b",
+            "(1\\right)",
+            "\\boxed{7}",
+        )
+    ),
+    *(
+        (datetime.time, text, "a range of times")
+        for text in ("09:00-17:00", "14:30-15:00", "09:00−12:00", "09:00-1700", "09:00+14:30")
+    ),
+    (datetime.datetime, "2026-11-20 09:00:00-17:00", "is in no time zone"),
     (datetime.datetime, "2026-11-20 09:00-12:00", "a range of times"),
     (datetime.datetime, "2026-11-20, 09:00", "valid datetime"),
     (datetime.datetime, "1.7e9", "is a number"),
     (set[datetime.datetime], "[1990, 2000]", "is a number"),
     (dict[datetime.date, int], '{"86400": 1}', "is a number"),
+    (dict[int, datetime.datetime], '{"1": 1998}', "1998 is a number"),
+    (dict[int, datetime.datetime], '{"1": "1998"}', "'1998' is a number"),
+    (Calendar, '{"events": {"1": 1998}}', "1998 is a number"),
+    (Moments, "[1998]", "1998 is a number"),
+    (Born, '{"year": 86400}', "86400 is a number"),
+    (Inner, '{"event": {"at": 1998}}', "1998 is a number"),
+    (set[int], "[true, 5]", "true is no number"),
+    (frozenset[int], '["45.000"]', "mean 45000"),
+    (Effort, '{"level": true}', "true is no number"),
+    (Effort, '{"price": true}', "true is no number"),
     (Dated, '{"at": 1998}', "is a number"),
     (dict[str, int], '{"n": true}', "true is no number"),
     (dict[str, int], '{"n": "45.000"}', "mean 45000"),
@@ -664,18 +919,27 @@ REFUSED = [
     (Offer, '{"price": -1}', "price: Input should be greater than 0"),
     (Offer, '{"offer": {"price": 1}}', "price: Field required"),
     (Visit, "{}", "coins: Field required; day: Field required"),
+    (list[Visit], "[{}, {}, {}, {}]", "; and 3 more"),
     (MaybeInt, "nothing", "no number"),
+    (MaybeInt, "about 5, or else: null", "by itself"),
+    (datetime.date, "From: 2026-11-20, to: 2026-11-25", "different values"),
+    (Decimal, "Price: 1.10, before: 2.20", "different values"),
     (int | float, "nan", "no number"),
     (int | float, "1e999", "no number"),
     (dict[str, float], '{"price": "Infinity"}', "inf is no number"),
     (Offer, '{"price": "NaN"}', "greater than 0|nan is no number"),
     (Room, '{"width": "nan"}', "nan is no number"),
-    (Treaty, '{"signed": "1648"}', "'1648' is a number, and no date or time"),
+    *(
+        (Treaty, f'{{"signed": "{number}"}}', f"'{number}' is a number, and no date or time")
+        for number in ("1648", "-5")
+    ),
+    (Treaty, '{"signed": "1.7e9"}', "'1.7e9' is a number|valid datetime"),  # of pydantic 2.1
     (list[Treaty], '[{"signed": 1648}]', "1648 is a number, and no date or time"),
     (Founded, '{"year": "1998"}', "'1998' is a number, and no date or time"),
     (datetime.datetime, "2024", "2024 is a number, and no date or time"),
     (datetime.time, "10", "10 is a number, and no date or time"),
     (datetime.date, "soon", "valid date"),
+    (Annotated[str, Field(pattern="^A[0-9]$")] | int, "Code: A5", "should match pattern"),
     (Annotated[int, Field(ge=1, le=5)], "7", "less than or equal to 5"),
     # broken JSON is refused with its place
     *(
@@ -694,6 +958,7 @@ REFUSED = [
     (list, "[1 2]", "line 1, column 4"),
     (dict, '{"a": "say "hi""}', "line 1, column 13"),
     (dict, '{"a": 1, "a": 2}', "two values"),
+    (dict, '{"a": 0, "a": false}', "two values"),
     (dict, '{"a": /* b', "line 1, column 7"),
     (list, "[" * 100_000 + "]" * 100_000, "nested too deeply"),
 ]
@@ -720,21 +985,29 @@ WRAPPED: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("output_type", "text", "value"), ACCEPTED + WRAPPED, ids=named)
-def test_what_has_one_meaning_is_read(output_type: Any, text: str, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("output_type", "text", "value", "clients"),
+    [(*case, (CLIENT, STRUCTURED)) for case in ACCEPTED]
+    + [(*case, (STRUCTURED,)) for case in WRAPPED],
+    ids=named,
+)
+def test_what_has_one_meaning_is_read(
+    output_type: Any, text: str, value: Any, clients: tuple[ScriptedClient, ...]
+) -> None:
     """Whatever is around it, also if structured output was asked for."""
-    for client in [STRUCTURED] if (output_type, text, value) in WRAPPED else [CLIENT, STRUCTURED]:
+    for client in clients:
         found = read(text, output_type, client)
         assert found == value
-        assert type(found) is type(value)
+        assert (type(found), str(found)) == (type(value), str(value))  # 1.10 equals 1.1
 
 
 @pytest.mark.parametrize(("output_type", "text", "reason"), REFUSED, ids=named)
 def test_what_has_no_one_meaning_is_refused(output_type: Any, text: str, reason: str) -> None:
     """With two meanings, or none: the error has the reason, the text and what is expected."""
     for client in (CLIENT, STRUCTURED):
-        with pytest.raises(OutputError, match=reason) as caught:
+        with pytest.raises(OutputError) as caught:
             read(text, output_type, client)
+        assert re.search(reason, str(caught.value).partition("\n")[0])
         assert (caught.value.text, caught.value.expected) == (text, prompt_for(output_type))
 
 
@@ -780,20 +1053,18 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "unit",
     [
-        *(
-            "[",
-            '{"a":',
-            "[1,",
-            '["',
-            "{",
-            "- 1 ",
-            "yes no ",
-            "not buy. ",
-            "```\n",
-            "1.1",
-            "/*",
-            " ",
-        ),
+        "[",
+        '{"a":',
+        "[1,",
+        '["',
+        "{",
+        "- 1 ",
+        "yes no ",
+        "not buy. ",
+        "```\n",
+        "1.1",
+        "/*",
+        " ",
     ],
 )
 def test_an_answer_that_repeats_itself_is_refused(unit: str) -> None:
@@ -803,9 +1074,11 @@ def test_an_answer_that_repeats_itself_is_refused(unit: str) -> None:
             read(unit * 20_000 + " so.", output_type)
 
 
-@pytest.mark.parametrize("gap", [" ", "\n", "\t", "_", "<", "> ", "**", "<a", " - "])
+@pytest.mark.parametrize(
+    "gap", [" ", "\n", "\t", "_", "<", "> ", "**", "<a", " - ", "</", "1</a> ", "\\boxed{", "(a"]
+)
 def test_an_answer_with_a_long_gap_is_refused(gap: str) -> None:
-    """A model that loops writes such; quadratic time would take minutes."""
+    """A model that loops writes such."""
     for output_type in (bool, int, Action, list, dict, Offer):
         with pytest.raises(OutputError):
             read("So" + gap * 20_000 + "a", output_type)

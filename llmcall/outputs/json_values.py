@@ -26,8 +26,8 @@ _TOKEN = re.compile(
 )
 # LaTeX whose backslash is not doubled: as JSON, "\frac" is a form feed and "rac".
 _LATEX = re.compile(
-    r"(?<!\\)(?:\\\\)*\\(?:frac|forall|begin|beta|bar|binom|boldsymbol|bmod|bullet|times|theta|text(?=\{)|nabla|neq"
-    r"|rho|right)\b"
+    r"(?<!\\)(?:\\\\)*\\(?:frac|forall|begin|beta|bar|big[lr]?|binom|boldsymbol|boxed|bmod|bullet|times|theta"
+    r"|text(?:bf|it|rm|tt)?(?=\{)|nabla|neq|rho|right(?:arrow)?)(?![A-Za-z])"
 )
 _NAMES = {"True": "true", "False": "false", "None": "null"}
 _SKIPPED = r"(?:\s|//[^\n]*\n|\#[^\n]*\n|/\*[^*]*(?:\*(?!/)[^*]*)*\*/)*"  # blanks and comments
@@ -119,7 +119,6 @@ class _OpenBraces:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._last_closing = text.rfind("}")
         self._first: int | None = None  # where the first of them stands
         self._counted_to = 0
         self._depth = 0
@@ -140,7 +139,7 @@ class _OpenBraces:
         self._depth += self._text.count("{", self._counted_to, start)
         self._depth -= self._text.count("}", self._counted_to, start)
         self._counted_to = end
-        if self._depth > 0 and self._last_closing >= end:
+        if self._depth > 0:
             line = self._text.count("\n", 0, self._first) + 1
             raise OutputError(
                 f"its JSON is broken: the object that begins at line {line} cannot be read"
@@ -253,10 +252,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of some pairs; two different values of one key are refused."""
     values: dict[str, Any] = {}
     for name, value in pairs:
-        if name in values and values[name] != value:
+        if name in values and _written(values[name]) != _written(value):
             raise OutputError(f"its JSON holds two values of the key {name!r}")
         values[name] = value
     return values
+
+
+def _written(value: Any) -> str:
+    """Return a value's JSON, which tells ``true`` from 1, with its keys in one order."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _finite(text: str) -> float:

@@ -9,7 +9,7 @@ import datetime
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,68 +19,69 @@ from .numbers import refuse_thousands
 
 LONGEST_LIST = 300  # characters of the names that a message lists
 _TIMES = (datetime.date, datetime.time)
+_WESTERNMOST, _EASTERNMOST = datetime.timedelta(hours=-12), datetime.timedelta(hours=14)
 _NUMBER = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?\s*")
 # Hours that end a text without seconds: "09:00-17:00" is no time in the zone -17:00.
 _RANGE = re.compile(r"(?:^|\s)\d{1,2}:\d{2}\s*[-−–]\s*\d{1,2}:\d{2}\s*$")
 
 
-def refuse_misread(given: Any, converted: Any) -> None:
+def refuse_misread(given: Any, converted: Any, keys: Iterable[str]) -> None:
     """Refuse a value if pydantic misread a part of it.
 
     :param given: the JSON value.
     :param converted: what pydantic made of it.
+    :param keys: those of all objects in the type; a ``TypedDict`` does not know its own.
     :raises OutputError: if a number became a date or time, a range of times became one time, a
         truth value or "45.000" a whole number, a text an infinite number or none, or an object one
         of defaults, because its keys are others than the fields.
     """
     if isinstance(converted, float) and not math.isfinite(converted):
         raise OutputError(f"{converted} is no number")
-    if type(converted) in (int, float) and isinstance(given, bool):
+    is_number = isinstance(converted, (int, float)) and not isinstance(converted, bool)
+    if is_number and isinstance(given, bool):
         raise OutputError(f"{json.dumps(given)} is no number")
     if type(converted) is int and isinstance(given, str):
         refuse_thousands(given, converted)
     if isinstance(converted, _TIMES):
-        _refuse_misread_time(given)
-    is_set_of_list = isinstance(converted, (set, frozenset)) and isinstance(given, list)
-    if is_set_of_list and any(isinstance(part, _TIMES) for part in converted):
-        for each in given:
-            _refuse_misread_time(each)
+        _refuse_misread_time(given, converted)
     if isinstance(given, Mapping) and given:
-        _refuse_other_fields(given, converted)
+        _refuse_other_fields(given, converted, keys)
     for given_part, converted_part in _parts(given, converted):
-        refuse_misread(given_part, converted_part)
+        refuse_misread(given_part, converted_part, keys)
 
 
-def no_known_key(given: Iterable[str], keys: Iterable[str]) -> OutputError:
-    """Return the error of an object none of whose keys is a field.
-
-    :param keys: those of the fields.
-    """
-    return OutputError(f"none of its keys ({_listed(given)}) is a field; they are {_listed(keys)}")
-
-
-def _refuse_misread_time(given: Any) -> None:
+def _refuse_misread_time(given: Any, converted: Any) -> None:
     """Refuse what became a date or time if it is a number, or a range of times."""
-    if isinstance(given, bool):
-        return
     if isinstance(given, (int, float)) or (isinstance(given, str) and _NUMBER.fullmatch(given)):
         raise OutputError(f"{given!r} is a number, and no date or time")
     if isinstance(given, str) and _RANGE.search(given):
         raise OutputError(f"{given!r} is a range of times, and not one")
+    offset = None if type(converted) is datetime.date else converted.utcoffset()
+    if offset is not None and not _WESTERNMOST <= offset <= _EASTERNMOST:
+        raise OutputError(
+            f"{converted.isoformat()!r} is in no time zone; it may be a range of times"
+        )
 
 
-def _refuse_other_fields(given: Mapping[str, Any], converted: Any) -> None:
+def _refuse_other_fields(given: Mapping[str, Any], converted: Any, keys: Iterable[str]) -> None:
     """Refuse an object if its keys are not the fields of what it became: none of them, or one in
     another case.
     """
     output_type: Any = type(converted)
-    keys = _keys_of(output_type)
+    if isinstance(converted, Mapping):  # a dict keeps every key, a TypedDict its own
+        read: Iterable[str] = converted.keys()
+        is_other = not converted
+    else:
+        keys = read = _keys_of(output_type)
+        is_other = not given.keys() & set(keys)
     if not keys or getattr(converted, "model_extra", None):
         return
-    if not given.keys() & set(keys):
-        raise no_known_key(given, keys)
+    if is_other:
+        raise OutputError(
+            f"none of its keys ({_listed(given)}) is a field; they are {_listed(keys)}"
+        )
     missing = {_plain(key): key for key in keys if key not in given}
-    for key in given.keys() - set(keys):
+    for key in given.keys() - set(read):
         if _plain(key) in missing:
             raise OutputError(f"its key {key!r} should be {missing[_plain(key)]!r}")
 
@@ -96,39 +97,42 @@ def _keys_of(output_type: Any) -> tuple[str, ...]:
     decorators = getattr(output_type, "__pydantic_decorators__", None)
     if decorators is not None and (decorators.model_validators or decorators.root_validators):
         return ()
-    from pydantic import TypeAdapter
-    from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
-
-    keys: dict[str, None] = {}
-    for by_alias in (True, False) if _takes_names(output_type) else (True,):
-        try:
-            schema = TypeAdapter(output_type).json_schema(by_alias=by_alias)
-        except (PydanticUndefinedAnnotation, PydanticUserError):
-            return ()
-        # A class that holds itself is a reference; pydantic 2.1 wraps that.
-        [reference] = schema.get("allOf") or [schema]
-        if "$ref" in reference:
-            schema = schema["$defs"][reference["$ref"].rpartition("/")[2]]
-        keys |= dict.fromkeys(schema.get("properties", ()))
+    keys = dict.fromkeys(_properties(output_type, by_alias=True))
+    if _takes_names(output_type):
+        keys |= dict.fromkeys(_properties(output_type, by_alias=False))
     for model_field in getattr(output_type, "model_fields", {}).values():
         keys |= dict.fromkeys(_other_keys(model_field) if keys else ())
     return tuple(keys)
 
 
+@lru_cache(maxsize=512)
+def _properties(output_type: Any, *, by_alias: bool) -> tuple[str, ...]:
+    """Return the keys in the JSON schema of a class, in the order of its fields; empty if it has
+    none.
+    """
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+
+    try:
+        schema = TypeAdapter(output_type).json_schema(by_alias=by_alias)
+    except (PydanticUndefinedAnnotation, PydanticUserError):
+        return ()
+    # A class that holds itself is a reference; pydantic 2.1 wraps that.
+    [reference] = schema.get("allOf") or [schema]
+    if "$ref" in reference:
+        schema = schema["$defs"][reference["$ref"].rpartition("/")[2]]
+    return tuple(schema.get("properties", ()))
+
+
 def _other_keys(model_field: Any) -> list[str]:
     """Return the keys under which a model's field may stand, beside the one in its JSON schema."""
-    # A path begins with a key.
-    heads = [
-        each if isinstance(each, str) else getattr(each, "path", [None])[0]
-        for each in _aliases(model_field)
-    ]
-    return [head for head in heads if isinstance(head, str)]
+    return [path[0] for path in _paths(model_field) if isinstance(path[0], str)]
 
 
-def _aliases(model_field: Any) -> list[Any]:
-    """Return the aliases of a model's field: texts, paths or ``None``."""
+def _paths(model_field: Any) -> list[list[Any]]:
+    """Return where a model's field may stand in JSON by its aliases: keys, and what leads to them."""
     alias = model_field.validation_alias
-    return list(getattr(alias, "choices", [alias]))
+    return [getattr(each, "path", [each]) for each in getattr(alias, "choices", [alias])]
 
 
 def _takes_names(output_type: Any) -> bool:
@@ -151,34 +155,42 @@ def _plain(name: str) -> str:
 
 def _parts(given: Any, converted: Any) -> Iterator[tuple[Any, Any]]:
     """Yield each part of a value that is made of others, after what it was made from, or ``None``."""
-    if isinstance(converted, (list, tuple)) and isinstance(given, list):
+    if getattr(converted, "__pydantic_root_model__", False):
+        yield given, converted.root
+    elif isinstance(converted, (set, frozenset)) and isinstance(given, list):
+        # A set has another order. Most parts became what they are.
+        pairs = ((each, part) for each in given for part in converted)
+        yield from (pair for pair in pairs if type(pair[0]) is not type(pair[1]))
+    elif isinstance(converted, Sequence) and isinstance(given, list):
         yield from zip(given, converted, strict=False)
-        return
-    if isinstance(converted, (set, frozenset)):
-        yield from ((None, part) for part in converted)
-        return
-    values = given if isinstance(given, Mapping) else {}
-    if isinstance(converted, Mapping):
-        yield from zip(values, converted, strict=False)
-    for names, part in _fields(converted):
-        yield next((values[name] for name in names if name in values), None), part
-
-
-def _fields(converted: Any) -> Iterator[tuple[list[str], Any]]:
-    """Yield the values of a dict or of an object's fields, each after its names in JSON."""
-    if isinstance(converted, Mapping):
-        for key, part in converted.items():
-            yield [key], part
-    elif dataclasses.is_dataclass(converted):
-        for field in dataclasses.fields(converted):
-            yield [field.name], getattr(converted, field.name)
+    elif isinstance(converted, Mapping) and isinstance(given, Mapping):
+        for given_key, key in zip(given, converted, strict=False):
+            yield given_key, key
+            yield given.get(key) if isinstance(key, str) else given[given_key], converted[key]
     else:
-        model_fields = getattr(type(converted), "model_fields", {})
-        for name, model_field in model_fields.items():
-            yield _names_of_field(name, model_field), getattr(converted, name)
+        for paths, part in _fields(converted):
+            found = (_value_at(path, given) for path in paths)
+            yield next((each for each in found if each is not None), None), part
 
 
-def _names_of_field(name: str, model_field: Any) -> list[str]:
-    """Return the names in JSON of a model's field; its own is the last one."""
-    aliases = (*_aliases(model_field), model_field.alias)
-    return [*(each for each in aliases if isinstance(each, str)), name]
+def _fields(converted: Any) -> Iterator[tuple[list[list[Any]], Any]]:
+    """Yield the values of an object's fields, each after the places where it may stand in JSON."""
+    output_type: Any = type(converted)
+    if dataclasses.is_dataclass(converted):
+        names = _properties(output_type, by_alias=False)
+        keys = dict(zip(names, _properties(output_type, by_alias=True), strict=False))
+        for field in dataclasses.fields(converted):
+            yield [[keys.get(field.name)], [field.name]], getattr(converted, field.name)
+    else:
+        for name, model_field in getattr(output_type, "model_fields", {}).items():
+            yield [*_paths(model_field), [name]], getattr(converted, name)
+
+
+def _value_at(path: list[Any], value: Any) -> Any:
+    """Return what stands in a JSON value behind some keys and positions; ``None`` if nothing does."""
+    for step in path:
+        try:
+            value = value[step]
+        except (LookupError, TypeError):
+            return None
+    return value

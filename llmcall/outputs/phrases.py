@@ -12,8 +12,17 @@ _LATEX_FONT = re.compile(r"\\(?:text|textbf|textit|mathbf|mathrm|mathit)\{([^{}]
 _LATEX_MATH = re.compile(r"\\[()]")
 _LATEX_DISPLAY = re.compile(r"\\[\[\]]|\$\$")
 _LATEX_BOX = re.compile(r"\\boxed\{([^{}]*)\}")
-_LINE_MARK = re.compile(  # of a list, a heading or a quotation; "> 5" is more than five
-    r"^[ \t]*(?:[*#]+[ \t]+|>[ \t]+(?![-+]?[$€£¥₹]?\.?\d))+", re.MULTILINE
+# The end of a number's tag or box with a unit or scale behind it; a new sentence is none.
+_END_BEFORE_UNIT = re.compile(
+    r"""(\d[ \t.*`]*) <(?:/[^<>\n]*|\|end[^<>\n]*\|)> (?:[ \t$*~`]|\\[ ,;:!\]])*
+    (?= \\?[%‰°^] | (?![A-Z][a-z]|I\b)[^\W\d_] )""",
+    re.VERBOSE,
+)
+# "(dis)agree" is neither of its two words.
+_BRACKET_IN_WORD = re.compile(r"\(([A-Za-z][a-z]+)\)(?=[a-z])")
+_QUANTITY = r"(?:[-−–+]?(?:[$€£¥₹][ \t]?)?\.?\d)"  # "> 5" and "<$5" are no answers, nor marks
+_LINE_MARK = re.compile(  # of a list, a heading or a quotation
+    rf"^[ \t]*(?:[*#]+[ \t]+|>[ \t]+(?!{_QUANTITY}))+", re.MULTILINE
 )
 _OPENING_BRACKETS = "([{"
 # What an actor does, before he speaks: "*smiles* Yes"
@@ -29,13 +38,12 @@ _MARK = r"*`\"“”„«»"
 _EMPHASIS = re.compile(
     rf"(?<![\w{_MARK}])[{_MARK}]+(?=[^\s{_MARK}])|(?<=[^\s{_MARK}])[{_MARK}]+(?![\w{_MARK}])"
 )
-# A stop before a digit may belong to an abbreviation ("approx. 5"), a dash may be a minus sign, and
-# "<5" is less than five.
+# A stop before a digit may belong to an abbreviation ("approx. 5"), and a dash may be a minus sign.
 _BETWEEN_PHRASES = re.compile(
-    r"""( \n | (?<=\S)[ \t]+[-–][ \t]+(?=[^\W\d_])
-      | (?<![.,;:!…])(?:[,;:!…]|\.(?![ \t]+\d)|(?<=[^\W\d_]{4})(?<![Aa]pprox)(?<![Ss]ept)\.)
+    rf"""( \n | (?<=\S)[ \t]+[-–][ \t]+(?=[^\W\d_])
+      | (?<![.,;:!…])(?:[,;:!…]|\.(?![ \t]+\d)|(?<=[^\W\d_]{{4}})(?<![Aa]pprox)(?<![Ss]ept)\.)
         [.,;:!…]*(?![\w.,;:!…])
-      | —(?!\d) | [-=]> | [<>](?!=?\s?[-+]?[$€£¥₹]?\.?\d) )""",
+      | —(?!\d) | [-=]> | [<>](?!=?\s?{_QUANTITY}) )""",
     re.VERBOSE,
 )
 _BRACKETS = re.compile(r"(?=[(\[{])|[)\]}]")
@@ -58,7 +66,6 @@ MOST_LAYERS = 8  # more than a model writes; each is looked through for the next
 _STOPS = ".!…,:;"
 _PAIRS = {
     "**": "**",
-    "~~": "~~",
     **{mark: mark for mark in "*_`\"'"},
     "“": "”",
     "‘": "’",
@@ -67,7 +74,7 @@ _PAIRS = {
     "(": ")",
     "[": "]",
 }
-_LEADING_MARK = re.compile(r"^(?:#+|>)\s+(?![-+]?\.?\d)")  # of a heading or a quotation
+_LEADING_MARK = re.compile(rf"^(?:#+|>)\s+(?!{_QUANTITY})")  # of a heading or a quotation
 # Words that introduce an answer and change nothing about it.
 _LEAD_IN = re.compile(
     r"""\A(?:(?:so|therefore|thus|hence|overall)\s+)?
@@ -120,8 +127,9 @@ def without_marks(text: str) -> str:
     Emphasis and quotes belong to the sentence around them: "not **true**" becomes "not true".
     """
     text = _LATEX_MATH.sub("*", _LATEX_FONT.sub(r"*\1*", text))
-    text = _LATEX_BOX.sub(r"\n\1\n", _LATEX_DISPLAY.sub("\n", text))
-    text = _TAG.sub(r"\n\1\n", _INLINE_TAG.sub("*", text))
+    text = _LATEX_BOX.sub(r"<>\1</>", _INLINE_TAG.sub("*", text))
+    text = _LATEX_DISPLAY.sub("\n", _END_BEFORE_UNIT.sub(r"\1 ", text))
+    text = _BRACKET_IN_WORD.sub(r"\1/", _TAG.sub(r"\n\1\n", text))
     text = text.replace('":', '": ')  # JSON without blanks
     text = _SPACED_QUOTES.sub('"', text)
     text = _STAGE_DIRECTION.sub(r"\1\n", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any, get_args, get_origin
@@ -14,14 +14,22 @@ from ..requests import schemas
 from ..requests.schemas import is_choice
 from .choices import choice
 from .expectations import describe
-from .fields import fields_of
 from .json_values import containers, scalar
-from .misread_values import no_known_key, refuse_misread
+from .misread_values import refuse_misread
 from .numbers import number, whole_number
 from .phrases import peeled, phrases, phrases_with_digits, without_marks
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
-_THOUGHTS = [(f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")]
+_TAGS_OF_THOUGHTS = ("think", "thinking", "thought", "reasoning", "scratchpad")
+_THOUGHTS = [
+    *((f"<{name}>", f"</{name}>") for name in _TAGS_OF_THOUGHTS),
+    ("[THINK]", "[/THINK]"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+]
+_KEY = re.compile(r"""([{,]\s*)(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')\s*:""")
+_ANSWER_NAMES = ("value", "answer")
 _BRACKETS = {"object": "{", "array": "["}  # that begin a JSON value, by its kind
 # That a correction lists: a model mends those, and the next answer shows the rest.
 _MAX_PROBLEMS = 5
@@ -104,9 +112,46 @@ def _read(text: str, output_type: Any) -> Any:
 def _read_simple(text: str, output_type: Any) -> Any:
     """Read yes or no, a number or an option."""
     unfenced = _FENCE_LINE.sub("", text)
-    if unfenced.lstrip()[:1] in ("{", "["):
-        containers(unfenced)  # raises if it is cut off: the value may lack its end
-    return _converted(unfenced, output_type)
+    try:
+        values = containers(unfenced)
+    except OutputError:
+        if unfenced.lstrip()[:1] in ("{", "["):  # the answer may lack its end
+            raise
+        values = []
+    for fields in _objects(values):
+        _refuse_unread_field(fields, output_type)
+    return _converted(_KEY.sub(r"\1\n", unfenced) if values else unfenced, output_type)
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects in a JSON value, also those within others."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _objects(part)
+
+
+def _refuse_unread_field(fields: dict[str, Any], output_type: Any) -> None:
+    """Refuse an object whose answer may be one of its keys, as in ``{"no": true}``, or a field that
+    cannot be read: one by that name, null, or a word before the first answer, as in ``{"rating":
+    "eight", "max": 10}``.
+    """
+    is_number = output_type in (int, float)
+    if not is_number and any(_is_label(name, output_type) for name in fields):
+        raise OutputError("a key of its JSON is one of the options")
+    named = [fields[name] for name in _ANSWER_NAMES if name in fields]
+    is_answered = False
+    for value in named or fields.values():
+        is_word = isinstance(value, str) and value.isascii() and len(value.split()) < 2
+        try:
+            _converted(value, output_type)
+            is_answered = True
+        except OutputError:
+            is_named = isinstance(value, str) and bool(named)
+            if value is None or is_named or (is_word and not is_answered):
+                raise
 
 
 def _read_optional(text: str, inner: Any) -> Any:
@@ -152,10 +197,10 @@ def _read_json(text: str, output_type: Any) -> Any:
         raise OutputError(f"it holds {len(fitting_values)} different JSON values that fit")
     if fitting_values:
         return next(iter(fitting_values.values()))
-    is_object = len(values) == 1 and isinstance(values[0], dict) and len(values[0]) == 1
-    if kind == "value" and is_object:
+    is_wrapped = len(values) == 1 and isinstance(values[0], dict) and len(values[0]) == 1
+    if kind == "value" and is_wrapped:
         [(name, value)] = values[0].items()
-        if name in ("value", "answer"):
+        if name in _ANSWER_NAMES:
             with suppress(OutputError):
                 return _converted(value, output_type)
     raise errors[0]
@@ -245,10 +290,7 @@ def _validated(value: Any, output_type: Any) -> Any:
     :raises OutputError: if it does not fit.
     """
     converted = _checked(schemas.adapter(output_type).validate_json, json.dumps(value))
-    refuse_misread(value, converted)
-    field_names = fields_of(output_type)
-    if isinstance(value, dict) and value and field_names and converted == {}:  # a TypedDict
-        raise no_known_key(value, field_names)
+    refuse_misread(value, converted, schemas.property_names(output_type))
     return converted
 
 

@@ -415,6 +415,21 @@ def test_a_longer_run_is_replayed_as_it_was(first: Any, longer: Any, replay: Any
             assert rounds(client, *names, count=2) == answers
 
 
+def test_requests_that_are_asked_anew_beside_recorded_answers_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Workers that take equal requests from a queue take other shares in each run."""
+    client = plain_program(Server())
+    with run_of(None, "", "auto"):
+        rounds(client, "ann", count=2)
+        rounds(client, "ben", count=1)
+    assert "asked anew" not in caplog.text
+    with run_of(None, "", "auto"):
+        rounds(client, "ann", count=1)
+        rounds(client, "ben", count=2)
+    assert "1 equal request was asked anew, although as many recorded answers" in caplog.text
+
+
 @pytest.mark.parametrize(
     "place", [contextlib.nullcontext, lambda: llmcall.arm("x")], ids=["outside arms", "in an arm"]
 )

@@ -4,7 +4,7 @@ there counts here.
 
 from __future__ import annotations
 
-import functools
+import copy
 import multiprocessing
 import os
 import sys
@@ -282,40 +282,62 @@ def test_a_call_in_a_worker_that_knows_no_cassette_is_refused(
         assert map(sample, [1], executor=made)
 
 
+def sample_of_own_settings(item: Any) -> str | None:
+    """Set the temperature as the parent does, and ask."""
+    llmcall.configure(temperature=0.5)
+    return sample(item)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_bound_function_is_refused_where_a_setting_of_code_has_another_value(
+def test_calls_of_a_bound_function_are_refused_where_a_setting_of_code_has_another_value(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that was spawned, or forked before, would ask another model without a word."""
+    """A worker that was spawned, or forked before, would ask in another way without a word."""
     tests = os.fspath(Path(__file__).parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ["PYTHONPATH"]]))
     with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as made:
         made.submit(os.getpid).result()
-        llmcall.configure(model="gpt-4o")
-        with pytest.raises(llmcall.ConfigError, match="model is 'gpt-4o-mini' in this worker"):
-            made.submit(llmcall.bind(describe), 1).result()
-        [(_, model_of_map, *_)] = map(describe, [1], executor=made)
-    assert model_of_map == "gpt-4o"
+        llmcall.configure(temperature=0.5)
+        with pytest.raises(llmcall.ConfigError, match="temperature is None in this worker"):
+            made.submit(llmcall.bind(sample), 1).result()
+        assert map(sample, [1], executor=made) == [None]
 
 
-def test_settings_that_code_makes_after_binding_refuse_no_bound_function() -> None:
+def test_what_a_worker_inherited_from_code_does_not_count_as_its_own() -> None:
+    """The parent's code has changed the setting since."""
+    llmcall.configure(temperature=0.1)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as made:
+        made.submit(os.getpid).result()
+        llmcall.configure(temperature=0.5)
+        with pytest.raises(llmcall.ConfigError, match=r"temperature is 0\.1 in this worker"):
+            made.submit(llmcall.bind(sample), 1).result()
+
+
+def test_settings_that_code_makes_after_binding_refuse_no_call() -> None:
     """A pool pickles a task when a worker is free, and the parent may do something else by then."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as made:
         made.submit(os.getpid).result()
-        bound = llmcall.bind(describe)
-        with llmcall.configured(model="gpt-4o"):
-            assert made.submit(bound, 1).result()[1] == "gpt-4o-mini"
+        bound = llmcall.bind(sample)
+        with llmcall.configured(temperature=0.5):
+            assert made.submit(bound, 1).result() is None
 
 
-def test_a_bound_function_runs_where_the_settings_of_code_are_the_same() -> None:
-    """A worker that is forked afterwards has them; one that sets its own has these."""
-    llmcall.configure(model="gpt-4o")
+def test_a_bound_function_asks_where_the_settings_of_code_are_the_same() -> None:
+    """A worker that is forked afterwards has them; one that makes its own has these."""
     fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(1, fork) as made:
-        assert made.submit(llmcall.bind(describe), 1).result()[1] == "gpt-4o"
-    set_model = functools.partial(llmcall.configure, model="gpt-4o-mini")
-    with ProcessPoolExecutor(1, fork, initializer=set_model) as made:
-        assert made.submit(llmcall.bind(describe), 1).result()[1] == "gpt-4o-mini"
+    with ProcessPoolExecutor(1, fork) as early:
+        early.submit(os.getpid).result()
+        llmcall.configure(temperature=0.5)
+        assert early.submit(llmcall.bind(sample_of_own_settings), 1).result() is None
+    with ProcessPoolExecutor(1, fork) as late:
+        assert late.submit(llmcall.bind(sample), 1).result() is None
+
+
+def test_a_copy_of_a_bound_function_asks_in_its_own_process() -> None:
+    """An agent that holds one may be copied."""
+    with llmcall.configured(temperature=0.5):
+        bound = copy.deepcopy(llmcall.bind(sample))
+    assert bound(1) is None
 
 
 def test_what_a_cassette_gained_before_is_known_in_workers(pool: Executor) -> None:

@@ -752,7 +752,7 @@ def test_a_probable_mistake_is_one_warning(
         ),
         (
             "[OpenAI]\nMODEL = a\n[Cache] MODE = replay\n",
-            r"line 3: put the setting on a line of its own, below \[Cache\]",
+            r"line 3: put what follows \[Cache\] on a line of its own",
         ),
         ("[OpenAI]\n= sk-secret\n", r"line 2: neither \[Section\] nor NAME = value"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),

@@ -372,7 +372,7 @@ class Settings:
     def items(self) -> Iterator[tuple[Setting, Any, Origin]]:
         """Yield every setting with its value and origin, in the order of config.ini, secrets masked."""
         for name, row in SETTINGS.items():
-            yield row, _masked(row, getattr(self, name)), self.origin_of(name)
+            yield row, masked(row, getattr(self, name)), self.origin_of(name)
 
     def __repr__(self) -> str:
         assignments = [
@@ -412,7 +412,7 @@ HIDDEN_SETTINGS = {
 }
 
 
-def _masked(row: Setting, value: Any) -> Any:
+def masked(row: Setting, value: Any) -> Any:
     """Return a value without secrets."""
     if row.parse is values.credential:
         return None if value is None else MASK

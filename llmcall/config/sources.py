@@ -269,13 +269,13 @@ def _parsed(text: str, location: str) -> configparser.RawConfigParser:
                 raise ConfigError(
                     f"{location}, line {number}: neither [Section] nor NAME = value"
                 ) from None
-    for number, line in enumerate(text.splitlines(), 1):
-        header, _, rest = line.partition("]")
+    for number, line in enumerate(text.split("\n"), 1):
+        header, _, rest = line.strip().partition("]")
         # configparser ignores what stands behind the name of a section.
-        has_setting = "=" in re.split("[#;]", rest)[0]
-        if has_setting and header.startswith("[") and _section_name(header[1:]):
+        has_rest = bool(re.split("[#;]", rest)[0].strip())
+        if has_rest and header.startswith("[") and _section_name(header[1:]):
             raise ConfigError(
-                f"{location}, line {number}: put the setting on a line of its own, below {header}]"
+                f"{location}, line {number}: put what follows {header}] on a line of its own"
             )
     return parser
 

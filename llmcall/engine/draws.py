@@ -14,8 +14,12 @@ from .refusals import note_refused
 
 if TYPE_CHECKING:
     from ..scopes import ActiveScope
-    from ..types import Record, Request
+    from ..types import Request
     from .prepared_call import Call, PreparedCall
+
+
+# Equal requests that were under way at once when a run was killed, and so are not recorded.
+LONGEST_GAP = 100
 
 
 def with_sample(call: Call) -> Call:
@@ -88,27 +92,23 @@ def _recorded_askers(
     """
     cache, mode = call.cache, call.settings.cache_mode
 
-    def cached(number: int) -> Record | None:
-        if not call.reads_cache:
-            return None
-        return cache.get(sampled_key(identity_hash, f"{path}#{number}"), mode=mode)
+    def askers_from(number: int, longest_gap: int) -> dict[int, str]:
+        askers: dict[int, str] = {}
+        gap = 0
+        while call.reads_cache and gap <= longest_gap:
+            record = cache.get(sampled_key(identity_hash, f"{path}#{number}"), mode=mode)
+            gap = gap + 1 if record is None else 0
+            if record is not None and record.asker is not None:
+                askers[number] = record.asker
+            number += 1
+        return askers
 
-    def cached_asker(number: int) -> str | None:
-        record = cached(number)
-        return None if record is None else record.asker
-
-    askers: dict[int, str] = {}
-    first_gap = 0
-    while (record := cached(first_gap)) is not None:
-        if record.asker is not None:
-            askers[first_gap] = record.asker
-        first_gap += 1
+    askers = askers_from(0, 0)
     cassette = call.cassette
     recorded = RecordedAskers(
         askers,
         may_ask=mode != "replay" if cassette is None else cassette.may_record,
-        first_gap=first_gap,
-        cached_asker=cached_asker,
+        beyond_gap=functools.partial(askers_from, max(askers, default=-1) + 1, LONGEST_GAP),
     )
     if cassette is None:
         return recorded

@@ -436,8 +436,10 @@ def _can_be_executed(path: Any) -> bool:
 
 def _is_of_event_loop(frame: types.FrameType) -> bool:
     """Return whether a frame runs code of asyncio, or waits for what it selects from."""
-    module = str(frame.f_globals.get("__name__", ""))
-    return module.partition(".")[0] in ("asyncio", "selectors")
+    name = str(frame.f_globals.get("__name__", ""))
+    if name == "selectors" and frame.f_back is not None:  # subprocess waits there, too
+        return _is_of_event_loop(frame.f_back)
+    return name.partition(".")[0] == "asyncio"
 
 
 def _has_default_handler(number: int) -> bool:

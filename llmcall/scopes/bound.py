@@ -7,12 +7,13 @@ process with the function's result.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import CoroutineType
 from typing import Any, NamedTuple
 
-from ..config.resolve import check_given_in_code, given_in_code
+from ..config.resolve import expecting, given_in_code
 from ..errors import ScopeError
 from ..interrupts import Stops, current_stops, in_maps
 from ..system import this_process
@@ -54,7 +55,7 @@ class Bound:
         self._settings = settings  # what code had set when it was bound
         self._stops = stops  # of the maps in which it was bound: after Ctrl-C it begins no call
         self._token: str | None = None  # of its arm, if the arm is of this process
-        self._was_pickled = False
+        self._bound_in = os.getpid()
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -64,17 +65,19 @@ class Bound:
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._was_pickled:
-            check_given_in_code(self._settings)
         scope = self._scope()
-        with in_maps(self._stops), scope:
+        with in_maps(self._stops), scope, self._expected_settings():
             result = self.function(*args, **kwargs)
         return self._await_result(result) if isinstance(result, CoroutineType) else result
 
     async def _await_result(self, result: Any) -> Any:
         scope = self._scope()
-        with in_maps(self._stops), scope:
+        with in_maps(self._stops), scope, self._expected_settings():
             return await result
+
+    def _expected_settings(self) -> AbstractContextManager[None]:
+        is_of_this_process = self._bound_in == os.getpid()
+        return nullcontext() if is_of_this_process else expecting(self._settings)
 
     def _scope(self) -> AbstractContextManager[ActiveScope | None]:
         active = self._active
@@ -90,11 +93,17 @@ class Bound:
     def __reduce__(self) -> tuple[Any, ...]:
         active = self._active
         if active is None:
-            return _unpickled, (self.function, None, None, self._settings)
+            return _unpickled, (self.function, None, None, self._settings, self._bound_in)
         if active.arm is not None and self._token is None:
             warn_of_refresh(active.arm)
             self._token = register_arm(active.draws, active.used_records)
-        return _unpickled, (self.function, _packed(active), self._token, self._settings)
+        return _unpickled, (
+            self.function,
+            _packed(active),
+            self._token,
+            self._settings,
+            self._bound_in,
+        )
 
 
 class _Packed(NamedTuple):
@@ -163,19 +172,21 @@ def _unpickled(
     packed: _Packed | None,
     token: str | None,
     settings: Mapping[str, Any],
+    bound_in: int,
 ) -> Bound:
     """Return a function that was pickled.
 
     :param packed: its scope, or ``None`` outside any.
     :param token: its arm's token, or ``None`` outside an arm.
     :param settings: what code had set when it was bound.
+    :param bound_in: the process in which it was bound.
     """
     active = None if packed is None else _unpacked(packed, token)
     arm_of_this_process = None if token is None else registered_arm(token)
     if active is not None and arm_of_this_process is not None:
         active.draws, active.used_records = arm_of_this_process
     bound = Bound(function, active, settings)
-    bound._was_pickled = True
+    bound._bound_in = bound_in
     return bound
 
 
@@ -191,7 +202,7 @@ def bind(function: Callable[..., Any]) -> Bound:
         says so. In an arm, its draws go on from the arm's, and the arm counts them when it gets the
         result, if a ``ProcessPoolExecutor``, a ``multiprocessing.Pool`` or joblib's processes call
         it; otherwise a draw in another process is a ``ScopeError``. If a setting that code gave here
-        has another value there, its calls are a ``ConfigError``.
+        has another value there, its calls raise a ``ConfigError``.
     :raises ScopeError: in a thread that has no scope while another has one open, and between two
         steps of a generator that left the scope open.
 

@@ -146,8 +146,18 @@ class Draws:
         """
         name = None if asker is None else asker.name
         caller = _Caller(threading.get_ident(), id(current_task()), name)
-        taken = self._take_number(request, asker)
+        # Reads records, so the lock is not held here.
+        askers_beyond_gap = (
+            {} if asker is None else asker.equal_requests.askers_beyond_gap(asker.name)
+        )
         with _lock:
+            self._accept_returned()
+            if asker is not None and askers_beyond_gap:
+                asker.equal_requests.add_recorded(askers_beyond_gap)
+            taken = DrawNumber(request, self._next_number(request, asker))
+            self._mark_taken(taken)
+            if asker is not None:
+                asker.equal_requests.note_taken(asker.name, taken.number)
             other_caller = self._under_way.get(request, caller)
             self._under_way[request] = caller
         if asker is not None and other_caller.asker != name:
@@ -206,29 +216,8 @@ class Draws:
             self._accept_returned()
             return {arm: numbers.numbers() for arm, numbers in self._taken_numbers.items()}
 
-    def _take_number(self, request: ScopedRequest, asker: NamedAsker | None) -> DrawNumber:
-        """Take the next number and return it; see :meth:`take`."""
-        while True:
-            with _lock:
-                self._accept_returned()
-                number, is_new = self._next_number(request, asker)
-                taken = DrawNumber(request, number)
-                self._mark_taken(taken)
-                if asker is not None:
-                    asker.equal_requests.note_taken(asker.name, number)
-            if asker is None or not is_new:
-                return taken
-            # Reads a record, so the lock is not held here.
-            if not asker.equal_requests.is_recorded_beyond_a_gap(number, asker.name):
-                return taken
-            with _lock:
-                takers = self._takers.get((request.path, request.key), {})
-                if takers.get(number) == asker.name:
-                    del takers[number]
-                self._returned.append(taken)
-
-    def _next_number(self, request: ScopedRequest, asker: NamedAsker | None) -> tuple[int, bool]:
-        """Return the number that a draw gets, and whether it must be one that nobody recorded."""
+    def _next_number(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
+        """Return the number that a draw gets; see :meth:`take`."""
         path, key, arm = request
         taken_numbers = self._numbers_to_avoid(arm)
 
@@ -237,11 +226,11 @@ class Draws:
 
         lowest = max(numbers.lowest_free(path, key) for numbers in taken_numbers)
         if asker is None:
-            return next(filter(is_free, itertools.count(lowest))), False
+            return next(filter(is_free, itertools.count(lowest)))
         name, equal_requests = asker
         own_number = equal_requests.own_number(name, is_free)
         if own_number is not None:
-            return own_number, False
+            return own_number
         is_new = equal_requests.gets_new_numbers(name)
         if is_new:
             lowest = max(lowest, equal_requests.lowest_new_number(name))
@@ -251,16 +240,16 @@ class Draws:
 
         numbers = filter(may_take, itertools.count(lowest))
         if arm is None:
-            return next(numbers), is_new
+            return next(numbers)
         # The same asker gets the same number in each arm, whichever comes first.
         takers = self._takers.setdefault((path, key), {})
         numbers_in_arms = sorted(number for number, taker in takers.items() if taker == name)
         number_in_arms = next(filter(may_take, numbers_in_arms), None)
         if number_in_arms is not None:
-            return number_in_arms, is_new
+            return number_in_arms
         number = next(number for number in numbers if not (is_new and number in takers))
         takers.setdefault(number, name)
-        return number, is_new
+        return number
 
     def _numbers_to_avoid(self, arm: ArmPath | None) -> list[TakenNumbers]:
         """Return the numbers that a draw in an arm, or outside any, may not take."""

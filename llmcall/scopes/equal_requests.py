@@ -28,16 +28,14 @@ class RecordedAskers(NamedTuple):
     :param askers: the askers' names by draw number.
     :param is_recording: whether it is still recording: then recorded draws are reserved for their askers.
     :param may_ask: whether a draw that is not recorded may be asked and recorded.
-    :param first_gap: the lowest number that the cache has no record of. It may have some of higher
-        ones: calls of lower numbers may have been under way when a run was killed.
-    :param cached_asker: reads the asker of a number from the cache; ``None`` if there is no record.
+    :param beyond_gap: reads further askers from the cache, beyond the first number without a record:
+        the calls of such numbers may have been under way when a run was killed.
     """
 
     askers: Mapping[int, str] = {}
     is_recording: bool = False
     may_ask: bool = False
-    first_gap: int = 0
-    cached_asker: Callable[[int], str | None] = lambda number: None
+    beyond_gap: Callable[[], Mapping[int, str]] = dict
 
 
 class _SharedMaker:
@@ -78,6 +76,7 @@ class EqualRequests:
     """
 
     __slots__ = (
+        "_has_read_beyond_gap",
         "_kept_numbers",
         "_misplaced",
         "_recorded_askers",
@@ -99,6 +98,7 @@ class EqualRequests:
         self._recorded_numbers: dict[str, list[int]] = {}
         # By number: its recorded asker.
         self._recorded_askers = dict(recorded.askers)
+        self._has_read_beyond_gap = False
         for number in sorted(recorded.askers):
             self._recorded_numbers.setdefault(recorded.askers[number], []).append(number)
         # By asker: the numbers that it took and did not give back, in order. By number: its asker.
@@ -137,6 +137,8 @@ class EqualRequests:
         """Note that an asker got a number."""
         insort(self._kept_numbers.setdefault(asker, []), number)
         self._takers[number] = asker
+        if self.recorded.askers and number not in self._recorded_askers:
+            _misplaced.append(self)
 
     def gets_new_numbers(self, asker: str) -> bool:
         """Return whether an asker that has used up its recorded numbers gets new ones, which are
@@ -153,15 +155,19 @@ class EqualRequests:
         """Return whether a new number is none, since it was recorded for an asker."""
         return number in self._recorded_askers
 
-    def is_recorded_beyond_a_gap(self, number: int, asker: str) -> bool:
-        """Return whether the cache has a record of a new number for another asker, and note that."""
-        if not self.recorded.may_ask or number < self.recorded.first_gap:
-            return False
-        recorded_asker = self.recorded.cached_asker(number)
-        if recorded_asker is None or recorded_asker == asker:
-            return False
-        self._recorded_askers[number] = recorded_asker
-        return True
+    def askers_beyond_gap(self, asker: str) -> Mapping[int, str]:
+        """Return further recorded askers if an asker has no recorded number left; read once."""
+        if self._has_read_beyond_gap or self._recorded_numbers.get(asker):
+            return {}
+        return self.recorded.beyond_gap() if self.recorded.askers else {}
+
+    def add_recorded(self, askers: Mapping[int, str]) -> None:
+        """Add what :meth:`askers_beyond_gap` returned."""
+        self._has_read_beyond_gap = True
+        for number, asker in askers.items():
+            if number not in self._recorded_askers:
+                self._recorded_askers[number] = asker
+                heappush(self._recorded_numbers.setdefault(asker, []), number)
 
     def give_back(self, number: int) -> None:
         """Note that a number is free again."""
@@ -195,6 +201,14 @@ class EqualRequests:
             return 0
         return len(self._misplaced) if len(self.askers | recorded_askers) > 1 else 0
 
+    def asked_anew(self) -> int:
+        """Return how many draws took new numbers although as many recorded ones were left."""
+        if self.request.arm is not None:  # the others may be of another arm
+            return 0
+        new = self._takers.keys() - self._recorded_askers.keys()
+        left = self._recorded_askers.keys() - self._takers.keys()
+        return min(len(new), len(left))
+
     def _differ_only_in_maker_number(self) -> bool:
         """Return whether one maker made all askers of this run, and each got what was recorded for
         the asker of its name, apart from the maker's number.
@@ -221,9 +235,12 @@ _lock = process_lock(__name__)
 _misplaced: list[EqualRequests] = []
 
 
-def take_misplaced() -> int:
-    """Return how many recorded draws went to other askers than in the recording, and reset it."""
+def take_misplaced() -> tuple[int, int]:
+    """Return how many recorded draws went to other askers than in the recording, and how many equal
+    requests were asked anew although as many recorded draws were left; and reset it.
+    """
     with _lock:
         equal_requests = set(_misplaced)
         _misplaced.clear()
-    return sum(each.misplaced() for each in equal_requests)
+    misplaced = sum(each.misplaced() for each in equal_requests)
+    return misplaced, sum(each.asked_anew() for each in equal_requests)

@@ -25,7 +25,12 @@ from ..cassettes.current import opened_by_code
 from ..cassettes.guards import guards
 from ..cassettes.remedies import recording_command
 from ..cassettes.stack import open_cassettes, pop, push
-from ..cassettes.unused import drop_records, keep_missing_in_cache, restore_records
+from ..cassettes.unused import (
+    drop_records,
+    keep_in_cache,
+    keep_missing_in_cache,
+    restore_records,
+)
 from ..display.formatting import counted
 from ..errors import CacheMissError
 from ..failures import MISSED, REFUSED, before_add, process_failures
@@ -278,6 +283,8 @@ class Replay:
             # A cassette that is rewritten asks again for all that is added to it.
             bypasses_cache = self.mode == "rewrite"
             earlier = read(path).records() if mode == "rewrite" and path.exists() else []
+            if is_shared:
+                keep_in_cache(earlier)  # this process may be killed before it restores them
             # A test's warnings and askers must not depend on the tests before.
             forget_notices()
             askers.number_anew()

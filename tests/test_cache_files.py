@@ -645,7 +645,7 @@ def test_the_error_of_a_damaged_database_names_the_command(torn: Path) -> None:
     """It can be pasted: it has the cache's folder."""
     with ResponseCache(torn, mode="replay") as cache, pytest.raises(CacheCorruptError) as caught:
         list(cache.records())
-    assert f"'llmcall cache salvage NEW_FOLDER --path {torn}'" in str(caught.value)
+    assert f"'llmcall cache --path {torn} salvage NEW_FOLDER'" in str(caught.value)
 
 
 def page_with(path: Path, key: str) -> int:

@@ -24,7 +24,7 @@ from llmcall import CacheCorruptError, CacheMissError, ResponseCache
 from llmcall.testing import ScriptedClient
 
 RECORDS, PAGE = 60, 4096
-REMEDY = "llmcall cache salvage"
+REMEDY = "salvage NEW_FOLDER'"
 NEW = "asked again"
 FILES = (
     "cache.db",

@@ -109,10 +109,18 @@ def begin_naming() -> None:
     _main = Asker(MAIN)
 
 
-def number_anew() -> None:
-    """Number the askers that the main program makes from 0 again, if askers have names."""
-    if _main is not None:
-        begin_naming()
+@contextlib.contextmanager
+def numbered_anew() -> Iterator[None]:
+    """Number the askers that the main program makes in a block from 0, if askers have names."""
+    global _main
+    previous = _main
+    if previous is not None:
+        _main = Asker(MAIN)
+    try:
+        yield
+    finally:
+        if previous is not None and _main is not None:
+            _main = previous
 
 
 def end_naming() -> None:

@@ -1274,14 +1274,20 @@ PROGRAM = """
     from sdk_programs import Server, ask as ask_model
     from test_askers import plain_program
 
-    @pytest.fixture(scope="module", autouse=True)
+    @pytest.fixture(scope="session", autouse=True)
     def patched():
         with llmcall.patched(), llmcall.scope("s", process=True):
             yield plain_program(Server())
 
+    @pytest.fixture(scope="module")
+    def warm(patched):
+        thread = threading.Thread(target=ask_model, args=(patched,))
+        thread.start()
+        thread.join()
+
     @pytest.mark.llm
     @pytest.mark.parametrize("name", "ab")
-    def test_twins(patched, name):
+    def test_twins(patched, warm, name):
         threads = [threading.Thread(target=ask_model, args=(patched,)) for _ in range(2)]
         for thread in threads:
             thread.start()

@@ -285,11 +285,11 @@ class Replay:
             earlier = read(path).records() if mode == "rewrite" and path.exists() else []
             if is_shared:
                 keep_in_cache(earlier)  # this process may be killed before it restores them
-            # A test's warnings and askers must not depend on the tests before.
-            forget_notices()
-            askers.number_anew()
+            forget_notices()  # a test's warnings must not depend on the tests before
             notices = keep_notices()  # pytest shows the log of failed tests only
-            with Cassette(path, mode, write=False, bypasses_cache=bypasses_cache) as cassette:
+            opened = Cassette(path, mode, write=False, bypasses_cache=bypasses_cache)
+            # Nor must its askers depend on them, or on which test sets up a fixture.
+            with askers.numbered_anew(), opened as cassette:
                 try:
                     yield cassette
                 finally:

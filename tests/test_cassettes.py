@@ -481,7 +481,7 @@ client.send_message("known")
     ("mode", "consequence"),
     [
         ("new", "its recording counts as incomplete, so the mode 'once' asks for missing answers"),
-        ("rewrite", "the file has the records of before, and not the new answers"),
+        ("rewrite", "the file is as it was before, without the new answers"),
         ("none", "1 record no call used; the mode 'update'"),
     ],
 )

@@ -1135,6 +1135,23 @@ def test_a_rewrite_by_all_tests_moves_what_none_asked_for_to_the_disk_cache(
     assert project.cassettes()[UPDATED] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("folder", "is_judged"), [("unit", True), ("unit/deep", False)], ids=["its own", "one below"]
+)
+def test_a_shared_cassette_in_a_folder_for_all_is_judged_in_the_folder_of_its_tests(
+    project: Project, folder: str, is_judged: bool
+) -> None:
+    """``llm_cassette_dir`` has the folders of the tests."""
+    ini = project.path / "pytest.ini"
+    ini.write_text(ini.read_text() + "\nllm_cassette_dir = tapes\ntestpaths = unit\n")
+    project.write("def test_deep(): pass\n", "unit/deep/test_deep.py")
+    project.write(SHARED, "unit/test_shop.py")
+    project.run("--llm-record=once", passed=4)
+    project.write(SHARED.replace("ask('c')", "pass"), "unit/test_shop.py")
+    assert ("not used" in project.run(folder)) == is_judged
+    assert "not used" in project.run()
+
+
 DICT_PARAMETERS = """
     @pytest.fixture(scope="module")
     def world(request):

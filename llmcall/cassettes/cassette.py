@@ -202,7 +202,7 @@ class Cassette(ContextDecorator):
             self.close()  # tells what was not used
         elif self.recorded:
             consequence = (
-                "the file has the records of before, and not the new answers"
+                "the file is as it was before, without the new answers"
                 if self.mode == "rewrite"
                 else "its recording counts as incomplete, so the mode 'once' asks for missing answers"
             )
@@ -595,10 +595,10 @@ class Cassette(ContextDecorator):
 
 @functools.cache
 def _tell_unclosed_at_exit() -> None:
-    at_exit(_end_unclosed)
+    at_exit(_end_all_unclosed)
 
 
-def _end_unclosed() -> None:
+def _end_all_unclosed() -> None:
     """End the cassettes that :meth:`Cassette.open` opened and nobody closed."""
     for cassette in tuple(open_cassettes):
         if cassette._is_in_cells and cassette.is_of_this_process():

@@ -1,4 +1,4 @@
-"""Records of a cassette that no call used."""
+"""Records of a cassette that no call used, and those that a rewrite would lose."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ class Planner:
         length = sum(usage.output_tokens or 0 for usage in answers) / len(answers)
         prompts_length = sum(usage.input_tokens or 0 for usage in answers)
         cached_length = sum(usage.cached_tokens or 0 for usage in answers)
-        cached_share = cached_length / prompts_length if prompts_length else 0
+        cached_share = min(1, cached_length / prompts_length) if prompts_length else 0
         first_calls = sum(
             _cost(miss.price, miss.input_tokens, length, cached_share) for miss in self._misses
         )

@@ -13,7 +13,6 @@ import pickle
 import re
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -174,9 +173,9 @@ class Replay:
         self.report = RunReport()
         self._has_parameters = False  # whether the test that runs now has any
         self._live = False  # whether the test or fixture that runs now may reach the model
+        self._refused: Counter[str] = Counter()  # calls of the test that runs now, by reason
         # Code may open cassettes that record, so neither a cassette nor a cache mode can refuse all
         # calls.
-        self._refused: Counter[str] = Counter()  # calls of the test that runs now, by reason
         guards.append(self._check)
         config.add_cleanup(lambda: guards.remove(self._check))
         before_add.append(self._note_refused)
@@ -220,9 +219,7 @@ class Replay:
 
         :param is_complete: whether all collected tests are run.
         """
-        options = self.config.option
-        leaves_out = any(getattr(options, name, None) for name in ("lf", "ignore", "ignore_glob"))
-        self.report.is_complete = is_complete and not leaves_out
+        self.report.is_complete = is_complete
         for item in items:
             names = getattr(item, "fixturenames", ())
             if FIXTURE not in names and (
@@ -238,11 +235,20 @@ class Replay:
     @functools.cached_property
     def _collected_folders(self) -> list[Path]:
         """Return the folders of which this run collects all tests."""
-        if self.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
-            return [self.config.rootpath]
         start_folder = self.config.invocation_params.dir
         arguments = [Path(os.path.normpath(start_folder / each)) for each in self.config.args]
         return [each for each in arguments if each.is_dir()]
+
+    def _collects_all_of(self, path: Path) -> bool:
+        """Return whether this run collects all tests in the folder of a cassette.
+
+        In ``llm_cassette_dir``, that is the folder whose cassettes are there.
+        """
+        root = self.config.rootpath
+        base_folder = root / str(self.config.getini("llm_cassette_dir") or "")
+        if base_folder != root and path.is_relative_to(base_folder):
+            path = root / path.relative_to(base_folder)
+        return any(map(path.is_relative_to, self._collected_folders))
 
     def open(self, item: pytest.Item, name: str) -> Cassette:
         """Open a test's cassette, for the fixture.
@@ -299,10 +305,7 @@ class Replay:
                     name = relative_path.as_posix()
                     self.report.add(name, cassette)
                     if is_shared:
-                        self.report.note_shared(
-                            name,
-                            is_collected=any(map(path.is_relative_to, self._collected_folders)),
-                        )
+                        self.report.note_shared(name, is_collected=self._collects_all_of(path))
                     self.report.add_notices(name, notices)
             if lock_folder and cassette.write_at_end and cassette.recorded:
                 self.report.asked += cassette.asked
@@ -435,6 +438,11 @@ class Replay:
         if output is not None:
             output[self.name] = pickle.dumps(self.report)
             return
+        # What addopts ignores is no part of the project's tests.
+        arguments = map(str, self.config.invocation_params.args)
+        ignores = any(argument.startswith("--ignore") for argument in arguments)
+        if ignores or getattr(self.config.option, "lf", False):
+            self.report.is_complete = False
         if self.mode == "update":
             self.report.drop_unused(self.config.rootpath)
         self.report.settle_rewritten(self.config.rootpath)
@@ -458,7 +466,7 @@ class RunReport:
     :ivar asked: number of written records that a model was asked for.
     :ivar recorded: number of written records, including those from the disk cache.
     :ivar dropped_counts: by cassette, the number of records that were removed from it.
-    :ivar notices: the warnings that were logged while a cassette was open, with its name.
+    :ivar notices: the warnings that were logged while cassettes were open, with their names.
     """
 
     def __init__(self) -> None:
@@ -466,7 +474,7 @@ class RunReport:
         self.asked = 0
         self.recorded = 0
         self.dropped_counts: dict[str, int] = {}
-        self.notices: dict[str, str] = {}
+        self.notices: dict[str, set[str]] = {}
         self.is_complete = True  # no collected test was left out, skipped or failed
         # calls of passed tests, by cassette and reason
         self.unrecorded: Counter[tuple[str, str]] = Counter()
@@ -506,7 +514,7 @@ class RunReport:
     def add_notices(self, name: str, notices: Iterable[str]) -> None:
         """Add the warnings that were logged while a cassette was open."""
         for message in notices:
-            self.notices.setdefault(message, name)
+            self.notices.setdefault(message, set()).add(name)
 
     def _keep_unused(self, name: str, unused: Mapping[str, str]) -> None:
         earlier = self.unused_records.get(name, unused)
@@ -559,8 +567,8 @@ class RunReport:
         self.refused.update(other.refused)
         for name, records in other.rewritten.items():
             self.rewritten[name] = records
-        for message, name in other.notices.items():
-            self.notices.setdefault(message, name)
+        for message, names in other.notices.items():
+            self.notices.setdefault(message, set()).update(names)
         for name, unused in other.unused_records.items():
             self._keep_unused(name, unused)
 
@@ -582,8 +590,9 @@ class RunReport:
         for (name, reason), count in sorted(self.refused.items()):
             calls = counted(count, "call")
             yield f"llmcall: {calls} of {name} {reason}, but the test passed: its code caught the error"
-        for message, name in sorted(self.notices.items(), key=itemgetter(1)):
-            yield f"llmcall: {name}: {message}"
+        for message, cassettes in sorted(self.notices.items(), key=lambda item: min(item[1])):
+            more = f" and {len(cassettes) - 1} more" if len(cassettes) > 1 else ""
+            yield f"llmcall: {min(cassettes)}{more}: {message}"
         for name, count in sorted(self.dropped_counts.items()):
             verb = "was" if count == 1 else "were"
             yield f"llmcall: {counted(count, 'record')} of {name} {verb} not used and {verb} moved to the disk cache"

@@ -138,8 +138,11 @@ class Draws:
         """Take a number for a draw and return it.
 
         It is the lowest free number that was recorded for the asker, or that the same asker took in
-        another arm, or else the lowest free number. Warns if another thread or task makes the same
-        request at the same time, unless their askers differ.
+        another arm. Otherwise it is the lowest new number, which was recorded for nobody, or, in a
+        replay and for an asker that the recording does not name, the lowest free number.
+
+        Warns if another thread or task makes the same request at the same time, unless their askers
+        differ.
 
         :param request: what is drawn.
         :param asker: who asks, or ``None`` if askers have no names.

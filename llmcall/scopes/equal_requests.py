@@ -152,7 +152,7 @@ class EqualRequests:
         return self.recorded.may_ask and asker in self._recorded_numbers
 
     def is_reserved(self, number: int) -> bool:
-        """Return whether a new number is none, since it was recorded for an asker."""
+        """Return whether a number was recorded for an asker, so that it is not new."""
         return number in self._recorded_askers
 
     def askers_beyond_gap(self, asker: str) -> Mapping[int, str]:

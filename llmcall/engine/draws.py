@@ -90,12 +90,13 @@ def _recorded_askers(
     :param path: the scope path.
     :param request_key: the request's key outside any scope.
     """
-    cache, mode = call.cache, call.settings.cache_mode
+    # The function is kept with the draws, and must not keep the call and its messages.
+    cache, mode, reads_cache = call.cache, call.settings.cache_mode, call.reads_cache
 
     def askers_from(number: int, longest_gap: int) -> dict[int, str]:
         askers: dict[int, str] = {}
         gap = 0
-        while call.reads_cache and gap <= longest_gap:
+        while reads_cache and gap <= longest_gap:
             record = cache.get(sampled_key(identity_hash, f"{path}#{number}"), mode=mode)
             gap = gap + 1 if record is None else 0
             if record is not None and record.asker is not None:

@@ -150,12 +150,12 @@ class Draws:
         name = None if asker is None else asker.name
         caller = _Caller(threading.get_ident(), id(current_task()), name)
         # Reads records, so the lock is not held here.
-        askers_beyond_gap = (
-            {} if asker is None else asker.equal_requests.askers_beyond_gap(asker.name)
-        )
+        askers_beyond_gap = None
+        if asker is not None:
+            askers_beyond_gap = asker.equal_requests.askers_beyond_gap(asker.name)
         with _lock:
             self._accept_returned()
-            if asker is not None and askers_beyond_gap:
+            if asker is not None and askers_beyond_gap is not None:
                 asker.equal_requests.add_recorded(askers_beyond_gap)
             taken = DrawNumber(request, self._next_number(request, asker))
             self._mark_taken(taken)

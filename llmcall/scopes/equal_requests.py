@@ -155,11 +155,12 @@ class EqualRequests:
         """Return whether a number was recorded for an asker, so that it is not new."""
         return number in self._recorded_askers
 
-    def askers_beyond_gap(self, asker: str) -> Mapping[int, str]:
-        """Return further recorded askers if an asker has no recorded number left; read once."""
-        if self._has_read_beyond_gap or self._recorded_numbers.get(asker):
-            return {}
-        return self.recorded.beyond_gap() if self.recorded.askers else {}
+    def askers_beyond_gap(self, asker: str) -> Mapping[int, str] | None:
+        """Return further recorded askers if an asker has no recorded number left; ``None`` if it has
+        one, or if they are known.
+        """
+        is_needed = bool(self.recorded.askers) and not self._recorded_numbers.get(asker)
+        return self.recorded.beyond_gap() if is_needed and not self._has_read_beyond_gap else None
 
     def add_recorded(self, askers: Mapping[int, str]) -> None:
         """Add what :meth:`askers_beyond_gap` returned."""
@@ -203,7 +204,8 @@ class EqualRequests:
 
     def asked_anew(self) -> int:
         """Return how many draws took new numbers although as many recorded ones were left."""
-        if self.request.arm is not None:  # the others may be of another arm
+        is_in_arm = self.request.arm is not None  # where the others may be of another arm
+        if is_in_arm or not self.recorded.may_ask:
             return 0
         new = self._takers.keys() - self._recorded_askers.keys()
         left = self._recorded_askers.keys() - self._takers.keys()

@@ -366,6 +366,8 @@ ACCEPTED = [
             '{"answer": 7, "reason": null}',
             '{"name": "Ann", "answer": 7}',
             '{"price": 7, "currency": "EUR"}',
+            '{"persona": "Ann", "price": 7}',
+            '{"price": 7, "comment": null}',
             '{"reason": "价格合理", "price": 7}',
             '{"Q1": 7}',
             "{'offer': {'price': 7},}",
@@ -677,11 +679,8 @@ REFUSED = [
         (int, text, "no number")
         for text in (
             '{"rating": null, "scale": 10}',
-            '{"scale": 10, "rating": null}',
-            '{"rating": "eight", "max": 10}',
             '{"answer": "I pass.", "round": 10}',
             "{'price': None, 'year': 2024}",
-            'My rating:\n```json\n{"rating": "N/A", "max": 10}\n```',
             '{"7": "x"}',
         )
     ),
@@ -689,7 +688,6 @@ REFUSED = [
         (bool, text, reason)
         for text, reason in (
             ('{"answer": null, "likes_bread": true}', "neither true nor false"),
-            ('{"would_buy": "unsure", "likes_bread": true}', "none of the options"),
             ('{"no": true}', "a key of its JSON"),
             ('{"vote": {"no": true}}', "a key of its JSON"),
             ('[{"no": true}]', "a key of its JSON"),

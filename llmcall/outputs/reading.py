@@ -134,9 +134,9 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_unread_field(fields: dict[str, Any], output_type: Any) -> None:
-    """Refuse an object whose answer may be one of its keys, as in ``{"no": true}``, or a field that
-    cannot be read: one by that name, null, or a word before the first answer, as in ``{"rating":
-    "eight", "max": 10}``.
+    """Refuse an object whose answer may be one of its keys, as in ``{"no": true}``, or whose field for
+    the answer cannot be read: one by that name, or null before another answer, as in ``{"rating":
+    null, "max": 10}``.
     """
     is_number = output_type in (int, float)
     if not is_number and any(_is_label(name, output_type) for name in fields):
@@ -144,13 +144,12 @@ def _refuse_unread_field(fields: dict[str, Any], output_type: Any) -> None:
     named = [fields[name] for name in _ANSWER_NAMES if name in fields]
     is_answered = False
     for value in named or fields.values():
-        is_word = isinstance(value, str) and value.isascii() and len(value.split()) < 2
         try:
             _converted(value, output_type)
             is_answered = True
         except OutputError:
             is_named = isinstance(value, str) and bool(named)
-            if value is None or is_named or (is_word and not is_answered):
+            if is_named or (value is None and not is_answered):
                 raise
 
 

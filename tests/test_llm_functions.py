@@ -228,7 +228,7 @@ def test_an_output_error_shows_answer_expectation_scope_item_and_tries(unread: U
         "expected: Answer with yes or no.",
         "structured output was not used, because the model 'gpt-3.5-turbo' is not known to "
         "support it. If its server does, "
-        "switch it on in config.ini: [Model gpt-3.5-turbo] STRUCTURED_OUTPUT = yes",
+        "write STRUCTURED_OUTPUT = yes below [Model gpt-3.5-turbo] in config.ini",
         "scope: trial#0",
         "item: name='Lisa'",
         "after 3 tries, recorded",
@@ -281,7 +281,7 @@ def test_an_output_error_names_the_section_that_switches_structured_output_on(
     httpserver: HTTPServer,
 ) -> None:
     """The section has the name that the server gives the model."""
-    assert "[Model qwen/qwen3:8b] STRUCTURED_OUTPUT = yes" in unread_by_a_server(httpserver)
+    assert "STRUCTURED_OUTPUT = yes below [Model qwen/qwen3:8b]" in unread_by_a_server(httpserver)
 
 
 def test_an_output_error_does_not_advise_structured_output_that_is_on(

@@ -507,10 +507,11 @@ def test_a_task_that_a_thread_hands_to_a_loop_is_named_by_that_thread() -> None:
             assert in_background_loop(lambda: ask(client), 5) == first
 
 
-def test_the_cells_of_a_notebook_are_one_asker() -> None:
-    """A kernel makes a task for each cell, and a replay may run others in between."""
+@pytest.mark.parametrize("module", ["IPython.core.interactiveshell", "ipykernel.kernelbase"])
+def test_the_cells_of_a_notebook_are_one_asker(module: str) -> None:
+    """A kernel makes tasks for each cell, and a replay may run others in between."""
     client = plain_program(Server())
-    kernel: dict[str, Any] = {"__name__": "IPython.core.interactiveshell"}
+    kernel: dict[str, Any] = {"__name__": module}
     exec("async def run_cell_async(job): return job()", kernel)
 
     async def cells(*jobs: Callable[[], Any]) -> list[Any]:

@@ -84,8 +84,8 @@ def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **o
     maker = askers.current()
     if maker is None:
         return create_task(loop, coroutine, **options)
-    # A notebook's kernel makes a task for each message. How many these are is no part of the program.
-    asker = maker.main if _is_cell(coroutine) else maker.child("task", _name(coroutine))
+    # A notebook's kernel makes tasks for each message. How many these are is no part of the program.
+    asker = maker.main if _is_of_kernel(coroutine) else maker.child("task", _name(coroutine))
     context = options.get("context")
     if context is None:
         # The task copies the context. An eager one runs at once, in that copy.
@@ -100,11 +100,11 @@ def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **o
     return task
 
 
-def _is_cell(coroutine: Any) -> bool:
-    """Return whether a coroutine runs a notebook's cell."""
+def _is_of_kernel(coroutine: Any) -> bool:
+    """Return whether a coroutine is a notebook kernel's own, such as one that runs a cell."""
     frame = getattr(coroutine, "cr_frame", None)
-    module = "" if frame is None else frame.f_globals.get("__name__", "")
-    return module == "IPython.core.interactiveshell" and _name(coroutine) == "run_cell_async"
+    module = "" if frame is None else str(frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in ("ipykernel", "IPython")
 
 
 def _warn_of_shared_context(context: contextvars.Context, task: Any) -> None:

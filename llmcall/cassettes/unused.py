@@ -52,13 +52,9 @@ def restore_records(path: str | os.PathLike[str], earlier: Collection[Record]) -
     _write_again(path, recording, [*records, *_missing(earlier, records)])
 
 
-def keep_missing_in_cache(path: str | os.PathLike[str], earlier: Collection[Record]) -> int:
-    """Add the records that a rewritten file does not hold any more to the disk cache; return how
-    many.
-    """
-    missing = _missing(earlier, read(path).records())
-    keep_in_cache(missing)
-    return len(missing)
+def count_missing(path: str | os.PathLike[str], earlier: Collection[Record]) -> int:
+    """Return how many of the records that a file held before it was rewritten it holds no more."""
+    return len(_missing(earlier, read(path).records()))
 
 
 def _missing(earlier: Collection[Record], records: Collection[Record]) -> list[Record]:

@@ -33,6 +33,11 @@ _generations = itertools.count(1)
 
 # The layers of the blocks that are open around the code that runs here, the outermost first.
 _blocks_around: ContextVar[tuple[Layer, ...]] = ContextVar("llmcall_configured", default=())
+# What code had set in the process that bound the function that runs here, if that is another one.
+_expected_in_code: ContextVar[Mapping[str, Any]] = ContextVar(
+    "llmcall_expected", default=MappingProxyType({})
+)
+_inherited: Layer = {}  # what code had set in the process that forked this one
 
 
 class Layers:
@@ -421,12 +426,6 @@ def check_expected(current: Settings, given: Collection[str]) -> None:
                 "that was forked before. Pass the pool to llmcall.map(…, executor=pool), which sends the settings, or "
                 "set them in the worker as well, with the pool's initializer= or in config.ini"
             )
-
-
-_expected_in_code: ContextVar[Mapping[str, Any]] = ContextVar(
-    "llmcall expected", default=MappingProxyType({})
-)
-_inherited: Layer = {}  # what code had set in the process that forked this one
 
 
 def _note_inherited() -> None:

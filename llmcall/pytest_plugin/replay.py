@@ -25,9 +25,9 @@ from ..cassettes.guards import guards
 from ..cassettes.remedies import recording_command
 from ..cassettes.stack import open_cassettes, pop, push
 from ..cassettes.unused import (
+    count_missing,
     drop_records,
     keep_in_cache,
-    keep_missing_in_cache,
     restore_records,
 )
 from ..display.formatting import counted
@@ -290,7 +290,7 @@ class Replay:
             bypasses_cache = self.mode == "rewrite"
             earlier = read(path).records() if mode == "rewrite" and path.exists() else []
             if is_shared:
-                keep_in_cache(earlier)  # this process may be killed before it restores them
+                keep_in_cache(earlier)  # now, since a killed process would not restore them
             forget_notices()  # a test's warnings must not depend on the tests before
             notices = keep_notices()  # pytest shows the log of failed tests only
             opened = Cassette(path, mode, write=False, bypasses_cache=bypasses_cache)
@@ -343,7 +343,7 @@ class Replay:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
-        """Note whether the test that runs now may reach the model."""
+        """Note what is known of the test that runs now."""
         self._live = mark_of(item).live
         self._has_parameters = hasattr(item, "callspec")
         self._refused = Counter()
@@ -545,14 +545,14 @@ class RunReport:
 
     def settle_rewritten(self, root: Path) -> None:
         """Restore the records of tests that did not rewrite a shared cassette; if all of them did,
-        move the records that none asked for to the disk cache.
+        count the records that none asked for, which are in the disk cache.
 
         :param root: the folder from which cassettes are named.
         """
         for name, earlier in self.rewritten.items():
             if not self._has_run_all_of(name):
                 restore_records(root / name, earlier)
-            elif dropped_count := keep_missing_in_cache(root / name, earlier):
+            elif dropped_count := count_missing(root / name, earlier):
                 self.dropped_counts[name] = dropped_count
 
     def merge(self, pickled: bytes) -> None:

@@ -138,7 +138,7 @@ class EqualRequests:
         insort(self._kept_numbers.setdefault(asker, []), number)
         self._takers[number] = asker
         if self.recorded.askers and number not in self._recorded_askers:
-            _misplaced.append(self)
+            _with_differences.append(self)
 
     def gets_new_numbers(self, asker: str) -> bool:
         """Return whether an asker that has used up its recorded numbers gets new ones, which are
@@ -187,7 +187,7 @@ class EqualRequests:
         if asker != recorded_asker:
             with _lock:
                 self._misplaced[number] = asker, recorded_asker or ""
-                _misplaced.append(self)
+                _with_differences.append(self)
 
     def misplaced(self) -> int:
         """Return how many recorded draws went to other askers than in the recording.
@@ -234,7 +234,7 @@ class NamedAsker(NamedTuple):
 
 
 _lock = process_lock(__name__)
-_misplaced: list[EqualRequests] = []
+_with_differences: list[EqualRequests] = []  # from the recorded run
 
 
 def take_misplaced() -> tuple[int, int]:
@@ -242,7 +242,7 @@ def take_misplaced() -> tuple[int, int]:
     requests were asked anew although as many recorded draws were left; and reset it.
     """
     with _lock:
-        equal_requests = set(_misplaced)
-        _misplaced.clear()
+        equal_requests = set(_with_differences)
+        _with_differences.clear()
     misplaced = sum(each.misplaced() for each in equal_requests)
     return misplaced, sum(each.asked_anew() for each in equal_requests)

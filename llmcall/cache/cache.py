@@ -96,17 +96,20 @@ class ResponseCache:
         mode = mode or self.mode
         if mode == "off" or (mode == "refresh" and key not in self._refreshed_keys):
             return None
-        # A damaged database is told once: SQLite may give several reasons for it.
-        damaged: tuple[object, ...] = ("damaged database", self.path)
+        row = None
         try:
             packed = self._unstored.get(key)
             row = self.storage.get(key) if packed is None else (packed, None)
-            damaged = ("damaged record", self.path, key)
             return None if row is None else unpack(key, *row)
         except CacheCorruptError as error:
             if mode == "replay":
                 raise
-            warn_once(f"{self.path}: {error}; llmcall asks for the answer again", about=damaged)
+            # A damaged database is told once: SQLite may give several reasons for it.
+            about = "the database" if row is None else key
+            warn_once(
+                f"{self.path}: {error}; llmcall asks for the answer again",
+                about=("damaged", self.path, about),
+            )
             return None
 
     def put(

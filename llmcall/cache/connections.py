@@ -12,13 +12,13 @@ import sys
 import threading
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheError
 from ..system import around_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
@@ -62,12 +62,15 @@ class Connections:
         with _registry_lock:
             _all_connections.add(self)
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Yield a connection that only reads; ``None`` if there is no database."""
+    def read(self, statement: str, values: Sequence[object]) -> list[Any]:
+        """Return the rows that a SELECT finds; none if there is no database.
+
+        :raises sqlite3.DatabaseError, OSError, CacheError: as :meth:`Reader.connected` does.
+        """
         reader = self._free_reader()
         try:
-            yield reader.connected()
+            connection = reader.connected()
+            return [] if connection is None else connection.execute(statement, values).fetchall()
         finally:
             reader.lock.release()
 

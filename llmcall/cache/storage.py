@@ -199,8 +199,7 @@ class SqliteStorage:
         :raises CacheCorruptError: if the database is damaged.
         """
         try:
-            with self._connections.reading() as reader:
-                return [] if reader is None else reader.execute(statement, values).fetchall()
+            return self._connections.read(statement, values)
         # UnicodeDecodeError: SQLite quotes a damaged name.
         except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:
             raise self._damaged(error) from error

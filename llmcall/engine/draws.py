@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ScopeError
 from ..notices import warn_once
-from ..requests.keys import identity, sampled_key
+from ..requests.keys import sampled_key
 from ..scopes import RecordedAskers, scope_of_call
 from .refusals import note_refused
 
@@ -22,46 +22,39 @@ if TYPE_CHECKING:
 LONGEST_GAP = 100
 
 
-def with_sample(call: Call) -> Call:
+def with_sample(call: Call, identity_hash: Any) -> Call:
     """Return a call with its sample and key: in a scope, it takes the next draw unless its options
     name one.
 
+    :param call: its request has no sample yet.
+    :param identity_hash: what :func:`llmcall.requests.keys.identity` returns for the request.
     :raises ScopeError: if timing would decide which draw it takes, or if its arm would not know of
         the draw.
     """
-    identity_hash = identity(call.request.kind, call.request.asked)
-    request_key = sampled_key(identity_hash, None)
-    request = call.request._replace(cache_key=request_key)
     try:
-        return _with_draw(call, request, identity_hash)
+        return _with_draw(call, scope_of_call(), identity_hash)
     except ScopeError as error:
-        refused_call = replace(call, request=request)
-        note_refused(refused_call.label, refused_call.callee, refused_call.meter, error)
+        note_refused(call.label, call.callee, call.meter, error)
         raise
 
 
-def _with_draw(call: Call, request: Request, identity_hash: Any) -> Call:
+def _with_draw(call: Call, active: ActiveScope | None, identity_hash: Any) -> Call:
     """Return a call with its draw; see :func:`with_sample`.
 
-    :param request: its request, whose key has no sample yet.
-    :param identity_hash: what :func:`llmcall.requests.keys.identity` returns for the request.
+    :param active: the scope of the call, or ``None`` outside any.
     """
-    request_key = request.cache_key
-    active = scope_of_call()
-    path = "" if active is None else active.path
     call = with_arm(call, active)
+    path = "" if active is None else active.path
     draw = None
-    sample = None
     if call.options.sample is not None:
         sample = f"{path}#{call.options.sample}"
     elif active is not None:
-        recorded_askers = functools.partial(
-            _recorded_askers, call, identity_hash, path, request_key
-        )
-        draw = active.draw(request_key, call.cassette or call.cache, recorded_askers)
+        recorded_askers = functools.partial(_recorded_askers, call, identity_hash, path)
+        draw = active.draw(call.request.cache_key, call.cassette or call.cache, recorded_askers)
         sample = draw.sample
-    if sample is not None:
-        request = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
+    else:
+        return call
+    request = call.request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
     return replace(call, request=request, scope=path, draw=draw)
 
 
@@ -81,14 +74,12 @@ def with_arm(call: Call, active: ActiveScope | None) -> Call:
     return replace(call, arm=active.arm.name, used_records=active.used_records)
 
 
-def _recorded_askers(
-    call: PreparedCall, identity_hash: Any, path: str, request_key: str
-) -> RecordedAskers:
+def _recorded_askers(call: PreparedCall, identity_hash: Any, path: str) -> RecordedAskers:
     """Return who took the draws of a request when they were recorded.
 
+    :param call: its request has no sample yet.
     :param identity_hash: what :func:`llmcall.requests.keys.identity` returns for the request.
     :param path: the scope path.
-    :param request_key: the request's key outside any scope.
     """
     # The function is kept with the draws, and must not keep the call and its messages.
     cache, mode, reads_cache = call.cache, call.settings.cache_mode, call.reads_cache
@@ -113,7 +104,7 @@ def _recorded_askers(
     )
     if cassette is None:
         return recorded
-    cassette_askers = cassette.asker_names.recorded(path, request_key)
+    cassette_askers = cassette.asker_names.recorded(path, call.request.cache_key)
     return recorded._replace(
         askers={**askers, **cassette_askers.askers}, is_recording=cassette_askers.is_recording
     )

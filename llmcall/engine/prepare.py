@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import cassette_for
 from ..config.resolve import check_blocks, check_expected
-from ..requests.keys import key_of
+from ..requests.keys import identity, key_of, sampled_key
 from ..requests.messages import check_messages, keyed_messages
 from ..requests.normalizers import normalizer
 from ..requests.parameters import (
@@ -99,20 +99,23 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
     context = _CallContext.current(client)
     parameters = _parameters(context, arguments, "chat")
     checked_messages = check_messages(messages, dedent=parameters.options.dedent_messages)
+    asked = {
+        **parameters.keyed,
+        "messages": keyed_messages(checked_messages, parameters.normalize),
+    }
+    identity_hash = identity("chat", asked)
     request = Request(
         kind="chat",
         model=parameters.model,
-        asked={
-            **parameters.keyed,
-            "messages": keyed_messages(checked_messages, parameters.normalize),
-        },
+        asked=asked,
         body={"model": parameters.model, "messages": checked_messages, **parameters.sent},
         headers=parameters.headers,
         sample=None,
-        cache_key="",
+        cache_key=sampled_key(identity_hash, None),
         expected=parameters.expected,
     )
-    return with_sample(context.call(request, parameters.options, parse=parameters.parse))
+    call = context.call(request, parameters.options, parse=parameters.parse)
+    return with_sample(call, identity_hash)
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> ModelCall:

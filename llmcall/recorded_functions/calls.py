@@ -16,6 +16,7 @@ from ..engine.draws import with_sample
 from ..engine.prepared_call import PreparedCall
 from ..engine.usage import Meter
 from ..errors import APIError
+from ..requests.keys import identity, sampled_key
 from ..requests.normalizers import normalizer
 from ..requests.plain_data import map_texts
 from ..scopes import next_order, scope_of_call
@@ -157,6 +158,7 @@ def prepare_function(
     cassette = cassette_for(None)
     if settings.cache_namespace:
         identity_fields = {**identity_fields, "namespace": settings.cache_namespace}
+    identity_hash = identity(kind, identity_fields)
     call = FunctionCall(
         settings=settings,
         cache=shared_cache(settings.cache_path),
@@ -167,13 +169,13 @@ def prepare_function(
             body={},
             headers={},
             sample=None,
-            cache_key="",
+            cache_key=sampled_key(identity_hash, None),
         ),
         cassette=cassette,
         order=next_order(),
         **fields,
     )
-    return with_sample(call)
+    return with_sample(call, identity_hash)
 
 
 def normalized(value: Any, settings: Settings) -> Any:

@@ -176,11 +176,12 @@ def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         keyed["stop"] = [keyed["stop"]]
     if "extra_body" in keyed:
         keyed["extra_body"] = without_credentials(keyed["extra_body"])
-    query = keyed.pop("extra_query", {}).items()
-    # Azure Functions take their key as "code".
-    keyed_query = dict(without_query_credentials(query, "extra_query", also=("code",)))
-    if keyed_query:
-        keyed["extra_query"] = keyed_query
+    if "extra_query" in keyed:
+        query = keyed.pop("extra_query").items()
+        # Azure Functions take their key as "code".
+        keyed_query = dict(without_query_credentials(query, "extra_query", also=("code",)))
+        if keyed_query:
+            keyed["extra_query"] = keyed_query
     if "tools" in keyed:
         keyed["tools"] = [
             tool if _is_function(tool) else without_credentials(tool) for tool in keyed["tools"]
@@ -195,7 +196,8 @@ def check_credentials(keyed: Mapping[str, Any], allow: Sequence[str]) -> None:
     :param allow: regular expressions; a value that one of them matches completely passes.
     :raises CacheError: if one may, naming it.
     """
-    refuse_named(keyed.get("extra_body"), allow, "extra_body")
+    if "extra_body" in keyed:
+        refuse_named(keyed["extra_body"], allow, "extra_body")
     for index, tool in enumerate(keyed.get("tools", ())):
         if not _is_function(tool):
             refuse_named(tool, allow, f"tools[{index}]")

@@ -229,7 +229,9 @@ class Draws:
 
         lowest = max(numbers.lowest_free(path, key) for numbers in taken_numbers)
         if asker is None:
-            return next(filter(is_free, itertools.count(lowest)))
+            while not is_free(lowest):
+                lowest += 1
+            return lowest
         name, equal_requests = asker
         own_number = equal_requests.own_number(name, is_free)
         if own_number is not None:

@@ -455,7 +455,7 @@ def scope_of_call() -> ActiveScope | None:
 
 def _has_rooted_parent() -> bool:
     """Return whether LLMCALL_SCOPE gives the process that started this one a scope."""
-    return bool(os.environ.get(ENVIRONMENT_VARIABLE)) and workers.is_worker()
+    return workers.is_worker() and bool(os.environ.get(ENVIRONMENT_VARIABLE))
 
 
 def inherited(active: ActiveScope | None) -> AbstractContextManager[Any]:

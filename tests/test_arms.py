@@ -775,6 +775,19 @@ def test_usage_is_by_arm_too() -> None:
     assert "arm" in str(usage)
 
 
+def test_a_refused_call_counts_in_its_scope_and_arm() -> None:
+    """As a call that failed at the server does, also if a stream is read after its scope."""
+    client = numbered(cache_mode="replay")
+    with llmcall.scope("r"), llmcall.arm("treated"):
+        with pytest.raises(llmcall.CacheMissError):
+            client.send_message("Hi", temperature=1)
+        stream = client.stream_message("Hi", temperature=1)
+    with pytest.raises(llmcall.CacheMissError):
+        list(stream)
+    assert {name: part.errors for name, part in client.usage.by_scope.items()} == {"r": 2}
+    assert {name: part.errors for name, part in client.usage.by_arm.items()} == {"treated": 2}
+
+
 def test_the_seed_is_that_of_the_scope_path() -> None:
     """The same in every arm and run; pinned, since people's studies rest on it."""
     with llmcall.scope("rep-1"):

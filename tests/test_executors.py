@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 from dice import (
     CALL,
+    Dice,
     OddError,
     ask,
     calls,
@@ -338,6 +339,41 @@ def test_a_copy_of_a_bound_function_asks_in_its_own_process() -> None:
     with llmcall.configured(temperature=0.5):
         bound = copy.deepcopy(llmcall.bind(sample))
     assert bound(1) is None
+
+
+def test_the_records_of_workers_open_no_scope_for_other_threads(
+    processes: Executor,
+) -> None:
+    """A call outside any scope would be refused while another thread has one open."""
+    is_over = threading.Event()
+    refusals: list[ScopeError] = []
+    count = 0
+
+    def call_outside_any_scope() -> None:
+        nonlocal count
+        while not is_over.is_set():
+            count += 1
+            try:
+                Dice().build_request("Hi")
+            except ScopeError as error:
+                refusals.append(error)
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=call_outside_any_scope)
+    with llmcall.cassette("workers.jsonl"):
+        map(
+            samples, range(2), scope="survey", executor=processes
+        )  # the workers begin before the thread
+        sys.setswitchinterval(1e-5)
+        thread.start()
+        try:
+            for number in range(3):
+                map(samples, range(100), scope=f"survey-{number}", executor=processes)
+        finally:
+            sys.setswitchinterval(interval)
+            is_over.set()
+            thread.join()
+    assert count > 0 and not refusals
 
 
 def test_what_a_cassette_gained_before_is_known_in_workers(pool: Executor) -> None:

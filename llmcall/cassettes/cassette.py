@@ -114,7 +114,7 @@ class Cassette(ContextDecorator):
         self.asker_names = AskerNames(None, is_recording=False)  # who asked for them
         self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
         # The settings of callers that agreed: those given to a client, and their generation.
-        self._agreed_callers: set[tuple[int | None, int]] = set()
+        self._agreed_callers: set[tuple[Settings | None, int]] = set()
         self._output: OutputFile | None = None  # if it records
         self._layer: config.PushedLayer | None = None  # its settings, while they apply
         self._error: BaseException | None = None
@@ -430,8 +430,7 @@ class Cassette(ContextDecorator):
         :param base: the settings that a client was given, or ``None`` for the process's.
         :raises ConfigError: if they differ, since the cassette would not replay for both.
         """
-        settings_id = None if base is None else id(base)
-        caller = settings_id, config.layers.generation
+        caller = base, config.layers.generation
         if caller not in self._agreed_callers:
             self.settle(header_of(base, namespaces=header_namespaces()))
             self._agreed_callers.add(caller)
@@ -446,13 +445,14 @@ class Cassette(ContextDecorator):
 
     # Records
 
-    def find(self, request: Request | str, order: CallOrder) -> Record | None:
+    def find(self, request: Request | str, path: str, order: CallOrder) -> Record | None:
         """Return the recorded answer of a request, or the record of a key, or ``None``.
 
-        :param order: of the call that it answers.
+        :param path: the scope path of the call that it answers.
+        :param order: the call's.
         :raises CacheError: if there is none in a forked process, whose recording would be lost.
         """
-        record = self._find(request, order)
+        record = self._find(request, path, order)
         if record is None and self.may_record and not self.is_of_this_process():
             raise CacheError(
                 f"the cassette {self.path} is being recorded by the parent of this forked process, which would not "
@@ -461,7 +461,7 @@ class Cassette(ContextDecorator):
             )
         return record
 
-    def _find(self, request: Request | str, order: CallOrder) -> Record | None:
+    def _find(self, request: Request | str, path: str, order: CallOrder) -> Record | None:
         key = request if isinstance(request, str) else request.cache_key
         # Not under the lock: reading a record takes long, and all threads look up.
         record = None
@@ -470,7 +470,7 @@ class Cassette(ContextDecorator):
         elif self.stored is not None:
             record = self.stored.get(request)
         if record is not None:
-            self.uses.note_replayed(record, scopes.current_path(), order)
+            self.uses.note_replayed(record, path, order)
         return record
 
     def count_replay(self) -> None:
@@ -481,26 +481,30 @@ class Cassette(ContextDecorator):
     def add(
         self,
         record: Record,
+        path: str,
         order: CallOrder,
         source: str = FROM_FUNCTION,
         replace: bool = False,
     ) -> Record:
         """Add an answer, unless one is recorded already; return the recorded one.
 
-        :param order: of the call that it answers.
+        :param path: the scope path of the call that it answers.
+        :param order: the call's.
         :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_FUNCTION`` or ``POINTER``.
         :param replace: whether to replace one that is recorded already; one of the file is replaced
             from the second call on, so that a program that asks once gets what is recorded.
         """
         with _lock:
             if self._depth:
-                return self._add(record, order, source, replace)
+                return self._add(record, path, order, source, replace)
         warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
         return record
 
-    def _add(self, record: Record, order: CallOrder, source: str, replace: bool) -> Record:
+    def _add(
+        self, record: Record, path: str, order: CallOrder, source: str, replace: bool
+    ) -> Record:
         is_asked_again = self.uses.has_used(record.cache_key)
-        existing_record = self._find(_request_of(record), order)
+        existing_record = self._find(_request_of(record), path, order)
         if existing_record is not None:
             is_same = existing_record.response == record.response
             if is_same or not (replace and is_asked_again):
@@ -508,7 +512,7 @@ class Cassette(ContextDecorator):
             if record.cache_key not in self._gained:
                 self._replaced_keys.add(record.cache_key)
         record = self._gained.add(record, source)
-        self.uses.note(record, scopes.current_path(), order)
+        self.uses.note(record, path, order)
         if self._is_in_cells and self.mode != "rewrite" and self.write_at_end:
             if existing_record is None:
                 self._write_record(record)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ScopeError
 from ..notices import warn_once
 from ..requests.keys import sampled_key
-from ..scopes import RecordedAskers, scope_of_call
+from ..scopes import RecordedAskers, current_path, scope_around, scope_of_call
 from .refusals import note_refused
 
 if TYPE_CHECKING:
     from ..scopes import ActiveScope
-    from ..types import Request
     from .prepared_call import Call, PreparedCall
 
 
@@ -34,7 +33,9 @@ def with_sample(call: Call, identity_hash: Any) -> Call:
     try:
         return _with_draw(call, scope_of_call(), identity_hash)
     except ScopeError as error:
-        note_refused(call.label, call.callee, call.meter, error)
+        active = scope_around()
+        arm = "" if active is None or active.arm is None else active.arm.name
+        note_refused(call.label, call.callee, call.meter, error, scope=current_path(), arm=arm)
         raise
 
 

@@ -63,7 +63,7 @@ def find_on_cassette(call: PreparedCall) -> Record | None:
     """Return the record on the cassette that answers a call, or ``None``."""
     if call.cassette is None:
         return None
-    find = functools.partial(call.cassette.find, order=call.order)
+    find = functools.partial(call.cassette.find, path=call.scope, order=call.order)
     return target_of(find(call.request), find)
 
 
@@ -111,5 +111,5 @@ def _miss_error(call: PreparedCall) -> CacheMissError:
         _first_miss = error.args[0]
     else:
         error.first = _first_miss
-    note_refused(call.label, call.callee, call.meter, error)
+    note_refused(call.label, call.callee, call.meter, error, scope=call.scope, arm=call.arm)
     return error

@@ -139,8 +139,9 @@ class PreparedCall(ABC):
             for key in {self.request.cache_key, record.cache_key}:
                 self.cassette.asker_names.note(key, self.draw.asker)
         if record.cache_key != self.request.cache_key:
-            self.cassette.add(self.pointer_to(record.cache_key), self.order, POINTER)
-        return self.cassette.add(record, self.order, source, replace)
+            pointer = self.pointer_to(record.cache_key)
+            self.cassette.add(pointer, self.scope, self.order, POINTER)
+        return self.cassette.add(record, self.scope, self.order, source, replace)
 
     def pointer_to(self, key: str) -> Record:
         """Return a record that says: the answer of this call is the record of another key."""

@@ -298,7 +298,7 @@ def _open_run(job: Job, items: Any, options: MapOptions, context: Context) -> It
     try:
         active = context.run(_scope_of_map, options)
     except ScopeError as error:
-        note_refused("a map", "llmcall.map", metering.Meter(), error)
+        note_refused("a map", "llmcall.map", metering.Meter(), error, scope=scopes.current_path())
         raise
     group = _task_group(job, context, active)
     if options.executor is not None:

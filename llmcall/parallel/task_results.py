@@ -16,12 +16,10 @@ class CassetteEvent(NamedTuple):
     """A call of a method of the cassette in a worker process.
 
     :param method: the method's name.
-    :param path: the scope path in which it was called, which decides the record's order.
     """
 
     method: str
     arguments: tuple[Any, ...]
-    path: str
 
 
 class TaskResult(NamedTuple):

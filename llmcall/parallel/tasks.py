@@ -286,8 +286,7 @@ def apply_report(task: Task, result: TaskResult) -> None:
     if group.active is not None and group.active.used_records is not None:
         group.active.used_records.extend(result.used_records)
     for event in result.events:
-        with scopes.ActiveScope(event.path, Draws()):
-            getattr(group.cassette, event.method)(*event.arguments)
+        getattr(group.cassette, event.method)(*event.arguments)
     for reason, counts, description in result.failures:
         for scope, count in counts.items():
             for _ in range(count):

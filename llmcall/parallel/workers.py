@@ -13,7 +13,6 @@ from collections import deque
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
 from ..cassettes import current as cassettes
 from ..cassettes.cassette import Cassette
 from ..cassettes.parent import with_state_of_parent
@@ -221,18 +220,18 @@ class WorkerCassette(Cassette):
         self.events: deque[CassetteEvent] = deque()
 
     def _note(self, method: str, *arguments: Any) -> None:
-        self.events.append(CassetteEvent(method, arguments, scopes.current_path()))
+        self.events.append(CassetteEvent(method, arguments))
 
     def settle(self, header: dict[str, Any]) -> None:
         """Take the first caller's header, and refuse another one; see :meth:`Cassette.settle`."""
         super().settle(header)
         self._note("settle", header)
 
-    def find(self, request: Request | str, order: CallOrder) -> Record | None:
+    def find(self, request: Request | str, path: str, order: CallOrder) -> Record | None:
         """Return the recorded answer of a request, or the record of a key, or ``None``."""
-        record = super().find(request, order)
+        record = super().find(request, path, order)
         if record is not None:
-            self._note("find", record.cache_key, order)
+            self._note("find", record.cache_key, path, order)
         return record
 
     def count_replay(self) -> None:
@@ -243,16 +242,17 @@ class WorkerCassette(Cassette):
     def add(
         self,
         record: Record,
+        path: str,
         order: CallOrder,
         source: str = FROM_FUNCTION,
         replace: bool = False,
     ) -> Record:
         """Add an answer, unless one is recorded already; see :meth:`Cassette.add`."""
-        recorded = super().add(record, order, source, replace)
-        self._note("add", recorded, order, source, replace)
+        recorded = super().add(record, path, order, source, replace)
+        self._note("add", recorded, path, order, source, replace)
         return recorded
 
     def add_earlier(self, gained: Gained) -> None:
         """Add what the original gained before the map began."""
         for record, order in gained:
-            super().add(record, order)
+            super().add(record, record.scope, order)

@@ -146,7 +146,7 @@ class RecordFile:
 
     def _record_with_key(self, key: str) -> Record | None:
         position = self._positions.get(key)
-        return None if position is None else self.record(position)
+        return None if position is None else self.record(position, key)
 
     def _first_position(self, record: Record, position: int) -> int:
         """Return the first known position of a record's key.
@@ -249,9 +249,10 @@ class RecordFile:
         begins = map(self._resolver.begin_of_text, TEXT.findall(line.decode()))
         return [line, *(line_at(self._data, begin) for begin in begins if begin is not None)]
 
-    def record(self, position: int) -> Record:
+    def record(self, position: int, key: str | None = None) -> Record:
         """Return the record at a position in the file.
 
+        :param key: its key, if that is known.
         :raises CacheCorruptError: if it refers to a line that is not there.
         """
         entry = self._entry(position)
@@ -267,7 +268,7 @@ class RecordFile:
                 raise self._located(self._line_number(position), error) from None
         model = model_of(kind, request, response) if self.days else None
         return Record(
-            None,
+            key,
             kind,
             entry.get("sample"),
             request,

@@ -142,9 +142,9 @@ class Cassette(ContextDecorator):
 
     @short_traceback
     def __enter__(self) -> Cassette:
+        active = scopes.current_scope()
         self.start()
         push(self)
-        active = scopes.current_scope()
         if active is not None and active.arm is not None:
             warn_once(
                 f"the cassette {self.path} is opened inside the arm {active.arm.name!r}, so its calls share no answer "

@@ -49,7 +49,8 @@ def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) ->
         is_early = is_abandoned(error)
         return handle_failure(error, call, stream=stream)
     finally:
-        failures.end(token, is_early=is_early)
+        if token is not None:
+            failures.end(token, is_early=is_early)
 
 
 def _finish(call: ModelCall, record: Record, received: Received | None = None) -> Any:
@@ -64,7 +65,7 @@ def _finish(call: ModelCall, record: Record, received: Received | None = None) -
     :raises CacheCorruptError: if the record does not contain a model's answer.
     """
     if received is None:
-        warn_of_shared_answers(call.request, (call.cassette or call.cache).path)
+        warn_of_shared_answers(call.request, call.cassette or call.cache)
     call.end(record)
     call.gather_for_arm(record)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..cassettes.misses import miss_error
@@ -26,9 +25,10 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
     :raises CacheMissError: if nothing is recorded, and the cassette (without one, the cache's mode)
         forbids calls.
     """
-    call, record = _recorded(call)
+    record = _recorded(call)
     while record is not None and not call.accepts(record):
-        call, record = _recorded(call.as_further_draw())
+        call = call.as_further_draw()
+        record = _recorded(call)
     if record is None:
         if not call.may_ask:
             raise _miss_error(call)
@@ -38,22 +38,16 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
     return call, record
 
 
-def _recorded(call: Call) -> tuple[Call, Record | None]:
-    """Return a call with the answer that is recorded for its draw, whether it fits or not; with
-    ``None`` if there is none.
+def _recorded(call: PreparedCall) -> Record | None:
+    """Return the answer that is recorded for a call's draw, whether it fits or not; ``None`` if there
+    is none.
     """
-    record = _from_cassette(call)
-    is_replayed = record is not None
-    if is_replayed != call.is_replayed:
-        call = replace(call, is_replayed=is_replayed)
-    if record is None:
-        record = _from_cache(call)
-    return call, record
-
-
-def _from_cassette(call: PreparedCall) -> Record | None:
-    """Return the answer on the cassette."""
     record = find_on_cassette(call)
+    call.is_replayed = record is not None
+    if record is None:
+        record = find_in_cache(call)
+        if record is not None and call.cassette is not None:
+            return call.put_on_cassette(record, FROM_CACHE)
     if record is not None:
         call.note_asker(record)
     return record
@@ -65,17 +59,6 @@ def find_on_cassette(call: PreparedCall) -> Record | None:
         return None
     find = functools.partial(call.cassette.find, path=call.scope, order=call.order)
     return target_of(find(call.request), find)
-
-
-def _from_cache(call: PreparedCall) -> Record | None:
-    """Return the answer in the disk cache, and put it on the cassette, too."""
-    record = find_in_cache(call)
-    if record is None:
-        return None
-    if call.cassette is not None:
-        return call.put_on_cassette(record, FROM_CACHE)
-    call.note_asker(record)
-    return record
 
 
 def find_in_cache(call: PreparedCall) -> Record | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .usage import Meter
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class ModelCall(PreparedCall):
     """One call of a model.
 

@@ -21,7 +21,7 @@ from ..requests.parameters import (
 )
 from ..scopes import current_scope, next_order
 from ..types import Request
-from .draws import with_arm, with_sample
+from .draws import enter_scope, take_sample
 from .model_call import ModelCall
 from .options import Options, split_options
 
@@ -115,7 +115,8 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
         expected=parameters.expected,
     )
     call = context.call(request, parameters.options, parse=parameters.parse)
-    return with_sample(call, identity_hash)
+    take_sample(call, identity_hash)
+    return call
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> ModelCall:
@@ -156,12 +157,11 @@ def prepare_embeddings(
     parameters = _parameters(context, with_model, "embedding")
     if parameters.options.sample is not None:
         raise TypeError("embeddings take no sample, because the same text has the same embedding")
-    path = "" if active is None else active.path
     calls = []
     for single_text in texts_of(text):
-        request = _request_of_text(single_text, parameters)
-        call = context.call(request, parameters.options, scope=path)
-        calls.append(with_arm(call, active))
+        call = context.call(_request_of_text(single_text, parameters), parameters.options)
+        enter_scope(call, active)
+        calls.append(call)
     return calls
 
 

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 Call = TypeVar("Call", bound="PreparedCall")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class PreparedCall(ABC):
-    """One call as its arguments describe it, before anybody looks for its answer.
+    """One call as its arguments describe it.
+
+    What is found out later is noted here: its scope and draw, and who has its answer.
 
     :param settings: the settings of the call.
     :param cache: the disk cache.

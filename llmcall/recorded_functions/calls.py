@@ -12,7 +12,7 @@ from ..cassettes.current import cassette_for
 from ..cassettes.guards import check_may_send
 from ..cassettes.uses import function_scope
 from ..display.printable import printable
-from ..engine.draws import with_sample
+from ..engine.draws import take_sample
 from ..engine.prepared_call import PreparedCall
 from ..engine.usage import Meter
 from ..errors import APIError
@@ -62,7 +62,7 @@ _running: ContextVar[frozenset[str]] = ContextVar(
 )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class FunctionCall(PreparedCall):
     """One call of a recorded function, or one recorded HTTP request; as a transport, it runs it.
 
@@ -175,7 +175,8 @@ def prepare_function(
         order=next_order(),
         **fields,
     )
-    return with_sample(call, identity_hash)
+    take_sample(call, identity_hash)
+    return call
 
 
 def normalized(value: Any, settings: Settings) -> Any:

@@ -264,7 +264,9 @@ class Draws:
 
     def _mark_taken(self, taken: DrawNumber) -> None:
         path, key, arm = taken.request
-        self._taken_numbers.setdefault(arm, TakenNumbers()).take(path, key, taken.number)
+        if arm not in self._taken_numbers:
+            self._taken_numbers[arm] = TakenNumbers()
+        self._taken_numbers[arm].take(path, key, taken.number)
 
     def _accept_returned(self) -> None:
         while self._returned:

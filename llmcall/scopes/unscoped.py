@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..notices import warn_once
 from ..system import process_lock
 from ..types import Request
@@ -12,17 +14,17 @@ _lock = process_lock(__name__)
 _given: set[tuple[object, str]] | None = set()
 
 
-def warn_of_shared_answers(request: Request, storage_path: object) -> None:
+def warn_of_shared_answers(request: Request, store: Any) -> None:
     """Warn once in a process if two requests outside any scope get one answer, except at a temperature
     of 0.
 
     :param request: a request that gets a recorded answer, or that of a call under way.
-    :param storage_path: the path of the cassette or cache that keeps the answer.
+    :param store: the cassette or cache that keeps the answer.
     """
     global _given
     if request.sample is not None or request.asked.get("temperature") == 0:
         return
-    answer = storage_path, request.cache_key
+    answer = store.path, request.cache_key
     with _lock:
         if _given is None:
             return

@@ -434,7 +434,6 @@ class LLMClient:
             call.give_back()
             raise
         call.end(outcome.record)
-        call.gather_for_arm(outcome.record)
         return outcome
 
     @overload
@@ -488,7 +487,7 @@ class LLMClient:
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, calls[0])
         for call, record in zip(calls, records, strict=True):
-            call.gather_for_arm(record)
+            call.end(record)
         return self._embeddings(records, is_one=isinstance(text, str))
 
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Any:

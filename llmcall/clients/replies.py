@@ -67,7 +67,6 @@ def _finish(call: ModelCall, record: Record, received: Received | None = None) -
     if received is None:
         warn_of_shared_answers(call.request, call.cassette or call.cache)
     call.end(record)
-    call.gather_for_arm(record)
     try:
         reply = Reply.of(record, received, parse=call.parse)
     except (LookupError, TypeError, AttributeError) as error:

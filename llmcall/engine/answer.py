@@ -136,9 +136,7 @@ def _answer_of_model(call: ModelCall, record: Record | None, rules: _Rules) -> F
     """
     if record is None:
         ask = functools.partial(_ask, rules=rules)
-        outcomes = yield from share(
-            [call], ask, rules.policy, call.shared_store, stream=rules.stream
-        )
+        outcomes = yield from share([call], ask, rules.policy, stream=rules.stream)
         outcome = outcomes[call.request.cache_key]
     elif rules.must_fit_window and is_cut_by_context_window(record.response, call.request):
         raise ContextLengthError("the recorded answer was cut where the context window ended")

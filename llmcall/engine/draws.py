@@ -43,7 +43,7 @@ def take_sample(call: PreparedCall, identity_hash: Any) -> None:
             return
     except ScopeError as error:
         enter_scope(call, current_scope())
-        note_refused(call.label, call.callee, call.meter, error, scope=call.scope, arm=call.arm)
+        note_refused(call, error)
         raise
     call.request = call.request._replace(
         sample=sample, cache_key=sampled_key(identity_hash, sample)

@@ -64,7 +64,7 @@ def _ask_in_batches(calls: Sequence[ModelCall]) -> Flow[Outcomes]:
     batches = _batches(calls) if calls[0].client.splits_batches else [calls]
     outcomes: Outcomes = {}
     for batch in batches:
-        batch_outcomes = yield from share(batch, ask, policy, batch[0].shared_store)
+        batch_outcomes = yield from share(batch, ask, policy)
         for call in batch:
             outcome = batch_outcomes[call.request.cache_key]
             record = call.put_on_cassette(outcome.record, outcome.source)

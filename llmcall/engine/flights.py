@@ -139,7 +139,6 @@ def share(
     calls: Sequence[Call],
     ask: Callable[[Sequence[Call]], Flow[Outcomes]],
     policy: RetryPolicy,
-    store: Store | None,
     *,
     stream: bool = False,
 ) -> Flow[Outcomes]:
@@ -148,11 +147,11 @@ def share(
     A leader does not share an error of its own deadline, budget or cancellation, nor that of a
     stream: then a follower takes over.
 
-    :param calls: all with the same options.
+    :param calls: all with the same options and store; if they have none, they are not shared.
     :param ask: answers the calls that lead a flight, and stores the answers.
-    :param store: where the answers are stored; ``None`` if they are not, and so not shared.
     :param stream: whether ``ask`` emits its answer as it comes.
     """
+    store = calls[0].shared_store
     if store is None:
         return (yield from ask(calls))
     outcomes: Outcomes = {}

@@ -94,5 +94,5 @@ def _miss_error(call: PreparedCall) -> CacheMissError:
         _first_miss = error.args[0]
     else:
         error.first = _first_miss
-    note_refused(call.label, call.callee, call.meter, error, scope=call.scope, arm=call.arm)
+    note_refused(call, error)
     return error

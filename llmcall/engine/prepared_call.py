@@ -166,15 +166,12 @@ class PreparedCall(ABC):
         if self.draw is not None:
             self.draw.give_back()
 
-    def gather_for_arm(self, record: Record) -> None:
-        """Note the record that answers the call, if its arm gathers them."""
-        if self.used_records is not None:
-            self.used_records.append(ScopedRecord(self.scope, record))
-
-    def end(self, answer: Record | None = None) -> None:
-        """Note that the call has its answer."""
+    def end(self, answer: Record) -> None:
+        """Note the record that answers the call: its draw stays taken, and its arm gathers the record."""
         if self.draw is not None:
             self.draw.end(answer)
+        if self.used_records is not None:
+            self.used_records.append(ScopedRecord(self.scope, answer))
 
     def add_usage(self, **amounts: Any) -> None:
         """Count what the call used.

@@ -7,31 +7,25 @@ from typing import TYPE_CHECKING
 from ..errors import ScopeError
 from ..failures import MISSED, UNSCOPED, process_failures
 from ..notices import logger
-from .usage import count
 
 if TYPE_CHECKING:
     from ..errors import CacheMissError
-    from .usage import Meter
+    from .prepared_call import PreparedCall
 
 
-def note_refused(
-    label: str,
-    callee: str,
-    meter: Meter,
-    error: CacheMissError | ScopeError,
-    *,
-    scope: str,
-    arm: str = "",
-) -> None:
-    """Note a call that was refused: the program may catch the error and go on without an answer.
+def note_refused(call: PreparedCall, error: CacheMissError | ScopeError) -> None:
+    """Note a call that was refused: the program may catch the error and go on without an answer."""
+    report_refused(call.scope, call.label, error)
+    call.add_usage(errors=1)
 
-    :param label: how messages name the call.
-    :param callee: the name of the model or function, by which it is counted.
+
+def report_refused(scope: str, label: str, error: CacheMissError | ScopeError) -> None:
+    """Log that a call or a map was refused, and report it when the program ends.
+
     :param scope: its scope path; empty outside any scope.
-    :param arm: the name of its arm; empty outside any.
+    :param label: how messages name it.
     """
     error_name = type(error).__name__
     logger().error("%s was refused: %s: %s", label, error_name, error.args[0])
-    count(meter, callee, scope, {"errors": 1}, arm)
     reason = UNSCOPED if isinstance(error, ScopeError) else MISSED
     process_failures.add(scope, label, reason)

@@ -62,9 +62,12 @@ class ItemNames:
         """
         index = self._index
         self._index += 1
+        content = None
         if self._key is None:
+            identity = self._identity(item)
             try:
-                item_digest = digest(self._identity(item), index)
+                item_digest = digest(identity, index)
+                content = item_digest if identity is item else None
             except (TypeError, ValueError):
                 if not takes_all:
                     raise
@@ -73,7 +76,7 @@ class ItemNames:
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
         cell_and_name = cell_of(item), name
-        self._note_difference(cell_and_name, item, index)
+        self._note_difference(cell_and_name, item, index, content or _content_of(item, index))
         count = self._occurrences[cell_and_name]
         self._occurrences[cell_and_name] += 1
         return f"{name}{OCCURRENCE}{count}" if count else name
@@ -91,12 +94,13 @@ class ItemNames:
                 raise
             return ""
 
-    def _note_difference(self, cell_and_name: tuple[int, str], item: Any, index: int) -> None:
-        """Note whether an item differs from the first one of its cell and name."""
-        try:
-            content = digest(item, index)
-        except (TypeError, ValueError):
-            content = None  # nobody can tell whether it differs
+    def _note_difference(
+        self, cell_and_name: tuple[int, str], item: Any, index: int, content: bytes | None
+    ) -> None:
+        """Note whether an item differs from the first one of its cell and name.
+
+        :param content: what :func:`_content_of` returns for it.
+        """
         first = self._contents.setdefault(cell_and_name, content)
         is_first = not self._occurrences[cell_and_name]
         if not is_first and (content is None or content != first):
@@ -116,6 +120,14 @@ class ItemNames:
             "insert or drop one, they will swap their answers. Give a key= that differs for each item, "
             'such as a column, key="id", or a list of columns, key=["country", "id"]'
         )
+
+
+def _content_of(item: Any, index: int) -> bytes | None:
+    """Return the digest of a whole item; ``None`` if nobody can tell whether it differs from another."""
+    try:
+        return digest(item, index)
+    except (TypeError, ValueError):
+        return None
 
 
 class _Columns(tuple[Any, ...]):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from .. import scopes
 from ..cassettes.current import current_cassette
 from ..engine import usage as metering
-from ..engine.refusals import note_refused
+from ..engine.refusals import report_refused
 from ..errors import ScopeError, short_traceback, shorten
 from ..interrupts import Stop, current_stops
 from .bar import progress_bar
@@ -298,7 +298,9 @@ def _open_run(job: Job, items: Any, options: MapOptions, context: Context) -> It
     try:
         active = context.run(_scope_of_map, options)
     except ScopeError as error:
-        note_refused("a map", "llmcall.map", metering.Meter(), error, scope=scopes.current_path())
+        path = scopes.current_path()
+        report_refused(path, "a map", error)
+        metering.count(metering.Meter(), "llmcall.map", path, {"errors": 1})
         raise
     group = _task_group(job, context, active)
     if options.executor is not None:

@@ -293,17 +293,20 @@ def warn_of_equal_levels(
     shares_keys = shares_scopes and bool(job.client.resolved.settings.cache_normalize)
 
     @cache
-    def requests_of(cell: int) -> list[FirstRequest]:
-        """Return the first request of a cell about each row."""
-        return [_request(job, item) for item in crossed.items_of(cell)]
+    def request_of(cell: int, row: int) -> FirstRequest:
+        """Return the first request of a cell about a row."""
+        return _request(job, crossed.items[cell * crossed.row_count + row])
 
     def pairs_of(
         axis: Axis,
-    ) -> Iterator[tuple[Cell, Cell, list[tuple[FirstRequest, FirstRequest]]]]:
-        """Yield each two cells that differ in an axis alone, and their requests."""
+    ) -> Iterator[tuple[Cell, Cell, Iterator[tuple[FirstRequest, FirstRequest]]]]:
+        """Yield each two cells that differ in an axis alone, and their requests, made as they are read."""
         for number, other_number in _differing_only_in(axis, crossed.cells):
-            pairs = zip(requests_of(number), requests_of(other_number), strict=True)
-            yield crossed.cells[number], crossed.cells[other_number], list(pairs)
+            pairs = (
+                (request_of(number, row), request_of(other_number, row))
+                for row in range(crossed.row_count)
+            )
+            yield crossed.cells[number], crossed.cells[other_number], pairs
 
     for axis in crossed.cells[0].axes:
         for cell, other_cell, pairs in pairs_of(axis):

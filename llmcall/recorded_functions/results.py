@@ -41,7 +41,6 @@ def result_of(call: FunctionCall) -> Flow[Any]:
         call.give_back()
         raise
     call.end(record)
-    call.gather_for_arm(record)
     return record.response["value"]
 
 
@@ -73,7 +72,7 @@ def _run_or_share(call: FunctionCall) -> Flow[tuple[Record, bool]]:
         record = yield from _run(call)
         return {call.request.cache_key: Outcome(record)}
 
-    outcomes = yield from share([call], run, RetryPolicy(), call.shared_store)
+    outcomes = yield from share([call], run, RetryPolicy())
     return outcomes[call.request.cache_key].record, is_shared
 
 

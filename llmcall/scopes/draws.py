@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -103,7 +103,8 @@ class Draws:
         self._process = this_process() if since is None else None
         self.since = time.time() if since is None else since
         # Of the scope itself (``None``) and of each arm.
-        self._taken_numbers: dict[ArmPath | None, TakenNumbers] = {None: TakenNumbers()}
+        self._taken_numbers: defaultdict[ArmPath | None, TakenNumbers] = defaultdict(TakenNumbers)
+        self._taken_numbers[None] = TakenNumbers()
         for arm, numbers in (counts or {}).items():
             self._taken_numbers[arm] = TakenNumbers(numbers)
         # Numbers that were given back and are not among the free ones yet.
@@ -264,8 +265,6 @@ class Draws:
 
     def _mark_taken(self, taken: DrawNumber) -> None:
         path, key, arm = taken.request
-        if arm not in self._taken_numbers:
-            self._taken_numbers[arm] = TakenNumbers()
         self._taken_numbers[arm].take(path, key, taken.number)
 
     def _accept_returned(self) -> None:
@@ -307,8 +306,8 @@ class Draw:
         self,
         draws: DrawCounter,
         request: ScopedRequest,
-        source: object = None,
-        read_askers: Callable[[], RecordedAskers] = RecordedAskers,
+        source: object,
+        read_askers: Callable[[], RecordedAskers],
     ) -> None:
         asker = current_asker()
         self.asker: NamedAsker | None = None

@@ -142,8 +142,8 @@ class ActiveScope:
     def draw(
         self,
         request_key: str,
-        source: object = None,
-        read_askers: Callable[[], RecordedAskers] = RecordedAskers,
+        source: object,
+        read_askers: Callable[[], RecordedAskers],
     ) -> Draw:
         """Take the next draw of a request.
 

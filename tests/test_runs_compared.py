@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import permutations
@@ -323,6 +324,32 @@ def test_a_round_more_and_an_actor_less_are_added_and_missing_calls(
         ("emma", 3, "added"),
         ("bart", 0, "missing"),
     }
+
+
+@given(
+    asked=st.lists(st.sampled_from("ab"), min_size=1, max_size=12),
+    added=st.lists(st.tuples(st.integers(0, 12), st.sampled_from("cd")), max_size=8),
+)
+@settings(deadline=None, max_examples=30)
+def test_draws_that_both_runs_have_are_the_same_whatever_is_asked_between(
+    asked: list[str], added: list[tuple[int, str]]
+) -> None:
+    """An actor asks the same question many times, and one run asks others in between."""
+    longer = list(asked)
+    for place, question in added:
+        longer.insert(place, question)
+    for path, questions in (("one.jsonl", asked), ("two.jsonl", longer)):
+        counter: Counter[str] = Counter()
+        records = []
+        for question in questions:
+            draw = counter[question]
+            counter[question] += 1
+            records.append(
+                chat([{**ASKED, "content": question}], f"{question} {draw}", f"ann#{draw}")
+            )
+        written(path, records)
+    assert counts(llmcall.compare("one.jsonl", "two.jsonl")) == (len(asked), 0, len(added), 0)
+    assert counts(llmcall.compare("two.jsonl", "one.jsonl")) == (len(asked), 0, 0, len(added))
 
 
 def test_added_and_missing_calls_are_told(longer: llmcall.Comparison) -> None:

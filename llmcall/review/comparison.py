@@ -259,9 +259,10 @@ def compare(
     """Compare a run with others of the same program.
 
     Actors are matched by their scope paths, without a first level that names the whole run; if a
-    scope was given with each run, by their paths below these. An actor's calls are matched by the
-    longest common sequence of equal requests, or, if requests differ, by their place. If a change
-    only repeats an earlier answer in the history, the runs do not count as diverging there.
+    scope was given with each run, by their paths below these. An actor's calls are matched by their
+    requests and draws, as far as these are in the same order; the others by their requests, or, if
+    these differ, by their place. If a change only repeats an earlier answer in the history, the runs
+    do not count as diverging there.
 
     :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or
         its directory; or a tuple of one of them and a scope: ``(cache, "rep-1")``.

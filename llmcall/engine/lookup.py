@@ -32,7 +32,7 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
     if record is None:
         if not call.may_ask:
             raise _miss_error(call)
-        call.check_guards()
+        _check_guards(call)
     elif call.cassette is not None and call.is_replayed:
         call.cassette.count_replay()
     return call, record
@@ -71,6 +71,17 @@ def find_in_cache(call: PreparedCall) -> Record | None:
         call.check_origin(record)
         call.cache.note_used(record.cache_key)
     return record
+
+
+def _check_guards(call: PreparedCall) -> None:
+    """Raise an error if something forbids the call, such as a test that may reach no model, and note
+    it: the program may go on without an answer.
+    """
+    try:
+        call.check_guards()
+    except CacheMissError as error:
+        note_refused(call, error)
+        raise
 
 
 _first_miss: str | None = None  # the message of this process's first one

@@ -32,7 +32,7 @@ from ..cassettes.unused import (
 )
 from ..display.formatting import counted
 from ..errors import CacheMissError
-from ..failures import MISSED, REFUSED, before_add, process_failures
+from ..failures import REFUSED, before_add, process_failures
 from ..notices import forget_notices, keep_notices, stop_keeping_notices
 from ..records.reader import read
 from ..system import folder_lock
@@ -195,7 +195,6 @@ class Replay:
         may_record = cassette is not None and self.mode != "none"
         if self._live or may_record or answers_in_process(client):
             return
-        self._refused[MISSED] += 1
         if cassette is not None:
             raise CacheMissError(
                 f"no answer is recorded in {cassette.path}, and this run records nothing; record it with "
@@ -293,13 +292,14 @@ class Replay:
                 keep_in_cache(earlier)  # now, since a killed process would not restore them
             forget_notices()  # a test's warnings must not depend on the tests before
             notices = keep_notices()  # pytest shows the log of failed tests only
+            end = contextlib.ExitStack()
+            end.callback(stop_keeping_notices, notices)
             opened = Cassette(path, mode, write=False, bypasses_cache=bypasses_cache)
             # Nor must its askers depend on them, or on which test sets up a fixture.
-            with askers.numbered_anew(), opened as cassette:
+            with end, askers.numbered_anew(), opened as cassette:
                 try:
                     yield cassette
                 finally:
-                    stop_keeping_notices(notices)
                     root = self.config.rootpath
                     relative_path = path.relative_to(root) if path.is_relative_to(root) else path
                     name = relative_path.as_posix()

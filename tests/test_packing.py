@@ -791,6 +791,14 @@ failing.send_message("More?", on_error="return")
 
 
 @pytest.mark.newest_only
+def test_a_call_after_the_recording_stops_the_packing(project: Path) -> None:
+    """Nothing records or answers it, and the program catches its error."""
+    with open(project / SCRIPT, "a", encoding="utf-8") as file:
+        file.write("try:\n    llmcall.client().send_message('More?')\nexcept Exception: pass\n")
+    assert "had no recorded answer" in packing()
+
+
+@pytest.mark.newest_only
 def test_a_failed_call_stops_the_packing(project: Path) -> None:
     """It failed for good, and the program goes on."""
     with open(project / SCRIPT, "a", encoding="utf-8") as file:

@@ -352,6 +352,23 @@ def test_draws_that_both_runs_have_are_the_same_whatever_is_asked_between(
     assert counts(llmcall.compare("two.jsonl", "one.jsonl")) == (len(asked), 0, 0, len(added))
 
 
+@given(order=st.permutations(range(8)), changed=st.integers(0, 7))
+@settings(deadline=None, max_examples=20)
+def test_the_order_of_calls_that_are_made_at_once_does_not_matter(
+    order: list[int], changed: int
+) -> None:
+    """Each run may record another one first. The one that changed is told."""
+    for path, numbers, asked in (("one.jsonl", range(8), None), ("two.jsonl", order, changed)):
+        records = []
+        for number in numbers:
+            content = f"Buy {number} loaves?" if number != asked else f"Buy {number} eggs?"
+            records.append(chat([{**ASKED, "content": content}], "Yes", "ann#0"))
+        written(path, records)
+    found = llmcall.compare("one.jsonl", "two.jsonl")
+    assert counts(found) == (7, 1, 0, 0)
+    assert "{+eggs+}" in str(found)
+
+
 def test_added_and_missing_calls_are_told(longer: llmcall.Comparison) -> None:
     """An added round once for all actors."""
     assert str(longer).splitlines()[1:] == [

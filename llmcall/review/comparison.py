@@ -260,8 +260,8 @@ def compare(
 
     Actors are matched by their scope paths, without a first level that names the whole run; if a
     scope was given with each run, by their paths below these. An actor's calls are matched by their
-    requests and draws, as far as these are in the same order; the others by their requests, or, if
-    these differ, by their place. If a change only repeats an earlier answer in the history, the runs
+    requests and draws, wherever they stand; the others by their requests or, if these differ, by
+    their place. If a change only repeats an earlier answer in the history, the runs
     do not count as diverging there.
 
     :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or

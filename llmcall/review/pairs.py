@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..records.answers import says_the_same
 from ..requests.keys import key_of
 from ..types import Record
 
-# A request, the name of its draw, and how many calls before it had both.
-_Draw = tuple[str, str, int]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 class Pair(NamedTuple):
@@ -54,22 +54,33 @@ class _Call(NamedTuple):
 def paired(
     scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
 ) -> Iterator[Pair]:
-    """Yield the calls of one actor in pairs.
-
-    Equal draws of a request make a pair, unless their order changed. What is left between two such
-    pairs is matched by its requests, and then by its place.
+    """Yield the calls of one actor in pairs, in the order of the first run.
 
     :param run_number: the number of the other run, from 1.
     :param records: those of the first run.
     :param other_records: those of the other one.
     """
     calls, other_calls = _calls(records), _calls(other_records)
-    begin = other_begin = 0
-    for end, other_end in _equal_draws(calls, other_calls):
-        yield from _matched(scope, run_number, calls[begin:end], other_calls[other_begin:other_end])
-        yield _pair(scope, run_number, calls[end], other_calls[other_end])
-        begin, other_begin = end + 1, other_end + 1
-    yield from _matched(scope, run_number, calls[begin:], other_calls[other_begin:])
+    partners = _partners(calls, other_calls)
+    places = {other_place: place for place, other_place in partners.items()}
+    # An added call comes before the next one that both runs have.
+    added: list[_Call] = []
+    added_before: dict[int, list[_Call]] = {}
+    for call in other_calls:
+        if call.place in places:
+            added_before[places[call.place]] = added
+            added = []
+        else:
+            added.append(call)
+    for call in calls:
+        for other in added_before.get(call.place, ()):
+            yield Pair(scope, other.place, None, other.record, "added", run_number)
+        if call.place in partners:
+            yield _pair(scope, run_number, call, other_calls[partners[call.place]])
+        else:
+            yield Pair(scope, call.place, call.record, None, "missing", run_number)
+    for other in added:
+        yield Pair(scope, other.place, None, other.record, "added", run_number)
 
 
 def _calls(records: Sequence[Record]) -> list[_Call]:
@@ -83,69 +94,98 @@ def _pair(scope: str, run_number: int, call: _Call, other: _Call) -> Pair:
     return Pair(scope, call.place, call.record, other.record, status, run_number)
 
 
-def _equal_draws(calls: Sequence[_Call], other_calls: Sequence[_Call]) -> list[tuple[int, int]]:
-    """Return the places of equal draws in both runs: as many as have the same order in both."""
-    other_places = {draw: place for place, draw in enumerate(_draws(other_calls))}
-    places = [
-        (place, other_places[draw])
-        for place, draw in enumerate(_draws(calls))
-        if draw in other_places
-    ]
-    return _longest_increasing(places)
+def _partners(calls: Sequence[_Call], other_calls: Sequence[_Call]) -> dict[int, int]:
+    """Return the places of the calls that belong together: by that in the first run, that in the
+    other one.
 
-
-def _draws(calls: Sequence[_Call]) -> list[_Draw]:
-    """Return what names each call's draw among those of its actor."""
-    counts: Counter[tuple[str, str]] = Counter()
-    draws = []
-    for call in calls:
-        name = (call.record.sample or "").partition("#")[2]
-        draws.append((call.request_key, name, counts[call.request_key, name]))
-        counts[call.request_key, name] += 1
-    return draws
-
-
-def _longest_increasing(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return as many of some pairs of numbers as possible whose second numbers increase.
-
-    :param pairs: sorted by their first numbers. This sorts them by patience (Fredman 1975, "On
-        computing the length of longest increasing subsequences").
+    Equal draws of a request belong together, wherever they stand: of calls that are made at once,
+    each run may record another one first. The other calls are matched between these, or all
+    together if the order of these changed: by their requests, and then by their place.
     """
-    lowest_ends: list[int] = []  # by length: the lowest number that ends a sequence
-    indices: list[int] = []  # of the pairs with these numbers
-    previous: list[int | None] = []  # by pair: the index of the one before it
-    for index, (_, number) in enumerate(pairs):
-        length = bisect_left(lowest_ends, number)
-        lowest_ends[length : length + 1] = [number]
-        indices[length : length + 1] = [index]
-        previous.append(indices[length - 1] if length else None)
-    longest = []
-    last = indices[-1] if indices else None
-    while last is not None:
-        longest.append(pairs[last])
-        last = previous[last]
-    return longest[::-1]
+    partners: dict[int, int] = {}
+    for draw_name in (_asker, _draw):
+        partners |= _equal_draws(*_left(calls, other_calls, partners), draw_name)
+    for block, other_block in _blocks(*_left(calls, other_calls, partners), partners):
+        partners |= _matched(block, other_block)
+    return partners
 
 
-def _matched(
-    scope: str, run_number: int, calls: Sequence[_Call], other_calls: Sequence[_Call]
-) -> Iterator[Pair]:
-    """Yield calls in pairs by their requests, and then by their place."""
+def _asker(call: _Call) -> str | None:
+    """Return who asked, if several tasks or threads asked the same."""
+    return call.record.asker
+
+
+def _draw(call: _Call) -> str | None:
+    """Return the name of a call's draw."""
+    return (call.record.sample or "").partition("#")[2]
+
+
+def _left(
+    calls: Sequence[_Call], other_calls: Sequence[_Call], partners: Mapping[int, int]
+) -> tuple[list[_Call], list[_Call]]:
+    """Return the calls of both runs that have no partner."""
+    other_places = set(partners.values())
+    left = [call for call in calls if call.place not in partners]
+    return left, [call for call in other_calls if call.place not in other_places]
+
+
+def _equal_draws(
+    calls: Sequence[_Call],
+    other_calls: Sequence[_Call],
+    draw_name: Callable[[_Call], str | None],
+) -> dict[int, int]:
+    """Return the places of equal requests whose draws have one name; of several, in their order."""
+    other_places = _places_by_draw(other_calls, draw_name)
+    partners: dict[int, int] = {}
+    for draw, places in _places_by_draw(calls, draw_name).items():
+        partners.update(zip(places, other_places.get(draw, ()), strict=False))
+    return partners
+
+
+def _places_by_draw(
+    calls: Sequence[_Call], draw_name: Callable[[_Call], str | None]
+) -> dict[tuple[str, str], list[int]]:
+    """Return the places of calls by their requests and the names of their draws, if these have one."""
+    places: dict[tuple[str, str], list[int]] = {}
+    for call in calls:
+        name = draw_name(call)
+        if name is not None:
+            places.setdefault((call.request_key, name), []).append(call.place)
+    return places
+
+
+def _blocks(
+    calls: Sequence[_Call], other_calls: Sequence[_Call], partners: Mapping[int, int]
+) -> list[tuple[list[_Call], list[_Call]]]:
+    """Return calls without a partner in blocks: those between the same calls with a partner.
+
+    If the order of these changed, there is one block, since nothing tells between which ones a call
+    would stand.
+    """
+    places = sorted(partners)
+    other_places = [partners[place] for place in places]
+    if other_places != sorted(other_places):
+        return [(list(calls), list(other_calls))]
+    blocks: defaultdict[int, tuple[list[_Call], list[_Call]]] = defaultdict(lambda: ([], []))
+    for call in calls:
+        blocks[bisect(places, call.place)][0].append(call)
+    for call in other_calls:
+        blocks[bisect(other_places, call.place)][1].append(call)
+    return list(blocks.values())
+
+
+def _matched(calls: Sequence[_Call], other_calls: Sequence[_Call]) -> dict[int, int]:
+    """Return the places of calls that belong together by their requests, and then by their place."""
     keys = [call.request_key for call in calls]
     other_keys = [call.request_key for call in other_calls]
     matcher = difflib.SequenceMatcher(None, keys, other_keys, autojunk=False)
+    partners = {}
     for kind, index, end, other_index, other_end in matcher.get_opcodes():
-        while (
-            index < end
-            and other_index < other_end
-            and (kind == "equal" or _alike(calls[index].record, other_calls[other_index].record))
-        ):
-            yield _pair(scope, run_number, calls[index], other_calls[other_index])
-            index, other_index = index + 1, other_index + 1
-        for call in calls[index:end]:
-            yield Pair(scope, call.place, call.record, None, "missing", run_number)
-        for call in other_calls[other_index:other_end]:
-            yield Pair(scope, call.place, None, call.record, "added", run_number)
+        for call, other in zip(calls[index:end], other_calls[other_index:other_end], strict=False):
+            if kind != "equal" and not _alike(call.record, other.record):
+                break
+            partners[call.place] = other.place
+    return partners
 
 
 def request_key(record: Record) -> str:

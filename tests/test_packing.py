@@ -269,6 +269,22 @@ def test_changed_missing_and_new_files_are_named(package: Path) -> None:
     assert found["other files"] == "code/more.py"
 
 
+def test_what_a_readers_own_tools_put_beside_the_study_is_no_change(package: Path) -> None:
+    """An environment with a link, version control, caches and a desktop's file."""
+    written(
+        package,
+        {
+            ".venv/pyvenv.cfg": "",
+            ".git/HEAD": "ref: refs/heads/main",
+            "code/__pycache__/persons.pyc": "",
+            "data/.DS_Store": "",
+        },
+    )
+    if os.name == "posix":
+        (package / ".venv/lib64").symlink_to("/lib")
+    assert llmcall.verify(package).ok
+
+
 def without_line(package: Path, text: str) -> None:
     """Drop the lines of the recording that contain a text."""
     tape = package / "recordings" / TAPE

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..._version import __version__
 from ...display.formatting import counted
@@ -34,6 +34,7 @@ from .manifest import (
     read_manifest,
 )
 from .pack import record_lines
+from .project_copy import is_left_out
 from .readme import PROOF, README, text
 from .replay import (
     OWN_FOLDERS,
@@ -49,6 +50,8 @@ from .scratch import scratch_folder
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 DISTRIBUTION = "llmcall-sim"
 NAMED = 10  # things of a kind that are named
+# What macOS and Windows put into folders that somebody looks at.
+DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 WARNING = (
     "verify runs the author's code on this machine, in a temporary folder, without network access."
 )
@@ -131,18 +134,38 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
             path = unpack_zip(path, unpacked)
         if not (path / NAME).is_file():
             raise ValueError(f"{package} is not a packed study: it has no {NAME}")
-        _refuse_links(path)
+        _refuse_link(path / NAME)
         manifest = read_manifest(path)
+        for entry in _entries(path, manifest):
+            _refuse_link(entry)
         return _Verifier(path, scratch, manifest, tolerance).verification()
 
 
-def _refuse_links(package: Path) -> None:
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise LLMCallError(
+            f"{path} is a symbolic link. A package contains no links, so nothing was run"
+        )
+
+
+def _entries(package: Path, manifest: Manifest) -> Iterator[Path]:
+    """Yield the files and folders of a package, without what a reader's own tools put there: version
+    control, environments, caches, and the files of desktops.
+    """
+    listed_files = {NAME, *(each.file for each in manifest.files)}
+    listed_folders = {
+        parent.as_posix() for file in listed_files for parent in PurePosixPath(file).parents
+    }
     for root, folders, names in os.walk(package):
-        for name in (*folders, *names):
-            if Path(root, name).is_symlink():
-                raise LLMCallError(
-                    f"{Path(root, name)} is a symbolic link. A package contains no links, so nothing was run"
-                )
+        parent = Path(root)
+        folders[:] = [
+            name
+            for name in folders
+            if (parent / name).relative_to(package).as_posix() in listed_folders
+            or not is_left_out(parent / name)
+        ]
+        yield from (parent / name for name in folders)
+        yield from (parent / name for name in names if name not in DESKTOP_FILES)
 
 
 class _Verifier:
@@ -338,7 +361,7 @@ class _Verifier:
         listed_files = {NAME, *(each.file for each in self._manifest.files)}
         files = [
             path.relative_to(self._package).as_posix()
-            for path in sorted(self._package.rglob("*"))
+            for path in sorted(_entries(self._package, self._manifest))
             if path.is_file()
         ]
         extra = [path for path in files if path not in listed_files]

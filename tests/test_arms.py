@@ -361,10 +361,10 @@ def mapped_by_llmcall(function: Callable[..., Any]) -> Any:
     "run", [lambda: submitted(llmcall.bind(drawn_twice)), lambda: mapped_by_llmcall(sample)]
 )
 def test_arms_that_refresh_in_other_processes_are_told(
-    run: Callable[[], Any], caplog: pytest.LogCaptureFixture
+    run: Callable[[], Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each process asks for its own answers, so the arms would not be paired."""
-    llmcall.configure(cache_mode="refresh")
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "refresh")  # for processes that are not forked, too
     with llmcall.scope("r"), llmcall.arm("a"):
         run()
     assert "the cache's mode is refresh, and the arm 'a' makes calls in another" in caplog.text

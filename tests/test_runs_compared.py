@@ -889,6 +889,14 @@ def test_diff_matches_actors_by_their_paths_below_two_scopes() -> None:
     assert printed == done("diff", play("c.jsonl"), play("d.jsonl", word="generous"))
 
 
+def test_a_call_in_the_scope_of_the_whole_run_is_one_of_no_actor() -> None:
+    """It is not outside any scope."""
+    path = written("runs.jsonl", [chat([ASKED], name, f"{name}#0") for name in ("rep-1", "rep-2")])
+    assert "outside any actor's scope, call 1" in done(
+        "diff", path, "--scope", "rep-1", "--with", "rep-2"
+    )
+
+
 def test_show_shows_a_scope(whole: list[str]) -> None:
     """By a pattern; the actor of the other replicate is not shown."""
     assert headings(*whole, "--scope", "rep-1*") == ["rep-1/lisa"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..display.formatting import OUTSIDE_ANY_SCOPE, counted
+from ..display.formatting import OF_NO_ACTOR, counted
 from ..display.printable import printable, visible, visible_json
 from ..errors import CacheError
 from .cache import Source, conflict_option, json_option
@@ -134,9 +134,7 @@ def _show_heard(
         click.echo(visible_json([quote._asdict() for quote in quotes]))
         return
     round_name = run.round_of(calls[actor][place].record)
-    name = f"{actor or OUTSIDE_ANY_SCOPE}, call {place + 1}" + (
-        f" ({round_name})" if round_name else ""
-    )
+    name = f"{actor or OF_NO_ACTOR}, call {place + 1}" + (f" ({round_name})" if round_name else "")
     _write(heard_lines(printable(name), actor, quotes))
 
 

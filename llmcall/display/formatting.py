@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 OUTSIDE_ANY_SCOPE = "outside any scope"
+# Calls that stand in no scope, or in the one that holds the whole run.
+OF_NO_ACTOR = "outside any actor's scope"
 USD_COLUMNS = ("cost", "saved")  # of usage
 
 

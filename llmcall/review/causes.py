@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from ..differences.fields import Difference, differences
-from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json
+from ..display.formatting import OF_NO_ACTOR, as_json
 from ..display.printable import printable
 from ..records.answers import said
 from ..types import Record
@@ -185,7 +185,7 @@ class TwoRuns:
         """Return why a changed prompt may be a consequence, in words; empty if nothing suggests it."""
         change = self._explanations.quoted_answer(actor, difference, came_before)
         if change is not None:
-            name = printable(change.scope) or OUTSIDE_ANY_SCOPE
+            name = printable(change.scope) or OF_NO_ACTOR
             return f"{PERHAPS}: {name} said so in call {change.place + 1}"
         if actor.parting is None and self._explanations.any_before(actor):
             return f"{PERHAPS}: answers changed before it"

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from ..display.data_frames import data_frame
-from ..display.formatting import OUTSIDE_ANY_SCOPE, counted
+from ..display.formatting import OF_NO_ACTOR, counted
 from ..display.printable import printable
 from ..errors import short_traceback
 from ..types import Record
@@ -329,4 +329,4 @@ def _prompt_and_answer(record: Record | None) -> tuple[str | None, str | None]:
 
 
 def _scope_name(scope: str) -> str:
-    return printable(scope) or OUTSIDE_ANY_SCOPE
+    return printable(scope) or OF_NO_ACTOR

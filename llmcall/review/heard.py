@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..display.formatting import OUTSIDE_ANY_SCOPE, counted, one_line
+from ..display.formatting import OF_NO_ACTOR, counted, one_line
 from ..display.printable import printable
 from .conversations import ANSWERING_ROLE
 from .forms import Form, forms
@@ -263,7 +263,7 @@ def call_position(
             if call.record.scope == scope
         ]
     if not positions:
-        names = [printable(actor) or OUTSIDE_ANY_SCOPE for actor in list(calls)[:ACTORS_SHOWN]]
+        names = [printable(actor) or OF_NO_ACTOR for actor in list(calls)[:ACTORS_SHOWN]]
         more = f" and {len(calls) - ACTORS_SHOWN:,} more" if len(calls) > ACTORS_SHOWN else ""
         raise ValueError(f"{run.name} has no scope {scope!r}; it has {', '.join(names)}{more}")
     if not 1 <= number <= len(positions):

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..display.formatting import OUTSIDE_ANY_SCOPE
+from ..display.formatting import OF_NO_ACTOR
 from ..display.printable import visible
 from .findings import WHY, counted_value
 from .heard import AnswerIndex
@@ -140,7 +140,7 @@ class PageData:
         return self._texts[visible(text)]
 
     def _actor(self, name: str) -> int:
-        return self._actors[visible(name) or OUTSIDE_ANY_SCOPE]
+        return self._actors[visible(name) or OF_NO_ACTOR]
 
     # The tables
 
@@ -166,7 +166,7 @@ class PageData:
         return {
             "actor": [self._actor(cell.pair.scope) for cell in cells],
             "call": [_call_label(cell) for cell in cells],
-            "row": [self._rows[visible(cell.row) or OUTSIDE_ANY_SCOPE] for cell in cells],
+            "row": [self._rows[visible(cell.row) or OF_NO_ACTOR] for cell in cells],
             "column": [cell.column for cell in cells],
             "one": [self._call_index(cell.pair.one) for cell in cells],
             "other": [self._call_index(cell.pair.other) for cell in cells],

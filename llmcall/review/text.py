@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json, counted, one_line
+from ..display.formatting import OF_NO_ACTOR, OUTSIDE_ANY_SCOPE, as_json, counted, one_line
 from ..display.printable import printable, visible
 from ..records.references import INLINE_CHARACTERS
 from ..requests.contents import title_of
@@ -53,7 +53,7 @@ def text_lines(
     for number, (heading, calls) in enumerate(groups.items()):
         if number or settings or served:
             yield ""
-        yield style(f"=== {visible(heading) or OUTSIDE_ANY_SCOPE}", bold=True)
+        yield style(f"=== {visible(heading) or OF_NO_ACTOR}", bold=True)
         is_scope = all(call.record.scope == heading for call in calls)
         for call in calls:
             yield ""

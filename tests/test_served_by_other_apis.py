@@ -192,6 +192,15 @@ def test_diff_tells_snapshots_apart(snapshots: tuple[str, str]) -> None:
     assert f"b.jsonl: answered by m-2026-09-01 ({today()})" in told
 
 
+def test_the_cache_knows_an_answer_of_an_api_by_its_model() -> None:
+    """Where records are selected, counted and listed, as an answer of a chat."""
+    record("tape.jsonl", RESPONSE)
+    assert commands.cache("export", "some.jsonl", "--model", "m").startswith("1 record ")
+    assert json.loads(commands.cache("stats", "--json"))["models"] == {"m": 1}
+    assert [row["model"] for row in json.loads(commands.cache("ls", "--json"))] == ["m"]
+    assert commands.cache("ls").splitlines()[1].split()[1] == "m"
+
+
 @pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
 @pytest.mark.parametrize("api", ASKED)
 def test_an_answer_of_an_api_stands_in_the_frame(api: str, answers: dict[str, Any]) -> None:

@@ -113,7 +113,7 @@ def _selection(model: str | None, scope: str | None, since: str | None) -> Where
         return (
             (earliest is None or (record.stored_at or 0) >= earliest)
             and (scope is None or fnmatchcase(record.scope, scope))
-            and (model is None or record.request.get("model") == model)
+            and (model is None or record.model == model)
         )
 
     return where
@@ -162,7 +162,7 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
     """
     records = list(response_cache.records(where=where))
     size = response_cache.stats().size
-    models = Counter(str(record.request.get("model") or record.kind) for record in records)
+    models = Counter(record.model or record.kind for record in records)
     records_by_scope: dict[str, list[Record]] = {}
     for record in records:
         records_by_scope.setdefault(record.scope.partition("/")[0], []).append(record)
@@ -246,7 +246,7 @@ def _record_fields(record: Record) -> dict[str, Any]:
     return {
         "key": record.cache_key,
         "kind": record.kind,
-        "model": record.request.get("model"),
+        "model": record.model,
         "sample": record.sample,
         "stored_at": record.stored_at,
         "cost": record.cost,
@@ -256,7 +256,7 @@ def _record_fields(record: Record) -> dict[str, Any]:
 
 
 def _row(record: Record) -> tuple[str, ...]:
-    model = printable(str(record.request.get("model") or "-"))
+    model = printable(record.model or "-")
     sample = printable(record.sample or "-")
     prompt, answer = (
         printable(one_line(text, LONGEST_TEXT)) for text in (record.prompt, record.answer)

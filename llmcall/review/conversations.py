@@ -102,6 +102,11 @@ class Call(NamedTuple):
     repeated_from: Call | None
     answers: tuple[Utterance, ...]
 
+    @property
+    def model(self) -> str:
+        """Return the model that was asked for, or the title if none was."""
+        return self.record.model or self.title
+
 
 def conversations(run: RecordedRun) -> dict[str, list[Call]]:
     """Return the calls of a run by actor (empty outside any scope), both in their order."""

@@ -98,6 +98,7 @@ class PageData:
         self._calls.append(
             {
                 "title": self._text(call.title),
+                "model": self._text(call.model),
                 "served": self._text(record.served or ""),
                 "parameters": self._text(
                     "  ".join(f"{name}={value}" for name, value in call.parameters)

@@ -767,8 +767,9 @@ def test_load_names_the_line_that_is_broken() -> None:
         ([], 2),
         (["{key}", "--model", "gpt-4o", "--yes"], 2),
         (["nothing", "--yes"], 1),
+        (["--since", "", "--yes"], 2),
     ],
-    ids=["nothing selected", "keys and a selection", "an unknown key"],
+    ids=["nothing selected", "keys and a selection", "an unknown key", "an empty age"],
 )
 def test_delete_refuses_what_does_not_say_which_records(
     arguments: list[str], code: int, keys: list[str]

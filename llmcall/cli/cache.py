@@ -106,7 +106,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def _selection(model: str | None, scope: str | None, since: str | None) -> Where | None:
     if model is None and scope is None and since is None:
         return None
-    earliest = _timestamp(since) if since else None
+    earliest = None if since is None else _timestamp(since)
 
     def where(record: Record) -> bool:
         """Return whether the options select a record."""

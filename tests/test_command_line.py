@@ -713,6 +713,15 @@ def test_export_writes_the_selected_records(keys: list[str]) -> None:
     assert cache("export", "some.jsonl", "--scope", "trial-3/*").startswith("1 record ")
 
 
+def test_export_of_no_record_leaves_the_file(keys: list[str]) -> None:
+    """It fails, and says that nothing was selected."""
+    cache("export", "all.jsonl")
+    before = Path("all.jsonl").read_bytes()
+    told = cache("export", "all.jsonl", "--scope", "trial-3", code=1)
+    assert re.search(r"none of 4 records in .* matches, so all\.jsonl was not written", told)
+    assert Path("all.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize("source", ["all.jsonl", ".llmcall/cache"])
 def test_load_takes_a_file_or_another_cache(source: str, keys: list[str]) -> None:
     """All records are then in the cache that is named."""

@@ -72,6 +72,17 @@ def page() -> str:
     return report(play("a.jsonl", agreed))
 
 
+@pytest.mark.parametrize("taken", ["a.jsonl", "./b.jsonl"])
+def test_a_page_replaces_no_run_that_it_shows(taken: str) -> None:
+    """Neither the run nor the other one."""
+    play("a.jsonl", agreed)
+    play("b.jsonl", agreed)
+    before = Path(taken).read_bytes()
+    told = done("report", "a.jsonl", "--against", "b.jsonl", "-o", taken, code=2)
+    assert "would replace the run in" in told
+    assert Path(taken).read_bytes() == before
+
+
 def test_a_page_says_what_the_run_is(page: str) -> None:
     """Its name, calls, actors, model and cost."""
     facts = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', page))

@@ -228,15 +228,24 @@ def list_records(
         click.echo(visible_json([_record_fields(record) for record in records]))
         return
     if not records:
-        count = len(response_cache)
-        message = f"none of {counted(count, 'record')} in {response_cache.path} matches"
-        click.echo(message if count else f"0 records in {response_cache.path}", err=True)
+        click.echo(_nothing_selected(response_cache), err=True)
         return
     click.echo(table([HEADS, *map(_row, records)], right=(3, 4), truncatable=(1, 2, 5, 6)))
     if limit and len(records) == limit and len(response_cache) > limit:
         click.echo(
             f"… the first {limit} of up to {len(response_cache):,}; --limit 0 shows all", err=True
         )
+
+
+def _nothing_selected(response_cache: ResponseCache) -> str:
+    """Return words for a selection without a record."""
+    count = len(response_cache)
+    place = response_cache.path
+    return (
+        f"none of {counted(count, 'record')} in {place} matches"
+        if count
+        else f"0 records in {place}"
+    )
 
 
 HEADS = ("key", "model", "sample", "age", "cost", "asked", "answered")
@@ -319,8 +328,10 @@ def _full_key(response_cache: ResponseCache, prefix: str) -> str:
 def export(response_cache: ResponseCache, file: str, where: Where | None) -> None:
     """Write records to a file.
 
-    FILE has the format of a cassette (JSON Lines).
+    FILE has the format of a cassette (JSON Lines). If no record is selected, nothing is written.
     """
+    if not any(True for _ in response_cache.records(where=where)):
+        raise CacheError(f"{_nothing_selected(response_cache)}, so {file} was not written")
     click.echo(f"{counted(response_cache.export(file, where=where), 'record')} written to {file}")
 
 

@@ -227,6 +227,11 @@ def report(
     from ..review.page import page
     from ..review.runs import with_rounds
 
+    for source in filter(None, (run, against)):
+        if Path(source).exists() and Path(output).exists() and Path(output).samefile(source):
+            raise click.UsageError(
+                f"the page would replace the run in {source}; give another file with -o"
+            )
     runs = [_load(run, scope)]
     if against is not None or other_scope is not None:
         runs.append(_load(against or run, other_scope or (scope if against else None)))

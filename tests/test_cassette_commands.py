@@ -321,6 +321,17 @@ def test_merge_writes_every_record_of_both() -> None:
     assert Path("both.jsonl").read_bytes() == Path("other.jsonl").read_bytes()
 
 
+def test_a_merge_with_an_incomplete_recording_is_incomplete() -> None:
+    """So ``once`` goes on recording the merged file, too."""
+    path = written("one.jsonl", [chat("a", "1", "s#0")])
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("{", '{"complete": false, ', 1), encoding="utf-8")
+    written("other.jsonl", [chat("b", "2", "s#0")])
+    done("cassette", "merge", "other.jsonl", "one.jsonl", "-o", "both.jsonl")
+    header = Path("both.jsonl").read_text(encoding="utf-8").partition("\n")[0]
+    assert json.loads(header)["complete"] is False
+
+
 @pytest.fixture
 def merge() -> tuple[str, ...]:
     """The command that merges two cassettes with different answers into the first one."""

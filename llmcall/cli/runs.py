@@ -287,7 +287,14 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
             "pass them again to replay it",
             err=True,
         )
-    write(output, header, records, run=run, allow=settings().cassette_allow)
+    write(
+        output,
+        header,
+        records,
+        run=run,
+        allow=settings().cassette_allow,
+        complete=first.is_complete and second.is_complete,
+    )
     click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
 
 

@@ -222,6 +222,41 @@ def test_question_and_answer_of_an_api_are_shown_as_those_of_a_chat(
     assert "tokens=20" in shown
 
 
+SAID = {"type": "text", "text": "Let me buy."}
+BOUGHT = {"type": "tool_use", "id": "call_1", "name": "buy", "input": {"coins": 3}}
+CALLED = {"type": "function_call", "name": "buy", "arguments": '{"coins": 3}'}
+WITH_TOOLS: dict[str, tuple[str, Any]] = {
+    "response": (
+        "responses",
+        {**RESPONSE, "output": [{"type": "message", "content": [SAID]}, CALLED]},
+    ),
+    "message": ("messages", {**MESSAGE, "content": [SAID, BOUGHT]}),
+    "streamed message": (
+        "messages",
+        [
+            {"type": "message_start", "message": {**MESSAGE, "content": []}},
+            {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Let me buy."}},
+            {"type": "content_block_start", "content_block": {**BOUGHT, "input": {}}},
+            *(
+                {"delta": {"type": "input_json_delta", "partial_json": piece}, "type": "delta"}
+                for piece in ('{"coins"', ": 3}")
+            ),
+            {"type": "message_stop"},
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("api", "answer"), WITH_TOOLS.values(), ids=WITH_TOOLS)
+def test_a_tool_call_stands_below_the_text_of_the_answer(api: str, answer: Any) -> None:
+    """In frames and conversations."""
+    record("tape.jsonl", answer, api, cache_mode="off")
+    frame = llmcall.cassette("tape.jsonl").to_frame()
+    assert frame["answer"].tolist() == ['Let me buy.\nbuy({"coins": 3})']
+    shown = commands.done("show", "tape.jsonl")
+    assert '→ assistant\n    Let me buy.\n    buy({"coins": 3})\n' in shown
+
+
 def test_a_conversation_repeats_no_message() -> None:
     """What stood in the call before, its answer too, is not shown again."""
     history = [{"role": "user", "content": "Bread?"}]

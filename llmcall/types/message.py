@@ -33,8 +33,13 @@ def message_text(message: Mapping[str, Any]) -> str:
     for call in message.get("tool_calls") or ():
         tool = call.get("function") or call.get("custom") or call
         arguments = tool.get("arguments") or tool.get("input") or ""
-        lines.append(f"{tool.get('name')}({arguments})")
+        lines.append(tool_call(tool.get("name"), arguments))
     return "\n".join(lines).strip()
+
+
+def tool_call(name: Data, arguments: Data) -> str:
+    """Return the call of a tool in words."""
+    return f"{name}({as_text(arguments)})"
 
 
 def as_text(value: Data) -> str:

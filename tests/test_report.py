@@ -330,6 +330,15 @@ def test_the_numbers_of_a_survey_are_shown_by_ranges() -> None:
     assert sum(found["groups"][0][1][0][1]) == 60
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_that_is_too_long_stands_beside_the_ranges(digits: int) -> None:
+    """Its call is counted, too."""
+    sums = [*range(59), "1" + "0" * (digits - 1)]
+    numbers = [chat("How much?", f'{{"sum": {each}}}', f"p-{n}#0") for n, each in enumerate(sums)]
+    [found] = data_of(report(str(written("c.jsonl", numbers))))["survey"]
+    assert sum(found["groups"][0][1][0][1]) == 60
+
+
 BEGINNING = "The council should raise the tax on sugary drinks and spend it on"
 
 

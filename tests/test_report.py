@@ -824,6 +824,16 @@ def test_an_unknown_cost_beside_known_ones_is_said_in_words(open_page: Open) -> 
     assert tab.locator("#bars td").all_inner_texts() == [" $0.5000", " unknown", " unknown"]
 
 
+def test_a_sum_of_costs_counts_the_unknown_ones(open_page: Open) -> None:
+    """A cost of which one part is unknown does not look like a whole one."""
+    records = [*unreported(), *unreported()]
+    for record, cost in zip(records, (0.5, 0.25, 0.125), strict=False):
+        record.cost = cost
+    report(str(written("a.jsonl", records)))
+    tab = open_page()
+    assert tab.locator("#bars td").all_inner_texts()[0] == " $0.5000, 1 unknown"
+
+
 def test_whom_a_message_quotes_is_a_link(open_page: Open) -> None:
     """Below a message stands whom it quotes, with a link to that call."""
     said = "I will bring two loaves of bread to the river."

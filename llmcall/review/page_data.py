@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.formatting import OUTSIDE_ANY_SCOPE
 from ..display.printable import visible
+from ..records.served import is_given_by_model
 from .findings import WHY, counted_value
 from .heard import AnswerIndex
 from .marks import ASKED_AGAIN
@@ -99,6 +100,7 @@ class PageData:
             {
                 "title": self._text(call.title),
                 "model": self._text(call.model),
+                "by_model": is_given_by_model(record),
                 "served": self._text(record.served or ""),
                 "parameters": self._text(
                     "  ".join(f"{name}={value}" for name, value in call.parameters)

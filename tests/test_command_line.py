@@ -713,6 +713,14 @@ def test_export_writes_the_selected_records(keys: list[str]) -> None:
     assert cache("export", "some.jsonl", "--scope", "trial-3/*").startswith("1 record ")
 
 
+def test_export_takes_no_address(keys: list[str]) -> None:
+    """It names the command that copies records to a server, and no password."""
+    told = cache("export", f"redis://:{SECRET}@host/0", code=2)
+    assert "'llmcall cache --path ADDRESS load CACHE'" in told
+    assert SECRET not in told
+    assert not Path("redis:").exists()
+
+
 def test_export_of_no_record_leaves_the_file(keys: list[str]) -> None:
     """It fails, and says that nothing was selected."""
     cache("export", "all.jsonl")

@@ -1040,7 +1040,7 @@ def secretive(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture)
     llmcall.force_api_type("azure")
     written(
         "config.ini",
-        f"[OpenAI]\nBASE_URL = https://user:{SECRET}@host/v1\nAPI_KEY = ${{MY_KEY}}\n"
+        f"[OpenAI]\nBASE_URL = https://user:{SECRET}@host/v1?api_key={SECRET}&v=2\nAPI_KEY = ${{MY_KEY}}\n"
         f"[Cache]\nPATH = redis://:{SECRET}@host/0?password={SECRET}\n"
         f"[Endpoint a]\nMODELS = m\nAPI_KEY = {SECRET}\nBASE_URL = http://u:{SECRET}@h/v1\n"
         "[Endpoint b]\nMODELS = m\nAPI_KEY = ${MY_KEY}\n",

@@ -330,6 +330,12 @@ def export(response_cache: ResponseCache, file: str, where: Where | None) -> Non
 
     FILE has the format of a cassette (JSON Lines). If no record is selected, nothing is written.
     """
+    if "://" in file:
+        raise click.BadParameter(
+            f"{without_password(file)} is an address; to copy the records to a server, use "
+            "'llmcall cache --path ADDRESS load CACHE'",
+            param_hint="FILE",
+        )
     if not any(True for _ in response_cache.records(where=where)):
         raise CacheError(f"{_nothing_selected(response_cache)}, so {file} was not written")
     click.echo(f"{counted(response_cache.export(file, where=where), 'record')} written to {file}")

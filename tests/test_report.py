@@ -83,6 +83,18 @@ def test_a_page_replaces_no_run_that_it_shows(taken: str) -> None:
     assert Path(taken).read_bytes() == before
 
 
+def test_a_credential_in_a_page_is_told() -> None:
+    """A cache may hold one, though a cassette may not."""
+    client = ScriptedClient(["Yes.", "No."], cache_mode="auto")
+    with llmcall.scope("safe"):
+        client.send_message("Bread?")
+    with llmcall.scope("unsafe"):
+        client.send_message("My key is sk-proj-" + "aB3dE5gH7jK9mN1pQ3sT5vW7" + ".")
+    for scope in ("safe", "unsafe"):
+        told = done("report", ".llmcall/cache", "--scope", scope, "-o", "page.html")
+        assert ("looks like an OpenAI API key (sk-p…)" in told) == (scope == "unsafe")
+
+
 def test_a_page_says_what_the_run_is(page: str) -> None:
     """Its name, calls, actors, model and cost."""
     facts = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', page))

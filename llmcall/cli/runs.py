@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import secrets
 from ..display.formatting import OUTSIDE_ANY_SCOPE, counted
 from ..display.printable import printable, visible, visible_json
 from ..errors import CacheError
@@ -223,6 +224,7 @@ def report(
     RUN is a cassette, an exported file or a cache directory. The page needs no other file and no
     network.
     """
+    from ..clients.registry import settings
     from ..review.comparison import Comparison
     from ..review.page import page
     from ..review.runs import with_rounds
@@ -240,6 +242,14 @@ def report(
     html = page(first, *others, comparison=comparison, sample=sample)
     Path(output).write_text(html, encoding="utf-8")
     click.echo(f"written to {output}", err=True)
+    match = secrets.find(html, settings().cassette_allow)
+    if match is not None:
+        click.echo(
+            f"{output} contains what looks like {match.kind} ({match.beginning}…); search the page for it before you "
+            "send the page to anybody or, if it is not a secret, set [Cassette] ALLOW to a regular expression that "
+            "matches all of it",
+            err=True,
+        )
 
 
 existing_file = click.Path(exists=True, dir_okay=False)

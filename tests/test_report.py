@@ -342,6 +342,20 @@ def test_the_numbers_of_a_survey_are_shown_by_ranges() -> None:
     assert sum(found["groups"][0][1][0][1]) == 60
 
 
+def test_each_choice_of_an_answer_counts_in_a_survey() -> None:
+    """One call with ``n=2`` gives two answers."""
+    records = [chat("Bus?", "yes", f"p-{n}#0") for n in range(24)]
+    for number, record in enumerate(records):
+        [choice] = record.response["choices"]
+        said = {"role": "assistant", "content": "yes" if number % 2 else "no"}
+        record.response["choices"] = [choice, {**choice, "index": 1, "message": said}]
+    [found] = data_of(report(str(written("c.jsonl", records))))["survey"]
+    assert dict(zip(found["values"], found["groups"][0][1][0][1], strict=True)) == {
+        "yes": 36,
+        "no": 12,
+    }
+
+
 @pytest.mark.parametrize("digits", [400, 5000])
 def test_a_number_that_is_too_long_stands_beside_the_ranges(digits: int) -> None:
     """Its call is counted, too."""

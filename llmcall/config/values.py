@@ -261,11 +261,19 @@ def normalizers(value: Any, location: str) -> tuple[str, ...]:
         words = [word.strip().casefold() for word in line.split(",")]
         unknown = [word for word in words if word not in NORMALIZERS]
         if unknown:
+            remedy = nearest(unknown[0], NORMALIZERS, cutoff=0.7)
+            message = f"{location}: {unknown[0]!r} is read as a regular expression"
+            if len(unknown) < len(words):
+                message = (
+                    f"{location}: {line!r} is read as one regular expression, because {unknown[0]!r} is not the name "
+                    "of a normalizer"
+                )
+                remedy = (
+                    remedy or "; put names and expressions on separate lines or in separate options"
+                )
+            if remedy:
+                warn_once(f"{message}{remedy}", about=("read as a regular expression", unknown[0]))
             words = [_pattern(line, location)]
-            guess = nearest(unknown[0], NORMALIZERS, cutoff=0.7)
-            if guess:
-                message = f"{location}: {unknown[0]!r} is read as a regular expression{guess}"
-                warn_once(message, about=("read as a regular expression", unknown[0]))
         names_and_patterns += words
     return tuple(names_and_patterns)
 

@@ -177,6 +177,10 @@ SHOWN = [
         chat("?", {"content": None, "function_call": {"name": "f", "arguments": "{}"}}),
         ["→ assistant", "calls f({})"],
     ),
+    (
+        chat("?", {"content": None, "audio": {"data": "UklG", "transcript": "Two coins."}}),
+        ["→ assistant", "says: Two coins."],
+    ),
     (chat("?", {"role": "assistant", "content": ""}), ["→ assistant"]),
     (choices(), ["→ assistant, choice 1 of 2", "→ assistant, choice 2 of 2, ended by length"]),
     (
@@ -206,6 +210,21 @@ def test_show_prints_a_record_of_any_kind(record: Record, expected: list[str]) -
     """
     shown = [line.strip().removeprefix("--- ") for line in text_of([record]).splitlines()]
     assert [line for line in shown if line in expected] == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "answer"),
+    [
+        ({"content": None, "audio": {"data": "UklG", "transcript": "Two coins."}}, "Two coins."),
+        ({"content": None, "function_call": {"name": "f", "arguments": "{}"}}, "f({})"),
+    ],
+    ids=["a sound", "a function call"],
+)
+def test_the_answer_of_a_record_has_what_was_said_or_called(
+    message: dict[str, Any], answer: str
+) -> None:
+    """The words of a sound, and a function call of the older API."""
+    assert chat("?", message).answer == answer
 
 
 def test_a_long_text_that_several_actors_are_given_is_shown_once() -> None:

@@ -247,6 +247,14 @@ def test_ask_refuses_an_empty_question(local_model: LocalModel) -> None:
     assert client.requests == []
 
 
+def test_ask_escapes_what_a_terminal_obeys(local_model: LocalModel) -> None:
+    """A file gets the answer as it is."""
+    answer = "\x1b[31mred\x1b[0m\a\n"
+    local_model(answer, answer)
+    assert done("ask", "Hello?") == f"{answer}\n"
+    assert on_a_terminal("ask", "Hello again?") == ["\\x1b[31mred\\x1b[0m\\x07", ""]
+
+
 @pytest.mark.parametrize("content", [None, ""])
 def test_ask_prints_a_refusal_of_the_model(content: str | None, local_model: LocalModel) -> None:
     """The words of the refusal stand in the answer's place."""

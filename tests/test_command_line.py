@@ -1092,6 +1092,14 @@ def test_the_doctor_suggests_the_models_most_like_a_wrong_name(serve: Serve) -> 
     assert "whisper" not in check["remedy"]
 
 
+def test_the_doctor_escapes_what_a_terminal_obeys(serve: Serve) -> None:
+    """A server may give a model any name."""
+    serve(listing("gpt-4o-mini\x1b[31m"))
+    told = done("doctor", code=1)
+    assert "\x1b" not in told
+    assert "MODEL to gpt-4o-mini\\x1b[31m" in told
+
+
 def test_the_doctor_looks_for_an_aliass_model_at_each_endpoint(serve: Serve) -> None:
     """Each endpoint of a pool has its own line of the key."""
     server = serve(listing("whisper-1", "gpt-4o"))

@@ -234,9 +234,9 @@ def doctor(as_json: bool) -> None:
     else:
         rows = []
         for check in results:
-            rows.append(("ok" if check.ok else "FAIL", check.name, check.found))
+            rows.append(("ok" if check.ok else "FAIL", check.name, visible(check.found)))
             if check.remedy:
-                rows.append(("", "", f"→ {check.remedy}"))
+                rows.append(("", "", visible(f"→ {check.remedy}")))
         click.echo(table(rows))
     if not all(check.ok for check in results):
         raise click.exceptions.Exit(1)

@@ -177,6 +177,10 @@ SHOWN = [
         chat("?", {"content": None, "function_call": {"name": "f", "arguments": "{}"}}),
         ["→ assistant", "calls f({})"],
     ),
+    (
+        chat("?", {"content": None, "audio": {"data": "UklG", "transcript": "Two coins."}}),
+        ["→ assistant", "says: Two coins."],
+    ),
     (chat("?", {"role": "assistant", "content": ""}), ["→ assistant"]),
     (choices(), ["→ assistant, choice 1 of 2", "→ assistant, choice 2 of 2, ended by length"]),
     (
@@ -206,6 +210,21 @@ def test_show_prints_a_record_of_any_kind(record: Record, expected: list[str]) -
     """
     shown = [line.strip().removeprefix("--- ") for line in text_of([record]).splitlines()]
     assert [line for line in shown if line in expected] == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "answer"),
+    [
+        ({"content": None, "audio": {"data": "UklG", "transcript": "Two coins."}}, "Two coins."),
+        ({"content": None, "function_call": {"name": "f", "arguments": "{}"}}, "f({})"),
+    ],
+    ids=["a sound", "a function call"],
+)
+def test_the_answer_of_a_record_has_what_was_said_or_called(
+    message: dict[str, Any], answer: str
+) -> None:
+    """The words of a sound, and a function call of the older API."""
+    assert chat("?", message).answer == answer
 
 
 def test_a_long_text_that_several_actors_are_given_is_shown_once() -> None:
@@ -319,6 +338,17 @@ def test_merge_writes_every_record_of_both() -> None:
     told = done("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
     assert "5 records written to both.jsonl" in told
     assert Path("both.jsonl").read_bytes() == Path("other.jsonl").read_bytes()
+
+
+def test_a_merge_with_an_incomplete_recording_is_incomplete() -> None:
+    """So ``once`` goes on recording the merged file, too."""
+    path = written("one.jsonl", [chat("a", "1", "s#0")])
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("{", '{"complete": false, ', 1), encoding="utf-8")
+    written("other.jsonl", [chat("b", "2", "s#0")])
+    done("cassette", "merge", "other.jsonl", "one.jsonl", "-o", "both.jsonl")
+    header = Path("both.jsonl").read_text(encoding="utf-8").partition("\n")[0]
+    assert json.loads(header)["complete"] is False
 
 
 @pytest.fixture

@@ -247,6 +247,14 @@ def test_ask_refuses_an_empty_question(local_model: LocalModel) -> None:
     assert client.requests == []
 
 
+def test_ask_escapes_what_a_terminal_obeys(local_model: LocalModel) -> None:
+    """A file gets the answer as it is."""
+    answer = "\x1b[31mred\x1b[0m\a\n"
+    local_model(answer, answer)
+    assert done("ask", "Hello?") == f"{answer}\n"
+    assert on_a_terminal("ask", "Hello again?") == ["\\x1b[31mred\\x1b[0m\\x07", ""]
+
+
 @pytest.mark.parametrize("content", [None, ""])
 def test_ask_prints_a_refusal_of_the_model(content: str | None, local_model: LocalModel) -> None:
     """The words of the refusal stand in the answer's place."""
@@ -713,6 +721,23 @@ def test_export_writes_the_selected_records(keys: list[str]) -> None:
     assert cache("export", "some.jsonl", "--scope", "trial-3/*").startswith("1 record ")
 
 
+def test_export_takes_no_address(keys: list[str]) -> None:
+    """It names the command that copies records to a server, and no password."""
+    told = cache("export", f"redis://:{SECRET}@host/0", code=2)
+    assert "'llmcall cache --path ADDRESS load CACHE'" in told
+    assert SECRET not in told
+    assert not Path("redis:").exists()
+
+
+def test_export_of_no_record_leaves_the_file(keys: list[str]) -> None:
+    """It fails, and says that nothing was selected."""
+    cache("export", "all.jsonl")
+    before = Path("all.jsonl").read_bytes()
+    told = cache("export", "all.jsonl", "--scope", "trial-3", code=1)
+    assert re.search(r"none of 4 records in .* matches, so all\.jsonl was not written", told)
+    assert Path("all.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize("source", ["all.jsonl", ".llmcall/cache"])
 def test_load_takes_a_file_or_another_cache(source: str, keys: list[str]) -> None:
     """All records are then in the cache that is named."""
@@ -767,8 +792,9 @@ def test_load_names_the_line_that_is_broken() -> None:
         ([], 2),
         (["{key}", "--model", "gpt-4o", "--yes"], 2),
         (["nothing", "--yes"], 1),
+        (["--since", "", "--yes"], 2),
     ],
-    ids=["nothing selected", "keys and a selection", "an unknown key"],
+    ids=["nothing selected", "keys and a selection", "an unknown key", "an empty age"],
 )
 def test_delete_refuses_what_does_not_say_which_records(
     arguments: list[str], code: int, keys: list[str]
@@ -1064,6 +1090,14 @@ def test_the_doctor_suggests_the_models_most_like_a_wrong_name(serve: Serve) -> 
     assert "gpt-4p" in check["found"]
     assert check["remedy"].startswith("set [OpenAI] MODEL to gpt-4o")
     assert "whisper" not in check["remedy"]
+
+
+def test_the_doctor_escapes_what_a_terminal_obeys(serve: Serve) -> None:
+    """A server may give a model any name."""
+    serve(listing("gpt-4o-mini\x1b[31m"))
+    told = done("doctor", code=1)
+    assert "\x1b" not in told
+    assert "MODEL to gpt-4o-mini\\x1b[31m" in told
 
 
 def test_the_doctor_looks_for_an_aliass_model_at_each_endpoint(serve: Serve) -> None:

@@ -72,6 +72,29 @@ def page() -> str:
     return report(play("a.jsonl", agreed))
 
 
+@pytest.mark.parametrize("taken", ["a.jsonl", "./b.jsonl"])
+def test_a_page_replaces_no_run_that_it_shows(taken: str) -> None:
+    """Neither the run nor the other one."""
+    play("a.jsonl", agreed)
+    play("b.jsonl", agreed)
+    before = Path(taken).read_bytes()
+    told = done("report", "a.jsonl", "--against", "b.jsonl", "-o", taken, code=2)
+    assert "would replace the run in" in told
+    assert Path(taken).read_bytes() == before
+
+
+def test_a_credential_in_a_page_is_told() -> None:
+    """A cache may hold one, though a cassette may not."""
+    client = ScriptedClient(["Yes.", "No."], cache_mode="auto")
+    with llmcall.scope("safe"):
+        client.send_message("Bread?")
+    with llmcall.scope("unsafe"):
+        client.send_message("My key is sk-proj-" + "aB3dE5gH7jK9mN1pQ3sT5vW7" + ".")
+    for scope in ("safe", "unsafe"):
+        told = done("report", ".llmcall/cache", "--scope", scope, "-o", "page.html")
+        assert ("looks like an OpenAI API key (sk-p…)" in told) == (scope == "unsafe")
+
+
 def test_a_page_says_what_the_run_is(page: str) -> None:
     """Its name, calls, actors, model and cost."""
     facts = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', page))
@@ -316,6 +339,29 @@ def test_the_numbers_of_a_survey_are_shown_by_ranges() -> None:
     numbers = [chat("How much?", json.dumps({"sum": n}), f"p-{n}#0") for n in range(60)]
     [found] = data_of(report(str(written("c.jsonl", numbers))))["survey"]
     assert len(found["values"]) == 8
+    assert sum(found["groups"][0][1][0][1]) == 60
+
+
+def test_each_choice_of_an_answer_counts_in_a_survey() -> None:
+    """One call with ``n=2`` gives two answers."""
+    records = [chat("Bus?", "yes", f"p-{n}#0") for n in range(24)]
+    for number, record in enumerate(records):
+        [choice] = record.response["choices"]
+        said = {"role": "assistant", "content": "yes" if number % 2 else "no"}
+        record.response["choices"] = [choice, {**choice, "index": 1, "message": said}]
+    [found] = data_of(report(str(written("c.jsonl", records))))["survey"]
+    assert dict(zip(found["values"], found["groups"][0][1][0][1], strict=True)) == {
+        "yes": 36,
+        "no": 12,
+    }
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_that_is_too_long_stands_beside_the_ranges(digits: int) -> None:
+    """Its call is counted, too."""
+    sums = [*range(59), "1" + "0" * (digits - 1)]
+    numbers = [chat("How much?", f'{{"sum": {each}}}', f"p-{n}#0") for n, each in enumerate(sums)]
+    [found] = data_of(report(str(written("c.jsonl", numbers))))["survey"]
     assert sum(found["groups"][0][1][0][1]) == 60
 
 
@@ -802,6 +848,16 @@ def test_an_unknown_cost_beside_known_ones_is_said_in_words(open_page: Open) -> 
     report(str(written("a.jsonl", records)))
     tab = open_page()
     assert tab.locator("#bars td").all_inner_texts() == [" $0.5000", " unknown", " unknown"]
+
+
+def test_a_sum_of_costs_counts_the_unknown_ones(open_page: Open) -> None:
+    """A cost of which one part is unknown does not look like a whole one."""
+    records = [*unreported(), *unreported()]
+    for record, cost in zip(records, (0.5, 0.25, 0.125), strict=False):
+        record.cost = cost
+    report(str(written("a.jsonl", records)))
+    tab = open_page()
+    assert tab.locator("#bars td").all_inner_texts()[0] == " $0.5000, 1 unknown"
 
 
 def test_whom_a_message_quotes_is_a_link(open_page: Open) -> None:

@@ -447,10 +447,13 @@ def test_the_answer_of_a_fallback_answers_its_own_model(fallen_back: tuple[Serve
     assert client.send_message(LONG, model=LARGE, on_error="raise").cached
 
 
-def test_an_export_holds_the_way_of_a_fallback(fallen_back: tuple[Servers, Any]) -> None:
+@pytest.mark.parametrize("model", [None, SMALL], ids=["all records", "the first model's"])
+def test_an_export_holds_the_way_of_a_fallback(
+    model: str | None, fallen_back: tuple[Servers, Any]
+) -> None:
     """Loaded elsewhere, the first model's request is answered."""
     client, reply = fallen_back
-    client.cache.export("answers.jsonl")
+    client.cache.export("answers.jsonl", where=lambda record: model in (None, record.model))
     other = Servers(cache_mode="replay", cache_path="other")
     assert other.cache.load("answers.jsonl") == 2
     assert asked_of(other) == reply

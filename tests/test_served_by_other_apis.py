@@ -192,6 +192,15 @@ def test_diff_tells_snapshots_apart(snapshots: tuple[str, str]) -> None:
     assert f"b.jsonl: answered by m-2026-09-01 ({today()})" in told
 
 
+def test_the_cache_knows_an_answer_of_an_api_by_its_model() -> None:
+    """Where records are selected, counted and listed, as an answer of a chat."""
+    record("tape.jsonl", RESPONSE)
+    assert commands.cache("export", "some.jsonl", "--model", "m").startswith("1 record ")
+    assert json.loads(commands.cache("stats", "--json"))["models"] == {"m": 1}
+    assert [row["model"] for row in json.loads(commands.cache("ls", "--json"))] == ["m"]
+    assert commands.cache("ls").splitlines()[1].split()[1] == "m"
+
+
 @pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
 @pytest.mark.parametrize("api", ASKED)
 def test_an_answer_of_an_api_stands_in_the_frame(api: str, answers: dict[str, Any]) -> None:
@@ -211,6 +220,41 @@ def test_question_and_answer_of_an_api_are_shown_as_those_of_a_chat(
     assert "user\n    Bread?\n→ assistant\n    Yes.\n" in shown
     assert 'model="m"' in shown
     assert "tokens=20" in shown
+
+
+SAID = {"type": "text", "text": "Let me buy."}
+BOUGHT = {"type": "tool_use", "id": "call_1", "name": "buy", "input": {"coins": 3}}
+CALLED = {"type": "function_call", "name": "buy", "arguments": '{"coins": 3}'}
+WITH_TOOLS: dict[str, tuple[str, Any]] = {
+    "response": (
+        "responses",
+        {**RESPONSE, "output": [{"type": "message", "content": [SAID]}, CALLED]},
+    ),
+    "message": ("messages", {**MESSAGE, "content": [SAID, BOUGHT]}),
+    "streamed message": (
+        "messages",
+        [
+            {"type": "message_start", "message": {**MESSAGE, "content": []}},
+            {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Let me buy."}},
+            {"type": "content_block_start", "content_block": {**BOUGHT, "input": {}}},
+            *(
+                {"delta": {"type": "input_json_delta", "partial_json": piece}, "type": "delta"}
+                for piece in ('{"coins"', ": 3}")
+            ),
+            {"type": "message_stop"},
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("api", "answer"), WITH_TOOLS.values(), ids=WITH_TOOLS)
+def test_a_tool_call_stands_below_the_text_of_the_answer(api: str, answer: Any) -> None:
+    """In frames and conversations."""
+    record("tape.jsonl", answer, api, cache_mode="off")
+    frame = llmcall.cassette("tape.jsonl").to_frame()
+    assert frame["answer"].tolist() == ['Let me buy.\nbuy({"coins": 3})']
+    shown = commands.done("show", "tape.jsonl")
+    assert '→ assistant\n    Let me buy.\n    buy({"coins": 3})\n' in shown
 
 
 def test_a_conversation_repeats_no_message() -> None:
@@ -315,6 +359,17 @@ def test_a_report_counts_models_tokens_and_cost_of_other_apis() -> None:
     assert (facts["tokens in"], facts["tokens out"]) == ("12", "3")
     assert facts["cost"] == "&lt;$0.0001"
     assert "failures" not in facts
+
+
+def test_a_report_filters_answers_of_other_apis_by_their_model() -> None:
+    """By the name of the model, as answers of chats."""
+    record("tape.jsonl", RESPONSE)
+    facts_of("tape.jsonl")
+    html = Path("report.html").read_text(encoding="utf-8")
+    found = re.search(r'id="data">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    data = json.loads(found[1])
+    assert [data["texts"][model] for model in data["calls"]["model"]] == ["m"]
 
 
 ENDS = {

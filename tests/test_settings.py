@@ -650,7 +650,7 @@ def test_each_key_of_tinytroupe_is_told_once(caplog: pytest.LogCaptureFixture) -
             "a",
         ),
         ("[Cache]\nNORMALIZE = none", "cache_normalize", ()),
-        ("[Cache]\nNORMALIZE = a, times", "cache_normalize", ("a, times",)),
+        ("[Cache]\nNORMALIZE = a, b", "cache_normalize", ("a, b",)),
         ("[Cache]\nNAMESPACE = none", "cache_namespace", "none"),
         ("[Cassette]\nMODE = NONE", "cassette_mode", "none"),
         ("REASONING_EFFORT = none", "reasoning_effort", "none"),
@@ -726,8 +726,17 @@ def test_a_file_is_read_as_the_manual_says(
         ),
         ("[Aliases]\na = 'b'\n", "[Aliases] a: the quotes around the value are part of it"),
         (
-            "[Cache]\nNORMALIZE = time, uuids\n",
+            "[Cache]\nNORMALIZE = time\n",
             "'time' is read as a regular expression; did you mean 'times'?",
+        ),
+        (
+            "[Cache]\nNORMALIZE = time, uuids\n",
+            "'time, uuids' is read as one regular expression, because 'time' is not the name of a normalizer; "
+            "did you mean 'times'?",
+        ),
+        (
+            "[Cache]\nNORMALIZE = times,run-[0-9]+\n",
+            "'run-[0-9]+' is not the name of a normalizer; put names and expressions on separate lines",
         ),
     ],
 )
@@ -1040,7 +1049,7 @@ def secretive(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture)
     llmcall.force_api_type("azure")
     written(
         "config.ini",
-        f"[OpenAI]\nBASE_URL = https://user:{SECRET}@host/v1\nAPI_KEY = ${{MY_KEY}}\n"
+        f"[OpenAI]\nBASE_URL = https://user:{SECRET}@host/v1?api_key={SECRET}&v=2\nAPI_KEY = ${{MY_KEY}}\n"
         f"[Cache]\nPATH = redis://:{SECRET}@host/0?password={SECRET}\n"
         f"[Endpoint a]\nMODELS = m\nAPI_KEY = {SECRET}\nBASE_URL = http://u:{SECRET}@h/v1\n"
         "[Endpoint b]\nMODELS = m\nAPI_KEY = ${MY_KEY}\n",

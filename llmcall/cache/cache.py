@@ -14,7 +14,7 @@ from ..errors import CacheCorruptError, CacheError, short_traceback
 from ..notices import warn_once
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
-from ..records.pointers import target_of
+from ..records.pointers import target_key, target_of
 from ..system import process_lock
 from ..types import record_of
 from . import damage, loading, rekeying
@@ -271,6 +271,8 @@ class ResponseCache:
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
         """Write the records as JSON Lines, the form of a cassette; return how many.
 
+        If a fallback answered a call, its answer is written with the call's record.
+
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential, naming its place.
         """
@@ -278,9 +280,21 @@ class ResponseCache:
         from ..records.header import header_of
         from ..records.writer import write
 
-        records = with_shared_askers(self.records(where=where))
+        records = with_shared_askers(self._with_targets(self.records(where=where)))
         write(path, header_of(), records, allow=config.settings().cassette_allow)
         return len(records)
+
+    def _with_targets(self, records: Iterable[Record]) -> list[Record]:
+        """Return records and those to which pointers among them lead."""
+        records = list(records)
+        keys = {record.cache_key for record in records}
+        for record in records:  # a target that is added here may be a pointer, too
+            key = target_key(record)
+            target = None if key is None or key in keys else self.get(key, mode="replay")
+            if target is not None:
+                keys.add(target.cache_key)
+                records.append(target)
+        return records
 
     @short_traceback
     def load(

@@ -106,14 +106,14 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def _selection(model: str | None, scope: str | None, since: str | None) -> Where | None:
     if model is None and scope is None and since is None:
         return None
-    earliest = _timestamp(since) if since else None
+    earliest = None if since is None else _timestamp(since)
 
     def where(record: Record) -> bool:
         """Return whether the options select a record."""
         return (
             (earliest is None or (record.stored_at or 0) >= earliest)
             and (scope is None or fnmatchcase(record.scope, scope))
-            and (model is None or record.request.get("model") == model)
+            and (model is None or record.model == model)
         )
 
     return where
@@ -162,7 +162,7 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
     """
     records = list(response_cache.records(where=where))
     size = response_cache.stats().size
-    models = Counter(str(record.request.get("model") or record.kind) for record in records)
+    models = Counter(record.model or record.kind for record in records)
     records_by_scope: dict[str, list[Record]] = {}
     for record in records:
         records_by_scope.setdefault(record.scope.partition("/")[0], []).append(record)
@@ -228,15 +228,24 @@ def list_records(
         click.echo(visible_json([_record_fields(record) for record in records]))
         return
     if not records:
-        count = len(response_cache)
-        message = f"none of {counted(count, 'record')} in {response_cache.path} matches"
-        click.echo(message if count else f"0 records in {response_cache.path}", err=True)
+        click.echo(_nothing_selected(response_cache), err=True)
         return
     click.echo(table([HEADS, *map(_row, records)], right=(3, 4), truncatable=(1, 2, 5, 6)))
     if limit and len(records) == limit and len(response_cache) > limit:
         click.echo(
             f"… the first {limit} of up to {len(response_cache):,}; --limit 0 shows all", err=True
         )
+
+
+def _nothing_selected(response_cache: ResponseCache) -> str:
+    """Return words for a selection without a record."""
+    count = len(response_cache)
+    place = response_cache.path
+    return (
+        f"none of {counted(count, 'record')} in {place} matches"
+        if count
+        else f"0 records in {place}"
+    )
 
 
 HEADS = ("key", "model", "sample", "age", "cost", "asked", "answered")
@@ -246,7 +255,7 @@ def _record_fields(record: Record) -> dict[str, Any]:
     return {
         "key": record.cache_key,
         "kind": record.kind,
-        "model": record.request.get("model"),
+        "model": record.model,
         "sample": record.sample,
         "stored_at": record.stored_at,
         "cost": record.cost,
@@ -256,7 +265,7 @@ def _record_fields(record: Record) -> dict[str, Any]:
 
 
 def _row(record: Record) -> tuple[str, ...]:
-    model = printable(str(record.request.get("model") or "-"))
+    model = printable(record.model or "-")
     sample = printable(record.sample or "-")
     prompt, answer = (
         printable(one_line(text, LONGEST_TEXT)) for text in (record.prompt, record.answer)
@@ -319,8 +328,16 @@ def _full_key(response_cache: ResponseCache, prefix: str) -> str:
 def export(response_cache: ResponseCache, file: str, where: Where | None) -> None:
     """Write records to a file.
 
-    FILE has the format of a cassette (JSON Lines).
+    FILE has the format of a cassette (JSON Lines). If no record is selected, nothing is written.
     """
+    if "://" in file:
+        raise click.BadParameter(
+            f"{without_password(file)} is an address; to copy the records to a server, use "
+            "'llmcall cache --path ADDRESS load CACHE'",
+            param_hint="FILE",
+        )
+    if not any(True for _ in response_cache.records(where=where)):
+        raise CacheError(f"{_nothing_selected(response_cache)}, so {file} was not written")
     click.echo(f"{counted(response_cache.export(file, where=where), 'record')} written to {file}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .._version import __version__
-from ..display.printable import visible_json
+from ..display.printable import visible, visible_json
 from ..display.tables import table
 from ..errors import APIError, LLMCallError
 from ..failures import process_failures
@@ -92,11 +92,18 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     try:
         with client.stream_message(messages, model=model, on_error="raise", **params) as stream:
             for piece in stream:
-                click.echo(piece, nl=False)
+                _echo_answer(piece)
     except APIError:
         process_failures.forget()  # the error is printed, and there is no run to replay
         raise
-    click.echo(stream.reply.refusal if stream.reply and not stream.reply.content else "")
+    if stream.reply and not stream.reply.content:
+        _echo_answer(stream.reply.refusal or "")
+    click.echo()
+
+
+def _echo_answer(text: str) -> None:
+    """Print a part of an answer: as it is, but to a terminal only what it shows and does not obey."""
+    click.echo(visible(text) if sys.stdout.isatty() else text, nl=False, color=True)
 
 
 @main.command()
@@ -227,9 +234,9 @@ def doctor(as_json: bool) -> None:
     else:
         rows = []
         for check in results:
-            rows.append(("ok" if check.ok else "FAIL", check.name, check.found))
+            rows.append(("ok" if check.ok else "FAIL", check.name, visible(check.found)))
             if check.remedy:
-                rows.append(("", "", f"→ {check.remedy}"))
+                rows.append(("", "", visible(f"→ {check.remedy}")))
         click.echo(table(rows))
     if not all(check.ok for check in results):
         raise click.exceptions.Exit(1)

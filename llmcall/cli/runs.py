@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import secrets
 from ..display.formatting import OF_NO_ACTOR, counted
 from ..display.printable import printable, visible, visible_json
 from ..errors import CacheError
@@ -221,10 +222,16 @@ def report(
     RUN is a cassette, an exported file or a cache directory. The page needs no other file and no
     network.
     """
+    from ..clients.registry import settings
     from ..review.comparison import Comparison
     from ..review.page import page
     from ..review.runs import with_rounds
 
+    for source in filter(None, (run, against)):
+        if Path(source).exists() and Path(output).exists() and Path(output).samefile(source):
+            raise click.UsageError(
+                f"the page would replace the run in {source}; give another file with -o"
+            )
     runs = [_load(run, scope)]
     if against is not None or other_scope is not None:
         runs.append(_load(against or run, other_scope or (scope if against else None)))
@@ -233,6 +240,14 @@ def report(
     html = page(first, *others, comparison=comparison, sample=sample)
     Path(output).write_text(html, encoding="utf-8")
     click.echo(f"written to {output}", err=True)
+    match = secrets.find(html, settings().cassette_allow)
+    if match is not None:
+        click.echo(
+            f"{output} contains what looks like {match.kind} ({match.beginning}…); search the page for it before you "
+            "send the page to anybody or, if it is not a secret, set [Cassette] ALLOW to a regular expression that "
+            "matches all of it",
+            err=True,
+        )
 
 
 existing_file = click.Path(exists=True, dir_okay=False)
@@ -280,7 +295,14 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
             "pass them again to replay it",
             err=True,
         )
-    write(output, header, records, run=run, allow=settings().cassette_allow)
+    write(
+        output,
+        header,
+        records,
+        run=run,
+        allow=settings().cassette_allow,
+        complete=first.is_complete and second.is_complete,
+    )
     click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
 
 

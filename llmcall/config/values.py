@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ..errors import ConfigError
 from ..notices import warn_once
+from ..secrets import names_credential
 
 Parser = Callable[[Any, str], Any]
 
@@ -260,11 +261,19 @@ def normalizers(value: Any, location: str) -> tuple[str, ...]:
         words = [word.strip().casefold() for word in line.split(",")]
         unknown = [word for word in words if word not in NORMALIZERS]
         if unknown:
+            remedy = nearest(unknown[0], NORMALIZERS, cutoff=0.7)
+            message = f"{location}: {unknown[0]!r} is read as a regular expression"
+            if len(unknown) < len(words):
+                message = (
+                    f"{location}: {line!r} is read as one regular expression, because {unknown[0]!r} is not the name "
+                    "of a normalizer"
+                )
+                remedy = (
+                    remedy or "; put names and expressions on separate lines or in separate options"
+                )
+            if remedy:
+                warn_once(f"{message}{remedy}", about=("read as a regular expression", unknown[0]))
             words = [_pattern(line, location)]
-            guess = nearest(unknown[0], NORMALIZERS, cutoff=0.7)
-            if guess:
-                message = f"{location}: {unknown[0]!r} is read as a regular expression{guess}"
-                warn_once(message, about=("read as a regular expression", unknown[0]))
         names_and_patterns += words
     return tuple(names_and_patterns)
 
@@ -286,7 +295,7 @@ _ADDRESS = re.compile(
     r"(?i:https?)://(?:[^/?#\s\\]*@)?"
     rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::(\d*))?(?:[/?#][^\s\\]*)?"
 )
-_PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
+_PARAMETER = re.compile(r"(?<=[?&])([^?&=]*)=[^&]+")  # of a query
 
 
 def check_address(value: Any, location: str = "base_url") -> str:
@@ -318,7 +327,7 @@ def is_loopback(url: str) -> bool:
 
 
 def without_password(url: Any) -> Any:
-    """Return an address with the credentials before ``@``, and a password in its query, masked.
+    """Return an address with the credentials before ``@``, and those in its query, masked.
 
     In an HTTP address, the host part ends at the first slash. In others it ends at the last ``@``,
     since an unquoted password may contain a slash. ``unix:///run/redis.sock`` has no host part.
@@ -327,7 +336,13 @@ def without_password(url: Any) -> Any:
         return url
     scheme, _, rest = url.partition("://")
     credentials = "^[^/]+@" if scheme.casefold().startswith("http") else "^[^/].*@"
-    return f"{scheme}://{re.sub(credentials, f'{MASK}@', re.sub(_PASSWORD, MASK, rest))}"
+    return f"{scheme}://{re.sub(credentials, f'{MASK}@', _PARAMETER.sub(_masked_parameter, rest))}"
+
+
+def _masked_parameter(parameter: re.Match[str]) -> str:
+    """Return a parameter of a query, without its value if its name is that of a credential."""
+    is_credential = names_credential(parameter[1], include_ambiguous=True)
+    return f"{parameter[1]}={MASK}" if is_credential else parameter[0]
 
 
 # References to environment variables: ${NAME} is the variable's value, and $${NAME} the text

@@ -127,7 +127,7 @@ def _scope_columns(calls: Sequence[Call]) -> Iterator[Column]:
 
 def _parameter_columns(calls: Sequence[Call]) -> Iterator[Column]:
     """Yield the model, the served model, and the parameters."""
-    yield Column("model", [call.title for call in calls])
+    yield Column("model", [call.model for call in calls])
     yield Column("served model", [call.record.served for call in calls])
     names = sorted({name for call in calls for name in call.record.request} - {*NOT_PARAMETERS})
     for name in names:

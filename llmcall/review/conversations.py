@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..display.formatting import as_json
 from ..records.served import model_of
 from ..requests.contents import title_of
-from ..types import Record
+from ..types import Record, transcript_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -101,6 +101,11 @@ class Call(NamedTuple):
     repeated: int
     repeated_from: Call | None
     answers: tuple[Utterance, ...]
+
+    @property
+    def model(self) -> str:
+        """Return the model that was asked for, or the title if none was."""
+        return self.record.model or self.title
 
 
 def conversations(run: RecordedRun) -> dict[str, list[Call]]:
@@ -221,6 +226,9 @@ def _utterance(message: Mapping[str, Any]) -> Utterance:
     texts = [*map(_part_text, content), *(f"calls {_tool_call(call)}" for call in calls)]
     if message.get("function_call"):  # of an older API
         texts.append(f"calls {_tool_call({'function': message['function_call']})}")
+    transcript = transcript_of(message)
+    if transcript is not None:
+        texts.append(f"says: {transcript}")
     if message.get("refusal"):
         texts.append(f"refuses: {message['refusal']}")
     return Utterance(f"{role} ({label})" if label else role, tuple(texts))

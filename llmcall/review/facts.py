@@ -36,7 +36,7 @@ def facts(
         "calls": _sizes(calls),
         "actors": f"{len(run.by_actor()):,}",
         "rounds": "" if run.rounds is None else f"{len(run.rounds.numbers):,}",
-        "model": ", ".join(sorted({call.record.model or call.title for call in model_calls})),
+        "model": ", ".join(sorted({call.model for call in model_calls})),
         "answered by": ", ".join(run.served),
         "tokens in": _sum(amounts.input_tokens, "{:,}".format),
         "tokens out": _sum(amounts.output_tokens, "{:,}".format),

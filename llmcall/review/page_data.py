@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.formatting import OF_NO_ACTOR
 from ..display.printable import visible
+from ..records.served import is_given_by_model
 from .findings import WHY, counted_value
 from .heard import AnswerIndex
 from .marks import ASKED_AGAIN
-from .survey import distributions, is_survey
+from .survey import calls_by_choice, distributions, is_survey
 
 if TYPE_CHECKING:
     from ..types import Record
@@ -98,6 +99,8 @@ class PageData:
         self._calls.append(
             {
                 "title": self._text(call.title),
+                "model": self._text(call.model),
+                "by_model": is_given_by_model(record),
                 "served": self._text(record.served or ""),
                 "parameters": self._text(
                     "  ".join(f"{name}={value}" for name, value in call.parameters)
@@ -229,11 +232,13 @@ def _survey(conversations: Sequence[Conversations], marks: Marks) -> Iterator[di
     for calls_by_actor, side in zip(conversations, ("this run", "the other run"), strict=False):
         for actor_calls in calls_by_actor.values():
             final_calls = [call for call in actor_calls if id(call.record) not in asked_again_ids]
-            calls += final_calls
-            numbers += range(len(final_calls))
-            sides += [side] * len(final_calls)
+            for number, call in enumerate(final_calls):
+                choices = calls_by_choice(call)
+                calls += choices
+                numbers += [number] * len(choices)
+                sides += [side] * len(choices)
     compared = sides if len(conversations) > 1 else ()
-    for each in distributions(calls, marks, numbers, compared):
+    for each in distributions(calls, numbers, compared):
         yield {
             "field": visible(each.field),
             "values": [visible(value) for value in each.values],

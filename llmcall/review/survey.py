@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from ..errors import OutputError
 from ..outputs import containers, named_option
 from .columns import Column, binned, columns, counts_by
 from .conversations import Call
-from .marks import CUT, MARKS, REFUSED
+from .marks import CUT, MARKS, REFUSED, marks_of
 from .rounds import natural_order
 
 FEWEST_ACTORS = 12  # fewer make no survey
@@ -55,17 +56,25 @@ def is_survey(calls: Mapping[str, Sequence[Call]], asked_again_ids: set[int]) ->
     return len(counts) >= FEWEST_ACTORS and few >= LEAST_SHARE * len(counts)
 
 
+def calls_by_choice(call: Call) -> list[Call]:
+    """Return a call once for each of its answers; they are several if ``n`` is above 1."""
+    response = call.record.response
+    choices = response.get("choices") or ()
+    if len(choices) < 2:
+        return [call]
+    return [
+        call._replace(record=call.record.replace(response={**response, "choices": [choice]}))
+        for choice in choices
+    ]
+
+
 def distributions(
-    calls: Sequence[Call],
-    marks: Mapping[int, Sequence[str]],
-    numbers: Sequence[int],
-    sides: Sequence[str] = (),
+    calls: Sequence[Call], numbers: Sequence[int], sides: Sequence[str] = ()
 ) -> list[Distribution]:
     """Return the distribution of each field of the answers, or of the answers themselves, by what
     tells the calls apart.
 
-    :param calls: those of a survey, without those that were asked again.
-    :param marks: of each record, by its ``id``.
+    :param calls: those of a survey, without those that were asked again, by choice.
     :param numbers: which call of its actor each is, from 0: each question has its own answers.
     :param sides: which run each call is of, if there are two.
     """
@@ -77,7 +86,7 @@ def distributions(
         if sides:
             question_columns = [Column(RUN, [sides[index] for index in indexes]), *question_columns]
         question = f"call {number + 1}: " if len(set(numbers)) > 1 else ""
-        for field, values in _fields(question_calls, marks).items():
+        for field, values in _fields(question_calls).items():
             ordered = _ordered(values)
             if ordered is not None:
                 field_distributions.append(
@@ -107,9 +116,9 @@ def _counts_by_group(
     }
 
 
-def _fields(calls: Sequence[Call], marks: Mapping[int, Sequence[str]]) -> dict[str, list[Any]]:
+def _fields(calls: Sequence[Call]) -> dict[str, list[Any]]:
     """Return the values of each field of the answers, of each call one."""
-    answers = [_read_answer(call, marks.get(id(call.record), ())) for call in calls]
+    answers = list(map(_read_answer, calls))
     objects = [each for each in answers if isinstance(each, dict)]
     names = Counter(name for each in objects for name in each)
     frequent_fields = [name for name, count in names.most_common() if count > len(objects) / 10]
@@ -130,8 +139,9 @@ class _Mark(str):
     """Why an answer has no value: "(cut)", "(refused)"."""
 
 
-def _read_answer(call: Call, marks: Sequence[str]) -> Any:
+def _read_answer(call: Call) -> Any:
     """Return an answer's JSON object, its text, or why it has none."""
+    marks = marks_of(call.record, is_asked_again=False)
     mark = next((each for each in MARKS if each in marks), None)
     if mark == REFUSED:
         return _Mark(f"({mark})")
@@ -185,7 +195,9 @@ def _first_number(text: str) -> tuple[bool, float, str]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Return whether a value is a number that a float can hold."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
 
 
 def _value_text(value: Any) -> str:

@@ -3,7 +3,7 @@
 from .data import Data
 from .days import Days, day_of, joined_days
 from .http_answers import lasting_parts, model_answer, read_http_answer
-from .message import is_content, is_part, message_of, message_text, text_of
+from .message import is_content, is_part, message_of, message_text, text_of, transcript_of
 from .outcome import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, Outcome, Received
 from .record import Record, asked_model, record_of
 from .reply import Reply
@@ -41,4 +41,5 @@ __all__ = [
     "text_of",
     "total_cost",
     "total_tokens",
+    "transcript_of",
 ]

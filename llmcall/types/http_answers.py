@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ServiceError
 from ..responses.event_stream import events_of
+from .message import tool_call
 from .usage import TokenUsage
 
 # The ends of the paths at which a model answers; programs.connections, which child processes load by
@@ -26,6 +27,15 @@ VOLATILE_BODY_FIELDS = {
     "obfuscation",
 }
 WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
+# The types of the objects that call a tool.
+TOOL_CALLS = (
+    "function_call",
+    "custom_tool_call",
+    "mcp_call",
+    "tool_use",
+    "server_tool_use",
+    "mcp_tool_use",
+)
 ANSWERS_REMEMBERED = 64  # answers, each of which is asked for its tokens, its cost and its model
 
 
@@ -39,7 +49,7 @@ class HttpAnswer(NamedTuple):
     :param finish_reason: why it ended, in the words of its API: ``"completed"``,
         ``"max_output_tokens"``, ``"end_turn"`` ….
     :param refusal: the text in which the model refused.
-    :param text: what it said.
+    :param text: what it said and, below it, its tool calls.
     """
 
     model: str | None
@@ -170,18 +180,34 @@ def _refusals(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _whole_text(answer: Mapping[str, Any]) -> str:
-    """Return the text of a whole answer of the Responses, the Messages or the completions API."""
-    parts = [
-        part for item in _objects(answer.get("output")) for part in _objects(item.get("content"))
+    """Return the text of a whole answer of the Responses, the Messages or the completions API, and
+    its tool calls.
+    """
+    items, content = _objects(answer.get("output")), _objects(answer.get("content"))
+    parts = [part for item in items for part in _objects(item.get("content"))]
+    text = "\n\n".join(_texts([*parts, *content, *_objects(answer.get("choices"))], "text"))
+    calls = [
+        tool_call(each.get("name"), each.get("arguments") or each.get("input") or "")
+        for each in (*items, *content)
+        if each.get("type") in TOOL_CALLS
     ]
-    choices = _objects(answer.get("choices"))
-    return "\n\n".join(_texts([*parts, *_objects(answer.get("content")), *choices], "text"))
+    return "\n".join(filter(None, [text, *calls]))
 
 
 def _streamed_text(events: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return the text whose pieces the events of the Messages API have."""
-    deltas = (each for each in events if each.get("type") == "text_delta")
-    return "".join(_texts(deltas, "text")) or None
+    """Return the text whose pieces the events of the Messages API have, and the tool calls."""
+    text = ""
+    calls: list[list[str]] = []  # of each, the tool's name and the pieces of its arguments
+    for each in events:
+        if each.get("type") == "text_delta":
+            text += _text(each.get("text"))
+        block = each.get("content_block")
+        if isinstance(block, dict) and block.get("type") in TOOL_CALLS:
+            calls.append([_text(block.get("name"))])
+        if calls and each.get("type") == "input_json_delta":
+            calls[-1].append(_text(each.get("partial_json")))
+    called = [tool_call(name, "".join(pieces)) for name, *pieces in calls]
+    return "\n".join(filter(None, [text, *called])) or None
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

@@ -28,13 +28,27 @@ def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
 
 
 def message_text(message: Mapping[str, Any]) -> str:
-    """Return a message's text and, below it, its tool calls."""
-    lines = [as_text(message.get("content") or message.get("refusal") or "")]
-    for call in message.get("tool_calls") or ():
+    """Return a message's text, or the words of its sound, and, below it, its tool calls."""
+    text = message.get("content") or message.get("refusal") or transcript_of(message) or ""
+    lines = [as_text(text)]
+    function_calls = filter(None, [message.get("function_call")])  # of an older API
+    for call in (*(message.get("tool_calls") or ()), *function_calls):
         tool = call.get("function") or call.get("custom") or call
         arguments = tool.get("arguments") or tool.get("input") or ""
-        lines.append(f"{tool.get('name')}({arguments})")
+        lines.append(tool_call(tool.get("name"), arguments))
     return "\n".join(lines).strip()
+
+
+def transcript_of(message: Mapping[str, Any]) -> str | None:
+    """Return the words of a message's sound, or ``None``."""
+    audio = message.get("audio")
+    transcript = audio.get("transcript") if isinstance(audio, dict) else None
+    return transcript if isinstance(transcript, str) and transcript else None
+
+
+def tool_call(name: Data, arguments: Data) -> str:
+    """Return the call of a tool in words."""
+    return f"{name}({as_text(arguments)})"
 
 
 def as_text(value: Data) -> str:

@@ -244,7 +244,7 @@ class Record:
         )
 
     def _repr_html_(self) -> str:
-        model = self.request.get("model") or self.request.get("function") or self.kind
+        model = self.model or self.request.get("function") or self.kind
         notes = (str(model), self.sample or "", *spent_words(self.usage, self.cost))
         return html_message(self.prompt, ("asked",)) + html_message(self.answer, notes)
 

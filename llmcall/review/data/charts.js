@@ -55,32 +55,37 @@ function showCosts() {
   const sides = isCompared ? ["one", "other"] : ["one"];
   const isCost = calls.cost.some((cost) => cost !== null && cost > 0);
   const numbers = isCost ? [calls.cost] : [calls.input, calls.output];
-  const amountsOf = (call) => numbers.map((each) => each[call] ?? null).filter((number) => number !== null);
-  const sums = rowNames.map((name, row) => {
-    const totals = sides.map(() => null); // unknown
-    for (let cell = starts[row]; cell < starts[row + 1]; cell++) {
-      sides.forEach((side, number) => { for (const each of amountsOf(cells[side][cell])) totals[number] += each; });
-    }
-    return [name, totals];
-  });
-  const size = ([, totals]) => Math.max(...totals);
+  const amountOf = (call) => {
+    const amounts = numbers.map((each) => each[call] ?? null).filter((number) => number !== null);
+    return { known: amounts.length ? amounts.reduce((total, number) => total + number) : null, unknown: calls.by_model[call] && !amounts.length ? 1 : 0 };
+  };
+  const sums = rowNames.map((name, row) => [name, sides.map((side) => sumOf(cells[side].slice(starts[row], starts[row + 1]).map(amountOf)))]);
+  const size = ([, totals]) => Math.max(...totals.map(({ known }) => known));
   sums.sort((first, second) => size(second) - size(first));
   // A picture of bars that are all alike, or of nothing known, says nothing.
   if (survey.length || !size(sums[0] ?? ["", [0]]) || sums.length < 2 || size(sums[0]) < 1.5 * size(sums[sums.length - 1])) return;
   const rest = sums.splice(LARGEST);
   const largest = size(sums[0]), format = isCost ? dollars : (sum) => `${sum.toLocaleString("en")} tokens`;
-  const label = (sum) => (sum === null ? "unknown" : format(sum));
+  const label = ({ known, unknown }, number) => {
+    const amount = known === null ? (unknown ? "unknown" : "no answer of a model") : format(known) + (unknown ? `, ${unknown.toLocaleString("en")} unknown` : "");
+    return isCompared ? `${amount} ${number ? "other run" : "this run"}` : amount;
+  };
   find("costs").hidden = false;
   find("costs-heading").textContent = `${isCost ? "Cost" : "Tokens"} by scope${rest.length ? `: the ${sums.length} largest of ${rowNames.length.toLocaleString("en")}` : ""}`;
   find("bars").replaceChildren(...sums.map(([name, totals]) => make("tr", null, make("th", { scope: "row", dir: "auto" }, name),
-    make("td", null, ...totals.map((sum, number) => {
-      const runName = isCompared ? (number ? " other run" : " this run") : "";
-      return make("div", null, bar((60 * sum) / largest, number), ` ${label(sum)}${runName}`);
-    })))));
+    make("td", null, ...totals.map((total, number) => make("div", null, bar((60 * total.known) / largest, number), ` ${label(total, number)}`))))));
   if (rest.length) {
-    const sum = rest.reduce((total, [, totals]) => total + totals[0], 0);
-    find("bars").append(make("tr", null, make("th", { scope: "row" }, plural(rest.length, "more scope")), make("td", null, `together ${label(sum)}`)));
+    const totals = sides.map((_, number) => sumOf(rest.map(([, each]) => each[number])));
+    find("bars").append(make("tr", null, make("th", { scope: "row" }, plural(rest.length, "more scope")),
+      make("td", null, ...totals.map((total, number) => make("div", null, `together ${label(total, number)}`)))));
   }
+}
+
+/** Return the sum of what is known (null if nothing is), and of how many answers it is unknown. */
+function sumOf(amounts) {
+  return amounts.reduce((total, { known, unknown }) => ({
+    known: known === null ? total.known : total.known + known, unknown: total.unknown + unknown,
+  }), { known: null, unknown: 0 });
 }
 
 function bar(width, side) {

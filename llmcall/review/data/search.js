@@ -114,8 +114,8 @@ function filteredCells() {
 /** Return the models of a cell, each with the one that served it if that has another name. */
 function modelsOf(cell) {
   return callsOf(cell).map((call) => {
-    const title = texts[calls.title[call]], served = texts[calls.served[call]];
-    return served && served !== title ? `${title}, served by ${served}` : title;
+    const model = texts[calls.model[call]], served = texts[calls.served[call]];
+    return served && served !== model ? `${model}, served by ${served}` : model;
   });
 }
 

@@ -34,9 +34,7 @@ def facts_of(run: RecordedRun) -> dict[str, Any]:
     cost = total_cost(amounts_of(run.records).cost)
     return {
         "served": {name: days and days_entry(days) for name, days in served.items()},
-        "asked": sorted(
-            {str(each.request["model"]) for each in run.records if "model" in each.request}
-        ),
+        "asked": sorted({each.model for each in run.records if each.model is not None}),
         "answers": _answers(run),
         "cost": None if cost is None else round(cost, 6),
     }

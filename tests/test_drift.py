@@ -558,17 +558,20 @@ def test_a_large_shift_that_all_actors_share_does_not_widen_its_interval(model: 
     assert (found.low, found.high) == pytest.approx((10 - half, 10 + half))
 
 
-def test_rare_answers_that_are_missing_by_chance_are_no_drift(model: Model) -> None:
-    """The interval of a share is as wide as the answers to one request vary."""
+@pytest.mark.parametrize(("often", "rarely"), [("no", "yes"), ("4", "5")])
+def test_rare_answers_that_are_missing_by_chance_are_no_drift(
+    model: Model, often: str, rarely: str
+) -> None:
+    """The interval of a share, or of a rating, is as wide as the answers to one request vary."""
     times = Counter[str]()
 
-    def rarely(messages: list[Any], chance: random.Random) -> str:
+    def answer(messages: list[Any], chance: random.Random) -> str:
         asked = messages[0]["content"]
         times[asked] += 1
         is_odd = int(asked.split()[3].rstrip("!")) % 2
-        return "yes" if is_odd and times[asked] == 1 else "no"
+        return rarely if is_odd and times[asked] == 1 else often
 
-    model.answer = rarely
+    model.answer = answer
     record(model, 10, 10)
     found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
     assert found.estimate == pytest.approx(-0.05)
@@ -1504,6 +1507,7 @@ def test_false_alarms_and_power_are_those_of_theory(model: Model) -> None:
         "one draw",
         "two actors",
         "one request",
+        "ratings that hardly vary",
         "categories",
         "fields",
         "unreadable",
@@ -1514,6 +1518,9 @@ def test_false_alarms_are_at_most_five_percent(model: Model, kind: str) -> None:
 
     def choose(messages: list[Any], chance: random.Random) -> Any:
         return chance.choices(["buy", "sell", "wait", "leave"], [60, 30, 8, 2])[0]
+
+    def mostly(messages: list[Any], chance: random.Random) -> Any:
+        return "5" if chance.random() < 0.01 else "4"
 
     def several(messages: list[Any], chance: random.Random) -> Any:
         return {
@@ -1534,7 +1541,12 @@ def test_false_alarms_are_at_most_five_percent(model: Model, kind: str) -> None:
             )
 
     actors = {"two actors": 2, "one request": 1}
-    answers = {"categories": choose, "fields": several, "unreadable": partly}
+    answers = {
+        "ratings that hardly vary": mostly,
+        "categories": choose,
+        "fields": several,
+        "unreadable": partly,
+    }
     model.answer = answers.get(kind, model.rating)
     [share] = found_shares(model, record_study, [0.0], FEWER_TRIALS)
     assert share <= 0.05 + error_of(0.05, FEWER_TRIALS)

@@ -615,6 +615,25 @@ def test_a_tolerance_lets_no_text_differ(package: Path) -> None:
 
 
 @pytest.mark.newest_only
+def test_a_tolerance_lets_only_numbers_differ(package: Path) -> None:
+    """A decimal comma is read between semicolons; codes, names and lists differ with any tolerance."""
+    code = package / f"code/{SCRIPT}"
+    edited(code, "csv.writer(file)", 'csv.writer(file, delimiter=";")')
+    edited(
+        code, "len(reply.content) * rate()", 'str(len(reply.content) * rate()).replace(".", ",")'
+    )
+    edited(code, "print(", 'print("0,05", "01001", "1_12", "[1,20]", sep="\\n")\n    print(')
+    edited(package / "manifest.json", "3 answers", r"0,5\n1001\n11_2\n[1,2]\n3 answers")
+    edited(package / "results/out/table.csv", ",", ";")
+    edited(package / "results/out/table.csv", "8.8", "8,8000000000001")
+    edited(package / "results/out/all.json", " 8.8", ' "8,8"')
+    mend(package)
+    found = failed(llmcall.verify(package, tolerance=1e-9))
+    assert {*found} == {"printed text", "description"}  # a result's size is in the README
+    assert found["printed text"].count("became") == 4
+
+
+@pytest.mark.newest_only
 def test_two_verifies_at_once_do_not_disturb_each_other(packed: Path) -> None:
     """Both of one package succeed."""
     with ThreadPoolExecutor(2) as pool:

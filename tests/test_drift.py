@@ -697,6 +697,16 @@ def test_a_common_shift_of_thousandths_is_written_with_its_digits(
     assert re.search(r"answer +0\.0010 +0\.0040 +\+0\.0030", text)
 
 
+def test_the_actors_are_counted(model: Model) -> None:
+    """Only the repeats of a map are left out: those of other scopes count as actors."""
+    with llmcall.cassette(STUDY):
+        for number in range(12):
+            with llmcall.scope(f"rep-{number}"), llmcall.scope("ann"):
+                model.client.send_message("How good is bread?", temperature=1)
+    text = str(llmcall.drift(STUDY, share=1, to=CHECK))
+    assert "The intervals come from resampling 12 actors, such as rep-0/ann." in text
+
+
 def test_few_actors_are_called_few(model: Model) -> None:
     """Their interval is rough."""
     record(model, 4, 4)

@@ -401,6 +401,11 @@ class Drift:
                 notes.append(
                     f"The intervals are rough, because they come from resampling only {units.count} actors."
                 )
+            else:
+                actor = min(filter(None, (draw.actor for draw in self._draws)))
+                notes.append(
+                    f"The intervals come from resampling {units.count:,} actors, such as {printable(actor)}."
+                )
         if len(self._tested_names) > 1:
             notes.append(
                 f"Intervals and p-values are adjusted for {len(self._tested_names)} comparisons by Holm's method."

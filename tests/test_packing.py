@@ -1359,6 +1359,19 @@ def test_what_is_no_notebook_is_refused(project: Path, text: str) -> None:
     assert "study.ipynb is not a notebook" in said
 
 
+@pytest.mark.newest_only
+def test_what_is_not_compared_is_no_proof(project: Path) -> None:
+    """Outputs stored in a notebook are told as the author's; a run without results proves none."""
+    edited(project / SCRIPT, '    with open("out/', '    return\n    with open("out/')
+    written(project, {"study.ipynb": '{"cells": [{"outputs": [{"data": "6.87"}]}]}'})
+    told = packing("--add", "study.ipynb", code=0)
+    assert "look at code/study.ipynb: llmcall does not compare the outputs stored in it" in told
+    assert "look at the results: there are none" in told
+    told = done("verify", "../made")
+    assert "the outputs stored in code/study.ipynb are the author's, and not compared" in told
+    assert "verified, but no result was compared" in told
+
+
 @pytest.fixture
 def reads_in_a_child(project: Path) -> None:
     """The project, whose program starts a child process that reads a file."""

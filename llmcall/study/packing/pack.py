@@ -38,7 +38,7 @@ from .manifest import (
     is_excluded,
     line_digests,
 )
-from .notebooks import SUFFIX, as_script
+from .notebooks import SUFFIX, as_script, has_outputs
 from .problems import ProgramRun, name_problems, refuse, result_problems, run_problems
 from .project_copy import ProjectCopy
 from .replay import Observation, Program, copy_file, files_below, run_program
@@ -476,6 +476,19 @@ class _Packer:
         ]
         problems += credentials(package, files, config.settings().cassette_allow)
         refuse(problems)
+        self.notes += [
+            f"look at {file}: llmcall does not compare the outputs stored in it; clear them, and print() the "
+            "numbers that verify should compare"
+            for file in files
+            if file.endswith(SUFFIX) and has_outputs(package / file)
+        ]
+        if not observation.printed and not any(
+            file.startswith(f"{FOLDERS[RESULT]}/") for file in files
+        ):
+            self.notes.append(
+                "look at the results: there are none, since the program prints nothing and writes no file; "
+                "print() the numbers that verify should compare"
+            )
         files_to_review = [file for file in files if file not in (NAME, REPORT)]
         lines = review_lines(package, files_to_review, observation.printed, self.project)
         self.notes += [f"look at {line}" for line in lines]

@@ -1101,6 +1101,9 @@ def test_a_result_that_differs_every_time_stops_the_packing(project: Path) -> No
     packing("--exclude", "out/log", code=0)
     told = done("verify", "../made")
     assert "result out/table.csv: the same" in told
+    assert "results: left out by the author, and not compared: out/log" in told
+    readme = Path("../made/README.md").read_text(encoding="utf-8")
+    assert "Left out by the author, and not compared: `out/log`" in readme
 
 
 @pytest.mark.newest_only

@@ -486,8 +486,8 @@ class _Packer:
             file.startswith(f"{FOLDERS[RESULT]}/") for file in files
         ):
             self.notes.append(
-                "look at the results: there are none, since the program prints nothing and writes no file; "
-                "print() the numbers that verify should compare"
+                "look at the results: there are none, since the program prints nothing, and no file that it "
+                "writes is packed; print() the numbers that verify should compare"
             )
         files_to_review = [file for file in files if file not in (NAME, REPORT)]
         lines = review_lines(package, files_to_review, observation.printed, self.project)

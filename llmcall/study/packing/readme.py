@@ -100,6 +100,9 @@ def _files(manifest: Manifest) -> str:
             lines += [
                 f"- `{each.file}` ({each.bytes:,} bytes)" for each in files if each.file != README
             ]
+    if manifest.excluded:
+        left_out = ", ".join(f"`{each}`" for each in manifest.excluded)
+        lines += ["", f"Left out by the author, and not compared: {left_out}"]
     return "\n".join(lines)
 
 

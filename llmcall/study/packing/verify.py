@@ -82,7 +82,7 @@ class Verification:
 
     :ivar checks: what was checked, in order.
     :ivar network: how the network was refused.
-    :ivar has_results: whether the program printed anything or wrote a file when it was packed.
+    :ivar has_results: whether the package holds anything that the program printed or wrote.
     """
 
     checks: tuple[Check, ...]
@@ -97,7 +97,10 @@ class Verification:
     def conclusion(self) -> str:
         """Return what was proved, or how much differs."""
         if self.ok and not self.has_results:
-            return "verified, but no result was compared: the program prints nothing and writes no file"
+            return (
+                "verified, but no result was compared: the program prints nothing, and no file that it "
+                "writes is packed"
+            )
         if self.ok:
             return f"verified. {PROOF}"
         count = sum(check.status == DIFFERS for check in self.checks)
@@ -311,6 +314,9 @@ class _Verifier:
         ]
         if unexpected:
             yield _check("results", "", "written, but not packed", unexpected)
+        if self._manifest.excluded:
+            left_out = ", ".join(self._manifest.excluded)
+            yield Check("results", NOTE, f"left out by the author, and not compared: {left_out}")
 
     def _same_words(self, *, is_exact: bool) -> str:
         """Return in words that something is as it was packed."""

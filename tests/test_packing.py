@@ -1410,6 +1410,14 @@ def test_processes_of_multiprocessing_are_child_processes(project: Path, method:
     assert "not watched: python (multiprocessing)" in done("verify", "../made")
 
 
+@pytest.mark.newest_only
+@pytest.mark.usefixtures("reads_in_a_child")
+def test_child_processes_may_have_used_a_record(project: Path) -> None:
+    """Their calls are not seen, so the remedy is not only to leave the record out."""
+    edited(project / SCRIPT, "in persons()", "in [*persons()][1:]")
+    assert "llmcall cannot see what child processes call (cat). If one of them uses" in packing()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("reads_in_a_child")
 def test_a_child_process_gets_what_is_added() -> None:

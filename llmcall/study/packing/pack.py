@@ -368,8 +368,15 @@ class _Packer:
             if len(records) < record_lines(self.project / path):
                 problems.append(f"{path}: some records occur twice")
         if problems and not self.options.prune:
-            remedy = "--prune leaves them out of the package, and your file as it is"
-            refuse([*problems, remedy])
+            remedies = ["--prune leaves them out of the package, and your file as it is"]
+            if observation.children:
+                remedies.insert(
+                    0,
+                    "llmcall cannot see what child processes call "
+                    f"({', '.join(observation.children)}). If one of them uses these records, run its code in the "
+                    "program's own process, such as with runpy.run_path('part.py', run_name='__main__')",
+                )
+            refuse([*problems, *remedies])
         self.notes += [f"left out of the package: {problem}" for problem in problems]
         return unused_keys
 

@@ -1430,6 +1430,17 @@ def test_a_child_process_gets_what_is_added() -> None:
 
 
 @pytest.mark.newest_only
+def test_the_report_tells_recordings_with_the_same_scopes_apart(project: Path) -> None:
+    """The actors of two waves are named after their recordings, and not taken for the same ones."""
+    shutil.copy(TAPE, "tapes/2.jsonl")
+    again = '\nwith llmcall.cassette("tapes/2.jsonl"):\n    main()\n'
+    edited(project / SCRIPT, "    main()\n", f"    main()\n{again}")
+    packing("--cassette", "tapes/2.jsonl", code=0)
+    report = Path("../made/report.html").read_text(encoding="utf-8")
+    assert '"tapes/2.jsonl/Ada"' in report
+
+
+@pytest.mark.newest_only
 def test_licence_and_citation_are_taken_along(project: Path) -> None:
     """``--licence`` becomes the package's LICENSE; a CITATION.cff keeps its name."""
     written(project, {"terms.txt": "Ask first.\n", "CITATION.cff": "title: Bread\n"})

@@ -425,7 +425,7 @@ class _Packer:
     ) -> Manifest:
         """Write what the package says of itself, check all of it, and return the manifest."""
         packed = package / FOLDERS[RECORDING]
-        run = run_of([packed / path for path in self.options.cassettes])
+        run = run_of(packed, self.options.cassettes)
         self._copy_licence_and_citation(package)
         for name, text in texts_of(run, observation.packages).items():
             (package / name).write_text(text, encoding="utf-8", newline="\n")

@@ -380,7 +380,7 @@ class _Verifier:
             return Check(name, NOTE, f"made by llmcall {packed_with}, and not compared")
         folder = self._package / FOLDERS[RECORDING]
         try:
-            run = run_of([folder / each.path for each in self._manifest.recordings])
+            run = run_of(folder, [each.path for each in self._manifest.recordings])
         except (CacheError, OSError) as error:
             return _check(name, "", "not compared", [f"a recording cannot be read: {error}"])
         facts = json.loads(json.dumps(facts_of(run)))

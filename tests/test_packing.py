@@ -1107,6 +1107,15 @@ def test_a_result_that_differs_every_time_stops_the_packing(project: Path) -> No
 
 
 @pytest.mark.newest_only
+def test_results_with_the_day_of_the_run_are_named(project: Path) -> None:
+    """Both runs have the same day, but verify has another one later."""
+    edited(project / SCRIPT, '"answers"', "f'{__import__(\"datetime\").date.today():%d %b %Y}'")
+    told = packing(code=0)
+    assert "look at printed text: it contains the day of this run, '" in told
+    assert "look at out/table.csv" not in told
+
+
+@pytest.mark.newest_only
 @pytest.mark.parametrize("spelling", ["./out/table.csv", "out//table.csv", "out/", "{project}/out"])
 def test_what_is_excluded_may_be_spelled_as_paths_are(project: Path, spelling: str) -> None:
     """Whatever the shell completed is left out; no path of this machine is packed."""

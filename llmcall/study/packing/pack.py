@@ -8,7 +8,7 @@ import platform
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from . import readme
 from .archive import write_zip
 from .arguments import check_new, exclusions, files_of, program_of, project_paths, variables
 from .description import REPORT, facts_of, run_of, texts_of
-from .inspection import credentials, review_lines
+from .inspection import credentials, day_in, review_lines
 from .manifest import (
     ABOUT,
     CODE,
@@ -383,7 +383,9 @@ class _Packer:
     # What is in it
 
     def _note_results(self, run: ProgramRun) -> None:
-        """Note the results that differ from those in the project, and those that are not packed."""
+        """Note the results that differ from those in the project, those with the day of the run, and
+        those that are not packed.
+        """
         for path in run.results:
             project_file = self.project / path
             if (
@@ -393,6 +395,15 @@ class _Packer:
                 self.notes.append(
                     f"look at {path}: the packed result differs from the file in the project"
                 )
+        outputs = {path: (run.folder / path).read_bytes() for path in run.results}
+        outputs["printed text"] = run.observation.printed.encode()
+        today = datetime.now(timezone.utc).date()  # the program's time zone is UTC
+        self.notes += [
+            f"look at {name}: it contains the day of this run, {day!r}. If the program takes it from the clock, "
+            "verify will fail later: fix the date or leave it out"
+            for name, data in outputs.items()
+            if (day := day_in(data, today)) is not None
+        ]
         self.notes += [
             f"look at ~/{path}: the program writes it into its home folder, and it is not packed"
             for path in run.observation.files_in_home_folder

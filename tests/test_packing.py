@@ -269,6 +269,17 @@ def test_changed_missing_and_new_files_are_named(package: Path) -> None:
     assert found["other files"] == "code/more.py"
 
 
+@pytest.mark.newest_only
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_what_a_reviewer_makes_in_the_folder_is_no_difference(package: Path) -> None:
+    """An environment, with its links, a repository, and what the system writes."""
+    written(package, {".venv/pyvenv.cfg": "", ".git/config": "", "code/.DS_Store": ""})
+    (package / ".venv/lib64").symlink_to("lib")
+    found = llmcall.verify(package)
+    assert found.ok
+    assert "other files: none but .git, .venv" in str(found)
+
+
 def without_line(package: Path, text: str) -> None:
     """Drop the lines of the recording that contain a text."""
     tape = package / "recordings" / TAPE

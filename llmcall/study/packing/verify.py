@@ -36,6 +36,7 @@ from .manifest import (
 )
 from .notebooks import SUFFIX, has_outputs
 from .pack import record_lines
+from .project_copy import is_left_out
 from .readme import PROOF, README, text
 from .replay import (
     OWN_FOLDERS,
@@ -50,6 +51,10 @@ from .scratch import scratch_folder
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 DISTRIBUTION = "llmcall-sim"
+# What systems and notebooks write into folders that are looked at.
+SYSTEM_NAMES = frozenset(
+    {".DS_Store", ".ipynb_checkpoints", "Thumbs.db", "__pycache__", "desktop.ini"}
+)
 NAMED = 10  # things of a kind that are named
 WARNING = (
     "verify runs the author's code on this machine, in a temporary folder, without network access."
@@ -145,8 +150,21 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
         return _Verifier(path, scratch, manifest, tolerance).verification()
 
 
+def _left_out(package: Path) -> list[str]:
+    """Return the names of what lies in a package's folder and is never a part of it, such as ``.git``
+    or an environment.
+    """
+    return sorted(
+        path.name
+        for path in package.iterdir()
+        if path.name not in FOLDERS.values() and is_left_out(path)
+    )
+
+
 def _refuse_links(package: Path) -> None:
+    left_out = {package / name for name in _left_out(package)}
     for root, folders, names in os.walk(package):
+        folders[:] = [name for name in folders if Path(root, name) not in left_out]
         for name in (*folders, *names):
             if Path(root, name).is_symlink():
                 raise LLMCallError(
@@ -355,8 +373,16 @@ class _Verifier:
             for path in sorted(self._package.rglob("*"))
             if path.is_file()
         ]
-        extra = [path for path in files if path not in listed_files]
-        return _check("other files", "none", "not in the manifest", extra)
+        left_out = _left_out(self._package)
+        extra = [
+            path
+            for path in files
+            if path not in listed_files
+            and path.partition("/")[0] not in left_out
+            and not SYSTEM_NAMES & {*path.split("/")}
+        ]
+        good = f"none but {', '.join(left_out)}" if left_out else "none"
+        return _check("other files", good, "not in the manifest", extra)
 
     def _notebooks(self) -> Iterator[Check]:
         """Note the notebooks that contain outputs: the run makes no others to compare them with."""

@@ -241,6 +241,8 @@ def test_a_run_of_an_unchanged_program_is_packed(
     found = llmcall.verify("../made")
     assert found.ok
     assert "['answer 0', 'answer 1']" in Path("../made/manifest.json").read_text(encoding="utf-8")
+    readme = Path("../made/README.md").read_text(encoding="utf-8")
+    assert "    llmcall run --cassette run.jsonl --mode none -m sim.play\n" in readme
 
 
 @pytest.mark.newest_only

@@ -79,9 +79,13 @@ def _answers(manifest: Manifest, served: Served) -> str:
 
 def _run(manifest: Manifest) -> str:
     variables = "\n".join(f"    {name}={value}" for name, value in manifest.environment.items())
+    program = ["python"]
+    for recording in manifest.recordings:
+        if recording.around:
+            program = ["llmcall", "run", "--cassette", recording.path, "--mode", "none"]
     return f"""## The run
 
-    python {shlex.join(manifest.command)}
+    {shlex.join([*program, *manifest.command])}
 
 It runs in a folder in which each file has the path listed below without the first folder (`code/`,
 `data/`, `recordings/`, `results/`), with these variables, which fix the randomness:

@@ -877,6 +877,8 @@ def test_a_text_that_was_never_recorded_is_unreadable(model: Model) -> None:
     assert (drift.unreadable.before, drift.unreadable.now) == (0, 1)
     assert drift.differs
     assert "'buy': no new answer has a value" in str(drift)
+    told = "60 of 60 new answers have a text that was not recorded, such as 'I think that I would"
+    assert told in str(drift)
 
 
 def test_free_texts_need_value(model: Model) -> None:

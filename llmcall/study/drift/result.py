@@ -29,6 +29,7 @@ from .text import (
     low_power_words,
     missing_values_words,
     model_words,
+    new_texts_words,
     p_words,
 )
 from .values import ANSWER, CUT, MARKS, REFUSED, UNREADABLE
@@ -376,6 +377,7 @@ class Drift:
             left_out_words(self._check),
             fields_left_out_words(self._check),
             missing_values_words(self._check, self._new_answers),
+            new_texts_words(self._check, list(self._new_answers)),
         ]
         units = self._units
         if units is None:

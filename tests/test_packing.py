@@ -1478,6 +1478,15 @@ def test_a_readme_opens_with_what_a_reviewer_types(packed: Path) -> None:
     assert "uv pip install -r requirements.txt" in opening
 
 
+@pytest.mark.newest_only
+def test_requirements_leave_out_the_projects_own_modules(project: Path) -> None:
+    """A module of the project may have the name of a distribution, such as the installed project."""
+    written(project, {"iniconfig.py": ""})
+    edited(project / "persons.py", "def persons", "import iniconfig\ndef persons")
+    packing(code=0)
+    assert "iniconfig" not in Path("../made/requirements.txt").read_text(encoding="utf-8")
+
+
 def test_requirements_have_exact_versions(packed: Path) -> None:
     """The requirements name what the run imported, each with its version."""
     lines = (packed / "requirements.txt").read_text(encoding="utf-8").splitlines()

@@ -558,17 +558,20 @@ def test_a_large_shift_that_all_actors_share_does_not_widen_its_interval(model: 
     assert (found.low, found.high) == pytest.approx((10 - half, 10 + half))
 
 
-def test_rare_answers_that_are_missing_by_chance_are_no_drift(model: Model) -> None:
-    """The interval of a share is as wide as the answers to one request vary."""
+@pytest.mark.parametrize(("often", "rarely"), [("no", "yes"), ("4", "5")])
+def test_rare_answers_that_are_missing_by_chance_are_no_drift(
+    model: Model, often: str, rarely: str
+) -> None:
+    """The interval of a share, or of a rating, is as wide as the answers to one request vary."""
     times = Counter[str]()
 
-    def rarely(messages: list[Any], chance: random.Random) -> str:
+    def answer(messages: list[Any], chance: random.Random) -> str:
         asked = messages[0]["content"]
         times[asked] += 1
         is_odd = int(asked.split()[3].rstrip("!")) % 2
-        return "yes" if is_odd and times[asked] == 1 else "no"
+        return rarely if is_odd and times[asked] == 1 else often
 
-    model.answer = rarely
+    model.answer = answer
     record(model, 10, 10)
     found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
     assert found.estimate == pytest.approx(-0.05)
@@ -692,6 +695,16 @@ def test_a_common_shift_of_thousandths_is_written_with_its_digits(
     model.answer = constant(0.004)
     text = str(llmcall.drift(STUDY, share=1, to=CHECK))
     assert re.search(r"answer +0\.0010 +0\.0040 +\+0\.0030", text)
+
+
+def test_the_actors_are_counted(model: Model) -> None:
+    """Only the repeats of a map are left out: those of other scopes count as actors."""
+    with llmcall.cassette(STUDY):
+        for number in range(12):
+            with llmcall.scope(f"rep-{number}"), llmcall.scope("ann"):
+                model.client.send_message("How good is bread?", temperature=1)
+    text = str(llmcall.drift(STUDY, share=1, to=CHECK))
+    assert "The intervals come from resampling 12 actors, such as rep-0/ann." in text
 
 
 def test_few_actors_are_called_few(model: Model) -> None:
@@ -864,6 +877,8 @@ def test_a_text_that_was_never_recorded_is_unreadable(model: Model) -> None:
     assert (drift.unreadable.before, drift.unreadable.now) == (0, 1)
     assert drift.differs
     assert "'buy': no new answer has a value" in str(drift)
+    told = "60 of 60 new answers have a text that was not recorded, such as 'I think that I would"
+    assert told in str(drift)
 
 
 def test_free_texts_need_value(model: Model) -> None:
@@ -1504,6 +1519,7 @@ def test_false_alarms_and_power_are_those_of_theory(model: Model) -> None:
         "one draw",
         "two actors",
         "one request",
+        "ratings that hardly vary",
         "categories",
         "fields",
         "unreadable",
@@ -1514,6 +1530,9 @@ def test_false_alarms_are_at_most_five_percent(model: Model, kind: str) -> None:
 
     def choose(messages: list[Any], chance: random.Random) -> Any:
         return chance.choices(["buy", "sell", "wait", "leave"], [60, 30, 8, 2])[0]
+
+    def mostly(messages: list[Any], chance: random.Random) -> Any:
+        return "5" if chance.random() < 0.01 else "4"
 
     def several(messages: list[Any], chance: random.Random) -> Any:
         return {
@@ -1534,7 +1553,12 @@ def test_false_alarms_are_at_most_five_percent(model: Model, kind: str) -> None:
             )
 
     actors = {"two actors": 2, "one request": 1}
-    answers = {"categories": choose, "fields": several, "unreadable": partly}
+    answers = {
+        "ratings that hardly vary": mostly,
+        "categories": choose,
+        "fields": several,
+        "unreadable": partly,
+    }
     model.answer = answers.get(kind, model.rating)
     [share] = found_shares(model, record_study, [0.0], FEWER_TRIALS)
     assert share <= 0.05 + error_of(0.05, FEWER_TRIALS)

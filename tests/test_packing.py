@@ -241,8 +241,8 @@ def test_a_run_of_an_unchanged_program_is_packed(
     found = llmcall.verify("../made")
     assert found.ok
     assert "['answer 0', 'answer 1']" in Path("../made/manifest.json").read_text(encoding="utf-8")
-    command = "llmcall run --cassette run.jsonl --mode none -m sim.play"
-    assert command in Path("../made/README.md").read_text(encoding="utf-8")
+    readme = Path("../made/README.md").read_text(encoding="utf-8")
+    assert "    llmcall run --cassette run.jsonl --mode none -m sim.play\n" in readme
 
 
 @pytest.mark.newest_only
@@ -630,6 +630,25 @@ def test_a_tolerance_lets_no_text_differ(package: Path) -> None:
     edited(package / "results/out/table.csv", "answer 1", "answer one")
     mend(package)
     assert run("verify", package, "--tolerance", "1").exit_code == 1
+
+
+@pytest.mark.newest_only
+def test_a_tolerance_lets_only_numbers_differ(package: Path) -> None:
+    """A decimal comma is read between semicolons; codes, names and lists differ with any tolerance."""
+    code = package / f"code/{SCRIPT}"
+    edited(code, "csv.writer(file)", 'csv.writer(file, delimiter=";")')
+    edited(
+        code, "len(reply.content) * rate()", 'str(len(reply.content) * rate()).replace(".", ",")'
+    )
+    edited(code, "print(", 'print("0,05", "01001", "1_12", "[1,20]", sep="\\n")\n    print(')
+    edited(package / "manifest.json", "3 answers", r"0,5\n1001\n11_2\n[1,2]\n3 answers")
+    edited(package / "results/out/table.csv", ",", ";")
+    edited(package / "results/out/table.csv", "8.8", "8,8000000000001")
+    edited(package / "results/out/all.json", " 8.8", ' "8,8"')
+    mend(package)
+    found = failed(llmcall.verify(package, tolerance=1e-9))
+    assert {*found} == {"printed text", "description"}  # a result's size is in the README
+    assert found["printed text"].count("became") == 4
 
 
 @pytest.mark.newest_only
@@ -1108,6 +1127,18 @@ def test_a_result_that_differs_every_time_stops_the_packing(project: Path) -> No
     packing("--exclude", "out/log", code=0)
     told = done("verify", "../made")
     assert "result out/table.csv: the same" in told
+    assert "results: left out by the author, and not compared: out/log" in told
+    readme = Path("../made/README.md").read_text(encoding="utf-8")
+    assert "Left out by the author, and not compared: `out/log`" in readme
+
+
+@pytest.mark.newest_only
+def test_results_with_the_day_of_the_run_are_named(project: Path) -> None:
+    """Both runs have the same day, but verify has another one later."""
+    edited(project / SCRIPT, '"answers"', "f'{__import__(\"datetime\").date.today():%d %b %Y}'")
+    told = packing(code=0)
+    assert "look at printed text: it contains the day of this run, '" in told
+    assert "look at out/table.csv" not in told
 
 
 @pytest.mark.newest_only
@@ -1366,6 +1397,19 @@ def test_what_is_no_notebook_is_refused(project: Path, text: str) -> None:
     assert "study.ipynb is not a notebook" in said
 
 
+@pytest.mark.newest_only
+def test_what_is_not_compared_is_no_proof(project: Path) -> None:
+    """Outputs stored in a notebook are told as the author's; a run without results proves none."""
+    edited(project / SCRIPT, '    with open("out/', '    return\n    with open("out/')
+    written(project, {"study.ipynb": '{"cells": [{"outputs": [{"data": "6.87"}]}]}'})
+    told = packing("--add", "study.ipynb", code=0)
+    assert "look at code/study.ipynb: llmcall does not compare the outputs stored in it" in told
+    assert "look at the results: there are none" in told
+    told = done("verify", "../made")
+    assert "the outputs stored in code/study.ipynb are the author's, and not compared" in told
+    assert "verified, but no result was compared" in told
+
+
 @pytest.fixture
 def reads_in_a_child(project: Path) -> None:
     """The project, whose program starts a child process that reads a file."""
@@ -1401,6 +1445,14 @@ def test_processes_of_multiprocessing_are_child_processes(project: Path, method:
     assert "not watched: python (multiprocessing)" in done("verify", "../made")
 
 
+@pytest.mark.newest_only
+@pytest.mark.usefixtures("reads_in_a_child")
+def test_child_processes_may_have_used_a_record(project: Path) -> None:
+    """Their calls are not seen, so the remedy is not only to leave the record out."""
+    edited(project / SCRIPT, "in persons()", "in [*persons()][1:]")
+    assert "llmcall cannot see what child processes call (cat). If one of them uses" in packing()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("reads_in_a_child")
 def test_a_child_process_gets_what_is_added() -> None:
@@ -1410,6 +1462,17 @@ def test_a_child_process_gets_what_is_added() -> None:
     found = llmcall.verify("../made")
     assert found.ok
     assert "child processes: as when it was packed, not watched: cat" in str(found)
+
+
+@pytest.mark.newest_only
+def test_the_report_tells_recordings_with_the_same_scopes_apart(project: Path) -> None:
+    """The actors of two waves are named after their recordings, and not taken for the same ones."""
+    shutil.copy(TAPE, "tapes/2.jsonl")
+    again = '\nwith llmcall.cassette("tapes/2.jsonl"):\n    main()\n'
+    edited(project / SCRIPT, "    main()\n", f"    main()\n{again}")
+    packing("--cassette", "tapes/2.jsonl", code=0)
+    report = Path("../made/report.html").read_text(encoding="utf-8")
+    assert '"tapes/2.jsonl/Ada"' in report
 
 
 @pytest.mark.newest_only
@@ -1426,6 +1489,15 @@ def test_a_readme_opens_with_what_a_reviewer_types(packed: Path) -> None:
     opening = (packed / "README.md").read_text(encoding="utf-8").partition("## The answers")[0]
     assert "    python -m pip install -r requirements.txt\n    llmcall verify .\n" in opening
     assert "uv pip install -r requirements.txt" in opening
+
+
+@pytest.mark.newest_only
+def test_requirements_leave_out_the_projects_own_modules(project: Path) -> None:
+    """A module of the project may have the name of a distribution, such as the installed project."""
+    written(project, {"iniconfig.py": ""})
+    edited(project / "persons.py", "def persons", "import iniconfig\ndef persons")
+    packing(code=0)
+    assert "iniconfig" not in Path("../made/requirements.txt").read_text(encoding="utf-8")
 
 
 def test_requirements_have_exact_versions(packed: Path) -> None:

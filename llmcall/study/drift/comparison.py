@@ -158,14 +158,14 @@ class Comparison:
 
     @property
     def _least_error(self) -> float:
-        """Return a standard error that an interval must not fall below; 0 unless the values are
-        shares.
+        """Return a standard error that an interval must not fall below.
 
         A sample may hold none of the rare answers, and then shows no variance. Without drift, the
-        new and the recorded draws of a request are exchangeable, so their common variance counts.
+        new and the recorded draws of a request are exchangeable, so their common variance counts: of
+        shares as they are, of other values around the shift, which is no part of their variance.
         """
         if not all(set(values) <= {0.0, 1.0} for values in self._values.values()):
-            return 0.0
+            return self._error_around_shift
         return self._error({request: variance(values) for request, values in self._values.items()})
 
     @cached_property

@@ -29,6 +29,7 @@ from .text import (
     low_power_words,
     missing_values_words,
     model_words,
+    new_texts_words,
     p_words,
 )
 from .values import ANSWER, CUT, MARKS, REFUSED, UNREADABLE
@@ -376,6 +377,7 @@ class Drift:
             left_out_words(self._check),
             fields_left_out_words(self._check),
             missing_values_words(self._check, self._new_answers),
+            new_texts_words(self._check, list(self._new_answers)),
         ]
         units = self._units
         if units is None:
@@ -400,6 +402,11 @@ class Drift:
             elif units.count < FEW_UNITS:
                 notes.append(
                     f"The intervals are rough, because they come from resampling only {units.count} actors."
+                )
+            else:
+                actor = min(filter(None, (draw.actor for draw in self._draws)))
+                notes.append(
+                    f"The intervals come from resampling {units.count:,} actors, such as {printable(actor)}."
                 )
         if len(self._tested_names) > 1:
             notes.append(

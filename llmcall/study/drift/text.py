@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ...display.formatting import money, shortened
+from ...display.formatting import counted, money, shortened
 from ...display.printable import printable
 from .power import detectable, power
-from .values import SHOWN_CHARACTERS
+from .values import SHOWN_CHARACTERS, UNREADABLE
 
 if TYPE_CHECKING:
     from .check import Check, ReadAnswer
@@ -140,6 +140,24 @@ def missing_values_words(check: Check, new_answers: Iterable[ReadAnswer]) -> str
     if not lacking:
         return ""
     return f"Not given: {'; '.join(lacking)}. A value's shift is that of the answers that give it."
+
+
+def new_texts_words(check: Check, new_answers: Sequence[ReadAnswer]) -> str:
+    """Return how many answers have a text that no recorded answer has; empty if none do, or if no
+    shares of texts are compared.
+    """
+    if check.reader.shares == check.reader.verdicts:
+        return ""
+    texts = [
+        each.answer.meaning for each in new_answers if each.answer.meaning and each.has(UNREADABLE)
+    ]
+    if not texts:
+        return ""
+    text = shortened(printable(texts[0]), SHOWN_CHARACTERS)
+    return (
+        f"{len(texts):,} of {counted(len(new_answers), 'new answer')} have a text that was not recorded, such as "
+        f"{text!r}: they count as unreadable, and the shares of texts are those among the other answers."
+    )
 
 
 def low_power_words(check: Check, units: int) -> str:

@@ -202,7 +202,7 @@ def _describes_machine() -> bool:
     return frame is not None and frame.f_globals.get("__name__") in DESCRIBING_MODULES
 
 
-def _log_end(log: Log, trace: Trace) -> Callable[[], None]:
+def _log_end(log: Log, trace: Trace, folder: str) -> Callable[[], None]:
     """Return a function that logs the versions of what was imported; only the first call counts."""
     process = os.getpid()
     end_lock = threading.Lock()
@@ -210,17 +210,25 @@ def _log_end(log: Log, trace: Trace) -> Callable[[], None]:
     def end() -> None:
         if os.getpid() == process and end_lock.acquire(blocking=False):
             trace.stop()
-            log.add("end", _versions())
+            log.add("end", _versions(folder))
 
     return end
 
 
-def _versions() -> dict[str, str]:
-    """Return the version of each distribution that a module was imported from."""
+def _versions(folder: str) -> dict[str, str]:
+    """Return the version of each distribution that a module was imported from.
+
+    A module of the project, in whose folder the program runs, is packed itself: its name may be that
+    of a distribution, such as the installed project.
+    """
     from importlib.metadata import packages_distributions, version
 
     distributions = packages_distributions()
-    imported = {name.partition(".")[0] for name, module in list(sys.modules.items()) if module}
+    imported = {
+        name.partition(".")[0]
+        for name, module in list(sys.modules.items())
+        if module and not str(getattr(module, "__file__", "")).startswith(folder + os.sep)
+    }
     names = {each for module in imported for each in distributions.get(module, ())}
     return {name: version(name) for name in sorted(names, key=str.lower)}
 
@@ -269,7 +277,7 @@ def main(plan_file: str) -> None:
         sys.path.append(str(PACKAGE.parent))
     log = Log(plan["log"])
     trace = Trace(log)
-    end = _log_end(log, trace)
+    end = _log_end(log, trace, plan["folder"])
     exit_now = os._exit
 
     def log_end_and_exit(status: int) -> NoReturn:

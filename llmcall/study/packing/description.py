@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...records.amounts import amounts_of
 from ...records.reader import read
@@ -15,17 +15,38 @@ from ...review.page import page
 from ...review.runs import RecordedRun
 from ...types import total_cost
 
+if TYPE_CHECKING:
+    from ...types import Record
+
 REPORT = "report.html"
 REQUIREMENTS = "requirements.txt"
 
 
-def run_of(files: Sequence[Path]) -> RecordedRun:
-    """Return the run that some recordings have of a study."""
-    recordings = [read(file) for file in files]
-    records = [record for each in recordings for record in each.records()]
+def run_of(folder: Path, paths: Sequence[str]) -> RecordedRun:
+    """Return the run that some recordings have of a study.
+
+    If they have a scope in common, all scopes are below their recordings' names: they are actors of
+    several runs.
+
+    :param paths: of the recordings below the folder.
+    """
+    recordings = {path: read(folder / path) for path in paths}
+    records = {path: recording.records() for path, recording in recordings.items()}
+    scopes = [scope for each in records.values() for scope in {record.scope for record in each}]
+    if len(scopes) > len(set(scopes)):
+        records = {path: [_below(path, record) for record in records[path]] for path in paths}
+    settings = [recording.settings for recording in recordings.values()]
     return RecordedRun(
-        "the packed recordings", records, recordings[0].settings if recordings else {}
+        "the packed recordings",
+        [record for each in records.values() for record in each],
+        settings[0] if settings else {},
     )
+
+
+def _below(path: str, record: Record) -> Record:
+    """Return a record whose scope is below a recording's name."""
+    separator = "/" if record.scope else ""
+    return record.replace(sample=f"{path}{separator}{record.sample or ''}")
 
 
 def facts_of(run: RecordedRun) -> dict[str, Any]:

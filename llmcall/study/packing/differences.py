@@ -14,8 +14,17 @@ from typing import Any
 
 from ...display.formatting import one_line
 
-NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-MISSING = object()  # stands for what only one of two has
+WHOLE = "(?:0|[1-9][0-9]*)"  # with zeros before it, it is a code, such as a postcode
+EXPONENT = "(?:[eE][-+]?[0-9]+)"
+FLOAT = rf"[-+]?(?:{WHOLE}\.[0-9]*{EXPONENT}?|\.[0-9]+{EXPONENT}?|{WHOLE}{EXPONENT})"
+INTEGER = f"[-+]?{WHOLE}"
+NUMBER = re.compile(f"{FLOAT}|{INTEGER}")
+NUMBER_WITH_COMMA = re.compile(f"[-+]?{WHOLE},(?:[0-9]*[1-9]|0){EXPONENT}?")
+# Digits with a comma between them may be one number or two.
+NUMBER_IN_TEXT = re.compile(
+    rf"(?<![\w.])(?:{FLOAT}(?![0-9_]|\.[0-9])|(?<![0-9],){INTEGER}(?![\w.]|,[0-9]))"
+)
+MISSING: Any = object()  # stands for what only one of two has
 SHOWN = 60  # characters of a cell or a line
 MOST = 5  # differences that are named
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -34,9 +43,8 @@ def file_differences(path: str, expected: bytes, actual: bytes, tolerance: float
     try:
         old, new = expected.decode("utf-8-sig"), actual.decode("utf-8-sig")
         if ending in DELIMITERS:
-            return _difference_lines(
-                _cell_differences(old, new, DELIMITERS[ending], tolerance), tolerance
-            )
+            delimiter = _delimiter(old, DELIMITERS[ending])
+            return _difference_lines(_cell_differences(old, new, delimiter, tolerance), tolerance)
         if ending == ".json":
             return _difference_lines(
                 _value_differences("", json.loads(old), json.loads(new), tolerance), tolerance
@@ -73,6 +81,12 @@ def _difference_lines(differences: Iterator[str], tolerance: float) -> list[str]
     return [*lines[:MOST], *more]
 
 
+def _delimiter(text: str, usual: str) -> str:
+    """Return what stands between the cells: a semicolon where the comma is that of decimals."""
+    first_line = text.partition("\n")[0]
+    return ";" if first_line.count(";") > first_line.count(usual) else usual
+
+
 def _cell_differences(old: str, new: str, delimiter: str, tolerance: float) -> Iterator[str]:
     old_rows, new_rows = (
         list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)) for text in (old, new)
@@ -86,7 +100,9 @@ def _cell_differences(old: str, new: str, delimiter: str, tolerance: float) -> I
         for column, (old_cell, new_cell) in enumerate(
             zip_longest(old_row, new_row, fillvalue=MISSING)
         ):
-            if not _is_same(old_cell, new_cell, tolerance):
+            if MISSING in (old_cell, new_cell) or not _is_same_cell(
+                old_cell, new_cell, delimiter, tolerance
+            ):
                 name = header[column] if number > 1 and column < len(header) else ""
                 label = f"column {name!r}" if name else f"column {column + 1}"
                 yield f"row {number}, {label}: {_change(old_cell, new_cell)}"
@@ -130,10 +146,23 @@ def _is_same(old: Any, new: Any, tolerance: float) -> bool:
         return True
     if not tolerance or isinstance(old, str) is not isinstance(new, str):  # JSON's "7" is not its 7
         return False
+    if isinstance(old, str) and not all(NUMBER.fullmatch(each.strip()) for each in (old, new)):
+        return False
     try:
         return _is_near(float(old), float(new), tolerance)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, OverflowError):
         return False
+
+
+def _is_same_cell(old: str, new: str, delimiter: str, tolerance: float) -> bool:
+    if delimiter == ";" and "." not in old + new:
+        old, new = _with_point(old), _with_point(new)
+    return _is_same(old, new, tolerance)
+
+
+def _with_point(cell: str) -> str:
+    """Return a cell, if it is a number with a decimal comma, with a point."""
+    return cell.replace(",", ".") if NUMBER_WITH_COMMA.fullmatch(cell) else cell
 
 
 def _are_nan(*values: Any) -> bool:
@@ -151,11 +180,11 @@ def _is_near(old: float, new: float, tolerance: float) -> bool:
 def _is_same_text(old: str, new: str, tolerance: float) -> bool:
     if old == new:
         return True
-    old_numbers, new_numbers = NUMBER.findall(old), NUMBER.findall(new)
+    old_numbers, new_numbers = NUMBER_IN_TEXT.findall(old), NUMBER_IN_TEXT.findall(new)
     return (
         tolerance > 0
         and len(old_numbers) == len(new_numbers)
-        and NUMBER.sub("#", old) == NUMBER.sub("#", new)
+        and NUMBER_IN_TEXT.sub("#", old) == NUMBER_IN_TEXT.sub("#", new)
         and all(
             _is_near(float(a), float(b), tolerance)
             for a, b in zip(old_numbers, new_numbers, strict=True)

@@ -1,4 +1,4 @@
-"""What should not leave a machine unnoticed: credentials, home folders, e-mail addresses."""
+"""What should not leave a machine unnoticed: credentials, home folders, e-mail addresses, dates."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import codecs
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 
 from ...secrets import find, find_setting
@@ -24,6 +25,17 @@ COMPRESSED = (
     b"PAR1",
     b"ARROW1",
     b"\x89HDF",
+)
+# How programs write a day; Stata's files, "23 Nov 2026".
+DAYS = (
+    "%Y-%m-%d",
+    "%Y%m%d",
+    "%d.%m.%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%B %d, %Y",
 )
 # What the names of configuration files end in.
 CONFIGURATION = (".cfg", ".conf", ".env", ".ini", ".json", ".properties", ".toml", ".yaml", ".yml")
@@ -53,6 +65,12 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> lis
                 "secret, set [Cassette] ALLOW to a regular expression that matches it"
             )
     return problems
+
+
+def day_in(data: bytes, day: date) -> str | None:
+    """Return how a day stands in some bytes; ``None`` if it does not."""
+    spellings = (day.strftime(each) for each in DAYS)
+    return next((each for each in spellings if each.encode() in data), None)
 
 
 def _is_configuration(file: str) -> bool:

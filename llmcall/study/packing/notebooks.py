@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from jsonschema import ValidationError
@@ -10,6 +11,7 @@ from jsonschema import ValidationError
 from ...errors import LLMCallError
 
 SUFFIX = ".ipynb"
+OUTPUTS = re.compile(r'"outputs":\s*\[\s*[^\s\]]')  # of a cell, if there are any
 
 
 def as_script(notebook: Path) -> str:
@@ -31,6 +33,11 @@ def as_script(notebook: Path) -> str:
     script = str(exported)
     _check_plain(notebook.name, script)
     return script
+
+
+def has_outputs(notebook: Path) -> bool:
+    """Return whether a notebook's file contains outputs of its cells."""
+    return OUTPUTS.search(notebook.read_text(encoding="utf-8", errors="replace")) is not None
 
 
 def _check_plain(name: str, script: str) -> None:

@@ -8,7 +8,7 @@ import platform
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from . import readme
 from .archive import write_zip
 from .arguments import check_new, exclusions, files_of, program_of, project_paths, variables
 from .description import REPORT, facts_of, run_of, texts_of
-from .inspection import credentials, review_lines
+from .inspection import credentials, day_in, review_lines
 from .manifest import (
     ABOUT,
     CODE,
@@ -38,7 +38,7 @@ from .manifest import (
     is_excluded,
     line_digests,
 )
-from .notebooks import SUFFIX, as_script
+from .notebooks import SUFFIX, as_script, has_outputs
 from .problems import ProgramRun, name_problems, refuse, result_problems, run_problems
 from .project_copy import ProjectCopy
 from .replay import Observation, Program, copy_file, files_below, run_program
@@ -368,15 +368,24 @@ class _Packer:
             if len(records) < record_lines(self.project / path):
                 problems.append(f"{path}: some records occur twice")
         if problems and not self.options.prune:
-            remedy = "--prune leaves them out of the package, and your file as it is"
-            refuse([*problems, remedy])
+            remedies = ["--prune leaves them out of the package, and your file as it is"]
+            if observation.children:
+                remedies.insert(
+                    0,
+                    "llmcall cannot see what child processes call "
+                    f"({', '.join(observation.children)}). If one of them uses these records, run its code in the "
+                    "program's own process, such as with runpy.run_path('part.py', run_name='__main__')",
+                )
+            refuse([*problems, *remedies])
         self.notes += [f"left out of the package: {problem}" for problem in problems]
         return unused_keys
 
     # What is in it
 
     def _note_results(self, run: ProgramRun) -> None:
-        """Note the results that differ from those in the project, and those that are not packed."""
+        """Note the results that differ from those in the project, those with the day of the run, and
+        those that are not packed.
+        """
         for path in run.results:
             project_file = self.project / path
             if (
@@ -386,6 +395,15 @@ class _Packer:
                 self.notes.append(
                     f"look at {path}: the packed result differs from the file in the project"
                 )
+        outputs = {path: (run.folder / path).read_bytes() for path in run.results}
+        outputs["printed text"] = run.observation.printed.encode()
+        today = datetime.now(timezone.utc).date()  # the program's time zone is UTC
+        self.notes += [
+            f"look at {name}: it contains the day of this run, {day!r}. If the program takes it from the clock, "
+            "verify will fail later: fix the date or leave it out"
+            for name, data in outputs.items()
+            if (day := day_in(data, today)) is not None
+        ]
         self.notes += [
             f"look at ~/{path}: the program writes it into its home folder, and it is not packed"
             for path in run.observation.files_in_home_folder
@@ -418,7 +436,7 @@ class _Packer:
     ) -> Manifest:
         """Write what the package says of itself, check all of it, and return the manifest."""
         packed = package / FOLDERS[RECORDING]
-        run = run_of([packed / path for path in self.options.cassettes])
+        run = run_of(packed, self.options.cassettes)
         self._copy_licence_and_citation(package)
         for name, text in texts_of(run, observation.packages).items():
             (package / name).write_text(text, encoding="utf-8", newline="\n")
@@ -476,6 +494,19 @@ class _Packer:
         ]
         problems += credentials(package, files, config.settings().cassette_allow)
         refuse(problems)
+        self.notes += [
+            f"look at {file}: llmcall does not compare the outputs stored in it; clear them, and print() the "
+            "numbers that verify should compare"
+            for file in files
+            if file.endswith(SUFFIX) and has_outputs(package / file)
+        ]
+        if not observation.printed and not any(
+            file.startswith(f"{FOLDERS[RESULT]}/") for file in files
+        ):
+            self.notes.append(
+                "look at the results: there are none, since the program prints nothing, and no file that it "
+                "writes is packed; print() the numbers that verify should compare"
+            )
         files_to_review = [file for file in files if file not in (NAME, REPORT)]
         lines = review_lines(package, files_to_review, observation.printed, self.project)
         self.notes += [f"look at {line}" for line in lines]

@@ -40,8 +40,9 @@ def run_problems(observation: Observation, where: str) -> list[str]:
         for address in dict.fromkeys(observation.connections)
     ]
     problems += [
-        f"the program opens {path} by an absolute path into the project; use a relative path. If it imports the "
-        "file from an editable installation, name the package's folder with --env, as in --env PYTHONPATH=src"
+        f"the program opens {path} by an absolute path into the project; use a relative path, or, if it imports "
+        "the file from an editable installation of the project, --env PYTHONPATH=FOLDER with the relative path of "
+        "the folder that holds the package, such as src"
         for path in observation.absolute_paths
     ]
     problems += [

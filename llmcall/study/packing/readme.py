@@ -79,13 +79,13 @@ def _answers(manifest: Manifest, served: Served) -> str:
 
 def _run(manifest: Manifest) -> str:
     variables = "\n".join(f"    {name}={value}" for name, value in manifest.environment.items())
-    program = "python"
+    program = ["python"]
     for recording in manifest.recordings:
-        if recording.around:  # the program itself opens no recording, and would ask a model
-            program = shlex.join(["llmcall", "run", "--cassette", recording.path, "--mode", "none"])
+        if recording.around:
+            program = ["llmcall", "run", "--cassette", recording.path, "--mode", "none"]
     return f"""## The run
 
-    {program} {shlex.join(manifest.command)}
+    {shlex.join([*program, *manifest.command])}
 
 It runs in a folder in which each file has the path listed below without the first folder (`code/`,
 `data/`, `recordings/`, `results/`), with these variables, which fix the randomness:
@@ -104,6 +104,9 @@ def _files(manifest: Manifest) -> str:
             lines += [
                 f"- `{each.file}` ({each.bytes:,} bytes)" for each in files if each.file != README
             ]
+    if manifest.excluded:
+        left_out = ", ".join(f"`{each}`" for each in manifest.excluded)
+        lines += ["", f"Left out by the author, and not compared: {left_out}"]
     return "\n".join(lines)
 
 

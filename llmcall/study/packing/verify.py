@@ -22,6 +22,7 @@ from .description import facts_of, run_of, texts_of
 from .differences import file_differences, text_differences
 from .manifest import (
     ABOUT,
+    CODE,
     FOLDERS,
     LINE_DIGITS,
     NAME,
@@ -33,6 +34,7 @@ from .manifest import (
     line_digests,
     read_manifest,
 )
+from .notebooks import SUFFIX, has_outputs
 from .pack import record_lines
 from .project_copy import is_left_out
 from .readme import PROOF, README, text
@@ -83,10 +85,12 @@ class Verification:
 
     :ivar checks: what was checked, in order.
     :ivar network: how the network was refused.
+    :ivar has_results: whether the package holds anything that the program printed or wrote.
     """
 
     checks: tuple[Check, ...]
     network: str
+    has_results: bool
 
     @property
     def ok(self) -> bool:
@@ -95,6 +99,11 @@ class Verification:
 
     def conclusion(self) -> str:
         """Return what was proved, or how much differs."""
+        if self.ok and not self.has_results:
+            return (
+                "verified, but no result was compared: the program prints nothing, and no file that it "
+                "writes is packed"
+            )
         if self.ok:
             return f"verified. {PROOF}"
         count = sum(check.status == DIFFERS for check in self.checks)
@@ -193,13 +202,15 @@ class _Verifier:
             self._network(observation),
             self._children(observation),
             self._other_files(),
+            *self._notebooks(),
             self._description(),
             self._versions(observation),
         ]
         network = "an audit hook in Python"
         if has_namespace():
             network = "a network namespace of its own and an audit hook in Python"
-        return Verification(tuple(checks), network)
+        has_results = bool(self._manifest.printed or self._manifest.files_with_role(RESULT))
+        return Verification(tuple(checks), network, has_results)
 
     # The package
 
@@ -326,6 +337,9 @@ class _Verifier:
         ]
         if unexpected:
             yield _check("results", "", "written, but not packed", unexpected)
+        if self._manifest.excluded:
+            left_out = ", ".join(self._manifest.excluded)
+            yield Check("results", NOTE, f"left out by the author, and not compared: {left_out}")
 
     def _same_words(self, *, is_exact: bool) -> str:
         """Return in words that something is as it was packed."""
@@ -367,6 +381,20 @@ class _Verifier:
         extra = [path for path in files if path not in listed_files]
         return _check("other files", "none", "not in the manifest", extra)
 
+    def _notebooks(self) -> Iterator[Check]:
+        """Note the notebooks that contain outputs: the run makes no others to compare them with."""
+        files = [
+            each.file for each in self._manifest.files_with_role(CODE) if each.path.endswith(SUFFIX)
+        ]
+        with_outputs = [
+            file
+            for file in files
+            if (self._package / file).is_file() and has_outputs(self._package / file)
+        ]
+        if with_outputs:
+            found = f"the outputs stored in {', '.join(with_outputs)} are the author's, and not compared"
+            yield Check("notebooks", NOTE, found)
+
     def _description(self) -> Check:
         """Compare what the package says of its recordings with the recordings."""
         name = "description"
@@ -375,7 +403,7 @@ class _Verifier:
             return Check(name, NOTE, f"made by llmcall {packed_with}, and not compared")
         folder = self._package / FOLDERS[RECORDING]
         try:
-            run = run_of([folder / each.path for each in self._manifest.recordings])
+            run = run_of(folder, [each.path for each in self._manifest.recordings])
         except (CacheError, OSError) as error:
             return _check(name, "", "not compared", [f"a recording cannot be read: {error}"])
         facts = json.loads(json.dumps(facts_of(run)))

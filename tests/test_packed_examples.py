@@ -94,7 +94,7 @@ def packing(study: str, package: Path) -> list[str]:
 def test_an_example_packs_and_verifies(
     study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each example's package verifies, and no check leaves anything to be noted."""
+    """Each example's package verifies, and nothing is noted but the outputs stored in a notebook."""
     if study.endswith(".ipynb"):
         pytest.importorskip("nbconvert")
     if study == "survey.ipynb":
@@ -108,7 +108,8 @@ def test_an_example_packs_and_verifies(
     done(*packing(study, package))
     found = llmcall.verify(package)
     assert found.ok, str(found)
-    assert [check for check in found.checks if check.status != OK] == []
+    notes = [check.name for check in found.checks if check.status != OK]
+    assert notes == (["notebooks"] if study == "survey.ipynb" else [])
 
 
 @pytest.mark.slow

@@ -40,6 +40,8 @@ import llmcall
 from llmcall.cli import doctor
 from llmcall.testing import ScriptedClient
 
+pytestmark = pytest.mark.newest_only
+
 SECRET = "sk-verysecret"
 TOOLS = [{"id": "call_1", "type": "function", "function": {"name": "sell", "arguments": "{}"}}]
 COMMANDS = {

@@ -49,6 +49,8 @@ from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, Servic
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
 
+pytestmark = pytest.mark.newest_only
+
 NAMES = ("east", "west", "north")
 MODEL = "gpt-4o"
 BUSY = refusal(429, "slow down", headers={"retry-after": "300"})

@@ -26,6 +26,8 @@ import llmcall
 from llmcall import Miss, ResponseCache
 from llmcall.testing import ScriptedClient
 
+pytestmark = pytest.mark.newest_only
+
 QUESTION = "Would you buy a loaf of bread for 3 coins?"
 KEY = "sk-proj-abcdEFGH1234567890abcdEFGH1234567890"
 Run = Callable[[ScriptedClient], Any]

@@ -1030,7 +1030,7 @@ def packed_files(package: str) -> list[str]:
     return sorted(each["path"] for each in manifest["files"])
 
 
-@pytest.mark.newest_only
+@pytest.mark.slow
 def test_a_temporary_folder_in_the_project_is_not_packed(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1057,7 +1057,7 @@ llmcall.pack("killed", [sys.argv[2]], cassettes=[sys.argv[3]], zip="killed.zip")
 """
 
 
-@pytest.mark.newest_only
+@pytest.mark.slow
 @pytest.mark.parametrize("written_last", ["killed.zip", "killed"])
 def test_what_a_killed_pack_left_is_not_packed(project: Path, written_last: str) -> None:
     """If pack is killed before a file or folder gets its name, the next pack in the same project
@@ -1142,7 +1142,16 @@ def test_results_with_the_day_of_the_run_are_named(project: Path) -> None:
 
 
 @pytest.mark.newest_only
-@pytest.mark.parametrize("spelling", ["./out/table.csv", "out//table.csv", "out/", "{project}/out"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "{project}/out",
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ("./out/table.csv", "out//table.csv", "out/")
+        ),
+    ],
+)
 def test_what_is_excluded_may_be_spelled_as_paths_are(project: Path, spelling: str) -> None:
     """Whatever the shell completed is left out; no path of this machine is packed."""
     packing("--exclude", spelling.format(project=project), code=0)
@@ -1311,7 +1320,13 @@ def test_a_variable_that_usually_holds_a_credential_is_packed_only_as_written(
 
 
 @pytest.mark.newest_only
-@pytest.mark.parametrize("value", ["dough-and-butter", "3f2b8c1e-9d4a-4f6b-8e2a-1c5d7e9f0a3b"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "dough-and-butter",
+        pytest.param("3f2b8c1e-9d4a-4f6b-8e2a-1c5d7e9f0a3b", marks=pytest.mark.slow),
+    ],
+)
 def test_a_credential_in_a_configuration_file_stops_the_packing(project: Path, value: str) -> None:
     """The program's own config.ini is always read. A reference to a variable is packed."""
     with open(project / "config.ini", "a", encoding="utf-8") as file:

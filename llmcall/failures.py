@@ -120,9 +120,9 @@ class Failures:
         return token
 
     def end(self, token: object, *, is_early: bool = False) -> None:
-        """Note that the reading ended, if it began.
+        """Note that the reading ended; only the first call for a token counts.
 
-        :param token: of :meth:`begin`; ``None`` if nothing began.
+        :param token: of :meth:`begin`.
         :param is_early: whether it ended early.
         """
         with self._lock:

@@ -77,12 +77,10 @@ def _recorded_askers(call: PreparedCall, identity_hash: Any) -> RecordedAskers:
     :param identity_hash: what :func:`llmcall.requests.keys.identity` returns for the request.
     """
     # The function is kept with the draws, and must not keep the call and its messages.
-    cache, mode, reads_cache, path = (
-        call.cache,
-        call.settings.cache_mode,
-        call.reads_cache,
-        call.scope,
-    )
+    cache = call.cache
+    mode = call.settings.cache_mode
+    reads_cache = call.reads_cache
+    path = call.scope
 
     def askers_from(number: int, longest_gap: int) -> dict[int, str]:
         askers: dict[int, str] = {}

@@ -85,10 +85,12 @@ class MapRun:
         self._on_error = options.on_error
         self._bar = bar
         self._worker_count = _worker_count(options)
-        self._threads = DaemonThreads(self._worker_count)  # none begins if an executor is given
+        # none begins if an executor is given
+        self._threads = DaemonThreads(self._worker_count, self._run_in_thread)
         self._executor = options.executor
         self._has_begun_all = False
-        # Each task with its future, from its submission until its result is collected.
+        # Each task, and its future if an executor has it, from its submission until its result is
+        # collected.
         self._under_way: dict[Task, Future[TaskResult] | None] = {}
         self._finished_tasks = FinishedTasks()
         self._batch_size = 1  # the number of finished tasks to wait for
@@ -127,22 +129,25 @@ class MapRun:
 
     def _submit(self, task: Task) -> None:
         # Ctrl-C may come during the submission, so the task is noted before.
+        self._under_way[task] = None
         if self._executor is None:
-            future: Future[TaskResult] = Future()
-            future.add_done_callback(partial(self._note_finished, task))
-            self._under_way[task] = future
-            self._threads.run(future, task.run)
+            self._threads.submit(task)
         else:
-            self._under_way[task] = None
             future = self._executor.submit(run_task, task)
             self._under_way[task] = future
-            future.add_done_callback(partial(self._note_finished, task))
+            future.add_done_callback(partial(self._note_done, task))
 
-    def _note_finished(self, task: Task, future: Future[TaskResult]) -> None:
-        """Note that a task has finished. If its error ends the run, no other one begins here."""
+    def _run_in_thread(self, task: Task) -> None:
+        self._note_finished(task, task.run())
+
+    def _note_done(self, task: Task, future: Future[TaskResult]) -> None:
+        self._note_finished(task, _result_of(future))
+
+    def _note_finished(self, task: Task, result: TaskResult) -> None:
+        """Note a task's result. If its error ends the run, no other task begins here."""
+        task.result = result
         self._finished_tasks.add(task)
-        error = _result_of(future).error
-        if error is not None and self._ends_run(error):
+        if result.error is not None and self._ends_run(result.error):
             self._group.is_over = True
 
     def _next_complete_item(self) -> int | None:
@@ -173,7 +178,9 @@ class MapRun:
         """Return a finished task's result, after counting its draws and what it did in another
         process.
         """
-        result = _result_of(self._under_way.pop(task))
+        del self._under_way[task]
+        result = task.result
+        assert result is not None  # it is finished
         apply_report(task, result)
         if self._group.active is not None:
             self._draws.setdefault(task.position.number, []).append(task.draws)
@@ -238,6 +245,8 @@ class MapRun:
     def _cancel(self) -> None:
         """Prevent further tasks from beginning."""
         self._group.is_over = True
+        for task in self._threads.cancel():
+            self._note_finished(task, TaskResult(error=NotBegunError()))
         for future in list(self._under_way.values()):
             if future is not None:
                 future.cancel()
@@ -248,17 +257,21 @@ class MapRun:
             self._group.stops[0].set_result(None)
         return time.monotonic() + GRACE
 
-    def _awaited(self) -> dict[Task, Future[TaskResult]]:
-        """Return the tasks to wait for: those that were submitted for certain."""
-        return {task: future for task, future in self._under_way.items() if future is not None}
+    def _awaited(self) -> list[Task]:
+        """Return the tasks to wait for: an executor's only if they were submitted for certain."""
+        return [
+            task
+            for task, future in self._under_way.items()
+            if self._executor is None or future is not None
+        ]
 
     def _collect_finished(self) -> None:
         """Collect the results of tasks that finish within a moment."""
         self._finished_tasks.wait(1, TICK)
         self._finished_tasks.clear()
-        # The futures decide: Ctrl-C may have come after a task was taken.
-        for task, future in self._awaited().items():
-            if future.done():
+        # The tasks themselves decide: Ctrl-C may have come after one was taken.
+        for task in self._awaited():
+            if task.result is not None:
                 result = self._collect(task)
                 if result.error is None or not self._ends_run(result.error):
                     self._store_result(task, result)
@@ -325,15 +338,13 @@ class MapRun:
         """
         self._cancel()
         self._threads.close()
-        futures = list(self._under_way.values())
-        if any(future is None or not future.done() for future in futures):
+        if any(task.result is None for task in list(self._under_way)):
             self._group.stops[0].is_abandoned = True
             scopes.note_abandoned()
 
 
-def _result_of(future: Future[TaskResult] | None) -> TaskResult:
+def _result_of(future: Future[TaskResult]) -> TaskResult:
     """Return the result of a task whose future is done."""
-    assert future is not None
     try:
         error = future.exception()
     except CancelledError:

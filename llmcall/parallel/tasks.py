@@ -140,15 +140,17 @@ class Task:
     """One draw of one item. Pickled, it becomes a :class:`RemoteTask`.
 
     :ivar draws: counts the task's draws.
+    :ivar result: its result once it has finished, else ``None``.
     """
 
-    __slots__ = ("draws", "group", "item", "position")
+    __slots__ = ("draws", "group", "item", "position", "result")
 
     def __init__(self, group: TaskGroup, item: Any, position: TaskPosition) -> None:
         self.group = group
         self.item = item
         self.position = position
         self.draws = TaskDraws(group.draws_of(item))
+        self.result: TaskResult | None = None
 
     def run(self) -> TaskResult:
         """Run the task in this process."""

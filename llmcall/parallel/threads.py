@@ -4,53 +4,50 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
-    Work = tuple[Future[Any], Callable[[], Any]]
+    from .tasks import Task
 
 
 class DaemonThreads:
-    """Threads that run functions, as those of a ``ThreadPoolExecutor`` do. But they are daemons: a
-    map that is left, and the end of the interpreter, wait for none of them.
+    """Threads that run tasks, as those of a ``ThreadPoolExecutor`` do. But they are daemons: a map
+    that is left, and the end of the interpreter, wait for none of them.
 
-    :param workers: the largest number of threads. Each function gets a new thread until there are
-        so many.
+    :param workers: the largest number of threads. Each task gets a new thread until there are so
+        many.
+    :param run: runs a task, and raises nothing.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, run: Callable[[Task], None]) -> None:
         self._most_threads = workers
+        self._run = run
         self._thread_count = 0
-        self._todo: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
 
-    def run(self, future: Future[Any], function: Callable[[], Any]) -> None:
-        """Run a function as soon as a thread is free.
-
-        :param future: takes what the function returns or raises; if it is cancelled before that,
-            the function is not run.
-        """
-        self._todo.put((future, function))
+    def submit(self, task: Task) -> None:
+        """Run a task as soon as a thread is free."""
+        self._todo.put(task)
         if self._thread_count < self._most_threads:
             self._thread_count += 1
             name = f"llmcall map {self._thread_count}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
-        while (work := self._todo.get()) is not None:
-            future, function = work
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = function()
-                except BaseException as error:  # noqa: BLE001 - whoever has the future gets it
-                    future.set_exception(error)
-                else:
-                    future.set_result(result)
-                    del result
-            # keep nothing of a finished function while waiting for the next one
-            del work, future, function
+        while (task := self._todo.get()) is not None:
+            self._run(task)
+            del task  # keep nothing of a finished task while waiting for the next one
+
+    def cancel(self) -> list[Task]:
+        """Return the tasks that no thread has begun; none will. Call it before :meth:`close`."""
+        cancelled: list[Task] = []
+        with suppress(queue.Empty):
+            while (task := self._todo.get_nowait()) is not None:
+                cancelled.append(task)
+        return cancelled
 
     def close(self) -> None:
         """End the threads once nothing is left to run; this waits for none of them."""

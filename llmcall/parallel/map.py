@@ -88,7 +88,7 @@ def map(
     :param fn: a function of one item, which must not be asynchronous; or an ``LLMCall`` or ``@llm``
         function, whose items are rows: dicts of variables.
     :param items: any iterable. Items are taken as workers become free: up to twice as many as
-        workers, and 15 more, before their results are there. A pandas DataFrame means its rows, as
+        workers, and 63 more, before their results are there. A pandas DataFrame means its rows, as
         dicts.
     :param key: names an item's scope: a function of the item, a column of its row, or a list of
         columns. The name is a text or a whole number. The default is a digest of the item (of a

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that none has to wait for its next task
-BATCH_SIZE = 16  # finished tasks that a map in threads waits for; further ones gain little
+BATCH_SIZE = 64  # finished tasks that a map in threads waits for; more would gain little
 UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
 TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
 GRACE = 1.0  # seconds that calls under way get after Ctrl-C

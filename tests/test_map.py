@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import gc
 import io
 import logging
 import pathlib
@@ -168,6 +169,28 @@ def test_items_and_results_are_forgotten() -> None:
         most = max(most, len(alive))
     # Without the interpreter lock, what several threads held is freed some moments later.
     assert most <= (2 * 2 + 2 if getattr(sys, "_is_gil_enabled", lambda: True)() else 50)
+
+
+def test_a_map_keeps_no_result_of_its_own() -> None:
+    """Results are freed with the list, without waiting for the garbage collector."""
+    alive: weakref.WeakSet[Item] = weakref.WeakSet()
+
+    def result(_: int) -> Item:
+        made = Item()
+        alive.add(made)
+        return made
+
+    gc.disable()
+    try:
+        found = map(result, range(100))
+        assert len(alive) == len(found)
+        del found
+        deadline = time.monotonic() + LONGEST
+        while alive and time.monotonic() < deadline:  # a thread may just be leaving its last task
+            time.sleep(0.01)
+        assert not alive
+    finally:
+        gc.enable()
 
 
 # Scopes, keys, repeats

@@ -85,8 +85,7 @@ class MapRun:
         self._on_error = options.on_error
         self._bar = bar
         self._worker_count = _worker_count(options)
-        # none begins if an executor is given
-        self._threads = DaemonThreads(self._worker_count, self._run_in_thread)
+        self._threads = DaemonThreads(self._worker_count)  # none begins if an executor is given
         self._executor = options.executor
         self._has_begun_all = False
         # Each task, and its future if an executor has it, from its submission until its result is
@@ -131,7 +130,7 @@ class MapRun:
         # Ctrl-C may come during the submission, so the task is noted before.
         self._under_way[task] = None
         if self._executor is None:
-            self._threads.submit(task)
+            self._threads.submit(self._run_in_thread, task)
         else:
             future = self._executor.submit(run_task, task)
             self._under_way[task] = future

@@ -171,6 +171,29 @@ def test_items_and_results_are_forgotten() -> None:
     assert most <= (2 * 2 + 2 if getattr(sys, "_is_gil_enabled", lambda: True)() else 50)
 
 
+@pytest.mark.slow
+def test_a_map_that_ends_says_how_many_items_it_waits_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Only those that have started: the others never will."""
+    release = threading.Event()
+    both_begun = threading.Barrier(3, timeout=LONGEST)
+
+    def wait(_: int) -> None:
+        both_begun.wait()
+        release.wait(LONGEST)
+
+    def items() -> Iterator[int]:
+        yield from range(4)
+        both_begun.wait()
+        threading.Timer(6, release.set).start()  # the warning comes after five seconds
+        raise OSError("the file of items cannot be read")
+
+    with pytest.raises(OSError, match="cannot be read"):
+        map(wait, items(), workers=2)
+    assert "as soon as the 2 items that have started are done" in caplog.text
+
+
 def test_a_map_keeps_no_result_of_its_own() -> None:
     """Results are freed with the list, without waiting for the garbage collector."""
     alive: weakref.WeakSet[Item] = weakref.WeakSet()

@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -43,6 +44,9 @@ ROADS = (
     "an actor's scope for each call",
     "@llm, typed, outside",
     "@llm, typed, in a scope",
+    "a ThreadPoolExecutor of 32 threads, outside",
+    "map, outside a scope",
+    "map with workers=1, outside",
     "map of a plain function in a scope",
     ".map of an @llm function in a scope",
     "@recorded in a scope",
@@ -260,6 +264,16 @@ def _roads(folder: str, count: int, live_questions: list[str]) -> list[Callable[
         with llmcall.scope("trial"):
             return typed()
 
+    def pooled() -> list[Any]:
+        with ThreadPoolExecutor(32) as pool:
+            return list(pool.map(ask, batch))
+
+    def mapped_outside() -> list[Any]:
+        return llmcall.map(ask, batch, progress=False)
+
+    def mapped_by_one() -> list[Any]:
+        return llmcall.map(ask, batch, progress=False, workers=1)
+
     def mapped() -> list[Any]:
         with llmcall.scope("trial"):
             return llmcall.map(ask, batch, progress=False)
@@ -290,6 +304,9 @@ def _roads(folder: str, count: int, live_questions: list[str]) -> list[Callable[
         by_actors,
         typed,
         typed_in_scope,
+        pooled,
+        mapped_outside,
+        mapped_by_one,
         mapped,
         typed_map,
         recorded,

@@ -587,7 +587,7 @@ SCALARS = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text()
 )
-NAMES = st.text() | st.sampled_from(["$text", "$bytes", "$data", "$messages", "messages", "role"])
+NAMES = st.text() | st.sampled_from(["$text", "$bytes", "$data", "messages", "role"])
 ARGUMENTS = st.recursive(
     SCALARS, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=12
 )

@@ -13,10 +13,9 @@ file is UTF-8, and each line is one JSON object, one of these three::
     {"kind": …, "sample": …, "asker": …, "request": {…}, "response": {…}, "cost": …}
                                                  a record; sample, asker and cost if there are any
 
-A text is written once, before its first use; requests and responses refer to it, and a request
-refers to the messages that it shares with an earlier one. So a conversation's file grows linearly,
-and no line depends on a later one. Blank lines, a byte order mark and carriage returns at line ends
-are accepted.
+A text is written once, before its first use; requests and responses refer to it. So a growing
+history does not repeat its long texts. Blank lines, a byte order mark and carriage returns at line
+ends are accepted.
 """
 
 from __future__ import annotations

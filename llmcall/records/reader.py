@@ -14,7 +14,7 @@ from ..types import Data, Record
 from .askers import askers_of
 from .header import header_differences, joined_headers
 from .line import entry_of, line_at
-from .references import INLINE_CHARACTERS, TEXT, digest_of, has_histories
+from .references import INLINE_CHARACTERS, TEXT, digest_of
 from .resolver import Resolver
 from .served import from_header, joined_served, model_of
 
@@ -50,8 +50,7 @@ class RecordFile:
     A *position* is a record's index among the records, a *number* that of a line, from 1, as errors
     give it, and *begin* the byte at which a line begins.
 
-    All lines are read and checked at once. References are resolved when a record is needed. Each
-    record is built again, but shares the messages that its request has in common with others.
+    All lines are read and checked at once. References are resolved when a record is needed.
 
     :param data: the bytes of the file.
     :param name: the file's name in errors.
@@ -75,7 +74,7 @@ class RecordFile:
         self._header_number: int | None = None  # of its line
         self._records: list[_RecordLine] = []
         self._positions_with_askers: list[int] = []  # of the records that name their asker
-        self._resolver = Resolver(data)
+        self._resolver = Resolver()
         # By all of a line that stands before the response: the first position.
         self._beginnings: dict[bytes, int] = {}
         # Computing a key takes long, so it is only done for records that a request may mean.
@@ -221,9 +220,6 @@ class RecordFile:
                     raise self._two_answers(first)
                 return
         has_references = any(reference in line for reference in REFERENCES)
-        messages = entry["request"].get("messages")
-        if entry["kind"] == "chat" and has_histories(messages, has_references):
-            self._resolver.add_messages(begin, messages)
         traits = _traits(entry["kind"], entry.get("sample"), entry["request"])
         self._positions_without_key.setdefault(traits, []).append(position)
         if "asker" in entry:
@@ -239,9 +235,6 @@ class RecordFile:
     def request_lines(self, position: int) -> list[bytes]:
         """Return the bytes in which a request stands: its line up to the response, and the lines of
         the texts that it refers to.
-
-        References to messages are not followed: they lead to the history of the conversation, and
-        each request ends in messages of its own.
 
         :param position: the record's position in the file.
         """
@@ -259,10 +252,7 @@ class RecordFile:
         kind, request, response = entry["kind"], entry["request"], entry["response"]
         if self._records[position].has_references:
             try:
-                if kind == "chat":
-                    request = self._resolver.request(self._records[position].begin, request)
-                else:
-                    request = self._resolver.resolved(request)
+                request = self._resolver.resolved(request)
                 response = self._resolver.resolved(response)
             except CacheError as error:
                 raise self._located(self._line_number(position), error) from None

@@ -16,13 +16,7 @@ from ..surrogates import check_unicode
 from .answers import lasting
 from .header import with_used_models
 from .line import LINES, VERSION, line_of
-from .references import (
-    INLINE_CHARACTERS,
-    digest_of,
-    has_histories,
-    histories_of,
-    stands_for_another,
-)
+from .references import INLINE_CHARACTERS, digest_of, stands_for_another
 from .served import as_header, served_by
 
 if TYPE_CHECKING:
@@ -45,7 +39,6 @@ class Writer:
         self._digests: dict[str, str] = {}  # of the texts that were written
         # Of the texts that the current record is the first to use.
         self._new_digests: dict[str, str] = {}
-        self._histories: set[str] = set()
 
     def header(
         self,
@@ -78,11 +71,6 @@ class Writer:
         self._record_number += 1
         self._new_digests = {}
         entry = self._entry(record)
-        messages = entry["request"].get("messages")
-        if record.kind == "chat" and has_histories(messages):
-            shared_messages = self._shared(messages)
-            entry["request"]["messages"] = shared_messages
-            self._histories.update(digest for digest, *_ in histories_of(shared_messages))
         self._digests |= self._new_digests
         texts = [
             line_of({"text": digest, "lines": text.split("\n")})
@@ -124,14 +112,6 @@ class Writer:
         if isinstance(data, list):
             return [self._encoded(item) for item in data]
         return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
-
-    def _shared(self, messages: list[Any]) -> list[Any]:
-        """Return messages with a reference instead of the longest known history, except the last one."""
-        longest, begin, end = "", 0, 1
-        for digest, first, after, _ in histories_of(messages[:-1]):
-            if digest in self._histories and after - first > end - begin:
-                longest, begin, end = digest, first, after
-        return [*messages[:begin], {"$messages": longest}, *messages[end:]] if longest else messages
 
 
 def encode(

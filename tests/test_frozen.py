@@ -1,0 +1,119 @@
+"""What an earlier version recorded is read as it was: keys, cassettes, a cache.
+
+``tests/frozen/`` holds the recordings of ``frozen_program.py`` and of ``script.py``, and what came
+of their calls. They are never made again: a change here takes recordings away from their users.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from frozen_program import SEARCH, SETTINGS, Model, ask_other_apis, play
+from programs import LONGEST
+
+import llmcall
+
+FROZEN = Path(__file__).with_name("frozen")
+TOLD = json.loads((FROZEN / "told.json").read_text(encoding="utf-8"))
+OTHER_WAITS = (0, 6, 3)  # the tasks ask in another order than when they were recorded
+
+
+def as_told(said: dict[str, Any]) -> Any:
+    """Return what came of the calls as JSON has it."""
+    return json.loads(json.dumps(said))
+
+
+def replayed(**settings: Any) -> Any:
+    """Run the program again without a server."""
+    client = Model(**settings)
+    with llmcall.patched(hosts=(SEARCH,)):
+        said = play(client, waits=OTHER_WAITS)
+    assert client.asked == 0
+    return as_told(said)
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a cassette after its header."""
+    return path.read_text(encoding="utf-8").split("\n")[1:]
+
+
+def test_a_frozen_cassette_replays_with_its_keys() -> None:
+    """Its header brings the settings; each record is used."""
+    with llmcall.cassette(FROZEN / "tape.jsonl", mode="none") as tape:
+        assert replayed() == TOLD
+    assert tape.records == 56
+    assert tape.unused() == []
+
+
+def test_a_frozen_cache_replays(tmp_path: Path) -> None:
+    """Its settings are given."""
+    (tmp_path / "cache").mkdir()
+    shutil.copy(FROZEN / "cache.db", tmp_path / "cache")
+    cache = llmcall.ResponseCache(tmp_path / "cache")
+    with llmcall.configured(cache_path=tmp_path / "cache", cache_mode="replay", **SETTINGS):
+        assert replayed() == TOLD
+        assert len(cache) == 56
+        assert cache.verify() == []
+        assert cache.rekey() == 0
+
+
+def test_a_frozen_export_fills_a_cache(tmp_path: Path) -> None:
+    """A cassette recorded from that cache has the same lines, and so has an export of it."""
+    cache = llmcall.ResponseCache(tmp_path / "cache")
+    with llmcall.configured(cache_path=tmp_path / "cache", cache_mode="replay", **SETTINGS):
+        assert cache.load(FROZEN / "tape.jsonl") == 56
+        with llmcall.cassette(tmp_path / "again.jsonl"):
+            assert replayed() == TOLD
+        cache.export(tmp_path / "export.jsonl")
+    recorded = lines_of(FROZEN / "tape.jsonl")
+    assert lines_of(tmp_path / "again.jsonl") == recorded
+    assert sorted(lines_of(tmp_path / "export.jsonl")) == sorted(recorded)
+
+
+def test_a_frozen_recording_of_run_replays(tmp_path: Path) -> None:
+    """The header brings actor, normalizers and seed."""
+    environment = {**os.environ, "MODEL_AT": "http://127.0.0.1:9/v1"}
+    command = ["run", "--cassette", FROZEN / "run.jsonl", "--mode", "none", FROZEN / "script.py"]
+    run = subprocess.run(
+        [sys.executable, "-m", "llmcall", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=LONGEST,
+    )
+    assert run.stdout == (FROZEN / "run.txt").read_text(encoding="utf-8"), run.stderr
+
+
+def test_frozen_records_of_other_apis_replay_after_rekey(tmp_path: Path) -> None:
+    """Their keys may have moved: ``cassette rekey`` finds them."""
+    path = tmp_path / "tape.jsonl"
+    shutil.copy(FROZEN / "other_apis.jsonl", path)
+    command = ["cassette", "rekey", path]
+    subprocess.run([sys.executable, "-m", "llmcall", *command], check=True, timeout=LONGEST)
+    with llmcall.patched(), llmcall.cassette(path, mode="none"):
+        answers = ask_other_apis()
+    assert [answer["id"] for answer in answers] == ["msg_1", "resp_1"]
+
+
+def test_a_frozen_cassette_is_a_run() -> None:
+    """It can be read and compared without being replayed."""
+    comparison = llmcall.compare(FROZEN / "tape.jsonl", FROZEN / "tape.jsonl")
+    assert (comparison.same, comparison.changed) == (56, 0)
+
+
+@pytest.mark.parametrize("mode", ["none", "new", "once"])
+def test_a_replay_leaves_a_frozen_cassettes_bytes(mode: str, tmp_path: Path) -> None:
+    """Nothing of it is written otherwise than it was."""
+    path = tmp_path / "tape.jsonl"
+    shutil.copy(FROZEN / "tape.jsonl", path)
+    with llmcall.cassette(path, mode=mode):
+        replayed()
+    assert path.read_bytes() == (FROZEN / "tape.jsonl").read_bytes()

@@ -358,145 +358,21 @@ def test_a_schema_that_is_not_strict_or_cannot_be_read_refuses_nothing(
     assert client.send_message("Who?", response_format=response_format).content == "{}"
 
 
-@pytest.fixture
-def beside(tmp_path: Path) -> tuple[ScriptedClient, llmcall.LLMCall]:
-    """A typed call whose first answer did not fit and was corrected; and its client."""
-    answers = ['{"name": "Lisa"}', LISA, '{"name": "Lisa", "age": 4}']
-    client = client_of(answers, tmp_path)
-    call = llmcall.LLMCall(user="Who?", output_type=Person, client=client, model="gpt-4o")
-    assert call() == Person(name="Lisa", age=3)
-    return client, call
-
-
-def test_a_recorded_answer_that_does_not_fit_is_asked_again_by_a_call_with_a_response_format(
-    beside: tuple[ScriptedClient, llmcall.LLMCall],
+@pytest.mark.parametrize("mode", ["auto", "replay"])
+@pytest.mark.parametrize("response_format", [Person, STRICT])
+def test_a_recorded_answer_that_does_not_fit_is_a_miss(
+    mode: str, response_format: Any, tmp_path: Path
 ) -> None:
-    """It asks once; then it is answered from the record, a stream too."""
-    client, _ = beside
-    for cached in (False, True):
-        reply = client.send_message("Who?", model="gpt-4o", response_format=Person)
-        assert (reply.parsed, reply.cached) == (Person(name="Lisa", age=4), cached)
-        stream = client.stream_message("Who?", model="gpt-4o", response_format=Person)
-        assert "".join(stream) == reply.content
-    assert len(client.requests) == 3
-
-
-def test_a_typed_call_goes_on_being_given_its_own_answer(
-    beside: tuple[ScriptedClient, llmcall.LLMCall],
-) -> None:
-    """The one that fits stands beside it."""
-    client, call = beside
-    client.send_message("Who?", model="gpt-4o", response_format=Person)
-    assert call() == Person(name="Lisa", age=3)
-    assert len(client.requests) == 3
-
-
-@pytest.fixture(params=[Person, STRICT], ids=["model", "schema"])
-def outdated(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """A record whose answer does not fit the call's response_format; the call's arguments."""
-    given = {"response_format": request.param}
-    client = client_of([], tmp_path)
+    """The error says why, and what to do."""
+    given = {"response_format": response_format}
+    client = client_of([], tmp_path, cache_mode=mode)
     bad = {"role": "assistant", "content": '{"name": 3}'}
     response = {"choices": [{"index": 0, "finish_reason": "stop", "message": bad}]}
     client.cache.put(client.build_request("Who?", **given), response)
-    return given
-
-
-def test_a_recorded_answer_that_no_longer_fits_is_a_miss_in_replay(
-    outdated: dict[str, Any], tmp_path: Path
-) -> None:
-    """The error says why, and which mode would ask."""
-    replaying = client_of([], tmp_path, cache_mode="replay")
-    with pytest.raises(
-        llmcall.CacheMissError, match=r"not\s+fit\s+this\s+call's\s+response_format"
-    ) as missed:
-        replaying.send_message("Who?", **outdated)
-    assert "cache_mode='auto'" in str(missed.value)
-
-
-def test_a_recorded_answer_that_no_longer_fits_is_asked_again(
-    outdated: dict[str, Any], tmp_path: Path
-) -> None:
-    """The answer that fits is recorded."""
-    good = LISA if outdated["response_format"] is Person else GOOD
-    assert client_of([good], tmp_path).send_message("Who?", **outdated).content == good
-    replaying = client_of([], tmp_path, cache_mode="replay")
-    assert replaying.send_message("Who?", **outdated).content == good
-
-
-BOTH = [Person(name="Lisa", age=3), Person(name="Lisa", age=4)]
-BOTH_TEXTS = ['{"name": "Lisa"}', LISA, '{"name": "Lisa", "age": 4}']
-
-
-def play_both(client: ScriptedClient) -> list[Any]:
-    """Ask by a typed call, which is corrected, and by a call with a response_format."""
-    typed = llmcall.LLMCall(user="Who?", output_type=Person, client=client, model="gpt-4o")()
-    return [typed, client.send_message("Who?", model="gpt-4o", response_format=Person).parsed]
-
-
-def recorded_both(folder: Path) -> Path:
-    """Record both in a cassette, and return its path."""
-    with llmcall.cassette(folder / "tape.jsonl", mode="rewrite"):
-        assert play_both(client_of(BOTH_TEXTS, folder / "cache")) == BOTH
-    return folder / "tape.jsonl"
-
-
-def test_a_cassette_replays_both_an_answer_that_does_not_fit_and_the_one_beside_it(
-    tmp_path: Path,
-) -> None:
-    """Nothing is asked."""
-    path, client = recorded_both(tmp_path), client_of([], tmp_path / "other")
-    with llmcall.cassette(path, mode="none"):
-        assert play_both(client) == BOTH
+    with pytest.raises(llmcall.CacheMissError, match="does not fit its response_format") as missed:
+        client.send_message("Who?", **given)
+    assert "cache_mode='refresh'" in str(missed.value)
     assert client.requests == []
-
-
-def test_a_call_that_passes_an_answer_that_does_not_fit_counts_as_one_replayed(
-    tmp_path: Path,
-) -> None:
-    """It is one of the calls that the model answered when they were recorded."""
-    path = recorded_both(tmp_path)
-    with llmcall.cassette(path, mode="none") as tape:
-        play_both(client_of([], tmp_path / "other"))
-    assert tape.replayed == len(BOTH_TEXTS)
-
-
-def test_a_cassette_of_answers_that_stand_beside_each_other_has_the_same_bytes_again(
-    tmp_path: Path,
-) -> None:
-    """The model was asked for all three."""
-    paths = [recorded_both(tmp_path / name) for name in ("one", "other")]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-
-
-@pytest.fixture
-def part(tmp_path: Path) -> tuple[Path, bytes]:
-    """A cassette that lacks the answer that fits, and the bytes of the whole one."""
-    path = recorded_both(tmp_path / "whole")
-    lines = path.read_text().splitlines()
-    (tmp_path / "part.jsonl").write_text(
-        "".join(line + "\n" for line in lines if "#.anew" not in line)
-    )
-    return tmp_path / "part.jsonl", path.read_bytes()
-
-
-def test_a_cassette_that_holds_only_what_does_not_fit_is_a_miss(part: tuple[Path, bytes]) -> None:
-    """The error names the mode that adds the rest."""
-    with (
-        llmcall.cassette(part[0], mode="none"),
-        pytest.raises(llmcall.CacheMissError, match="mode='new'"),
-    ):
-        play_both(client_of([], Path("part")))
-
-
-def test_new_adds_what_fits_to_a_cassette_that_holds_only_what_does_not(
-    part: tuple[Path, bytes],
-) -> None:
-    """The file is that of a whole recording."""
-    path, whole = part
-    with llmcall.cassette(path, mode="new"):
-        assert play_both(client_of(BOTH_TEXTS[2:], Path("part"))) == BOTH
-    assert path.read_bytes() == whole
 
 
 PARTS = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "yes"}]

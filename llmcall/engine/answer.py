@@ -18,7 +18,7 @@ from .answer_warnings import warn_of_cut_answers, warn_of_cut_prompt, warn_of_mi
 from .effects import Do, Emit, with_cache
 from .exchange import Exchange
 from .flights import share
-from .lookup import lookup
+from .lookup import check_fits, lookup
 from .retry import RetryPolicy
 from .service_tiers import tier_of
 
@@ -67,14 +67,7 @@ def answer(
     rules = _Rules(RetryPolicy.of(call.options, call.settings), stream, must_fit_window)
     fallbacks = _fallbacks(call) if fallback else []
     outcome = yield from _first_that_fits(call, record_cut_by_window, fallbacks, rules)
-    while not call.accepts(outcome.record):
-        # An equal call with another response_format got this answer; a further draw may fit.
-        call, record = yield from with_cache(call.cache, lookup, call)
-        if record is None:
-            outcome = yield from _first_that_fits(call, None, fallbacks, rules)
-        else:
-            call.count_hit(record.cost, record.served)
-            outcome = Outcome(record)
+    check_fits(call, outcome.record)  # an equal call with another response_format may have got it
     if stream and outcome.received is None:
         yield from emit_recorded(outcome.record)
     return outcome

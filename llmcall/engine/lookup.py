@@ -19,23 +19,39 @@ if TYPE_CHECKING:
 def lookup(call: Call) -> tuple[Call, Record | None]:
     """Return a call with its recorded answer, or with ``None`` if it has to be made.
 
-    If the recorded answer does not fit the call, the call becomes a further draw, under which its
-    own answer is recorded.
-
     :raises CacheMissError: if nothing is recorded, and the cassette (without one, the cache's mode)
-        forbids calls.
+        forbids calls; and if the recorded answer does not fit the call.
     """
     record = _recorded(call)
-    while record is not None and not call.accepts(record):
-        call = call.as_further_draw()
-        record = _recorded(call)
     if record is None:
         if not call.may_ask:
             raise _miss_error(call)
         _check_guards(call)
-    elif call.cassette is not None and call.is_replayed:
+        return call, None
+    check_fits(call, record)
+    if call.cassette is not None and call.is_replayed:
         call.cassette.count_replay()
     return call, record
+
+
+def check_fits(call: PreparedCall, record: Record) -> None:
+    """Refuse an answer of another call that does not fit this call's ``response_format``.
+
+    :raises CacheMissError: an :class:`LLMCall` reads answers itself, and records them whether they
+        fit or not; and a class may have changed since the recording.
+    """
+    if call.request.expected is None:
+        return
+    from ..responses.checks import fits
+
+    if fits(call.request, record.response):
+        return
+    error = CacheMissError(
+        f"the answer that is recorded for this {call.label} does not fit its response_format. Give the call a "
+        "sample= of its own, change the request, or ask anew with cache_mode='refresh' (a cassette: mode 'rewrite')"
+    )
+    note_refused(call, error)
+    raise error
 
 
 def _recorded(call: PreparedCall) -> Record | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..failures import Failures, process_failures
 from ..records.pointers import pointing_to
-from ..requests.keys import ANEW, key_of
 from ..scopes import ScopedRecord
 from ..types import POINTER, Record, Request, record_of
 from .options import DEFAULT_OPTIONS, Options
@@ -190,22 +189,3 @@ class PreparedCall(ABC):
         self.add_usage(
             cached_calls=1, replayed_calls=replayed_calls, saved=cost, **served_amount(served)
         )
-
-    def accepts(self, record: Record) -> bool:
-        """Return whether a recorded answer fits the call's ``response_format``.
-
-        One that does not fit may be there: an :class:`LLMCall` reads answers itself, and records
-        them whether they fit or not; and a class may have changed since the recording.
-        """
-        if self.request.expected is None:
-            return True
-        from ..responses.checks import fits
-
-        return fits(self.request, record.response)
-
-    def as_further_draw(self: Call) -> Call:
-        """Return the call as a further draw, recorded beside the answer that it does not accept."""
-        request = self.request
-        sample = f"{request.sample or '#'}{ANEW}"
-        key = key_of(request.kind, request.asked, sample)
-        return replace(self, request=request._replace(sample=sample, cache_key=key))

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from ..config.settings import Settings
 from ..differences.fields import CONTENTS, Difference, as_text, brief, side
-from ..requests.keys import ANEW
 from ..requests.normalizers import NORMALIZERS, normalizer
 from ..requests.parameters import CONFIGURED
 from ..requests.plain_data import map_texts
@@ -115,8 +114,6 @@ def _cause_of_sample(sample: str | None, records: Sequence[Record]) -> str:
     :param records: the records of the request, whatever their sample.
     """
     path, draw = split_sample(sample)
-    if draw.endswith(ANEW):
-        return "the recorded answer does not fit this call's response_format"
     samples = [split_sample(record.sample) for record in records]
     draws = [recorded_draw for recorded_path, recorded_draw in samples if recorded_path == path]
     if draws:

@@ -15,9 +15,6 @@ from typing import Any
 from .plain_data import plain
 
 KEY_VERSION = 1
-# Ends the sample of a request that is asked again because the recorded answer does not fit its
-# response_format.
-ANEW = ".anew"
 _encode = json.JSONEncoder(
     sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
 ).encode

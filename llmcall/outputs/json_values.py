@@ -24,18 +24,12 @@ _TOKEN = re.compile(
       | (?P<other>:|[^\s"'\[\]{},:/\#]+|.)""",
     re.VERBOSE | re.DOTALL,
 )
-# LaTeX whose backslash is not doubled: as JSON, "\frac" is a form feed and "rac".
-_LATEX = re.compile(
-    r"(?<!\\)(?:\\\\)*\\(?:frac|forall|begin|beta|bar|big[lr]?|binom|boldsymbol|boxed|bmod|bullet|times|theta"
-    r"|text(?:bf|it|rm|tt)?(?=\{)|nabla|neq|rho|right(?:arrow)?)(?![A-Za-z])"
-)
 _NAMES = {"True": "true", "False": "false", "None": "null"}
 _SKIPPED = r"(?:\s|//[^\n]*\n|\#[^\n]*\n|/\*[^*]*(?:\*(?!/)[^*]*)*\*/)*"  # blanks and comments
 # A bracket that begins JSON and is not one of the prose.
 _JSON_START = re.compile(rf"""\{{{_SKIPPED}(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[{_SKIPPED}[\[{{]""")
 _ARRAY_START = re.compile(rf"""\[{_SKIPPED}(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
 _CHECK_BOX = re.compile(r"[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+\[[ xX]?\]|\[[ xX]\])[ \t]+(?=\S)")
-_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+")
 _MARKS = " \t*_`\"'"  # of emphasis and quotes, and blanks
 _MOST_BEFORE = 40  # characters of its line that are looked at before a bracket
 
@@ -65,8 +59,6 @@ def containers(text: str, brackets: str = "{[") -> list[Any]:
         if "\\" in text or not text.isascii():
             written = json.dumps(values, ensure_ascii=False)
             written.encode()
-            if _LATEX.search(written):
-                raise OutputError("its JSON holds LaTeX with single backslashes; write two")
     except ValueError:
         raise OutputError(
             "its JSON holds NaN, a number too large to read, or half of a surrogate pair"
@@ -105,7 +97,6 @@ def _values_in(text: str, brackets: str) -> list[Any]:
             value, position = _lenient_value_at(text, start, error)
         if match[0] in brackets:
             braces.refuse_part(start, position)
-            _refuse_split_numbers(text[start:position], value)
             values.append(value)
             is_answer = is_answer or not _is_reference(text, start, position, value)
     return values if is_answer else []
@@ -172,22 +163,6 @@ def _is_reference(text: str, start: int, end: int, value: Any) -> bool:
     is_one_number = len(value) == 1 and type(value[0]) is int
     before = _before(text, start).rstrip(_MARKS)
     return is_one_number and bool(before) and before[-1] not in ":=([>-+}]"
-
-
-def _refuse_split_numbers(written: str, value: Any) -> None:
-    """Refuse an array of numbers whose commas may also stand within a number ("[1,250, 1,300]").
-
-    :param written: the array as it stands in the answer.
-    """
-    if not isinstance(value, list) or not all(type(each) in (int, float) for each in value):
-        return
-    chunks = re.split(r",[ \t]+", written.strip("[] \t"))
-    has_thousands = any(_THOUSANDS.fullmatch(chunk) for chunk in chunks)
-    has_decimals = all(chunk.count(",") == 1 for chunk in chunks)
-    if len(chunks) > 1 and (has_thousands or has_decimals):
-        raise OutputError(
-            f"some commas of {written[:40]} may stand within a number; write numbers without commas"
-        )
 
 
 def _begins_json(text: str, start: int, brackets: str) -> bool:

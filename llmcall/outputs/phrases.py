@@ -8,10 +8,6 @@ from itertools import zip_longest
 
 _TAG = re.compile(r"<([^<>\n]*)>")
 _INLINE_TAG = re.compile(r"</?(?:b|i|u|em|strong|code|mark|span|sub|sup)>", re.IGNORECASE)
-_LATEX_FONT = re.compile(r"\\(?:text|textbf|textit|mathbf|mathrm|mathit)\{([^{}]*)\}")
-_LATEX_MATH = re.compile(r"\\[()]")
-_LATEX_DISPLAY = re.compile(r"\\[\[\]]|\$\$")
-_LATEX_BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 # The end of a number's tag or box with a unit or scale behind it; a new sentence is none.
 _END_BEFORE_UNIT = re.compile(
     r"""(\d[ \t.*`]*) <(?:/[^<>\n]*|\|end[^<>\n]*\|)> (?:[ \t$*~`]|\\[ ,;:!\]])*
@@ -122,13 +118,11 @@ def _inside(text: str) -> str:
 
 
 def without_marks(text: str) -> str:
-    """Return a text without Markdown's and LaTeX's marks; tags and boxes become lines of their own.
+    """Return a text without Markdown's marks; tags become lines of their own.
 
     Emphasis and quotes belong to the sentence around them: "not **true**" becomes "not true".
     """
-    text = _LATEX_MATH.sub("*", _LATEX_FONT.sub(r"*\1*", text))
-    text = _LATEX_BOX.sub(r"<>\1</>", _INLINE_TAG.sub("*", text))
-    text = _LATEX_DISPLAY.sub("\n", _END_BEFORE_UNIT.sub(r"\1 ", text))
+    text = _END_BEFORE_UNIT.sub(r"\1 ", _INLINE_TAG.sub("*", text))
     text = _BRACKET_IN_WORD.sub(r"\1/", _TAG.sub(r"\n\1\n", text))
     text = text.replace('":', '": ')  # JSON without blanks
     text = _SPACED_QUOTES.sub('"', text)

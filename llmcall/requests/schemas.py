@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import lru_cache, wraps
@@ -201,21 +201,6 @@ def full_schema(output_type: Any) -> dict[str, Any]:
     """
     schema = simple_schema(output_type)
     return canonical(_pydantic_schema(output_type)) if schema is None else schema
-
-
-@_once_per_type
-def property_names(output_type: Any) -> tuple[str, ...]:
-    """Return the names of the properties of all objects in the schema of a type."""
-    return tuple(dict.fromkeys(_property_names(full_schema(output_type))))
-
-
-def _property_names(schema: Any) -> Iterator[str]:
-    if isinstance(schema, dict):
-        properties = schema.get("properties")
-        yield from properties if isinstance(properties, dict) else ()
-    for part in schema.values() if isinstance(schema, dict) else schema:
-        if isinstance(part, (dict, list)):
-            yield from _property_names(part)
 
 
 @_once_per_type

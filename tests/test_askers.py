@@ -507,12 +507,12 @@ def test_a_task_that_a_thread_hands_to_a_loop_is_named_by_that_thread() -> None:
             assert in_background_loop(lambda: ask(client), 5) == first
 
 
-@pytest.mark.parametrize("module", ["IPython.core.interactiveshell", "ipykernel.kernelbase"])
-def test_the_cells_of_a_notebook_are_one_asker(module: str) -> None:
+@pytest.mark.parametrize("file", ["/IPython/core/interactiveshell.py", "/ipykernel/kernelbase.py"])
+def test_the_cells_of_a_notebook_are_one_asker(file: str) -> None:
     """A kernel makes tasks for each cell, and a replay may run others in between."""
     client = plain_program(Server())
-    kernel: dict[str, Any] = {"__name__": module}
-    exec("async def run_cell_async(job): return job()", kernel)
+    kernel: dict[str, Any] = {}
+    exec(compile("async def run_cell_async(job): return job()", file, "exec"), kernel)
 
     async def cells(*jobs: Callable[[], Any]) -> list[Any]:
         return [await asyncio.create_task(kernel["run_cell_async"](job)) for job in jobs]
@@ -588,33 +588,6 @@ def test_a_task_factory_may_give_each_task_a_context_of_its_own() -> None:
     for _ in range(3):
         with recorded("none"):
             assert asyncio.run(gathered()) == first
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="create_task takes a context since 3.11")
-@pytest.mark.parametrize("is_shared", [True, False])
-def test_tasks_that_share_a_context_are_told(
-    caplog: pytest.LogCaptureFixture, *, is_shared: bool
-) -> None:
-    """Tasks that run at the same time in one context warn; those that have one each, or run one
-    after the other, don't.
-    """
-
-    async def work() -> None:
-        await asyncio.sleep(0)
-
-    async def run() -> None:
-        context = contextvars.copy_context()
-        task = asyncio.create_task(work(), context=context)
-        if not is_shared:
-            await task
-        await asyncio.create_task(work(), context=context)
-        await asyncio.gather(
-            *[asyncio.create_task(work(), context=contextvars.copy_context()) for _ in range(3)]
-        )
-
-    with recorded():
-        asyncio.run(run())
-    assert ("in one context" in caplog.text) is is_shared
 
 
 def test_a_replay_by_other_threads_than_recorded_says_so_at_its_end(

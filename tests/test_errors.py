@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import time
 import traceback
 from base64 import b64encode
@@ -535,3 +536,39 @@ def test_a_404_names_the_address_that_was_probably_meant(
     assert isinstance(error, InvalidRequestError)
     assert ("did you mean" in str(error)) is (meant is not None)
     assert meant is None or f"did you mean {root}{meant}?" in str(error)
+
+
+# Errors that leave a process
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        llmcall.LLMCallError("words"),
+        llmcall.ConfigError("words"),
+        llmcall.APIError("words", status_code=500, request_id="r", attempts=2, endpoint="e"),
+        llmcall.InvalidRequestError("words", status_code=400),
+        llmcall.ContextLengthError("words", prompt_tokens=9, context_window=8, status_code=400),
+        llmcall.AuthenticationError("words", status_code=401),
+        llmcall.RateLimitError("words", status_code=429, retry_after=1.5),
+        llmcall.QuotaExceededError("words", status_code=429),
+        llmcall.ServiceError("words", status_code=500),
+        llmcall.RequestTimeoutError("words"),
+        llmcall.ContentFilterError("words"),
+        llmcall.EmptyAnswerError("words"),
+        llmcall.CacheError("words"),
+        llmcall.CacheMissError("words"),
+        llmcall.CacheCorruptError("words"),
+        llmcall.ScopeError("words"),
+        llmcall.BudgetExceededError("words"),
+        llmcall.TemplateError("words"),
+        llmcall.OutputError("words", text="three", expected="int"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_survive_pickling(error: Exception) -> None:
+    """Each error has the same message and attributes after it left a process pool."""
+    found = pickle.loads(pickle.dumps(error))
+    assert type(found) is type(error)
+    assert str(found) == str(error)
+    assert vars(found) == vars(error)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -130,78 +128,6 @@ def test_an_actor_function_that_fails_is_named(server: ScriptedServer) -> None:
     ):
         scopes_of(server, said("Bread?"), actor=who)
     assert server.requests == []
-
-
-AT_MINUTES = [said("Bread?", f"You are Lisa. It is 12:{minute}.") for minute in range(10, 14)]
-
-
-def test_system_messages_that_change_by_a_time_are_told_with_the_normalizer(
-    server: ScriptedServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The end says how many there were."""
-    scopes_of(server, *AT_MINUTES, actor="system")
-    assert "4 calls had 4 different system messages" in caplog.text
-    assert "normalize it: --normalize times" in caplog.text
-
-
-def test_normalized_system_messages_are_not_told(
-    server: ScriptedServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """They are one."""
-    scopes_of(server, *AT_MINUTES, actor="system", cache_normalize="times")
-    assert "different system messages" not in caplog.text
-
-
-def test_system_messages_that_change_by_words_are_told_with_other_ways(
-    server: ScriptedServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No normalizer helps."""
-    asked = [said("Bread?", f"You are Lisa. You own {coins} coins.") for coins in range(4)]
-    scopes_of(server, *asked, actor="system")
-    assert 'name each actor by something that stays the same: --actor "header:NAME"' in caplog.text
-
-
-def test_a_system_message_that_conversations_share_is_told(
-    server: ScriptedServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """If they begin differently, the end names a way to tell their actors apart."""
-    asked = [said(f"You are {name}.", "Play your role.") for name in ("Lisa", "Bart", "Moe", "Ned")]
-    scopes_of(server, *asked, actor="system")
-    assert "all 4 calls with a system message have the same one" in caplog.text
-    assert '"user:REGEX" (the first group in the first user message)' in caplog.text
-
-
-def test_a_system_message_of_one_conversation_is_not_told(
-    server: ScriptedServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is one actor's."""
-    scopes_of(server, *[said("Bread?", "Play your role.")] * 4, actor="system")
-    assert "the same one" not in caplog.text
-
-
-@pytest.mark.parametrize("kind", ["threads", "tasks"])
-def test_a_system_message_that_several_askers_share_is_told(
-    server: ScriptedServer, caplog: pytest.LogCaptureFixture, kind: str
-) -> None:
-    """Even if all their requests are equal: one actor would ask from one place."""
-    asked: dict[str, Any] = {"model": "gpt-4o-mini", "messages": said("Bread?", "Play your role.")}
-    with llmcall.patched(actor="system"):
-        if kind == "threads":
-            client = openai.OpenAI(api_key="none", base_url=server.base_url)
-            with ThreadPoolExecutor(2) as pool:
-                pool.submit(client.chat.completions.create, **asked).result()
-                pool.submit(client.chat.completions.create, **asked).result()
-        else:
-            asyncio.run(twins(server, asked))
-    assert "calls with a system message have the same one" in caplog.text
-    assert 'by something else than the messages: --actor "header:NAME"' in caplog.text
-
-
-async def twins(server: ScriptedServer, asked: dict[str, Any]) -> None:
-    """Ask the same in two tasks at once."""
-    async with openai.AsyncOpenAI(api_key="none", base_url=server.base_url) as client:
-        create = client.chat.completions.create
-        await asyncio.gather(create(**asked), create(**asked))
 
 
 def test_actors_keep_their_scopes_beside_a_default_one(server: ScriptedServer) -> None:

@@ -142,22 +142,6 @@ def test_a_wrong_actor_is_refused_before_the_program_starts(actor: str, message:
 # What it costs
 
 
-@pytest.mark.newest_only
-def test_flex_asks_for_the_tier_where_the_program_names_none(model: NumberedServer) -> None:
-    """``--flex`` adds the tier to a chat request, and leaves one that the program names."""
-    ran("ask('one'); ask('two', service_tier='default')", "--cassette", "a.jsonl", "--flex")
-    assert [body["service_tier"] for body in model.bodies] == ["flex", "default"]
-
-
-@pytest.mark.newest_only
-def test_a_run_at_flex_replays_without_it(model: NumberedServer) -> None:
-    """The tier is in no key: a replay needs no ``--flex``."""
-    recorded = ran("print(ask('one'))", "--cassette", "a.jsonl", "--flex")
-    replayed = ran("print(ask('one'))", "--cassette", "a.jsonl", "--mode", "none")
-    assert recorded.stdout == replayed.stdout
-    assert len(model.bodies) == 1
-
-
 # Chance and clocks
 
 
@@ -241,16 +225,6 @@ def test_threads_draw_the_same_whichever_is_first(model: NumberedServer) -> None
     replayed = ran(program.format(last=1), *options, "--mode", "none").stdout
     assert replayed == recorded
     assert len({*model.asked}) == 2
-
-
-def test_a_seed_makes_no_secret_known(model: NumberedServer) -> None:
-    """uuid4, secrets, and the names of temporary files stay another in each run."""
-    program = """
-    import random, secrets, tempfile, uuid
-    print(uuid.uuid4(), secrets.token_hex(), tempfile.mktemp(), random.SystemRandom().random())
-    """
-    one, other = (ran(program, "--seed", "7").stdout.split() for _ in range(2))
-    assert not {*one} & {*other}
 
 
 @pytest.mark.newest_only

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -129,47 +128,6 @@ def test_an_interrupted_process_ends_by_the_signal(model: NumberedServer) -> Non
     assert said.count("KeyboardInterrupt") == 1
 
 
-WAITING = {
-    "script": "tell('Bread?')\ntime.sleep(60)",
-    "waiting event loop": "import asyncio\nasync def main():\n    await asyncio.to_thread(tell, 'Bread?')\n"
-    "    await asyncio.sleep(60)\nasyncio.run(main())",
-    "event loop": "import asyncio\nasyncio.run(asyncio.to_thread(tell, 'Bread?'))\ntime.sleep(60)",
-    "thread": "def late():\n    tell('Bread?')\n    time.sleep(60)\n"
-    "threading.Thread(target=late).start()",
-}
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs signals")
-@pytest.mark.parametrize("place", WAITING)
-def test_a_program_that_is_terminated_is_recorded(model: NumberedServer, place: str) -> None:
-    """SIGTERM, as a cluster's scheduler sends it, keeps what was asked; the process ends by the signal."""
-    written(WAITING[place])
-    with started("--cassette", "run.jsonl") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "Bread? answer 0\n"
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=LONGEST)
-    assert process.returncode == -signal.SIGTERM, said
-    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
-    written("tell('Bread?')")
-    assert ran("--mode", "none")[0] == "Bread? answer 0\n"
-
-
-def test_a_pool_that_is_terminated_ends_nothing_else(model: NumberedServer) -> None:
-    """A child process that gets SIGTERM dies of it; the program goes on and is recorded."""
-    written("""
-        import multiprocessing
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=[60])
-        child.start()
-        child.terminate()
-        child.join()
-        print(child.exitcode == -signal.SIGTERM)
-        tell("Bread?")
-    """)
-    printed, _ = ran()
-    assert printed == "True\nBread? answer 0\n"
-
-
 def stays_silent_once_asked(connection: socket.socket, stopped: threading.Event) -> None:
     """Note in a file that a request came, and never answer it."""
     Path("asked").touch()
@@ -197,36 +155,6 @@ def test_an_answer_that_comes_too_late_is_told(
     )
 
 
-ACTORS = """
-import threading, time
-is_asked = threading.Event()
-def baker(request):
-    if threading.current_thread().daemon:
-        is_asked.set()
-        time.sleep(60)
-    return "baker"
-"""
-
-
-@pytest.mark.newest_only
-def test_a_thread_that_a_replay_cuts_off_is_told(model: NumberedServer) -> None:
-    """What a daemon thread asks while the program ends is neither a miss nor an answer that was lost:
-    nothing was asked, and the exit code is 0.
-    """
-    Path("actors.py").write_text(ACTORS, encoding="utf-8")
-    written("tell('Bread?')\ntell('Milk?')")
-    ran("--actor", "actors:baker")
-    written("""
-        import actors
-        threading.Thread(target=ask, args=["Milk?"], daemon=True).start()
-        actors.is_asked.wait()
-        tell("Bread?")
-    """)
-    _, said = ran("--mode", "none")
-    assert "1 call got no answer before the program ended" in said
-    assert "0 asked, 0 from the cache, 1 replayed, 0 refused: run.jsonl" in said
-
-
 STREAM = """
 streams = []
 def begin(text):
@@ -244,44 +172,6 @@ def streaming(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
         monkeypatch.setenv("MODEL_AT", server.base_url)
         monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
         yield server
-
-
-@pytest.mark.newest_only
-def test_streams_that_are_open_at_the_end_count_as_asked(streaming: RawServer) -> None:
-    """The last line counts what was paid for and is lost, and says that no file was written."""
-    written(f"{STREAM}\nnext(begin('Bread?'))\nnext(begin('Milk?'))")
-    _, said = ran()
-    counted = "2 asked (2 not recorded), 0 from the cache, 0 replayed, 0 refused"
-    assert f"{counted}: run.jsonl was not written" in said
-    assert "2 calls ended before the whole answer arrived" in said
-    assert not Path("run.jsonl").exists()
-
-
-LEAVE_AND_READ = """
-def stream(text):
-    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}], "stream": True}
-    return client.stream("POST", "/chat/completions", json=body)
-with stream("Bread?") as left:
-    print(left.status_code, next(left.iter_lines()))
-with stream(os.environ["READ"]) as read:
-    print(*read.iter_lines())
-"""
-
-
-@pytest.mark.newest_only
-@pytest.mark.parametrize(("read", "status"), [("Bread?", 200), ("Milk?", 409)])
-def test_what_a_replay_gives_for_a_stream_that_was_left(
-    streaming: RawServer, monkeypatch: pytest.MonkeyPatch, read: str, status: int
-) -> None:
-    """It gives the answer of an equal call that was read to its end, and is a miss without one; the
-    warning says so.
-    """
-    monkeypatch.setenv("READ", read)
-    written(LEAVE_AND_READ)
-    _, said = ran()
-    assert "replay of the cassette run.jsonl that asks for one raises CacheMissError" in said
-    assert "or gets the answer of an equal call" in said
-    assert ran("--mode", "none", code=int(status != 200))[0].startswith(f"{status} ")
 
 
 def test_a_stream_that_is_read_at_exit_is_recorded(streaming: RawServer) -> None:
@@ -360,140 +250,6 @@ def test_a_program_ends_as_python_ends_it(name: str) -> None:
     assert recorded.stderr.startswith(plain.stderr), recorded.stderr
 
 
-CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Milk?"}]}
-
-
-@pytest.mark.newest_only
-@pytest.mark.parametrize("path", ["'/models'", f"'/chat/completions', json={CHAT}"])
-def test_what_a_finalizer_asks_after_the_program_is_not_sent(
-    model: NumberedServer, path: str
-) -> None:
-    """Python calls ``__del__`` of global objects last, and nobody could record an answer then."""
-    written(f"""
-        class Baker:
-            def __init__(self, send):
-                self.send = send
-            def __del__(self):
-                self.send({path})
-        baker = Baker(client.{"post" if "json" in path else "get"})
-        tell("Bread?")
-    """)
-    _, said = ran()
-    assert "the program has ended, so this request was not sent" in said
-    assert model.asked == ["Bread?"]
-
-
-@pytest.mark.newest_only
-def test_what_llmcall_itself_is_asked_after_the_program_is_not_sent(
-    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python closes the handlers of logging last, and nobody could record an answer then."""
-    monkeypatch.setenv("OPENAI_BASE_URL", model.address)
-    written("""
-        import logging
-        import llmcall
-        class Summary(logging.Handler):
-            def close(self):
-                try:
-                    llmcall.client().send_message("Milk?")
-                except llmcall.LLMCallError as error:
-                    print(error)
-        handler = Summary()
-        tell("Bread?")
-    """)
-    printed, _ = ran()
-    assert "the program has ended, so this request was not sent" in printed
-    assert model.asked == ["Bread?"]
-
-
-EXITS = {
-    "main": "tell('Bread?')\nos._exit(3)",
-    "thread": """
-        def leave():
-            tell('Bread?')
-            os._exit(3)
-        threading.Thread(target=leave).start()
-        time.sleep(60)
-    """,
-}
-
-
-@pytest.mark.parametrize("place", EXITS)
-def test_a_program_that_ends_by_os_exit_is_recorded(model: NumberedServer, place: str) -> None:
-    """``os._exit`` ends the process without Python's own end, and what was asked is kept."""
-    written(EXITS[place])
-    printed, said = ran(code=3)
-    assert printed == "Bread? answer 0\n"
-    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
-    assert ran("--mode", "none", code=3)[0] == printed
-    assert model.asked == ["Bread?"]
-
-
-def test_a_forked_process_that_ends_by_os_exit_ends_nothing_else(model: NumberedServer) -> None:
-    """A child process leaves the recording to its parent."""
-    written("""
-        if os.fork() == 0:
-            os._exit(0)
-        os.wait()
-        tell('Bread?')
-    """)
-    printed, said = ran()
-    assert printed == "Bread? answer 0\n"
-    assert said.count("1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl") == 1
-
-
-REPLACING = {
-    "execv": "os.execv('/bin/echo', ['echo', 'another program'])",
-    "execlp": "os.execlp('echo', 'echo', 'another program')",
-    "execve": "os.execve('/bin/echo', ['echo', 'another program'], {})",
-}
-
-
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere a new process is started")
-@pytest.mark.parametrize("function", REPLACING)
-def test_a_program_that_replaces_itself_is_recorded(model: NumberedServer, function: str) -> None:
-    """``os.exec…`` ends the program without Python's own end: what it asked before is kept, and what
-    the new program asks is said not to be recorded.
-    """
-    written(f"tell('Bread?')\n{REPLACING[function]}")
-    printed, said = ran()
-    assert printed == "Bread? answer 0\nanother program\n"
-    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
-    assert "echo (os.exec). llmcall neither records nor replays what the new program asks" in said
-    assert ran("--mode", "none")[0] == printed
-    assert model.asked == ["Bread?"]
-
-
-@pytest.mark.newest_only
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere a new process is started")
-def test_a_program_that_cannot_replace_itself_goes_on(model: NumberedServer) -> None:
-    """If the other program does not exist, the recording goes on."""
-    written("""
-        try:
-            os.execvp("no-such-program", ["no-such-program"])
-        except FileNotFoundError:
-            tell("Bread?")
-    """)
-    _, said = ran()
-    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
-    assert "os.exec" not in said
-
-
-@pytest.mark.newest_only
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere a new process is started")
-@pytest.mark.parametrize("mode", ["update", "rewrite"])
-def test_a_program_that_replaces_itself_at_once_loses_no_record(
-    model: NumberedServer, mode: str
-) -> None:
-    """A run that asked nothing before it replaced itself leaves the old file as it is."""
-    written("tell('Bread?')")
-    ran()
-    recorded = Path("run.jsonl").read_bytes()
-    written(REPLACING["execv"])
-    ran("--mode", mode)
-    assert Path("run.jsonl").read_bytes() == recorded
-
-
 def test_none_needs_the_cassette_before_the_program_starts(model: NumberedServer) -> None:
     """Mode ``none`` without the file is an error that says what to do, and the program does not start."""
     written("print('it starts')")
@@ -537,38 +293,6 @@ def test_the_last_line_comes_whatever_the_program_does_with_standard_error(
     _, said = ran()
     assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
     assert "POST /v1/completions is sent but not recorded" in said
-
-
-def test_notices_come_at_the_end_if_the_program_closed_standard_error(
-    model: NumberedServer,
-) -> None:
-    """Logging would raise there, in the midst of a call or at the end."""
-    written("""
-        import sys
-        sys.stderr.close()
-        client.post("/completions", content=b"no JSON")
-        tell("Bread?")
-    """)
-    printed, said = ran()
-    assert printed == "Bread? answer 0\n"
-    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
-    assert "POST /v1/completions is sent but not recorded" in said
-
-
-def test_a_process_that_outlives_the_run_holds_no_standard_error(model: NumberedServer) -> None:
-    """A forked process that closes its own standard streams keeps nobody waiting for their end."""
-    written("""
-        import os
-        child = os.fork()
-        if child == 0:
-            for number in range(3):
-                os.close(number)
-            time.sleep(60)
-            os._exit(0)
-        print(child, ask("Bread?"))
-    """)
-    printed, _ = ran()
-    os.kill(int(printed.split()[0]), signal.SIGKILL)  # it still runs
 
 
 @pytest.mark.newest_only

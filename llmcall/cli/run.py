@@ -14,7 +14,6 @@ import click
 
 from ..config import resolve as config
 from ..config import values
-from ..engine.service_tiers import FLEX
 from ..errors import CacheError, ConfigError
 from ..programs.options import RunOptions
 from ..programs.seeds import HASH_SEED, LARGEST, has_hash_seed, seeded
@@ -64,11 +63,6 @@ NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
     type=click.IntRange(0, LARGEST),
     help="Seed the program's own random numbers: random, NumPy, generators made without a seed, and the hash seed.",
 )
-@click.option(
-    "--flex",
-    is_flag=True,
-    help="Use OpenAI's flex tier, at half the price, for chat requests that name no service tier.",
-)
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module's name, as with python -m.")
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -81,7 +75,6 @@ def run(
     actor: str | None,
     normalizers: tuple[str, ...],
     seed: int | None,
-    flex: bool,
     module: bool,
     script: str,
     arguments: tuple[str, ...],
@@ -112,8 +105,6 @@ def run(
     overrides: dict[str, Any] = {}
     if mode == "none" and cassette is None:
         overrides["cache_mode"] = "replay"
-    if flex:
-        overrides["service_tier"] = FLEX
     opened_cassette = None
     with contextlib.ExitStack() as exit_stack:
         if options.normalizers:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
-import threading
 from collections.abc import Callable
 from typing import Any
 
-from .. import askers, scopes
+from .. import scopes
 from ..display.formatting import counted
 from ..notices import warn_once
-from ..requests.normalizers import NORMALIZERS, normalizer
 from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str
@@ -25,17 +22,6 @@ ACTOR_FORMS = f'"{SYSTEM}", "{HEADER}NAME" or "{USER}REGEX"'
 SYSTEM_ROLES = ("system", "developer")
 NAME_CHARACTERS = 40  # of a text in an actor's name
 UNSAFE = re.compile(r"[^\w .-]+")
-# A few calls say nothing about what changes from call to call.
-FEWEST_CALLS = 4
-BY_USER = f'"{USER}REGEX" (the first group in the first user message)'
-PROPOSAL = (
-    f'name each actor by something that stays the same: --actor "{HEADER}NAME", {BY_USER} or '
-    "MODULE:FUNCTION; in code, actor="
-)
-PROPOSAL_IF_EQUAL = (
-    f'name each actor by something else than the messages: --actor "{HEADER}NAME" or MODULE:FUNCTION; '
-    "in code, actor="
-)
 
 
 class Actors:
@@ -48,18 +34,7 @@ class Actors:
 
     def __init__(self, actor: Actor | None) -> None:
         self._name_of = _naming_function(actor)
-        self._is_system = actor == SYSTEM
         self._scopes: dict[str, scopes.Scope] = {}
-        self._lock = threading.Lock()
-        # Counts for the notice at the end, if the system message names actors.
-        self._call_count = 0
-        self._names: set[str] = set()
-        self._openings: set[str] = set()  # digests of first user messages
-        # By the digest of a request's body: who asked first.
-        self._first_askers: dict[str, str] = {}
-        self._has_equal_requests = False  # whether several askers made equal requests
-        # By normalizer: digests of the normalized system messages.
-        self._normalized_digests: dict[str, set[str]] = {name: set() for name in NORMALIZERS}
 
     def scope_of(
         self, request: ProgramRequest, normalize: Normalize | None
@@ -76,62 +51,7 @@ class Actors:
         if name is None:
             _warn_of_no_name(request)
             return contextlib.nullcontext()
-        if self._is_system:
-            self._count_call(request, name)
         return self._scopes.setdefault(name, scopes.scope(name))
-
-    def _count_call(self, request: ProgramRequest, name: str) -> None:
-        """Count a call, for the notice at the end."""
-        with self._lock:
-            self._call_count += 1
-            self._openings.add(_digest(_user_text(request) or ""))
-            self._note_asker(request)
-            if name in self._names:
-                return
-            self._names.add(name)
-            text = _system_text(request) or ""
-            for normalizer_name, digests in self._normalized_digests.items():
-                normalize = normalizer((normalizer_name,))
-                digests.add(_digest(normalize(text) if normalize else text))
-
-    def _note_asker(self, request: ProgramRequest) -> None:
-        """Note whether several tasks or threads make equal requests, while only one actor is known."""
-        asker = askers.current()
-        if asker is None or self._has_equal_requests or len(self._names) > 1:
-            return
-        body = _digest(json.dumps(request.body, sort_keys=True))
-        self._has_equal_requests = self._first_askers.setdefault(body, asker.name) != asker.name
-
-    def warn(self) -> None:
-        """Warn if the system message does not tell the actors apart, with a proposal."""
-        with self._lock:
-            calls = self._call_count
-            names = len(self._names)
-            openings = len(self._openings)
-            has_equal_requests = self._has_equal_requests
-            steady_names = [
-                name
-                for name, digests in self._normalized_digests.items()
-                if 2 * len(digests) <= calls
-            ]
-        are_enough = calls >= FEWEST_CALLS
-        if are_enough and 2 * names > calls:
-            proposal = PROPOSAL
-            if steady_names:
-                name = steady_names[0]
-                proposal = (
-                    f'normalize it: --normalize {name}, or "NORMALIZE = {name}" below [Cache]'
-                )
-            warn_once(
-                f"{calls} calls had {names} different system messages, and each one counts as an "
-                f"actor. If an actor's system message changes from call to call, {proposal}"
-            )
-        elif names == 1 and ((are_enough and openings > 1) or has_equal_requests):
-            proposal = PROPOSAL if openings > 1 else PROPOSAL_IF_EQUAL
-            warn_once(
-                f"all {calls} calls with a system message have the same one, so they count as one "
-                f"actor. If there are several actors, {proposal}"
-            )
 
 
 def _warn_of_no_name(request: ProgramRequest) -> None:

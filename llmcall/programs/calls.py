@@ -18,9 +18,7 @@ from ..clients.sdk_transport import ChunkReader
 from ..engine.drivers import adrive, drive
 from ..engine.effects import END
 from ..engine.embeddings import ordered_embeddings
-from ..engine.service_tiers import tier_of
 from ..errors import APIError, RequestTimeoutError
-from ..notices import warn_once
 from ..recorded_functions import UnrecordedAnswer, http_call
 from ..responses.body import read_object
 from .http_counter import HttpCounter
@@ -129,8 +127,6 @@ class ProgramCall:
         body = self.client_call.body
         if body is not None:
             counter = HttpCounter(client, arguments["host"], body, is_model=is_model)
-        if is_model and isinstance(body, dict) and tier_of(body) is None:
-            self._warn_of_tier()
         return http_call(**arguments, send=send, settings=client.settings, counter=counter)
 
     def _read_recorded_fields(self, response: Any) -> dict[str, Any]:
@@ -153,15 +149,6 @@ class ProgramCall:
             error.http_response = response  # type: ignore[attr-defined]
             raise
         return {"content_type": media_type, "body": response.text}
-
-    def _warn_of_tier(self) -> None:
-        """Warn once if the request gets no service tier although the program's run asks for one."""
-        tier = self.client.resolved.defaults.get("service_tier")
-        if tier is not None:
-            warn_once(
-                f"POST {self.request.url.path} is sent without the service tier {tier!r}: only chat "
-                "completions get it. Name service_tier in the program's own request"
-            )
 
     def receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Send a request, and return what ``read`` takes from its response."""

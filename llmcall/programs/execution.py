@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import importlib.machinery
 import logging
-import multiprocessing
 import os
 import pkgutil
 import runpy
 import signal
 import sys
-import threading
 import types
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ..cassettes.cassette import Cassette
 from ..cassettes.guards import guards
@@ -30,21 +27,17 @@ from ..engine.usage import process_meter
 from ..errors import CacheMissError, LLMCallError, shorten
 from ..failures import ABANDONED, CUT_OFF, process_failures
 from ..notices import keep_notices
-from ..system import after_fork_in_child, running_loop
+from ..system import after_fork_in_child
 from ..testing import answers_in_process
-from .children import Children
+from .actors import warn_of_askers
 from .connections import Watch, refusal
-from .forked_signals import end_forked_processes_on_sigterm
 from .recorder import HAS_ENDED, ProgramCalls
 
-MOST_NAMED = 10  # child processes that are named
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
-KILLED_BY_TERMINATION = 128 + signal.SIGTERM
 RECORDED_LIBRARIES = (
     "llmcall records what the libraries httpx, httpx2 and requests send to APIs like those of OpenAI and "
     "Anthropic"
 )
-exit_process = os._exit  # an Execution replaces os._exit, and ends the process by this one
 
 
 def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) -> None:
@@ -138,33 +131,22 @@ class Execution:
         self._exit_stack = exit_stack
         self._sends_nothing = sends_nothing
         self._failures = process_failures if cassette is None else cassette.failures
-        self._unrecorded: dict[tuple[str, str], None] = {}  # hosts, and the modules that ask them
+        self._unrecorded: dict[
+            str, None
+        ] = {}  # hosts that something else than recorded clients asks
         self._watch = Watch(self._note_unrecorded, configured_addresses())
         self._only_replays = sends_nothing or (cassette is not None and not cassette.may_record)
-        self._children = Children(self._watch, refuses=self._only_replays)
         self._process = os.getpid()
         self._error: BaseException | None = None  # what ended the script
         self._code = 0
         self._has_ended = False
-        self._is_terminated = False
-        self._replaced_by = ""  # the program that takes the place of this one in its process
         self._stderr = StandardError()
         self._notices = keep_notices()
-        calls.watch(self._watch, self._children, sends_nothing=sends_nothing)
+        calls.watch(self._watch, sends_nothing=sends_nothing)
         self._watch.start()
         guards.append(self._check_may_send)
         end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)
-        os._exit = self._exit_at_once
-        os.execv = self._finishing_before(os.execv)
-        os.execve = self._finishing_before(os.execve)
-        # A program's own handler takes the place of this one.
-        if (
-            _has_default_handler(signal.SIGTERM)
-            and threading.current_thread() is threading.main_thread()
-        ):
-            signal.signal(signal.SIGTERM, self._terminate)
-            end_forked_processes_on_sigterm(self._terminate)
 
     def run(self, script: str, arguments: tuple[str, ...], *, module: bool = False) -> NoReturn:
         """Run the program, show the exception that ends it as Python does, and exit.
@@ -189,15 +171,12 @@ class Execution:
             self._code = self._code or 1
         sys.exit(self._code)
 
-    def _note_unrecorded(self, host: str, module: str) -> None:
-        """Note a request to a model that is not recorded.
+    def _note_unrecorded(self, host: str) -> None:
+        """Note a connection to a model that no recorded client makes.
 
         :raises ConnectionRefusedError: if nothing may be sent.
         """
-        if self._children.is_forked_child():
-            self._children.tell(host, module)
-            return
-        self._unrecorded[host, module] = None
+        self._unrecorded[host] = None
         if self._sends_nothing:
             raise refusal(host)
 
@@ -216,88 +195,28 @@ class Execution:
         is_refused = self._sends_nothing and bool(self._unrecorded)
         return self._calls.first_error is not None or is_refused
 
-    def _not_recorded(self, children: int) -> Iterator[str]:
-        """Yield a line about each kind of request that is not recorded.
-
-        :param children: how many child processes asked a model.
-        """
-        for host, module in self._unrecorded:
+    def _not_recorded(self) -> Iterator[str]:
+        """Yield a line about each host that something else than recorded clients asks."""
+        for host in self._unrecorded:
             if self._sends_nothing:
-                yield f"--mode none refused a request from {module} to {host}. {RECORDED_LIBRARIES}"
+                yield f"--mode none refused a connection to {host}. {RECORDED_LIBRARIES}"
             else:
                 yield (
-                    f"{module} sent requests to {host} that are not recorded, so a replay cannot "
-                    f"answer them. {RECORDED_LIBRARIES}"
+                    f"what was sent to {host} by other clients is not recorded, so a replay cannot "
+                    f"answer it. {RECORDED_LIBRARIES}"
                 )
-        if children:
-            processes = "1 child process" if children == 1 else f"{children} child processes"
-            outcome = "refused" if self._children.refuses else "sent, but not recorded"
-            yield (
-                f"The requests of {processes} were {outcome}: llmcall records only the program's "
-                "own process. Make these calls in threads or tasks instead"
-            )
-        if self._replaced_by:
-            yield (
-                f"The program replaced itself with {self._replaced_by} (os.exec). llmcall neither records "
-                "nor replays what the new program asks: start that program under llmcall run instead"
-            )
-        if self._sends_nothing and self._watch.unwatched:
-            names = ", ".join(self._watch.unwatched[:MOST_NAMED])
-            yield f"llmcall could not watch what these child processes sent: {names}"
 
     def _end(self) -> None:
         """Finish when Python ends the process, and set the exit code."""
         if os.getpid() != self._process:
             return  # a forked process leaves all this to its parent
-        _wait_for_child_processes()
         with contextlib.suppress(OSError, ValueError):  # Python itself reports what it cannot flush
             sys.stdout.flush()
         has_failed = self._finish()
-        if self._is_terminated:
-            _end_by_signal(signal.SIGTERM)
         if isinstance(self._error, KeyboardInterrupt):
             _end_by_signal(signal.SIGINT)
         if self._code == 0 and has_failed:
             _exit_with(1)
-
-    def _terminate(self, number: int, frame: types.FrameType | None) -> None:
-        """End the program as ``sys.exit`` does, so that its answers are kept; a second signal kills it.
-
-        :raises SystemExit: in the main thread, wherever it is.
-        """
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self._is_terminated = True
-        self._code = KILLED_BY_TERMINATION
-        loop = running_loop()
-        if loop is not None and frame is not None and _is_of_event_loop(frame):
-            # An exception in the middle of the loop's own code would lose what it was about to run.
-            loop.call_soon_threadsafe(sys.exit, KILLED_BY_TERMINATION)
-        else:
-            sys.exit(KILLED_BY_TERMINATION)
-
-    def _exit_at_once(self, status: int) -> NoReturn:
-        """Finish when the program calls ``os._exit``, and end the process."""
-        if os.getpid() == self._process and not self._has_ended:
-            self._code = status
-            if self._finish():
-                status = status or 1
-        exit_process(status)
-
-    def _finishing_before(self, replace: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
-        """Return a function of ``os`` that replaces the process, but finishes first.
-
-        :param replace: ``os.execv`` or ``os.execve``, which all other such functions of ``os`` call.
-        """
-
-        @functools.wraps(replace)
-        def finish_and_replace(path: Any, *arguments: Any) -> NoReturn:
-            is_own_process = os.getpid() == self._process
-            if is_own_process and not self._has_ended and _can_be_executed(path):
-                self._replaced_by = str(path) if isinstance(path, int) else os.fsdecode(path)
-                self._finish()
-            replace(path, *arguments)
-
-        return finish_and_replace
 
     def _finish(self) -> bool:
         """Close what is open and print what the user must know; return whether anything failed."""
@@ -311,11 +230,10 @@ class Execution:
         if first_error is not None and (self._error is None or isinstance(self._error, SystemExit)):
             problems.append(first_error)
         self._watch.stop()
-        children = self._children.count_reporting()
         errors = [f"Error: {problem}" for problem in problems]
-        for line in [*errors, *self._summary(), *self._not_recorded(children), *self._notices]:
+        for line in [*errors, *self._summary(), *self._not_recorded(), *self._notices]:
             self._stderr.print(line)
-        return bool(problems or children) or self._has_failed()
+        return bool(problems) or self._has_failed()
 
     def _close(self) -> list[Exception]:
         """Close what is open around the program; return what went wrong."""
@@ -323,17 +241,13 @@ class Execution:
         problems: list[Exception] = []
         if self._cassette is not None and (self._code or self._has_failed()):
             self._cassette.keep_unused("the program failed")
-        elif self._cassette is not None and self._replaced_by:
-            self._cassette.keep_unused("the program replaced itself")
-            # an empty ``rewrite`` leaves the old file
-            self._cassette.write_at_end = self._cassette.recorded > 0
         try:
             self._exit_stack.__exit__(
                 None if error is None else type(error), error, getattr(error, "__traceback__", None)
             )
         except (LLMCallError, OSError) as problem:
             problems.append(problem)
-        self._calls.warn_of_actors()
+        warn_of_askers()
         process_failures.warn("replay")
         return problems
 
@@ -409,41 +323,17 @@ def _exit_code(program_exit: SystemExit) -> int:
     return program_exit.code if isinstance(program_exit.code, int) else 1
 
 
-def _wait_for_child_processes() -> None:
-    """Wait for the processes that multiprocessing itself would only wait for later."""
-    for child in multiprocessing.active_children():
-        if not child.daemon:
-            child.join()
-
-
 def _exit_with(code: int) -> NoReturn:
     """End the process with another exit code than Python would."""
     logging.shutdown()
     _flush_output()
-    exit_process(code)
+    os._exit(code)
 
 
 def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.flush()
-
-
-def _can_be_executed(path: Any) -> bool:
-    """Return whether ``os.execv`` would find a program there; ``os.execvp`` tries several places."""
-    return isinstance(path, int) or (os.path.isfile(path) and os.access(path, os.X_OK))
-
-
-def _is_of_event_loop(frame: types.FrameType) -> bool:
-    """Return whether a frame runs code of asyncio, or waits for what it selects from."""
-    name = str(frame.f_globals.get("__name__", ""))
-    if name == "selectors" and frame.f_back is not None:  # subprocess waits there, too
-        return _is_of_event_loop(frame.f_back)
-    return name.partition(".")[0] == "asyncio"
-
-
-def _has_default_handler(number: int) -> bool:
-    return signal.getsignal(number) is signal.SIG_DFL
 
 
 def _end_by_signal(number: int) -> None:

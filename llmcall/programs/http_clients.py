@@ -40,12 +40,10 @@ class ProgramTransport:
 
     def close(self) -> None:
         """Close the transport below."""
-        self._calls.warn_of_actors()
         self._below.close()
 
     async def aclose(self) -> None:
         """Close the transport below."""
-        self._calls.warn_of_actors()
         await self._below.aclose()
 
 

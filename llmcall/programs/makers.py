@@ -13,15 +13,15 @@ import concurrent.futures
 import contextlib
 import contextvars
 import functools
-import multiprocessing.pool
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from weakref import WeakValueDictionary
 
 from .. import askers
 from ..askers import Asker
-from ..notices import warn_once
+
+KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of a notebook's kernel
 
 
 class _Thread(threading.local):
@@ -30,8 +30,6 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
-# The latest task in each context that was given to create_task; a task keeps its context alive.
-_tasks_in: WeakValueDictionary[int, asyncio.Task[Any]] = WeakValueDictionary()
 
 
 def name_askers(undo: contextlib.ExitStack) -> None:
@@ -48,10 +46,6 @@ def name_askers(undo: contextlib.ExitStack) -> None:
     _replace(undo, asyncio, "as_completed", _as_completed)
     _replace(undo, threading.Thread, "start", _start)
     _replace(undo, concurrent.futures.ThreadPoolExecutor, "submit", _submit)
-    pool = multiprocessing.pool.ThreadPool
-    _replace(undo, pool, "__init__", _open_pool)
-    _replace(undo, pool, "apply_async", _apply_async)
-    _replace(undo, pool, "_guarded_task_generation", _pool_tasks)
 
 
 def _replace(
@@ -95,28 +89,13 @@ def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **o
             _enter_context(task.get_context(), asker)
         return task
     _enter_context(context, asker)
-    task = create_task(loop, coroutine, **options)
-    _warn_of_shared_context(context, task)
-    return task
+    return create_task(loop, coroutine, **options)
 
 
 def _is_of_kernel(coroutine: Any) -> bool:
     """Return whether a coroutine is a notebook kernel's own, such as one that runs a cell."""
-    frame = getattr(coroutine, "cr_frame", None)
-    module = "" if frame is None else str(frame.f_globals.get("__name__", ""))
-    return module.partition(".")[0] in ("ipykernel", "IPython")
-
-
-def _warn_of_shared_context(context: contextvars.Context, task: Any) -> None:
-    """Warn if two running tasks share a context, in which calls keep their state."""
-    running = _tasks_in.get(id(context))
-    if running is not None and not running.done():
-        warn_once(
-            "Several tasks run at the same time in one context (create_task(…, context=…)), so llmcall "
-            "can't tell their requests apart: some are sent but not recorded. Give each task a context "
-            "of its own, such as contextvars.copy_context()"
-        )
-    _tasks_in[id(context)] = task
+    code = getattr(coroutine, "cr_code", None)
+    return code is not None and KERNEL.search(code.co_filename) is not None
 
 
 def _call_soon_threadsafe(
@@ -138,7 +117,9 @@ def _call_soon_threadsafe(
 
 
 def _as_completed(as_completed: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
-    """Make the tasks in the given order: ``as_completed`` itself makes them in the order of a set."""
+    """Make the tasks in the given order: ``as_completed`` makes those of coroutines, such as tqdm's
+    ``gather`` gives it, in the order of a set.
+    """
     is_single = asyncio.isfuture(awaitables) or asyncio.iscoroutine(awaitables)
     if askers.current() is not None and not is_single:
         awaitables = [asyncio.ensure_future(each) for each in dict.fromkeys(awaitables)]
@@ -223,17 +204,11 @@ def _submit(
     **kwargs: Any,
 ) -> Any:
     maker = askers.current()
-    if maker is None or _runs_elsewhere(executor):
+    if maker is None:
         return submit(executor, function, *args, **kwargs)
     work = _work(maker, function, args)
     with _pool_of(maker.main):
         return submit(executor, work, *args, **kwargs)
-
-
-def _runs_elsewhere(executor: Any) -> bool:
-    """Return whether an executor of threads runs functions in interpreters of their own."""
-    kind = getattr(concurrent.futures, "InterpreterPoolExecutor", None)
-    return kind is not None and isinstance(executor, kind)
 
 
 def _work(maker: Asker, function: Callable[..., Any], args: Iterable[Any]) -> Callable[..., Any]:
@@ -258,44 +233,6 @@ def _pool_of(asker: Asker) -> Iterator[None]:
         yield
     finally:
         _thread.pool_asker = outer_asker
-
-
-def _open_pool(init: Callable[..., Any], pool: Any, *args: Any, **kwargs: Any) -> None:
-    maker = askers.current()
-    if maker is None:
-        init(pool, *args, **kwargs)
-        return
-    with _pool_of(maker):
-        init(pool, *args, **kwargs)
-
-
-def _apply_async(
-    apply_async: Callable[..., Any],
-    pool: Any,
-    function: Callable[..., Any],
-    args: Any = (),
-    *more: Any,
-    **kwargs: Any,
-) -> Any:
-    maker = askers.current()
-    if maker is not None:
-        args = tuple(args)
-        function = _work(maker, function, args)
-    return apply_async(pool, function, args, *more, **kwargs)
-
-
-def _pool_tasks(
-    tasks_of: Callable[..., Any], pool: Any, job: int, function: Callable[..., Any], iterable: Any
-) -> Any:
-    """Yield the tasks of a map of a thread pool, each named by its index."""
-    tasks, maker = tasks_of(pool, job, function, iterable), askers.current()
-    if maker is None:
-        return tasks
-    mapper = maker.child("work", _name(function))
-    return (
-        (job, index, _work(mapper, run, args), args, kwargs)
-        for job, index, run, args, kwargs in tasks
-    )
 
 
 # Functions

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..clients.sdk_transport import is_own_request
-from .actors import Actor
+from .actors import Actor, warn_of_askers
 from .answers import derived
 from .calls import current_call
 from .http_clients import ProgramTransport
@@ -51,7 +51,7 @@ def patched(
         try:
             yield
         finally:
-            calls.warn_of_actors()
+            warn_of_askers()
     if calls.first_error is not None:
         raise calls.first_error
 

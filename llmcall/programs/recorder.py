@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from ..config.settings import with_absolute_paths
 from ..errors import (
     APIError,
     BudgetExceededError,
-    CacheError,
     CacheMissError,
     LLMCallError,
     RequestTimeoutError,
@@ -24,7 +24,7 @@ from ..errors import (
 from ..notices import warn_once
 from ..requests.normalizers import normalizer
 from ..system import running_loop
-from .actors import Actor, Actors, warn_of_askers
+from .actors import Actor, Actors
 from .answers import (
     NOT_REPEATED,
     ChatEvents,
@@ -35,7 +35,6 @@ from .answers import (
     whole_response,
 )
 from .calls import EVENTS, BegunStream, ProgramCall, ProgramClient, current_call, headers_to_copy
-from .children import Children
 from .connections import Watch
 from .requests import ProgramRequest, client_call_of, concerns_model
 
@@ -46,10 +45,6 @@ ERROR_STATUS = 409  # for llmcall's own errors: the openai SDK raises an APIStat
 # Statuses of failures that are no response of the API.
 NO_CONNECTION = 503
 NO_ANSWER_IN_TIME = 504
-IN_CHILD = (
-    "llmcall run records only the program's own process, so a replay refuses the requests of child "
-    "processes. Make these calls in threads or tasks instead"
-)
 HAS_ENDED = (
     "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
     "thread that sends it before the program ends, and send nothing from __del__"
@@ -95,17 +90,16 @@ class ProgramCalls:
         self.refused = 0
         self._under_way: dict[int, str] = {}
         self._is_closed = False
+        self._process = os.getpid()  # a forked one is not recorded
         self._watch: Watch | None = None
-        self._children: Children | None = None
         self._sends_nothing = False
 
-    def watch(self, watch: Watch, children: Children, *, sends_nothing: bool) -> None:
-        """Record the program's own process only, and tell the watch which hosts are models'.
+    def watch(self, watch: Watch, *, sends_nothing: bool) -> None:
+        """Tell the watch which hosts are models'.
 
         :param sends_nothing: whether a request that cannot be recorded is refused.
         """
         self._watch = watch
-        self._children = children
         self._sends_nothing = sends_nothing
 
     def handle(
@@ -155,16 +149,13 @@ class ProgramCalls:
 
         :raises LLMCallError: if it may not be sent.
         """
-        if not concerns_model(request, self._hosts):
+        if os.getpid() != self._process or not concerns_model(request, self._hosts):
             return None
         client_call = client_call_of(request, content)
         if client_call is None:
             self._check_unrecordable(request)
             return None
         self._add_address(request.url)
-        if self._children is not None and self._children.is_forked_child():
-            self._check_child(self._children, request)
-            return None
         return ProgramCall(http, request, send, self._client_at, client_call)
 
     def _check_unrecordable(self, request: Any) -> None:
@@ -180,22 +171,10 @@ class ProgramCalls:
             )
         warn_once(f"{label} is sent but not recorded: {reason}. A replay sends it again")
 
-    def _check_child(self, children: Children, request: Any) -> None:
-        """Refuse a request of a child process in a replay.
-
-        :raises CacheError: if it is refused.
-        """
-        if children.refuses:
-            children.note(request.url.host)
-            raise CacheError(IN_CHILD)
-
     def _add_address(self, url: Any) -> None:
-        """Treat connections to an address as a model's, in child processes too."""
-        if self._watch is None or self._children is None:
-            return
-        port = url.port or PORTS.get(url.scheme, 0)
-        if self._watch.add(url.host, port):
-            self._children.publish()
+        """Treat connections to an address as a model's."""
+        if self._watch is not None:
+            self._watch.add(url.host, url.port or PORTS.get(url.scheme, 0))
 
     @contextlib.contextmanager
     def _as_current(self, call: ProgramCall) -> Iterator[None]:
@@ -265,11 +244,6 @@ class ProgramCalls:
         self.first_error = self.first_error or error
         if not isinstance(error, COUNTED_ERRORS):
             self.refused += 1
-
-    def warn_of_actors(self) -> None:
-        """Warn if the actors of the program, or its askers, cannot be told apart."""
-        self._actors.warn()
-        warn_of_askers()
 
     def _scope_of(self, call: ProgramCall) -> contextlib.AbstractContextManager[Any]:
         """Return the scope of the actor who makes a call."""

@@ -9,11 +9,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ..models.catalog import parameters_of
-from .connections import MODEL_PATHS
 
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
-KNOWN_PATHS = (*MODEL_PATHS, "/models")
+KNOWN_PATHS = (CHAT, "/completions", EMBEDDINGS, "/responses", "/v1/messages", "/models")
 FREE_PATHS = ("/moderations", "/count_tokens", "/input_tokens")
 SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthropic
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")

@@ -1,1 +1,0 @@
-"""What Python child processes of ``llmcall run`` load when they start."""

@@ -469,13 +469,6 @@ def test_a_model_of_vary_without_log_probabilities_is_an_error() -> None:
     assert 1 <= len(client.requests) <= 2
 
 
-def test_levels_that_change_no_share_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Levels that make no difference to what is sent are told, as in a table."""
-    client = BiasedModel()
-    policy(client).shares(TOWNS[:1], vary={"system": {"one": "Be brief.", "two": "Be brief."}})
-    assert "make no difference to what is sent" in caplog.text
-
-
 def test_a_plan_of_counted_shares_has_their_draws() -> None:
     """``dry_run`` asks nothing."""
     client = BiasedModel()

@@ -81,36 +81,6 @@ def test_a_varied_table_is_replayed() -> None:
     assert again[ANSWERED].values.tolist() == first[ANSWERED].values.tolist()
 
 
-def test_a_level_that_makes_no_difference_is_told_and_has_equal_draws(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """A reasoning model takes no temperature; the cells stay what they are alone."""
-    client = numbered()
-    call = call_of(client, user="{{ name }}: bread?")
-    vary = {"model": ["gpt-4o", "o3-mini"], "temperature": [0.5, 1]}
-    for _ in range(2):
-        call.table(ROWS, vary=vary, scope="s")
-    [told] = [each.getMessage() for each in caplog.records if "no difference" in each.getMessage()]
-    assert "temperature 0.5 and 1" in told
-    assert "model 'o3-mini'" in told
-
-
-@pytest.mark.parametrize(
-    ("options", "is_told"),
-    [({}, True), ({"scope": "s", "key": "name"}, True), ({"scope": "s"}, False)],
-    ids=["outside any scope", "named rows", "a scope for each item"],
-)
-def test_levels_that_normalizers_make_one_are_told(
-    options: dict[str, Any], is_told: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One answer serves both, unless each item has a scope of its own."""
-    client = numbered(cache_normalize=["times"])
-    call = call_of(client, user="{{ name }} has a meeting at {{ when }}.")
-    table = call.table(ROWS, vary={"when": {"early": "8:30", "late": "21:30"}}, **options)
-    assert ("'early' and 'late' differ only in what [Cache] NORMALIZE" in caplog.text) == is_told
-    assert (table["value"].nunique() == len(ROWS)) == is_told
-
-
 @pytest.fixture
 def equal_cells() -> tuple[ScriptedClient, Any, Any]:
     """A client, the table of two cells with equal requests, and a later table in the same scope."""

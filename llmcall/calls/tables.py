@@ -9,12 +9,7 @@ from ..display.data_frames import import_pandas
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame, rows_of
 from ..parallel.tables import answer_table
-from ..parallel.variations import (
-    CrossedJob,
-    crossing,
-    warn_of_equal_levels,
-    warn_of_unnamed_rows,
-)
+from ..parallel.variations import CrossedJob, crossing
 from .rows import TableJob, row_variables
 
 if TYPE_CHECKING:
@@ -44,8 +39,6 @@ def crossed_table(
     crossed = crossing(job.call, row_dicts, vary, job.bound)
     jobs = [job._replace(call=call) for call in crossed.calls]
     row_job = CrossedJob(tuple(jobs))
-    warn_of_equal_levels(crossed, row_job, map_options)
-    warn_of_unnamed_rows(crossed, row_job, map_options)
     if map_options.get("dry_run"):
         return run_map(row_job, crossed.items, **map_options)
     options = _with_errors_as_cells(map_options)

@@ -6,19 +6,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .. import scopes
-from ..errors import LLMCallError
 from ..models.catalog import parameters_of
-from ..notices import warn_once
-from ..requests.parameters import sent_body
 from .rows import CellRow
 from .tables import ANSWER_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
 
 TEMPLATES = ("system", "user")
 PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
@@ -264,117 +259,3 @@ def _levels(name: Any, axis: Any) -> tuple[Level, ...]:
 def cells_of(axes: tuple[Axis, ...]) -> list[Cell]:
     """Return all combinations of levels; the last axis changes first."""
     return [Cell(axes, levels) for levels in itertools.product(*(axis.levels for axis in axes))]
-
-
-class FirstRequest(NamedTuple):
-    """The first request about a row.
-
-    :param sent: what is sent; ``None`` if the row's templates or parameters fail.
-    :param key: what finds its recorded answer.
-    """
-
-    sent: Any
-    key: str
-
-
-def warn_of_equal_levels(
-    crossed: Crossing, job: CrossedJob, map_options: Mapping[str, Any]
-) -> None:
-    """Warn of levels that make no difference to any request, or to what finds its answer, once for
-    each axis.
-
-    :param job: asks about the rows.
-    :param map_options: those of the map, which say whether the rows of two levels share a scope.
-    """
-    if not crossed.row_count:
-        return
-    in_scope = map_options.get("scope") is not None or scopes.scope_around() is not None
-    shares_scopes = map_options.get("key") is not None or not in_scope
-    shares_keys = shares_scopes and bool(job.client.resolved.settings.cache_normalize)
-
-    @cache
-    def request_of(cell: int, row: int) -> FirstRequest:
-        """Return the first request of a cell about a row."""
-        return _request(job, crossed.items[cell * crossed.row_count + row])
-
-    def pairs_of(
-        axis: Axis,
-    ) -> Iterator[tuple[Cell, Cell, Iterator[tuple[FirstRequest, FirstRequest]]]]:
-        """Yield each two cells that differ in an axis alone, and their requests, made as they are read."""
-        for number, other_number in _differing_only_in(axis, crossed.cells):
-            pairs = (
-                (request_of(number, row), request_of(other_number, row))
-                for row in range(crossed.row_count)
-            )
-            yield crossed.cells[number], crossed.cells[other_number], pairs
-
-    for axis in crossed.cells[0].axes:
-        for cell, other_cell, pairs in pairs_of(axis):
-            if all(first.sent is not None and first.sent == other.sent for first, other in pairs):
-                _warn_of_equal_cells(axis, cell, other_cell)
-                break
-        for cell, other_cell, pairs in pairs_of(axis) if shares_keys else ():
-            if any(first.key == other.key and first.sent != other.sent for first, other in pairs):
-                _warn_of_equal_keys(axis, cell, other_cell)
-                break
-
-
-def warn_of_unnamed_rows(
-    crossed: Crossing, job: CrossedJob, map_options: Mapping[str, Any]
-) -> None:
-    """Warn if the order of a question's options depends on a variable that varies.
-
-    :param job: asks about the rows.
-    :param map_options: those of the map; ``key`` names the rows without that variable.
-    """
-    axes = crossed.cells[0].axes
-    variables = [each.name for each in axes if each.kind == VARIABLE and len(each.levels) > 1]
-    if variables and job.wants_names and map_options.get("key") is None:
-        warn_once(
-            f"vary= varies {', '.join(map(repr, variables))}, so the same respondent may read the options in "
-            "another order for each level. Name the respondents with key=, such as key='id'"
-        )
-
-
-def _differing_only_in(axis: Axis, cells: Sequence[Cell]) -> Iterator[tuple[int, int]]:
-    """Yield the numbers of each two cells that differ in an axis, and in no other one."""
-    for (number, cell), (other_number, other) in itertools.combinations(enumerate(cells), 2):
-        labels = cell.labels()
-        differing = [name for name, label in other.labels().items() if label != labels[name]]
-        if differing == [axis.name]:
-            yield number, other_number
-
-
-def _warn_of_equal_cells(axis: Axis, cell: Cell, other: Cell) -> None:
-    labels = cell.labels()
-    shared = "".join(f", {name} {label!r}" for name, label in labels.items() if name != axis.name)
-    warn_once(
-        f"vary: {axis.name} {labels[axis.name]!r} and {other.labels()[axis.name]!r} make no "
-        f"difference to what is sent{shared}: these cells differ by chance alone, or not at all",
-        about=("equal levels", axis.name),
-    )
-
-
-def _warn_of_equal_keys(axis: Axis, cell: Cell, other: Cell) -> None:
-    label, other_label = cell.labels()[axis.name], other.labels()[axis.name]
-    warn_once(
-        f"vary: {axis.name} {label!r} and {other_label!r} differ only in what [Cache] NORMALIZE leaves out of the key, "
-        "so one recorded answer serves both. Narrow NORMALIZE to a regular expression for what does not matter in "
-        "your prompts",
-        about=("equal keys", axis.name),
-    )
-
-
-def _request(job: CrossedJob, item: CellRow) -> FirstRequest:
-    """Return the first request about a row."""
-    conversation = job.conversation(item)
-    try:
-        with scopes.ActiveScope(scopes.reserved_name(0), scopes.Draws()):  # nothing is counted
-            question = next(conversation)
-            request = job.client.build_request(question.messages, **question.params)
-    except (LLMCallError, TypeError, ValueError):  # the run itself raises it
-        return FirstRequest(None, "")
-    finally:
-        conversation.close()
-    sent = sent_body(request.body, job.client.capabilities(request.model))
-    return FirstRequest(sent, request.cache_key)

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -36,7 +35,6 @@ from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, gener
 from .names import checked_name
 from .numbers import ArmPath, ScopedRequest
 from .scoped_record import ScopedRecord
-from .unbound import OpenScope, forget_draws, warn_of_forgotten_bind
 from .unscoped import forget_given_answers
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -74,8 +72,6 @@ class ActiveScope:
     :param forked: the scope that it forks, if it is an arm.
     :param used_records: gathers the records that its calls get, or ``None``.
     :param order: the order of the item or arm in which it stands; empty outside any.
-    :param scopes_beside: the scopes that other threads had open when a thread without a scope opened
-        its outermost one; empty otherwise.
     :ivar entered_in: identifies the process; see :func:`~llmcall.system.this_process`.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
@@ -91,7 +87,6 @@ class ActiveScope:
         "path",
         "previous_asker",
         "scope",
-        "scopes_beside",
         "used_records",
         "without_default",
     )
@@ -107,10 +102,8 @@ class ActiveScope:
         forked: ActiveScope | None = None,
         used_records: deque[ScopedRecord] | None = None,
         order: CallOrder = (),
-        scopes_beside: Sequence[OpenScope] = (),
     ) -> None:
         self.path = path
-        self.scopes_beside = scopes_beside
         self.order = order
         self.used_records = used_records
         self.forked = forked
@@ -151,12 +144,9 @@ class ActiveScope:
         :param source: the cassette or cache that holds records of the draws.
         :param read_askers: reads who asked when the draws were recorded, if askers have names.
         """
-        draw = Draw(
+        return Draw(
             self.draws, ScopedRequest(self.path, request_key, self.arm), source, read_askers
         )
-        if self.scopes_beside:
-            warn_of_forgotten_bind(draw.taken, self.scopes_beside)
-        return draw
 
     def copy(self, draws: DrawCounter | None = None, order: CallOrder | None = None) -> ActiveScope:
         """Return a copy of this scope for another context.
@@ -259,16 +249,12 @@ class Scope:
         if outer is None or not outer.path:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
-            is_own_thread = threading.current_thread() is not threading.main_thread()
             return ActiveScope(
                 self.name,
                 self._draws,
                 self,
                 generators_with((), generator),
                 order=order,
-                scopes_beside=_scopes_of_starting_threads()
-                if outer is None and is_own_thread
-                else (),
             )
         return ActiveScope(
             f"{outer.path}/{self.name}",
@@ -278,7 +264,6 @@ class Scope:
             arm=outer.arm,
             used_records=outer.used_records,
             order=order,
-            scopes_beside=outer.scopes_beside,
         )
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -303,28 +288,6 @@ class Scope:
 
     def __repr__(self) -> str:
         return f"scope({self.name!r})"
-
-
-def _scopes_of_starting_threads() -> list[OpenScope]:
-    """Return the inmost scopes of the threads that may have started this one: of the main thread, and
-    of those that run items of maps. Other threads opened theirs beside this one.
-    """
-    main_thread = threading.main_thread().ident
-    inmost = {thread: active for active, thread in workers.open_in_other_threads()}
-    return [
-        OpenScope(active, active.path, active.arm)
-        for thread, active in inmost.items()
-        if thread == main_thread or _is_in_item(active)
-    ]
-
-
-def _is_in_item(active: ActiveScope) -> bool:
-    """Return whether a scope was opened in an item of a map or a run of arms, and not in a thread of
-    the program's own.
-    """
-    while active.outer is not None:
-        active = active.outer
-    return active.scope is None or not active.path
 
 
 def scope(name: str | float | None, *, process: bool = False) -> Scope:
@@ -419,7 +382,6 @@ def forget() -> None:
     """
     _forget_root()
     forget_given_answers()
-    forget_draws()
 
 
 def scope_around() -> ActiveScope | None:

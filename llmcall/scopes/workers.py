@@ -72,13 +72,6 @@ def is_open_elsewhere() -> bool:
     return any(all(stop.thread != current for stop in stops) for _, stops in opened)
 
 
-def open_in_other_threads() -> list[tuple[Any, int]]:
-    """Return the scopes that other threads have open, each with its thread's identifier."""
-    current = threading.get_ident()
-    # Other threads may change the dict, but not while a list is made of it.
-    return [(active, thread) for active, (thread, _) in list(_open.items()) if thread != current]
-
-
 def is_worker() -> bool:
     """Return whether this process was forked, or ``multiprocessing`` started it."""
     return _byte_of_parent is not None or is_started_by_multiprocessing()

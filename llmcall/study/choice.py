@@ -14,12 +14,7 @@ from ..outputs import INSTRUCTION, correction, without_thoughts
 from ..parallel.bar import is_shown
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame, rows_of
-from ..parallel.variations import (
-    CrossedJob,
-    crossing,
-    warn_of_equal_levels,
-    warn_of_unnamed_rows,
-)
+from ..parallel.variations import CrossedJob, crossing
 from .choice_options import checked_options
 from .choice_orders import Respondent, all_orders, moving_order, warn_of_given_order
 from .choice_shares import FirstAnswer, SharesJob, check_for_shares, mean_shares, share_columns
@@ -225,11 +220,6 @@ class Choice(LLMCall):
             map_options["repeats"] = len(orders)
         else:
             jobs = row_jobs if is_plan else [TableJob(job) for job in row_jobs]
-        if crossed is not None:
-            crossed_job = CrossedJob(tuple(row_jobs))
-            warn_of_equal_levels(crossed, crossed_job, map_options)
-            if not logprobs:
-                warn_of_unnamed_rows(crossed, crossed_job, map_options)
         answers = run_map(_crossed_job(jobs), rows, **map_options)
         if is_plan:
             return answers

@@ -8,7 +8,6 @@ import functools
 import itertools
 import multiprocessing
 import os
-import pickle
 import random
 import signal
 import statistics
@@ -18,8 +17,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing.pool import ThreadPool
-from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -337,373 +334,31 @@ def mapped_by_multiprocessing(function: Callable[..., Any]) -> Any:
 
 
 @pytest.mark.parametrize("run", [submitted, mapped, mapped_by_multiprocessing])
-def test_a_bound_function_stands_in_the_arm_in_another_process(
+def test_a_function_that_is_bound_in_an_arm_goes_to_no_other_process(
     run: Callable[[Callable[..., Any]], Any],
 ) -> None:
-    """It goes on from the arm's draws, and the arm counts its draws."""
+    """The arm would not know of its draws: the error names ``map``, which brings them back."""
     with llmcall.scope("r"):
-        with llmcall.arm("a"):
-            assert sample("bread") == "r#0"
-            assert run(llmcall.bind(drawn_twice)) == ["r#1", "r#2"]
-            assert sample("bread") == "r#3"
-        with llmcall.arm("b"):
-            assert drawn_twice() == ["r#0", "r#1"]
-        assert sample("bread") == "r#4"
+        with llmcall.arm("a"), pytest.raises(ScopeError, match=r"the arm 'a'.* llmcall\.map\("):
+            run(llmcall.bind(drawn_twice))
+        assert run(llmcall.bind(drawn_twice)) == ["r#0", "r#1"]  # outside any arm
 
 
-def mapped_by_llmcall(function: Callable[..., Any]) -> Any:
-    """Map a function over one item in a process pool."""
-    with ProcessPoolExecutor(1) as pool:
-        return llmcall.map(function, ["bread"], executor=pool)
-
-
-@pytest.mark.parametrize(
-    "run", [lambda: submitted(llmcall.bind(drawn_twice)), lambda: mapped_by_llmcall(sample)]
-)
-def test_arms_that_refresh_in_other_processes_are_told(
-    run: Callable[[], Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each process asks for its own answers, so the arms would not be paired."""
-    monkeypatch.setenv("LLMCALL_CACHE_MODE", "refresh")  # for processes that are not forked, too
-    with llmcall.scope("r"), llmcall.arm("a"):
-        run()
-    assert "the cache's mode is refresh, and the arm 'a' makes calls in another" in caplog.text
-
-
-def test_answers_that_differ_by_process_are_no_shared_answers(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """If two arms get different answers to one draw, ``.calls``, ``.shared`` and ``.compare`` say so."""
-    llmcall.configure(cache_mode="refresh")
-
-    def play() -> Any:
-        with ProcessPoolExecutor(1) as pool:  # so each arm asks in a process of its own
-            return pool.submit(llmcall.bind(asked_in_this_process)).result()
-
-    runs = llmcall.arms(play, {"a": {}, "b": {}}, scope="app", workers=1)
-    assert (runs.calls, runs.shared) == (2, 0)
-    assert [parting.why for parting in runs.compare("a", "b").parted] == ["draw"]
-    assert "two arms may get different answers to equal requests" in caplog.text
-
-
-def asked_in_this_process() -> str:
-    """Return an answer that differs in each process."""
-    client = ScriptedClient([f"answer of {os.getpid()}"], cache_mode="refresh", on_error="raise")
-    reply = client.send_message(ASKED, temperature=1)
-    assert reply is not None
-    return str(reply.content)
-
-
-IN_FORKED_WORKERS = """
-import logging, multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-
-logging.basicConfig(stream=sys.stdout, format="%(message)s")
-client = ScriptedClient(lambda messages: "yes", cache_mode="auto", on_error="raise")
-
-def ask(**options):
-    return client.send_message("Bread?", temperature=1, **options).content
-
-def submitted(function):
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
-        return pool.submit(function).result()
-"""
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-
-
-@needs_fork
-def test_a_draw_that_two_arms_share_is_no_clash_of_processes() -> None:
-    """Two processes made it, and that is what arms are for: no warning."""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_function_that_is_bound_in_an_arm_draws_in_no_forked_process() -> None:
+    """It was not pickled, and is refused all the same."""
     program = """
-    with llmcall.scope("r"):
-        for name in ("a", "b"):
-            with llmcall.arm(name):
-                print(submitted(llmcall.bind(ask)))
+    with llmcall.scope("r"), llmcall.arm("a"):
+        bound = llmcall.bind(print)
+        if not os.fork():
+            try:
+                bound("it ran")
+            except llmcall.ScopeError as error:
+                print("llmcall.map(" in str(error), flush=True)
+            os._exit(0)
+        os.wait()
     """
-    assert ran(IN_FORKED_WORKERS + textwrap.dedent(program)).split() == ["yes", "yes"]
-
-
-def drawn_by_both(item: int) -> str | None:
-    """Draw, once two workers have begun."""
-    Path(f"begun-{item}").touch()
-    while len(list(Path().glob("begun-*"))) < 2:
-        time.sleep(0.01)
-    return sample("bread")
-
-
-def test_a_draw_that_two_functions_of_an_arm_share_is_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """They ran at once, so neither knew of the other's draw: a warning says so."""
-    with ProcessPoolExecutor(2) as pool, llmcall.scope("r"), llmcall.arm("a"):
-        assert list(pool.map(llmcall.bind(drawn_by_both), range(2))) == ["r#0", "r#0"]
-    assert "two processes made the same draw in the scope 'r' and share its answer" in caplog.text
-
-
-@needs_fork
-def test_calls_that_the_arm_cannot_count_are_warned_of() -> None:
-    """A call with ``sample=`` is no error in another process, but the study cannot count it."""
-    program = """
-    def play():
-        bound = llmcall.bind(lambda: ask(sample=1))
-        process = multiprocessing.get_context("fork").Process(target=bound)
-        process.start()
-        process.join()
-
-    with llmcall.configured(cache_mode="auto"):
-        runs = llmcall.arms(play, {"a": {}}, scope="app", workers=1, progress=False)
-    print(runs.calls)
-    """
-    told, calls = ran(IN_FORKED_WORKERS + textwrap.dedent(program)).splitlines()
-    assert (
-        "missing in .calls, .shared, .cost and .compare. Run the function with llmcall.map(" in told
-    )
-    assert calls == "0"
-
-
-STARTED: list[str] = []
-
-
-def start_by_a_draw() -> None:
-    """Draw, and note the sample or the error."""
-    try:
-        STARTED.append(str(sample("bread")))
-    except ScopeError as error:
-        STARTED.append(str(error))
-
-
-def what_it_started_with() -> str:
-    """Return what the initializer of a worker noted."""
-    return STARTED[0]
-
-
-@pytest.mark.parametrize(
-    "library",
-    ["concurrent.futures", pytest.param("multiprocessing", marks=pytest.mark.slow)],
-)
-def test_a_draw_in_the_initializer_of_a_pool_is_an_error(library: str) -> None:
-    """What an initializer returns goes nowhere, so the arm would not know of the draw."""
-    spawning = multiprocessing.get_context("spawn")
-    with llmcall.scope("r"), llmcall.arm("a"):
-        initializer = llmcall.bind(start_by_a_draw)
-        if library == "multiprocessing":
-            with spawning.Pool(1, initializer) as pool:
-                noted = pool.apply(what_it_started_with)
-        else:
-            with ProcessPoolExecutor(1, spawning, initializer) as executor:
-                noted = executor.submit(what_it_started_with).result()
-    assert "as a task and not as their initializer" in noted
-
-
-def drawn_once_and_failed() -> None:
-    """Draw once, and fail."""
-    sample("bread")
-    raise ValueError("no")
-
-
-def test_an_arm_counts_the_draws_of_a_bound_function_that_fails() -> None:
-    """The answers that it got before are used, as in a thread."""
-    with llmcall.scope("r"), llmcall.arm("a"):
-        with pytest.raises(ValueError, match="no"):
-            submitted(llmcall.bind(drawn_once_and_failed))
-        assert sample("bread") == "r#1"
-
-
-def ask_in_a_pool(item: str) -> Any:
-    """Draw twice in a process pool; the item "fails" fails afterwards."""
-    drawn = submitted(llmcall.bind(drawn_twice))
-    if item == "fails":
-        raise ValueError("no")
-    return drawn
-
-
-def test_an_item_of_a_map_binds_functions_in_an_arm() -> None:
-    """What they draw in another process counts in the item's scope."""
-    with llmcall.scope("r"), llmcall.arm("a"):
-        found = [llmcall.map(ask_in_a_pool, ["x"], key=str) for _ in range(2)]
-    assert found == [[["r/x#0", "r/x#1"]], [["r/x#2", "r/x#3"]]]
-
-
-def test_a_map_that_fails_gives_back_what_bound_functions_drew() -> None:
-    """Another run draws the same numbers."""
-    with llmcall.scope("r"), llmcall.arm("a"):
-        with pytest.raises(ValueError, match="no"):
-            llmcall.map(ask_in_a_pool, ["fails"], key=str)
-        with llmcall.scope("fails"):
-            assert sample("bread") == "r/fails#0"
-
-
-def drawn_until_three(item: int) -> str | None:
-    """Draw once, and fail for the item 3."""
-    drawn = sample("bread")
-    if item == 3:
-        raise ValueError("no")
-    return drawn
-
-
-def mapped_in_a_chunk(function: Callable[..., Any], items: list[int]) -> list[Any]:
-    """Map a function in a process pool of ``concurrent.futures`` over items that go together."""
-    with ProcessPoolExecutor(1) as pool:
-        return list(pool.map(function, items, chunksize=len(items)))
-
-
-def mapped_in_a_chunk_by_multiprocessing(
-    function: Callable[..., Any], items: list[int]
-) -> list[Any]:
-    """Map a function in a pool of ``multiprocessing`` over items that go together."""
-    with multiprocessing.Pool(1) as pool:
-        return pool.map(function, items, chunksize=len(items))
-
-
-def mapped_by_joblib(function: Callable[..., Any], items: list[int]) -> list[Any]:
-    """Map a function in joblib's processes over items that go together, and in one more process."""
-    joblib = pytest.importorskip("joblib")
-    pool = joblib.Parallel(n_jobs=2, batch_size=len(items), pre_dispatch="all")
-    try:
-        found = pool(joblib.delayed(function)(item) for item in [*items, *items])
-        return list(found[: len(items)])
-    finally:
-        joblib.externals.loky.get_reusable_executor().shutdown()
-
-
-IN_CHUNKS = pytest.mark.parametrize(
-    "run",
-    [
-        mapped_in_a_chunk,
-        mapped_in_a_chunk_by_multiprocessing,
-        pytest.param(mapped_by_joblib, marks=pytest.mark.slow),
-    ],
-)
-
-
-@IN_CHUNKS
-def test_an_arm_counts_the_draws_of_functions_that_run_in_one_task(
-    run: Callable[[Callable[..., Any], list[int]], list[Any]],
-) -> None:
-    """An executor may run several items of a map in one task."""
-    with llmcall.scope("r"), llmcall.arm("a"):
-        assert sample("bread") == "r#0"
-        assert run(llmcall.bind(drawn_until_three), [1, 2]) == ["r#1", "r#2"]
-        assert sample("bread") == "r#3"
-
-
-@IN_CHUNKS
-def test_an_arm_counts_what_was_drawn_before_a_failure_in_the_same_task(
-    run: Callable[[Callable[..., Any], list[int]], list[Any]],
-) -> None:
-    """The results of the other items in the task are lost, but their draws are not."""
-    with llmcall.scope("r"), llmcall.arm("a"):
-        with pytest.raises(ValueError, match="no"):
-            run(llmcall.bind(drawn_until_three), [1, 2, 3])
-        assert sample("bread") == "r#3"
-
-
-class Inner:
-    """Run a bound function inside another function, in another process."""
-
-    def __init__(self, bound: Callable[..., Any]) -> None:
-        self.bound = bound
-
-    def __call__(self) -> Any:
-        """Return what the bound function returns."""
-        return self.bound()
-
-
-def asked_by_number() -> str | None:
-    """Make a call that is no draw of the arm."""
-    return Dice().send_message("bread", sample=7, on_error="raise").sample
-
-
-def test_a_bound_function_gives_its_caller_its_own_result() -> None:
-    """Inside another function of a worker process, its result is what it returned."""
-    with llmcall.scope("r"), llmcall.arm("a"):
-        assert submitted(Inner(llmcall.bind(asked_by_number))) == "r#7"
-
-
-class InThreads(Inner):
-    """Run a bound function in a pool of threads, in another process."""
-
-    def __call__(self) -> Any:
-        """Return what the bound function returns."""
-        with ThreadPool(1) as pool:
-            return pool.apply(self.bound)
-
-
-class Told:
-    """Run a function and put the words of its error into a queue."""
-
-    def __init__(self, function: Callable[..., Any], errors: Any) -> None:
-        self.function = function
-        self.errors = errors
-
-    def __call__(self) -> None:
-        """Run it."""
-        try:
-            self.function()
-            self.errors.put("it ran")
-        except ScopeError as error:
-            self.errors.put(str(error))
-
-
-def in_a_process(method: str, bound: Callable[..., Any]) -> None:
-    """Run a function in a process of its own, and raise its error again.
-
-    :param method: how the process starts.
-    """
-    context = multiprocessing.get_context(method)
-    errors = context.SimpleQueue()
-    process = context.Process(target=Told(bound, errors))
-    process.start()
-    process.join(LONGEST)
-    assert not errors.empty()
-    raise ScopeError(errors.get())
-
-
-ELSEWHERE: dict[str, Callable[[Callable[..., Any]], Any]] = {
-    "inside another function": lambda bound: submitted(Inner(bound)),
-    "in threads of a worker": lambda bound: submitted(InThreads(bound)),
-    "in a forked process": lambda bound: in_a_process("fork", bound),
-    "in a spawned process": lambda bound: in_a_process("spawn", bound),
-}
-
-
-@pytest.mark.parametrize(
-    "where",
-    [
-        pytest.param(each, marks=[pytest.mark.slow] if "spawned" in each else [])
-        for each in ELSEWHERE
-    ],
-)
-def test_a_draw_that_the_arm_cannot_count_is_an_error(where: str) -> None:
-    """The arm would make it again: the message names ways to run the function that count it."""
-    with llmcall.scope("r"):
-        with (
-            llmcall.arm("a"),
-            pytest.raises(ScopeError, match=r"bound in the arm 'a'.* llmcall\.map\("),
-        ):
-            ELSEWHERE[where](llmcall.bind(drawn_twice))
-        assert submitted(Inner(llmcall.bind(drawn_twice))) == ["r#0", "r#1"]  # outside any arm
-
-
-def test_a_bound_function_that_is_unpickled_in_the_process_of_its_arm_counts_there() -> None:
-    """As if it had not been pickled."""
-    with llmcall.scope("r"), llmcall.arm("a"):
-        function = pickle.loads(pickle.dumps(llmcall.bind(drawn_twice)))
-        assert function() == ["r#0", "r#1"]
-        assert sample("bread") == "r#2"
-
-
-def test_a_study_counts_what_bound_functions_asked_in_another_process() -> None:
-    """So ``.calls``, ``.shared`` and ``.compare`` are those of threads."""
-
-    def play(item: str) -> Any:
-        with ProcessPoolExecutor(1) as pool:
-            return pool.submit(llmcall.bind(sample), item).result()
-
-    given = {"a": {"item": "x"}, "b": {"item": "y"}, "twin": {"item": "x"}}
-    runs = llmcall.arms(play, given, scope="app", repeats=2, workers=1)
-    assert (runs.calls, runs.shared) == (4, 2)
-    assert not runs.compare("a", "twin").parted
+    assert ran(textwrap.dedent(program)) == "True"
 
 
 # Recorded functions

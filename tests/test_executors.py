@@ -4,7 +4,6 @@ there counts here.
 
 from __future__ import annotations
 
-import copy
 import multiprocessing
 import os
 import sys
@@ -283,64 +282,6 @@ def test_a_call_in_a_worker_that_knows_no_cassette_is_refused(
         assert map(sample, [1], executor=made)
 
 
-def sample_of_own_settings(item: Any) -> str | None:
-    """Set the temperature as the parent does, and ask."""
-    llmcall.configure(temperature=0.5)
-    return sample(item)
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_calls_of_a_bound_function_are_refused_where_a_setting_of_code_has_another_value(
-    method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that was spawned, or forked before, would ask in another way without a word."""
-    tests = os.fspath(Path(__file__).parent)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ["PYTHONPATH"]]))
-    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as made:
-        made.submit(os.getpid).result()
-        llmcall.configure(temperature=0.5)
-        with pytest.raises(llmcall.ConfigError, match="temperature is None in this worker"):
-            made.submit(llmcall.bind(sample), 1).result()
-        assert map(sample, [1], executor=made) == [None]
-
-
-def test_what_a_worker_inherited_from_code_does_not_count_as_its_own() -> None:
-    """The parent's code has changed the setting since."""
-    llmcall.configure(temperature=0.1)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as made:
-        made.submit(os.getpid).result()
-        llmcall.configure(temperature=0.5)
-        with pytest.raises(llmcall.ConfigError, match=r"temperature is 0\.1 in this worker"):
-            made.submit(llmcall.bind(sample), 1).result()
-
-
-def test_settings_that_code_makes_after_binding_refuse_no_call() -> None:
-    """A pool pickles a task when a worker is free, and the parent may do something else by then."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as made:
-        made.submit(os.getpid).result()
-        bound = llmcall.bind(sample)
-        with llmcall.configured(temperature=0.5):
-            assert made.submit(bound, 1).result() is None
-
-
-def test_a_bound_function_asks_where_the_settings_of_code_are_the_same() -> None:
-    """A worker that is forked afterwards has them; one that makes its own has these."""
-    fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(1, fork) as early:
-        early.submit(os.getpid).result()
-        llmcall.configure(temperature=0.5)
-        assert early.submit(llmcall.bind(sample_of_own_settings), 1).result() is None
-    with ProcessPoolExecutor(1, fork) as late:
-        assert late.submit(llmcall.bind(sample), 1).result() is None
-
-
-def test_a_copy_of_a_bound_function_asks_in_its_own_process() -> None:
-    """An agent that holds one may be copied."""
-    with llmcall.configured(temperature=0.5):
-        bound = copy.deepcopy(llmcall.bind(sample))
-    assert bound(1) is None
-
-
 def test_the_records_of_workers_open_no_scope_for_other_threads(
     processes: Executor,
 ) -> None:
@@ -585,20 +526,6 @@ def test_forked_workers_leave_no_file_behind(tmp_path: Path) -> None:
     """What tells workers of their parents' scopes is gone with the processes."""
     assert ran(SCOPES_IN_A_POOL, TMPDIR=str(tmp_path)) == "4"
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_dask_runs_no_bound_function_that_draws_in_an_arm(dask: Any) -> None:
-    """A result may stay in a worker, and its draws with it: the message names a map, which sends
-    them to the arm.
-    """
-    dask.run(begin_anew, os.getcwd())
-    with scope("r"):
-        with llmcall.arm("a"):
-            with pytest.raises(ScopeError, match=r"Dask's client\.get_executor\(\)"):
-                dask.submit(llmcall.bind(sample), "x").result()
-            assert map(sample, ["x"], key=str, executor=dask.get_executor()) == ["r/x#0"]
-        assert dask.submit(llmcall.bind(sample), "x").result() == "r#0"
 
 
 @pytest.mark.slow

@@ -13,15 +13,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, short_traceback
 from ..notices import forget_notices, warn_once
-from ..system import after_fork_in_child, process_lock
+from ..system import process_lock
 from .endpoints import Endpoint
 from .setting import Layer, Rank, SettingValue
-from .settings import SETTINGS, Settings, checked_layer, masked
+from .settings import SETTINGS, Settings, checked_layer
 from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 
@@ -33,11 +32,6 @@ _generations = itertools.count(1)
 
 # The layers of the blocks that are open around the code that runs here, the outermost first.
 _blocks_around: ContextVar[tuple[Layer, ...]] = ContextVar("llmcall_configured", default=())
-# What code had set in the process that bound the function that runs here, if that is another one.
-_expected_in_code: ContextVar[Mapping[str, Any]] = ContextVar(
-    "llmcall_expected", default=MappingProxyType({})
-)
-_inherited: Layer = {}  # what code had set in the process that forked this one
 
 
 class Layers:
@@ -384,56 +378,6 @@ def unpacked(packed: tuple[Any, ...]) -> Layers:
     other.sources = Sources(settings)
     other.read_at = float("inf")
     return other
-
-
-def given_in_code() -> dict[str, Any]:
-    """Return what ``configure``, ``configured`` and ``force_*`` gave to settings, secrets masked."""
-    return {
-        row.name: value
-        for row, value, origin in settings().items()
-        if origin.rank >= Rank.CONFIGURED
-    }
-
-
-@contextmanager
-def expecting(given: Mapping[str, Any]) -> Iterator[None]:
-    """Let the calls in a block be refused if a setting is not what code made it in the parent process.
-
-    :param given: what :func:`given_in_code` returned there.
-    """
-    token = _expected_in_code.set(given)
-    try:
-        yield
-    finally:
-        _expected_in_code.reset(token)
-
-
-def check_expected(current: Settings, given: Collection[str]) -> None:
-    """Check what :func:`expecting` says around a call.
-
-    :param current: the settings of the call's client.
-    :param given: the names of the call's own arguments, which no setting changes.
-    :raises ConfigError: if a setting has another value, unless code of this process gave it.
-    """
-    for name, expected in _expected_in_code.get().items():
-        setting = current.layer[name]
-        is_of_code = setting.origin.rank >= Rank.CONFIGURED and setting is not _inherited.get(name)
-        value = masked(SETTINGS[name], setting.value)
-        if name not in given and not is_of_code and value != expected:
-            raise ConfigError(
-                f"{name} is {value!r} in this worker process ({setting.origin.text}), but code set it to {expected!r} "
-                "in the process that called llmcall.bind. What code sets does not reach a process that is spawned, or "
-                "that was forked before. Pass the pool to llmcall.map(…, executor=pool), which sends the settings, or "
-                "set them in the worker as well, with the pool's initializer= or in config.ini"
-            )
-
-
-def _note_inherited() -> None:
-    global _inherited
-    _inherited = {**_merged(layers.configured), **layers.forced}
-
-
-after_fork_in_child(_note_inherited)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import cassette_for
-from ..config.resolve import check_blocks, check_expected
+from ..config.resolve import check_blocks
 from ..requests.keys import identity, key_of, sampled_key
 from ..requests.messages import check_messages, keyed_messages
 from ..requests.normalizers import normalizer
@@ -189,7 +189,6 @@ def _parameters(context: _CallContext, arguments: Mapping[str, Any], kind: str) 
     client, resolved, _ = context
     without_none = {name: value for name, value in arguments.items() if value is not None}
     check_blocks(resolved.settings, without_none)
-    check_expected(resolved.settings, without_none)
     options, params = split_options(without_none)
     model = client.model_named(params.pop("model", None))
     check_names(params, kind)

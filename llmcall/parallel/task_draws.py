@@ -60,15 +60,6 @@ class TaskDraws:
         self._scope_draws.claim(taken)
         self.numbers.append(taken)
 
-    def claim_from_task(self, taken: DrawNumber) -> None:
-        """Take a number that a bound function took in another process; see
-        :meth:`Draws.claim_from_task`.
-        """
-        self._scope_draws.claim_from_task(taken)
-        self.numbers.append(taken)
-        if self._is_over:
-            self.give_back(taken)
-
     def end(self, request: ScopedRequest, stored_at: float | None) -> None:
         """Note that a call has its answer; see :meth:`Draws.end`."""
         self._scope_draws.end(request, stored_at)

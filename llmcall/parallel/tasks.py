@@ -14,7 +14,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from .. import askers, scopes
+from .. import askers
 from ..engine import usage as metering
 from ..failures import process_failures
 from ..interrupts import check_stops, current_stops
@@ -121,8 +121,6 @@ class TaskGroup:
         counts: dict[str, Counts] = {}
         by_item: defaultdict[str, Gained] = defaultdict(list)
         if self.active is not None:
-            if self.active.arm is not None and self.cassette is None:
-                scopes.warn_of_refresh(self.active.arm)
             prefix = f"{self.active.path}/"
             counts = split_counts(self.active.draws.counts(), self.active.path)
             for record, order in gained:

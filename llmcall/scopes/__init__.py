@@ -23,7 +23,6 @@ from .scope import (
 )
 from .scoped_record import ScopedRecord
 from .unscoped import warn_of_shared_answers
-from .worker_draws import warn_of_refresh
 from .workers import note_abandoned
 
 __all__ = [
@@ -62,7 +61,6 @@ __all__ = [
     "seed",
     "split_counts",
     "take_misplaced",
-    "warn_of_refresh",
     "warn_of_shared_answers",
     "without_repeats",
 ]

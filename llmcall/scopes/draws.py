@@ -47,10 +47,6 @@ class DrawCounter(Protocol):
         """Take a certain number, which was taken elsewhere."""
         ...
 
-    def claim_from_task(self, taken: DrawNumber) -> None:
-        """Take a number that a bound function took in another process."""
-        ...
-
     def give_back(self, taken: DrawNumber) -> None:
         """Free a number."""
         ...
@@ -181,21 +177,6 @@ class Draws:
             self._accept_returned()
             self._mark_taken(taken)
 
-    def claim_from_task(self, taken: DrawNumber) -> None:
-        """Take a number that a bound function took in another process.
-
-        Warns if it is taken already: two functions that ran at once have the same draw.
-        """
-        path, key, arm = taken.request
-        with _lock:
-            self._accept_returned()
-            is_free = all(
-                numbers.is_free(path, key, taken.number) for numbers in self._numbers_to_avoid(arm)
-            )
-            self.claim(taken)
-        if not is_free:
-            _warn_of_same_draw(path)
-
     def give_back(self, taken: DrawNumber) -> None:
         """Free a number. Call this once for each time that the number was taken."""
         self._under_way.pop(taken.request, None)
@@ -212,7 +193,11 @@ class Draws:
         is_own_process = self._process is this_process()
         if is_own_process or stored_at is None or stored_at < self.since:
             return
-        _warn_of_same_draw(request.path)
+        warn_once(
+            f"two processes made the same draw in the scope {request.path!r} and share its answer, because each "
+            "process counts its own draws. Run the function with llmcall.map(…, executor=…), which counts them "
+            "together, or give each task its own scope"
+        )
 
     def counts(self) -> Counts:
         """Return the counts, for another process to continue."""
@@ -273,18 +258,6 @@ class Draws:
             self._taken_numbers[request.arm].give_back(request.path, request.key, number)
             if equal_requests := self._equal_requests.get(request):
                 equal_requests.give_back(number)
-
-
-def _warn_of_same_draw(path: str) -> None:
-    """Warn that two processes made the same draw.
-
-    :param path: the scope path.
-    """
-    warn_once(
-        f"two processes made the same draw in the scope {path!r} and share its answer, because each process counts "
-        "its own draws. Run the function with llmcall.map(…, executor=…), which counts them "
-        "together, or give each task its own scope"
-    )
 
 
 class Draw:

@@ -111,18 +111,6 @@ class TakenNumbers:
         return self._next.get(path, {}).get(key, 0)
 
 
-def counts_within(counts: Counts, path: str) -> Counts:
-    """Return the counts of a scope path and of those below it."""
-    return {
-        arm: {
-            each: by_key
-            for each, by_key in numbers.items()
-            if each == path or each.startswith(f"{path}/")
-        }
-        for arm, numbers in counts.items()
-    }
-
-
 def split_counts(counts: Counts, path: str) -> dict[str, Counts]:
     """Return the counts below a scope path by the scopes directly in it.
 

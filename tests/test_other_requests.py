@@ -411,19 +411,6 @@ def test_an_answer_is_priced_at_the_tier_that_it_names() -> None:
     assert cost_of_flex("flex").cost == pytest.approx(cost_of_flex("default").cost / 2)
 
 
-def test_an_answer_of_another_tier_than_the_asked_one_counts_as_full_price() -> None:
-    """One of the asked tier does not."""
-    assert cost_of_flex("default").full_price_calls == 1
-    assert cost_of_flex("flex").full_price_calls == 0
-
-
-def test_a_request_that_gets_no_tier_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Only chat completions get the tier that the run asks for."""
-    with reporter(service_tier="flex") as client:
-        client.post(f"{URL}/responses", json=ASKED["responses"])
-    assert "POST /v1/responses is sent without the service tier 'flex'" in caplog.text
-
-
 def test_a_replayed_answer_of_an_api_is_a_hit() -> None:
     """It is free, no budget counts it, and what it cost is saved, as of a chat."""
     for mode, calls, cached in (("auto", 1, 0), ("replay", 0, 1)):

@@ -139,9 +139,6 @@ def test_a_wrong_actor_is_refused_before_the_program_starts(actor: str, message:
     assert message in refused("--actor", actor)
 
 
-# What it costs
-
-
 # Chance and clocks
 
 
@@ -225,6 +222,16 @@ def test_threads_draw_the_same_whichever_is_first(model: NumberedServer) -> None
     replayed = ran(program.format(last=1), *options, "--mode", "none").stdout
     assert replayed == recorded
     assert len({*model.asked}) == 2
+
+
+def test_a_seed_makes_no_secret_known(model: NumberedServer) -> None:
+    """uuid4, secrets, and the names of temporary files stay another in each run."""
+    program = """
+    import random, secrets, tempfile, uuid
+    print(uuid.uuid4(), secrets.token_hex(), tempfile.mktemp(), random.SystemRandom().random())
+    """
+    one, other = (ran(program, "--seed", "7").stdout.split() for _ in range(2))
+    assert not {*one} & {*other}
 
 
 @pytest.mark.newest_only

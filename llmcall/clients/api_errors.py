@@ -127,8 +127,7 @@ def _classified(
         return QuotaExceededError, {}
     if status in (401, 403):
         return AuthenticationError, {}
-    # Groq's flex tier without capacity
-    if status == 429 or (status == 498 and "capacity_exceeded" in codes):
+    if status == 429:
         return RateLimitError, {}
     if 400 <= status < 500 and status not in RETRYABLE_STATUSES:
         return InvalidRequestError, {}

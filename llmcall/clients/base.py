@@ -65,8 +65,6 @@ class LLMClient:
     splits_batches: ClassVar[bool] = True
     # whether the readers of its streams see whole chunks, and not the text alone
     streams_chunks: ClassVar[bool] = False
-    # the seconds that a program's SDK sets if the program sets none
-    sdk_timeout: ClassVar[float | None] = None
     transport: Any = None
 
     @short_traceback

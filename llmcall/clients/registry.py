@@ -10,7 +10,7 @@ from ..cache.shared import forget_shared
 from ..cassettes.current import close_named
 from ..config import resolve as config
 from ..config.values import nearest
-from ..engine import limits, service_tiers
+from ..engine import limits
 from ..engine.usage import forget_served_models, process_meter
 from ..errors import ConfigError, short_traceback
 from ..failures import process_failures
@@ -142,7 +142,6 @@ def reset() -> None:
     forget_shared()
     scopes.forget()
     limits.forget()
-    service_tiers.forget()
     forget_served_models()
     config.reset()
 

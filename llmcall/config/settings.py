@@ -152,13 +152,6 @@ class Settings:
         None,
         "The API's service tier, e.g. flex: half the price, slower answers; empty: not sent",
     )
-    flex_fallback: str = _setting(
-        "OpenAI",
-        "FLEX_FALLBACK",
-        values.choice("standard", "wait", "fail"),
-        "standard",
-        "If flex has no capacity after the retries: standard (at full price), wait (until the deadline) or fail",
-    )
     on_error: str = _setting(
         "OpenAI",
         "ON_ERROR",

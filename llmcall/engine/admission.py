@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..errors import APIError, BudgetExceededError, RateLimitError, RequestTimeoutError
+from ..models.prices import tier_of
 from ..notices import notice, warn_once
 from ..types import TokenUsage
 from . import budgets
@@ -18,7 +19,6 @@ from .estimates import Estimate, estimate, estimate_of_http
 from .ledgers import Amounts, spending_of
 from .limits import WINDOW, LimitedSend, Pool, has_streams
 from .quotas import NEVER
-from .service_tiers import tier_of
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint

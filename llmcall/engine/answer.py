@@ -8,6 +8,7 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ContextLengthError
+from ..models.prices import tier_of
 from ..notices import logger
 from ..requests.plain_data import ordered
 from ..responses.body import finite
@@ -20,7 +21,6 @@ from .exchange import Exchange
 from .flights import share
 from .lookup import check_fits, lookup
 from .retry import RetryPolicy
-from .service_tiers import tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

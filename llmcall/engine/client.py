@@ -58,11 +58,6 @@ class Client(Protocol):
         ...
 
     @property
-    def sdk_timeout(self) -> float | None:
-        """The seconds that a program's SDK sets if the program sets none, or ``None``."""
-        ...
-
-    @property
     def base_settings(self) -> Settings | None:
         """The settings that it was given, or ``None``."""
         ...

@@ -18,7 +18,6 @@ from ..notices import notice, warn_once
 from ..requests.parameters import ESSENTIAL_FIELDS
 from .estimates import estimate
 from .limits import LEFT_OUT_SECONDS
-from .service_tiers import drop_refused_tier, lacks_capacity
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
@@ -57,8 +56,6 @@ class EndpointFailures:
         """
         if reader_has_text:
             error.retryable = False  # another answer would begin again
-        if lacks_capacity(error, self._body):
-            return False  # the endpoint need not rest: it has room at other tiers
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
             return self._can_use_another(endpoint, error)
         if reader_has_text:
@@ -69,9 +66,7 @@ class EndpointFailures:
             return self._can_renew_key(endpoint, error) or self._can_leave_out(
                 endpoint, "refused its API key", error
             )
-        if not isinstance(error, InvalidRequestError):
-            return False
-        return drop_refused_tier(self._body, error) or _drop_unsupported(self._body, error)
+        return isinstance(error, InvalidRequestError) and _drop_unsupported(self._body, error)
 
     def _can_use_another(self, endpoint: Endpoint, error: APIError) -> bool:
         """Let an endpoint rest after a 429; return whether another one is free."""

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import copy
 import time
-from concurrent.futures import Future
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from ..errors import APIError, RateLimitError, RequestTimeoutError
+from ..errors import APIError, RequestTimeoutError
+from ..models.prices import tier_of
 from ..notices import logger
 from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..responses.chunks import says_something, text_in, text_pieces
 from ..types import Received, Response, TokenUsage
 from .admission import Admission
-from .effects import END, Close, Do, Emit, Next, Open, Send, Wait
+from .effects import END, Close, Do, Emit, Next, Open, Send
 from .endpoint_failures import EndpointFailures
 from .estimates import tokens_used
 from .flights import handed_to_reader
 from .quotas import quotas_in
 from .retry import retry
-from .service_tiers import (
-    FLEX,
-    FLEX_TIMEOUT,
-    ask_at_standard_price,
-    lacks_capacity,
-    tier_of,
-    without_refused_tier,
-)
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
@@ -63,8 +55,7 @@ class Exchange:
         self.must_fit_window = must_fit_window
         self.pool = call.client.pool(call.request.model)
         # Parameters that turn out to be unsupported are taken out of it.
-        body = call.client.sent_body(call.request, self.pool.capabilities, stream)
-        self.body = without_refused_tier(body)
+        self.body = call.client.sent_body(call.request, self.pool.capabilities, stream)
         self.request = call.request._replace(body=self.body)
         # Of the current attempt: the chunks of a streamed answer so far, and the whole answer.
         self.assembler: Assembler | None = None
@@ -74,27 +65,9 @@ class Exchange:
     def send_until_answered(self) -> Flow[Received]:
         """Send the request until an endpoint answers, or the retry policy ends.
 
-        If the flex tier has no capacity by then, ``FLEX_FALLBACK`` decides what follows.
-
         :raises APIError: the last attempt's.
         """
-        policy = self.policy
-        while True:
-            try:
-                return (yield from retry(policy, self.call.label, self.attempt))
-            except RateLimitError as error:
-                fallback = self.call.settings.flex_fallback
-                if fallback == "fail" or not lacks_capacity(error, self.body):
-                    raise
-                seconds = policy.wait_after(policy.max_attempts)
-                if fallback == "wait" and not policy.has_time_for(seconds):
-                    raise
-            if fallback == "wait":
-                yield Wait(Future(), seconds)
-                self.call.add_usage(retries=1)
-                policy = policy._replace(waiting_time=seconds, factor=1.0)
-            else:
-                ask_at_standard_price(self.body)
+        return (yield from retry(self.policy, self.call.label, self.attempt))
 
     def attempt(self, number: int) -> Flow[Received]:
         """Send the request to one endpoint after the other until one answers or the attempt fails.
@@ -264,8 +237,6 @@ class Exchange:
         timeout = self.call.options.timeout
         if timeout is None:
             timeout = self.call.settings.timeout
-        if tier_of(self.body) == FLEX and not self.call.has_timeout:
-            timeout = FLEX_TIMEOUT
         seconds_left = self.policy.time_left()
         if seconds_left is None:
             return timeout

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..cassettes.guards import check_may_send
-from ..config.setting import Rank
 from ..display.printable import printable
 from ..notices import warn_once
 from ..requests.keys import key_of
@@ -47,16 +46,6 @@ class ModelCall(PreparedCall):
     def meter(self) -> Meter:
         """Return the client's meter."""
         return self.client.meter
-
-    @property
-    def has_timeout(self) -> bool:
-        """Return whether the program or a setting says how long an attempt may take, and not the
-        SDK by its default.
-        """
-        timeout = self.options.timeout
-        if timeout is not None:
-            return timeout != self.client.sdk_timeout
-        return self.settings.origin_of("timeout").rank > Rank.DEFAULT
 
     def to_model(self, model: str) -> ModelCall:
         """Return the same call of another model."""
@@ -112,8 +101,6 @@ class ModelCall(PreparedCall):
         amounts = amounts_of_answer(
             tokens,
             price,
-            body=self.request.body,
-            service_tier=service_tier,
             served=served,
             calls=calls,
         )

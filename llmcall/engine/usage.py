@@ -17,7 +17,6 @@ from ..display.tables import table
 from ..notices import warn_once
 from ..scopes import path_before_items
 from ..system import process_lock
-from .service_tiers import FLEX, tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +44,6 @@ class Usage(NamedTuple):
         report them at the end.
     :param cached_input_tokens: those of them that the provider had cached, likewise.
     :param output_tokens: completion tokens that were billed, likewise.
-    :param full_price_calls: calls that asked for the flex tier but were answered at another tier.
     :param cost: USD of the billed tokens; ``None`` if a price is unknown.
     :param saved: USD that the cached calls cost when they were made, likewise.
     :param by_model: the same for each model. A recorded function that was refused counts under its
@@ -74,7 +72,6 @@ class Usage(NamedTuple):
     input_tokens: int | None = 0
     cached_input_tokens: int | None = 0
     output_tokens: int | None = 0
-    full_price_calls: int = 0
     cost: float | None = 0.0
     saved: float | None = 0.0
     by_model: Mapping[str, Usage] = {}
@@ -294,16 +291,12 @@ def amounts_of_answer(
     tokens: TokenUsage,
     price: Price | None,
     *,
-    body: Any,
-    service_tier: str | None,
     served: object,
     calls: int = 1,
 ) -> dict[str, Any]:
     """Return what an answer counts, by column.
 
     :param price: at the tier that answered, or ``None`` if it is unknown.
-    :param body: what was sent.
-    :param service_tier: the tier that the answer names.
     :param served: the model that answered, by the name that the server gave.
     :param calls: 0 if the answer failed, and only its tokens count.
     """
@@ -317,8 +310,6 @@ def amounts_of_answer(
     }
     if price is not None:
         amounts["priced_by"] = price.source
-    if tier_of(body) == FLEX and service_tier != FLEX:
-        amounts["full_price_calls"] = calls
     return amounts
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..types import TokenUsage
 
@@ -56,6 +56,12 @@ class Price(NamedTuple):
     def cost(self, tokens: TokenUsage) -> float | None:
         """Return the price of an answer's tokens in USD, or ``None`` if the server reported none."""
         return None if tokens.input_tokens is None else self.of_tokens(tokens) / MILLION
+
+
+def tier_of(data: Any) -> str | None:
+    """Return the service tier that a request's body or a response names, or ``None``."""
+    tier = data.get("service_tier") if isinstance(data, dict) else None
+    return tier if isinstance(tier, str) else None
 
 
 def price_of(

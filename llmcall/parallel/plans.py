@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cassettes.current import current_cassette
 from ..display.formatting import counted, money
 from ..engine.estimates import estimate
-from ..engine.service_tiers import tier_of
 from ..errors import CacheCorruptError
-from ..models.prices import MILLION
+from ..models.prices import MILLION, tier_of
 from ..records.packed import unpack
 from ..records.pointers import target_of
 from ..types import Reply, TokenUsage

@@ -313,7 +313,6 @@ class ProgramClient(OpenAIClient):
 
     splits_batches = False
     streams_chunks = True
-    sdk_timeout = SDK_TIMEOUT
 
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Sequence[Record]:
         """Return the records, which hold the model and the usage that the program gets."""

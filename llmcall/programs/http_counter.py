@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ..engine.admission import Admission
 from ..engine.effects import Send
 from ..engine.endpoint_failures import REST_SECONDS
-from ..engine.service_tiers import lacks_capacity
 from ..engine.usage import amounts_of_answer, count, served_amount
 from ..errors import RateLimitError
 from ..recorded_functions import UnrecordedAnswer
@@ -56,8 +55,7 @@ class HttpCounter:
                 self._count_answer(call, admission, endpoint.name, body="")  # it reports no usage
                 raise
             except RateLimitError as error:
-                if not lacks_capacity(error, self._body):
-                    pool.rest(endpoint, time.monotonic() + (error.retry_after or REST_SECONDS))
+                pool.rest(endpoint, time.monotonic() + (error.retry_after or REST_SECONDS))
                 raise
             self._count_answer(call, admission, endpoint.name, value["body"])
         return value
@@ -81,8 +79,6 @@ class HttpCounter:
             amounts = amounts_of_answer(
                 usage,
                 pool.price(usage.input_tokens or 0, endpoint, service_tier),
-                body=self._body,
-                service_tier=service_tier,
                 served=answer.model,
             )
         self._count(call, amounts)

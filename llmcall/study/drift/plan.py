@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...display.formatting import counted
 from ...engine.estimates import estimate
-from ...engine.service_tiers import tier_of
-from ...models.prices import MILLION
+from ...models.prices import MILLION, tier_of
 from ...types import total_cost
 from .comparison import Recorded, resampling_units
 from .permutation import least_p

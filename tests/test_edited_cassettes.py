@@ -99,17 +99,6 @@ def test_an_edited_answer_that_the_same_actor_goes_on_from_is_found() -> None:
     assert 'has "No."' in finding["words"]
 
 
-def test_an_edited_answer_that_another_actor_heard_is_found() -> None:
-    """The other actor's prompt has what was said before."""
-    talk()
-    edited = SAYS.replace("three loaves", "two loaves")
-    change(lambda lines: [with_answer(line, SAYS, edited) for line in lines])
-    change(lambda lines: [line for line in lines if "Round 1" not in json.dumps(line)])
-    [finding] = found()
-    assert (finding["about"], finding["sample"]) == ("quotes", "rep-1/emma#0")
-    assert "rep-1/lisa#0" in finding["words"]
-
-
 def with_answer(line: dict[str, Any], before: str, after: str) -> dict[str, Any]:
     """Return a line with another answer, if it has this one."""
     if "response" in line:
@@ -117,18 +106,6 @@ def with_answer(line: dict[str, Any], before: str, after: str) -> dict[str, Any]
         if message["content"] == before:
             message["content"] = after
     return line
-
-
-def test_draws_with_the_same_long_text_are_found() -> None:
-    """Chance gives none; short texts, and answers without chance, may well be equal."""
-    client = ScriptedClient(lambda messages: messages[0]["content"][:9] + LONG)
-    with cassette(PATH, mode="rewrite"), scope("trial"):
-        for _ in range(2):
-            client.send_message("Drawn at a temperature.", temperature=1, on_error="raise")
-            client.send_message("Decided.", temperature=0, on_error="raise")
-    [finding] = found()
-    assert (finding["about"], finding["sample"]) == ("draws", "trial#1")
-    assert "is that of record 1 (trial#0), another draw of the same request" in finding["words"]
 
 
 @pytest.fixture

@@ -176,19 +176,6 @@ def test_a_page_of_two_runs_holds_the_calls_of_both(page_of_two_runs: str) -> No
     assert min(data["cells"]["other"]) >= 0
 
 
-def test_the_answers_of_a_request_drawn_several_times_are_counted() -> None:
-    """JSON is counted by its value."""
-    answers = enumerate(['{"a": 1, "b": 2}', '{"b": 2, "a": 1}', "No"])
-    written("a.jsonl", [chat("Bread?", answer, f"lisa#{draw}") for draw, answer in answers])
-    data = data_of(report("a.jsonl"))
-    [[drawn, counts]] = data["spread"]
-    assert len(drawn) == 3
-    assert [(data["texts"][text], count) for text, count in counts] == [
-        ('{"a": 1, "b": 2}', 2),
-        ("No", 1),
-    ]
-
-
 @pytest.fixture
 def twenty_calls() -> str:
     """A cassette of ten actors with two calls each."""
@@ -264,51 +251,16 @@ def test_each_field_of_a_surveys_answers_has_a_distribution() -> None:
 def test_a_distribution_counts_answers_that_hold(bus: dict[str, Any]) -> None:
     """Refusals are counted too; an answer that was asked again is not."""
     assert bus["values"] == ["yes", "no", "(refused)"]
-    assert dict(dict(bus["groups"])["all answers"]) == {"all": [24, 23, 1]}
-
-
-def test_a_survey_shows_its_answers_by_the_columns_of_its_rows(bus: dict[str, Any]) -> None:
-    """They are found in the prompts."""
-    groups = dict(bus["groups"])
-    assert list(groups) == ["all answers", "“You are a …”", "“from …”"]
-    assert dict(groups["“from …”"]) == {"Bergen": [0, 23, 1], "Cork": [24, 0, 0]}
-    assert dict(groups["“You are a …”"]).keys() == {"baker", "driver", "nurse"}
-
-
-def test_a_survey_shows_its_answers_by_levels_of_the_scope() -> None:
-    """Two ways of asking stand in one file, under scopes of their own."""
-    plain, formal = survey("a.jsonl"), survey("b.jsonl", framing="formal")
-    _, *more = Path(formal).read_text(encoding="utf-8").splitlines()
-    both = Path(plain).read_text(encoding="utf-8") + "\n".join(more)
-    Path("c.jsonl").write_text(both, encoding="utf-8")
-    groups = dict(data_of(report("c.jsonl"))["survey"][0]["groups"])
-    assert dict(groups["scope, level 2"]) == {"formal": [24, 23, 1], "plain": [24, 23, 1]}
-
-
-def test_a_survey_shows_its_answers_by_ranges_of_numbers() -> None:
-    """Numbers that only tell the people apart show nothing, and are left out."""
-    records = [
-        chat(
-            f"You are person {n}, {20 + 3 * n} years old. Bus?",
-            "yes" if n % 2 else "no",
-            f"v/{n}#0",
-        )
-        for n in range(24)
-    ]
-    [found] = data_of(report(str(written("a.jsonl", records))))["survey"]
-    groups = dict(found["groups"])
-    assert list(groups) == ["all answers", "“… years old. Bus?”"]
-    ages = dict(groups["“… years old. Bus?”"])
-    assert list(ages) == ["20 to 35", "38 to 53", "56 to 71", "74 to 89"]
+    assert bus["rows"] == [["", [24, 23, 1]]]
 
 
 def test_two_surveys_show_their_answers_side_by_side() -> None:
     """Each run is a group."""
     data = data_of(report(survey("a.jsonl"), "--against", survey("b.jsonl", framing="formal")))
-    assert dict(dict(data["survey"][0]["groups"])["run"]) == {
-        "this run": [24, 23, 1],
-        "the other run": [24, 23, 1],
-    }
+    assert data["survey"][0]["rows"] == [
+        ["this run", [24, 23, 1]],
+        ["the other run", [24, 23, 1]],
+    ]
 
 
 def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
@@ -334,14 +286,6 @@ def test_a_simulation_has_no_distribution(page: str) -> None:
     assert not data_of(page)["survey"]
 
 
-def test_the_numbers_of_a_survey_are_shown_by_ranges() -> None:
-    """Every answer falls into one."""
-    numbers = [chat("How much?", json.dumps({"sum": n}), f"p-{n}#0") for n in range(60)]
-    [found] = data_of(report(str(written("c.jsonl", numbers))))["survey"]
-    assert len(found["values"]) == 8
-    assert sum(found["groups"][0][1][0][1]) == 60
-
-
 def test_each_choice_of_an_answer_counts_in_a_survey() -> None:
     """One call with ``n=2`` gives two answers."""
     records = [chat("Bus?", "yes", f"p-{n}#0") for n in range(24)]
@@ -350,57 +294,7 @@ def test_each_choice_of_an_answer_counts_in_a_survey() -> None:
         said = {"role": "assistant", "content": "yes" if number % 2 else "no"}
         record.response["choices"] = [choice, {**choice, "index": 1, "message": said}]
     [found] = data_of(report(str(written("c.jsonl", records))))["survey"]
-    assert dict(zip(found["values"], found["groups"][0][1][0][1], strict=True)) == {
-        "yes": 36,
-        "no": 12,
-    }
-
-
-@pytest.mark.parametrize("digits", [400, 5000])
-def test_a_number_that_is_too_long_stands_beside_the_ranges(digits: int) -> None:
-    """Its call is counted, too."""
-    sums = [*range(59), "1" + "0" * (digits - 1)]
-    numbers = [chat("How much?", f'{{"sum": {each}}}', f"p-{n}#0") for n, each in enumerate(sums)]
-    [found] = data_of(report(str(written("c.jsonl", numbers))))["survey"]
-    assert sum(found["groups"][0][1][0][1]) == 60
-
-
-BEGINNING = "The council should raise the tax on sugary drinks and spend it on"
-
-
-def test_answers_with_the_same_beginning_are_counted_apart() -> None:
-    """Their names are as long as it takes to tell them apart."""
-    answers = [f"{BEGINNING} {'roads' if n < 10 else 'schools'}." for n in range(40)]
-    records = [chat("And now?", answer, f"p-{n}#0") for n, answer in enumerate(answers)]
-    [found] = data_of(report(str(written("c.jsonl", records))))["survey"]
-    assert found["values"] == [f"{BEGINNING} schools.", f"{BEGINNING} roads."]
-    assert dict(dict(found["groups"])["all answers"]) == {"all": [30, 10]}
-
-
-def test_rows_with_the_same_beginning_are_different_groups() -> None:
-    """So what tells them apart shows."""
-    life = "has lived for many years in a small town on the northern coast and works as"
-    answers = {f"{life} nurse": "yes", f"{life} pilot": "no", "retired": "yes"}
-    people = list(answers) * 8
-    records = [
-        chat(f"Somebody {person}. Bus?", answers[person], f"p-{n}#0")
-        for n, person in enumerate(people)
-    ]
-    [found] = data_of(report(str(written("c.jsonl", records))))["survey"]
-    assert dict(dict(found["groups"])["“Somebody …”"]) == {
-        f"{life} nurse": [8, 0],
-        f"{life} pilot": [0, 8],
-        "retired": [8, 0],
-    }
-
-
-def test_ranges_of_large_numbers_are_told_apart() -> None:
-    """Their names have as many digits as that takes."""
-    numbers = [chat("How much?", str(25_000_000 + n), f"p-{n}#0") for n in range(40)]
-    numbers = [chat("Sum?", json.dumps({"sum": 25_000_000 + n}), f"p-{n}#0") for n in range(40)]
-    [found] = data_of(report(str(written("c.jsonl", numbers))))["survey"]
-    assert found["values"][0] == "25000000 to 25000004"
-    assert len(set(found["values"])) == 8
+    assert (found["values"], found["rows"]) == (["yes", "no"], [["", [36, 12]]])
 
 
 def test_unknown_tokens_are_no_part_of_a_sum_without_a_word() -> None:
@@ -414,45 +308,11 @@ def test_unknown_tokens_are_no_part_of_a_sum_without_a_word() -> None:
 
 
 def test_repeats_are_one_row() -> None:
-    """The repeats of an item stand in one row, under headings that name them."""
+    """The repeats of an item are in one row."""
     cells = data_of(report(survey("a.jsonl")))["cells"]
     assert len(cells["rows"]) == 24
     assert len(cells["row"]) == 49
-    assert cells["columns"] == ["repeat 1, call 1", "repeat 1, call 2", "repeat 2, call 1"]
-
-
-def test_repeats_are_one_row_also_in_scopes_below_them() -> None:
-    """A function that `map` repeats may open a scope of its own for each of its calls."""
-    client = ScriptedClient(lambda messages: "Yes.")
-
-    def judge(item: str) -> None:
-        with llmcall.scope("judge"):
-            client.send_message(f"Is {item} cheap?")
-
-    with llmcall.cassette("judged.jsonl"), llmcall.scope("run"):
-        llmcall.map(judge, ["bread", "milk"], repeats=2)
-    cells = data_of(report("judged.jsonl"))["cells"]
-    assert len(cells["rows"]) == 2
-    assert cells["columns"] == ["repeat 1", "repeat 2"]
-
-
-def test_a_repeat_inside_a_repeat_has_a_column_of_its_own() -> None:
-    """A function that `map` repeats may call `map` with repeats: the heading names both, and equal
-    headings never stand above calls of different repeats.
-    """
-    client = ScriptedClient(lambda messages: "Yes.")
-
-    def judge(item: str) -> None:
-        client.send_message(f"Is {item} cheap?")
-
-    def judge_shop(shop: str) -> None:
-        llmcall.map(judge, [f"{shop}'s bread", f"{shop}'s milk"], repeats=2)
-
-    with llmcall.cassette("judged.jsonl"), llmcall.scope("run"):
-        llmcall.map(judge_shop, ["Ada", "Bela"], repeats=2)
-    cells = data_of(report("judged.jsonl"))["cells"]
-    assert len(cells["rows"]) == 4
-    assert cells["columns"] == ["repeat 1.1", "repeat 1.2", "repeat 2.1", "repeat 2.2"]
+    assert cells["columns"] == ["call 1", "call 2", "call 3"]
 
 
 def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
@@ -461,48 +321,6 @@ def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
     assert "1 answer ended by length; 1 answer refused; 1 answer asked again" in html
     marks = data_of(html)["calls"]["marks"]
     assert sorted(mark for each in marks for mark in each) == ["asked again", "cut", "refused"]
-
-
-@pytest.fixture
-def days() -> str:
-    """A cassette with days as a level of the scope, on one of which an actor sits out."""
-    records = [
-        chat(f"Day {day}?", f"{name} {day}", f"day-{day}/{name}#0")
-        for name, day in [(name, day) for name in ("lisa", "bart") for day in (1, 2, 10)]
-        if (name, day) != ("bart", 2)
-    ]
-    return str(written("a.jsonl", records))
-
-
-def test_rounds_that_are_a_level_of_the_scope_are_columns(days: str) -> None:
-    """In the order of their numbers; the actors are the rows."""
-    cells = data_of(report(days))["cells"]
-    assert cells["columns"] == ["day-1", "day-2", "day-10"]
-    assert sorted(cells["rows"]) == ["bart", "lisa"]
-
-
-def test_a_round_in_which_an_actor_sits_out_stays_empty(days: str) -> None:
-    """The actor's calls are counted without it."""
-    cells = data_of(report(days))["cells"]
-    bart = cells["rows"].index("bart")
-    places = zip(cells["row"], cells["column"], cells["call"], strict=True)
-    assert [place[1:] for place in places if place[0] == bart] == [(0, "1"), (2, "2")]
-
-
-def test_the_option_round_names_the_level_of_the_columns(days: str) -> None:
-    """By its number."""
-    assert data_of(report(days, "--round", "2"))["cells"]["columns"] == ["bart", "lisa"]
-
-
-def test_a_page_holds_which_answers_of_others_a_message_quotes() -> None:
-    """And in which calls they were given."""
-    said = "I will bring two loaves of bread to the river."
-    records = [chat("Day 1?", said, "lisa#0"), chat("Day 1?", "Hm.", "bart#0")]
-    records.append(chat(f"Day 2? Lisa said: {said}", "Good.", "bart#0"))
-    data = data_of(report(str(written("a.jsonl", records))))
-    [[quote]] = data["heard"].values()
-    assert [data["actors"][quote[0]], *quote[1:3]] == ["lisa", 1, 0]
-    assert data["texts"][quote[3]] == said.rstrip(".")
 
 
 def test_a_scope_of_the_cache_makes_a_page() -> None:
@@ -776,29 +594,6 @@ def test_changed_words_are_marked_in_the_texts(open_page: Open) -> None:
     assert tab.locator("article ins").all_text_contents() == ["generous", "five"]
 
 
-@pytest.fixture
-def strip(open_page: Open) -> Any:
-    """The tab of two runs that part everywhere, which has a picture of all calls."""
-    one = play("a.jsonl", agreed)
-    report(one, "--against", play("b.jsonl", lambda *_: "No."))
-    return open_page()
-
-
-def test_the_strip_says_how_many_calls_of_each_kind_there_are(strip: Any) -> None:
-    """In its legend, and in its description for those who cannot see it."""
-    assert "the runs part (3)" in strip.locator("#strip-legend").inner_text()
-    label = strip.locator("#strip-svg").get_attribute("aria-label")
-    assert label == "3 actors × 4 columns: 3 parted, 9 changed"
-
-
-def test_the_strip_opens_what_is_clicked(strip: Any) -> None:
-    """Its last corner is the last call."""
-    picture = strip.locator("#strip-svg")
-    box = picture.bounding_box()
-    picture.click(position={"x": box["width"] - 3, "y": box["height"] - 3})
-    assert strip.locator("#title").text_content() == "actor-2 · call 4"
-
-
 def is_readable(tab: Any, width: int) -> bool:
     """Return whether nothing is wider than the window, and each text stands out in both schemes."""
     poor = []
@@ -809,12 +604,10 @@ def is_readable(tab: Any, width: int) -> bool:
 
 
 def test_the_answers_of_a_survey_are_its_first_picture(open_page: Open) -> None:
-    """They are shown by the column that is chosen; other pictures are hidden."""
+    """The chart of costs is hidden."""
     report(survey("a.jsonl"))
     tab = open_page()
-    tab.locator("#by").select_option("“from …”")
-    assert tab.locator("#distributions th").all_text_contents()[:2] == ["Bergen", "Cork"]
-    assert tab.locator("#strip").is_hidden()
+    assert tab.locator("#distributions h3").all_text_contents() == ["bus", "sure"]
     assert tab.locator("#costs").is_hidden()
 
 
@@ -823,7 +616,6 @@ def test_the_page_of_a_survey_is_readable_in_a_narrow_window(open_page: Open, wi
     """And in a wide one, dark and light."""
     report(survey("a.jsonl"))
     tab = open_page(width)
-    tab.locator("#by").select_option("“from …”")
     assert is_readable(tab, width)
 
 
@@ -852,24 +644,12 @@ def test_an_unknown_cost_beside_known_ones_is_said_in_words(open_page: Open) -> 
 
 def test_a_sum_of_costs_counts_the_unknown_ones(open_page: Open) -> None:
     """A cost of which one part is unknown does not look like a whole one."""
-    records = [*unreported(), *unreported()]
+    records = [each.replace(sample=each.sample.replace("#0", f"#{n}")) for n in (0, 1) for each in unreported()]
     for record, cost in zip(records, (0.5, 0.25, 0.125), strict=False):
         record.cost = cost
     report(str(written("a.jsonl", records)))
     tab = open_page()
     assert tab.locator("#bars td").all_inner_texts()[0] == " $0.5000, 1 unknown"
-
-
-def test_whom_a_message_quotes_is_a_link(open_page: Open) -> None:
-    """Below a message stands whom it quotes, with a link to that call."""
-    said = "I will bring two loaves of bread to the river."
-    records = [chat("Day 1?", said, "lisa#0"), chat("Day 1?", "Hm.", "bart#0")]
-    report(str(written("a.jsonl", [*records, chat(f"Lisa said: {said}", "Good.", "bart#0")])))
-    tab = open_page()
-    tab.locator("[data-cell='1']").click()
-    assert tab.locator(".quotes").inner_text().startswith("quotes lisa, call 1: “I will bring")
-    tab.locator(".quotes a").click()
-    assert tab.locator("#title").text_content() == "lisa · call 1"
 
 
 def test_paper_has_all_calls(open_page: Open) -> None:

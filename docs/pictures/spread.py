@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmcall.review.findings import Round
-
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 PAGE = ROOT / "docs" / "howto" / "counterfactuals.rst"
@@ -26,17 +24,18 @@ HIGHEST = 25  # percent
 TREATED_FROM = 4  # the month
 
 
-def spread() -> Sequence[Round]:
-    """Run the page's experiment in the working directory; return its calls by month."""
+def spread() -> list[float]:
+    """Run the page's experiment in the working directory; return the share of changed calls by month."""
     names: dict[str, Any] = {}
     exec(blocks(PAGE, "python")[0], names)
-    rounds: Sequence[Round] = names["runs"].compare("without", "with").rounds
-    return rounds
+    calls = names["runs"].compare("without", "with").to_frame()
+    calls = calls[calls.status.isin(["same", "changed"])]
+    return list((calls.status == "changed").groupby(calls.place).mean())
 
 
-def picture(rounds: Sequence[Round]) -> str:
-    """Return an SVG with a bar for each round: the share of its calls that changed."""
-    step = (RIGHT - LEFT) / len(rounds)
+def picture(shares: Sequence[float]) -> str:
+    """Return an SVG with a bar for each month: the share of its calls that changed."""
+    step = (RIGHT - LEFT) / len(shares)
     bottom_of_labels = BOTTOM + 22
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"'
@@ -48,9 +47,9 @@ def picture(rounds: Sequence[Round]) -> str:
         y = _height_of(percent / 100)
         parts.append(f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 5:.1f}" text-anchor="end">{percent} %</text>')
-    for number, each in enumerate(rounds):
+    for number, share in enumerate(shares):
         x = LEFT + number * step
-        y = _height_of(each.share)
+        y = _height_of(share)
         parts.append(
             f'<rect x="{x + step / 6:.1f}" y="{y:.1f}" width="{step * 2 / 3:.1f}" height="{BOTTOM - y:.1f}"'
             ' fill="#2a6f97"/>'

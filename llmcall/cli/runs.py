@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import secrets
-from ..display.formatting import OF_NO_ACTOR, counted
-from ..display.printable import printable, visible, visible_json
+from ..display.formatting import counted
+from ..display.printable import visible, visible_json
 from ..errors import CacheError
 from .cache import Source, conflict_option, json_option
 
@@ -29,15 +29,6 @@ scope_option = click.option(
     metavar="GLOB",
     help="Only this scope and the scopes below it, or all that match a pattern such as 'rep-1/l*'. "
     "Without RUN, the configured cache is searched.",
-)
-
-round_option = click.option(
-    "--round",
-    "level",
-    metavar="LEVEL",
-    help="The level of the scope path that names the round, as in rep/round/agent: its number, "
-    "counted from 1, or the word that its names have in common. By default, a level such as "
-    "round-1 or day-1 is found.",
 )
 
 
@@ -65,33 +56,21 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     show_default=True,
     help="Group the calls by actor or by round.",
 )
-@round_option
-@click.option(
-    "--heard",
-    nargs=2,
-    type=(str, int),
-    metavar="SCOPE CALL",
-    help="Show which earlier answers a call's prompt quotes. For example, --heard rep-1/lisa 7 is "
-    "the seventh call in the scope rep-1/lisa.",
-)
 @json_option
 def show(
     run: str | None,
     scope: str | None,
     by: str,
-    level: str | None,
-    heard: tuple[str, int] | None,
     as_json: bool,
 ) -> None:
     """Show what was asked and answered, as conversations.
 
-    RUN is a cassette, an exported file or a cache directory. If the scopes have no level for rounds,
-    "--by round" shows all actors' first calls, then their second calls, and so on. The output is the
+    RUN is a cassette, an exported file or a cache directory. "--by round" shows all actors' first
+    calls, then their second calls, and so on. The output is the
     same each time, so git can use "llmcall show" as a textconv, which turns a cassette into text for
     "git diff". If a file cannot be read, the reason is shown first, then the file as it is.
     """
     from ..review.conversations import by_round, conversations
-    from ..review.runs import with_rounds
     from ..review.text import text_lines
 
     is_file = run is not None and Path(run).is_file()
@@ -103,40 +82,16 @@ def show(
         raw_lines = visible(Path(run).read_bytes().decode("utf-8", errors="replace")).splitlines()
         _write([f"cannot be read: {error}", *raw_lines])
         return
-    if heard is not None:
-        _show_heard(recorded_run, level, *heard, as_json=as_json)
-    elif as_json:
+    if as_json:
         records = [record.as_dict() for record in recorded_run.records]
         click.echo(visible_json(records, default=bytes.hex))
     else:
-        if by == "round" or level is not None:
-            [recorded_run] = with_rounds([recorded_run], level)
         if by == "round":
             _write(text_lines({}, by_round(recorded_run), recorded_run.served))
         else:
             _write(
                 text_lines(recorded_run.settings, conversations(recorded_run), recorded_run.served)
             )
-
-
-def _show_heard(
-    run: RecordedRun, level: str | None, scope: str, number: int, *, as_json: bool
-) -> None:
-    """Print which earlier answers the prompt of a call quotes."""
-    from ..review.conversations import conversations
-    from ..review.heard import AnswerIndex, call_position, heard_lines
-    from ..review.runs import with_rounds
-
-    [run] = with_rounds([run], level)
-    calls = conversations(run)
-    actor, place = call_position(run, calls, scope, number)
-    quotes = list(AnswerIndex(run, calls).heard(actor, place))
-    if as_json:
-        click.echo(visible_json([quote._asdict() for quote in quotes]))
-        return
-    round_name = run.round_of(calls[actor][place].record)
-    name = f"{actor or OF_NO_ACTOR}, call {place + 1}" + (f" ({round_name})" if round_name else "")
-    _write(heard_lines(printable(name), actor, quotes))
 
 
 def _write(lines: Iterable[str]) -> None:
@@ -155,7 +110,6 @@ def _write(lines: Iterable[str]) -> None:
     metavar="GLOB",
     help="Like --scope, but for the second run. Without OTHER, both runs are in the same place.",
 )
-@round_option
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the runs differ.")
 @json_option
 def diff(
@@ -163,7 +117,6 @@ def diff(
     other: str | None,
     scope: str | None,
     other_scope: str | None,
-    level: str | None,
     exit_code: bool,
     as_json: bool,
 ) -> None:
@@ -179,7 +132,6 @@ def diff(
     comparison = compare(
         _load(run, scope),
         _load(other or run, other_scope or (scope if other else None)),
-        round=level,
     )
     if as_json:
         click.echo(visible_json(comparison.to_dict()))
@@ -199,7 +151,6 @@ def diff(
     metavar="GLOB",
     help="Like --scope, but for the other run. Without --against, both runs are in RUN.",
 )
-@round_option
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
@@ -213,7 +164,6 @@ def report(
     against: str | None,
     scope: str | None,
     other_scope: str | None,
-    level: str | None,
     sample: int | None,
     output: str,
 ) -> None:
@@ -225,7 +175,6 @@ def report(
     from ..clients.registry import settings
     from ..review.comparison import Comparison
     from ..review.page import page
-    from ..review.runs import with_rounds
 
     for source in filter(None, (run, against)):
         if Path(source).exists() and Path(output).exists() and Path(output).samefile(source):
@@ -235,7 +184,7 @@ def report(
     runs = [_load(run, scope)]
     if against is not None or other_scope is not None:
         runs.append(_load(against or run, other_scope or (scope if against else None)))
-    first, *others = with_rounds(runs, level)
+    first, *others = runs
     comparison = Comparison(first, others) if others else None
     html = page(first, *others, comparison=comparison, sample=sample)
     Path(output).write_text(html, encoding="utf-8")
@@ -312,10 +261,9 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 def check(file: str, as_json: bool) -> None:
     """Look for signs that a cassette was edited by hand.
 
-    These are records out of order, requests that no call can make under the header's settings,
-    several draws of one request with the same long text, and answers that later prompts quote in
-    other words (a program may also do that). A file without such signs may still have been edited.
-    The exit code is 1 if something is found, or if the file cannot be read.
+    These are records out of order, requests that no call can make under the header's settings, and
+    answers in whose place the same actor's later prompts have other words. A file without such
+    signs may still have been edited. The exit code is 1 if something is found, or if the file cannot be read.
     """
     from ..records.reader import read
     from ..review import edits

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Any
 
 OUTSIDE_ANY_SCOPE = "outside any scope"
 # Calls that stand in no scope, or in the one that holds the whole run.
@@ -27,19 +24,6 @@ def one_line(text: str, max_length: int) -> str:
     if len(line) <= max_length and len(beginning) == len(text):
         return line
     return line[: max_length - 1].rstrip() + "…"
-
-
-def distinct_lines(texts: Iterable[str], max_length: int) -> dict[str, str]:
-    """Return the line of each text: cut after so many characters, or later if two different lines
-    would look alike.
-    """
-    whole_lines = {text: one_line(text, len(text) + 1) for text in texts}
-    different_lines = set(whole_lines.values())
-    while True:
-        lines = {line: one_line(line, max_length) for line in different_lines}
-        if len(set(lines.values())) == len(lines):
-            return {text: lines[line] for text, line in whole_lines.items()}
-        max_length *= 2
 
 
 def shortened(text: str, max_length: int) -> str:

@@ -15,11 +15,10 @@ from ..errors import short_traceback
 from ..types import Record
 from .actors import Align, matched_actors
 from .causes import causes
-from .findings import WHY, Parting, Round, Row, Spread, counted_value, shares_in_words
+from .findings import WHY, Parting, Row
 from .pairs import Pair, paired
 from .progress import Cause
-from .rounds import natural_order
-from .runs import RecordedRun, load, with_rounds
+from .runs import RecordedRun, load
 
 if TYPE_CHECKING:
     import pandas
@@ -82,7 +81,6 @@ class Comparison:
         }
         causes_by_scope = causes(pairs_by_scope, run.normalize, other.normalize)
         for scope, pairs in pairs_by_scope.items():
-            pairs = [pair._replace(round=_round(pair, run, other)) for pair in pairs]
             self.pairs += pairs
             parting, later = causes_by_scope[scope]
             if parting is not None:
@@ -101,61 +99,13 @@ class Comparison:
                 *_prompt_and_answer(pair.one),
                 *_prompt_and_answer(pair.other),
                 pair.run,
-                pair.round,
             )
             for pair in self.pairs
         ]
 
-    @cached_property
-    def rounds(self) -> list[Round]:
-        """Return how many calls changed in each round: how a change spreads.
-
-        If no level of the scopes is the round, the n-th calls of all actors stand together.
-        """
-        changes_by_round: dict[tuple[int, str], list[bool]] = {}
-        for pair in self.pairs:
-            if pair.one is not None and pair.other is not None:
-                changes = changes_by_round.setdefault((pair.run, _round_name(pair)), [])
-                changes.append(pair.status == "changed")
-        rounds = [
-            Round(name, len(each), sum(each), run) for (run, name), each in changes_by_round.items()
-        ]
-        return sorted(rounds, key=lambda each: (each.run, natural_order(each.name)))
-
-    @cached_property
-    def spread(self) -> list[Spread]:
-        """Return, for each question of the first run, how many runs gave each answer.
-
-        JSON answers are counted by their value, texts as they are.
-        """
-        # By the record of the first run, which is in a pair with each of the other runs.
-        answers_by_record: dict[int, tuple[Pair, Counter[str]]] = {}
-        for pair in self.pairs:
-            if pair.one is not None:
-                _, answers = answers_by_record.setdefault(
-                    id(pair.one), (pair, Counter([counted_value(pair.one.answer)]))
-                )
-                if pair.other is not None:
-                    answers[counted_value(pair.other.answer)] += 1
-        return [
-            Spread(
-                pair.scope, pair.place, _prompt_and_answer(pair.one)[0], dict(answers.most_common())
-            )
-            for pair, answers in answers_by_record.values()
-        ]
-
     def to_frame(self) -> pandas.DataFrame:
-        """Return the rows as a pandas DataFrame.
-
-        The column ``changed_in_round`` has the share of changed calls in the call's round, from 0
-        to 1; see :attr:`rounds`.
-        """
-        shares = {(each.run, each.name): each.share for each in self.rounds}
-        rows = [
-            (*row, shares.get((pair.run, _round_name(pair))))
-            for row, pair in zip(self.rows, self.pairs, strict=True)
-        ]
-        return data_frame(rows, (*Row._fields, "changed_in_round"))
+        """Return the rows as a pandas DataFrame."""
+        return data_frame(self.rows, Row._fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data, for JSON."""
@@ -166,7 +116,6 @@ class Comparison:
             "parted": self.parted,
             "later": self.later,
             "rows": self.rows,
-            "rounds": self.rounds,
         }
         return counts | {
             name: [each._asdict() for each in values] for name, values in lists.items()
@@ -194,7 +143,6 @@ class Comparison:
         if not self.same and not self.changed:
             yield "The runs have no actor in common: their scopes and their prompts differ."
             return
-        yield from self._round_lines()
         for other_scope, scope in sorted(self.renamed.items()):
             how = (
                 "its system message, which names it, was edited"
@@ -214,16 +162,6 @@ class Comparison:
             return
         for name, served in zip(self._names, self._served, strict=True):
             yield f"{printable(name)}: answered by {served or 'no model'}"
-
-    def _round_lines(self) -> Iterator[str]:
-        """Yield a line for each of the other runs in which some calls of some rounds changed."""
-        for run_number, name in enumerate(self._names[1:], 1):
-            rounds = [each for each in self.rounds if each.run == run_number]
-            if len(rounds) > 1 and 0 < sum(each.changed for each in rounds) < sum(
-                each.calls for each in rounds
-            ):
-                of_run = f" of {name}" if len(self._names) > 2 else ""
-                yield f"changed calls{of_run}: {', '.join(shares_in_words(rounds))}"
 
     def _change_lines(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
         """Yield a line for each change, however many scopes it is in: certain causes, then doubtful
@@ -253,9 +191,7 @@ class Comparison:
 
 
 @short_traceback
-def compare(
-    run: Any, *others: Any, align: Align | None = None, round: str | int | None = None
-) -> Comparison:
+def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     """Compare a run with others of the same program.
 
     Actors are matched by their scope paths, without a first level that names the whole run; if a
@@ -269,15 +205,10 @@ def compare(
     :param others: the other runs, at least one.
     :param align: says what an actor of another run is called in the first: a dict of scope paths,
         or a function.
-    :param round: which level of the scopes is the round, in ``rep/round/agent`` for example: its
-        number in the path, from 1, or the word that its names have in common (``"round"`` in
-        ``round-1``). An actor's calls in all rounds are compared as one run. ``None`` finds a
-        level named by a word for time, such as ``round`` or ``day``.
     :returns: the comparison.
     :raises CacheError: if a run has no record.
     :raises FileNotFoundError: if a run's file does not exist.
     :raises TypeError: if there is no other run, or an argument is not a run.
-    :raises ValueError: if no run has such a level; the message lists the known ones.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
     >>> print(comparison)  # doctest: +ELLIPSIS
@@ -287,19 +218,8 @@ def compare(
     """
     if not others:
         raise TypeError("compare() takes at least two runs")
-    first, *rest = with_rounds([load(each) for each in (run, *others)], round)
+    first, *rest = [load(each) for each in (run, *others)]
     return Comparison(first, rest, align)
-
-
-def _round(pair: Pair, run: RecordedRun, other: RecordedRun) -> str:
-    """Return the name of the round that a call is in, in the first run if that has the call."""
-    if pair.one is not None:
-        return run.round_of(pair.one)
-    return "" if pair.other is None else other.round_of(pair.other)
-
-
-def _round_name(pair: Pair) -> str:
-    return pair.round or f"call {pair.place + 1}"
 
 
 def _parting(cause: Cause, pairs: Sequence[Pair]) -> Parting:
@@ -313,7 +233,6 @@ def _parting(cause: Cause, pairs: Sequence[Pair]) -> Parting:
         cause.after,
         pair.run,
         cause.doubt,
-        pair.round,
         _served(pair) if cause.why == "draw" else (),
     )
 

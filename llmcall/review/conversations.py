@@ -122,21 +122,12 @@ def _calls(records: Iterable[Record]) -> list[Call]:
 
 
 def by_round(run: RecordedRun) -> dict[str, list[Call]]:
-    """Return the calls of all actors in each round; without rounds, the n-th call of each actor
-    beside the others'.
-    """
-    groups = conversations(run)
-    if run.rounds is None:
-        numbered = zip_longest(*groups.values())
-        return {
-            f"call {number}": [call for call in calls if call]
-            for number, calls in enumerate(numbered, 1)
-        }
-    calls_by_round: dict[str, list[Call]] = {name: [] for name in ("", *run.rounds.numbers)}
-    for calls in groups.values():
-        for call in calls:
-            calls_by_round[run.round_of(call.record)].append(call)
-    return {name or "outside any round": calls for name, calls in calls_by_round.items() if calls}
+    """Return the n-th calls of all actors together."""
+    numbered = zip_longest(*conversations(run).values())
+    return {
+        f"call {number}": [call for call in calls if call]
+        for number, calls in enumerate(numbered, 1)
+    }
 
 
 def _call(record: Record, beginning: History, previous: Call | None) -> Call:

@@ -35,7 +35,6 @@ def facts(
     by_label = {
         "calls": _sizes(calls),
         "actors": f"{len(run.by_actor()):,}",
-        "rounds": "" if run.rounds is None else f"{len(run.rounds.numbers):,}",
         "model": ", ".join(sorted({call.model for call in model_calls})),
         "answered by": ", ".join(run.served),
         "tokens in": _sum(amounts.input_tokens, "{:,}".format),

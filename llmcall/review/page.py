@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Any
 from ..display.printable import visible
 from .conversations import conversations
 from .facts import facts
-from .grid import grid, pairs_of
+from .grid import grid, pairs_of, sampled
 from .marks import find_marks
 from .page_data import page_data
 
 if TYPE_CHECKING:
     from .comparison import Comparison
-    from .grid import Grid
+    from .grid import Cell
     from .runs import RecordedRun
 
 # The parts of the page's script, in their order.
 SCRIPTS = (
     "data",
     "grid",
-    "strip",
     "search",
     "differences",
     "conversation",
@@ -53,7 +52,7 @@ def page(
         for actor_calls in calls_by_actor.values()
     )
     full_grid = grid(comparison.pairs if comparison else pairs_of(runs[0]))
-    shown_grid = full_grid.sampled(sample)
+    shown_grid = sampled(full_grid, sample)
     run_facts = [
         facts(run, [call for actor_calls in calls_by_actor.values() for call in actor_calls], marks)
         for run, calls_by_actor in zip(runs, run_conversations, strict=True)
@@ -68,7 +67,7 @@ def page(
         facts=run_facts,
         lines=[] if comparison is None else visible(str(comparison)).split("\n"),
         sample="" if shown_grid is full_grid else _sample(shown_grid, full_grid),
-        data=_json(page_data(runs, run_conversations, shown_grid, marks, comparison)),
+        data=_json(page_data(run_conversations, shown_grid, marks, comparison)),
         style=style,
         script=script,
         policy="; ".join(
@@ -82,12 +81,10 @@ def page(
     )
 
 
-def _sample(shown_grid: Grid, full_grid: Grid) -> str:
+def _sample(shown: list[Cell], cells: list[Cell]) -> str:
     """Return how much of a run is shown, in words."""
-    return (
-        f"{len(shown_grid.cells):,} of {len(full_grid.cells):,} calls, "
-        f"of {len(shown_grid.rows()):,} of {len(full_grid.rows()):,} actors"
-    )
+    rows, all_rows = ({cell.row for cell in each} for each in (shown, cells))
+    return f"{len(shown):,} of {len(cells):,} calls, of {len(rows):,} of {len(all_rows):,} actors"
 
 
 def _script() -> str:

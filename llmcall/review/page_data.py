@@ -6,24 +6,22 @@ Tables refer to one another by the indexes of their entries; the page's script s
 from __future__ import annotations
 
 import itertools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..display.formatting import OF_NO_ACTOR
 from ..display.printable import visible
 from ..records.served import is_given_by_model
-from .findings import WHY, counted_value
-from .heard import AnswerIndex
+from .findings import WHY
 from .marks import ASKED_AGAIN
-from .survey import calls_by_choice, distributions, is_survey
+from .survey import distributions, is_survey
 
 if TYPE_CHECKING:
     from ..types import Record
     from .comparison import Comparison
     from .conversations import Call
-    from .grid import Cell, Grid
-    from .runs import RecordedRun
+    from .grid import Cell
 
 Conversations = Mapping[str, Sequence["Call"]]
 Marks = Mapping[int, Sequence[str]]  # of each record, by its id
@@ -39,25 +37,22 @@ class Table(defaultdict[Any, int]):
 
 
 def page_data(
-    runs: Sequence[RecordedRun],
     conversations: Sequence[Conversations],
-    grid: Grid,
+    grid: Sequence[Cell],
     marks: Marks,
     comparison: Comparison | None,
 ) -> dict[str, Any]:
     """Return the data in a page.
 
-    :param runs: one run, or two that are compared.
-    :param conversations: the calls of each by actor.
+    :param conversations: the calls of one run by actor, or those of two that are compared.
     :param grid: what is shown.
     :param comparison: what was made of two runs.
     """
     data = PageData(grid)
-    for run, calls_by_actor in zip(runs, conversations, strict=True):
-        data.add_run(run, calls_by_actor, marks)
+    for calls_by_actor in conversations:
+        data.add_run(calls_by_actor, marks)
     sections = {
         "parted": data.parted(comparison),
-        "spread": data.spread(),
         "survey": list(_survey(conversations, marks)),
         "cells": data.cells(),
     }
@@ -67,31 +62,28 @@ def page_data(
 class PageData:
     """The tables of a page."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Sequence[Cell]) -> None:
         self._grid = grid
         self._texts, self._messages, self._nodes, self._actors, self._rows = (
             Table() for _ in range(5)
         )
         self._calls: list[dict[str, Any]] = []
         self._call_indexes: dict[int, int] = {}  # by the id of a record: its index among the calls
-        self._heard: dict[int, list[Any]] = {}
         self._shown_ids = {
             id(record)
-            for cell in grid.cells
+            for cell in grid
             for record in (cell.pair.one, cell.pair.other)
             if record is not None
         }
 
     # The calls
 
-    def add_run(self, run: RecordedRun, conversations: Conversations, marks: Marks) -> None:
+    def add_run(self, conversations: Conversations, marks: Marks) -> None:
         """Add the calls of a run that are shown."""
-        answers = AnswerIndex(run, conversations)
-        for actor, calls in conversations.items():
-            for place, call in enumerate(calls):
+        for calls in conversations.values():
+            for call in calls:
                 if id(call.record) in self._shown_ids:
                     self._add_call(call, marks)
-                    self._add_heard(answers, actor, place, call)
 
     def _add_call(self, call: Call, marks: Marks) -> None:
         record, usage = call.record, call.record.usage
@@ -126,19 +118,6 @@ class PageData:
             nodes.append(self._nodes[nodes[-1], self._messages[message]])
         return nodes
 
-    def _add_heard(self, answers: AnswerIndex, actor: str, place: int, call: Call) -> None:
-        """Add which earlier answers of others the messages quote that no call before had."""
-        nodes = self._history_nodes(call)
-        first = call.repeated
-        while first < len(call.messages) and nodes[first + 1] in self._heard:
-            first += 1
-        for node in nodes[first + 1 :]:
-            self._heard.setdefault(node, [])
-        for heard in answers.heard(actor, place, first):
-            if heard.actor != actor:
-                name, quote = self._actor(heard.actor), self._text(heard.text)
-                self._heard[nodes[heard.message]].append([name, heard.call, heard.others, quote])
-
     def _text(self, text: str) -> int:
         return self._texts[visible(text)]
 
@@ -160,12 +139,14 @@ class PageData:
             "messages": messages,
             "nodes": list(self._nodes),
             "calls": {name: [call[name] for call in self._calls] for name in names},
-            "heard": {node: quotes for node, quotes in self._heard.items() if quotes},
         }
 
     def cells(self) -> dict[str, Any]:
         """Return the table's cells, and the names of its rows and columns."""
-        cells = self._grid.cells
+        cells = self._grid
+        columns = [
+            f"call {n + 1}" for n in range(max((cell.column for cell in cells), default=-1) + 1)
+        ]
         return {
             "actor": [self._actor(cell.pair.scope) for cell in cells],
             "call": [_call_label(cell) for cell in cells],
@@ -175,7 +156,7 @@ class PageData:
             "other": [self._call_index(cell.pair.other) for cell in cells],
             "status": [cell.pair.status for cell in cells],
             "rows": list(self._rows),
-            "columns": [visible(name) for name in self._grid.columns],
+            "columns": [visible(name) for name in columns],
         }
 
     def _call_index(self, record: Record | None) -> int:
@@ -190,27 +171,8 @@ class PageData:
             ]
             for each in (comparison.parted if comparison else ())
         }
-        calls = ((cell.pair.scope, cell.pair.place, cell.pair.status) for cell in self._grid.cells)
+        calls = ((cell.pair.scope, cell.pair.place, cell.pair.status) for cell in self._grid)
         return {number: reasons[call] for number, call in enumerate(calls) if call in reasons}
-
-    def spread(self) -> list[list[Any]]:
-        """Return, of each request that was drawn several times, its calls, and how often each
-        answer came.
-        """
-        records_by_request: dict[Any, list[Record]] = {}  # by what was asked
-        for cell in self._grid.cells:
-            record = cell.pair.one
-            if record is not None:
-                call = self._calls[self._call_indexes[id(record)]]
-                request = record.kind, call["title"], call["parameters"], call["node"]
-                records_by_request.setdefault(request, []).append(record)
-        spreads = []
-        for records in records_by_request.values():
-            if len(records) > 1:
-                counts = Counter(counted_value(record.answer) for record in records)
-                answers = [[self._text(answer), count] for answer, count in counts.most_common()]
-                spreads.append([[self._call_indexes[id(record)] for record in records], answers])
-        return spreads
 
 
 def _call_label(cell: Cell) -> str:
@@ -223,27 +185,19 @@ def _call_label(cell: Cell) -> str:
 
 def _survey(conversations: Sequence[Conversations], marks: Marks) -> Iterator[dict[str, Any]]:
     """Yield the distributions of a survey's answers."""
-    asked_again_ids = {number for number, each in marks.items() if ASKED_AGAIN in each}
-    if not all(is_survey(calls_by_actor, asked_again_ids) for calls_by_actor in conversations):
+    runs = [
+        {
+            actor: [call.record for call in calls if ASKED_AGAIN not in marks[id(call.record)]]
+            for actor, calls in calls_by_actor.items()
+        }
+        for calls_by_actor in conversations
+    ]
+    if not all(map(is_survey, runs)):
         return
-    calls: list[Call] = []
-    numbers: list[int] = []
-    sides: list[str] = []
-    for calls_by_actor, side in zip(conversations, ("this run", "the other run"), strict=False):
-        for actor_calls in calls_by_actor.values():
-            final_calls = [call for call in actor_calls if id(call.record) not in asked_again_ids]
-            for number, call in enumerate(final_calls):
-                choices = calls_by_choice(call)
-                calls += choices
-                numbers += [number] * len(choices)
-                sides += [side] * len(choices)
-    compared = sides if len(conversations) > 1 else ()
-    for each in distributions(calls, numbers, compared):
+    names = ["this run", "the other run"] if len(runs) > 1 else [""]
+    for each in distributions(runs):
         yield {
             "field": visible(each.field),
             "values": [visible(value) for value in each.values],
-            "groups": [
-                [visible(name), [[visible(group), counts] for group, counts in rows.items()]]
-                for name, rows in each.groups.items()
-            ],
+            "rows": list(zip(names, each.counts, strict=True)),
         }

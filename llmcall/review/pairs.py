@@ -20,7 +20,7 @@ class Pair(NamedTuple):
     """A call of the first run, and the call of the other one that belongs to it; either may be
     missing.
 
-    :param status: as of a :class:`.Row`, as are scope, place, run and round;
+    :param status: as of a :class:`.Row`, as are scope, place and run;
         empty if nothing is compared.
     """
 
@@ -30,7 +30,6 @@ class Pair(NamedTuple):
     other: Record | None = None
     status: str = ""
     run: int = 1
-    round: str = ""
 
     @property
     def is_same_request(self) -> bool:

@@ -14,10 +14,9 @@ from ..programs.actors import SYSTEM, named_by_system
 from ..records.reader import read as read_records
 from ..records.served import served_by, served_words
 from ..requests.normalizers import normalizer
-from .rounds import Rounds, find_rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
     from ..types import Record
 
@@ -30,7 +29,6 @@ class RecordedRun(NamedTuple):
     :param settings: those of the file's header.
     :param is_complete: whether the recording came to its end, as far as a file says so.
     :param options: those of ``llmcall run`` in the file's header.
-    :param rounds: which level of the scopes is the round, if one is.
     :param scope: the scope to which it was narrowed; empty for a whole run or a pattern of scopes.
     """
 
@@ -39,7 +37,6 @@ class RecordedRun(NamedTuple):
     settings: dict[str, Any]
     is_complete: bool = True
     options: Mapping[str, Any] = {}
-    rounds: Rounds | None = None
     scope: str = ""
 
     @property
@@ -65,43 +62,12 @@ class RecordedRun(NamedTuple):
         """Return what was taken out of the texts of its requests, or ``None``."""
         return normalizer(tuple(self.settings.get("cache_normalize", ())))
 
-    def actor_of(self, record: Record) -> str:
-        """Return the actor that made a call: its scope path, without the round."""
-        return record.scope if self.rounds is None else self.rounds.split(record.scope)[0]
-
-    def round_of(self, record: Record) -> str:
-        """Return the name of the round that a call is in; empty if no level of the scopes is the round."""
-        return "" if self.rounds is None else self.rounds.split(record.scope)[1]
-
-    def round_number(self, record: Record) -> int:
-        """Return the number of the round that a call is in, from 0; -1 outside any round."""
-        return -1 if self.rounds is None else self.rounds.number(record.scope)
-
     def by_actor(self) -> dict[str, list[Record]]:
-        """Return the records by actor, in the order of their rounds; ``""`` stands for those
-        outside any scope.
-        """
+        """Return the records by scope path; ``""`` stands for those outside any scope."""
         records_by_actor: dict[str, list[Record]] = {}
         for record in self.records:
-            records_by_actor.setdefault(self.actor_of(record), []).append(record)
-        if self.rounds is not None:
-            for records in records_by_actor.values():
-                records.sort(key=self.round_number)
+            records_by_actor.setdefault(record.scope, []).append(record)
         return records_by_actor
-
-
-def with_rounds(
-    runs: Sequence[RecordedRun], selector: str | int | None = None
-) -> list[RecordedRun]:
-    """Return runs that know which level of their scopes is the round.
-
-    :param selector: the level, as of :func:`~llmcall.review.rounds.find_rounds`.
-    :raises ValueError: if no run has such a level.
-    """
-    rounds_by_run = find_rounds(
-        [{record.scope for record in run.records} for run in runs], selector
-    )
-    return [run._replace(rounds=rounds) for run, rounds in zip(runs, rounds_by_run, strict=True)]
 
 
 def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:

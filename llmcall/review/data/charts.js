@@ -1,4 +1,4 @@
-// Pictures: the answers of a survey, what actors cost, and how often each answer to a repeated request came.
+// Pictures: the answers of a survey, and what actors cost.
 
 const SHADES = 8; // colours of a distribution; the values that have none are (in parentheses)
 
@@ -6,16 +6,7 @@ const SHADES = 8; // colours of a distribution; the values that have none are (i
 
 function showSurvey() {
   find("survey").hidden = !survey.length;
-  const names = [...new Set(survey.flatMap(({ groups }) => groups.map(([name]) => name)))];
-  find("by").append(...names.map((name) => make("option", { value: name }, name)));
-  if (names.length > 1) find("by").value = names[1];
-  find("by-label").hidden = names.length < 2;
-  drawSurvey();
-}
-
-function drawSurvey() {
-  find("distributions").replaceChildren(...survey.map(({ field, values, groups }) => {
-    const [name, groupCounts] = groups.find(([each]) => each === find("by").value) ?? groups[0];
+  find("distributions").replaceChildren(...survey.map(({ field, values, rows: groupCounts }) => {
     const shades = shadesOf(values);
     const legend = values.map((value, number) => make("span", { class: "key" }, make("span", { class: `swatch ${shades[number]}` }), ` ${value}`));
     const lines = groupCounts.map(([group, counts]) => {
@@ -33,7 +24,7 @@ function drawSurvey() {
     });
     return make("div", { class: "distribution" }, make("h3", { dir: "auto" }, field),
       make("div", { class: "legend", dir: "auto" }, ...legend),
-      make("table", { class: "stacks", "aria-label": `${field} by ${name}` }, make("tbody", null, ...lines)));
+      make("table", { class: "stacks", "aria-label": field }, make("tbody", null, ...lines)));
   }));
 }
 
@@ -92,28 +83,4 @@ function bar(width, side) {
   const element = make("span", { class: `bar side${side}` });
   element.style.width = `${width}%`;
   return element;
-}
-
-// Requests drawn several times
-
-const AT_ONCE = survey.length ? 3 : 20, ANSWERS = 6;
-let spreadShown = 0;
-
-function showSpread() {
-  find("draws").hidden = !spread.length;
-  const cellOf = new Map(cells.one.map((call, cell) => [call, cell]));
-  for (const [drawnCalls, counts] of spread.slice(spreadShown, spreadShown + AT_ONCE)) {
-    const lastMessage = messagesOf(drawnCalls[0]).pop();
-    const words = lastMessage === undefined ? texts[calls.title[drawnCalls[0]]] : textsOf(lastMessage).join(" ");
-    const answerRows = counts.slice(0, ANSWERS).map(([answer, number]) => make("tr", null,
-      make("td", null, ...(counts[0][1] > 1 ? [bar((70 * number) / drawnCalls.length, 0)] : []), ` ${number} ×`),
-      make("td", { dir: "auto" }, brief(texts[answer], 100) || "(empty)")));
-    if (counts.length > ANSWERS) answerRows.push(make("tr", null, make("td", null, ""), make("td", null, `and ${counts.length - ANSWERS} more`)));
-    find("spread").append(make("div", { class: "question" },
-      make("button", { type: "button", class: "link", dir: "auto", onclick: () => open(cellOf.get(drawnCalls[0])) }, brief(words, 120)),
-      make("p", { class: "dim" }, `${plural(drawnCalls.length, "draw")}, ${plural(counts.length, "different answer")}`),
-      make("table", { class: "answers" }, make("tbody", null, ...answerRows))));
-  }
-  spreadShown += AT_ONCE;
-  find("more").hidden = spreadShown >= spread.length;
 }

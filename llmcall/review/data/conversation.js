@@ -101,19 +101,7 @@ function bubble(message, view) {
   const classes = ["message", ROLES.has(kind) ? kind : "other", view.isAnswer && "answer", view.differs && "differs"];
   const sign = view.differs ? make("span", { class: "sign" }, " ≠ differs") : "";
   return make("div", { class: classes.filter(Boolean).join(" ") },
-    make("div", { class: "role", dir: "auto" }, role, sign), content, ...quoteList(heard[view.node] ?? []));
-}
-
-/** Return which earlier answers a message quotes, with links to them. */
-function quoteList(quotes) {
-  if (!quotes.length) return [];
-  const items = quotes.map(([actor, call, otherCount, text]) => {
-    const name = `${actors[actor]}, call ${call}`;
-    const cell = cellOfLink.get(`${actors[actor]}:${call}`);
-    const link = cell === undefined ? name : make("a", { href: linkOf(cell), dir: "auto" }, name);
-    return make("li", { dir: "auto" }, "quotes ", link, otherCount ? ` or ${plural(otherCount, "other answer")} with the same words` : "", `: “${brief(texts[text], 80)}”`);
-  });
-  return [make("ul", { class: "quotes" }, ...items)];
+    make("div", { class: "role", dir: "auto" }, role, sign), content);
 }
 
 /** Return a piece of a message: JSON laid out, with a way to see it as written; a long text cut, with a way to see all. */

@@ -1,7 +1,7 @@
 // The calls that stand in the page as JSON. Texts become text nodes only.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const { actors, texts, messages, nodes, calls, cells, heard, parted, spread, survey } = data;
+const { actors, texts, messages, nodes, calls, cells, parted, survey } = data;
 const { rows: rowNames, columns: columnNames } = cells;
 const STATUS = { changed: "≠ changed", added: "+ only in the other run", missing: "− only in this run", same: "" };
 const SIGNS = { changed: "≠", added: "+", missing: "−", same: "" };
@@ -14,11 +14,6 @@ const find = (id) => document.getElementById(id);
 /** Make an element; children are nodes or texts. */
 function make(tag, attributes, ...children) {
   return filled(document.createElement(tag), attributes, children);
-}
-
-/** Make an element of a picture. */
-function makeSVG(tag, attributes, ...children) {
-  return filled(document.createElementNS(find("strip-svg").namespaceURI, tag), attributes, children);
 }
 
 function filled(element, attributes, children) {

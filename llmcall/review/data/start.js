@@ -7,7 +7,6 @@ find("search").addEventListener("input", () => {
   waiting = setTimeout(search, 60);
 });
 for (const name of ["only", "model"]) find(name).addEventListener("change", search);
-find("by").addEventListener("change", drawSurvey);
 document.querySelector(".tools").addEventListener("submit", (event) => {
   event.preventDefault();
   if (hits?.length) open(hits[0]);
@@ -17,7 +16,6 @@ find("later").addEventListener("click", () => step(columns));
 find("previous").addEventListener("click", () => open(openedCell - 1));
 find("next").addEventListener("click", () => open(openedCell + 1));
 find("close").addEventListener("click", close);
-find("more").addEventListener("click", showSpread);
 box.addEventListener("scroll", fill);
 rows.addEventListener("keydown", move);
 document.addEventListener("keydown", (event) => {
@@ -47,9 +45,7 @@ find("legend").hidden = !isCompared;
 for (const item of document.querySelectorAll(".partings li")) item.replaceChildren(...changes(item.textContent));
 offerFilters();
 showSurvey();
-showStrip();
 showGrid();
 showCosts();
-showSpread();
 follow();
 (globalThis.requestIdleCallback ?? setTimeout)(() => { lowerTexts ??= texts.map((text) => text.toLowerCase()); });

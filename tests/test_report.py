@@ -644,7 +644,11 @@ def test_an_unknown_cost_beside_known_ones_is_said_in_words(open_page: Open) -> 
 
 def test_a_sum_of_costs_counts_the_unknown_ones(open_page: Open) -> None:
     """A cost of which one part is unknown does not look like a whole one."""
-    records = [each.replace(sample=each.sample.replace("#0", f"#{n}")) for n in (0, 1) for each in unreported()]
+    records = [
+        each.replace(sample=each.sample.replace("#0", f"#{n}"))
+        for n in (0, 1)
+        for each in unreported()
+    ]
     for record, cost in zip(records, (0.5, 0.25, 0.125), strict=False):
         record.cost = cost
     report(str(written("a.jsonl", records)))

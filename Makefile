@@ -105,7 +105,7 @@ $(VENV)/.dev: $(VENV)/.test
 # All of them at once, for .ci/run: each further pip takes seconds.
 $(VENV)/.all: $(VENV)/.made setup.cfg
 	@echo "Installing llmcall and what its checks need into $(VENV) ..."
-	@$(INSTALL) $(PACKAGE)'[dask,dev,docs,local,prices]' $(ALSO)
+	@$(INSTALL) $(PACKAGE)'[dask,dev,docs,local]' $(ALSO)
 	@$(INSTALL) --no-deps $(VOCABULARIES) $(MODEL)
 	@cd "$(VENV)" && touch .demo .test .live .dev .docs .all
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MODEL = "gpt-4o-mini"
+MODEL = "gpt-6-luna"
 DRAW = "Draw"  # how a question begins to which each call gets another answer
 API_KEY = "sk-benchmark"  # the stub server asks for none; the SDK does
 
@@ -43,7 +43,7 @@ def completion(text: str) -> dict[str, object]:
         "id": "chatcmpl-benchmark",
         "object": "chat.completion",
         "created": 1700000000,
-        "model": "gpt-4o-mini-2024-07-18",
+        "model": "gpt-6-luna",
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 102, "completion_tokens": 31, "total_tokens": 133},
         "service_tier": "default",

@@ -36,8 +36,8 @@ Your own day is kept in .llmcall. If you play it again, it is the same day, with
 FOLDER = pathlib.Path(__file__).parent
 DAYS = ("market_day.jsonl", "market_day_changed.jsonl")  # the recorded days, beside this program
 # as in [Prices]: USD per million input and output tokens
-PRICES = {"SmolLM2-135M-Instruct.Q4_1": (0.15, 0.60)}
-PRICED_AS = {"SmolLM2-135M-Instruct.Q4_1": " at gpt-4o-mini's price"}
+PRICES = {"SmolLM2-135M-Instruct.Q4_1": (0.10, 0.50)}
+PRICED_AS = {"SmolLM2-135M-Instruct.Q4_1": " at gpt-6-luna's price"}
 WIDEST = 100  # characters in a line, even on a wider terminal
 TRIES = 10  # how many times to ask somebody for new words
 LOOSE_END = re.compile(

@@ -163,7 +163,7 @@ def test_a_miss_names_the_mode_that_asks_and_the_place(place: str) -> None:
 
 def test_replay_needs_no_key_and_no_address() -> None:
     """A recorded answer is given where nothing is configured."""
-    said(client_at(), "known", model="gpt-4o-mini")
+    said(client_at(), "known", model="gpt-6-luna")
     client = llmcall.OpenAIClient(cache_mode="replay")
     assert said(client, "known") == ("one", True)
 
@@ -287,9 +287,10 @@ def test_a_record_holds_what_was_asked_and_answered(cache: ResponseCache) -> Non
         kind="chat",
         sample="#3",
         request={
-            "model": "gpt-4o-mini",
+            "model": "gpt-6-luna",
             "messages": [{"role": "user", "content": "Käse?"}],
             "temperature": 0.5,
+            "reasoning_effort": "none",
         },
         response=answer("3"),
         cost=0.25,

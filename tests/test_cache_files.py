@@ -451,7 +451,7 @@ def test_rekey_puts_the_present_namespace_into_every_key(in_no_namespace: Record
 def test_rekey_prefers_the_namespace_of_a_models_endpoint(in_no_namespace: Recorded) -> None:
     """A function has none, and so has the general one."""
     client, _ = in_no_namespace
-    endpoint = llmcall.Endpoint("one", models=("gpt-4o-mini",), namespace="mine")
+    endpoint = llmcall.Endpoint("one", models=("gpt-6-luna",), namespace="mine")
     llmcall.configure(cache_namespace="here")
     client.cache.rekey()
     with llmcall.configured(endpoints=[endpoint]):

@@ -1006,7 +1006,7 @@ def test_a_client_that_disagrees_is_told_each_setting_and_the_remedy(
         with pytest.raises(llmcall.ConfigError) as caught:
             one.send_message("Hi")
     assert (
-        "disagree on model ('gpt-4o' and 'gpt-4o-mini'), temperature (0.5 and None): "
+        "disagree on model ('gpt-4o' and 'gpt-6-luna'), temperature (0.5 and None): "
         "give them as arguments"
     ) in str(caught.value)
 

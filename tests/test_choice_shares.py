@@ -206,7 +206,7 @@ def test_shares_ask_for_one_token_and_the_twenty_likeliest_ones() -> None:
     """No more is needed."""
     client = BiasedModel()
     policy(client).shares(TOWNS[:1])
-    wanted = {"logprobs": True, "top_logprobs": 20, "max_tokens": 1}
+    wanted = {"logprobs": True, "top_logprobs": 20, "max_completion_tokens": 1}
     assert {name: client.requests[0].body[name] for name in wanted} == wanted
 
 

@@ -121,7 +121,9 @@ def test_a_transport_without_stream_gives_its_whole_answer_in_one_piece(way: str
     transport = EchoTransport()
     reply = WAYS[way](llmcall.LLMClient(transport=transport), "hello")
     assert (reply.content, reply.cached) == ("HELLO", False)
-    assert [request.body.keys() for request in transport.sent] == [{"model", "messages"}]
+    assert [request.body.keys() for request in transport.sent] == [
+        {"model", "messages", "reasoning_effort"}
+    ]
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
@@ -490,7 +492,7 @@ def test_a_key_in_a_variable_is_the_one_that_it_holds_now(
     section: str, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """config.ini names the variable."""
-    models = "MODELS = gpt-4o-mini" if " " in section else ""
+    models = "MODELS = gpt-6-luna" if " " in section else ""
     lines = [f"[{section}]", "API_KEY = ${MINE}", f"BASE_URL = {server.base_url}", models]
     Path("config.ini").write_text("\n".join([*lines, "[Cache]", "MODE = off", ""]))
     for key in ("the-first-key", "the-second-key"):

@@ -276,7 +276,7 @@ def test_what_a_worker_gave_back_is_drawn_next(workers: Executor) -> None:
 @pytest.mark.parametrize(("one", "other"), [(42680262, 224873581), (111367981, 214425848)])
 def test_requests_whose_digests_are_alike_are_counted_apart(one: int, other: int) -> None:
     """The digests of these two begin with the same 13 digits; only equal requests share a count."""
-    client = ScriptedClient(lambda messages: "yes")
+    client = ScriptedClient(lambda messages: "yes", model="gpt-4o-mini")
     texts = [f"Question {one}", f"Question {other}"]
     first, second = (client.build_request(text).cache_key for text in texts)
     assert first[:13] == second[:13]

@@ -1316,7 +1316,7 @@ def test_a_tiny_cost_is_told_as_less_than_an_amount(model: Model) -> None:
 def test_a_plan_costs_what_the_recorded_answers_say(httpserver: HTTPServer) -> None:
     """Their tokens at the present price; unknown without a price."""
     server = ScriptedServer(httpserver, Answer(200, completion("3")))
-    client = client_for(server.base_url, prices={"gpt-4o-mini": (1.0, 2.0)})
+    client = client_for(server.base_url, prices={"gpt-6-luna": (1.0, 2.0)})
     llmcall.register_client("openai", client)
     with llmcall.cassette(STUDY):
         for actor in range(4):

@@ -62,7 +62,7 @@ class Market:
 
 
 COMMANDS = {
-    f"python {EXAMPLES / 'market_day.py'}": [str(EXAMPLES / "market_day.py")],
+    "python market_day.py": ["market_day.py"],
     "python -m llmcall demo": ["-m", "llmcall", "demo"],
 }
 
@@ -77,8 +77,11 @@ def market_command(request: pytest.FixtureRequest) -> str:
 def market(
     market_command: str, only_loopback: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Market:
-    """The market, run without key, network or configuration."""
-    return Market(COMMANDS[market_command], tmp_path_factory.mktemp("market"))
+    """The market, run without key, network or configuration, beside its recorded days."""
+    folder = tmp_path_factory.mktemp("market")
+    for path in EXAMPLES.glob("market_day*"):
+        shutil.copy(path, folder)
+    return Market(COMMANDS[market_command], folder)
 
 
 def test_the_markets_help_has_the_command_that_was_asked(
@@ -111,7 +114,7 @@ def test_all_actors_speak_in_each_round_of_the_market(market: Market) -> None:
 def test_the_market_says_what_a_replay_saves(market: Market) -> None:
     """It has the number of answers, and what they cost."""
     assert "The same 62 answers" in market.one_day
-    assert "That saved $0.0036: the tokens of SmolLM2-135M-Instruct" in market.one_day
+    assert "That saved $0.0026: the tokens of SmolLM2-135M-Instruct" in market.one_day
 
 
 def test_the_market_shows_what_a_changed_persona_changes(market: Market) -> None:

@@ -137,7 +137,7 @@ def test_what_a_local_model_lacks_is_named(
     [
         ("models/tiny.gguf", "tiny"),
         ("/somewhere/Tiny-2.Q4_1.GGUF", "Tiny-2.Q4_1"),
-        ("gpt-4o-mini", PACKAGED),
+        ("gpt-6-luna", PACKAGED),
         (None, PACKAGED),
         (PACKAGED, PACKAGED),
     ],
@@ -162,7 +162,7 @@ def test_a_call_may_name_another_file_by_its_path_and_then_by_its_stem() -> None
 
 def test_another_models_name_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """The packaged model answers in its place; the default of MODEL says nothing."""
-    for model in ("qwen3-8b", "qwen3-8b", "gpt-4o-mini", None):
+    for model in ("qwen3-8b", "qwen3-8b", "gpt-6-luna", None):
         LocalClient(model=model).build_request("Hello")
     assert [each.message for each in caplog.records] == [
         f"the local model {PACKAGED} answers in place of qwen3-8b, which is not the path of a .gguf file"

@@ -1085,7 +1085,7 @@ def framed() -> int:
 @pytest.fixture
 def priced_plan() -> Plan:
     """A plan of two calls of up to 100 tokens."""
-    client = Dice(prices={"gpt-4o-mini": (1.0, 10.0)})
+    client = Dice(prices={"gpt-6-luna": (1.0, 10.0)})
     call = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100)
     plan: Plan = call.map(ROWS, dry_run=True)
     return plan
@@ -1124,7 +1124,7 @@ def spending(text: str, output_tokens: int) -> dict[str, Any]:
     return completion(text, usage={"prompt_tokens": 10, "completion_tokens": output_tokens})
 
 
-PRICED = {"prices": {"gpt-4o-mini": (1.0, 10.0)}, "model": "gpt-4o-mini"}
+PRICED = {"prices": {"gpt-6-luna": (1.0, 10.0)}, "model": "gpt-6-luna"}
 
 
 HELLO = pytest.mark.parametrize("user", ["Hello, {{ name }}!", "{{ name }}, hello!"])
@@ -1162,7 +1162,7 @@ def test_a_plan_knows_the_price_of_prompts_that_the_provider_has_cached() -> Non
         "completion_tokens": 3,
         "prompt_tokens_details": {"cached_tokens": 5},
     }
-    prices = {"gpt-4o-mini": (1.0, 10.0, 0.5)}
+    prices = {"gpt-6-luna": (1.0, 10.0, 0.5)}
     client = Responding(completion("Hi!", usage=usage), **{**PRICED, "prices": prices})
     call = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100)
     call.map([{"name": "Marge"}], scope="pilot")
@@ -1394,7 +1394,7 @@ def test_the_bar_shows_progress_speed_hits_tokens_and_cost(
 ) -> None:
     """At sixty columns the figures remain."""
     terminal = on_terminal(monkeypatch, columns)
-    with llmcall.configured(prices={"gpt-4o-mini": (1_000, 100_000)}):
+    with llmcall.configured(prices={"gpt-6-luna": (1_000, 100_000)}):
         map(ask, "abca", workers=1)
     assert re.fullmatch(shown, terminal.last())
 

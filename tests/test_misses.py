@@ -103,7 +103,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
         ask(temperature=1),
         r"temperature: recorded 0\.7, asked 1",
     ),
-    "model": (ask(), ask(model="gpt-4o"), r'model: recorded "gpt-4o-mini", asked "gpt-4o"'),
+    "model": (ask(), ask(model="gpt-4o"), r'model: recorded "gpt-6-luna", asked "gpt-4o"'),
     "tool": (ask(tools=[tool("number")]), ask(), r"tools: recorded \[.*not asked"),
     "a tool's type": (
         ask(tools=[tool("number")]),
@@ -208,10 +208,10 @@ def warm_question() -> ScriptedClient:
 def test_a_miss_holds_the_request(warm_question: ScriptedClient) -> None:
     """Its kind, name, sample and first words; its text says that it is not recorded."""
     miss = explained(temperature=1)
-    assert (miss.kind, miss.name, miss.sample) == ("chat", "gpt-4o-mini", None)
+    assert (miss.kind, miss.name, miss.sample) == ("chat", "gpt-6-luna", None)
     assert miss.recorded is False
     assert miss.opening == f"user: {QUESTION}"
-    assert str(miss).startswith("this chat request to gpt-4o-mini is not recorded (key ")
+    assert str(miss).startswith("this chat request to gpt-6-luna is not recorded (key ")
 
 
 def test_a_miss_holds_the_nearest_record_and_its_differences(
@@ -377,10 +377,10 @@ def test_a_miss_over_a_namespace_names_the_setting_and_rekey() -> None:
 
 def test_a_miss_over_an_alias_names_the_alias_and_rekey() -> None:
     """The same request is recorded under the name that is now an alias."""
-    ask(temperature=0.5)(recorder())
-    with llmcall.configured(aliases={"gpt-4o-mini": "gpt-6"}):
-        said = flat(explained(temperature=0.5).causes)
-    assert "gpt-4o-mini is now an alias: 'llmcall cache rekey' updates" in said
+    ask(temperature=0.5, model="gpt-4o")(recorder())
+    with llmcall.configured(aliases={"gpt-4o": "gpt-6"}):
+        said = flat(explained(temperature=0.5, model="gpt-4o").causes)
+    assert "gpt-4o is now an alias: 'llmcall cache rekey' updates" in said
 
 
 def test_a_miss_over_a_setting_names_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +396,7 @@ def test_a_miss_over_a_setting_names_its_place(monkeypatch: pytest.MonkeyPatch) 
 def test_a_miss_over_a_model_that_no_header_names_says_who_may_have_set_it() -> None:
     """The model was recorded, although the cassette's settings do not name it."""
     with llmcall.cassette("tape.jsonl"):
-        ask()(recorder(model="my-model"))
+        ask(reasoning_effort="none")(recorder(model="my-model"))
     with llmcall.cassette("tape.jsonl", mode="none"):
         said = flat(missed(QUESTION))
     cause = "the record's model was set in code, or by another client such as API_TYPE = local"
@@ -498,12 +498,12 @@ def test_a_miss_over_the_order_of_another_api_says_so() -> None:
     heard: list[Any] = [{"role": "user", "content": f"{name} says hi."} for name in ("Ann", "Bo")]
     client = program(Server())
     with llmcall.cassette("heard.jsonl"):
-        client.responses.create(model="gpt-4o-mini", input=heard)
+        client.responses.create(model="gpt-6-luna", input=heard)
     with (
         llmcall.cassette("heard.jsonl", mode="none"),
         pytest.raises(openai.APIStatusError, match="in a fixed order"),
     ):
-        client.responses.create(model="gpt-4o-mini", input=heard[::-1])
+        client.responses.create(model="gpt-6-luna", input=heard[::-1])
 
 
 def test_a_temperature_that_only_the_recording_had_is_named() -> None:

@@ -203,7 +203,7 @@ def test_a_model_refuses_only_parameters_that_there_are(sdk_models: list[str]) -
 def test_the_encoding_of_a_model_is_that_of_tiktoken(sdk_models: list[str]) -> None:
     """An older tiktoken does not know the newest models."""
     encoding_of = pytest.importorskip("tiktoken.model").encoding_name_for_model
-    newest = ("chatgpt-4o", "gpt-4.1", "gpt-5", "o1", "o3", "o4")
+    newest = ("chatgpt-4o", "gpt-4.1", "gpt-5", "gpt-6-luna", "o1", "o3", "o4")
     for name in sdk_models:
         known = capabilities(name)
         try:
@@ -239,7 +239,6 @@ def test_openais_models_have_a_price_everywhere_and_others_at_their_provider(
     model: str, address: str | None, tokens: int, expected: tuple[float, ...] | None
 ) -> None:
     """With the source of the price."""
-    pytest.importorskip("genai_prices")
     found = price_of(model, {}, address=address, input_tokens=tokens)
     assert (found and found[: len(expected or ())]) == expected
     assert found is None or re.fullmatch(r"genai-prices [\d.]+ for \d{4}-\d\d-\d\d", found.source)

@@ -132,12 +132,11 @@ def test_a_type_that_nothing_can_be_read_as_is_refused(unreadable: Any) -> None:
 def test_simple_types_import_no_pydantic() -> None:
     """Asking for and reading simple types costs no import of pydantic, a plain text none of Jinja2."""
     program = """
-        sys.modules["genai_prices"] = None  # needs pydantic
         from typing import Literal
         for kind, text in ((str, "a"), (bool, "yes"), (int, "1"), (float, "1"), (Literal["a"], "a"), (list, "[]"),
                            (list[int], "[1]"), (dict, "{}")):
             for model in ("gpt-3.5-turbo", "gpt-4o"):
-                client = ScriptedClient([{"role": "assistant", "content": text}], model=model)
+                client = ScriptedClient([{"role": "assistant", "content": text}], model=model, prices={model: (0, 0)})
                 llmcall.LLMCall(user="?", output_type=kind, client=client)()
         print("pydantic" in sys.modules, "jinja2" in sys.modules)
     """

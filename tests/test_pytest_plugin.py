@@ -821,7 +821,7 @@ def unused(project: Project) -> list[str]:
     return [
         "llmcall: 1 call replayed, 0 recorded",
         f"llmcall: 4 records of {ONE} were not used: "
-        'gpt-4o-mini "milk", gpt-4o-mini "fish", gpt-4o-mini "eggs", and 1 more',
+        'gpt-6-luna "milk", gpt-6-luna "fish", gpt-6-luna "eggs", and 1 more',
         "llmcall: --llm-record=update moves such records to the disk cache, and asks only for missing ones",
     ]
 
@@ -964,7 +964,7 @@ def test_what_a_replayed_function_did_not_ask_can_be_unused(project: Project) ->
     unused = project.result("--llm-unused=fail", passed=2)
     assert unused.ret == pytest.ExitCode.TESTS_FAILED
     assert project.calls() == []
-    told = '1 record of cassettes/test_market/test_one[True]-5473be87.jsonl was not used: lisa#0 gpt-4o-mini "bread"'
+    told = '1 record of cassettes/test_market/test_one[True]-5473be87.jsonl was not used: lisa#0 gpt-6-luna "bread"'
     assert f"llmcall: {told}" in unused.stdout.str()
 
 
@@ -1024,7 +1024,7 @@ def shared_and_unused(project: Project) -> str:
     """A cassette of several tests of which none uses one record; return what tells it."""
     project.record(SHARED, passed=3)
     project.write(SHARED.replace("ask('c')", "pass"))
-    return '1 record of cassettes/test_market/shared.jsonl was not used: gpt-4o-mini "c"'
+    return '1 record of cassettes/test_market/shared.jsonl was not used: gpt-6-luna "c"'
 
 
 def test_a_shared_cassette_whose_records_are_all_used_is_not_listed(project: Project) -> None:
@@ -1199,7 +1199,7 @@ def test_unused_records_of_a_wider_fixture_are_listed(project: Project) -> None:
     assert "not used" not in project.run("test_market.py", passed=1)
     project.write(source.format("pass") + test)
     printed = project.run("test_market.py", passed=1)
-    assert 'world.jsonl was not used: gpt-4o-mini "hello"' in printed
+    assert 'world.jsonl was not used: gpt-6-luna "hello"' in printed
 
 
 # Workers of pytest-xdist
@@ -1418,6 +1418,6 @@ def test_workers_judge_a_shared_cassette_together(workers: Project) -> None:
     workers.write(MANY.replace("    ask(name)", "    name == 'f' or ask(name)"))
     result = workers.result(*TWO_WORKERS, "--llm-unused=fail", passed=12)
     printed = result.stdout.str().replace("1 record of ", "")
-    assert f'{SHARED_OF_MANY} was not used: gpt-4o-mini "f"' in printed
+    assert f'{SHARED_OF_MANY} was not used: gpt-6-luna "f"' in printed
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert workers.calls() == []

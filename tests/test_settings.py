@@ -79,7 +79,7 @@ def now() -> tuple[str, float, float | None]:
     return found.model, found.timeout, found.temperature
 
 
-DEFAULTS = ("gpt-4o-mini", 60, None)
+DEFAULTS = ("gpt-6-luna", 60, None)
 
 
 def test_configure_with_a_wrong_value_changes_nothing() -> None:
@@ -97,7 +97,7 @@ def test_none_withdraws_a_setting() -> None:
     with llmcall.configured(timeout=None):
         assert now() == ("a", 60, None)
     llmcall.configure(model=None)
-    assert now() == ("gpt-4o-mini", 5, None)
+    assert now() == ("gpt-6-luna", 5, None)
 
 
 def test_blocks_nest() -> None:
@@ -124,7 +124,7 @@ def test_blocks_may_overlap() -> None:
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert now() == ("gpt-4o-mini", 60, 1)
+    assert now() == ("gpt-6-luna", 60, 1)
     second.__exit__(None, None, None)
     assert now() == DEFAULTS
 
@@ -157,7 +157,7 @@ def in_turn(function: Callable[[], Any], *models: str) -> Any:
 
 def test_a_call_in_a_block_that_another_thread_overrules_is_refused() -> None:
     """Both would hold for the whole process: the call would go to the other's model."""
-    results = in_turn(asked_model, "gpt-4o", "gpt-4o-mini")
+    results = in_turn(asked_model, "gpt-4o", "gpt-6-luna")
     assert sorted(map(type, results), key=str) == [ConfigError, str]
     [error] = [each for each in results if isinstance(each, ConfigError)]
     assert "inside a block configured(model=…)" in str(error)
@@ -173,7 +173,7 @@ def test_a_call_in_a_block_that_another_task_overrules_is_refused() -> None:
             return asked_model()
 
     async def main() -> list[Any]:
-        return await asyncio.gather(play("gpt-4o"), play("gpt-4o-mini"), return_exceptions=True)
+        return await asyncio.gather(play("gpt-4o"), play("gpt-6-luna"), return_exceptions=True)
 
     results = asyncio.run(main())
     assert sorted(map(type, results), key=str) == [ConfigError, str]
@@ -181,9 +181,9 @@ def test_a_call_in_a_block_that_another_task_overrules_is_refused() -> None:
 
 def test_calls_with_a_model_of_their_own_may_be_in_blocks_that_disagree() -> None:
     """An argument stands above both, and so does a client's own setting."""
-    assert in_turn(lambda: asked_model(model="gpt-4.1"), "gpt-4o", "gpt-4o-mini") == ["gpt-4.1"] * 2
+    assert in_turn(lambda: asked_model(model="gpt-4.1"), "gpt-4o", "gpt-6-luna") == ["gpt-4.1"] * 2
     client = ScriptedClient(["Hello."], model="gpt-4.1")
-    asked = in_turn(lambda: client.build_request("Hello").model, "gpt-4o", "gpt-4o-mini")
+    asked = in_turn(lambda: client.build_request("Hello").model, "gpt-4o", "gpt-6-luna")
     assert asked == ["gpt-4.1"] * 2
 
 
@@ -194,8 +194,8 @@ def test_a_block_that_was_left_open_refuses_nothing() -> None:
     thread = threading.Thread(target=left_open.__enter__)
     thread.start()
     thread.join()
-    with llmcall.configured(model="gpt-4o-mini"):
-        assert asked_model() == "gpt-4o-mini"
+    with llmcall.configured(model="gpt-6-luna"):
+        assert asked_model() == "gpt-6-luna"
     left_open.__exit__(None, None, None)
 
 
@@ -316,7 +316,7 @@ def test_a_changed_working_directory_is_seen(
     assert llmcall.settings().model == "b"
     written("other/.llmcall/x", "")
     monkeypatch.chdir(tmp_path / "other")
-    assert llmcall.settings().model == "gpt-4o-mini"
+    assert llmcall.settings().model == "gpt-6-luna"
 
 
 def test_a_clients_relative_cache_path_starts_where_the_client_was_made(
@@ -343,7 +343,7 @@ def test_the_client_looks_at_files_at_most_once_a_second(clock: list[float]) -> 
     client = llmcall.client()
     written("config.ini", "[OpenAI]\nMODEL = a\n")
     assert llmcall.client() is client
-    assert client.settings.model == "gpt-4o-mini"
+    assert client.settings.model == "gpt-6-luna"
     clock[0] += 1
     assert llmcall.client().settings.model == "a"
 
@@ -449,7 +449,7 @@ def named_file(
 def test_a_named_file_is_read_in_place_of_config_ini(named_file: Path) -> None:
     """Its values have its name as their origin."""
     found = llmcall.settings()
-    assert (found.model, found.timeout) == ("gpt-4o-mini", 5)
+    assert (found.model, found.timeout) == ("gpt-6-luna", 5)
     assert found.origin("TIMEOUT") == f"mine.ini ({named_file}), [OpenAI] TIMEOUT"
 
 
@@ -572,7 +572,7 @@ def test_the_examples_of_the_shown_file_are_right(
     """Without the comment signs they are read, and nothing is warned of."""
     monkeypatch.setenv("AZURE_EAST_KEY", "x")
     used = read(re.sub(r"(?m)^# (?=\[|\S+ = )", "", shown))
-    assert used.prices["gpt-4o-mini"] == (0.15, 0.6, 0.075)
+    assert used.prices["gpt-6-luna"] == (0.1, 0.5, 0.01)
     (endpoint,) = used.endpoints
     assert all(endpoint)
     assert used.models.keys() == {"my-model*"}
@@ -964,7 +964,7 @@ def answered(settings: Settings | None = None, **overrides: Any) -> None:
 
 
 URL = "[OpenAI]\nBASE_URL = https://Strange.example/v1\n"
-EAST = "[Endpoint east]\nMODELS = gpt-4o-mini\nBASE_URL = https://strange.example/v1\n"
+EAST = "[Endpoint east]\nMODELS = gpt-6-luna\nBASE_URL = https://strange.example/v1\n"
 AZURE = "[OpenAI]\nAPI_TYPE = azure\nAZURE_ENDPOINT = https://strange.example\nAZURE_API_VERSION = 2024-10-21\n"
 
 

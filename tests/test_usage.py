@@ -406,7 +406,6 @@ class Pooled(llmcall.OpenAIClient):
 @pytest.fixture
 def pooled() -> Pooled:
     """A client of two providers of one model, which ask different prices."""
-    pytest.importorskip("genai_prices")
     names = {
         "groq": "https://api.groq.com/openai/v1",
         "deepinfra": "https://api.deepinfra.com/v1/openai",

@@ -10,7 +10,7 @@ from autogen_ext.models.openai import OpenAIChatCompletionClient
 from diskcache import Cache
 
 folder, base_url, system, question = sys.argv[1:]
-inner = OpenAIChatCompletionClient(model="gpt-4o-mini", api_key="sk-benchmark", base_url=base_url)
+inner = OpenAIChatCompletionClient(model="gpt-6-luna", api_key="sk-benchmark", base_url=base_url)
 client = ChatCompletionCache(inner, DiskCacheStore(Cache(folder)))
 messages = [SystemMessage(content=system), UserMessage(content=question, source="user")]
 print(asyncio.run(client.create(messages)).content)

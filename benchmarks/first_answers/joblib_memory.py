@@ -11,7 +11,7 @@ def complete(messages):
     import openai
 
     client = openai.OpenAI(api_key="sk-benchmark", base_url=base_url)
-    response = client.chat.completions.create(model="gpt-4o-mini", messages=messages)
+    response = client.chat.completions.create(model="gpt-6-luna", messages=messages)
     return response.choices[0].message.model_dump(exclude_unset=True)
 
 

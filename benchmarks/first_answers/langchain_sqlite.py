@@ -10,7 +10,7 @@ from langchain_openai import ChatOpenAI
 folder, base_url, system, question = sys.argv[1:]
 os.makedirs(folder, exist_ok=True)
 set_llm_cache(SQLiteCache(database_path=f"{folder}/langchain.db"))
-model = ChatOpenAI(model="gpt-4o-mini", api_key="sk-benchmark", base_url=base_url)
+model = ChatOpenAI(model="gpt-6-luna", api_key="sk-benchmark", base_url=base_url)
 print(
     model.invoke(
         [{"role": "system", "content": system}, {"role": "user", "content": question}]

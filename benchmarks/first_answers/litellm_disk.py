@@ -8,7 +8,7 @@ from litellm.caching.caching import Cache
 folder, base_url, system, question = sys.argv[1:]
 litellm.cache = Cache(type="disk", disk_cache_dir=folder)
 response = litellm.completion(
-    model="openai/gpt-4o-mini",
+    model="openai/gpt-6-luna",
     api_key="sk-benchmark",
     api_base=base_url,
     caching=True,

@@ -6,7 +6,7 @@ import llmcall
 
 folder, base_url, system, question = sys.argv[1:]
 client = llmcall.OpenAIClient(
-    model="gpt-4o-mini",
+    model="gpt-6-luna",
     api_key="sk-benchmark",
     base_url=base_url,
     cache_path=folder,

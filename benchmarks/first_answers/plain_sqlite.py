@@ -8,7 +8,7 @@ import sys
 
 folder, base_url, system, question = sys.argv[1:]
 request = {
-    "model": "gpt-4o-mini",
+    "model": "gpt-6-luna",
     "messages": [{"role": "system", "content": system}, {"role": "user", "content": question}],
 }
 key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,7 @@ with vcr.use_cassette(
     f"{folder}/cassette.yaml", match_on=["method", "uri", "body"], filter_headers=["authorization"]
 ):
     response = openai.OpenAI(api_key="sk-benchmark", base_url=base_url).chat.completions.create(
-        model="gpt-4o-mini",
+        model="gpt-6-luna",
         messages=[{"role": "system", "content": system}, {"role": "user", "content": question}],
     )
 print(response.choices[0].message.content)

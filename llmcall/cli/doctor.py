@@ -221,10 +221,7 @@ def _price_check(client: LLMClient, model: str) -> Check:
     if price is not None:
         rates = f"${price.input:g} in and ${price.output:g} out per million tokens"
         return Check("price", True, f"{model}: {rates}, according to {price.source}")
-    remedy = (
-        f"set {model} = IN, OUT below [Prices] (USD per million tokens), or install the extra 'prices', "
-        "which knows many models"
-    )
+    remedy = f"set {model} = IN, OUT below [Prices] (USD per million tokens)"
     return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)
 
 

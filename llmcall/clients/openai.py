@@ -233,10 +233,10 @@ class AzureClient(OpenAIClient):
 
     >>> client = llmcall.AzureClient(
     ...     azure_endpoint="https://east.openai.azure.com", azure_api_version="2024-10-21", api_key="my-key",
-    ...     model="gpt-4o-mini",
+    ...     model="gpt-6-luna",
     ... )
     >>> client.build_request("Good morning!").model
-    'gpt-4o-mini'
+    'gpt-6-luna'
     """
 
     api_type: ClassVar[str] = "azure"

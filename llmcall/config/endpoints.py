@@ -26,7 +26,7 @@ class Endpoint(NamedTuple):
     :param organization: the organization that is billed.
     :param namespace: a word that keeps its cached answers apart from others.
 
-    >>> west = llmcall.Endpoint("west", models=("gpt-4o-mini",), base_url="https://west.example.com/v1", api_key="key")
+    >>> west = llmcall.Endpoint("west", models=("gpt-6-luna",), base_url="https://west.example.com/v1", api_key="key")
     >>> with llmcall.configured(endpoints=(west,)):
     ...     [endpoint.name for endpoint in llmcall.settings().endpoints]
     ['west']
@@ -75,7 +75,7 @@ ENDPOINT_KEYS = settings_of(
         "models",
         values.names,
         "The models it serves",
-        "gpt-4o-mini, text-embedding-3-small",
+        "gpt-6-luna, text-embedding-3-small",
     ),
     (
         "api_type",
@@ -101,7 +101,7 @@ ENDPOINT_KEYS = settings_of(
         "deployment",
         values.text,
         "The deployment's name, if it is not the model's",
-        "gpt-4o-mini-east",
+        "gpt-6-luna-east",
     ),
     ("organization", values.organization, "The organization to bill", "org-example"),
     (

@@ -153,9 +153,9 @@ def configure(**overrides: Any) -> None:
     :raises ConfigError: if a value is of the wrong type; then nothing is set.
     :raises TypeError: if there is no such setting.
 
-    >>> llmcall.configure(model="gpt-4o-mini", temperature=0.5)
+    >>> llmcall.configure(model="gpt-6-luna", temperature=0.5)
     >>> llmcall.settings().model
-    'gpt-4o-mini'
+    'gpt-6-luna'
     >>> llmcall.configure(model=None, temperature=None)
     """
     layer = checked_layer(overrides, "configure()", Rank.CONFIGURED)

@@ -16,6 +16,7 @@ from .setting import Layer, Origin, Rank, Setting, SettingValue, check_setting
 from .values import MASK, UNSET, FrozenDict, nearest, without_password
 
 _setting: Any = Setting
+DEFAULT_MODEL = "gpt-6-luna"
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 
 
@@ -25,9 +26,9 @@ class Settings:
     Times are in seconds, prices in USD per million tokens. ``None`` means not set.
     ``settings()`` makes them; ``replace`` gives a changed copy.
 
-    >>> settings = llmcall.settings().replace(model="gpt-4o-mini", temperature=0)
+    >>> settings = llmcall.settings().replace(model="gpt-6-luna", temperature=0)
     >>> settings.model, settings.retry_max_attempts
-    ('gpt-4o-mini', 5)
+    ('gpt-6-luna', 5)
     """
 
     # The ranges of TOP_P and of the penalties are those of OpenAI's API reference, "Create chat
@@ -39,7 +40,7 @@ class Settings:
         "openai",
         "The client: openai, azure, ollama, local, or one that you registered",
     )
-    model: str = _setting("OpenAI", "MODEL", values.text, "gpt-4o-mini", "The chat model")
+    model: str = _setting("OpenAI", "MODEL", values.text, DEFAULT_MODEL, "The chat model")
     embedding_model: str = _setting(
         "OpenAI",
         "EMBEDDING_MODEL",
@@ -265,7 +266,7 @@ class Settings:
         sections.parse_prices,
         FrozenDict(),
         "A model's price in USD per million tokens: input, output and, if it differs, input cached by the provider",
-        "gpt-4o-mini = 0.15, 0.60, 0.075",
+        "gpt-6-luna = 0.10, 0.50, 0.01",
     )
     aliases: Mapping[str, str] = _setting(
         "Aliases",
@@ -273,7 +274,7 @@ class Settings:
         sections.mapping_of(values.text),
         FrozenDict(),
         "Another name for a model: calls to the first name go to the second",
-        "gpt-4-turbo = gpt-4-1106-preview",
+        "gpt-4o-mini = gpt-6-luna",
     )
     fallbacks: Mapping[str, tuple[str, ...]] = _setting(
         "Fallbacks",
@@ -281,7 +282,7 @@ class Settings:
         sections.mapping_of(values.names),
         FrozenDict(),
         "If a prompt is too long for the first model, the others are tried in order",
-        "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k",
+        "my-model = my-model-32k, gpt-6-luna",
     )
     endpoints: tuple[Endpoint, ...] = _setting(
         "Endpoint",

@@ -163,7 +163,8 @@ def budget(
 
     Before a call begins, it reserves the most that it can use. When it is answered, only what it
     used is counted. A failed attempt gives its reservation back, except for the part of a stream
-    that had arrived. Hits are free.
+    that had arrived. Hits are free. If a server counts more tokens in a prompt than llmcall does,
+    such as a chat template's own sentences, later calls reserve these too.
 
     :param usd: US dollars; a model without a price is refused.
     :param tokens: tokens of prompts and answers together.
@@ -210,7 +211,7 @@ def check_price(model: str, price: Price | None, service_tier: str | None = None
     raise ConfigError(
         f"a budget limits usd, and the price of {name} is unknown. Write {name} = INPUT, OUTPUT below "
         "[Prices] in config.ini (USD per million tokens), or in code "
-        f"llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}}). The extra 'prices' knows many models"
+        f"llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
     )
 
 

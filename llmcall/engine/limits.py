@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..models.prices import price_of
 from ..system import after_fork_in_child, process_lock
 from . import budgets
-from .ledgers import NEVER
+from .quotas import NEVER, Quota
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
@@ -41,9 +42,11 @@ class LimitedSend:
     Kept for 60 seconds after it was sent if a limit counts it, so it refers to no request and
     no answer.
 
+    :param is_streamed: whether its reader may leave it half-way.
     :ivar wakeup: is done when there is reason to look again whether it may begin.
     :ivar queues: the endpoints that it waits for.
     :ivar state: the endpoint that admitted it, or ``None``.
+    :ivar admitted_at: the monotonic time at which that was.
     :ivar sent_at: the monotonic time at which it was sent, or ``None``.
     :ivar is_counted: whether its tokens count: from its admission until 60 seconds after it was
         sent.
@@ -51,10 +54,12 @@ class LimitedSend:
     :ivar is_answered: whether what it used is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_streamed: bool = False) -> None:
+        self.is_streamed = is_streamed
         self.wakeup: Future[None] = Future()
         self.queues: set[EndpointState] = set()
         self.state: EndpointState | None = None
+        self.admitted_at = 0.0
         self.sent_at: float | None = None
         self.is_counted = False
         self.tokens = 0
@@ -108,7 +113,7 @@ class LimitedSend:
 
 
 class EndpointState:
-    """What one endpoint was asked; only the holder of the lock may use it.
+    """What one endpoint was asked, and what it said; only the holder of the lock may use it.
 
     :ivar running: the sends that are under way.
     :ivar counts_minutes: whether anybody limits what is sent to it in a minute; until then, nothing
@@ -117,6 +122,9 @@ class EndpointState:
     :ivar tokens: those of all sends that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
     :ivar queue: the sends that wait for it, in order.
+    :ivar quotas: what it says is left, by model and unit.
+    :ivar surpluses: by model, how many more tokens its prompts had than were counted here, and as a
+        share, at most.
     """
 
     def __init__(self) -> None:
@@ -126,12 +134,14 @@ class EndpointState:
         self.tokens = 0
         self.resting_until = 0.0
         self.queue: OrderedDict[LimitedSend, None] = OrderedDict()
+        self.quotas: dict[str, dict[str, Quota]] = {}
+        self.surpluses: dict[str, tuple[int, float]] = {}
 
     def is_first(self, send: LimitedSend) -> bool:
         """Return whether no other send has waited longer."""
         return next(iter(self.queue), None) is send
 
-    def wait(self, settings: Settings, needed: Estimate | None, now: float) -> float:
+    def wait(self, settings: Settings, needed: Estimate | None, model: str, now: float) -> float:
         """Return the seconds until a send may be admitted; infinite if time does not decide.
 
         :param needed: what it may use, or ``None`` if nobody counted it.
@@ -141,7 +151,7 @@ class EndpointState:
         most_calls = settings.limits_max_concurrent_calls
         if most_calls is not None and len(self.running) >= most_calls:
             return NEVER
-        waits = [0.0, self.resting_until - now]
+        waits = [0.0, self.resting_until - now, self.wait_for_quota(needed, model, now)]
         excess_requests = self._excess_requests(settings.limits_requests_per_minute)
         excess_tokens = self._excess_tokens(settings.limits_tokens_per_minute, needed)
         if excess_requests > 0 or excess_tokens > 0:
@@ -172,20 +182,53 @@ class EndpointState:
 
     def _wait_until_past(self, requests: int, tokens: int, now: float) -> float:
         """Return the seconds until so many requests and tokens of the last minute count no more."""
-        for number, send in enumerate(self.sent, 1):
+        # A copy: a stream that the garbage collector ends meanwhile counts as sent.
+        for number, send in enumerate(tuple(self.sent), 1):
             tokens -= send.tokens
             if number >= requests and tokens <= 0:
                 return (send.sent_at or 0.0) + WINDOW - now
         return NEVER
 
-    def admit(self, send: LimitedSend, needed: Estimate | None, now: float) -> None:
+    def wait_for_quota(self, needed: Estimate | None, model: str, now: float) -> float:
+        """Return the seconds until the server has enough left, as far as it said.
+
+        :param needed: as in :meth:`wait`.
+        """
+        waits = [0.0]
+        for unit, quota in self.quotas.get(model, {}).items():
+            amount = max(1, _quota_needed(unit, needed))
+            waits.append(quota.wait(amount, now))
+        return max(waits)
+
+    def admit(self, send: LimitedSend, needed: Estimate | None, model: str, now: float) -> None:
         """Count a send as begun."""
         send.state = self
+        send.admitted_at = now
         send.is_counted = self.counts_minutes
         self.running.add(send)
         if send.is_counted and needed is not None:
             send.tokens = needed.tokens
             self.tokens += needed.tokens
+        quotas = self.quotas.get(model, {})
+        for unit, quota in quotas.items():
+            quotas[unit] = quota.less(_quota_needed(unit, needed), now)
+
+    def note_surplus(self, model: str, counted: int, reported: int) -> None:
+        """Note that a prompt has more tokens for the server than were counted here.
+
+        :param counted: the prompt's tokens as counted here.
+        :param reported: as the server reported them.
+        """
+        largest, ratio = self.surpluses.get(model, (0, 0.0))
+        surplus = reported - counted
+        self.surpluses[model] = max(largest, surplus), max(ratio, surplus / max(1, counted))
+
+
+def _quota_needed(unit: str, needed: Estimate | None) -> int:
+    """Return how much of a quota a call takes."""
+    if unit == "requests":
+        return 1
+    return 0 if needed is None else needed.stated_tokens
 
 
 _states: dict[tuple[str | None, ...], EndpointState] = {}
@@ -212,6 +255,12 @@ def forget() -> None:
 
 
 after_fork_in_child(forget)
+
+
+def has_streams() -> bool:
+    """Return whether a streamed answer is under way at any endpoint."""
+    with _lock:
+        return any(send.is_streamed for state in _states.values() for send in state.running)
 
 
 class AdmitResult(NamedTuple):
@@ -301,12 +350,13 @@ class Pool:
             for index in range(self._next_index, self._next_index + len(usable)):
                 endpoint = usable[index % len(usable)]
                 state = self._states[endpoint]
+                # Before the look: a stream that ends meanwhile wakes those who wait.
                 state.queue.setdefault(send)
                 send.queues.add(state)
-                seconds = state.wait(self.settings, needed, now)
+                seconds = state.wait(self.settings, needed, self.model, now)
                 if seconds <= 0 and state.is_first(send):
                     self._next_index = (index + 1) % len(usable)
-                    state.admit(send, needed, now)
+                    state.admit(send, needed, self.model, now)
                     send.leave_queues()
                     return AdmitResult(endpoint, 0.0, 0.0)
                 shortest_wait = min(shortest_wait, seconds)
@@ -316,6 +366,24 @@ class Pool:
                 shortest_wait = 0.0
             return AdmitResult(None, next_look, shortest_wait)
 
+    def are_full_of_streams(self, send: LimitedSend, since: float) -> bool:
+        """Return whether streams alone hold all places that a send waits for.
+
+        :param since: a monotonic time; streams that were admitted later do not count.
+        """
+        most = self.settings.limits_max_concurrent_calls
+        if most is None or not send.queues:
+            return False
+        with _lock:
+            for state in send.queues:
+                if len(state.running) < most:
+                    return False
+                if not all(
+                    each.is_streamed and each.admitted_at <= since for each in state.running
+                ):
+                    return False
+            return True
+
     def rest(self, endpoint: Endpoint, until: float) -> bool:
         """Stop asking an endpoint until a monotonic time; return whether another is free before."""
         with _lock:
@@ -323,6 +391,36 @@ class Pool:
             state.resting_until = max(until, state.resting_until)
             others = [each for each in self._states.values() if each is not state]
             return any(other.resting_until < until for other in others)
+
+    def set_quotas(
+        self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate | None = None
+    ) -> float:
+        """Note what an endpoint said is left; return the seconds until it has enough for a call."""
+        with _lock:
+            state = self._states[endpoint]
+            state.quotas.setdefault(self.model, {}).update(quotas)
+            return state.wait_for_quota(needed, self.model, time.monotonic())
+
+    def expected(self, estimate: Estimate | None) -> Estimate | None:
+        """Return what a call may use if its prompt has more tokens at an endpoint than counted here.
+
+        That is as many more as earlier prompts had, at most, and of a short prompt in proportion: a
+        server's template may begin each prompt with sentences of its own, and the vocabulary of its
+        model may be unknown.
+        """
+        if estimate is None:
+            return None
+        surplus = 0
+        for state in self._states.values():
+            tokens, ratio = state.surpluses.get(self.model, (0, 0.0))
+            surplus = max(surplus, min(tokens, ceil(ratio * estimate.input_tokens)))
+        return estimate._replace(input_tokens=estimate.input_tokens + surplus)
+
+    def note_surplus(self, send: LimitedSend, counted: int, reported: int) -> None:
+        """Note that a prompt has more tokens for its server than were counted here."""
+        with _lock:
+            if send.state is not None:
+                send.state.note_surplus(self.model, counted, reported)
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""

@@ -18,6 +18,7 @@ from ..requests.parameters import (
     expected_answer,
     given_parameters,
     keyed_parameters,
+    with_effort,
 )
 from ..scopes import current_scope, next_order
 from ..types import Request
@@ -194,7 +195,7 @@ def _parameters(context: _CallContext, arguments: Mapping[str, Any], kind: str) 
     check_names(params, kind)
     sent = given_parameters(params)
     if kind == "chat":
-        sent = {**resolved.defaults, **sent}
+        sent = with_effort(model, {**resolved.defaults, **sent})
     headers = sent.pop("extra_headers", {})
     keyed = {"model": model, **keyed_parameters(sent)}
     check_credentials(keyed, resolved.settings.cassette_allow)

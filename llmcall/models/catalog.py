@@ -19,8 +19,8 @@ out:
 * gpt-5-chat does not reason: Vercel's client for OpenAI; nor does gpt-5.3-chat: models.dev;
   gpt-5.1-chat (the article) and gpt-5.2-chat (models.dev) do and refuse a temperature;
 * the search previews' refusals: the API's own error messages;
-* encodings: ``tiktoken.model`` of tiktoken 0.14, which knows none for gpt-6; o200k_base is that of
-  gpt-oss, too, whose own differs in its special tokens only;
+* encodings: ``tiktoken.model`` of tiktoken 0.14, which knows none for gpt-6; o200k_base
+  serves for gpt-6-luna, and for gpt-oss, whose own differs in its special tokens only;
 * the window of the embedding models (8192): the docstring of ``embeddings.create`` in the openai
   SDK 3.51.
 """

@@ -1,8 +1,8 @@
 """What models cost.
 
-Prices come from ``[Prices]``, or else from the package ``genai-prices`` (the extra ``prices``). Its
-wheel, by the makers of pydantic, has the prices of hundreds of models, with dates; today's are
-taken. Nothing is looked up in the network.
+Prices come from ``[Prices]``, or else from the package ``genai-prices``. Its wheel, by the makers of
+pydantic, has the prices of hundreds of models, with dates; today's are taken. Nothing is looked up
+in the network.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def price_of(
     :param model: its name after aliases.
     :param configured: ``[Prices]``, which goes first: USD per million tokens in and out and, as a
         third number, of input that the provider had cached; without that, cached input costs what
-        input does. ``"gpt-5-mini flex"`` is the price of a tier.
+        input does. ``"gpt-6-luna flex"`` is the price of a tier.
     :param address: that of the API. If it is none of a provider that the package knows, only the
         names of OpenAI's own models have a price: anybody may serve the others.
     :param input_tokens: of the prompt: some models cost more for a long one.
@@ -94,8 +94,6 @@ def price_of(
         if service_tier in HALF_PRICE_TIERS:
             return price.halved()
         return None if service_tier in DEARER_TIERS else price
-    if not _is_installed():
-        return None
     from datetime import datetime, timezone
 
     day = datetime.now(timezone.utc).date().isoformat()
@@ -169,11 +167,3 @@ def _calculated(
     source = f"genai-prices {version('genai-prices')} for {day}"
     price = Price(input_price, output_price, cached_price, source)
     return price, calculations[0].provider.id
-
-
-@lru_cache(maxsize=1)
-def _is_installed() -> bool:
-    """Return whether the package is installed; a search of the whole path, so done once."""
-    from importlib.util import find_spec
-
-    return find_spec("genai_prices") is not None

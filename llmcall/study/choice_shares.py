@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ..calls import LLMCall, RowJob, SendMessage
 from ..engine.drivers import drive
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError, short_traceback
+from ..requests.parameters import with_effort
 from .choice_orders import Respondent
 
 if TYPE_CHECKING:
@@ -228,8 +229,9 @@ def check_for_shares(question: Question) -> None:
             f"tokens: {COUNT_DRAWS}"
         )
     model = question.model
-    effort = question.model_params.get("reasoning_effort")
-    refused = question.client.capabilities(model).refused(effort)
+    client = question.client
+    parameters = with_effort(model, {**client.resolved.defaults, **question.model_params})
+    refused = client.capabilities(model).refused(parameters.get("reasoning_effort"))
     if "logprobs" in refused:
         raise ConfigError(
             f"the model {model!r} takes no logprobs, like other models that reason before they answer: "

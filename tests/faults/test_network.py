@@ -728,7 +728,7 @@ def test_an_error_that_is_raised_has_a_note_that_says_what_to_do(nobody: str) ->
     with pytest.raises(ServiceError) as caught:
         OpenAIClient(base_url=nobody, **RETRY_AT_ONCE).send_message("Hello", on_error="raise")
     [note] = getattr(caught.value, "__notes__", [])
-    assert f"model gpt-4o-mini at {nobody}. Try again later; 'llmcall doctor'" in note
+    assert f"model gpt-6-luna at {nobody}. Try again later; 'llmcall doctor'" in note
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
@@ -815,7 +815,7 @@ def recorded_program(base_url: str) -> Any:
 
 def text_of(sdk: Any) -> str:
     """Return the answer to a question of a program."""
-    made = sdk.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)
+    made = sdk.chat.completions.create(model="gpt-6-luna", messages=QUESTION)
     return str(made.choices[0].message.content)
 
 

@@ -129,7 +129,7 @@ def by_config(base_url: str, key: str = KEY) -> OpenAIClient:
     """Put the key itself into config.ini."""
     lines = [
         "[Endpoint gateway]",
-        "MODELS = gpt-4o-mini",
+        "MODELS = gpt-6-luna",
         f"BASE_URL = {base_url}",
         f"API_KEY = {key}",
     ]
@@ -218,7 +218,7 @@ def test_a_key_is_told_to_its_server_alone(
                 except llmcall.LLMCallError as error:
                     told.add(error, variables=name in NO_ECHOES)
                     told.add(pickle.loads(pickle.dumps(error)))
-            told.add(client, client.settings, client.endpoints("gpt-4o-mini"), client.usage)
+            told.add(client, client.settings, client.endpoints("gpt-6-luna"), client.usage)
             told.add(
                 *client._transports.values(),
                 *client.resolved.pools.values(),
@@ -290,7 +290,7 @@ def test_no_command_prints_or_writes_a_key(
 ) -> None:
     """It ends in words, whatever it finds."""
     messages = [{"role": "user", "content": "What do pears cost?"}]
-    question = {"model": "gpt-4o-mini", "messages": messages}
+    question = {"model": "gpt-6-luna", "messages": messages}
     Path("asked.json").write_text(json.dumps(question))
     (key,) = [record.cache_key for record in asked_with_a_key.cache.records()]
     result = run(*shlex.split(command.format(key=key)))

@@ -32,7 +32,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 
 class LLMCallError(Exception):
@@ -61,7 +61,6 @@ class APIError(LLMCallError):
     remedy = "Try again later; 'llmcall doctor' checks the address"
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
-    quotas: Mapping[str, Any] = {}  # left, by the headers of a 429 without Retry-After
     is_loopback_unreachable = False  # nothing listens on this machine: waiting rarely helps
 
     def __init__(

@@ -202,19 +202,6 @@ def test_an_embedding_reserves_and_spends_the_tokens_of_its_texts() -> None:
     assert budget.spent[1:] == (tokens, 1)
 
 
-@pytest.mark.parametrize("limit", [{"tokens": 100}, {"usd": 100e-6}], ids=["tokens", "usd"])
-def test_a_server_that_counts_more_tokens_than_are_counted_here(limit: dict[str, Any]) -> None:
-    """What a server adds to each prompt, as chat templates do, is reserved for the calls after the
-    first.
-    """
-    asking = metered(40, 3, prices={"m": (1.0, 1.0)})
-    with llmcall.budget(**limit) as budget:
-        for question in ("a", "b"):
-            asking.send_message(question, max_tokens=3)
-        refused(asking, "000043|43", max_tokens=3)
-    assert budget.spent == (pytest.approx(86e-6), 86, 2)
-
-
 def test_an_answer_without_usage_spends_what_was_reserved() -> None:
     """A server that does not say what an answer used may have billed as much."""
     answer = completion("yes")
@@ -455,37 +442,6 @@ def test_what_was_spent_under_a_name_can_be_forgotten(place: str) -> None:
     kept = llmcall.budget(name="survey")
     kept.forget()
     assert kept.spent == llmcall.budget(name="another").spent == (0, 0, 0)
-
-
-@pytest.mark.parametrize("names", [(None, None), ("week", "week"), ("week", "month")])
-def test_a_stream_that_is_collected_while_another_call_reserves(
-    names: tuple[str | None, str | None],
-    place: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The garbage collector may end a stream at any moment: what it had reserved is settled, of
-    each budget.
-    """
-    llmcall.configure(cache_path=place)
-    monkeypatch.setattr("llmcall.cache.connections.BUSY_SECONDS", 1.0)
-    asking = client()
-    streams = [asking.stream_message("Hello")]
-    check_fits = ledgers.check_fits
-
-    def check_and_end(*given: Any) -> bool:
-        streams.clear()
-        return check_fits(*given)
-
-    with (
-        llmcall.budget(calls=9, name=names[0]) as one,
-        llmcall.budget(calls=9, name=names[1]) as other,
-    ):
-        next(iter(streams[0]))
-        monkeypatch.setattr(ledgers, "check_fits", check_and_end)
-        asking.send_message("Hello")
-        assert (streams, one.spent.calls, other.spent.calls) == ([], 2, 2)
-    assert not caplog.messages
 
 
 @pytest.mark.parametrize("limits", [(5, 2), (2, 5), (None, 2), (2, None)])

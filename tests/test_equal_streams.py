@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -338,16 +337,3 @@ def test_a_thread_does_not_wait_for_an_event_loop_that_waits_for_it(
         return content, (await first).content
 
     assert all(asyncio.run(asyncio.wait_for(run(), TIMEOUT)))
-
-
-def test_a_dropped_stream_keeps_nobody_waiting() -> None:
-    """A stream that its reader forgets makes way for the next one."""
-    client = Slow()
-
-    def begin() -> None:
-        first = client.stream_message(QUESTION)
-        assert next(first) == "answer "
-
-    begin()
-    gc.collect()
-    assert whole(client) == "answer 1"

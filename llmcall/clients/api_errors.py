@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..display.formatting import shortened
-from ..engine.quotas import quotas_in
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -63,8 +62,6 @@ def failure(
     )
     api_error.code = error.get("code")
     api_error.param = error.get("param")
-    if error_class is RateLimitError and api_error.retry_after is None:
-        api_error.quotas = quotas_in(headers)
     return api_error
 
 

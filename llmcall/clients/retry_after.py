@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..engine.quotas import LONGEST_WAIT
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+LONGEST_WAIT = 366 * 86400.0  # seconds; a longer one would be an error of the system's clock
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:

@@ -294,7 +294,7 @@ def _response(http_response: Any, data: Mapping[str, Any] = {}) -> Response:
     yields before its first chunk.
     """
     headers = {name.lower(): value for name, value in http_response.headers.items()}
-    return Response(data, request_id(headers), headers)
+    return Response(data, request_id(headers))
 
 
 class ChunkReader(EventStreamDecoder):

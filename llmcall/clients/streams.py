@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from functools import cache, partial
+from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, proxy
 
@@ -33,8 +35,7 @@ class _AnyStream:
         self._call = call
         self._flow = flow
         self._is_closing = False
-        # A weak reference, so that a stream that is dropped half-way is closed at once, not when
-        # garbage is collected.
+        # A weak reference, so that a stream that is dropped half-way is closed at once.
         self._pieces = drive(flow, partial(setattr, proxy(self), "reply"))
         end_streams_at_exit()
         _streams.add(self)
@@ -43,8 +44,10 @@ class _AnyStream:
         return f"{type(self).__name__}({'open' if self.reply is None else 'ended'})"
 
     def __del__(self) -> None:
-        # The reader left by ``break``, or never began: an event loop closes the generator so late
-        # that another call may have drawn.
+        if getgeneratorstate(self._flow) == GEN_SUSPENDED:
+            message = f"a stream of {self.request.model} was left unread; open it in a with block"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+        # An event loop closes the generator so late that another call may have drawn.
         self._call.give_back()
 
     def end_at_exit(self) -> None:
@@ -85,7 +88,7 @@ class Stream(_AnyStream):
     def close(self) -> None:
         """Close the connection if the answer has not ended."""
         self._call.give_back()
-        if self._is_closing:  # the garbage collector closes its holder while it closes
+        if self._is_closing:  # openai's Stream closes its response again while that is closed
             return
         self._is_closing = True
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -11,27 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import APIError, BudgetExceededError, RateLimitError, RequestTimeoutError
 from ..models.prices import tier_of
-from ..notices import notice, warn_once
+from ..notices import notice
 from ..types import TokenUsage
 from . import budgets
 from .effects import Do, Wait
 from .estimates import Estimate, estimate, estimate_of_http
-from .ledgers import Amounts, spending_of
-from .limits import WINDOW, LimitedSend, Pool, has_streams
-from .quotas import NEVER
+from .ledgers import NEVER, Amounts, spending_of
+from .limits import WINDOW, LimitedSend, Pool
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..types import Request
     from .effects import Flow
-
-# Seconds after which a waiter looks for streams that their readers left; then twice as long each
-# time, since it takes longer the more objects a simulation has.
-FIRST_LOOK_FOR_ABANDONED_STREAMS = 1.0
-# Seconds at least between two such looks, whoever makes them: each collects all garbage.
-LEAST_BETWEEN_COLLECTIONS = 1.0
-# Seconds after which whoever waits for a place is told that streams hold all of them.
-LONG_OPEN = 20.0
 
 # HTTP clients call it when the request of the current context was sent.
 _when_sent: ContextVar[Callable[[], None]] = ContextVar(
@@ -67,7 +57,6 @@ class Admission:
 
     :param pool: the endpoints that may serve it.
     :param time_left: returns the seconds after which nobody waits, or ``None``.
-    :param is_streamed: whether its reader may leave it half-way.
     :param calls_only: whether it counts as a call only, and uses no tokens.
     :ivar limited_send: the send as the limits count it.
     :ivar reservation: what it holds of the open budgets, or ``None``.
@@ -78,17 +67,15 @@ class Admission:
         pool: Pool,
         time_left: Callable[[], float | None],
         *,
-        is_streamed: bool = False,
         calls_only: bool = False,
     ) -> None:
-        self.limited_send = LimitedSend(is_streamed=is_streamed)
+        self.limited_send = LimitedSend()
         self.reservation: budgets.Reservation | None = None
         self._pool = pool
         self._time_left = time_left
         self._calls_only = calls_only
         self._estimate: Estimate | None = None
         self._service_tier: str | None = None  # the one that is asked for
-        self._patience = FIRST_LOOK_FOR_ABANDONED_STREAMS
 
     @property
     def is_answered(self) -> bool:
@@ -153,7 +140,7 @@ class Admission:
         """Return what is reserved."""
         if self._calls_only:
             return Amounts(calls=1)
-        needed = self._pool.expected(self._estimate) or Estimate(0, 0, 0)
+        needed = self._estimate or Estimate(0, 0)
         price = self._pool.price(needed.input_tokens, service_tier=self._service_tier)
         budgets.check_price(self._pool.model, price, self._service_tier)
         return spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
@@ -162,8 +149,7 @@ class Admission:
         """Wait until an endpoint has a place."""
         is_first_look = True
         while True:
-            needed = self._pool.expected(self._estimate)
-            result = self._pool.admit(self.limited_send, needed, time.monotonic())
+            result = self._pool.admit(self.limited_send, self._estimate, time.monotonic())
             if result.endpoint is not None:
                 return result.endpoint
             shortest_wait = result.shortest_wait
@@ -200,27 +186,8 @@ class Admission:
         seconds_left = self._time_left()
         if seconds_left is not None and seconds_left <= 0:
             raise _not_retryable(RequestTimeoutError(f"the call's deadline passed before {event}"))
-        yield Wait(
-            wakeup, min(seconds, NEVER if seconds_left is None else seconds_left, self._patience)
-        )
-        if wakeup.done() or self._patience >= seconds:
-            return
-        _end_abandoned_streams()
-        if not wakeup.done():
-            self._warn_of_open_streams()
-        self._patience *= 2
-
-    def _warn_of_open_streams(self) -> None:
-        """Warn once if streams hold all places, and have for long: the program may have left one
-        that it still refers to, and would wait for ever.
-        """
-        if self._pool.are_full_of_streams(self.limited_send, time.monotonic() - LONG_OPEN):
-            warn_once(
-                "a call waits because MAX_CONCURRENT_CALLS are running, and all of them are streams "
-                f"that have been open for {LONG_OPEN:.0f} s. If the program stopped reading one, "
-                "close it: stream.close(), or open it in a with block",
-                about="streams hold all places",
-            )
+        longest = seconds if seconds_left is None else min(seconds, seconds_left)
+        yield Wait(wakeup, None if longest == NEVER else longest)
 
     def _names(self) -> str:
         return ", ".join(endpoint.name for endpoint in self._pool.endpoints)
@@ -240,8 +207,6 @@ class Admission:
         """
         input_tokens = tokens.input_tokens or 0
         self.limited_send.use(input_tokens + (tokens.output_tokens or 0))
-        if self._estimate is not None:
-            self._pool.note_surplus(self.limited_send, self._estimate.input_tokens, input_tokens)
         if self.reservation is None:
             return
         spent = Amounts()
@@ -261,22 +226,6 @@ class Admission:
         finally:
             if self.reservation is not None:
                 self.reservation.close()
-
-
-_collected_at = 0.0  # the monotonic time
-
-
-def _end_abandoned_streams() -> None:
-    """End the streams that nobody can read any more, and so give back their places.
-
-    HTTP libraries refer to a streamed response in circles: it holds its place until Python collects
-    garbage, which may be never.
-    """
-    global _collected_at
-    now = time.monotonic()
-    if now - _collected_at >= LEAST_BETWEEN_COLLECTIONS and has_streams():
-        _collected_at = now
-        gc.collect()
 
 
 def _not_retryable(error: APIError) -> APIError:

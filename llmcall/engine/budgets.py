@@ -163,8 +163,7 @@ def budget(
 
     Before a call begins, it reserves the most that it can use. When it is answered, only what it
     used is counted. A failed attempt gives its reservation back, except for the part of a stream
-    that had arrived. Hits are free. If a server counts more tokens in a prompt than llmcall does,
-    such as a chat template's own sentences, later calls reserve these too.
+    that had arrived. Hits are free.
 
     :param usd: US dollars; a model without a price is refused.
     :param tokens: tokens of prompts and answers together.

@@ -16,7 +16,6 @@ from ..errors import (
 )
 from ..notices import notice, warn_once
 from ..requests.parameters import ESSENTIAL_FIELDS
-from .estimates import estimate
 from .limits import LEFT_OUT_SECONDS
 
 if TYPE_CHECKING:
@@ -72,7 +71,9 @@ class EndpointFailures:
         """Let an endpoint rest after a 429; return whether another one is free."""
         now = time.monotonic()
         has_others = len(self._pool.endpoints) > 1
-        seconds = self._seconds_of_rest(endpoint, error)
+        seconds = error.retry_after
+        if seconds is None:
+            seconds = REST_SECONDS if has_others else self._policy.waiting_time
         another_is_free = self._pool.rest(endpoint, now + seconds)
         if not error.retryable:
             return False
@@ -87,22 +88,6 @@ class EndpointFailures:
         if has_others:
             error.retry_after = self._pool.free_after(now)
         return False
-
-    def _seconds_of_rest(self, endpoint: Endpoint, error: APIError) -> float:
-        """Return the seconds for which an endpoint rests: as long as it asked for.
-
-        If it named no time but said what is left of its limits, it rests until there is enough for
-        the call, and the next attempt waits as long.
-        """
-        if error.retry_after is not None:
-            return error.retry_after
-        seconds = REST_SECONDS if len(self._pool.endpoints) > 1 else self._policy.waiting_time
-        if error.quotas:
-            needed = estimate(self._call.request.kind, self._body, self._pool.capabilities)
-            until_enough = self._pool.set_quotas(endpoint, error.quotas, needed)
-            error.retry_after = until_enough or None
-            seconds = max(seconds, until_enough)
-        return seconds
 
     def _can_renew_key(self, endpoint: Endpoint, error: APIError) -> bool:
         """Return whether a function gives the key, and can be asked for a fresh one."""

@@ -27,13 +27,10 @@ class Estimate(NamedTuple):
 
     :param input_tokens: the prompt's count.
     :param output_tokens: of all its answers together.
-    :param stated_tokens: what the request itself says that it may use, which servers count: the
-        prompt, and ``max_tokens`` if it is given.
     """
 
     input_tokens: int
     output_tokens: int
-    stated_tokens: int
 
     @property
     def tokens(self) -> int:
@@ -54,7 +51,7 @@ def estimate(kind: str, body: Mapping[str, Any], capabilities: Capabilities) -> 
         tokens = sum(
             count_tokens(text, model, encoding=capabilities.encoding) for text in body["input"]
         )
-        return Estimate(tokens, 0, tokens)
+        return Estimate(tokens, 0)
     messages = body["messages"]
     prompt = int(
         count_tokens(messages, model, encoding=capabilities.encoding, tools=body.get("tools"))
@@ -66,7 +63,7 @@ def estimate(kind: str, body: Mapping[str, Any], capabilities: Capabilities) -> 
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     answers = body.get("n") or 1
     longest = limit or _longest_answer(prompt, capabilities)
-    return Estimate(prompt, longest * answers, prompt + (limit or 0) * answers)
+    return Estimate(prompt, longest * answers)
 
 
 def _longest_answer(prompt: int, capabilities: Capabilities) -> int:

@@ -19,7 +19,6 @@ from .effects import END, Close, Do, Emit, Next, Open, Send
 from .endpoint_failures import EndpointFailures
 from .estimates import tokens_used
 from .flights import handed_to_reader
-from .quotas import quotas_in
 from .retry import retry
 
 if TYPE_CHECKING:
@@ -88,9 +87,7 @@ class Exchange:
         :returns: ``None`` if the endpoint failed, but the attempt can go on.
         :raises APIError: if the attempt has failed.
         """
-        with closing(
-            Admission(self.pool, self.policy.time_left, is_streamed=self.stream)
-        ) as admission:
+        with closing(Admission(self.pool, self.policy.time_left)) as admission:
             endpoint = yield from admission.acquire(self.request)
             sent_at = time.monotonic()
             try:
@@ -117,9 +114,6 @@ class Exchange:
         timeout = self._timeout()
         chunks = None
         if self.stream:
-            # A stream that its reader leaves is priced where the garbage collector finds it: that may
-            # be in the middle of an import, so whatever a price needs is imported before.
-            self.pool.price(0)
             chunks = yield Open(transport, request, timeout)
             if chunks is None:  # the transport does not stream
                 body.pop("stream_options", None)
@@ -148,10 +142,7 @@ class Exchange:
         check_fits(self.request, self.response)
 
     def _note_use(self, endpoint: Endpoint, admission: Admission) -> None:
-        """Count the answer in limits and budgets, and note what the server says is left of its own."""
-        headers = getattr(self.response, "headers", None)
-        if headers:
-            self.pool.set_quotas(endpoint, quotas_in(headers))
+        """Count the answer in limits and budgets."""
         tokens = TokenUsage.of(self.response)
         is_reported = tokens.input_tokens is not None
         limits_tokens = self.pool.settings.limits_tokens_per_minute is not None
@@ -225,7 +216,7 @@ class Exchange:
                 with handed_to_reader(self.call):
                     yield from pending
                 pending.clear()
-        response = Response(assembler.response(), head.request_id, head.headers)
+        response = Response(assembler.response(), head.request_id)
         yield from pending  # of an answer without text
         return response
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..models.prices import price_of
 from ..system import after_fork_in_child, process_lock
 from . import budgets
-from .quotas import NEVER, Quota
+from .ledgers import NEVER
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
@@ -42,11 +41,9 @@ class LimitedSend:
     Kept for 60 seconds after it was sent if a limit counts it, so it refers to no request and
     no answer.
 
-    :param is_streamed: whether its reader may leave it half-way.
     :ivar wakeup: is done when there is reason to look again whether it may begin.
     :ivar queues: the endpoints that it waits for.
     :ivar state: the endpoint that admitted it, or ``None``.
-    :ivar admitted_at: the monotonic time at which that was.
     :ivar sent_at: the monotonic time at which it was sent, or ``None``.
     :ivar is_counted: whether its tokens count: from its admission until 60 seconds after it was
         sent.
@@ -54,12 +51,10 @@ class LimitedSend:
     :ivar is_answered: whether what it used is known.
     """
 
-    def __init__(self, *, is_streamed: bool = False) -> None:
-        self.is_streamed = is_streamed
+    def __init__(self) -> None:
         self.wakeup: Future[None] = Future()
         self.queues: set[EndpointState] = set()
         self.state: EndpointState | None = None
-        self.admitted_at = 0.0
         self.sent_at: float | None = None
         self.is_counted = False
         self.tokens = 0
@@ -113,7 +108,7 @@ class LimitedSend:
 
 
 class EndpointState:
-    """What one endpoint was asked, and what it said; only the holder of the lock may use it.
+    """What one endpoint was asked; only the holder of the lock may use it.
 
     :ivar running: the sends that are under way.
     :ivar counts_minutes: whether anybody limits what is sent to it in a minute; until then, nothing
@@ -122,9 +117,6 @@ class EndpointState:
     :ivar tokens: those of all sends that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
     :ivar queue: the sends that wait for it, in order.
-    :ivar quotas: what it says is left, by model and unit.
-    :ivar surpluses: by model, how many more tokens its prompts had than were counted here, and as a
-        share, at most.
     """
 
     def __init__(self) -> None:
@@ -134,14 +126,12 @@ class EndpointState:
         self.tokens = 0
         self.resting_until = 0.0
         self.queue: OrderedDict[LimitedSend, None] = OrderedDict()
-        self.quotas: dict[str, dict[str, Quota]] = {}
-        self.surpluses: dict[str, tuple[int, float]] = {}
 
     def is_first(self, send: LimitedSend) -> bool:
         """Return whether no other send has waited longer."""
         return next(iter(self.queue), None) is send
 
-    def wait(self, settings: Settings, needed: Estimate | None, model: str, now: float) -> float:
+    def wait(self, settings: Settings, needed: Estimate | None, now: float) -> float:
         """Return the seconds until a send may be admitted; infinite if time does not decide.
 
         :param needed: what it may use, or ``None`` if nobody counted it.
@@ -151,7 +141,7 @@ class EndpointState:
         most_calls = settings.limits_max_concurrent_calls
         if most_calls is not None and len(self.running) >= most_calls:
             return NEVER
-        waits = [0.0, self.resting_until - now, self.wait_for_quota(needed, model, now)]
+        waits = [0.0, self.resting_until - now]
         excess_requests = self._excess_requests(settings.limits_requests_per_minute)
         excess_tokens = self._excess_tokens(settings.limits_tokens_per_minute, needed)
         if excess_requests > 0 or excess_tokens > 0:
@@ -182,53 +172,20 @@ class EndpointState:
 
     def _wait_until_past(self, requests: int, tokens: int, now: float) -> float:
         """Return the seconds until so many requests and tokens of the last minute count no more."""
-        # A copy: a stream that the garbage collector ends meanwhile counts as sent.
-        for number, send in enumerate(tuple(self.sent), 1):
+        for number, send in enumerate(self.sent, 1):
             tokens -= send.tokens
             if number >= requests and tokens <= 0:
                 return (send.sent_at or 0.0) + WINDOW - now
         return NEVER
 
-    def wait_for_quota(self, needed: Estimate | None, model: str, now: float) -> float:
-        """Return the seconds until the server has enough left, as far as it said.
-
-        :param needed: as in :meth:`wait`.
-        """
-        waits = [0.0]
-        for unit, quota in self.quotas.get(model, {}).items():
-            amount = max(1, _quota_needed(unit, needed))
-            waits.append(quota.wait(amount, now))
-        return max(waits)
-
-    def admit(self, send: LimitedSend, needed: Estimate | None, model: str, now: float) -> None:
+    def admit(self, send: LimitedSend, needed: Estimate | None, now: float) -> None:
         """Count a send as begun."""
         send.state = self
-        send.admitted_at = now
         send.is_counted = self.counts_minutes
         self.running.add(send)
         if send.is_counted and needed is not None:
             send.tokens = needed.tokens
             self.tokens += needed.tokens
-        quotas = self.quotas.get(model, {})
-        for unit, quota in quotas.items():
-            quotas[unit] = quota.less(_quota_needed(unit, needed), now)
-
-    def note_surplus(self, model: str, counted: int, reported: int) -> None:
-        """Note that a prompt has more tokens for the server than were counted here.
-
-        :param counted: the prompt's tokens as counted here.
-        :param reported: as the server reported them.
-        """
-        largest, ratio = self.surpluses.get(model, (0, 0.0))
-        surplus = reported - counted
-        self.surpluses[model] = max(largest, surplus), max(ratio, surplus / max(1, counted))
-
-
-def _quota_needed(unit: str, needed: Estimate | None) -> int:
-    """Return how much of a quota a call takes."""
-    if unit == "requests":
-        return 1
-    return 0 if needed is None else needed.stated_tokens
 
 
 _states: dict[tuple[str | None, ...], EndpointState] = {}
@@ -255,12 +212,6 @@ def forget() -> None:
 
 
 after_fork_in_child(forget)
-
-
-def has_streams() -> bool:
-    """Return whether a streamed answer is under way at any endpoint."""
-    with _lock:
-        return any(send.is_streamed for state in _states.values() for send in state.running)
 
 
 class AdmitResult(NamedTuple):
@@ -350,13 +301,12 @@ class Pool:
             for index in range(self._next_index, self._next_index + len(usable)):
                 endpoint = usable[index % len(usable)]
                 state = self._states[endpoint]
-                # Before the look: a stream that ends meanwhile wakes those who wait.
                 state.queue.setdefault(send)
                 send.queues.add(state)
-                seconds = state.wait(self.settings, needed, self.model, now)
+                seconds = state.wait(self.settings, needed, now)
                 if seconds <= 0 and state.is_first(send):
                     self._next_index = (index + 1) % len(usable)
-                    state.admit(send, needed, self.model, now)
+                    state.admit(send, needed, now)
                     send.leave_queues()
                     return AdmitResult(endpoint, 0.0, 0.0)
                 shortest_wait = min(shortest_wait, seconds)
@@ -366,24 +316,6 @@ class Pool:
                 shortest_wait = 0.0
             return AdmitResult(None, next_look, shortest_wait)
 
-    def are_full_of_streams(self, send: LimitedSend, since: float) -> bool:
-        """Return whether streams alone hold all places that a send waits for.
-
-        :param since: a monotonic time; streams that were admitted later do not count.
-        """
-        most = self.settings.limits_max_concurrent_calls
-        if most is None or not send.queues:
-            return False
-        with _lock:
-            for state in send.queues:
-                if len(state.running) < most:
-                    return False
-                if not all(
-                    each.is_streamed and each.admitted_at <= since for each in state.running
-                ):
-                    return False
-            return True
-
     def rest(self, endpoint: Endpoint, until: float) -> bool:
         """Stop asking an endpoint until a monotonic time; return whether another is free before."""
         with _lock:
@@ -391,36 +323,6 @@ class Pool:
             state.resting_until = max(until, state.resting_until)
             others = [each for each in self._states.values() if each is not state]
             return any(other.resting_until < until for other in others)
-
-    def set_quotas(
-        self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate | None = None
-    ) -> float:
-        """Note what an endpoint said is left; return the seconds until it has enough for a call."""
-        with _lock:
-            state = self._states[endpoint]
-            state.quotas.setdefault(self.model, {}).update(quotas)
-            return state.wait_for_quota(needed, self.model, time.monotonic())
-
-    def expected(self, estimate: Estimate | None) -> Estimate | None:
-        """Return what a call may use if its prompt has more tokens at an endpoint than counted here.
-
-        That is as many more as earlier prompts had, at most, and of a short prompt in proportion: a
-        server's template may begin each prompt with sentences of its own, and the vocabulary of its
-        model may be unknown.
-        """
-        if estimate is None:
-            return None
-        surplus = 0
-        for state in self._states.values():
-            tokens, ratio = state.surpluses.get(self.model, (0, 0.0))
-            surplus = max(surplus, min(tokens, ceil(ratio * estimate.input_tokens)))
-        return estimate._replace(input_tokens=estimate.input_tokens + surplus)
-
-    def note_surplus(self, send: LimitedSend, counted: int, reported: int) -> None:
-        """Note that a prompt has more tokens for its server than were counted here."""
-        with _lock:
-            if send.state is not None:
-                send.state.note_surplus(self.model, counted, reported)
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""

@@ -12,26 +12,18 @@ if TYPE_CHECKING:
 
 
 class Response(dict[str, Any]):
-    """A response as the API gave it, with its headers. A transport may also return a plain dict.
+    """A response as the API gave it. A transport may also return a plain dict.
 
     :ivar request_id: the server's identifier of the request, or ``None``.
-    :ivar headers: the response's headers, names in lower case.
     """
 
-    __slots__ = ("headers", "request_id")
+    __slots__ = ("request_id",)
 
-    headers: Mapping[str, str]
     request_id: str | None
 
-    def __init__(
-        self,
-        data: Mapping[str, Data],
-        request_id: str | None = None,
-        headers: Mapping[str, str] = {},
-    ) -> None:
+    def __init__(self, data: Mapping[str, Data], request_id: str | None = None) -> None:
         super().__init__(data)
         self.request_id = request_id
-        self.headers = headers
 
 
 class Transport(Protocol):

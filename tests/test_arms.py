@@ -878,8 +878,8 @@ def test_where_two_arms_part() -> None:
     runs = played(numbered(), repeats=2)
     comparison = runs.compare("control", "treated")
     assert [(each.scope, each.place, each.why) for each in comparison.parted] == [
-        ("app/0/lisa", 1, "prompt"),
-        ("app/1/lisa", 1, "prompt"),
+        ("0/lisa", 1, "prompt"),
+        ("1/lisa", 1, "prompt"),
     ]
     assert comparison.same == 2 and not runs.compare("control", "placebo").parted
 
@@ -904,7 +904,7 @@ def test_a_comparison_is_in_the_order_of_the_actors() -> None:
         runs = llmcall.arms(play, given, scope="app", repeats=2)
         scopes = [each.scope for each in runs.compare("control", "treated").parted]
         assert scopes == [
-            f"app/{repeat}/{name}"
+            f"{repeat}/{name}"
             for repeat in range(2)
             for name in ("ann", "ben", "cem", "dora", "emil")
         ]
@@ -923,7 +923,7 @@ def test_a_comparison_lists_the_scopes_below_an_actor_behind_it() -> None:
 
     given = {"control": {"item": "bread"}, "treated": {"item": "cake"}}
     parted = llmcall.arms(play, given, scope="app").compare("control", "treated").parted
-    assert [each.scope for each in parted] == ["app/0/ann", "app/0/ann/x", "app/0/ann-2"]
+    assert [each.scope for each in parted] == ["0/ann", "0/ann/x", "0/ann-2"]
 
 
 def test_a_comparison_lists_embeddings_first() -> None:

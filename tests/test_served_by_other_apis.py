@@ -270,13 +270,13 @@ def test_a_conversation_repeats_no_message() -> None:
 
 
 def played(path: str, said: str) -> None:
-    """Record a run in which Bart hears what Lisa said, in pieces."""
+    """Record a run in which Mona hears what Lisa said, in pieces."""
     pieces = [
         {"type": "content_block_delta", "delta": {"type": "text_delta", "text": said[at : at + 7]}}
         for at in range(0, len(said), 7)
     ]
     pieces.append({"type": "message_stop"})
-    answers = {"Lisa": pieces, "Bart": EVENTS["messages"]}
+    answers = {"Lisa": pieces, "Mona": EVENTS["messages"]}
 
     def answered(request: Any) -> Any:
         return as_events(answers[json.loads(request.content)["system"]])
@@ -286,7 +286,7 @@ def played(path: str, said: str) -> None:
         llmcall.cassette(path),
         llmcall.http_client(transport=transport, cache_mode="off") as client,
     ):
-        for name, heard in (("Lisa", "Bread?"), ("Bart", f"Lisa said: {said} Bread?")):
+        for name, heard in (("Lisa", "Bread?"), ("Mona", f"Lisa said: {said} Bread?")):
             asked = {"model": "m", "system": name, "messages": [{"role": "user", "content": heard}]}
             with llmcall.scope(name):
                 client.post(f"{URL}/messages", json=asked).raise_for_status()
@@ -297,9 +297,10 @@ def test_a_streamed_answer_that_another_hears_is_one_cause() -> None:
     played("a.jsonl", "I bake three loaves of bread for the market.")
     played("b.jsonl", "I sleep until noon, and nobody gets any bread.")
     found = llmcall.compare("a.jsonl", "b.jsonl")
-    assert [(each.scope, each.why) for each in found.parted] == [("Lisa", "draw")]
-    heard = commands.done("show", "a.jsonl", "--heard", "Bart", "1")
-    assert 'quotes Lisa, call 1: "I bake three loaves of bread for the market"' in heard
+    assert [(each.scope, each.why, each.follows) for each in found.parted] == [
+        ("Lisa", "draw", None),
+        ("Mona", "prompt", ("Lisa", 0)),
+    ]
 
 
 def test_an_answer_that_was_cut_is_shown_with_its_end() -> None:

@@ -6,18 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.data_frames import data_frame
 from ..display.formatting import OF_NO_ACTOR, counted
 from ..display.printable import printable
 from ..errors import short_traceback
 from ..types import Record
-from .actors import Align, matched_actors
-from .causes import causes
-from .findings import WHY, Parting, Row
-from .pairs import Pair, paired
-from .progress import Cause
+from .pairs import Align, Pair, paired_runs
+from .partings import WHY, Parting, partings
 from .runs import RecordedRun, load
 
 if TYPE_CHECKING:
@@ -26,20 +23,39 @@ if TYPE_CHECKING:
 SCOPES_SHOWN = 4
 
 
+class Row(NamedTuple):
+    """One call of the runs.
+
+    :param scope: the actor's scope path, without the level that names the whole run.
+    :param place: its place in the actor's run, from 0: in the first run, or in the other one if
+        it was added there.
+    :param status: ``"same"``, ``"changed"``, ``"added"`` or ``"missing"`` (of the other run).
+    :param prompt: the last message that was asked, in the first run; ``None`` if it has no such
+        call.
+    :param answer: its answer, likewise.
+    :param other_prompt: the same in the other run.
+    :param other_answer: the same in the other run.
+    :param run: which of the other runs it is, from 1.
+    """
+
+    scope: str
+    place: int
+    status: str
+    prompt: str | None
+    answer: str | None
+    other_prompt: str | None
+    other_answer: str | None
+    run: int = 1
+
+
 class Comparison:
-    """What two or more runs have in common, and where they diverge; ``str()`` of it is a report.
+    """What two or more runs have in common, and where they part; ``str()`` of it is a report.
 
     :ivar same: the number of calls with the same request and the same answer.
     :ivar changed: the number of calls whose request or answer differs.
     :ivar added: the number of calls that only the other run has.
     :ivar missing: the number of calls that only the first run has.
-    :ivar parted: one :class:`.Parting` for each actor whose runs diverge.
-    :ivar later: for each actor whose runs diverge by a draw, the first call after that in which the
-        prompt, the parameters or the model changed by more than a quoted earlier answer; also as a
-        :class:`.Parting`.
-    :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the
-        first one's. If actors are named by their system message, and it was edited, the most similar
-        prompts are matched.
+    :ivar parted: one :class:`.Parting` for each actor whose runs differ: its first call that does.
     :ivar pairs: the records of each row.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
@@ -54,39 +70,15 @@ class Comparison:
     ) -> None:
         self.pairs: list[Pair] = []
         self.parted: list[Parting] = []
-        self.later: list[Parting] = []
-        self.renamed: dict[str, str] = {}
-        self._edited: dict[str, str] = {}
         self._names = [each.name for each in (run, *others)]
         self._served = [", ".join(each.served) for each in (run, *others)]
-        for run_number, other in enumerate(others, 1):
-            self._add(run_number, run, other, align)
+        for number, other in enumerate(others, 1):
+            actors = list(paired_runs(run, other, number, align))
+            self.pairs += [pair for pairs in actors for pair in pairs]
+            self.parted += partings(actors)
         counts = Counter(pair.status for pair in self.pairs)
         self.same, self.changed = counts["same"], counts["changed"]
         self.added, self.missing = counts["added"], counts["missing"]
-
-    def _add(
-        self, run_number: int, run: RecordedRun, other: RecordedRun, align: Align | None
-    ) -> None:
-        """Add the calls of one of the other runs."""
-        matched = matched_actors(run, other, align)
-        self.renamed |= matched.renamed
-        self._edited |= matched.edited
-        actors, other_actors = matched.actors, matched.other_actors
-        pairs_by_scope = {
-            scope: list(
-                paired(scope, run_number, actors.get(scope, []), other_actors.get(scope, []))
-            )
-            for scope in {**actors, **other_actors}
-        }
-        causes_by_scope = causes(pairs_by_scope, run.normalize, other.normalize)
-        for scope, pairs in pairs_by_scope.items():
-            self.pairs += pairs
-            parting, later = causes_by_scope[scope]
-            if parting is not None:
-                self.parted.append(_parting(parting, pairs))
-            if later is not None:
-                self.later.append(_parting(later, pairs))
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -109,16 +101,11 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data, for JSON."""
-        counts = {
-            name: getattr(self, name) for name in ("same", "changed", "added", "missing", "renamed")
-        }
-        lists: dict[str, list[Any]] = {
-            "parted": self.parted,
-            "later": self.later,
-            "rows": self.rows,
-        }
-        return counts | {
-            name: [each._asdict() for each in values] for name, values in lists.items()
+        counts = {name: getattr(self, name) for name in ("same", "changed", "added", "missing")}
+        return {
+            **counts,
+            "parted": [each._asdict() for each in self.parted],
+            "rows": [each._asdict() for each in self.rows],
         }
 
     def __str__(self) -> str:
@@ -141,53 +128,46 @@ class Comparison:
             f"{self.added:,} added, {self.missing:,} missing"
         )
         if not self.same and not self.changed:
-            yield "The runs have no actor in common: their scopes and their prompts differ."
+            yield "The runs have no actor in common: their scopes differ."
             return
-        for other_scope, scope in sorted(self.renamed.items()):
-            how = (
-                "its system message, which names it, was edited"
-                if other_scope in self._edited
-                else "matched by its first prompt"
-            )
-            yield f"{_scope_name(scope)} is called {_scope_name(other_scope)} in the other run ({how})"
         if not self.parted:
             yield "The runs do not diverge."
-        yield from self._change_lines(self.parted, "")
-        yield from self._change_lines(self.later, ", after it had diverged")
+        yield from self._change_lines()
+        followers = [each for each in self.parted if each.follows]
+        if followers:
+            scopes = _listed(each.scope for each in followers)
+            yield (
+                f"{counted(len(followers), 'more scope')} ({scopes}): the prompt has words of answers that "
+                "changed earlier, so this may be only a consequence"
+            )
         yield from self._model_lines()
+
+    def _change_lines(self) -> Iterator[str]:
+        """Yield a line for each change that follows from nothing, however many scopes it is in: first
+        those within calls, then whole calls.
+        """
+        groups: dict[tuple[bool, int, str, str, str], list[Parting]] = {}
+        for each in self.parted:
+            if not each.follows:
+                is_call = each.why in ("missing", "added")
+                words = "" if is_call else each.in_words()
+                groups.setdefault((is_call, each.run, each.why, words, each.more), []).append(each)
+        for key in sorted(groups, key=lambda key: key[0]):
+            (_, run, why, words, more), group = key, groups[key]
+            of_run = f" of {self._names[run]}" if len(self._names) > 2 else ""
+            if len(group) > 1:
+                scopes = _listed(each.scope for each in group)
+                where = f"the same change in {len(group):,} scopes{of_run} ({scopes})"
+            else:
+                where = f"{_scope_name(group[0].scope)}, call {group[0].place + 1}{of_run}"
+                words = group[0].in_words()
+            yield f"{where}: {WHY[why]}{words and f': {words}'}{more}"
 
     def _model_lines(self) -> Iterator[str]:
         """Yield a line for each run, with the models that answered and their days, if these differ."""
-        if len(set(self._served)) == 1:
-            return
-        for name, served in zip(self._names, self._served, strict=True):
-            yield f"{printable(name)}: answered by {served or 'no model'}"
-
-    def _change_lines(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
-        """Yield a line for each change, however many scopes it is in: certain causes, then doubtful
-        ones, then whole calls.
-        """
-        groups: dict[tuple[bool, bool, int, str, str, str], list[Parting]] = {}
-        for parting in partings:
-            is_call = parting.why in ("missing", "added")
-            words = "" if is_call else parting.in_words()
-            key = is_call, bool(parting.doubt), parting.run, parting.why, words, parting.perhaps
-            groups.setdefault(key, []).append(parting)
-        for (is_call, _, run, why, words, _), group in sorted(
-            groups.items(), key=lambda each: each[0][:2]
-        ):
-            of_run = f" of {self._names[run]}" if len(self._names) > 2 else ""
-            scopes = ", ".join(_scope_name(parting.scope) for parting in group[:SCOPES_SHOWN])
-            if len(group) > 1:
-                more = (
-                    f" and {len(group) - SCOPES_SHOWN:,} more" if len(group) > SCOPES_SHOWN else ""
-                )
-                where = f"the same change in {len(group):,} scopes{of_run} ({scopes}{more})"
-                change = "" if is_call else f": {words}"
-            else:
-                where = f"{scopes}, {group[0].call}{of_run}"
-                change = f": {group[0].in_words()}"
-            yield f"{where}{when}: {WHY[why]}{change}{group[0].perhaps}"
+        if len(set(self._served)) > 1:
+            for name, served in zip(self._names, self._served, strict=True):
+                yield f"{printable(name)}: answered by {served or 'no model'}"
 
 
 @short_traceback
@@ -195,10 +175,8 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     """Compare a run with others of the same program.
 
     Actors are matched by their scope paths, without a first level that names the whole run; if a
-    scope was given with each run, by their paths below these. An actor's calls are matched by their
-    requests and draws, wherever they stand; the others by their requests or, if these differ, by
-    their place. If a change only repeats an earlier answer in the history, the runs
-    do not count as diverging there.
+    scope was given with each run, by their paths below these. An actor's calls are matched by the
+    longest common run of equal requests; those between them by their order.
 
     :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or
         its directory; or a tuple of one of them and a scope: ``(cache, "rep-1")``.
@@ -213,8 +191,8 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
     >>> print(comparison)  # doctest: +ELLIPSIS
     480 calls: 0 the same, 96 changed, 0 added, 384 missing
-    the same change in 96 scopes (village/~072c86d9f30d3d75, ...): the prompt changed: [-do you want-] {+does it need+}
-    the same change in 384 scopes (village/~04ad2bfcc8483d89, ...): the other run ends, or does not make this call
+    the same change in 96 scopes (~072c86d9f30d3d75, ...): the prompt changed: [-do you want-] {+does it need+}
+    the same change in 384 scopes (~04ad2bfcc8483d89, ...): the other run ends, or does not make this call
     """
     if not others:
         raise TypeError("compare() takes at least two runs")
@@ -222,29 +200,15 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     return Comparison(first, rest, align)
 
 
-def _parting(cause: Cause, pairs: Sequence[Pair]) -> Parting:
-    """Return a cause as it is told."""
-    pair = pairs[cause.place]
-    return Parting(
-        pair.scope,
-        pair.place,
-        cause.why,
-        cause.before,
-        cause.after,
-        pair.run,
-        cause.doubt,
-        _served(pair) if cause.why == "draw" else (),
-    )
-
-
-def _served(pair: Pair) -> tuple[str, ...]:
-    """Return the models that answered in both runs, if they differ."""
-    names = [record.served for record in (pair.one, pair.other) if record and record.served]
-    return tuple(names) if len(set(names)) > 1 else ()
-
-
 def _prompt_and_answer(record: Record | None) -> tuple[str | None, str | None]:
     return (None, None) if record is None else (record.prompt, record.answer)
+
+
+def _listed(scopes: Iterable[str]) -> str:
+    """Return the first of some scopes, and how many more there are."""
+    names = list(map(_scope_name, scopes))
+    more = len(names) - SCOPES_SHOWN
+    return ", ".join(names[:SCOPES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _scope_name(scope: str) -> str:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..display.formatting import OF_NO_ACTOR
 from ..display.printable import visible
 from ..records.served import is_given_by_model
-from .findings import WHY
 from .marks import ASKED_AGAIN
+from .partings import WHY
 from .survey import distributions, is_survey
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class PageData:
         reasons = {
             (each.scope, each.place, each.status): [
                 WHY[each.why],
-                visible(f"{each.in_words()}{each.perhaps}"),
+                visible(f"{each.in_words()}{each.more}"),
             ]
             for each in (comparison.parted if comparison else ())
         }

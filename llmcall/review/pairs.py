@@ -1,27 +1,26 @@
-"""The calls of one actor in two runs, in pairs."""
+"""The calls of two runs in pairs: actors by their scopes, an actor's calls by their requests."""
 
 from __future__ import annotations
 
 import difflib
-from bisect import bisect
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product, zip_longest
+from typing import NamedTuple
 
 from ..records.answers import says_the_same
 from ..requests.keys import key_of
 from ..types import Record
+from .runs import RecordedRun, first_level, relative
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+Align = Callable[[str], str] | Mapping[str, str]
+Actors = dict[str, list[Record]]
 
 
 class Pair(NamedTuple):
     """A call of the first run, and the call of the other one that belongs to it; either may be
     missing.
 
-    :param status: as of a :class:`.Row`, as are scope, place and run;
-        empty if nothing is compared.
+    :param status: as of a :class:`.Row`, as are scope, place and run; empty if nothing is compared.
     """
 
     scope: str
@@ -31,167 +30,90 @@ class Pair(NamedTuple):
     status: str = ""
     run: int = 1
 
-    @property
-    def is_same_request(self) -> bool:
-        """Return whether both runs asked the same."""
-        one, other = self.one, self.other
-        return bool(one and other and one.kind == other.kind and one.request == other.request)
 
-
-class _Call(NamedTuple):
-    """A call of an actor.
-
-    :param place: its place among the actor's calls, from 0.
-    :param request_key: see :func:`request_key`.
-    """
-
-    place: int
-    record: Record
-    request_key: str
-
-
-def paired(
-    scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
-) -> Iterator[Pair]:
-    """Yield the calls of one actor in pairs, in the order of the first run.
+def paired_runs(
+    run: RecordedRun, other: RecordedRun, run_number: int, align: Align | None
+) -> Iterator[list[Pair]]:
+    """Yield the calls of each actor in pairs, in the order of the first run.
 
     :param run_number: the number of the other run, from 1.
-    :param records: those of the first run.
-    :param other_records: those of the other one.
+    :param align: see :func:`~llmcall.compare`.
     """
-    calls, other_calls = _calls(records), _calls(other_records)
-    partners = _partners(calls, other_calls)
-    places = {other_place: place for place, other_place in partners.items()}
-    # An added call comes before the next one that both runs have.
-    added: list[_Call] = []
-    added_before: dict[int, list[_Call]] = {}
-    for call in other_calls:
-        if call.place in places:
-            added_before[places[call.place]] = added
-            added = []
-        else:
-            added.append(call)
-    for call in calls:
-        for other in added_before.get(call.place, ()):
-            yield Pair(scope, other.place, None, other.record, "added", run_number)
-        if call.place in partners:
-            yield _pair(scope, run_number, call, other_calls[partners[call.place]])
-        else:
-            yield Pair(scope, call.place, call.record, None, "missing", run_number)
-    for other in added:
-        yield Pair(scope, other.place, None, other.record, "added", run_number)
+    actors, other_actors = _actors(run, other, align)
+    for scope in _in_order(actors, other_actors):
+        records, other_records = actors.get(scope, []), other_actors.get(scope, [])
+        yield list(_paired(scope, run_number, records, other_records))
 
 
-def _calls(records: Sequence[Record]) -> list[_Call]:
-    return [_Call(place, record, request_key(record)) for place, record in enumerate(records)]
+def _in_order(actors: Actors, other_actors: Actors) -> list[str]:
+    """Return the actors of both runs: one that only the other run has behind that before it there."""
+    order = {scope: (number, 0) for number, scope in enumerate(actors)}
+    last = -1
+    for number, scope in enumerate(other_actors, 1):
+        last = order.setdefault(scope, (last, number))[0]
+    return sorted(order, key=order.__getitem__)
 
 
-def _pair(scope: str, run_number: int, call: _Call, other: _Call) -> Pair:
-    is_same_request = call.request_key == other.request_key
-    is_same = is_same_request and says_the_same(call.record, other.record)
-    status = "same" if is_same else "changed"
-    return Pair(scope, call.place, call.record, other.record, status, run_number)
+def _actors(run: RecordedRun, other: RecordedRun, align: Align | None) -> tuple[Actors, Actors]:
+    """Return the records of each actor of both runs, without the level that names a whole run.
 
-
-def _partners(calls: Sequence[_Call], other_calls: Sequence[_Call]) -> dict[int, int]:
-    """Return the places of the calls that belong together: by that in the first run, that in the
-    other one.
-
-    Equal draws of a request belong together, wherever they stand: of calls that are made at once,
-    each run may record another one first. The other calls are matched between these, or all
-    together if the order of these changed: by their requests, and then by their place.
+    A first name that all scopes of a run share may be that of its only actor. So the names are those
+    by which both runs have most actors in common.
     """
-    partners: dict[int, int] = {}
-    for draw_name in (_asker, _draw):
-        partners |= _equal_draws(*_left(calls, other_calls, partners), draw_name)
-    for block, other_block in _blocks(*_left(calls, other_calls, partners), partners):
-        partners |= _matched(block, other_block)
-    return partners
+    actors, other_actors = run.by_actor(), other.by_actor()
+    level, other_level = first_level(actors), first_level(other_actors)
+    above, other_above = run.scope or level, other.scope or other_level
+    choices = list(dict.fromkeys(product((above, level, ""), (other_above, other_level, ""))))
+    if above and {*actors, *other_actors} == {above}:
+        del choices[0]
+    name_of = align.get if isinstance(align, Mapping) else align or str
+    namings = [
+        (_by_name(actors, one_level), _by_name(other_actors, other_level, name_of))
+        for one_level, other_level in choices
+    ]
+    return max(namings, key=lambda each: len(each[0].keys() & each[1].keys()))
 
 
-def _asker(call: _Call) -> str | None:
-    """Return who asked, if several tasks or threads asked the same."""
-    return call.record.asker
+def _by_name(
+    actors: Actors, ancestor: str, name_of: Callable[[str], str | None] = str
+) -> dict[str, list[Record]]:
+    """Return the records of actors by their names, of several of one name one after the other.
 
-
-def _draw(call: _Call) -> str | None:
-    """Return the name of a call's draw."""
-    return (call.record.sample or "").partition("#")[2]
-
-
-def _left(
-    calls: Sequence[_Call], other_calls: Sequence[_Call], partners: Mapping[int, int]
-) -> tuple[list[_Call], list[_Call]]:
-    """Return the calls of both runs that have no partner."""
-    other_places = set(partners.values())
-    left = [call for call in calls if call.place not in partners]
-    return left, [call for call in other_calls if call.place not in other_places]
-
-
-def _equal_draws(
-    calls: Sequence[_Call],
-    other_calls: Sequence[_Call],
-    draw_name: Callable[[_Call], str | None],
-) -> dict[int, int]:
-    """Return the places of equal requests whose draws have one name; of several, in their order."""
-    other_places = _places_by_draw(other_calls, draw_name)
-    partners: dict[int, int] = {}
-    for draw, places in _places_by_draw(calls, draw_name).items():
-        partners.update(zip(places, other_places.get(draw, ()), strict=False))
-    return partners
-
-
-def _places_by_draw(
-    calls: Sequence[_Call], draw_name: Callable[[_Call], str | None]
-) -> dict[tuple[str, str], list[int]]:
-    """Return the places of calls by their requests and the names of their draws, if these have one."""
-    places: dict[tuple[str, str], list[int]] = {}
-    for call in calls:
-        name = draw_name(call)
-        if name is not None:
-            places.setdefault((call.request_key, name), []).append(call.place)
-    return places
-
-
-def _blocks(
-    calls: Sequence[_Call], other_calls: Sequence[_Call], partners: Mapping[int, int]
-) -> list[tuple[list[_Call], list[_Call]]]:
-    """Return calls without a partner in blocks: those between the same calls with a partner.
-
-    If the order of these changed, there is one block, since nothing tells between which ones a call
-    would stand.
+    :param ancestor: the path of the scope above them, which is left out; may be empty.
+    :param name_of: returns what an actor is called, if it is called otherwise.
     """
-    places = sorted(partners)
-    other_places = [partners[place] for place in places]
-    if other_places != sorted(other_places):
-        return [(list(calls), list(other_calls))]
-    blocks: defaultdict[int, tuple[list[_Call], list[_Call]]] = defaultdict(lambda: ([], []))
-    for call in calls:
-        blocks[bisect(places, call.place)][0].append(call)
-    for call in other_calls:
-        blocks[bisect(other_places, call.place)][1].append(call)
-    return list(blocks.values())
+    records_by_name: Actors = {}
+    for scope, records in actors.items():
+        name = relative(scope, ancestor)
+        records_by_name.setdefault(name_of(name) or name, []).extend(records)
+    return records_by_name
 
 
-def _matched(calls: Sequence[_Call], other_calls: Sequence[_Call]) -> dict[int, int]:
-    """Return the places of calls that belong together by their requests, and then by their place."""
-    keys = [call.request_key for call in calls]
-    other_keys = [call.request_key for call in other_calls]
+def _paired(
+    scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
+) -> Iterator[Pair]:
+    """Yield the calls of one actor in pairs, by the longest common run of equal requests; those
+    between them by their order.
+    """
+    keys, other_keys = (
+        [key_of(each.kind, each.request, None) for each in side]
+        for side in (records, other_records)
+    )
     matcher = difflib.SequenceMatcher(None, keys, other_keys, autojunk=False)
-    partners = {}
-    for kind, index, end, other_index, other_end in matcher.get_opcodes():
-        for call, other in zip(calls[index:end], other_calls[other_index:other_end], strict=False):
-            if kind != "equal" and not _alike(call.record, other.record):
-                break
-            partners[call.place] = other.place
-    return partners
+    for kind, begin, end, other_begin, other_end in matcher.get_opcodes():
+        for place, other_place in zip_longest(range(begin, end), range(other_begin, other_end)):
+            one = None if place is None else records[place]
+            other = None if other_place is None else other_records[other_place]
+            if one and other and _are_alike(one, other):
+                is_same = kind == "equal" and says_the_same(one, other)
+                yield Pair(scope, place, one, other, "same" if is_same else "changed", run_number)
+                continue
+            if one:
+                yield Pair(scope, place, one, None, "missing", run_number)
+            if other:
+                yield Pair(scope, other_place, None, other, "added", run_number)
 
 
-def request_key(record: Record) -> str:
-    """Return a text that is the same for equal requests only, whatever their draws."""
-    return key_of(record.kind, record.request, None)
-
-
-def _alike(record: Record, other: Record) -> bool:
+def _are_alike(record: Record, other: Record) -> bool:
     is_same_kind = record.kind == other.kind
     return is_same_kind and record.request.get("function") == other.request.get("function")

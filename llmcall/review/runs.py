@@ -10,13 +10,11 @@ from ..cache.cache import ResponseCache
 from ..cache.shared import shared_cache
 from ..cassettes.cassette import Cassette
 from ..errors import CacheError
-from ..programs.actors import SYSTEM, named_by_system
 from ..records.reader import read as read_records
 from ..records.served import served_by, served_words
-from ..requests.normalizers import normalizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
     from ..types import Record
 
@@ -28,7 +26,6 @@ class RecordedRun(NamedTuple):
     :param records: in the order of the calls of each scope.
     :param settings: those of the file's header.
     :param is_complete: whether the recording came to its end, as far as a file says so.
-    :param options: those of ``llmcall run`` in the file's header.
     :param scope: the scope to which it was narrowed; empty for a whole run or a pattern of scopes.
     """
 
@@ -36,31 +33,12 @@ class RecordedRun(NamedTuple):
     records: list[Record]
     settings: dict[str, Any]
     is_complete: bool = True
-    options: Mapping[str, Any] = {}
     scope: str = ""
-
-    @property
-    def names_by_system(self) -> bool:
-        """Return whether its actors are named by their system messages.
-
-        The header says so if ``llmcall run`` named them, and only their names if ``patched`` did.
-        """
-        if "actor" in self.options:
-            return bool(self.options["actor"] == SYSTEM)
-        return any(
-            actor.rpartition("/")[2] == named_by_system(records[0].request)
-            for actor, records in self.by_actor().items()
-        )
 
     @property
     def served(self) -> list[str]:
         """Return in words which models answered, and on which days."""
         return served_words(served_by(self.records))
-
-    @property
-    def normalize(self) -> Callable[[str], str] | None:
-        """Return what was taken out of the texts of its requests, or ``None``."""
-        return normalizer(tuple(self.settings.get("cache_normalize", ())))
 
     def by_actor(self) -> dict[str, list[Record]]:
         """Return the records by scope path; ``""`` stands for those outside any scope."""
@@ -97,10 +75,7 @@ def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
 def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     if isinstance(run, Cassette):
         settings = dict(run.stored.settings) if run.stored else {}
-        options = (run.stored.run if run.stored else None) or {}
-        return RecordedRun(
-            str(run.path), list(filter(where, run.all_records())), settings, options=options
-        )
+        return RecordedRun(str(run.path), list(filter(where, run.all_records())), settings)
     if not isinstance(run, (str, os.PathLike, ResponseCache)):
         raise TypeError(
             f"{run!r} is not a run: give a path, a Cassette, a cache, or one of them and a scope"
@@ -114,7 +89,6 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
         list(filter(where, file.records())),
         dict(file.settings),
         file.is_complete,
-        file.run or {},
     )
 
 
@@ -142,7 +116,7 @@ def relative(scope: str, ancestor: str) -> str:
     return scope[len(ancestor) + 1 :]
 
 
-def first_level(scopes: Collection[str]) -> str | None:
-    """Return the name with which all scope paths begin, or ``None`` if they begin with several."""
+def first_level(scopes: Collection[str]) -> str:
+    """Return the name with which all scope paths begin; empty if they begin with several."""
     names = {scope.partition("/")[0] for scope in scopes}
-    return names.pop() if len(names) == 1 and "" not in names else None
+    return names.pop() if len(names) == 1 else ""

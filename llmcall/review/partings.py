@@ -1,0 +1,240 @@
+"""The first call at which an actor's runs part: why, and from which earlier answer it may follow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ..differences.fields import Difference, differences
+from ..differences.words import changes, pieces
+from ..display.formatting import as_json, one_line
+from ..display.printable import printable
+from ..records.answers import said
+from ..requests.contents import strings_in
+from ..types import Record
+from .conversations import CONTENT_FIELDS
+from .pairs import Pair
+from .word_changes import TEXT_CHARACTERS, word_changes
+
+PROMPT_FIELDS = ("messages", "input", "arguments", "body")
+# By the reason of a parting: what a report says of it.
+WHY = {
+    "prompt": "the prompt changed",
+    "parameters": "the parameters changed",
+    "model": "the model changed",
+    "draw": "the same request has different answers",
+    "missing": "the other run ends, or does not make this call",
+    "added": "the other run has an additional call",
+}
+_WORD = re.compile(r"\w+")
+_ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrt])|(.))")  # as JSON writes it into a prompt
+
+
+class CallPosition(NamedTuple):
+    """A call: the actor's scope path, and the place in the actor's run, from 0."""
+
+    scope: str
+    place: int
+
+
+class Parting(NamedTuple):
+    """The first call at which an actor's runs part.
+
+    :param scope: the actor's scope path, without the level that names the whole run.
+    :param place: the call's place in the actor's run, from 0.
+    :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or
+        ``"added"``.
+    :param before: what differs, as it is in the first run: the message, the parameters, the model,
+        the answer, or the prompt of the call; ``None`` if there is none.
+    :param after: the same in the other run.
+    :param follows: the first earlier call whose changed answer holds words that changed in this
+        prompt, if all that changed are in such answers; else ``None``. The prompt may be only a
+        consequence of it.
+    :param run: which of the other runs it is, from 1.
+    :param served: of different answers to the same request, the models that gave them, by their own
+        names, if these differ; else empty.
+    """
+
+    scope: str
+    place: int
+    why: str
+    before: str | None
+    after: str | None
+    follows: CallPosition | None = None
+    run: int = 1
+    served: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """Return the status of the call, as of its :class:`.Row`."""
+        return self.why if self.why in ("missing", "added") else "changed"
+
+    @property
+    def more(self) -> str:
+        """Return what is at the end of a line: from what it may follow, or which models answered."""
+        if self.follows:
+            scope, place = self.follows
+            return f" (perhaps a consequence of {printable(scope)}, call {place + 1})"
+        if self.served:
+            return f" (answered by {' and '.join(map(printable, self.served))})"
+        return ""
+
+    def in_words(self) -> str:
+        """Return what differs, in one line; the words of a prompt as ``git diff --word-diff`` shows
+        them.
+        """
+        if self.why == "prompt":
+            return word_changes(self.before or "", self.after or "")
+        quoted = [
+            f'"{printable(one_line(text, TEXT_CHARACTERS))}"'
+            for text in (self.before, self.after)
+            if text is not None
+        ]
+        words = " → ".join(quoted)
+        if self.before == self.after or len(set(quoted)) == len(quoted):
+            return words
+        sides = {"".join((text or "").split()) for text in (self.before, self.after)}
+        where = "only in white space" if len(sides) == 1 else "after these words"
+        return f"{words} (they differ {where})"
+
+
+def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
+    """Yield why each actor's runs part.
+
+    :param actors: the calls of each actor, in the order of the file.
+    """
+    answers = ChangedAnswers(actors)
+    for number, pairs in enumerate(actors):
+        pair = next((each for each in pairs if each.status != "same"), None)
+        if pair is not None:
+            yield _parting(pair, number, answers)
+
+
+def _parting(pair: Pair, actor: int, answers: ChangedAnswers) -> Parting:
+    def parting(why: str, before: str | None, after: str | None, **more: Any) -> Parting:
+        return Parting(pair.scope, pair.place, why, before, after, run=pair.run, **more)
+
+    one, other = pair.one, pair.other
+    if one is None or other is None:
+        return parting(pair.status, *(each.prompt if each else None for each in (one, other)))
+    changed = differences(one.request, other.request)
+    if not changed:
+        models = [record.served for record in (one, other) if record.served]
+        served = tuple(models) if len(set(models)) > 1 else ()
+        return parting("draw", *_answers(one, other), served=served)
+    model = next((each for each in changed if each.place in ("model", "body.model")), None)
+    if model is not None:
+        return parting("model", *map(_text, _sides(model)))
+    prompts = [each for each in changed if _is_in_prompt(each)]
+    if not prompts:
+        return parting("parameters", *_values(changed))
+    earlier = [answers.first_with(each, pair.place, actor) for each in prompts]
+    indexes = [index for index in earlier if index is not None]
+    if len(indexes) == len(changed):  # a changed parameter follows from no answer
+        follows = answers.position(min(indexes))
+        return parting("prompt", *map(_text, _sides(prompts[0])), follows=follows)
+    unexplained = prompts[earlier.index(None)] if None in earlier else prompts[0]
+    return parting("prompt", *map(_text, _sides(unexplained)))
+
+
+def _is_in_prompt(difference: Difference) -> bool:
+    """Return whether a field contains what was said, and is no parameter."""
+    field = difference.place.removeprefix("body.")
+    names: tuple[str, ...] = PROMPT_FIELDS if field == difference.place else CONTENT_FIELDS
+    return re.split(r"[.\[]", field)[0] in names
+
+
+class ChangedAnswers:
+    """The answers that two runs gave differently, or that only one of them gave."""
+
+    def __init__(self, actors: Sequence[Sequence[Pair]]) -> None:
+        # By place, then in the order of the file: that is what came earlier.
+        calls = sorted(
+            (pair.place, number, pair.scope, (_words_of(pair.one), _words_of(pair.other)))
+            for number, pairs in enumerate(actors)
+            for pair in pairs
+            if pair.status != "same"
+        )
+        self._calls = [each for each in calls if each[3][0] != each[3][1]]
+        self._first: dict[tuple[int, str], int | None] = {}
+
+    def position(self, index: int) -> CallPosition:
+        """Return the call of an answer."""
+        place, _, scope, *_ = self._calls[index]
+        return CallPosition(scope, place)
+
+    def first_with(self, difference: Difference, place: int, actor: int) -> int | None:
+        """Return the first answer with words of a difference, if there is one before a call for each
+        stretch of words; else ``None``.
+
+        :param place: the call's place in its actor's run.
+        :param actor: the number of the actor in the file.
+        """
+        found = []
+        for stretch in _stretches(difference):
+            for side, words in enumerate(stretch):
+                if words.strip():
+                    index = self._first_answer(side, words)
+                    if index is None or self._calls[index][:2] >= (place, actor):
+                        return None
+                    found.append(index)
+        return min(found, default=None)
+
+    def _first_answer(self, side: int, words: str) -> int | None:
+        """Return the first answer of a run with some words."""
+        if (side, words) not in self._first:
+            holders = (n for n, call in enumerate(self._calls) if words in call[3][side])
+            self._first[side, words] = next(holders, None)
+        return self._first[side, words]
+
+
+def _stretches(difference: Difference) -> Iterator[tuple[str, str]]:
+    """Yield the stretches of words that changed, as they were and as they are."""
+    before, after = (_text(side) or "" for side in _sides(difference))
+    for change in changes(before, after):
+        one, other = map(_words, pieces(change, before, after))
+        yield one, other
+
+
+def _words(text: str) -> str:
+    """Return the words of a text with blanks between and around them, so that only whole words are
+    found in it.
+    """
+    plain = _ESCAPED.sub(
+        lambda match: chr(int(match[1], 16)) if match[1] else match[3] or " ", text
+    )
+    return f" {' '.join(_WORD.findall(plain))} ".casefold()
+
+
+def _words_of(record: Record | None) -> str:
+    """Return the words of an answer: of its text, and of all other texts in it."""
+    return (
+        "" if record is None else "|".join(map(_words, [record.answer, *strings_in(said(record))]))
+    )
+
+
+def _answers(record: Record, other: Record) -> tuple[str | None, str | None]:
+    """Return two answers to the same request; the other fields that differ if the texts do not."""
+    if record.answer != other.answer:
+        return record.answer, other.answer
+    return _values(differences({"response": said(record)}, {"response": said(other)}))
+
+
+def _values(differing_fields: Iterable[Difference]) -> tuple[str, str]:
+    """Return the values of fields in both runs as texts, such as ``top_p=0.5``."""
+    fields = list(differing_fields)
+    before = ", ".join(f"{each.place}={as_json(each.recorded)}" for each in fields)
+    return before, ", ".join(f"{each.place}={as_json(each.asked)}" for each in fields)
+
+
+def _sides(difference: Difference) -> tuple[Any, Any]:
+    return difference.recorded, difference.asked
+
+
+def _text(value: Any) -> str | None:
+    """Return a field's value as text: a message's content if it is text, other data as JSON."""
+    content = value.get("content") if isinstance(value, dict) else None
+    if isinstance(content, str) and content.strip():
+        return content
+    return value if value is None or isinstance(value, str) else as_json(value)

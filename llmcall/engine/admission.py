@@ -126,7 +126,7 @@ class Admission:
 
     def _reserve(self) -> Flow[None]:
         """Reserve what the send may use from all open budgets."""
-        reservation = self.reservation = budgets.Reservation()
+        reservation = self.reservation = budgets.Reservation(self._time_left)
         while True:
             reserve = Do(lambda: reservation.reserve(self._amounts()))
             seconds = reserve.perform() if reservation.is_in_memory else (yield reserve)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -217,13 +217,15 @@ def check_price(model: str, price: Price | None, service_tier: str | None = None
 class Reservation:
     """What one attempt has reserved from all open budgets, and its place among those who wait.
 
+    :param time_left: returns the seconds until the call's deadline, or ``None``.
     :ivar wakeup: is done when there is reason to look again.
     :ivar used: what the attempt used, once that is known.
     :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, time_left: Callable[[], float | None]) -> None:
         self.wakeup: Future[None] = Future()
+        self._time_left = time_left
         self.is_in_memory = all(each.name is None for each in tuple(open_budgets))
         self.used: Amounts | None = None
         self._entries: list[tuple[Ledger, str]] = []
@@ -241,7 +243,7 @@ class Reservation:
         entries: list[tuple[Ledger, str]] = []
         try:
             for ledger, limits in _ledgers():
-                key = ledger.reserve(needed, limits)
+                key = ledger.reserve(needed, limits, self._time_left())
                 if key is None:
                     return POLL_SECONDS if ledger.name else NEVER
                 entries.append((ledger, key))

@@ -18,7 +18,6 @@ from .admission import Admission
 from .effects import END, Close, Do, Emit, Next, Open, Send
 from .endpoint_failures import EndpointFailures
 from .estimates import tokens_used
-from .flights import handed_to_reader
 from .retry import retry
 
 if TYPE_CHECKING:
@@ -213,8 +212,7 @@ class Exchange:
             pending.append(Emit(text, assembler.latest))
             if self.reader_has_text or has_content(assembler.latest):
                 self.reader_has_text = True
-                with handed_to_reader(self.call):
-                    yield from pending
+                yield from pending
                 pending.clear()
         response = Response(assembler.response(), head.request_id)
         yield from pending  # of an answer without text

@@ -3,102 +3,45 @@
 from __future__ import annotations
 
 import copy
-import sys
-import threading
-import time
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
-from ..system import after_fork_in_child, process_lock, running_loop
+from ..system import after_fork_in_child, process_lock
 from ..types import Outcome
 from .effects import Runner, Wait, with_cache
 from .lookup import find_in_cache, find_on_cassette
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
     from .effects import Flow
-    from .prepared_call import Call, PreparedCall
+    from .prepared_call import Call
     from .retry import RetryPolicy
 
     Store: TypeAlias = ResponseCache | Cassette
     Key = tuple[Store, str]  # where the answer is stored, and the request's key
     Outcomes = dict[str, Outcome]  # by the request's key
 
-# Seconds after which nobody waits for a stream whose reader does not read on, or for a call whose
-# event loop does not run: the reader or the loop may be waiting for the one who waits.
-LONGEST_PAUSE = 10.0
-
 
 class Flight(Future["Outcome | None"]):
     """One request under way; its outcome is ``None`` if others cannot share it.
 
-    :ivar leader: the thread and task that make the call; of a stream, those that read it.
+    :ivar leader: the thread and task that make the call; of a stream, those that began to read it.
     :ivar is_stream: whether the answer comes no faster than a reader reads it.
-    :ivar handed_at: the monotonic time at which the reader got its last piece, until it wants the
-        next one; then ``None``.
     :ivar followers: how many others wait, or waited, for the outcome.
     """
 
     def __init__(self, *, is_stream: bool) -> None:
         super().__init__()
         self.leader = Runner.current()
-        # Of an asynchronous leader; a synchronous one in a loop's callback blocks the loop itself.
-        self._loop = None if self.leader.task is None else running_loop()
         self.is_stream = is_stream
-        self.handed_at: float | None = None
         self.followers = 0
-
-    def wait(self, policy: RetryPolicy) -> Flow[bool]:
-        """Wait for the outcome, or until the deadline has passed.
-
-        :returns: ``False`` if waiting would never end: for oneself, for a reader who does not read
-            on, or for an event loop that does not run.
-        """
-        while True:
-            seconds_left = policy.time_left()
-            seconds = LONGEST_PAUSE if seconds_left is None else min(LONGEST_PAUSE, seconds_left)
-            next_turn = self._next_turn()
-            may_end = yield Wait(self, seconds, self.leader)
-            if not may_end:
-                return False
-            waited_until_deadline = seconds == seconds_left
-            if self.done() or waited_until_deadline:
-                return True
-            if self._reader_pauses() or self._loop_pauses(next_turn):
-                return False
-
-    def _reader_pauses(self) -> bool:
-        """Return whether the reader of a stream has long not asked for its next piece."""
-        handed_at = self.handed_at  # the reader's thread may set it meanwhile
-        if handed_at is None:
-            return False
-        return time.monotonic() - handed_at >= LONGEST_PAUSE
-
-    def _next_turn(self) -> threading.Event:
-        """Return an event that is set in the next turn of the leader's event loop, if it has one."""
-        next_turn = threading.Event()
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(next_turn.set)
-        return next_turn
-
-    def _loop_pauses(self, next_turn: threading.Event) -> bool:
-        """Return whether the leader's event loop has not run since :meth:`_next_turn`.
-
-        While the leader itself runs synchronous code in its loop, the loop does not pause.
-        """
-        if self._loop is None or next_turn.is_set():
-            return False
-        task = sys.modules["asyncio"].current_task(self._loop)
-        return task is None or id(task) != self.leader.task
 
     def shared_outcome(self) -> Outcome | None:
         """Return a copy of the outcome.
@@ -119,20 +62,6 @@ class Flight(Future["Outcome | None"]):
 _lock = process_lock(__name__)
 flights: dict[Key, Flight] = {}
 after_fork_in_child(flights.clear)  # the threads that made them are not there
-
-
-@contextmanager
-def handed_to_reader(call: PreparedCall) -> Iterator[None]:
-    """Note that the reader of a stream has a piece of it, and who the reader is."""
-    store = call.shared_store
-    flight = None if store is None else flights.get((store, call.request.cache_key))
-    if flight is not None:
-        flight.leader = Runner.current()
-        flight.handed_at = time.monotonic()
-    yield
-    if flight is not None:
-        flight.leader = Runner.current()
-        flight.handed_at = None
 
 
 def share(
@@ -235,7 +164,7 @@ def _follow(
     policy: RetryPolicy,
 ) -> Flow[Outcomes]:
     """Wait for another call's flight, and return its outcome; empty if it shares none."""
-    if not (yield from flight.wait(policy)):
+    if not (yield Wait(flight, policy.time_left(), flight.leader)):
         return (yield from _ask_beside(call, flight, ask))
     outcome = flight.shared_outcome()
     return {} if outcome is None else {call.request.cache_key: outcome}
@@ -254,19 +183,18 @@ def _finish(flight: Flight, outcome: Outcome | None, error: APIError | None) -> 
 def _ask_beside(
     call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Flow[Outcomes]]
 ) -> Flow[Outcomes]:
-    """Ask for a call although an equal one is under way that cannot be waited for.
+    """Ask for a call although its own thread or task makes an equal one.
 
     If that is a stream, its reader has the first half of the answer already: it is the recorded
     one.
     """
+    warn_once(
+        f"{call.label} was made while its own thread or task makes the same request, so it asks for "
+        "itself. Read a stream to its end first, or give each call a scope",
+        about=("beside a flight", call.request.cache_key),
+    )
     if not flight.is_stream:
         return (yield from ask([call]))
-    warn_once(
-        f"{call.label} was made while a stream of the same request is being read. It cannot wait for "
-        "the stream, so its answer is not recorded. Read the stream to its end first, or give each "
-        "call a scope",
-        about=("beside a stream", call.request.cache_key),
-    )
     unstored = replace(call, options=call.options._replace(cache=False), cassette=None)
     outcomes = yield from ask([unstored])
     return {key: outcome._replace(is_recorded=False) for key, outcome in outcomes.items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from ..cache.shared import shared_cache
 from ..display.formatting import counted
 from ..errors import BudgetExceededError, CacheError
 from ..notices import notice
-from ..system import after_fork_in_child, process_lock
+from ..system import process_lock
 
 if TYPE_CHECKING:
     from ..models.prices import Price
@@ -31,13 +30,8 @@ T = TypeVar("T")
 # not reach it.
 PICO = 10**12
 NEVER = float("inf")
-# Seconds after which a reservation counts as spent if its process may be gone: ten times the
-# default TIMEOUT of an attempt. If the call takes longer, its true use is not counted.
-LOST_AFTER_SECONDS = 600.0
-_process_started_at = time.time()  # of this process
-# The keys of the reservations of this process's running calls: somebody may set the clock meanwhile.
-_under_way: set[str] = set()
-after_fork_in_child(_under_way.clear)
+# Seconds for which a call without a deadline keeps its reservation in a named budget.
+HOUR = 3600.0
 
 
 class Amounts(NamedTuple):
@@ -75,41 +69,12 @@ class Holding(NamedTuple):
     """One reservation.
 
     :param amounts: what is reserved.
-    :param process: the number of the process that reserved it.
-    :param since: when, in seconds since the epoch; ``NEVER`` if it holds until its call ends.
-    :param machine: the name of the machine that the process runs on.
+    :param until: the time at which it counts as spent, in seconds since the epoch: its process
+        seems to be gone, and the server may have billed the call.
     """
 
     amounts: Amounts
-    process: int
-    since: float
-    machine: str
-
-    def seems_lost(self) -> bool:
-        """Return whether its process seems to be gone."""
-        if self.machine == socket.gethostname() and not _is_running(self.process, self.since):
-            return True
-        return time.time() - self.since > LOST_AFTER_SECONDS
-
-
-def _is_running(process: int, since: float) -> bool:
-    """Return whether the process that had this number then still runs, as far as this machine tells.
-
-    :param process: the process's number.
-    :param since: that time, in seconds since the epoch.
-    """
-    if process == os.getpid():
-        # A container's first process always has the same number.
-        return since >= _process_started_at
-    if os.name == "nt":  # Windows has no harmless signal to ask by
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
+    until: float
 
 
 class Account:
@@ -128,8 +93,8 @@ class Account:
             return cls()
         fields: dict[str, Any] = json.loads(text)
         reserved = {
-            key: Holding(Amounts(*amounts), process, since, machine)
-            for key, (amounts, process, since, machine) in fields["reserved"].items()
+            key: Holding(Amounts(*amounts), until)
+            for key, (amounts, until) in fields["reserved"].items()
         }
         return cls(Amounts(*fields["spent"]), reserved)
 
@@ -149,10 +114,10 @@ class Account:
         if self.reserved.pop(key, None) is not None:
             self.spent = self.spent.plus(used)
 
-    def settle_lost(self) -> None:
-        """Count as spent what lost processes reserved: the server may have billed their calls."""
+    def settle_expired(self) -> None:
+        """Count the reservations as spent whose calls should have ended."""
         for key, holding in tuple(self.reserved.items()):
-            if key not in _under_way and holding.seems_lost():
+            if holding.until <= time.time():
                 self.settle(key, holding.amounts)
 
 
@@ -173,18 +138,18 @@ class Ledger(ABC):
     def _update(self, action: Callable[[Account], T]) -> T:
         """Run an action on the account while nobody else does, and keep what it changes."""
 
-    @abstractmethod
-    def _reserved_at(self) -> float:
-        """Return the ``since`` of a reservation made now."""
-
-    def reserve(self, needed: Amounts, limits: Sequence[Mapping[str, int]]) -> str | None:
+    def reserve(
+        self, needed: Amounts, limits: Sequence[Mapping[str, int]], seconds: float | None
+    ) -> str | None:
         """Reserve an amount, and return its key; ``None`` if it has to wait for others to settle.
 
         :param limits: each the most of what :class:`Amounts` counts, by name.
+        :param seconds: those until the call's deadline, or ``None``.
         :raises BudgetExceededError: if it would pass a limit whatever the others use.
         :raises CacheError: if the ledger cannot be kept.
         """
         key = os.urandom(8).hex()
+        until = time.time() + (HOUR if seconds is None else seconds) if self.name else NEVER
 
         def reserve(account: Account) -> str | None:
             if key in account.reserved:  # it was, and Redis's answer was lost
@@ -195,20 +160,14 @@ class Ledger(ABC):
             ]
             if not all(fits):
                 return None
-            account.reserved[key] = Holding(
-                needed, os.getpid(), self._reserved_at(), socket.gethostname()
-            )
-            _under_way.add(key)
+            account.reserved[key] = Holding(needed, until)
             return key
 
         return self._update(reserve)
 
     def settle(self, key: str, used: Amounts) -> None:
         """Replace a reservation by what was used."""
-        try:
-            self._update(lambda account: account.settle(key, used))
-        finally:
-            _under_way.discard(key)
+        self._update(lambda account: account.settle(key, used))
 
     def spent(self) -> Amounts:
         """Return what is spent; of a named budget, by earlier runs and other processes too."""
@@ -240,9 +199,6 @@ class MemoryLedger(Ledger):
         with _lock:
             return action(self._account)
 
-    def _reserved_at(self) -> float:
-        return NEVER
-
     def leave_to_parent(self) -> None:
         """Leave the reservations of running calls to the parent, in a forked process."""
         self._account.reserved.clear()
@@ -265,7 +221,7 @@ class StoredLedger(Ledger):
             """Return the new text of the account, or ``None`` if nothing changed, and the result."""
             account = Account.from_text(text)
             before = account.spent, dict(account.reserved)
-            account.settle_lost()
+            account.settle_expired()
             result = action(account)
             has_changed = (account.spent, account.reserved) != before
             return (account.text() if has_changed else None), result
@@ -274,9 +230,6 @@ class StoredLedger(Ledger):
             return self._storage.change_budget(self.name, change)
         except (CacheError, OSError) as error:
             raise CacheError(f"{self.title} cannot be stored: {error}") from error
-
-    def _reserved_at(self) -> float:
-        return time.time()
 
     def settle(self, key: str, used: Amounts) -> None:
         """Replace a reservation by what was used.

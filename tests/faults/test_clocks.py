@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Responding, completion
 
 import llmcall
 from llmcall import ResponseCache
@@ -135,29 +134,3 @@ def test_what_a_named_budget_spent_stays_spent_if_the_clock_is_set(
             with pytest.raises(llmcall.BudgetExceededError):
                 client.send_message("d")
     assert len(client.requests) == 3
-
-
-def test_a_running_call_uses_a_named_budget_as_ever_if_the_clock_is_set(
-    clock: Callable[[], None], tmp_path: Path
-) -> None:
-    """Set before the call or during it: what the call reserved is not taken for that of a process
-    that is gone.
-    """
-
-    class SettingTheClock(Responding):
-        """Sets the clock during a call, and looks at the budget."""
-
-        def send(self, request: Any, timeout: float | None) -> Any:
-            """Return the response."""
-            clock()
-            assert llmcall.budget(name="week").spent.calls == 0
-            return super().send(request, timeout)
-
-    client = SettingTheClock(completion(), cache_mode="off")
-    clock()
-    with (
-        llmcall.configured(cache_path=str(tmp_path / "cache")),
-        llmcall.budget(tokens=10_000, name="week") as budget,
-    ):
-        client.send_message("a", max_tokens=5_000, on_error="raise")
-        assert budget.spent.tokens == 15

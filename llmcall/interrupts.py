@@ -18,13 +18,11 @@ class Stop(Future[None]):
     A call that waits for its server goes on, and its answer is stored if it comes.
 
     :ivar thread: the identifier of the thread that runs the map and gets its results.
-    :ivar is_abandoned: whether the map ended while items were still running; nobody waits for them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.thread = threading.get_ident()
-        self.is_abandoned = False
 
 
 # One for each ``map`` that the current context is in.
@@ -53,11 +51,3 @@ def check_stops(stops: Stops) -> None:
     """
     if any(stop.done() for stop in stops):
         raise KeyboardInterrupt("the map that this call belongs to was interrupted")
-
-
-def in_abandoned_map(stops: Stops) -> bool:
-    """Return whether a context runs an item that its ``map`` no longer waits for.
-
-    :param stops: the stops of the maps that the context is in.
-    """
-    return any(stop.is_abandoned for stop in stops)

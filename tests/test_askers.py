@@ -415,37 +415,6 @@ def test_a_longer_run_is_replayed_as_it_was(first: Any, longer: Any, replay: Any
             assert rounds(client, *names, count=2) == answers
 
 
-def test_requests_that_are_asked_anew_beside_recorded_answers_are_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Workers that take equal requests from a queue take other shares in each run."""
-    client = plain_program(Server())
-    with run_of(None, "", "auto"):
-        rounds(client, "ann", count=2)
-        rounds(client, "ben", count=1)
-    assert "asked anew" not in caplog.text
-    with run_of(None, "", "auto"):
-        rounds(client, "ann", count=1)
-        rounds(client, "ben", count=2)
-    assert "1 equal request was asked anew, although as many recorded answers" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "place", [contextlib.nullcontext, lambda: llmcall.arm("x")], ids=["outside arms", "in an arm"]
-)
-def test_an_answer_behind_one_that_was_lost_stays_with_its_asker(place: Any) -> None:
-    """A run was killed while an earlier draw was under way, so the cache has a gap."""
-    client = plain_program(Server())
-    with run_of(None, "", "auto"), place():
-        first = rounds(client, "ann", "ben", "cem", count=1)
-    cache = llmcall.client().cache
-    [lost] = [record for record in cache.records() if "ben" in (record.asker or "")]
-    cache.delete(keys=[lost.cache_key])
-    with run_of(None, "", "auto"), place():
-        answers = rounds(client, "ann", "cem", count=3)
-    assert [answers["ann"][0], answers["cem"][0]] == [*first["ann"], *first["cem"]]
-
-
 def test_an_asker_that_leaves_a_replayed_stream_gets_its_own_answer_next() -> None:
     """Its draw is given back to it, and not to another asker."""
     client = plain_program(Server())
@@ -603,51 +572,6 @@ def test_a_replay_by_other_threads_than_recorded_says_so_at_its_end(
             each.result()
     assert "3 recorded answers to equal requests went to another task or thread" in caplog.text
     assert "--actor" in caplog.text
-
-
-def test_askers_whose_maker_has_another_number(caplog: pytest.LogCaptureFixture) -> None:
-    """Each gets its own answer if one maker made all of them, and nothing is told: a program may
-    shuffle its actors before it makes a thread for each.
-    """
-    client = plain_program(Server())
-
-    def twins(name: str, *, is_reversed: bool) -> list[str]:
-        """Ask in two threads; the first one is started, but asks last, if they are reversed."""
-        answers: dict[int, str] = {}
-        turns = [threading.Event(), threading.Event()]
-        turns[is_reversed].set()
-
-        def twin(number: int) -> None:
-            assert turns[number].wait(LONGEST)
-            with llmcall.scope(name):
-                answers[number] = ask(client)
-            turns[1 - number].set()
-
-        threads = [threading.Thread(target=twin, args=(number,)) for number in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return [answers[0], answers[1]]
-
-    def actors(*names: str, is_reversed: bool) -> dict[str, list[str]]:
-        """Run each actor in a thread of its own, one after the other."""
-        said: dict[str, list[str]] = {}
-
-        def actor(name: str) -> None:
-            said[name] = twins(name, is_reversed=is_reversed)
-
-        for name in names:
-            thread = threading.Thread(target=actor, args=(name,))
-            thread.start()
-            thread.join()
-        return said
-
-    with recorded():
-        live = actors("lisa", "bart", "moe", is_reversed=False)
-    with recorded("none"):
-        assert actors("moe", "lisa", "bart", is_reversed=True) == live
-    assert "another task or thread" not in caplog.text
 
 
 def test_an_export_names_askers_as_a_cassette_does() -> None:

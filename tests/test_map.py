@@ -895,48 +895,6 @@ def test_items_that_an_imap_left_under_way_refuse_no_call() -> None:
         release.set()
 
 
-def in_a_bound_thread(function: Callable[[], Any]) -> None:
-    """Run a function in a thread, in the current scope."""
-    thread = threading.Thread(target=llmcall.bind(function))
-    thread.start()
-    thread.join()
-
-
-def in_a_map(function: Callable[[], Any]) -> None:
-    """Run a function in an item of a map."""
-    map(lambda _: function(), ["x"])
-
-
-@pytest.mark.parametrize("run", [lambda function: function(), in_a_bound_thread, in_a_map])
-@pytest.mark.parametrize("path", ["trial", None])
-def test_scopes_that_items_open_after_an_imap_was_left_refuse_no_call(path: Any, run: Any) -> None:
-    """A call outside any scope is none of theirs, although they opened them while it was made."""
-    begun, left, opened, release = (threading.Event() for _ in range(4))
-
-    def hold_scope() -> None:
-        with scope("inside"):
-            opened.set()
-            release.wait(LONGEST)
-
-    def work(item: str) -> None:
-        if item == "a":
-            assert begun.wait(LONGEST)
-            return
-        begun.set()
-        left.wait(LONGEST)
-        run(hold_scope)
-
-    with scope(path):
-        for _ in imap(work, "ab", key=str, workers=2):
-            break
-    left.set()
-    try:
-        assert opened.wait(LONGEST)
-        assert sample("bread") is None
-    finally:
-        release.set()
-
-
 def test_a_loop_over_an_imap_makes_calls_outside_the_scopes_of_its_items() -> None:
     """Also while other items are still in scopes that they opened."""
     opened, release = threading.Event(), threading.Event()

@@ -939,26 +939,6 @@ def test_forked_workers_see_scopes_that_open_and_close_later() -> None:
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_forked_workers_ask_freely_once_an_imap_was_left() -> None:
-    """The scopes of the items that are still running are none of theirs."""
-    both_begun, release = threading.Barrier(2, timeout=LONGEST), threading.Event()
-
-    def work(item: str) -> None:
-        both_begun.wait()
-        if item == "b":
-            release.wait(LONGEST)
-
-    with pool("fork") as early:
-        assert list(early.map(tried, "ab")) == [None, None]
-        for _ in llmcall.imap(work, "ab", scope="s"):
-            break
-        try:
-            assert list(early.map(tried, "ab")) == [None, None]
-        finally:
-            release.set()
-
-
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_a_scope_in_a_forked_worker_does_not_concern_the_others() -> None:
     """Only the scopes of the process that forked it concern a worker."""
     context = multiprocessing.get_context("fork")

@@ -10,7 +10,7 @@ from ..system import process_lock
 if TYPE_CHECKING:
     from ..records.askers import Askers
     from ..records.reader import RecordFile
-    from ..scopes import EqualRequests, NamedAsker
+    from ..scopes import Draw
     from ..types import Record
 
 _lock = process_lock(__name__)
@@ -31,7 +31,7 @@ class AskerNames:
         self._stored = stored
         self._is_recording = is_recording
         self._recorded: Askers | None = None  # those of the file, read when somebody needs them
-        self._askers: dict[str, NamedAsker] = {}  # by the key of a record: who got it first
+        self._draws: dict[str, Draw] = {}  # by the key of a record: which draw got it first
 
     def recorded(self, path: str, request_key: str) -> RecordedAskers:
         """Return who asked for a request's draws when they were recorded, as far as the file says it.
@@ -44,15 +44,16 @@ class AskerNames:
                 self._recorded = {} if self._stored is None else self._stored.askers()
         return RecordedAskers(self._recorded.get((path, request_key), {}), self._is_recording)
 
-    def note(self, key: str, asker: NamedAsker, recorded: str | None = None) -> None:
-        """Note who gets a record; the first one counts.
+    def note(self, key: str, draw: Draw, recorded: str | None = None) -> None:
+        """Note whose draw gets a record; the first one counts.
 
         :param key: the record's.
+        :param draw: one of an asker with a name.
         :param recorded: who asked when it was recorded, or ``None`` if that is unknown.
         """
         with _lock:
-            is_first = self._askers.setdefault(key, asker) is asker
-            if is_first and recorded is not None and recorded != asker.name:
+            is_first = self._draws.setdefault(key, draw) is draw
+            if is_first and recorded is not None and draw.asker and recorded != draw.asker.name:
                 self.has_new_names = True
 
     def with_asker(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:
@@ -63,15 +64,14 @@ class AskerNames:
         :param is_gained: whether this run recorded it.
         :param is_complete: whether the recording is complete.
         """
-        asker = self._askers.get(record.cache_key)
-        if asker is not None:
-            is_needed = not is_complete or self._have_several_askers(asker.equal_requests)
-            name = asker.name if is_needed else None
-        else:
-            name = None if is_gained else record.asker
+        name = None if is_gained else record.asker
+        draw = self._draws.get(record.cache_key)
+        if draw is not None and draw.asker is not None:
+            is_needed = not is_complete or len(self._names_of(draw)) > 1
+            name = draw.asker.name if is_needed else None
         return record if name == record.asker else record.replace(asker=name)
 
-    def _have_several_askers(self, equal_requests: EqualRequests) -> bool:
-        """Return whether several askers made the same request, in this run or the file."""
-        recorded = self.recorded(equal_requests.request.path, equal_requests.request.key)
-        return len({*equal_requests.askers, *recorded.askers.values()}) > 1
+    def _names_of(self, draw: Draw) -> set[str]:
+        """Return who made the same request, in this run or the file."""
+        recorded = self.recorded(draw.request.path, draw.request.key)
+        return draw.askers() | set(recorded.askers.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ScopeError
@@ -14,10 +15,6 @@ from .refusals import note_refused
 if TYPE_CHECKING:
     from ..scopes import ActiveScope
     from .prepared_call import PreparedCall
-
-
-# Equal requests that were under way at once when a run was killed, and so are not recorded.
-LONGEST_GAP = 100
 
 
 def take_sample(call: PreparedCall, identity_hash: Any) -> None:
@@ -76,33 +73,23 @@ def _recorded_askers(call: PreparedCall, identity_hash: Any) -> RecordedAskers:
     :param call: its request has no sample yet.
     :param identity_hash: what :func:`llmcall.requests.keys.identity` returns for the request.
     """
-    # The function is kept with the draws, and must not keep the call and its messages.
-    cache = call.cache
-    mode = call.settings.cache_mode
-    reads_cache = call.reads_cache
-    path = call.scope
-
-    def askers_from(number: int, longest_gap: int) -> dict[int, str]:
-        askers: dict[int, str] = {}
-        gap = 0
-        while reads_cache and gap <= longest_gap:
-            record = cache.get(sampled_key(identity_hash, f"{path}#{number}"), mode=mode)
-            gap = gap + 1 if record is None else 0
-            if record is not None and record.asker is not None:
-                askers[number] = record.asker
-            number += 1
-        return askers
-
-    askers = askers_from(0, 0)
+    cache, mode, reads_cache = call.cache, call.settings.cache_mode, call.reads_cache
+    askers: dict[int, str] = {}
+    for number in itertools.count():
+        sample = f"{call.scope}#{number}"
+        record = cache.get(sampled_key(identity_hash, sample), mode=mode) if reads_cache else None
+        if record is None:
+            break
+        if record.asker is not None:
+            askers[number] = record.asker
     cassette = call.cassette
     recorded = RecordedAskers(
         askers,
         may_ask=mode != "replay" if cassette is None else cassette.may_record,
-        beyond_gap=functools.partial(askers_from, max(askers, default=-1) + 1, LONGEST_GAP),
     )
     if cassette is None:
         return recorded
-    cassette_askers = cassette.asker_names.recorded(path, call.request.cache_key)
+    cassette_askers = cassette.asker_names.recorded(call.scope, call.request.cache_key)
     return recorded._replace(
         askers={**askers, **cassette_askers.askers}, is_recording=cassette_askers.is_recording
     )

@@ -138,7 +138,7 @@ class PreparedCall(ABC):
             return record
         if self.draw is not None and self.draw.asker is not None:
             for key in {self.request.cache_key, record.cache_key}:
-                self.cassette.asker_names.note(key, self.draw.asker)
+                self.cassette.asker_names.note(key, self.draw)
         if record.cache_key != self.request.cache_key:
             pointer = self.pointer_to(record.cache_key)
             self.cassette.add(pointer, self.scope, self.order, POINTER)
@@ -156,7 +156,7 @@ class PreparedCall(ABC):
         draw.note_recorded_asker(record.asker)
         if self.cassette is not None:
             for key in {self.request.cache_key, record.cache_key}:
-                self.cassette.asker_names.note(key, draw.asker, record.asker)
+                self.cassette.asker_names.note(key, draw, record.asker)
         elif self.settings.cache_mode != "replay":
             self.cache.name_asker(record, draw.asker.name)
 

@@ -4,6 +4,7 @@ and run again.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
@@ -22,7 +23,7 @@ from .options import check_options
 from .plans import Planner
 from .positions import TaskPosition
 from .results import attach
-from .rows import cell_of, length_of, rows_of
+from .rows import CellRow, cell_of, length_of, rows_of
 from .run import MapRun
 from .tasks import Task, TaskGroup
 from .workers import check_picklable
@@ -243,11 +244,14 @@ def _positions(
     """Yield each item once for each of its draws, with the position of the draw."""
     path = "" if active is None else active.path
     is_in_default = active is not None and active.without_default is not None
-    arm = None if active is None else active.arm
+    forks = outer_forks = () if active is None else active.forks
     wants_names = getattr(job, "wants_names", False)
+    table = os.urandom(8).hex()
     for number, item in enumerate(rows_of(items)):
         name = names.name(item, takes_all=is_in_default) if path else ""
         unscoped_name = names.name_or_empty(item) if wants_names and not path else ""
+        if isinstance(item, CellRow):
+            forks = *outer_forks, scopes.Fork(table, "", str(item.cell))
         for repeat in range(options.repeats):
             position = TaskPosition(
                 path=path,
@@ -256,7 +260,7 @@ def _positions(
                 repeat=repeat,
                 order=(*order, number, repeat),
                 is_in_default=is_in_default,
-                arm=arm,
+                forks=forks,
                 item=unscoped_name,
                 cell=cell_of(item),
             )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Cassette
     from ..models.prices import Price
-    from ..scopes import DrawCounter
+    from ..scopes import Draws
     from ..types import Record, Request
     from .positions import TaskPosition
 
@@ -144,7 +144,7 @@ class Planner:
             gained = self._cassette.gained()
         self._gained = {record.cache_key: record for record, _ in gained}
 
-    def add(self, item: Any, position: TaskPosition, draws: DrawCounter) -> None:
+    def add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
         """Look up what a draw of an item would ask.
 
         :param draws: counts the scope's draws.
@@ -168,9 +168,9 @@ class Planner:
             None if None in prices else self._context.copy().run(self._expected_cost),
         )
 
-    def _is_hit(self, item: Any, position: TaskPosition, draws: DrawCounter) -> bool:
+    def _is_hit(self, item: Any, position: TaskPosition, draws: Draws) -> bool:
         conversation = self._job.conversation(item)
-        with position.enter(draws, None):
+        with position.enter(draws):
             try:
                 question = next(conversation)
                 while True:

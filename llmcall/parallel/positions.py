@@ -11,7 +11,7 @@ from ..scopes import reserved_name
 if TYPE_CHECKING:
     from collections import deque
 
-    from ..scopes import ActiveScope, DrawCounter, ScopedRecord
+    from ..scopes import ActiveScope, Draws, Journal, ScopedRecord
 
 # The name of the item that a task runs outside any scope, if its job wants one; else empty.
 current_item: ContextVar[str] = ContextVar("llmcall item", default="")
@@ -26,7 +26,7 @@ class TaskPosition(NamedTuple):
     :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
     :param order: the map's order, then the item's number and the repeat.
     :param is_in_default: whether the map runs in the default scope.
-    :param arm: the arm in which the map runs, or ``None``.
+    :param forks: the arm in which the map runs, and the cell of a table that varies.
     :param item: outside any scope, the item's name if the job wants one; else empty.
     :param cell: the number of the item's cell, if rows vary.
     """
@@ -37,25 +37,36 @@ class TaskPosition(NamedTuple):
     repeat: int
     order: scopes.CallOrder
     is_in_default: bool = False
-    arm: scopes.ArmPath | None = None
+    forks: scopes.Forks = ()
     item: str = ""
     cell: int = 0
 
-    def enter(self, draws: DrawCounter, used_records: deque[ScopedRecord] | None) -> ActiveScope:
-        """Move the current context, one of the task's own, to this position; return its scope.
+    def enter(
+        self,
+        draws: Draws,
+        journal: Journal | None = None,
+        used_records: deque[ScopedRecord] | None = None,
+    ) -> ActiveScope:
+        """Return the scope at this position.
 
         :param draws: counts the draws of the task's scopes.
+        :param journal: notes them, or ``None``.
         :param used_records: receives the records that answer its calls, or ``None``.
         """
-        current_item.set(self.item)
         # An empty path means no scope, even if one is open elsewhere.
         path = f"{self.path}/{self.name}" if self.path else ""
         if self.repeat:
             path = f"{path}/{reserved_name(self.repeat)}" if path else reserved_name(self.repeat)
-        if not self.is_in_default:
-            return scopes.ActiveScope(
-                path, draws, arm=self.arm, used_records=used_records, order=self.order
-            )
-        path_without_default = reserved_name(self.repeat) if self.repeat else ""
-        without_default = scopes.ActiveScope(path_without_default, scopes.Draws())
-        return scopes.ActiveScope(path, draws, without_default=without_default, order=self.order)
+        without_default = None
+        if self.is_in_default:
+            path_without_default = reserved_name(self.repeat) if self.repeat else ""
+            without_default = scopes.ActiveScope(path_without_default, scopes.Draws())
+        return scopes.ActiveScope(
+            path,
+            draws,
+            without_default=without_default,
+            forks=self.forks,
+            journal=journal,
+            used_records=used_records,
+            order=self.order,
+        )

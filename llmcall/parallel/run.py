@@ -8,7 +8,6 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
 from ..config import resolve as config
 from ..errors import (
     BudgetExceededError,
@@ -24,7 +23,6 @@ from ..notices import logger
 from .finished_tasks import FinishedTasks
 from .item_names import item_words
 from .results import Results, attach
-from .task_draws import TaskDraws
 from .task_results import NotBegunError, TaskResult
 from .tasks import Task, TaskGroup, apply_report, run_task
 from .threads import DaemonThreads
@@ -32,6 +30,7 @@ from .threads import DaemonThreads
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ..scopes import Journal
     from .bar import Bar
     from .options import MapOptions
 
@@ -96,8 +95,8 @@ class MapRun:
         self._finished_count = 0
         self._failed_task: Task | None = None
         # The draws of finished tasks: by item until its result is yielded, then all together.
-        self._draws: dict[int, list[TaskDraws]] = {}
-        self._received_draws: list[TaskDraws] = []
+        self._draws: dict[int, list[Journal]] = {}
+        self._received_draws: list[Journal] = []
 
     def complete_items(self, *, in_batches: bool = False) -> Iterator[int]:
         """Yield each item's number once it is complete. Call :meth:`end` after any exception.
@@ -182,7 +181,7 @@ class MapRun:
         assert result is not None  # it is finished
         apply_report(task, result)
         if self._group.active is not None:
-            self._draws.setdefault(task.position.number, []).append(task.draws)
+            self._draws.setdefault(task.position.number, []).append(task.journal)
         return result
 
     def _store_result(self, task: Task, result: TaskResult) -> bool:
@@ -278,14 +277,14 @@ class MapRun:
     def _give_back_all(self) -> None:
         self._give_back_unreceived()
         for draws in self._received_draws:
-            draws.give_all_back()
+            draws.undo()
 
     def _give_back_unreceived(self) -> None:
         for task in list(self._under_way):
-            task.draws.give_all_back()
+            task.journal.undo()
         for item_draws in self._draws.values():
             for draws in item_draws:
-                draws.give_all_back()
+                draws.undo()
 
     def _report_end(self, error: BaseException) -> None:
         """Report how many results are kept, and which item failed."""
@@ -331,15 +330,9 @@ class MapRun:
         self._give_back_unreceived()
 
     def close(self) -> None:
-        """End the threads, without waiting for them.
-
-        Nobody waits for an item that is left running, so a call outside its scopes is no mistake.
-        """
+        """End the threads, without waiting for them."""
         self._cancel()
         self._threads.close()
-        if any(task.result is None for task in list(self._under_way)):
-            self._group.stops[0].is_abandoned = True
-            scopes.note_abandoned()
 
 
 def _result_of(future: Future[TaskResult]) -> TaskResult:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..engine.usage import UsageDelta
-    from ..scopes import DrawNumber, ScopedRecord
+    from ..scopes import ScopedRecord, ScopedRequest
 
 
 class CassetteEvent(NamedTuple):
@@ -38,7 +38,7 @@ class TaskResult(NamedTuple):
     value: Any = None
     error: BaseException | None = None
     traceback: str = ""
-    draws: Sequence[DrawNumber] = ()
+    draws: Sequence[tuple[ScopedRequest, int]] = ()
     usage: Sequence[tuple[str, str, UsageDelta, str]] = ()
     events: Sequence[CassetteEvent] = ()
     used_records: Sequence[ScopedRecord] = ()

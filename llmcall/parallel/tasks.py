@@ -7,7 +7,7 @@ result contains what it drew, used and recorded there.
 from __future__ import annotations
 
 import os
-from collections import defaultdict, deque
+from collections import deque
 from contextvars import copy_context
 from traceback import format_exception
 from types import CoroutineType
@@ -18,10 +18,9 @@ from .. import askers
 from ..engine import usage as metering
 from ..failures import process_failures
 from ..interrupts import check_stops, current_stops
-from ..scopes import Draws, split_counts
+from ..scopes import Draws, Journal
 from ..system import after_fork_in_child
-from .rows import CellRow
-from .task_draws import CellDraws, TaskDraws
+from .positions import TaskPosition, current_item
 from .task_results import NotBegunError, TaskResult, WorkerError
 from .workers import pack_state, picklable, session_for
 
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Cassette
     from ..interrupts import Stops
-    from ..scopes import ActiveScope, Counts, DrawCounter, DrawNumber, ScopedRecord
+    from ..scopes import ActiveScope, ScopedRecord, ScopedRequest
     from .jobs import Job
-    from .positions import TaskPosition
     from .workers import Gained
 
 KEPT_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
@@ -42,12 +40,12 @@ class PackedGroup(NamedTuple):
     """What the worker processes of a map need.
 
     :param state: the state of the map's process, pickled.
-    :param counts: the counts of draws before the map began, by the names of items' scopes.
+    :param taken: what was drawn before the map began, by the names of items' scopes.
     :param gained: the records that the cassette gained before the map began, by the same names.
     """
 
     state: bytes
-    counts: dict[str, Counts]
+    taken: dict[str, dict[ScopedRequest, tuple[int, tuple[int, ...]]]]
     gained: dict[str, Gained]
 
 
@@ -86,25 +84,9 @@ class TaskGroup:
         self.failures = process_failures if cassette is None else cassette.failures
         client = getattr(job, "client", None)  # nobody knows which clients a plain function uses
         self.meter = metering.Meter() if client is None else client.meter
-        self._cell_draws: dict[int, CellDraws] = {}  # by cell, if rows vary
-        self._holders: dict[DrawNumber, set[int]] = {}
-        self._counts_before: Counts | None = None
         self._packed: PackedGroup | None = None
         self.token = os.urandom(8).hex()
         _groups[self.token] = self
-
-    def draws_of(self, item: Any) -> DrawCounter:
-        """Return the counter of an item's draws: the cell's if rows vary, else the scope's."""
-        if self.active is None:
-            return Draws()
-        if not isinstance(item, CellRow):
-            return self.active.draws
-        if self._counts_before is None:
-            self._counts_before = self.active.draws.counts()
-        if item.cell not in self._cell_draws:
-            draws = CellDraws(self.active.draws, self._counts_before, self._holders)
-            self._cell_draws[item.cell] = draws
-        return self._cell_draws[item.cell]
 
     def pack(self) -> PackedGroup:
         """Return what worker processes need, packed by the first call.
@@ -118,16 +100,20 @@ class TaskGroup:
 
     def _pack(self) -> PackedGroup:
         gained = self.cassette.gained() if self.cassette is not None else []
-        counts: dict[str, Counts] = {}
-        by_item: defaultdict[str, Gained] = defaultdict(list)
+        taken: dict[str, dict[ScopedRequest, tuple[int, tuple[int, ...]]]] = {}
+        by_item: dict[str, Gained] = {}
         if self.active is not None:
             prefix = f"{self.active.path}/"
-            counts = split_counts(self.active.draws.counts(), self.active.path)
+            for request, numbers in self.active.draws.taken().items():
+                if request.path.startswith(prefix):
+                    name = request.path[len(prefix) :].partition("/")[0]
+                    taken.setdefault(name, {})[request] = numbers
             for record, order in gained:
                 if record.scope.startswith(prefix):
-                    by_item[record.scope[len(prefix) :].partition("/")[0]].append((record, order))
+                    name = record.scope[len(prefix) :].partition("/")[0]
+                    by_item.setdefault(name, []).append((record, order))
             gained = [(record, order) for record, order in gained if not record.scope]
-        return PackedGroup(pack_state(self.cassette, gained), counts, by_item)
+        return PackedGroup(pack_state(self.cassette, gained), taken, by_item)
 
 
 # The groups of this process, by token.
@@ -137,17 +123,17 @@ _groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()
 class Task:
     """One draw of one item. Pickled, it becomes a :class:`RemoteTask`.
 
-    :ivar draws: counts the task's draws.
+    :ivar journal: notes its draws.
     :ivar result: its result once it has finished, else ``None``.
     """
 
-    __slots__ = ("draws", "group", "item", "position", "result")
+    __slots__ = ("group", "item", "journal", "position", "result")
 
     def __init__(self, group: TaskGroup, item: Any, position: TaskPosition) -> None:
         self.group = group
         self.item = item
         self.position = position
-        self.draws = TaskDraws(group.draws_of(item))
+        self.journal = Journal(None if group.active is None else group.active.journal)
         self.result: TaskResult | None = None
 
     def run(self) -> TaskResult:
@@ -155,15 +141,14 @@ class Task:
         group = self.group
         if group.is_over:
             return TaskResult(error=NotBegunError())
-        used_records = None if group.active is None else group.active.used_records
+        active = group.active
+        scope = self.position.enter(
+            Draws() if active is None else active.draws,
+            self.journal,
+            None if active is None else active.used_records,
+        )
         return group.context.copy().run(
-            _run,
-            group.job,
-            self.item,
-            self.position,
-            self.draws,
-            group.outer_stops,
-            used_records,
+            _run, group.job, self.item, self.position, scope, group.outer_stops
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -176,7 +161,7 @@ class Task:
             group.job,
             self.item,
             self.position,
-            packed.counts.get(name, {}),
+            packed.taken.get(name, {}),
             packed.gained.get(name, []),
         )
 
@@ -186,7 +171,7 @@ class RemoteTask(NamedTuple):
 
     :param token: identifies the task's group.
     :param state: the state of the map's process.
-    :param counts: the counts of draws in the item's scopes before the map began.
+    :param taken: what was drawn in the item's scopes before the map began.
     :param gained: the records that the cassette gained in these scopes before the map began.
     """
 
@@ -195,7 +180,7 @@ class RemoteTask(NamedTuple):
     job: Job
     item: Any
     position: TaskPosition
-    counts: Counts
+    taken: dict[ScopedRequest, tuple[int, tuple[int, ...]]]
     gained: Gained
 
     def run(self) -> TaskResult:
@@ -203,20 +188,21 @@ class RemoteTask(NamedTuple):
         with session_for(self.state) as session:
             if session.cassette is not None:
                 session.cassette.add_earlier(self.gained)
-            draws = TaskDraws(Draws(self.counts))
+            journal = Journal()
             job = _kept_job(self.token, self.job)
             context = copy_context()
             # A process that was forked in a task of another map inherited that map's.
             context.run(current_stops.set, ())
             used_records: deque[ScopedRecord] = deque()
-            result = context.run(_run, job, self.item, self.position, draws, (), used_records)
+            scope = self.position.enter(Draws(self.taken), journal, used_records)
+            result = context.run(_run, job, self.item, self.position, scope, ())
             error = result.error
             if error is not None:
                 traceback = "".join(format_exception(error))
                 result = TaskResult(error=picklable(error), traceback=traceback)
-            is_in_arm = self.position.arm is not None
             result = result._replace(
-                draws=draws.numbers, used_records=list(used_records) if is_in_arm else []
+                draws=journal.taken(),
+                used_records=list(used_records) if scope.arm is not None else [],
             )
             return session.with_report(result)
 
@@ -240,26 +226,23 @@ def _run(
     job: Job,
     item: Any,
     position: TaskPosition,
-    draws: DrawCounter,
+    scope: ActiveScope,
     outer_stops: Stops,
-    used_records: deque[ScopedRecord] | None,
 ) -> TaskResult:
-    """Run a task in the current context, unless a map around its own was interrupted.
-
-    :param used_records: receives the records that answer its calls, or ``None``.
-    """
+    """Run a task in the current context, unless a map around its own was interrupted."""
     try:
         check_stops(outer_stops)
         # An item's calls have the same asker in every thread.
         asker = askers.running_item(position.name or str(position.number), position.repeat)
-        with position.enter(draws, used_records) as active, asker:
+        current_item.set(position.item)
+        with scope, asker:
             value = job.run(item)
             if isinstance(value, CoroutineType):
                 value.close()
                 raise TypeError(
                     "the function of a map is asynchronous; pass one that is not, or call asyncio.run in it"
                 )
-            active.check_is_inmost()
+            scope.check_is_inmost()
         return TaskResult(value)
     except BaseException as error:  # noqa: BLE001 - the map's run gets it, and on_error decides
         return TaskResult(error=error)
@@ -279,8 +262,9 @@ def _kept_job(token: str, job: Job) -> Job:
 def apply_report(task: Task, result: TaskResult) -> None:
     """Count in this process what a task did in another one."""
     group = task.group
-    for number in result.draws:
-        task.draws.claim(number)
+    for request, number in result.draws:
+        if group.active is not None:
+            task.journal.add(group.active.draws.claim(request, number))
     for model, scope, amounts, arm in result.usage:
         metering.count(group.meter, model, scope, amounts, arm)
     if group.active is not None and group.active.used_records is not None:

@@ -187,14 +187,7 @@ def warn_of_askers() -> None:
     """Warn if recorded answers went to other tasks or threads than in the recorded run, or were left
     while others were asked for.
     """
-    count, asked_anew = scopes.take_misplaced()
-    if asked_anew:
-        verb = "was" if asked_anew == 1 else "were"
-        warn_once(
-            f"{counted(asked_anew, 'equal request')} {verb} asked anew, although as many recorded answers to such "
-            "requests are left: tasks and threads took other shares of them than in the recorded run. Name the "
-            'actors with actor=… (llmcall run --actor), such as "system"'
-        )
+    count = scopes.take_misplaced()
     if count:
         warn_once(
             f"{counted(count, 'recorded answer')} to equal requests went to another task or thread "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from dataclasses import replace
 
 from ..errors import ScopeError
+from .draws import ARM, Fork
 from .generators import OpeningGenerator, generators_with
 from .names import checked_name
-from .numbers import ArmPath
-from .scope import ActiveScope, Scope, next_order, scope_around, scope_of_call
-from .scoped_record import ScopedRecord
+from .scope import ActiveScope, Scope, ScopedRecord, next_order, scope_around, scope_of_call
 
 SEED_BYTES = 8
 
@@ -32,12 +32,11 @@ class Arm(Scope):
                 f"the arm {self.name!r} is opened inside the arm {outer.arm.name!r}: leave that one first, or open "
                 "the second set of arms in a scope outside it"
             )
-        return ActiveScope(
-            outer.path,
-            outer.draws,
-            self,
-            generators_with(outer.generators, generator),
-            arm=ArmPath(outer.path, self.name),
+        return replace(
+            outer,
+            scope=self,
+            generators=generators_with(outer.generators, generator),
+            forks=(*outer.forks, Fork(ARM, outer.path, self.name)),
             forked=outer,
             used_records=self.used_records,
             order=next_order(),  # its calls may be made by threads, beside those of another arm

@@ -1,9 +1,7 @@
 """Scopes: opening one, and finding the current one.
 
-A scope belongs to the context (thread, task) that opened it. The garbage collector may end a
-generator, and so leave its scopes, at any moment: leaving a scope takes no lock.
-
-Three functions say which scope a context is in:
+A scope belongs to the context (thread, task) that opened it. Three functions say which scope a context
+is in:
 
 - :func:`scope_of_call`, for whoever draws. In ``scope(None)`` it returns ``None``. It raises
   ``ScopeError`` if timing would decide, or if a generator left the scope open.
@@ -21,20 +19,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from ..askers import Asker, enter_arm
 from ..askers import set_current as set_current_asker
 from ..errors import ScopeError
 from ..system import after_fork_in_child, process_lock, this_process
+from ..types import Record
 from . import workers
 from .call_order import CallOrder, next_order_in
-from .draws import Draw, DrawCounter, Draws
-from .equal_requests import RecordedAskers
+from .draws import ARM, Draw, Draws, Fork, Forks, Journal, RecordedAskers, ScopedRequest
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
-from .numbers import ArmPath, ScopedRequest
-from .scoped_record import ScopedRecord
 from .unscoped import forget_given_answers
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -59,6 +56,18 @@ IN_A_SPAWNED_PROCESS = (
 _lock = process_lock(__name__)
 
 
+class ScopedRecord(NamedTuple):
+    """A record that answered a call.
+
+    :param path: the scope path in which the call was made. An embedding's record has no scope, but
+        its calls may have one.
+    """
+
+    path: str
+    record: Record
+
+
+@dataclass(slots=True, eq=False)
 class ActiveScope:
     """A scope as a context is in it. As a context manager, it is current for a block.
 
@@ -68,53 +77,28 @@ class ActiveScope:
     :param generators: the generators that opened it or a scope around it.
     :param without_default: in a default scope, and for an item of a ``map`` in one: the scope that
         would be current without a default scope. Scopes that are opened here go below that one.
-    :param arm: the arm that it stands in, or ``None``.
+    :param forks: the arm, or the cell of a table that varies, in which it stands.
     :param forked: the scope that it forks, if it is an arm.
+    :param journal: notes its draws for the item of a ``map`` in which it stands, or ``None``.
     :param used_records: gathers the records that its calls get, or ``None``.
     :param order: the order of the item or arm in which it stands; empty outside any.
     :ivar entered_in: identifies the process; see :func:`~llmcall.system.this_process`.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
 
-    __slots__ = (
-        "arm",
-        "draws",
-        "entered_in",
-        "forked",
-        "generators",
-        "order",
-        "outer",
-        "path",
-        "previous_asker",
-        "scope",
-        "used_records",
-        "without_default",
-    )
-
-    def __init__(
-        self,
-        path: str,
-        draws: DrawCounter,
-        scope: Scope | None = None,
-        generators: tuple[OpeningGenerator, ...] = (),
-        without_default: ActiveScope | None = None,
-        arm: ArmPath | None = None,
-        forked: ActiveScope | None = None,
-        used_records: deque[ScopedRecord] | None = None,
-        order: CallOrder = (),
-    ) -> None:
-        self.path = path
-        self.order = order
-        self.used_records = used_records
-        self.forked = forked
-        self.arm = arm
-        self.draws = draws
-        self.scope = scope
-        self.generators = generators
-        self.without_default = without_default
-        self.outer: ActiveScope | None = None
-        self.previous_asker: Asker | None = None
-        self.entered_in = this_process()
+    path: str
+    draws: Draws
+    scope: Scope | None = None
+    generators: tuple[OpeningGenerator, ...] = ()
+    without_default: ActiveScope | None = None
+    forks: Forks = ()
+    forked: ActiveScope | None = None
+    journal: Journal | None = None
+    used_records: deque[ScopedRecord] | None = None
+    order: CallOrder = ()
+    outer: ActiveScope | None = field(default=None, init=False)
+    previous_asker: Asker | None = field(default=None, init=False)
+    entered_in: object = field(default_factory=this_process, init=False)
 
     def __enter__(self) -> ActiveScope:
         self.outer = _current.get()
@@ -126,6 +110,11 @@ class ActiveScope:
     def __exit__(self, *_: object) -> None:
         workers.note_closed(self)
         _current.set(self.outer)
+
+    @property
+    def arm(self) -> Fork | None:
+        """Return the arm that it stands in, or ``None``."""
+        return next((fork for fork in self.forks if fork.family == ARM), None)
 
     @property
     def parent_of_new_scopes(self) -> ActiveScope:
@@ -144,39 +133,25 @@ class ActiveScope:
         :param source: the cassette or cache that holds records of the draws.
         :param read_askers: reads who asked when the draws were recorded, if askers have names.
         """
-        return Draw(
-            self.draws, ScopedRequest(self.path, request_key, self.arm), source, read_askers
-        )
+        request = ScopedRequest(self.path, request_key, self.forks)
+        draw = self.draws.take(request, source, read_askers)
+        if self.journal is not None:
+            self.journal.add(draw)
+        return draw
 
-    def copy(self, draws: DrawCounter | None = None, order: CallOrder | None = None) -> ActiveScope:
+    def copy(self, **changes: Any) -> ActiveScope:
         """Return a copy of this scope for another context.
 
-        :param draws: counts the draws there; ``None`` counts them together with those here.
-        :param order: the order of that context; ``None`` means this one's.
+        :param changes: the fields that differ there.
         """
-        return ActiveScope(
-            self.path,
-            draws or self.draws,
-            without_default=self.without_default,
-            arm=self.arm,
-            used_records=self.used_records,
-            order=self.order if order is None else order,
-        )
+        return replace(self, scope=None, generators=(), forked=None, **changes)
 
     def child(self, name: str) -> ActiveScope:
         """Return a scope directly below this one.
 
         :param name: one that no user's scope can have.
         """
-        return ActiveScope(
-            f"{self.path}/{name}",
-            self.draws,
-            generators=self.generators,
-            without_default=self.without_default,
-            arm=self.arm,
-            used_records=self.used_records,
-            order=self.order,
-        )
+        return replace(self, path=f"{self.path}/{name}", scope=None, forked=None)
 
     def check_is_inmost(self) -> None:
         """Check that no scope that was opened after this one is still open.
@@ -240,29 +215,21 @@ class Scope:
 
         :param generator: the generator that enters it, or ``None``.
         """
-        order = current_order()
         if self.name is None:
-            return ActiveScope("", _no_scope_draws, self, order=order)
+            return ActiveScope("", _no_scope_draws, self, order=current_order())
         outer = scope_around()
+        order = () if outer is None else outer.order
         if outer is not None:
             outer = outer.parent_of_new_scopes
         if outer is None or not outer.path:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
-            return ActiveScope(
-                self.name,
-                self._draws,
-                self,
-                generators_with((), generator),
-                order=order,
-            )
-        return ActiveScope(
-            f"{outer.path}/{self.name}",
-            outer.draws,
-            self,
-            generators_with(outer.generators, generator),
-            arm=outer.arm,
-            used_records=outer.used_records,
+            generators = generators_with((), generator)
+            return ActiveScope(self.name, self._draws, self, generators, order=order)
+        return replace(
+            outer.child(self.name),
+            scope=self,
+            generators=generators_with(outer.generators, generator),
             order=order,
         )
 

@@ -19,7 +19,7 @@ import threading
 from mmap import mmap
 from typing import Any
 
-from ..interrupts import Stops, current_stops, in_abandoned_map
+from ..interrupts import Stops, current_stops
 from ..system import after_fork_in_child, is_started_by_multiprocessing, multiprocessing_config
 
 CONFIG_NAME = "llmcall scopes"  # in what multiprocessing passes to the processes it starts
@@ -35,27 +35,15 @@ _byte_of_parent: mmap | None = None
 
 
 def note_opened(active: object) -> None:
-    """Note that the current thread opened a scope, unless it runs an item of an abandoned ``map``."""
-    stops = current_stops.get()
-    _open[active] = threading.get_ident(), stops
-    # Checked afterwards, because another thread may abandon the map meanwhile.
-    if in_abandoned_map(stops):
-        _open.pop(active, None)
+    """Note that the current thread opened a scope."""
+    _open[active] = threading.get_ident(), current_stops.get()
     _publish()
 
 
 def note_closed(active: object) -> None:
-    """Note that a scope was closed. The garbage collector may call this in any thread."""
+    """Note that a scope was closed."""
     if _open.pop(active, None) is not None:
         _publish()
-
-
-def note_abandoned() -> None:
-    """Note that a ``map`` was abandoned: the scopes of its items do not count as open any more."""
-    # Other threads may change the dict, but not while a list is made of it.
-    for active, (_, stops) in list(_open.items()):
-        if in_abandoned_map(stops):
-            note_closed(active)
 
 
 def is_open_elsewhere() -> bool:

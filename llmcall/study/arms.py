@@ -19,7 +19,6 @@ from ..errors import ConfigError, short_traceback
 from ..notices import notice
 from ..parallel.map import map as run_map
 from ..parallel.options import checked_count
-from ..parallel.task_draws import TaskDraws
 from ..records.answers import same_answer
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
@@ -402,8 +401,10 @@ class _Study:
         self._scope = scope
         self._process = process
         self._outer_scope = scopes.scope_around()
-        # Counts the draws where those of the scope around all are counted, and can give them back.
-        self._draws = None if self._outer_scope is None else TaskDraws(self._outer_scope.draws)
+        outer_journal = None if self._outer_scope is None else self._outer_scope.journal
+        self._journal = scopes.Journal(
+            outer_journal
+        )  # can give back the draws in the scope around all
         self.finished: dict[ArmRun, Any] = {}
         self.used_records: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
 
@@ -411,8 +412,7 @@ class _Study:
         """Free what was drawn in the scope around all repeats, so that another start draws it
         again.
         """
-        if self._draws is not None:
-            self._draws.give_all_back()
+        self._journal.undo()
 
     def run(self, run: ArmRun) -> Any:
         """Run one arm of one repeat, and return its result."""
@@ -420,7 +420,10 @@ class _Study:
         fork.used_records = self.used_records[run]
         with ExitStack() as stack:
             if self._outer_scope is not None:
-                stack.enter_context(self._outer_scope.copy(self._draws, scopes.current_order()))
+                scope_around = self._outer_scope.copy(
+                    journal=self._journal, order=scopes.current_order()
+                )
+                stack.enter_context(scope_around)
             stack.enter_context(self._scope)
             stack.enter_context(scopes.scope(run.repeat, process=self._process))
             stack.enter_context(fork)

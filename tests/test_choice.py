@@ -319,23 +319,6 @@ def test_rotate_is_balanced_within_each_respondent(count: int) -> None:
             assert Counter(order[place] for order in of_town) == Counter(options)
 
 
-@pytest.mark.parametrize("has_key", [False, True])
-def test_an_order_that_depends_on_what_varies_is_told(
-    caplog: pytest.LogCaptureFixture, *, has_key: bool
-) -> None:
-    """Without ``key=``, the variable is part of a row's name: a respondent reads several orders."""
-    client = ScriptedClient(lambda messages: {"role": "assistant", "content": "A"})
-    question = llmcall.choice(
-        "{{ frame }} {{ town }}?", ["tax", "ban", "label"], order="shuffle", client=client
-    )
-    towns = [{"town": f"town {number}"} for number in range(20)]
-    options = {"key": "town"} if has_key else {}
-    table = question.table(towns, vary={"frame": ["Should", "Could"]}, **options)
-    orders = table.groupby("town")["order"].nunique()
-    assert set(orders) == {1} if has_key else max(orders) > 1
-    assert ("vary= varies 'frame'" in caplog.text) is not has_key
-
-
 @pytest.mark.newest_only
 @given(
     rows=st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1),

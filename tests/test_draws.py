@@ -198,7 +198,8 @@ class Program:
     def run_map_in_threads(self, names: Any, texts: Any, repeats: int, **how: Any) -> None:
         """Ask the same of each item of a map."""
         rows = [_row(name, tuple(texts)) for name in names]
-        found = llmcall.map(ask_row, rows, key=str, repeats=repeats, **how)
+        key = None if self.at is None else str
+        found = llmcall.map(ask_row, rows, key=key, repeats=repeats, **how)
         assert found == self.map_samples(names, texts, repeats)
 
     def run_map_in_workers(self, names: Any, texts: Any, repeats: int) -> None:
@@ -209,7 +210,8 @@ class Program:
         """Run a map that ends early: all its numbers are free again."""
         rows = [_row(name, (*texts, "fail")) for name in names]
         with pytest.raises(ZeroDivisionError):
-            llmcall.map(ask_row, rows, key=str, repeats=repeats, executor=self.workers)
+            key = None if self.at is None else str
+            llmcall.map(ask_row, rows, key=key, repeats=repeats, executor=self.workers)
 
     def map_samples(self, names: Any, texts: Any, repeats: int) -> list[Any]:
         """Return the samples that a map's calls have by the model."""

@@ -304,6 +304,13 @@ def test_a_key_may_name_a_column_or_a_field() -> None:
     assert names(items, "name") == ["Lisa", "Bart", "Oscar"]
 
 
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}])
+def test_outside_any_scope_a_key_is_an_error(options: dict[str, Any]) -> None:
+    """It would name nothing: the error names ``scope=``."""
+    with pytest.raises(ScopeError, match=r"key= names the scope .* scope="):
+        map(CALL, [{"name": "Lisa"}], key="name", **options)
+
+
 def test_each_item_is_drawn_as_often_as_repeats_says() -> None:
     """The result is a list of lists; repeat 0 stands in the item's scope, the others in one below."""
     assert map(sample, ["a"], repeats=3) == [[None, "~1#0", "~2#0"]]
@@ -407,9 +414,46 @@ def test_no_two_keys_share_a_name(keys: list[str]) -> None:
     assert len(set(names(keys, key=lambda item: item))) == len(keys)
 
 
-def test_digests_stay_what_they_are() -> None:
-    """The digest is pinned: another one would make every item a new one, and pay for it again."""
-    assert digest("bread") == "~010de3fa8c734349"
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        ("bread", "~010de3fa8c734349"),
+        (3, "~4e07408562bedb8b"),
+        (3.0, "~4e07408562bedb8b"),
+        (2.5, "~b8736b9999090496"),
+        (True, "~b5bea41b6c623f7c"),
+        (None, "~74234e98afe7498f"),
+        (float("nan"), "~784d265ecaa56784"),
+        (b"ab", "~1e2a9144c903ce17"),
+        (["a", 1], "~135f17a475a61afd"),
+        ({"b": 2, "a": 1}, "~43258cff783fe703"),
+        ({1: "x"}, "~35b7cbbea18236a2"),
+        ({"x"}, "~b6755a56e9da6d6e"),
+        (datetime.date(2026, 1, 2), "~566849124c4fdf45"),
+        (decimal.Decimal("1.50"), "~8808f0d2ad0004a0"),
+        (pathlib.PurePosixPath("a/b"), "~98e1b15a92a4956d"),
+        (uuid.UUID(int=1), "~374d417a9bda05a9"),
+        ("\u00e9\n", "~d7cacaecd26f631e"),
+        ({}, "~44136fa355b3678a"),
+    ],
+)
+def test_digests_stay_what_they_are(item: Any, name: str) -> None:
+    """They are pinned: others would make every item a new one, and pay for it again."""
+    assert digest(item) == name
+
+
+def test_scopes_of_items_and_repeats_stay_what_they_are() -> None:
+    """They are pinned, in maps in maps too."""
+
+    def inner(_: str) -> Any:
+        return map(sample, ["x"], repeats=2)
+
+    assert map(inner, ["p"], scope="s", repeats=2) == [
+        [
+            [[f"s/~1fb680aa1ed965bc{repeat}/~ba2df4903a2c14e8{inner}#0" for inner in ("", "/~1")]]
+            for repeat in ("", "/~1")
+        ]
+    ]
 
 
 def test_a_digest_is_no_name_of_a_scope() -> None:
@@ -573,7 +617,7 @@ def test_different_items_of_one_name_are_told(
         lambda: ask_rows([{"name": "Lisa", "id": 1}] * 3),
         lambda: ask_rows([{"name": "Lisa", "id": 1}, {"name": "Lisa", "id": 2}], key="id"),
         lambda: names(["a", "a", "b"], key=str),
-        lambda: map(str, [1, 2], key=lambda item: "same"),
+        lambda: map(str, [1, 2]),
     ],
 )
 def test_equal_items_of_one_name_are_not_told(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..failures import Failures, process_failures
 from ..records.pointers import pointing_to
-from ..scopes import ScopedRecord
+from ..scopes import ScopedRecord, warn_of_restart
 from ..types import POINTER, Record, Request, record_of
 from .options import DEFAULT_OPTIONS, Options
 from .usage import count, served_amount
@@ -169,6 +169,8 @@ class PreparedCall(ABC):
         """Note the record that answers the call: its draw stays taken, and its arm gathers the record."""
         if self.draw is not None:
             self.draw.end(answer)
+            if self.shared_store is not None:
+                warn_of_restart(self.draw, self.request, self.cassette or self.cache)
         if self.used_records is not None:
             self.used_records.append(ScopedRecord(self.scope, answer))
 

@@ -210,7 +210,7 @@ def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
         raise TypeError(
             "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
         )
-    active = context.run(_scope_of_map, options)
+    active = context.run(_scope_of_map, job, options)
     planners: dict[int, Planner] = {}
     planned_keys: set[str] = set()  # of the requests of all planners
     names = ItemNames(options.key, job.identity)
@@ -227,10 +227,19 @@ def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
     return sum(other_plans, first_plan)
 
 
-def _scope_of_map(options: MapOptions) -> scopes.ActiveScope | None:
-    """Return the scope in which a map runs, or ``None`` outside any."""
+def _scope_of_map(job: Job, options: MapOptions) -> scopes.ActiveScope | None:
+    """Return the scope in which a map runs, or ``None`` outside any.
+
+    :raises ScopeError: if timing would decide, or if ``key`` would name no scope.
+    """
     with options.scope or nullcontext():
-        return scopes.scope_of_call()
+        active = scopes.scope_of_call()
+    if active is None and options.key is not None and not getattr(job, "wants_names", False):
+        raise ScopeError(
+            "key= names the scope of each item, but the map is outside any scope, where it is a cache: give it one, "
+            'scope="…", or leave out key='
+        )
+    return active
 
 
 def _positions(
@@ -300,7 +309,7 @@ def _open_run(job: Job, items: Any, options: MapOptions, context: Context) -> It
     The garbage collector may end it in any thread, so this waits for nothing.
     """
     try:
-        active = context.run(_scope_of_map, options)
+        active = context.run(_scope_of_map, job, options)
     except ScopeError as error:
         path = scopes.current_path()
         report_refused(path, "a map", error)

@@ -5,6 +5,7 @@ from .bound import Bound, bind
 from .call_order import CallOrder
 from .draws import Draw, Draws, Fork, Forks, Journal, RecordedAskers, ScopedRequest, take_misplaced
 from .names import is_reserved_name, path_before_items, reserved_name, without_repeats
+from .repeated import warn_of_restart, warn_of_shared_answers
 from .scope import (
     ActiveScope,
     Scope,
@@ -20,7 +21,6 @@ from .scope import (
     scope_around,
     scope_of_call,
 )
-from .unscoped import warn_of_shared_answers
 
 __all__ = [
     "ActiveScope",
@@ -53,6 +53,7 @@ __all__ = [
     "scope_of_call",
     "seed",
     "take_misplaced",
+    "warn_of_restart",
     "warn_of_shared_answers",
     "without_repeats",
 ]

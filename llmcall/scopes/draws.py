@@ -126,9 +126,16 @@ class Draws:
     :param taken: earlier draws.
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
         counted from 0 again here. ``None`` if this process opens it now.
+    :param outermost_scope: the number of the user's outermost scope, or ``None`` for other draws.
     """
 
-    def __init__(self, taken: Taken | None = None, since: float | None = None) -> None:
+    def __init__(
+        self,
+        taken: Taken | None = None,
+        since: float | None = None,
+        outermost_scope: int | None = None,
+    ) -> None:
+        self.outermost_scope = outermost_scope
         self.since = time.time() if since is None else since
         self._process = this_process() if since is None else None
         # The lowest number that was never taken, and the free numbers below it.
@@ -239,7 +246,9 @@ class Draws:
         """Note whose record answers a draw; see :func:`take_misplaced`."""
         with _lock:
             equal_requests = self._equal_requests.get(draw.request[:2])
-            if equal_requests is None or draw.asker is None or draw.asker.name == recorded:
+            if equal_requests is None or draw.asker is None:
+                return
+            if recorded is None or recorded == draw.asker.name:  # unknown, if only one asked
                 return
             equal_requests.misplaced.add(draw.number)
             if equal_requests not in _misplaced:
@@ -353,6 +362,11 @@ class Draw:
         """Return scope path and number, ``"trial/lisa#0"``."""
         return f"{self.request.path}#{self.number}"
 
+    @property
+    def outermost_scope(self) -> int | None:
+        """Return the number of the user's outermost scope; ``None`` for a map's or a process's."""
+        return self._draws.outermost_scope
+
     def askers(self) -> set[str]:
         """Return who asked the same, in this run or the recorded one."""
         return self._draws.askers_of(self.request)
@@ -423,11 +437,8 @@ _misplaced: list[_EqualRequests] = []  # that got another asker's record
 
 
 def take_misplaced() -> int:
-    """Return how many recorded draws went to other askers than in the recording, and reset it.
-
-    It is 0 for requests of which only one asker is known.
-    """
+    """Return how many recorded draws went to other askers than in the recording, and reset it."""
     with _lock:
         found = _misplaced.copy()
         _misplaced.clear()
-    return sum(len(each.misplaced) for each in found if len(each.numbers) > 1)
+    return sum(len(each.misplaced) for each in found)

@@ -13,6 +13,7 @@ is in:
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections import deque
@@ -32,7 +33,7 @@ from .call_order import CallOrder, next_order_in
 from .draws import ARM, Draw, Draws, Fork, Forks, Journal, RecordedAskers, ScopedRequest
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
-from .unscoped import forget_given_answers
+from .repeated import forget_given_answers
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 IN_A_THREAD = (
@@ -178,6 +179,7 @@ class ActiveScope:
 
 
 _no_scope_draws = Draws()
+_scope_numbers = itertools.count()  # of the outermost ones
 _current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
 _process_scope: ActiveScope | None = None
@@ -223,7 +225,7 @@ class Scope:
             outer = outer.parent_of_new_scopes
         if outer is None or not outer.path:
             with _lock:  # several threads may enter it at once
-                self._draws = self._draws or Draws()
+                self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
             return ActiveScope(self.name, self._draws, self, generators, order=order)
         return replace(

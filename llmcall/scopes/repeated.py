@@ -1,0 +1,94 @@
+"""Warnings of one answer that serves twice unnoticed: outside any scope, and in one that starts again."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..notices import warn_once
+from ..system import process_lock
+from ..types import Request
+from .draws import Draw
+
+MOST_DRAWS = 10_000  # that are remembered: a mistake shows earlier
+
+_lock = process_lock(__name__)
+# The answers that were given outside any scope, each by the path of its cassette or cache and its key;
+# None once the warning is out.
+_given: set[tuple[object, str]] | None = set()
+# The first draws in the cassette or cache that was used last: by path and key, the number of the
+# outermost scope and the notebook's cell.
+_first_draws: dict[tuple[str, str], tuple[int, int | None]] = {}
+_store: object = None
+
+
+def warn_of_shared_answers(request: Request, store: Any) -> None:
+    """Warn once in a process if two requests outside any scope get one answer, except at a temperature
+    of 0.
+
+    :param request: a request that gets a recorded answer, or that of a call under way.
+    :param store: the cassette or cache that keeps the answer.
+    """
+    global _given
+    if request.sample is not None or request.asked.get("temperature") == 0:
+        return
+    answer = store.path, request.cache_key
+    with _lock:
+        if _given is None:
+            return
+        if answer not in _given:
+            _given.add(answer)
+            return
+        _given = None
+    warn_once(
+        "outside any scope, all equal requests share one answer. For separate answers, open a scope for each actor "
+        "(with llmcall.scope(name): …) or number the draws (sample=1, sample=2)",
+        about=warn_of_shared_answers,
+    )
+
+
+def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
+    """Warn once in a process if an outermost scope starts again and gets an answer that it had before,
+    except at a temperature of 0 and in a later cell of a notebook.
+
+    :param draw: a draw that has its answer.
+    :param request: what it asked.
+    :param store: the cassette or cache that keeps the answer.
+    """
+    global _store
+    number = draw.outermost_scope
+    if number is None or draw.number or request.asked.get("temperature") == 0:
+        return
+    path, key, _ = draw.request
+    this = number, _notebook_cell()
+    with _lock:
+        if _store is not store:
+            _store = store
+            _first_draws.clear()
+        if (path, key) not in _first_draws and len(_first_draws) >= MOST_DRAWS:
+            return
+        earlier = _first_draws.setdefault((path, key), this)
+        if earlier[1] != this[1]:
+            _first_draws[path, key] = earlier = this
+    if earlier != this:
+        name = path.partition("/")[0]
+        warn_once(
+            f"the scope {name!r} starts again and gets its earlier answers; if rounds are meant, put one scope around "
+            "them",
+            about=warn_of_restart,
+        )
+
+
+def _notebook_cell() -> int | None:
+    """Return the number of the notebook's cell that runs, or ``None`` outside notebooks."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = None if get_ipython is None else get_ipython()
+    return None if shell is None else int(shell.execution_count)
+
+
+def forget_given_answers() -> None:
+    """Forget which answers were given."""
+    global _given
+    with _lock:
+        _given = set()
+        _first_draws.clear()

@@ -659,7 +659,7 @@ def test_a_share_shifts_by_100_points_at_most(model: Model) -> None:
 
 def test_a_shift_that_rounds_to_zero_has_no_sign(model: Model) -> None:
     """It is written with as many digits as its interval warrants."""
-    answers = iter([3, 3, 4, 1.999])
+    answers = iter([3, 3, 4, 1.9999])
     model.answer = lambda messages, chance: str(next(answers))
     record(model, 2, 1)
     drift = llmcall.drift(STUDY, share=1, to=CHECK)

@@ -133,7 +133,7 @@ def test_an_answer_that_does_not_fit_is_asked_again(hesitant: ScriptedClient) ->
     assert [message["role"] for message in answer.messages] == ["user", "assistant"] * 3
 
 
-def test_a_correction_repeats_the_answer_and_says_what_is_wrong_with_it(
+def test_a_correction_repeats_the_answer_and_what_was_expected(
     hesitant: ScriptedClient,
 ) -> None:
     """It ends with what was expected, as the question does."""
@@ -141,7 +141,7 @@ def test_a_correction_repeats_the_answer_and_says_what_is_wrong_with_it(
     first, said, correction = asked(hesitant, 1)
     assert first == ("user", "Would you buy bread for 3 coins?\n\nAnswer with yes or no.")
     assert said == ("assistant", "Perhaps.")
-    why = "it gives none of the options by itself"
+    why = "it is not in the form that I asked for"
     assert correction == ("user", f"I cannot use that answer: {why}.\nAnswer with yes or no.")
 
 
@@ -223,7 +223,7 @@ def test_an_output_error_shows_answer_expectation_scope_item_and_tries(unread: U
     """Each stands in a line of its own; the item has only what the template uses."""
     text = str(unread[2])
     assert text.partition("; to ask again")[0].split("\n  ") == [
-        "it gives none of the options by itself",
+        "it is not in the form that was asked for",
         "answer: 'Perhaps.'",
         "expected: Answer with yes or no.",
         "structured output was not used, because the model 'gpt-3.5-turbo' is not known to "
@@ -338,17 +338,26 @@ def test_options_that_the_prompt_holds_are_not_listed_again(texts: dict[str, str
     assert text.endswith("\n\nAnswer with exactly one of the options above.")
 
 
-def test_options_of_a_list_are_listed_only_in_its_correction_if_the_prompt_holds_them() -> None:
-    """The correction has them in the prompt's order."""
-    client = ScriptedClient(["Perhaps.", '["good", "bad"]'], model="my-model")
-    user = "Which of bad, very good or good?"
-    call = LLMCall(user=user, output_type=list[MOODS], client=client)
-    assert call() == ["good", "bad"]
-    first, second = (request.messages[-1]["content"] for request in client.requests)
-    assert first == (
-        f"{user}\n\nAnswer with only a JSON array; each element is one of the options above."
-    )
-    assert '["bad", "very good", "good"]' in second
+@pytest.mark.parametrize(
+    ("output_type", "user", "told"),
+    [
+        (list[MOODS], "Which of bad, very good or good?", "only a JSON array; each element is one"),
+        (bool, "Would you buy it? Yes or no?", "exactly one"),
+        (bool, "Would you buy it?", "yes or no."),
+        (bool, "Would you buy it if there is no rye? Yes?", "exactly one"),
+        (bool, "Do you know it? Not yet? Yes?", "yes or no."),
+    ],
+)
+def test_options_of_a_list_and_yes_and_no_are_listed_unless_the_prompt_holds_them(
+    output_type: Any, user: str, told: str
+) -> None:
+    """Neither when it is asked again."""
+    client = ScriptedClient(["Perhaps.", '{"value": true}', "[]"], model="my-model")
+    LLMCall(user=user, output_type=output_type, client=client)()
+    first, second = (request.messages[-1]["content"] for request in client.requests[:2])
+    sentence = f"Answer with {told}" + ("" if told.endswith(".") else " of the options above.")
+    assert first == f"{user}\n\n{sentence}"
+    assert second.endswith(f".\n{sentence}")
 
 
 class Feeling(pydantic.BaseModel):
@@ -427,15 +436,6 @@ def test_letters_are_options_as_they_are_written(user: str, is_held: bool) -> No
     LLMCall(user=user, output_type=Literal["A", "B"], client=client)()
     text = client.requests[0].messages[-1]["content"]
     assert text.endswith("one of the options above.") is is_held
-
-
-def test_a_correction_lists_the_options_in_the_order_of_the_prompt() -> None:
-    """A model that did not keep to them reads them again, but in no other order."""
-    client = ScriptedClient(["Perhaps.", "good"], model="my-model")
-    call = LLMCall(user="Is it bad, very good or good?", output_type=MOODS, client=client)
-    assert call() == "good"
-    text = client.requests[1].messages[-1]["content"]
-    assert text.endswith("\nAnswer with exactly one of: bad, very good, good.")
 
 
 def test_an_answer_that_was_cut_names_max_tokens() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from chat_answers import Effort, Mood, Offer, Person, Trade, Visit
+from chat_answers import AGAIN, Effort, Mood, Offer, Person, Trade, Visit
+from chat_answers import ANSWERS as CHAT_ANSWERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import ran
+from pydantic import BaseModel, Field
 
 from llmcall import LLMCall, OutputError
 from llmcall.testing import ScriptedClient
@@ -31,6 +34,167 @@ def read(text: str, output_type: Any, client: ScriptedClient = CLIENT) -> Any:
     """Read an answer as an LLMCall does."""
     ANSWERS[:] = [text]
     return LLMCall(user="?", output_type=output_type, output_retries=0, client=client)()
+
+
+def is_asked_again(text: str, output_type: Any) -> bool:
+    """Return whether an answer is not read, with structured output or without."""
+    for client in (CLIENT, STRUCTURED):
+        with pytest.raises(OutputError) as caught:
+            read(text, output_type, client)
+        assert (caught.value.text, caught.value.expected) == (text, prompt_for(output_type))
+    return True
+
+
+@pytest.mark.parametrize(("output_type", "text", "value"), CHAT_ANSWERS)
+def test_what_chat_models_write_is_read_as_meant_or_asked_again(
+    output_type: Any, text: str, value: Any
+) -> None:
+    """None is read wrong; of what is asked again, the error has the text and what was expected."""
+    if value is AGAIN:
+        assert is_asked_again(text, output_type)
+        return
+    for client in (CLIENT, STRUCTURED):
+        found = read(text, output_type, client)
+        assert (type(found), found) == (type(value), value)
+
+
+AROUND_WORDS = st.sampled_from(
+    ["{}", "{}.", "**{}**", '"{}"', "“{}”", "`{}`", "Answer: {}", "**Answer:** {}", "Answer: **{}.**",
+     "ANSWER: {}", "**Answer: {}**", "I have thought about it.\n\n{}", "<think>\n1 or 2?\n</think>\n{}"]
+)  # fmt: skip
+
+
+@given(st.integers(), AROUND_WORDS)
+def test_a_whole_number_as_python_writes_it_reads_back(value: int, around: str) -> None:
+    """By itself or in the last line, after "Answer:" or not, in quotes, bold or with a stop."""
+    assert read(around.format(value), int) == value
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), AROUND_WORDS)
+def test_a_number_as_python_writes_it_reads_back(value: float, around: str) -> None:
+    """But one that is thousands in another language."""
+    whole, _, fraction = repr(abs(value)).partition(".")
+    if len(fraction) == 3 and fraction.isdigit() and len(whole) <= 3 and whole != "0":
+        assert is_asked_again(around.format(value), float)
+    else:
+        assert repr(read(around.format(value), float)) == repr(value)
+
+
+@given(st.integers(min_value=1000), st.sampled_from(["", ".5", ".250"]))
+def test_commas_between_groups_of_three_are_read_where_they_can_mean_nothing_else(
+    value: int, fraction: str
+) -> None:
+    """There are two groups, or a point follows."""
+    text = f"{value:,}{fraction}"
+    if value < 1_000_000 and not fraction:
+        assert is_asked_again(text, float)
+    else:
+        assert read(text, float) == float(f"{value}{fraction}")
+    if not fraction and value >= 1_000_000:
+        assert read(text, int) == value
+
+
+@pytest.mark.parametrize(
+    ("output_type", "text", "value"),
+    [
+        (bool, '{"value": true}', True),
+        (int, 'Sure: {"value": 45}', 45),
+        (Effort, '{"value": "HIGH"}', Effort.HIGH),
+        (list[Offer], '{"value": [{"item": "salt", "price": 1}]}', [Offer(item="salt", price=1)]),
+        (int | None, '{"value": null}', None),
+        (str | None, '{"value": "null"}', "null"),
+        (dict, '{"value": 3}', {"value": 3}),
+        (str, '{"value": 1}', '{"value": 1}'),
+    ],
+)
+def test_a_value_that_is_no_json_object_is_read_from_an_object_around_it(
+    output_type: Any, text: str, value: Any
+) -> None:
+    """Structured output wraps it as {"value": …}."""
+    assert read(text, output_type, STRUCTURED) == value
+
+
+@pytest.mark.parametrize(
+    ("output_type", "text", "value"),
+    [
+        (int | None, "null", None),
+        (int | None, "**5**", 5),
+        (Trade | None, "Buy.", "buy"),
+        (str | None, "Paris", "Paris"),
+        (Annotated[int, Field(ge=1, le=5)], "Answer: 4", 4),
+        (datetime.date, '"2026-11-20"', datetime.date(2026, 11, 20)),
+    ],
+)
+def test_a_type_that_may_be_missing_or_is_bounded_is_read_as_the_type_itself(
+    output_type: Any, text: str, value: Any
+) -> None:
+    """In plain words, too; any other type from its JSON."""
+    assert read(text, output_type) == value
+    if value != "Paris":
+        assert is_asked_again("-9.5", output_type)
+
+
+class Found(BaseModel, extra="allow"):
+    """What a text holds, by names of its own."""
+
+    offer: Offer | None = None
+
+
+def test_unknown_keys_are_read_by_a_model_that_allows_them() -> None:
+    """Not by a class in its fields that does not."""
+    found = read('{"offer": {"item": "salt", "price": 1}, "town": "Rye"}', Found)
+    assert (found.offer, found.town) == (Offer(item="salt", price=1), "Rye")
+    assert is_asked_again('{"offer": {"item": "salt", "price": 1, "town": "Rye"}}', Found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "Ann", "friend": {"name": "Bob"}, "mo',
+        '{“name”: “Ann”, "friend": {"name": "Bob"}}',
+        '{"name": NaN}',
+        "{}\n\n{}",
+    ],
+)
+def test_json_within_broken_json_or_beside_other_json_is_not_read(text: str) -> None:
+    """The object in an answer that was cut is a part of another."""
+    assert is_asked_again(text, dict)
+
+
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        "<think>{}</think>",
+        "{}</think>",
+        "<reasoning>\n{}\n</reasoning>",
+        "[THINK]{}[/THINK]",
+        "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>",
+    ],
+)
+def test_reasoning_in_tags_is_left_out(reasoning: str) -> None:
+    """Whatever it holds; an answer that ends in it has no value."""
+    assert read(reasoning.replace("{}", 'No. {"a": 1} 5') + '\n{"b": 2}', dict) == {"b": 2}
+    if not reasoning.startswith("{}"):
+        assert is_asked_again(reasoning.partition("{}")[0] + "\nYes", bool)
+
+
+@given(st.recursive(st.text(), lambda inner: st.dictionaries(st.text(), inner)), st.text())
+def test_an_answer_as_text_is_as_it_came(value: Any, text: str) -> None:
+    """With the model's reasoning, too."""
+    said_text = f"<think>{text}</think> {value}"
+    assert read(said_text, str) == said_text
+
+
+def test_what_asks_again_is_fixed() -> None:
+    """It holds nothing of the answer or of an error, and repeats what the question said."""
+    client = ScriptedClient(["Well.", '{"value": 0.5}', "7"], model="gpt-3.5-turbo")
+    assert LLMCall(user="How many?", output_type=int, client=client)() == 7
+    asked = [request.messages[-1]["content"] for request in client.requests]
+    correction = (
+        "I cannot use that answer: it is not in the form that I asked for.\n"
+        "Answer with only a whole number."
+    )
+    assert asked == ["How many?\n\nAnswer with only a whole number.", correction, correction]
 
 
 def prompt_for(output_type: Any) -> str:

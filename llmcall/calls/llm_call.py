@@ -176,10 +176,8 @@ class LLMCall:
             _append(messages[-1], describe(self.output_type, prompt))
         conversation = yield from converse(
             SendMessage(client, messages, {**self.model_params, **structured}),
-            read=lambda reply: self._read(reply, is_structured=bool(structured)),
-            correction=lambda error: correction(
-                error, describe(self.output_type, prompt, again=True)
-            ),
+            read=self._read,
+            correction=correction(describe(self.output_type, prompt)),
             most_corrections=self.output_retries,
             note_messages=self._note_messages,
         )
@@ -202,7 +200,7 @@ class LLMCall:
         """Remember messages that are about to be sent: they stay if no answer comes."""
         remember(self, Answer(None, None, messages))
 
-    def _read(self, reply: Reply, *, is_structured: bool) -> Any:
+    def _read(self, reply: Reply) -> Any:
         """Return an answer as the output type.
 
         :raises OutputError: if it does not fit, or is a refusal.
@@ -219,7 +217,7 @@ class LLMCall:
                 text=message_text(reply),
                 expected=describe(self.output_type),
             )
-        return read(reply.content or "", self.output_type, structured=is_structured)
+        return read(reply.content or "", self.output_type)
 
     def _structured_output(self, client: LLMClient) -> dict[str, Any]:
         """Return the argument that makes the API hold answers to a schema of the output type; empty

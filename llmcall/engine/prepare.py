@@ -221,7 +221,7 @@ def _parser(response_format: Any) -> Callable[[str], Any] | None:
         return None
     from ..outputs import read
 
-    return functools.partial(read, output_type=response_format, structured=True)
+    return functools.partial(read, output_type=response_format)
 
 
 def texts_of(text: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the model is told about the answer: the form that is expected, and why another is needed."""
+"""What the model is told: the form of the answer, and that another answer is needed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import re
 from typing import Any, get_args, get_origin
 
-from ..errors import OutputError
 from ..requests import schemas
 from ..requests.schemas import is_choice, labels
 
 # The message that asks again begins with this; it tells such calls from others in recordings.
 CORRECTION = "I cannot use that answer"
+_ONE_OF_THEM = "exactly one of the options above"
 _EXPECTED = {
     bool: "yes or no",
     int: "only a whole number",
@@ -24,61 +24,54 @@ _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float:
 _UNQUOTED = re.compile(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?")
 
 
-def describe(output_type: Any, prompt: str = "", *, again: bool = False) -> str:
+def describe(output_type: Any, prompt: str = "") -> str:
     """Return the sentence that tells the model what to answer; for ``str`` it is empty.
 
     :param prompt: what the model reads before it. If that holds all options of a ``Literal`` or
-        ``Enum``, they are not listed a second time: models prefer the last list. A JSON schema has
-        to list them, but does so in the order in which the prompt has them.
-    :param again: whether the model did not keep to it. Then the options are listed in the order in
-        which the prompt has them.
+        ``Enum``, or yes and no, they are not listed a second time: models prefer the last list. A
+        JSON schema has to list them, but does so in the order in which the prompt has them.
     """
     if output_type is str:
         return ""
-    expected = _expected(output_type, prompt, again)
+    expected = _expected(output_type, prompt)
     return f"Answer with {expected}" if expected.endswith("}") else f"Answer with {expected}."
 
 
-def correction(error: OutputError, expected: str) -> str:
-    """Return the user message that asks again, with the reason and the expected form.
+def correction(expected: str) -> str:
+    """Return the user message that asks again. It is the same whatever the answer was, so that no
+    version of a library that words an error changes the request.
 
-    :param error: what :func:`read` raised.
     :param expected: the sentence of :func:`describe`.
     """
-    return f"{CORRECTION}: {error}.\n{expected}".rstrip()
+    return f"{CORRECTION}: it is not in the form that I asked for.\n{expected}".rstrip()
 
 
-def _expected(output_type: Any, prompt: str, again: bool) -> str:
+def _expected(output_type: Any, prompt: str) -> str:
     """Return in words what is expected, to follow "Answer with"."""
+    if output_type is bool and _options_in(prompt, ["yes", "no"]):
+        return _ONE_OF_THEM
     if isinstance(output_type, type) and output_type in _EXPECTED:
         return _EXPECTED[output_type]
     if is_choice(output_type):
-        return _expected_option(output_type, prompt, again)
+        options = list(labels(output_type))
+        if _options_in(prompt, options):
+            return _ONE_OF_THEM
+        if not all(_UNQUOTED.fullmatch(option) for option in options):
+            options = [json.dumps(option, ensure_ascii=False) for option in options]
+        return f"exactly one of: {', '.join(options)}"
     inner = schemas.optional_type(output_type)
     if inner is not None:
-        return f"null, or with {_expected(inner, prompt, again)}"
+        return f"null, or with {_expected(inner, prompt)}"
     if get_origin(output_type) is list:
         element = get_args(output_type)[0]
         if element in _ELEMENTS:
             return f"only a JSON array of {_ELEMENTS[element]}"
-        if not again and is_choice(element) and _options_in(prompt, list(labels(element))):
+        if is_choice(element) and _options_in(prompt, list(labels(element))):
             return "only a JSON array; each element is one of the options above"
     schema = _as_in_prompt(schemas.full_schema(output_type), prompt)
     kind = schemas.json_kind(output_type)
     schema_text = json.dumps(schema, ensure_ascii=False)
     return f"only a JSON {kind} that fits this JSON schema: {schema_text}"
-
-
-def _expected_option(output_type: Any, prompt: str, again: bool) -> str:
-    """Return in words that one of the options is expected."""
-    options = list(labels(output_type))
-    in_prompt = _options_in(prompt, options)
-    if in_prompt and not again:
-        return "exactly one of the options above"
-    options = in_prompt or options
-    if not all(_UNQUOTED.fullmatch(option) for option in options):
-        options = [json.dumps(option, ensure_ascii=False) for option in options]
-    return f"exactly one of: {', '.join(options)}"
 
 
 def _as_in_prompt(schema: Any, prompt: str) -> Any:

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from .phrases import with_latin_marks
-from .reading import without_thoughts
+from .json_texts import without_reasoning
 
 INSTRUCTION = "Answer with one letter only."
 
-_QUOTES = "\"'`“”„‟‘’‚‛«»‹›"
-_OPENING = r" \t\r\n(\[" + re.escape(_QUOTES)
-_AROUND = " \t\r\n\ufeff\u200b.,:;!?…()[]" + _QUOTES
+_QUOTES = "\"'`“”„‟‘’‚‛«»‹›「」"
+_OPENING = r" \t\r\n(\[（" + re.escape(_QUOTES)
+_AROUND = " \t\r\n\ufeff\u200b.,:;!?…。！？()[]（）" + _QUOTES
 # An abbreviation ("E.g.", "D.C.") is no letter.
 _LETTER_BEFORE_TEXT = re.compile(rf"[{_OPENING}]*([A-Za-z])[.):](?![A-Za-z]\.)")
 
@@ -45,7 +44,7 @@ def named_option(messages: Sequence[Mapping[str, Any]], answer: str) -> str | No
     conversation's question lists none. A letter stands for another option in each order.
     """
     options = listed_options(messages)
-    position = option_position(without_thoughts(answer), options)
+    position = option_position(without_reasoning(answer), options)
     return None if position is None else options[position]
 
 
@@ -57,7 +56,6 @@ def option_position(text: str, texts: Sequence[str]) -> int | None:
 
     :param texts: the options in the order in which they were listed.
     """
-    text = with_latin_marks(text)
     position = letter_position(text)
     if position is not None and position < len(texts):
         return position
@@ -67,7 +65,7 @@ def option_position(text: str, texts: Sequence[str]) -> int | None:
 
 def plain(text: str) -> str:
     """Return a text without its case, and without the quotes and marks around it."""
-    words = " ".join(with_latin_marks(text).replace("’", "'").split())
+    words = " ".join(text.replace("’", "'").split())
     return (words.strip(_AROUND) or words).casefold()
 
 

@@ -204,6 +204,31 @@ def full_schema(output_type: Any) -> dict[str, Any]:
 
 
 @_once_per_type
+def closed_validator(output_type: Any) -> Any:
+    """Return what validates JSON by the schema of a type, where an object takes no unknown keys
+    unless its class allows them.
+    """
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(_closed(_pydantic_schema(output_type)))
+
+
+def _closed(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_closed(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    closed = {name: _closed(each) for name, each in node.items()}
+    if isinstance(node.get("pattern"), str):  # pydantic's expressions are not all Python's
+        del closed["pattern"]
+    if isinstance(node.get("multipleOf"), (int, float)):  # jsonschema knows no rounding
+        del closed["multipleOf"]
+    if node.get("type") == "object" and "properties" in node:
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+@_once_per_type
 def json_kind(output_type: Any) -> str:
     """Return what the JSON of a type is: ``"object"``, ``"array"`` or ``"value"``."""
     kind = rooted(full_schema(output_type)).get("type")

@@ -134,7 +134,7 @@ def _misfit(text: str, expected: Any) -> str | None:
         from ..outputs import read
 
         try:
-            read(text, expected, structured=True)
+            read(text, expected)
         except OutputError as error:
             return str(error)
         return None

@@ -10,7 +10,7 @@ from ..calls import Conversation, LLMCall, SendMessage, TableJob, converse, row_
 from ..display.data_frames import import_pandas
 from ..display.formatting import counted
 from ..errors import OutputError, short_traceback
-from ..outputs import INSTRUCTION, correction, without_thoughts
+from ..outputs import INSTRUCTION, correction, without_reasoning
 from ..parallel.bar import is_shown
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame, rows_of
@@ -137,7 +137,7 @@ class Choice(LLMCall):
         conversation = yield from converse(
             SendMessage(self.client, self.prompt(variables, order), self.model_params),
             read=lambda reply: self._read_position(reply, order),
-            correction=lambda error: correction(error, INSTRUCTION),
+            correction=correction(INSTRUCTION),
             most_corrections=self.output_retries,
             note_messages=self._note_messages,
         )
@@ -161,7 +161,7 @@ class Choice(LLMCall):
         """
         if reply.refusal is not None:
             raise OutputError("the model refused to answer", text=reply.refusal)
-        position = self._options.read(without_thoughts(reply.content or ""), order)
+        position = self._options.read(without_reasoning(reply.content or ""), order)
         if position is None:
             raise OutputError("it names none of the options")
         return position

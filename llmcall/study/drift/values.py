@@ -11,12 +11,12 @@ from ...display.formatting import counted
 from ...errors import OutputError
 from ...notices import warn_once
 from ...outputs import (
-    containers,
+    json_value,
     listed_options,
     named_option,
-    peeled,
+    plain_words,
     read,
-    without_thoughts,
+    without_reasoning,
 )
 from ...types import text_of
 
@@ -195,14 +195,8 @@ def _reads_most(reader: Reader, texts: Sequence[str]) -> bool:
 
 def _object_in(text: str) -> Mapping[str, Any] | None:
     """Return the one JSON object in a text, or ``None``."""
-    text = without_thoughts(text)
-    if "{" not in text:
-        return None
-    try:
-        objects = containers(text, "{")
-    except (OutputError, RecursionError):
-        return None
-    return objects[0] if len(objects) == 1 and isinstance(objects[0], dict) else None
+    value = json_value(text) if "{" in text else None
+    return value if isinstance(value, dict) else None
 
 
 def _unwrapped(text: str) -> str:
@@ -262,9 +256,7 @@ def _field_verdict(value: Any) -> float | None:
     if isinstance(value, bool):
         return float(value)
     if isinstance(value, str):
-        for layer in peeled(value):
-            if layer.lower() in ("yes", "no", "true", "false"):
-                return float(layer.lower() in ("yes", "true"))
+        return _verdict(value)
     return None
 
 
@@ -309,7 +301,7 @@ def _category(text: str) -> str:
 
 def _spelling(text: str) -> str:
     """Return a text without the quotes, Markdown marks and stops around it; "C#" keeps its mark."""
-    *_, innermost = peeled(_unwrapped(without_thoughts(text)))
+    *_, innermost = plain_words(_unwrapped(without_reasoning(text)))
     return innermost
 
 

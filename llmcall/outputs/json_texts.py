@@ -1,0 +1,111 @@
+"""The JSON of an answer: the whole, the one fenced block, or the one object or array in it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+# What opens and closes reasoning: tags, and the tokens of models whose servers leave them in.
+_REASONING = [
+    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")),
+    ("<scratchpad>", "</scratchpad>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+]
+_FENCED = re.compile(
+    r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL
+)
+_BRACKET = re.compile(r"[\[{\]}]")
+_OPENING = re.compile(r"[\[{]")
+
+
+def without_reasoning(text: str) -> str:
+    """Return an answer without the reasoning in tags that a server leaves in; of reasoning that does
+    not end nothing is left.
+    """
+    for opening, closing in _REASONING:
+        # the chat template of some models opens the tag, so that the answer only closes it
+        if closing in text and opening not in text.partition(closing)[0]:
+            text = text.partition(closing)[2]
+        block = rf"{re.escape(opening)}.*?(?:{re.escape(closing)}|\Z)"
+        text = re.sub(block, "", text, flags=re.DOTALL)
+    return text
+
+
+def json_texts(text: str) -> Iterator[str]:
+    """Yield the parts of an answer that are JSON and may be its value: the whole of it, the one
+    fenced block in it, and the one object or array in it.
+
+    :raises RecursionError: if JSON is nested too deeply.
+    """
+    if _is_json(text.strip()):  # a tag in one of its strings is none
+        yield text.strip()
+        return
+    answer = without_reasoning(text).strip()
+    if _is_json(answer):
+        yield answer
+        return
+    blocks = [match[2].strip() for match in _FENCED.finditer(answer)]
+    if len(blocks) == 1 and _is_json(blocks[0]):
+        yield blocks[0]
+    containers = _containers(answer)
+    if len(containers) == 1:
+        yield containers[0]
+
+
+def json_value(text: str) -> Any:
+    """Return the value of an answer's JSON; ``None`` if it has none."""
+    try:
+        return next(map(json.loads, json_texts(text)), None)
+    except RecursionError:
+        return None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _decoder.decode(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _containers(text: str) -> list[str]:
+    """Return the outermost JSON objects and arrays. What stands within broken JSON is a part of it."""
+    found = []
+    end = 0
+    while match := _OPENING.search(text, end):
+        start = match.start()
+        try:
+            _, end = _decoder.raw_decode(text, start)
+            found.append(text[start:end])
+        except ValueError:
+            end = _end_of_brackets(text, start)
+    return found
+
+
+def _end_of_brackets(text: str, start: int) -> int:
+    depth = 0
+    for match in _BRACKET.finditer(text, start):
+        depth += 1 if match[0] in "[{" else -1
+        if depth == 0:
+            return match.end()
+    return len(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is too large")
+    return value
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)

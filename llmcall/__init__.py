@@ -11,6 +11,8 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .ancestors.xagent import chatcompletion_request
     from .cache.cache import ResponseCache
+    from .call.budgets import budget
+    from .call.usage import Usage, track
     from .calls import Answer, LLMCall, llm
     from .cassettes.cassette import Cassette, cassette
     from .clients.base import LLMClient
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from .config.endpoints import Endpoint
     from .config.resolve import configure, configured, force_api_cache, force_api_type
     from .config.settings import Settings
-    from .engine.budgets import budget
-    from .engine.usage import Usage, track
     from .errors import (
         APIError,
         AuthenticationError,
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 # package costs next to nothing.
 _NAMES_BY_MODULE = {
     "ancestors.xagent": ("chatcompletion_request",),
-    "engine.budgets": ("budget",),
+    "call.budgets": ("budget",),
     "cache.cache": ("ResponseCache",),
     "cassettes.cassette": ("Cassette", "cassette"),
     "calls": ("Answer", "LLMCall", "llm"),
@@ -103,7 +103,7 @@ _NAMES_BY_MODULE = {
     "programs.patch": ("patched",),
     "programs.requests": ("ProgramRequest",),
     "parallel.map": ("imap", "map"),
-    "engine.usage": ("Usage", "track"),
+    "call.usage": ("Usage", "track"),
     "misses.report": ("Miss",),
     "parallel.plans": ("Plan",),
     "recorded_functions": ("recorded",),

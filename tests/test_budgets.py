@@ -26,9 +26,9 @@ from redis_servers import RedisProcess
 from servers import Responding, completion
 
 import llmcall
-from llmcall.engine import budgets
-from llmcall.engine.budgets import Reservation
-from llmcall.engine.ledgers import Amounts
+from llmcall.call import budgets
+from llmcall.call.budgets import Reservation
+from llmcall.call.ledgers import Amounts
 from llmcall.errors import BudgetExceededError, CacheError, ConfigError
 from llmcall.testing import ScriptedClient
 

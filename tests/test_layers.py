@@ -25,7 +25,7 @@ LAYERS = [
     "askers interrupts scopes records differences misses",
     "ancestors.tinytroupe cache",
     "cassettes",
-    "engine",
+    "call",
     "clients",
     "recorded_functions calls parallel ancestors aio programs testing",
     "review",

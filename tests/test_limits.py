@@ -37,8 +37,8 @@ from streaming import WAYS
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient
-from llmcall.engine.estimates import Estimate
-from llmcall.engine.limits import WINDOW, LimitedSend, Pool, forget
+from llmcall.call.estimates import Estimate
+from llmcall.call.limits import WINDOW, LimitedSend, Pool, forget
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
@@ -127,7 +127,7 @@ def test_what_goes_in_a_minute_is_counted_where_it_is_sent(
     The window is shortened, as nobody waits a minute for a test; what takes longer than it is a
     connection, or a token, which stands for the import of the SDK too. Each call uses 1,000 tokens.
     """
-    monkeypatch.setattr("llmcall.engine.limits.WINDOW", 3.0)
+    monkeypatch.setattr("llmcall.call.limits.WINDOW", 3.0)
     arrivals: list[float] = []
     asked: list[str] = []
     lock = threading.Lock()

@@ -27,7 +27,7 @@ from llmcall import (
     RequestTimeoutError,
     ServiceError,
 )
-from llmcall.engine.effects import Wait  # a clock that does not pass
+from llmcall.call.effects import Wait  # a clock that does not pass
 from llmcall.testing import ScriptedClient
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..call.drivers import drive
 from ..clients.openai import OpenAIClient
 from ..clients.registry import client as shared_client
-from ..engine.drivers import drive
 from ..errors import APIError, short_traceback
 from .model_dump import model_dump
 from .patched_sdk import is_patched, with_patched_sdk
 from .sdk_errors import sdk_error
 
 if TYPE_CHECKING:
-    from ..engine.effects import Flow
+    from ..call.effects import Flow
 
 SDK_CLASSES = ("OpenAI", "AzureOpenAI")
 

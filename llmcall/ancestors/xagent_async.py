@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..call.drivers import adrive
 from ..clients.registry import client as shared_client
-from ..engine.drivers import adrive
 from ..errors import APIError, InvalidRequestError, short_traceback
 from .sdk_errors import sdk_error
 from .xagent import answer

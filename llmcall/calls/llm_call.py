@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from ..call.drivers import adrive, drive
 from ..clients.registry import client as shared_client
-from ..engine.drivers import adrive, drive
 from ..errors import OutputError, short_traceback
 from ..notices import logger
 from ..outputs import correction, describe, fields_of, read

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ..engine.drivers import drive
+from ..call.drivers import drive
 from ..errors import LLMCallError, OutputError, short_traceback
 
 if TYPE_CHECKING:

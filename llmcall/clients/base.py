@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet
 
 from ..cache.shared import shared_cache
+from ..call.client import ResolvedSettings
+from ..call.drivers import adrive, adrive_stream, drive, drive_stream
+from ..call.lookup import lookup
+from ..call.prepare import prepare_again, prepare_chat, prepare_embeddings
+from ..call.usage import Meter
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import with_absolute_paths
-from ..engine.client import ResolvedSettings
-from ..engine.drivers import adrive, adrive_stream, drive, drive_stream
-from ..engine.lookup import lookup
-from ..engine.prepare import prepare_again, prepare_chat, prepare_embeddings
-from ..engine.usage import Meter
 from ..errors import ConfigError, ContextLengthError, short_traceback
 from ..requests.parameters import configured_parameters, sent_body
 from ..system import after_fork_in_child, process_lock
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..cache.cache import ResponseCache
+    from ..call.effects import Flow
+    from ..call.limits import Pool
+    from ..call.usage import Usage
     from ..config.settings import Settings
-    from ..engine.effects import Flow
-    from ..engine.limits import Pool
-    from ..engine.usage import Usage
     from ..models.catalog import Capabilities
     from ..models.prices import Price
     from ..models.tokens import TokenCount
@@ -187,7 +187,7 @@ class LLMClient:
         pools = self.resolved.pools
         pool = pools.get(model)
         if pool is None:
-            from ..engine.limits import Pool
+            from ..call.limits import Pool
 
             new_pool = Pool(model, self.endpoints(model), self.capabilities(model), self.settings)
             pool = pools.setdefault(model, new_pool)
@@ -402,8 +402,8 @@ class LLMClient:
         :param fresh: whether to ignore recorded answers.
         :raises ContextLengthError: if the context is too long for every model that may be asked.
         """
-        from ..engine.answer import answer
-        from ..engine.effects import with_cache
+        from ..call.answer import answer
+        from ..call.effects import with_cache
         from ..responses.checks import is_cut_by_context_window
 
         if fresh:
@@ -477,7 +477,7 @@ class LLMClient:
         return await adrive(self._embedding_flow(text, model, arguments))
 
     def _embedding_flow(self, text: Any, model: str | None, arguments: dict[str, Any]) -> Flow[Any]:
-        from ..engine.embeddings import embed
+        from ..call.embeddings import embed
 
         calls = prepare_embeddings(self, text, model, arguments)
         try:
@@ -493,7 +493,7 @@ class LLMClient:
 
         :param is_one: whether the caller gave one text, not a list of texts.
         """
-        from ..engine.embeddings import vector_of
+        from ..call.embeddings import vector_of
 
         vectors = [vector_of(record) for record in records]
         return vectors[0] if is_one else vectors

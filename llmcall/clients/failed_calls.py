@@ -11,8 +11,8 @@ from ..failures import ABANDONED, FAILED, is_abandoned, is_failure, process_fail
 from ..notices import how_often, logger
 
 if TYPE_CHECKING:
-    from ..engine.client import Client
-    from ..engine.model_call import ModelCall
+    from ..call.client import Client
+    from ..call.model_call import ModelCall
 
 # A word with digits in it, such as a number or an id, which differs each time.
 _CHANGING = re.compile(r"[\w.,]*\d[\w.,]*")

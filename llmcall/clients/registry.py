@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..cache.shared import forget_shared
+from ..call import limits
+from ..call.usage import forget_served_models, process_meter
 from ..cassettes.current import close_named
 from ..config import resolve as config
 from ..config.values import nearest
-from ..engine import limits
-from ..engine.usage import forget_served_models, process_meter
 from ..errors import ConfigError, short_traceback
 from ..failures import process_failures
 from ..models.catalog import capabilities, resolve
@@ -21,8 +21,8 @@ from .base import LLMClient
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..call.usage import Usage
     from ..config.settings import Settings
-    from ..engine.usage import Usage
     from ..models.tokens import TokenCount
 
 BUILT_IN = {

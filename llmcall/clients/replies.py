@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..engine.effects import with_cache
-from ..engine.lookup import lookup
+from ..call.effects import with_cache
+from ..call.lookup import lookup
 from ..errors import CacheCorruptError
 from ..failures import is_abandoned
 from ..scopes import warn_of_shared_answers
@@ -13,8 +13,8 @@ from ..types import Reply
 from .failed_calls import handle_failure
 
 if TYPE_CHECKING:
-    from ..engine.effects import Flow
-    from ..engine.model_call import ModelCall
+    from ..call.effects import Flow
+    from ..call.model_call import ModelCall
     from ..types import Received, Record
 
 
@@ -33,14 +33,14 @@ def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) ->
     try:
         call, record = yield from with_cache(call.cache, lookup, call)
         if record is None:
-            from ..engine.answer import answer  # a recorded reply does not need it
+            from ..call.answer import answer  # a recorded reply does not need it
 
             if stream:
                 token = failures.begin(call.scope, call.label)
             outcome = yield from answer(call, stream=stream, fallback=fallback)
             return _finish(call, outcome.record, outcome.received)
         if stream:
-            from ..engine.answer import emit_recorded
+            from ..call.answer import emit_recorded
 
             yield from emit_recorded(record)
         call.count_hit(record.cost, record.served)

@@ -13,8 +13,8 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..call.admission import note_sent, note_sent_async
 from ..config.values import check_credential
-from ..engine.admission import note_sent, note_sent_async
 from .time_limits import keep_time_limits
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from ..call.time_limits import time_left, time_limit
 from ..config.values import check_credential
-from ..engine.time_limits import time_left, time_limit
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..requests.parameters import ESSENTIAL_FIELDS
 from ..responses.body import append, read_object

@@ -11,7 +11,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..engine.time_limits import time_left
+from ..call.time_limits import time_left
 
 if TYPE_CHECKING:
     import ssl

@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..engine import usage as metering
+from ..call import usage as metering
 from ..system import process_lock, without_warnings
 
 if TYPE_CHECKING:

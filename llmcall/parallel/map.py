@@ -11,9 +11,9 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .. import scopes
+from ..call import usage as metering
+from ..call.refusals import report_refused
 from ..cassettes.current import current_cassette
-from ..engine import usage as metering
-from ..engine.refusals import report_refused
 from ..errors import ScopeError, short_traceback, shorten
 from ..interrupts import Stop, current_stops
 from .bar import progress_bar

@@ -6,9 +6,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..call.estimates import estimate
 from ..cassettes.current import current_cassette
 from ..display.formatting import counted, money
-from ..engine.estimates import estimate
 from ..errors import CacheCorruptError
 from ..models.prices import MILLION, tier_of
 from ..records.packed import unpack

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..engine.usage import UsageDelta
+    from ..call.usage import UsageDelta
     from ..scopes import ScopedRecord, ScopedRequest
 
 

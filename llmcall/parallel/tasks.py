@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from .. import askers
-from ..engine import usage as metering
+from ..call import usage as metering
 from ..failures import process_failures
 from ..interrupts import check_stops, current_stops
 from ..scopes import Draws, Journal

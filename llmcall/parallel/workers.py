@@ -13,13 +13,13 @@ from collections import deque
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..call import budgets
+from ..call import usage as metering
 from ..cassettes import current as cassettes
 from ..cassettes.cassette import Cassette
 from ..cassettes.parent import with_state_of_parent
 from ..cassettes.stack import only
 from ..config import resolve as config
-from ..engine import budgets
-from ..engine import usage as metering
 from ..errors import LLMCallError
 from ..failures import process_failures
 from ..queues import take_all
@@ -30,7 +30,7 @@ from .task_results import CassetteEvent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..engine.usage import UsageDelta
+    from ..call.usage import UsageDelta
     from ..scopes import CallOrder
     from ..types import Record, Request
     from .jobs import Job

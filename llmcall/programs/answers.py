@@ -8,8 +8,8 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..engine.effects import END
-from ..engine.embeddings import vector_of
+from ..call.effects import END
+from ..call.embeddings import vector_of
 from ..errors import APIError, LLMCallError
 from ..records.answers import VOLATILE
 from ..responses.chunks import EACH_CHUNK

@@ -11,13 +11,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
+from ..call.drivers import adrive, drive
+from ..call.effects import END
+from ..call.embeddings import ordered_embeddings
 from ..clients.api_errors import failure
 from ..clients.openai import OpenAIClient
 from ..clients.sdk_exceptions import connection_error
 from ..clients.sdk_transport import ChunkReader
-from ..engine.drivers import adrive, drive
-from ..engine.effects import END
-from ..engine.embeddings import ordered_embeddings
 from ..errors import APIError, RequestTimeoutError
 from ..recorded_functions import UnrecordedAnswer, http_call
 from ..responses.body import read_object
@@ -28,9 +28,9 @@ from .whole_answers import check_answer, last_events_at
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from ..call.client import ResolvedSettings
+    from ..call.effects import Flow
     from ..config.endpoints import Endpoint
-    from ..engine.client import ResolvedSettings
-    from ..engine.effects import Flow
     from ..models.catalog import Capabilities
     from ..types import Record, Request
 

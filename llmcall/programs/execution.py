@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from ..call.usage import process_meter
 from ..cassettes.cassette import Cassette
 from ..cassettes.guards import guards
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..config import resolve as config
 from ..config.sources import keep_folder
 from ..config.values import without_password
-from ..engine.usage import process_meter
 from ..errors import CacheMissError, LLMCallError, shorten
 from ..failures import ABANDONED, CUT_OFF, process_failures
 from ..notices import keep_notices

@@ -6,10 +6,10 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from ..engine.admission import Admission
-from ..engine.effects import Send
-from ..engine.endpoint_failures import REST_SECONDS
-from ..engine.usage import amounts_of_answer, count, served_amount
+from ..call.admission import Admission
+from ..call.effects import Send
+from ..call.endpoint_failures import REST_SECONDS
+from ..call.usage import amounts_of_answer, count, served_amount
 from ..errors import RateLimitError
 from ..recorded_functions import UnrecordedAnswer
 from ..types import read_http_answer
@@ -17,10 +17,10 @@ from ..types import read_http_answer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..call.effects import Flow
+    from ..call.retry import RetryPolicy
+    from ..call.usage import UsageDelta
     from ..clients.openai import OpenAIClient
-    from ..engine.effects import Flow
-    from ..engine.retry import RetryPolicy
-    from ..engine.usage import UsageDelta
     from ..recorded_functions import FunctionCall
     from ..types import Record
 

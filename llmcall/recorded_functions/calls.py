@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..cache.shared import shared_cache
+from ..call.draws import take_sample
+from ..call.prepared_call import PreparedCall
+from ..call.usage import Meter
 from ..cassettes.current import cassette_for
 from ..cassettes.guards import check_may_send
 from ..cassettes.uses import function_scope
 from ..display.printable import printable
-from ..engine.draws import take_sample
-from ..engine.prepared_call import PreparedCall
-from ..engine.usage import Meter
 from ..errors import APIError
 from ..requests.keys import identity, sampled_key
 from ..requests.normalizers import normalizer
@@ -25,9 +25,9 @@ from ..types import FROM_FUNCTION, FROM_SERVER, Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ..call.effects import Flow
+    from ..call.retry import RetryPolicy
     from ..config.settings import Settings
-    from ..engine.effects import Flow
-    from ..engine.retry import RetryPolicy
     from ..types import Record
 
 

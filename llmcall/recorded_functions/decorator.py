@@ -6,9 +6,9 @@ import functools
 from types import CodeType, NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
+from ..call.drivers import adrive, drive
 from ..config import resolve as config
 from ..display.printable import printable
-from ..engine.drivers import adrive, drive
 from ..errors import short_traceback
 from ..notices import has_changed, notice
 from ..requests.plain_data import plain

@@ -12,8 +12,8 @@ from .results import result_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..call.effects import Flow
     from ..config.settings import Settings
-    from ..engine.effects import Flow
     from .calls import RequestCounter
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from ..engine.effects import Do, Send, with_cache
-from ..engine.flights import share
-from ..engine.lookup import lookup
-from ..engine.retry import RetryPolicy, retry
+from ..call.effects import Do, Send, with_cache
+from ..call.flights import share
+from ..call.lookup import lookup
+from ..call.retry import RetryPolicy, retry
 from ..failures import ABANDONED, NOT_JSON, is_abandoned, is_failure
 from ..requests.plain_data import ordered, plain
 from ..types import Outcome, record_of
@@ -17,8 +17,8 @@ from .calls import UnrecordedAnswer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..engine.effects import Flow
-    from ..engine.flights import Outcomes
+    from ..call.effects import Flow
+    from ..call.flights import Outcomes
     from ..types import Record
     from .calls import FunctionCall
 

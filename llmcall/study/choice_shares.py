@@ -8,8 +8,8 @@ from collections.abc import Generator, Mapping, Sequence
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ..call.drivers import drive
 from ..calls import LLMCall, RowJob, SendMessage
-from ..engine.drivers import drive
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError, short_traceback
 from ..requests.parameters import with_effort
 from .choice_orders import Respondent

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...call.estimates import estimate
 from ...display.formatting import counted
-from ...engine.estimates import estimate
 from ...models.prices import MILLION, tier_of
 from ...types import total_cost
 from .comparison import Recorded, resampling_units

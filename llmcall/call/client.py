@@ -1,6 +1,6 @@
-"""What the engine needs of a client.
+"""What a call needs of a client.
 
-Clients import the engine, so the engine cannot import them: it owns this protocol, which they fulfil.
+Clients import this room, so it cannot import them: it owns this protocol, which they fulfil.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ResolvedSettings(NamedTuple):
 
 
 class Client(Protocol):
-    """A client as the engine knows it; :class:`llmcall.LLMClient` is one."""
+    """A client as a call knows it; :class:`llmcall.LLMClient` is one."""
 
     meter: Meter
     """Counts what its calls use."""

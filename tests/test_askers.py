@@ -97,31 +97,6 @@ def ran(address: str, *arguments: object) -> Done:
     return done
 
 
-def check_replays(model: Chance, seed: int) -> None:
-    """Record a crowd, and replay it from the cassette, and then from the cache."""
-    options = ("--cassette", f"{seed}.jsonl")
-    first = ran(model.address, *options, CROWD, seed)
-    assert first.stdout.count("\n") == model.asked > 20
-    assert "WARNING" not in first.stderr, first.stderr
-    assert "differ" not in first.stderr, first.stderr
-    again = ran(NOWHERE, *options, "--mode", "none", CROWD, seed)
-    assert again.stdout == first.stdout, again.stderr
-    cached = ran(NOWHERE, "--mode", "none", CROWD, seed)
-    assert cached.stdout == first.stdout, cached.stderr
-
-
-def test_a_crowd_replays_exactly(model: Chance) -> None:
-    """Random tasks, threads and pools that ask the same get the same answers, whatever the timing."""
-    check_replays(model, 1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 7))
-def test_any_crowd_replays_exactly(model: Chance, seed: int) -> None:
-    """The program may be any."""
-    check_replays(model, seed)
-
-
 @pytest.mark.newest_only
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]

@@ -1,0 +1,670 @@
+"""Random programs: whatever calls can stand in, run against a model whose answers are left to chance.
+
+A program is plain data: a list of steps, each a kind, a text, and the steps inside. What came of
+each step is told by its tag, which says where in the program it stands. As a script, in a process
+of its own: ``random_programs.py PROGRAM.json PLAN TOLD.json``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import functools
+import hashlib
+import importlib
+import json
+import os
+import random
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import openai
+from servers import completion
+from streaming import chunks_of, event
+
+import llmcall
+from llmcall import LLMClient, bind, recorded, scope
+
+BASE = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
+# httpx for openai 2, httpx2 for openai 3
+http: Any = importlib.import_module(BASE.__module__.partition(".")[0])
+TEXTS = ("a", "b", "long " * 120)
+NAMES = ("x", "y")
+# Steps that ask; those that hold others; those that run others at the same time, each in a scope of
+# its own. The members of a crowd ask the same in one scope; ``run`` and ``patched`` tell them apart.
+ASKS = ("ask", "stream", "embed", "function", "asking function", "sampled")
+TROUBLES = ("flaky", "dropped", "typed", "fallback")
+BLOCKS = ("scope", "kept", "raise", "none", "held", "thread", "arms", "failing map")
+TOGETHER = ("threads", "tasks", "map")
+CROWDS = ("gather", "group", "threads", "pool", "in turn")
+MODEL = "gpt-4o-mini"
+
+
+class Interruption(Exception):
+    """What ends a program early."""
+
+
+class Plan(NamedTuple):
+    """How a program is run.
+
+    :param seed: of the pauses.
+    :param is_pure: whether an answer is a function of what is asked and of its sample, and not left
+        to chance.
+    :param is_dead: whether nothing may be asked.
+    :param calls_left: after how many calls of the model the program is interrupted.
+    """
+
+    seed: int = 0
+    is_pure: bool = False
+    is_dead: bool = False
+    calls_left: int | None = None
+
+
+class Chance:
+    """What the plan leaves to chance: pauses, failures and answers; any thread may use it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.asked = 0
+        self._dice = random.Random(plan.seed)
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        return Chance, (self.plan,)
+
+    def pause(self) -> float:
+        """Return how long to wait, in seconds: mostly not at all."""
+        with self._lock:
+            return max(0.0, self._dice.random() - 0.7) / 200
+
+    def happens(self, share: float) -> bool:
+        """Return whether something happens that does so in a share of cases."""
+        with self._lock:
+            return self._dice.random() < share
+
+    def answer(self, *question: Any) -> str:
+        """Count a call of the model, and return a new answer."""
+        assert not self.plan.is_dead, f"a replay asked {question}"
+        with self._lock:
+            self.asked += 1
+            if self.plan.calls_left is not None and self.asked > self.plan.calls_left:
+                raise Interruption
+        if self.plan.is_pure:
+            return hashlib.sha256(repr(question).encode()).hexdigest()[:12]
+        return os.urandom(6).hex()
+
+
+class Model(LLMClient):
+    """Answer by chance. The context of ``small`` is always too small, and a question for an integer
+    is not always answered by one.
+    """
+
+    api_type = "random"
+
+    def __init__(self, chance: Chance) -> None:
+        self.chance = chance
+        super().__init__(
+            model=MODEL,
+            fallbacks={"small": ("large",)},
+            prices={MODEL: (1.0, 2.0), "large": (1.0, 2.0)},
+            retry_waiting_time=0,
+            retry_max_attempts=4,
+            on_error="raise",
+        )
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Answer, after a pause."""
+        time.sleep(self.chance.pause())
+        return self._answer(request)
+
+    async def asend(self, request: Any, timeout: float | None) -> Any:
+        """Answer, after letting others go on."""
+        await asyncio.sleep(self.chance.pause())
+        return self._answer(request)
+
+    def _answer(self, request: Any) -> Any:
+        if request.kind == "embedding":
+            texts = request.body["input"]
+            self.chance.answer(texts)
+            vectors = [{"index": i, "embedding": [len(text) / 7]} for i, text in enumerate(texts)]
+            return {"model": request.model, "data": vectors}
+        if request.model == "small":
+            raise llmcall.ContextLengthError("the prompt is too long")
+        if not self.chance.plan.is_dead and self.chance.happens(0.1):
+            raise llmcall.ServiceError("overloaded")  # which the client tries again
+        question = request.messages[-1]["content"]
+        if "flaky" in question and not self.chance.plan.is_dead and self.chance.happens(0.5):
+            raise llmcall.InvalidRequestError("not now")
+        answer = self.chance.answer(request.model, request.messages, request.sample)
+        if "response_format" in request.body:
+            answer = json.dumps({"value": int(answer, 16) if answer[0] < "a" else answer})
+        message = {"role": "assistant", "content": answer}
+        return {
+            "model": request.model,
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 200, "completion_tokens": 3},
+        }
+
+
+class Counts:
+    """Draws as a stranger would count them: by outermost scope, path and question, the numbers
+    taken, each with the arms that took it (``None``: the scope itself).
+    """
+
+    def __init__(self) -> None:
+        self.taken: defaultdict[Any, dict[int, set[str | None]]] = defaultdict(dict)
+
+    def take(self, place: Place, question: Any) -> str | None:
+        """Take the lowest number that is free, and return the sample that it makes."""
+        if place.path is None:
+            return None
+        numbers = self.taken[place.outermost, place.path, question]
+        number = 0
+        while place.is_taken(numbers.get(number, set())):
+            number += 1
+        numbers.setdefault(number, set()).add(place.arm)
+        return f"{place.path}#{number}"
+
+    def give_back(self, place: Place, question: Any, sample: str | None) -> None:
+        """Make a number free again."""
+        if sample is not None:
+            number = int(sample.rpartition("#")[2])
+            self.taken[place.outermost, place.path, question][number].remove(place.arm)
+
+    def add(self, others: Counts) -> None:
+        """Add what another process counted."""
+        for key, numbers in others.taken.items():
+            for number, arms in numbers.items():
+                self.taken[key].setdefault(number, set()).update(arms)
+
+
+class Place(NamedTuple):
+    """Where a step stands.
+
+    :param outermost: what tells its outermost scope from others.
+    :param path: its scope path, or ``None`` outside any scope.
+    :param arm: the arm, if it stands in one.
+    """
+
+    outermost: Any = None
+    path: str | None = None
+    arm: str | None = None
+
+    def inside(self, name: str, opened: Any = None) -> Place:
+        """Return the place in a scope that is opened here.
+
+        :param opened: what tells the scope from others, if it is not a new one.
+        """
+        if self.path is None:
+            return Place(opened or os.urandom(8), name)
+        return self._replace(path=f"{self.path}/{name}")
+
+    def is_taken(self, arms: set[str | None]) -> bool:
+        """Return whether a number that some arms took is not free here."""
+        return bool(arms) if self.arm is None else bool(arms & {None, self.arm})
+
+
+class Actor:
+    """Runs steps one after the other.
+
+    :param place: where it begins.
+    :param counts: the draws so far.
+    :param is_async: whether it never blocks.
+    :param holds: whether it stands in a stream that is held.
+    :ivar told: what came of each step, by its tag.
+    """
+
+    def __init__(
+        self,
+        chance: Chance,
+        place: Place = Place(),  # noqa: B008 - never changed
+        counts: Counts | None = None,
+        executor: Executor | None = None,
+        *,
+        is_async: bool = False,
+        holds: bool = False,
+    ) -> None:
+        self.chance = chance
+        self.model = Model(chance)
+        self.place = place
+        self.counts = Counts() if counts is None else counts
+        self.executor = executor
+        self.is_async = is_async
+        self.holds = holds
+        self.told: dict[str, Any] = {}
+        self._kept_scopes = {name: (scope(name), os.urandom(8)) for name in NAMES}
+        self._look = recorded(name="look")(lambda text: chance.answer("look", text))
+        self._alook = recorded(name="look, async")(self._look_async)
+        self._ask = recorded(name="ask")(lambda text: self.model.send_message(text).content)
+
+    async def _look_async(self, text: str) -> str:
+        await asyncio.sleep(self.chance.pause())
+        return self.chance.answer("look", text)
+
+    def run(self, steps: Sequence[Any], tag: str = "") -> dict[str, Any]:
+        """Run steps by calls that block, and return what was told: the coroutine never waits."""
+        try:
+            self.steps(steps, tag).send(None)
+        except StopIteration:
+            return self.told
+        raise AssertionError("an actor that blocks waited")
+
+    async def steps(self, steps: Sequence[Any], tag: str) -> None:
+        """Run steps, each with a tag of its own."""
+        for index, step in enumerate(steps):
+            if step[0] == "new":  # put in between: it moves no tag
+                await self.ask("new", step[1])
+            else:
+                await self.step(
+                    step[0], step[1], step[2], f"{tag}.{step[3] if step[3:] else index}"
+                )
+
+    async def step(self, kind: str, text: str, inside: Any, tag: str) -> None:
+        """Run a step."""
+        if kind in ASKS or kind in TROUBLES:
+            self.told[tag] = await self.ask(kind, text)
+        elif kind in BLOCKS:
+            await getattr(self, "_" + kind.replace(" ", "_"))(text, inside, tag)
+        elif self.is_async and kind != "tasks":
+            block = getattr(self, "_" + kind)
+            await asyncio.to_thread(block, text, inside, tag)
+        elif kind == "tasks" and self.is_async:
+            await self._in_tasks(inside, tag)
+        else:
+            getattr(self, "_" + kind)(text, inside, tag)
+
+    # Steps that ask
+
+    async def ask(self, kind: str, text: str) -> Any:
+        """Make the call or calls of a step, and return what came of them."""
+        if kind == "new":
+            text = f"new {text}"
+        if kind == "function":
+            return await self._alook(text) if self.is_async else self._look(text)
+        # Outside any scope nothing tells where a function's own calls stand in the file.
+        if kind == "asking function" and self.place.path is not None:
+            return self._ask(text) if not self.is_async else await self._alook(text)
+        if kind == "embed":
+            get, aget = self.model.get_embedding, self.model.aget_embedding
+            return await aget(text) if self.is_async else get(text)
+        if kind == "typed":
+            return await self._typed(text)
+        if kind == "sampled":
+            return (await self._sent(text, sample="given")).content
+        if kind == "dropped":
+            await self._drop(text)
+        if kind in ("stream", "dropped"):
+            return self.checked(text, await self._streamed(text))
+        model = "small" if kind == "fallback" else MODEL
+        question = f"flaky {text}" if kind == "flaky" else text
+        while True:
+            try:
+                reply = await self._sent(question, model=model)
+            except llmcall.InvalidRequestError:  # gives its draw back
+                continue
+            return self.checked((model, question) if model != MODEL else question, reply)
+
+    async def _sent(self, text: str, **arguments: Any) -> Any:
+        if self.is_async:
+            return await self.model.asend_message(text, **arguments)
+        return self.model.send_message(text, **arguments)
+
+    async def _streamed(self, text: str) -> Any:
+        if self.is_async:
+            async with self.model.astream_message(text) as astream:
+                said = "".join([piece async for piece in astream])
+            reply = astream.reply
+        else:
+            with self.model.stream_message(text) as stream:
+                said = "".join(stream)
+            reply = stream.reply
+        assert said == reply.content
+        return reply
+
+    async def _drop(self, text: str) -> None:
+        """Begin a stream and leave it: its number is free again."""
+        if self.is_async:
+            async with self.model.astream_message(text) as astream:
+                async for _ in astream:
+                    break
+        else:
+            with self.model.stream_message(text) as stream:
+                next(stream)
+
+    async def _typed(self, text: str) -> Any:
+        call: Any = llmcall.LLMCall(
+            user="Which number, {{ text }}?", output_type=int, output_retries=5, client=self.model
+        )
+        try:
+            return await call.acall(text=text) if self.is_async else call.call(text=text)
+        except llmcall.OutputError as error:
+            return f"unread: {error.text}"
+
+    def checked(self, question: Any, reply: Any) -> Any:
+        """Return what is told of a reply whose draw has the number that a stranger counts."""
+        sample = self.counts.take(self.place, question)
+        assert reply.sample == sample, (reply.sample, sample)
+        return [reply.sample, reply.content]
+
+    # Steps that hold others
+
+    async def _within(self, manager: Any, place: Place, inside: Any, tag: str) -> None:
+        before, self.place = self.place, place
+        try:
+            with manager:
+                await self.steps(inside, tag)
+        finally:
+            self.place = before
+
+    async def _scope(self, name: str, inside: Any, tag: str) -> None:
+        await self._within(scope(name), self.place.inside(name), inside, tag)
+
+    async def _kept(self, name: str, inside: Any, tag: str) -> None:
+        opened, number = self._kept_scopes[name]
+        await self._within(opened, self.place.inside(name, number), inside, tag)
+
+    async def _raise(self, name: str, inside: Any, tag: str) -> None:
+        try:
+            with scope("raising"):
+                place = self.place.inside("raising").inside(name)
+                await self._within(scope(name), place, inside, tag)
+                raise ZeroDivisionError
+        except ZeroDivisionError:
+            self.told[tag] = "raised"
+
+    async def _none(self, _: str, inside: Any, tag: str) -> None:
+        if self.holds:  # an equal request could wait for the stream that is held
+            await self.steps(inside, tag)
+        else:
+            await self._within(scope(None), Place("none is meant"), inside, tag)
+
+    async def _held(self, text: str, inside: Any, tag: str) -> None:
+        """Begin a stream, run steps, and read it to its end."""
+        if self.place.path is None:
+            await self.steps(inside, tag)
+            return
+        was_held, self.holds = self.holds, True
+        with self.model.stream_message(text) as stream:
+            said = next(stream)
+            sample = self.counts.take(self.place, text)
+            await self.steps(inside, tag)
+            said += "".join(stream)
+        self.holds = was_held
+        assert stream.reply is not None
+        assert stream.reply.sample == sample
+        self.told[tag] = [sample, said]
+
+    async def _thread(self, _: str, inside: Any, tag: str) -> None:
+        """Run steps in a thread to which the scope is carried; nothing else goes on meanwhile."""
+        actor = self._copy(self.place)
+        with ThreadPoolExecutor(1) as thread:
+            self.told |= thread.submit(self._bound(actor.run), inside, tag).result()
+
+    async def _arms(self, name: str, inside: Any, tag: str) -> None:
+        """Run the same steps in two arms, and in the second one more."""
+        if self.place.arm is not None:
+            await self._scope(name, inside, tag)
+            return
+        place = self.place.inside(f"{name}{tag}")
+        with scope(f"{name}{tag}"):
+            for arm in ("control", "treated"):
+                there = place._replace(arm=arm)
+                more = [["ask", "treated", [], "more"]] if arm == "treated" else []
+                await self._within(llmcall.arm(arm), there, [*inside, *more], f"{tag}.{arm}")
+
+    async def _failing_map(self, name: str, inside: Any, tag: str) -> None:
+        """Run a map that ends early: all its numbers are free again."""
+        job = Job(self, inside, fails=True)
+        try:
+            llmcall.map(job, [(0, name)], key=job.key, scope="map", workers=1)
+        except ZeroDivisionError:
+            self.told[tag] = "raised"
+
+    def _bound(self, function: Any) -> Any:
+        """Return a function that stands where this actor does, in any thread."""
+        return function if self.place == Place() else bind(function)
+
+    # Steps that run others at the same time
+
+    def _copy(self, place: Place, *, is_async: bool = False) -> Actor:
+        return Actor(
+            self.chance, place, self.counts, self.executor, is_async=is_async, holds=self.holds
+        )
+
+    def _actors(self, inside: Any, tag: str, *, is_async: bool) -> list[tuple[str, Actor, Any]]:
+        """Return an actor for each step, with a scope of its own."""
+        actors = []
+        for index, step in enumerate(inside):
+            number = step[3] if step[3:] else "new" if step[0] == "new" else index
+            name = f"actor{tag}.{number}"
+            actor = self._copy(self.place.inside(name), is_async=is_async)
+            actors.append((name, actor, [*step[:3], number]))
+        return actors
+
+    def _threads(self, _: str, inside: Any, tag: str) -> None:
+        actors = self._actors(inside, tag, is_async=False)
+
+        def run(name: str, actor: Actor, step: Any) -> None:
+            time.sleep(self.chance.pause())
+            with scope(name):
+                actor.run([step], tag)
+
+        with ThreadPoolExecutor(4) as pool:
+            for future in [pool.submit(self._bound(run), *each) for each in actors]:
+                future.result()
+        for _, actor, _ in actors:
+            self.told |= actor.told
+
+    def _tasks(self, _: str, inside: Any, tag: str) -> None:
+        asyncio.run(self._in_tasks(inside, tag))
+
+    async def _in_tasks(self, inside: Any, tag: str) -> None:
+        actors = self._actors(inside, tag, is_async=True)
+
+        async def run(name: str, actor: Actor, step: Any) -> None:
+            await asyncio.sleep(self.chance.pause())
+            with scope(name):
+                await actor.steps([step], tag)
+
+        await asyncio.gather(*(run(*each) for each in actors))
+        for _, actor, _ in actors:
+            self.told |= actor.told
+
+    def _map(self, name: str, inside: Any, tag: str) -> None:
+        """Run the same steps for each of three items, two of which have one name, twice."""
+        job = Job(self, inside)
+        items = list(enumerate([name, "z", name]))
+        results = llmcall.map(
+            job, items, key=job.key, scope="map", repeats=2, workers=3, executor=self.executor
+        )
+        for item, repeats in enumerate(results):
+            for repeat, (told, counts) in enumerate(repeats):
+                self.told |= {f"{tag}/{item}/{repeat}{each}": told[each] for each in told}
+                self.counts.add(counts)
+
+    def _crowd(self, way: str, inside: Any, tag: str) -> None:
+        Crowd(self.chance, self.told).play(way, inside, tag)
+
+
+class Job:
+    """Steps that a map runs for each item, in whatever thread or process."""
+
+    def __init__(self, actor: Actor, steps: Any, *, fails: bool = False) -> None:
+        self.chance = actor.chance
+        self.place = actor.place.inside("map")
+        self.counts = copy.deepcopy(actor.counts)
+        self.holds = actor.holds
+        self.steps = steps
+        self.fails = fails
+
+    def key(self, item: tuple[int, str]) -> str:
+        """Return the name of an item."""
+        return item[1]
+
+    def __call__(self, item: tuple[int, str]) -> Any:
+        """Run the steps, and return what was told and counted."""
+        index, name = item
+        place = self.place.inside(f"{name}~1" if index == 2 else name)
+        if seed_of(place.path) != llmcall.seed():
+            place = place.inside("~1")  # the second repeat
+        assert seed_of(place.path) == llmcall.seed()
+        actor = Actor(self.chance, place, self.counts, holds=self.holds)
+        told = actor.run(self.steps)
+        if self.fails:
+            raise ZeroDivisionError
+        return told, actor.counts
+
+
+def seed_of(path: str | None) -> int:
+    """Return the seed of a scope path, as anybody can compute it."""
+    return int.from_bytes(hashlib.sha256(f"seed\n{path}".encode()).digest()[:8], "big")
+
+
+class Crowd:
+    """Tasks and threads that ask the same in one scope, through the OpenAI SDK.
+
+    :param told: what each was answered, by who it is.
+    """
+
+    def __init__(self, chance: Chance, told: dict[str, Any]) -> None:
+        self.chance = chance
+        self.told = told
+        transport = http.MockTransport(self._respond)
+        self.client = openai.OpenAI(**ADDRESS, http_client=http.Client(transport=transport))
+
+    def _respond(self, request: Any) -> Any:
+        time.sleep(self.chance.pause())
+        body = json.loads(request.content)
+        text = self.chance.answer(body)
+        if body.get("stream"):
+            content = b"".join(map(event, [*chunks_of(text[:5], text[5:]), b"[DONE]"]))
+            headers = {"content-type": "text/event-stream"}
+            return http.Response(200, headers=headers, content=content)
+        return http.Response(200, json=completion(text))
+
+    async def _respond_async(self, request: Any) -> Any:
+        await asyncio.sleep(self.chance.pause())
+        return self._respond(request)
+
+    def ask(self, who: str, text: str) -> None:
+        """Ask once, whole or streamed."""
+        time.sleep(self.chance.pause())
+        create: Any = self.client.chat.completions.create
+        if text == "a":
+            self.told[who] = create(**asked(text)).choices[0].message.content
+        else:
+            self.told[who] = "".join(map(text_of, create(**asked(text), stream=True)))
+
+    async def ask_async(self, who: str, text: str, client: Any) -> None:
+        """Ask once, whole or streamed."""
+        await asyncio.sleep(self.chance.pause())
+        create = client.chat.completions.create
+        if text == "a":
+            self.told[who] = (await create(**asked(text))).choices[0].message.content
+        else:
+            chunks = await create(**asked(text), stream=True)
+            self.told[who] = "".join([text_of(chunk) async for chunk in chunks])
+
+    def play(self, way: str, members: Any, who: str) -> None:
+        """Let each member ask, play with members of its own, and ask again."""
+        if way in ("gather", "group"):
+            asyncio.run(self._in_a_loop(way, members, who))
+            return
+        jobs = self._jobs(members, who)
+        if way == "threads":
+            threads = [threading.Thread(target=job) for job in jobs]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        elif way == "pool":
+            with ThreadPoolExecutor(2) as pool:
+                for future in [
+                    pool.submit(contextvars.copy_context().run, job) if i % 2 else pool.submit(job)
+                    for i, job in enumerate(jobs)
+                ]:
+                    future.result()
+        else:
+            for job in jobs:
+                job()
+
+    def _jobs(self, members: Any, who: str) -> list[Any]:
+        return [
+            functools.partial(self.member, each, f"{who}.{index}")
+            for index, each in enumerate(members)
+        ]
+
+    def member(self, member: Any, who: str) -> None:
+        """Be one member."""
+        way, text, members = member
+        self.ask(f"{who} first", text)
+        self.play(way, members, who)
+        self.ask(f"{who} last", text)
+
+    async def _in_a_loop(self, way: str, members: Any, who: str) -> None:
+        transport = http.MockTransport(self._respond_async)
+        async with openai.AsyncOpenAI(
+            **ADDRESS, http_client=http.AsyncClient(transport=transport)
+        ) as client:
+            await self.play_async(way, members, who, client)
+
+    async def play_async(self, way: str, members: Any, who: str, client: Any) -> None:
+        """Do the same in tasks; threads are made by ``to_thread`` and in an executor."""
+        if way not in ("gather", "group"):
+            run = asyncio.get_running_loop().run_in_executor
+            jobs = self._jobs(members, who)
+            await asyncio.gather(
+                *(asyncio.to_thread(job) if way == "threads" else run(None, job) for job in jobs)
+            )
+            return
+        coroutines = [
+            self.member_async(each, f"{who}.{index}", client) for index, each in enumerate(members)
+        ]
+        if way == "gather":
+            await asyncio.gather(*coroutines)
+            return
+        tasks = []
+        for each in coroutines:
+            tasks.append(asyncio.create_task(each))
+            await asyncio.sleep(self.chance.pause())
+        for task in tasks:
+            await asyncio.wait_for(task, 60)
+
+    async def member_async(self, member: Any, who: str, client: Any) -> None:
+        """Be one member."""
+        way, text, members = member
+        await self.ask_async(f"{who} first", text, client)
+        await self.play_async(way, members, who, client)
+        await self.ask_async(f"{who} last", text, client)
+
+
+ADDRESS: dict[str, Any] = {"base_url": "http://127.0.0.1:9/v1", "api_key": "none", "max_retries": 0}
+
+
+def asked(text: str) -> dict[str, Any]:
+    """Return what is asked of the SDK."""
+    messages = [{"role": "user", "content": text}]
+    return {"model": MODEL, "messages": messages, "temperature": 1}
+
+
+def text_of(chunk: Any) -> str:
+    """Return the text in a chunk of a stream."""
+    return "".join(choice.delta.content or "" for choice in chunk.choices)
+
+
+def main(program: str, plan: str, told: str) -> None:
+    """Run a program in the scope ``play``, and write what was told."""
+    actor = Actor(Chance(Plan(**json.loads(plan))), Place("play", "play"))
+    said = actor.run(json.loads(Path(program).read_text(encoding="utf-8")))
+    Path(told).write_text(json.dumps(said, sort_keys=True), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,244 @@
+"""Random programs: recorded, then replayed without a model and with other timings."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from programs import LONGEST
+from random_programs import (
+    ASKS,
+    BLOCKS,
+    CROWDS,
+    NAMES,
+    TEXTS,
+    TOGETHER,
+    TROUBLES,
+    Actor,
+    Chance,
+    Interruption,
+    Plan,
+)
+
+import llmcall
+
+SEEDS = st.integers(0, 10**6)
+FOLDERS = itertools.count()
+
+
+def programs(*asks: str) -> Any:
+    """Return a strategy for lists of steps that ask in some ways."""
+    leaves = st.tuples(st.sampled_from(asks), st.sampled_from(TEXTS), st.just([]))
+    blocks = st.sampled_from([*BLOCKS, *TOGETHER, *TOGETHER])
+    steps = st.recursive(
+        leaves,
+        lambda inner: st.tuples(blocks, st.sampled_from(NAMES), st.lists(inner, max_size=3)),
+        max_leaves=12,
+    )
+    return st.lists(steps, min_size=1, max_size=4)
+
+
+PROGRAMS = programs(*ASKS, *TROUBLES)
+# An interruption between the two records of a fallback leaves them in another order.
+WITHOUT_FALLBACKS = programs(*ASKS, *TROUBLES[:-1])
+EXAMPLES = pytest.mark.parametrize(
+    "examples", [20, pytest.param(400, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+
+
+@contextmanager
+def a_place_of_its_own() -> Iterator[Path]:
+    """Provide a folder for the cassettes and the cache of an example."""
+    folder = Path(f"run-{next(FOLDERS)}").absolute()
+    folder.mkdir()
+    with llmcall.configured(cache_path=folder / "cache"):
+        yield folder
+    shutil.rmtree(folder)
+
+
+def run(
+    program: Any, seed: int, *, inside: bool, executor: Any = None, **plan: Any
+) -> dict[str, Any]:
+    """Run a program, in one scope around all or not."""
+    actor = Actor(Chance(Plan(seed, **plan)), executor=executor)
+    if inside:
+        actor.place = actor.place.inside("trial")
+    with llmcall.scope("trial") if inside else nullcontext():
+        return actor.run(program)
+
+
+def lines_of(path: Path) -> list[Any]:
+    """Return the lines of a cassette, without the days in its header."""
+    if not path.exists():
+        return []
+    header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [{**json.loads(header), "served": None}, *lines]
+
+
+def check_replays(path: Path, live: Any, program: Any, seed: int, **how: Any) -> None:
+    """Replay a program from the cassette alone, every record being used."""
+    with (
+        llmcall.configured(cache_path=path.parent / "empty"),
+        llmcall.cassette(path, mode="none") as tape,
+    ):
+        assert run(program, seed, is_dead=True, **how) == live
+    assert (tape.recorded, tape.unused()) == (0, [])
+
+
+@EXAMPLES
+def test_a_recorded_program_replays(examples: int) -> None:
+    """From the cassette alone, and from the cache alone; each draw has the number that a stranger
+    counts.
+    """
+
+    @given(PROGRAMS, SEEDS, st.booleans())
+    @settings(max_examples=examples)
+    def check(program: Any, seed: int, inside: bool) -> None:
+        with a_place_of_its_own() as folder:
+            with llmcall.cassette(folder / "tape.jsonl"):
+                live = run(program, seed, inside=inside)
+            with llmcall.configured(cache_mode="replay"):
+                assert run(program, seed + 1, inside=inside, is_dead=True) == live
+            check_replays(folder / "tape.jsonl", live, program, seed + 2, inside=inside)
+
+    check()
+
+
+@EXAMPLES
+def test_an_interrupted_program_goes_on(examples: int) -> None:
+    """However often it was interrupted, or its budget ran out, the cassette is in the end the one that
+    an undisturbed recording gives, whatever the timing.
+    """
+
+    @given(WITHOUT_FALLBACKS, SEEDS, st.booleans(), st.integers(1, 9), st.booleans())
+    @settings(max_examples=examples)
+    def check(program: Any, seed: int, inside: bool, calls: int, has_budget: bool) -> None:
+        with a_place_of_its_own() as folder:
+            with (
+                llmcall.configured(cache_path=folder / "other"),
+                llmcall.cassette(folder / "undisturbed.jsonl"),
+            ):
+                live = run(program, seed, inside=inside, is_pure=True)
+            told: Any = None
+            while told is None:
+                seed += 1
+                left = None if has_budget else calls
+                budget = llmcall.budget(calls=calls) if has_budget else nullcontext()
+                try:
+                    with llmcall.cassette(folder / "tape.jsonl"), budget:
+                        told = run(program, seed, inside=inside, is_pure=True, calls_left=left)
+                except (Interruption, llmcall.BudgetExceededError):
+                    calls += 1
+            assert told == live
+            paths = folder / "tape.jsonl", folder / "undisturbed.jsonl"
+            again, undisturbed = map(lines_of, paths)
+            assert again == undisturbed
+
+    check()
+
+
+def extended(steps: Any, order: random.Random) -> list[Any]:
+    """Return steps with others put in between, which ask what nothing else does."""
+    more: list[Any] = []
+    for index, (kind, text, inside) in enumerate(steps):
+        if order.random() < 0.5:
+            more.append(["new", order.choice(TEXTS), []])
+        more.append([kind, text, extended(inside, order), index])
+    return more
+
+
+@EXAMPLES
+def test_what_is_added_moves_nothing(examples: int) -> None:
+    """A longer program replays all that the shorter one asked."""
+
+    @given(PROGRAMS, SEEDS, st.booleans())
+    @settings(max_examples=examples)
+    def check(program: Any, seed: int, inside: bool) -> None:
+        longer = extended(program, random.Random(seed))
+        with a_place_of_its_own() as folder:
+            with llmcall.cassette(folder / "tape.jsonl"):
+                live = run(program, seed, inside=inside)
+            with llmcall.cassette(folder / "tape.jsonl", mode="new") as tape:
+                assert run(longer, seed + 1, inside=inside) == live
+            assert not tape.unused()
+
+    check()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_program_with_workers_replays() -> None:
+    """Items of its maps are worked on in other processes."""
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as workers:
+
+        @given(PROGRAMS, SEEDS)
+        @settings(max_examples=100)
+        def check(program: Any, seed: int) -> None:
+            program = [["map", "x", program], ["map", "x", program]]
+            with a_place_of_its_own() as folder:
+                with llmcall.cassette(folder / "tape.jsonl"):
+                    live = run(program, seed, inside=True, executor=workers)
+                check_replays(folder / "tape.jsonl", live, program, seed, inside=True)
+
+        check()
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
+)
+def test_a_program_under_run_replays_in_a_fresh_process(seed: int) -> None:
+    """With another hash seed, from the cassette alone, and from the cache alone; so do crowds of
+    tasks and threads that ask the same in one scope.
+    """
+    order = random.Random(seed)
+
+    def steps(depth: int) -> list[Any]:
+        if not depth:
+            return [[order.choice([*ASKS, *TROUBLES]), order.choice(TEXTS), []] for _ in range(2)]
+        kinds = order.sample([*BLOCKS, *TOGETHER], 3)
+        return [*steps(0), *([kind, order.choice(NAMES), steps(depth - 1)] for kind in kinds)]
+
+    def members(depth: int) -> list[Any]:
+        return [
+            [order.choice(CROWDS), order.choice(TEXTS[:2]), members(depth - 1) if depth else []]
+            for _ in range(2)
+        ]
+
+    program = [*steps(2), *(["crowd", way, members(2)] for way in CROWDS)]
+    Path("program.json").write_text(json.dumps(program), encoding="utf-8")
+    live = ran_under_run(["--cassette", "tape.jsonl"], "cache", {"seed": seed})
+    assert len(live) > 100
+    replay = {"seed": seed + 1, "is_dead": True}
+    options = ["--cassette", "tape.jsonl", "--mode", "none"]
+    assert ran_under_run(options, "empty", replay) == live
+    assert ran_under_run(["--mode", "none"], "cache", replay) == live
+
+
+def ran_under_run(options: list[str], cache: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """Run the program in a fresh process, and return what was told."""
+    script = Path(__file__).with_name("random_programs.py")
+    arguments = [script, "program.json", json.dumps(plan), "told.json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "llmcall", "run", "--scope", "play", *options, *arguments],
+        env={**os.environ, "PYTHONHASHSEED": "random", "LLMCALL_CACHE_PATH": cache},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONGEST,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(Path("told.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]

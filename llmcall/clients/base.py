@@ -513,7 +513,7 @@ class LLMClient:
     def close(self) -> None:
         """Close the connections, and store answers that the disk did not take before.
 
-        The next call opens new connections.
+        Close a client when no call of it is under way. The next call opens new connections.
         """
         for transport in self._take_transports():
             if transport is not self and hasattr(transport, "close"):

@@ -66,10 +66,8 @@ class SDKTransport:
 
         The timeout applies to each read; the current context's time limit, to the whole attempt.
         """
-        with (
-            self._clients.acquire() as sdk,
-            self._open_response(_post(sdk, request, timeout, self._headers())) as http_response,
-        ):
+        sdk = self._clients.of_threads()
+        with self._open_response(_post(sdk, request, timeout, self._headers())) as http_response:
             return _response(http_response, parsed_response(self._body(http_response)))
 
     def _body(self, http_response: Any) -> bytearray:
@@ -95,12 +93,10 @@ class SDKTransport:
 
         The current context's time limit applies to the wait for each chunk.
         """
-        with (
-            self._clients.acquire() as sdk,
-            self._open_response(
-                _post(sdk, request, timeout, self._headers(), stream=True)
-            ) as http_response,
-        ):
+        sdk = self._clients.of_threads()
+        with self._open_response(
+            _post(sdk, request, timeout, self._headers(), stream=True)
+        ) as http_response:
             yield _response(http_response)
             chunks = ChunkReader()
             for data in http_response.iter_bytes():
@@ -133,7 +129,8 @@ class SDKTransport:
 
         :param timeout: seconds.
         """
-        with time_limit(timeout), self._clients.acquire() as sdk:
+        sdk = self._clients.of_threads()
+        with time_limit(timeout):
             options = {"headers": self._headers(), "timeout": timeout, "security": SECURITY}
             send = partial(sdk.get, "/models", options=options, **_raw_response_arguments())
             with self._open_response(send) as http_response:

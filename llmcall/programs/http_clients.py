@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..clients.sdk_exceptions import http_library
-from ..clients.time_limits import keep_time_limits_of
 from .actors import Actor
 from .answers import derived
 from .recorder import ProgramCalls
@@ -28,7 +27,6 @@ class ProgramTransport:
         self._http = http
         self._calls = calls
         self._below = below
-        keep_time_limits_of(below)
 
     def handle_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""

@@ -61,7 +61,6 @@ docs: $(VENV)/.docs
 pictures: $(VENV)/.made
 	@$(INSTALL) $(PACKAGE)
 	"$(VENV)/bin/python" docs/pictures/spread.py
-	"$(VENV)/bin/python" docs/pictures/power.py
 	@$(INSTALL) playwright nbclient nbconvert ipykernel
 	"$(VENV)/bin/python" docs/pictures/make.py
 

@@ -55,8 +55,7 @@ if TYPE_CHECKING:
     from .scopes import arm, bind, scope, seed
     from .study.arms import Arms, arms
     from .study.choice import Choice, choice
-    from .study.drift.drift import drift
-    from .study.drift.plan import DriftPlan
+    from .study.drift.drift import DriftPlan, drift
     from .study.drift.result import Drift
     from .study.packing.pack import pack
     from .study.packing.verify import verify
@@ -110,8 +109,7 @@ _NAMES_BY_MODULE = {
     "scopes": ("arm", "bind", "scope", "seed"),
     "study.arms": ("Arms", "arms"),
     "study.choice": ("Choice", "choice"),
-    "study.drift.drift": ("drift",),
-    "study.drift.plan": ("DriftPlan",),
+    "study.drift.drift": ("DriftPlan", "drift"),
     "study.drift.result": ("Drift",),
     "study.packing.pack": ("pack",),
     "study.packing.verify": ("verify",),

@@ -237,14 +237,6 @@ def test_the_picture_of_a_treatment_is_that_of_its_page() -> None:
     assert script["picture"](script["spread"]()) == shown
 
 
-def test_the_picture_of_power_is_that_of_its_page() -> None:
-    """The study on the page draws the picture that is there."""
-    script = runpy.run_path(str(ROOT / "docs" / "pictures" / "power.py"))
-    shown = (ROOT / "docs" / "pictures" / "power.svg").read_text(encoding="utf-8")
-    assert script["picture"](script["powers"]()) == shown
-    llmcall.reset()
-
-
 BENCHMARKS = """
 import sys
 from benchmarks import __main__ as program

@@ -24,7 +24,7 @@ REFERENCE = ROOT / "docs" / "reference"
 NEEDED = {
     "survey": ("matplotlib", "pandas"),
     "closed_questions": ("pandas",),
-    "drift": ("pandas",),
+    "drift": ("scipy",),
     "machines": ("distributed",),
 }
 

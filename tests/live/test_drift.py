@@ -69,8 +69,8 @@ def test_the_same_model_with_a_seed_answers_as_it_did(study: Path) -> None:
     with llmcall.track() as usage:
         drift = llmcall.drift(study, share=1, value=len, to=study.with_name("check.jsonl"))
     assert usage.calls == len(NAMES)
-    assert drift.shifts["answer"].estimate == 0 and not drift.differs
-    assert "each new answer has the same value as all recorded answers" in str(drift)
+    assert drift.shifts["answer"].estimate == 0
+    assert "An interval without width" in str(drift)
 
 
 def test_a_changed_model_is_found_and_the_check_replays_without_it(study: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_changed_model_is_found_and_the_check_replays_without_it(study: Path) 
     options: dict[str, Any] = {"share": 1, "value": len, "to": study.with_name("changed.jsonl")}
     llmcall.register_client("local", ShortenedClient)
     drift = llmcall.drift(study, **options)
-    assert drift.differs and drift.shifts["answer"].high < 0
+    assert drift.shifts["answer"].high < 0
     with llmcall.configured(cassette_mode="none"), llmcall.track() as usage:
         assert str(llmcall.drift(study, **options)) == str(drift)
     assert usage.calls == 0

@@ -1,79 +1,41 @@
-"""A check: the sampled calls, their recorded draws, and what is read from both."""
+"""A check: the sampled calls, and what plan and result both say of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from ...display.formatting import money, shortened
+from ...display.printable import printable
 from ...requests.keys import key_of
-from .comparison import NewAnswer, RecordedAnswer
-from .sample import RecordedRequests, actor_of
-from .values import CUT, MARKS, REFUSED, answers_of
 
 if TYPE_CHECKING:
-    from ...review.runs import RecordedRun
+    from collections.abc import Sequence
+
     from ...types import Record
-    from .sample import Draw
-    from .values import Answer, ValueReader
+    from .sample import Draw, RecordedRequests
+    from .values import Reader
+
+SHOWN_CHARACTERS = 60  # of a value's name
 
 
-class ReadAnswer(NamedTuple):
-    """An answer, and what was read from it.
-
-    :param actor: who asked.
-    :param request: the digest of what was asked.
-    :param answer: the answer.
-    :param values: its values by name.
-    """
-
-    actor: str
-    request: str
-    answer: Answer
-    values: Mapping[str, float]
-
-    def has(self, mark: str) -> bool:
-        """Return whether the answer is unreadable, cut or refused."""
-        if mark == CUT:
-            return self.answer.is_cut
-        if mark == REFUSED:
-            return self.answer.is_refused
-        return not self.values and not self.answer.is_refused
-
-    def number(self, name: str) -> float | None:
-        """Return a value, or 1 or 0 for a mark; ``None`` if there is no such value.
-
-        :param name: the name of a value, or a mark.
-        """
-        return float(self.has(name)) if name in MARKS else self.values.get(name)
-
-
+@dataclass(frozen=True)
 class Check:
     """The calls of one check.
 
-    :param run: the recording.
-    :param requests: its requests that can be asked again.
-    :param draws: the calls.
-    :param reader: reads the values of answers.
-    :param model: the model that is asked in place of the recorded ones, or ``None``.
-    :param seed: decides which requests are asked.
+    :ivar requests: those of the recording that can be asked again.
+    :ivar draws: the calls.
+    :ivar reader: reads the values of answers.
+    :ivar model: the model that is asked in place of the recorded ones, or ``None``.
+    :ivar seed: decides which requests are asked.
     """
 
-    def __init__(
-        self,
-        run: RecordedRun,
-        requests: RecordedRequests,
-        draws: Sequence[Draw],
-        reader: ValueReader,
-        model: str | None,
-        seed: int,
-    ) -> None:
-        self.run = run
-        self.requests = requests
-        self.draws = list(draws)
-        self.reader = reader
-        self.model = model
-        self.seed = seed
+    requests: RecordedRequests
+    draws: Sequence[Draw]
+    reader: Reader
+    model: str | None
+    seed: int
 
     def request_fields(self, draw: Draw) -> dict[str, Any]:
         """Return what a call asks: the recorded request, or the same of another model."""
@@ -85,76 +47,56 @@ class Check:
         return key_of("chat", self.request_fields(draw), draw.sample)
 
     @cached_property
-    def records(self) -> list[Record]:
-        """Return the recorded draws of all requests that are asked again."""
+    def records(self) -> dict[str, list[Record]]:
+        """Return the recorded draws of the requests that are asked again, by the request's digest."""
         digests = sorted({draw.request for draw in self.draws})
-        return [record for digest in digests for record in self.requests.records[digest]]
+        return {digest: self.requests.records[digest] for digest in digests}
 
     @property
     def recorded_models(self) -> list[str]:
         """Return the models that the recording asked."""
-        return sorted({str(record.request["model"]) for record in self.records})
+        return sorted({str(records[0].request["model"]) for records in self.records.values()})
 
     @property
     def is_of_another_model(self) -> bool:
         """Return whether another model is asked than the recording asked."""
         return self.model is not None and self.recorded_models != [self.model]
 
-    @cached_property
-    def recorded_answers(self) -> dict[str, list[ReadAnswer]]:
-        """Return the recorded answers by request."""
-        return {
-            digest: [
-                each
-                for record in self.requests.records[digest]
-                for each in self.read(record, actor_of(record), digest)
-            ]
-            for digest in sorted({draw.request for draw in self.draws})
-        }
+    def model_words(self) -> str:
+        """Return the mark of a check that asks another model; empty if it asks the recorded one."""
+        if not self.is_of_another_model:
+            return ""
+        recorded = ", ".join(map(printable, self.recorded_models))
+        return (
+            f"ANOTHER MODEL: {printable(str(self.model))} is asked in place of {recorded}. A shift is a "
+            "difference between the two models, not a change in one of them."
+        )
 
-    def read(self, record: Record, actor: str, request: str) -> list[ReadAnswer]:
-        """Return a record's answers and what was read from them.
-
-        :param actor: who asked.
-        :param request: the digest of what was asked.
-        """
-        return [
-            ReadAnswer(actor, request, answer, self.reader.values(answer))
-            for answer in answers_of(record)
-        ]
-
-    @cached_property
-    def names(self) -> list[str]:
-        """Return the names of the values that recorded answers have."""
-        names = {
-            name
-            for answers in self.recorded_answers.values()
-            for answer in answers
-            for name in answer.values
-        }
-        return sorted(names)
-
-    def recorded_values(self, name: str) -> dict[str, list[RecordedAnswer]]:
-        """Return the recorded numbers of a value or mark, by request."""
-        return {
-            request: [
-                RecordedAnswer(answer.actor, number)
-                for answer in answers
-                if (number := answer.number(name)) is not None
-            ]
-            for request, answers in self.recorded_answers.items()
-        }
-
-    @property
-    def recorded_answer_counts(self) -> list[int]:
-        """Return how many recorded answers each request that is asked again has."""
-        return [len(answers) for answers in self.recorded_answers.values()]
+    def notes(self) -> list[str]:
+        """Return what the check leaves out, in sentences."""
+        notes = [f"Left out: {self.requests.left_out}."] if self.requests.left_out else []
+        if self.reader.left_out:
+            names = ", ".join(repr(shown(name)) for name in self.reader.left_out)
+            notes.append(
+                f"Not compared: {names}, which hold neither numbers nor yes or no. To compare them, give "
+                "value= (--value)."
+            )
+        return notes
 
 
-def new_values(answers: Iterable[ReadAnswer], name: str) -> list[NewAnswer]:
-    """Return the numbers of a value or mark in new answers."""
-    return [
-        NewAnswer(answer.actor, answer.request, number)
-        for answer in answers
-        if (number := answer.number(name)) is not None
-    ]
+def shown(name: str) -> str:
+    """Return a value's name as it is shown; that of a field may be long."""
+    return shortened(printable(name), SHOWN_CHARACTERS)
+
+
+def cost_words(cost: float | None, *, is_estimate: bool = False) -> str:
+    """Return for which price calls are made.
+
+    :param cost: in USD, or ``None`` if a price is unknown.
+    """
+    if cost is None:
+        return "at an unknown price"
+    amount = money(cost)
+    if amount.startswith("<"):
+        return f"for less than {amount.removeprefix('<')}"
+    return f"for {'about ' if is_estimate else ''}{amount}"

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from ... import scopes
 from ...cassettes.cassette import Cassette
-from ...cassettes.stack import open_cassettes
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
 from ...display.formatting import counted
+from ...engine.service_tiers import tier_of
 from ...errors import (
     APIError,
     CacheMissError,
+    ConfigError,
     ContentFilterError,
     EmptyAnswerError,
     short_traceback,
 )
+from ...models.prices import MILLION
 from ...parallel.map import map as run_map
 from ...records.reader import read as read_records
 from ...review.runs import load
-from .check import Check
-from .plan import DriftPlan, plan_of
+from ...types import total_cost
+from .check import Check, cost_words
 from .result import Drift
 from .sample import RecordedRequests
 from .values import answers_of, reader_for, user_reader
@@ -38,6 +41,38 @@ GONE = (
     "If the model is gone, model= (--model) asks another one in its place; the result is then marked as another "
     "model's"
 )
+
+
+class DriftPlan(NamedTuple):
+    """What a check for drift would do; see :func:`llmcall.drift`.
+
+    :param calls: how many answers it compares.
+    :param recorded: how many of them the cassette ``to`` already contains.
+    :param cost: USD of the others, by the tokens of the recorded answers at the current price, or
+        ``None`` if a price is unknown.
+    :param notes: what else to know, in words.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(["3", "4", "2", "5"])
+    >>> with llmcall.cassette("ratings-planned.jsonl"):
+    ...     for name in ("Ann", "Ben"):
+    ...         with llmcall.scope(name):
+    ...             for _ in range(2):
+    ...                 _ = client.send_message(f"You are {name}. Rate the bread.", temperature=1)
+    >>> plan = llmcall.drift("ratings-planned.jsonl", calls=10, dry_run=True)
+    >>> plan.calls, plan.recorded
+    (10, 0)
+    """
+
+    calls: int
+    recorded: int
+    cost: float | None
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        recorded_words = f", {self.recorded:,} of them recorded already" if self.recorded else ""
+        cost = cost_words(self.cost, is_estimate=True)
+        return "\n".join([f"{counted(self.calls, 'call')}{recorded_words}, {cost}", *self.notes])
 
 
 @overload
@@ -64,18 +99,6 @@ def drift(
     to: str | os.PathLike[str] | None = None,
     dry_run: Literal[True],
 ) -> DriftPlan: ...
-@overload
-def drift(
-    run: Any,
-    *,
-    share: float = 0.05,
-    calls: int | None = None,
-    seed: int = 0,
-    value: Callable[[str], Any] | None = None,
-    model: str | None = None,
-    to: str | os.PathLike[str] | None = None,
-    dry_run: bool = False,
-) -> Drift | DriftPlan: ...
 
 
 @short_traceback
@@ -105,8 +128,8 @@ def drift(
     :param seed: decides which requests are asked. More calls with the same seed begin with the same
         ones.
     :param value: reads an answer's text as a number; ``None`` or a ``ValueError`` means that it
-        cannot be read. It may return a dict of numbers by name. Without it, numbers, the number
-        fields and yes-or-no fields of a JSON object, and up to 20 different texts are read.
+        cannot be read. It may return a dict of numbers by name. Without it, numbers, yes and no,
+        and the fields of a JSON object that hold these are read.
     :param model: another model to ask in place of the recorded one; the result is marked.
     :param to: the cassette that records the new answers as they come. If it contains them already, they
         are replayed. Required except for a dry run.
@@ -114,6 +137,7 @@ def drift(
     :returns: a :class:`Drift`, or a :class:`DriftPlan` for a dry run.
     :raises TypeError, ValueError: if an argument is wrong, or if the answers are of a kind that needs
         ``value``.
+    :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
     :raises CacheError: if nothing in the recording can be asked again.
     :raises CacheMissError: if ``to`` is complete and contains another check.
     :raises APIError: if a call fails for good. What was answered is in ``to``: run the check again, and
@@ -131,8 +155,7 @@ def drift(
     3
     """
     _check_arguments(share, calls, seed, value, model, to, dry_run)
-    recording = load(_loadable(run))
-    requests = RecordedRequests(recording)
+    requests = RecordedRequests(load(run))
     count = max(1, round(share * requests.different)) if calls is None else calls
     records = (record for draws in requests.records.values() for record in draws)
     reader = (
@@ -142,17 +165,33 @@ def drift(
     )
     client = registered_client()
     model_name = None if model is None else client.model_named(model)
-    check = Check(recording, requests, requests.sample(count, seed), reader, model_name, seed)
+    check = Check(requests, requests.sample(count, seed), reader, model_name, seed)
     if dry_run:
-        return plan_of(check, client, _recorded_keys(to))
+        return _plan_of(check, client, to)
     assert to is not None
     if _is_same_file(to, run):
         raise ValueError(
             f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
         )
+    _import_statistics()
     _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
     return Drift(check, [answered.get(check.key(draw)) for draw in check.draws])
+
+
+def _import_statistics() -> None:
+    """Import what compares the answers, before any is paid for.
+
+    :raises ConfigError: if it is not installed.
+    """
+    try:
+        import pandas  # noqa: F401 - is it installed?
+        import scipy.stats  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "llmcall.drift compares answers with pandas and scipy (the extra 'study'), and "
+            f"{error.name} is not installed: pip install pandas scipy"
+        ) from error
 
 
 def _check_arguments(
@@ -194,15 +233,6 @@ def _check_whole_number(name: str, number: Any) -> None:
         raise TypeError(f"{name} is {number!r}; it must be a whole number")
 
 
-def _loadable(run: Any) -> Any:
-    """Return a run as it can be loaded with its header: a closed cassette by its file."""
-    if isinstance(run, tuple) and len(run) == 2:
-        return _loadable(run[0]), run[1]
-    if isinstance(run, Cassette) and run not in open_cassettes and run.path.exists():
-        return run.path
-    return run
-
-
 def _is_same_file(to: str | os.PathLike[str], run: Any) -> bool:
     """Return whether a check's file is that of the recording."""
     recording = run[0] if isinstance(run, tuple) else run
@@ -210,11 +240,34 @@ def _is_same_file(to: str | os.PathLike[str], run: Any) -> bool:
     return isinstance(path, (str, os.PathLike)) and os.path.realpath(to) == os.path.realpath(path)
 
 
-def _recorded_keys(to: str | os.PathLike[str] | None) -> set[str]:
-    """Return the keys of the records in a file, if it is there."""
-    if to is None or not os.path.exists(to):
-        return set()
-    return {record.cache_key for record in read_records(to)}
+def _plan_of(check: Check, client: LLMClient, to: str | os.PathLike[str] | None) -> DriftPlan:
+    """Return the plan of a check.
+
+    :param client: would make the calls.
+    :param to: the cassette of the check, which may hold some answers already.
+    """
+    is_begun = to is not None and os.path.exists(to)
+    recorded = {record.cache_key for record in read_records(to)} if to and is_begun else set()
+    missing = [draw for draw in check.draws if check.key(draw) not in recorded]
+    notes = [*filter(None, [check.model_words()]), *check.notes()]
+    cost = total_cost(_cost_of(check, client, draw) for draw in missing)
+    return DriftPlan(len(check.draws), len(check.draws) - len(missing), cost, tuple(notes))
+
+
+def _cost_of(check: Check, client: LLMClient, draw: Draw) -> float | None:
+    """Return what a call would cost, by the recorded answers; ``None`` if a price is unknown."""
+    request = check.request_fields(draw)
+    model = str(request["model"])
+    input_counts, output_counts = [], []
+    for record in check.records[draw.request]:
+        usage = record.usage
+        # Counted here if the server did not report them.
+        input_counts.append(usage.input_tokens or client.count_tokens(request["messages"], model))
+        output_counts.append(usage.output_tokens or client.count_tokens(record.answer, model))
+    price = client.price(model, max(input_counts), tier_of(client.resolved.defaults))
+    if price is None:
+        return None
+    return (fmean(input_counts) * price.input + fmean(output_counts) * price.output) / MILLION
 
 
 def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:
@@ -258,7 +311,7 @@ def _errors_of_calls(check: Check, client: LLMClient, draws: Sequence[Draw]) -> 
     return [error for error in errors if error is not None]
 
 
-def _draws_to_ask(cassette: Cassette, check: Check) -> list[Draw]:
+def _draws_to_ask(cassette: Cassette, check: Check) -> Sequence[Draw]:
     """Return the calls of a check that a cassette may answer.
 
     :raises CacheMissError: if it holds another, complete check, and records nothing.

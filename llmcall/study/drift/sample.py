@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.formatting import counted
 from ...errors import CacheError
+from ...records.served import is_given_by_model
 from ...requests.keys import key_of
 from ...requests.messages import DIGEST
 from ...requests.normalizers import NORMALIZERS
@@ -49,43 +50,35 @@ class RecordedRequests:
 
     :param run: the recording.
     :ivar records: by the digest of a request, the records of its draws, those of all actors.
-    :ivar left_out: how many different requests cannot be asked again, by the reason.
+    :ivar different: how many different requests there are; one that several actors asked counts
+        once for each.
+    :ivar left_out: how many different requests cannot be asked again, and why, in words.
     :raises CacheError: if none can be asked again.
     """
 
     def __init__(self, run: RecordedRun) -> None:
+        self.name = run.name
         self.records: dict[str, list[Record]] = {}
         self._by_actor: dict[str, dict[str, None]] = {}
-        self.left_out: Counter[str] = Counter()
-        reasons: dict[str, str | None] = {}
+        reasons: dict[str, str] = {}
         for record in run.records:
-            if not _is_answered_by_model(record):
+            if record.kind not in ("chat", "http") or not is_given_by_model(record):
                 continue
             digest = key_of(record.kind, record.request, None)
-            if digest not in reasons:
-                reasons[digest] = _reason_to_leave_out(record)
-                self.left_out.update(filter(None, [reasons[digest]]))
-            if reasons[digest] is None:
+            if reason := _reason_to_leave_out(record):
+                reasons[digest] = reason
+            else:
                 self.records.setdefault(digest, []).append(record)
                 self._by_actor.setdefault(actor_of(record), {})[digest] = None
+        self.different = sum(map(len, self._by_actor.values()))
+        self.left_out = ", ".join(
+            f"{counted(count, 'request')} {reason}"
+            for reason, count in sorted(Counter(reasons.values()).items())
+        )
         if not self.records:
             raise CacheError(
-                f"no chat request in {run.name} can be asked again: {self.left_out_words() or 'it contains none'}"
+                f"no chat request in {run.name} can be asked again: {self.left_out or 'it contains none'}"
             )
-
-    @property
-    def different(self) -> int:
-        """Return how many different requests there are; one that several actors asked counts once for
-        each.
-        """
-        return sum(map(len, self._by_actor.values()))
-
-    def left_out_words(self) -> str:
-        """Return how many requests cannot be asked again, and why; empty if there are none."""
-        return ", ".join(
-            f"{counted(count, 'request')} {reason}"
-            for reason, count in sorted(self.left_out.items())
-        )
 
     def sample(self, calls: int, seed: int) -> list[Draw]:
         """Return the calls of a check. More calls begin with the same ones.
@@ -102,18 +95,19 @@ class RecordedRequests:
         return draws
 
     def _requests_in_turn(self, seed: int) -> Iterator[tuple[str, str]]:
-        actors = sorted(self._by_actor, key=lambda actor: _rank(seed, actor))
-        digests_by_actor = {
-            actor: sorted(self._by_actor[actor], key=lambda digest: _rank(seed, actor, digest))
-            for actor in actors
+        requests_in_order = {
+            actor: sorted(digests, key=lambda digest: _rank(seed, actor, digest))
+            for actor, digests in sorted(
+                self._by_actor.items(), key=lambda entry: _rank(seed, entry[0])
+            )
         }
-        actor_requests = [
-            (actor, digests_by_actor[actor][turn])
-            for turn in range(max(map(len, digests_by_actor.values())))
-            for actor in actors
-            if turn < len(digests_by_actor[actor])
-        ]
-        return itertools.cycle(actor_requests)
+        turns = itertools.zip_longest(*requests_in_order.values())
+        return itertools.cycle(
+            (actor, digest)
+            for turn in turns
+            for actor, digest in zip(requests_in_order, turn, strict=True)
+            if digest is not None
+        )
 
 
 def actor_of(record: Record) -> str:
@@ -125,15 +119,8 @@ def _rank(seed: int, *names: str) -> bytes:
     return hashlib.sha256("\n".join(["drift", str(seed), *names]).encode()).digest()
 
 
-def _is_answered_by_model(record: Record) -> bool:
-    """Return whether a record holds a model's answer: embeddings are always the same, functions are
-    no models, and a record without choices points to the answer of another model.
-    """
-    return record.kind == "http" or (record.kind == "chat" and bool(record.response.get("choices")))
-
-
-def _reason_to_leave_out(record: Record) -> str | None:
-    """Return why a request cannot be sent as it was, or ``None`` if it can."""
+def _reason_to_leave_out(record: Record) -> str:
+    """Return why a request cannot be sent as it was; empty if it can."""
     if record.kind == "http":
         return OF_ANOTHER_API
     texts = list(_texts(record.request["messages"]))
@@ -141,14 +128,12 @@ def _reason_to_leave_out(record: Record) -> str | None:
         return WITH_IMAGE
     if any(map(MARKER.search, texts)):
         return NORMALIZED
-    return None
+    return ""
 
 
 def _texts(data: Any) -> Iterator[str]:
     if isinstance(data, str):
         yield data
-    elif isinstance(data, list):
-        for item in data:
+    elif isinstance(data, (list, dict)):
+        for item in data.values() if isinstance(data, dict) else data:
             yield from _texts(item)
-    elif isinstance(data, dict):
-        yield from _texts(list(data.values()))

@@ -1,0 +1,116 @@
+"""How far a value has shifted: an estimate, and its 95 % interval by resampling actors."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas
+
+LEVEL = 0.95  # of the intervals
+RESAMPLES = 9999
+BATCH = 100  # resamples that are in memory at once
+SEED = 0  # of the resampling
+ROUNDING = 1e-12  # of a value: a smaller difference comes from the arithmetic
+# What is resampled: the first of these columns that the new answers have several of.
+UNITS = ("actor", "request", "answer")
+
+
+class Shift(NamedTuple):
+    """How much a value, or a share of answers, differs now.
+
+    :param estimate: the mean shift: each new answer minus the mean of the recorded answers to the
+        same request, averaged within actors, then over actors.
+    :param low: the lower end of its 95 % interval; minus infinity if there is one new answer only.
+    :param high: the upper end.
+    :param before: the mean of the recorded answers, weighted as the new ones.
+    :param now: the mean of the new answers.
+    :param answers: how many new answers it is of.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    before: float
+    now: float
+    answers: int
+
+    @property
+    def width(self) -> float:
+        """Return the width of the interval."""
+        return self.high - self.low
+
+
+def unit_of(new: pandas.DataFrame) -> str:
+    """Return what is resampled: the actors of new answers, or the requests of a single actor, or the
+    answers to a single request.
+    """
+    return next((unit for unit in UNITS if new[unit].nunique() > 1), UNITS[-1])
+
+
+def shift_of(answers: pandas.DataFrame, value: str) -> Shift | None:
+    """Return the shift of a value; ``None`` if no new answer can be compared.
+
+    :param answers: a row for each answer, with the columns ``is_new``, ``actor``, ``request``,
+        ``answer`` (a name of its own) and the value's.
+    :param value: the column of the value; empty where an answer has none.
+    """
+    answers = answers.dropna(subset=[value])
+    recorded = answers[~answers["is_new"]]
+    new = answers[answers["is_new"] & answers["request"].isin(recorded["request"])]
+    if new.empty:
+        return None
+    weights = 1 / new.groupby("actor")["actor"].transform("size") / new["actor"].nunique()
+    means = recorded.groupby("request")[value].mean()
+    before = new["request"].map(means)
+    differences = new[value] - before
+    differences[differences.abs() <= ROUNDING * before.abs()] = 0.0
+    estimate = float((weights * differences).sum())
+    # What each answer adds to the estimate: a recorded one through the mean of its request, which
+    # may be another actor's, too.
+    request_weights = weights.groupby(new["request"]).sum()
+    recorded = recorded[recorded["request"].isin(new["request"])]
+    shares = recorded["request"].map(request_weights) / recorded["request"].map(
+        recorded["request"].value_counts()
+    )
+    influences = answers[value] * 0.0
+    influences[new.index] = weights * (differences - estimate)
+    influences[recorded.index] = shares * (recorded["request"].map(means) - recorded[value])
+    unit = unit_of(new)
+    low, high = _interval(influences.groupby(answers[unit]).sum(), new[unit].nunique())
+    return Shift(
+        estimate,
+        estimate + low,
+        estimate + high,
+        float((weights * before).sum()),
+        float((weights * new[value]).sum()),
+        len(new),
+    )
+
+
+def _interval(influences: pandas.Series, count: int) -> tuple[float, float]:
+    """Return by how much an estimate may differ from the truth, down and up.
+
+    The interval of percentiles is too narrow for few units: it is taken at the level at which
+    normally distributed units would have the width of Student's interval (Hesterberg, "What
+    Teachers Should Know about the Bootstrap", 2015).
+
+    :param influences: what each unit adds to the estimate, less the average.
+    :param count: how many units have new answers.
+    """
+    from scipy import stats
+
+    if count < 2:
+        return -math.inf, math.inf
+    quantile = stats.t.ppf((1 + LEVEL) / 2, count - 1) * math.sqrt(count / (count - 1))
+    found = stats.bootstrap(
+        (influences.to_numpy() * len(influences),),
+        lambda units, axis: units.mean(axis=axis),
+        n_resamples=RESAMPLES,
+        batch=BATCH,
+        confidence_level=1 - 2 * stats.norm.sf(quantile),
+        method="percentile",
+        rng=SEED,
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)

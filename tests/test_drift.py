@@ -52,7 +52,7 @@ class Model:
         self.answer: Callable[[list[Any], random.Random], Any] = self.rating
         self._lock = threading.Lock()
         self._times: Counter[str] = Counter()
-        self.client = ScriptedClient(self._drawn, model="gpt-4o-mini", **settings)
+        self.client = ScriptedClient(self._drawn, model="gpt-6-luna", **settings)
         llmcall.register_client("scripted", self.client)
         llmcall.force_api_type("scripted")
 
@@ -116,7 +116,7 @@ def test_the_requests_are_sent_as_they_were_recorded(model: Model) -> None:
     """Messages, model and parameters are the recorded ones, whatever is configured now."""
     record(model, 3, 1, max_tokens=5, stop="x")
     recorded = sorted(json.dumps(body_of(each), sort_keys=True) for each in model.client.requests)
-    with llmcall.configured(temperature=0, top_p=0.5, max_tokens=100, model="gpt-5"):
+    with llmcall.configured(temperature=0, top_p=0.5, max_tokens=100, model="gpt-6.1-terra"):
         llmcall.drift(STUDY, share=1, to=CHECK)
     again = [body_of(each) | {"stop": "x"} for each in model.client.requests[3:]]
     assert sorted(json.dumps(each, sort_keys=True) for each in again) == recorded
@@ -216,7 +216,7 @@ def test_a_model_that_a_fallback_stood_in_for_is_not_asked_again(model: Model) -
         return ContextLengthError("too long") if model.asked == 1 else "3"
 
     model.answer = answer
-    with llmcall.configured(fallbacks={"gpt-4o-mini": ("large",)}), llmcall.cassette(STUDY) as tape:
+    with llmcall.configured(fallbacks={"gpt-6-luna": ("large",)}), llmcall.cassette(STUDY) as tape:
         model.client.send_message("Rate bread.", temperature=1)
     assert tape.records == 2
     assert llmcall.drift(STUDY, share=1, dry_run=True).calls == 1
@@ -581,7 +581,7 @@ def test_a_model_that_is_gone(httpserver: HTTPServer) -> None:
     llmcall.register_client("openai", client_for(server.base_url))
     with llmcall.cassette(STUDY), llmcall.scope("ann"):
         llmcall.client("openai").send_message("Rate bread.", temperature=1)
-    gone = "The model `gpt-4o-mini` has been deprecated."
+    gone = "The model `gpt-6-luna` has been deprecated."
     httpserver.clear()
     server = ScriptedServer(httpserver, refusal(404, gone, code="model_not_found"))
     with pytest.raises(InvalidRequestError, match=rf"{gone} If the model is gone, model="):
@@ -592,28 +592,30 @@ def test_a_model_that_is_gone(httpserver: HTTPServer) -> None:
 def test_another_model_is_marked_in_every_output(model: Model) -> None:
     """Plan, text, notebook, repr, JSON and table."""
     record(model, 10, 3)
-    options: dict[str, Any] = {"share": 1, "model": "gpt-5"}
+    options: dict[str, Any] = {"share": 1, "model": "gpt-6.1-terra"}
     drift = llmcall.drift(STUDY, to=CHECK, **options)
-    assert {body_of(each)["model"] for each in model.client.requests[30:]} == {"gpt-5"}
+    assert {body_of(each)["model"] for each in model.client.requests[30:]} == {"gpt-6.1-terra"}
     for words in (
         str(drift),
         drift._repr_html_(),
         str(llmcall.drift(STUDY, dry_run=True, **options)),
     ):
-        assert "ANOTHER MODEL: gpt-5 is asked in place of gpt-4o-mini" in words
+        assert "ANOTHER MODEL: gpt-6.1-terra is asked in place of gpt-6-luna" in words
     assert "under the same name" not in str(drift)
-    assert "another model, gpt-5" in repr(drift)
-    assert drift.model == "gpt-5"
+    assert "another model, gpt-6.1-terra" in repr(drift)
+    assert drift.model == "gpt-6.1-terra"
     assert all(drift.to_frame()["another_model"])
     printed = json.loads(
-        run("drift", STUDY, "--share", 1, "--model", "gpt-5", "--to", CHECK, "--json").output
+        run(
+            "drift", STUDY, "--share", 1, "--model", "gpt-6.1-terra", "--to", CHECK, "--json"
+        ).output
     )
-    assert printed["another_model"] == "gpt-5"
+    assert printed["another_model"] == "gpt-6.1-terra"
 
 
 def test_served_models_and_days_then_and_now(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are in the text, by the server's names."""
-    snapshot = "gpt-4o-mini-2024-07-18"
+    snapshot = "gpt-6-luna-2026-05-01"
     rating = {"role": "assistant", "content": "3"}
     model.answer = lambda messages, chance: {
         "model": snapshot,
@@ -621,13 +623,13 @@ def test_served_models_and_days_then_and_now(model: Model, monkeypatch: pytest.M
     }
     monkeypatch.setattr("llmcall.cassettes.gained.day_of", lambda seconds: "2026-05-01")
     record(model, 3, 2)
-    snapshot = "gpt-4o-mini-2026-10-01"
+    snapshot = "gpt-6-luna-2026-10-01"
     monkeypatch.setattr("llmcall.cassettes.gained.day_of", lambda seconds: "2026-11-22")
     drift = llmcall.drift(STUDY, share=1, to=CHECK)
-    assert "Another model answers under the same name: gpt-4o-mini-2026-10-01 now" in str(drift)
-    assert "then: gpt-4o-mini-2024-07-18 (2026-05-01)" in str(drift)
-    assert "now:  gpt-4o-mini-2026-10-01 (2026-11-22)" in str(drift)
-    assert list(drift.served.before) == ["gpt-4o-mini-2024-07-18"]
+    assert "Another model answers under the same name: gpt-6-luna-2026-10-01 now" in str(drift)
+    assert "then: gpt-6-luna-2026-05-01 (2026-05-01)" in str(drift)
+    assert "now:  gpt-6-luna-2026-10-01 (2026-11-22)" in str(drift)
+    assert list(drift.served.before) == ["gpt-6-luna-2026-05-01"]
 
 
 # The plan
@@ -635,7 +637,7 @@ def test_served_models_and_days_then_and_now(model: Model, monkeypatch: pytest.M
 
 def test_a_dry_run_makes_no_call(model: Model) -> None:
     """It says calls and cost, and needs no file."""
-    llmcall.configure(prices={"gpt-4o-mini": (0.001, 0.001)})
+    llmcall.configure(prices={"gpt-6-luna": (0.001, 0.001)})
     record(model, 20, 10)
     plan = llmcall.drift(STUDY, calls=100, dry_run=True)
     assert model.asked == 200

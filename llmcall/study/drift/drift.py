@@ -12,7 +12,6 @@ from ...cassettes.cassette import Cassette
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
 from ...display.formatting import counted
-from ...engine.service_tiers import tier_of
 from ...errors import (
     APIError,
     CacheMissError,
@@ -21,7 +20,7 @@ from ...errors import (
     EmptyAnswerError,
     short_traceback,
 )
-from ...models.prices import MILLION
+from ...models.prices import MILLION, tier_of
 from ...parallel.map import map as run_map
 from ...records.reader import read as read_records
 from ...review.runs import load

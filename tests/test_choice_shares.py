@@ -355,12 +355,13 @@ def test_a_model_that_takes_no_logprobs_is_told_before_the_first_call() -> None:
             [f"option {number}" for number in range(21)],
             TOWNS,
             {},
-            "there are 21 options, but the API gives the log probabilities of only 20",
+            "shares takes 20 options at most, not 21",
         ),
         (["tax", "other"], TOWNS, {}, "'p_other'"),
         ({1: "tax", "1": "ban"}, TOWNS, {}, "'p_1'"),
         (OPTIONS, [{"town": "Rye", "p_tax": 1}], {}, "'p_tax'"),
-        (OPTIONS, TOWNS, {"repeats": 3}, "logprobs=False"),
+        (OPTIONS, TOWNS, {"repeats": 3, "logprobs": True}, "logprobs=False"),
+        (OPTIONS, TOWNS, {"logprobs": False}, "repeats="),
     ],
 )
 def test_shares_that_cannot_be_told_are_refused_before_anything_is_asked(
@@ -414,6 +415,51 @@ def test_draws_are_counted_without_logprobs() -> None:
     assert not any("logprobs" in request.body for request in client.requests)
 
 
+def no_logprobs(messages: list[Any]) -> str:
+    """Answer without log probabilities."""
+    return "A"
+
+
+@pytest.mark.parametrize("model", ["my-model", "o3"])
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_draws_are_counted_where_the_model_gives_no_log_probabilities(
+    model: str, repeats: int, tmp_path: Path
+) -> None:
+    """If ``repeats`` says how many, whether the model is known or the first answer tells; a replay
+    does the same.
+    """
+    client = ScriptedClient(
+        no_logprobs, cache_mode="auto", cache_path=tmp_path, model=model, on_error="raise"
+    )
+    for _ in range(2):
+        with llmcall.scope("survey"):
+            found = policy(client, order="rotate").shares(TOWNS, repeats=repeats)
+        assert found.attrs["method"] == "draws"
+        assert found[["p_tax", "p_ban", "p_label"]].sum(axis=1).tolist() == [1.0, 1.0]
+        assert len(client.requests) == 2 * repeats + (model == "my-model")
+
+
+def test_a_replay_counts_the_draws_of_a_model_whose_first_answer_failed(tmp_path: Path) -> None:
+    """What told that it gives no log probabilities is no answer, and not recorded."""
+    answers = [completion(None, finish_reason="length"), *"ABAB"]
+    recording = ScriptedClient(answers, cache_mode="auto", cache_path=tmp_path, model="my-model")
+    replaying = ScriptedClient([], cache_mode="replay", cache_path=tmp_path, model="my-model")
+    found = []
+    for client in (recording, replaying):
+        with llmcall.scope("survey"):
+            found.append(policy(client).shares(TOWNS[:1], repeats=4, workers=1))
+    assert found[0]["p_tax"].tolist() == [0.5]
+    pandas.testing.assert_frame_equal(*found)
+
+
+def test_log_probabilities_go_before_draws() -> None:
+    """Where the model gives them, nothing is drawn."""
+    client = BiasedModel()
+    found = policy(client, order="rotate").shares(TOWNS, repeats=50)
+    assert found.attrs["method"] == "logprobs"
+    assert len(client.requests) == 6
+
+
 @pytest.mark.newest_only
 def test_rotated_draws_are_right_where_given_ones_are_not() -> None:
     """Counted in the given order, shares are off by the model's bias; rotated, they are not."""
@@ -445,44 +491,9 @@ def test_a_reply_has_no_log_probabilities_if_the_api_gave_none() -> None:
     assert plain.choices == [{"role": "assistant", "content": "A"}]
 
 
-def test_shares_are_those_of_each_cell_if_levels_vary() -> None:
-    """``vary`` crosses the rows with levels: each cell is a question of its own."""
-    client = BiasedModel(other=0.2)
-    levels = {"product": ["bread", "fish"]}
-    question = llmcall.choice(
-        "{{ town }}, {{ product }}: what to do?", OPTIONS, order="rotate", client=client
-    )
-    found = question.shares(TOWNS, vary=levels)
-    assert list(found["product"]) == ["bread", "bread", "fish", "fish"]
-    assert list(found["town"]) == ["Rye", "Ely"] * 2
-    assert found["p_tax"].tolist() == pytest.approx([0.4] * 4)
-    assert len(client.requests) == 4 * len(OPTIONS)
-
-
-def test_a_model_of_vary_without_log_probabilities_is_an_error() -> None:
-    """The first call to each model proves it."""
-    client = ScriptedClient(
-        lambda messages: {"choices": [{"message": {"role": "assistant", "content": "A"}}]}
-    )
-    with pytest.raises(llmcall.ConfigError, match="logprobs=False"):
-        policy(client).shares(TOWNS, vary={"model": ["gpt-4o", "gpt-4.1"]})
-    assert 1 <= len(client.requests) <= 2
-
-
 def test_a_plan_of_counted_shares_has_their_draws() -> None:
     """``dry_run`` asks nothing."""
     client = BiasedModel()
     plan = policy(client).shares(TOWNS, logprobs=False, repeats=5, dry_run=True)
     assert plan.misses == 10
     assert not client.requests
-
-
-def test_counted_shares_vary() -> None:
-    """``vary`` crosses the rows with levels also if draws are counted."""
-    client = BiasedModel()
-    with llmcall.scope("survey"):
-        found = policy(client).shares(
-            TOWNS[:1], logprobs=False, repeats=3, vary={"temperature": [0.5, 1]}
-        )
-    assert list(found["temperature"]) == [0.5, 1]
-    assert len(client.requests) == 6

@@ -56,6 +56,8 @@ class LLMCall:
     'bad'
     """
 
+    misfits_are_missing = False  # in a table, as they are of a closed question
+
     def __init__(
         self,
         system_template_name: str | None = None,
@@ -181,18 +183,25 @@ class LLMCall:
             most_corrections=self.output_retries,
             note_messages=self._note_messages,
         )
+        model = None if structured else self._model_without_structured_output(client)
+        return self._finished(conversation, variables, model)
+
+    def _finished(
+        self,
+        conversation: Conversation,
+        variables: dict[str, Any],
+        unstructured_model: str | None = None,
+    ) -> Conversation:
+        """Return a conversation whose failure says all that there is to know of it."""
         if not isinstance(conversation.failure, OutputError):
             return conversation
-        unstructured_model = None
-        if not structured and conversation.refusal is None:
-            unstructured_model = self._model_without_structured_output(client)
         used_variables = self.templates().variables
         failure = final_error(
             conversation.failure,
             conversation.replies,
             {name: value for name, value in variables.items() if name in used_variables},
-            is_recorded=self._is_recorded(client),
-            unstructured_model=unstructured_model,
+            is_recorded=self._is_recorded(self.client),
+            unstructured_model=unstructured_model if conversation.refusal is None else None,
         )
         return conversation._replace(failure=failure)
 

@@ -22,6 +22,8 @@ class RowCall(Protocol):
 
     model_params: dict[str, Any]
     """The arguments of its calls, ``on_error`` included."""
+    misfits_are_missing: bool
+    """Whether an answer that does not fit is a missing value of a table, and no failure."""
 
     @property
     def client(self) -> LLMClient:
@@ -123,6 +125,8 @@ class TableJob(NamedTuple):
         """
         conversation = drive(self.row_job.conversation(item))
         failure = conversation.failure
+        if isinstance(failure, OutputError) and self.row_job.call.misfits_are_missing:
+            return conversation._replace(failure=None, is_missing=True)
         is_raised = self.row_job.call.model_params["on_error"] == "raise"
         if failure is None or conversation.refusal is not None or not is_raised:
             return conversation

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
-from ..calls import Conversation, LLMCall, SendMessage, TableJob, converse, row_variables
+from ..calls import LLMCall, SendMessage, TableJob, converse
 from ..display.data_frames import import_pandas
-from ..display.formatting import counted
-from ..errors import OutputError, short_traceback
+from ..errors import ConfigError, OutputError, short_traceback
 from ..outputs import INSTRUCTION, correction, without_reasoning
-from ..parallel.bar import is_shown
 from ..parallel.map import map as run_map
-from ..parallel.rows import is_frame, rows_of
-from ..parallel.variations import CrossedJob, crossing
+from ..parallel.rows import is_frame
+from ..requests.parameters import with_effort
 from .choice_options import checked_options
 from .choice_orders import Respondent, all_orders, moving_order, warn_of_given_order
-from .choice_shares import FirstAnswer, SharesJob, check_for_shares, mean_shares, share_columns
+from .choice_shares import (
+    COUNT_DRAWS,
+    MOST_OPTIONS,
+    NoLogprobsError,
+    SharesJob,
+    counted_shares,
+    mean_shares,
+    share_columns,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping
 
+    from ..calls import Conversation
     from ..types import Reply
 
 # What a question settles by itself.
@@ -35,17 +41,17 @@ _SETTLED = {
 
 class Choice(LLMCall):
     """A closed question, made by :func:`llmcall.choice`: an :class:`LLMCall` whose value is one of
-    its options, or ``None`` if the answer is none of them.
+    its options.
 
     :ivar question: the template of the user message.
     :ivar options: what it may return, in the order given.
     :ivar order: the name of the order.
 
     >>> from llmcall.testing import ScriptedClient
-    >>> client = ScriptedClient(["B", "It depends."])
+    >>> client = ScriptedClient(["B"])
     >>> policy = llmcall.choice("What should the town do?", ["tax", "ban"], client=client)
-    >>> policy(), policy()
-    ('ban', None)
+    >>> policy()
+    'ban'
     >>> print(client.requests[0].messages[0]["content"])
     What should the town do?
     <BLANKLINE>
@@ -54,6 +60,8 @@ class Choice(LLMCall):
     <BLANKLINE>
     Answer with one letter only.
     """
+
+    misfits_are_missing = True
 
     def __init__(
         self,
@@ -65,7 +73,13 @@ class Choice(LLMCall):
         output_retries: int = 0,
         **arguments: Any,
     ) -> None:
-        _check_arguments(question, arguments)
+        if not isinstance(question, str):
+            raise TypeError(
+                f"question is {question!r}; it must be a string, the template of a message"
+            )
+        for name, reason in _SETTLED.items():
+            if name in arguments:
+                raise TypeError(f"a choice takes no {name}: {reason}")
         super().__init__(user=question, output_retries=output_retries, **arguments)
         self._options = checked_options(options, last, order)
         self.options = self._options.values
@@ -88,17 +102,6 @@ class Choice(LLMCall):
         return ("position", "order")
 
     @short_traceback
-    def map(self, rows: Iterable[Any], **map_options: Any) -> Any:
-        """Ask about each row, and return the options chosen, in the order of the rows.
-
-        :param rows: dicts of the question's variables, or a pandas DataFrame.
-        :param map_options: those of :func:`llmcall.map`.
-        :returns: a list, with ``None`` for an answer that is none of the options; with ``repeats``,
-            a list of lists; with ``dry_run=True`` a :class:`.Plan`.
-        """
-        return super().map(rows, **map_options)
-
-    @short_traceback
     def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return a DataFrame with a row for each row and repeat.
 
@@ -108,8 +111,7 @@ class Choice(LLMCall):
         - ``order``, all options as the letters A, B, C, … stood for them.
 
         An answer that is none of the options is a missing value, and no error: its text is in
-        ``unread``, or in ``refusal``. The table's ``attrs`` count both under these names; with a
-        progress bar, a line below it says so.
+        ``unread``, or in ``refusal``. The table's ``attrs`` count both under these names.
 
         :param rows: dicts of the question's variables, or a pandas DataFrame.
         :param map_options: those of :func:`llmcall.map`.
@@ -120,17 +122,14 @@ class Choice(LLMCall):
             return table
         is_missing = table["value"].isna() & table["error"].isna()
         is_refusal = table["refusal"].notna()
-        refused = int((is_missing & is_refusal).sum())
-        unread = int((is_missing & ~is_refusal & table["unread"].notna()).sum())
-        table.attrs.update(unread=unread, refusal=refused)
-        if (unread or refused) and is_shown(map_options.get("progress")):
-            line = f"{counted(unread, 'answer')} named no option, {counted(refused, 'refusal')}"
-            print(line, file=sys.stderr)
+        is_unread = table["unread"].notna() & ~is_refusal
+        table.attrs["unread"] = int((is_missing & is_unread).sum())
+        table.attrs["refusal"] = int((is_missing & is_refusal).sum())
         return table
 
     def conversation(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Conversation]:
-        """Ask until an answer names an option or the tries are used up; an API's failure is
-        returned, not raised.
+        """Ask until an answer names an option or the tries are used up; a failure is returned, not
+        raised.
         """
         respondent = Respondent.current()
         order = self._full_order(moving_order(self.order, self._moving_count, respondent))
@@ -143,11 +142,8 @@ class Choice(LLMCall):
         )
         warn_of_given_order(self.order, respondent)
         position = conversation.value
-        is_missing = isinstance(conversation.failure, OutputError)
-        return conversation._replace(
+        return self._finished(conversation, variables)._replace(
             value=None if position is None else self.options[order[position]],
-            failure=None if is_missing else conversation.failure,
-            is_missing=is_missing,
             fields={
                 "position": None if position is None else position + 1,
                 "order": tuple(self.options[index] for index in order),
@@ -160,42 +156,42 @@ class Choice(LLMCall):
         :raises OutputError: for an answer that names none, and for a refusal.
         """
         if reply.refusal is not None:
-            raise OutputError("the model refused to answer", text=reply.refusal)
+            raise OutputError(
+                "the model refused to answer", text=reply.refusal, expected=INSTRUCTION
+            )
         position = self._options.read(without_reasoning(reply.content or ""), order)
         if position is None:
-            raise OutputError("it names none of the options")
+            raise OutputError(
+                "it names none of the options", text=reply.content or "", expected=INSTRUCTION
+            )
         return position
 
     def shares(
-        self,
-        rows: Iterable[Any],
-        *,
-        logprobs: bool = True,
-        vary: Mapping[str, Any] | None = None,
-        **map_options: Any,
+        self, rows: Iterable[Any], *, logprobs: bool | None = None, **map_options: Any
     ) -> Any:
         """Estimate how likely each option is for each row.
 
-        The probabilities are those of the answer's first token: the letter, also with a space
-        before it or in lower case. They are averaged over all rotations of the options that move,
-        one call each; for ``order="reverse"`` over both directions, and for ``order="given"`` there
-        is one order. Most servers give them as they are before the temperature.
+        Where the model gives log probabilities, they are those of the answer's first token: the
+        letter, also with a space before it or in lower case. They are averaged over all rotations
+        of the options that move, one call each; for ``order="reverse"`` over both directions, and
+        for ``order="given"`` there is one order. Most servers give them as they are before the
+        temperature. Where it gives none, the draws of ``repeats`` are counted, in the orders of
+        :meth:`table`.
 
         :param rows: dicts of the question's variables, or a pandas DataFrame.
-        :param logprobs: whether to read log probabilities. ``False`` counts the draws of
-            ``repeats`` instead, in the orders of :meth:`table`.
-        :param vary: crosses the rows with levels, as for :meth:`LLMCall.table`.
-        :param map_options: those of :func:`llmcall.map`. Without ``logprobs=False``, ``repeats`` is
-            an error, since the probabilities need no draws. With ``on_error="none"`` or
-            ``"return"`` a row of which a call failed has missing values; ``"return"`` adds a column
-            ``error``.
+        :param logprobs: ``True`` reads log probabilities only, ``False`` counts draws; ``None``
+            means log probabilities where the model gives them, else draws.
+        :param map_options: those of :func:`llmcall.map`. With ``on_error="none"`` or ``"return"`` a
+            row of which a call failed has missing values; ``"return"`` adds a column ``error``.
         :returns: a DataFrame with the rows' columns, then ``p_<option>`` for each option (its code
-            if it has one) and ``p_other`` for what falls on no option, from 0 to 1; with
-            ``dry_run=True`` a :class:`.Plan`.
-        :raises ConfigError: if pandas is not installed, or, before a second call, if the server
-            gives no log probabilities or the model reasons before it answers.
-        :raises ValueError: for more than 20 options with log probabilities, and if two columns
-            would have the same name.
+            if it has one) and ``p_other`` for what falls on no option, from 0 to 1. Its
+            ``attrs["method"]`` is ``"logprobs"`` or ``"draws"``. With ``dry_run=True`` a
+            :class:`.Plan`.
+        :raises ConfigError: if pandas is not installed, and, before a second call, if the model gives
+            no log probabilities and ``repeats`` is not given.
+        :raises ValueError: for more than 20 options, if ``repeats`` is missing with
+            ``logprobs=False`` or given with ``logprobs=True``, and if two columns would have the same
+            name.
 
         >>> from llmcall.testing import ScriptedClient
         >>> client = ScriptedClient(["A", "B", "A", "neither"])
@@ -204,29 +200,27 @@ class Choice(LLMCall):
           town  p_tax  p_ban  p_other
         0  Rye    0.5   0.25     0.25
         """
-        frame, rows = _frame_and_rows(rows)
-        crossed = None
-        questions = [self]
-        jobs: list[Any]
-        if vary is not None:
-            crossed = crossing(self, [row_variables(row) for row in rows_of(rows)], vary)
-            questions, rows, frame = crossed.calls, crossed.items, crossed.frame(frame)
+        if len(self.options) > MOST_OPTIONS:
+            raise ValueError(
+                f"shares takes {MOST_OPTIONS} options at most, not {len(self.options)}: the API gives "
+                "the log probabilities of no more tokens"
+            )
+        if logprobs is not None and ("repeats" in map_options) is logprobs:
+            raise ValueError(
+                "logprobs=False counts draws: say how many with repeats="
+                if not logprobs
+                else "repeats= counts draws, and log probabilities need none: leave it out, or give "
+                "logprobs=False"
+            )
+        pandas = import_pandas()
+        frame: Any = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
         columns = share_columns(self.options, list(frame.columns))
-        is_plan = map_options.get("dry_run", False)
-        row_jobs = [question.__map_job__() for question in questions]
-        if logprobs:
-            orders = self._orders_of_shares(map_options)
-            jobs = _probability_jobs(questions, orders)
-            map_options["repeats"] = len(orders)
-        else:
-            jobs = row_jobs if is_plan else [TableJob(job) for job in row_jobs]
-        answers = run_map(_crossed_job(jobs), rows, **map_options)
-        if is_plan:
+        method, answers = self._shares_of(rows, logprobs, map_options)
+        if map_options.get("dry_run"):
             return answers
-        if map_options.get("repeats", 1) == 1:
-            answers = [[answer] for answer in answers]
         row_shares = [
-            mean_shares(each) if logprobs else self._counted_shares(each) for each in answers
+            mean_shares(each) if method == "logprobs" else counted_shares(each, self.options)
+            for each in answers
         ]
         table = frame.reset_index(drop=True)
         for number, name in enumerate(columns):
@@ -236,38 +230,47 @@ class Choice(LLMCall):
             ]
         if map_options.get("on_error") == "return":
             table["error"] = [each if isinstance(each, Exception) else None for each in row_shares]
+        table.attrs["method"] = method
         return table
 
-    def _orders_of_shares(self, map_options: Mapping[str, Any]) -> list[tuple[int, ...]]:
-        """Return the orders over which probabilities are averaged.
+    def _shares_of(
+        self, rows: Any, logprobs: bool | None, map_options: dict[str, Any]
+    ) -> tuple[str, Any]:
+        """Return the method, and what was asked for each row, or the plan of it."""
+        is_plan = map_options.get("dry_run", False)
+        row_job = self.__map_job__()
+        has_repeats = "repeats" in map_options
+        is_counted = logprobs is False
+        if logprobs is None and has_repeats:  # a probe that failed is not recorded; its draws are
+            first = {**map_options, "dry_run": True}
+            is_counted = run_map(row_job, rows[:1], **first).misses == 0
+        if not is_counted:
+            orders = [self._full_order(each) for each in all_orders(self.order, self._moving_count)]
+            try:
+                self._check_logprobs()
+                job = SharesJob(self, orders)
+                answers = run_map(job, rows, **{**map_options, "repeats": len(orders)})
+            except NoLogprobsError as error:
+                if logprobs or not has_repeats:
+                    raise ConfigError(str(error)) from error
+            else:
+                return "logprobs", _lists(answers, len(orders), is_plan=is_plan)
+        answers = run_map(row_job if is_plan else TableJob(row_job), rows, **map_options)
+        return "draws", _lists(answers, map_options["repeats"], is_plan=is_plan)
 
-        :raises ValueError: for ``repeats``.
+    def _check_logprobs(self) -> None:
+        """Refuse a model that is known to give no log probabilities.
+
+        :raises ConfigError: before anything is asked.
         """
-        if "repeats" in map_options:
-            raise ValueError(
-                "repeats counts draws, and log probabilities need none: leave it out, or give "
-                "logprobs=False"
+        client = self.client
+        model = client.model_named(self.model_params.get("model"))
+        parameters = with_effort(model, {**client.resolved.defaults, **self.model_params})
+        if "logprobs" in client.capabilities(model).refused(parameters.get("reasoning_effort")):
+            raise NoLogprobsError(
+                f"the model {model!r} takes no logprobs, like other models that reason before they "
+                f"answer: {COUNT_DRAWS}"
             )
-        return [self._full_order(each) for each in all_orders(self.order, self._moving_count)]
-
-    def _counted_shares(
-        self, draws: list[Conversation | Exception | None]
-    ) -> list[float] | Exception | None:
-        """Return the shares among a row's draws; if one failed, its error, or ``None``."""
-        counts = [0] * (len(self.options) + 1)
-        for draw in draws:
-            if draw is None or isinstance(draw, Exception):
-                return draw
-            if draw.failure is not None or draw.reply is None:
-                return draw.failure
-            is_option = draw.value is not None
-            counts[self.options.index(draw.value) if is_option else -1] += 1
-        return [count / len(draws) for count in counts]
-
-    @property
-    def model(self) -> str:
-        """Return the name of the model that it asks."""
-        return self.client.model_named(self.model_params.get("model"))
 
     @property
     def _moving_count(self) -> int:
@@ -290,6 +293,11 @@ class Choice(LLMCall):
         return messages
 
 
+def _lists(answers: Any, repeats: int, *, is_plan: bool) -> Any:
+    """Return a list for each row, also where it was asked once."""
+    return answers if is_plan or repeats > 1 else [[answer] for answer in answers]
+
+
 def choice(
     question: str,
     options: Iterable[str] | Mapping[Any, str],
@@ -304,7 +312,8 @@ def choice(
     The prompt lists each option once, on a line of its own under a letter. The answer may be the
     letter, alone or followed by ``.``, ``)`` or ``:`` and anything else, or an option's whole text.
     Case, quotes and closing punctuation don't matter. Anything else, and a refusal, is a missing
-    value: the call returns ``None``, and asks again only if ``output_retries`` says so.
+    value of ``.table``; a single call and ``.map`` raise an ``OutputError``. It is asked again only
+    if ``output_retries`` says so.
 
     The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row).
     So a respondent reads the same order in every wording, with every model and in every arm, and
@@ -336,45 +345,3 @@ def choice(
     [['label', 'tax', 'ban']]
     """
     return Choice(question, options, system=system, order=order, last=last, **arguments)
-
-
-def _check_arguments(question: Any, arguments: Mapping[str, Any]) -> None:
-    if not isinstance(question, str):
-        raise TypeError(f"question is {question!r}; it must be a string, the template of a message")
-    for name, reason in _SETTLED.items():
-        if name in arguments:
-            raise TypeError(f"a choice takes no {name}: {reason}")
-
-
-def _probability_jobs(
-    questions: Iterable[Choice], orders: Sequence[tuple[int, ...]]
-) -> list[SharesJob]:
-    """Return what asks for the probabilities of questions; the same model proves itself once.
-
-    :raises ValueError: for more than 20 options.
-    :raises ConfigError: if a model is known to give no log probabilities.
-    """
-    jobs = []
-    first_answers: dict[str, FirstAnswer] = {}
-    for question in questions:
-        check_for_shares(question)
-        first = first_answers.setdefault(question.model, FirstAnswer())
-        jobs.append(SharesJob(question, orders, first))
-    return jobs
-
-
-def _crossed_job(jobs: Sequence[Any]) -> Any:
-    """Return what asks about the rows of all cells: the job itself if nothing varies."""
-    return jobs[0] if len(jobs) == 1 else CrossedJob(tuple(jobs))
-
-
-def _frame_and_rows(rows: Any) -> tuple[Any, Any]:
-    """Return rows as a DataFrame, and as a map takes them.
-
-    :raises ConfigError: if pandas is not installed.
-    """
-    pandas = import_pandas()
-    if is_frame(rows):
-        return rows, rows
-    rows = list(rows)
-    return pandas.DataFrame(rows), rows

@@ -4,64 +4,51 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Generator, Mapping, Sequence
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from ..calls import SendMessage
 from ..call.drivers import drive
-from ..calls import LLMCall, RowJob, SendMessage
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError, short_traceback
-from ..requests.parameters import with_effort
 from .choice_orders import Respondent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Generator, Sequence
 
     from ..clients.base import LLMClient
     from ..types import Reply
 
-T = TypeVar("T")
-
 MOST_OPTIONS = 20  # of which the API gives probabilities
 OTHER = "p_other"
-COUNT_DRAWS = "give logprobs=False to count the draws of repeats= instead"
+COUNT_DRAWS = "give repeats=, and logprobs=False, to count draws instead"
 THOUGHTS = "<think"
 _BEFORE_WORDS = (
     " \t\r\n\u2581\u0120"  # "▁" and "Ġ" are the blank of SentencePiece and of byte-level BPE
 )
 
 
-class Question(Protocol):
-    """A closed question, as its shares need it."""
-
-    options: tuple[Any, ...]
-    model_params: dict[str, Any]
-
-    @property
-    def client(self) -> LLMClient:
-        """Return the client that it asks."""
-
-    @property
-    def model(self) -> str:
-        """Return the name of the model that it asks."""
-
-    def prompt(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[dict[str, Any]]:
-        """Return the messages that ask it with its options in an order."""
-
-    def __map_job__(self) -> RowJob:
-        """Return how a ``map`` asks about rows."""
+class NoLogprobsError(ConfigError):
+    """The model gives no log probabilities of its answers."""
 
 
-class FirstAnswer:
-    """Lets one call of a model through before all others, and keeps what its failure says.
+class SharesJob:
+    """Ask each row once for each order of the options; a repeat of the ``map`` is an order.
 
-    :ivar is_proven: whether an answer had log probabilities.
+    The first call is made alone: if it has no log probabilities, no second one is made.
+
+    :param question: the closed question, a :class:`llmcall.types.Choice`.
+    :param orders: the orders of its options.
+    :ivar call: the same question, by which a plan finds what is recorded.
     """
 
-    def __init__(self) -> None:
+    wants_names = False  # the repeat decides the order
+
+    def __init__(self, question: Any, orders: Sequence[tuple[int, ...]]) -> None:
+        self.call = question
+        self._orders = orders
+        self._is_proven = False
+        self._problem = ""
         self._lock = threading.Lock()
-        self.is_proven = False
-        self._failure: ConfigError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
@@ -69,57 +56,17 @@ class FirstAnswer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
-    def ask(self, call: Callable[[], T]) -> T:
-        """Make a call, alone until an answer had log probabilities.
-
-        :raises ConfigError: if the first answer had none.
-        """
-        with self._lock:
-            if self._failure is not None:
-                raise ConfigError(*self._failure.args)
-            if not self.is_proven:
-                try:
-                    answer = call()
-                except ConfigError as error:
-                    self._failure = error
-                    raise
-                self.is_proven = True
-                return answer
-        return call()
-
-
-class SharesJob:
-    """Ask each row once for each order of the options; a repeat of the ``map`` is an order.
-
-    The first call of a model is made alone: if it has no log probabilities, no second one is made.
-
-    :param question: the closed question.
-    :param orders: the orders of its options.
-    :param first: the first answer of its model.
-    :ivar call: the same question, by which a plan finds what is recorded.
-    """
-
-    wants_names = False  # the repeat decides the order
-
-    def __init__(
-        self, question: Any, orders: Sequence[tuple[int, ...]], first: FirstAnswer
-    ) -> None:
-        self.call: LLMCall = question
-        self._question: Question = question
-        self._orders = orders
-        self._first = first
-
     def __map_job__(self) -> SharesJob:
         return self
 
     @property
     def client(self) -> LLMClient:
         """Return the client that it asks."""
-        return self._question.client
+        return self.call.client  # type: ignore[no-any-return]
 
     def identity(self, item: Any) -> Any:
         """Return what identifies a row: the variables that the question uses."""
-        return self._question.__map_job__().identity(item)
+        return self.call.__map_job__().identity(item)
 
     @short_traceback
     def run(self, item: Any) -> list[float] | None:
@@ -128,24 +75,35 @@ class SharesJob:
         :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
         :raises APIError: if the call failed for good.
         """
-        return self._first.ask(lambda: self._shares(item))
-
-    def _shares(self, item: Any) -> list[float] | None:
+        if not self._is_proven:
+            with self._lock:
+                if self._problem:
+                    raise NoLogprobsError(self._problem)
+                if not self._is_proven:
+                    try:
+                        shares = drive(self.conversation(item))
+                    except NoLogprobsError as error:
+                        self._problem = str(error)
+                        raise
+                    self._is_proven = True
+                    return shares
         return drive(self.conversation(item))
 
     def conversation(self, item: Any) -> Generator[SendMessage, Any, list[float] | None]:
         """Ask about a row in one order."""
         order = self._orders[Respondent.current().repeat % len(self._orders)]
-        variables = self._question.__map_job__().variables(item)
-        messages = self._question.prompt(variables, order)
+        params = self.call.model_params
+        limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
+        wanted = {**limit, **params, "logprobs": True, "top_logprobs": MOST_OPTIONS}
+        messages = self.call.prompt(self.call.__map_job__().variables(item), order)
         try:
-            reply = yield SendMessage(
-                self.client, messages, _parameters(self._question.model_params)
-            )
+            reply = yield SendMessage(self.client, messages, wanted)
         except (EmptyAnswerError, InvalidRequestError) as error:
-            if self._first.is_proven or not _is_about_logprobs(error):
+            # one token of a model that reasons first is empty
+            is_told = isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
+            if self._is_proven or not is_told:
                 raise
-            raise ConfigError(
+            raise NoLogprobsError(
                 f"log probabilities are not available here ({error}): {COUNT_DRAWS}"
             ) from error
         if reply is None:
@@ -155,19 +113,6 @@ class SharesJob:
             shares[order[position]] = share
         shares[-1] = max(0.0, 1 - math.fsum(shares))
         return shares
-
-
-def _parameters(model_params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call that asks for the probabilities of the first token."""
-    limits = {} if "max_completion_tokens" in model_params else {"max_tokens": 1}
-    return {**limits, **model_params, "logprobs": True, "top_logprobs": MOST_OPTIONS}
-
-
-def _is_about_logprobs(error: EmptyAnswerError | InvalidRequestError) -> bool:
-    """Return whether a call failed because it asked for log probabilities, or for one token of a
-    model that reasons first.
-    """
-    return isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
 
 
 def letter_shares(reply: Reply, count: int) -> list[float]:
@@ -192,17 +137,17 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
     Several tokens may have one text: vLLM gives "A" for SentencePiece's "A" and "▁A".
     """
     model = reply.model
-    message = reply.raw["choices"][0]["message"]
+    message = (reply.raw.get("choices") or [{}])[0].get("message") or {}
     thoughts = message.get("reasoning_content") or message.get("reasoning")
     content = (reply.logprobs or {}).get("content") or []
     if not content or not content[0].get("top_logprobs"):
-        raise ConfigError(
+        raise NoLogprobsError(
             f"the server of the model {model!r} gives no log probabilities (logprobs=True, "
             f"top_logprobs={MOST_OPTIONS}): {COUNT_DRAWS}"
         )
     first = content[0]
     if thoughts or reply.usage.reasoning_tokens or first["token"].lstrip().startswith(THOUGHTS):
-        raise ConfigError(
+        raise NoLogprobsError(
             f"the model {model!r} reasons before it answers, so its first token tells little about "
             f"its answers: {COUNT_DRAWS}"
         )
@@ -216,29 +161,6 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
     return [(token, logprob) for token, logprob in logprobs if logprob is not None]
 
 
-def check_for_shares(question: Question) -> None:
-    """Refuse a question whose probabilities cannot be read, before anything is asked.
-
-    :raises ValueError: for more than 20 options.
-    :raises ConfigError: if the model is known to give no log probabilities.
-    """
-    count = len(question.options)
-    if count > MOST_OPTIONS:
-        raise ValueError(
-            f"there are {count} options, but the API gives the log probabilities of only {MOST_OPTIONS} "
-            f"tokens: {COUNT_DRAWS}"
-        )
-    model = question.model
-    client = question.client
-    parameters = with_effort(model, {**client.resolved.defaults, **question.model_params})
-    refused = client.capabilities(model).refused(parameters.get("reasoning_effort"))
-    if "logprobs" in refused:
-        raise ConfigError(
-            f"the model {model!r} takes no logprobs, like other models that reason before they answer: "
-            f"{COUNT_DRAWS}"
-        )
-
-
 def mean_shares(answers: Sequence[Any]) -> list[float] | Exception | None:
     """Return the mean of a row's shares over the orders; if an order failed, what it failed by.
 
@@ -248,6 +170,18 @@ def mean_shares(answers: Sequence[Any]) -> list[float] | Exception | None:
         if each is None or isinstance(each, Exception):
             return each
     return [math.fsum(shares) / len(answers) for shares in zip(*answers, strict=True)]
+
+
+def counted_shares(draws: Sequence[Any], options: Sequence[Any]) -> list[float] | Exception | None:
+    """Return the shares among a row's draws; if one failed, its error, or ``None``."""
+    counts = [0] * (len(options) + 1)
+    for draw in draws:
+        if draw is None or isinstance(draw, Exception):
+            return draw
+        if draw.failure is not None or draw.reply is None:
+            return draw.failure  # type: ignore[no-any-return]
+        counts[-1 if draw.value is None else options.index(draw.value)] += 1
+    return [count / len(draws) for count in counts]
 
 
 def share_columns(options: Sequence[Any], row_columns: Sequence[Any]) -> list[str]:

@@ -524,8 +524,9 @@ class Cassette(ContextDecorator):
         """Return its records; if it was never opened, those of the file."""
         if not self.file and self.path.exists():
             return read(self.path).records()
-        stored = () if self.stored is None else self.stored.records_without(self._replaced_keys)
-        return [*stored, *(record for record, _ in self.gained())]
+        stored = () if self.stored is None else self.stored
+        kept = (record for record in stored if record.cache_key not in self._replaced_keys)
+        return [*kept, *(record for record, _ in self.gained())]
 
     def gained(self) -> list[tuple[Record, CallOrder]]:
         """Return the records that it gained, each with its order, in the order of the calls."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -57,6 +58,16 @@ def miss_error(
     return CacheMissError(headline(request), explain=explanation)
 
 
+def _texts_of(record: Record) -> list[bytes]:
+    """Return the bytes in which the texts of a record's request are looked for."""
+    request = json.dumps([record.sample, record.request], ensure_ascii=False, default=repr)
+    return [request.encode("utf-8", "replace")]
+
+
+def _itself(record: Record) -> Record:
+    return record
+
+
 def _search_source(cassette: Cassette) -> Source:
     """Return the records of a cassette's file, to be searched for the nearest to a request."""
     import shlex
@@ -73,9 +84,6 @@ def _search_source(cassette: Cassette) -> Source:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     else:
         state = "" if stored.is_complete else "whose recording is incomplete"
-        rows = (
-            (stored.request_lines(position), partial(stored.record, position))
-            for position in range(len(stored))
-        )
+        rows = ((_texts_of(record), partial(_itself, record)) for record in stored)
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
     return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows, find, rekey)

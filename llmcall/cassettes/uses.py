@@ -130,11 +130,7 @@ class Uses:
         """
         if self._has_dry_run and not self._first_calls:
             return []
-        # If a function was replayed, the records that were used tell which scopes this run entered.
-        records = (
-            stored if self._skipped_scopes else stored.records_without(list(self._first_calls))
-        )
-        return [each for each in self.unused(records) if each.cache_key not in self._planned_keys]
+        return [each for each in self.unused(stored) if each.cache_key not in self._planned_keys]
 
     def _may_be_skipped(self, record: Record, entered_scopes: set[str]) -> bool:
         """Return whether a record may belong to a function that was replayed.

@@ -53,7 +53,6 @@ RESTORE = "take the line from version control, or remove it and record again"
 
 # These break or reorder lines, or are half a character, of which there is no UTF-8.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 
 _write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -67,11 +66,6 @@ def line_of(entry: dict[str, Any]) -> str:
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
-def line_at(data: bytes, begin: int) -> bytes:
-    """Return the line that begins at a byte of a file, with its newline."""
-    return data[begin : data.find(b"\n", begin) + 1 or None]
-
-
 def entry_of(line: bytes) -> dict[str, Any]:
     """Return the header, text or record that a line holds.
 
@@ -83,8 +77,6 @@ def entry_of(line: bytes) -> dict[str, Any]:
     for marker in LINES:
         if isinstance(entry, dict) and marker in entry:
             _check(entry, marker)
-            if b"\\u" in line and _SURROGATE.search(line):
-                _check_surrogates(entry, marker)
             return entry
     raise _damaged("the line is neither a record nor a text nor the header")
 
@@ -113,15 +105,6 @@ def _check(entry: dict[str, Any], marker: str) -> None:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
     if marker == "text" and not all(isinstance(each, str) for each in entry["lines"]):
         raise _damaged("the lines of a text must be strings")
-
-
-def _check_surrogates(entry: dict[str, Any], marker: str) -> None:
-    """Refuse a lone surrogate, half a character, wherever no answer can have it."""
-    fields = {name: value for name, value in entry.items() if name not in ("response", "lines")}
-    try:
-        _write_json(fields).encode()
-    except UnicodeEncodeError:
-        raise _damaged("the line contains a lone surrogate, which is not text") from None
 
 
 def _damaged(problem: str) -> CacheCorruptError:

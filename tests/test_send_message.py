@@ -10,6 +10,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pydantic
@@ -505,6 +506,50 @@ def test_a_new_answer_replaces_a_pointer_to_nothing(
     replies = [asked_of(client) for _ in range(2)]
     assert [(reply.content, reply.cached) for reply in replies] == [("fits", False), ("fits", True)]
     assert asked_of(Servers(cache_mode="replay")) == replies[0]
+
+
+@pytest.mark.parametrize("first", ["the model itself", "another fallback"])
+@pytest.mark.parametrize("where", ["cache", "cassette"])
+def test_a_fallback_gets_what_was_recorded_first(first: str, where: str) -> None:
+    """While it answers, an equal call is answered by another model: that answer is recorded, so both
+    callers get it, and so does a replay.
+    """
+    asked = threading.Event()
+    going = threading.Event()
+
+    class Flapping(llmcall.LLMClient):
+        """The first model has room for the second call; the fallback waits for that call."""
+
+        count = 0
+
+        def send(self, request: Any, timeout: float | None) -> Any:
+            if request.model == SMALL:
+                Flapping.count += 1
+                if Flapping.count == 1 or first == "another fallback":
+                    raise llmcall.ContextLengthError("too long")
+            if request.model == LARGE:
+                asked.set()
+                assert going.wait(30)
+            message = {"role": "assistant", "content": request.model}
+            return {"choices": [{"message": message, "finish_reason": "stop"}]}
+
+    def client(fallback: str) -> llmcall.LLMClient:
+        mode = "auto" if where == "cache" else "off"
+        return Flapping(model=SMALL, fallbacks={SMALL: (fallback,)}, cache_mode=mode)
+
+    def ask(fallback: str) -> str:
+        return client(fallback).send_message("Hello", on_error="raise").content
+
+    with ExitStack() as stack:
+        if where == "cassette":
+            stack.enter_context(llmcall.cassette("tape.jsonl"))
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(ask, LARGE)
+            assert asked.wait(30)
+            recorded = ask(MIDDLE)
+            going.set()
+            assert slow.result(30) == recorded == (MIDDLE if "fallback" in first else SMALL)
+        assert ask(LARGE) == recorded
 
 
 def test_a_fallback_may_be_an_alias() -> None:

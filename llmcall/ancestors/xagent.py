@@ -78,8 +78,7 @@ def answer(
             client = with_patched_sdk(client)
     options = {"timeout": timeout, **parameters}
     try:
-        outcome = yield from client.respond(messages, fallback, options, fresh=is_sdk_patched)
+        record = yield from client.respond(messages, fallback, options, fresh=is_sdk_patched)
     except APIError as error:
         raise sdk_error(error) from error
-    response = outcome.record.response
-    return response if is_sdk_patched else model_dump(response)
+    return record.response if is_sdk_patched else model_dump(record.response)

@@ -11,7 +11,7 @@ from ..errors import ServiceError
 from ..models.tokens import shares
 from ..notices import warn_once
 from ..responses.checks import packed_vector
-from ..types import FROM_SERVER, Outcome, TokenUsage, record_of, total_cost
+from ..types import FROM_SERVER, TokenUsage, record_of, total_cost
 from .effects import Do, with_cache
 from .exchange import Exchange
 from .flights import share
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from ..types import Received, Record
     from .effects import Flow
-    from .flights import Outcomes
     from .model_call import ModelCall
 
 # OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000
@@ -37,39 +36,26 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
     """Return the records of texts, one call each."""
     if not calls:
         return []
-    outcomes: Outcomes = {}
+    records: dict[str, Record] = {}
     missing: dict[str, ModelCall] = {}
-    is_replayed = False
     for call in calls:
-        updated_call, record = yield from with_cache(call.cache, lookup, call)
-        is_replayed = is_replayed or updated_call.is_replayed
+        record = yield from with_cache(call.cache, lookup, call)
         if record is None:
             # The first of equal calls gives the record its place on a cassette.
             missing.setdefault(call.request.cache_key, call)
         else:
-            outcomes[call.request.cache_key] = Outcome(record)
+            records[call.request.cache_key] = record
     if missing:
-        outcomes |= yield from _ask_in_batches(list(missing.values()))
-    hits = [outcome.record for outcome in outcomes.values() if outcome.received is None]
+        unrecorded = list(missing.values())
+        policy = RetryPolicy.of(calls[0].options, calls[0].settings)
+        ask = functools.partial(_ask_batch, policy=policy)
+        for batch in _batches(unrecorded) if calls[0].client.splits_batches else [unrecorded]:
+            records |= yield from share(batch, ask, policy)
+    hits = [record for record in records.values() if record.received is None]
     if hits:
-        first_call = replace(calls[0], is_replayed=is_replayed)
-        first_call.count_hit(total_cost(record.cost for record in hits), hits[0].served)
-    return [outcomes[call.request.cache_key].record for call in calls]
-
-
-def _ask_in_batches(calls: Sequence[ModelCall]) -> Flow[Outcomes]:
-    """Ask for the embeddings of texts that are not recorded."""
-    policy = RetryPolicy.of(calls[0].options, calls[0].settings)
-    ask = functools.partial(_ask_batch, policy=policy)
-    batches = _batches(calls) if calls[0].client.splits_batches else [calls]
-    outcomes: Outcomes = {}
-    for batch in batches:
-        batch_outcomes = yield from share(batch, ask, policy)
-        for call in batch:
-            outcome = batch_outcomes[call.request.cache_key]
-            record = call.put_on_cassette(outcome.record, outcome.source)
-            outcomes[call.request.cache_key] = outcome._replace(record=record)
-    return outcomes
+        first_call = replace(calls[0], is_replayed=any(call.is_replayed for call in calls))
+        first_call.count_hit(hits[0].replace(cost=total_cost(record.cost for record in hits)))
+    return [records[call.request.cache_key] for call in calls]
 
 
 def _batches(calls: Iterable[ModelCall]) -> Iterator[list[ModelCall]]:
@@ -87,37 +73,39 @@ def _batches(calls: Iterable[ModelCall]) -> Iterator[list[ModelCall]]:
         yield batch
 
 
-def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[Outcomes]:
+def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[dict[str, Record]]:
     """Ask for the embeddings of texts in one request, and store them."""
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
     batch = replace(calls[0], request=request._replace(body={**request.body, "input": texts}))
-    received = yield from Exchange(batch, policy).send_until_answered()
-    records = yield Do(functools.partial(_store_shares, calls, texts, received))
-    return {record.cache_key: Outcome(record, received) for record in records}
+    response, received = yield from Exchange(batch, policy).send_until_answered()
+    records = yield Do(functools.partial(_store_shares, calls, texts, response, received))
+    return {record.cache_key: record for record in records}
 
 
-def _store_shares(calls: Sequence[ModelCall], texts: list[str], received: Received) -> list[Record]:
+def _store_shares(
+    calls: Sequence[ModelCall], texts: list[str], response: Any, received: Received
+) -> list[Record]:
     """Store the embeddings of a response, each with its share of tokens and cost."""
-    usage = TokenUsage.of(received.response)
-    cost = calls[0].count_answer(usage, received.endpoint, served=received.response.get("model"))
-    vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(received.response)]
+    usage = TokenUsage.of(response)
+    cost = calls[0].count_answer(usage, received.endpoint, served=response.get("model"))
+    vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
     _warn_of_dimensions(calls[0], len(vectors[0]) // FLOAT32)
     total = usage.input_tokens
     tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
     records = []
     for call, vector, tokens in zip(calls, vectors, tokens_of_texts, strict=True):
-        response: dict[str, Any] = {"model": received.response.get("model"), "embedding": vector}
+        own_response: dict[str, Any] = {"model": response.get("model"), "embedding": vector}
         if tokens is not None:
-            response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+            own_response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
         record = record_of(
             call.request,
-            response,
+            own_response,
             cost=_share(cost, tokens, total),
             api_type=call.client.api_type,
             host=received.host,
         )
-        records.append(call.put_on_cassette(call.store_in_cache(record), FROM_SERVER))
+        records.append(call.keep(record, FROM_SERVER).replace(received=received))
     return records
 
 

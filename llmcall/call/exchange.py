@@ -60,14 +60,15 @@ class Exchange:
         self.response: Any = None
         self.reader_has_text = False
 
-    def send_until_answered(self) -> Flow[Received]:
-        """Send the request until an endpoint answers, or the retry policy ends.
+    def send_until_answered(self) -> Flow[tuple[Any, Received]]:
+        """Send the request until an endpoint answers, or the retry policy ends; return the response,
+        and how it was received.
 
         :raises APIError: the last attempt's.
         """
         return (yield from retry(self.policy, self.call.label, self.attempt))
 
-    def attempt(self, number: int) -> Flow[Received]:
+    def attempt(self, number: int) -> Flow[tuple[Any, Received]]:
         """Send the request to one endpoint after the other until one answers or the attempt fails.
 
         :param number: of the attempt, from 1 on.
@@ -78,7 +79,7 @@ class Exchange:
         received = None
         while received is None:
             received = yield from self._send_to_one_endpoint(failures)
-        return received
+        return self.response, received
 
     def _send_to_one_endpoint(self, failures: EndpointFailures) -> Flow[Received | None]:
         """Send the request to one endpoint.
@@ -101,7 +102,8 @@ class Exchange:
                 raise
             seconds = time.monotonic() - sent_at
         log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
-        return Received(self.response, endpoint.name, self.client.host(endpoint), seconds)
+        request_id = getattr(self.response, "request_id", None)
+        return Received(endpoint.name, self.client.host(endpoint), seconds, request_id)
 
     def _send(self, endpoint: Endpoint, admission: Admission) -> Flow[None]:
         """Send the request once, check what comes, and count it in limits and budgets."""

@@ -10,31 +10,31 @@ from typing import TYPE_CHECKING
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
 from ..system import after_fork_in_child, process_lock
-from ..types import Outcome
+from ..types import FROM_CACHE
 from .effects import Runner, Wait, with_cache
 from .lookup import find_in_cache, find_on_cassette
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import TypeAlias
+    from typing import TypeAlias, TypeVar
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
+    from ..types import Record
     from .effects import Flow
-    from .prepared_call import Call
+    from .prepared_call import PreparedCall
     from .retry import RetryPolicy
 
-    Store: TypeAlias = ResponseCache | Cassette
-    Key = tuple[Store, str]  # where the answer is stored, and the request's key
-    Outcomes = dict[str, Outcome]  # by the request's key
+    Call = TypeVar("Call", bound=PreparedCall)
+    Records: TypeAlias = dict[str, Record]  # by the request's key
 
 
-class Flight(Future["Outcome | None"]):
-    """One request under way; its outcome is ``None`` if others cannot share it.
+class Flight(Future["Record | None"]):
+    """One request under way; it gives ``None`` if others cannot share the answer.
 
     :ivar leader: the thread and task that make the call; of a stream, those that began to read it.
     :ivar is_stream: whether the answer comes no faster than a reader reads it.
-    :ivar followers: how many others wait, or waited, for the outcome.
+    :ivar followers: how many others wait, or waited, for the answer.
     """
 
     def __init__(self, *, is_stream: bool) -> None:
@@ -43,8 +43,17 @@ class Flight(Future["Outcome | None"]):
         self.is_stream = is_stream
         self.followers = 0
 
-    def shared_outcome(self) -> Outcome | None:
-        """Return a copy of the outcome.
+    def end(self, record: Record | None, error: APIError | None) -> None:
+        """Give the followers a copy of the answer, since the leader may change its own, or an error."""
+        if record is None and error is not None:
+            self.set_exception(error)
+        elif record is None or not self.followers:
+            self.set_result(None)
+        else:
+            self.set_result(copy.deepcopy(record.replace()))
+
+    def answer(self) -> Record | None:
+        """Return a copy of the answer.
 
         :raises RequestTimeoutError: if the call is still under way.
         :raises APIError: the leader's, with a traceback of its own.
@@ -60,17 +69,18 @@ class Flight(Future["Outcome | None"]):
 
 
 _lock = process_lock(__name__)
-flights: dict[Key, Flight] = {}
+# By where the answer is stored, and the request's key.
+flights: dict[tuple[ResponseCache | Cassette, str], Flight] = {}
 after_fork_in_child(flights.clear)  # the threads that made them are not there
 
 
 def share(
     calls: Sequence[Call],
-    ask: Callable[[Sequence[Call]], Flow[Outcomes]],
+    ask: Callable[[Sequence[Call]], Flow[Records]],
     policy: RetryPolicy,
     *,
     stream: bool = False,
-) -> Flow[Outcomes]:
+) -> Flow[Records]:
     """Answer calls that are not recorded: lead the flight of each request, or follow another call's.
 
     A leader does not share an error of its own deadline, budget or cancellation, nor that of a
@@ -83,106 +93,58 @@ def share(
     store = calls[0].shared_store
     if store is None:
         return (yield from ask(calls))
-    outcomes: Outcomes = {}
-    while True:
-        unanswered = [call for call in calls if call.request.cache_key not in outcomes]
-        if not unanswered:
-            return outcomes
-        led_flights: list[tuple[Call, Flight]] = []
-        followed_flights: list[tuple[Call, Flight]] = []
+    records: Records = {}
+    while missing := [call for call in calls if call.request.cache_key not in records]:
+        led: list[tuple[Call, Flight]] = []
+        followed: list[tuple[Call, Flight]] = []
         error: APIError | None = None
         try:
-            _lead_or_follow(unanswered, store, led_flights, followed_flights, is_stream=stream)
-            outcomes |= yield from _ask_missing([call for call, _ in led_flights], ask)
+            # Under one lock: of two equal batches, each would else lead some texts and wait for the
+            # other.
+            with _lock:
+                for call in missing:
+                    flight = flights.get((store, call.request.cache_key))
+                    if flight is None:
+                        flight = flights[store, call.request.cache_key] = Flight(is_stream=stream)
+                        led.append((call, flight))
+                    else:
+                        flight.followers += 1
+                        followed.append((call, flight))
+            unasked = []
+            for call, _ in led:
+                record = find_on_cassette(call)
+                # A leader of this process that stored the answer since the first look noted the key.
+                if record is None and call.cache.has_used(call.request.cache_key):
+                    record = yield from with_cache(call.cache, find_in_cache, call)
+                if record is None:
+                    unasked.append(call)
+                else:
+                    records[call.request.cache_key] = call.put_on_cassette(record, FROM_CACHE)
+            if unasked:
+                records |= yield from ask(unasked)
         except APIError as own_error:
             if not stream and not policy.ended_by_deadline(own_error):
                 error = copy.copy(own_error)  # the leader's own gets the leader's traceback
                 error.__cause__ = own_error.__cause__
             raise
         finally:
-            for call, flight in led_flights:
-                key = call.request.cache_key
+            for call, flight in led:
                 with _lock:
-                    flights.pop((store, key), None)
-                _finish(flight, outcomes.get(key), error)
-        for call, flight in followed_flights:
-            outcomes |= yield from _follow(call, flight, ask, policy)
-
-
-def _lead_or_follow(
-    calls: Sequence[Call],
-    store: Store,
-    led_flights: list[tuple[Call, Flight]],
-    followed_flights: list[tuple[Call, Flight]],
-    *,
-    is_stream: bool,
-) -> None:
-    """Begin the flights of requests that have none, and follow the others.
-
-    :param led_flights: gets the calls that lead a flight, and the flights. The caller has this list before
-        any flight begins, so that it ends them all even if Ctrl-C comes in between.
-    :param followed_flights: gets the calls that follow one, and the flights.
-    """
-    # Under one lock: of two equal batches, each would else lead some texts and wait for the other.
-    with _lock:
-        for call in calls:
-            key = call.request.cache_key
-            flight = flights.get((store, key))
-            if flight is None:
-                flight = flights[store, key] = Flight(is_stream=is_stream)
-                led_flights.append((call, flight))
-            else:
-                flight.followers += 1
-                followed_flights.append((call, flight))
-
-
-def _ask_missing(
-    calls: Sequence[Call], ask: Callable[[Sequence[Call]], Flow[Outcomes]]
-) -> Flow[Outcomes]:
-    """Ask for those calls whose answer no other leader has stored since the first look."""
-    outcomes: Outcomes = {}
-    missing = []
-    for call in calls:
-        key = call.request.cache_key
-        record = find_on_cassette(call)
-        # A leader of this process notes the key when it stores the answer.
-        if record is None and call.cache.has_used(key):
-            record = yield from with_cache(call.cache, find_in_cache, call)
-        if record is None:
-            missing.append(call)
-        else:
-            outcomes[key] = Outcome(record)
-    if missing:
-        outcomes |= yield from ask(missing)
-    return outcomes
-
-
-def _follow(
-    call: Call,
-    flight: Flight,
-    ask: Callable[[Sequence[Call]], Flow[Outcomes]],
-    policy: RetryPolicy,
-) -> Flow[Outcomes]:
-    """Wait for another call's flight, and return its outcome; empty if it shares none."""
-    if not (yield Wait(flight, policy.time_left(), flight.leader)):
-        return (yield from _ask_beside(call, flight, ask))
-    outcome = flight.shared_outcome()
-    return {} if outcome is None else {call.request.cache_key: outcome}
-
-
-def _finish(flight: Flight, outcome: Outcome | None, error: APIError | None) -> None:
-    """Give a flight its outcome: a copy, since the leader may change its own."""
-    if outcome is None and error is not None:
-        flight.set_exception(error)
-    elif outcome is None or not flight.followers:
-        flight.set_result(None)
-    else:
-        flight.set_result(Outcome(copy.deepcopy(outcome.record)))
+                    flights.pop((store, call.request.cache_key), None)
+                flight.end(records.get(call.request.cache_key), error)
+        for call, flight in followed:
+            if not (yield Wait(flight, policy.time_left(), flight.leader)):
+                records |= yield from _ask_beside(call, flight, ask)
+                continue
+            record = flight.answer()
+            if record is not None:
+                records[call.request.cache_key] = call.put_on_cassette(record, FROM_CACHE)
+    return records
 
 
 def _ask_beside(
-    call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Flow[Outcomes]]
-) -> Flow[Outcomes]:
+    call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Flow[Records]]
+) -> Flow[Records]:
     """Ask for a call although its own thread or task makes an equal one.
 
     If that is a stream, its reader has the first half of the answer already: it is the recorded
@@ -193,8 +155,6 @@ def _ask_beside(
         "itself. Read a stream to its end first, or give each call a scope",
         about=("beside a flight", call.request.cache_key),
     )
-    if not flight.is_stream:
-        return (yield from ask([call]))
-    unstored = replace(call, options=call.options._replace(cache=False), cassette=None)
-    outcomes = yield from ask([unstored])
-    return {key: outcome._replace(is_recorded=False) for key, outcome in outcomes.items()}
+    if flight.is_stream:
+        call = replace(call, options=call.options._replace(cache=False), cassette=None)
+    return (yield from ask([call]))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 from ..cassettes.misses import miss_error
 from ..errors import CacheMissError
-from ..records.pointers import target_of
 from ..types import FROM_CACHE
 from .refusals import note_refused
 
 if TYPE_CHECKING:
     from ..types import Record
-    from .prepared_call import Call, PreparedCall
+    from .prepared_call import PreparedCall
 
 
-def lookup(call: Call) -> tuple[Call, Record | None]:
-    """Return a call with its recorded answer, or with ``None`` if it has to be made.
+def lookup(call: PreparedCall) -> Record | None:
+    """Return the recorded answer of a call, or ``None`` if the call has to be made.
 
     :raises CacheMissError: if nothing is recorded, and the cassette (without one, the cache's mode)
         forbids calls; and if the recorded answer does not fit the call.
@@ -27,11 +25,11 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
         if not call.may_ask:
             raise _miss_error(call)
         _check_guards(call)
-        return call, None
+        return None
     check_fits(call, record)
     if call.cassette is not None and call.is_replayed:
         call.cassette.count_replay()
-    return call, record
+    return record
 
 
 def check_fits(call: PreparedCall, record: Record) -> None:
@@ -73,16 +71,14 @@ def find_on_cassette(call: PreparedCall) -> Record | None:
     """Return the record on the cassette that answers a call, or ``None``."""
     if call.cassette is None:
         return None
-    find = functools.partial(call.cassette.find, path=call.scope, order=call.order)
-    return target_of(find(call.request), find)
+    return call.target_on_cassette(call.find_on_cassette(call.request))
 
 
 def find_in_cache(call: PreparedCall) -> Record | None:
     """Return the answer in the disk cache; ``None`` if there is none, or it may not answer the call."""
     if not call.reads_cache:
         return None
-    get = functools.partial(call.cache.get, mode=call.settings.cache_mode)
-    record = target_of(get(call.request), get)
+    record = call.target_in_cache(call.cache.get(call.request, mode=call.settings.cache_mode))
     if record is not None:
         call.check_origin(record)
         call.cache.note_used(record.cache_key)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..failures import Failures, process_failures
-from ..records.pointers import pointing_to
+from ..records.pointers import pointing_to, target_key, target_of
 from ..scopes import ScopedRecord, warn_of_restart
-from ..types import POINTER, Record, Request, record_of
+from ..types import FROM_CACHE, FROM_SERVER, POINTER, Record, Request, record_of
 from .options import DEFAULT_OPTIONS, Options
 from .usage import count, served_amount
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..scopes import CallOrder, Draw
     from .usage import Meter
-
-Call = TypeVar("Call", bound="PreparedCall")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -125,6 +124,40 @@ class PreparedCall(ABC):
         self.cache.note_used(record.cache_key)
         return self.cache.store(record, mode=self.settings.cache_mode, replace=replace)
 
+    def keep(self, record: Record, source: str, *, replace: bool = False) -> Record:
+        """Store a record in the cache and on the cassette; return the one that counts, which is the
+        first.
+
+        :param source, replace: as of :meth:`put_on_cassette` and :meth:`store_in_cache`.
+        """
+        stored = self.store_in_cache(record, replace=replace)
+        return self.put_on_cassette(self.target_in_cache(stored) or record, source)
+
+    def point_to(self, answer: Record) -> Record:
+        """Record that a fallback's answer is the one of this call; return the record that counts,
+        which is the first.
+        """
+        stored = self.store_in_cache(self._pointer_to(answer))
+        counting = (
+            answer if target_key(stored) == answer.cache_key else self.target_in_cache(stored)
+        )
+        source = FROM_CACHE if answer.received is None else FROM_SERVER
+        return self.put_on_cassette(counting or answer, source)
+
+    def target_in_cache(self, record: Record | None) -> Record | None:
+        """Return the record to which a pointer in the cache leads, or the record itself."""
+        return target_of(record, functools.partial(self.cache.get, mode=self.settings.cache_mode))
+
+    def target_on_cassette(self, record: Record | None) -> Record | None:
+        """Return the record to which a pointer on the cassette leads, or the record itself."""
+        return target_of(record, self.find_on_cassette)
+
+    def find_on_cassette(self, request_or_key: Request | str) -> Record | None:
+        """Return the record, or the pointer, that the cassette has for a request or key."""
+        if self.cassette is None:
+            return None
+        return self.cassette.find(request_or_key, path=self.scope, order=self.order)
+
     def put_on_cassette(self, record: Record, source: str, *, replace: bool = False) -> Record:
         """Put a record on the cassette, and return the one that counts there.
 
@@ -140,13 +173,15 @@ class PreparedCall(ABC):
             for key in {self.request.cache_key, record.cache_key}:
                 self.cassette.asker_names.note(key, self.draw)
         if record.cache_key != self.request.cache_key:
-            pointer = self.pointer_to(record.cache_key)
-            self.cassette.add(pointer, self.scope, self.order, POINTER)
-        return self.cassette.add(record, self.scope, self.order, source, replace)
+            pointer = self.cassette.add(self._pointer_to(record), self.scope, self.order, POINTER)
+            if target_key(pointer) != record.cache_key:
+                return self.target_on_cassette(pointer) or record
+        added = self.cassette.add(record, self.scope, self.order, source, replace)
+        return self.target_on_cassette(added) or record
 
-    def pointer_to(self, key: str) -> Record:
-        """Return a record that says: the answer of this call is the record of another key."""
-        return record_of(self.request, pointing_to(key))
+    def _pointer_to(self, record: Record) -> Record:
+        """Return a record that says: the answer of this call is another one's record."""
+        return record_of(self.request, pointing_to(record.cache_key))
 
     def note_asker(self, record: Record) -> None:
         """Note who gets a recorded answer, if askers have names: the next replay does the same."""
@@ -181,13 +216,11 @@ class PreparedCall(ABC):
         """
         count(self.meter, self.callee, self.scope, amounts, self.arm)
 
-    def count_hit(self, cost: float | None, served: str | None) -> None:
-        """Count an answer that was not asked for now.
-
-        :param cost: USD that it cost when it was made, or ``None`` if that is unknown.
-        :param served: the model that answered, by the name that the server gave.
-        """
-        replayed_calls = 1 if self.is_replayed else 0
+    def count_hit(self, record: Record) -> None:
+        """Count an answer that was not asked for now."""
         self.add_usage(
-            cached_calls=1, replayed_calls=replayed_calls, saved=cost, **served_amount(served)
+            cached_calls=1,
+            replayed_calls=1 if self.is_replayed else 0,
+            saved=record.cost,
+            **served_amount(record.served),
         )

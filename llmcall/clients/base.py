@@ -18,7 +18,6 @@ from ..config.settings import with_absolute_paths
 from ..errors import ConfigError, ContextLengthError, short_traceback
 from ..requests.parameters import configured_parameters, sent_body
 from ..system import after_fork_in_child, process_lock
-from ..types import Outcome
 from .failed_calls import handle_failure, note_failure
 from .replies import reply_to
 from .streams import AsyncStream, Stream
@@ -393,7 +392,7 @@ class LLMClient:
 
     def respond(
         self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool
-    ) -> Flow[Outcome]:
+    ) -> Flow[Record]:
         """Answer a chat call. An answer that the context window cut is an error, unless another
         model answers in full.
 
@@ -414,25 +413,24 @@ class LLMClient:
         try:
             record = None
             if not fresh:
-                call, record = yield from with_cache(call.cache, lookup, call)
+                record = yield from with_cache(call.cache, lookup, call)
             if record is not None and record.cache_key != call.request.cache_key and not fallback:
                 raise ContextLengthError(
                     f"the context is too long for {call.request.model}: the recorded answer came from the "
                     f"fallback {record.model}"
                 )
             if record is None or is_cut_by_context_window(record.response, call.request):
-                outcome = yield from answer(
+                record = yield from answer(
                     call, fallback=fallback, must_fit_window=True, record_cut_by_window=record
                 )
             else:
-                call.count_hit(record.cost, record.served)
-                outcome = Outcome(record)
+                call.count_hit(record)
         except BaseException as error:
             note_failure(error, call)
             call.give_back()
             raise
-        call.end(outcome.record)
-        return outcome
+        call.end(record)
+        return record
 
     @overload
     def get_embedding(

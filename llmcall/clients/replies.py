@@ -15,7 +15,7 @@ from .failed_calls import handle_failure
 if TYPE_CHECKING:
     from ..call.effects import Flow
     from ..call.model_call import ModelCall
-    from ..types import Received, Record
+    from ..types import Record
 
 
 def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) -> Flow[Any]:
@@ -31,19 +31,18 @@ def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) ->
     token = None
     is_early = False
     try:
-        call, record = yield from with_cache(call.cache, lookup, call)
+        record = yield from with_cache(call.cache, lookup, call)
         if record is None:
             from ..call.answer import answer  # a recorded reply does not need it
 
             if stream:
                 token = failures.begin(call.scope, call.label)
-            outcome = yield from answer(call, stream=stream, fallback=fallback)
-            return _finish(call, outcome.record, outcome.received)
+            return _finish(call, (yield from answer(call, stream=stream, fallback=fallback)))
         if stream:
             from ..call.answer import emit_recorded
 
             yield from emit_recorded(record)
-        call.count_hit(record.cost, record.served)
+        call.count_hit(record)
         return _finish(call, record)
     except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
         is_early = is_abandoned(error)
@@ -53,22 +52,20 @@ def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) ->
             failures.end(token, is_early=is_early)
 
 
-def _finish(call: ModelCall, record: Record, received: Received | None = None) -> Any:
+def _finish(call: ModelCall, record: Record) -> Any:
     """Finish an answered call, and return its answer as the caller wants it: a reply, or what
     ``response_format`` parses.
 
     The call's draw stays taken, its arm gathers the record, and a hit outside a scope may give a
     warning.
 
-    :param received: the response that this call received; ``None`` if another call, or none,
-        received one.
     :raises CacheCorruptError: if the record does not contain a model's answer.
     """
-    if received is None:
+    if record.received is None:
         warn_of_shared_answers(call.request, call.cassette or call.cache)
     call.end(record)
     try:
-        reply = Reply.of(record, received, parse=call.parse)
+        reply = Reply.of(record, call.parse)
     except (LookupError, TypeError, AttributeError) as error:
         key = record.cache_key[:12]
         remedy = f"'llmcall cache delete {key}', or after its line is removed from the cassette, llmcall asks again"

@@ -11,14 +11,13 @@ from ..call.lookup import lookup
 from ..call.retry import RetryPolicy, retry
 from ..failures import ABANDONED, NOT_JSON, is_abandoned, is_failure
 from ..requests.plain_data import ordered, plain
-from ..types import Outcome, record_of
+from ..types import record_of
 from .calls import UnrecordedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..call.effects import Flow
-    from ..call.flights import Outcomes
     from ..types import Record
     from .calls import FunctionCall
 
@@ -46,11 +45,10 @@ def result_of(call: FunctionCall) -> Flow[Any]:
 
 def _record_of(call: FunctionCall) -> Flow[Record]:
     """Return the record of a call; if there is none, that of its result now."""
-    call, record = yield from with_cache(call.cache, lookup, call)
+    record = yield from with_cache(call.cache, lookup, call)
     is_hit = record is not None
     if record is None:
         record, is_hit = yield from _run_or_share(call)
-        record = call.put_on_cassette(record, call.source)
     if is_hit and call.counter is not None:
         call.counter.count_hit(call, record)
     return record
@@ -65,15 +63,15 @@ def _run_or_share(call: FunctionCall) -> Flow[tuple[Record, bool]]:
         return (yield from _run(call)), False
     is_shared = True
 
-    def run(_: Sequence[FunctionCall]) -> Flow[Outcomes]:
+    def run(_: Sequence[FunctionCall]) -> Flow[dict[str, Record]]:
         """Run the function."""
         nonlocal is_shared
         is_shared = False
         record = yield from _run(call)
-        return {call.request.cache_key: Outcome(record)}
+        return {call.request.cache_key: record}
 
-    outcomes = yield from share([call], run, RetryPolicy())
-    return outcomes[call.request.cache_key].record, is_shared
+    records = yield from share([call], run, RetryPolicy())
+    return records[call.request.cache_key], is_shared
 
 
 def _run(call: FunctionCall) -> Flow[Record]:

@@ -4,7 +4,7 @@ from .data import Data
 from .days import Days, day_of, joined_days
 from .http_answers import lasting_parts, model_answer, read_http_answer
 from .message import is_content, is_part, message_of, message_text, text_of, transcript_of
-from .outcome import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, Outcome, Received
+from .outcome import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, Received
 from .record import Record, asked_model, record_of
 from .reply import Reply
 from .request import Request
@@ -19,7 +19,6 @@ __all__ = [
     "AsyncTransport",
     "Data",
     "Days",
-    "Outcome",
     "Received",
     "Record",
     "Reply",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .data import Data
+    from .outcome import Received
     from .request import Request
 
 
@@ -61,6 +62,7 @@ class Record:
     :param asker: the task or thread that asked, if several asked the same.
     :param days: when its model gave the answer, or the answers of its file; ``None`` if that is
         unknown. Records that differ only in this are equal.
+    :param received: how the call at hand received the answer; ``None`` if it did not. No copy has it.
     :ivar noted_days: the days that were given; :attr:`days` knows more.
 
     >>> client = llmcall.client()
@@ -71,7 +73,12 @@ class Record:
     ('chat', 'Good morning!', 'Good morning!')
     """
 
-    __slots__ = (*(name for name in FIELDS if name != "cache_key"), "_cache_key", "noted_days")
+    __slots__ = (
+        *(name for name in FIELDS if name != "cache_key"),
+        "_cache_key",
+        "noted_days",
+        "received",
+    )
 
     def __init__(
         self,
@@ -87,9 +94,11 @@ class Record:
         stored_at: float | None = None,
         asker: str | None = None,
         days: Days | None = None,
+        received: Received | None = None,
     ) -> None:
         self._cache_key = cache_key
         self.noted_days = days
+        self.received = received
         self.kind = kind
         self.sample = sample
         self.request = request
@@ -224,7 +233,7 @@ class Record:
         """Return the fields by name."""
         return {name: getattr(self, name) for name in FIELDS}
 
-    def replace(self, **changes: Data) -> Record:
+    def replace(self, **changes: Any) -> Record:
         """Return another record with some fields changed."""
         unchanged_fields = {name: getattr(self, name) for name in FIELDS if name not in changes}
         return Record(**{**unchanged_fields, "days": self.days, **changes})

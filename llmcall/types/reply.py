@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .data import Data
-    from .outcome import Received
     from .record import Record
 
 
@@ -62,17 +61,9 @@ class Reply(dict[str, Any]):
     _parse: Callable[[str], Any] | None
 
     @classmethod
-    def of(
-        cls,
-        record: Record,
-        received: Received | None = None,
-        *,
-        parse: Callable[[str], Any] | None = None,
-    ) -> Reply:
+    def of(cls, record: Record, parse: Callable[[str], Any] | None = None) -> Reply:
         """Return the reply that a record holds.
 
-        :param received: the response that this call received; ``None`` if another call, or none,
-            received one.
         :param parse: reads the text as the type of ``response_format``.
         """
         reply = cls(message_of(record.response["choices"][0]))
@@ -80,12 +71,11 @@ class Reply(dict[str, Any]):
         reply.cache_key = record.cache_key
         reply.sample = record.sample
         reply.cost = record.cost
+        received = record.received
         reply.cached = received is None
         reply.latency = 0.0 if received is None else received.latency
         reply.endpoint = None if received is None else received.endpoint
-        reply.request_id = (
-            None if received is None else getattr(received.response, "request_id", None)
-        )
+        reply.request_id = None if received is None else received.request_id
         reply._parse = parse
         return reply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -157,7 +158,10 @@ def diff(
     help="Show at most this many calls, from evenly chosen actors.",
 )
 @click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="The HTML file to write."
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    help="The HTML file to write. By default, it has the run's name.",
 )
 def report(
     run: str | None,
@@ -165,17 +169,20 @@ def report(
     scope: str | None,
     other_scope: str | None,
     sample: int | None,
-    output: str,
+    output: str | None,
 ) -> None:
     """Write one run, or two side by side, as an HTML page.
 
     RUN is a cassette, an exported file or a cache directory. The page needs no other file and no
-    network.
+    network. Without -o, "market.jsonl" becomes "market.html" in the current directory.
     """
     from ..clients.registry import settings
     from ..review.comparison import Comparison
     from ..review.page import page
 
+    if output is None:
+        name = Path(run).stem if run and not scope else scope or ""
+        output = re.sub(r"[^\w.-]+", "-", name).strip("-.") + ".html"
     for source in filter(None, (run, against)):
         if Path(source).exists() and Path(output).exists() and Path(output).samefile(source):
             raise click.UsageError(

@@ -6,50 +6,64 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..display.formatting import as_json, counted, money
-from ..display.printable import visible
+from ..display.formatting import OF_NO_ACTOR, as_json, counted, money
 from ..records.amounts import amounts_of
 from ..records.served import is_given_by_model
 from .conversations import ORDINARY_ENDS
 from .marks import ASKED_AGAIN, REFUSED, ends_of
 
 if TYPE_CHECKING:
-    from .conversations import Call
+    from ..types import Record
+    from .grid import Cell
     from .runs import RecordedRun
 
+MOST_COSTS = 20  # actors whose cost is listed
 
-def facts(
-    run: RecordedRun, calls: Sequence[Call], marks: Mapping[int, Sequence[str]]
-) -> dict[str, str]:
+
+def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str]:
     """Return what is said of a run, by its label.
 
     :param marks: of each record, by its ``id``.
     """
-    model_calls = [call for call in calls if is_given_by_model(call.record)]
-    amounts = amounts_of(call.record for call in calls)
+    answers = list(filter(is_given_by_model, run.records))
+    amounts = amounts_of(answers)
+    kinds = Counter(record.kind for record in run.records)
+    by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     settings = {
         name: value if isinstance(value, str) else as_json(value)
         for name, value in sorted(run.settings.items())
         if name not in ("model", "embedding_model")
     }
     by_label = {
-        "calls": _sizes(calls),
+        "calls": f"{len(run.records):,}" + (f" ({by_kind})" if len(kinds) > 1 else ""),
         "actors": f"{len(run.by_actor()):,}",
-        "model": ", ".join(sorted({call.model for call in model_calls})),
+        "model": ", ".join(sorted({record.model for record in answers if record.model})),
         "answered by": ", ".join(run.served),
         "tokens in": _sum(amounts.input_tokens, "{:,}".format),
         "tokens out": _sum(amounts.output_tokens, "{:,}".format),
         "cost": _sum(amounts.cost, money),
-        "failures": "; ".join(_failures(run, model_calls, marks)),
+        "failures": "; ".join(_failures(run, answers, marks)),
         **settings,
     }
-    return {label: visible(value) for label, value in by_label.items() if value}
+    return {label: value for label, value in by_label.items() if value}
 
 
-def _sizes(calls: Sequence[Call]) -> str:
-    kinds = Counter(call.record.kind for call in calls)
-    by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-    return f"{len(calls):,} ({by_kind})" if len(kinds) > 1 else f"{len(calls):,}"
+def costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
+    """Return the actors of which most is known to have been paid for, and what, in each run."""
+    rows: dict[str, tuple[list[Record], list[Record]]] = {}
+    for cell in cells:
+        for side, record in zip(rows.setdefault(cell.row, ([], [])), cell.pair[2:4], strict=True):
+            side += [record] if record else []
+
+    def known(row: str) -> float:
+        return sum(cost or 0 for side in rows[row] for cost in amounts_of(side).cost)
+
+    if len(rows) < 2 or not any(map(known, rows)):
+        return []
+    return [
+        (row or OF_NO_ACTOR, [_sum(amounts_of(side).cost, money) for side in rows[row]])
+        for row in sorted(rows, key=known, reverse=True)[:MOST_COSTS]
+    ]
 
 
 def _sum(amounts: Sequence[float | None], written: Callable[[float], str]) -> str:
@@ -65,14 +79,14 @@ def _sum(amounts: Sequence[float | None], written: Callable[[float], str]) -> st
 
 
 def _failures(
-    run: RecordedRun, calls: Iterable[Call], marks: Mapping[int, Sequence[str]]
+    run: RecordedRun, answers: Iterable[Record], marks: Mapping[int, Sequence[str]]
 ) -> Iterator[str]:
     """Yield what went wrong, as far as records tell: a call that failed for good leaves none."""
     ends: Counter[str] = Counter()
     mark_counts: Counter[str] = Counter()
-    for call in calls:
-        mark_counts.update(marks.get(id(call.record), ()))
-        ends.update(ends_of(call.record))
+    for record in answers:
+        mark_counts.update(marks.get(id(record), ()))
+        ends.update(ends_of(record))
     yield from (
         f"{counted(count, 'answer')} ended by {end}"
         for end, count in ends.items()

@@ -18,12 +18,10 @@ class Cell(NamedTuple):
 
     :param pair: its records.
     :param row: the actor; of repeats, the item.
-    :param column: the number of its column, from 0.
     """
 
     pair: Pair
     row: str
-    column: int
 
 
 def grid(pairs: Iterable[Pair]) -> list[Cell]:
@@ -34,7 +32,7 @@ def grid(pairs: Iterable[Pair]) -> list[Cell]:
     rows: dict[str, list[Pair]] = {}
     for pair in pairs:
         rows.setdefault(without_repeats(pair.scope)[0], []).append(pair)
-    return [Cell(pair, row, number) for row in rows for number, pair in enumerate(rows[row])]
+    return [Cell(pair, row) for row in rows for pair in rows[row]]
 
 
 def sampled(cells: list[Cell], most: int | None) -> list[Cell]:

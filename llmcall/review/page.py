@@ -11,27 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.printable import visible
 from .conversations import conversations
-from .facts import facts
+from .facts import costs, facts
 from .grid import grid, pairs_of, sampled
-from .marks import find_marks
+from .marks import ASKED_AGAIN, find_marks
 from .page_data import page_data
+from .survey import distributions, is_survey
 
 if TYPE_CHECKING:
     from .comparison import Comparison
-    from .grid import Cell
     from .runs import RecordedRun
-
-# The parts of the page's script, in their order.
-SCRIPTS = (
-    "data",
-    "grid",
-    "search",
-    "differences",
-    "conversation",
-    "charts",
-    "print",
-    "start",
-)
 
 
 def page(
@@ -45,29 +33,35 @@ def page(
     """
     from jinja2 import Environment, StrictUndefined
 
-    run_conversations = [conversations(run) for run in runs]
+    calls_by_run = [conversations(run) for run in runs]
     marks = find_marks(
-        actor_calls
-        for calls_by_actor in run_conversations
-        for actor_calls in calls_by_actor.values()
+        calls for calls_by_actor in calls_by_run for calls in calls_by_actor.values()
     )
-    full_grid = grid(comparison.pairs if comparison else pairs_of(runs[0]))
-    shown_grid = sampled(full_grid, sample)
-    run_facts = [
-        facts(run, [call for actor_calls in calls_by_actor.values() for call in actor_calls], marks)
-        for run, calls_by_actor in zip(runs, run_conversations, strict=True)
+    all_cells = grid(comparison.pairs if comparison else pairs_of(runs[0]))
+    cells = sampled(all_cells, sample)
+    answered = [
+        {
+            actor: [call.record for call in calls if ASKED_AGAIN not in marks[id(call.record)]]
+            for actor, calls in calls_by_actor.items()
+        }
+        for calls_by_actor in calls_by_run
     ]
-    style, script = _file("report.css"), _script()
+    survey = distributions(answered) if all(map(is_survey, answered)) else []
+    run_facts = [facts(run, marks) for run in runs]
+    style, script = _file("report.css"), f'"use strict";\n{{\n{_file("report.js")}}}\n'
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["visible"] = visible
     return environment.from_string(_file("report.html")).render(
-        names=[visible(_name(run)) for run in runs],
+        names=[_name(run) for run in runs],
         labels=list(dict.fromkeys(label for each in run_facts for label in each)),
         facts=run_facts,
-        lines=[] if comparison is None else visible(str(comparison)).split("\n"),
-        sample="" if shown_grid is full_grid else _sample(shown_grid, full_grid),
-        data=_json(page_data(run_conversations, shown_grid, marks, comparison)),
+        lines=[] if comparison is None else str(comparison).split("\n"),
+        shown=[(len(each), len({cell.row for cell in each})) for each in (cells, all_cells)],
+        survey=survey,
+        costs=[] if survey else costs(all_cells),
+        data=_json(page_data(calls_by_run, cells, marks, comparison)),
         style=style,
         script=script,
         policy="; ".join(
@@ -79,18 +73,6 @@ def page(
             )
         ),
     )
-
-
-def _sample(shown: list[Cell], cells: list[Cell]) -> str:
-    """Return how much of a run is shown, in words."""
-    rows, all_rows = ({cell.row for cell in each} for each in (shown, cells))
-    return f"{len(shown):,} of {len(cells):,} calls, of {len(rows):,} of {len(all_rows):,} actors"
-
-
-def _script() -> str:
-    """Return the page's script: all its parts, in a block of their own."""
-    parts = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
-    return f'"use strict";\n{{\n{parts}}}\n'
 
 
 def _file(name: str) -> str:

@@ -30,13 +30,14 @@ class Distribution(NamedTuple):
     """How often each value of a field came.
 
     :param field: the field of the answers' JSON, or ``"answer"``.
-    :param values: the values, the most frequent first; numbers in their order.
-    :param counts: for each run, how often each value came.
+    :param rows: each value, and how often it came in each run; the most frequent first, numbers in
+        their order.
+    :param totals: the number of answers of each run.
     """
 
     field: str
-    values: list[str]
-    counts: list[list[int]]
+    rows: list[tuple[str, list[int]]]
+    totals: list[int]
 
 
 def is_survey(actors: Mapping[str, Sequence[Record]]) -> bool:
@@ -136,8 +137,11 @@ def _distribution(field: str, runs: Sequence[Sequence[Any]]) -> Distribution | N
     values = [*shown, *others, *marks]
     return Distribution(
         field,
-        [one_line(value, TEXT_CHARACTERS) for value in values],
-        [[total[value] for value in values] for total in totals],
+        [
+            (one_line(value, TEXT_CHARACTERS), [total[value] for total in totals])
+            for value in values
+        ],
+        list(map(len, runs)),
     )
 
 

@@ -1,0 +1,388 @@
+// The calls of a page, which are in it as JSON. Texts become text nodes only, so none is run.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const { texts, messages, nodes, calls, cells, parted, scopes, rows: rowNames } = data;
+const STATUS = { changed: "≠ changed", added: "+ only in the other run", missing: "− only in this run", same: "" };
+const MARKS = { refused: "⊘ refused", cut: "✂ cut: ended by length", "asked again": "↻ not usable, asked again" };
+const isCompared = cells.status.some(Boolean);
+const cellCount = cells.row.length;
+
+const find = (id) => document.getElementById(id);
+const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+const clamped = (number, length) => Math.max(0, Math.min(length - 1, number));
+
+/** Make an element; children are nodes or texts. */
+function make(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** Return the first words of an answer; of JSON without its brackets and quotes. */
+function opening(text, limit = 160) {
+  const start = text.slice(0, 4 * limit);
+  const words = (/^\s*[[{]/.test(start) ? start.replace(/[{}[\]"]/g, "") : start).replace(/\s+/g, " ").trim();
+  return (words.length > limit || text.length > 4 * limit ? `${words.slice(0, limit - 1)}…` : words) || "(empty)";
+}
+
+// Calls: a node is a history of messages, the one before its last message and that message.
+
+function messagesOf(call) {
+  const path = [];
+  for (let node = calls.node[call]; node >= 0; node = nodes[node][0]) path.push(nodes[node][1]);
+  return path.reverse();
+}
+
+const answerOf = (call) => calls.answers[call].flatMap((message) => messages[message][1].map((text) => texts[text])).join(" ");
+
+// Cells: row r has those from starts[r] to starts[r + 1], in the order of the columns. Links name the scope and the call,
+// so they hold in another page of the same run.
+
+const starts = [0];
+for (let cell = 1; cell <= cellCount; cell++) if (cells.row[cell] !== cells.row[cell - 1]) starts.push(cell);
+const columnCount = Math.max(0, ...starts.slice(1).map((end, row) => end - starts[row]));
+const callsOf = (cell) => [cells.one[cell], cells.other[cell]].filter((call) => call >= 0);
+const marksOf = (cell) => [...new Set(callsOf(cell).flatMap((call) => calls.marks[call]))];
+const nameOf = (cell) => `${scopes[cells.scope[cell]]} · call ${cells.call[cell].replace("+", "")}`;
+const linkOf = (cell) => `#${encodeURIComponent(scopes[cells.scope[cell]])}:${cells.call[cell]}`;
+const cellOfLink = new Map(cells.row.map((_, cell) => [linkOf(cell), cell]));
+
+/** Return what the page says of a cell: that the runs part there, its status, how its answers ended. */
+function labelsOf(cell) {
+  const status = cell in parted ? `◆ the runs part here: ${parted[cell][0]}` : STATUS[cells.status[cell]];
+  return [status, ...marksOf(cell).map((mark) => MARKS[mark])].filter(Boolean);
+}
+
+/** Return the signs of a cell, in words for those who do not see them. */
+const signs = (cell) => labelsOf(cell).flatMap((label) => [make("span", { class: "sign", dir: "ltr", title: label, role: "img", "aria-label": label.slice(2) }, label[0]), " "]);
+
+// The grid: only the cells in sight are built.
+
+const ROW = 68, CELL = 200, NAME = 132; // pixels
+const box = find("box"), grid = find("rows");
+let isShown = null; // of each cell, whether search and filter show it; null: all
+let shownRows = rowNames.map((_, row) => row), shownColumns = Array.from({ length: columnCount }, (_, column) => column);
+let activeCell = 0, openedCell = -1; // the cell that Tab reaches; the one whose conversation is open
+let width = CELL;
+
+const isVisible = (cell) => isShown === null || isShown[cell];
+const cellsOf = (row) => Array.from({ length: starts[row + 1] - starts[row] }, (_, index) => starts[row] + index).filter(isVisible);
+
+function layOut() {
+  width = Math.max(CELL, (box.clientWidth - NAME) / Math.max(1, shownColumns.length));
+  grid.style.width = `${NAME + width * shownColumns.length}px`;
+  grid.style.height = `${ROW * shownRows.length + find("head").offsetHeight}px`;
+  grid.setAttribute("aria-rowcount", shownRows.length + 1);
+  grid.setAttribute("aria-colcount", shownColumns.length + 1);
+  fill();
+}
+
+function fill() {
+  const isFocused = grid.contains(document.activeElement);
+  const slice = (list, begin, size, room) => list.slice(Math.max(0, Math.floor(begin / size) - 1), Math.ceil((begin + room) / size) + 1);
+  const columns = slice(shownColumns.map((column, place) => [column, place]), box.scrollLeft, width, box.clientWidth);
+  const rows = slice(shownRows.map((row, place) => [row, place]), box.scrollTop, ROW, box.clientHeight);
+  find("head").replaceChildren(make("div", { class: "name", role: "columnheader" }, "actor"), ...columns.map(([column, place]) =>
+    placed(make("div", { class: "heading", role: "columnheader", "aria-colindex": place + 2 }, `call ${column + 1}`), place)));
+  const top = find("head").offsetHeight;
+  grid.replaceChildren(find("head"), ...rows.map(([row, place]) => buildRow(row, place, columns, top)));
+  if (isFocused) grid.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
+}
+
+function placed(element, place) {
+  element.style.left = `${NAME + place * width}px`;
+  element.style.width = `${width}px`;
+  return element;
+}
+
+function buildRow(row, place, columns, top) {
+  const name = rowNames[row], start = name.lastIndexOf("/") + 1;
+  const element = make("div", { class: "row", role: "row", "aria-rowindex": place + 2 }, make("div", { class: "name", role: "rowheader", dir: "auto", title: name },
+    make("span", { class: "outer" }, name.slice(0, start)), name.slice(start)));
+  for (const [column, number] of columns) {
+    const cell = starts[row] + column;
+    if (cell < starts[row + 1] && isVisible(cell)) element.append(placed(make("div", { class: "place", role: "gridcell", "aria-colindex": number + 2 }, buildCell(cell)), number));
+  }
+  element.style.top = `${top + place * ROW}px`;
+  return element;
+}
+
+function buildCell(cell) {
+  const [first, second] = callsOf(cell).map(answerOf);
+  const button = make("button", {
+    type: "button", class: `cell ${cells.status[cell]}${cell in parted ? " parted" : ""}`, "data-cell": cell, dir: "auto",
+    tabindex: cell === activeCell ? 0 : -1, "aria-pressed": cell === openedCell, onclick: () => { location.hash = linkOf(cell); show(cell); },
+  }, make("span", { class: "words", dir: "auto" }, ...signs(cell), opening(first)));
+  if (second !== undefined && second !== first) button.append(make("span", { class: "second", dir: "auto" }, opening(second)));
+  return button;
+}
+
+/** Make the cell the one that Tab reaches, and bring it into sight. */
+function activate(cell, isFocused) {
+  activeCell = cell;
+  const top = shownRows.indexOf(cells.row[cell]) * ROW, left = shownColumns.indexOf(cell - starts[cells.row[cell]]) * width;
+  const [high, wide] = [box.clientHeight - find("head").offsetHeight, box.clientWidth - NAME];
+  box.scrollTop = Math.max(top + ROW - high, Math.min(top, box.scrollTop));
+  box.scrollLeft = Math.max(left + width - wide, Math.min(left, box.scrollLeft));
+  fill();
+  if (isFocused) grid.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
+}
+
+function move(event) {
+  const page = Math.max(1, Math.floor(box.clientHeight / ROW) - 1);
+  const down = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page }[event.key] ?? 0;
+  const right = { ArrowRight: 1, ArrowLeft: -1, Home: -cellCount, End: cellCount }[event.key] ?? 0;
+  if (!down && !right) return;
+  event.preventDefault();
+  const row = cells.row[activeCell], column = activeCell - starts[row];
+  const target = shownRows[clamped(shownRows.indexOf(row) + down, shownRows.length)];
+  const choices = cellsOf(target);
+  const nearest = choices.filter((cell) => cell - starts[target] <= column).length - 1;
+  activate(choices[clamped(right ? choices.indexOf(activeCell) + right : nearest, choices.length)], true);
+}
+
+// The search finds words, "phrases" and scope:words in what a call was first to say. The filter shows what differs or failed.
+
+let terms = [], lowerTexts = null;
+const FILTERS = {
+  differs: ["only what differs", (cell) => !["", "same"].includes(cells.status[cell])],
+  parted: ["where the runs part", (cell) => cell in parted],
+  ...Object.fromEntries(Object.keys(MARKS).map((mark) => [mark, [mark, (cell) => marksOf(cell).includes(mark)]])),
+};
+
+function parse(query) {
+  const matches = query.toLowerCase().matchAll(/(scope:)?(?:"([^"]*)"?|(\S+))/g);
+  return Array.from(matches, ([, scope, phrase, word]) => ({ isScope: Boolean(scope), text: phrase ?? word })).filter((term) => term.text);
+}
+
+/** Return what tells whether a cell has a term. */
+function matcherOf({ isScope, text }) {
+  if (isScope) return (cell) => scopes[cells.scope[cell]].toLowerCase().includes(text);
+  const inText = lowerTexts.map((each) => each.includes(text));
+  const inMessage = messages.map(([, parts]) => parts.some((each) => inText[each]));
+  const inCall = calls.node.map((node, call) => {
+    if ([calls.title, calls.parameters].some((each) => inText[each[call]]) || calls.answers[call].some((each) => inMessage[each])) return true;
+    for (let left = calls.new[call]; left > 0 && node >= 0; left--, node = nodes[node][0]) if (inMessage[nodes[node][1]]) return true;
+    return text.length > 3 && (inText[calls.served[call]] || `key ${calls.key[call]}`.includes(text)); // a digit is in every key
+  });
+  return (cell) => callsOf(cell).some((call) => inCall[call]) || [...labelsOf(cell), ...(parted[cell] ?? [])].join("\n").toLowerCase().includes(text);
+}
+
+function search() {
+  terms = parse(find("search").value);
+  lowerTexts ??= texts.map((text) => text.toLowerCase());
+  const tests = [...terms.map(matcherOf), ...(find("only").value ? [FILTERS[find("only").value][1]] : [])];
+  isShown = tests.length ? cells.row.map((_, cell) => tests.every((test) => test(cell))) : null;
+  const seen = cells.row.flatMap((row, cell) => (isVisible(cell) ? [[row, cell - starts[row], cell]] : []));
+  const [inRows, inColumns] = [0, 1].map((index) => new Set(seen.map((each) => each[index])));
+  shownRows = rowNames.map((_, row) => row).filter((row) => inRows.has(row));
+  shownColumns = Array.from({ length: columnCount }, (_, column) => column).filter((column) => inColumns.has(column));
+  find("found").textContent = isShown === null ? "" : `${plural(seen.length, "call")} of ${cellCount.toLocaleString("en")}`;
+  if (seen.length && !isVisible(activeCell)) [[, , activeCell]] = seen;
+  box.scrollTop = box.scrollLeft = 0;
+  layOut();
+  if (openedCell >= 0) showConversation();
+}
+
+/** Return a text as nodes, with what was searched for marked. */
+function marked(text) {
+  const words = terms.filter((term) => !term.isScope).map((term) => term.text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  if (!words.length) return [text];
+  return text.split(new RegExp(`(${words.join("|")})`, "gi")).map((piece, number) => (number % 2 ? make("mark", null, piece) : piece));
+}
+
+// One call: its conversation as it stood; of two runs, both side by side.
+
+function show(cell) {
+  openedCell = cell;
+  find("conversation").hidden = false;
+  document.body.classList.add("reading");
+  layOut();
+  activate(cell, false);
+  showConversation();
+  find("conversation").scrollTop = 0;
+  find("title").focus({ preventScroll: true });
+  find("conversation").scrollIntoView({ block: find("overview").offsetParent ? "nearest" : "start" });
+}
+
+function showConversation() {
+  const row = cells.row[openedCell], why = parted[openedCell];
+  find("title").textContent = nameOf(openedCell);
+  find("previous").disabled = openedCell === starts[row];
+  find("next").disabled = openedCell + 1 >= starts[row + 1];
+  find("status").replaceChildren(...(why ? [`◆ The runs part here: ${why[0]}: `, ...changes(why[1])] : [STATUS[cells.status[openedCell]] ?? ""]));
+  find("status").hidden = !find("status").textContent;
+  const sides = [[cells.one[openedCell], "this run", "del"], [cells.other[openedCell], "the other run", "ins"]].filter(([call]) => call >= 0);
+  find("sides").className = sides.length > 1 ? "two" : "";
+  find("sides").replaceChildren(...sides.map(([call, name, tag], number) => side(call, name, tag, sides[1 - number]?.[0])));
+}
+
+/** Return [-what went-] and {+what came+} as elements. */
+function changes(text) {
+  return text.split(/(\[-.*?-\]|\{\+.*?\+\})/).map((piece) => {
+    const tag = piece.startsWith("[-") ? "del" : piece.startsWith("{+") ? "ins" : null;
+    return tag ? make(tag, { dir: "auto" }, piece.slice(2, -2)) : piece;
+  });
+}
+
+function side(call, name, tag, other) {
+  const ours = messagesOf(call), theirs = other === undefined ? null : messagesOf(other);
+  const answers = calls.answers[call], repeated = ours.length - calls.new[call];
+  const partners = theirs && new Map([...partnersOf(ours, theirs), ...partnersOf(answers, calls.answers[other])]);
+  const bubbles = ours.map((message) => bubble(message, false, partners, tag));
+  const different = partners === null ? 0 : ours.slice(0, repeated).filter((message) => partners.has(message)).length;
+  const summary = plural(repeated, "earlier message") + (different ? `, ${different} of them ≠ different` : "");
+  const earlier = repeated > 1 ? [make("details", null, make("summary", null, summary), ...bubbles.slice(0, repeated))] : bubbles.slice(0, repeated);
+  const parameters = texts[calls.parameters[call]];
+  return make("article", { "aria-label": name }, ...(isCompared ? [make("h3", null, name)] : []), about(call),
+    ...(parameters ? [make("details", null, make("summary", null, "parameters"), make("div", { class: "text data", dir: "auto" }, ...marked(parameters)))] : []),
+    ...earlier, ...bubbles.slice(repeated), ...answers.map((answer) => bubble(answer, true, partners, tag)));
+}
+
+/** Return the messages that differ, each with the other call's message beside it: the next of its role that differs, or -1. */
+function partnersOf(ours, theirs) {
+  const rest = theirs.filter((message) => !ours.includes(message));
+  return ours.filter((message) => !theirs.includes(message)).map((message) => {
+    const index = rest.findIndex((each) => messages[each][0] === messages[message][0]);
+    return [message, index < 0 ? -1 : rest.splice(index, 1)[0]];
+  });
+}
+
+/** Return the line about a call: model, draw, tokens, cost, how it ended. */
+function about(call) {
+  const title = texts[calls.title[call]], served = texts[calls.served[call]];
+  const facts = [served && served !== title && `served by ${served}`, calls.facts[call], `key ${calls.key[call]}`].filter(Boolean).join(" · ");
+  return make("p", { class: "about" }, make("strong", { dir: "auto" }, title), ` ${facts} `, ...calls.marks[call].map((mark) => make("span", { class: "ending" }, MARKS[mark])));
+}
+
+function bubble(message, isAnswer, partners, tag) {
+  const [role, parts] = messages[message], partner = partners?.get(message);
+  const others = partner >= 0 ? messages[partner][1] : [];
+  const blocks = parts.map((text, number) => block(laidOut(texts[text]), others[number] === undefined ? null : laidOut(texts[others[number]]), tag));
+  return make("div", { class: `message ${role.split(/[ ,]/, 1)[0]}${isAnswer ? " answer" : ""}` },
+    make("div", { class: "role", dir: "auto" }, role, partner === undefined ? "" : make("span", { class: "sign" }, " ≠ differs")),
+    make("div", { class: "content" }, ...(blocks.length ? blocks : ["(empty)"])));
+}
+
+const LONG = 3000; // characters that are shown at once
+
+function block(text, other, tag) {
+  if (other !== null) return make("div", { class: "text", dir: "auto" }, ...pieces(text, other).flatMap(([words, isNew]) => (isNew ? [make(tag, null, ...marked(words))] : marked(words))));
+  const body = make("div", { class: "text", dir: "auto" }, ...marked((terms.length ? text : text.slice(0, LONG)) || "(empty)"));
+  if (text.length <= LONG || terms.length) return body;
+  const all = make("button", { type: "button", class: "small", onclick: () => { body.replaceChildren(text); all.remove(); } }, `all ${plural(text.length, "character")}`);
+  return make("div", null, body, all);
+}
+
+/** Return JSON with line ends and indentation if nothing else of it changes; any other text as it is. */
+function laidOut(text) {
+  if (!/^\s*[[{]/.test(text)) return text;
+  try {
+    const lines = JSON.stringify(JSON.parse(text), null, 2);
+    return lines.replace(/\s/g, "") === text.replace(/\s/g, "") ? lines : text;
+  } catch { return text; }
+}
+
+const MOST = 2_000_000; // pairs of words that are compared; of longer texts, all between their common ends is marked
+
+/** Return the pieces of a text, and whether each is one that another text lacks. */
+function pieces(text, other) {
+  const [words, theirs] = [text, other].map((each) => each.match(/[\p{L}\p{N}_'’]+|\s+|[^]/gu) ?? []);
+  let begin = 0, end = 0;
+  const least = Math.min(words.length, theirs.length);
+  while (begin < least && words[begin] === theirs[begin]) begin++;
+  while (end < least - begin && words[words.length - 1 - end] === theirs[theirs.length - 1 - end]) end++;
+  const [middle, rest] = [words, theirs].map((each) => each.slice(begin, each.length - end));
+  const isNew = words.map((_, number) => number >= begin && number < words.length - end);
+  if (middle.length * rest.length <= MOST) {
+    const across = rest.length + 1, common = new Uint16Array((middle.length + 1) * across); // the longest common subsequence from i and j on
+    for (let i = middle.length - 1; i >= 0; i--) {
+      for (let j = rest.length - 1; j >= 0; j--) common[i * across + j] = middle[i] === rest[j] ? common[(i + 1) * across + j + 1] + 1 : Math.max(common[(i + 1) * across + j], common[i * across + j + 1]);
+    }
+    for (let i = 0, j = 0; i < middle.length && j < rest.length;) {
+      if (middle[i] === rest[j]) { isNew[begin + i] = false; i++; j++; } else if (common[(i + 1) * across + j] >= common[i * across + j + 1]) i++; else j++;
+    }
+  }
+  const segments = [];
+  words.forEach((word, number) => {
+    const last = segments[segments.length - 1];
+    if (last?.[1] === isNew[number]) last[0] += word; else segments.push([word, isNew[number]]);
+  });
+  return segments.length ? segments : [["(empty)", false]];
+}
+
+function close() {
+  const cell = openedCell;
+  openedCell = -1;
+  find("conversation").hidden = true;
+  document.body.classList.remove("reading");
+  history.replaceState(null, "", location.pathname + location.search);
+  layOut();
+  activate(cell, true);
+}
+
+/** Open the call that the address names. */
+function follow() {
+  const cell = cellOfLink.get(location.hash) ?? -1;
+  if (cell === openedCell || cell < 0) return;
+  if (!isVisible(cell)) {
+    find("search").value = find("only").value = "";
+    search();
+  }
+  show(cell);
+}
+
+// Paper has a list of its own, since the grid has only what is in sight.
+
+const PRINTED = 3000; // calls
+
+function buildPaper() {
+  let left = PRINTED;
+  const printed = shownRows.filter((row) => (left -= cellsOf(row).length) >= 0);
+  find("paper").replaceChildren(...printed.map((row) => make("section", null, make("h3", { dir: "auto" }, rowNames[row]), make("ol", null, ...cellsOf(row).map((cell) => {
+    const answers = [...new Set(callsOf(cell).map(answerOf))];
+    return make("li", { class: cells.status[cell], value: cell - starts[row] + 1 }, ...signs(cell), ...answers.map((answer) => make("div", { dir: "auto" }, opening(answer, 300))));
+  })))));
+  if (printed.length < shownRows.length) find("paper").append(make("p", null, `The first ${printed.length.toLocaleString("en")} of ${plural(shownRows.length, "actor")}.`));
+}
+
+// Everything together
+
+let waiting = 0;
+find("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(search, 60); });
+find("only").addEventListener("change", search);
+document.querySelector(".tools").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (shownRows.length) grid.querySelector("[tabindex='0']")?.click();
+});
+for (const [id, step] of [["previous", -1], ["next", 1]]) find(id).addEventListener("click", () => { location.hash = linkOf(openedCell + step); follow(); });
+find("close").addEventListener("click", close);
+box.addEventListener("scroll", fill);
+grid.addEventListener("keydown", move);
+document.addEventListener("keydown", (event) => {
+  const isTyping = event.target instanceof HTMLInputElement;
+  if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    find("search").focus();
+  } else if (event.key === "Escape" && isTyping) {
+    find("search").value = "";
+    search();
+  } else if (event.key === "Escape" && openedCell >= 0) close();
+});
+addEventListener("hashchange", follow);
+addEventListener("beforeprint", buildPaper);
+addEventListener("afterprint", () => find("paper").replaceChildren());
+for (const [value, [name, accepts]] of Object.entries(FILTERS)) {
+  const count = cells.row.filter((_, cell) => accepts(cell)).length;
+  if (count) find("only").append(make("option", { value }, `${name} (${count.toLocaleString("en")})`));
+}
+find("only-label").hidden = find("only").options.length < 2;
+for (const item of document.querySelectorAll(".partings li")) item.replaceChildren(...changes(item.textContent));
+document.querySelector(".tools").hidden = find("overview").hidden = false;
+new ResizeObserver(layOut).observe(box);
+layOut();
+follow();

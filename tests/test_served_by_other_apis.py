@@ -362,17 +362,6 @@ def test_a_report_counts_models_tokens_and_cost_of_other_apis() -> None:
     assert "failures" not in facts
 
 
-def test_a_report_filters_answers_of_other_apis_by_their_model() -> None:
-    """By the name of the model, as answers of chats."""
-    record("tape.jsonl", RESPONSE)
-    facts_of("tape.jsonl")
-    html = Path("report.html").read_text(encoding="utf-8")
-    found = re.search(r'id="data">(.*?)</script>', html, re.DOTALL)
-    assert found is not None
-    data = json.loads(found[1])
-    assert [data["texts"][model] for model in data["calls"]["model"]] == ["m"]
-
-
 ENDS = {
     "cut response": ("responses", CUT, "1 answer ended by max_output_tokens"),
     "cut message": (

@@ -83,7 +83,6 @@ def test_a_template_is_a_file_or_a_text(
         ((), {}, TypeError, "needs a template"),
         (("system.md",), {"system": "You are."}, TypeError, "given twice"),
         ((), {"user": "Hello", "output_retries": -1}, ValueError, "output_retries"),
-        ((), {"user": "Hello", "enable_pydantic_model_return": True}, TypeError, "output_type="),
     ],
 )
 def test_a_call_that_could_never_work_is_refused_when_it_is_made(

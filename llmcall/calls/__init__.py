@@ -1,7 +1,6 @@
 """``LLMCall``: templates in, a typed value out; and ``@llm``, which makes a function of it."""
 
-from .answers import Answer
-from .conversations import Conversation, SendMessage, converse
+from .conversations import Answer, Conversation, SendMessage, converse
 from .functions import LLMFunction, llm
 from .llm_call import LLMCall
 from .rows import RowJob, TableJob, row_variables

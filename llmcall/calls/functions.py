@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from ..errors import short_traceback
 from ..requests.signatures import Parameters
 from .llm_call import LLMCall
 from .rows import RowJob
@@ -18,7 +17,7 @@ from .rows import RowJob
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .answers import Answer
+    from .conversations import Answer
 
 Arguments = ParamSpec("Arguments")
 Rest = ParamSpec("Rest")
@@ -50,7 +49,6 @@ class LLMFunction(Generic[Arguments, Value]):
     def _variables(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return self._parameters.arguments((*self.bound.values(), *args), kwargs)
 
-    @short_traceback
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
         """Ask, and return the answer as the type that the function is annotated to return."""
         return self.run(*args, **kwargs).value  # type: ignore[no-any-return]
@@ -59,7 +57,6 @@ class LLMFunction(Generic[Arguments, Value]):
         """Ask, and return the value, the reply and the messages."""
         return self.llm_call.run(**self._variables(*args, **kwargs))
 
-    @short_traceback
     async def acall(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
         """Ask without blocking the event loop."""
         return (await self.llm_call.arun(**self._variables(*args, **kwargs))).value  # type: ignore[no-any-return]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from ..call.drivers import adrive, drive
 from ..clients.registry import client as shared_client
-from ..errors import OutputError, short_traceback
+from ..errors import OutputError
 from ..notices import logger
-from ..outputs import correction, describe, fields_of, read
+from ..outputs import correction, describe, read
+from ..parallel.map import map as run_map
 from ..requests.parameters import UNCHECKED
 from ..requests.schemas import response_format
 from ..types import message_text
-from .answers import Answer, last_answer, remember
-from .conversations import SendMessage, converse
-from .output_errors import final_error, shortened_repr
-from .rows import RowJob, row_variables
+from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
+from .rows import RowJob, crossed_table, fields_of, row_variables, table
 from .templates import Source, Templates, given_sources
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from ..clients.base import LLMClient
     from ..types import Reply
     from .conversations import Conversation
+
+
+# The last answer of each call. Contexts share the one that they inherit, so each change makes a copy.
+_last_answers: ContextVar[WeakKeyDictionary[LLMCall, Answer]] = ContextVar("llmcall last answers")
 
 
 class LLMCall:
@@ -42,8 +47,7 @@ class LLMCall:
     :param template_path: the folder of the templates, instead of the configured one.
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
         unless given.
-    :raises TypeError: if a template is given twice, or none is given; for
-        ``enable_pydantic_model_return``.
+    :raises TypeError: if a template is given twice, or none is given.
     :raises ValueError: if ``output_retries`` is not a whole number of at least 0.
 
     >>> from typing import Literal
@@ -80,10 +84,6 @@ class LLMCall:
         if type(output_retries) is not int or output_retries < 0:
             raise ValueError(
                 f"output_retries is {output_retries!r}; it must be a whole number of at least 0"
-            )
-        if model_params.get("enable_pydantic_model_return"):
-            raise TypeError(
-                "enable_pydantic_model_return is an argument of send_message; LLMCall takes the class as output_type="
             )
         self.output_type = output_type
         self.output_retries = output_retries
@@ -124,14 +124,12 @@ class LLMCall:
 
     __call__ = call
 
-    @short_traceback
     def run(self, /, **variables: Any) -> Answer:
         """Ask, and return the value, the reply and the messages; arguments and errors as of
         :meth:`call`.
         """
         return drive(self._answer(variables))
 
-    @short_traceback
     async def arun(self, /, **variables: Any) -> Answer:
         """Ask without blocking the event loop; as :meth:`run`."""
         return await adrive(self._answer(variables))
@@ -145,14 +143,25 @@ class LLMCall:
         """Return all messages of the last call in this context, its answer included; ``None``
         before any.
         """
-        answer = last_answer(self)
+        answer = self._last_answer
         return None if answer is None else answer.messages
 
     @property
     def model_output(self) -> Reply | None:
         """Return the reply of the last call in this context; ``None`` before any."""
-        answer = last_answer(self)
+        answer = self._last_answer
         return None if answer is None else answer.reply
+
+    @property
+    def _last_answer(self) -> Answer | None:
+        last_answers = _last_answers.get(None)
+        return None if last_answers is None else last_answers.get(self)
+
+    def _remember(self, answer: Answer) -> None:
+        """Make an answer the last one of this call in this context."""
+        last_answers = WeakKeyDictionary(_last_answers.get({}))
+        last_answers[self] = answer
+        _last_answers.set(last_answers)
 
     def _answer(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Answer]:
         """Ask until an answer fits, and return it, or raise the failure if ``on_error`` says so."""
@@ -161,7 +170,7 @@ class LLMCall:
         on_error = "" if failure is None else self.model_params["on_error"]
         value = failure if on_error == "return" else conversation.value
         answer = Answer(value, conversation.reply, conversation.messages)
-        remember(self, answer)
+        self._remember(answer)
         if failure is not None and on_error == "raise":
             raise failure
         if on_error == "none":
@@ -207,7 +216,7 @@ class LLMCall:
 
     def _note_messages(self, messages: list[dict[str, Any]]) -> None:
         """Remember messages that are about to be sent: they stay if no answer comes."""
-        remember(self, Answer(None, None, messages))
+        self._remember(Answer(None, None, messages))
 
     def _read(self, reply: Reply) -> Any:
         """Return an answer as the output type.
@@ -256,7 +265,6 @@ class LLMCall:
 
     # Rows
 
-    @short_traceback
     def map(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return the values in the order of the rows.
 
@@ -265,11 +273,8 @@ class LLMCall:
         :param map_options: those of :func:`llmcall.map`.
         :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
         """
-        from ..parallel.map import map as run_map
-
         return run_map(self, rows, **map_options)
 
-    @short_traceback
     def table(
         self: Any,
         rows: Iterable[Any],
@@ -306,8 +311,6 @@ class LLMCall:
         :raises ValueError: if a column has one of those names; for an axis that is unknown, has two
             meanings or is a column of the rows.
         """
-        from .tables import crossed_table, table
-
         job = self.__map_job__()
         if vary is not None:
             return crossed_table(job, rows, vary, map_options)

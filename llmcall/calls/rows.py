@@ -1,59 +1,25 @@
-"""What a ``map`` does with each row: ask about it, for the value or for a row of a table."""
+"""Rows: what a ``map`` asks about each, and the table of the answers."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
 
 from ..call.drivers import drive
-from ..errors import LLMCallError, OutputError, short_traceback
+from ..display.data_frames import import_pandas
+from ..errors import LLMCallError, OutputError
+from ..parallel.map import map as run_map
+from ..parallel.rows import is_frame, rows_of
+from ..parallel.tables import answer_table
+from ..parallel.variations import CrossedJob, crossing
+from ..requests.schemas import optional_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
-    from ..clients.base import LLMClient
-    from .answers import Answer
     from .conversations import Conversation, SendMessage
-    from .templates import Templates
-
-
-class RowCall(Protocol):
-    """What asks about rows; :class:`llmcall.LLMCall` is one."""
-
-    model_params: dict[str, Any]
-    """The arguments of its calls, ``on_error`` included."""
-    misfits_are_missing: bool
-    """Whether an answer that does not fit is a missing value of a table, and no failure."""
-
-    @property
-    def client(self) -> LLMClient:
-        """The client that it asks."""
-        ...
-
-    @property
-    def wants_names(self) -> bool:
-        """Whether its rows have names outside any scope, too."""
-        ...
-
-    def templates(self) -> Templates:
-        """Return its templates, compiled."""
-        ...
-
-    def columns(self) -> tuple[str, ...]:
-        """Return the columns that a table has beside the value."""
-        ...
-
-    def run(self, /, **variables: Any) -> Answer:
-        """Ask with some variables."""
-        ...
-
-    def conversation(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Conversation]:
-        """Ask until an answer fits."""
-        ...
-
-    def varied(self, texts: Mapping[str, str | None], params: Mapping[str, Any]) -> Any:
-        """Return the same call with other texts or model parameters."""
-        ...
 
 
 class RowJob(NamedTuple):
@@ -63,7 +29,7 @@ class RowJob(NamedTuple):
     :param bound: those of them that are the same for all rows.
     """
 
-    call: RowCall
+    call: Any  # an LLMCall
     variables: Callable[[Any], dict[str, Any]]
     bound: Mapping[str, Any] = {}
 
@@ -71,12 +37,12 @@ class RowJob(NamedTuple):
         return self
 
     @property
-    def client(self) -> LLMClient:
+    def client(self) -> Any:
         """Return the client that it asks."""
         return self.call.client
 
     @property
-    def wants_names(self) -> bool:
+    def wants_names(self) -> Any:
         """Return whether a row has a name outside any scope, too."""
         return self.call.wants_names
 
@@ -86,7 +52,8 @@ class RowJob(NamedTuple):
 
     def conversation(self, item: Any) -> Generator[SendMessage, Any, Conversation]:
         """Ask about a row until an answer fits."""
-        return self.call.conversation(self.variables(item))
+        conversation: Conversation = yield from self.call.conversation(self.variables(item))
+        return conversation
 
     def identity(self, item: Any) -> dict[str, Any]:
         """Return what identifies a row: only the variables, and their fields, that the templates
@@ -112,11 +79,10 @@ class TableJob(NamedTuple):
         return self
 
     @property
-    def wants_names(self) -> bool:
+    def wants_names(self) -> Any:
         """Return whether a row has a name outside any scope, too."""
         return self.row_job.wants_names
 
-    @short_traceback
     def run(self, item: Any) -> Conversation:
         """Ask about a row. A refusal is an answer, and raises nothing.
 
@@ -167,3 +133,65 @@ def _used_fields(value: Any, fields: frozenset[str] | None) -> Any:
     return {
         field: value[field] if all_fields is value else getattr(value, field) for field in fields
     }
+
+
+def fields_of(output_type: Any) -> tuple[str, ...]:
+    """Return the names of a pydantic model's, a dataclass's or a ``TypedDict``'s fields; of any
+    other type there are none.
+    """
+    if get_origin(output_type) is Annotated:
+        return fields_of(get_args(output_type)[0])
+    inner = optional_type(output_type)
+    if inner is not None:
+        return fields_of(inner)
+    if not isinstance(output_type, type):
+        return ()
+    if hasattr(output_type, "model_fields"):
+        return tuple(output_type.model_fields)
+    if is_dataclass(output_type):
+        return tuple(field.name for field in fields(output_type))
+    is_typed_dict = hasattr(output_type, "__total__")
+    return tuple(output_type.__annotations__) if is_typed_dict else ()
+
+
+def table(job: RowJob, rows: Iterable[Any], map_options: dict[str, Any]) -> Any:
+    """Return the table of rows, or its plan; see :meth:`llmcall.LLMCall.table`."""
+    if map_options.get("dry_run"):
+        return run_map(job, rows, **map_options)
+    options = _with_errors_as_cells(map_options)
+    return answer_table(
+        rows,
+        options.get("repeats", 1),
+        job.call.columns(),
+        functools.partial(run_map, TableJob(job), **options),
+    )
+
+
+def crossed_table(
+    job: RowJob, rows: Iterable[Any], vary: Mapping[str, Any], map_options: dict[str, Any]
+) -> Any:
+    """Return the table of rows that vary, or its plan; see :meth:`llmcall.LLMCall.table`."""
+    row_dicts = [row_variables(row) for row in rows_of(rows)]
+    crossed = crossing(job.call, row_dicts, vary, job.bound)
+    jobs = [job._replace(call=call) for call in crossed.calls]
+    row_job = CrossedJob(tuple(jobs))
+    if map_options.get("dry_run"):
+        return run_map(row_job, crossed.items, **map_options)
+    options = _with_errors_as_cells(map_options)
+    table_job = CrossedJob(tuple(TableJob(each) for each in jobs))
+    frame = rows if is_frame(rows) else import_pandas().DataFrame(row_dicts)
+    return answer_table(
+        crossed.frame(frame),
+        options.get("repeats", 1),
+        job.call.columns(),
+        lambda _: run_map(table_job, crossed.items, **options),
+    )
+
+
+def _with_errors_as_cells(map_options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the map of a table, whose column ``error`` has the errors that
+    ``on_error="none"`` leaves out.
+    """
+    if map_options.get("on_error") == "none":
+        return {**map_options, "on_error": "return"}
+    return map_options

@@ -5,7 +5,6 @@ the type is refused, so that the model is asked again and nothing is guessed.
 """
 
 from .expectations import CORRECTION, correction, describe
-from .fields import fields_of
 from .json_texts import json_value, without_reasoning
 from .lettered_options import (
     INSTRUCTION,
@@ -23,7 +22,6 @@ __all__ = [
     "INSTRUCTION",
     "correction",
     "describe",
-    "fields_of",
     "json_value",
     "letter_position",
     "listed_options",

@@ -7,8 +7,8 @@ import threading
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
-from ..calls import SendMessage
 from ..call.drivers import drive
+from ..calls import SendMessage
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError, short_traceback
 from .choice_orders import Respondent
 

@@ -1,18 +1,31 @@
-"""The templates of a call, one for each message."""
+"""The templates of a call, one for each message: texts, or files in a folder.
+
+A template's text stays as it is, but for the blank lines around it and the indentation that all its
+lines share.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from functools import partial
+from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..config.values import nearest
 from ..errors import TemplateError
-from ..prompts import Template, Variables, all_variables, file_template, text_template
+from ..prompts.jinja import jinja_template
+from ..prompts.mustache import mustache_template
+from ..prompts.template import Template, Variables, all_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+_SUFFIXES = ("", ".md", ".txt", ".j2", ".jinja", ".jinja2", ".mustache")  # tried in this order
+_MUSTACHE_SUFFIXES = ("", ".mustache", *_SUFFIXES[1:-1])  # of a partial
 # Jinja2's tags, and a name in single braces, as in an f-string
-BRACES = re.compile(
+_BRACES = re.compile(
     r"\{\{.*?\}\} | \{%.*?%\} | \{\#.*?\#\} | \{\s*(?P<name>[^\W\d]\w*)\b[^{}\n]*\}",
     re.DOTALL | re.VERBOSE,
 )
@@ -34,14 +47,22 @@ class Source(NamedTuple):
         return self.file_name is not None or self.text is not None
 
     def compiled(self, role: str, folder: str) -> Template:
-        """Compile the template.
+        """Compile the template: a file that ends in ``.mustache`` as Mustache, anything else as Jinja2.
 
         :param role: of the message, by which errors name a text.
-        :param folder: of the files.
+        :param folder: of the files; nothing outside it is read.
+        :raises TemplateError: for a missing file, naming the folder and the nearest files, and for a
+            syntax error.
         """
-        if self.file_name is not None:
-            return file_template(self.file_name, folder)
-        return text_template(self.text or "", f"<{role}>")
+        if self.file_name is None:
+            return jinja_template(f"<{role}>", _dedented(self.text or ""), _no_file)
+        path, text = _find_template(self.file_name, folder, _SUFFIXES)
+        if path.endswith(".mustache"):
+            load = partial(_find_template, folder=folder, suffixes=_MUSTACHE_SUFFIXES)
+            return mustache_template(path, text, load)
+        return jinja_template(
+            path, text, partial(_find_template, folder=folder, suffixes=_SUFFIXES)
+        )
 
 
 def given_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
@@ -129,7 +150,7 @@ def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[s
     """Return an error for each name in single braces, outside Jinja2's tags, that is not used."""
     errors: dict[str, str] = {}
     for template in templates:
-        for match in BRACES.finditer(template.text):
+        for match in _BRACES.finditer(template.text):
             name = match["name"]
             if name is None or name in variables:
                 continue
@@ -141,3 +162,49 @@ def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[s
                 f'or {{{{ "{{{name}}}" }}}} to send the braces',
             )
     return errors
+
+
+def _no_file(name: str) -> tuple[str, str]:
+    raise TemplateError(
+        f"a template given as text cannot include {name!r}, since it has no folder; put it into a file"
+    )
+
+
+def _find_template(name: str, folder: str, suffixes: tuple[str, ...]) -> tuple[str, str]:
+    """Return the path, below a folder and with its suffix, and the text of a template's file.
+
+    :raises TemplateError: for a name that leads out of the folder, and for a missing file, naming
+        the nearest ones.
+    """
+    segments = os.fspath(name).replace(os.sep, "/").split("/")
+    if any(segment in ("", ".", "..") or "\0" in segment or ":" in segment for segment in segments):
+        raise TemplateError(f"{name!r} is not a template's name: it must name a file in {folder}")
+    for suffix in suffixes:
+        path = "/".join(segments) + suffix
+        if os.path.isfile(os.path.join(folder, path)):
+            try:
+                with open(os.path.join(folder, path), encoding="utf-8-sig") as file:
+                    return path, _dedented(file.read())
+            except (OSError, UnicodeDecodeError) as error:
+                raise TemplateError(
+                    f"the template {path} in {folder} cannot be read: {error}"
+                ) from error
+    if not os.path.isdir(folder):
+        raise TemplateError(
+            f"there is no template {name!r} in {folder}, which is not a folder "
+            "(set by template_path= or [Templates] PATH)"
+        )
+    files = sorted(
+        path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()
+    )
+    raise TemplateError(
+        f"there is no template {name!r} in {folder}{nearest('/'.join(segments), files)}"
+    )
+
+
+def _dedented(text: str) -> str:
+    """Return a text without the blank lines around it and without the indentation that all its
+    lines share.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return dedent(re.sub(r"\A\s*(?:\n|\Z)|\n\s*\Z", "", text))

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .cache.cache import ResponseCache
     from .call.budgets import budget
     from .call.usage import Usage, track
-    from .calls import Answer, LLMCall, llm
     from .cassettes.cassette import Cassette, cassette
     from .clients.base import LLMClient
     from .clients.local import LocalClient
@@ -59,6 +58,9 @@ if TYPE_CHECKING:
     from .study.drift.result import Drift
     from .study.packing.pack import pack
     from .study.packing.verify import verify
+    from .typed.conversations import Answer
+    from .typed.functions import llm
+    from .typed.llm_call import LLMCall
     from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
 
 # The names by the module that defines them; each is imported when first used, so that importing the
@@ -68,7 +70,9 @@ _NAMES_BY_MODULE = {
     "call.budgets": ("budget",),
     "cache.cache": ("ResponseCache",),
     "cassettes.cassette": ("Cassette", "cassette"),
-    "calls": ("Answer", "LLMCall", "llm"),
+    "typed.conversations": ("Answer",),
+    "typed.functions": ("llm",),
+    "typed.llm_call": ("LLMCall",),
     "clients.base": ("LLMClient",),
     "clients.streams": ("AsyncStream", "Stream"),
     "clients.local": ("LocalClient",),

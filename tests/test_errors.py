@@ -368,7 +368,7 @@ def test_any_wait_is_a_time(text: str) -> None:
 # The files of the functions that programs call, and what raises their errors.
 SURFACE = {
     "errors.py",
-    "calls/llm_call.py",
+    "typed/llm_call.py",
     "clients/base.py",
     "clients/failed_calls.py",
     "clients/openai.py",

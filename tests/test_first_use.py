@@ -59,7 +59,7 @@ def test_two_threads_may_use_two_names_of_the_package_first() -> None:
         # beside
         print(llmcall.choice.__name__)
     """
-    found = asked_beside("llmcall.LLMCall", "llmcall.calls", program)
+    found = asked_beside("llmcall.LLMCall", "llmcall.typed.llm_call", program)
     assert sorted(found) == ["choice", "imported"]
 
 

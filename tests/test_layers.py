@@ -21,13 +21,14 @@ LAYERS = [
     "requests.normalizers requests.plain_data responses.body responses.event_stream "
     "responses.split_characters",
     "config",
-    "models requests prompts outputs responses",
+    "models requests responses typed.expectations typed.json_texts typed.lettered_options "
+    "typed.reading",
     "askers interrupts scopes records differences misses",
     "ancestors.tinytroupe cache",
     "cassettes",
     "call",
     "clients",
-    "recorded_functions calls parallel ancestors aio programs testing",
+    "recorded_functions typed parallel ancestors aio programs testing",
     "review",
     "study pytest_plugin cli __main__ __init__",
 ]

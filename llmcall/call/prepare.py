@@ -219,7 +219,7 @@ def _parser(response_format: Any) -> Callable[[str], Any] | None:
     """Return the function that reads an answer as a type; ``None`` if no type was given."""
     if response_format is None or isinstance(response_format, dict):
         return None
-    from ..outputs import read
+    from ..typed.reading import read
 
     return functools.partial(read, output_type=response_format)
 

@@ -40,7 +40,7 @@ def answer_table(
     :param rows: dicts, or a DataFrame.
     :param fields: the names of the value's fields, which have columns of their own.
     :param ask: asks about rows, and returns for each row its
-        :class:`~llmcall.calls.conversations.Conversation`, or the exception with which it failed;
+        :class:`~llmcall.typed.conversations.Conversation`, or the exception with which it failed;
         with repeats, a list of these.
     :raises ValueError: if the rows have a column with the name of an answer's column, or two
         columns have the same name.
@@ -97,7 +97,7 @@ def _field_columns(fields: Sequence[str], columns: Collection[Any]) -> list[str]
 def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:
     """Return the cells of one draw of a row.
 
-    :param answer: a :class:`~llmcall.calls.conversations.Conversation`, or the exception with which
+    :param answer: a :class:`~llmcall.typed.conversations.Conversation`, or the exception with which
         the row failed.
     """
     error = None

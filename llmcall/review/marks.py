@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..outputs import CORRECTION
+from ..typed.expectations import CORRECTION
 
 if TYPE_CHECKING:
     from ..types import Record

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import one_line
-from ..outputs import named_option
+from ..typed.lettered_options import named_option
 from .marks import CUT, MARKS, REFUSED, marks_of
 
 if TYPE_CHECKING:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..calls import LLMCall, SendMessage, TableJob, converse
 from ..display.data_frames import import_pandas
 from ..errors import ConfigError, OutputError, short_traceback
-from ..outputs import INSTRUCTION, correction, without_reasoning
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame
 from ..requests.parameters import with_effort
+from ..typed.conversations import SendMessage, converse
+from ..typed.expectations import correction
+from ..typed.json_texts import without_reasoning
+from ..typed.lettered_options import INSTRUCTION
+from ..typed.llm_call import LLMCall
+from ..typed.rows import TableJob
 from .choice_options import checked_options
 from .choice_orders import Respondent, all_orders, moving_order, warn_of_given_order
 from .choice_shares import (
@@ -27,7 +31,7 @@ from .choice_shares import (
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
-    from ..calls import Conversation
+    from ..typed.conversations import Conversation
     from ..types import Reply
 
 # What a question settles by itself.

@@ -8,8 +8,8 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from ..call.drivers import drive
-from ..calls import SendMessage
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError, short_traceback
+from ..typed.conversations import SendMessage
 from .choice_orders import Respondent
 
 if TYPE_CHECKING:

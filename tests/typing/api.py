@@ -9,7 +9,7 @@ from typing_extensions import assert_type
 
 import llmcall
 from llmcall import Answer, LLMCall, LLMClient, Reply, Request, ResponseCache, Usage, llm
-from llmcall.calls import LLMFunction  # what @llm returns has no public name
+from llmcall.typed.functions import LLMFunction  # what @llm returns has no public name
 
 
 class Person:

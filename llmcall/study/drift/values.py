@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.formatting import one_line
 from ...errors import OutputError
-from ...outputs import read
+from ...typed.reading import read
 from ...types import message_text
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config.values import nearest
 from ..errors import TemplateError
-from ..prompts.jinja import jinja_template
-from ..prompts.mustache import mustache_template
-from ..prompts.template import Template, Variables, all_variables
+from .jinja import jinja_template
+from .mustache import mustache_template
+from .template import Template, Variables, all_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

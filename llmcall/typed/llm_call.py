@@ -11,12 +11,13 @@ from ..call.drivers import adrive, drive
 from ..clients.registry import client as shared_client
 from ..errors import OutputError
 from ..notices import logger
-from ..outputs import correction, describe, read
 from ..parallel.map import map as run_map
 from ..requests.parameters import UNCHECKED
 from ..requests.schemas import response_format
 from ..types import message_text
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
+from .expectations import correction, describe
+from .reading import read
 from .rows import RowJob, crossed_table, fields_of, row_variables, table
 from .templates import Source, Templates, given_sources
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -292,3 +294,57 @@ def test_a_program_that_is_interrupted_ends() -> None:
         _, complaints = process.communicate(timeout=LONGEST)
     assert "stopped: 2 of 400 done; run it again to continue" in complaints
     assert complaints.rstrip().endswith("KeyboardInterrupt")
+
+
+class InterruptedAt:
+    """Press Ctrl-C at a line of the code of maps, counted from when all items are done.
+
+    :param done: the items that are done.
+    """
+
+    def __init__(self, line: int, done: list[str], count: int) -> None:
+        self._lines_left = line
+        self._done = done
+        self._count = count
+        self.is_pressed = False
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
+        """Trace a frame."""
+        if os.path.join("llmcall", "parallel") not in frame.f_code.co_filename:
+            return None
+        if event == "line" and len(self._done) == self._count:
+            self._lines_left -= 1
+            if not self._lines_left:
+                self.is_pressed = True
+                raise KeyboardInterrupt
+        return self
+
+
+def test_ctrl_c_in_the_moment_in_which_a_map_closes_loses_nothing() -> None:
+    """Whichever line runs, the results are there and the draws are given back."""
+    client = client_of(answers)
+    for line in itertools.count(1):
+        done: list[str] = []
+
+        def ask(item: str, done: list[str] = done) -> Any:
+            answer = asking(client)(item)
+            done.append(item)
+            return answer
+
+        interrupted = InterruptedAt(line, done, 3)
+        with scope(f"trial-{line}"):
+            sys.settrace(interrupted)
+            try:
+                found = map(ask, "abc", key=str, workers=2)
+            except KeyboardInterrupt as error:
+                found = error.results  # type: ignore[attr-defined]
+            finally:
+                sys.settrace(None)
+            assert found == ["Two coins."] * 3
+            with scope("a"):
+                next_draw = client.build_request("item a").sample
+        number = 0 if interrupted.is_pressed else 1
+        assert next_draw == f"trial-{line}/a#{number}"
+        if not interrupted.is_pressed:
+            break
+    assert line > 10

@@ -171,36 +171,6 @@ def test_items_and_results_are_forgotten() -> None:
     assert most <= (2 * 2 + 2 if getattr(sys, "_is_gil_enabled", lambda: True)() else 50)
 
 
-@pytest.mark.slow
-def test_a_map_that_ends_says_how_many_items_it_waits_for(
-    caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
-) -> None:
-    """Only those that have started: the others never will."""
-    release = threading.Event()
-
-    class ReleaseAtWarning(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            release.set()
-
-    handler = ReleaseAtWarning()
-    logging.getLogger("llmcall").addHandler(handler)
-    request.addfinalizer(lambda: logging.getLogger("llmcall").removeHandler(handler))
-    both_begun = threading.Barrier(3, timeout=LONGEST)
-
-    def wait(_: int) -> None:
-        both_begun.wait()
-        release.wait(LONGEST)
-
-    def items() -> Iterator[int]:
-        yield from range(4)
-        both_begun.wait()
-        raise OSError("the file of items cannot be read")
-
-    with pytest.raises(OSError, match="cannot be read"):
-        map(wait, items(), workers=2)
-    assert "as soon as the 2 items that have started are done" in caplog.text
-
-
 def test_a_map_keeps_no_result_of_its_own() -> None:
     """Results are freed with the list, without waiting for the garbage collector."""
     alive: weakref.WeakSet[Item] = weakref.WeakSet()
@@ -632,7 +602,7 @@ def test_items_that_share_a_digest_are_told_apart(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If the digits of two digests are the same, their order tells them apart, with a warning."""
-    monkeypatch.setattr("llmcall.parallel.item_names.DIGEST_BYTES", 1)
+    monkeypatch.setattr("llmcall.parallel.names.DIGEST_BYTES", 1)
     found = names(list(range(300)))
     assert len(set(found)) == 300
     assert "items of a map share the name of their scope with a different item" in caplog.text
@@ -957,66 +927,6 @@ def test_a_loop_over_an_imap_makes_calls_outside_the_scopes_of_its_items() -> No
         found.append((result, sample("bread")))
         release.set()
     assert found == [("a", None), ("trial#0", None)]
-
-
-LEFT = (
-    "ended before the whole answer arrived (1 in scope 'trial'; the first: an imap that was not "
-    "read to its end"
-)
-
-
-def leave_imap(workers: int, items: Any, received: int, *, keeps: bool) -> list[Any]:
-    """Receive some results of an imap on a cassette, and keep or drop the iterator; return it in a
-    list if it is kept.
-
-    With several workers, other items than the first are under way until it is left.
-    """
-    release = threading.Event()
-
-    def work(item: str) -> str | None:
-        return sample(item) if item == "a" or workers == 1 or release.wait(30) else None
-
-    with llmcall.cassette("market.jsonl"), scope("trial"):
-        found = [imap(work, items, key=str, workers=workers)]
-        for _ in range(received):
-            next(found[0])
-        if not keeps:
-            found.clear()
-        release.set()
-    return found
-
-
-def test_a_dropped_imap_of_several_workers_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Chance decides which items are received, so another run may draw others."""
-    leave_imap(2, "abc", 1, keeps=False)
-    assert LEFT in caplog.text
-
-
-def test_a_dropped_imap_of_one_worker_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    """The same items are received in every run."""
-    leave_imap(1, "abc", 1, keeps=False)
-    assert LEFT not in caplog.text
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_kept_imap_that_is_not_read_to_its_end_is_told(
-    workers: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Whoever keeps the iterator beyond the cassette's end has left it; the rest can be read."""
-    (left,) = leave_imap(workers, "abc", 1, keeps=True)
-    assert LEFT in caplog.text
-    assert len(list(left)) == 2
-
-
-@pytest.mark.parametrize("keeps", [True, False])
-@pytest.mark.parametrize("kind", [str, iter])
-def test_an_imap_of_which_everything_was_received_is_not_told(
-    kind: Callable[[str], Any], keeps: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Though its end was not asked for."""
-    left = leave_imap(1, kind("abc"), 3, keeps=keeps)
-    assert LEFT not in caplog.text
-    assert [list(each) for each in left] == [[]] * keeps
 
 
 # Plans

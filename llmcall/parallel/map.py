@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Executor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -17,23 +17,20 @@ from ..cassettes.current import current_cassette
 from ..errors import ScopeError, short_traceback, shorten
 from ..interrupts import Stop, current_stops
 from .bar import progress_bar
-from .item_names import ItemNames
-from .jobs import job_of, job_of_cell
+from .names import ItemNames
 from .options import check_options
 from .plans import Planner
-from .positions import TaskPosition
-from .results import attach
+from .processes import MapGroup
 from .rows import CellRow, cell_of, length_of, rows_of
 from .run import MapRun
-from .tasks import Task, TaskGroup
-from .workers import check_picklable
+from .tasks import Task, TaskPosition, job_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .jobs import Job
     from .options import MapOptions
     from .plans import Plan
+    from .tasks import Job
 
 
 @overload
@@ -132,14 +129,22 @@ def map(
     context = copy_context()
     if dry_run:
         return _plan(job, items, options, context)
-    with _open_run(job, items, options, context) as run:
-        try:
-            for _ in run.complete_items(in_batches=True):
-                pass
-        except BaseException as error:
-            run.end(error, lambda: run.results.in_order(length_of(items)))
-            raise
-    return run.results.in_order()
+    run = None
+    try:
+        with ExitStack() as stack:
+            run, names = _open_run(job, items, options, context, stack)
+            try:
+                for _ in run.complete_items(in_batches=True):
+                    pass
+            except BaseException as error:
+                run.end(error, length_of(items))
+                raise
+        names.warn()
+        return run.results()
+    except BaseException as error:
+        if run is not None:  # Ctrl-C may come when all is done
+            run.end(error, length_of(items))
+        raise
 
 
 @short_traceback
@@ -178,53 +183,59 @@ def _yield_results(
     job: Job, items: Any, options: MapOptions, context: Context
 ) -> Iterator[tuple[int, Any]]:
     """Yield each item's index and result, and end the run, also if the caller stops reading."""
-    with _open_run(job, items, options, context) as run:
-        results = run.results
-        token = run.begin()
+    with ExitStack() as stack:
+        run, names = _open_run(job, items, options, context, stack)
         try:
             for number in run.complete_items():
-                if run.is_complete():
-                    run.failures.end(token)
-                yield number, run.receive(number)
+                yield number, run.take(number)
+            run.close()
+            names.warn()
         except GeneratorExit:
-            run.abandon(token)
+            run.abandon()
             raise
         except BaseException as error:
-            run.end(error, results.pairs)
+            run.end(error)
             if isinstance(error, Exception):
-                for number in results.complete():
-                    yield number, results.take(number)
-            attach(error, results.pairs())
+                for number in run.complete():
+                    yield number, run.take(number)
+            run.attach_pairs(error)
             shorten(error)
             raise error
-        finally:
-            run.failures.end(token)
 
 
-def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
-    """Return what a map would ask, without asking.
+def _open_run(
+    job: Job, items: Any, options: MapOptions, context: Context, stack: ExitStack
+) -> tuple[MapRun, ItemNames]:
+    """Prepare a run.
 
-    :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
+    :param stack: ends it.
+    :returns: the run and the names of its items.
     """
-    if not hasattr(job, "conversation"):
-        raise TypeError(
-            "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
-        )
-    active = context.run(_scope_of_map, job, options)
-    planners: dict[int, Planner] = {}
-    planned_keys: set[str] = set()  # of the requests of all planners
+    try:
+        active = context.run(_scope_of_map, job, options)
+    except ScopeError as error:
+        path = scopes.current_path()
+        report_refused(path, "a map", error)
+        metering.count(metering.Meter(), "llmcall.map", path, {"errors": 1})
+        raise
+    outer_stops = context.get(current_stops, ())
+    stops = (Stop(), *outer_stops)
+    context.run(current_stops.set, stops)
+    group = MapGroup(job, context, active, stops, context.run(current_cassette))
+    if options.executor is not None:
+        group.check(options.executor)
+    count = length_of(items)
+    total = None if count is None else count * options.repeats
+    progress = options.progress
+    if progress is None and outer_stops:
+        progress = False  # the map around it has a bar
+    bar = stack.enter_context(progress_bar(progress, total))
     names = ItemNames(options.key, job.identity)
-    for item, position in _positions(job, names, items, options, active, ()):
-        planner = planners.get(position.cell)
-        if planner is None:
-            planner = Planner(job_of_cell(job, position.cell), context, planned_keys)
-            planners[position.cell] = planner
-        planner.add(item, position, scopes.Draws() if active is None else active.draws)
-    names.warn()
-    if not planners:
-        return Planner(job_of_cell(job, 0), context, planned_keys).plan()
-    first_plan, *other_plans = (planner.plan() for planner in planners.values())
-    return sum(other_plans, first_plan)
+    positions = _positions(job, names, items, options, active, scopes.next_order())
+    tasks = (Task(group, item, position) for item, position in positions)
+    run = MapRun(group, tasks, count, options, bar)
+    stack.callback(run.close)
+    return run, names
 
 
 def _scope_of_map(job: Job, options: MapOptions) -> scopes.ActiveScope | None:
@@ -255,7 +266,7 @@ def _positions(
     is_in_default = active is not None and active.without_default is not None
     forks = outer_forks = () if active is None else active.forks
     wants_names = getattr(job, "wants_names", False)
-    table = os.urandom(8).hex()
+    table = os.urandom(8).hex()  # the family of its cells
     for number, item in enumerate(rows_of(items)):
         name = names.name(item, takes_all=is_in_default) if path else ""
         unscoped_name = names.name_or_empty(item) if wants_names and not path else ""
@@ -277,62 +288,22 @@ def _positions(
         del item  # items may be large: keep none while waiting
 
 
-def _task_group(job: Job, context: Context, active: scopes.ActiveScope | None) -> TaskGroup:
-    """Return the group of a map's tasks, which the map's own stop and those of outer maps interrupt.
+def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
+    """Return what a map would ask, without asking.
 
-    :param context: the caller's context, in which the stops are set.
+    :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
     """
-    stops = (Stop(), *context.get(current_stops, ()))
-    context.run(current_stops.set, stops)
-    return TaskGroup(job, context, active, stops, context.run(current_cassette))
-
-
-def _check_executor(executor: Executor, group: TaskGroup) -> None:
-    """Check that an executor's worker processes can get what a map's tasks need.
-
-    The executor itself would wrap an error of pickle in its own.
-
-    :raises TypeError: if the function or a setting cannot be pickled.
-    :raises ValueError: if a budget without a name is open.
-    """
-    kinds = {kind.__name__ for kind in type(executor).__mro__}
-    if "ProcessPoolExecutor" in kinds:
-        check_picklable(group.job)
-    if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
-        group.pack()
-
-
-@contextmanager
-def _open_run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[MapRun]:
-    """Prepare a run, and clean up after it.
-
-    The garbage collector may end it in any thread, so this waits for nothing.
-    """
-    try:
-        active = context.run(_scope_of_map, job, options)
-    except ScopeError as error:
-        path = scopes.current_path()
-        report_refused(path, "a map", error)
-        metering.count(metering.Meter(), "llmcall.map", path, {"errors": 1})
-        raise
-    group = _task_group(job, context, active)
-    if options.executor is not None:
-        _check_executor(options.executor, group)
-    order = scopes.next_order()
-    count = length_of(items)
-    total = None if count is None else count * options.repeats
-    progress = options.progress
-    if progress is None and group.outer_stops:
-        progress = False  # the map around it has a bar
-    with progress_bar(progress, total) as bar:
-        names = ItemNames(options.key, job.identity)
-        tasks = (
-            Task(group, item, position)
-            for item, position in _positions(job, names, items, options, active, order)
+    if not hasattr(job, "conversation"):
+        raise TypeError(
+            "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
         )
-        run = MapRun(group, tasks, count, options, bar)
-        try:
-            yield run
-        finally:
-            run.close()
-            names.warn()
+    active = context.run(_scope_of_map, job, options)
+    names = ItemNames(options.key, job.identity)
+    planners = [Planner(each, context) for each in getattr(job, "jobs", [job])]
+    planned_keys: set[str] = set()  # of the requests of all planners
+    for item, position in _positions(job, names, items, options, active, ()):
+        draws = scopes.Draws() if active is None else active.draws
+        planners[position.cell].add(item, position, draws, planned_keys)
+    names.warn()
+    first_plan, *other_plans = (planner.plan() for planner in planners)
+    return sum(other_plans, first_plan)

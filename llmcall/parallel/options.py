@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
 from ..call.options import ON_ERROR
-from .item_names import key_function
+from .names import key_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable

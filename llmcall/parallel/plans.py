@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..models.prices import Price
     from ..scopes import Draws
     from ..types import Record, Request
-    from .positions import TaskPosition
+    from .tasks import TaskPosition
 
 
 MOST_ANSWERS = 10_000  # by which the cost is expected; more would not make it more exact
@@ -127,16 +127,15 @@ class Planner:
 
     :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
     :param context: the caller's context.
-    :param planned_keys: the keys that an earlier task of the map would have recorded.
     """
 
-    def __init__(self, job: Any, context: Context, planned_keys: set[str]) -> None:
+    def __init__(self, job: Any, context: Context) -> None:
         self._job = job
         self._client = job.client
         self._context = context
         self._hits = 0
         self._misses: list[_Miss] = []
-        self._planned_keys = planned_keys
+        self._planned_keys: set[str] = set()
         self._cassette = context.run(current_cassette)
         gained = []
         if self._cassette is not None:
@@ -144,11 +143,13 @@ class Planner:
             gained = self._cassette.gained()
         self._gained = {record.cache_key: record for record, _ in gained}
 
-    def add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
+    def add(self, item: Any, position: TaskPosition, draws: Draws, planned_keys: set[str]) -> None:
         """Look up what a draw of an item would ask.
 
         :param draws: counts the scope's draws.
+        :param planned_keys: those that an earlier task of the map would have recorded.
         """
+        self._planned_keys = planned_keys
         if self._context.copy().run(self._is_hit, item, position, draws):
             self._hits += 1
 
@@ -170,7 +171,7 @@ class Planner:
 
     def _is_hit(self, item: Any, position: TaskPosition, draws: Draws) -> bool:
         conversation = self._job.conversation(item)
-        with position.enter(draws):
+        with position.scope(draws):
             try:
                 question = next(conversation)
                 while True:

@@ -1,127 +1,147 @@
-"""The tasks of a ``map``: each is one draw of one item.
-
-A task runs in the map's process. Pickled, it becomes a task that runs in a worker process, and its
-result contains what it drew, used and recorded there.
-"""
+"""The tasks of a ``map``: each is one draw of one item."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from contextvars import copy_context
-from traceback import format_exception
+from concurrent.futures import CancelledError
+from contextvars import ContextVar
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .. import askers
-from ..call import usage as metering
-from ..failures import process_failures
-from ..interrupts import check_stops, current_stops
-from ..scopes import Draws, Journal
-from ..system import after_fork_in_child
-from .positions import TaskPosition, current_item
-from .task_results import NotBegunError, TaskResult, WorkerError
-from .workers import pack_state, picklable, session_for
+from .. import askers, scopes
+from ..interrupts import check_stops
+from ..scopes import Draws, Journal, reserved_name
 
 if TYPE_CHECKING:
-    from contextvars import Context
+    from collections import deque
+    from collections.abc import Callable
 
-    from ..cassettes.cassette import Cassette
     from ..interrupts import Stops
-    from ..scopes import ActiveScope, ScopedRecord, ScopedRequest
-    from .jobs import Job
-    from .workers import Gained
+    from ..scopes import ActiveScope, ScopedRecord
+    from .processes import MapGroup, Report
 
-KEPT_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
+# The name of the item that a task runs outside any scope, if its job wants one; else empty.
+current_item: ContextVar[str] = ContextVar("llmcall item", default="")
 
 
-class PackedGroup(NamedTuple):
-    """What the worker processes of a map need.
+class Job(Protocol):
+    """What a map does with each item."""
 
-    :param state: the state of the map's process, pickled.
-    :param taken: what was drawn before the map began, by the names of items' scopes.
-    :param gained: the records that the cassette gained before the map began, by the same names.
+    def run(self, item: Any) -> Any:
+        """Return an item's result."""
+
+    def identity(self, item: Any) -> Any:
+        """Return what identifies an item."""
+
+
+class FunctionJob(NamedTuple):
+    """Call a function with each item."""
+
+    function: Callable[[Any], Any]
+
+    def run(self, item: Any) -> Any:
+        """Call the function."""
+        return self.function(item)
+
+    def identity(self, item: Any) -> Any:
+        """Return what identifies an item: the whole item."""
+        return item
+
+
+def job_of(function: Any) -> Job:
+    """Return what a map does with each item.
+
+    :param function: a callable with one argument, or an ``LLMCall`` or ``@llm`` function, whose
+        method ``__map_job__`` returns its job.
+    :raises TypeError: if it cannot be called, or is asynchronous.
+    """
+    from inspect import iscoroutinefunction
+
+    if hasattr(type(function), "__map_job__"):
+        return function.__map_job__()  # type: ignore[no-any-return]
+    if not callable(function):
+        raise TypeError(
+            f"fn is {function!r}; it must be a function, an LLMCall or an @llm function"
+        )
+    if iscoroutinefunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is asynchronous: pass a synchronous function, or use asyncio.gather"
+        )
+    return FunctionJob(function)
+
+
+class TaskPosition(NamedTuple):
+    """The scopes of one draw of one item, and its order among the calls.
+
+    :param path: the scope in which the map runs; empty outside any.
+    :param name: the name of the item's scope; empty outside any scope.
+    :param number: the item's number, from 0.
+    :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
+    :param order: the map's order, then the item's number and the repeat.
+    :param is_in_default: whether the map runs in the default scope.
+    :param forks: the arm in which the map runs, and the cell of a table that varies.
+    :param item: outside any scope, the item's name if the job wants one; else empty.
+    :param cell: the number of the item's cell, if rows vary.
     """
 
-    state: bytes
-    taken: dict[str, dict[ScopedRequest, tuple[int, tuple[int, ...]]]]
-    gained: dict[str, Gained]
+    path: str
+    name: str
+    number: int
+    repeat: int
+    order: scopes.CallOrder
+    is_in_default: bool = False
+    forks: scopes.Forks = ()
+    item: str = ""
+    cell: int = 0
 
-
-class TaskGroup:
-    """What all tasks of a map share.
-
-    :param job: what to do with each item.
-    :param context: the caller's context; each task runs in a copy of it.
-    :param active: the scope in which the map runs, or ``None`` outside any.
-    :param stops: futures that are done once the map, or one around it, is interrupted; its own is
-        first.
-    :param cassette: the open cassette, or ``None``.
-    :ivar outer_stops: the futures of the maps around it.
-    :ivar path: the scope's path; empty outside any.
-    :ivar is_over: whether no further task may begin.
-    :ivar failures: the calls in worker processes that left no record.
-    :ivar meter: counts what the calls in worker processes used.
-    """
-
-    def __init__(
+    def scope(
         self,
-        job: Job,
-        context: Context,
-        active: ActiveScope | None,
-        stops: Stops,
-        cassette: Cassette | None,
-    ) -> None:
-        self.job = job
-        self.context = context
-        self.active = active
-        self.stops = stops
-        self.outer_stops = stops[1:]
-        self.cassette = cassette
-        self.path = "" if active is None else active.path
-        self.is_over = False
-        self.failures = process_failures if cassette is None else cassette.failures
-        client = getattr(job, "client", None)  # nobody knows which clients a plain function uses
-        self.meter = metering.Meter() if client is None else client.meter
-        self._packed: PackedGroup | None = None
-        self.token = os.urandom(8).hex()
-        _groups[self.token] = self
+        draws: Draws,
+        journal: Journal | None = None,
+        used_records: deque[ScopedRecord] | None = None,
+    ) -> ActiveScope:
+        """Return the scope at this position; with an empty path none, even if one is open elsewhere.
 
-    def pack(self) -> PackedGroup:
-        """Return what worker processes need, packed by the first call.
-
-        :raises ValueError: if a budget without a name is open.
-        :raises TypeError: if a setting is a function that cannot be pickled.
+        :param draws: counts its draws.
+        :param journal: notes them, or ``None``.
+        :param used_records: receives the records that answer its calls, or ``None``.
         """
-        if self._packed is None:
-            self._packed = self.context.copy().run(self._pack)
-        return self._packed
-
-    def _pack(self) -> PackedGroup:
-        gained = self.cassette.gained() if self.cassette is not None else []
-        taken: dict[str, dict[ScopedRequest, tuple[int, tuple[int, ...]]]] = {}
-        by_item: dict[str, Gained] = {}
-        if self.active is not None:
-            prefix = f"{self.active.path}/"
-            for request, numbers in self.active.draws.taken().items():
-                if request.path.startswith(prefix):
-                    name = request.path[len(prefix) :].partition("/")[0]
-                    taken.setdefault(name, {})[request] = numbers
-            for record, order in gained:
-                if record.scope.startswith(prefix):
-                    name = record.scope[len(prefix) :].partition("/")[0]
-                    by_item.setdefault(name, []).append((record, order))
-            gained = [(record, order) for record, order in gained if not record.scope]
-        return PackedGroup(pack_state(self.cassette, gained), taken, by_item)
+        path = f"{self.path}/{self.name}" if self.path else ""
+        if self.repeat:
+            path = f"{path}/{reserved_name(self.repeat)}" if path else reserved_name(self.repeat)
+        without_default = None
+        if self.is_in_default:
+            path_without_default = reserved_name(self.repeat) if self.repeat else ""
+            without_default = scopes.ActiveScope(path_without_default, Draws())
+        return scopes.ActiveScope(
+            path,
+            draws,
+            without_default=without_default,
+            forks=self.forks,
+            journal=journal,
+            used_records=used_records,
+            order=self.order,
+        )
 
 
-# The groups of this process, by token.
-_groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()
+class TaskResult(NamedTuple):
+    """A task's value or its error.
+
+    :param value: what the function returned.
+    :param error: the exception that it raised, or ``None``.
+    :param report: what it did in a worker process; ``None`` if it ran here.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    report: Report | None = None
+
+
+class NotBegunError(CancelledError):
+    """Raised for a task that did not begin. Any other ``CancelledError`` is the function's own."""
 
 
 class Task:
-    """One draw of one item. Pickled, it becomes a :class:`RemoteTask`.
+    """One draw of one item. Pickled, it becomes a :class:`~llmcall.parallel.processes.RemoteTask`.
 
     :ivar journal: notes its draws.
     :ivar result: its result once it has finished, else ``None``.
@@ -129,7 +149,7 @@ class Task:
 
     __slots__ = ("group", "item", "journal", "position", "result")
 
-    def __init__(self, group: TaskGroup, item: Any, position: TaskPosition) -> None:
+    def __init__(self, group: MapGroup, item: Any, position: TaskPosition) -> None:
         self.group = group
         self.item = item
         self.position = position
@@ -138,103 +158,28 @@ class Task:
 
     def run(self) -> TaskResult:
         """Run the task in this process."""
-        group = self.group
+        group, active = self.group, self.group.active
         if group.is_over:
             return TaskResult(error=NotBegunError())
-        active = group.active
-        scope = self.position.enter(
-            Draws() if active is None else active.draws,
-            self.journal,
-            None if active is None else active.used_records,
-        )
-        return group.context.copy().run(
-            _run, group.job, self.item, self.position, scope, group.outer_stops
-        )
+        draws = Draws() if active is None else active.draws
+        used_records = None if active is None else active.used_records
+        scope = self.position.scope(draws, self.journal, used_records)
+        context = group.context.copy()
+        return context.run(run_job, group.job, self.item, self.position, scope, group.outer_stops)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        group = self.group
-        name = self.position.name
-        packed = group.pack()
-        return _unpickled, (
-            group.token,
-            packed.state,
-            group.job,
-            self.item,
-            self.position,
-            packed.taken.get(name, {}),
-            packed.gained.get(name, []),
-        )
+        return self.group.pickled(self)
 
 
-class RemoteTask(NamedTuple):
-    """A task of another process.
-
-    :param token: identifies the task's group.
-    :param state: the state of the map's process.
-    :param taken: what was drawn in the item's scopes before the map began.
-    :param gained: the records that the cassette gained in these scopes before the map began.
-    """
-
-    token: str
-    state: bytes
-    job: Job
-    item: Any
-    position: TaskPosition
-    taken: dict[ScopedRequest, tuple[int, tuple[int, ...]]]
-    gained: Gained
-
-    def run(self) -> TaskResult:
-        """Run the task here, with the settings, cassette and budgets of the map's process."""
-        with session_for(self.state) as session:
-            if session.cassette is not None:
-                session.cassette.add_earlier(self.gained)
-            journal = Journal()
-            job = _kept_job(self.token, self.job)
-            context = copy_context()
-            # A process that was forked in a task of another map inherited that map's.
-            context.run(current_stops.set, ())
-            used_records: deque[ScopedRecord] = deque()
-            scope = self.position.enter(Draws(self.taken), journal, used_records)
-            result = context.run(_run, job, self.item, self.position, scope, ())
-            error = result.error
-            if error is not None:
-                traceback = "".join(format_exception(error))
-                result = TaskResult(error=picklable(error), traceback=traceback)
-            result = result._replace(
-                draws=journal.taken(),
-                used_records=list(used_records) if scope.arm is not None else [],
-            )
-            return session.with_report(result)
-
-    def __repr__(self) -> str:
-        return f"RemoteTask({self.position})"
-
-
-def run_task(task: Task | RemoteTask) -> TaskResult:
-    """Run a task: the function that executors get."""
-    return task.run()
-
-
-def _unpickled(*fields: Any) -> Task | RemoteTask:
-    """Return a task that was pickled. In the process of its map, it is an ordinary task again."""
-    remote = RemoteTask(*fields)
-    group = _groups.get(remote.token)
-    return remote if group is None else Task(group, remote.item, remote.position)
-
-
-def _run(
-    job: Job,
-    item: Any,
-    position: TaskPosition,
-    scope: ActiveScope,
-    outer_stops: Stops,
+def run_job(
+    job: Job, item: Any, position: TaskPosition, scope: ActiveScope, outer_stops: Stops
 ) -> TaskResult:
-    """Run a task in the current context, unless a map around its own was interrupted."""
+    """Run a job in the current context, unless a map around its own was interrupted."""
     try:
         check_stops(outer_stops)
+        current_item.set(position.item)
         # An item's calls have the same asker in every thread.
         asker = askers.running_item(position.name or str(position.number), position.repeat)
-        current_item.set(position.item)
         with scope, asker:
             value = job.run(item)
             if isinstance(value, CoroutineType):
@@ -246,43 +191,3 @@ def _run(
         return TaskResult(value)
     except BaseException as error:  # noqa: BLE001 - the map's run gets it, and on_error decides
         return TaskResult(error=error)
-
-
-_jobs: dict[str, Job] = {}
-
-
-def _kept_job(token: str, job: Job) -> Job:
-    """Return the job of a map as this process first got it: its clients keep their connections."""
-    kept_job = _jobs.setdefault(token, job)
-    while len(_jobs) > KEPT_JOBS:
-        _jobs.pop(next(iter(_jobs)), None)
-    return kept_job
-
-
-def apply_report(task: Task, result: TaskResult) -> None:
-    """Count in this process what a task did in another one."""
-    group = task.group
-    for request, number in result.draws:
-        if group.active is not None:
-            task.journal.add(group.active.draws.claim(request, number))
-    for model, scope, amounts, arm in result.usage:
-        metering.count(group.meter, model, scope, amounts, arm)
-    if group.active is not None and group.active.used_records is not None:
-        group.active.used_records.extend(result.used_records)
-    for event in result.events:
-        getattr(group.cassette, event.method)(*event.arguments)
-    for reason, counts, description in result.failures:
-        for scope, count in counts.items():
-            for _ in range(count):
-                group.failures.add(scope, description, reason)
-    if result.error is not None and result.traceback:
-        result.error.__cause__ = WorkerError(f"in another process:\n{result.traceback}")
-
-
-def _forget_groups() -> None:
-    """Forget, in a forked process, the maps of its parent."""
-    global _groups
-    _groups = WeakValueDictionary()
-
-
-after_fork_in_child(_forget_groups)

@@ -102,10 +102,6 @@ class CrossedJob(NamedTuple):
         """Ask until an answer fits."""
         return self.jobs[item.cell].conversation(item)  # type: ignore[no-any-return]
 
-    def job_of_cell(self, cell: int) -> Any:
-        """Return what asks about a cell's rows."""
-        return self.jobs[cell]
-
 
 class Crossing(NamedTuple):
     """Rows crossed with the levels of axes.

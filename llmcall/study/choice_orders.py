@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .. import scopes
 from ..notices import warn_once
-from ..parallel.positions import current_item
+from ..parallel.tasks import current_item
 
 
 class Respondent(NamedTuple):

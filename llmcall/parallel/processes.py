@@ -1,0 +1,473 @@
+"""Maps in worker processes: the state of the map's process goes with each task, and what the task drew,
+used and recorded comes back with its result.
+
+While a worker runs a task, the settings, keys, open cassette and named budgets of the map's process
+apply in it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections import deque
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from traceback import format_exception
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..call import budgets
+from ..call import usage as metering
+from ..cassettes import current as cassettes
+from ..cassettes.cassette import Cassette
+from ..cassettes.parent import with_state_of_parent
+from ..cassettes.stack import only
+from ..config import resolve as config
+from ..errors import LLMCallError
+from ..failures import process_failures
+from ..interrupts import current_stops
+from ..queues import take_all
+from ..scopes import Draws, Journal
+from ..system import after_fork_in_child
+from ..types import FROM_FUNCTION
+from .tasks import Task, TaskResult, run_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Executor
+    from contextvars import Context
+
+    from ..call.usage import UsageDelta
+    from ..interrupts import Stops
+    from ..scopes import ActiveScope, CallOrder, ScopedRecord, ScopedRequest
+    from ..types import Record, Request
+    from .tasks import Job, TaskPosition
+
+    Gained = list[tuple[Record, CallOrder]]
+    Taken = dict[ScopedRequest, tuple[int, tuple[int, ...]]]
+
+# What pickle raises for an object that it cannot pickle.
+UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
+KEPT_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
+
+
+class Report(NamedTuple):
+    """What a task did in a worker process.
+
+    :param drawn: what it drew.
+    :param usage: model, scope, amounts and arm of each addition to the usage.
+    :param events: the names and arguments of the cassette's methods that were called.
+    :param used_records: the records that answered its calls, if it ran in an arm.
+    :param failures: why calls left no record, how many in each scope, and the first one in words.
+    :param traceback: that of its error.
+    """
+
+    drawn: Sequence[tuple[ScopedRequest, int]]
+    usage: Sequence[tuple[str, str, UsageDelta, str]]
+    events: Sequence[tuple[str, tuple[Any, ...]]]
+    used_records: Sequence[ScopedRecord]
+    failures: Sequence[tuple[str, dict[str, int], str]]
+    traceback: str
+
+
+class WorkerError(Exception):
+    """The traceback of an error in a worker process; it is the error's cause."""
+
+
+# In the map's process
+
+
+class _Packed(NamedTuple):
+    """What the worker processes of a map need.
+
+    :param state: the settings, open budgets, path and mode of the open cassette and its records of no
+        scope, pickled.
+    :param taken: what was drawn before the map began, by the names of items' scopes.
+    :param gained: the records that the cassette gained before the map began, by the same names.
+    """
+
+    state: bytes
+    taken: dict[str, Taken]
+    gained: dict[str, Gained]
+
+
+class MapGroup:
+    """What all tasks of a map share.
+
+    :param job: what to do with each item.
+    :param context: the caller's context; each task runs in a copy of it.
+    :param active: the scope in which the map runs, or ``None`` outside any.
+    :param stops: those of the map, first, and of the maps around it.
+    :param cassette: the open cassette, or ``None``.
+    :ivar is_over: whether no further task may begin.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        context: Context,
+        active: ActiveScope | None,
+        stops: Stops,
+        cassette: Cassette | None,
+    ) -> None:
+        self.job = job
+        self.context = context
+        self.active = active
+        self.stops = stops
+        self.outer_stops = stops[1:]
+        self.cassette = cassette
+        self.is_over = False
+        self.token = os.urandom(8).hex()
+        client = getattr(job, "client", None)  # nobody knows which clients a plain function uses
+        self._meter = metering.Meter() if client is None else client.meter
+        self._packed: _Packed | None = None
+
+    def check(self, executor: Executor) -> None:
+        """Check that an executor's worker processes can get what the tasks need.
+
+        The executor itself would wrap an error of pickle in its own.
+
+        :raises TypeError: if the function or a setting cannot be pickled.
+        :raises ValueError: if a budget without a name is open.
+        """
+        kinds = {kind.__name__ for kind in type(executor).__mro__}
+        if "ProcessPoolExecutor" in kinds:
+            try:
+                pickle.dumps(self.job)
+            except UNPICKLABLE as error:
+                raise TypeError(
+                    f"fn cannot be sent to other processes: {error}. It must be a function that can be imported, not "
+                    "a lambda or a function defined in another one, and its arguments, such as client=, must be "
+                    "picklable"
+                ) from error
+        if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
+            self._pack()
+
+    def pickled(self, task: Task) -> tuple[Any, ...]:
+        """Return how to unpickle a task, in a worker process or in this one."""
+        packed = self._pack()
+        _groups[self.token] = self
+        name, gained = task.position.name, packed.gained
+        return _unpickled, (
+            self.token,
+            packed.state,
+            self.job,
+            task.item,
+            task.position,
+            packed.taken.get(name, {}),
+            gained.get(name, []),
+        )
+
+    def close(self) -> None:
+        """Forget the map."""
+        _groups.pop(self.token, None)
+
+    def _pack(self) -> _Packed:
+        if self._packed is None:
+            self._packed = self.context.copy().run(self._new_pack)
+        return self._packed
+
+    def _new_pack(self) -> _Packed:
+        gained = self.cassette.gained() if self.cassette is not None else []
+        taken: dict[str, Taken] = {}
+        by_item: dict[str, Gained] = {}
+        if self.active is not None:
+            prefix = f"{self.active.path}/"
+            for request, numbers in self.active.draws.taken().items():
+                if request.path.startswith(prefix):
+                    name = request.path[len(prefix) :].partition("/")[0]
+                    taken.setdefault(name, {})[request] = numbers
+            for record, order in gained:
+                if record.scope.startswith(prefix):
+                    name = record.scope[len(prefix) :].partition("/")[0]
+                    by_item.setdefault(name, []).append((record, order))
+            gained = [(record, order) for record, order in gained if not record.scope]
+        return _Packed(_packed_state(self.cassette, gained), taken, by_item)
+
+    def apply(self, task: Task, result: TaskResult) -> None:
+        """Count in this process what a task did in another one."""
+        report = result.report
+        if report is None:
+            return
+        if self.active is not None:
+            for request, number in report.drawn:
+                task.journal.add(self.active.draws.claim(request, number))
+            if self.active.used_records is not None:
+                self.active.used_records.extend(report.used_records)
+        for model, scope, amounts, arm in report.usage:
+            metering.count(self._meter, model, scope, amounts, arm)
+        for method, arguments in report.events:
+            getattr(self.cassette, method)(*arguments)
+        failures = process_failures if self.cassette is None else self.cassette.failures
+        for reason, counts, description in report.failures:
+            for scope, count in counts.items():
+                for _ in range(count):
+                    failures.add(scope, description, reason)
+        if result.error is not None:
+            result.error.__cause__ = WorkerError(f"in another process:\n{report.traceback}")
+
+
+_groups: dict[str, MapGroup] = {}  # those of this process that sent tasks, by token
+
+
+def _unpickled(token: str, *fields: Any) -> Task | RemoteTask:
+    """Return a task that was pickled. In the process of its map, it is an ordinary task again."""
+    group = _groups.get(token)
+    remote = RemoteTask(token, *fields)
+    return remote if group is None else Task(group, remote.item, remote.position)
+
+
+def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
+    """Return the state of this process for its workers, pickled.
+
+    :param gained: those records that the cassette gained before the map began and that any item may
+        need.
+    """
+    session = _session
+    if (
+        session is not None
+        and session.cassette is cassette
+        and session.generation == config.layers.generation
+    ):
+        # A map in a worker passes on the very same state, so its tasks can join the session of
+        # their own map instead of waiting for its end.
+        return session.state
+    path_and_mode = None
+    if cassette is not None:
+        path_and_mode = os.path.realpath(cassette.path), cassette.mode
+    try:
+        return pickle.dumps((config.pack(), tuple(budgets.open_budgets), path_and_mode, gained))
+    except UNPICKLABLE as error:
+        raise TypeError(
+            f"the settings cannot be sent to other processes: {error}. A function among them, such as api_key=, must "
+            "be one that can be imported, not a lambda or a function defined in another one"
+        ) from error
+
+
+def run_task(task: Task | RemoteTask) -> TaskResult:
+    """Run a task: the function that executors get."""
+    return task.run()
+
+
+# In a worker
+
+
+class RemoteTask(NamedTuple):
+    """A task of another process.
+
+    :param token: identifies its map.
+    :param state: the state of the map's process.
+    :param taken: what was drawn in the item's scopes before the map began.
+    :param gained: the records that the cassette gained in these scopes before the map began.
+    """
+
+    token: str
+    state: bytes
+    job: Job
+    item: Any
+    position: TaskPosition
+    taken: Taken
+    gained: Gained
+
+    def run(self) -> TaskResult:
+        """Run the task here, with the settings, cassette and budgets of the map's process."""
+        with _session_for(self.state) as session:
+            if session.cassette is not None:
+                session.cassette.add_earlier(self.gained)
+            job = _jobs.setdefault(self.token, self.job)  # its clients keep their connections
+            while len(_jobs) > KEPT_JOBS:
+                _jobs.pop(next(iter(_jobs)), None)
+            used_records: deque[ScopedRecord] = deque()
+            journal = Journal()
+            scope = self.position.scope(Draws(self.taken), journal, used_records)
+            context = copy_context()
+            # A process that was forked in a task of another map inherited that map's.
+            context.run(current_stops.set, ())
+            result = context.run(run_job, job, self.item, self.position, scope, ())
+            traceback = ""
+            if result.error is not None:
+                traceback = "".join(format_exception(result.error))
+                result = TaskResult(error=_picklable(result.error))
+            if scope.arm is None:
+                used_records.clear()
+            return result._replace(report=session.report(journal, used_records, traceback))
+
+    def __repr__(self) -> str:
+        return f"RemoteTask({self.position})"
+
+
+_jobs: dict[str, Job] = {}  # by the token of the map
+
+
+def _picklable(error: BaseException) -> BaseException:
+    """Return an error; if it cannot be pickled and so would break the pool, return a similar one."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (*UNPICKLABLE, pickle.PickleError, ValueError, KeyError, ImportError) as reason:
+        return LLMCallError(
+            f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})"
+        )
+    return error
+
+
+class _Session:
+    """The state of a map's process in a worker.
+
+    Its settings, cassette and budgets apply only while a task runs: the worker may also run functions
+    that do not belong to the map.
+
+    :param state: the state; see :func:`_packed_state`.
+    :ivar tasks: the number of tasks that run in it.
+    :ivar cassette: the copy of the open cassette, or ``None`` if none is open.
+    :ivar generation: the generation of its settings.
+    """
+
+    def __init__(self, state: bytes) -> None:
+        settings, self._budgets, path_and_mode, gained = pickle.loads(state)
+        self.state = state
+        self.tasks = 0
+        self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
+        self._task_context = ExitStack()  # what applies while a task runs
+        self.cassette: _WorkerCassette | None = None
+        cassettes.forget_named()
+        self._layers = config.unpacked(settings)
+        if path_and_mode is not None:
+            with config.using(self._layers):
+                self.cassette = _WorkerCassette(*path_and_mode)
+                self.cassette.start()
+                self.cassette.add_earlier(gained)
+        self.generation = self._layers.generation
+
+    def begin_task(self) -> None:
+        """Begin a task: from the first one on, the settings, budgets and cassette apply."""
+        self.tasks += 1
+        if self.tasks > 1:
+            return
+        with ExitStack() as stack:
+            stack.enter_context(config.using(self._layers))
+            stack.enter_context(with_state_of_parent())
+            stack.enter_context(only(self.cassette))
+            for budget in self._budgets:
+                stack.enter_context(budget)
+            metering.watchers.append(self)
+            stack.callback(metering.watchers.remove, self)
+            self._task_context = stack.pop_all()
+
+    def end_task(self) -> None:
+        """End a task; after the last one, the settings, budgets and cassette do not apply any more."""
+        self.tasks -= 1
+        if not self.tasks:
+            self._task_context.close()
+
+    def close(self) -> None:
+        """Close the cassette."""
+        if self.cassette is not None:
+            with config.using(self._layers):
+                self.cassette.stop()
+
+    def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
+        """Note an addition to the usage."""
+        self._usage.append((model, scope, dict(amounts), arm))
+
+    def report(
+        self, journal: Journal, used_records: Sequence[ScopedRecord], traceback: str
+    ) -> Report:
+        """Return what a task did, with all that the session noted and did not report yet."""
+        with _session_changed:
+            failures = process_failures if self.cassette is None else self.cassette.failures
+            return Report(
+                journal.taken(),
+                take_all(self._usage),
+                [] if self.cassette is None else take_all(self.cassette.events),
+                list(used_records),
+                failures.take(),
+                traceback,
+            )
+
+
+_session_changed = threading.Condition()
+_session: _Session | None = None  # the current one
+
+
+def _forget() -> None:
+    """Forget, in a forked process, the maps and the session of its parent."""
+    global _session_changed, _session
+    _session_changed = threading.Condition()
+    _session = None
+    _groups.clear()
+
+
+after_fork_in_child(_forget)
+
+
+@contextmanager
+def _session_for(state: bytes) -> Iterator[_Session]:
+    """Apply a state while a block runs.
+
+    Blocks with the same state share a session; a block with another state waits until it ends.
+    """
+    global _session
+    with _session_changed:
+        while _session is not None and _session.state != state and _session.tasks:
+            _session_changed.wait()
+        if _session is not None and _session.state != state:
+            other_session = _session
+            _session = None
+            other_session.close()
+        if _session is None:
+            _session = _Session(state)
+        session = _session
+        session.begin_task()
+    try:
+        yield session
+    finally:
+        with _session_changed:
+            session.end_task()
+            _session_changed.notify_all()
+
+
+class _WorkerCassette(Cassette):
+    """A copy of the cassette that is open in the map's process: it reads the same file, writes
+    nothing, and notes each call that the original has to repeat.
+
+    :ivar events: the calls that were not reported yet.
+    """
+
+    def __init__(self, path: str, mode: str) -> None:
+        super().__init__(path, mode, write=False)
+        self.events: deque[tuple[str, tuple[Any, ...]]] = deque()
+
+    def settle(self, header: dict[str, Any]) -> None:
+        """Take the first caller's header, and refuse another one; see :meth:`Cassette.settle`."""
+        super().settle(header)
+        self.events.append(("settle", (header,)))
+
+    def find(self, request: Request | str, path: str, order: CallOrder) -> Record | None:
+        """Return the recorded answer of a request, or the record of a key, or ``None``."""
+        record = super().find(request, path, order)
+        if record is not None:
+            self.events.append(("find", (record.cache_key, path, order)))
+        return record
+
+    def count_replay(self) -> None:
+        """Count a call that the cassette answered."""
+        super().count_replay()
+        self.events.append(("count_replay", ()))
+
+    def add(
+        self,
+        record: Record,
+        path: str,
+        order: CallOrder,
+        source: str = FROM_FUNCTION,
+        replace: bool = False,
+    ) -> Record:
+        """Add an answer, unless one is recorded already; see :meth:`Cassette.add`."""
+        recorded = super().add(record, path, order, source, replace)
+        self.events.append(("add", (recorded, path, order, source, replace)))
+        return recorded
+
+    def add_earlier(self, gained: Gained) -> None:
+        """Add what the original gained before the map began."""
+        for record, order in gained:
+            super().add(record, record.scope, order)

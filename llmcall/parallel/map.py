@@ -20,10 +20,10 @@ from .bar import progress_bar
 from .names import ItemNames
 from .options import check_options
 from .plans import Planner
-from .processes import MapGroup
+from .processes import MapGroup, Task
 from .rows import CellRow, cell_of, length_of, rows_of
 from .run import MapRun
-from .tasks import Task, TaskPosition, job_of
+from .tasks import TaskPosition, job_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

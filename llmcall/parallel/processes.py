@@ -30,7 +30,7 @@ from ..queues import take_all
 from ..scopes import Draws, Journal
 from ..system import after_fork_in_child
 from ..types import FROM_FUNCTION
-from .tasks import Task, TaskResult, run_job
+from .tasks import NotBegunError, Report, TaskResult, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,25 +49,6 @@ if TYPE_CHECKING:
 # What pickle raises for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
 KEPT_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
-
-
-class Report(NamedTuple):
-    """What a task did in a worker process.
-
-    :param drawn: what it drew.
-    :param usage: model, scope, amounts and arm of each addition to the usage.
-    :param events: the names and arguments of the cassette's methods that were called.
-    :param used_records: the records that answered its calls, if it ran in an arm.
-    :param failures: why calls left no record, how many in each scope, and the first one in words.
-    :param traceback: that of its error.
-    """
-
-    drawn: Sequence[tuple[ScopedRequest, int]]
-    usage: Sequence[tuple[str, str, UsageDelta, str]]
-    events: Sequence[tuple[str, tuple[Any, ...]]]
-    used_records: Sequence[ScopedRecord]
-    failures: Sequence[tuple[str, dict[str, int], str]]
-    traceback: str
 
 
 class WorkerError(Exception):
@@ -205,6 +186,37 @@ class MapGroup:
                     failures.add(scope, description, reason)
         if result.error is not None:
             result.error.__cause__ = WorkerError(f"in another process:\n{report.traceback}")
+
+
+class Task:
+    """One draw of one item. Pickled, it becomes a :class:`RemoteTask`.
+
+    :ivar journal: notes its draws.
+    :ivar result: its result once it has finished, else ``None``.
+    """
+
+    __slots__ = ("group", "item", "journal", "position", "result")
+
+    def __init__(self, group: MapGroup, item: Any, position: TaskPosition) -> None:
+        self.group = group
+        self.item = item
+        self.position = position
+        self.journal = Journal(None if group.active is None else group.active.journal)
+        self.result: TaskResult | None = None
+
+    def run(self) -> TaskResult:
+        """Run the task in this process."""
+        group, active = self.group, self.group.active
+        if group.is_over:
+            return TaskResult(error=NotBegunError())
+        draws = Draws() if active is None else active.draws
+        used_records = None if active is None else active.used_records
+        scope = self.position.scope(draws, self.journal, used_records)
+        context = group.context.copy()
+        return context.run(run_job, group.job, self.item, self.position, scope, group.outer_stops)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.group.pickled(self)
 
 
 _groups: dict[str, MapGroup] = {}  # those of this process that sent tasks, by token

@@ -24,8 +24,8 @@ from ..errors import (
 from ..interrupts import check_stops
 from ..notices import logger
 from .names import item_words
-from .processes import run_task
-from .tasks import NotBegunError, Task, TaskResult
+from .processes import Task, run_task
+from .tasks import NotBegunError, TaskResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,11 +13,11 @@ from ..scopes import Draws, Journal, reserved_name
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from ..call.usage import UsageDelta
     from ..interrupts import Stops
-    from ..scopes import ActiveScope, ScopedRecord
-    from .processes import MapGroup, Report
+    from ..scopes import ActiveScope, ScopedRecord, ScopedRequest
 
 # The name of the item that a task runs outside any scope, if its job wants one; else empty.
 current_item: ContextVar[str] = ContextVar("llmcall item", default="")
@@ -123,6 +123,25 @@ class TaskPosition(NamedTuple):
         )
 
 
+class Report(NamedTuple):
+    """What a task did in a worker process.
+
+    :param drawn: what it drew.
+    :param usage: model, scope, amounts and arm of each addition to the usage.
+    :param events: the names and arguments of the cassette's methods that were called.
+    :param used_records: the records that answered its calls, if it ran in an arm.
+    :param failures: why calls left no record, how many in each scope, and the first one in words.
+    :param traceback: that of its error.
+    """
+
+    drawn: Sequence[tuple[ScopedRequest, int]]
+    usage: Sequence[tuple[str, str, UsageDelta, str]]
+    events: Sequence[tuple[str, tuple[Any, ...]]]
+    used_records: Sequence[ScopedRecord]
+    failures: Sequence[tuple[str, dict[str, int], str]]
+    traceback: str
+
+
 class TaskResult(NamedTuple):
     """A task's value or its error.
 
@@ -138,37 +157,6 @@ class TaskResult(NamedTuple):
 
 class NotBegunError(CancelledError):
     """Raised for a task that did not begin. Any other ``CancelledError`` is the function's own."""
-
-
-class Task:
-    """One draw of one item. Pickled, it becomes a :class:`~llmcall.parallel.processes.RemoteTask`.
-
-    :ivar journal: notes its draws.
-    :ivar result: its result once it has finished, else ``None``.
-    """
-
-    __slots__ = ("group", "item", "journal", "position", "result")
-
-    def __init__(self, group: MapGroup, item: Any, position: TaskPosition) -> None:
-        self.group = group
-        self.item = item
-        self.position = position
-        self.journal = Journal(None if group.active is None else group.active.journal)
-        self.result: TaskResult | None = None
-
-    def run(self) -> TaskResult:
-        """Run the task in this process."""
-        group, active = self.group, self.group.active
-        if group.is_over:
-            return TaskResult(error=NotBegunError())
-        draws = Draws() if active is None else active.draws
-        used_records = None if active is None else active.used_records
-        scope = self.position.scope(draws, self.journal, used_records)
-        context = group.context.copy()
-        return context.run(run_job, group.job, self.item, self.position, scope, group.outer_stops)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.group.pickled(self)
 
 
 def run_job(

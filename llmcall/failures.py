@@ -18,6 +18,7 @@ CUT_OFF = "got no answer before the program ended"
 NOT_JSON = "got an answer that is not JSON"
 MISSED = "had no recorded answer and raised CacheMissError"
 UNSCOPED = "had no clear scope and raised ScopeError"
+OVER_BUDGET = "had no budget left and raised BudgetExceededError"
 REFUSED = (MISSED, UNSCOPED)
 
 ADVICE = {
@@ -33,6 +34,8 @@ ADVICE = {
     "that allows calls: 'new' with a cassette, otherwise MODE = auto below [Cache]",
     UNSCOPED: "If your code caught the error, this run is incomplete. In your own threads and processes, run the "
     "function with llmcall.map or pass llmcall.bind(function)",
+    OVER_BUDGET: "No replay is as this run was: a {replay} raises CacheMissError there. Raise the budget and {again}; "
+    "llmcall then asks only for what is missing",
 }
 MOST_SCOPES = 5  # that a warning lists
 
@@ -83,8 +86,8 @@ class Failures:
 
         :param scope: its scope path; empty outside any scope.
         :param description: the call and its error, in words without secrets.
-        :param reason: ``FAILED``, ``ABANDONED``, ``CUT_OFF``, ``NOT_JSON``, ``MISSED`` or
-            ``UNSCOPED``.
+        :param reason: ``FAILED``, ``ABANDONED``, ``CUT_OFF``, ``NOT_JSON``, ``MISSED``,
+            ``UNSCOPED`` or ``OVER_BUDGET``.
         :param asks_model: whether a model was asked for it.
         """
         for function in before_add:

@@ -608,6 +608,22 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
     assert "the mode 'new'" in warning
 
 
+def test_a_run_that_a_budget_ended_says_that_no_replay_is_as_it_was(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The warning counts the calls that were refused, and names the remedy."""
+    client = ScriptedClient(["yes"])
+    with cassette(PATH), llmcall.budget(calls=1), scope("lisa"):
+        said(client, "a")
+        for _ in range(2):
+            with pytest.raises(llmcall.BudgetExceededError):
+                said(client, "b")
+    (warning,) = warnings(caplog)
+    assert "2 calls had no budget left and raised BudgetExceededError (2 in scope 'lisa'" in warning
+    assert "No replay is as this run was" in warning
+    assert "Raise the budget" in warning
+
+
 def test_a_run_without_failures_warns_of_none(caplog: pytest.LogCaptureFixture) -> None:
     """A call that failed in an earlier run does not count."""
     client = ScriptedClient([llmcall.APIError("no")])

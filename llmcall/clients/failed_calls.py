@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.values import without_password
 from ..errors import APIError, BudgetExceededError, shorten
-from ..failures import ABANDONED, FAILED, is_abandoned, is_failure, process_failures
+from ..failures import (
+    ABANDONED,
+    FAILED,
+    OVER_BUDGET,
+    is_abandoned,
+    is_failure,
+    process_failures,
+)
 from ..notices import how_often, logger
 
 if TYPE_CHECKING:
@@ -56,6 +63,7 @@ def note_failure(error: BaseException, call: ModelCall, *, stream: bool = False)
         call.failures.add(call.scope, line, FAILED)
     elif isinstance(error, BudgetExceededError):
         process_failures.count_refused()
+        call.failures.add(call.scope, call.label, OVER_BUDGET, asks_model=False)
     elif is_failure(error):
         call.failures.add(call.scope, f"{call.label}: {type(error).__name__}", FAILED)
     elif is_abandoned(error) and not stream:

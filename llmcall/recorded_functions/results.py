@@ -9,7 +9,15 @@ from ..call.effects import Do, Send, with_cache
 from ..call.flights import share
 from ..call.lookup import lookup
 from ..call.retry import RetryPolicy, retry
-from ..failures import ABANDONED, NOT_JSON, is_abandoned, is_failure
+from ..errors import BudgetExceededError
+from ..failures import (
+    ABANDONED,
+    NOT_JSON,
+    OVER_BUDGET,
+    is_abandoned,
+    is_failure,
+    process_failures,
+)
 from ..requests.plain_data import ordered, plain
 from ..types import record_of
 from .calls import UnrecordedAnswer
@@ -34,7 +42,10 @@ def result_of(call: FunctionCall) -> Flow[Any]:
         else:
             record = yield from _record_of(call)
     except BaseException as error:
-        if is_abandoned(error):
+        if isinstance(error, BudgetExceededError) and call.is_http:
+            process_failures.count_refused()
+            call.failures.add(call.scope, call.label, OVER_BUDGET, asks_model=False)
+        elif is_abandoned(error):
             words = f"{call.request.kind} call of {call.name}"
             call.failures.add(call.scope, words, ABANDONED, asks_model=call.is_http)
         call.give_back()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .cache.cache import ResponseCache
     from .call.budgets import budget
     from .call.usage import Usage, track
-    from .cassettes.cassette import Cassette, cassette
+    from .cassettes.cassette import Cassette
     from .clients.base import LLMClient
     from .clients.local import LocalClient
     from .clients.openai import AzureClient, OpenAIClient
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from .misses.report import Miss
     from .parallel.map import imap, map
     from .parallel.plans import Plan
+    from .programs.blocks import cassette, patched
     from .programs.http_clients import async_http_client, http_client
-    from .programs.patch import patched
     from .programs.requests import ProgramRequest
     from .recorded_functions import recorded
     from .review.comparison import Comparison, compare
@@ -69,7 +69,7 @@ _NAMES_BY_MODULE = {
     "ancestors.xagent": ("chatcompletion_request",),
     "call.budgets": ("budget",),
     "cache.cache": ("ResponseCache",),
-    "cassettes.cassette": ("Cassette", "cassette"),
+    "cassettes.cassette": ("Cassette",),
     "typed.conversations": ("Answer",),
     "typed.functions": ("llm",),
     "typed.llm_call": ("LLMCall",),
@@ -103,7 +103,7 @@ _NAMES_BY_MODULE = {
         "TemplateError",
     ),
     "programs.http_clients": ("async_http_client", "http_client"),
-    "programs.patch": ("patched",),
+    "programs.blocks": ("cassette", "patched"),
     "programs.requests": ("ProgramRequest",),
     "parallel.map": ("imap", "map"),
     "call.usage": ("Usage", "track"),

@@ -101,6 +101,8 @@ class _Thread(threading.local):
 _thread = _Thread()
 _current: ContextVar[Asker | None] = ContextVar("llmcall asker", default=None)
 _main: Asker | None = None
+_own_calls = 0  # the blocks in which the askers of llmcall's own calls count
+_is_programs: ContextVar[bool] = ContextVar("llmcall call of a program", default=False)
 
 
 def begin_naming() -> None:
@@ -150,6 +152,22 @@ def current() -> Asker | None:
     return asker
 
 
+@contextlib.contextmanager
+def naming_own_calls() -> Iterator[None]:
+    """Let askers count in draws of llmcall's own calls for a block, and not only of a program's."""
+    global _own_calls
+    _own_calls += 1
+    try:
+        yield
+    finally:
+        _own_calls -= 1
+
+
+def of_draw() -> Asker | None:
+    """Return the asker of a draw that is taken here, or ``None`` if it does not count."""
+    return current() if _own_calls or _is_programs.get() else None
+
+
 def set_current(asker: Asker | None) -> None:
     """Set the asker for the rest of the current context."""
     _current.set(asker)
@@ -186,17 +204,21 @@ def enter_arm() -> Asker | None:
 
 @contextlib.contextmanager
 def counted_apart() -> Iterator[None]:
-    """Number the children that are made in a block apart from the asker's others.
+    """Number the children that are made in a call of a program apart from the asker's others.
 
     A request that is sent resolves addresses in threads and connects in tasks. One that is replayed
     does not, and must leave the same numbers.
     """
     asker = current()
-    if asker is None:
-        yield
-        return
-    with _replaced(asker.with_new_counts(), None):
-        yield
+    token = _is_programs.set(True)
+    try:
+        if asker is None:
+            yield
+        else:
+            with _replaced(asker.with_new_counts(), None):
+                yield
+    finally:
+        _is_programs.reset(token)
 
 
 @contextlib.contextmanager

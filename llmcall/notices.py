@@ -16,6 +16,7 @@ _first_calls: dict[object, object] = {}  # by subject: what identifies its first
 _last_values: dict[object, object] = {}  # by subject
 _counts: dict[object, tuple[float, itertools.count[int]]] = {}  # with the time when each began
 _collections: list[dict[str, None]] = []  # ordered sets of messages, while notices are kept
+_are_held = False
 
 
 def warn_once(message: str, *, about: object = None) -> bool:
@@ -38,6 +39,8 @@ def notice(message: str, *args: object) -> None:
     """
     for collection in tuple(_collections):
         collection[message % args if args else message] = None
+    if _are_held:
+        return
     logger().warning(message, *args, stacklevel=2)
 
 
@@ -49,6 +52,16 @@ def keep_notices() -> dict[str, None]:
     collection: dict[str, None] = {}
     _collections.append(collection)
     return collection
+
+
+def hold_notices() -> dict[str, None]:
+    """Keep every warning for the end of the process, where its caller says it, and log none.
+
+    :returns: see :func:`keep_notices`.
+    """
+    global _are_held
+    _are_held = True
+    return keep_notices()
 
 
 def stop_keeping_notices(collection: dict[str, None]) -> None:

@@ -482,7 +482,7 @@ client.send_message("known")
     [
         ("new", "its recording counts as incomplete, so the mode 'once' asks for missing answers"),
         ("rewrite", "the file is as it was before, without the new answers"),
-        ("none", "1 record no call used; the mode 'update'"),
+        ("none", "1 record was not used; the mode 'update'"),
     ],
 )
 def test_a_process_that_ends_before_a_cassette_is_closed_says_what_that_means(
@@ -1481,7 +1481,7 @@ def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
         told = one.communicate("\n", timeout=LONGEST)[1]
         before = Path(PATH).read_bytes()
         complaints = other.communicate("\n", timeout=LONGEST)[1]
-    unused = "tape.jsonl: 1 record no call used; "
+    unused = "tape.jsonl: 1 record was not used; "
     assert told.startswith(unused) if mode == "new" else told == ""
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
     assert (
@@ -1605,7 +1605,7 @@ def test_update_takes_out_what_no_call_used(caplog: pytest.LogCaptureFixture) ->
         assert said(client, "Hello") == "answer 1"
     assert asked_in() == ["Bye", "Hello"]
     assert (tape.asked, tape.replayed) == (1, 1)
-    assert "tape.jsonl: 2 records no call used; moved to the disk cache" in caplog.text
+    assert "tape.jsonl: 2 records were not used; moved to the disk cache" in caplog.text
 
 
 def test_what_update_took_out_is_in_the_disk_cache() -> None:
@@ -1693,7 +1693,7 @@ def test_a_dry_run_leaves_no_record_unused(mode: str, caplog: pytest.LogCaptureF
     ask = llmcall.LLMCall(user="{{ word }}", client=counting())
     with cassette(PATH, mode=mode):
         assert ask.map([{"word": "Bye"}], dry_run=True).hits == 1
-    assert "no call used" not in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
+    assert "not used" not in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
 
 
 def test_update_keeps_what_a_dry_run_looked_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -1704,7 +1704,7 @@ def test_update_keeps_what_a_dry_run_looked_up(caplog: pytest.LogCaptureFixture)
     with cassette(PATH, mode="update"):
         assert ask.map([{"word": "Bye"}], dry_run=True).hits == 1
         said(client, "Hi")
-    assert "tape.jsonl: 1 record no call used; moved to the disk cache" in caplog.text
+    assert "tape.jsonl: 1 record was not used; moved to the disk cache" in caplog.text
     assert asked_in() == ["Hi", "Bye"]
 
 
@@ -1721,11 +1721,11 @@ def test_a_table_says_that_a_dry_run_used_nothing() -> None:
 
 @pytest.mark.parametrize("mode", ["none", "once", "new"])
 def test_a_replay_that_uses_less_says_so(mode: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It says how many records no call used, and names the mode that takes them out."""
+    """It says how many records were not used, and names the mode that takes them out."""
     taped("Hi", "Bye", "Ciao")
     with cassette(PATH, mode=mode):
         said(counting(), "Bye")
-    words = "tape.jsonl: 2 records no call used; the mode 'update' moves such records"
+    words = "tape.jsonl: 2 records were not used; the mode 'update' moves such records"
     assert words in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
 
 

@@ -500,8 +500,8 @@ def test_a_miss_over_the_order_of_another_api_says_so() -> None:
     with llmcall.cassette("heard.jsonl"):
         client.responses.create(model="gpt-6-luna", input=heard)
     with (
-        llmcall.cassette("heard.jsonl", mode="none"),
         pytest.raises(openai.APIStatusError, match="in a fixed order"),
+        llmcall.cassette("heard.jsonl", mode="none"),
     ):
         client.responses.create(model="gpt-6-luna", input=heard[::-1])
 

@@ -140,16 +140,6 @@ def test_a_model_that_the_answer_does_not_name_is_called_as_it_was_asked_for() -
     assert list(record("tape.jsonl", {"output": []})["served"]) == ["m"]
 
 
-def test_no_model_answers_at_other_addresses() -> None:
-    """An answer of a tool may tell of a model, too, such as one of a car."""
-    header = record(
-        "tape.jsonl", {"model": "Beetle"}, url="https://cars.example/v1/used", api="messages"
-    )
-    assert "served" not in header
-    frame = llmcall.cassette("tape.jsonl").to_frame()
-    assert frame["served"].isna().all()
-
-
 def test_an_answer_from_the_cache_has_the_day_on_which_the_cache_got_it() -> None:
     """It was not given on the day of the recording."""
     record("tape.jsonl", RESPONSE, cache_path="cache")

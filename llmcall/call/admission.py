@@ -119,7 +119,7 @@ class Admission:
             fields = request.asked
             raise BudgetExceededError(
                 f"the budget limits dollars or tokens, but {fields['method']} "
-                f"{fields['host']}{fields['path']} does not say how much it may use, so llmcall can't "
+                f"{fields.get('host', '')}{fields['path']} does not say how much it may use, so llmcall can't "
                 "reserve anything for it. Limit calls= instead, or send it outside the budget"
             )
         return estimated

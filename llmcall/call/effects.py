@@ -252,11 +252,12 @@ class Emit(NamedTuple):
     """Give the reader of a stream a piece of the answer: the driver yields it.
 
     :param text: the new text of the first choice; empty if there is none.
-    :param chunk: the whole piece, as a ``chat.completion.chunk`` of the API.
+    :param chunk: the whole piece, as a ``chat.completion.chunk`` of the API; the bytes of an answer
+        that is recorded as it is.
     """
 
     text: str
-    chunk: Mapping[str, Any] = {}
+    chunk: Mapping[str, Any] | bytes = {}
 
 
 Flow = Generator[Effect | Emit, Any, T]

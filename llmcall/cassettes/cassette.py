@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from contextlib import ContextDecorator
+from contextlib import ContextDecorator, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
@@ -31,6 +31,7 @@ from .uses import Uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from contextlib import AbstractContextManager
 
     from ..config.settings import Settings
     from ..scopes import CallOrder
@@ -93,6 +94,9 @@ class Cassette(ContextDecorator):
         self.command = command  # whose options name it; messages show it
         self.run = run  # the options of ``llmcall run``, for the file's header
         self.failures = Failures()
+        # Records the requests of the process's HTTP clients while it is open.
+        self.around: Callable[[], AbstractContextManager[None]] = nullcontext
+        self._around: list[AbstractContextManager[None]] = []
         self._depth = 0
         self._reset("")
 
@@ -145,6 +149,9 @@ class Cassette(ContextDecorator):
         active = scopes.current_scope()
         self.start()
         push(self)
+        block = self.around()
+        block.__enter__()
+        self._around.append(block)
         if active is not None and active.arm is not None:
             warn_once(
                 f"the cassette {self.path} is opened inside the arm {active.arm.name!r}, so its calls share no answer "
@@ -165,8 +172,14 @@ class Cassette(ContextDecorator):
         self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
-        pop(self)
-        self.stop(error)
+        try:
+            self._around.pop().__exit__(None if error is None else type(error), error, None)
+        except BaseException as refusal:
+            error = error or refusal
+            raise
+        finally:
+            pop(self)
+            self.stop(error)
 
     @short_traceback
     def open(self) -> Cassette:
@@ -624,24 +637,3 @@ def _request_of(record: Record) -> Request:
         sample=record.sample,
         cache_key=record.cache_key,
     )
-
-
-def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
-    """Open a cassette around a block, around the calls of a function, or with ``.open()`` until
-    ``.close()``.
-
-    :param path: the file, JSON Lines.
-    :param mode: ``none`` only reads. ``once`` records if there is no file or its recording is
-        incomplete; otherwise it only reads. ``new`` adds missing answers. ``update`` also moves
-        unused records to the disk cache. ``rewrite`` starts empty and asks for
-        everything again.
-    :raises ValueError: if there is no such mode.
-    :raises CacheCorruptError: when the block begins, if the file is damaged.
-
-    >>> for _ in range(2):
-    ...     with llmcall.cassette("good-morning.jsonl", mode="once") as tape:
-    ...         llmcall.client().send_message("Good morning!", max_tokens=16).content, tape.replayed
-    ('Good morning!', 0)
-    ('Good morning!', 1)
-    """
-    return Cassette(path, mode)

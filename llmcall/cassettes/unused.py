@@ -23,7 +23,7 @@ def unused_words(count: int, mode: str, reason: str = "") -> str:
 
     :param reason: why the mode ``update`` leaves them in the file; empty if it does not.
     """
-    count_words = f"{counted(count, 'record')} no call used"
+    count_words = f"{counted(count, 'record')} {'was' if count == 1 else 'were'} not used"
     if mode != "update":
         return f"{count_words}; the mode 'update' moves such records to the disk cache"
     if reason:

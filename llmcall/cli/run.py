@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -93,39 +93,36 @@ def run(
     import llmcall
 
     from ..cassettes.cassette import Cassette
+    from ..programs.blocks import placeholder_keys
     from ..programs.execution import Execution
-    from ..programs.patch import record_clients
-    from ..programs.recorder import ProgramCalls
+    from ..programs.recorder import Recorder
 
     requested = RunOptions(scope, actor, _normalizers(normalizers), seed)
     options = requested if cassette is None else _options(requested, cassette, mode)
     if options.seed is not None and not has_hash_seed(options.seed):
         _start_again(options.seed, is_own_process)
     actor_source = None if options.actor is None else _actor_source(options.actor, script, module)
-    overrides: dict[str, Any] = {}
-    if mode == "none" and cassette is None:
-        overrides["cache_mode"] = "replay"
-    opened_cassette = None
+    is_none = mode == "none"
+    overrides = {"cache_mode": "replay"} if is_none and cassette is None else {}
+    tape = None
     with contextlib.ExitStack() as exit_stack:
         if options.normalizers:
             exit_stack.enter_context(_normalizing(options.normalizers))
         if cassette is not None:
-            opened_cassette = Cassette(
-                cassette, mode or "once", command="llmcall run", run=options.header()
-            )
-            exit_stack.enter_context(opened_cassette)
+            tape = Cassette(cassette, mode or "once", command="llmcall run", run=options.header())
+            exit_stack.enter_context(tape)
+        if is_none or (tape is not None and not tape.may_record):
+            exit_stack.enter_context(placeholder_keys())
         if options.scope is not None:
             exit_stack.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
-        calls = ProgramCalls(actor_source, overrides, (), caller="llmcall run")
-        record_clients(calls)
-        if opened_cassette is None or opened_cassette.run is not None:
+        recorder = Recorder(actor_source, overrides, caller="llmcall run", sends_nothing=is_none)
+        if tape is None or tape.run is not None:
             # A cassette recorded before the default scope existed replays without it.
             exit_stack.enter_context(default_scope(DEFAULT_SCOPE))
         open_contexts = exit_stack.pop_all()
-    execution = Execution(calls, opened_cassette, open_contexts, sends_nothing=mode == "none")
-    execution.run(script, arguments, module=module)
+    Execution(recorder, tape, open_contexts).run(script, arguments, module=module)
 
 
 def _check_script(script: str) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ..types import Record
-    from .calls import BegunStream, ProgramClient
+    from .calls import BegunStream, ProgramCall, ProgramClient
 
 DONE = b"data: [DONE]\n\n"
 OK = 200  # the status of a complete response that is not an answer
@@ -128,6 +128,65 @@ class ChatEvents:
         await self._stream.aclose()
 
 
+class Passing:
+    """Passes the pieces of a streamed answer on that is recorded as it is.
+
+    What is wrong with the whole is known at its end, and the program has it as it came.
+
+    :param note: gets each of llmcall's own errors.
+    :param call: the program's.
+    :param answer: the answer whose first piece has come.
+    """
+
+    bases = "SyncByteStream", "AsyncByteStream"
+
+    def __init__(
+        self, note: Callable[[Exception], None], call: ProgramCall, answer: BegunStream
+    ) -> None:
+        self._note = note
+        self._call = call
+        _, self._pieces, self._first = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._first.chunk
+        try:
+            for piece in self._pieces:
+                yield piece.chunk
+        except LLMCallError as error:
+            self._end(error)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._first.chunk
+        try:
+            async for piece in self._pieces:
+                yield piece.chunk
+        except LLMCallError as error:
+            self._end(error)
+
+    def _end(self, error: LLMCallError) -> None:
+        """Take note of what went wrong.
+
+        :raises Exception: the HTTP library's own error, if the connection broke.
+        """
+        self._note(error)
+        if isinstance(error.__cause__, self._call.http.TransportError):
+            raise error.__cause__
+
+    def close(self) -> None:
+        """Close the answer; if the reader left at its last event, its end is recorded."""
+        if self._call.has_last_event:
+            for _ in self._pieces:
+                pass
+        self._pieces.close()
+
+    async def aclose(self) -> None:
+        """Close the answer; see :meth:`close`."""
+        if self._call.has_last_event:
+            async for _ in self._pieces:
+                pass
+        await self._pieces.aclose()
+
+
 def _event(data: Mapping[str, Any]) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()
 
@@ -166,11 +225,16 @@ def new_response(
 ) -> Any:
     """Return a response with a text, or with data as JSON, in UTF-8."""
     content = data if isinstance(data, str) else json.dumps(data)
+    # a stream, also for iter_raw
+    stream = http.ByteStream(content.encode())
+    return http.Response(status, headers=headers_of(media_type), stream=stream)
+
+
+def headers_of(media_type: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a response in UTF-8."""
     if media_type.startswith("text/"):  # without a charset, requests reads a text as Latin-1
         media_type = f"{media_type}; charset=utf-8"
-    headers = [(b"content-type", media_type.encode()), *NOT_REPEATED]
-    # also for iter_raw
-    return http.Response(status, headers=headers, stream=http.ByteStream(content.encode()))
+    return [(b"content-type", media_type.encode()), *NOT_REPEATED]
 
 
 def error_body(error: BaseException) -> dict[str, Any]:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
-from ..call.drivers import adrive, drive
+from ..call.drivers import adrive_stream, drive_stream
 from ..call.effects import END
 from ..call.embeddings import ordered_embeddings
 from ..clients.api_errors import failure
 from ..clients.openai import OpenAIClient
 from ..clients.sdk_exceptions import connection_error
-from ..clients.sdk_transport import ChunkReader
+from ..clients.sdk_transport import ChunkReader, is_own_request
 from ..errors import APIError, RequestTimeoutError
 from ..recorded_functions import UnrecordedAnswer, http_call
 from ..responses.body import read_object
 from .http_counter import HttpCounter
-from .requests import ClientCall
+from .requests import GEMINI_MODEL, ClientCall, asks_model, http_call_of
 from .whole_answers import check_answer, last_events_at
 
 if TYPE_CHECKING:
@@ -48,18 +46,19 @@ MESSAGE_HEADERS = frozenset(
 )
 EVENTS = "text/event-stream"
 LIMIT = "max_completion_tokens"  # another name for max_tokens
+STREAMING = ":streamGenerateContent"  # the end of a path of Gemini's API
 
 
 class BegunStream(NamedTuple):
-    """A streamed answer whose first chunk has come.
+    """A streamed answer whose first piece has come.
 
-    :param stream: the stream of llmcall's client.
-    :param chunks: the chunks after the first, as an iterator or asynchronous iterator.
-    :param first: the first chunk, or ``END`` if there is none.
+    :param stream: the stream of llmcall's client; ``None`` if the answer is recorded as it is.
+    :param pieces: the pieces after the first, as an iterator or asynchronous iterator.
+    :param first: the first piece, or ``END`` if there is none.
     """
 
     stream: Any
-    chunks: Any
+    pieces: Any
     first: Any
 
 
@@ -67,15 +66,15 @@ class BegunStream(NamedTuple):
 class ProgramCall:
     """A program's request, which sends itself: the transport of the call that it becomes.
 
-    It has no reference to the answer. A streamed answer refers to it, and the garbage collector may
-    end generators in a cycle in any order.
-
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
     :param send_below: sends a request and returns its response, or a coroutine that does.
     :param client_at: returns the client that makes calls to an address.
     :param client_call: the call of llmcall's client that the request becomes.
     :ivar last_response: the response to the last attempt, or ``None`` if there is none.
+    :ivar is_sent: whether an attempt was made.
+    :ivar stream_type: the media type of a streamed answer that is passed on.
+    :ivar passed_on: the part of it that came.
     """
 
     http: ModuleType
@@ -84,83 +83,201 @@ class ProgramCall:
     client_at: Callable[[str], ProgramClient]
     client_call: ClientCall
     last_response: Any = None
+    is_sent: bool = False
+    stream_type: str = ""
+    passed_on: bytes = b""
 
     @property
     def client(self) -> ProgramClient:
-        """Return the client that makes the call.
+        """Return the client that makes this call.
 
         :raises ConfigError: if the address is wrong.
         """
         address = _address(self.request.url)
         if not API_PATH.search(address):  # one client for all other paths of a host
             address = f"{self.request.url.scheme}://{self.request.url.netloc.decode()}"
-        return self.client_at(API_PATH.sub("", address))
+        return self.client_at(API_PATH.sub("", address)).for_call(self)
 
     def ask(self) -> Any:
         """Return the answer; for a stream a :class:`BegunStream`, so that a failure before the
-        first chunk is raised here.
+        first piece is raised here.
         """
-        if self.client_call.method == "http_call":
-            return drive(self._http_call(self.receive))
-        answer = getattr(self.client, self.client_call.method)(**self.client_call.arguments)
-        if self.client_call.method != "stream_message":
-            return answer
-        chunks = answer.chunks()
-        return BegunStream(answer, chunks, next(chunks, END))
+        method, _, arguments = self.client_call
+        if method != "http_call":
+            try:
+                answer = getattr(self.client, method)(**arguments)
+                if method != "stream_message":
+                    return answer
+                chunks = answer.chunks()
+                return BegunStream(answer, chunks, next(chunks, END))
+            except (TypeError, ValueError):
+                self._record_as_it_is()
+        values: list[Any] = []
+        pieces = drive_stream(self._http_flow(self._pieces, self._receive_fields), values.append)
+        first = next(pieces, END)
+        return values[0] if first is END else BegunStream(None, pieces, first)
 
     async def aask(self) -> Any:
         """Return the answer; see :meth:`ask`."""
-        if self.client_call.method == "http_call":
-            return await adrive(self._http_call(self.areceive))
-        answer = getattr(self.client, f"a{self.client_call.method}")(**self.client_call.arguments)
-        if self.client_call.method != "stream_message":
-            return await answer
-        chunks = answer.chunks()
-        return BegunStream(answer, chunks, await anext(chunks, END))
+        method, _, arguments = self.client_call
+        if method != "http_call":
+            try:
+                answer = getattr(self.client, f"a{method}")(**arguments)
+                if method != "stream_message":
+                    return await answer
+                chunks = answer.chunks()
+                return BegunStream(answer, chunks, await anext(chunks, END))
+            except (TypeError, ValueError):
+                self._record_as_it_is()
 
-    def _http_call(self, receive: Callable[..., Any]) -> Flow[Any]:
-        send = functools.partial(receive, self.request, self._read_recorded_fields)
+        async def pieces_of() -> AsyncIterator[Any]:
+            return self._apieces()
+
+        values: list[Any] = []
+        flow = self._http_flow(pieces_of, self._areceive_fields)
+        pieces = adrive_stream(flow, values.append)
+        first = await anext(pieces, END)
+        return values[0] if first is END else BegunStream(None, pieces, first)
+
+    def _record_as_it_is(self) -> None:
+        """Take a body that is no chat of llmcall's as the server takes it.
+
+        :raises TypeError, ValueError: the current error, if the request was sent.
+        """
+        if self.is_sent or not asks_model(self.request.url.path.rstrip("/"), self.client_call.body):
+            raise
+        self.client_call = http_call_of(self.request, self.client_call.body)
+
+    def _http_flow(
+        self, pieces_of: Callable[[], Any], receive: Callable[[], Any]
+    ) -> Flow[dict[str, Any]]:
+        """Return the flow of a request that is recorded as it is.
+
+        :param pieces_of: returns the pieces of a streamed answer, which are passed on.
+        :param receive: returns what is recorded of an answer.
+        """
         client = self.client
-        arguments = dict(self.client_call.arguments)
-        is_model = arguments.pop("is_model")
-        counter = None
-        body = self.client_call.body
+        path, body = self.request.url.path.rstrip("/"), self.client_call.body
+        counter, streams = None, False
         if body is not None:
-            counter = HttpCounter(client, arguments["host"], body, is_model=is_model)
-        return http_call(**arguments, send=send, settings=client.settings, counter=counter)
+            model = None
+            if asks_model(path, body):
+                named = GEMINI_MODEL.search(path)
+                model = named[1] if named else body.get("model")
+                streams = body.get("stream") is True or path.endswith(STREAMING)
+            counter = HttpCounter(client, self.client_call.arguments["host"], body, model)
+        return http_call(
+            **self.client_call.arguments,
+            send=pieces_of if streams else receive,
+            settings=client.settings,
+            counter=counter,
+        )
 
-    def _read_recorded_fields(self, response: Any) -> dict[str, Any]:
+    def _receive_fields(self) -> dict[str, Any]:
+        return self._receive(self.request, self._recorded_fields)
+
+    async def _areceive_fields(self) -> dict[str, Any]:
+        return await self._areceive(self.request, self._recorded_fields)
+
+    def _pieces(self) -> Iterator[Any]:
+        """Yield the pieces of a streamed answer as they come, and last what is recorded of it."""
+        with self._api_errors(), contextlib.closing(self._sent(self.request)) as response:
+            if self._begin(response):
+                for data in response.iter_bytes():
+                    self.passed_on += data
+                    yield data
+            else:
+                self.passed_on = response.read()
+        yield self._recorded_fields(self._whole(response))
+
+    async def _apieces(self) -> AsyncIterator[Any]:
+        """Yield the pieces of a streamed answer; see :meth:`_pieces`."""
+        with self._api_errors():
+            async with contextlib.aclosing(await self._asent(self.request)) as response:
+                if self._begin(response):
+                    async for data in response.aiter_bytes():
+                        self.passed_on += data
+                        yield data
+                else:
+                    self.passed_on = await response.aread()
+        yield self._recorded_fields(self._whole(response))
+
+    def _begin(self, response: Any) -> bool:
+        """Return whether an answer is passed on as it comes."""
+        self.passed_on, self.stream_type = b"", _media_type(response)
+        return _is_recordable(response)
+
+    def _whole(self, response: Any) -> Any:
+        """Return a response with the whole body that came."""
+        self.last_response = self.http.Response(
+            response.status_code,
+            headers=headers_to_copy(response.headers),
+            content=self.passed_on,
+        )
+        return self.last_response
+
+    @property
+    def has_last_event(self) -> bool:
+        """Return whether the event came that ends a streamed answer of a known API."""
+        path, body = self.request.url.path, self.client_call.body
+        try:
+            check_answer(path, body, self.passed_on, is_stream=True)
+        except APIError:
+            return False
+        return bool(last_events_at(path, body))
+
+    def _recorded_fields(self, response: Any) -> dict[str, Any]:
         """Return what is recorded of a response: its media type and its body.
 
         :raises UnrecordedAnswer: if the response is neither JSON nor an event stream.
         :raises APIError: if the response is a failure, which is not recorded.
         """
         path, body = self.request.url.path, self.client_call.body
-        media_type = response.headers.get("content-type", "").partition(";")[0]
-        is_stream = media_type == EVENTS
-        is_recordable = media_type.endswith("json") or is_stream
-        if response.status_code != 200 or (not is_recordable and last_events_at(path, body)):
+        if response.status_code != 200 or (
+            not _is_recordable(response) and last_events_at(path, body)
+        ):
             raise response_error(response)
+        media_type = _media_type(response)
         try:
-            if not is_recordable:
+            if not _is_recordable(response):
                 raise UnrecordedAnswer(media_type or "no content type", status_code=200)
-            check_answer(path, body, response.content, is_stream=is_stream)
+            check_answer(path, body, response.content, is_stream=media_type == EVENTS)
         except APIError as error:
             error.http_response = response  # type: ignore[attr-defined]
             raise
         return {"content_type": media_type, "body": response.text}
 
-    def receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    def _sent(self, request: Any) -> Any:
+        """Return the response to a request that is sent below."""
+        self.is_sent = True
+        token = is_own_request.set(True)
+        try:
+            return self.send_below(request)
+        finally:
+            is_own_request.reset(token)
+
+    async def _asent(self, request: Any) -> Any:
+        """Return the response to a request that is sent below."""
+        self.is_sent = True
+        token = is_own_request.set(True)
+        try:
+            return await self.send_below(request)
+        finally:
+            is_own_request.reset(token)
+
+    def _receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Send a request, and return what ``read`` takes from its response."""
-        with self._api_errors(), contextlib.closing(self.send_below(request)) as response:
+        with self._api_errors(), contextlib.closing(self._sent(request)) as response:
             response.read()
         self.last_response = response
         return read(response)
 
-    async def areceive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    async def _areceive(
+        self, request: Any, read: Callable[[Any], dict[str, Any]]
+    ) -> dict[str, Any]:
         """Send a request, and return what ``read`` takes from its response."""
         with self._api_errors():
-            async with contextlib.aclosing(await self.send_below(request)) as response:
+            async with contextlib.aclosing(await self._asent(request)) as response:
                 await response.aread()
         self.last_response = response
         return read(response)
@@ -168,12 +285,12 @@ class ProgramCall:
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
         return self._with_repeated_texts(
-            request, self.receive(self._attempt(request, timeout), _parsed_response)
+            request, self._receive(self._attempt(request, timeout), _parsed_response)
         )
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        response = await self.areceive(self._attempt(request, timeout), _parsed_response)
+        response = await self._areceive(self._attempt(request, timeout), _parsed_response)
         return self._with_repeated_texts(request, response)
 
     def _with_repeated_texts(self, request: Request, response: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +311,7 @@ class ProgramCall:
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
         chunks, attempt = ChunkReader(), self._attempt(request, timeout)
-        with self._api_errors(), contextlib.closing(self.send_below(attempt)) as response:
+        with self._api_errors(), contextlib.closing(self._sent(attempt)) as response:
             if response.status_code != 200:
                 response.read()
                 raise response_error(response)
@@ -208,7 +325,7 @@ class ProgramCall:
         """Yield the chunks of a streamed answer."""
         chunks, attempt = ChunkReader(), self._attempt(request, timeout)
         with self._api_errors():
-            async with contextlib.aclosing(await self.send_below(attempt)) as response:
+            async with contextlib.aclosing(await self._asent(attempt)) as response:
                 if response.status_code != 200:
                     await response.aread()
                     raise response_error(response)
@@ -295,11 +412,21 @@ def headers_to_copy(headers: Any) -> list[tuple[bytes, bytes]]:
 
 SDK_TIMEOUT = 600.0  # seconds; DEFAULT_TIMEOUT of the openai SDK 2 and 3
 
-current_call: ContextVar[ProgramCall] = ContextVar("llmcall request of a program")
-
 
 class ProgramClient(OpenAIClient):
     """Makes a program's calls to one address, with the credentials and headers of each request."""
+
+    splits_batches = False
+    streams_chunks = True
+    sdk_timeout = SDK_TIMEOUT
+    _call: ProgramCall
+
+    def for_call(self, call: ProgramCall) -> ProgramClient:
+        """Return this client for one call, which is its transport."""
+        _ = self.resolved  # all of its calls share it
+        client = object.__new__(type(self))
+        client.__dict__.update(self.__dict__, _call=call)
+        return client
 
     def _resolve(self) -> ResolvedSettings:
         """Return the resolved settings. Of the default parameters, only those given in code apply:
@@ -311,9 +438,6 @@ class ProgramClient(OpenAIClient):
         }
         return resolved._replace(defaults=overridden)
 
-    splits_batches = False
-    streams_chunks = True
-
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Sequence[Record]:
         """Return the records, which hold the model and the usage that the program gets."""
         return records
@@ -324,7 +448,7 @@ class ProgramClient(OpenAIClient):
         """Return the program's own body, with the fields that an alias, a fallback or an override
         changes. What is known about the model changes nothing.
         """
-        body = dict(current_call.get().client_call.body)
+        body = dict(self._call.client_call.body)
         if body.get("model") is not None or "model" in self._overrides:
             body["model"] = request.model
         if request.kind == "embedding":
@@ -338,7 +462,16 @@ class ProgramClient(OpenAIClient):
 
     def transport_of(self, endpoint: Endpoint) -> ProgramCall:
         """Return the current request, which sends itself."""
-        return current_call.get()
+        return self._call
+
+
+def _is_recordable(response: Any) -> bool:
+    media_type = _media_type(response)
+    return response.status_code == 200 and (media_type.endswith("json") or media_type == EVENTS)
+
+
+def _media_type(response: Any) -> str:
+    return str(response.headers.get("content-type", "").partition(";")[0])
 
 
 def _parsed_response(response: Any) -> dict[str, Any]:

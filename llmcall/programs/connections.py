@@ -1,4 +1,9 @@
-"""Connections to models that no recorded client makes."""
+"""Connections to models that no recorded client makes.
+
+A host counts as a model's if it belongs to a well-known API, if a recorded request went to it, if the
+settings name it as ``base_url``, or if it is Ollama's on this machine. All other connections
+(databases, queues, downloads) pass.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,12 @@ import ipaddress
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterable
+import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 from ..clients.sdk_transport import is_own_request
-from .calls import current_call
+from ..config import resolve as config
 
 # The hosts of well-known APIs; each may have further labels before it.
 KNOWN_HOSTS = (
@@ -49,71 +55,84 @@ KNOWN_HOSTS = (
 )
 AMAZON = r"bedrock-runtime\.[\w-]+\.amazonaws\.com"
 MODEL_HOSTS = re.compile(rf"(^|[.-])({'|'.join([*map(re.escape, KNOWN_HOSTS), AMAZON])})$")
-
 LOOPBACK = "localhost"
 OLLAMA = (LOOPBACK, 11434)  # whose own API is not recorded
+PORTS = {"http": 80, "https": 443}
+
+_addresses: set[tuple[str, int]] = {OLLAMA}  # of models
+_names: dict[str, str] = {}  # hosts by the addresses that were looked up for them
+_tell: Callable[[str], None] | None = None
 
 
-class Watch:
-    """Finds the connections of this process to models that no recorded client makes.
+def watch(tell: Callable[[str], None], undo: contextlib.ExitStack) -> None:
+    """Watch the connections of this process.
 
-    A host counts as a model's if it belongs to a well-known API, if a recorded request went to it,
-    if the settings name it as ``base_url``, or if it is Ollama's on this machine. All other
-    connections (databases, queues, downloads) pass.
-
-    :param tell: called with the host of each such connection; an exception that it raises prevents
-        the connection.
-    :param addresses: hosts and ports of models that are known from the beginning.
+    :param tell: called with the host of each connection to a model that no recorded client makes; an
+        exception that it raises prevents the connection.
+    :param undo: gets the callbacks that end the watching.
     """
+    global _tell
+    _tell = tell
+    undo.callback(_stop)
+    look_up = socket.getaddrinfo
 
-    def __init__(
-        self, tell: Callable[[str], None], addresses: Iterable[tuple[str, int]] = ()
-    ) -> None:
-        self._tell = tell
-        self._addresses: set[tuple[str, int]] = {OLLAMA}
-        self._names: dict[str, str] = {}  # hosts by the addresses that were looked up for them
-        self._is_on = False
-        for host, port in addresses:
-            self.add(host, port)
+    @functools.wraps(look_up)
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        # A connection knows only the address that was found.
+        addresses = look_up(host, *args, **kwargs)
+        name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+        _names.update({str(each[4][0]): name for each in addresses if host})
+        return addresses
 
-    def add(self, host: str, port: int) -> None:
-        """Add the address of a model."""
-        self._addresses.add((_normalized_host(host), port))
+    undo.callback(setattr, socket, "getaddrinfo", look_up)
+    socket.getaddrinfo = getaddrinfo
+    _add_hook()
 
-    def start(self) -> None:
-        """Start watching. The hooks stay until the process ends; after :meth:`stop` they do nothing."""
-        self._is_on = True
-        self._remember_names()
-        sys.addaudithook(self._audit)
 
-    def stop(self) -> None:
-        """Stop watching."""
-        self._is_on = False
+def _stop() -> None:
+    global _tell
+    _tell = None
 
-    def _remember_names(self) -> None:
-        """Remember the addresses of the hosts that are looked up: a connection knows only these."""
-        look_up = socket.getaddrinfo
 
-        @functools.wraps(look_up)
-        def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-            addresses = look_up(host, *args, **kwargs)
-            if self._is_on and host:
-                name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
-                self._names.update({str(each[4][0]): name for each in addresses})
-            return addresses
+@functools.cache
+def _add_hook() -> None:
+    sys.addaudithook(_audit)  # it stays until the process ends
 
-        socket.getaddrinfo = getaddrinfo
 
-    def _audit(self, event: str, args: tuple[Any, ...]) -> None:
-        if event != "socket.connect" or not self._is_on:
-            return
-        address = args[1]
-        if not (isinstance(address, tuple) and isinstance(address[0], str)):
-            return  # a Unix socket
-        host = _normalized_host(self._names.get(address[0], address[0]))
-        is_model = MODEL_HOSTS.search(host) is not None or (host, address[1]) in self._addresses
-        if is_model and not _is_recorded():
-            self._tell(host)
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if event != "socket.connect" or _tell is None or is_own_request.get():
+        return
+    address = args[1]
+    if isinstance(address, tuple) and isinstance(address[0], str):  # no Unix socket
+        host = _names.get(address[0], address[0])
+        if is_models_host(host, address[1]):
+            _tell(_normalized_host(host))
+
+
+def is_models_host(host: str, port: int) -> bool:
+    """Return whether a host and port are a model's."""
+    name = _normalized_host(host)
+    return MODEL_HOSTS.search(name) is not None or (name, port) in _addresses
+
+
+def add_model(url: Any) -> None:
+    """Note that a model answers at an address of httpx or httpx2."""
+    _addresses.add((_normalized_host(url.host), port_of(url)))
+
+
+def add_configured_models() -> None:
+    """Note the addresses of the models that the settings name."""
+    settings = config.settings()
+    endpoints = [endpoint.address for endpoint in settings.endpoints]
+    for address in (settings.base_url, settings.azure_endpoint, *endpoints):
+        url = urllib.parse.urlsplit(address or "")
+        if url.hostname:
+            _addresses.add((_normalized_host(url.hostname), port_of(url)))
+
+
+def port_of(url: Any) -> int:
+    """Return the port of an address, by its scheme if it names none."""
+    return url.port or PORTS.get(url.scheme, 0)
 
 
 def _normalized_host(host: str) -> str:
@@ -125,13 +144,8 @@ def _normalized_host(host: str) -> str:
     return name
 
 
-def _is_recorded() -> bool:
-    """Return whether a call of llmcall makes the connection."""
-    return is_own_request.get() or current_call.get(None) is not None
-
-
 def refusal(host: str) -> OSError:
     """Return the error that a program gets if it may not connect."""
     return ConnectionRefusedError(
-        errno.ECONNREFUSED, f"llmcall run refuses the connection to {host}: a replay sends nothing"
+        errno.ECONNREFUSED, f"llmcall refuses the connection to {host}: a replay sends nothing"
     )

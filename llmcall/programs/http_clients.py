@@ -1,48 +1,14 @@
-"""Make HTTP clients for the openai SDK whose calls are recorded and replayed."""
+"""HTTP clients for the openai SDK whose calls are recorded and replayed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..clients.sdk_exceptions import http_library
 from .actors import Actor
 from .answers import derived
-from .recorder import ProgramCalls
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-
-class ProgramTransport:
-    """Answers recorded requests, and sends all others by the transport below.
-
-    :param http: the module ``httpx`` or ``httpx2``.
-    :param calls: answers the requests.
-    :param below: the transport below.
-    """
-
-    bases = "BaseTransport", "AsyncBaseTransport"
-
-    def __init__(self, http: ModuleType, calls: ProgramCalls, below: Any) -> None:
-        self._http = http
-        self._calls = calls
-        self._below = below
-
-    def handle_request(self, request: Any) -> Any:
-        """Return the response to a request of the program."""
-        return self._calls.handle(self._http, self._below.handle_request, request)
-
-    async def handle_async_request(self, request: Any) -> Any:
-        """Return the response to a request of the program."""
-        return await self._calls.ahandle(self._http, self._below.handle_async_request, request)
-
-    def close(self) -> None:
-        """Close the transport below."""
-        self._below.close()
-
-    async def aclose(self) -> None:
-        """Close the transport below."""
-        await self._below.aclose()
+from .recorder import Recorder
+from .transport import FrontTransport
 
 
 def http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
@@ -71,8 +37,8 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     """
     import openai
 
-    client = openai.DefaultHttpxClient(transport=transport)
-    return _with_recorder(client, ProgramCalls(actor, overrides, caller="http_client()"))
+    recorder = Recorder(actor, overrides, caller="http_client()")
+    return _recorded(openai.DefaultHttpxClient, recorder)(transport=transport)
 
 
 def async_http_client(
@@ -86,17 +52,21 @@ def async_http_client(
     """
     import openai
 
-    client = openai.DefaultAsyncHttpxClient(transport=transport)
-    return _with_recorder(client, ProgramCalls(actor, overrides, caller="async_http_client()"))
+    recorder = Recorder(actor, overrides, caller="async_http_client()")
+    return _recorded(openai.DefaultAsyncHttpxClient, recorder)(transport=transport)
 
 
-def _with_recorder(client: Any, calls: ProgramCalls) -> Any:
-    """Return a client of the SDK with the recorder in front of its transport and its proxies."""
+def _recorded(client: Any, recorder: Recorder) -> Any:
+    """Return a class of clients of the SDK with a recorder in front of their transports and proxies."""
     http = http_library()
-    kind = derived(http, ProgramTransport)
-    client._transport = kind(http, calls, client._transport)
-    client._mounts = {
-        pattern: None if below is None else kind(http, calls, below)
-        for pattern, below in client._mounts.items()
-    }
-    return client
+    kind = derived(http, FrontTransport)
+
+    class RecordedClient(client):  # type: ignore[misc]
+        """An HTTP client of the SDK whose calls are recorded and replayed."""
+
+        def _transport_for_url(self, url: Any) -> Any:
+            below = super()._transport_for_url(url)
+            # A call passes one recorder only.
+            return kind(http, recorder, getattr(below, "below", below))
+
+    return RecordedClient

@@ -7,10 +7,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ..call.admission import Admission
-from ..call.effects import Send
+from ..call.effects import Close, Emit, Next, Send
 from ..call.endpoint_failures import REST_SECONDS
 from ..call.usage import amounts_of_answer, count, served_amount
-from ..errors import RateLimitError
+from ..errors import APIError, RateLimitError
 from ..recorded_functions import UnrecordedAnswer
 from ..types import read_http_answer
 
@@ -31,15 +31,14 @@ class HttpCounter:
     :param client: the client of the request's address.
     :param host: the host's name, under which the request counts if its body names no model.
     :param body: the parsed body that is sent.
-    :param is_model: whether a model answers the request; any other counts as a call only.
+    :param model: that is asked; ``None`` if the request asks none: it counts as a call only.
     """
 
-    def __init__(self, client: OpenAIClient, host: str, body: Any, *, is_model: bool) -> None:
-        model = body.get("model") if isinstance(body, dict) else None
+    def __init__(self, client: OpenAIClient, host: str, body: Any, model: Any) -> None:
         self._client = client
         self._body = body
-        self._is_model = is_model
-        self._model = model if is_model and isinstance(model, str) and model else host
+        self._is_model = model is not None
+        self._model = model if isinstance(model, str) and model else host
 
     def attempt(self, call: FunctionCall, policy: RetryPolicy, number: int) -> Flow[Any]:
         """Send the request once, as soon as budgets and limits allow it, and return its answer."""
@@ -51,6 +50,8 @@ class HttpCounter:
             endpoint = yield from admission.acquire(request)
             try:
                 value = yield Send(call, call.request, policy.time_left())
+                if not isinstance(value, dict):
+                    value = yield from _passed_on(value, policy)
             except UnrecordedAnswer:
                 self._count_answer(call, admission, endpoint.name, body="")  # it reports no usage
                 raise
@@ -111,3 +112,21 @@ class HttpCounter:
 
     def _count(self, call: FunctionCall, amounts: UsageDelta) -> None:
         count(self._client.meter, self._model, call.scope, amounts, call.arm)
+
+
+def _passed_on(pieces: Any, policy: RetryPolicy) -> Flow[Any]:
+    """Emit the pieces of an answer as they come, and return what is recorded of it.
+
+    :param pieces: an iterator or asynchronous iterator, whose last item is what is recorded.
+    """
+    has_begun = False
+    try:
+        while isinstance(piece := (yield Next(pieces, policy.time_left())), bytes):
+            has_begun = True
+            yield Emit("", piece)
+    except APIError as error:
+        error.retryable = error.retryable and not has_begun
+        raise
+    finally:
+        yield Close(pieces)
+    return piece

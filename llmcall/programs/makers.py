@@ -8,14 +8,13 @@ which run functions in a copy of the context of the task that waits for them.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
 import contextvars
 import functools
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
 from .. import askers
@@ -32,20 +31,39 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-def name_askers(undo: contextlib.ExitStack) -> None:
-    """Name every task, thread and function of an executor that is made from now on.
+def name_threads(undo: contextlib.ExitStack) -> None:
+    """Name every thread that starts from now on.
 
     :param undo: gets the callbacks that end the naming.
     """
     askers.begin_naming()
     undo.callback(askers.end_naming)
-    _replace_in_loop(undo, asyncio.BaseEventLoop)
-    for loop in _foreign_loops(asyncio.AbstractEventLoop):
-        _replace_in_loop(undo, loop)
-    _replace_hook(undo)
-    _replace(undo, asyncio, "as_completed", _as_completed)
     _replace(undo, threading.Thread, "start", _start)
-    _replace(undo, concurrent.futures.ThreadPoolExecutor, "submit", _submit)
+
+
+def name_work(undo: contextlib.ExitStack, executor: type) -> None:
+    """Name the functions that are submitted to a class of executors."""
+    _replace(undo, executor, "submit", _submit)
+
+
+def name_tasks(undo: contextlib.ExitStack, loop: type) -> None:
+    """Name the tasks of a class of event loops, by a thread's asker if a thread hands them over."""
+    _replace(undo, loop, "create_task", _create_task)
+    _replace(undo, loop, "call_soon_threadsafe", _call_soon_threadsafe)
+
+
+def order_completed(undo: contextlib.ExitStack, asyncio: ModuleType) -> None:
+    """Make the tasks of ``as_completed`` in the given order. It makes those of coroutines, such as
+    tqdm's ``gather`` gives it, in the order of a set.
+    """
+
+    def ordered(as_completed: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
+        is_single = asyncio.isfuture(awaitables) or asyncio.iscoroutine(awaitables)
+        if askers.current() is not None and not is_single:
+            awaitables = [asyncio.ensure_future(each) for each in dict.fromkeys(awaitables)]
+        return as_completed(awaitables, **options)
+
+    _replace(undo, asyncio, "as_completed", ordered)
 
 
 def _replace(
@@ -67,11 +85,6 @@ def _replace(
 
 
 # Tasks
-
-
-def _replace_in_loop(undo: contextlib.ExitStack, loop: type) -> None:
-    _replace(undo, loop, "create_task", _create_task)
-    _replace(undo, loop, "call_soon_threadsafe", _call_soon_threadsafe)
 
 
 def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **options: Any) -> Any:
@@ -114,53 +127,6 @@ def _call_soon_threadsafe(
         options["context"] = contextvars.copy_context()
         options["context"].run(askers.set_current, asker)
     return call_soon(loop, callback, *args, **options)
-
-
-def _as_completed(as_completed: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
-    """Make the tasks in the given order: ``as_completed`` makes those of coroutines, such as tqdm's
-    ``gather`` gives it, in the order of a set.
-    """
-    is_single = asyncio.isfuture(awaitables) or asyncio.iscoroutine(awaitables)
-    if askers.current() is not None and not is_single:
-        awaitables = [asyncio.ensure_future(each) for each in dict.fromkeys(awaitables)]
-    return as_completed(awaitables, **options)
-
-
-def _foreign_loops(kind: type) -> Iterator[type]:
-    """Yield the topmost classes of event loops that have a ``create_task`` of their own, such as
-    uvloop's.
-    """
-    each: type
-    for each in kind.__subclasses__():
-        if each is asyncio.BaseEventLoop:
-            continue
-        if _is_foreign_loop(each):
-            yield each
-        else:
-            yield from _foreign_loops(each)
-
-
-def _is_foreign_loop(kind: type) -> bool:
-    create_task = getattr(kind, "create_task", None)
-    return (
-        not issubclass(kind, asyncio.BaseEventLoop)
-        and create_task is not asyncio.AbstractEventLoop.create_task
-    )
-
-
-def _replace_hook(undo: contextlib.ExitStack) -> None:
-    """Name the tasks of event loops whose class is made later, as by an import of uvloop."""
-
-    def init_subclass(kind: Any, /, **options: Any) -> None:
-        super(asyncio.AbstractEventLoop, kind).__init_subclass__(**options)
-        is_replaced = any(each in replaced for each in kind.__mro__)
-        if _is_foreign_loop(kind) and not is_replaced:
-            _replace_in_loop(undo, kind)
-            replaced.append(kind)
-
-    replaced = list(_foreign_loops(asyncio.AbstractEventLoop))
-    asyncio.AbstractEventLoop.__init_subclass__ = classmethod(init_subclass)  # type: ignore[assignment]
-    undo.callback(delattr, asyncio.AbstractEventLoop, "__init_subclass__")
 
 
 # Threads

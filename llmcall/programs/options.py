@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 
+NAMED_BY_TEXT = ("system", "header:", "user:")  # all other actors are functions: MODULE:FUNCTION
+
 
 class RunOptions(NamedTuple):
     """The options of ``llmcall run`` that decide what a program asks and in which scopes.
@@ -46,6 +48,11 @@ class RunOptions(NamedTuple):
         recorded_options = RunOptions(
             **{**recorded, "normalizers": tuple(recorded.get("normalizers", ()))}
         )
+        actor = recorded_options.actor
+        if actor is not None and self.actor is None and not actor.startswith(NAMED_BY_TEXT):
+            raise ConfigError(
+                f"{path} was recorded with --actor {actor}. Name it again: a cassette runs no code"
+            )
         for name in self._fields:
             value, recorded_value = getattr(self, name), getattr(recorded_options, name)
             if value not in (None, ()) and value != recorded_value:

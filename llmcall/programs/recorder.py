@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .. import askers, scopes
@@ -23,20 +21,22 @@ from ..errors import (
 )
 from ..notices import warn_once
 from ..requests.normalizers import normalizer
-from ..system import running_loop
+from ..system import after_fork_in_child, running_loop
+from . import connections
 from .actors import Actor, Actors
 from .answers import (
     NOT_REPEATED,
     ChatEvents,
+    Passing,
     derived,
     embeddings_response,
     error_body,
+    headers_of,
     new_response,
     whole_response,
 )
-from .calls import EVENTS, BegunStream, ProgramCall, ProgramClient, current_call, headers_to_copy
-from .connections import Watch
-from .requests import ProgramRequest, client_call_of, concerns_model
+from .calls import EVENTS, BegunStream, ProgramCall, ProgramClient, headers_to_copy
+from .requests import ProgramRequest, client_call_of, is_of_model, may_be_recorded
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -49,58 +49,68 @@ HAS_ENDED = (
     "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
     "thread that sends it before the program ends, and send nothing from __del__"
 )
-PORTS = {"http": 80, "https": 443}
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 # Refusals that are counted where they are raised, in calls by llmcall's own client too.
 COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
+recorders: list[Recorder] = []  # in front of the clients of the process, the innermost last
 
-class ProgramCalls:
-    """Answer the requests of a program from the record, or let them be sent and record the answers.
 
-    :param actor: names who is asking; see :func:`llmcall.http_client`.
+def innermost() -> Recorder | None:
+    """Return the recorder that was put in front last."""
+    in_front = tuple(recorders)
+    return in_front[-1] if in_front else None
+
+
+after_fork_in_child(recorders.clear)  # the requests of child processes are not recorded
+
+
+class Recorder:
+    """Answers the requests of a program from the record, or lets them be sent and records the answers.
+
+    :param actor: names who is asking; see :func:`llmcall.http_client`. Without one, the innermost
+        recorder in front that has one names it; so it is with the others.
     :param overrides: settings by name.
-    :param hosts: further hosts whose JSON requests are recorded as kind "http", besides the requests
-        of the SDKs; ``None`` means all hosts.
+    :param hosts: further hosts whose JSON requests are recorded as kind "http".
     :param caller: the public function that took these arguments, for messages.
+    :param sends_nothing: whether it only replays, even without a cassette that does.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
     :ivar refused: how many of the program's calls were refused for another reason than a miss, a
         scope or a budget, such as a credential in the request.
+    :ivar unrecorded: the models' hosts to which other clients connected.
     """
 
     def __init__(
         self,
         actor: Actor | None,
         overrides: Mapping[str, Any],
-        hosts: Collection[str] | None = None,
+        hosts: Collection[str] = (),
         *,
         caller: str,
+        sends_nothing: bool = False,
     ) -> None:
-        self._actors = Actors(actor)
+        self.actors = None if actor is None else Actors(actor)
         # a wrong one fails here, and not in the program's first request
         config.settings_for(None, overrides, caller)
         absolute = with_absolute_paths(overrides, caller)
-        self._client_at = functools.cache(
+        self.client_at: Callable[[str], ProgramClient] = functools.cache(
             lambda address: ProgramClient(**{**absolute, "base_url": address})
         )
-        self._hosts = None if hosts is None else {host.lower() for host in hosts}
-        self._outer_scope = scopes.scope_around()
+        self.has_overrides = bool(overrides)
+        self.hosts = {host.lower() for host in hosts}
         self.first_error: Exception | None = None
         self.refused = 0
-        self._under_way: dict[int, str] = {}
-        self._is_closed = False
-        self._process = os.getpid()  # a forked one is not recorded
-        self._watch: Watch | None = None
-        self._sends_nothing = False
-
-    def watch(self, watch: Watch, *, sends_nothing: bool) -> None:
-        """Tell the watch which hosts are models'.
-
-        :param sends_nothing: whether a request that cannot be recorded is refused.
-        """
-        self._watch = watch
+        self.unrecorded: dict[str, None] = {}
+        self.has_ended = False
         self._sends_nothing = sends_nothing
+        self._outer_scope = scopes.scope_around()
+
+    @property
+    def sends_nothing(self) -> bool:
+        """Return whether a request that is not recorded is refused."""
+        cassette = current_cassette()
+        return self._sends_nothing or (cassette is not None and not cassette.may_record)
 
     def handle(
         self,
@@ -115,48 +125,65 @@ class ProgramCalls:
         :param send: sends a request whose answer will be recorded.
         :param send_unrecorded: sends a request that is not recorded; by default ``send`` does.
         """
+        call: ProgramCall | None = None
         try:
-            call = self._call(http, send, request, request.read())
-        except LLMCallError as error:
-            return self._refusal(http, error)
-        if call is None:
-            return (send_unrecorded or send)(request)
-        try:
-            with self._as_current(call):
+            if self._may_be_recorded(request):
+                call = self._call(http, send, request, request.read())
+            if call is None:
+                return self._unsent(http, request) or (send_unrecorded or send)(request)
+            with self._in_scope(call):
                 return self._response(call, call.ask())
         except CALL_ERRORS as error:
-            return self._refusal(http, error, call.last_response)
+            return self._refusal(http, error, call)
 
     async def ahandle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
         """Return the response to a request of the program; see :meth:`handle`."""
+        call: ProgramCall | None = None
         try:
-            call = self._call(http, send, request, await request.aread())
-        except LLMCallError as error:
-            return self._refusal(http, error)
-        if call is None:
-            return await send(request)
-        try:
-            _check_event_loop(request)
-            with self._as_current(call):
+            if self._may_be_recorded(request):
+                call = self._call(http, send, request, await request.aread())
+            if call is None:
+                return self._unsent(http, request) or await send(request)
+            if running_loop() is None:
+                raise LLMCallError(
+                    f"{request.method} {request.url.path} was not sent: llmcall can record asynchronous "
+                    "requests on asyncio only. Run the program on asyncio (with anyio: "
+                    'backend="asyncio")'
+                )
+            with self._in_scope(call):
                 return self._response(call, await call.aask())
         except CALL_ERRORS as error:
-            return self._refusal(http, error, call.last_response)
+            return self._refusal(http, error, call)
+
+    def _may_be_recorded(self, request: Any) -> bool:
+        return may_be_recorded(request, self._all_hosts(), is_models_host=_is_models_host(request))
+
+    def _all_hosts(self) -> Collection[str]:
+        return next((each.hosts for each in self._chain() if each.hosts), self.hosts)
+
+    def _chain(self) -> Iterator[Recorder]:
+        """Yield this recorder, and those in front of the process's clients, the innermost first."""
+        yield self
+        yield from reversed(tuple(recorders))
 
     def _call(
         self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes
     ) -> ProgramCall | None:
-        """Return the call that a request becomes, or ``None`` if it is sent without a record.
+        """Return the call that a request becomes, or ``None`` if it passes.
 
         :raises LLMCallError: if it may not be sent.
         """
-        if os.getpid() != self._process or not concerns_model(request, self._hosts):
-            return None
-        client_call = client_call_of(request, content)
+        client_call = client_call_of(request, content, self._all_hosts())
         if client_call is None:
-            self._check_unrecordable(request)
+            if is_of_model(request):
+                self._check_unrecordable(request)
             return None
-        self._add_address(request.url)
-        return ProgramCall(http, request, send, self._client_at, client_call)
+        if self.has_ended:
+            raise LLMCallError(HAS_ENDED)
+        if client_call.body is not None and is_of_model(request):
+            connections.add_model(request.url)
+        settled = next((each for each in self._chain() if each.has_overrides), self)
+        return ProgramCall(http, request, send, settled.client_at, client_call)
 
     def _check_unrecordable(self, request: Any) -> None:
         """Warn of a request that cannot be recorded.
@@ -164,44 +191,43 @@ class ProgramCalls:
         :raises LLMCallError: if nothing may be sent.
         """
         label = f"{request.method} {request.url.path}"
-        reason = "llmcall records only GET requests and POST requests with JSON"
-        if self._sends_nothing:
-            raise LLMCallError(
-                f"{label} was not recorded, so --mode none does not send it: {reason}"
-            )
-        warn_once(f"{label} is sent but not recorded: {reason}. A replay sends it again")
+        reason = "llmcall records only JSON that asks a model"
+        if self.sends_nothing:
+            raise LLMCallError(f"{label} was not recorded, so a replay does not send it: {reason}")
+        warn_once(f"{label} is sent but not recorded: {reason}. A replay refuses it")
 
-    def _add_address(self, url: Any) -> None:
-        """Treat connections to an address as a model's."""
-        if self._watch is not None:
-            self._watch.add(url.host, url.port or PORTS.get(url.scheme, 0))
-
-    @contextlib.contextmanager
-    def _as_current(self, call: ProgramCall) -> Iterator[None]:
-        """Make a request the current one, in its actor's scope, for a block.
-
-        :raises LLMCallError: if the program has ended.
+    def _unsent(self, http: ModuleType, request: Any) -> Any:
+        """Return an empty response in a replay's place of a model's host, at a path that is no
+        model's, such as that of openai-agents' traces; else ``None``.
         """
-        if self._is_closed:
-            raise LLMCallError(HAS_ENDED)
-        token = current_call.set(call)
-        is_stream = call.client_call.method == "stream_message"
-        if not is_stream:  # a stream notes by itself that nobody read it
-            self._under_way[id(call)] = f"{call.request.method} {call.request.url.path}"
-        try:
-            with scopes.inherited(self._outer_scope), self._scope_of(call), askers.counted_apart():
-                yield
-        finally:
-            self._under_way.pop(id(call), None)
-            current_call.reset(token)
+        if _is_models_host(request) and self.sends_nothing:
+            return http.Response(204)
+        return None
 
-    def close(self) -> list[str]:
-        """Refuse all further requests; return the requests that are still under way, in words."""
-        self._is_closed = True
-        return list(self._under_way.values())
+    @contextmanager
+    def _in_scope(self, call: ProgramCall) -> Iterator[None]:
+        """Open the scope of the actor who makes a call, for a block."""
+        with (
+            scopes.inherited(self._outer_scope),
+            self._scope_of(call),
+            askers.counted_apart(),
+        ):
+            yield
+
+    def _scope_of(self, call: ProgramCall) -> AbstractContextManager[Any]:
+        actors = next((each.actors for each in self._chain() if each.actors), None)
+        request = call.request
+        headers = dict(request.headers.items())
+        body = call.client_call.body
+        program_request = ProgramRequest(request.method, str(request.url), headers, body)
+        normalize = normalizer(call.client.settings.cache_normalize)
+        return (actors or Actors(None)).scope_of(program_request, normalize)
 
     def _response(self, call: ProgramCall, answer: Any) -> Any:
         method, body, _ = call.client_call
+        if isinstance(answer, BegunStream) and answer.stream is None:
+            stream = derived(call.http, Passing)(self.note, call, answer)
+            return call.http.Response(200, headers=headers_of(call.stream_type), stream=stream)
         if method == "http_call":
             return new_response(call.http, 200, answer["body"], answer["content_type"])
         if method == "get_embedding":
@@ -210,23 +236,19 @@ class ProgramCalls:
         if not isinstance(answer, BegunStream):
             response = whole_response(answer, on_cassette=on_cassette)
             return new_response(call.http, 200, response)
-        headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
         events = derived(call.http, ChatEvents)(self.note, body, answer, on_cassette=on_cassette)
-        return call.http.Response(200, headers=headers, stream=events)
+        return call.http.Response(200, headers=headers_of(EVENTS), stream=events)
 
-    def _refusal(self, http: ModuleType, error: Exception, last_response: Any = None) -> Any:
+    def _refusal(self, http: ModuleType, error: Exception, call: ProgramCall | None) -> Any:
         """Return the response that the program gets instead of an answer.
 
         A failure of the API is returned as it came. From the response for one of llmcall's own
         errors, the SDK makes an error of its own.
-
-        :param last_response: the last response of the API, if there is one.
         """
         self.note(error)
-        if sys.is_finalizing():  # some Pythons (3.13.0) crash if a response is closed so late
-            raise error
         if not isinstance(error, APIError):
             return new_response(http, ERROR_STATUS, error_body(error))
+        last_response = None if call is None else call.last_response
         response = getattr(error, "http_response", last_response)
         if response is not None:
             headers = [*headers_to_copy(response.headers), *NOT_REPEATED]
@@ -235,34 +257,29 @@ class ProgramCalls:
         return new_response(http, status, error_body(error))
 
     def note(self, error: Exception) -> None:
-        """Count an error of llmcall's own that the program gets, and keep the first.
+        """Count an error of llmcall's own that the program gets, and keep the first, in all that is
+        open around the call.
 
         An error that a daemon thread gets after the program's end is not counted.
         """
-        if isinstance(error, APIError) or self._is_closed:
+        if isinstance(error, APIError):
             return
-        self.first_error = self.first_error or error
-        if not isinstance(error, COUNTED_ERRORS):
-            self.refused += 1
+        for recorder in dict.fromkeys(self._chain()):
+            if recorder.has_ended:
+                continue
+            recorder.first_error = recorder.first_error or error
+            recorder.refused += not isinstance(error, COUNTED_ERRORS)
 
-    def _scope_of(self, call: ProgramCall) -> contextlib.AbstractContextManager[Any]:
-        """Return the scope of the actor who makes a call."""
-        request = call.request
-        headers = dict(request.headers.items())
-        body = call.client_call.body
-        program_request = ProgramRequest(request.method, str(request.url), headers, body)
-        return self._actors.scope_of(
-            program_request, normalizer(call.client.settings.cache_normalize)
-        )
+    def note_connection(self, host: str) -> None:
+        """Note a connection to a model that no recorded client makes.
+
+        :raises ConnectionRefusedError: if nothing may be sent.
+        """
+        for recorder in dict.fromkeys(self._chain()):
+            recorder.unrecorded[host] = None
+        if self.sends_nothing:
+            raise connections.refusal(host)
 
 
-def _check_event_loop(request: Any) -> None:
-    """Check that asyncio runs an asynchronous request.
-
-    :raises LLMCallError: if another library does, such as trio.
-    """
-    if running_loop() is None:
-        raise LLMCallError(
-            f"{request.method} {request.url.path} was not sent: llmcall can record asynchronous requests "
-            'on asyncio only. Run the program on asyncio (with anyio: backend="asyncio")'
-        )
+def _is_models_host(request: Any) -> bool:
+    return connections.is_models_host(request.url.host, connections.port_of(request.url))

@@ -1,4 +1,4 @@
-"""Read a program's HTTP requests: which are recorded, and as which call of llmcall."""
+"""A program's HTTP requests: which are recorded, and as which call of llmcall."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ..models.catalog import parameters_of
+from ..requests.http_identity import ASKING, OBJECT, api_path
 
 CHAT = "/chat/completions"
+COMPLETIONS = "/completions"
 EMBEDDINGS = "/embeddings"
-KNOWN_PATHS = (CHAT, "/completions", EMBEDDINGS, "/responses", "/v1/messages", "/models")
-FREE_PATHS = ("/moderations", "/count_tokens", "/input_tokens")
+MODELS = re.compile(r"/models(?:/[^/:]+)?$")  # a GET lists them
 SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthropic
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
+GEMINI_MODEL = re.compile(r"/models/([^/:]+):")
 # Parameters that say how a request is sent. A body's field with such a name is a field.
 NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
 
@@ -38,6 +40,10 @@ class ProgramRequest(NamedTuple):
     headers: Mapping[str, str]
     body: Any
 
+    def __repr__(self) -> str:
+        # Headers and query may hold keys.
+        return f"ProgramRequest({self.method!r}, {self.url.partition('?')[0]!r})"
+
 
 class ClientCall(NamedTuple):
     """The call of llmcall's client that a program's request becomes.
@@ -54,23 +60,32 @@ class ClientCall(NamedTuple):
     arguments: dict[str, Any]
 
 
-def concerns_model(request: Any, hosts: Collection[str] | None) -> bool:
-    """Return whether a request is to be recorded.
+def may_be_recorded(request: Any, hosts: Collection[str], *, is_models_host: bool) -> bool:
+    """Return whether a request's method and address are those of a request that is recorded.
 
     :param request: a request of httpx or httpx2.
-    :param hosts: hosts whose requests are recorded besides those to models; ``None`` means all hosts.
+    :param hosts: hosts whose requests are recorded besides those to models.
+    :param is_models_host: whether the host is known to be a model's.
     """
-    return hosts is None or request.url.host in hosts or _is_of_model(request)
+    if request.url.host in hosts:
+        return True
+    if is_of_model(request):
+        return True
+    path = _path(request)
+    is_about_object = OBJECT.search(path) or (request.method == "GET" and MODELS.search(path))
+    return bool(is_about_object) and (SDK_HEADER in request.headers or is_models_host)
 
 
-def client_call_of(request: Any, content: bytes) -> ClientCall | None:
-    """Return the call that a request becomes, or ``None`` if it cannot be recorded.
+def client_call_of(request: Any, content: bytes, hosts: Collection[str]) -> ClientCall | None:
+    """Return the call that a request becomes, or ``None`` if it is not recorded.
 
-    :param request: a request of httpx or httpx2.
+    :param request: a request of httpx or httpx2 that may be recorded.
     :param content: the request's body.
+    :param hosts: see :func:`may_be_recorded`.
     """
-    if request.method == "GET":
-        return ClientCall("http_call", None, _http_arguments(request, None))
+    if not content:
+        is_asking = request.method == "POST" and not OBJECT.search(_path(request))
+        return None if is_asking else http_call_of(request, None)
     body = _json_body(request, content)
     if body is None:
         return None
@@ -84,15 +99,45 @@ def client_call_of(request: Any, content: bytes) -> ClientCall | None:
         parameters = _parameters("embedding", body, "input", "encoding_format")
         parameters["text"] = body["input"]
         return ClientCall("get_embedding", body, _arguments(request, parameters))
-    return ClientCall("http_call", body, _http_arguments(request, body))
+    is_known = asks_model(path, body) or request.url.host in hosts
+    return http_call_of(request, body) if is_known else None
+
+
+def is_of_model(request: Any) -> bool:
+    """Return whether a request has the method and the path of one that asks a model."""
+    path = _path(request)
+    is_asking = path.endswith((CHAT, COMPLETIONS, EMBEDDINGS)) or ASKING.search(path) is not None
+    return request.method == "POST" and is_asking
+
+
+def http_call_of(request: Any, body: Any) -> ClientCall:
+    """Return the call that records a request as it is.
+
+    :param body: the parsed JSON body, or ``None``.
+    """
+    url = request.url
+    arguments = {
+        "method": request.method,
+        "host": url.host if url.port is None else f"{url.host}:{url.port}",
+        "path": url.raw_path.decode().partition("?")[0],
+        "query": list(url.params.multi_items()),
+        "body": body,
+    }
+    return ClientCall("http_call", body, arguments)
+
+
+def asks_model(path: str, body: Any) -> bool:
+    """Return whether a request with a body goes to a model.
+
+    :param body: the parsed JSON body.
+    """
+    if not isinstance(body, dict):
+        return False
+    return path.endswith((CHAT, COMPLETIONS, EMBEDDINGS)) or api_path(path, body) is not None
 
 
 def _path(request: Any) -> str:
     return str(request.url.path).rstrip("/")
-
-
-def _is_of_model(request: Any) -> bool:
-    return _path(request).endswith(KNOWN_PATHS) or SDK_HEADER in request.headers
 
 
 def _json_body(request: Any, content: bytes) -> Any:
@@ -102,20 +147,6 @@ def _json_body(request: Any, content: bytes) -> Any:
     with contextlib.suppress(ValueError):
         return json.loads(content)
     return None
-
-
-def _http_arguments(request: Any, body: Any) -> dict[str, Any]:
-    """Return what identifies a request that is recorded as it is."""
-    url = request.url
-    is_free = _path(request).endswith(FREE_PATHS)
-    return {
-        "is_model": _is_of_model(request) and not is_free,
-        "method": request.method,
-        "host": url.host if url.port is None else f"{url.host}:{url.port}",
-        "path": url.raw_path.decode().partition("?")[0],
-        "query": list(url.params.multi_items()),
-        "body": body,
-    }
 
 
 def _arguments(request: Any, parameters: dict[str, Any]) -> dict[str, Any]:

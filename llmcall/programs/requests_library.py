@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import http.client
 import io
 from collections.abc import Callable, Generator, Iterator
@@ -12,36 +11,33 @@ from typing import Any, cast
 from ..clients.sdk_exceptions import http_library
 from .answers import derived
 from .calls import MESSAGE_HEADERS
-from .recorder import ProgramCalls
+from .recorder import Recorder
 
 PIECE = 1024  # bytes of a body that are read at once
 TIMEOUTS = ("connect", "read")
 
 
-def recording_send(
-    requests: ModuleType, calls: ProgramCalls, is_within_call: Callable[[], bool]
-) -> Callable[..., Any]:
-    """Return a method for ``requests.adapters.HTTPAdapter.send`` that records what a session sends.
+def recorded_send(
+    requests: ModuleType,
+    recorder: Recorder,
+    adapter: Any,
+    send: Callable[..., Any],
+    request: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Return the response to what a session sends.
 
-    :param calls: answers the requests.
-    :param is_within_call: returns whether a call of llmcall sends the request. Then the call records
-        it.
+    :param adapter: the session's adapter.
+    :param send: its own method.
+    :param request: the program's request.
+    :param args: with ``kwargs``, the further arguments of ``send``.
     """
-    send = requests.adapters.HTTPAdapter.send
-
-    def recording(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the response to a request of the program."""
-        if is_within_call():
-            return send(self, request, *args, **kwargs)
-        adapter = _Adapter(requests, functools.partial(send, self), request, args, kwargs)
-        response = calls.handle(
-            adapter.http, adapter.send, adapter.request, adapter.send_unrecorded
-        )
-        if isinstance(response, requests.Response):
-            return response
-        return self.build_response(request, _urllib3_response(response))
-
-    return recording
+    in_http = _Adapter(requests, send, request, args, kwargs)
+    response = recorder.handle(in_http.http, in_http.send, in_http.request, in_http.send_unrecorded)
+    if isinstance(response, requests.Response):
+        return response
+    return adapter.build_response(request, _urllib3_response(response))
 
 
 class _Adapter:

@@ -34,6 +34,7 @@ from ..display.formatting import counted
 from ..errors import CacheMissError
 from ..failures import REFUSED, before_add, process_failures
 from ..notices import forget_notices, keep_notices, stop_keeping_notices
+from ..programs.blocks import recording_programs
 from ..records.reader import read
 from ..system import folder_lock
 from ..testing import answers_in_process
@@ -294,7 +295,9 @@ class Replay:
             notices = keep_notices()  # pytest shows the log of failed tests only
             end = contextlib.ExitStack()
             end.callback(stop_keeping_notices, notices)
-            opened = Cassette(path, mode, write=False, bypasses_cache=bypasses_cache)
+            opened = recording_programs(
+                Cassette(path, mode, write=False, bypasses_cache=bypasses_cache)
+            )
             # Nor must its askers depend on them, or on which test sets up a fixture.
             with end, askers.numbered_anew(), opened as cassette:
                 try:

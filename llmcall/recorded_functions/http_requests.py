@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import secrets
+from ..requests.http_identity import NOT_COUNTED, api_path, http_identity
 from ..requests.plain_data import plain
 from .calls import normalized, prepare_function
 from .results import result_of
@@ -27,7 +28,8 @@ def http_call(
     settings: Settings,
     counter: RequestCounter | None = None,
 ) -> Flow[Any]:
-    """Return the flow to the response of an HTTP request; a GET is sent whenever that is allowed.
+    """Return the flow to the response of an HTTP request; one without a body is sent whenever that is
+    allowed.
 
     Fields of the query and the body that are credentials by their names are neither recorded nor
     part of the key.
@@ -42,20 +44,18 @@ def http_call(
     address = f"{method} {host}{path}"
     recorded_body = secrets.without_credentials(plain(body, "the body"))
     secrets.refuse_named(recorded_body, settings.cassette_allow, address)
-    identity_fields: dict[str, Any] = {"method": method, "host": host, "path": path}
+    if api_path(path, body) is not None:
+        query = [(name, value) for name, value in query if name not in NOT_COUNTED]
     recorded_query: dict[str, list[str]] = {}
     for name, value in secrets.without_query_credentials(query, address):
         recorded_query.setdefault(name, []).append(value)
-    if recorded_query:
-        identity_fields["query"] = recorded_query
-    identity_fields["body"] = normalized(recorded_body, settings)
     call = prepare_function(
         "http",
-        identity_fields,
+        http_identity(method, host, path, recorded_query, normalized(recorded_body, settings)),
         settings,
         name=f"{method} {path}",
         run=send,
-        is_live=method == "GET",
+        is_live=body is None,
         counter=counter,
     )
     return result_of(call)

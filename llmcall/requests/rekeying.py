@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..models.catalog import resolve
+from .http_identity import http_identity
 from .messages import DIGEST
 from .normalizers import normalizer
 from .plain_data import map_texts
@@ -26,6 +27,14 @@ def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, 
         model = resolve(str(request["model"]), settings.aliases)
         new_request["model"] = model
         namespace = _namespace_of(model, settings)
+    if "host" in request:
+        new_request = http_identity(
+            request["method"],
+            request["host"],
+            request["path"],
+            request.get("query", {}),
+            request.get("body"),
+        )
     _normalize(new_request, settings)
     if namespace:
         new_request["namespace"] = namespace

@@ -14,8 +14,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from ..askers import Asker
-from ..askers import current as current_asker
+from ..askers import Asker, of_draw
 from ..notices import warn_once
 from ..system import current_task, process_lock, this_process
 from ..types import Record
@@ -167,7 +166,7 @@ class Draws:
         :param source: the cassette or cache that holds records of the request.
         :param read_askers: reads who asked when the draws were recorded.
         """
-        asker = current_asker()
+        asker = of_draw()
         equal_requests = None
         if asker is not None:
             equal_requests = self._equal_requests_of(request, source, read_askers)

@@ -13,8 +13,7 @@ from ..responses.event_stream import events_of
 from .message import tool_call
 from .usage import TokenUsage
 
-# The ends of the paths at which a model answers; programs.connections, which child processes load by
-# itself, has the same.
+# The ends of the paths at which a model answers, where the host is known.
 MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages")
 # The fields of these APIs that are new in each answer, and the objects whose ids are new in each.
 # Tool calls are none of them: later requests name their ids.
@@ -103,7 +102,8 @@ def model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> Htt
     if not isinstance(body, str):
         return None
     answer = read_http_answer(body)
-    is_at_model = str(request.get("path")).rstrip("/").endswith(MODEL_PATHS)
+    path = str(request.get("path")).rstrip("/")
+    is_at_model = "host" not in request or path.endswith(MODEL_PATHS)
     return answer if is_at_model or answer.usage != TokenUsage() else None
 
 

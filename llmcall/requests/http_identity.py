@@ -1,0 +1,56 @@
+"""What identifies an HTTP request that is recorded as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# The ends of the paths of the APIs of Responses, Messages and Gemini, from which on they count.
+ASKING = re.compile(
+    r"(?P<kept>/responses|(?<=/v1)/messages|/models/[^/]+:(?:streamG|g)enerateContent)/?$"
+)
+# What was asked in the background and is looked at, cancelled or deleted; it has no body.
+OBJECT = re.compile(
+    r"/responses/[^/]+(?:/cancel|/input_items)?/?$|/messages/batches(?:/[^/]+){0,2}/?$"
+)
+INPUTS = ("messages", "input", "prompt")
+NOT_COUNTED = frozenset({"key", "alt", "api-version"})  # parameters of a query
+
+
+def api_path(path: str, body: Any) -> str | None:
+    """Return the part of a path that counts if a request goes to one of the three APIs, else ``None``.
+
+    :param body: the parsed JSON body; ``None`` if the request has none.
+    """
+    if body is None:
+        found = OBJECT.search(path)
+        return found[0].rstrip("/") if found else None
+    found = ASKING.search(path)
+    if found is None or not isinstance(body, dict):
+        return None
+    if found["kept"].startswith("/models/"):
+        is_asking = "contents" in body
+    else:
+        is_asking = "model" in body and any(name in body for name in INPUTS)
+    return found["kept"] if is_asking else None
+
+
+def http_identity(
+    method: str, host: str, path: str, query: Mapping[str, Any], body: Any
+) -> dict[str, Any]:
+    """Return what identifies a request: for the three APIs neither the host nor what stands before
+    their part of the path, so that a recording replays whatever the base URL.
+
+    :param query: without credentials.
+    :param body: plain data, or ``None``.
+    """
+    end_of_path = api_path(path, body)
+    if end_of_path is None:
+        fields: dict[str, Any] = {"method": method, "host": host, "path": path}
+    else:
+        fields = {"method": method, "path": end_of_path}
+        query = {name: values for name, values in query.items() if name not in NOT_COUNTED}
+    if query:
+        fields["query"] = dict(query)
+    return {**fields, "body": body}

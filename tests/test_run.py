@@ -1,0 +1,498 @@
+"""``llmcall run``: programs that do not know llmcall, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import done, written
+from programs import ASK, LONGEST, PRICED, RunningProgram
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer, RawServer
+from streaming import TWO_COINS, streams
+
+PREAMBLE = f"""
+import atexit, signal, threading, time
+from concurrent.futures import ThreadPoolExecutor
+{ASK}
+def tell(text):
+    print(text, ask(text), flush=True)
+def post_by_urllib(text):
+    import json, urllib.request
+    body = {{"model": "gpt-4o-mini", "messages": [{{"role": "user", "content": text}}]}}
+    headers = {{"content-type": "application/json"}}
+    address = os.environ["MODEL_AT"] + "/chat/completions"
+    request = urllib.request.Request(address, json.dumps(body).encode(), headers)
+    return json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"]
+"""
+SLOWLY = 1.0  # seconds that the model takes for a question that asks it to be slow
+
+
+@pytest.fixture
+def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
+    """A model's server, which the programs of a test find."""
+    made = NumberedServer(httpserver, slow=SLOWLY)
+    monkeypatch.setenv("MODEL_AT", made.address)
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
+    return made
+
+
+def program(text: str) -> str:
+    """Write a program, and return its file's name."""
+    Path("program.py").write_text(PREAMBLE + textwrap.dedent(text), encoding="utf-8")
+    return "program.py"
+
+
+def started(*options: str) -> RunningProgram:
+    """Start the program under ``llmcall run``."""
+    command = [sys.executable, "-m", "llmcall", "run", *options, "program.py"]
+    return RunningProgram(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+
+
+def ran(text: str, *options: str, code: int = 0) -> tuple[str, str]:
+    """Run a program under ``llmcall run``; return what it printed, and what was said."""
+    program(text)
+    with started(*options) as process:
+        printed, said = process.communicate(timeout=LONGEST)
+    assert process.returncode == code, said
+    return printed, said
+
+
+def refused(*options: str) -> str:
+    """Return what ``llmcall run`` says when it refuses its options, and check that no program starts.
+
+    It runs in this process: it ends before there is a program to run.
+    """
+    said = done("run", *options, written("program.py", "print('started')\n"), code=2)
+    assert "started" not in said
+    return " ".join(said.split())
+
+
+def entries(path: str) -> list[dict[str, Any]]:
+    """Return the lines of a cassette."""
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def samples(path: str) -> list[str]:
+    """Return the samples of a cassette's records."""
+    return [entry["sample"] for entry in entries(path) if "sample" in entry]
+
+
+A = "--cassette", "a.jsonl"
+NONE = *A, "--mode", "none"
+
+# The scope of a run
+
+SCOPES = """
+import llmcall
+print(ask("Bread?"), ask("Bread?"))
+thread = threading.Thread(target=lambda: print(ask("Bread?")))
+thread.start()
+thread.join()
+with llmcall.scope("day-1"):
+    print(ask("Bread?"), ask("Bread?"))
+"""
+
+
+def test_equal_calls_outside_any_scope_are_draws_of_the_scope_run(model: NumberedServer) -> None:
+    """In any thread; scopes of the program's own keep their paths; a replay gives the same."""
+    live, _ = ran(SCOPES, *A)
+    assert samples("a.jsonl") == ["day-1#0", "day-1#1", "run#0", "run#1", "run#2"]
+    assert entries("a.jsonl")[0]["run"] == {}
+    assert ran(SCOPES, *NONE)[0] == live
+    assert len(model.asked) == 5
+
+
+def test_only_scope_puts_all_below_a_name(model: NumberedServer) -> None:
+    """``--scope NAME`` is the scope of the whole process."""
+    ran(SCOPES, *A, "--scope", "rep-1")
+    assert all(sample.startswith("rep-1") for sample in samples("a.jsonl"))
+    assert "rep-1/day-1#1" in samples("a.jsonl")
+
+
+def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: NumberedServer) -> None:
+    """Actors keep their own paths, and a warning tells of the others once."""
+    _, said = ran("ask('Milk?'); ask('Bread?')", *A, "--actor", "user:^(Milk)")
+    assert said.count("a request names no actor") == 1
+    assert samples("a.jsonl") == ["Milk#0", "run#0"]
+
+
+# What its options say, and its cassette to its replays
+
+NAMING = "def who(request): return request.body['messages'][-1]['content'].split()[0]\n"
+
+
+def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> None:
+    """Scope, normalizers and seed stand in the header; a function must be named again, since a
+    cassette runs no code.
+    """
+    Path("naming.py").write_text(NAMING, encoding="utf-8")
+    actor = "--actor", "naming:who"
+    options = "--scope", "rep-1", "--seed", "3", "--normalize", "times"
+    asking = "import random; tell('Lisa asks at 12:03'); tell('Lisa has ' + str(random.random()))"
+    live, _ = ran(asking, *A, *options, *actor)
+    recorded = {"actor": "naming:who", "normalizers": ["times"], "scope": "rep-1", "seed": 3}
+    assert entries("a.jsonl")[0]["run"] == recorded
+    assert samples("a.jsonl") == ["rep-1/Lisa#0", "rep-1/Lisa#0"]
+    assert ran(asking.replace("12:03", "12:04"), *NONE, *actor)[0] == live.replace("12:03", "12:04")
+    assert "--actor naming:who. Name it again: a cassette runs no code" in refused(*NONE)
+    assert "contradicts a.jsonl, which was recorded with --seed 3" in refused(
+        *NONE, *actor, "--seed", "4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--actor", "user:("), "its regular expression is invalid"),
+        (("--actor", "nobody"), 'it must be "system", "header:NAME", "user:REGEX"'),
+        (("--actor", "nowhere:who"), "the module 'nowhere' is neither in the script's folder"),
+        (("--actor", "json:who"), "the module 'json' has no function 'who'"),
+        (("--normalize", "("), "--normalize"),
+        (("--seed", "x"), "--seed"),
+        (("--mode", "new"), "--mode new needs a cassette"),
+        (("--cassete", "a.jsonl"), "llmcall run has no option --cassete"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_the_program_starts(
+    option: tuple[str, ...], message: str
+) -> None:
+    """The exit code is 2."""
+    assert message in refused(*option)
+
+
+def test_none_needs_the_cassette_before_the_program_starts() -> None:
+    """A missing file is an error that says what to do."""
+    said = done("run", *NONE, written("program.py", "print('it starts')"), code=1)
+    assert "it starts" not in said
+    assert "a.jsonl does not exist" in said
+
+
+CHANCE = """
+import random
+own = random.Random()
+words = {f"word {n}" for n in range(20)}
+tell(f"{random.random()} {own.random()} {random.Random().random()} {list(words)}")
+tell(f"{random.Random(3).random()}")
+try:
+    import numpy as np
+    tell(f"{np.random.rand()} {np.random.default_rng().random()} {np.random.RandomState().rand()}")
+except ModuleNotFoundError:
+    pass
+"""
+
+
+def test_a_seed_fixes_the_programs_own_chance(model: NumberedServer) -> None:
+    """Two fresh processes draw the same: generators without a seed, NumPy's, the order of sets."""
+    live, _ = ran(CHANCE, *A, "--seed", "7")
+    assert ran(CHANCE, *NONE)[0] == live
+    drawn = model.asked[0].split()[:3]
+    assert len(set(drawn)) == 3
+
+
+def test_threads_draw_the_same_whichever_is_first(model: NumberedServer) -> None:
+    """An unseeded generator's seed depends on the thread that makes it, not on the other threads."""
+    drawing = """
+    import random
+    both_begun, other_is_done = threading.Barrier(2), threading.Event()
+    def draw(number):
+        both_begun.wait()
+        if number == {last}:
+            other_is_done.wait()
+        drawn = random.Random().random()
+        other_is_done.set()
+        return ask(f"{{drawn}}")
+    with ThreadPoolExecutor(2) as pool:
+        print(*pool.map(draw, range(2)))
+    """
+    live, _ = ran(drawing.format(last=0), *A, "--seed", "7")
+    assert ran(drawing.format(last=1), *NONE)[0] == live
+    assert len({*model.asked}) == 2
+
+
+# What outlives the script
+
+LEFT_BEHIND = {
+    "thread": "threading.Thread(target=tell, args=['from a thread, slowly']).start()",
+    "executor": "ThreadPoolExecutor(1).submit(tell, 'from an executor, slowly')",
+    "atexit": "atexit.register(tell, 'at exit')",
+}
+
+
+@pytest.mark.parametrize("left_behind", LEFT_BEHIND)
+def test_what_outlives_the_script_is_recorded(model: NumberedServer, left_behind: str) -> None:
+    """What threads, executors and functions of ``atexit`` ask after the last line replays."""
+    live, _ = ran(LEFT_BEHIND[left_behind], *A)
+    assert "answer 0" in live
+    assert ran(LEFT_BEHIND[left_behind], *NONE)[0] == live
+    assert len(model.asked) == 1
+
+
+def test_none_sends_nothing_after_the_script(model: NumberedServer) -> None:
+    """What outlives the script and is not recorded is refused, and the exit code is 1."""
+    ran("tell('Bread?')", *A)
+    _, said = ran(f"tell('Bread?')\n{LEFT_BEHIND['thread']}", *NONE, code=1)
+    assert "is not recorded" in said
+    assert model.asked == ["Bread?"]
+
+
+def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: NumberedServer) -> None:
+    """After Ctrl-C the program's threads go on; the process ends by the signal and says so once."""
+    program("""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it's ignored
+    def slow():
+        tell("first, slowly")
+        tell("second")
+    threading.Thread(target=slow).start()
+    time.sleep(60)
+    """)
+    with started(*A) as process:
+        while not model.asked:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        live, said = process.communicate(timeout=LONGEST)
+    assert process.returncode == -signal.SIGINT
+    assert said.count("KeyboardInterrupt") == 1
+    assert "second answer 1" in live
+    assert ran("tell('first, slowly')\ntell('second')", *NONE)[0] == live
+
+
+@pytest.fixture
+def streaming(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
+    """A model's server that streams, which the programs of a test find."""
+    with RawServer(streams(*TWO_COINS)) as server:
+        monkeypatch.setenv("MODEL_AT", server.base_url)
+        monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
+        yield server
+
+
+def test_a_stream_that_is_read_at_exit_is_recorded(streaming: RawServer) -> None:
+    """What a function of ``atexit`` reads is the whole answer, as in the plain interpreter."""
+    reading = """
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    request = client.build_request("POST", "/chat/completions", json=body)
+    lines = client.send(request, stream=True).iter_lines()
+    atexit.register(lambda: print(*lines))
+    """
+    assert "[DONE]" in ran(reading, *A)[0]
+    assert "[DONE]" in ran(reading, *NONE)[0]
+    assert len(streaming.requests) == 1
+
+
+PROGRAMS = {
+    "code": "sys.exit(3)",
+    "words": "sys.exit('no more bread')",
+    "error": "def bake():\n    raise ValueError('no flour')\nbake()",
+    "interrupt": """
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    """,
+    "syntax": "for",
+    "order": """
+        import weakref
+        class Baker:
+            def __del__(self):
+                print("the baker leaves")
+        baker = Baker()
+        weakref.finalize(baker, print, "finalized")
+        atexit.register(print, "registered")
+        def late():
+            threading.main_thread().join()
+            print("the thread ends", __name__, sys.modules["__main__"].baker is baker)
+        threading.Thread(target=late).start()
+        print("the script ends", __file__, __spec__, sys.argv)
+    """,
+    "fork": """
+        if os.fork():
+            os.wait()
+            print("the parent ends")
+        else:
+            print("the child ends")
+            sys.exit(7)
+    """,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_ends_as_python_ends_it(name: str) -> None:
+    """Exit code, output, its order and tracebacks are those of the plain interpreter."""
+    preamble = "import atexit, os, signal, sys, threading, time\n"
+    written("program.py", preamble + textwrap.dedent(PROGRAMS[name]))
+    plain, recorded = (
+        subprocess.run(
+            [sys.executable, *words, "program.py"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LONGEST,
+        )
+        for words in ([], ["-m", "llmcall", "run"])
+    )
+    assert recorded.returncode == plain.returncode
+    assert recorded.stdout == plain.stdout
+    assert recorded.stderr.startswith(plain.stderr), recorded.stderr
+
+
+# Its last lines
+
+BREAD_AND_MILK = "ask('Bread?'); ask('Milk?')"
+
+
+def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
+    """Parts that are 0 are left out; records that were not used have a line; what came from the cache
+    has one that names the remedy.
+    """
+    _, said = ran(BREAD_AND_MILK, *A)
+    assert said.splitlines() == ["2 asked (30 tokens, <$0.0001): a.jsonl"]
+    _, said = ran("ask('Bread?')", *NONE)
+    first, second = said.splitlines()
+    assert first == "1 replayed: a.jsonl"
+    assert second.startswith("1 record was not used; the mode 'update'")
+    _, said = ran(f"{BREAD_AND_MILK}; ask('Salt?')", "--cassette", "b.jsonl")
+    first, second = said.splitlines()
+    assert first == "1 asked (15 tokens, <$0.0001), 2 from the cache: b.jsonl"
+    assert "--scope NAME makes another repeat" in second
+
+
+def test_failures_and_refusals_are_counted(model: NumberedServer) -> None:
+    """One that the program swallows gives the exit code 1 if it is llmcall's own."""
+    swallowing = "ask('Bread?')\ntry: ask('{}')\nexcept httpx.HTTPStatusError: pass"
+    _, said = ran(swallowing.format("wrongly"), *A)
+    assert "2 asked (15 tokens, <$0.0001), 1 not recorded: a.jsonl" in said.splitlines()
+    _, said = ran(swallowing.format("Salt?"), *NONE, code=1)
+    assert "1 replayed, 1 refused: a.jsonl" in said.splitlines()
+    assert said.count("Error: this chat request to gpt-4o-mini is not recorded") == 1
+
+
+def test_the_last_line_says_if_nothing_is_recorded(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed ``rewrite`` leaves the old file; a cache that is off records nothing."""
+    ran("ask('Bread?')", *A)
+    _, said = ran("ask('Bread?'); 1 / 0", *A, "--mode", "rewrite", code=1)
+    assert "1 asked (15 tokens, <$0.0001): a.jsonl was not written" in said.splitlines()
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "off")
+    _, said = ran("ask('Milk?')")
+    assert "nothing was recorded, because the cache's mode is off" in said
+
+
+def test_update_takes_unused_records_out_if_the_program_ends_well(model: NumberedServer) -> None:
+    """A whole process ends well with the exit code 0."""
+    ran(BREAD_AND_MILK, *A)
+    update = *A, "--mode", "update"
+    _, said = ran("ask('Bread?')\nsys.exit(3)", *update, code=3)
+    assert len(samples("a.jsonl")) == 2
+    _, said = ran("ask('Bread?')", *update)
+    assert "1 record was not used; moved to the disk cache" in said
+    assert len(samples("a.jsonl")) == 1
+
+
+TAKEN_OVER = {
+    "closed": "sys.stderr.close()",
+    "replaced": "import io; sys.stderr = sys.__stderr__ = io.StringIO()",
+    "redirected": "os.dup2(os.open(os.devnull, os.O_WRONLY), 2)",
+    "logging": "import logging.config; logging.config.dictConfig({'version': 1})",
+}
+
+
+@pytest.mark.parametrize("how", TAKEN_OVER)
+def test_what_is_said_comes_once_whatever_the_program_does_with_standard_error(
+    model: NumberedServer, how: str
+) -> None:
+    """A program that takes over logging or standard error hides neither count nor warnings."""
+    _, said = ran(
+        f'client.post("/completions", content=b"no JSON"); tell("Bread?"); {TAKEN_OVER[how]}', *A
+    )
+    assert said.count("1 asked (15 tokens, <$0.0001): a.jsonl") == 1
+    assert said.count("POST /v1/completions is sent but not recorded") == 1
+
+
+def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: NumberedServer) -> None:
+    """What goes wrong when the process ends is said, and the exit code is 1 instead of 0."""
+    _, said = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)
+    assert "Error: a.jsonl was written by another process" in said
+
+
+# What is not recorded
+
+
+def test_what_other_clients_send_to_a_model_is_told(model: NumberedServer) -> None:
+    """In mode ``none`` it is refused, and the exit code is 1."""
+    asking = "print(ask('Bread?'))\ntry: print(post_by_urllib('Salt?'))\nexcept OSError: print('refused')"
+    printed, said = ran(asking, *A)
+    assert printed == "answer 0\nanswer 1\n"
+    assert "what was sent to localhost by other clients is not recorded" in said
+    printed, said = ran(asking, *NONE, code=1)
+    assert printed == "answer 0\nrefused\n"
+    assert "a replay refused a connection to localhost" in said
+    assert len(model.asked) == 2
+
+
+def test_none_leaves_other_hosts_alone(model: NumberedServer) -> None:
+    """A program's own server is no model."""
+    serving = """
+        import socket
+        server = socket.create_server(("127.0.0.1", 0))
+        reader = socket.create_connection(server.getsockname())
+        server.accept()[0].sendall(b"a row")
+        print(reader.recv(5), ask('Bread?'))
+    """
+    ran("ask('Bread?')", *A)
+    printed, said = ran(serving, *NONE)
+    assert printed == "b'a row' answer 0\n"
+    assert "refused" not in said
+
+
+def test_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServer) -> None:
+    """A program that uses llmcall itself sends nothing either, whatever cassette it opens."""
+    asking = """
+        import llmcall
+        client = llmcall.OpenAIClient(api_key="none", base_url=os.environ["MODEL_AT"])
+        with llmcall.cassette("own.jsonl", mode="new"):
+            print(client.send_message("Salt?", model="gpt-4o-mini").content)
+    """
+    _, said = ran(asking, "--mode", "none", code=1)
+    assert "no answer is recorded in own.jsonl, and a replay sends nothing" in said
+    assert not model.asked
+
+
+def test_the_sdks_need_no_key_in_none(model: NumberedServer) -> None:
+    """The variables that are unset hold a placeholder."""
+    asking = """
+        import openai
+        sdk = openai.OpenAI(base_url=os.environ["MODEL_AT"])
+        messages = [{"role": "user", "content": "Bread?"}]
+        print(sdk.chat.completions.create(model="gpt-4o-mini", messages=messages).choices[0].message.content)
+    """
+    live, _ = ran(f"os.environ['OPENAI_API_KEY'] = 'one'{textwrap.dedent(asking)}", *A)
+    assert ran(asking, *NONE)[0] == live == "answer 0\n"
+
+
+# Where it is
+
+ELSEWHERE = "import os; os.makedirs('elsewhere/.git'); os.chdir('elsewhere'); ask('Bread?')"
+
+
+def test_settings_and_cache_are_those_of_where_the_program_started(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that goes into another project keeps them."""
+    Path(".git").mkdir()
+    ran(ELSEWHERE)
+    assert [path.name for path in Path("elsewhere").iterdir()] == [".git"]
+    monkeypatch.delenv("LLMCALL_CONFIG")
+    written("config.ini", "[Cache]\nMODE = replay\n")
+    ran(ELSEWHERE.replace("elsewhere", "other").replace("Bread", "Salt"), code=1)
+    assert model.asked == ["Bread?"]

@@ -216,7 +216,7 @@ def test_the_option_stands_above_the_ini_key(project: Project) -> None:
         (
             "llm(1, 2, 3)",
             "-v",
-            "test_one: @pytest.mark.llm(1, 2, 3) must be llm, llm(name) or llm(live=True)",
+            "test_one: @pytest.mark.llm(1, 2, 3) must be llm, llm(name), llm(actor=…) or llm(live=True)",
         ),
         ("llm(recrod='once')", "-v", "@pytest.mark.llm(recrod='once') must be"),
         ("llm('a.jsonl', live=True)", "-v", "@pytest.mark.llm('a.jsonl', live=True) must be"),

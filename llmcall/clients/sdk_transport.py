@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..requests.parameters import ESSENTIAL_FIELDS
 from ..responses.body import append, read_object
 from ..responses.event_stream import EventStreamDecoder
+from ..system import is_own_request
 from ..types import Response
 from .api_errors import parsed_response, refuse_reported, request_id
 from .masking import mask, secrets_of
@@ -275,9 +275,6 @@ class _OpenResponse:
             guess_address(api_error, self._url)
         if api_error is not error:
             raise api_error from error
-
-
-is_own_request: ContextVar[bool] = ContextVar("llmcall sends a request of its own", default=False)
 
 
 def _failures() -> tuple[type[BaseException], ...]:

@@ -15,10 +15,11 @@ from ..call.embeddings import ordered_embeddings
 from ..clients.api_errors import failure
 from ..clients.openai import OpenAIClient
 from ..clients.sdk_exceptions import connection_error
-from ..clients.sdk_transport import ChunkReader, is_own_request
+from ..clients.sdk_transport import ChunkReader
 from ..errors import APIError, RequestTimeoutError
 from ..recorded_functions import UnrecordedAnswer, http_call
 from ..responses.body import read_object
+from ..system import is_own_request
 from .http_counter import HttpCounter
 from .requests import GEMINI_MODEL, ClientCall, asks_model, http_call_of
 from .whole_answers import check_answer, last_events_at

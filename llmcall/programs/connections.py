@@ -18,8 +18,8 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
-from ..clients.sdk_transport import is_own_request
 from ..config import resolve as config
+from ..system import is_own_request
 
 # The hosts of well-known APIs; each may have further labels before it.
 KNOWN_HOSTS = (

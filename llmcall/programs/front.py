@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from ..clients.sdk_transport import is_own_request
+from ..system import is_own_request
 from . import connections
 from .makers import name_tasks, name_threads, name_work, order_completed
 from .recorder import Recorder, innermost, recorders

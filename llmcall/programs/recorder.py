@@ -24,22 +24,12 @@ from ..requests.normalizers import normalizer
 from ..system import after_fork_in_child, running_loop
 from . import connections
 from .actors import Actor, Actors
-from .answers import (
-    NOT_REPEATED,
-    ChatEvents,
-    Passing,
-    derived,
-    embeddings_response,
-    error_body,
-    headers_of,
-    new_response,
-    whole_response,
-)
-from .calls import EVENTS, BegunStream, ProgramCall, ProgramClient, headers_to_copy
 from .requests import ProgramRequest, client_call_of, is_of_model, may_be_recorded
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from .calls import ProgramCall, ProgramClient
 
 ERROR_STATUS = 409  # for llmcall's own errors: the openai SDK raises an APIStatusError for it
 # Statuses of failures that are no response of the API.
@@ -94,9 +84,7 @@ class Recorder:
         # a wrong one fails here, and not in the program's first request
         config.settings_for(None, overrides, caller)
         absolute = with_absolute_paths(overrides, caller)
-        self.client_at: Callable[[str], ProgramClient] = functools.cache(
-            lambda address: ProgramClient(**{**absolute, "base_url": address})
-        )
+        self.client_at = functools.cache(functools.partial(_client_at, absolute))
         self.has_overrides = bool(overrides)
         self.hosts = {host.lower() for host in hosts}
         self.first_error: Exception | None = None
@@ -182,6 +170,8 @@ class Recorder:
             raise LLMCallError(HAS_ENDED)
         if client_call.body is not None and is_of_model(request):
             connections.add_model(request.url)
+        from .calls import ProgramCall  # not for a block in which only llmcall asks
+
         settled = next((each for each in self._chain() if each.has_overrides), self)
         return ProgramCall(http, request, send, settled.client_at, client_call)
 
@@ -224,6 +214,17 @@ class Recorder:
         return (actors or Actors(None)).scope_of(program_request, normalize)
 
     def _response(self, call: ProgramCall, answer: Any) -> Any:
+        from .answers import (
+            ChatEvents,
+            Passing,
+            derived,
+            embeddings_response,
+            headers_of,
+            new_response,
+            whole_response,
+        )
+        from .calls import EVENTS, BegunStream
+
         method, body, _ = call.client_call
         if isinstance(answer, BegunStream) and answer.stream is None:
             stream = derived(call.http, Passing)(self.note, call, answer)
@@ -245,6 +246,9 @@ class Recorder:
         A failure of the API is returned as it came. From the response for one of llmcall's own
         errors, the SDK makes an error of its own.
         """
+        from .answers import NOT_REPEATED, error_body, new_response
+        from .calls import headers_to_copy
+
         self.note(error)
         if not isinstance(error, APIError):
             return new_response(http, ERROR_STATUS, error_body(error))
@@ -279,6 +283,12 @@ class Recorder:
             recorder.unrecorded[host] = None
         if self.sends_nothing:
             raise connections.refusal(host)
+
+
+def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
+    from .calls import ProgramClient
+
+    return ProgramClient(**{**settings, "base_url": address})
 
 
 def _is_models_host(request: Any) -> bool:

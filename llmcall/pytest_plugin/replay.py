@@ -35,6 +35,8 @@ from ..errors import CacheMissError
 from ..failures import REFUSED, before_add, process_failures
 from ..notices import forget_notices, keep_notices, stop_keeping_notices
 from ..programs.blocks import recording_programs
+from ..programs.front import in_front
+from ..programs.recorder import Recorder
 from ..records.reader import read
 from ..system import folder_lock
 from ..testing import answers_in_process
@@ -138,6 +140,7 @@ class Mark(NamedTuple):
 
     name: str | None = None
     live: bool = False
+    actor: Any = None  # who asks with an SDK, as of llmcall.cassette
 
 
 def mark_of(node: pytest.Item | pytest.Collector) -> Mark:
@@ -156,7 +159,7 @@ def mark_of(node: pytest.Item | pytest.Collector) -> Mark:
         *map(repr, marker.args),
         *(f"{name}={value!r}" for name, value in marker.kwargs.items()),
     ]
-    problem = f"@pytest.mark.llm({', '.join(arguments)}) must be llm, llm(name) or llm(live=True)"
+    problem = f"@pytest.mark.llm({', '.join(arguments)}) must be llm, llm(name), llm(actor=…) or llm(live=True)"
     raise pytest.UsageError(f"{node.nodeid}: {problem}")
 
 
@@ -178,6 +181,10 @@ class Replay:
         # Code may open cassettes that record, so neither a cassette nor a cache mode can refuse all
         # calls.
         guards.append(self._check)
+        # Nor does a test's SDK reach a model without a cassette.
+        front = contextlib.ExitStack()
+        front.enter_context(in_front(Recorder(None, {}, caller="the pytest plugin")))
+        config.add_cleanup(front.close)
         config.add_cleanup(lambda: guards.remove(self._check))
         before_add.append(self._note_refused)
         config.add_cleanup(lambda: before_add.remove(self._note_refused))
@@ -265,16 +272,19 @@ class Replay:
         is_shared = cassette_name != item_name(item)
         scopes.forget()  # the draws of LLMCALL_SCOPE must not depend on the tests before
         stack = contextlib.ExitStack()
-        cassette = stack.enter_context(self._open_cassette(path, is_shared=is_shared))
+        cassette = stack.enter_context(self._open_cassette(path, mark.actor, is_shared=is_shared))
         item.stash[OPENED] = cassette, stack
         return cassette
 
     @contextlib.contextmanager
-    def _open_cassette(self, path: Path, *, is_shared: bool = False) -> Iterator[Cassette]:
+    def _open_cassette(
+        self, path: Path, actor: Any = None, *, is_shared: bool = False
+    ) -> Iterator[Cassette]:
         """Open a cassette for a block, which sets ``write_at_end`` if all passed.
 
         One worker at a time records it. If this run has already recorded it, records are added.
 
+        :param actor: names who asks with an SDK.
         :param is_shared: whether other tests may use it.
         """
         # If it is open already, it would wait for itself.
@@ -296,7 +306,7 @@ class Replay:
             end = contextlib.ExitStack()
             end.callback(stop_keeping_notices, notices)
             opened = recording_programs(
-                Cassette(path, mode, write=False, bypasses_cache=bypasses_cache)
+                Cassette(path, mode, write=False, bypasses_cache=bypasses_cache), actor
             )
             # Nor must its askers depend on them, or on which test sets up a fixture.
             with end, askers.numbered_anew(), opened as cassette:

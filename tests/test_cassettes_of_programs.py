@@ -1,0 +1,253 @@
+"""A cassette records every model call of its block: llmcall's own, the SDK's and other clients'."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from programs import LONGEST, PRICED
+from pytest_httpserver import HTTPServer
+from sdk_programs import KEY, QUESTION, Server, ask, http
+from servers import NumberedServer
+from werkzeug import Request, Response
+
+import llmcall
+
+TAPE = "run.jsonl"
+
+
+def plain(server: Server) -> openai.OpenAI:
+    """Return a client that knows nothing of llmcall."""
+    return openai.OpenAI(api_key=KEY, http_client=http.Client(transport=server.transport))
+
+
+@pytest.fixture
+def model(httpserver: HTTPServer) -> NumberedServer:
+    """A model's server behind a real socket."""
+    return NumberedServer(httpserver)
+
+
+def test_a_block_records_and_replays_the_sdk_without_a_key(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the default mode; a client that is made in the replay needs no key."""
+
+    def run() -> Any:
+        client = openai.OpenAI(base_url=model.address, max_retries=0)
+        return client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as with_key, llmcall.cassette(TAPE) as tape:
+        with_key.setenv("OPENAI_API_KEY", KEY)
+        live = run().choices[0].message.content
+    assert (tape.asked, tape.replayed) == (1, 0)
+    assert KEY not in Path(TAPE).read_text(encoding="utf-8")
+    with llmcall.cassette(TAPE) as tape:
+        assert run().choices[0].message.content == live
+    assert (tape.asked, tape.replayed, len(model.asked)) == (0, 1, 1)
+    assert "OPENAI_API_KEY" not in os.environ
+
+
+def by_requests(url: str, body: dict[str, Any]) -> Any:
+    """Post by requests."""
+    return pytest.importorskip("requests").post(url, json=body).json()
+
+
+def by_library(name: str) -> Callable[[str, dict[str, Any]], Any]:
+    """Return a function that posts by httpx or httpx2."""
+
+    def post(url: str, body: dict[str, Any]) -> Any:
+        pytest.importorskip(name)
+        return importlib.import_module(name).post(url, json=body).json()
+
+    return post
+
+
+@pytest.mark.parametrize(
+    "post",
+    [by_library("httpx"), by_library("httpx2"), by_requests],
+    ids=["httpx", "httpx2", "requests"],
+)
+def test_a_block_records_every_client(
+    model: NumberedServer, post: Callable[[str, dict[str, Any]], Any]
+) -> None:
+    """With the keys of llmcall's own calls."""
+    body = {"model": "gpt-4o-mini", "messages": QUESTION}
+    with llmcall.cassette(TAPE):
+        live = post(f"{model.address}/chat/completions", body)
+    with llmcall.cassette(TAPE, mode="none"):
+        assert post("http://127.0.0.1:9/v1/chat/completions", body)["choices"] == live["choices"]
+        reply = llmcall.client().send_message(QUESTION, model="gpt-4o-mini", on_error="raise")
+    assert reply.content == live["choices"][0]["message"]["content"]
+
+
+def test_a_library_may_be_imported_in_the_block(model: NumberedServer) -> None:
+    """And a call of llmcall's own stands beside it."""
+    script = f"""
+    import sys, llmcall
+    with llmcall.cassette({TAPE!r}) as tape:
+        assert not {{"httpx", "httpx2", "requests"}} & sys.modules.keys()
+        import httpx
+        body = {{"model": "gpt-4o-mini", "messages": [{{"role": "user", "content": "Hi"}}]}}
+        httpx.post({model.address!r} + "/chat/completions", json=body)
+    print(tape.asked, tape.replayed)
+    """
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=LONGEST,
+            env={**os.environ, "LLMCALL_CONFIG": str(PRICED)},
+        ).stdout
+        for _ in range(2)
+    ]
+    assert printed == ["1 0\n", "0 1\n"]
+
+
+def test_a_decorated_function_is_recorded() -> None:
+    """Each call of it."""
+    server = Server()
+
+    @llmcall.cassette(TAPE)
+    def run() -> str:
+        return ask(plain(server))
+
+    assert run() == run() == "answer number 0"
+    assert len(server.requests) == 1
+
+
+def test_open_and_close_record_across_cells() -> None:
+    """As in a notebook."""
+    client = plain(Server())
+    tape = llmcall.cassette(TAPE).open()
+    first = ask(client)
+    tape.close()
+    with llmcall.cassette(TAPE, mode="none"):
+        assert ask(client) == first
+    assert ask(client) != first
+
+
+def test_a_refusal_that_the_program_swallowed_is_raised_at_the_end() -> None:
+    """An error that leaves the block is its own."""
+    with llmcall.cassette(TAPE):
+        ask(plain(Server()))
+    with pytest.raises(llmcall.CacheMissError), llmcall.cassette(TAPE, mode="none"):
+        for seed in (1, 2):
+            with pytest.raises(openai.APIStatusError):
+                ask(plain(Server()), seed=seed)
+    with pytest.raises(openai.ConflictError), llmcall.cassette(TAPE, mode="none"):
+        ask(plain(Server()), seed=1)
+
+
+def test_equal_requests_of_several_threads_get_their_own_answers() -> None:
+    """As under ``patched``, each thread is an asker."""
+    client = plain(Server())
+
+    def run() -> list[str]:
+        answers: dict[int, str] = {}
+        turns = [threading.Event(), threading.Event()]
+
+        def speak(number: int) -> None:
+            turns[number].wait(LONGEST)
+            answers[number] = ask(client)
+            turns[1 - number].set()
+
+        threads = [threading.Thread(target=speak, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        turns[first].set()
+        for thread in threads:
+            thread.join()
+        return [answers[0], answers[1]]
+
+    first = 0
+    with llmcall.scope("s", process=True), llmcall.cassette(TAPE):
+        live = run()
+    first = 1
+    with llmcall.scope("s", process=True), llmcall.cassette(TAPE, mode="none"):
+        assert run() == live
+
+
+def test_blocks_nest_and_a_call_is_recorded_once() -> None:
+    """The innermost cassette has the file."""
+    client = plain(Server())
+    with llmcall.cassette("outer.jsonl") as outer, llmcall.patched(cache_mode="off"):
+        ask(client, seed=1)
+        with llmcall.cassette("inner.jsonl") as inner:
+            ask(client, seed=2)
+        ask(client, seed=3)
+    assert (outer.asked, inner.asked) == (2, 1)
+
+
+def test_after_the_last_block_every_class_is_as_before() -> None:
+    """Nothing of llmcall's stays in the libraries of the process."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    def state() -> list[Any]:
+        return [
+            http.Client._transport_for_url,
+            threading.Thread.start,
+            ThreadPoolExecutor.submit,
+            asyncio.BaseEventLoop.create_task,
+            tuple(sys.meta_path),
+        ]
+
+    before = state()
+    with llmcall.cassette(TAPE):
+        assert state() != before
+    assert state() == before
+
+
+PROJECT = """
+import openai, pytest
+
+@pytest.mark.llm(actor="system")
+def test_it():
+    client = openai.OpenAI(base_url={address!r}, max_retries=0)
+    messages = [{{"role": "system", "content": "You are Lisa."}}, {{"role": "user", "content": "Hi"}}]
+    made = client.chat.completions.create(model="gpt-4o-mini", messages=messages)
+    assert made.choices[0].message.content == "answer 0"
+"""
+
+
+def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
+    httpserver: HTTPServer,
+) -> None:
+    """The plain ``pytest`` replays; the mark takes the actor. No other test reaches the model."""
+    asked = []
+
+    def answer(request: Request) -> Response:
+        asked.append(request.get_json())
+        message = {"role": "assistant", "content": f"answer {len(asked) - 1}"}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        body = {"object": "chat.completion", "id": "c", "model": "m", "choices": choices}
+        return Response(json.dumps(body), content_type="application/json")
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
+    text = PROJECT.format(address=httpserver.url_for("/v1"))
+    Path("test_market.py").write_text(text, encoding="utf-8")
+    for options, key in ((["--llm-record=once"], {"OPENAI_API_KEY": KEY}), ([], {})):
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LONGEST,
+            env={**os.environ, "LLMCALL_CONFIG": str(PRICED), **key},
+        )
+        assert done.returncode == 0, done.stdout
+    assert len(asked) == 1
+    (cassette,) = Path("cassettes").rglob("*.jsonl")
+    assert "You are Lisa.-" in cassette.read_text(encoding="utf-8")

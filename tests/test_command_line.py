@@ -1129,7 +1129,7 @@ BASE_URL = {server.base_url}
 def azure(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> tuple[ScriptedServer, dict[str, str]]:
     """Use Azure without its login; return a server and the variables that Azure needs."""
     monkeypatch.setitem(sys.modules, "azure.identity", None)
-    server = serve(listing("gpt-6-luna-2024-07-18"))
+    server = serve(listing("gpt-4o-mini-2024-07-18"))
     llmcall.configure(api_type="azure")
     return server, {
         "AZURE_OPENAI_ENDPOINT": server.base_url.removesuffix("/v1"),

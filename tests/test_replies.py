@@ -111,7 +111,7 @@ def test_a_cached_reply_has_the_attributes_of_a_live_one(live_and_cached: tuple[
     """Content, reason, model and key are the same, whether the answer was recorded or not."""
     for reply in live_and_cached:
         assert (reply.content, reply.finish_reason) == ("a", "stop")
-        assert reply.model == "gpt-6-luna-2024-07-18"
+        assert reply.model == "gpt-4o-mini-2024-07-18"
         assert (reply.sample, reply.parsed) == (None, None)
     live, cached = live_and_cached
     assert cached.cache_key == live.cache_key
@@ -258,7 +258,7 @@ def test_a_notebook_shows_what_a_reply_costs(hostile_client: Responding) -> None
     """Model, tokens and cost stand below the answer, live and replayed."""
     for _ in range(2):
         shown = record(hostile_client)._repr_html_()
-        assert "gpt-6-luna-2024-07-18 · 1,200 input, 5 output tokens · $0.0012" in shown
+        assert "gpt-4o-mini-2024-07-18 · 1,200 input, 5 output tokens · $0.0012" in shown
 
 
 def test_a_notebook_says_that_a_reply_is_replayed(hostile_client: Responding) -> None:

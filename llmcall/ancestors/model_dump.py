@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..types import as_chat
+
 # The fields that model_dump() always has, whether the API sent them or not (openai 3.51).
 LOGPROBS = ("content", "refusal")
 MESSAGE = ("content", "refusal", "role", "annotations", "audio", "function_call", "tool_calls")
@@ -31,9 +33,10 @@ RESPONSE = (
 
 def model_dump(response: dict[str, Any]) -> dict[str, Any]:
     """Return a response with ``None`` for each field that the API left out."""
-    dumped: dict[str, Any] = _filled(RESPONSE, response)
+    chat = as_chat(response)
+    dumped: dict[str, Any] = _filled(RESPONSE, chat)
     dumped["usage"] = _filled(USAGE, dumped["usage"])
-    dumped["choices"] = [_dumped_choice(choice) for choice in response["choices"]]
+    dumped["choices"] = [_dumped_choice(choice) for choice in chat["choices"]]
     return dumped
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..models.tokens import count_tokens
 from ..notices import warn_once
+from ..types import choices_of
 
 if TYPE_CHECKING:
     from .model_call import ModelCall
@@ -15,7 +16,7 @@ def warn_of_missing_answers(call: ModelCall, response: Any) -> None:
     """Warn if a server gave fewer answers than ``n`` asks for."""
     model = call.request.model
     requested = call.request.asked.get("n", 1)
-    returned = len(response["choices"])
+    returned = len(choices_of(response))
     if returned != requested:
         warn_once(
             f"{model} returned {returned} of the {requested} answers that n={requested} asks for: "
@@ -30,7 +31,7 @@ def warn_of_cut_answers(call: ModelCall, response: Any) -> None:
     parameters = call.request.asked
     if parameters.get("logprobs") and parameters.get("max_tokens") == 1:
         return  # one token was wanted, for its log probabilities
-    if any(choice.get("finish_reason") == "length" for choice in response["choices"]):
+    if any(choice.get("finish_reason") == "length" for choice in choices_of(response)):
         warn_once(
             f"{model}: an answer ended at its token limit (finish_reason 'length') and is kept as "
             "it is; if answers should be longer, set max_tokens higher",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..models.tokens import count_tokens
-from ..types import TokenUsage
+from ..types import TokenUsage, choices_of
 
 if TYPE_CHECKING:
     from ..models.catalog import Capabilities
@@ -136,7 +136,7 @@ def tokens_used(
             return reported
         if request.kind == "embedding":
             return reported._replace(output_tokens=0)
-    texts = [_text_of(choice["message"]) for choice in response.get("choices", ())]
+    texts = [_text_of(choice["message"]) for choice in choices_of(response)]
     output = sum(
         count_tokens(text, request.model, encoding=capabilities.encoding) for text in texts if text
     )

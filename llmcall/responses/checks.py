@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..display.formatting import shortened
 from ..errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
-from ..types import Response, TokenUsage, is_content, text_of
+from ..types import Response, TokenUsage, choices_of, is_content, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +94,7 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
     """
     if request.expected is None:
         return
-    for choice in response["choices"]:
+    for choice in choices_of(response):
         message = choice["message"]
         text = None if message.get("refusal") else text_of(message.get("content"))
         problem = _misfit(text, request.expected) if text else None  # a refusal, or a tool call
@@ -197,7 +197,7 @@ def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> b
     """Return whether an answer ended at a token limit that the request did not set, which is where
     the context window ends.
     """
-    if all(choice.get("finish_reason") != "length" for choice in response["choices"]):
+    if all(choice.get("finish_reason") != "length" for choice in choices_of(response)):
         return False
     max_tokens = request.asked.get("max_tokens")
     output_tokens = TokenUsage.of(response).output_tokens

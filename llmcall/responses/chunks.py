@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..types import text_of
+from ..types import as_chat, choices_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +39,7 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     Texts come word by word, the model's reasoning first; a text with log probabilities comes token
     by token, each with its own.
     """
+    response = as_chat(response)
     first_fields = {
         **{name: response[name] for name in response if name not in NOT_IN_FIRST_CHUNK},
         **CHUNK,
@@ -169,4 +170,4 @@ def text_pieces(response: Mapping[str, Any]) -> list[str]:
 
     The record does not keep how the network cut the text.
     """
-    return WORDS.findall(text_of(response["choices"][0]["message"].get("content")) or "")
+    return WORDS.findall(text_of(choices_of(response)[0]["message"].get("content")) or "")

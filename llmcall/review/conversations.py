@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..display.formatting import as_json
 from ..records.served import model_of
 from ..requests.contents import title_of
-from ..types import Record, transcript_of
+from ..types import Record, choices_of, transcript_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -145,7 +145,7 @@ def _call(record: Record, beginning: History, previous: Call | None) -> Call:
         None if histories[repeated].last is previous else histories[repeated].first,
         tuple(_answers(record)),
     )
-    choices = record.response.get("choices") or ()
+    choices = choices_of(record.response)
     answer_histories = [
         histories[-1].with_message(_utterance(choice["message"])) for choice in choices
     ]
@@ -241,7 +241,7 @@ def _tool_call(call: Mapping[str, Any]) -> str:
 
 def _answers(record: Record) -> list[Utterance]:
     """Return the answers of a call; several if ``n`` is above 1."""
-    choices = record.response.get("choices")
+    choices = choices_of(record.response)
     if choices:
         return [_choice(choice, len(choices)) for choice in choices]
     if _asks_model(record):

@@ -8,6 +8,7 @@ from .outcome import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, Received
 from .record import Record, asked_model, record_of
 from .reply import Reply
 from .request import Request
+from .shapes import as_chat, choices_of
 from .transport import AsyncTransport, Response, Transport
 from .usage import TokenUsage, total_cost, total_tokens
 
@@ -26,7 +27,9 @@ __all__ = [
     "Response",
     "TokenUsage",
     "Transport",
+    "as_chat",
     "asked_model",
+    "choices_of",
     "day_of",
     "is_content",
     "is_part",

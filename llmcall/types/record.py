@@ -12,6 +12,7 @@ from ..requests.keys import key_of
 from .days import Days, day_of
 from .http_answers import HttpAnswer, model_answer
 from .message import as_text, message_text
+from .shapes import choices_of
 from .usage import TokenUsage, spent_words
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Record:
         """Return the answer's text: all choices if there are several, an embedding's length, a
         function's value, or what came over HTTP.
         """
-        choices = self.response.get("choices")
+        choices = choices_of(self.response)
         if choices:
             return "\n\n".join(message_text(choice["message"]) for choice in choices)
         if self._http_answer is not None and self._http_answer.text:
@@ -206,7 +207,7 @@ class Record:
         """
         if self._http_answer is not None:
             return self._http_answer.finish_reason
-        reasons = [choice.get("finish_reason") for choice in self.response.get("choices") or ()]
+        reasons = [choice.get("finish_reason") for choice in choices_of(self.response)]
         return ", ".join(dict.fromkeys(filter(None, reasons))) or None
 
     @property
@@ -216,7 +217,7 @@ class Record:
         """
         if self._http_answer is not None:
             return self._http_answer.refusal
-        messages = [choice["message"] for choice in self.response.get("choices") or ()]
+        messages = [choice["message"] for choice in choices_of(self.response)]
         refusals = [message.get("refusal") for message in messages]
         return "\n\n".join(filter(None, refusals)) or None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.notebook import html_message
 from .message import message_of, message_text
+from .shapes import choices_of
 from .usage import TokenUsage, spent_words
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Reply(dict[str, Any]):
 
         :param parse: reads the text as the type of ``response_format``.
         """
-        reply = cls(message_of(record.response["choices"][0]))
+        reply = cls(message_of(choices_of(record.response)[0]))
         reply.raw = record.response
         reply.cache_key = record.cache_key
         reply.sample = record.sample
@@ -97,7 +98,7 @@ class Reply(dict[str, Any]):
     @property
     def finish_reason(self) -> str | None:
         """Return why the answer ended: ``stop``, ``length``, ``tool_calls`` …."""
-        return self.raw["choices"][0].get("finish_reason")  # type: ignore[no-any-return]
+        return choices_of(self.raw)[0].get("finish_reason")
 
     @property
     def model(self) -> str | None:
@@ -109,7 +110,7 @@ class Reply(dict[str, Any]):
         """Return the log probabilities as the API gave them, or ``None``; ask for them with
         ``logprobs=True, top_logprobs=5``.
         """
-        return self.raw["choices"][0].get("logprobs")
+        return choices_of(self.raw)[0].get("logprobs")
 
     @property
     def usage(self) -> TokenUsage:
@@ -122,7 +123,7 @@ class Reply(dict[str, Any]):
 
         Each has the log probabilities as ``"logprobs"`` if the API gave them.
         """
-        return [_with_logprobs(choice) for choice in self.raw["choices"]]
+        return [_with_logprobs(choice) for choice in choices_of(self.raw)]
 
     def _repr_html_(self) -> str:
         notes = (

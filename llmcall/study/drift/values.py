@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...display.formatting import one_line
 from ...errors import OutputError
 from ...typed.reading import read
-from ...types import message_text
+from ...types import choices_of, message_text
 
 if TYPE_CHECKING:
     from ...types import Record
@@ -56,7 +56,7 @@ class Reader(NamedTuple):
 
 def answers_of(record: Record) -> list[Answer]:
     """Return the answers of a chat record."""
-    choices: Any = record.response.get("choices") or ()
+    choices: Any = choices_of(record.response)
     if len(choices) < 2:
         is_cut = record.finish_reason in CUT_REASONS
         return [Answer(record.answer, is_cut, record.refusal is not None)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from itertools import permutations
 from pathlib import Path
@@ -201,6 +200,7 @@ def test_an_answer_that_names_no_option_is_a_missing_value_with_its_text() -> No
     assert (row.value, row.unread, row.refusal, row.error) == (None, "It depends.", None, None)
     assert row.tries == len(client.requests) == 1
     assert len(row.order) == 4
+    assert table.attrs == {"unread": 1, "refusal": 0}
 
 
 def test_a_refusal_is_a_missing_value_with_its_text() -> None:
@@ -210,13 +210,6 @@ def test_a_refusal_is_a_missing_value_with_its_text() -> None:
         answered(refusal)
     [row] = question(client=[refusal]).table(TOWNS[:1]).itertuples()
     assert (row.value, row.unread, row.refusal, row.error) == (None, None, "I take no sides.", None)
-
-
-def test_missing_values_are_counted_in_attrs() -> None:
-    """The table's ``attrs`` count answers that name no option, and refusals."""
-    refusal = {"role": "assistant", "content": None, "refusal": "No."}
-    table = question(client=["Hm.", refusal, "A"]).table(TOWNS, workers=1)
-    assert table.attrs == {"unread": 1, "refusal": 1}
 
 
 def test_a_call_that_failed_is_no_missing_value() -> None:
@@ -307,18 +300,6 @@ def test_last_stays_at_the_end(order: str) -> None:
     assert read == {each: (*order, "none", "unsure") for each, order in moving.items()}
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_rotate_is_balanced_within_each_respondent(count: int) -> None:
-    """Over as many repeats as options move, each option stands once in each place, for everybody."""
-    options = [f"option {number}" for number in range(count)]
-    read = orders(question([*options, "none"], order="rotate", last=["none"]), repeats=count)
-    for row in TOWNS:
-        of_town = [order for (town, _), order in read.items() if town == row["town"]]
-        assert all(order[-1] == "none" for order in of_town)
-        for place in range(count):
-            assert Counter(order[place] for order in of_town) == Counter(options)
-
-
 @pytest.mark.newest_only
 @given(
     rows=st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1),
@@ -374,42 +355,12 @@ def test_outside_a_scope_the_order_depends_on_the_item() -> None:
         assert row.order == (*OPTIONS[start:], *OPTIONS[:start])
 
 
-def test_an_item_named_by_digits_alone_is_no_repeat() -> None:
-    """The name is a part of the path, like that of any item."""
-    client = ScriptedClient(first)
-    with llmcall.scope("survey"):
-        table = question(order="rotate", client=client).table([{"town": "town 798"}])
-    [request] = client.requests
-    assert request.sample == "survey/~8436435623956579#0"
-    start = hashed("survey/~8436435623956579", 4) % 4
-    assert table["order"].tolist() == [(*OPTIONS[start:], *OPTIONS[:start])]
-
-
 def test_without_scope_and_item_the_order_is_as_given(caplog: pytest.LogCaptureFixture) -> None:
     """A call that stands nowhere keeps the given order, and says so once."""
     choice = question(order="shuffle")
     assert [choice(town="Rye"), choice(town="Rye")] == ["tax", "tax"]
     [said] = [record for record in caplog.records if "given order" in record.message]
     assert "scope" in said.message
-
-
-def test_a_plan_does_not_say_that_the_order_is_given(caplog: pytest.LogCaptureFixture) -> None:
-    """What is only looked up, and not asked, is told nowhere."""
-    rows = [{"town": object}]
-    question(order="shuffle").map(rows, dry_run=True)
-    assert not [line for line in caplog.messages if "given order" in line]
-
-
-def test_a_function_that_a_map_repeats_asks_in_turned_orders() -> None:
-    """The repeat is that of the map around the call, also from inside a function."""
-    choice = question(order="rotate")
-
-    def advise(town: str) -> Any:
-        with llmcall.scope("adviser"):
-            return choice(town=town)
-
-    found = llmcall.map(advise, ["Rye"], repeats=4, scope="survey")
-    assert sorted(found[0]) == sorted(OPTIONS)
 
 
 def test_orders_are_the_same_in_other_processes() -> None:

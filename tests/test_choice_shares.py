@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
@@ -23,7 +22,6 @@ pandas = pytest.importorskip("pandas")
 TRUTH = {"tax": 0.5, "ban": 0.3, "label": 0.2}
 OPTIONS = list(TRUTH)
 TOWNS = [{"town": "Rye"}, {"town": "Ely"}]
-DRAWS = 10_000
 
 
 def listed(messages: list[Any]) -> list[str]:
@@ -94,19 +92,6 @@ def test_shares_are_averaged_over_all_rotations() -> None:
     assert len(client.requests) == 6
 
 
-def test_a_table_of_shares_has_the_rows_and_a_column_for_each_option() -> None:
-    """The last column is for other answers."""
-    found = policy(BiasedModel(), order="rotate").shares(TOWNS)
-    assert list(found.columns) == ["town", "p_tax", "p_ban", "p_label", "p_other"]
-    assert found["town"].tolist() == ["Rye", "Ely"]
-
-
-def test_shares_in_the_given_order_are_naive() -> None:
-    """In the given order the shares are off by what the model adds for each place."""
-    found = policy(BiasedModel()).shares(TOWNS[:1])
-    assert [share(found, f"p_{option}") for option in OPTIONS] == pytest.approx([0.65, 0.25, 0.1])
-
-
 def test_shares_of_reverse_are_averaged_over_both_directions() -> None:
     """A scale is read in each."""
     client = BiasedModel()
@@ -162,34 +147,10 @@ def test_tokens_with_one_text_add_up() -> None:
     assert share(found, "p_ban") == pytest.approx(0.25)
 
 
-def test_an_entry_that_stands_twice_counts_once() -> None:
-    """A server that lists the drawn token beside the likeliest ones tells nothing new of it."""
-    answer = response({"role": "assistant", "content": "A"}, {"A": 0.9, "B": 0.1})
-    [choice] = answer["choices"]
-    top = choice["logprobs"]["content"][0]["top_logprobs"]
-    top.append(dict(top[0]))
-    found = policy(ScriptedClient(lambda messages: answer)).shares(TOWNS[:1])
-    assert share(found, "p_tax") == pytest.approx(0.9)
-
-
 def test_shares_of_codes_are_named_by_the_codes() -> None:
     """Of a dict of codes and texts the columns have the codes."""
     found = policy(BiasedModel(), {1: "tax", 2: "ban", 3: "label"}).shares(TOWNS[:1])
     assert list(found.columns) == ["town", "p_1", "p_2", "p_3", "p_other"]
-
-
-def test_shares_equal_those_of_many_draws() -> None:
-    """Shares by log probabilities are those of ten thousand draws, but for sampling error."""
-    client = BiasedModel(other=0.1)
-    by_logprobs = policy(client, order="rotate").shares(TOWNS[:1])
-    counts: Counter[str] = Counter()
-    for start in range(3):
-        options = OPTIONS[start:] + OPTIONS[:start]
-        shares = client.shares(options)
-        drawn = client.chance.choices([*options, "other"], [*shares, client.other], k=DRAWS // 3)
-        counts.update(drawn)
-    for name in [*OPTIONS, "other"]:
-        assert share(by_logprobs, f"p_{name}") == pytest.approx(counts[name] / DRAWS, abs=0.02)
 
 
 def test_shares_ask_in_the_same_words_as_the_question() -> None:
@@ -460,18 +421,6 @@ def test_log_probabilities_go_before_draws() -> None:
     assert len(client.requests) == 6
 
 
-@pytest.mark.newest_only
-def test_rotated_draws_are_right_where_given_ones_are_not() -> None:
-    """Counted in the given order, shares are off by the model's bias; rotated, they are not."""
-    given = policy(BiasedModel(), order="given")
-    rotated = policy(BiasedModel(), order="rotate")
-    with llmcall.scope("survey"):
-        naive = given.table(TOWNS[:1], repeats=900)["value"].value_counts(normalize=True)
-        fair = rotated.table(TOWNS[:1], repeats=900)["value"].value_counts(normalize=True)
-    assert naive["tax"] == pytest.approx(0.65, abs=0.05)
-    assert {option: fair[option] for option in OPTIONS} == pytest.approx(TRUTH, abs=0.05)
-
-
 # Replies
 
 
@@ -482,18 +431,3 @@ def test_a_reply_has_the_log_probabilities_that_the_api_gave() -> None:
     reply = client.send_message("A or B?", logprobs=True, top_logprobs=1, on_error="raise")
     assert reply.logprobs == given["choices"][0]["logprobs"]
     assert reply.choices[0]["logprobs"] == reply.logprobs
-
-
-def test_a_reply_has_no_log_probabilities_if_the_api_gave_none() -> None:
-    """Its choices have none either."""
-    plain = ScriptedClient(["A"]).send_message("A or B?", on_error="raise")
-    assert plain.logprobs is None
-    assert plain.choices == [{"role": "assistant", "content": "A"}]
-
-
-def test_a_plan_of_counted_shares_has_their_draws() -> None:
-    """``dry_run`` asks nothing."""
-    client = BiasedModel()
-    plan = policy(client).shares(TOWNS, logprobs=False, repeats=5, dry_run=True)
-    assert plan.misses == 10
-    assert not client.requests

@@ -178,13 +178,6 @@ def test_reasoning_in_tags_is_left_out(reasoning: str) -> None:
         assert is_asked_again(reasoning.partition("{}")[0] + "\nYes", bool)
 
 
-@given(st.recursive(st.text(), lambda inner: st.dictionaries(st.text(), inner)), st.text())
-def test_an_answer_as_text_is_as_it_came(value: Any, text: str) -> None:
-    """With the model's reasoning, too."""
-    said_text = f"<think>{text}</think> {value}"
-    assert read(said_text, str) == said_text
-
-
 def test_what_asks_again_is_fixed() -> None:
     """It holds nothing of the answer or of an error, and repeats what the question said."""
     client = ScriptedClient(["Well.", '{"value": 0.5}', "7"], model="gpt-3.5-turbo")

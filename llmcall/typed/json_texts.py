@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 # What opens and closes reasoning: tags, and the tokens of models whose servers leave them in.
 _REASONING = [
@@ -56,14 +56,6 @@ def json_texts(text: str) -> Iterator[str]:
     containers = _containers(answer)
     if len(containers) == 1:
         yield containers[0]
-
-
-def json_value(text: str) -> Any:
-    """Return the value of an answer's JSON; ``None`` if it has none."""
-    try:
-        return next(map(json.loads, json_texts(text)), None)
-    except RecursionError:
-        return None
 
 
 def _is_json(text: str) -> bool:

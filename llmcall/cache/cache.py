@@ -356,11 +356,12 @@ class ResponseCache:
         """Return the records as a source, to be searched for the nearest to a request."""
         from ..misses.search import Source
 
-        rows = (
-            ([packed or b""], partial(unpack, key, packed, stored_at))
-            for key, packed, stored_at in self.storage.rows()
-        )
-        return Source(f"the cache {self.path}", rows, partial(self.get, mode="auto"))
+        def sound_records() -> Iterator[Record]:
+            for key, packed, stored_at in self.storage.rows():
+                with suppress(CacheCorruptError):
+                    yield unpack(key, packed, stored_at)
+
+        return Source(f"the cache {self.path}", sound_records(), partial(self.get, mode="auto"))
 
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a

@@ -115,7 +115,7 @@ def _miss_error(call: PreparedCall) -> CacheMissError:
     )
     if _first_miss is None:
         _first_miss = error.args[0]
-    else:
+    elif _first_miss != error.args[0]:
         error.first = _first_miss
     note_refused(call, error)
     return error

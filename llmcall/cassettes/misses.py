@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import CacheError, CacheMissError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..cache.cache import ResponseCache
     from ..config.settings import Settings
     from ..misses.report import Miss
-    from ..misses.search import Row, Source
+    from ..misses.search import Source
     from ..types import Record, Request
     from .cassette import Cassette
 
@@ -58,16 +54,6 @@ def miss_error(
     return CacheMissError(headline(request), explain=explanation)
 
 
-def _texts_of(record: Record) -> list[bytes]:
-    """Return the bytes in which the texts of a record's request are looked for."""
-    request = json.dumps([record.sample, record.request], ensure_ascii=False, default=repr)
-    return [request.encode("utf-8", "replace")]
-
-
-def _itself(record: Record) -> Record:
-    return record
-
-
 def _search_source(cassette: Cassette) -> Source:
     """Return the records of a cassette's file, to be searched for the nearest to a request."""
     import shlex
@@ -75,7 +61,6 @@ def _search_source(cassette: Cassette) -> Source:
     from ..misses.search import Source
 
     stored = cassette.stored
-    rows: Iterable[Row] = ()
 
     def find(key: str) -> Record | None:
         return None if stored is None else stored.get(key)
@@ -84,6 +69,6 @@ def _search_source(cassette: Cassette) -> Source:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     else:
         state = "" if stored.is_complete else "whose recording is incomplete"
-        rows = ((_texts_of(record), partial(_itself, record)) for record in stored)
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
-    return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows, find, rekey)
+    name = f"the cassette {cassette.path}{state and f', {state}'}"
+    return Source(name, stored or (), find, rekey, stored is None or stored.is_complete)

@@ -10,15 +10,14 @@ from typing import NamedTuple
 
 from ..config.settings import Settings
 from ..differences.fields import Difference, differences
-from ..display.formatting import shortened
+from ..display.formatting import OUTSIDE_ANY_SCOPE, shortened
 from ..display.printable import printable
 from ..records.pointers import target_of
 from ..requests.contents import messages_of, text_of, title_of
 from ..secrets import masked
 from ..types import Data, Record, Request
-from .causes import causes_of, is_only_reordered, normalizing
-from .samples import sample_words
-from .search import Source, search
+from .causes import causes_of, normalizing
+from .search import Source, search, split_sample
 
 NARROWEST, WIDEST = 60, 120  # columns; between them, the terminal's width
 LABEL_WIDTH = 11
@@ -142,6 +141,17 @@ def _opening(fields: Mapping[str, Data]) -> str:
     return f"{role}: {opening}" if role else opening
 
 
+def sample_words(kind: str, sample: str | None) -> str:
+    """Return a sample in words, such as ``trial/lisa, draw 2``."""
+    if kind == "embedding":
+        return "shared by all scopes"
+    if sample is None:
+        return OUTSIDE_ANY_SCOPE
+    path, draw = split_sample(sample)
+    number = f"draw {draw}" if draw.isdecimal() else f"sample {draw!r}"
+    return f"{printable(path) or OUTSIDE_ANY_SCOPE}, {number}"
+
+
 def headline(request: Request) -> str:
     """Return a line that says that a request is not recorded."""
     return (
@@ -162,7 +172,7 @@ def explain(
     :param first_cause: a cause to name before the others; empty if there is none.
     """
     result = search(request, source)
-    nearest = result.records[0] if result.records else None
+    nearest = result.nearest
     changes: tuple[Difference, ...] = ()
     if nearest is not None:
         changes = differences(nearest.request, request.asked)
@@ -173,12 +183,16 @@ def explain(
     is_fallback_gone = is_found and source is not None and target_of(nearest, source.find) is None
     if is_fallback_gone:
         causes = ["a fallback gave the recorded answer, and that answer was deleted"]
+    if source is not None and not source.is_complete:
+        causes.insert(
+            0, "the recording broke off before its end: what was not asked yet is not in it"
+        )
     if first_cause:
         causes.insert(0, first_cause)
     names = normalizing(changes, settings)
     if source is not None and names:
         remedy = _normalizing_remedy(names, source.rekey)
-    elif is_only_reordered(request, result):
+    elif split_sample(request.sample)[0] in result.reordered:
         remedy = FIXED_ORDER
     return Miss(
         kind=request.kind,

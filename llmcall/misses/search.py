@@ -1,155 +1,146 @@
-"""The search for the records nearest to a request.
-
-Unpickling every record would take too long. Pieces of the request's texts, its probes, are looked
-for in the bytes of all records, and only the records that contain the most probes are read and
-compared. A hundred thousand records take a second or two.
-"""
+"""The search for the record nearest to a request."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import lru_cache
-from heapq import nlargest
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from ..differences.fields import CONTENTS, as_text
+from ..differences.words import common_ends
 from ..display.formatting import counted
 from ..errors import CacheError
 from ..requests.contents import messages_of, strings_in
+from ..requests.plain_data import map_texts
 from ..types import Data, Record, Request
-from .distance import distance
-from .samples import split_sample
 
-# A run of characters that JSON, Python's repr and pickle all write as they are.
-UNESCAPED = re.compile(r"[^\x00-\x1f'\"\\]{4,}")
-PROBE_LENGTH = 32  # characters
-SHORTEST_PROBE = 4  # characters
-SHORT_TEXT = 200  # characters up to which a text's single words are probes as well
-MOST_PROBES = 12
-MOST_READ = 300  # records that are read and compared
-SHARED_TEXTS = 4096  # whose probes are remembered
+UNRELATED = 2.0  # from this distance on, a record has little to do with a request
 
-Row = tuple[Sequence[bytes], Callable[[], Record]]
+PARAMETER = 1.0  # for each parameter that differs
+OTHER_SCOPE = 0.6
+OTHER_DRAW = 0.2
+MISSING_MESSAGE = 0.8  # for each message more or less
+MOST_MISSING = 1.6  # for all of them together
+LAST_MESSAGE = 2.5  # times another message's weight: it contains the question
+OTHER_TEXT = 0.02  # for any difference between two texts, however small
 
 
 class Source(NamedTuple):
     """A collection of records to search.
 
     :param name: its name in messages.
-    :param rows: for each record, the bytes to search (its own first, then those that it shares with
-        others), and a function that reads it.
+    :param records: those that can be read.
     :param find: returns the record of a key, or ``None``.
     :param rekey: the command that gives its records new keys.
+    :param is_complete: whether the recording came to its end.
     """
 
     name: str
-    rows: Iterable[Row]
+    records: Iterable[Record]
     find: Callable[[str], Record | None]
     rekey: str = "llmcall cache rekey"
+    is_complete: bool = True
 
 
 class SearchResult(NamedTuple):
-    """The records that a search found.
+    """What a search found.
 
     :param looked_in: what was searched, in words.
     :param problem: why nothing could be read; empty if it could.
-    :param records: the nearest records, the nearest first.
-    :param distance: the nearest record's distance.
-    :param is_scope_recorded: whether any record at all is in the request's scope path.
+    :param nearest: the nearest record of the request's kind.
+    :param distance: its distance.
+    :param samples: the samples of the records that asked the same.
+    :param scopes: the scope paths of all records, in order.
+    :param reordered: the scope paths of the records that asked the same in another order.
     """
 
     looked_in: str
     problem: str = ""
-    records: Sequence[Record] = ()
+    nearest: Record | None = None
     distance: float = 0.0
-    is_scope_recorded: bool = False
+    samples: Sequence[str | None] = ()
+    scopes: Sequence[str] = ()
+    reordered: Sequence[str] = ()
 
 
 def search(request: Request, source: Source | None) -> SearchResult:
-    """Return the records nearest to a request.
+    """Return the record nearest to a request, and those that asked the same.
 
     :param source: where to look, or ``None`` if no record may answer the request.
     """
     if source is None:
-        return SearchResult(
-            looked_in="nothing",
-            problem="cache=False bypasses the disk cache, and no cassette is open",
-        )
-    probes = _Probes(request)
+        problem = "cache=False bypasses the disk cache, and no cassette is open"
+        return SearchResult("nothing", problem)
+    count, nearest, least = 0, None, 0.0
+    samples: list[str | None] = []
+    scopes: set[str] = set()
+    reordered: list[str] = []
+    in_any_order = _in_any_order(request.asked)
     try:
-        best_rows = nlargest(MOST_READ, probes.with_counts(source.rows), key=itemgetter(0))
+        for record in source.records:
+            count += 1
+            scopes.add(record.scope)
+            if record.kind != request.kind:
+                continue
+            if record.request == request.asked:
+                samples.append(record.sample)
+            elif record.request.keys() == request.asked.keys() and (
+                _in_any_order(record.request) == in_any_order
+            ):
+                reordered.append(record.scope)
+            distance = _distance(request, record)
+            if nearest is None or distance < least:
+                nearest, least = record, distance
     except (CacheError, OSError) as error:
-        return SearchResult(looked_in=source.name, problem=str(error))
-    candidates: list[tuple[float, Record]] = []
-    for _, (_, read) in best_rows:
-        # A damaged record cannot be the nearest one.
-        with suppress(CacheError):
-            record = read()
-            if record.kind == request.kind:
-                candidates.append((distance(request, record), record))
-    candidates.sort(key=lambda candidate: candidate[0])
-    return SearchResult(
-        looked_in=f"{source.name}: {counted(probes.record_count, 'record')}",
-        records=[record for _, record in candidates],
-        distance=candidates[0][0] if candidates else 0.0,
-        is_scope_recorded=probes.is_scope_recorded,
-    )
+        return SearchResult(source.name, str(error))
+    looked_in = f"{source.name}: {counted(count, 'record')}"
+    return SearchResult(looked_in, "", nearest, least, samples, sorted(scopes), reordered)
 
 
-class _Probes:
-    """Pieces of a request that are looked for in the bytes of records.
-
-    :ivar record_count: how many records :meth:`with_counts` searched.
-    :ivar is_scope_recorded: whether one of them is in the request's scope path.
-    """
-
-    def __init__(self, request: Request) -> None:
-        self._pieces = _pieces_of(request.asked)
-        path, _ = split_sample(request.sample)
-        self._scope = f"{path}#".encode("utf-8", "replace")
-        if request.sample:
-            self._pieces += [self._scope, request.sample.encode("utf-8", "replace")]
-        self.record_count = 0
-        self.is_scope_recorded = False
-        # Many records may share one long text.
-        self._pieces_in_shared = lru_cache(SHARED_TEXTS)(self._pieces_in)
-
-    def with_counts(self, rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
-        """Yield for each record the number of probes that it contains, and its row."""
-        for row in rows:
-            record_bytes, *shared_bytes = row[0]
-            pieces = self._pieces_in(record_bytes).union(*map(self._pieces_in_shared, shared_bytes))
-            self.record_count += 1
-            if self._scope in pieces:
-                self.is_scope_recorded = True
-            yield len(pieces), row
-
-    def _pieces_in(self, content: bytes) -> set[bytes]:
-        return {piece for piece in self._pieces if piece in content}
+def split_sample(sample: str | None) -> tuple[str, str]:
+    """Return a sample's scope path and draw; a draw that the user gave may hold another ``#``."""
+    path, _, draw = (sample or "").partition("#")
+    return path, draw
 
 
-def _pieces_of(fields: Mapping[str, Data]) -> list[bytes]:
-    """Return pieces from the whole length of a request's texts, two thirds of them from the last."""
-    *earlier_texts, last_text = list(dict.fromkeys(strings_in(messages_of(fields)))) or [""]
-    last = _spread(_pieces_of_text(last_text), MOST_PROBES * 2 // 3)
-    earlier = [piece for text in earlier_texts for piece in _pieces_of_text(text)]
-    pieces = last + _spread(earlier, MOST_PROBES - len(last))
-    return list(dict.fromkeys(piece.encode("utf-8", "replace") for piece in pieces))
+def _in_any_order(fields: Mapping[str, Data]) -> dict[str, Data]:
+    """Return a request in a form that is the same for every order of its messages and their lines."""
+    body = fields.get("body")  # of another API
+    if isinstance(body, dict):
+        return {**fields, "body": _in_any_order(body)}
+    return {name: _sorted(item) if name in CONTENTS else item for name, item in fields.items()}
 
 
-def _spread(pieces: list[str], max_count: int) -> list[str]:
-    """Return some of the pieces, at equal distances."""
-    step = -(-len(pieces) // max_count)
-    return pieces[:: max(1, step)]
+def _sorted(contents: Data) -> Data:
+    contents = map_texts(contents, lambda text: "\n".join(sorted(text.split("\n"))))
+    return sorted(contents, key=as_text) if isinstance(contents, list) else contents
 
 
-def _pieces_of_text(text: str) -> list[str]:
-    """Return the pieces of one text."""
-    pieces: list[str] = []
-    for run in UNESCAPED.findall(text):
-        pieces += [run[start : start + PROBE_LENGTH] for start in range(0, len(run), PROBE_LENGTH)]
-        if len(text) <= SHORT_TEXT:
-            pieces += run.split(" ")
-    return [piece for piece in pieces if len(piece) >= SHORTEST_PROBE]
+def _distance(request: Request, record: Record) -> float:
+    """Return how far a record is from a request: 0 if they are the same, else more."""
+    asked, recorded = request.asked, record.request
+    parameters = (asked.keys() | recorded.keys()) - set(CONTENTS)
+    total: float = PARAMETER * sum(asked.get(name) != recorded.get(name) for name in parameters)
+    if request.sample != record.sample:
+        is_same_scope = split_sample(request.sample)[0] == record.scope
+        total += OTHER_DRAW if is_same_scope else OTHER_SCOPE
+    messages, recorded_messages = messages_of(asked), messages_of(recorded)
+    common, _ = common_ends(messages, recorded_messages)
+    messages, recorded_messages = messages[common:], recorded_messages[common:]
+    missing = abs(len(messages) - len(recorded_messages))
+    total += min(MISSING_MESSAGE * missing, MOST_MISSING)
+    weight = LAST_MESSAGE
+    for one, other in zip(reversed(messages), reversed(recorded_messages), strict=False):
+        if one != other:
+            total += weight * (OTHER_TEXT + (1 - OTHER_TEXT) * _unlikeness(one, other))
+        weight = 1.0
+    return total
+
+
+def _unlikeness(message: Data, other: Data) -> float:
+    """Return 0 for messages of the same words and 1 for those without a common one."""
+    words, other_words = _words(message), _words(other)
+    return 1 - 2 * len(words & other_words) / max(1, len(words) + len(other_words))
+
+
+def _words(message: Data) -> set[str]:
+    return {word for text in strings_in(message) for word in text.split()}

@@ -14,7 +14,7 @@ from sdk_programs import KEY, QUESTION, http, streamed_answer
 from streaming import chunks_of, event
 
 import llmcall
-from llmcall.call import flights
+from llmcall.call import share
 
 TIMEOUT = 30.0  # seconds; a test that waits longer hangs
 
@@ -84,7 +84,7 @@ async def astream(client: llmcall.LLMClient) -> str:
 
 def waiting() -> int:
     """Return how many calls wait for an equal one."""
-    return sum(flight.followers for flight in tuple(flights.flights.values()))
+    return sum(flight.followers for flight in tuple(share.flights.values()))
 
 
 def wait_for_followers(count: int) -> None:

@@ -16,11 +16,11 @@ from ..responses.checks import is_cut_by_context_window
 from ..responses.chunks import chunks_of, text_in
 from ..types import FROM_SERVER, TokenUsage, record_of
 from .answer_warnings import warn_of_cut_answers, warn_of_cut_prompt, warn_of_missing_answers
+from .attempt import RetryPolicy
 from .effects import Do, Emit, with_cache
-from .exchange import Exchange
-from .flights import share
 from .lookup import check_fits, lookup
-from .retry import RetryPolicy
+from .send import Exchange
+from .share import share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

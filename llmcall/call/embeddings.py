@@ -12,11 +12,11 @@ from ..models.tokens import shares
 from ..notices import warn_once
 from ..responses.checks import packed_vector
 from ..types import FROM_SERVER, TokenUsage, record_of, total_cost
+from .attempt import RetryPolicy
 from .effects import Do, with_cache
-from .exchange import Exchange
-from .flights import share
 from .lookup import lookup
-from .retry import RetryPolicy
+from .send import Exchange
+from .share import share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -20,9 +20,9 @@ from .limits import LEFT_OUT_SECONDS
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
+    from .attempt import RetryPolicy
     from .limits import Pool
     from .model_call import ModelCall
-    from .retry import RetryPolicy
 
 REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
 # the API's error codes

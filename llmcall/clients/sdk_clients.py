@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..call.admission import note_sent, note_sent_async
+from ..call.permit import note_sent, note_sent_async
 from ..config.values import check_credential
 
 if TYPE_CHECKING:

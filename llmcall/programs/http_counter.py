@@ -6,9 +6,9 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from ..call.admission import Admission
 from ..call.effects import Close, Emit, Next, Send
 from ..call.endpoint_failures import REST_SECONDS
+from ..call.permit import Admission
 from ..call.usage import amounts_of_answer, count, served_amount
 from ..errors import APIError, RateLimitError
 from ..recorded_functions import UnrecordedAnswer
@@ -17,8 +17,8 @@ from ..types import read_http_answer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..call.attempt import RetryPolicy
     from ..call.effects import Flow
-    from ..call.retry import RetryPolicy
     from ..call.usage import UsageDelta
     from ..clients.openai import OpenAIClient
     from ..recorded_functions import FunctionCall

@@ -25,8 +25,8 @@ from ..types import FROM_FUNCTION, FROM_SERVER, Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ..call.attempt import RetryPolicy
     from ..call.effects import Flow
-    from ..call.retry import RetryPolicy
     from ..config.settings import Settings
     from ..types import Record
 

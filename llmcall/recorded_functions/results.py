@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from ..call.attempt import RetryPolicy, retry
 from ..call.effects import Do, Send, with_cache
-from ..call.flights import share
 from ..call.lookup import lookup
-from ..call.retry import RetryPolicy, retry
+from ..call.share import share
 from ..errors import BudgetExceededError
 from ..failures import (
     ABANDONED,

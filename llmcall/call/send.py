@@ -14,17 +14,17 @@ from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..responses.chunks import says_something, text_in, text_pieces
 from ..types import Received, Response, TokenUsage
-from .admission import Admission
+from .attempt import retry
 from .effects import END, Close, Do, Emit, Next, Open, Send
 from .endpoint_failures import EndpointFailures
 from .estimates import tokens_used
-from .retry import retry
+from .permit import Admission
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
+    from .attempt import RetryPolicy
     from .effects import Flow
     from .model_call import ModelCall
-    from .retry import RetryPolicy
 
 log = logger()
 

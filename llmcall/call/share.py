@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
     from ..types import Record
+    from .attempt import RetryPolicy
     from .effects import Flow
     from .prepared_call import PreparedCall
-    from .retry import RetryPolicy
 
     Call = TypeVar("Call", bound=PreparedCall)
     Records: TypeAlias = dict[str, Record]  # by the request's key

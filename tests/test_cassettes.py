@@ -424,17 +424,6 @@ def test_a_rewrite_in_cells_leaves_the_old_file_until_it_is_closed() -> None:
     assert asked_in() == ["Hi"]
 
 
-def test_a_notebooks_cassette_is_written_as_it_goes() -> None:
-    """Each answer is in the file when it is there; until the end it is incomplete."""
-    tape = cassette(PATH).open()
-    with pytest.raises(ZeroDivisionError):
-        played(echoing(), until=4)
-    assert not is_complete()
-    assert len(asked_in()) == 4
-    tape.close()
-    assert is_complete()
-
-
 def test_a_notebooks_closed_cassette_is_that_of_a_block() -> None:
     """The bytes are the same, though a cell failed and ran again."""
     with cassette("block.jsonl"):
@@ -457,19 +446,6 @@ def test_a_closed_cassette_may_be_closed_again() -> None:
     assert Path(PATH).read_bytes() == recorded
 
 
-def test_what_a_dead_kernel_recorded_is_replayed() -> None:
-    """The file is sound at any moment, and the next recording goes on from it."""
-    expected = played(echoing())
-    tape = cassette(PATH).open()
-    with pytest.raises(ZeroDivisionError):
-        played(echoing(), until=4)
-    Path("killed.jsonl").write_bytes(Path(PATH).read_bytes())
-    tape.close()
-    with cassette("killed.jsonl") as again:
-        assert played(echoing()) == expected
-    assert again.replayed == 4
-
-
 UNCLOSED = """
 llmcall.cassette("tape.jsonl", mode=sys.argv[1]).open()
 client = ScriptedClient(lambda messages: messages[-1]["content"], on_error="raise")
@@ -480,8 +456,8 @@ client.send_message("known")
 @pytest.mark.parametrize(
     ("mode", "consequence"),
     [
-        ("new", "its recording counts as incomplete, so the mode 'once' asks for missing answers"),
-        ("rewrite", "the file is as it was before, without the new answers"),
+        ("new", "opened with open() but not closed"),
+        ("rewrite", "opened with open() but not closed"),
         ("none", "1 record was not used; the mode 'update'"),
     ],
 )
@@ -544,7 +520,6 @@ def test_a_cell_with_one_more_question_asks_only_that(notebook: Notebook) -> Non
     notebook.run(FIRST_CELL, SECOND_CELL.replace('"Bye"', '"Bye", "New"'))
     assert notebook.answers[-1] == ["answer 1", "answer 2", "answer 3", "answer 4"]
     assert len(notebook.client.requests) == 4
-    assert len(asked_in()) == 4
 
 
 def test_all_cells_after_the_last_one_ask_nothing(notebook: Notebook) -> None:
@@ -985,58 +960,6 @@ def test_settings_that_only_a_replay_does_not_take_are_not_told(
     assert not any("was recorded with" in each for each in caplog.messages)
 
 
-@pytest.fixture
-def disagreeing(monkeypatch: pytest.MonkeyPatch) -> tuple[llmcall.LLMClient, llmcall.LLMClient]:
-    """Two clients, the first of which was made with other settings than the second."""
-    here = llmcall.settings()
-    monkeypatch.setenv("LLMCALL_MODEL", "gpt-4o")
-    monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.5")
-    llmcall.reset()
-    one, other = OpenAIClient(settings=here), counting()
-    one.transport = counting()
-    return one, other
-
-
-Disagreeing = tuple[llmcall.LLMClient, llmcall.LLMClient]
-
-
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_a_client_that_disagrees_with_the_header_is_refused(
-    order: tuple[int, int], disagreeing: Disagreeing
-) -> None:
-    """The first client that calls makes the header."""
-    first, second = (disagreeing[index] for index in order)
-    with cassette(PATH, mode="rewrite"):
-        said(first)
-        with pytest.raises(llmcall.ConfigError, match="disagree on model"):
-            second.send_message("Hi")
-
-
-def test_a_client_that_disagrees_is_told_each_setting_and_the_remedy(
-    disagreeing: Disagreeing,
-) -> None:
-    """Both values are named."""
-    one, other = disagreeing
-    with cassette(PATH):
-        said(other)
-        with pytest.raises(llmcall.ConfigError) as caught:
-            one.send_message("Hi")
-    assert (
-        "disagree on model ('gpt-4o' and 'gpt-6-luna'), temperature (0.5 and None): "
-        "give them as arguments"
-    ) in str(caught.value)
-
-
-def test_clients_that_would_disagree_replay_alike(disagreeing: Disagreeing) -> None:
-    """The header's settings hold for both."""
-    one, other = disagreeing
-    with cassette(PATH):
-        said(other)
-    assert header()["model"] == "gpt-4o"
-    with cassette(PATH, mode="none"):
-        assert said(one) == said(other)
-
-
 SECTIONS = """
 [Model my-*]
 STRUCTURED_OUTPUT = yes
@@ -1105,16 +1028,13 @@ def test_a_header_that_says_nothing_of_models_takes_it_from_the_files() -> None:
 
 
 def test_a_model_that_is_first_used_later_is_added_to_the_header() -> None:
-    """It is added while a notebook records, too; a model of which nothing is said is not."""
+    """A model of which nothing is said is not."""
     config_file(SECTIONS)
     with cassette(PATH):
         rated()
-    tape = cassette(PATH, mode="new").open()
-    rated()
-    for model in ("my-third-model", "my-other-model", "unknown"):
-        rated(model)
-        assert (model in header()["models"]) is (model != "unknown")
-    tape.close()
+    with cassette(PATH, mode="new"):
+        for model in ("my-third-model", "my-other-model", "unknown"):
+            rated(model)
     assert [*header()["models"]] == ["my-model", "my-other-model", "my-third-model"]
 
 
@@ -1134,19 +1054,6 @@ def test_cassettes_that_speak_of_different_models_can_be_joined(joined: str) -> 
     config_file("")
     with cassette("both.jsonl", mode="none"):
         assert (rated(), rated("my-third-model")) == (4, 4)
-
-
-def test_a_client_that_knows_more_of_a_model_than_the_header_is_refused() -> None:
-    """The error says that they disagree on models."""
-    config_file(SECTIONS)
-    known = llmcall.settings()
-    config_file("")
-    llmcall.reset()
-    client = ScriptedClient(["yes"], settings=known)
-    with cassette(PATH):
-        said(counting())
-        with pytest.raises(llmcall.ConfigError, match="disagree on models"):
-            said(client)
 
 
 ENDPOINTS = """
@@ -1247,9 +1154,7 @@ def test_a_cassette_named_by_a_file_records_and_replays_a_script() -> None:
     ("mode", "end", "found"),
     [
         ("new", "raise ZeroDivisionError", ["Old", "Hi"]),
-        ("new", "sys.exit(3)", ["Old", "Hi"]),
         ("rewrite", "raise ZeroDivisionError", ["Old"]),
-        ("rewrite", "sys.exit(3)", ["Old"]),
         ("rewrite", "", ["Hi"]),
     ],
 )
@@ -1263,19 +1168,6 @@ def test_a_named_cassette_is_written_however_the_run_ends(
     with start(f"{ASK}\n{end}", LLMCALL_CASSETTE_PATH=PATH, LLMCALL_CASSETTE_MODE=mode) as process:
         process.communicate(timeout=LONGEST)
     assert asked_in() == found and (process.returncode == 0) is (not end)
-
-
-@pytest.mark.parametrize("ending", ["sys.exit(3)", "sys.exit('bad')", "exit(3)", "quit(code=3)"])
-def test_once_by_the_settings_goes_on_after_an_exit_with_an_error(
-    ending: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The next run asks for what the first one did not come to."""
-    monkeypatch.setenv("LLMCALL_CASSETTE_PATH", PATH)
-    with start(f"{ASK}\n{ending}", "Hi") as process:
-        process.communicate(timeout=LONGEST)
-    assert process.returncode and not is_complete()
-    ran(ASK, "Bye")
-    assert sorted(asked_in()) == ["Bye", "Hi"] and is_complete()
 
 
 def test_once_by_the_settings_is_complete_after_an_exit_with_success() -> None:
@@ -1653,47 +1545,18 @@ def test_update_keeps_the_records_of_a_run_whose_call_was_refused() -> None:
     assert asked_in() == ["Hi", "Bye"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_update_keeps_what_a_forked_process_may_use() -> None:
-    """The parent cannot know what that used, and says why it keeps all."""
-    taped("Hi", "Bye")
-    program = """
-    client = ScriptedClient(["asked"])
-    with llmcall.cassette("tape.jsonl", mode="update"):
-        client.send_message("Hi")
-        if (child := os.fork()) == 0:
-            client.send_message("Bye")
-            os._exit(0)
-        os.waitpid(child, 0)
-    """
-    with start(program) as process:
-        told = process.communicate(timeout=LONGEST)[1]
-    assert "the file keeps such records, because a child process made calls" in told
-    assert asked_in() == ["Hi", "Bye"]
-
-
 @pytest.mark.parametrize(
     ("ending", "left"),
-    [("sys.exit()", 1), ("sys.exit(3)", 2), ("exit()", 1), ("exit(3)", 2), ("1/0", 2)],
+    [("sys.exit()", 1), ("1/0", 2)],
 )
 def test_update_by_the_settings(ending: str, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The block is the whole process, which ends well with the exit code 0."""
+    """The block is the whole process, which ends well if no exception ends it."""
     taped("Hi", "Bye")
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", PATH)
     monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "update")
     with start(f"ScriptedClient(['asked']).send_message('Bye')\n{ending}") as process:
         process.communicate(timeout=LONGEST)
     assert len(asked_in()) == left
-
-
-@pytest.mark.parametrize("mode", ["none", "once", "new", "update"])
-def test_a_dry_run_leaves_no_record_unused(mode: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A program that only plans makes no call, so nothing is told and nothing leaves the file."""
-    taped("Hi", "Bye", "Ciao")
-    ask = llmcall.LLMCall(user="{{ word }}", client=counting())
-    with cassette(PATH, mode=mode):
-        assert ask.map([{"word": "Bye"}], dry_run=True).hits == 1
-    assert "not used" not in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
 
 
 def test_update_keeps_what_a_dry_run_looked_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -1801,19 +1664,6 @@ def test_a_credential_that_is_allowed_is_written() -> None:
         with_a_credential(client)
     assert SECRET in Path(PATH).read_text()
     assert len(client.requests) == 2
-
-
-def test_a_credential_that_was_refused_is_not_written_later() -> None:
-    """A notebook's cassette, which is written as it goes, has the answers before and after it."""
-    tape = cassette(PATH).open()
-    said(echoing(), "a")
-    with pytest.raises(CacheError, match="looks like an API key"):
-        said(echoing(), f"{SECRET} {'and so on ' * 60}")
-    said(echoing(), "b")
-    assert asked_in() == ["a", "b"]
-    assert SECRET not in Path(PATH).read_text()
-    with pytest.raises(CacheError, match="looks like an API key"):
-        tape.close()
 
 
 # Replaying on another machine

@@ -47,7 +47,7 @@ from redis_servers import RedisProcess
 
 import llmcall
 from llmcall import imap, map, scope
-from llmcall.errors import BudgetExceededError, CacheError, LLMCallError, ScopeError
+from llmcall.errors import BudgetExceededError, LLMCallError, ScopeError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 ELSEWHERE = [
@@ -176,23 +176,6 @@ def test_a_maps_settings_end_with_its_tasks() -> None:
     assert after[:3] == before[:3]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_after_a_map_a_worker_still_knows_of_the_open_cassette(method: str) -> None:
-    """A call of a bound function would be missing from the cassette, so it is an error, as before the
-    map.
-    """
-    context = multiprocessing.get_context(method)
-    with (
-        llmcall.cassette("tape.jsonl"),
-        scope("trial"),
-        ProcessPoolExecutor(1, context) as pool,
-    ):
-        assert map(sample, ["bread"], key=str, executor=pool) == ["trial/bread#0"]
-        with pytest.raises(CacheError, match=r"the cassette \S*tape\.jsonl"):
-            pool.submit(llmcall.bind(sample), "bread").result()
-    assert calls() == 1
-
-
 def test_settings_apply_in_workers(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     """What code, a block, the environment and a change since the last map say holds in the workers
     too.
@@ -259,27 +242,6 @@ def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
     ):
         assert map(samples, "abc", scope="survey", executor=pool) == found
     assert (replayed.replayed, replayed.unused(), calls()) == (9, [], before)
-
-
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_call_in_a_worker_that_knows_no_cassette_is_refused(
-    method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that got a function by itself, and not by a map, would ask without a word, in a replay
-    too, and its answer would stand on no cassette.
-    """
-    tests = os.fspath(Path(__file__).parent)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ["PYTHONPATH"]]))
-    with (
-        llmcall.cassette("dice.jsonl"),
-        scope("trial"),
-        ProcessPoolExecutor(1, multiprocessing.get_context(method)) as made,
-    ):
-        with pytest.raises(
-            CacheError, match=r"started this one has the cassette .*dice\.jsonl open"
-        ):
-            made.submit(llmcall.bind(sample), 1).result()
-        assert map(sample, [1], executor=made)
 
 
 def test_the_records_of_workers_open_no_scope_for_other_threads(

@@ -15,16 +15,14 @@ from ..errors import CacheError, short_traceback
 from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
-from ..records.header import header_of, layer_of
+from ..records.header import header_of, joined_headers, layer_of
 from ..records.reader import RecordFile, read
 from ..records.served import served_by
 from ..system import at_exit, process_lock
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
 from .asker_names import AskerNames
 from .gained import GainedRecords
-from .header_agreement import HeaderAgreement
 from .output import OutputFile, content_of
-from .parent import tell_processes
 from .stack import header_namespaces, innermost, open_cassettes, pop, push
 from .unused import keep_in_cache, unused_words
 from .uses import Uses
@@ -116,9 +114,9 @@ class Cassette(ContextDecorator):
         self._replaced_keys: set[str] = set()  # of the file's records that gained ones replace
         self.uses = Uses()  # which records answered calls
         self.asker_names = AskerNames(None, is_recording=False)  # who asked for them
-        self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
-        # The settings of callers that agreed: those given to a client, and their generation.
-        self._agreed_callers: set[tuple[Settings | None, int]] = set()
+        self._header: dict[str, Any] = {}
+        # The settings of its callers: those given to a client, and their generation.
+        self._callers: set[tuple[Settings | None, int]] = set()
         self._output: OutputFile | None = None  # if it records
         self._layer: config.PushedLayer | None = None  # its settings, while they apply
         self._error: BaseException | None = None
@@ -185,10 +183,9 @@ class Cassette(ContextDecorator):
     def open(self) -> Cassette:
         """Open the cassette until :meth:`close`, across the cells of a notebook.
 
-        Each answer is written as it arrives. Only a ``rewrite`` is written at the end, so that a
-        failed one leaves the old file. If the cell runs again, the cassette that it opened before is
-        closed, and this one goes on from there. If the process ends before it is closed, a warning
-        says so.
+        If the cell runs again, the cassette that it opened before is closed, and this one goes on
+        from there. If the process ends before it is closed, it is written then, as an incomplete
+        recording, and a warning says so; a ``rewrite`` leaves the old file.
 
         :raises CacheCorruptError: if the file is damaged.
         :raises CacheError: if a newer version wrote the file, or a ``with`` block of this process
@@ -210,20 +207,12 @@ class Cassette(ContextDecorator):
             self._leave(error)
 
     def _end_unclosed(self) -> None:
-        """Tell that the process ends before the cassette is closed, if its file shows it."""
-        if not self.may_record:
-            self.close()  # tells what was not used
-        elif self.recorded:
-            consequence = (
-                "the file is as it was before, without the new answers"
-                if self.mode == "rewrite"
-                else "its recording counts as incomplete, so the mode 'once' asks for missing answers"
-            )
-            notice(
-                "%s was opened with open() but not closed: %s. Call close() at the end",
-                self.path,
-                consequence,
-            )
+        """Close it since the process ends; its recording is not complete."""
+        error = InterruptedError("the process ended") if self.may_record else None
+        if self.recorded:
+            notice("%s was opened with open() but not closed: call close() at the end", self.path)
+        while self._depth:
+            self._leave(error)
 
     def close(self) -> None:
         """Close a cassette that :meth:`open` opened; one that is closed already stays closed.
@@ -267,13 +256,12 @@ class Cassette(ContextDecorator):
             self._layer = config.push_layer(layer_of(header), f"cassette {self.path}")
         else:
             header = header_of(namespaces=header_namespaces())
-        self._agreement = HeaderAgreement(self.path, header, is_recorded=self.stored is not None)
+        self._header = header
         is_recording = self.may_record and not self.is_complete
         self.asker_names = AskerNames(self.stored, is_recording=is_recording)
         if self.may_record:
             self._tell_overridden_settings()
             self._output = OutputFile(self.path, file, content)
-        tell_processes()
 
     def _tell_overridden_settings(self) -> None:
         """Warn if environment or files give settings that the recording will not use."""
@@ -326,7 +314,7 @@ class Cassette(ContextDecorator):
     def _report_unused(self) -> list[Record]:
         """Report unused records; return those that the mode ``update`` drops."""
         unused = self.unused() if self.reports_unused else []
-        if not unused or (self.mode != "update" and self.uses.child_replayed):
+        if not unused:
             return []
         reason = self._why_unused_stay()
         drops_unused = self.mode == "update" and not reason
@@ -339,8 +327,6 @@ class Cassette(ContextDecorator):
         """Return why unused records have to stay in the file; empty if they may go."""
         if self._reason_to_keep_unused:
             return self._reason_to_keep_unused
-        if self.uses.child_replayed:
-            return "a child process made calls"
         refusals = process_failures.refused - self._refusals_before
         is_incomplete = refusals or self.failures.counts().keys() - {NOT_JSON}
         return "a call failed, ended early or was refused" if is_incomplete else ""
@@ -373,16 +359,8 @@ class Cassette(ContextDecorator):
         if not self.is_complete:
             # One order for the records of both recordings.
             records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
-        self._output.write(self._agreement.header, records, run=self.run, complete=complete)
+        self._output.write(self._header, records, run=self.run, complete=complete)
         self.is_written = True
-
-    def _write_record(self, record: Record) -> None:
-        """Add a record at the end of the file. The file gets its order when the cassette closes."""
-        assert self._output is not None
-        if self._output.can_append(self._agreement.header, record):
-            self._output.append(record)
-        else:
-            self._write(complete=False)
 
     def is_of_this_process(self) -> bool:
         """Return whether this process opened it; a forked process leaves the file to its parent."""
@@ -438,23 +416,22 @@ class Cassette(ContextDecorator):
     # Settings
 
     def agree(self, base: Settings | None) -> None:
-        """Take the first caller's settings into the header, and refuse callers with other settings.
+        """Take the first caller's settings into the header, and of others what it lacks.
 
         :param base: the settings that a client was given, or ``None`` for the process's.
-        :raises ConfigError: if they differ, since the cassette would not replay for both.
         """
         caller = base, config.layers.generation
-        if caller not in self._agreed_callers:
+        if caller not in self._callers:
             self.settle(header_of(base, namespaces=header_namespaces()))
-            self._agreed_callers.add(caller)
+            self._callers.add(caller)
 
     def settle(self, header: dict[str, Any]) -> None:
-        """Take the first caller's header as the cassette's, and refuse callers with another one.
-
-        :raises ConfigError: if they differ.
+        """Take a caller's header as the cassette's; of the second one on, what it says of further
+        models.
         """
         with _lock:
-            self._agreement.settle(header)
+            is_first = self.stored is None and not self._callers
+            self._header = joined_headers(header if is_first else self._header, header)
 
     # Records
 
@@ -526,11 +503,6 @@ class Cassette(ContextDecorator):
                 self._replaced_keys.add(record.cache_key)
         record = self._gained.add(record, source)
         self.uses.note(record, path, order)
-        if self._is_in_cells and self.mode != "rewrite" and self.write_at_end:
-            if existing_record is None:
-                self._write_record(record)
-            else:
-                self._write(complete=False)
         return record
 
     def all_records(self) -> list[Record]:

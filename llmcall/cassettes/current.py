@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
-from _sitebuiltins import Quitter  # of ``exit`` and ``quit``
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, ParamSpec
+from typing import TYPE_CHECKING
 
 from ..config import resolve as config
 from ..system import after_fork_in_child, at_exit, process_lock
-from .parent import check_parent
 from .stack import innermost, pop, push_outermost
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from .cassette import Cassette
-
-Arguments = ParamSpec("Arguments")
 
 _named_cassette: Cassette | None = None  # the one that the settings name
 _lock = process_lock(__name__)
@@ -48,8 +43,6 @@ def cassette_for(base_settings: Settings | None) -> Cassette | None:
 
     :param base_settings: the settings that the calling client was given, or ``None`` for the
         process's.
-    :raises CacheError: as :func:`current_cassette` does.
-    :raises ConfigError: if the cassette may record and holds answers to calls with other settings.
     """
     cassette = current_cassette()
     if cassette is not None and cassette.may_record:
@@ -62,8 +55,6 @@ def current_cassette() -> Cassette | None:
     ``None``.
 
     The first call opens the one that the settings name.
-
-    :raises CacheError: if the process that started this one had one open.
     """
     code_cassette = opened_by_code()
     if code_cassette is not None:
@@ -71,8 +62,6 @@ def current_cassette() -> Cassette | None:
     settings = config.settings()
     path, mode = settings.cassette_path, settings.cassette_mode
     if path is None and _named_cassette is None:
-        if "multiprocessing.process" in sys.modules:
-            check_parent()
         return None
     with _lock:
         named = _named_cassette
@@ -93,38 +82,11 @@ def _open_named(path: str, mode: str) -> None:
     push_outermost(cassette)
     _named_cassette = cassette
     _close_at_exit()
-    if cassette.may_record:
-        _note_exit_codes()
 
 
 @functools.cache
 def _close_at_exit() -> None:
-    at_exit(lambda: close_named(getattr(sys, "last_value", None) or _last_exit))
-
-
-_last_exit: SystemExit | None = None
-
-
-@functools.cache
-def _note_exit_codes() -> None:
-    """Note what the program exits with, since nothing tells the exit code when the process ends."""
-    sys.exit = _noting(sys.exit)
-    Quitter.__call__ = _noting(Quitter.__call__)  # type: ignore[method-assign]
-
-
-def _noting(exit_program: Callable[Arguments, NoReturn]) -> Callable[Arguments, NoReturn]:
-    """Return a function that exits the program and notes the code."""
-
-    @functools.wraps(exit_program)
-    def noting_exit(*arguments: Arguments.args, **named: Arguments.kwargs) -> NoReturn:
-        global _last_exit
-        try:
-            exit_program(*arguments, **named)
-        except SystemExit as error:
-            _last_exit = SystemExit(error.code)
-            raise
-
-    return noting_exit
+    at_exit(lambda: close_named(getattr(sys, "last_value", None)))
 
 
 def close_named(error: BaseException | None = None) -> None:

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 from ..config import resolve as config
 from ..errors import CacheError
 from ..records.header import with_used_models
-from ..records.served import served_by
-from ..records.writer import Writer, write
+from ..records.writer import write
 from ..system import folder_lock
-from ..types import joined_days
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ..types import Days, Record
+    from ..types import Record
 
 
 def content_of(path: str) -> bytes:
@@ -40,10 +38,6 @@ class OutputFile:
         self._path = path
         self._file = file
         self._hash = hashlib.sha256(content)
-        self._writer: Writer | None = None  # once records are appended
-        # What the header in the file says about models.
-        self._models: set[str] = set()
-        self._served: dict[str, Days | None] = {}
 
     def write(
         self,
@@ -71,30 +65,3 @@ class OutputFile:
             allow = config.settings().cassette_allow
             write(self._file, header, records, run=run, allow=allow, complete=complete)
             self._hash = hashlib.sha256(content_of(self._file))
-        self._models = set(header.get("models", {}))
-        self._served = served_by(records)
-        self._writer = Writer(allow)
-
-    def can_append(self, header: dict[str, Any], record: Record) -> bool:
-        """Return whether the file was written here, and its header covers a further record."""
-        models = with_used_models(header, [record]).get("models", {})
-        return (
-            self._writer is not None
-            and self._models >= models.keys()
-            and all(self._covers(model, days) for model, days in served_by([record]).items())
-        )
-
-    def _covers(self, model: str, days: Days | None) -> bool:
-        """Return whether the header says that a model answered on some days."""
-        if model not in self._served:
-            return False
-        recorded_days = self._served[model]
-        return joined_days(recorded_days, days) == recorded_days
-
-    def append(self, record: Record) -> None:
-        """Add a record at the end of the file."""
-        assert self._writer is not None
-        lines = "".join(self._writer.lines(record)).encode()
-        with open(self._file, "ab", buffering=0) as file:
-            file.write(lines)
-        self._hash.update(lines)

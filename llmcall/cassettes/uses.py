@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 from ..requests.keys import key_of
@@ -44,13 +42,9 @@ class Uses:
     """
 
     def __init__(self) -> None:
-        self._process = os.getpid()
-        # Set by a forked process that replayed a record: this process cannot see which one.
-        self._child_replayed = mmap(-1, 1)
         self._first_calls: dict[str, SortKey] = {}  # by the record's key
         # The scopes of recorded functions that did not run, since they were replayed.
         self._skipped_scopes: set[str] = set()
-        self._has_dry_run = False
         self._planned_keys: set[str] = set()  # the keys of the records that dry runs looked up
 
     def note(self, record: Record, path: str, order: CallOrder) -> None:
@@ -71,8 +65,6 @@ class Uses:
             scope_name = function_scope(record.request, record.sample)
             with _lock:
                 self._skipped_scopes.add(f"{record.scope}/{scope_name}".lstrip("/"))
-        if self._process != os.getpid():
-            self._child_replayed[0] = 1
 
     def has_used(self, key: str) -> bool:
         """Return whether a record answered a call.
@@ -80,15 +72,6 @@ class Uses:
         :param key: the record's.
         """
         return key in self._first_calls
-
-    @property
-    def child_replayed(self) -> bool:
-        """Return whether a forked process replayed a record."""
-        return bool(self._child_replayed[0])
-
-    def note_dry_run(self) -> None:
-        """Note that a dry run looks up records."""
-        self._has_dry_run = True
 
     def note_planned(self, key: str) -> None:
         """Note that a record would answer a call of a dry run.
@@ -124,12 +107,8 @@ class Uses:
     def unneeded(self, stored: RecordFile) -> list[Record]:
         """Return the unused records that no dry run looked up.
 
-        If there were only dry runs, the program made no call, and no record is known as unneeded.
-
         :param stored: those of the file.
         """
-        if self._has_dry_run and not self._first_calls:
-            return []
         return [each for each in self.unused(stored) if each.cache_key not in self._planned_keys]
 
     def _may_be_skipped(self, record: Record, entered_scopes: set[str]) -> bool:

@@ -139,7 +139,6 @@ class Planner:
         self._cassette = context.run(current_cassette)
         gained = []
         if self._cassette is not None:
-            self._cassette.uses.note_dry_run()
             gained = self._cassette.gained()
         self._gained = {record.cache_key: record for record, _ in gained}
 

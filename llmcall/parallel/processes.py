@@ -20,7 +20,6 @@ from ..call import budgets
 from ..call import usage as metering
 from ..cassettes import current as cassettes
 from ..cassettes.cassette import Cassette
-from ..cassettes.parent import with_state_of_parent
 from ..cassettes.stack import only
 from ..config import resolve as config
 from ..errors import LLMCallError
@@ -357,7 +356,6 @@ class _Session:
             return
         with ExitStack() as stack:
             stack.enter_context(config.using(self._layers))
-            stack.enter_context(with_state_of_parent())
             stack.enter_context(only(self.cassette))
             for budget in self._budgets:
                 stack.enter_context(budget)

@@ -6,6 +6,7 @@ from typing import Any
 
 import openai
 import pytest
+from sdk_programs import http
 from servers import OK, ScriptedServer
 
 import llmcall
@@ -135,3 +136,25 @@ def test_actors_keep_their_scopes_beside_a_default_one(server: ScriptedServer) -
     asked = said("I am Lisa."), said("Bread?")
     with default_scope("run"):
         assert scopes_of(server, *asked, actor=r"user:I am (\w+)") == ["Lisa", "run"]
+
+
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "responses": {"model": "m", "input": "Bread?", "instructions": "You are Lisa."},
+    "v1/messages": {"model": "m", "messages": said("Bread?"), "system": "You are Lisa."},
+    "v1/models/m:generateContent": {
+        "contents": [{"parts": [{"text": "Bread?"}]}],
+        "systemInstruction": {"parts": [{"text": "You are Lisa."}]},
+    },
+}
+
+
+@pytest.mark.parametrize("path", SYSTEMS)
+def test_the_system_text_of_every_api_names_the_actor(path: str) -> None:
+    """By ``instructions``, ``system`` and ``systemInstruction``."""
+    transport = http.MockTransport(lambda _: http.Response(200, json={"id": "a", "content": []}))
+    with (
+        llmcall.cassette("run.jsonl", actor="system") as tape,
+        http.Client(transport=transport) as client,
+    ):
+        client.post(f"https://api.example/{path}", json=SYSTEMS[path])
+    assert [record.scope for record in tape.all_records()] == ["You are Lisa.-3fe313b2"]

@@ -27,6 +27,10 @@ ASKED: dict[str, dict[str, Any]] = {
         "messages": [{"role": "user", "content": "Bread?"}],
         "max_tokens": 20,
     },
+    "models/m:generateContent": {
+        "contents": [{"parts": [{"text": "Bread?"}]}],
+        "generationConfig": {"maxOutputTokens": 20},
+    },
 }
 RESPONSE = {
     "object": "response",
@@ -42,9 +46,16 @@ MESSAGE = {
     "stop_reason": "end_turn",
     "usage": {"input_tokens": 12, "output_tokens": 3},
 }
+GEMINI = {
+    "modelVersion": "m-2026-05-01",
+    "candidates": [
+        {"content": {"parts": [{"text": "Yes."}], "role": "model"}, "finishReason": "STOP"}
+    ],
+    "usageMetadata": {"promptTokenCount": 12, "candidatesTokenCount": 2, "thoughtsTokenCount": 1},
+}
 CUT = {**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
 REFUSAL = [{"type": "message", "content": [{"type": "refusal", "refusal": "I cannot."}]}]
-WHOLE = {"responses": RESPONSE, "messages": MESSAGE}
+WHOLE = {"responses": RESPONSE, "messages": MESSAGE, "models/m:generateContent": GEMINI}
 EVENTS = {
     "responses": [
         {"type": "response.created", "response": {**RESPONSE, "status": "in_progress"}},
@@ -56,6 +67,13 @@ EVENTS = {
         {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Yes."}},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
         {"type": "message_stop"},
+    ],
+    "models/m:generateContent": [
+        {"candidates": [{"content": {"parts": [{"text": "Ye"}]}}], "modelVersion": "m-2026-05-01"},
+        {
+            **GEMINI,
+            "candidates": [{"content": {"parts": [{"text": "s."}]}, "finishReason": "STOP"}],
+        },
     ],
 }
 
@@ -73,7 +91,7 @@ def today() -> str:
 
 def as_events(events: list[dict[str, Any]]) -> Any:
     """Return a streamed response."""
-    lines = (f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events)
+    lines = (f"event: {each.get('type', 'x')}\ndata: {json.dumps(each)}\n\n" for each in events)
     headers = {"content-type": "text/event-stream"}
     return http.Response(200, headers=headers, content="".join(lines).encode())
 
@@ -125,7 +143,9 @@ def test_a_frame_tells_the_models_the_tokens_and_the_end(api: str, answers: dict
     assert (row["model"], row["served"]) == ("m", "m-2026-05-01")
     assert (row["input_tokens"], row["output_tokens"]) == (12, 3)
     assert row["cost"] == pytest.approx(42e-6)
-    assert row["finish_reason"] == {"responses": "completed", "messages": "end_turn"}[api]
+    assert row["prompt"] == "Bread?"
+    ends = {"responses": "completed", "messages": "end_turn"}
+    assert row["finish_reason"] == ends.get(api, "STOP")
     assert row["refusal"] is None
 
 
@@ -208,8 +228,20 @@ def test_question_and_answer_of_an_api_are_shown_as_those_of_a_chat(
     record("tape.jsonl", answers[api], api)
     shown = commands.done("show", "tape.jsonl")
     assert "user\n    Bread?\n→ assistant\n    Yes.\n" in shown
-    assert 'model="m"' in shown
-    assert "tokens=20" in shown
+    assert 'model="m"' in shown or "/models/m:generateContent" in shown
+    assert "okens" in shown
+
+
+def test_the_items_of_tools_are_shown_as_those_of_a_chat() -> None:
+    """The model calls a tool, and the tool answers."""
+    items = [
+        {"role": "user", "content": "Buy bread."},
+        CALLED,
+        {"type": "function_call_output", "call_id": "c1", "output": "bought"},
+    ]
+    record("tape.jsonl", RESPONSE, input=items)
+    shown = commands.done("show", "tape.jsonl")
+    assert 'assistant\n    buy({"coins": 3})\ntool\n    bought\n' in shown
 
 
 SAID = {"type": "text", "text": "Let me buy."}
@@ -314,6 +346,8 @@ def with_ids(data: Any, number: int) -> Any:
     found = {name: with_ids(each, number) for name, each in data.items()}
     if data.get("object") == "response" or data.get("type") == "message":
         found |= {"id": f"id_{number}", "created_at": number}
+    if "candidates" in data:
+        found["responseId"] = f"id_{number}"
     return found
 
 

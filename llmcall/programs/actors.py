@@ -11,6 +11,7 @@ from typing import Any
 from .. import scopes
 from ..display.formatting import counted
 from ..notices import warn_once
+from ..types import messages_asked, text_in
 from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str
@@ -150,37 +151,17 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-# The texts of a request to /chat/completions, /responses, /v1/messages or /completions
-
-
 def _system_text(request: ProgramRequest) -> str | None:
-    body = request.body if isinstance(request.body, dict) else {}
-    messages = [each for each in _messages(body) if each.get("role") in SYSTEM_ROLES]
-    contents = [each.get("content") for each in messages]
-    instructions = [body.get("system"), body.get("instructions")]
-    return next(filter(None, map(_text, [*instructions, *contents])), None)
+    return _first_text(request.body, SYSTEM_ROLES)
 
 
 def _user_text(request: ProgramRequest) -> str | None:
-    body = request.body if isinstance(request.body, dict) else {}
-    contents = [each.get("content") for each in _messages(body) if each.get("role") == "user"]
-    prompts = [body.get(name) for name in ("input", "prompt") if isinstance(body.get(name), str)]
-    return next(filter(None, map(_text, [*contents, *prompts])), None)
+    return _first_text(request.body, ("user",))
 
 
-def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
-    values = [body.get(name) for name in ("messages", "input")]
-    items = [item for value in values if isinstance(value, list) for item in value]
-    return [item for item in items if isinstance(item, dict)]
-
-
-def _text(content: Any) -> str:
-    """Return the text of a message's content, which may have parts."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    return "\n".join(text for text in texts if isinstance(text, str))
+def _first_text(body: Any, roles: tuple[str, ...]) -> str | None:
+    contents = [each["content"] for each in messages_asked(body) if each["role"] in roles]
+    return next(filter(None, map(text_in, contents)), None)
 
 
 def warn_of_askers() -> None:

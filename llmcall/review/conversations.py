@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..display.formatting import as_json
 from ..records.served import model_of
 from ..requests.contents import title_of
-from ..types import Record, choices_of, transcript_of
+from ..types import CONTENT_FIELDS, Record, choices_of, messages_asked, transcript_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .runs import RecordedRun
 
@@ -23,6 +23,7 @@ ORDINARY_ENDS = (
     "function_call",
     "completed",
     "end_turn",
+    "STOP",
     "stop_sequence",
     "tool_use",
     None,
@@ -39,9 +40,6 @@ NOT_PARAMETERS = (
     "body",
 )
 # The fields of a body that contain what was said.
-SYSTEMS = ("system", "instructions")
-QUESTIONS = ("messages", "input", "prompt")
-CONTENT_FIELDS = (*SYSTEMS, *QUESTIONS)
 TEXT_TYPES = ("text", "input_text", "output_text")  # the types of parts that are texts
 ANSWERING_ROLE = "assistant"  # the role
 
@@ -165,7 +163,7 @@ def _messages_of(record: Record) -> Sequence[Mapping[str, Any]]:
     if record.kind == "chat":
         return request["messages"]  # type: ignore[no-any-return]
     if _asks_model(record):
-        return list(_messages_in(request["body"]))
+        return list(messages_asked(request["body"]))
     role, name = {"embedding": ("text", "input"), "http": ("body", "body")}.get(
         record.kind, ("arguments", "arguments")
     )
@@ -178,22 +176,6 @@ def _asks_model(record: Record) -> bool:
         return False
     body = record.request.get("body")
     return isinstance(body, dict) and not set(CONTENT_FIELDS).isdisjoint(body)
-
-
-def _messages_in(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the messages in a body of the Responses, the Messages or the completions API."""
-    for name in SYSTEMS:
-        if name in body:
-            yield {"role": "system", "content": body[name]}
-    for name in QUESTIONS:
-        content = body.get(name)
-        if isinstance(content, list) and all(isinstance(item, dict) for item in content):
-            for item in content:
-                is_message = isinstance(item.get("role"), str) and "content" in item
-                yield item if is_message else {"role": "user", "content": as_json(item)}
-        elif content is not None:
-            text = content if isinstance(content, str) else as_json(content)
-            yield {"role": "user", "content": text}
 
 
 def _parameters_of(record: Record) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from ..display.formatting import as_json, one_line
 from ..display.printable import printable
 from ..records.answers import said
 from ..requests.contents import strings_in
-from ..types import Record
-from .conversations import CONTENT_FIELDS
+from ..types import CONTENT_FIELDS, Record
 from .pairs import Pair
 from .word_changes import TEXT_CHARACTERS, word_changes
 

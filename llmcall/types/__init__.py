@@ -3,6 +3,7 @@
 from .data import Data
 from .days import Days, day_of, joined_days
 from .http_answers import lasting_parts, model_answer, read_http_answer
+from .http_requests import CONTENT_FIELDS, messages_asked, text_in
 from .message import is_content, is_part, message_of, message_text, text_of, transcript_of
 from .outcome import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, Received
 from .record import Record, asked_model, record_of
@@ -13,6 +14,7 @@ from .transport import AsyncTransport, Response, Transport
 from .usage import TokenUsage, total_cost, total_tokens
 
 __all__ = [
+    "CONTENT_FIELDS",
     "FROM_CACHE",
     "FROM_FUNCTION",
     "FROM_SERVER",
@@ -37,9 +39,11 @@ __all__ = [
     "lasting_parts",
     "message_of",
     "message_text",
+    "messages_asked",
     "model_answer",
     "read_http_answer",
     "record_of",
+    "text_in",
     "text_of",
     "total_cost",
     "total_tokens",

@@ -20,10 +20,12 @@ MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses",
 VOLATILE_BODY_FIELDS = {
     "created",
     "created_at",
+    "createTime",
     "completed_at",
     "system_fingerprint",
     "item_id",
     "obfuscation",
+    "responseId",
 }
 WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
 # The types of the objects that call a tool.
@@ -68,7 +70,7 @@ def read_http_answer(body: str) -> HttpAnswer:
     """
     objects = [
         each
-        for parsed in _parsed_objects(body)
+        for parsed in _in_shape_of_messages(list(_parsed_objects(body)))
         for each in (parsed, parsed.get("response"), parsed.get("message"), parsed.get("delta"))
         if isinstance(each, dict)
     ]
@@ -142,11 +144,52 @@ def _parsed_objects(body: str) -> Iterator[dict[str, Any]]:
     """Yield the object that a body is, or the objects of its events."""
     with suppress(ValueError):
         data = json.loads(body)
-        if isinstance(data, dict):
-            yield data
+        yield from _objects(data if isinstance(data, list) else [data])
         return
     with suppress(ServiceError):  # no JSON: it tells nothing of its usage
         yield from events_of(body.encode())
+
+
+def _in_shape_of_messages(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return an answer of Gemini's API, whole or in the events of its stream, as the Messages API would
+    give it; all others as they are.
+    """
+    if not any("candidates" in each or "usageMetadata" in each for each in objects):
+        return objects
+    candidates = [
+        candidate for each in objects for candidate in _objects(each.get("candidates"))[:1]
+    ]
+    parts = [
+        part
+        for candidate in candidates
+        for part in _objects((candidate.get("content") or {}).get("parts"))
+    ]
+    calls = [part["functionCall"] for part in parts if isinstance(part.get("functionCall"), dict)]
+    text = "".join(_text(part.get("text")) for part in parts if not part.get("thought"))
+    counts = [
+        each["usageMetadata"] for each in objects if isinstance(each.get("usageMetadata"), dict)
+    ]
+    count = counts[-1] if counts else {}
+    answer: dict[str, Any] = {
+        "model": _last(_texts(objects, "modelVersion")),
+        "stop_reason": _last(_texts(candidates, "finishReason")),
+        "content": [
+            {"type": "text", "text": text},
+            *(
+                {"type": "tool_use", "name": each.get("name"), "input": each.get("args")}
+                for each in calls
+            ),
+        ],
+    }
+    if "promptTokenCount" in count:
+        thoughts = count.get("thoughtsTokenCount") or 0
+        answer["usage"] = {
+            "input_tokens": count["promptTokenCount"],
+            "output_tokens": (count.get("candidatesTokenCount") or 0) + thoughts,
+            "input_tokens_details": {"cached_tokens": count.get("cachedContentTokenCount")},
+            "output_tokens_details": {"reasoning_tokens": thoughts},
+        }
+    return [answer]
 
 
 def _texts(objects: Iterable[Mapping[str, Any]], name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
@@ -11,6 +12,7 @@ from ..display.printable import printable
 from ..requests.keys import key_of
 from .days import Days, day_of
 from .http_answers import HttpAnswer, model_answer
+from .http_requests import messages_asked, text_in
 from .message import as_text, message_text
 from .shapes import choices_of
 from .usage import TokenUsage, spent_words
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 # The fields that contain the question if a request has no messages.
 QUESTIONS = ("input", "arguments", "body")
+MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
 
 
 REPR_CHARACTERS = 60  # characters of a text in a repr
@@ -137,6 +140,11 @@ class Record:
         messages = self.request.get("messages")
         if messages:
             return message_text(messages[-1])
+        if self._http_answer is not None:
+            *_, last = ({"content": ""}, *messages_asked(self.request.get("body")))
+            text = text_in(last["content"])
+            if text:
+                return text
         for name in QUESTIONS:
             if name in self.request:
                 return as_text(self.request[name])
@@ -263,6 +271,9 @@ def asked_model(kind: str, request: Mapping[str, Any]) -> str | None:
     """Return the model that a request asks for; ``None`` if it names none."""
     body = request.get("body") if kind == "http" else request
     model = body.get("model") if isinstance(body, dict) else None
+    if kind == "http" and model is None:  # Gemini's API names it in the path
+        named = MODEL_IN_PATH.search(str(request.get("path")))
+        model = named[1] if named else None
     return model if isinstance(model, str) and model else None
 
 

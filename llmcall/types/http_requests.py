@@ -1,0 +1,78 @@
+"""What a request that is recorded as it is asks: the messages in its body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .http_answers import TOOL_CALLS
+from .message import tool_call
+
+SYSTEMS = ("system", "instructions", "systemInstruction", "system_instruction")
+QUESTIONS = ("messages", "input", "prompt", "contents")
+# The fields of a body of the Responses, the Messages, Gemini's or the completions API that hold what
+# is said.
+CONTENT_FIELDS = (*SYSTEMS, *QUESTIONS)
+ROLES = {"model": "assistant"}  # Gemini's names
+RESULT = "_output"  # the end of the type of a tool's result
+
+
+def messages_asked(body: Any) -> Iterator[dict[str, Any]]:
+    """Yield the messages in a body, each with role and content.
+
+    :param body: the parsed JSON body of a request.
+    """
+    fields: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    for name in SYSTEMS:
+        if fields.get(name) is not None:
+            yield {"role": "system", "content": _content(fields[name])}
+    for name in QUESTIONS:
+        asked = fields.get(name)
+        if isinstance(asked, list) and all(isinstance(item, dict) for item in asked):
+            yield from map(_message, asked)
+        elif isinstance(asked, dict) and "parts" in asked:
+            yield _message(asked)
+        elif asked is not None:
+            yield {"role": "user", "content": asked if isinstance(asked, str) else _json(asked)}
+
+
+def text_in(content: Any) -> str:
+    """Return the text of a message's content, which may have parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def _message(item: dict[str, Any]) -> dict[str, Any]:
+    kind = str(item.get("type"))
+    if isinstance(item.get("role"), str) and "content" in item:
+        return item
+    if isinstance(item.get("parts"), list):
+        role = str(item.get("role") or "user")
+        return {"role": ROLES.get(role, role), "content": _content(item)}
+    if kind in TOOL_CALLS:
+        arguments = item.get("arguments") or item.get("input") or ""
+        return {"role": "assistant", "content": tool_call(item.get("name"), arguments)}
+    if kind.endswith(RESULT):
+        output = item.get("output")
+        return {"role": "tool", "content": output if isinstance(output, str) else _json(output)}
+    return {"role": "user", "content": _json(item)}
+
+
+def _content(value: Any) -> Any:
+    """Return a content as the other APIs have it; Gemini's has parts without a type."""
+    if not (isinstance(value, dict) and isinstance(value.get("parts"), list)):
+        return value
+    return [
+        {"type": "text", "text": part["text"]}
+        if isinstance(part, dict) and isinstance(part.get("text"), str)
+        else {"type": "text", "text": _json(part)}
+        for part in value["parts"]
+    ]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Every program and notebook among the examples packs, and its package verifies."""
+"""Every program among the examples packs, and its package verifies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from servers import completion
 from werkzeug import Request, Response
 
 import llmcall
-from llmcall.study.packing.notebooks import as_script
 from llmcall.study.packing.verify import OK
 
 EXAMPLES = ROOT / "examples"
@@ -26,18 +25,16 @@ EXAMPLES = ROOT / "examples"
 OTHERS = {"record.py", "replay_in_tests/cinema.py", "replay_in_tests/test_cinema.py"}
 STUDIES = sorted(
     path
-    for pattern in ("**/*.py", "**/*.ipynb")
-    for path in (each.relative_to(EXAMPLES).as_posix() for each in EXAMPLES.glob(pattern))
+    for path in (each.relative_to(EXAMPLES).as_posix() for each in EXAMPLES.glob("**/*.py"))
     if path not in OTHERS
 )
 # The cassettes of a study, if they are not the one with its name.
 CASSETTES = {
     "market_day.py": ["market_day.jsonl", "market_day_changed.jsonl"],
-    "survey.ipynb": ["survey.jsonl", "survey_orders.jsonl"],
     "unchanged_program/simulation.py": ["votes.jsonl"],
 }
 # These open no cassette. "llmcall run" records them.
-RECORDED_FROM_OUTSIDE = {"first_call.py", "first_steps.ipynb", "typed_answers.py"}
+RECORDED_FROM_OUTSIDE = {"first_call.py", "typed_answers.py"}
 
 
 def serve_recorded_answers(server: HTTPServer) -> str:
@@ -61,21 +58,16 @@ def serve_recorded_answers(server: HTTPServer) -> str:
 
 
 def record_from_outside(study: str, cassette: str) -> None:
-    """Record a study in the working directory with ``llmcall run``; a notebook, as its script."""
-    script = study.replace(".ipynb", ".py")
-    if script != study:
-        Path(script).write_text(as_script(Path(study)), encoding="utf-8")
+    """Record a study in the working directory with ``llmcall run``."""
     with HTTPServer() as server:
         address = serve_recorded_answers(server)
         subprocess.run(
-            [sys.executable, "-m", "llmcall", "run", "--cassette", cassette, script],
+            [sys.executable, "-m", "llmcall", "run", "--cassette", cassette, study],
             env={**os.environ, "OPENAI_BASE_URL": address, "OPENAI_API_KEY": "none"},
             check=True,
             capture_output=True,
             timeout=LONGEST,
         )
-    if script != study:
-        Path(script).unlink()
 
 
 def cassettes_of(study: str) -> list[str]:
@@ -94,12 +86,7 @@ def packing(study: str, package: Path) -> list[str]:
 def test_an_example_packs_and_verifies(
     study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each example's package verifies, and nothing is noted but the outputs stored in a notebook."""
-    if study.endswith(".ipynb"):
-        pytest.importorskip("nbconvert")
-    if study == "survey.ipynb":
-        pytest.importorskip("matplotlib")
-        pytest.importorskip("pandas")
+    """Each example's package verifies, and nothing is noted."""
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     monkeypatch.chdir(tmp_path / "examples" / Path(study).parent)
     if study in RECORDED_FROM_OUTSIDE:
@@ -108,8 +95,7 @@ def test_an_example_packs_and_verifies(
     done(*packing(study, package))
     found = llmcall.verify(package)
     assert found.ok, str(found)
-    notes = [check.name for check in found.checks if check.status != OK]
-    assert notes == (["notebooks"] if study == "survey.ipynb" else [])
+    assert all(check.status == OK for check in found.checks)
 
 
 @pytest.mark.slow

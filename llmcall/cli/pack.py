@@ -9,9 +9,6 @@ import click
 from ..display.printable import visible, visible_json
 from .cache import json_option
 
-DEFAULT_SIZE = 50.0  # megabytes
-MEGABYTE = 1_000_000
-
 
 @click.command()
 @click.argument("folder", type=click.Path())
@@ -34,12 +31,6 @@ MEGABYTE = 1_000_000
     "process reads.",
 )
 @click.option(
-    "--exclude",
-    multiple=True,
-    metavar="PATH",
-    help="A file, folder or pattern to leave out, such as a log.",
-)
-@click.option(
     "--env",
     multiple=True,
     metavar="NAME[=VALUE]",
@@ -47,35 +38,19 @@ MEGABYTE = 1_000_000
 )
 @click.option("--prune", is_flag=True, help="Leave out records that no call used.")
 @click.option("--zip", "zip_file", type=click.Path(dir_okay=False), help="Also write a ZIP file.")
-@click.option(
-    "--max-size",
-    type=click.FloatRange(min=0),
-    default=DEFAULT_SIZE,
-    show_default=True,
-    metavar="MB",
-    help="Maximum size of a file, in megabytes.",
-)
-@click.option(
-    "--licence",
-    type=click.Path(dir_okay=False),
-    help="The licence's file, if it has no usual name such as LICENSE.",
-)
 def pack(
     folder: str,
     command: tuple[str, ...],
     cassettes: tuple[str, ...],
     add: tuple[str, ...],
-    exclude: tuple[str, ...],
     env: tuple[str, ...],
     prune: bool,
     zip_file: str | None,
-    max_size: float,
-    licence: str | None,
 ) -> None:
     """Pack a study so that others can run it again.
 
-    FOLDER is the package to make. COMMAND is the program, after "--": SCRIPT [ARG...], a notebook,
-    or -m MODULE [ARG...]. The working directory is the project. The program runs in a copy of it,
+    FOLDER is the package to make. COMMAND is the program, after "--": SCRIPT [ARG...] or
+    -m MODULE [ARG...]. The working directory is the project. The program runs in a copy of it,
     without network access, and replays its recordings. What it reads and writes is packed.
     """
     from ..study.packing.pack import pack as make
@@ -85,12 +60,9 @@ def pack(
         command,
         cassettes=cassettes,
         add=add,
-        exclude=exclude,
         env=env,
         prune=prune,
         zip=zip_file,
-        max_size=round(max_size * MEGABYTE),
-        licence=licence,
     )
     click.echo(visible(str(package)))
 
@@ -102,7 +74,7 @@ def pack(
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="NUMBER",
-    help="Largest relative difference between numbers in CSV, JSON and printed text, such as 1e-9; absolute below 1.",
+    help="Largest relative difference between numbers in results and printed text, such as 1e-9; absolute below 1.",
 )
 @json_option
 def verify(package: str, tolerance: float, as_json: bool) -> None:

@@ -2,58 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..._version import __version__
 from ...display.formatting import counted
 from ...display.printable import visible
-from ...errors import CacheError, LLMCallError
+from ...errors import CacheError
 from ...records.reader import read
-from ...records.served import served_by
 from .archive import unpack_zip
-from .description import facts_of, run_of, texts_of
-from .differences import file_differences, text_differences
-from .manifest import (
-    ABOUT,
-    CODE,
-    FOLDERS,
-    LINE_DIGITS,
-    NAME,
-    RECORDING,
-    RESULT,
-    Manifest,
-    digest_of,
-    is_excluded,
-    line_digests,
-    read_manifest,
-)
-from .notebooks import SUFFIX, has_outputs
-from .pack import record_lines
-from .project_copy import is_left_out
-from .readme import PROOF, README, text
-from .replay import (
-    OWN_FOLDERS,
-    PYTHON,
-    Observation,
-    Program,
-    copy_file,
-    has_namespace,
-    run_program,
-)
-from .scratch import scratch_folder
+from .contents import PROOF, README, readme, run_of
+from .differences import differences
+from .manifest import ABOUT, FOLDERS, NAME, RECORDING, RESULT, Manifest, digest_of, read_manifest
+from .project import copy_file, is_left_out
+from .replay import Observation, has_namespace, run_program
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 DISTRIBUTION = "llmcall-sim"
-NAMED = 10  # things of a kind that are named
-# What macOS and Windows put into folders that somebody looks at.
-DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+NAMED = 10  # records that are named
 WARNING = (
     "verify runs the author's code on this machine, in a temporary folder, without network access."
 )
@@ -100,10 +71,7 @@ class Verification:
     def conclusion(self) -> str:
         """Return what was proved, or how much differs."""
         if self.ok and not self.has_results:
-            return (
-                "verified, but no result was compared: the program prints nothing, and no file that it "
-                "writes is packed"
-            )
+            return "verified, but no result was compared: the program prints nothing and writes no file"
         if self.ok:
             return f"verified. {PROOF}"
         count = sum(check.status == DIFFERS for check in self.checks)
@@ -119,7 +87,7 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
     It runs the author's code, in a temporary folder; the package stays as it is.
 
     :param package: a folder, or a ZIP file.
-    :param tolerance: by which numbers in CSV, JSON and printed text may differ, relative to the
+    :param tolerance: by which numbers in results and in the printed text may differ, relative to the
         larger one and at least to 1.
     :returns: a check for each thing that was compared.
     :raises ValueError: if it is not a package, or the tolerance is negative.
@@ -136,57 +104,26 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
         raise ValueError(f"the tolerance is {tolerance}; it must be 0 or more")
     if not path.exists():
         raise ValueError(f"{package} does not exist")
-    with scratch_folder() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        scratch = Path(folder).resolve()
         if not path.is_dir():
-            unpacked = scratch / "unpacked"
-            unpacked.mkdir()
-            path = unpack_zip(path, unpacked)
+            (scratch / "unpacked").mkdir()
+            path = unpack_zip(path, scratch / "unpacked")
         if not (path / NAME).is_file():
             raise ValueError(f"{package} is not a packed study: it has no {NAME}")
-        _refuse_link(path / NAME)
-        manifest = read_manifest(path)
-        for entry in _entries(path, manifest):
-            _refuse_link(entry)
-        return _Verifier(path, scratch, manifest, tolerance).verification()
-
-
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        raise LLMCallError(
-            f"{path} is a symbolic link. A package contains no links, so nothing was run"
-        )
-
-
-def _entries(package: Path, manifest: Manifest) -> Iterator[Path]:
-    """Yield the files and folders of a package, without what a reader's own tools put there: version
-    control, environments, caches, and the files of desktops.
-    """
-    listed_files = {NAME, *(each.file for each in manifest.files)}
-    listed_folders = {
-        parent.as_posix() for file in listed_files for parent in PurePosixPath(file).parents
-    }
-    for root, folders, names in os.walk(package):
-        parent = Path(root)
-        folders[:] = [
-            name
-            for name in folders
-            if (parent / name).relative_to(package).as_posix() in listed_folders
-            or not is_left_out(parent / name)
-        ]
-        yield from (parent / name for name in folders)
-        yield from (parent / name for name in names if name not in DESKTOP_FILES)
+        return _Verifier(path, scratch / "run", read_manifest(path), tolerance).verification()
 
 
 class _Verifier:
     """Verifies one package.
 
     :param package: its folder.
-    :param scratch: where it may write.
+    :param folder: a new one, in which the program runs.
     """
 
-    def __init__(self, package: Path, scratch: Path, manifest: Manifest, tolerance: float) -> None:
+    def __init__(self, package: Path, folder: Path, manifest: Manifest, tolerance: float) -> None:
         self._package = package
-        self._folder = scratch / "run"
+        self._folder = folder
         self._manifest = manifest
         self._tolerance = tolerance
 
@@ -196,14 +133,13 @@ class _Verifier:
         observation = self._run()
         checks += [
             self._replay(observation),
-            self._printed(observation),
+            self._compared(
+                "printed text", self._manifest.printed.encode(), observation.printed.encode()
+            ),
             *self._results(observation),
             self._files_read(observation),
             self._network(observation),
-            self._children(observation),
-            self._other_files(),
-            *self._notebooks(),
-            self._description(),
+            self._readme(),
             self._versions(observation),
         ]
         network = "an audit hook in Python"
@@ -212,52 +148,45 @@ class _Verifier:
         has_results = bool(self._manifest.printed or self._manifest.files_with_role(RESULT))
         return Verification(tuple(checks), network, has_results)
 
-    # The package
-
     def _files(self) -> Check:
-        """Compare the files with the sums in the manifest."""
+        """Compare the files with the manifest."""
         details = []
         for each in self._manifest.files:
             path = self._package / each.file
-            if not path.is_file():
+            if path.is_symlink() or not path.is_file():
                 details.append(f"{each.file} is missing")
             elif digest_of(path) != each.sha256:
                 details.append(f"{each.file} was changed: its SHA-256 is not that of the manifest")
+        listed = {NAME, *(each.file for each in self._manifest.files)}
+        details += [
+            f"{file} was added" for file in self._found(self._package) if file not in listed
+        ]
         count = counted(len(self._manifest.files), "file")
         return _check("files", f"{count} as in the manifest", "changed after packing", details)
+
+    def _found(self, folder: Path) -> Iterator[str]:
+        """Yield the files below a folder, without what a reader's own tools put beside a study."""
+        for path in sorted(folder.iterdir()):
+            if is_left_out(path):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                yield from self._found(path)
+            else:
+                yield path.relative_to(self._package).as_posix()
 
     def _recordings(self) -> Check:
         details = []
         count = 0
-        paths = {each.path for each in self._manifest.files_with_role(RECORDING)}
-        for recording in self._manifest.recordings:
-            path = self._package / FOLDERS[RECORDING] / recording.path
-            if recording.path not in paths:
-                details.append(f"{recording.path}: the manifest names no such file")
-            if not path.is_file():
-                continue
+        for path in self._manifest.recordings:
             try:
-                record_file = read(path)
-                details += _changed_lines(path, recording.path, recording.lines)
-                records = len(record_file.records())
-                is_complete = record_file.is_complete
-            except CacheError as error:
-                details.append(f"{recording.path} is damaged: {error}")
-                continue
-            count += records
-            if not is_complete:
-                details.append(f"{recording.path} is incomplete")
-            if records != recording.records:
-                details.append(
-                    f"{recording.path} contains {records:,} records, but the manifest says "
-                    f"{recording.records:,}"
-                )
-            if record_lines(path) > records:
-                details.append(f"{recording.path}: {_doubled_records(path)}")
+                recording = read(self._package / FOLDERS[RECORDING] / path)
+                count += len(recording.records())
+                if not recording.is_complete:
+                    details.append(f"{path} is incomplete")
+            except (CacheError, OSError) as error:
+                details.append(f"{path} is damaged: {error}")
         summary = f"{counted(count, 'record')}, all readable"
         return _check("recordings", summary, "not as they were packed", details)
-
-    # The run
 
     def _run(self) -> Observation:
         self._folder.mkdir()
@@ -267,92 +196,57 @@ class _Verifier:
                 copy_file(source, self._folder / each.path)
         for path in self._manifest.folders:
             (self._folder / path).mkdir(parents=True, exist_ok=True)
-        run_cassettes = [each.path for each in self._manifest.recordings if each.around]
         return run_program(
-            Program.from_command(self._manifest.command),
+            self._manifest.command,
             self._folder,
-            cassettes=[each.path for each in self._manifest.recordings],
-            run_cassette=run_cassettes[0] if run_cassettes else None,
+            cassettes=self._manifest.recordings,
             environment=self._manifest.environment,
         )
 
     def _replay(self, observation: Observation) -> Check:
-        details = observation.failure_lines()
-        details += [
-            f"it opens the cassette {path}, which is not packed"
-            for path in observation.unnamed_cassettes
-        ]
-        if observation.exit_code:
-            details.append(f"the program ended with exit code {observation.exit_code}:")
-            details += [f"  {line}" for line in observation.error_output.split("\n")]
-        elif not observation.has_ended:
-            details.append("the program did not finish")
+        details = observation.problems()
         count = 0
-        for recording in self._manifest.recordings:
-            path = self._package / FOLDERS[RECORDING] / recording.path
+        for path in self._manifest.recordings:
             try:
-                records = read(path).records() if path.is_file() else []
-            except CacheError:
-                records = []  # what is damaged is told by the check of the recordings
-            unused = observation.unused_keys.get(recording.path)
-            keys = {each.cache_key for each in records} if unused is None else unused
-            names = [
-                each.sample or "(outside any scope)" for each in records if each.cache_key in keys
+                records = read(self._package / FOLDERS[RECORDING] / path).records()
+            except (CacheError, OSError):
+                continue  # the check of the recordings names it
+            names = {each.cache_key: each.sample or "(outside any scope)" for each in records}
+            unused = [
+                names[key] for key in observation.unused_keys.get(path, names) if key in names
             ]
-            count += len(records) - len(names)
-            details += [
-                f"{recording.path}: no call used the record {name}" for name in names[:NAMED]
-            ]
-            if len(names) > NAMED:
-                details.append(f"{recording.path}: … nor {len(names) - NAMED:,} more records")
+            count += len(names) - len(unused)
+            details += [f"{path}: no call used the record {name}" for name in unused[:NAMED]]
+            if len(unused) > NAMED:
+                details.append(f"{path}: … nor {len(unused) - NAMED:,} more records")
         summary = f"{counted(count, 'record')} used, no call unanswered"
-        return _check("replay", summary, "not as it was packed", details, most=None)
+        return _check("replay", summary, "not as it was packed", details)
 
-    def _printed(self, observation: Observation) -> Check:
-        expected, actual = self._manifest.printed, observation.printed
-        details = text_differences(expected, actual, self._tolerance)
-        lines = counted(expected.count("\n"), "line")
-        found = self._same_words(is_exact=expected == actual)
-        return _check("printed text", f"{lines}, {found}", "differs", details)
+    def _compared(self, name: str, expected: bytes, actual: bytes) -> Check:
+        same = "the same"
+        if expected != actual:
+            same = f"the same within the tolerance of {self._tolerance:g}"
+        return _check(name, same, "differs", differences(expected, actual, self._tolerance))
 
     def _results(self, observation: Observation) -> Iterator[Check]:
-        """Compare every result, in the package too, since its sum says nothing if it was mended."""
-        packed = {each.path: each for each in self._manifest.files_with_role(RESULT)}
-        for path, each in packed.items():
-            found = "the same"
-            packed_file, new_file = self._package / each.file, self._folder / path
-            if not packed_file.is_file():
-                details = ["it is not in the package"]
+        """Compare every result with that of the package, whatever its sum in the manifest."""
+        packed = {each.path: each.file for each in self._manifest.files_with_role(RESULT)}
+        for path, file in packed.items():
+            if not (self._package / file).is_file():
+                yield Check(f"result {path}", DIFFERS, "it is not in the package")
             elif path not in observation.files_written:
-                details = ["the program did not write it"]
+                yield Check(f"result {path}", DIFFERS, "the program did not write it")
             else:
-                expected, actual = packed_file.read_bytes(), new_file.read_bytes()
-                details = file_differences(path, expected, actual, self._tolerance)
-                found = self._same_words(is_exact=expected == actual)
-            yield _check(f"result {path}", found, "differs", details)
-        unexpected = [
-            path
-            for path in observation.files_written
-            if path not in packed and not is_excluded(path, self._manifest.excluded)
-        ]
-        if unexpected:
-            yield _check("results", "", "written, but not packed", unexpected)
-        if self._manifest.excluded:
-            left_out = ", ".join(self._manifest.excluded)
-            yield Check("results", NOTE, f"left out by the author, and not compared: {left_out}")
-
-    def _same_words(self, *, is_exact: bool) -> str:
-        """Return in words that something is as it was packed."""
-        return "the same" if is_exact else f"the same within the tolerance of {self._tolerance:g}"
+                expected = (self._package / file).read_bytes()
+                yield self._compared(f"result {path}", expected, (self._folder / path).read_bytes())
+        new = [path for path in observation.files_written if path not in packed]
+        if new:
+            yield _check("results", "", "written, but not packed", new)
 
     def _files_read(self, observation: Observation) -> Check:
-        packed_paths = {each.path for each in self._manifest.files if each.role != ABOUT}
-        missing_paths = [
-            path
-            for path in observation.files_read
-            if path not in packed_paths and not OWN_FOLDERS & {*path.split("/")}
-        ]
-        details = [*observation.files_outside, *observation.absolute_paths, *missing_paths]
+        packed = {each.path for each in self._manifest.files if each.role != ABOUT}
+        outside = [*observation.files_outside, *observation.absolute_paths]
+        details = [*outside, *(path for path in observation.files_read if path not in packed)]
         return _check("files read", "all of them are packed", "read, but not packed", details)
 
     def _network(self, observation: Observation) -> Check:
@@ -360,135 +254,44 @@ class _Verifier:
         count = counted(len(observation.connections), "attempt")
         return _check("network", "no attempt to connect", f"{count} to connect, refused", attempts)
 
-    def _children(self, observation: Observation) -> Check:
-        # How multiprocessing starts a process depends on the system.
-        expected_children = {*self._manifest.children, PYTHON}
-        new_children = [name for name in observation.children if name not in expected_children]
-        if (self._manifest.children or observation.children) and not new_children:
-            names = ", ".join(self._manifest.children or observation.children)
-            return Check("child processes", NOTE, f"as when it was packed, not watched: {names}")
-        return _check("child processes", "none", "not started when it was packed", new_children)
-
-    # What was found beside it
-
-    def _other_files(self) -> Check:
-        listed_files = {NAME, *(each.file for each in self._manifest.files)}
-        files = [
-            path.relative_to(self._package).as_posix()
-            for path in sorted(_entries(self._package, self._manifest))
-            if path.is_file()
-        ]
-        extra = [path for path in files if path not in listed_files]
-        return _check("other files", "none", "not in the manifest", extra)
-
-    def _notebooks(self) -> Iterator[Check]:
-        """Note the notebooks that contain outputs: the run makes no others to compare them with."""
-        files = [
-            each.file for each in self._manifest.files_with_role(CODE) if each.path.endswith(SUFFIX)
-        ]
-        with_outputs = [
-            file
-            for file in files
-            if (self._package / file).is_file() and has_outputs(self._package / file)
-        ]
-        if with_outputs:
-            found = f"the outputs stored in {', '.join(with_outputs)} are the author's, and not compared"
-            yield Check("notebooks", NOTE, found)
-
-    def _description(self) -> Check:
-        """Compare what the package says of its recordings with the recordings."""
-        name = "description"
-        packed_with = self._manifest.packages.get(DISTRIBUTION)
-        if packed_with != __version__:
-            return Check(name, NOTE, f"made by llmcall {packed_with}, and not compared")
-        folder = self._package / FOLDERS[RECORDING]
+    def _readme(self) -> Check:
+        """Compare what the README says with the recordings and the manifest."""
+        made_by = self._manifest.packages.get(DISTRIBUTION)
+        if made_by != __version__:
+            return Check(README, NOTE, f"made by llmcall {made_by}, and not compared")
         try:
-            run = run_of(folder, [each.path for each in self._manifest.recordings])
+            run = run_of(self._package / FOLDERS[RECORDING], self._manifest.recordings)
+            expected = readme(self._package, self._manifest, run).encode()
+            actual = (self._package / README).read_bytes()
         except (CacheError, OSError) as error:
-            return _check(name, "", "not compared", [f"a recording cannot be read: {error}"])
-        facts = json.loads(json.dumps(facts_of(run)))
-        details = [
-            f"{NAME}: {field!r} is {getattr(self._manifest, field)!r}, and the recordings say {fact!r}"
-            for field, fact in facts.items()
-            if fact != getattr(self._manifest, field)
-        ]
-        texts = texts_of(run, self._manifest.packages)
-        texts[README] = text(self._manifest, served_by(run.records))
-        for file, expected in texts.items():
-            path = self._package / file
-            if path.is_file() and path.read_bytes() != expected.encode():
-                details.append(f"{file} is not what llmcall makes of the recordings and {NAME}")
-        return _check(name, "matches the recordings", "differs", details)
+            return Check(README, DIFFERS, "not compared", (str(error),))
+        details = differences(expected, actual)
+        return _check(README, "says what the recordings say", "is not what they say", details)
 
     def _versions(self, observation: Observation) -> Check:
-        differences = [
-            _version_difference("Python", self._manifest.python, platform.python_version())
-        ]
-        for name, packed in self._manifest.packages.items():
-            installed = observation.packages.get(name) or _installed(name)
-            differences.append(_version_difference(name, packed, installed))
-        details = tuple(filter(None, differences))
+        now = {
+            **{name: _installed(name) for name in self._manifest.packages},
+            **(observation.packages or {}),
+        }
+        pairs = [("Python", self._manifest.python, platform.python_version())]
+        pairs += [(name, packed, now[name]) for name, packed in self._manifest.packages.items()]
+        details = tuple(
+            f"{name} {installed} (packed with {packed})"
+            for name, packed, installed in pairs
+            if installed != packed
+        )
         if not details:
             return Check("versions", OK, "the same")
         return Check("versions", NOTE, "not those it was packed with", details)
 
 
-def _check(
-    name: str, good: str, bad: str, details: Sequence[str], *, most: int | None = NAMED
-) -> Check:
+def _check(name: str, good: str, bad: str, details: Sequence[str]) -> Check:
     """Return a check, which holds if there are no details."""
-    if not details:
-        return Check(name, OK, good)
-    more = len(details) - (most or len(details))
-    lines = [*details[:most], *([f"… and {more:,} more"] if more > 0 else [])]
-    return Check(name, DIFFERS, bad, tuple(lines))
+    return Check(name, DIFFERS, bad, tuple(details)) if details else Check(name, OK, good)
 
 
-def _changed_lines(path: Path, name: str, expected: list[str]) -> Iterator[str]:
-    """Yield the records whose lines are not those that were packed."""
-    digests = line_digests(path)
-    if digests == expected:
-        return
-    lines = set(expected)
-    data = path.read_bytes().split(b"\n")
-    for number, digest in enumerate(digests, 1):
-        if digest not in lines:
-            yield f"{name}:{number}: {_line_name(data[number - 1])} was changed or added"
-    missing_count = len(lines - set(digests))
-    if missing_count:
-        yield f"{name}: {counted(missing_count, 'line')} of the packed file changed or missing"
-
-
-def _line_name(line: bytes) -> str:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return "a line that is not JSON"
-    if "kind" in entry:
-        return f"the record {entry.get('sample') or '(outside any scope)'}"
-    return "a text" if "text" in entry else "the header"
-
-
-def _doubled_records(path: Path) -> str:
-    """Return in words which records stand in a file twice."""
-    digests: set[str] = set()
-    names = []
-    for line in path.read_bytes().split(b"\n"):
-        digest = hashlib.sha256(line.rstrip(b"\r")).hexdigest()[:LINE_DIGITS]
-        if digest in digests and line.lstrip().startswith(b'{"kind"'):
-            names.append(_line_name(line))
-        digests.add(digest)
-    return f"occurs twice: {', '.join(names[:NAMED]) or 'records'}"
-
-
-def _installed(name: str) -> str | None:
+def _installed(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return None
-
-
-def _version_difference(name: str, packed: str, installed: str | None) -> str:
-    if packed == installed:
-        return ""
-    return f"{name} {installed or 'is not installed'} (packed with {packed})"
+        return "is not installed"

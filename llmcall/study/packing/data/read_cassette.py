@@ -3,7 +3,7 @@
     python read_cassette.py recordings/FILE
 
 It needs Python 3.10 or newer and nothing else. A recording is JSON Lines: a header, then a record a
-line. A text of more than 500 characters has a line of its own; this file puts it back in its places.
+line. A text of more than 500 characters has a line of its own; this file puts it back in its place.
 """
 
 import json
@@ -13,37 +13,40 @@ from typing import Any
 
 def main(path: str) -> None:
     """Print all records of a file."""
-    entries = []
     with open(path, encoding="utf-8-sig") as file:
-        for line in file:
-            if line.strip():
-                entries.append(json.loads(line))
+        entries = [json.loads(line) for line in file if line.strip()]
     texts = {entry["text"]: "\n".join(entry["lines"]) for entry in entries if "text" in entry}
-    records = [entry for entry in entries if "kind" in entry]
-    for record in records:
+    for record in entries:
+        if "kind" not in record:
+            continue
+        request = resolved(record["request"], texts)
+        messages = request.pop("messages", [])
         print("=" * 72)
         print(record["kind"], record.get("sample") or "(outside any scope)")
-        print_request(record["request"], texts)
+        print(json.dumps(request, ensure_ascii=False))
+        for message in messages:
+            print("--- " + str(message.get("role", "message")))
+            print_message(message)
         print("--- answer")
-        print_response(resolved(record["response"], texts))
+        response = resolved(record["response"], texts)
+        for message in answers(response) or [response]:
+            print_message(message)
 
 
-def print_request(request: Any, texts: dict[str, str]) -> None:
-    """Print a request: its parameters, then its messages."""
-    parameters = {name: value for name, value in request.items() if name != "messages"}
-    print(json.dumps(resolved(parameters, texts), ensure_ascii=False))
-    for message in resolved(request.get("messages", []), texts):
-        print("--- " + str(message.get("role", "message")))
-        content = message.get("content")
-        print(content if isinstance(content, str) else json.dumps(message, ensure_ascii=False))
+def print_message(message: Any) -> None:
+    """Print the text of a message, or the whole message if it has none."""
+    content = message.get("content")
+    print(content if isinstance(content, str) else json.dumps(message, ensure_ascii=False))
 
 
-def print_response(response: Any) -> None:
-    """Print the texts of an answer, or the whole answer if it has none."""
-    for choice in response.get("choices") or [None]:
-        message = (choice or {}).get("message") or {}
-        content = message.get("content")
-        print(content if isinstance(content, str) else json.dumps(response, ensure_ascii=False))
+def answers(response: Any) -> list[Any]:
+    """Return the messages of an answer, of chat completions or of the Responses API."""
+    messages = [choice.get("message") or {} for choice in response.get("choices") or []]
+    for item in response.get("output") or []:
+        parts = item.get("content") or []
+        text = "".join(part.get("text") or part.get("refusal") or "" for part in parts)
+        messages.append({"content": text} if text else item)
+    return messages
 
 
 def resolved(value: Any, texts: dict[str, str]) -> Any:
@@ -55,7 +58,7 @@ def resolved(value: Any, texts: dict[str, str]) -> Any:
     if set(value) == {"$text"}:
         return texts[value["$text"]]
     if set(value) == {"$data"}:
-        return {name: resolved(item, texts) for name, item in value["$data"].items()}
+        value = value["$data"]
     return {name: resolved(item, texts) for name, item in value.items()}
 
 

@@ -140,7 +140,7 @@ class Choice(LLMCall):
         conversation = yield from converse(
             SendMessage(self.client, self.prompt(variables, order), self.model_params),
             read=lambda reply: self._read_position(reply, order),
-            correction=correction(INSTRUCTION),
+            correction=lambda: correction(INSTRUCTION),
             most_corrections=self.output_retries,
             note_messages=self._note_messages,
         )

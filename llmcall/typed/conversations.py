@@ -99,7 +99,7 @@ def converse(
     first: SendMessage,
     *,
     read: Callable[[Reply], Any],
-    correction: str,
+    correction: Callable[[], str],
     most_corrections: int,
     note_messages: Callable[[list[dict[str, Any]]], None],
 ) -> Generator[SendMessage, Any, Conversation]:
@@ -110,7 +110,7 @@ def converse(
     :param first: asks for the first answer.
     :param read: returns an answer as the output type; raises an ``OutputError`` for one that does
         not fit, and for a refusal.
-    :param correction: the message that asks again.
+    :param correction: returns the message that asks again.
     :param most_corrections: how often an answer that does not fit is asked for again.
     :param note_messages: called with the messages before each of them is sent.
     """
@@ -134,7 +134,7 @@ def converse(
             is_last = reply.refusal is not None or reply.tool_calls is not None
             if is_last or tries > most_corrections:
                 return Conversation(None, error, replies, messages, tries)
-            messages = [*messages, {"role": "user", "content": correction}]
+            messages = [*messages, {"role": "user", "content": correction()}]
         else:
             return Conversation(value, None, replies, messages, tries)
 

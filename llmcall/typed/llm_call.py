@@ -189,7 +189,7 @@ class LLMCall:
         conversation = yield from converse(
             SendMessage(client, messages, {**self.model_params, **structured}),
             read=self._read,
-            correction=correction(describe(self.output_type, prompt)),
+            correction=lambda: correction(describe(self.output_type, prompt)),
             most_corrections=self.output_retries,
             note_messages=self._note_messages,
         )

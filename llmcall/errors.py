@@ -1,4 +1,4 @@
-"""llmcall's errors, as one tree, and the frames that their tracebacks show::
+"""llmcall's errors, as one tree::
 
     LLMCallError
     ├─ ConfigError                a setting: names file, section, key and the allowed values
@@ -21,15 +21,12 @@
     └─ OutputError                an answer that does not fit the output type
 
 Only an ``APIError`` may become ``None`` in public functions (``on_error="none"``); all others are
-always raised. A traceback shows the frames of the user's program and functions, not llmcall's own.
+always raised.
 """
 
 from __future__ import annotations
 
-import functools
-import os
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,109 +224,3 @@ class OutputError(LLMCallError):
         super().__init__(message)
         self.text = text
         self.expected = expected
-
-
-Function = TypeVar("Function", bound="Callable[..., Any]")
-
-PACKAGE = os.path.dirname(__file__) + os.sep
-# Libraries that llmcall calls, or that call its functions. Their frames below llmcall's tell users
-# nothing.
-LIBRARIES = (
-    "anyio",
-    "asyncio",
-    "concurrent",
-    "contextlib",
-    "httpcore",
-    "httpcore2",
-    "httpx",
-    "httpx2",
-    "inspect",
-    "jinja2",
-    "logging",
-    "openai",
-    "pydantic",
-    "runpy",
-    "socket",
-    "ssl",
-    "tenacity",
-    "tqdm",
-)
-COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect takes longer than a replayed answer
-# Errors whose message is enough; of others, the last frame is kept.
-SELF_EXPLANATORY = (LLMCallError, FileNotFoundError, KeyboardInterrupt, TypeError, ValueError)
-
-
-def short_traceback(function: Function) -> Function:
-    """Decorate a public function, synchronous or not, so that its errors have short tracebacks.
-
-    See :func:`shorten`.
-    """
-    if function.__code__.co_flags & COROUTINE:
-
-        @functools.wraps(function)
-        async def arun(*args: Any, **kwargs: Any) -> Any:
-            """Await the function."""
-            __tracebackhide__ = True
-            try:
-                return await function(*args, **kwargs)
-            except BaseException as error:
-                shorten(error)
-                raise error  # LLMCALL_TRACEBACK=full shows all frames
-
-        return arun  # type: ignore[return-value]
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        """Call the function."""
-        __tracebackhide__ = True
-        try:
-            return function(*args, **kwargs)
-        except BaseException as error:
-            shorten(error)
-            raise error  # LLMCALL_TRACEBACK=full shows all frames
-
-    return run  # type: ignore[return-value]
-
-
-def shorten(error: BaseException, *, of_program: bool = False) -> None:
-    """Remove the frames of llmcall, and of the libraries that it calls, from an error and its causes.
-
-    ``LLMCALL_TRACEBACK=full`` in the environment keeps all frames. If the error may be llmcall's
-    fault, the frame that raised it stays.
-
-    :param of_program: whether a program that llmcall runs raised it, so that llmcall is not at fault.
-    """
-    if os.environ.get("LLMCALL_TRACEBACK") == "full":
-        return
-    keeps_last = not of_program and not isinstance(error, SELF_EXPLANATORY)
-    chain: list[BaseException | None] = [error]
-    for each in chain:
-        if each is not None:
-            # A frozen dataclass would refuse an assignment.
-            each.with_traceback(
-                _without_library_frames(each.__traceback__, keeps_last=keeps_last and each is error)
-            )
-            chain += [other for other in (each.__cause__, each.__context__) if other not in chain]
-
-
-def _without_library_frames(
-    traceback: TracebackType | None, *, keeps_last: bool
-) -> TracebackType | None:
-    """Return a traceback without the frames of llmcall and of the libraries below it.
-
-    :param keeps_last: whether llmcall's own frame stays if it is the last.
-    """
-    entries = []
-    is_inside = True
-    while traceback is not None:
-        frame = traceback.tb_frame
-        is_ours = frame.f_code.co_filename.startswith(PACKAGE)
-        library = str(frame.f_globals.get("__name__")).partition(".")[0]
-        is_inside = is_ours or (is_inside and library in LIBRARIES)
-        if not is_inside or (is_ours and keeps_last and traceback.tb_next is None):
-            entries.append(traceback)
-        traceback = traceback.tb_next
-    shortened = None
-    for each in reversed(entries):
-        shortened = TracebackType(shortened, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return shortened

@@ -8,7 +8,6 @@ import pickle
 import time
 import traceback
 from base64 import b64encode
-from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,6 @@ from llmcall import (
 # any body, any header: a grammar for a property test
 from llmcall.clients.api_errors import failure
 from llmcall.clients.retry_after import seconds_to_wait
-from llmcall.testing import ScriptedClient
 
 # Status, fields of the error, class, requests that the server sees of three possible ones.
 STATUSES: list[tuple[int, dict[str, Any], type[APIError], int]] = [
@@ -325,24 +323,6 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize(
-    "read", [llmcall.compare, lambda path, _: llmcall.ResponseCache("new").load(path)]
-)
-def test_a_missing_file_is_named_without_inner_frames(read: Callable[[str, str], object]) -> None:
-    """The error says what to give; its traceback does not show how llmcall reads a file."""
-    error = leaving(lambda: read("missing.jsonl", "other.jsonl"))
-    assert isinstance(error, FileNotFoundError)
-    assert str(error).startswith("missing.jsonl does not exist; give the path of")
-    assert not inner_files(error)
-
-
-def test_a_table_fails_without_inner_frames() -> None:
-    """The traceback of a table ends where the program asks for the table."""
-    pytest.importorskip("pandas")
-    ask = llmcall.LLMCall(user="Hello {{ name }}", client=ScriptedClient([]))
-    assert not inner_files(leaving(lambda: ask.table([{"town": "Rome"}])))
-
-
 @settings(max_examples=50)
 @given(status=st.integers(400, 599), body=JSON)
 def test_any_refusal_is_an_error_that_tells_its_status(status: int, body: Any) -> None:
@@ -366,151 +346,6 @@ def test_any_wait_is_a_time(text: str) -> None:
 
 
 # The files of the functions that programs call, and what raises their errors.
-SURFACE = {
-    "errors.py",
-    "typed/llm_call.py",
-    "clients/base.py",
-    "clients/failed_calls.py",
-    "clients/openai.py",
-    "parallel/map.py",
-}
-
-
-def inner_files(error: BaseException | None) -> set[str]:
-    """Return llmcall's files below its surface that a printed traceback shows, those of the causes
-    too.
-    """
-    package = Path(llmcall.__file__).parent
-    shown = set()
-    while error is not None:
-        files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
-        shown |= {
-            file.relative_to(package).as_posix() for file in files if file.is_relative_to(package)
-        }
-        error = error.__cause__ or error.__context__
-    return shown - SURFACE
-
-
-def leaving(act: Callable[[], object]) -> BaseException:
-    """Run something that fails, and return what it raises."""
-    with pytest.raises(BaseException) as raised:
-        act()
-    return raised.value
-
-
-@pytest.fixture
-def failing() -> Iterator[OpenAIClient]:
-    """A client of a server that refuses each connection."""
-    with (
-        refusing() as address,
-        client_for(address, on_error="raise", retry_max_attempts=1) as client,
-    ):
-        yield client
-
-
-def asking(client: OpenAIClient) -> Callable[[int], Any]:
-    """Return a function of items that asks a client."""
-
-    def ask_about(item: int) -> Any:
-        return client.send_message(f"item {item}")
-
-    return ask_about
-
-
-def greeting(client: OpenAIClient) -> Any:
-    """Return a call with a template."""
-    return llmcall.LLMCall(user="Hello {{ name }}", client=client)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda client: client.send_message("Hello"),
-        lambda client: asyncio.run(client.asend_message("Hello")),
-        lambda client: list(client.stream_message("Hello")),
-        lambda client: client.get_embedding("Hello"),
-        lambda client: llmcall.map(asking(client), [1, 2], workers=1),
-        lambda client: list(llmcall.imap(asking(client), [1, 2], workers=1)),
-        lambda client: greeting(client)(name="Lisa"),
-        lambda client: greeting(client).map([{"name": "Lisa"}]),
-    ],
-    ids=["send", "asend", "stream", "embedding", "map", "imap", "LLMCall", "LLMCall.map"],
-)
-def test_the_error_of_a_call_leaves_without_inner_frames(
-    call: Callable[[OpenAIClient], object], failing: OpenAIClient
-) -> None:
-    """A traceback shows the program's lines and nothing of how llmcall works, in the SDK's error
-    below it neither.
-    """
-    error = leaving(lambda: call(failing))
-    assert isinstance(error, ServiceError)
-    assert isinstance(error.__cause__, openai.APIConnectionError)
-    assert not inner_files(error)
-
-
-@pytest.mark.parametrize(
-    ("mistake", "kind"),
-    [
-        (lambda client: client.send_message([{"role": "user", "content": 5}]), TypeError),
-        (lambda client: greeting(client)(), llmcall.TemplateError),
-        (lambda _: llmcall.cassette("damaged.jsonl").open(), llmcall.CacheCorruptError),
-        (lambda client: client.cache.load("damaged.jsonl"), llmcall.CacheCorruptError),
-        (lambda _: llmcall.compare("damaged.jsonl", "damaged.jsonl"), llmcall.CacheCorruptError),
-        (lambda _: llmcall.configure(cache_mode="sometimes"), llmcall.ConfigError),
-        (lambda _: llmcall.client("openia"), llmcall.ConfigError),
-        (lambda _: llmcall.OpenAIClient(cache_mode="sometimes"), llmcall.ConfigError),
-    ],
-    ids=[
-        "wrong argument",
-        "missing variable",
-        "cassette",
-        "load",
-        "compare",
-        "configure",
-        "unknown api_type",
-        "wrong setting",
-    ],
-)
-def test_the_error_of_a_mistake_leaves_without_inner_frames(
-    mistake: Callable[[OpenAIClient], object], kind: type[Exception], failing: OpenAIClient
-) -> None:
-    """A traceback shows the program's lines and nothing of how llmcall works."""
-    Path("damaged.jsonl").write_text("<<<<<<< ours\n")
-    error = leaving(lambda: mistake(failing))
-    assert isinstance(error, kind)
-    assert not inner_files(error)
-
-
-@pytest.mark.parametrize("act", [llmcall.settings, llmcall.client, llmcall.OpenAIClient])
-def test_the_error_of_a_wrong_setting_in_a_file_leaves_without_inner_frames(
-    act: Callable[[], object],
-) -> None:
-    """It does so the second time, too."""
-    Path("config.ini").write_text("[OpenAI]\nTEMPERATURE = warm\n")
-    llmcall.reset()
-    assert "'warm' is not a number" in str(leaving(act))
-    assert not inner_files(leaving(act))
-
-
-def test_the_error_of_a_map_shows_the_frames_of_its_function(failing: OpenAIClient) -> None:
-    """They are the program's; those of llmcall's threads are not shown."""
-    error = leaving(lambda: llmcall.map(asking(failing), [1, 2], workers=1))
-    functions = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-    assert functions[-1] == "ask_about"
-    assert not inner_files(error)
-
-
-def test_a_variable_of_the_environment_shows_all_frames(
-    failing: OpenAIClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is known, so that nobody is warned of it."""
-    monkeypatch.setenv("LLMCALL_TRACEBACK", "full")
-    assert inner_files(leaving(lambda: failing.send_message("Hello")))
-    llmcall.reset()
-    llmcall.settings()
-    assert "LLMCALL_TRACEBACK" not in caplog.text
-
-
 @pytest.mark.parametrize(
     ("path", "code", "meant"),
     [

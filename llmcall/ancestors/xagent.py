@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..call.drivers import drive
 from ..clients.openai import OpenAIClient
 from ..clients.registry import client as shared_client
-from ..errors import APIError, short_traceback
+from ..errors import APIError
 from .model_dump import model_dump
 from .patched_sdk import is_patched, with_patched_sdk
 from .sdk_errors import sdk_error
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SDK_CLASSES = ("OpenAI", "AzureOpenAI")
 
 
-@short_traceback
 def chatcompletion_request(
     *,
     max_lenght_fallback: bool = True,

@@ -6,14 +6,13 @@ from typing import Any
 
 from ..call.drivers import adrive
 from ..clients.registry import client as shared_client
-from ..errors import APIError, InvalidRequestError, short_traceback
+from ..errors import APIError, InvalidRequestError
 from .sdk_errors import sdk_error
 from .xagent import answer
 
 SDK_CLASSES = ("AsyncOpenAI", "AsyncAzureOpenAI")
 
 
-@short_traceback
 async def chatcompletion_request(
     *,
     max_lenght_fallback: bool = True,
@@ -33,7 +32,6 @@ async def chatcompletion_request(
     return await adrive(answer(SDK_CLASSES, max_lenght_fallback, request_timeout, prompt, kwargs))
 
 
-@short_traceback
 async def embedding_request(text: str) -> list[float] | None:
     """Return the embedding of a text, from the endpoint that lists the embedding model.
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
-from ..errors import CacheCorruptError, CacheError, short_traceback
+from ..errors import CacheCorruptError, CacheError
 from ..notices import warn_once
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
@@ -296,7 +296,6 @@ class ResponseCache:
                 records.append(target)
         return records
 
-    @short_traceback
     def load(
         self,
         path: str | os.PathLike[str] | ResponseCache,

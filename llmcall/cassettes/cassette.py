@@ -11,7 +11,7 @@ from .. import scopes
 from ..config import resolve as config
 from ..display.formatting import counted
 from ..display.notebook import html_records
-from ..errors import CacheError, short_traceback
+from ..errors import CacheError
 from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
@@ -142,7 +142,6 @@ class Cassette(ContextDecorator):
     # Opening and closing. A block, or an open and a close across cells, starts and stops it and makes
     # it the innermost one meanwhile. The first start reads the file, and the last stop writes it.
 
-    @short_traceback
     def __enter__(self) -> Cassette:
         active = scopes.current_scope()
         self.start()
@@ -179,7 +178,6 @@ class Cassette(ContextDecorator):
             pop(self)
             self.stop(error)
 
-    @short_traceback
     def open(self) -> Cassette:
         """Open the cassette until :meth:`close`, across the cells of a notebook.
 

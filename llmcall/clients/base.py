@@ -15,7 +15,7 @@ from ..call.usage import Meter
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import with_absolute_paths
-from ..errors import ConfigError, ContextLengthError, short_traceback
+from ..errors import ConfigError, ContextLengthError
 from ..requests.parameters import configured_parameters, sent_body
 from ..system import after_fork_in_child, process_lock
 from .failed_calls import handle_failure, note_failure
@@ -66,7 +66,6 @@ class LLMClient:
     streams_chunks: ClassVar[bool] = False
     transport: Any = None
 
-    @short_traceback
     def __init__(
         self,
         settings: Settings | None = None,
@@ -236,7 +235,6 @@ class LLMClient:
         """
         return self.pool(model).price(input_tokens, service_tier=service_tier)
 
-    @short_traceback
     def build_request(self, current_messages: Any, **arguments: Any) -> Request:
         """Return the request that :meth:`send_message` would send; send and store nothing.
 
@@ -255,7 +253,6 @@ class LLMClient:
     @overload
     def send_message(self, current_messages: Any, **arguments: Any) -> Reply | None: ...
 
-    @short_traceback
     def send_message(
         self,
         current_messages: Any,
@@ -346,7 +343,6 @@ class LLMClient:
     @overload
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None: ...
 
-    @short_traceback
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop.
 
@@ -354,7 +350,6 @@ class LLMClient:
         """
         return await adrive(reply_to(prepare_chat(self, current_messages, arguments)))
 
-    @short_traceback
     def ask_again(self, recorded_request: Mapping[str, Any], sample: str) -> Reply:
         """Ask a recorded chat request once more, exactly as it was recorded.
 
@@ -369,7 +364,6 @@ class LLMClient:
         call = prepare_again(self, recorded_request, sample)
         return drive(reply_to(call, fallback=False))  # type: ignore[no-any-return]
 
-    @short_traceback
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
         """Ask a model and yield its answer as it arrives.
 
@@ -381,7 +375,6 @@ class LLMClient:
         call = prepare_chat(self, current_messages, arguments)
         return Stream(call, reply_to(call, stream=True), drive_stream)
 
-    @short_traceback
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
         """Ask a model and yield its answer as it arrives, without blocking the event loop.
 
@@ -441,7 +434,6 @@ class LLMClient:
         self, text: Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[list[float]] | None: ...
 
-    @short_traceback
     def get_embedding(
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:
@@ -467,7 +459,6 @@ class LLMClient:
         self, text: Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[list[float]] | None: ...
 
-    @short_traceback
     async def aget_embedding(
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import without_password
-from ..errors import APIError, BudgetExceededError, shorten
+from ..errors import APIError, BudgetExceededError
 from ..failures import (
     ABANDONED,
     FAILED,
@@ -34,8 +34,6 @@ def handle_failure(error: BaseException, call: ModelCall, *, stream: bool = Fals
         so it raises the error that a call would return.
     :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
     """
-    __tracebackhide__ = True
-    shorten(error)
     note_failure(error, call, stream=stream)
     call.give_back()
     if not isinstance(error, APIError):

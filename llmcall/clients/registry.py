@@ -12,7 +12,7 @@ from ..call.usage import forget_served_models, process_meter
 from ..cassettes.current import close_named
 from ..config import resolve as config
 from ..config.values import nearest
-from ..errors import ConfigError, short_traceback
+from ..errors import ConfigError
 from ..failures import process_failures
 from ..models.catalog import capabilities, resolve
 from ..system import process_lock
@@ -55,7 +55,6 @@ def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMC
         _shared.pop(api_type, None)
 
 
-@short_traceback
 def client(api_type: str | None = None) -> LLMClient:
     """Return the shared client for an api_type.
 
@@ -108,7 +107,6 @@ def _plugin(name: str) -> Any:
     )
 
 
-@short_traceback
 def settings() -> Settings:
     """Return the current settings. Environment and files are read again if they changed.
 

@@ -9,7 +9,6 @@ from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, proxy
 
-from ..errors import short_traceback
 from ..system import after_fork_in_child, at_exit
 
 if TYPE_CHECKING:
@@ -74,7 +73,6 @@ class Stream(_AnyStream):
     def __iter__(self) -> Stream:
         return self
 
-    @short_traceback
     def __next__(self) -> str:
         while not (text := next(self._pieces).text):
             pass
@@ -125,7 +123,6 @@ class AsyncStream(_AnyStream):
     def __aiter__(self) -> AsyncStream:
         return self
 
-    @short_traceback
     async def __anext__(self) -> str:
         while not (text := (await anext(self._pieces)).text):
             pass

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from ..errors import ConfigError, short_traceback
+from ..errors import ConfigError
 from ..notices import forget_notices, warn_once
 from ..system import process_lock
 from .endpoints import Endpoint
@@ -142,7 +142,6 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any], caller: st
         return layers.with_forced(below.overlaid(checked_layer(overrides, caller, Rank.ARGUMENT)))
 
 
-@short_traceback
 def configure(**overrides: Any) -> None:
     """Set settings for the whole process, above environment and files, which are read again.
 

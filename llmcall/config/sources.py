@@ -41,7 +41,7 @@ OTHER_VARIABLES = {
 }
 # Values that hold more than one line of text have no variable: sections, and functions.
 VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
-OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE", "LLMCALL_TRACEBACK"}
+OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE"}
 
 # TinyTroupe's settings in [OpenAI], with ours; empty for those that llmcall doesn't have.
 ANCESTOR_KEYS = {

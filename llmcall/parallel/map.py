@@ -14,7 +14,7 @@ from .. import scopes
 from ..call import usage as metering
 from ..call.refusals import report_refused
 from ..cassettes.current import current_cassette
-from ..errors import ScopeError, short_traceback, shorten
+from ..errors import ScopeError
 from ..interrupts import Stop, current_stops
 from .bar import progress_bar
 from .names import ItemNames
@@ -63,7 +63,6 @@ def map(
 ) -> list[Any]: ...
 
 
-@short_traceback
 def map(
     fn: Any,
     items: Iterable[Any],
@@ -147,7 +146,6 @@ def map(
         raise
 
 
-@short_traceback
 def imap(
     fn: Any,
     items: Iterable[Any],
@@ -199,8 +197,7 @@ def _yield_results(
                 for number in run.complete():
                     yield number, run.take(number)
             run.attach_pairs(error)
-            shorten(error)
-            raise error
+            raise
 
 
 def _open_run(

@@ -19,7 +19,6 @@ from ..errors import (
     CacheMissError,
     ConfigError,
     ScopeError,
-    shorten,
 )
 from ..interrupts import check_stops
 from ..notices import logger
@@ -285,7 +284,6 @@ class MapRun:
         BaseException.__setattr__(ending, "results", self.results(length))
         self._has_ended = True
         if ending is not error:
-            shorten(ending)
             raise ending from error
 
     def attach_pairs(self, error: BaseException) -> None:

@@ -24,7 +24,7 @@ from ..config import resolve as config
 from ..config.sources import keep_folder
 from ..config.values import without_password
 from ..display.formatting import money
-from ..errors import CacheMissError, LLMCallError, shorten
+from ..errors import CacheMissError, LLMCallError
 from ..failures import process_failures
 from ..notices import hold_notices
 from ..testing import answers_in_process
@@ -112,8 +112,11 @@ class Execution:
             self._code = _exit_code(program_exit)
             if self._code:
                 sys.exit(program_exit.code)
-        except BaseException as error:  # noqa: BLE001 - shown as Python shows it, without the frames of what runs the program
-            shorten(error, of_program=True)
+        except BaseException as error:  # noqa: BLE001 - shown as Python shows it
+            frames = error.__traceback__
+            while frames is not None and frames.tb_frame.f_globals.get("__name__") != "__main__":
+                frames = frames.tb_next  # those of what runs the program
+            error.__traceback__ = frames
             self._error = error
             is_interrupt = isinstance(error, KeyboardInterrupt)
             self._code = KILLED_BY_INTERRUPT if is_interrupt else 1

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 from ..call.drivers import adrive, drive
 from ..config import resolve as config
 from ..display.printable import printable
-from ..errors import short_traceback
 from ..notices import has_changed, notice
 from ..requests.plain_data import plain
 from ..requests.signatures import Parameters
@@ -102,7 +101,7 @@ def recorded(
         def run(*args: Any, **kwargs: Any) -> Any:
             return drive(result_of(recorded_function.call(args, kwargs)))
 
-    return short_traceback(functools.wraps(function)(run))
+    return functools.wraps(function)(run)
 
 
 def _warn_of_other_code(function: Any, name_fields: dict[str, Any]) -> None:

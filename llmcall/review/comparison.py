@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..display.data_frames import data_frame
 from ..display.formatting import OF_NO_ACTOR, counted
 from ..display.printable import printable
-from ..errors import short_traceback
 from ..types import Record
 from .pairs import Align, Pair, paired_runs
 from .partings import WHY, Parting, partings
@@ -170,7 +169,6 @@ class Comparison:
                 yield f"{printable(name)}: answered by {served or 'no model'}"
 
 
-@short_traceback
 def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     """Compare a run with others of the same program.
 

@@ -15,7 +15,7 @@ from ..display.data_frames import import_pandas
 from ..display.formatting import counted, money
 from ..display.notebook import html_table
 from ..display.tables import table
-from ..errors import ConfigError, short_traceback
+from ..errors import ConfigError
 from ..notices import notice
 from ..parallel.map import map as run_map
 from ..parallel.options import checked_count
@@ -261,7 +261,6 @@ def _actor_sort_key(scoped_record: ScopedRecord) -> tuple[bool, list[str]]:
     return scoped_record.record.sample is not None, scoped_record.path.split("/")
 
 
-@short_traceback
 def arms(
     fn: Callable[..., Any],
     arms: Mapping[str, Mapping[str, Any]],

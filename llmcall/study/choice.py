@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..display.data_frames import import_pandas
-from ..errors import ConfigError, OutputError, short_traceback
+from ..errors import ConfigError, OutputError
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame
 from ..requests.parameters import with_effort
@@ -105,7 +105,6 @@ class Choice(LLMCall):
         """Return the names of what has a column of its own in a table, beside the value."""
         return ("position", "order")
 
-    @short_traceback
     def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return a DataFrame with a row for each row and repeat.
 

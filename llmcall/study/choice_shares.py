@@ -8,7 +8,7 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from ..call.drivers import drive
-from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError, short_traceback
+from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
 from ..typed.conversations import SendMessage
 from .choice_orders import Respondent
 
@@ -68,7 +68,6 @@ class SharesJob:
         """Return what identifies a row: the variables that the question uses."""
         return self.call.__map_job__().identity(item)
 
-    @short_traceback
     def run(self, item: Any) -> list[float] | None:
         """Ask about a row in one order; return each option's share, and that of all else.
 

@@ -18,7 +18,6 @@ from ...errors import (
     ConfigError,
     ContentFilterError,
     EmptyAnswerError,
-    short_traceback,
 )
 from ...models.prices import MILLION, tier_of
 from ...parallel.map import map as run_map
@@ -100,7 +99,6 @@ def drift(
 ) -> DriftPlan: ...
 
 
-@short_traceback
 def drift(
     run: Any,
     *,

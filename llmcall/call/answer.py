@@ -16,7 +16,7 @@ from ..responses.checks import is_cut_by_context_window
 from ..responses.chunks import chunks_of, text_in
 from ..types import FROM_SERVER, TokenUsage, record_of
 from .answer_warnings import warn_of_cut_answers, warn_of_cut_prompt, warn_of_missing_answers
-from .attempt import RetryPolicy
+from .attempt import RetryPolicy, retry
 from .effects import Do, Emit, with_cache
 from .lookup import check_fits, lookup
 from .send import Exchange
@@ -106,7 +106,7 @@ def _ask(
     """Ask the model of one call, count what it used, and store the answer."""
     (call,) = calls
     exchange = Exchange(call, policy, stream=stream, must_fit_window=must_fit_window)
-    response, received = yield from exchange.send_until_answered()
+    response, received = yield from retry(policy, call.label, exchange.attempt)
     if must_fit_window and is_cut_by_context_window(response, call.request):
         _count(call, response, received.endpoint)
         raise ContextLengthError(

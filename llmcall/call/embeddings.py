@@ -12,7 +12,7 @@ from ..models.tokens import shares
 from ..notices import warn_once
 from ..responses.checks import packed_vector
 from ..types import FROM_SERVER, TokenUsage, record_of, total_cost
-from .attempt import RetryPolicy
+from .attempt import RetryPolicy, retry
 from .effects import Do, with_cache
 from .lookup import lookup
 from .send import Exchange
@@ -78,7 +78,8 @@ def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[dict[str
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
     batch = replace(calls[0], request=request._replace(body={**request.body, "input": texts}))
-    response, received = yield from Exchange(batch, policy).send_until_answered()
+    attempt = Exchange(batch, policy).attempt
+    response, received = yield from retry(policy, batch.label, attempt)
     records = yield Do(functools.partial(_store_shares, calls, texts, response, received))
     return {record.cache_key: record for record in records}
 

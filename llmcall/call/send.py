@@ -14,7 +14,6 @@ from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..responses.chunks import says_something, text_in, text_pieces
 from ..types import Received, Response, TokenUsage
-from .attempt import retry
 from .effects import END, Close, Do, Emit, Next, Open, Send
 from .endpoint_failures import EndpointFailures
 from .estimates import tokens_used
@@ -60,50 +59,34 @@ class Exchange:
         self.response: Any = None
         self.reader_has_text = False
 
-    def send_until_answered(self) -> Flow[tuple[Any, Received]]:
-        """Send the request until an endpoint answers, or the retry policy ends; return the response,
-        and how it was received.
-
-        :raises APIError: the last attempt's.
-        """
-        return (yield from retry(self.policy, self.call.label, self.attempt))
-
     def attempt(self, number: int) -> Flow[tuple[Any, Received]]:
-        """Send the request to one endpoint after the other until one answers or the attempt fails.
+        """Send the request to one endpoint after the other until one answers or the attempt fails;
+        return the response, and how it was received.
 
         :param number: of the attempt, from 1 on.
         """
         if number > 1:
             self.call.add_usage(retries=1)
         failures = EndpointFailures(self.call, self.pool, self.policy, self.body)
-        received = None
-        while received is None:
-            received = yield from self._send_to_one_endpoint(failures)
-        return self.response, received
-
-    def _send_to_one_endpoint(self, failures: EndpointFailures) -> Flow[Received | None]:
-        """Send the request to one endpoint.
-
-        :returns: ``None`` if the endpoint failed, but the attempt can go on.
-        :raises APIError: if the attempt has failed.
-        """
-        with closing(Admission(self.pool, self.policy.time_left)) as admission:
-            endpoint = yield from admission.acquire(self.request)
-            sent_at = time.monotonic()
-            try:
-                yield from self._send(endpoint, admission)
-            except BaseException as error:
-                self._count_failure(endpoint, admission, error)
-                if not isinstance(error, APIError):
+        while True:
+            with closing(Admission(self.pool, self.policy.time_left)) as admission:
+                endpoint = yield from admission.acquire(self.request)
+                sent_at = time.monotonic()
+                try:
+                    yield from self._send(endpoint, admission)
+                except BaseException as error:
+                    self._count_failure(endpoint, admission, error)
+                    if not isinstance(error, APIError):
+                        raise
+                    error.endpoint = endpoint.name
+                    if failures.can_go_on(endpoint, error, reader_has_text=self.reader_has_text):
+                        continue
                     raise
-                error.endpoint = endpoint.name
-                if failures.can_go_on(endpoint, error, reader_has_text=self.reader_has_text):
-                    return None
-                raise
-            seconds = time.monotonic() - sent_at
-        log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
-        request_id = getattr(self.response, "request_id", None)
-        return Received(endpoint.name, self.client.host(endpoint), seconds, request_id)
+                seconds = time.monotonic() - sent_at
+            log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
+            request_id = getattr(self.response, "request_id", None)
+            host = self.client.host(endpoint)
+            return self.response, Received(endpoint.name, host, seconds, request_id)
 
     def _send(self, endpoint: Endpoint, admission: Admission) -> Flow[None]:
         """Send the request once, check what comes, and count it in limits and budgets."""
@@ -181,43 +164,35 @@ class Exchange:
         self.call.count_answer(tokens, endpoint.name, service_tier=service_tier, calls=calls)
 
     def _read_stream(self, chunks: Any) -> Flow[Any]:
-        """Return the whole of a streamed answer, which is emitted as it comes."""
-        try:
-            response = yield from self._read_chunks(chunks)
-        except GeneratorExit:  # nobody runs this flow any more: it cannot yield
-            raise
-        except BaseException:
-            yield Close(chunks)
-            raise
-        yield Close(chunks)
-        return response
+        """Return the whole of a streamed answer, which is emitted as it comes.
 
-    def _read_chunks(self, chunks: Any) -> Flow[Any]:
-        """Read the chunks of an answer.
-
-        Those that tell the reader nothing are held back until one does: until then the call can be
+        Chunks that tell the reader nothing are held back until one does: until then the call can be
         tried again.
         """
         assembler = Assembler()
         head = Response({})
         pending: list[Emit] = []
         has_content = says_something if self.client.streams_chunks else text_in
-        while True:
-            chunk = yield Next(chunks, self._timeout())
-            if chunk is END:
-                break
-            if isinstance(chunk, Response) and not chunk:  # the headers, before the first chunk
-                head = chunk
-                continue
-            text = assembler.add(chunk)
-            self.assembler = assembler
-            pending.append(Emit(text, assembler.latest))
-            if self.reader_has_text or has_content(assembler.latest):
-                self.reader_has_text = True
-                yield from pending
-                pending.clear()
-        response = Response(assembler.response(), head.request_id)
-        yield from pending  # of an answer without text
+        try:
+            while (chunk := (yield Next(chunks, self._timeout()))) is not END:
+                if isinstance(chunk, Response) and not chunk:  # the headers, before the first chunk
+                    head = chunk
+                    continue
+                text = assembler.add(chunk)
+                self.assembler = assembler
+                pending.append(Emit(text, assembler.latest))
+                if self.reader_has_text or has_content(assembler.latest):
+                    self.reader_has_text = True
+                    yield from pending
+                    pending.clear()
+            response = Response(assembler.response(), head.request_id)
+            yield from pending  # of an answer without text
+        except GeneratorExit:  # nobody runs this flow any more: it cannot yield
+            raise
+        except BaseException:
+            yield Close(chunks)
+            raise
+        yield Close(chunks)
         return response
 
     def _timeout(self) -> float | None:

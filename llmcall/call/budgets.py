@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,7 @@ from ..config import resolve as config
 from ..errors import ConfigError
 from ..models.prices import DEARER_TIERS
 from ..system import after_fork_in_child, process_lock
-from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger, MemoryLedger, StoredLedger
+from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger
 
 if TYPE_CHECKING:
     from ..models.prices import Price
@@ -73,13 +73,12 @@ class Budget:
             self.limit["tokens"] = tokens
         if calls is not None:
             self.limit["calls"] = calls
-        self.location: str | None = None
-        self.ledger: Ledger = MemoryLedger()
+        self.location = ""
         if name is not None:
             self.location = os.fspath(
                 config.settings().cache_path if directory is None else directory
             )
-            self.ledger = StoredLedger(name, self.location)
+        self.ledger = Ledger(name or "", self.location)
 
     @property
     def spent(self) -> Spent:
@@ -218,17 +217,20 @@ class Reservation:
     """What one attempt has reserved from all open budgets, and its place among those who wait.
 
     :param time_left: returns the seconds until the call's deadline, or ``None``.
+    :param key: the request's, under which the same call, made again, takes the reservation over;
+        ``None`` if it does not.
     :ivar wakeup: is done when there is reason to look again.
     :ivar used: what the attempt used, once that is known.
     :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
-    def __init__(self, time_left: Callable[[], float | None]) -> None:
+    def __init__(self, time_left: Callable[[], float | None], key: str | None = None) -> None:
         self.wakeup: Future[None] = Future()
         self._time_left = time_left
         self.is_in_memory = all(each.name is None for each in tuple(open_budgets))
         self.used: Amounts | None = None
-        self._entries: list[tuple[Ledger, str]] = []
+        self._key = key or os.urandom(8).hex()
+        self._ledgers: list[Ledger] = []
         self._is_closed = False
 
     def reserve(self, needed: Amounts) -> float | None:
@@ -240,20 +242,24 @@ class Reservation:
         """
         if not self._is_first():
             return NEVER
-        entries: list[tuple[Ledger, str]] = []
+        # By account: its ledger, and the limits of its budgets.
+        accounts: dict[Any, tuple[Ledger, list[Mapping[str, int]]]] = {}
+        for each in tuple(open_budgets):
+            account = each.ledger if each.name is None else (each.location, each.name)
+            accounts.setdefault(account, (each.ledger, []))[1].append(each.limit)
+        reserved: list[Ledger] = []
         try:
-            for ledger, limits in _ledgers():
-                key = ledger.reserve(needed, limits, self._time_left())
-                if key is None:
+            for ledger, limits in accounts.values():
+                if not ledger.reserve(self._key, needed, limits, self._time_left()):
                     return POLL_SECONDS if ledger.name else NEVER
-                entries.append((ledger, key))
+                reserved.append(ledger)
             with _lock:
                 _waiting.pop(self, None)
                 if not self._is_closed:  # else its task was cancelled meanwhile
-                    self._entries = entries
-                    entries = []
+                    self._ledgers, reserved = reserved, []
         finally:
-            _settle(entries, NOTHING)
+            for ledger in reserved:
+                ledger.settle(self._key, NOTHING)
         _wake_first()
         return None
 
@@ -271,16 +277,11 @@ class Reservation:
         """
         with _lock:
             self._is_closed = True
-            entries = self._entries
-            self._entries = []
+            ledgers, self._ledgers = self._ledgers, []
             _waiting.pop(self, None)
-        _settle(entries, self.used or NOTHING)
+        for ledger in ledgers:
+            ledger.settle(self._key, self.used or NOTHING)
         _wake_first()
-
-
-def _settle(entries: Sequence[tuple[Ledger, str]], used: Amounts) -> None:
-    for ledger, key in entries:
-        ledger.settle(key, used)
 
 
 def wake_first(queue: Mapping[Any, None]) -> None:
@@ -297,16 +298,6 @@ def wake_first(queue: Mapping[Any, None]) -> None:
 def _wake_first() -> None:
     with _lock:
         wake_first(_waiting)
-
-
-def _ledgers() -> list[tuple[Ledger, list[Mapping[str, int]]]]:
-    """Return the ledgers of the open budgets, each once, with the limits of its budgets."""
-    ledgers: dict[Any, tuple[Ledger, list[Mapping[str, int]]]] = {}
-    for each in tuple(open_budgets):
-        account = each.ledger if each.name is None else (each.location, each.name)
-        _, limits = ledgers.setdefault(account, (each.ledger, []))
-        limits.append(each.limit)
-    return list(ledgers.values())
 
 
 @after_fork_in_child

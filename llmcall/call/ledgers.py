@@ -7,9 +7,7 @@ database, on the disk or in Redis, where processes share it.
 from __future__ import annotations
 
 import json
-import os
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -68,7 +66,6 @@ def spending_of(tokens: TokenUsage, price: Price | None) -> Amounts:
 class Holding(NamedTuple):
     """One reservation.
 
-    :param amounts: what is reserved.
     :param until: the time at which it counts as spent, in seconds since the epoch: its process
         seems to be gone, and the server may have billed the call.
     """
@@ -86,150 +83,88 @@ class Account:
         self.spent = spent
         self.reserved = dict(reserved or {})
 
-    @classmethod
-    def from_text(cls, text: str | None) -> Account:
-        """Return the account that a text describes; ``None`` means nothing was spent."""
-        if text is None:
-            return cls()
-        fields: dict[str, Any] = json.loads(text)
-        reserved = {
-            key: Holding(Amounts(*amounts), until)
-            for key, (amounts, until) in fields["reserved"].items()
-        }
-        return cls(Amounts(*fields["spent"]), reserved)
-
-    def text(self) -> str:
-        """Return the account as a text."""
-        return json.dumps({"spent": self.spent, "reserved": self.reserved})
-
-    def total_reserved(self) -> Amounts:
-        """Return the sum of the reservations."""
-        total = NOTHING
-        for holding in tuple(self.reserved.values()):
-            total = total.plus(holding.amounts)
-        return total
-
     def settle(self, key: str, used: Amounts) -> None:
         """Replace a reservation by what was used; nothing happens if it is settled already."""
         if self.reserved.pop(key, None) is not None:
             self.spent = self.spent.plus(used)
 
-    def settle_expired(self) -> None:
-        """Count the reservations as spent whose calls should have ended."""
-        for key, holding in tuple(self.reserved.items()):
-            if holding.until <= time.time():
-                self.settle(key, holding.amounts)
+
+_lock = process_lock(__name__)
 
 
-class Ledger(ABC):
-    """Keeps the account of one budget.
+class Ledger:
+    """Keeps the account of one budget: in memory or, if it has a name, in the cache's database, for
+    all processes that know its location.
 
-    :ivar name: the budget's name; empty if it has none.
+    :param name: the budget's; empty if it has none.
+    :param location: the cache's directory, or the address of a Redis database.
+    :raises ConfigError: if the address cannot be read, or redis-py is not installed.
     """
 
-    name = ""
+    def __init__(self, name: str = "", location: str = "") -> None:
+        self.name = name
+        self._account = Account()
+        self._storage = shared_cache(location).storage if name else None
+        self._title = f"the budget {name!r}" if name else ""
 
-    @property
-    def title(self) -> str:
-        """Return how messages name the budget, or ``""``."""
-        return f"the budget {self.name!r}" if self.name else ""
-
-    @abstractmethod
     def _update(self, action: Callable[[Account], T]) -> T:
-        """Run an action on the account while nobody else does, and keep what it changes."""
+        """Run an action on the account while nobody else does, and keep what it changes.
+
+        :raises CacheError: if that cannot be stored.
+        """
+        if self._storage is None:
+            with _lock:
+                return action(self._account)
+
+        def change(text: str | None) -> tuple[str | None, T]:
+            """Return the new text of the account, or ``None`` if nothing changed, and the result."""
+            account = _read_account(text)
+            before = account.spent, dict(account.reserved)
+            for key, holding in before[1].items():
+                if holding.until <= time.time():
+                    account.settle(key, holding.amounts)
+            result = action(account)
+            if (account.spent, account.reserved) == before:
+                return None, result
+            return json.dumps({"spent": account.spent, "reserved": account.reserved}), result
+
+        try:
+            return self._storage.change_budget(self.name, change)
+        except (CacheError, OSError) as error:
+            raise CacheError(f"{self._title} cannot be stored: {error}") from error
 
     def reserve(
-        self, needed: Amounts, limits: Sequence[Mapping[str, int]], seconds: float | None
-    ) -> str | None:
-        """Reserve an amount, and return its key; ``None`` if it has to wait for others to settle.
+        self,
+        key: str,
+        needed: Amounts,
+        limits: Sequence[Mapping[str, int]],
+        seconds: float | None,
+    ) -> bool:
+        """Reserve an amount under a key, in place of what is reserved under it; return ``False`` if
+        that has to wait for others to settle.
 
         :param limits: each the most of what :class:`Amounts` counts, by name.
         :param seconds: those until the call's deadline, or ``None``.
         :raises BudgetExceededError: if it would pass a limit whatever the others use.
         :raises CacheError: if the ledger cannot be kept.
         """
-        key = os.urandom(8).hex()
-        until = time.time() + (HOUR if seconds is None else seconds) if self.name else NEVER
+        until = NEVER if not self.name else time.time() + (HOUR if seconds is None else seconds)
 
-        def reserve(account: Account) -> str | None:
-            if key in account.reserved:  # it was, and Redis's answer was lost
-                return key
-            reserved = account.total_reserved()
+        def reserve(account: Account) -> bool:
+            earlier = account.reserved.pop(key, None)
+            reserved = NOTHING
+            for holding in account.reserved.values():
+                reserved = reserved.plus(holding.amounts)
             fits = [
-                check_fits(self.title, limit, account.spent, reserved, needed) for limit in limits
+                check_fits(self._title, limit, account.spent, reserved, needed) for limit in limits
             ]
-            if not all(fits):
-                return None
-            account.reserved[key] = Holding(needed, until)
-            return key
+            if all(fits):
+                account.reserved[key] = Holding(needed, until)
+            elif earlier is not None:
+                account.reserved[key] = earlier
+            return all(fits)
 
         return self._update(reserve)
-
-    def settle(self, key: str, used: Amounts) -> None:
-        """Replace a reservation by what was used."""
-        self._update(lambda account: account.settle(key, used))
-
-    def spent(self) -> Amounts:
-        """Return what is spent; of a named budget, by earlier runs and other processes too."""
-        return self._update(lambda account: account.spent)
-
-    def forget(self) -> None:
-        """Count from nothing again; what running calls have reserved stays reserved."""
-
-        def forget(account: Account) -> None:
-            account.spent = NOTHING
-
-        self._update(forget)
-
-    @abstractmethod
-    def leave_to_parent(self) -> None:
-        """Leave the reservations of running calls to the parent, in a forked process."""
-
-
-_lock = process_lock(__name__)
-
-
-class MemoryLedger(Ledger):
-    """Keeps the account of a budget without a name."""
-
-    def __init__(self) -> None:
-        self._account = Account()
-
-    def _update(self, action: Callable[[Account], T]) -> T:
-        with _lock:
-            return action(self._account)
-
-    def leave_to_parent(self) -> None:
-        """Leave the reservations of running calls to the parent, in a forked process."""
-        self._account.reserved.clear()
-
-
-class StoredLedger(Ledger):
-    """Keeps the account of a named budget, for all processes that know its location.
-
-    :param location: the cache's directory, or the address of a Redis database.
-    :raises ConfigError: if the address cannot be read, or redis-py is not installed.
-    """
-
-    def __init__(self, name: str, location: str) -> None:
-        self.name = name
-        self.location = location
-        self._storage = shared_cache(location).storage
-
-    def _update(self, action: Callable[[Account], T]) -> T:
-        def change(text: str | None) -> tuple[str | None, T]:
-            """Return the new text of the account, or ``None`` if nothing changed, and the result."""
-            account = Account.from_text(text)
-            before = account.spent, dict(account.reserved)
-            account.settle_expired()
-            result = action(account)
-            has_changed = (account.spent, account.reserved) != before
-            return (account.text() if has_changed else None), result
-
-        try:
-            return self._storage.change_budget(self.name, change)
-        except (CacheError, OSError) as error:
-            raise CacheError(f"{self.title} cannot be stored: {error}") from error
 
     def settle(self, key: str, used: Amounts) -> None:
         """Replace a reservation by what was used.
@@ -238,12 +173,35 @@ class StoredLedger(Ledger):
         reservation stays.
         """
         try:
-            super().settle(key, used)
+            self._update(lambda account: account.settle(key, used))
         except CacheError as error:
             notice("%s; what the call had reserved counts as spent", error)
 
+    def spent(self) -> Amounts:
+        """Return what is spent; of a named budget, by earlier runs and other processes too."""
+        return self._update(lambda account: account.spent)
+
+    def forget(self) -> None:
+        """Count from nothing again; what running calls have reserved stays reserved."""
+        self._update(lambda account: setattr(account, "spent", NOTHING))
+
     def leave_to_parent(self) -> None:
-        """Change nothing: the parent, which made the reservations, settles them."""
+        """Leave the reservations of running calls to the parent, in a forked process: the parent
+        settles those of a named budget.
+        """
+        self._account.reserved.clear()
+
+
+def _read_account(text: str | None) -> Account:
+    """Return the account that a text describes; ``None`` means nothing was spent."""
+    if text is None:
+        return Account()
+    fields: dict[str, Any] = json.loads(text)
+    reserved = {
+        key: Holding(Amounts(*amounts), until)
+        for key, (amounts, until) in fields["reserved"].items()
+    }
+    return Account(Amounts(*fields["spent"]), reserved)
 
 
 def check_fits(

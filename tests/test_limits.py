@@ -37,7 +37,6 @@ from streaming import WAYS
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient
-from llmcall.call.estimates import Estimate
 from llmcall.call.limits import WINDOW, LimitedSend, Pool, forget
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
@@ -609,8 +608,7 @@ class Door:
 
     def ask(self, place: LimitedSend, tokens: int | None = None) -> tuple[str | None, float]:
         """Return the endpoint's name, or ``None`` and the seconds to wait."""
-        needed = None if tokens is None else Estimate(tokens, 0)
-        endpoint, seconds, _ = self.pool.admit(place, needed, self.now)
+        endpoint, seconds, _ = self.pool.admit(place, tokens, self.now)
         return endpoint and endpoint.name, seconds
 
     def admitted(self) -> LimitedSend:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..models.catalog import Capabilities
     from ..models.prices import Price
-    from .estimates import Estimate
 
 # Seconds: a minute, and one more: servers count requests as they arrive, and a request may have
 # been on its way for longer than one of the next minute.
@@ -38,8 +37,7 @@ _lock = process_lock(__name__)
 class LimitedSend:
     """One send as the limits count it. An attempt that goes on at another endpoint has a new one.
 
-    Kept for 60 seconds after it was sent if a limit counts it, so it refers to no request and
-    no answer.
+    It is kept for 60 seconds after it was sent, so it refers to no request and no answer.
 
     :ivar wakeup: is done when there is reason to look again whether it may begin.
     :ivar queues: the endpoints that it waits for.
@@ -77,14 +75,13 @@ class LimitedSend:
             if state is None or self.sent_at is not None or self not in state.running:
                 return
             self.sent_at = time.monotonic() if now is None else now
-            if state.counts_minutes:
-                state.sent.append(self)
+            state.sent.append(self)
             budgets.wake_first(state.queue)
 
     def use(self, tokens: int) -> None:
         """Count the tokens that the send used, in place of those that it reserved."""
-        self.is_answered = True
         with _lock:
+            self.is_answered = True
             if self.state is not None and self.is_counted:
                 self.state.tokens += tokens - self.tokens
                 self.tokens = tokens
@@ -111,8 +108,6 @@ class EndpointState:
     """What one endpoint was asked; only the holder of the lock may use it.
 
     :ivar running: the sends that are under way.
-    :ivar counts_minutes: whether anybody limits what is sent to it in a minute; until then, nothing
-        is kept of what was sent.
     :ivar sent: the sends of the last 60 seconds, the oldest first.
     :ivar tokens: those of all sends that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
@@ -121,71 +116,43 @@ class EndpointState:
 
     def __init__(self) -> None:
         self.running: set[LimitedSend] = set()
-        self.counts_minutes = False
         self.sent: deque[LimitedSend] = deque()
         self.tokens = 0
         self.resting_until = 0.0
         self.queue: OrderedDict[LimitedSend, None] = OrderedDict()
 
-    def is_first(self, send: LimitedSend) -> bool:
-        """Return whether no other send has waited longer."""
-        return next(iter(self.queue), None) is send
-
-    def wait(self, settings: Settings, needed: Estimate | None, now: float) -> float:
+    def wait(self, settings: Settings, tokens: int | None, now: float) -> float:
         """Return the seconds until a send may be admitted; infinite if time does not decide.
 
-        :param needed: what it may use, or ``None`` if nobody counted it.
+        :param tokens: what it may use, or ``None`` if nobody counted it.
         :param now: the monotonic time.
         """
-        self._forget_past(now)
+        while self.sent and (self.sent[0].sent_at or 0.0) + WINDOW <= now:
+            past = self.sent.popleft()
+            past.is_counted = False
+            self.tokens -= past.tokens
         most_calls = settings.limits_max_concurrent_calls
         if most_calls is not None and len(self.running) >= most_calls:
             return NEVER
-        waits = [0.0, self.resting_until - now]
-        excess_requests = self._excess_requests(settings.limits_requests_per_minute)
-        excess_tokens = self._excess_tokens(settings.limits_tokens_per_minute, needed)
-        if excess_requests > 0 or excess_tokens > 0:
-            waits.append(self._wait_until_past(excess_requests, excess_tokens, now))
-        return max(waits)
-
-    def _forget_past(self, now: float) -> None:
-        """Count no longer what was sent more than a minute ago."""
-        while self.sent and (self.sent[0].sent_at or 0.0) + WINDOW <= now:
-            send = self.sent.popleft()
-            send.is_counted = False
-            self.tokens -= send.tokens
-
-    def _excess_requests(self, most: int | None) -> int:
-        """Return how many requests of the last minute are too many for another one."""
-        if most is None:
-            return 0
-        unsent = sum(send.sent_at is None for send in self.running)
-        return len(self.sent) + unsent + 1 - most
-
-    def _excess_tokens(self, most: int | None, needed: Estimate | None) -> int:
-        """Return how many tokens of the last minute are too many for another send."""
-        if most is None or needed is None:
-            return 0
-        # A call that may use more than the limit goes when nothing else is counted: it would never
-        # go otherwise.
-        return self.tokens + min(needed.tokens, most) - most
-
-    def _wait_until_past(self, requests: int, tokens: int, now: float) -> float:
-        """Return the seconds until so many requests and tokens of the last minute count no more."""
+        # What is too much for another send: the oldest have to be past before.
+        requests_over = tokens_over = 0
+        most = settings.limits_requests_per_minute
+        if most is not None:
+            unsent = sum(send.sent_at is None for send in self.running)
+            requests_over = len(self.sent) + unsent + 1 - most
+        most = settings.limits_tokens_per_minute
+        if most is not None and tokens is not None:
+            # One that may use more than the limit goes when nothing else counts: it would never go
+            # otherwise.
+            tokens_over = self.tokens + min(tokens, most) - most
+        rest = max(0.0, self.resting_until - now)
+        if requests_over <= 0 and tokens_over <= 0:
+            return rest
         for number, send in enumerate(self.sent, 1):
-            tokens -= send.tokens
-            if number >= requests and tokens <= 0:
-                return (send.sent_at or 0.0) + WINDOW - now
+            tokens_over -= send.tokens
+            if number >= requests_over and tokens_over <= 0:
+                return max(rest, (send.sent_at or 0.0) + WINDOW - now)
         return NEVER
-
-    def admit(self, send: LimitedSend, needed: Estimate | None, now: float) -> None:
-        """Count a send as begun."""
-        send.state = self
-        send.is_counted = self.counts_minutes
-        self.running.add(send)
-        if send.is_counted and needed is not None:
-            send.tokens = needed.tokens
-            self.tokens += needed.tokens
 
 
 _states: dict[tuple[str | None, ...], EndpointState] = {}
@@ -251,10 +218,6 @@ class Pool:
         self._next_index = 0
         self._left_out_until: dict[Endpoint, float] = {}  # a monotonic time
         self._states = {endpoint: _state_of(endpoint) for endpoint in self.endpoints}
-        limits = settings.limits_requests_per_minute, settings.limits_tokens_per_minute
-        if limits != (None, None):
-            for state in self._states.values():
-                state.counts_minutes = True
 
     def price(
         self, input_tokens: int, endpoint: str | None = None, service_tier: str | None = None
@@ -266,52 +229,55 @@ class Pool:
         :param service_tier: the tier that is asked for or that answered; ``None`` is the standard
             one.
         """
-        candidates = [each for each in self.endpoints if each.name == endpoint] or self.endpoints
-        highest = None
-        for each in candidates:
-            price = price_of(
+        prices = [
+            price_of(
                 self.model,
                 self.settings.prices,
                 address=each.address,
                 input_tokens=input_tokens,
                 service_tier=service_tier,
             )
-            if price is None:
-                return None
-            if highest is None or (price.output, price.input) > (highest.output, highest.input):
-                highest = price
-        return highest
+            for each in [each for each in self.endpoints if each.name == endpoint] or self.endpoints
+        ]
+        if None in prices:
+            return None
+        return max(filter(None, prices), key=lambda price: (price.output, price.input))
 
     def _usable_endpoints(self, now: float) -> list[Endpoint]:
         """Return the endpoints that are not left out; all if none remains."""
         usable = [each for each in self.endpoints if self._left_out_until.get(each, now) <= now]
         return usable or self.endpoints
 
-    def admit(self, send: LimitedSend, needed: Estimate | None, now: float) -> AdmitResult:
+    def admit(self, send: LimitedSend, tokens: int | None, now: float) -> AdmitResult:
         """Admit a send if an endpoint allows it and no other waited longer; else queue it.
 
-        :param needed: what the send may use, or ``None`` if nobody counted it.
+        :param tokens: what the send may use, or ``None`` if nobody counted it.
         :param now: the monotonic time.
         """
         with _lock:
             usable = self._usable_endpoints(now)
             send.wakeup = Future()
-            next_look = NEVER
-            shortest_wait = NEVER
+            next_look = shortest_wait = NEVER
             for index in range(self._next_index, self._next_index + len(usable)):
                 endpoint = usable[index % len(usable)]
                 state = self._states[endpoint]
                 state.queue.setdefault(send)
                 send.queues.add(state)
-                seconds = state.wait(self.settings, needed, now)
-                if seconds <= 0 and state.is_first(send):
-                    self._next_index = (index + 1) % len(usable)
-                    state.admit(send, needed, now)
-                    send.leave_queues()
-                    return AdmitResult(endpoint, 0.0, 0.0)
+                seconds = state.wait(self.settings, tokens, now)
                 shortest_wait = min(shortest_wait, seconds)
-                if state.is_first(send):
+                if next(iter(state.queue)) is not send:  # another has waited longer
+                    continue
+                if seconds > 0:
                     next_look = min(next_look, seconds)
+                    continue
+                self._next_index = (index + 1) % len(usable)
+                send.state = state
+                state.running.add(send)
+                send.is_counted = True
+                send.tokens = tokens or 0
+                state.tokens += send.tokens
+                send.leave_queues()
+                return AdmitResult(endpoint, 0.0, 0.0)
             if shortest_wait == NEVER:  # time does not decide at any endpoint
                 shortest_wait = 0.0
             return AdmitResult(None, next_look, shortest_wait)
@@ -321,8 +287,9 @@ class Pool:
         with _lock:
             state = self._states[endpoint]
             state.resting_until = max(until, state.resting_until)
-            others = [each for each in self._states.values() if each is not state]
-            return any(other.resting_until < until for other in others)
+            return any(
+                other.resting_until < until for other in self._states.values() if other is not state
+            )
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""

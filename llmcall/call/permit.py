@@ -89,21 +89,44 @@ class Admission:
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
-        if self._counts_tokens():
-            self._estimate = self._estimated(request)
         self._service_tier = tier_of(request.body)
+        limits_tokens = self._pool.settings.limits_tokens_per_minute is not None
+        if limits_tokens or budgets.counts_tokens():
+            self._estimate = self._estimated(request)
         if budgets.open_budgets:
-            yield from self._reserve()
-        endpoint = yield from self._wait_for_endpoint()
+            reservation = self.reservation = budgets.Reservation(self._time_left)
+            reserve = Do(lambda: reservation.reserve(self._amounts()))
+            while True:
+                seconds = reserve.perform() if reservation.is_in_memory else (yield reserve)
+                if seconds is None:
+                    break
+                event = "calls under way settle what they reserved of a budget"
+                yield self._wait(reservation.wakeup, seconds, event)
+        tokens = None if self._estimate is None else self._estimate.tokens
+        names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
+        has_waited = False
+        while True:
+            endpoint, next_look, shortest_wait = self._pool.admit(
+                self.limited_send, tokens, time.monotonic()
+            )
+            if endpoint is not None:
+                break
+            seconds_left = self._time_left()
+            if seconds_left is not None and shortest_wait > max(0.0, seconds_left):
+                raise _not_retryable(
+                    RateLimitError(
+                        f"no endpoint of {names} can be called for {shortest_wait:.1f} s, "
+                        "past the deadline"
+                    )
+                )
+            if not has_waited and shortest_wait > WINDOW:  # longer than [Limits] alone make it wait
+                notice("%s: no call is sent there for %.0f s", names, shortest_wait)
+            has_waited = True
+            event = "an endpoint has a place for another call"
+            yield self._wait(self.limited_send.wakeup, next_look, event)
         # A generator has no context of its own: the driver sends in this one.
         _when_sent.set(self.limited_send.note_sent)
         return endpoint
-
-    def _counts_tokens(self) -> bool:
-        """Return whether a limit or a budget needs to know what the send may use."""
-        if self._pool.settings.limits_tokens_per_minute is not None:
-            return True
-        return bool(budgets.open_budgets) and budgets.counts_tokens()
 
     def _estimated(self, request: Request) -> Estimate | None:
         """Return what the send may use, or ``None`` if nobody can know it.
@@ -117,24 +140,13 @@ class Admission:
         estimated = estimate_of_http(request.body, self._pool.capabilities)
         if estimated is None and budgets.limits_tokens():
             fields = request.asked
+            address = f"{fields['method']} {fields.get('host', '')}{fields['path']}"
             raise BudgetExceededError(
-                f"the budget limits dollars or tokens, but {fields['method']} "
-                f"{fields.get('host', '')}{fields['path']} does not say how much it may use, so llmcall can't "
-                "reserve anything for it. Limit calls= instead, or send it outside the budget"
+                f"the budget limits dollars or tokens, but {address} does not say how much it may "
+                "use, so llmcall can't reserve anything for it. Limit calls= instead, or send it "
+                "outside the budget"
             )
         return estimated
-
-    def _reserve(self) -> Flow[None]:
-        """Reserve what the send may use from all open budgets."""
-        reservation = self.reservation = budgets.Reservation(self._time_left)
-        while True:
-            reserve = Do(lambda: reservation.reserve(self._amounts()))
-            seconds = reserve.perform() if reservation.is_in_memory else (yield reserve)
-            if seconds is None:
-                return
-            yield from self._wait(
-                reservation.wakeup, seconds, "calls under way settle what they reserved of a budget"
-            )
 
     def _amounts(self) -> Amounts:
         """Return what is reserved."""
@@ -145,40 +157,8 @@ class Admission:
         budgets.check_price(self._pool.model, price, self._service_tier)
         return spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
 
-    def _wait_for_endpoint(self) -> Flow[Endpoint]:
-        """Wait until an endpoint has a place."""
-        is_first_look = True
-        while True:
-            result = self._pool.admit(self.limited_send, self._estimate, time.monotonic())
-            if result.endpoint is not None:
-                return result.endpoint
-            shortest_wait = result.shortest_wait
-            self._check_deadline(shortest_wait)
-            if is_first_look and shortest_wait > WINDOW:  # longer than [Limits] alone make it wait
-                notice("%s: no call is sent there for %.0f s", self._names(), shortest_wait)
-            is_first_look = False
-            yield from self._wait(
-                self.limited_send.wakeup,
-                result.next_look,
-                "an endpoint has a place for another call",
-            )
-
-    def _check_deadline(self, shortest_wait: float) -> None:
-        """Raise if the send has to wait until after the deadline.
-
-        :param shortest_wait: the seconds that it takes at least.
-        """
-        seconds_left = self._time_left()
-        if seconds_left is not None and shortest_wait > max(0.0, seconds_left):
-            raise _not_retryable(
-                RateLimitError(
-                    f"no endpoint of {self._names()} can be called for {shortest_wait:.1f} s, "
-                    "past the deadline"
-                )
-            )
-
-    def _wait(self, wakeup: Future[None], seconds: float, event: str) -> Flow[None]:
-        """Wait until there is reason to look again.
+    def _wait(self, wakeup: Future[None], seconds: float, event: str) -> Wait:
+        """Return the wait until there is reason to look again.
 
         :param seconds: the longest wait.
         :param event: is waited for, in words.
@@ -187,10 +167,7 @@ class Admission:
         if seconds_left is not None and seconds_left <= 0:
             raise _not_retryable(RequestTimeoutError(f"the call's deadline passed before {event}"))
         longest = seconds if seconds_left is None else min(seconds, seconds_left)
-        yield Wait(wakeup, None if longest == NEVER else longest)
-
-    def _names(self) -> str:
-        return ", ".join(endpoint.name for endpoint in self._pool.endpoints)
+        return Wait(wakeup, None if longest == NEVER else longest)
 
     def use(
         self,

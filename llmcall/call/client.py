@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..cache.cache import ResponseCache
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
@@ -101,5 +103,13 @@ class Client(Protocol):
         """Return the body to send for a request.
 
         :param capabilities: what is known of the model.
+        """
+        ...
+
+    def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
+        """Return the API that a body is sent by: ``"chat"`` or ``"responses"``.
+
+        :param capabilities: what is known of the model.
+        :raises ValueError: if that API has no place for something that matters.
         """
         ...

@@ -53,7 +53,8 @@ class Exchange:
         self.pool = call.client.pool(call.request.model)
         # Parameters that turn out to be unsupported are taken out of it.
         self.body = call.client.sent_body(call.request, self.pool.capabilities, stream)
-        self.request = call.request._replace(body=self.body)
+        wire = call.client.wire(self.body, self.pool.capabilities)
+        self.request = call.request._replace(body=self.body, wire=wire)
         # Of the current attempt: the chunks of a streamed answer so far, and the whole answer.
         self.assembler: Assembler | None = None
         self.response: Any = None
@@ -170,13 +171,14 @@ class Exchange:
         tried again.
         """
         assembler = Assembler()
-        head = Response({})
+        head = whole = Response({})
         pending: list[Emit] = []
         has_content = says_something if self.client.streams_chunks else text_in
         try:
             while (chunk := (yield Next(chunks, self._timeout()))) is not END:
-                if isinstance(chunk, Response) and not chunk:  # the headers, before the first chunk
-                    head = chunk
+                if isinstance(chunk, Response):
+                    # the headers before the first chunk, or the whole answer after the last one
+                    head, whole = (head, chunk) if chunk else (chunk, whole)
                     continue
                 text = assembler.add(chunk)
                 self.assembler = assembler
@@ -185,7 +187,7 @@ class Exchange:
                     self.reader_has_text = True
                     yield from pending
                     pending.clear()
-            response = Response(assembler.response(), head.request_id)
+            response = Response(whole or assembler.response(), head.request_id)
             yield from pending  # of an answer without text
         except GeneratorExit:  # nobody runs this flow any more: it cannot yield
             raise

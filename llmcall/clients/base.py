@@ -225,6 +225,13 @@ class LLMClient:
         body = sent_body(request.body, capabilities)
         return {**body, "stream_options": {"include_usage": True}} if stream else body
 
+    def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
+        """Return the API that a body is sent by; clients of one's own speak chat completions.
+
+        :param capabilities: what is known about the model.
+        """
+        return "chat"
+
     def price(
         self, model: str, input_tokens: int = 0, service_tier: str | None = None
     ) -> Price | None:

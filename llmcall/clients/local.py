@@ -87,6 +87,10 @@ class LocalClient(OpenAIClient):
         """Return what is known about a model; llama.cpp makes every model follow a JSON schema."""
         return super().capabilities(model)._replace(structured_output=True)
 
+    def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
+        """Return ``"chat"``: the model in this process speaks nothing else."""
+        return "chat"
+
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return a model's only endpoint: its file, named by its stem."""
         from ..config.endpoints import Endpoint

@@ -14,9 +14,11 @@ from ..errors import ConfigError
 from .base import LLMClient
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import ClassVar
 
     from ..config.settings import Settings
+    from ..models.catalog import Capabilities
     from .sdk_transport import SDKTransport
 
 # openai 3.52, Ollama 0.12
@@ -75,6 +77,27 @@ class OpenAIClient(LLMClient):
         if self._overrides.keys() & {"base_url", "azure_endpoint"}:
             return []
         return [endpoint for endpoint in self.settings.endpoints if model in endpoint.models]
+
+    def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
+        """Return the API that a body is sent by, as ``API`` says.
+
+        ``auto`` is chat completions, and the Responses API only if chat completions cannot do what
+        is asked: call tools while the model reasons.
+
+        :param capabilities: what is known about the model.
+        :raises ValueError: if that API has no place for something that matters.
+        """
+        wire = self.settings.api
+        if "messages" not in body:
+            return "chat"
+        if wire == "auto":
+            has_tools = body.get("tools") and body.get("reasoning_effort") != "none"
+            wire = "responses" if has_tools and capabilities.tools_on_responses else "chat"
+        if wire == "responses":
+            from .responses import body_of
+
+            body_of(body)
+        return wire
 
     def host(self, endpoint: Endpoint) -> str:
         """Return an endpoint's host, without port or credentials."""
@@ -171,6 +194,7 @@ class OpenAIClient(LLMClient):
             token=token,
             http_client=user_client,
             suggests_base_url=sdk_class == "OpenAI",
+            deployment=endpoint.deployment,
         )
 
     def _key(self, endpoint: Endpoint) -> Any:

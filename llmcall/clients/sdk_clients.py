@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..call.permit import note_sent, note_sent_async
@@ -35,6 +36,9 @@ class SDKClients:
         with self._lock:
             if self._client is None:
                 self._client = self._new_client(asynchronous=False)
+                if self._client._client is not self._http_client:
+                    # An SDK client is a cycle: without this, pytest -W error reports its sockets.
+                    weakref.finalize(self, self._client.close).atexit = False
             return self._client
 
     async def of_running_loop(self) -> Any:

@@ -13,17 +13,18 @@ from ..config.values import check_credential
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..requests.parameters import ESSENTIAL_FIELDS
 from ..responses.body import append, read_object
-from ..responses.event_stream import EventStreamDecoder
 from ..system import is_own_request
 from ..types import Response
 from .api_errors import parsed_response, refuse_reported, request_id
+from .chunk_reader import ChunkReader
 from .masking import mask, secrets_of
 from .meant_addresses import guess_address
+from .responses import EventReader, body_of, chat_name, without_request
 from .sdk_clients import SDKClients
 from .sdk_exceptions import http_errors, http_library, mapped_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 
     from ..types import Request
 
@@ -43,6 +44,7 @@ class SDKTransport:
     :param http_client: the user's HTTP client, which the user closes.
     :param suggests_base_url: whether the error of a 404 suggests the ``BASE_URL`` that was probably
         meant.
+    :param deployment: the model's name at Azure, if it has another one there.
     :ivar renewable: whether a function returns the key, so that it may replace a refused one.
     """
 
@@ -54,11 +56,13 @@ class SDKTransport:
         token: Callable[[], Any] | None = None,
         http_client: Any = None,
         suggests_base_url: bool = True,
+        deployment: str | None = None,
     ) -> None:
         self._clients = SDKClients(make, http_client)
         self._url = url
         self._token = token
         self._suggests_base_url = suggests_base_url
+        self._deployment = deployment
         self.renewable = token is not None
 
     def send(self, request: Request, timeout: float | None) -> Response:
@@ -67,8 +71,10 @@ class SDKTransport:
         The timeout applies to each read; the current context's time limit, to the whole attempt.
         """
         sdk = self._clients.of_threads()
-        with self._open_response(_post(sdk, request, timeout, self._headers())) as http_response:
-            return _response(http_response, parsed_response(self._body(http_response)))
+        with self._open_response(
+            self._post(sdk, request, timeout, self._headers()), request
+        ) as http_response:
+            return _answer(http_response, request, self._body(http_response))
 
     def _body(self, http_response: Any) -> bytearray:
         body = bytearray()
@@ -80,13 +86,14 @@ class SDKTransport:
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response, as :meth:`send` does."""
         headers = await self._aheaders()
+        sdk = await self._clients.of_running_loop()
         async with self._open_response(
-            _post(await self._clients.of_running_loop(), request, timeout, headers)
+            self._post(sdk, request, timeout, headers), request
         ) as http_response:
             body = bytearray()
             async for data in http_response.aiter_bytes():
                 append(body, data)
-            return _response(http_response, parsed_response(body))
+            return _answer(http_response, request, body)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the information in the headers, then the chunks of a streamed answer.
@@ -95,10 +102,10 @@ class SDKTransport:
         """
         sdk = self._clients.of_threads()
         with self._open_response(
-            _post(sdk, request, timeout, self._headers(), stream=True)
+            self._post(sdk, request, timeout, self._headers(), stream=True), request
         ) as http_response:
             yield _response(http_response)
-            chunks = ChunkReader()
+            chunks = _reader(request)
             for data in http_response.iter_bytes():
                 yield from chunks.feed(data)
                 if chunks.done:
@@ -111,11 +118,12 @@ class SDKTransport:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer, as :meth:`stream` does."""
         headers = await self._aheaders()
+        sdk = await self._clients.of_running_loop()
         async with self._open_response(
-            _post(await self._clients.of_running_loop(), request, timeout, headers, stream=True)
+            self._post(sdk, request, timeout, headers, stream=True), request
         ) as http_response:
             yield _response(http_response)
-            chunks = ChunkReader()
+            chunks = _reader(request)
             async for data in http_response.aiter_bytes():
                 for chunk in chunks.feed(data):
                     yield chunk
@@ -162,8 +170,56 @@ class SDKTransport:
         if seconds_left is not None and seconds_left <= 0:
             raise RequestTimeoutError(f"no complete answer from {self._url} within the timeout")
 
-    def _open_response(self, send: Callable[[], Any]) -> _OpenResponse:
-        return _OpenResponse(send, self._url, self._suggests_base_url)
+    def _open_response(
+        self, send: Callable[[], Any], request: Request | None = None
+    ) -> _OpenResponse:
+        return _OpenResponse(send, self._url, self._suggests_base_url, request)
+
+    def _post(
+        self,
+        sdk: Any,
+        request: Request,
+        timeout: float | None,
+        headers: dict[str, str],
+        stream: bool = False,
+    ) -> Callable[[], Any]:
+        """Return a function that sends a request through the SDK, and returns the response of its
+        HTTP library before the body is read.
+
+        The SDK's ``post`` sends a body as it is, fields that the SDK does not know included. Its
+        ``create`` would search the messages for something to change.
+        """
+        body = dict(request.body)
+        extra_body = body.pop("extra_body", None)
+        query = body.pop("extra_query", None)
+        body.pop("extra_headers", None)
+        path = "/chat/completions"
+        if request.wire == "responses":
+            path, body = "/responses", body_of(body)
+            body["model"] = self._deployment or body["model"]
+        elif request.kind == "embedding":
+            path = "/embeddings"
+            body.setdefault("encoding_format", "float")
+        if extra_body:
+            essential = {name: body[name] for name in ESSENTIAL_FIELDS if name in body}
+            body = {**body, **extra_body, **essential}
+        for name, value in request.headers.items():
+            if not (
+                HEADER_NAME.fullmatch(name) and str(value).isascii() and str(value).isprintable()
+            ):
+                raise ConfigError(
+                    f"extra_headers[{name!r}]: an HTTP header cannot have this name or value"
+                )
+            headers[name] = str(value)
+        options = {
+            "headers": headers,
+            "params": query or {},
+            "timeout": None if timeout is None else min(timeout, LONGEST_TIMEOUT),
+            "security": SECURITY,
+        }
+        if stream:
+            body["stream"] = True
+        return partial(sdk.post, path, body=body, options=options, **_raw_response_arguments())
 
     def close(self) -> None:
         """Close the connections that no call uses, but those of event loops."""
@@ -174,42 +230,14 @@ class SDKTransport:
         await self._clients.aclose()
 
 
-def _post(
-    sdk: Any, request: Request, timeout: float | None, headers: dict[str, str], stream: bool = False
-) -> Callable[[], Any]:
-    """Return a function that sends a request through the SDK, and returns the response of its HTTP
-    library before the body is read.
+def _reader(request: Request) -> ChunkReader:
+    return EventReader() if request.wire == "responses" else ChunkReader()
 
-    The SDK's ``post`` sends a body as it is, fields that the SDK does not know included. Its
-    ``create`` would search the messages for something to change.
-    """
-    body = dict(request.body)
-    extra_body = body.pop("extra_body", None)
-    query = body.pop("extra_query", None)
-    body.pop("extra_headers", None)
-    if extra_body:
-        essential = {name: body[name] for name in ESSENTIAL_FIELDS if name in body}
-        body = {**body, **extra_body, **essential}
-    for name, value in request.headers.items():
-        if not (HEADER_NAME.fullmatch(name) and str(value).isascii() and str(value).isprintable()):
-            raise ConfigError(
-                f"extra_headers[{name!r}]: an HTTP header cannot have this name or value"
-            )
-        headers[name] = str(value)
-    options = {
-        "headers": headers,
-        "params": query or {},
-        "timeout": None if timeout is None else min(timeout, LONGEST_TIMEOUT),
-        "security": SECURITY,
-    }
-    if request.kind == "embedding":
-        path = "/embeddings"
-        body.setdefault("encoding_format", "float")
-    else:
-        path = "/chat/completions"
-    if stream:
-        body["stream"] = True
-    return partial(sdk.post, path, body=body, options=options, **_raw_response_arguments())
+
+def _answer(http_response: Any, request: Request, body: bytearray) -> Response:
+    """Return the answer that a body is."""
+    data = parsed_response(body)
+    return _response(http_response, without_request(data) if request.wire == "responses" else data)
 
 
 def _raw_response_arguments() -> dict[str, Any]:
@@ -225,10 +253,14 @@ class _OpenResponse:
     :param send: sends the request and returns the response, or an awaitable of it.
     :param url: the address, for errors.
     :param suggests_base_url: see :class:`SDKTransport`.
+    :param request: what is sent, or ``None``.
     """
 
-    def __init__(self, send: Callable[[], Any], url: str, suggests_base_url: bool) -> None:
+    def __init__(
+        self, send: Callable[[], Any], url: str, suggests_base_url: bool, request: Request | None
+    ) -> None:
         self._send = send
+        self._request = request
         self._url = url
         self._suggests_base_url = suggests_base_url
         self._http_response: Any = None
@@ -271,6 +303,8 @@ class _OpenResponse:
             api_error.status_code = http_response.status_code
             api_error.request_id = _response(http_response).request_id
             mask(api_error, secrets_of(http_response.request))
+        if self._request is not None and self._request.wire == "responses":
+            api_error.param = chat_name(api_error.param, self._request.body)
         if self._suggests_base_url:
             guess_address(api_error, self._url)
         if api_error is not error:
@@ -289,47 +323,6 @@ def _response(http_response: Any, data: Mapping[str, Any] = {}) -> Response:
     """
     headers = {name.lower(): value for name, value in http_response.headers.items()}
     return Response(data, request_id(headers))
-
-
-class ChunkReader(EventStreamDecoder):
-    """Read the chunks of a streamed body. A server that does not stream sends its answer or error
-    as a whole.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._has_events = False
-        self._other_lines: list[str] = []
-
-    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """Yield the chunks that this data completes."""
-        return self._chunks_in(super().feed(data))
-
-    def close(self) -> Iterator[dict[str, Any]]:
-        """Yield the chunks that the end of the body completes."""
-        yield from self._chunks_in(super().close())
-        if self._other_lines and not self._has_events:
-            yield _as_chunk(parsed_response("\n".join(self._other_lines).encode()))
-
-    def _chunks_in(self, events: Iterable[dict[str, Any] | str]) -> Iterator[dict[str, Any]]:
-        for event in events:
-            if isinstance(event, dict):
-                self._has_events = True
-                yield refuse_reported(event)
-            elif not self._has_events:
-                self._other_lines.append(event)
-
-
-def _as_chunk(response: dict[str, Any]) -> dict[str, Any]:
-    """Return a whole response as a stream's only chunk; return anything else as it is."""
-    choices = response.get("choices")
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        return response
-    pieces = [
-        {"delta" if name == "message" else name: value for name, value in each.items()}
-        for each in choices
-    ]
-    return {**response, "choices": pieces}
 
 
 class Hidden(str):

@@ -58,6 +58,12 @@ MODEL_KEYS = settings_of(
         "Whether it accepts a JSON schema as response_format",
         "yes",
     ),
+    (
+        "tools_on_responses",
+        values.boolean,
+        "Whether it calls tools while it reasons on the Responses API only",
+        "no",
+    ),
     ("embedding", values.boolean, "Whether it is an embedding model", "no"),
 )
 

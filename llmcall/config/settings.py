@@ -40,6 +40,14 @@ class Settings:
         "openai",
         "The client: openai, azure, ollama, local, or one that you registered",
     )
+    api: str = _setting(
+        "OpenAI",
+        "API",
+        values.choice("auto", "chat", "responses"),
+        "auto",
+        "How a chat is sent: chat (chat completions), responses (the Responses API) or auto (chat unless only the "
+        "other can do what is asked)",
+    )
     model: str = _setting("OpenAI", "MODEL", values.text, DEFAULT_MODEL, "The chat model")
     embedding_model: str = _setting(
         "OpenAI",

@@ -16,6 +16,8 @@ out:
   5.4) and take temperature, top_p and logprobs until then, as the clients of Vercel and LangChain
   found; that gpt-5.5, gpt-5.6, gpt-6-sol, gpt-6-luna and gpt-6.1-terra take them with the effort
   ``none`` follows from litellm's table and is the least certain entry;
+* GPT-6 calls tools on chat completions only with the effort ``none``, and on the Responses API
+  always: OpenAI's pages of its models;
 * gpt-5-chat does not reason: Vercel's client for OpenAI; nor does gpt-5.3-chat: models.dev;
   gpt-5.1-chat (the article) and gpt-5.2-chat (models.dev) do and refuse a temperature;
 * the search previews' refusals: the API's own error messages;
@@ -53,6 +55,7 @@ class Capabilities(NamedTuple):
     :param embedding: whether it is an embedding model.
     :param refused_when_reasoning: of the parameters, those that are refused exactly while the model
         reasons.
+    :param tools_on_responses: whether it calls tools while it reasons on the Responses API only.
     """
 
     context_window: int | None = None
@@ -64,6 +67,7 @@ class Capabilities(NamedTuple):
     structured_output: bool = False
     embedding: bool = False
     refused_when_reasoning: frozenset[str] = frozenset()
+    tools_on_responses: bool = False
 
     def refused(self, reasoning_effort: str | None = None) -> frozenset[str]:
         """Return the parameters that the API refuses in a request with this ``reasoning_effort``.

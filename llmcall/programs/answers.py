@@ -13,6 +13,7 @@ from ..call.embeddings import vector_of
 from ..errors import APIError, LLMCallError
 from ..records.answers import VOLATILE
 from ..responses.chunks import EACH_CHUNK
+from ..types import as_chat
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -36,7 +37,7 @@ def whole_response(reply: Any, *, on_cassette: bool) -> dict[str, Any]:
     """Return a chat's whole response."""
     return {
         "object": "chat.completion",
-        **_with_identifier(reply.raw, reply.cache_key, on_cassette),
+        **_with_identifier(as_chat(reply.raw), reply.cache_key, on_cassette),
     }
 
 

@@ -13,9 +13,9 @@ from ..call.drivers import adrive_stream, drive_stream
 from ..call.effects import END
 from ..call.embeddings import ordered_embeddings
 from ..clients.api_errors import failure
+from ..clients.chunk_reader import ChunkReader
 from ..clients.openai import OpenAIClient
 from ..clients.sdk_exceptions import connection_error
-from ..clients.sdk_transport import ChunkReader
 from ..errors import APIError, RequestTimeoutError
 from ..recorded_functions import UnrecordedAnswer, http_call
 from ..responses.body import read_object
@@ -25,6 +25,7 @@ from .requests import GEMINI_MODEL, ClientCall, asks_model, http_call_of
 from .whole_answers import check_answer, last_events_at
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
     from ..call.client import ResolvedSettings
@@ -442,6 +443,10 @@ class ProgramClient(OpenAIClient):
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Sequence[Record]:
         """Return the records, which hold the model and the usage that the program gets."""
         return records
+
+    def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
+        """Return ``"chat"``: the program has chosen its API."""
+        return "chat"
 
     def sent_body(
         self, request: Request, capabilities: Capabilities, stream: bool

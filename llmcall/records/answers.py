@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..types import lasting_parts
+from ..types import lasting_parts, without_new_fields
 
 if TYPE_CHECKING:
     from ..types import Data, Record
@@ -17,11 +17,10 @@ VOLATILE = ("id", "created", "system_fingerprint", "timings")
 
 def lasting(response: dict[str, Data]) -> dict[str, Data]:
     """Return a response without the fields that always differ. A function's result has none."""
-    return (
-        response
-        if "value" in response
-        else {name: response[name] for name in response if name not in VOLATILE}
-    )
+    if "value" in response:
+        return response
+    kept = without_new_fields(response) if "output" in response else response
+    return {name: kept[name] for name in kept if name not in VOLATILE}
 
 
 def says_the_same(record: Record, other: Record) -> bool:

@@ -40,7 +40,8 @@ def check_chat(response: Any) -> None:
     :raises ContentFilterError: if the provider filtered the answer.
     :raises EmptyAnswerError: if there is neither text nor a tool call.
     """
-    choices = _list_in(response, "choices")
+    is_output = isinstance(response, dict) and isinstance(response.get("output"), list)
+    choices = choices_of(response) if is_output else _list_in(response, "choices")
     for choice in choices:
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):

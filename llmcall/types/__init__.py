@@ -2,7 +2,7 @@
 
 from .data import Data
 from .days import Days, day_of, joined_days
-from .http_answers import lasting_parts, model_answer, read_http_answer
+from .http_answers import lasting_parts, model_answer, read_http_answer, without_new_fields
 from .http_requests import CONTENT_FIELDS, messages_asked, text_in
 from .message import is_content, is_part, message_of, message_text, text_of, transcript_of
 from .outcome import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, Received
@@ -48,4 +48,5 @@ __all__ = [
     "total_cost",
     "total_tokens",
     "transcript_of",
+    "without_new_fields",
 ]

@@ -118,19 +118,24 @@ def lasting_parts(response: Mapping[str, Any], also_omitted: Collection[str] = (
     value = response.get("value")
     body = value.get("body") if isinstance(value, dict) else None
     objects = list(_parsed_objects(body)) if isinstance(body, str) else []
-    return [_lasting(each, also_omitted) for each in objects] or response
+    return [without_new_fields(each, also_omitted) for each in objects] or response
 
 
-def _lasting(value: Any, also_omitted: Collection[str]) -> Any:
+def without_new_fields(value: Any, also_omitted: Collection[str] = ()) -> Any:
+    """Return plain data of the Responses or the Messages API without the fields that are new in each
+    answer.
+
+    :param also_omitted: further fields to leave out.
+    """
     if isinstance(value, list):
-        return [_lasting(each, also_omitted) for each in value]
+        return [without_new_fields(each, also_omitted) for each in value]
     if not isinstance(value, dict):
         return value
     omitted_names = {*VOLATILE_BODY_FIELDS, *also_omitted}
     if WITH_NEW_IDS & {_text(value.get("type")), _text(value.get("object"))}:
         omitted_names.add("id")
     return {
-        name: _lasting(each, also_omitted)
+        name: without_new_fields(each, also_omitted)
         for name, each in value.items()
         if name not in omitted_names
     }

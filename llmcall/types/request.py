@@ -22,6 +22,8 @@ class Request(NamedTuple):
     :param cache_key: the SHA-256 of everything that identifies the request, in hexadecimal digits.
     :param expected: what an answer must fit to be stored: the class given as ``response_format``,
         the text of a strict JSON schema, or ``None``; not part of the key.
+    :param wire: the API that a chat is sent by: ``"chat"`` (chat completions) or ``"responses"``;
+        the body is that of chat completions in both cases. Not part of the key.
 
     >>> with llmcall.scope("trial-1"):
     ...     request = llmcall.client().build_request("Good morning!", max_tokens=16)
@@ -37,6 +39,7 @@ class Request(NamedTuple):
     sample: str | None
     cache_key: str
     expected: Any = None
+    wire: str = "chat"
 
     @property
     def messages(self) -> list[Data]:

@@ -1,0 +1,274 @@
+"""The Responses API as a wire: a chat request as its body, its answers and events as chunks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ServiceError
+from ..types import Response, choices_of
+from .api_errors import failure, refuse_reported
+from .chunk_reader import ChunkReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Parameters that both APIs have by one name (openai 3.57, ResponseCreateParams).
+SAME_NAMES = frozenset(
+    {
+        "metadata",
+        "model",
+        "moderation",
+        "parallel_tool_calls",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "temperature",
+        "top_logprobs",
+        "top_p",
+        "user",
+    }
+)
+# Those that :func:`body_of` says otherwise, and those that the transport takes out.
+SAID_OTHERWISE = frozenset(
+    {
+        "extra_body",
+        "extra_headers",
+        "extra_query",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "reasoning_effort",
+        "response_format",
+        "stream_options",
+        "tool_choice",
+        "tools",
+        "verbosity",
+    }
+)
+# Values that ask for what is so anyway.
+WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "n": (1,),
+    "presence_penalty": (0,),
+}
+# The parameters that an error of the API names, by their names here.
+CHAT_NAMES = {
+    "reasoning.effort": "reasoning_effort",
+    "text.format": "response_format",
+    "text.verbosity": "verbosity",
+    "include": "logprobs",
+}
+LIMITS = ("max_completion_tokens", "max_tokens")
+# What a response repeats of the request (openai 3.57, Response).
+REPEATED = frozenset(
+    {
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "parallel_tool_calls",
+        "previous_response_id",
+        "prompt",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "reasoning",
+        "safety_identifier",
+        "store",
+        "temperature",
+        "text",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "truncation",
+        "user",
+    }
+)
+
+
+def body_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body that asks the Responses API for what a body of chat completions asks for.
+
+    :raises ValueError: if this API has no place for something that matters; names what to change.
+    """
+    for name in body.keys() - SAME_NAMES - SAID_OTHERWISE:
+        if body[name] not in WITHOUT_EFFECT.get(name, ()):
+            raise _no_place_for(f"{name}={body[name]!r:.60}", f"leave {name} out")
+    sent = {name: body[name] for name in body if name in SAME_NAMES}
+    sent["input"] = [
+        item
+        for index, message in enumerate(body["messages"])
+        for item in _items(message, f"messages[{index}]")
+    ]
+    sent.setdefault("store", False)
+    for name in LIMITS:
+        if name in body:
+            sent["max_output_tokens"] = body[name]
+    if "reasoning_effort" in body:
+        sent["reasoning"] = {"effort": body["reasoning_effort"]}
+    text = {"verbosity": body["verbosity"]} if "verbosity" in body else {}
+    if "response_format" in body:
+        text["format"] = _flat(body["response_format"], "json_schema")
+    if text:
+        sent["text"] = text
+    if "tools" in body:
+        sent["tools"] = [_flat_tool(tool) for tool in body["tools"]]
+    if "tool_choice" in body:
+        sent["tool_choice"] = _flat_choice(body["tool_choice"])
+    if body.get("logprobs"):
+        sent["include"] = ["message.output_text.logprobs"]
+    return sent
+
+
+def chat_name(parameter: Any, body: Mapping[str, Any]) -> Any:
+    """Return the name in a chat request of the parameter that an error of the API names."""
+    if parameter == "max_output_tokens":
+        return next((name for name in LIMITS if name in body), parameter)
+    return CHAT_NAMES.get(parameter, parameter)
+
+
+def without_request(response: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a response without what only repeats the request.
+
+    :raises ServiceError: if it is not an answer.
+    """
+    if not isinstance(response.get("output"), list):
+        raise ServiceError(f"a malformed answer without output: {dict(response)!r:.200}")
+    if response.get("status") not in ("completed", "incomplete", None):
+        raise ServiceError(f"the response has the status {response['status']!r}, and no answer")
+    return {name: response[name] for name in response if name not in REPEATED}
+
+
+class EventReader(ChunkReader):
+    """Read a streamed body: pieces of text as chunks of a chat, and at its end the whole response."""
+
+    def _read(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        kind = event.get("type")
+        if kind in ("response.output_text.delta", "response.refusal.delta"):
+            yield _chunk("content" if "text" in kind else "refusal", event.get("delta"))
+        elif kind in ("response.completed", "response.incomplete"):
+            self.done = True
+            yield Response(without_request(event.get("response") or {}))
+        elif kind == "response.failed":
+            refuse_reported(event.get("response") or {})
+            raise ServiceError("the response failed, and the server does not say why")
+        elif kind == "error":
+            raise failure(500, event)
+        elif event.get("object") == "error" or "error" in event:
+            refuse_reported(event)
+
+    def _whole(self, response: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        answer = without_request(response)
+        for choice in choices_of(answer):
+            yield _chunk("content", choice["message"]["content"])
+        yield Response(answer)
+
+
+def _chunk(field: str, text: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {field: text or ""}, "finish_reason": None}]}
+
+
+def _no_place_for(what: str, remedy: str) -> ValueError:
+    return ValueError(
+        f"the Responses API has no place for {what}: {remedy}, or send the call by chat completions "
+        "(API = chat below [OpenAI], or api='chat')"
+    )
+
+
+def _items(message: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
+    """Yield the items of the input that are one message of a chat.
+
+    :param place: of the message, for errors.
+    """
+    role, content = message["role"], message.get("content")
+    if role == "function" or message.get("function_call"):
+        raise _no_place_for(f"the function call in {place}", "use tools")
+    if message.get("name"):
+        raise _no_place_for(f"{place}.name", "put the name into the text")
+    if message.get("audio"):
+        raise _no_place_for(f"{place}.audio", "leave it out")
+    if role == "tool":
+        call_id = message.get("tool_call_id")
+        output = _parts(content, place)
+        yield {"type": "function_call_output", "call_id": call_id, "output": output}
+        return
+    if role != "assistant":
+        yield {"type": "message", "role": role, "content": _parts(content, place)}
+        return
+    parts = [{"type": "output_text", "text": text} for text in _texts(content, place) if text]
+    if message.get("refusal"):
+        parts.append({"type": "refusal", "refusal": message["refusal"]})
+    if parts:
+        yield {"type": "message", "role": role, "content": parts}
+    for call in message.get("tool_calls") or ():
+        kind = call.get("type") or "function"
+        item_type = "custom_tool_call" if kind == "custom" else "function_call"
+        yield {"type": item_type, "call_id": call.get("id"), **call.get(kind, {})}
+
+
+def _texts(content: Any, place: str) -> list[str]:
+    """Return the texts of an assistant's message."""
+    if not isinstance(content, list):
+        return [content or ""]
+    for part in content:
+        if part["type"] not in ("text", "refusal"):
+            raise _no_place_for(f"a part of type {part['type']!r} in {place}", "leave it out")
+    return [part.get("text") or part.get("refusal") or "" for part in content]
+
+
+def _parts(content: Any, place: str) -> Any:
+    """Return the content of a message: a text as it is, parts by the names of this API."""
+    if not isinstance(content, list):
+        return content
+    return [_part(part, f"{place}.content[{index}]") for index, part in enumerate(content)]
+
+
+def _part(part: Mapping[str, Any], place: str) -> dict[str, Any]:
+    kind = part["type"]
+    rest = {name: value for name, value in part.items() if name not in ("type", kind)}
+    if kind == "text":
+        return {"type": "input_text", "text": part["text"], **rest}
+    if kind == "image_url":
+        image = part["image_url"]
+        given = {"url": image} if isinstance(image, str) else image
+        return {
+            "type": "input_image",
+            "image_url": given.get("url"),
+            "detail": given.get("detail") or "auto",
+            **rest,
+        }
+    if kind == "file":
+        return {"type": "input_file", **part["file"], **rest}
+    raise _no_place_for(f"a part of type {kind!r} in {place}", "leave it out")
+
+
+def _flat(given: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """Return an object whose field of its type's name stands in the object itself."""
+    inner = given.get(field)
+    rest = {name: value for name, value in given.items() if name != field}
+    return {**rest, **inner} if isinstance(inner, dict) else rest
+
+
+def _flat_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    kind = tool.get("type") or "function"
+    flat = {"type": kind, **_flat(tool, kind)}
+    if kind == "function":
+        # chat completions read a missing "strict" as false, this API as true
+        flat = {"parameters": None, "strict": False, **flat}
+    return flat
+
+
+def _flat_choice(choice: Any) -> Any:
+    if not isinstance(choice, dict):
+        return choice
+    flat = _flat(choice, choice.get("type", ""))
+    if isinstance(flat.get("tools"), list):
+        flat["tools"] = [_flat(tool, tool.get("type", "")) for tool in flat["tools"]]
+    return flat

@@ -1,0 +1,75 @@
+"""The Responses API of a real server: llama.cpp's, with a small model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import llmcall
+
+if TYPE_CHECKING:
+    from conftest import ModelServer
+
+QUESTION = [
+    {"role": "system", "content": "You are a helpful assistant."},
+    {"role": "user", "content": "What is the capital of France?"},
+]
+ASKED: dict[str, Any] = {"temperature": 0, "max_tokens": 20, "on_error": "raise"}
+CALLED = {"id": "c1", "type": "function", "function": {"name": "capital_of", "arguments": "{}"}}
+CONVERSATION = [
+    *QUESTION,
+    {"role": "assistant", "content": "Let me look.", "tool_calls": [CALLED]},
+    {"role": "tool", "tool_call_id": "c1", "content": "Paris"},
+    {"role": "user", "content": "So which city is it?"},
+]
+
+
+def client_of(server: ModelServer, **settings: Any) -> llmcall.OpenAIClient:
+    """Return a client that sends by the Responses API."""
+    return llmcall.OpenAIClient(
+        base_url=server.base_url,
+        api_key=server.api_key,
+        model=server.model,
+        **{"api": "responses", "cache_mode": "off", **settings},
+    )
+
+
+@pytest.mark.parametrize("messages", [QUESTION, CONVERSATION], ids=["question", "tool result"])
+def test_both_wires_give_the_same_text(model_server: ModelServer, messages: Any) -> None:
+    """At temperature 0, a conversation with turns and a tool's result too."""
+    by_wire = [
+        client_of(model_server, api=api).send_message(messages, **ASKED).content
+        for api in ("responses", "chat")
+    ]
+    assert by_wire[0] == by_wire[1]
+
+
+def test_a_stream_comes_in_pieces_with_its_usage(model_server: ModelServer) -> None:
+    """Its pieces make up the reply."""
+    with client_of(model_server).stream_message(QUESTION, **ASKED) as stream:
+        pieces = list(stream)
+    assert len(pieces) > 3
+    assert "".join(pieces) == stream.reply.content
+    assert stream.reply.usage.input_tokens == 27
+    assert stream.reply.usage.output_tokens
+
+
+def test_a_cassette_of_one_wire_replays_on_the_other(
+    model_server: ModelServer, tmp_path: Path
+) -> None:
+    """Without the server."""
+    path = tmp_path / "tape.jsonl"
+    with llmcall.cassette(path):
+        recorded = client_of(model_server).send_message(QUESTION, **ASKED)
+    with llmcall.cassette(path, mode="none"):
+        dead = llmcall.OpenAIClient(base_url="http://127.0.0.1:9/v1", model=model_server.model)
+        replayed = dead.send_message(QUESTION, **ASKED)
+    assert (replayed, replayed.cached) == (recorded, True)
+
+
+def test_too_long_a_prompt_is_a_context_length_error(model_server: ModelServer) -> None:
+    """As on the other wire."""
+    with pytest.raises(llmcall.ContextLengthError):
+        client_of(model_server).send_message("word " * 5000, **ASKED)

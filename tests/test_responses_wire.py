@@ -1,0 +1,485 @@
+"""Two wires: a chat is sent by chat completions or by the Responses API, and all else is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from pytest_httpserver import HTTPServer
+from servers import Answer, ScriptedServer, completion, refusal
+
+import llmcall
+from llmcall import AzureClient, OpenAIClient
+
+CALL = {
+    "type": "function_call",
+    "call_id": "c1",
+    "name": "price_of",
+    "arguments": '{"item": "bread"}',
+}
+TOOL = {
+    "type": "function",
+    "function": {"name": "price_of", "parameters": {"type": "object", "properties": {}}},
+}
+USAGE = {
+    "input_tokens": 12,
+    "input_tokens_details": {"cached_tokens": 2},
+    "output_tokens": 3,
+    "output_tokens_details": {"reasoning_tokens": 1},
+    "total_tokens": 15,
+}
+
+
+def said(text: str, **fields: Any) -> dict[str, Any]:
+    """Return the item of an output that says a text."""
+    part = {"type": "output_text", "text": text, "annotations": [], **fields}
+    return {"id": "msg_1", "type": "message", "role": "assistant", "content": [part]}
+
+
+def response(*output: Any, **fields: Any) -> dict[str, Any]:
+    """Return a response as OpenAI's Responses API gives it, the request repeated in it."""
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1764000000,
+        "status": "completed",
+        "model": "gpt-6-luna-2026-09-01",
+        "output": list(output),
+        "usage": USAGE,
+        "error": None,
+        "instructions": None,
+        "tools": [],
+        "text": {"format": {"type": "text"}},
+        "temperature": 1.0,
+        **fields,
+    }
+
+
+def server_of(httpserver: HTTPServer, *answers: Any) -> ScriptedServer:
+    """Return a server that gives these responses."""
+    return ScriptedServer(
+        httpserver, *(each if isinstance(each, Answer) else Answer(200, each) for each in answers)
+    )
+
+
+def client_at(server: ScriptedServer, **settings: Any) -> OpenAIClient:
+    """Return a client that sends by the Responses API."""
+    return OpenAIClient(base_url=server.base_url, **{"api": "responses", **settings})
+
+
+def sent(httpserver: HTTPServer, messages: Any = "Hello", **arguments: Any) -> dict[str, Any]:
+    """Return the body that a call sends."""
+    server = server_of(httpserver, response(said("Hi")))
+    client_at(server, cache_mode="off").send_message(messages, on_error="raise", **arguments)
+    return server.requests[0].body
+
+
+def test_a_chat_is_sent_whole_and_not_kept_by_the_server(httpserver: HTTPServer) -> None:
+    """System and developer messages stay messages."""
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+        {"role": "assistant", "content": "Hi"},
+        {"role": "user", "content": "Again"},
+    ]
+    body = sent(httpserver, messages, model="my-model")
+    assert (body["model"], body["store"]) == ("my-model", False)
+    assert body["input"] == [
+        {"type": "message", "role": "system", "content": "Be brief."},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello"}]},
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Hi"}],
+        },
+        {"type": "message", "role": "user", "content": "Again"},
+    ]
+
+
+def test_an_image_is_an_input_image(httpserver: HTTPServer) -> None:
+    """Its detail stays."""
+    image = {"type": "image_url", "image_url": {"url": "https://x.example/a.png", "detail": "low"}}
+    body = sent(httpserver, [{"role": "user", "content": [image]}])
+    assert body["input"][0]["content"] == [
+        {"type": "input_image", "image_url": "https://x.example/a.png", "detail": "low"}
+    ]
+
+
+def test_tool_calls_and_their_results_are_items(httpserver: HTTPServer) -> None:
+    """A call and its result have the same identifier."""
+    called = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Price?"},
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+    ]
+    assert sent(httpserver, messages)["input"][1:] == [
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "3"},
+    ]
+
+
+def test_parameters_have_the_names_of_the_responses_api(httpserver: HTTPServer) -> None:
+    """So have tools, whose schema stays as lax as on chat completions, and the choice of one."""
+    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {}, "strict": False}}
+    body = sent(
+        httpserver,
+        model="my-model",
+        max_tokens=9,
+        reasoning_effort="low",
+        verbosity="low",
+        response_format=schema,
+        tools=[TOOL],
+        tool_choice={"type": "function", "function": {"name": "price_of"}},
+        logprobs=True,
+        top_logprobs=2,
+        temperature=0.5,
+        n=1,
+        presence_penalty=0,
+    )
+    del body["input"]
+    assert body == {
+        "model": "my-model",
+        "store": False,
+        "max_output_tokens": 9,
+        "reasoning": {"effort": "low"},
+        "text": {
+            "verbosity": "low",
+            "format": {"type": "json_schema", "name": "a", "schema": {}, "strict": False},
+        },
+        "tools": [{"type": "function", "strict": False, **TOOL["function"]}],
+        "tool_choice": {"type": "function", "name": "price_of"},
+        "include": ["message.output_text.logprobs"],
+        "top_logprobs": 2,
+        "temperature": 0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"n": 2}, "n=2"),
+        ({"stop": "x"}, "stop="),
+        ({"seed": 1}, "seed=1"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty=0.5"),
+        ({"logit_bias": {"1": 2}}, "logit_bias="),
+        ({"functions": [{"name": "f"}]}, "functions="),
+    ],
+)
+def test_what_the_responses_api_has_no_place_for_is_refused_before_it_is_sent(
+    httpserver: HTTPServer, arguments: dict[str, Any], named: str
+) -> None:
+    """The error names it and what to change, whatever ``on_error`` is."""
+    server = server_of(httpserver, response(said("Hi")))
+    with pytest.raises(ValueError, match=rf"{named}.*API = chat"):
+        client_at(server).send_message("Hello", model="my-model", **arguments)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        ({"role": "user", "content": "Hello", "name": "Ann"}, r"messages\[0\]\.name"),
+        (
+            {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": ""}}]},
+            "input_audio",
+        ),
+    ],
+)
+def test_a_name_or_a_sound_in_a_message_is_refused(
+    httpserver: HTTPServer, message: dict[str, Any], named: str
+) -> None:
+    """The error says where it stands."""
+    server = server_of(httpserver, response(said("Hi")))
+    with pytest.raises(ValueError, match=named):
+        client_at(server).send_message([message])
+    assert server.requests == []
+
+
+def test_a_reply_is_read_as_that_of_a_chat(httpserver: HTTPServer) -> None:
+    """Text, reason, model, usage and cost are where they are after a chat."""
+    server = server_of(httpserver, response({"type": "reasoning", "summary": []}, said("Hi")))
+    client = client_at(server, prices={"gpt-6-luna": (1.0, 2.0)})
+    reply = client.send_message("Hello")
+    assert reply == {"role": "assistant", "content": "Hi"}
+    assert (reply.finish_reason, reply.model) == ("stop", "gpt-6-luna-2026-09-01")
+    assert reply.usage == llmcall.types.TokenUsage(12, 3, 2, 1)
+    assert reply.cost == pytest.approx(18e-6)
+    assert server.requests[0].path == "/v1/responses"
+
+
+def test_a_reply_has_tool_calls(httpserver: HTTPServer) -> None:
+    """They can be sent back as they are."""
+    reply = client_at(server_of(httpserver, response(CALL))).send_message("Price?", tools=[TOOL])
+    called = {"name": "price_of", "arguments": '{"item": "bread"}'}
+    assert reply.tool_calls == [{"id": "c1", "type": "function", "function": called}]
+    assert reply.finish_reason == "tool_calls"
+
+
+def test_a_refusal_is_an_answer(httpserver: HTTPServer) -> None:
+    """It stands where a chat's stands."""
+    item = {"type": "message", "content": [{"type": "refusal", "refusal": "I cannot."}]}
+    reply = client_at(server_of(httpserver, response(item))).send_message("Hello")
+    assert (reply.content, reply.refusal) == (None, "I cannot.")
+
+
+def test_log_probabilities_are_those_of_a_chat(httpserver: HTTPServer) -> None:
+    """A choice's shares read them."""
+    token = {"token": "Hi", "logprob": -0.1, "top_logprobs": []}
+    reply = client_at(server_of(httpserver, response(said("Hi", logprobs=[token])))).send_message(
+        "Hello", model="my-model", logprobs=True
+    )
+    assert reply.logprobs == {"content": [token]}
+
+
+def test_a_type_is_read_from_the_answer(httpserver: HTTPServer) -> None:
+    """Its schema is the text's format."""
+
+    class Price(BaseModel):
+        coins: int
+
+    server = server_of(httpserver, response(said('{"coins": 3}')))
+    reply = client_at(server).send_message("Price?", response_format=Price)
+    assert reply.parsed == Price(coins=3)
+    assert server.requests[0].body["text"]["format"]["name"] == "Price"
+
+
+def test_an_answer_cut_at_its_limit_says_so(httpserver: HTTPServer) -> None:
+    """Its reason is that of a chat."""
+    cut = response(
+        said("Once upon"), status="incomplete", incomplete_details={"reason": "max_output_tokens"}
+    )
+    reply = client_at(server_of(httpserver, cut)).send_message("Hello", max_tokens=2)
+    assert (reply.content, reply.finish_reason) == ("Once upon", "length")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (
+            response(
+                said("No"), status="incomplete", incomplete_details={"reason": "content_filter"}
+            ),
+            llmcall.ContentFilterError,
+        ),
+        (response({"type": "reasoning", "summary": []}), llmcall.EmptyAnswerError),
+        (
+            response(status="failed", error={"code": "server_error", "message": "broke"}),
+            llmcall.ServiceError,
+        ),
+        (response(status="cancelled"), llmcall.ServiceError),
+        ({"hello": 1}, llmcall.ServiceError),
+        (refusal(400, code="context_length_exceeded"), llmcall.ContextLengthError),
+    ],
+)
+def test_failures_are_those_of_a_chat(
+    httpserver: HTTPServer, answer: Any, error: type[Exception]
+) -> None:
+    """Nothing is stored."""
+    client = client_at(server_of(httpserver, answer), retry_max_attempts=1)
+    with pytest.raises(error):
+        client.send_message("Hello", on_error="raise")
+    assert len(client.cache) == 0
+
+
+def test_a_parameter_that_the_api_does_not_support_is_dropped(httpserver: HTTPServer) -> None:
+    """It is named by this API's name."""
+    no = refusal(400, code="unsupported_parameter", param="reasoning.effort")
+    server = server_of(httpserver, no, response(said("Hi")))
+    reply = client_at(server).send_message("Hello", model="my-model", reasoning_effort="low")
+    assert reply.content == "Hi"
+    assert ["reasoning" in seen.body for seen in server.requests] == [True, False]
+
+
+def test_the_record_is_the_apis_own_without_what_repeats_the_request(
+    httpserver: HTTPServer,
+) -> None:
+    """What a reply has as ``raw`` is what is recorded."""
+    client = client_at(server_of(httpserver, response(said("Hi"))))
+    reply = client.send_message("Hello")
+    (record,) = client.cache.records()
+    assert record.response == reply.raw
+    assert record.response["output"] == [said("Hi")]
+    assert record.response.keys() & {"instructions", "tools", "text", "temperature"} == set()
+    assert (record.answer, record.finish_reason, record.served) == (
+        "Hi",
+        "stop",
+        "gpt-6-luna-2026-09-01",
+    )
+
+
+@pytest.mark.parametrize("wires", [("chat", "responses"), ("responses", "chat")])
+def test_an_answer_recorded_by_one_wire_serves_the_other(
+    httpserver: HTTPServer, tmp_path: Path, wires: tuple[str, str]
+) -> None:
+    """The wire is no part of the key."""
+    one, other = wires
+    answers = {"chat": completion("Hi"), "responses": response(said("Hi"))}
+    server = server_of(httpserver, answers[one])
+    path = tmp_path / "tape.jsonl"
+    with llmcall.cassette(path):
+        client_at(server, api=one, cache_mode="off").send_message("Hello")
+    with llmcall.cassette(path, mode="none"):
+        reply = client_at(server, api=other).send_message("Hello", stop=[])
+    assert (reply.content, reply.cached, len(server.requests)) == ("Hi", True, 1)
+
+
+def test_a_recorded_answer_replays_whatever_the_wire_has_no_place_for(
+    httpserver: HTTPServer,
+) -> None:
+    """Nothing is sent, so nothing is refused."""
+    server = server_of(httpserver, completion("Hi"))
+    client_at(server, api="chat").send_message("Hello", model="my-model", seed=1)
+    reply = client_at(server).send_message("Hello", model="my-model", seed=1)
+    assert (reply.content, reply.cached) == ("Hi", True)
+
+
+def test_a_cassette_holds_no_time_and_no_identifier_of_a_response(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    """Recording twice gives the same bytes."""
+    path = tmp_path / "tape.jsonl"
+    with llmcall.cassette(path):
+        client_at(server_of(httpserver, response(said("Hi"), CALL))).send_message("Hello")
+    (line,) = [json.loads(each) for each in path.read_text().splitlines() if '"request"' in each]
+    assert "created_at" not in line["response"] and "id" not in line["response"]
+    assert "id" not in line["response"]["output"][0]
+    assert line["response"]["output"][1]["call_id"] == "c1"
+
+
+def events(*given: dict[str, Any]) -> Answer:
+    """Return a stream of events as the API sends them."""
+    text = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in given)
+    return Answer(200, text, {"Content-Type": "text/event-stream"})
+
+
+WHOLE = response(said("Two coins"))
+STREAMED = (
+    {"type": "response.created", "response": response(status="in_progress")},
+    {"type": "response.output_text.delta", "delta": "Two"},
+    {"type": "response.output_text.delta", "delta": " coins"},
+    {"type": "response.completed", "response": WHOLE},
+)
+
+
+@pytest.mark.parametrize("answer", [events(*STREAMED), WHOLE], ids=["events", "in one piece"])
+def test_a_stream_is_the_same_record_as_the_unstreamed_call(
+    httpserver: HTTPServer, answer: Any
+) -> None:
+    """Its text comes in pieces, and its record is the whole response."""
+    server = server_of(httpserver, answer)
+    client = client_at(server)
+    with client.stream_message("Price?") as stream:
+        text = "".join(stream)
+    assert text == "Two coins"
+    assert stream.reply.usage.output_tokens == 3
+    assert server.requests[0].body["stream"] is True
+    again = client.send_message("Price?")
+    assert (again.content, again.cached, again.raw["output"]) == ("Two coins", True, [said(text)])
+    assert "".join(client.stream_message("Price?")) == "Two coins"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        STREAMED[:3],
+        (*STREAMED[:3], {"type": "error", "code": "server_error", "message": "broke"}),
+        (
+            *STREAMED[:1],
+            {
+                "type": "response.failed",
+                "response": response(status="failed", error={"code": "x", "message": "broke"}),
+            },
+        ),
+    ],
+    ids=["breaks off", "error event", "failed"],
+)
+def test_a_broken_stream_is_an_error_and_is_not_stored(httpserver: HTTPServer, broken: Any) -> None:
+    """As of a chat."""
+    client = client_at(server_of(httpserver, events(*broken)), retry_max_attempts=1)
+    with (
+        pytest.raises(llmcall.ServiceError),
+        client.stream_message("Price?", on_error="raise") as stream,
+    ):
+        list(stream)
+    assert len(client.cache) == 0
+
+
+GPT_6 = {"model": "gpt-6-sol", "tools": [TOOL]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ({"model": "gpt-6-sol"}, "/v1/chat/completions"),
+        (GPT_6, "/v1/responses"),
+        ({**GPT_6, "reasoning_effort": "none"}, "/v1/chat/completions"),
+        ({**GPT_6, "model": "my-model"}, "/v1/chat/completions"),
+    ],
+)
+def test_auto_takes_responses_only_where_chat_cannot_do_what_is_asked(
+    httpserver: HTTPServer, arguments: dict[str, Any], path: str
+) -> None:
+    """GPT-6 calls tools while it reasons on the Responses API only."""
+    server = server_of(httpserver, {**completion("Hi"), **response(said("Hi"))})
+    OpenAIClient(base_url=server.base_url).send_message("Hello", **arguments)
+    assert [seen.path for seen in server.requests] == [path]
+
+
+def test_a_section_says_that_a_model_calls_tools_on_responses(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    """The table of capabilities can be overridden."""
+    (tmp_path / "config.ini").write_text("[Model my-model]\nTOOLS_ON_RESPONSES = yes\n")
+    server = server_of(httpserver, response(said("Hi")))
+    OpenAIClient(base_url=server.base_url).send_message("Hello", **{**GPT_6, "model": "my-model"})
+    assert [seen.path for seen in server.requests] == ["/v1/responses"]
+
+
+def test_azure_has_the_responses_api(httpserver: HTTPServer) -> None:
+    """The body's model is the deployment."""
+    server = server_of(httpserver, response(said("Hi")))
+    endpoint = server.base_url.removesuffix("/v1")
+    azure = llmcall.Endpoint(
+        "east",
+        models=("gpt-6-luna",),
+        azure_endpoint=endpoint,
+        deployment="luna-east",
+        azure_api_version="2026-03-01",
+        api_key="k",
+        api_type="azure",
+    )
+    with llmcall.configured(endpoints=[azure], api="responses", model="gpt-6-luna"):
+        reply = AzureClient().send_message("Hello", on_error="raise")
+    assert reply.content == "Hi"
+    assert server.requests[0].path == "/openai/responses?api-version=2026-03-01"
+    assert server.requests[0].body["model"] == "luna-east"
+
+
+def test_the_ancestors_function_gives_the_shape_of_a_chat(httpserver: HTTPServer) -> None:
+    """Whichever wire the answer came by."""
+    server = server_of(httpserver, response(said("Hi")))
+    with llmcall.configured(base_url=server.base_url, api="responses"):
+        answer = llmcall.chatcompletion_request(prompt="Hello")
+    assert answer["choices"][0]["message"]["content"] == "Hi"
+    assert answer["usage"]["prompt_tokens"] == 12
+    assert answer["object"] == "chat.completion"
+
+
+def test_a_programs_sdk_reads_an_answer_recorded_by_responses(httpserver: HTTPServer) -> None:
+    """The program asks by chat completions, and gets their shape."""
+    import openai
+
+    server = server_of(httpserver, response(said("Hi")))
+    messages = [{"role": "user", "content": "Hello"}]
+    client_at(server).send_message(messages, model="my-model")
+    program = openai.OpenAI(
+        base_url=server.base_url, api_key="k", http_client=llmcall.http_client()
+    )
+    with program:
+        answer = program.chat.completions.create(model="my-model", messages=messages)
+    assert answer.choices[0].message.content == "Hi"
+    assert len(server.requests) == 1

@@ -24,7 +24,7 @@ from ..requests.normalizers import normalizer
 from ..system import after_fork_in_child, running_loop
 from . import connections
 from .actors import Actor, Actors
-from .requests import ProgramRequest, client_call_of, is_of_model, may_be_recorded
+from .requests import ProgramRequest, client_call_of, is_of_model, is_unreadable, may_be_recorded
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -163,7 +163,7 @@ class Recorder:
         """
         client_call = client_call_of(request, content, self._all_hosts())
         if client_call is None:
-            if is_of_model(request):
+            if is_unreadable(request, content, is_models_host=_is_models_host(request)):
                 self._check_unrecordable(request)
             return None
         if self.has_ended:
@@ -181,7 +181,7 @@ class Recorder:
         :raises LLMCallError: if nothing may be sent.
         """
         label = f"{request.method} {request.url.path}"
-        reason = "llmcall records only JSON that asks a model"
+        reason = "its body is not JSON"
         if self.sends_nothing:
             raise LLMCallError(f"{label} was not recorded, so a replay does not send it: {reason}")
         warn_once(f"{label} is sent but not recorded: {reason}. A replay refuses it")

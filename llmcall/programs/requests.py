@@ -110,6 +110,16 @@ def is_of_model(request: Any) -> bool:
     return request.method == "POST" and is_asking
 
 
+def is_unreadable(request: Any, content: bytes, *, is_models_host: bool) -> bool:
+    """Return whether a request asks a model with a body that is no JSON, which cannot be recorded.
+
+    :param is_models_host: whether the host is known to be a model's: others may have such paths, too.
+    """
+    is_chat = _path(request).endswith((CHAT, COMPLETIONS, EMBEDDINGS))
+    is_asking = is_of_model(request) and (is_chat or is_models_host)
+    return is_asking and _json_body(request, content) is None
+
+
 def http_call_of(request: Any, body: Any) -> ClientCall:
     """Return the call that records a request as it is.
 

@@ -264,36 +264,6 @@ def test_a_later_draw_of_an_asker_has_a_higher_number() -> None:
     assert answers == first
 
 
-def test_a_replay_gives_an_asker_that_asks_more_often_what_is_left() -> None:
-    """Two threads take equal items from a queue, and timing decides who takes which."""
-    client = plain_program(Server())
-
-    def taken(turns: str) -> list[str]:
-        answers: list[str] = []
-        turn = threading.Condition()
-
-        def work(name: str) -> None:
-            while True:
-                with turn:
-                    turn.wait_for(lambda: turns[len(answers) :][:1] in (name, ""), LONGEST)
-                    if len(answers) == len(turns):
-                        return
-                    answers.append(ask(client))
-                    turn.notify_all()
-
-        workers = [threading.Thread(target=work, args=(name,)) for name in "AB"]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        return answers
-
-    with recorded():
-        first = taken("ABABA")
-    with recorded("none"):
-        assert sorted(taken("ABBBB")) == sorted(first)
-
-
 def test_a_recording_that_goes_on_keeps_the_answers_of_each_asker() -> None:
     """An asker that comes first this time, and was not recorded, asks for itself."""
     ann, ben = pair_of_askers(plain_program(Server()))

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import json
-import shutil
 import struct
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import openai
 import pydantic
 import pytest
-import werkzeug
-from programs import LONGEST
 from sdk_programs import (
     KEY,
     QUESTION,
@@ -233,46 +227,6 @@ def test_a_call_with_tool_calls_is_replayed_as_a_stream(server: Server) -> None:
     assert len(server.requests) == 1
 
 
-def leave(server: Server) -> None:
-    """Leave two streams by ``break``."""
-    client = program(server)
-    for _ in range(2):
-        for _ in client.chat.completions.create(model="m", messages=QUESTION, stream=True):
-            break
-
-
-async def aleave(server: Server) -> None:
-    """Leave two streams by ``break``."""
-    client = async_program(server)
-    for _ in range(2):
-        async for _ in await client.chat.completions.create(
-            model="m", messages=QUESTION, stream=True
-        ):
-            break
-
-
-@pytest.mark.parametrize(
-    "leaving", [leave, lambda server: asyncio.run(aleave(server))], ids=["sync", "async"]
-)
-@pytest.mark.parametrize("collects", [False, True])
-def test_a_stream_that_a_program_leaves_is_told_once(
-    server: Server,
-    caplog: pytest.LogCaptureFixture,
-    leaving: Callable[[Server], None],
-    collects: bool,
-) -> None:
-    """The SDK's own stream lives on in a cycle: it is told whether or not somebody has collected it."""
-    gc.disable()
-    try:
-        with llmcall.cassette("left.jsonl"), llmcall.scope("s"):
-            leaving(server)
-            if collects:
-                gc.collect()
-    finally:
-        gc.enable()
-    assert "2 calls ended before the whole answer arrived (2 in scope 's'" in caplog.text
-
-
 @pytest.fixture
 def embedded(server: Server) -> Server:
     """A server that was asked for the embeddings of two texts at once."""
@@ -310,14 +264,6 @@ def test_embeddings_are_encoded_as_the_program_asks(mode: str, server: Server) -
     )
     [item] = made.json()["data"]
     assert struct.unpack("<2f", base64.b64decode(item["embedding"])) == (4, 0.5)
-
-
-def test_a_text_that_embeddings_repeat_is_billed_once(server: Server) -> None:
-    """The usage of a replay is the server's, however often the program repeats a text."""
-    asked: dict[str, Any] = {"model": "text-embedding-3-small", "input": ["salt", "bread", "salt"]}
-    program(server).embeddings.create(**asked)
-    replayed = program(server, cache_mode="replay").embeddings.create(**asked)
-    assert replayed.usage.prompt_tokens == embeddings([0.5])["usage"]["prompt_tokens"]
 
 
 def test_each_text_of_embeddings_gets_its_own_vector() -> None:
@@ -401,12 +347,6 @@ def test_a_call_of_azure_goes_to_its_deployment(server: Server) -> None:
     assert sent.url.params["api-version"] == "2024-10-21"
 
 
-def test_azures_addresses_are_those_of_chats(server: Server) -> None:
-    """What was asked there is recorded, and replayed."""
-    assert ask_azure(server, "auto") == ask_azure(server, "replay") == "answer number 0"
-    assert len(server.requests) == 1
-
-
 def test_azures_address_names_the_model(server: Server) -> None:
     """A program need not name it in the body."""
     ask_azure(server, "auto")
@@ -451,13 +391,6 @@ def test_actors_in_threads_have_draws_of_their_own(server: Server, actor: Any) -
     live = run("auto", ORDERS[0])
     assert len({answer for answers in live.values() for answer in answers}) == 8
     assert run("replay", ORDERS[1]) == live
-
-
-@pytest.mark.parametrize("actor", ["persona", 3])
-def test_an_actor_that_cannot_be_is_refused(actor: Any) -> None:
-    """The error says what it must be."""
-    with pytest.raises(ValueError, match=f"actor is {actor!r}; it must be a function"):
-        llmcall.http_client(actor=actor)
 
 
 def test_actors_in_threads_stand_in_the_scope_in_which_the_client_was_made(
@@ -541,39 +474,6 @@ def test_a_connection_that_fails_is_tried_by_llmcall_alone(
     assert len(server.requests) == 3
 
 
-@BROKEN
-def test_a_connection_that_fails_is_told_with_its_address(
-    server: Server, broken: Any, status: int
-) -> None:
-    """The error says where it failed."""
-    server.broken = broken
-    address = r"https://api\.openai\.com/v1/chat/completions"
-    with pytest.raises(openai.InternalServerError, match=address):
-        ask(program(server, retry_max_attempts=1))
-
-
-@pytest.mark.parametrize("asking", [ask, streamed, respond])
-@pytest.mark.parametrize("host", ["market.example:99999", "a" * 64 + ".example"])
-def test_an_address_that_cannot_be_is_refused(
-    host: str, asking: Callable[[openai.OpenAI], Any], server: Server
-) -> None:
-    """Nothing is sent there, not once; chats, streams and other requests get the same error."""
-    client = program(server).with_options(base_url=f"http://{host}/v1")
-    with pytest.raises(openai.ConflictError, match=r"base_url: .* is not an address") as caught:
-        asking(client)
-    assert caught.value.code == "ConfigError"
-    assert server.requests == []
-
-
-def test_the_last_failure_counts(server: Server) -> None:
-    """A connection that fails after a refusal is told as such: what came before is no answer to it."""
-    server.failures = [(500, {}, {"error": {"message": "overloaded"}})]
-    server.broken = http.ConnectError
-    with pytest.raises(openai.InternalServerError, match="no route") as failed:
-        ask(program(server, retry_max_attempts=2, retry_waiting_time=0))
-    assert failed.value.status_code == 503
-
-
 def test_an_empty_answer_comes_as_it_was_and_is_not_recorded(server: Server) -> None:
     """It is a failure to send_message; a program gets what the server sent."""
     empty = {
@@ -600,13 +500,6 @@ def limits_of(server: Server, timeout: Any, stream: bool, **settings: Any) -> An
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_call_has_the_timeouts_of_the_programs_client(server: Server, stream: bool) -> None:
-    """Each of them."""
-    limits = limits_of(server, http.Timeout(50, connect=3), stream)
-    assert limits == {"connect": 3, "read": 50, "write": 50, "pool": 50}
-
-
-@pytest.mark.parametrize("stream", [False, True])
 def test_a_deadline_shortens_the_timeouts_of_the_programs_client(
     server: Server, stream: bool
 ) -> None:
@@ -614,12 +507,6 @@ def test_a_deadline_shortens_the_timeouts_of_the_programs_client(
     limits = limits_of(server, http.Timeout(50, connect=3), stream, deadline=20)
     assert limits["connect"] == 3
     assert 0 < limits["read"] <= 20
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_the_programs_client_may_wait_longer_than_llmcall(server: Server, stream: bool) -> None:
-    """llmcall's own timeout does not shorten it."""
-    assert limits_of(server, http.Timeout(5000), stream)["read"] == 5000
 
 
 def test_errors_of_llmcall_reach_the_program_as_the_sdks(server: Server) -> None:
@@ -676,15 +563,6 @@ def test_patched_records_every_client_of_the_process(reached: Server) -> None:
         first = ask(before)
         assert ask(openai.OpenAI(api_key=KEY)) == first
     assert len(reached.requests) == 1
-
-
-def test_patched_records_nothing_after_its_end(reached: Server) -> None:
-    """A client that it recorded asks again."""
-    client = openai.OpenAI(api_key=KEY)
-    with llmcall.patched():
-        first = ask(client)
-    assert ask(client) != first
-    assert len(reached.requests) == 2
 
 
 def test_a_call_passes_one_recorder_only(reached: Server) -> None:
@@ -793,24 +671,6 @@ def test_a_recorded_answer_comes_before_a_redirect(
     assert len(server.requests) == 1
 
 
-def test_a_redirect_that_the_programs_client_does_not_follow_is_not_tried_again() -> None:
-    """The program gets it as it came."""
-    asked: list[str] = []
-
-    def move(request: Any) -> Any:
-        asked.append(request.url.path)
-        return http.Response(307, headers={"location": "/v1/chat/completions"})
-
-    body = {"model": "gpt-4o-mini", "messages": QUESTION}
-    with (
-        llmcall.patched(retry_waiting_time=0),
-        http.Client(transport=http.MockTransport(move)) as client,
-    ):
-        response = client.post("http://api.example/old/chat/completions", json=body)
-    assert response.status_code == 307
-    assert asked == ["/old/chat/completions"]
-
-
 TAKES_SETTINGS = pytest.mark.parametrize(
     "make",
     [
@@ -828,20 +688,6 @@ def test_an_unknown_setting_is_refused_where_it_is_given(make: Callable[..., Any
     unknown = r"(client|patched)\(\) has no setting 'modl'; did you mean 'model'\?"
     with pytest.raises(TypeError, match=unknown):
         make(modl="x")
-
-
-@TAKES_SETTINGS
-def test_a_wrong_setting_is_refused_where_it_is_given(make: Callable[..., Any]) -> None:
-    """And not in the program's request."""
-    with pytest.raises(llmcall.ConfigError, match="cache_mode: 'never' is not one of auto"):
-        make(cache_mode="never")
-
-
-def test_patched_takes_its_settings_and_hosts_by_position(reached: Server) -> None:
-    """No settings, and a host."""
-    with llmcall.patched(None, ["example.com"]):
-        ask(openai.OpenAI(api_key=KEY))
-    assert len(reached.requests) == 1
 
 
 @pytest.mark.skipif(
@@ -951,177 +797,3 @@ def test_what_is_no_models_passes_while_recording_and_is_empty_in_a_replay(
     assert statuses == [200, 204]
     assert len(reached.requests) == 2
     assert not caplog.text
-
-
-@pytest.mark.parametrize(("hosts", "sent"), [((), 2), (("API.Example",), 1)])
-def test_an_unknown_api_is_recorded_only_if_its_host_is_named(
-    reached: Server, hosts: tuple[str, ...], sent: int
-) -> None:
-    """In capital or small letters; else each request is sent."""
-    with llmcall.patched(hosts=hosts), http.Client() as client:
-        for _ in range(2):
-            client.post("http://api.example/my%20moderations", json={"input": "Bread?"})
-    assert len(reached.requests) == sent
-
-
-# A server of others
-
-FIXTURES = [
-    *(
-        {
-            "match": {"userMessage": "Bread", "sequenceIndex": i},
-            "response": {"content": f"loaf {i}"},
-        }
-        for i in range(4)
-    ),
-    {"match": {"userMessage": "Salt"}, "response": {"content": "A pinch of salt."}},
-    {
-        "match": {"userMessage": "Tools"},
-        "response": {"toolCalls": [{"name": "price_of", "arguments": "{}"}]},
-    },
-    {"match": {"inputText": "Pepper"}, "response": {"embedding": [0.5, 0.25]}},
-]
-
-
-@pytest.fixture
-def aimock(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run aimock, a server of fixed answers on Node.js, of which llmock is the command."""
-    command = shutil.which("llmock")
-    if command is None:
-        pytest.skip("no aimock: npm install -g @copilotkit/aimock")
-    (tmp_path / "fixtures.json").write_text(json.dumps({"fixtures": FIXTURES}), encoding="utf-8")
-    options = ["--port", "0", "--fixtures", str(tmp_path / "fixtures.json")]
-    with subprocess.Popen([command, *options], stdout=subprocess.PIPE, text=True) as process:
-        yield process
-        process.terminate()
-
-
-@pytest.fixture
-def aimock_replayed(aimock: subprocess.Popen[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What aimock answered, and what is replayed in another order of the actors when it is gone."""
-    assert aimock.stdout is not None
-    address = next(line.split()[-1] for line in aimock.stdout if "listening on" in line)
-
-    def run(mode: str, order: Callable[[Any], Iterator[Any]] = iter) -> dict[str, Any]:
-        http_client = llmcall.http_client(cache_mode=mode)
-        client = openai.OpenAI(api_key=KEY, base_url=f"{address}/v1", http_client=http_client)
-
-        def said(text: str, **params: Any) -> Any:
-            messages: Any = [{"role": "user", "content": text}]
-            return client.chat.completions.create(model="gpt-4o-mini", messages=messages, **params)
-
-        found: dict[str, Any] = {}
-        for name in order(["lisa", "bart"]):
-            with llmcall.scope(name):
-                found[name] = [
-                    said("Bread?", temperature=1).choices[0].message.content for _ in range(2)
-                ]
-        found["streamed"] = "".join(
-            c.choices[0].delta.content or "" for c in said("Salt?", stream=True) if c.choices
-        )
-        call = said("Tools?", tools=TOOLS).choices[0].message.tool_calls[0]
-        found["called"] = call.function.name, call.function.arguments
-        found["response"] = client.responses.create(model="gpt-4o-mini", input="Salt?").output_text
-        found["vector"] = (
-            client.embeddings.create(model="text-embedding-3-small", input="Pepper?")
-            .data[0]
-            .embedding
-        )
-        client.close()
-        return found
-
-    live = run("auto")
-    aimock.terminate()
-    aimock.wait(LONGEST)
-    return live, run("replay", reversed)
-
-
-def test_a_program_gets_what_aimock_answers(
-    aimock_replayed: tuple[dict[str, Any], dict[str, Any]],
-) -> None:
-    """Draws, a stream, a tool call, a response and an embedding."""
-    assert aimock_replayed[0] == {
-        "lisa": ["loaf 0", "loaf 1"],
-        "bart": ["loaf 2", "loaf 3"],
-        "streamed": "A pinch of salt.",
-        "called": ("price_of", "{}"),
-        "response": "A pinch of salt.",
-        "vector": [0.5, 0.25],
-    }
-
-
-def test_what_aimock_answered_is_replayed_when_it_is_gone(
-    aimock_replayed: tuple[dict[str, Any], dict[str, Any]],
-) -> None:
-    """In another order of the actors."""
-    live, replayed = aimock_replayed
-    assert replayed == live
-
-
-# The command line
-
-PROGRAM = """
-import sys
-import openai
-
-client = openai.OpenAI(api_key="sk-of-the-program", base_url=sys.argv[1], max_retries=0)
-for name in sys.argv[2:]:
-    messages = [{"role": "system", "content": f"You are {name}."}, {"role": "user", "content": "Bread?"}]
-    for _ in range(2):
-        try:
-            made = client.chat.completions.create(model="gpt-4o-mini", messages=messages, temperature=1)
-            print(name, made.choices[0].message.content)
-        except openai.OpenAIError:
-            print(name, "gave up")
-"""
-
-
-def run_program(
-    *options: str, names: tuple[str, ...] = ("lisa", "bart"), url: str
-) -> subprocess.CompletedProcess[str]:
-    """Run the program under ``llmcall run`` in a process of its own."""
-    Path("program.py").write_text(PROGRAM, encoding="utf-8")
-    command = [sys.executable, "-m", "llmcall", "run", *options, "program.py", url, *names]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
-
-
-RECORDED = ("--scope", "rep-1", "--cassette", "run.jsonl", "--actor", "system")
-GONE = "http://127.0.0.1:9/v1"
-
-
-@pytest.fixture
-def recorded_run(httpserver: Any) -> subprocess.CompletedProcess[str]:
-    """A run of the program, recorded on a cassette."""
-    server = Server()
-
-    def answer(request: Any) -> Any:
-        body = json.loads(request.get_data())
-        made = server.answer(http.Request("POST", "http://server/v1/chat/completions", json=body))
-        return werkzeug.Response(made.content, made.status_code, content_type="application/json")
-
-    httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
-    live = run_program(*RECORDED, url=httpserver.url_for("/v1"))
-    assert live.returncode == 0, live.stderr
-    return live
-
-
-def test_a_recorded_script_is_replayed_with_the_server_gone(
-    recorded_run: subprocess.CompletedProcess[str],
-) -> None:
-    """Though it knows nothing of llmcall; its actors have draws of their own in any order."""
-    lines = recorded_run.stdout.splitlines()
-    assert len(set(lines)) == 4
-    replayed = run_program(*RECORDED, "--mode", "none", names=("bart", "lisa"), url=GONE)
-    assert replayed.returncode == 0, replayed.stderr
-    assert sorted(replayed.stdout.splitlines()) == sorted(lines)
-
-
-@pytest.mark.newest_only
-@pytest.mark.usefixtures("recorded_run")
-def test_a_script_that_swallows_a_miss_is_told_of_it() -> None:
-    """The run fails with the explanation, and without a traceback."""
-    missed = run_program(*RECORDED, "--mode", "none", names=("nora",), url=GONE)
-    assert missed.returncode == 1
-    assert "nora gave up" in missed.stdout
-    assert "is not recorded" in missed.stderr
-    assert "Traceback" not in missed.stderr

@@ -134,16 +134,6 @@ def text_of(records: list[Record], settings: dict[str, Any] | None = None) -> st
     return done("show", written("shown.jsonl", records, settings or {}))
 
 
-def test_a_history_far_above_is_named_by_its_question() -> None:
-    """A call goes on from whichever earlier one held most of its messages."""
-    one = conversation("s#0", TURNS)
-    other = chat(
-        [*one[1].request["messages"][:3], {"role": "user", "content": "Why?"}], "Because.", "s#0"
-    )
-    shown = text_of([*one, chat("Else?", "No.", "s#0"), other])
-    assert '… 3 messages as in the call that asked "Bread for 3?"' in shown
-
-
 def test_a_history_just_above_is_not_repeated() -> None:
     """Each draw has it."""
     messages = conversation("s#0", TURNS)[1].request["messages"]

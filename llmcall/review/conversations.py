@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,20 +11,20 @@ from ..requests.contents import title_of
 from ..types import CONTENT_FIELDS, Record, choices_of, messages_asked, transcript_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .runs import RecordedRun
 
-# in the words of chat completions, of the Responses API and of the Messages API
+# in the words of chat completions, of the Responses API, of the Messages API and of Gemini
 ORDINARY_ENDS = (
     "stop",
     "tool_calls",
     "function_call",
     "completed",
     "end_turn",
-    "STOP",
     "stop_sequence",
     "tool_use",
+    "STOP",
     None,
 )
 # the fields of a request that are no parameters
@@ -39,9 +38,8 @@ NOT_PARAMETERS = (
     "path",
     "body",
 )
-# The fields of a body that contain what was said.
 TEXT_TYPES = ("text", "input_text", "output_text")  # the types of parts that are texts
-ANSWERING_ROLE = "assistant"  # the role
+ANSWERING_ROLE = "assistant"
 
 
 class Utterance(NamedTuple):
@@ -56,28 +54,6 @@ class Utterance(NamedTuple):
     texts: tuple[str, ...]
 
 
-@dataclass
-class History:
-    """The messages with which some calls of a scope begin, by the last of them.
-
-    :ivar message: the last message.
-    :ivar first: the first call that asked or answered it.
-    :ivar last: the last such call.
-    :ivar continuations: the histories with one more message.
-    """
-
-    message: Utterance
-    first: Call | None = None
-    last: Call | None = None
-    continuations: dict[Utterance, History] = field(default_factory=dict)
-
-    def with_message(self, message: Utterance) -> History:
-        """Return the history with one more message."""
-        return self.continuations.get(message) or self.continuations.setdefault(
-            message, History(message)
-        )
-
-
 class Call(NamedTuple):
     """One recorded call.
 
@@ -85,9 +61,7 @@ class Call(NamedTuple):
     :param title: the model's or the function's name.
     :param parameters: what else was asked for, as name and JSON.
     :param messages: all that were asked.
-    :param repeated: how many of them, from the first, an earlier call contained.
-    :param repeated_from: the first call that contained them, if the one right before it in its
-        scope did not; else ``None``.
+    :param repeated: how many of them, from the first, an earlier call of the actor contained.
     :param answers: the answers; several if ``n`` is above 1.
     """
 
@@ -97,26 +71,12 @@ class Call(NamedTuple):
     parameters: tuple[tuple[str, str], ...]
     messages: tuple[Utterance, ...]
     repeated: int
-    repeated_from: Call | None
     answers: tuple[Utterance, ...]
-
-    @property
-    def model(self) -> str:
-        """Return the model that was asked for, or the title if none was."""
-        return self.record.model or self.title
 
 
 def conversations(run: RecordedRun) -> dict[str, list[Call]]:
     """Return the calls of a run by actor (empty outside any scope), both in their order."""
-    return {actor: _calls(records) for actor, records in run.by_actor().items()}
-
-
-def _calls(records: Iterable[Record]) -> list[Call]:
-    beginning = History(Utterance("", ()))
-    calls: list[Call] = []
-    for record in records:
-        calls.append(_call(record, beginning, calls[-1] if calls else None))
-    return calls
+    return {actor: list(_calls(records)) for actor, records in run.by_actor().items()}
 
 
 def by_round(run: RecordedRun) -> dict[str, list[Call]]:
@@ -128,33 +88,30 @@ def by_round(run: RecordedRun) -> dict[str, list[Call]]:
     }
 
 
-def _call(record: Record, beginning: History, previous: Call | None) -> Call:
-    histories = [beginning]
-    for message in _messages_of(record):
-        histories.append(histories[-1].with_message(_utterance(message)))
-    repeated = sum(each.last is not None for each in histories[1:-1])
-    call = Call(
-        record,
-        (record.sample or "").partition("#")[2],
-        title_of(record.kind, record.request),
-        tuple((name, as_json(value)) for name, value in sorted(_parameters_of(record).items())),
-        tuple(each.message for each in histories[1:]),
-        repeated,
-        None if histories[repeated].last is previous else histories[repeated].first,
-        tuple(_answers(record)),
-    )
-    choices = choices_of(record.response)
-    answer_histories = [
-        histories[-1].with_message(_utterance(choice["message"])) for choice in choices
-    ]
-    if _asks_model(record):
-        answer_histories = [
-            histories[-1].with_message(answer._replace(role=ANSWERING_ROLE))
-            for answer in call.answers
-        ]
-    for each in (*histories[1:], *answer_histories):
-        each.first, each.last = each.first or call, call
-    return call
+def _calls(records: Iterable[Record]) -> Iterator[Call]:
+    """Yield the calls of an actor."""
+    # The histories that were asked or answered: the one before its last message, and that message.
+    histories: dict[tuple[int, Utterance], int] = {}
+    for record in records:
+        messages = tuple(map(_utterance, _messages_of(record)))
+        answers = tuple(_answers(record))
+        history, repeated = 0, 0
+        for number, message in enumerate(messages, 1):
+            if (history, message) in histories and number < len(messages):
+                repeated = number
+            history = histories.setdefault((history, message), len(histories) + 1)
+        spoken = [_utterance(choice["message"]) for choice in choices_of(record.response)]
+        for answer in spoken or [each._replace(role=ANSWERING_ROLE) for each in answers]:
+            histories.setdefault((history, answer), len(histories) + 1)
+        yield Call(
+            record,
+            (record.sample or "").partition("#")[2],
+            title_of(record.kind, record.request),
+            tuple((name, as_json(value)) for name, value in sorted(_parameters_of(record).items())),
+            messages,
+            repeated,
+            answers,
+        )
 
 
 def _messages_of(record: Record) -> Sequence[Mapping[str, Any]]:
@@ -191,7 +148,7 @@ def _parameters_of(record: Record) -> dict[str, Any]:
 
 def _utterance(message: Mapping[str, Any]) -> Utterance:
     """Return a message as it is shown."""
-    role = str(message.get("role") or "assistant")
+    role = str(message.get("role") or ANSWERING_ROLE)
     label = message.get("name") or message.get("tool_call_id")
     content, calls = message.get("content"), message.get("tool_calls") or ()
     if not isinstance(content, list):
@@ -208,8 +165,8 @@ def _utterance(message: Mapping[str, Any]) -> Utterance:
 
 
 def _part_text(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") in TEXT_TYPES:
-        part = part.get("text")
+    if isinstance(part, dict) and part.get("type") in TEXT_TYPES and "text" in part:
+        part = part["text"]
     return part if isinstance(part, str) else as_json(part)
 
 
@@ -221,32 +178,22 @@ def _tool_call(call: Mapping[str, Any]) -> str:
     return f"{function.get('name')}({function.get('arguments', '')}){identifier}"
 
 
-def _answers(record: Record) -> list[Utterance]:
-    """Return the answers of a call; several if ``n`` is above 1."""
+def _answers(record: Record) -> Iterator[Utterance]:
+    """Yield the answers of a call; several if ``n`` is above 1."""
     choices = choices_of(record.response)
-    if choices:
-        return [_choice(choice, len(choices)) for choice in choices]
-    if _asks_model(record):
-        return [_http_answer(record)]
-    role = next((name for name in ("embedding", "fallback") if name in record.response), "result")
-    return [Utterance(role, (record.answer,))]
+    for choice in choices:
+        utterance = _utterance(choice["message"])
+        which = f", choice {choice.get('index', 0) + 1} of {len(choices)}" if choices[1:] else ""
+        role = f"{utterance.role}{which}{_ending(choice.get('finish_reason'))}"
+        yield utterance._replace(role=role)
+    if not choices and _asks_model(record):
+        text = f"refuses: {record.refusal}" if record.refusal else record.answer
+        yield Utterance(f"{ANSWERING_ROLE}{_ending(record.finish_reason)}", (text,))
+    elif not choices:
+        names = ("embedding", "fallback")
+        role = next((name for name in names if name in record.response), "result")
+        yield Utterance(role, (record.answer,))
 
 
-def _http_answer(record: Record) -> Utterance:
-    """Return a model's answer that is recorded as it came."""
-    texts = (f"refuses: {record.refusal}",) if record.refusal else (record.answer,)
-    end = record.finish_reason
-    return Utterance(
-        ANSWERING_ROLE if end in ORDINARY_ENDS else f"{ANSWERING_ROLE}, ended by {end}", texts
-    )
-
-
-def _choice(choice: Mapping[str, Any], count: int) -> Utterance:
-    utterance = _utterance(choice["message"])
-    role = (
-        utterance.role
-        if count == 1
-        else f"{utterance.role}, choice {choice.get('index', 0) + 1} of {count}"
-    )
-    end = choice.get("finish_reason")
-    return utterance._replace(role=role if end in ORDINARY_ENDS else f"{role}, ended by {end}")
+def _ending(reason: str | None) -> str:
+    return "" if reason in ORDINARY_ENDS else f", ended by {reason}"

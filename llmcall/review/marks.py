@@ -1,4 +1,4 @@
-"""What is to be seen of an answer apart from its text: it was cut, refused, or asked again."""
+"""Badges for answers: cut off, refused, asked again."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..typed.expectations import CORRECTION
+from ..types import choices_of
 
 if TYPE_CHECKING:
     from ..types import Record
     from .conversations import Call
 
 CUT, REFUSED, ASKED_AGAIN = "cut", "refused", "asked again"
-# Why answers end, in the words of chat completions, of the Responses API and of the Messages API.
-ENDS_OF_CUT = {"length", "max_output_tokens", "max_tokens"}
-ENDS_OF_REFUSED = {"content_filter", "refusal"}
+# Why answers end, in the words of chat completions, of the Responses API, of the Messages API and of
+# Gemini.
+ENDS_OF_CUT = {"length", "max_output_tokens", "max_tokens", "MAX_TOKENS"}
+ENDS_OF_REFUSED = {"content_filter", "refusal", "SAFETY"}
 MARKS = (REFUSED, CUT, ASKED_AGAIN)
 
 
@@ -47,7 +49,7 @@ def ends_of(record: Record) -> list[str]:
     """Return why each choice of an answer ended, as far as the server said."""
     reasons: list[Any] = [record.finish_reason]
     if record.kind == "chat":
-        reasons = [choice.get("finish_reason") for choice in record.response.get("choices") or ()]
+        reasons = [choice.get("finish_reason") for choice in choices_of(record.response)]
     return [reason for reason in reasons if isinstance(reason, str)]
 
 

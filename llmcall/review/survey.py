@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import one_line
 from ..typed.lettered_options import named_option
+from ..types import choices_of
 from .marks import CUT, MARKS, REFUSED, marks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..types import Record
 
@@ -75,13 +76,14 @@ def distributions(runs: Sequence[Mapping[str, Sequence[Record]]]) -> list[Distri
     return found
 
 
-def _choices(records: Sequence[Record]) -> list[Record]:
-    """Return records once for each of their answers; a call has several if ``n`` is above 1."""
-    return [
-        record.replace(response={**record.response, "choices": [choice]}) if choice else record
-        for record in records
-        for choice in record.response.get("choices") or (None,)
-    ]
+def _choices(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield records once for each of their answers; a call has several if ``n`` is above 1."""
+    for record in records:
+        choices = choices_of(record.response)
+        for choice in choices if len(choices) > 1 else ():
+            yield record.replace(response={**record.response, "choices": [choice]})
+        if len(choices) < 2:
+            yield record
 
 
 class _Mark(str):

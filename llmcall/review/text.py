@@ -75,12 +75,7 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
     draw = f"#{call.draw}  " if call.draw else ""
     yield style(visible(f"--- {draw}{call.title}{parameters}"), fg="cyan")
     if call.repeated:
-        above = (
-            f'in the call that asked "{visible(_first_words(call.repeated_from))}"'
-            if call.repeated_from
-            else "above"
-        )
-        yield style(f"{INDENT}… {counted(call.repeated, 'message')} as {above}", dim=True)
+        yield style(f"{INDENT}… {counted(call.repeated, 'message')} as above", dim=True)
     utterances = [("", "blue", utterance) for utterance in call.messages[call.repeated :]]
     utterances += [("→ ", "green", utterance) for utterance in call.answers]
     for prefix, colour, utterance in utterances:
@@ -88,12 +83,6 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
         for text in utterance.texts:
             for line in visible(_short(text, shown_texts)).split("\n"):
                 yield f"{INDENT}{line}".rstrip()
-
-
-def _first_words(call: Call) -> str:
-    """Return the beginning of the last message that a call asked, on one line."""
-    texts = call.messages[-1].texts if call.messages else ()
-    return one_line(texts[-1] if texts else "", TEXT_CHARACTERS)
 
 
 def _short(text: str, shown_texts: set[str]) -> str:

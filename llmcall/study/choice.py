@@ -141,7 +141,6 @@ class Choice(LLMCall):
             read=lambda reply: self._read_position(reply, order),
             correction=lambda: correction(INSTRUCTION),
             most_corrections=self.output_retries,
-            note_messages=self._note_messages,
         )
         warn_of_given_order(self.order, respondent)
         position = conversation.value

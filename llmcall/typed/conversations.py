@@ -101,7 +101,6 @@ def converse(
     read: Callable[[Reply], Any],
     correction: Callable[[], str],
     most_corrections: int,
-    note_messages: Callable[[list[dict[str, Any]]], None],
 ) -> Generator[SendMessage, Any, Conversation]:
     """Ask until an answer fits, the model refuses, or no correction is left.
 
@@ -112,13 +111,11 @@ def converse(
         not fit, and for a refusal.
     :param correction: returns the message that asks again.
     :param most_corrections: how often an answer that does not fit is asked for again.
-    :param note_messages: called with the messages before each of them is sent.
     """
     messages = first.messages
     replies: list[Reply] = []
     while True:
         tries = len(replies) + 1
-        note_messages(messages)
         try:
             reply = yield first._replace(messages=messages)
         except APIError as error:

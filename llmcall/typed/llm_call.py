@@ -158,12 +158,6 @@ class LLMCall:
         last_answers = _last_answers.get(None)
         return None if last_answers is None else last_answers.get(self)
 
-    def _remember(self, answer: Answer) -> None:
-        """Make an answer the last one of this call in this context."""
-        last_answers = WeakKeyDictionary(_last_answers.get({}))
-        last_answers[self] = answer
-        _last_answers.set(last_answers)
-
     def _answer(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Answer]:
         """Ask until an answer fits, and return it, or raise the failure if ``on_error`` says so."""
         conversation = yield from self.conversation(variables)
@@ -171,7 +165,9 @@ class LLMCall:
         on_error = "" if failure is None else self.model_params["on_error"]
         value = failure if on_error == "return" else conversation.value
         answer = Answer(value, conversation.reply, conversation.messages)
-        self._remember(answer)
+        last_answers = WeakKeyDictionary(_last_answers.get({}))
+        last_answers[self] = answer
+        _last_answers.set(last_answers)
         if failure is not None and on_error == "raise":
             raise failure
         if on_error == "none":
@@ -191,7 +187,6 @@ class LLMCall:
             read=self._read,
             correction=lambda: correction(describe(self.output_type, prompt)),
             most_corrections=self.output_retries,
-            note_messages=self._note_messages,
         )
         model = None if structured else self._model_without_structured_output(client)
         return self._finished(conversation, variables, model)
@@ -214,10 +209,6 @@ class LLMCall:
             unstructured_model=unstructured_model if conversation.refusal is None else None,
         )
         return conversation._replace(failure=failure)
-
-    def _note_messages(self, messages: list[dict[str, Any]]) -> None:
-        """Remember messages that are about to be sent: they stay if no answer comes."""
-        self._remember(Answer(None, None, messages))
 
     def _read(self, reply: Reply) -> Any:
         """Return an answer as the output type.

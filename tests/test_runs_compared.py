@@ -185,6 +185,20 @@ def test_an_answer_that_says_the_same_is_the_same(kind: str, more: dict[str, Any
     assert counts(llmcall.compare("one.jsonl", "other.jsonl")) == (1, 0, 0, 0)
 
 
+def test_an_answer_is_the_same_over_both_wires() -> None:
+    """The wire is no part of a request: chat completions gave one answer, the Responses API the other."""
+    record = chat("Bread?", "Yes.", "lisa#0")
+    part = {"type": "output_text", "text": "Yes.", "annotations": []}
+    output = [{"type": "message", "id": "msg_1", "role": "assistant", "content": [part]}]
+    response = {"object": "response", "model": "m-2026", "status": "completed", "output": output}
+    for path, said in (("one.jsonl", record.response), ("other.jsonl", response)):
+        written(path, [record.replace(response=said)])
+    found = llmcall.compare("one.jsonl", "other.jsonl")
+    assert counts(found) == (1, 0, 0, 0)
+    assert [(row.answer, row.other_answer) for row in found.rows] == [("Yes.", "Yes.")]
+    assert "→ assistant\n    Yes.\n" in done("show", "other.jsonl")
+
+
 # Why runs part
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..types import lasting_parts, without_new_fields
+from ..types import as_chat, choices_of, lasting_parts, without_new_fields
 
 if TYPE_CHECKING:
     from ..types import Data, Record
@@ -31,13 +31,30 @@ def says_the_same(record: Record, other: Record) -> bool:
 
 
 def said(record: Record) -> Any:
-    """Return what a response tells a reader: neither fields that always differ nor what it used."""
-    response = record.response
+    """Return what a response tells a reader: neither fields that always differ nor what it used, nor
+    which of two APIs it came from.
+    """
     if record.kind == "http":
-        return lasting_parts(response, CIRCUMSTANCES)
-    if "value" in response:
-        return response
-    return {name: response[name] for name in lasting(response) if name not in CIRCUMSTANCES}
+        return lasting_parts(record.response, CIRCUMSTANCES)
+    if "value" in record.response:
+        return record.response
+    fields = {
+        name: value
+        for name, value in lasting(dict(as_chat(record.response))).items()
+        if name not in (*CIRCUMSTANCES, "object")
+    }
+    if "choices" in fields:
+        fields["choices"] = [_without_nothing(choice) for choice in choices_of(fields)]
+    return fields
+
+
+def _without_nothing(fields: dict[str, Data]) -> dict[str, Data]:
+    """Return fields without those that are null or empty, which only one of two APIs gives."""
+    return {
+        name: _without_nothing(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+        if value not in (None, [], {})
+    }
 
 
 def same_answer(record: Record, other: Record) -> bool:

@@ -144,7 +144,7 @@ def diff(
 
 @click.command()
 @click.argument("run", required=False, type=SOURCE)
-@click.option("--against", type=SOURCE, help="Another run, to show beside this one.")
+@click.option("--against", type=SOURCE, help="Another run, to show next to this one.")
 @scope_option
 @click.option(
     "--with",
@@ -362,7 +362,7 @@ def merged(
 ) -> tuple[list[Record], list[Conflict]]:
     """Return the records of two files, and the requests to which they hold different answers.
 
-    :param first: records in the order of the calls; they come first, and the other's stand after what
+    :param first: records in the order of the calls; they come first, and the other's come after what
         they followed there, so that the calls of a scope stay in order.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """

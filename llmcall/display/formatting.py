@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 OUTSIDE_ANY_SCOPE = "outside any scope"
-# Calls that stand in no scope, or in the one that holds the whole run.
+# Calls in no scope, or in the one that holds the whole run.
 OF_NO_ACTOR = "outside any actor's scope"
 USD_COLUMNS = ("cost", "saved")  # of usage
 

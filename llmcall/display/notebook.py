@@ -39,7 +39,7 @@ def html_message(text: str, notes: Iterable[str]) -> str:
 def html_records(title: str, notes: Iterable[str], records: Sequence[Any]) -> str:
     """Return a message, and a table of the first of some :class:`llmcall.Record`, as HTML.
 
-    :param notes: stand below the message.
+    :param notes: shown below the message.
     """
     omission = (
         [f"… and {len(records) - MOST_RECORDS:,} more"] if len(records) > MOST_RECORDS else []

@@ -81,7 +81,7 @@ def _sum(amounts: Sequence[float | None], written: Callable[[float], str]) -> st
 def _failures(
     run: RecordedRun, answers: Iterable[Record], marks: Mapping[int, Sequence[str]]
 ) -> Iterator[str]:
-    """Yield what went wrong, as far as records tell: a call that failed for good leaves none."""
+    """Yield what went wrong, as far as records tell: a call that failed after all retries leaves none."""
     ends: Counter[str] = Counter()
     mark_counts: Counter[str] = Counter()
     for record in answers:

@@ -36,7 +36,7 @@ def grid(pairs: Iterable[Pair]) -> list[Cell]:
 
 
 def sampled(cells: list[Cell], most: int | None) -> list[Cell]:
-    """Return the rows that stand evenly among all, so many that they have at most so many calls."""
+    """Return rows taken evenly from all, so many that they have at most so many calls."""
     if most is None or most >= len(cells):
         return cells
     rows = list(dict.fromkeys(cell.row for cell in cells))

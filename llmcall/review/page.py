@@ -29,7 +29,7 @@ def page(
 
     :param runs: what it shows: one run, or two that are compared.
     :param comparison: what :func:`~llmcall.compare` made of both.
-    :param sample: how many calls it shows at most: those of actors that stand evenly among all.
+    :param sample: how many calls it shows at most: those of actors taken evenly from all.
     """
     from jinja2 import Environment, StrictUndefined
 

@@ -38,7 +38,7 @@ def text_lines(
 ) -> Iterator[str]:
     """Yield the lines of a file, coloured for a terminal.
 
-    :param settings: what stands in its header: defaults, from which a call may differ.
+    :param settings: what is in its header: defaults, from which a call may differ.
     :param groups: its calls, by what stands above them; each call's own scope stands above it where
         that is another.
     :param served: the models that answered, and their days, in words.
@@ -65,7 +65,7 @@ def text_lines(
 def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
     """Yield the lines of one call.
 
-    :param shown_texts: the long texts that stand above; gains those of this call.
+    :param shown_texts: the long texts that are above; gains those of this call.
     """
     from click import style
 

@@ -21,7 +21,7 @@ def word_changes(before: str, after: str) -> str:
     """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-]
     {+after+}``.
 
-    If only blanks or marks differ, the words beside them are shown as well.
+    If only blanks or marks differ, the words next to them are shown as well.
     """
     changes = []
     changed = passages(before, after)
@@ -43,7 +43,7 @@ def word_changes(before: str, after: str) -> str:
 
 
 def _with_words(passage: Passage, before: str, begin: int, end: int) -> Passage:
-    """Return a passage with the words that stand beside it in both texts.
+    """Return a passage with the words next to it in both texts.
 
     :param begin: the end of the passage ahead of it; what follows is the same in both texts.
     :param end: the beginning of the next passage.

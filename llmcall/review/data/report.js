@@ -243,7 +243,7 @@ function side(call, name, tag, other) {
     ...earlier, ...bubbles.slice(repeated), ...answers.map((answer) => bubble(answer, true, partners, tag)));
 }
 
-/** Return the messages that differ, each with the other call's message beside it: the next of its role that differs, or -1. */
+/** Return the messages that differ, each with the other call's message next to it: the next of its role that differs, or -1. */
 function partnersOf(ours, theirs) {
   const rest = theirs.filter((message) => !ours.includes(message));
   return ours.filter((message) => !theirs.includes(message)).map((message) => {

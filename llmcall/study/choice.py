@@ -257,7 +257,7 @@ class Choice(LLMCall):
                     raise ConfigError(str(error)) from error
             else:
                 return "logprobs", _lists(answers, len(orders), is_plan=is_plan)
-        answers = run_map(row_job if is_plan else TableJob(row_job), rows, **map_options)
+        answers = run_map(row_job if is_plan else TableJob(*row_job), rows, **map_options)
         return "draws", _lists(answers, map_options["repeats"], is_plan=is_plan)
 
     def _check_logprobs(self) -> None:

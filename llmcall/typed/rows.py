@@ -67,21 +67,8 @@ class RowJob(NamedTuple):
         }
 
 
-class TableJob(NamedTuple):
-    """Ask about each row of a table, and return all that is known of the answer.
-
-    :param row_job: asks about a row.
-    """
-
-    row_job: RowJob
-
-    def __map_job__(self) -> TableJob:
-        return self
-
-    @property
-    def wants_names(self) -> Any:
-        """Return whether a row has a name outside any scope, too."""
-        return self.row_job.wants_names
+class TableJob(RowJob):
+    """Ask about each row of a table, and return all that is known of the answer."""
 
     def run(self, item: Any) -> Conversation:
         """Ask about a row. A refusal is an answer, and raises nothing.
@@ -89,21 +76,17 @@ class TableJob(NamedTuple):
         :raises APIError, OutputError: if no answer fits, unless ``on_error`` is among the call's
             parameters. ``.conversation`` has the answers.
         """
-        conversation = drive(self.row_job.conversation(item))
+        conversation = drive(self.conversation(item))
         failure = conversation.failure
-        if isinstance(failure, OutputError) and self.row_job.call.misfits_are_missing:
+        if isinstance(failure, OutputError) and self.call.misfits_are_missing:
             return conversation._replace(failure=None, is_missing=True)
-        is_raised = self.row_job.call.model_params["on_error"] == "raise"
+        is_raised = self.call.model_params["on_error"] == "raise"
         if failure is None or conversation.refusal is not None or not is_raised:
             return conversation
         if isinstance(failure, LLMCallError):
             is_missing = isinstance(failure, OutputError)
             failure.conversation = conversation._replace(failure=None, is_missing=is_missing)
         raise failure
-
-    def identity(self, item: Any) -> dict[str, Any]:
-        """Return what identifies a row."""
-        return self.row_job.identity(item)
 
 
 def row_variables(row: Any) -> dict[str, Any]:
@@ -163,7 +146,7 @@ def table(job: RowJob, rows: Iterable[Any], map_options: dict[str, Any]) -> Any:
         rows,
         options.get("repeats", 1),
         job.call.columns(),
-        functools.partial(run_map, TableJob(job), **options),
+        functools.partial(run_map, TableJob(*job), **options),
     )
 
 
@@ -178,7 +161,7 @@ def crossed_table(
     if map_options.get("dry_run"):
         return run_map(row_job, crossed.items, **map_options)
     options = _with_errors_as_cells(map_options)
-    table_job = CrossedJob(tuple(TableJob(each) for each in jobs))
+    table_job = CrossedJob(tuple(TableJob(*each) for each in jobs))
     frame = rows if is_frame(rows) else import_pandas().DataFrame(row_dicts)
     return answer_table(
         crossed.frame(frame),

@@ -53,82 +53,57 @@ def checked_options(options: Any, last: Any, order: Any) -> Options:
     """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; it must be one of {', '.join(ORDERS)}")
-    values, texts = _values_and_texts(options)
-    _check_texts(texts)
-    _check_letters(texts, order)
-    last_indexes = _indexes_of(last, values)
-    indexes = range(len(values))
-    return Options(
-        values,
-        texts,
-        tuple(index for index in indexes if index not in last_indexes),
-        tuple(index for index in indexes if index in last_indexes),
-    )
-
-
-def _values_and_texts(options: Any) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     if isinstance(options, str) or not isinstance(options, Iterable):
         raise TypeError(
             f"options is {options!r}; it must be a list of texts, or a dict of codes and texts"
         )
-    if isinstance(options, Mapping):
-        values, texts = tuple(options), tuple(options.values())
-        if None in options:
-            raise ValueError("an option has the code None, which stands for a missing value")
-    else:
-        values = texts = tuple(options)
+    values = tuple(options)
+    texts = tuple(options.values()) if isinstance(options, Mapping) else values
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(
                 f"the option {text!r} is not a string; for other values give a dict of codes and texts, "
                 f"such as {{{text!r}: {str(text)!r}}}"
             )
-    return values, texts
+    if None in values:
+        raise ValueError("an option has the code None, which stands for a missing value")
+    _check_texts(texts, order)
+    last = [last] if isinstance(last, str) else list(last)
+    unknown = [name for name in last if name not in values]
+    if unknown:
+        listed = ", ".join(map(repr, values))
+        raise ValueError(f"last names {unknown[0]!r}, which is not one of the options: {listed}")
+    moving = tuple(index for index, value in enumerate(values) if value not in last)
+    if not moving:
+        raise ValueError("last names every option, so none is left to put in order")
+    return Options(
+        values,
+        texts,
+        moving,
+        tuple(index for index in range(len(values)) if index not in moving),
+    )
 
 
-def _check_texts(texts: tuple[str, ...]) -> None:
+def _check_texts(texts: tuple[str, ...], order: str) -> None:
     if not FEWEST <= len(texts) <= MOST:
         raise ValueError(
             f"a question needs {FEWEST} to {MOST} options, not {len(texts)} "
             f"({', '.join(texts) or 'none'})"
         )
     by_plain_text: dict[str, str] = {}
-    for text in texts:
-        if not text.strip():
-            raise ValueError(f"the option {text!r} is empty")
-        if len(text.splitlines()) > 1:
-            raise ValueError(f"the option {text!r} has more than one line")
-        earlier = by_plain_text.get(plain(text))
-        if earlier is not None:
+    for index, text in enumerate(texts):
+        if not text.strip() or len(text.splitlines()) > 1:
+            raise ValueError(f"the option {text!r} is empty, or has more than one line")
+        earlier = by_plain_text.setdefault(plain(text), text)
+        if len(by_plain_text) <= index:
             raise ValueError(
                 f"the options {earlier!r} and {text!r} are the same except for case, quotes and closing "
                 "punctuation, so no answer could tell them apart"
             )
-        by_plain_text[plain(text)] = text
-
-
-def _check_letters(texts: tuple[str, ...], order: str) -> None:
-    for index, text in enumerate(texts):
         position = letter_position(text)
-        if position is None or position >= len(texts):
-            continue
-        if order == "given" and position == index:
-            continue
-        raise ValueError(
-            f"the option {text!r} reads like the letter {ascii_uppercase[position]}, which may be "
-            "another option's letter: rephrase it"
-        )
-
-
-def _indexes_of(last: Any, values: tuple[Any, ...]) -> set[int]:
-    """Return the indexes of the options that stay at the end."""
-    names = [last] if isinstance(last, str) else list(last)
-    indexes = set()
-    for name in names:
-        if name not in values:
-            options = ", ".join(map(repr, values))
-            raise ValueError(f"last names {name!r}, which is not one of the options: {options}")
-        indexes.add(values.index(name))
-    if len(indexes) == len(values):
-        raise ValueError("last names every option, so none is left to put in order")
-    return indexes
+        is_own = order == "given" and position == index
+        if position is not None and position < len(texts) and not is_own:
+            raise ValueError(
+                f"the option {text!r} reads like the letter {ascii_uppercase[position]}, which may be "
+                "another option's letter: rephrase it"
+            )

@@ -6,20 +6,17 @@ so that a helper thread that a library starts at some moment changes no other nu
 depends on the program and not on timing, if each maker makes its children in an order of its own.
 A replay finds the same names.
 
-:mod:`llmcall.programs.makers` tells this module who makes what. Until then nobody has a name.
+:mod:`llmcall.programs.makers` sets the asker where one is made. Until then nobody has a name.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from hashlib import sha256
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
-from .system import after_fork_in_child, process_lock, running_loop
+from .system import after_fork_in_child, process_lock
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
@@ -63,44 +60,12 @@ class Asker:
             name = f"{DIGEST}{digest}{SEPARATOR}{label} {number}"
         return Asker(name, self.main)
 
-    def with_new_counts(self) -> Asker:
-        """Return an asker of the same name whose children are numbered from 0."""
-        return Asker(self.name, self.main)
-
     def __repr__(self) -> str:
         return f"Asker({self.name!r})"
 
 
-def unnumbered(segment: str) -> str:
-    """Return a segment of an asker's name without its number; of a digest, only its mark."""
-    return DIGEST if segment.startswith(DIGEST) else segment.rpartition(" ")[0]
-
-
-class Worker(NamedTuple):
-    """A thread, or a function that a thread runs, as an asker.
-
-    :param maker: the asker that started it.
-    :param asker: the asker that it is.
-    """
-
-    maker: Asker
-    asker: Asker
-
-
-# Threads get their asker before they run, so that no frame of ours is in them.
-_started: WeakKeyDictionary[threading.Thread, Worker] = WeakKeyDictionary()
-
-
-class _Thread(threading.local):
-    worker: Worker | None
-
-    def __init__(self) -> None:
-        self.worker = _started.get(threading.current_thread())
-
-
-_thread = _Thread()
 _current: ContextVar[Asker | None] = ContextVar("llmcall asker", default=None)
-_main: Asker | None = None
+_main: Asker | None = None  # the main program, while askers have names
 _own_calls = 0  # the blocks in which the askers of llmcall's own calls count
 _is_programs: ContextVar[bool] = ContextVar("llmcall call of a program", default=False)
 
@@ -109,6 +74,12 @@ def begin_naming() -> None:
     """Name every asker that is made from now on, until :func:`end_naming`."""
     global _main
     _main = Asker(MAIN)
+
+
+def end_naming() -> None:
+    """Stop giving askers names."""
+    global _main
+    _main = None
 
 
 @contextlib.contextmanager
@@ -125,31 +96,13 @@ def numbered_anew() -> Iterator[None]:
             _main = previous
 
 
-def end_naming() -> None:
-    """Stop giving askers names."""
-    global _main
-    _main = None
-
-
 def current() -> Asker | None:
     """Return the asker that runs here, or ``None`` if askers have no names now.
 
     A task or thread that was made before askers had names counts as the main program.
     """
-    main = _main
-    if main is None:
-        return None
     asker = _current.get()
-    if asker is not None and asker.main is not main:
-        asker = None
-    worker = _thread.worker
-    if worker is None or worker.asker.main is not main or running_loop() is not None:
-        return asker or main
-    # A function that runs in a copy of its maker's context finds its maker there. Two such
-    # functions would have one name.
-    if asker is None or asker is worker.maker:
-        return worker.asker
-    return asker
+    return asker if asker is not None and asker.main is _main else _main
 
 
 @contextlib.contextmanager
@@ -173,33 +126,32 @@ def set_current(asker: Asker | None) -> None:
     _current.set(asker)
 
 
-def note_started(thread: threading.Thread, asker: Asker, maker: Asker) -> None:
-    """Note the asker of a thread that is about to start.
-
-    :param maker: the asker that starts it.
-    """
-    with _lock:
-        _started[thread] = Worker(maker, asker)
-
-
 @contextlib.contextmanager
-def running_as(asker: Asker, maker: Asker | None = None) -> Iterator[None]:
-    """Set the asker for a block.
-
-    :param maker: the asker that started this thread, or the block in it; ``None`` if nobody did.
-    """
-    worker = _thread.worker if maker is None else Worker(maker, asker)
-    with _replaced(asker, worker):
+def running_as(asker: Asker) -> Iterator[None]:
+    """Set the asker for a block."""
+    token = _current.set(asker)
+    try:
         yield
+    finally:
+        _current.reset(token)
 
 
 def enter_arm() -> Asker | None:
     """Set the asker for an arm, whose children are numbered from 0, and return the previous one."""
     previous = _current.get()
-    asker = current()
-    if asker is not None:
-        _current.set(Asker(IN_ARM, asker.main))
+    if _main is not None:
+        _current.set(Asker(IN_ARM, _main))
     return previous
+
+
+def enter_item(name: str, repeat: int) -> None:
+    """Set the asker to an item of a ``map``, whichever thread runs it, for the rest of the context.
+
+    :param name: the name of the item's scope.
+    :param repeat: the number of its repeat.
+    """
+    if _main is not None:
+        _current.set(Asker(f"item {name} {repeat}", _main))
 
 
 @contextlib.contextmanager
@@ -212,45 +164,12 @@ def counted_apart() -> Iterator[None]:
     asker = current()
     token = _is_programs.set(True)
     try:
-        if asker is None:
+        with (
+            contextlib.nullcontext() if asker is None else running_as(Asker(asker.name, asker.main))
+        ):
             yield
-        else:
-            with _replaced(asker.with_new_counts(), None):
-                yield
     finally:
         _is_programs.reset(token)
-
-
-@contextlib.contextmanager
-def running_item(name: str, repeat: int) -> Iterator[None]:
-    """Set the asker for a block to an item of a ``map``, whichever thread runs it.
-
-    :param name: the name of the item's scope.
-    :param repeat: the number of its repeat.
-    """
-    if _main is None:
-        yield
-        return
-    with _replaced(Asker(f"item {name} {repeat}", _main), None):
-        yield
-
-
-@contextlib.contextmanager
-def _replaced(asker: Asker, worker: Worker | None) -> Iterator[None]:
-    """Replace the asker of the context for a block, and that of the thread too, except in an event
-    loop: there the context alone counts, and the blocks of two tasks end in any order.
-    """
-    is_in_loop = running_loop() is not None
-    previous = _thread.worker
-    token = _current.set(asker)
-    if not is_in_loop:
-        _thread.worker = worker
-    try:
-        yield
-    finally:
-        if not is_in_loop:
-            _thread.worker = previous
-        _current.reset(token)
 
 
 # The calls of a forked process are not recorded.

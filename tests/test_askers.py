@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import functools
 import json
 import os
@@ -478,30 +477,6 @@ def test_a_thread_keeps_its_name_after_its_tasks_asked_at_once() -> None:
     for _ in range(3):
         with recorded("none"):
             assert in_threads(rounds, 3) == first
-
-
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks tell their contexts since 3.12")
-def test_a_task_factory_may_give_each_task_a_context_of_its_own() -> None:
-    """The task keeps the name that its maker gave it."""
-    client = plain_program(Server())
-
-    async def work() -> Any:
-        await asyncio.sleep(random.random() * 0.02)
-        return await asyncio.to_thread(ask, client)
-
-    def in_empty_context(loop: Any, coroutine: Any, **options: Any) -> Any:
-        options["context"] = contextvars.Context()
-        return asyncio.Task(coroutine, loop=loop, **options)
-
-    async def gathered() -> list[str]:
-        asyncio.get_running_loop().set_task_factory(in_empty_context)
-        return await asyncio.gather(*[work() for _ in range(5)])
-
-    with recorded():
-        first = asyncio.run(gathered())
-    for _ in range(3):
-        with recorded("none"):
-            assert asyncio.run(gathered()) == first
 
 
 def test_a_replay_by_other_threads_than_recorded_says_so_at_its_end(

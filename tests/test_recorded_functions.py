@@ -98,20 +98,6 @@ def define_number(value: int, version: int) -> Any:
     return names["f"]
 
 
-def test_a_function_that_is_defined_with_other_code_is_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The result of the earlier code still answers; another version runs."""
-    assert define_number(1, version=1)() == 1
-    assert define_number(1, version=1)() == 1
-    assert not caplog.messages
-    assert define_number(2, version=1)() == 1
-    assert "the recorded function number was defined again with other code" in caplog.text
-    caplog.clear()
-    assert define_number(2, version=2)() == 2
-    assert not caplog.messages
-
-
 def test_usage_counts_no_functions() -> None:
     """A recorded function is no call of a model, run or replayed."""
     with llmcall.track() as usage:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..call import usage as metering
-from ..system import process_lock, without_warnings
+from ..system import without_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
-
-# In fewer columns, the other figures take the place of the bar, the tokens and the elapsed time.
-NARROW = 79
-NARROW_FORMAT = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 
 def in_notebook() -> bool:
@@ -41,20 +37,13 @@ class Bar:
 
     :param tqdm_bar: tqdm's bar, or ``None`` if it is hidden.
     :param usage: counts what is used while it is shown.
-    :param is_narrow: whether there is little room.
     :ivar failed: how many items failed. A failed call may belong to one of them, or to an item that
         went on without it.
     """
 
-    def __init__(
-        self,
-        tqdm_bar: Any = None,
-        usage: metering.Tracked | None = None,
-        is_narrow: bool = False,
-    ) -> None:
+    def __init__(self, tqdm_bar: Any = None, usage: metering.Tracked | None = None) -> None:
         self._tqdm_bar = tqdm_bar
         self._usage = usage or metering.Tracked()
-        self._is_narrow = is_narrow
         self.failed = 0
 
     def step(self) -> None:
@@ -72,11 +61,9 @@ class Bar:
             counts["replayed"] = usage.replayed_calls
         figures = [f"{name}={count:,}" for name, count in counts.items() if count]
         figures.append(f"cached={usage.cached_calls - usage.replayed_calls:,}")
-        if not self._is_narrow:
-            tokens: Any = usage.input_tokens, usage.output_tokens
-            figures.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
-        decimals = 2 if self._is_narrow else 4
-        figures.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.{decimals}f}")
+        tokens: Any = usage.input_tokens, usage.output_tokens
+        figures.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
+        figures.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.4f}")
         self._tqdm_bar.set_postfix_str(", ".join(figures))
 
     def write(self, line: str) -> None:
@@ -112,10 +99,7 @@ def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
         metering.track() as usage,
         _logs_above(),
     ):
-        is_narrow = not in_notebook() and total is not None and (tqdm_bar.ncols or NARROW) < NARROW
-        if is_narrow:
-            tqdm_bar.bar_format = NARROW_FORMAT
-        bar = Bar(tqdm_bar, usage, is_narrow)
+        bar = Bar(tqdm_bar, usage)
         try:
             yield bar
         finally:
@@ -131,33 +115,8 @@ def _tqdm() -> Any:
     return tqdm
 
 
-_lock = process_lock(__name__)
-_bars = 0  # those that are shown
-_redirection = ExitStack()
-
-
-@contextmanager
-def _logs_above() -> Iterator[None]:
-    """Put what log handlers write on the console above the bars, from the first bar to the last.
-
-    If each bar did so for itself, bars of several threads might not restore the handlers: each would
-    restore those that it found.
-    """
-    global _bars
-    with _lock:
-        if not _bars:
-            _redirection.enter_context(_redirected_logs())
-        _bars += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _bars -= 1
-            if not _bars:
-                _redirection.close()
-
-
-def _redirected_logs() -> AbstractContextManager[None]:
+def _logs_above() -> AbstractContextManager[None]:
+    """Put what log handlers write on the console above the bar, for a block."""
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     root = logging.getLogger()

@@ -167,8 +167,8 @@ def run_job(
         check_stops(outer_stops)
         current_item.set(position.item)
         # An item's calls have the same asker in every thread.
-        asker = askers.running_item(position.name or str(position.number), position.repeat)
-        with scope, asker:
+        askers.enter_item(position.name or str(position.number), position.repeat)
+        with scope:
             value = job.run(item)
             if isinstance(value, CoroutineType):
                 value.close()

@@ -1,9 +1,7 @@
-"""Name the tasks, threads and executor functions of a program by who makes them.
+"""Name the tasks, threads and work of thread pools of a program by who makes them.
 
-Each gets its name from its maker when it is made: a task in its event loop's ``create_task``, a
-thread in its ``start``, a function in its executor's ``submit``. The threads of a pool get no name,
-because a pool starts them when none is idle, which depends on timing. Neither do anyio's threads,
-which run functions in a copy of the context of the task that waits for them.
+Each gets its name where it is made: a task in its event loop's ``create_task``, a thread in its
+``start``, a function in its pool's ``submit``.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import contextvars
 import functools
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -21,14 +19,6 @@ from .. import askers
 from ..askers import Asker
 
 KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of a notebook's kernel
-
-
-class _Thread(threading.local):
-    # The asker of the threads that a pool starts now.
-    pool_asker: Asker | None = None
-
-
-_thread = _Thread()
 
 
 def name_threads(undo: contextlib.ExitStack) -> None:
@@ -47,9 +37,8 @@ def name_work(undo: contextlib.ExitStack, executor: type) -> None:
 
 
 def name_tasks(undo: contextlib.ExitStack, loop: type) -> None:
-    """Name the tasks of a class of event loops, by a thread's asker if a thread hands them over."""
+    """Name the tasks of a class of event loops."""
     _replace(undo, loop, "create_task", _create_task)
-    _replace(undo, loop, "call_soon_threadsafe", _call_soon_threadsafe)
 
 
 def order_completed(undo: contextlib.ExitStack, asyncio: ModuleType) -> None:
@@ -93,16 +82,11 @@ def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **o
         return create_task(loop, coroutine, **options)
     # A notebook's kernel makes tasks for each message. How many these are is no part of the program.
     asker = maker.main if _is_of_kernel(coroutine) else maker.child("task", _name(coroutine))
-    context = options.get("context")
-    if context is None:
-        # The task copies the context. An eager one runs at once, in that copy.
-        with askers.running_as(asker):
-            task = create_task(loop, coroutine, **options)
-        if hasattr(task, "get_context"):  # a task factory may give it a context of its own
-            _enter_context(task.get_context(), asker)
-        return task
-    _enter_context(context, asker)
-    return create_task(loop, coroutine, **options)
+    if options.get("context") is not None:
+        _enter(options["context"], asker)
+        return create_task(loop, coroutine, **options)
+    with askers.running_as(asker):  # the task copies the context; an eager one runs at once
+        return create_task(loop, coroutine, **options)
 
 
 def _is_of_kernel(coroutine: Any) -> bool:
@@ -111,54 +95,25 @@ def _is_of_kernel(coroutine: Any) -> bool:
     return code is not None and KERNEL.search(code.co_filename) is not None
 
 
-def _call_soon_threadsafe(
-    call_soon: Callable[..., Any],
-    loop: Any,
-    callback: Callable[..., Any],
-    *args: Any,
-    **options: Any,
-) -> Any:
-    """Run a callback with the asker of the thread that schedules it on the loop.
-
-    A thread's own context doesn't hold its asker, so the callback would not find it there.
-    """
-    asker = askers.current()
-    if asker is not None and options.get("context") is None:
-        options["context"] = contextvars.copy_context()
-        options["context"].run(askers.set_current, asker)
-    return call_soon(loop, callback, *args, **options)
-
-
 # Threads
 
 
 def _start(start: Callable[..., Any], thread: threading.Thread) -> None:
     maker = askers.current()
     if maker is not None:
-        if _thread.pool_asker is not None:
-            _run_for(_thread.pool_asker, thread)
-        elif type(thread).__module__.startswith("anyio."):
-            _run_for(maker.main, thread)
-        else:
-            function = getattr(thread, "_target", None) or type(thread)
-            asker = maker.child("thread", _name(function))
-            _enter(asker, function, getattr(thread, "_args", ()))
-            askers.note_started(thread, asker, maker)
-    start(thread)
+        target = getattr(thread, "_target", None)
+        function = functools.partial(target or type(thread), *getattr(thread, "_args", ()))
+        asker = maker.child("thread", _name(function))
+        _enter(_context_of(function), asker)
+        run = thread.run
 
-
-def _run_for(asker: Asker, thread: threading.Thread) -> None:
-    """Set the asker of a pool's thread, until it runs a function with an asker of its own."""
-    run = thread.run
-
-    def run_as_asker() -> None:
-        with askers.running_as(asker):
+        def run_as_asker() -> None:
+            del thread.run  # the thread holds itself no longer
+            askers.set_current(asker)
             run()
 
-    thread.run = run_as_asker  # type: ignore[method-assign]
-
-
-# Executors
+        thread.run = run_as_asker  # type: ignore[method-assign]
+    start(thread)
 
 
 def _submit(
@@ -172,55 +127,43 @@ def _submit(
     maker = askers.current()
     if maker is None:
         return submit(executor, function, *args, **kwargs)
-    work = _work(maker, function, args)
-    with _pool_of(maker.main):
-        return submit(executor, work, *args, **kwargs)
+    work = functools.partial(function, *args, **kwargs)
+    asker = maker.child("work", _name(work))
+    return submit(executor, _run_work, asker, work)
 
 
-def _work(maker: Asker, function: Callable[..., Any], args: Iterable[Any]) -> Callable[..., Any]:
-    """Return a function that runs with an asker of its own, a child of its maker."""
-    asker = maker.child("work", _name(functools.partial(function, *args)))
-    return functools.partial(_run_work, asker, maker, function)
-
-
-def _run_work(
-    asker: Asker, maker: Asker, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-) -> Any:
-    _enter(asker, function, args)
-    with askers.running_as(asker, maker):
-        return function(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def _pool_of(asker: Asker) -> Iterator[None]:
-    """Set the asker of the pool threads that start in a block."""
-    outer_asker, _thread.pool_asker = _thread.pool_asker, asker
-    try:
-        yield
-    finally:
-        _thread.pool_asker = outer_asker
+def _run_work(asker: Asker, work: functools.partial[Any]) -> Any:
+    _enter(_context_of(work), asker)
+    with askers.running_as(asker):
+        return work()
 
 
 # Functions
 
 
-def _enter(asker: Asker, function: Any, args: Iterable[Any]) -> None:
-    """Set the asker in each context in which the function will run."""
-    for layer in _layers(functools.partial(function, *args)):
-        context = _context_of(layer)
-        if context is not None:
-            _enter_context(context, asker)
-
-
-def _enter_context(context: contextvars.Context, asker: Asker) -> None:
+def _enter(context: contextvars.Context | None, asker: Asker) -> None:
     """Set the asker in a context, unless the context is in use."""
-    with contextlib.suppress(RuntimeError):
-        context.run(askers.set_current, asker)
+    if context is not None:
+        with contextlib.suppress(RuntimeError):
+            context.run(askers.set_current, asker)
+
+
+def _context_of(function: Any) -> contextvars.Context | None:
+    """Return the context whose ``run`` a function is, as in ``asyncio.to_thread``; else ``None``."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    context = getattr(function, "__self__", None)
+    return context if isinstance(context, contextvars.Context) else None
 
 
 def _name(function: Any) -> str:
     """Return the name of a coroutine's or function's code, which is the same in every run."""
-    *_, function = _layers(function)
+    args: tuple[Any, ...] = ()
+    while isinstance(function, functools.partial) or (args and _context_of(function) is not None):
+        if isinstance(function, functools.partial):
+            function, args = function.func, (*function.args, *args)
+        else:  # a context's run
+            function, args = args[0], args[1:]
     function = getattr(function, "__func__", function)
     for name in ("cr_code", "__code__", "gi_code", "ag_code"):
         code = getattr(function, name, None)
@@ -228,23 +171,3 @@ def _name(function: Any) -> str:
             return str(code.co_name)
     kind = function if isinstance(function, type) else type(function)
     return kind.__name__
-
-
-def _layers(function: Any) -> Iterator[Any]:
-    """Yield a function without its partials and, if it is a context's ``run``, what that runs."""
-    while True:
-        args: tuple[Any, ...] = ()
-        while isinstance(function, functools.partial):
-            function, args = function.func, (*function.args, *args)
-        yield function
-        if _context_of(function) is None or not args:
-            return
-        function = functools.partial(args[0], *args[1:])
-
-
-def _context_of(function: Any) -> contextvars.Context | None:
-    """Return the context whose ``run`` a function is, or ``None``."""
-    context = getattr(function, "__self__", None)
-    if isinstance(context, contextvars.Context) and function == context.run:
-        return context
-    return None

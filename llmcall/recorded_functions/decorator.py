@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-from types import CodeType, NoneType
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from ..call.drivers import adrive, drive
 from ..config import resolve as config
-from ..display.printable import printable
-from ..notices import has_changed, notice
 from ..requests.plain_data import plain
 from ..requests.signatures import Parameters
 from ..scopes import current_scope
@@ -88,7 +86,6 @@ def recorded(
         raise TypeError(f"version is {version!r}; it must be a string or a whole number")
     if version is not None:
         name_fields["version"] = version
-    _warn_of_other_code(function, name_fields)
     recorded_function = _RecordedFunction(function, name_fields, Parameters(function), shared)
     run: Any
     if iscoroutinefunction(function):
@@ -102,30 +99,6 @@ def recorded(
             return drive(result_of(recorded_function.call(args, kwargs)))
 
     return functools.wraps(function)(run)
-
-
-def _warn_of_other_code(function: Any, name_fields: dict[str, Any]) -> None:
-    """Warn if a function is defined again with other code under its name, as in an edited cell."""
-    code = getattr(function, "__code__", None)
-    if not isinstance(code, CodeType):
-        return
-    subject = "recorded function", *name_fields.values()
-    if has_changed(subject, _instructions(code, function.__doc__)):
-        notice(
-            "the recorded function %s was defined again with other code. Results that were recorded before still "
-            "answer its calls; to run it again, give it another version=",
-            printable(str(name_fields["function"])),
-        )
-
-
-def _instructions(code: CodeType, docstring: str | None = None) -> tuple[Any, ...]:
-    """Return what a function does, wherever it stands in its file and whatever its docstring says."""
-    constants = tuple(
-        _instructions(each) if isinstance(each, CodeType) else repr(each)
-        for each in code.co_consts
-        if each is None or each != docstring
-    )
-    return code.co_code, code.co_names, constants
 
 
 def _name_of(function: Any, name: str | None) -> str:

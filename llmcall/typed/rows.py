@@ -13,7 +13,7 @@ from ..errors import LLMCallError, OutputError
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame, rows_of
 from ..parallel.tables import answer_table
-from ..parallel.variations import CrossedJob, crossing
+from ..parallel.vary import CrossedJob, crossing
 from ..requests.schemas import optional_type
 
 if TYPE_CHECKING:

@@ -64,16 +64,6 @@ def without_warnings(category: type[Warning] = Warning) -> Iterator[None]:
         yield
 
 
-def around_fork(before: Callable[[], object], after: Callable[[], object]) -> None:
-    """Call functions around each fork of this process.
-
-    :param before: called in the parent, before the fork.
-    :param after: called in the parent and in the child, after it.
-    """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
-
-
 def at_exit(function: Callable[[], object]) -> None:
     """Call a function when this process ends.
 

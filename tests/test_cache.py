@@ -6,24 +6,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import stat
 import struct
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import diskcache
 import pytest
-from disks import DATABASE, in_database
+from disks import in_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import LONGEST, ran
+from programs import ran
 from redis_servers import RedisProcess
 from servers import TOOL_CALL, completion
 
@@ -188,15 +182,6 @@ def test_refresh_asks_each_question_once_per_process(place: str) -> None:
     assert said(client, "another") == ("newer", False)
 
 
-def test_the_answer_of_a_refresh_replaces_the_old_one(place: str) -> None:
-    """There is one record, for later modes too."""
-    said(client_at(place, ["old"]))
-    said(client_at(place, ["new"], mode="refresh"))
-    reading = client_at(place, ())
-    assert said(reading) == ("new", True)
-    assert len(reading.cache) == 1
-
-
 def test_refresh_asks_once_more_in_each_process(place: str) -> None:
     """Its answer takes the place of the last one, chat or embedding."""
     program = """
@@ -218,15 +203,6 @@ def test_refresh_asks_once_more_in_each_process(place: str) -> None:
     assert recorded() == ("from a child", [3.0])
 
 
-def test_refresh_overwrites_a_record_once_per_process(place: str) -> None:
-    """What a process stored in the place of an old answer counts for it from then on."""
-    with ResponseCache(place) as cache:
-        cache.put(asked("Hello"), answer("old"))
-    with ResponseCache(place, mode="refresh") as cache:
-        stored = [text_of(cache.put(asked("Hello"), answer(text))) for text in ("new", "newer")]
-    assert stored == ["new", "new"]
-
-
 def test_off_neither_reads_nor_stores() -> None:
     """Each call asks."""
     said(client_at(answers=["stored"]))
@@ -246,13 +222,6 @@ def test_a_call_past_the_cache_neither_reads_nor_stores() -> None:
     ]
     assert said(client, "other", cache=False) == ("two", False)
     assert len(client.cache) == 1
-
-
-def test_a_call_past_the_cache_in_replay_is_a_miss_that_says_why() -> None:
-    """What is recorded may not be used, and nothing may be asked."""
-    said(client_at())
-    with pytest.raises(CacheMissError, match="cache=False"):
-        client_at(mode="replay").send_message("Hello", cache=False)
 
 
 def test_a_cache_that_is_off_gives_nothing_and_keeps_nothing() -> None:
@@ -366,26 +335,6 @@ def test_a_hit_of_another_host_warns_once(
     assert "[Cache] NAMESPACE" in warning
 
 
-def test_a_namespace_keeps_the_answers_of_hosts_apart(asked_elsewhere: dict[str, Any]) -> None:
-    """The other one's answer is a miss."""
-    apart = llmcall.OpenAIClient(cache_namespace="local", cache_mode="replay", **asked_elsewhere)
-    with pytest.raises(CacheMissError):
-        apart.send_message("Hello", model="m", temperature=0)
-
-
-@pytest.mark.parametrize("asked_at", ["http://LocalHost:1/v1", "HTTP://LOCALHOST:2/v1"])
-def test_a_hit_of_the_same_host_in_other_letters_does_not_warn(
-    asked_at: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A host's name is the same in capital and in small letters, in a record as in an address."""
-    transport = ScriptedClient(["one"])
-    for base_url in ("http://localhost:1/v1", asked_at):
-        client = llmcall.OpenAIClient(base_url=base_url, transport=transport, on_error="raise")
-        said(client, "Hello", model="m", temperature=0)
-        assert client.cache.get(client.build_request("Hello", model="m", temperature=0))
-    assert len(transport.requests) == 1 and not caplog.records
-
-
 # The cache's own functions
 
 
@@ -396,7 +345,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.lists(STEPS, max_size=12))
 def test_both_kinds_do_the_same(
     redis_process: RedisProcess, tmp_path_factory: Any, steps: list[Any]
@@ -458,14 +407,6 @@ def test_delete_takes_the_records_that_where_selects(cache: ResponseCache) -> No
     assert [cache.get(request) is None for request in requests] == [False, True] * 3
 
 
-def test_delete_counts_only_the_keys_that_were_there(cache: ResponseCache) -> None:
-    """Others are no error."""
-    first, second, _ = filled(cache, 3)
-    assert cache.delete(keys=[first.cache_key]) == 1
-    assert cache.delete(keys=[first.cache_key, second.cache_key, "0" * 64]) == 1
-    assert [text_of(record) for record in cache.records()] == ["2"]
-
-
 @pytest.mark.parametrize(
     "arguments",
     [{}, {"where": bool, "keys": []}, {"keys": "0" * 64}],
@@ -489,14 +430,6 @@ def test_clear_deletes_damaged_records_too(cache: ResponseCache, place: str) -> 
     assert (cache.verify(), list(cache.records())) == ([], [])
 
 
-def test_an_empty_cache_is_true_and_holds_nothing(cache: ResponseCache) -> None:
-    """It has no record to give or to delete."""
-    assert bool(cache)
-    assert (cache.stats().records, cache.stats().size, cache.exists()) == (0, 0, False)
-    assert (len(cache), list(cache.records())) == (0, [])
-    assert (cache.delete(keys=["a"]), cache.clear()) == (0, 0)
-
-
 def test_looking_at_a_cache_makes_none(cache: ResponseCache) -> None:
     """The folder is made when the first answer is stored."""
     cache.stats()
@@ -504,19 +437,6 @@ def test_looking_at_a_cache_makes_none(cache: ResponseCache) -> None:
     assert (len(cache), list(cache.records()), cache.verify()) == (0, [], [])
     assert not cache.exists()
     assert not isinstance(cache.path, Path) or not cache.path.exists()
-
-
-def test_statistics_tell_path_number_and_size(cache: ResponseCache) -> None:
-    """The size is at least that of the texts."""
-    filled(cache, 3)
-    stats = cache.stats()
-    assert (stats.path, stats.records) == (str(cache.path), 3)
-    assert stats.size > 300
-
-
-def test_a_cache_is_represented_by_its_path_and_mode(cache: ResponseCache) -> None:
-    """Both can be pasted back."""
-    assert repr(cache) == f"ResponseCache({str(cache.path)!r}, mode='auto')"
 
 
 @pytest.fixture
@@ -765,28 +685,12 @@ def test_a_directory_with_other_files_stays_as_it_is(tmp_path: Path) -> None:
     assert not (tmp_path / ".gitignore").exists()
 
 
-def test_a_caches_directory_holds_the_database_alone(tmp_path: Path) -> None:
-    """SQLite keeps a few files beside it."""
-    filled(ResponseCache(tmp_path / "new"), 1)
-    names = {path.name for path in (tmp_path / "new").iterdir()}
-    assert names <= {".gitignore", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
-
-
 def test_a_caches_path_may_have_a_tilde_and_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They mean what they mean to diskcache."""
     monkeypatch.setenv("SHELF", "shelf")
     assert ResponseCache("~/$SHELF").path == tmp_path / "shelf"
-
-
-def test_a_relative_path_stays_what_it_was_at_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A program may go to another directory."""
-    relative = ResponseCache("here")
-    monkeypatch.chdir("/")
-    assert relative.path == tmp_path / "here"
 
 
 def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
@@ -810,23 +714,8 @@ def test_what_diskcache_adds_to_a_cache_is_no_record(tmp_path: Path) -> None:
     assert cache.verify() == ["theirs"]
 
 
-def opened_in(folder: Path) -> list[str]:
-    """Return the files below a folder that this process has open."""
-    found = []
-    for handle in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # it is closed meanwhile
-            found.append(os.readlink(os.path.join("/proc/self/fd", handle)))
-    return [name for name in found if str(folder) in name]
-
-
-only_linux = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="only Linux tells which files are open"
-)
-
-
-@only_linux
-def test_a_directory_that_is_gone_is_left_and_made_again(tmp_path: Path) -> None:
-    """None of its deleted files stays open, whose space would not be given back."""
+def test_a_directory_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    """What is stored from then on is there for later runs."""
     cache = ResponseCache(tmp_path / "cache")
     (before,) = filled(cache, 1)
     assert cache.get(before) is not None
@@ -834,161 +723,6 @@ def test_a_directory_that_is_gone_is_left_and_made_again(tmp_path: Path) -> None
     cache.put(asked("after"), answer("yes"))
     assert cache.get(before) is None
     assert cache.get(asked("after")) is not None
-    assert opened_in(tmp_path / "cache")
-    assert not [name for name in opened_in(tmp_path / "cache") if "(deleted)" in name]
-
-
-@only_linux
-def test_a_cache_that_is_closed_has_no_file_open(tmp_path: Path) -> None:
-    """It opens them again when it is used."""
-    cache = ResponseCache(tmp_path / "cache")
-    filled(cache, 1)
-    assert opened_in(tmp_path / "cache")
-    cache.close()
-    assert not opened_in(tmp_path / "cache")
-    assert len(cache) == 1
-    assert opened_in(tmp_path / "cache")
-
-
-@only_linux
-def test_a_cache_that_is_forgotten_has_no_file_open(tmp_path: Path) -> None:
-    """Nobody needs to close it."""
-    cache = ResponseCache(tmp_path / "cache")
-    filled(cache, 1)
-    assert opened_in(tmp_path / "cache")
-    del cache
-    assert not opened_in(tmp_path / "cache")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
-def test_many_threads_read_with_few_files_open(tmp_path: Path) -> None:
-    """A process that may open only a few dozen files reads the cache from a hundred threads."""
-    import resource
-
-    cache = ResponseCache(tmp_path / "cache", mode="replay")
-    requests = filled(cache, 20)
-    together = threading.Barrier(100, timeout=LONGEST)
-
-    def read(_: int) -> list[Any]:
-        together.wait()
-        return [cache.get(request) for request in requests]
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with ThreadPoolExecutor(100) as pool:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most_open() + 40, hard))
-        try:
-            answers = list(pool.map(read, range(100)))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert all(None not in each for each in answers)
-
-
-@contextmanager
-def locked(cache: ResponseCache) -> Iterator[sqlite3.Connection]:
-    """Lend a connection of another program that keeps everybody else from writing meanwhile."""
-    with closing(sqlite3.connect(Path(cache.path) / DATABASE, isolation_level=None)) as theirs:
-        theirs.execute("BEGIN IMMEDIATE")
-        yield theirs
-        theirs.execute("COMMIT")
-
-
-def stored_together(cache: ResponseCache, texts: dict[str, str], before: str = "") -> list[str]:
-    """Store answers by question from as many threads, which all wait until another program has
-    written; return the texts that count.
-
-    :param before: what the other program does.
-    """
-    begun = threading.Barrier(len(texts) + 1, timeout=LONGEST)
-
-    def store(question: str) -> str:
-        begun.wait()
-        return text_of(cache.put(asked(question), answer(texts[question])))
-
-    with ThreadPoolExecutor(len(texts)) as pool:
-        with locked(cache) as theirs:
-            stored = pool.map(store, texts)
-            begun.wait()
-            theirs.execute(before)
-            time.sleep(0.2)  # until most of them wait; if fewer do, the test is only easier
-        return list(stored)
-
-
-def test_many_threads_store_at_once(tmp_path: Path) -> None:
-    """However many wait for the disk, each answer is stored."""
-    cache = ResponseCache(tmp_path)
-    cache.put(asked("Hello"), answer("Hi"))
-    texts = {f"question {number}": f"answer {number}" for number in range(400)}
-    assert stored_together(cache, texts) == list(texts.values())
-    cache.close()
-    assert {text_of(cache.get(asked(question))) for question in texts} == set(texts.values())
-
-
-def test_threads_that_store_at_once_get_the_answers_that_are_there(tmp_path: Path) -> None:
-    """Whatever was stored first under a key counts, whoever else stores at that moment."""
-    cache = ResponseCache(tmp_path)
-    cache.put(asked("question 3"), answer("first"))
-    texts = {f"question {number}": f"answer {number}" for number in range(20)}
-    assert stored_together(cache, texts) == [*({**texts, "question 3": "first"}.values())]
-
-
-def test_an_answer_that_cannot_be_stored_does_not_keep_others_from_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Of threads that store at once, those whose answers can be stored have them stored."""
-    cache = ResponseCache(tmp_path)
-    cache.put(asked("Hello"), answer("Hi"))
-    texts = {f"question {number}": f"answer {number}" for number in range(20)}
-    refuse = (
-        "CREATE TRIGGER refuse BEFORE INSERT ON Cache "
-        f"WHEN NEW.key = '{asked('question 3').cache_key}' BEGIN SELECT RAISE(ABORT, 'no'); END"
-    )
-    assert stored_together(cache, texts, refuse) == list(texts.values())
-    assert len(cache) == 1 + 19
-    assert "the cache cannot store answers; they are kept in memory until it can" in caplog.text
-    in_database(tmp_path, "DROP TRIGGER refuse")
-    cache.close()
-    assert len(cache) == 1 + 20
-
-
-def test_a_transaction_that_fails_loses_no_answer_of_another_thread(tmp_path: Path) -> None:
-    """The garbage collector may end a stream, whose answer is stored, in the middle of one."""
-    cache = ResponseCache(tmp_path)
-    cache.put(asked("Hello"), answer("Hi"))
-    theirs = []
-
-    def fail(_: str | None) -> tuple[str | None, None]:
-        theirs.append(pool.submit(cache.put, asked("theirs"), answer("theirs")))
-        time.sleep(0.2)  # until the other thread waits; if it does not, the test is only easier
-        cache.put(asked("ours"), answer("ours"))
-        raise ValueError("the transaction fails")
-
-    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="fails"):
-        cache.storage.change_budget("budget", fail)
-    assert text_of(theirs[0].result()) == "theirs"
-    cache.close()
-    assert text_of(cache.get(asked("theirs"))) == "theirs"
-
-
-def most_open() -> int:
-    """Return the number that the next file to be opened gets."""
-    with open(os.devnull, "rb") as file:
-        return file.fileno()
-
-
-def test_a_database_of_another_program_stays_as_it_is(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The answers are kept in memory, and a warning says so."""
-    database = tmp_path / DATABASE
-    with closing(sqlite3.connect(database)) as theirs:
-        theirs.execute("CREATE TABLE theirs (name)")
-    before = database.read_bytes()
-    client = client_at(tmp_path)
-    assert said(client) == ("one", False)
-    assert database.read_bytes() == before
-    assert "it is another program's" in caplog.text
-    database.unlink()
-    client.close()
 
 
 @pytest.fixture
@@ -1011,36 +745,6 @@ def test_a_path_that_is_a_file_is_refused_before_anything_is_paid_for(
         client.send_message("a")
     assert not client.requests
     assert a_file.read_text() == "mine"
-
-
-def test_refresh_gives_the_answer_though_the_path_is_a_file(
-    a_file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It asks whatever is stored; the warning has the remedy, and the file stays."""
-    client_at(a_file, mode="refresh").send_message("a")
-    assert "is a file; [Cache] PATH must name a directory" in caplog.text
-    assert a_file.read_text() == "mine"
-
-
-def test_of_two_answers_that_cannot_be_stored_at_once_the_first_counts(
-    a_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever asked for either gets it."""
-    cache = ResponseCache(a_file)
-    refused_together = threading.Barrier(2, timeout=LONGEST)
-    put = cache.storage.put
-
-    def refuse(*args: Any, **how: Any) -> bool:
-        refused_together.wait()
-        return put(*args, **how)
-
-    monkeypatch.setattr(cache.storage, "put", refuse)
-    with ThreadPoolExecutor(2) as threads:
-        stored = threads.map(lambda text: cache.put(asked("a"), answer(text)), ("one", "two"))
-        assert len({text_of(record) for record in stored}) == 1
-    a_file.unlink()
-    monkeypatch.undo()
-    cache.close()
 
 
 def test_an_answer_that_could_not_be_stored_is_stored_once_the_file_is_gone(a_file: Path) -> None:

@@ -17,8 +17,9 @@ from ..records.packed import pack, unpack
 from ..records.pointers import target_key, target_of
 from ..system import process_lock
 from ..types import record_of
-from . import damage, loading, rekeying
-from .locations import absolute, storage_at
+from . import loading
+from .places import storage_at
+from .rows import Change
 from .unstored import UnstoredAnswers
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ..misses.report import Miss
     from ..misses.search import Source
     from ..types import Record, Request
-    from .locations import Storage
+    from .places import Storage
 
     Where = Callable[[Record], bool]
 
@@ -74,7 +75,7 @@ class ResponseCache:
         self.storage: Storage = storage_at(os.fspath(path))
         self.mode = mode
         # The keys of the records that calls of this process used, replaced, and named an asker of.
-        self._used_keys = _used_keys_by_path.setdefault(absolute(os.fspath(path)), set())
+        self._used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
         self._refreshed_keys: set[str] = set()
         self._keys_with_asker: set[str] = set()
         self._unstored = UnstoredAnswers(self.storage, replaced_keys=self._refreshed_keys)
@@ -144,7 +145,7 @@ class ResponseCache:
         # The answer that came first counts, even if only memory has it.
         packed = self._unstored.get(key) or packed
         try:
-            is_stored = self.storage.put(key, packed, replace=replace)
+            is_stored = self.storage.write([Change(key, packed, replace)])
             stored_record = unpack(key, packed) if is_stored else self._first_stored(key, packed)
         except (OSError, CacheError) as error:
             stored_record = unpack(key, self._unstored.keep(key, packed, error))
@@ -164,10 +165,10 @@ class ResponseCache:
         with _lock:
             is_named = key in self._keys_with_asker
             self._keys_with_asker.add(key)
-        if is_named or record.asker == asker or key in self._unstored:
+        if is_named or record.asker == asker or self._unstored.get(key) is not None:
             return
         try:
-            self.storage.put(key, pack(record.replace(asker=asker)), replace=True)
+            self.storage.write([Change(key, pack(record.replace(asker=asker)), replaces=True)])
         except (OSError, CacheError) as error:
             warn_once(
                 f"{self.path} cannot store which task or thread asked, so a replay may swap the answers to "
@@ -183,7 +184,7 @@ class ResponseCache:
         with suppress(CacheCorruptError):
             if (record := get(key)) and target_of(record, get):
                 return record
-        self.storage.put(key, packed, replace=True)
+        self.storage.write([Change(key, packed, replaces=True)])
         # raises if the index is damaged
         return self.get(key, mode="replay") or unpack(key, packed)
 
@@ -262,7 +263,9 @@ class ResponseCache:
             raise TypeError(f"keys is {keys!r}; it must be a sequence of keys")
         if keys is None:
             keys = [record.cache_key for record in self.records(where=where)]
-        return self.storage.delete(keys)
+        if not self.exists():
+            return 0
+        return self.storage.write(Change(key, None) for key in keys)
 
     def clear(self) -> int:
         """Delete all records; return how many."""
@@ -326,7 +329,9 @@ class ResponseCache:
         """Return the keys of the damaged records, those whose stored request does not fit their key
         included.
         """
-        return damage.damaged_keys(self.storage)
+        from .repair import damaged_keys
+
+        return damaged_keys(self.storage)
 
     def salvage(self, to: str | os.PathLike[str]) -> int:
         """Write every record that can still be read to a cache in another directory; return how
@@ -337,7 +342,9 @@ class ResponseCache:
         :raises CacheError: if there is no database, or ``to`` is this cache's own directory.
         :raises CacheCorruptError: if not even the beginning of the database can be read.
         """
-        return damage.salvage(self.storage, storage_at(os.fspath(to)))
+        from .repair import salvage
+
+        return salvage(self.storage, storage_at(os.fspath(to)))
 
     def rekey(self) -> int:
         """Recompute every key after a change of aliases, namespace or key version; return how many
@@ -347,9 +354,13 @@ class ResponseCache:
         several records would get the same key, the first one gets it, and the others stay as they
         are.
         """
+        from .repair import Rekeying
+
         if not self.exists():
             return 0
-        return self.storage.rewrite(partial(rekeying.changes_in, self.storage))
+        rekeying = Rekeying(self.storage)
+        self.storage.write(rekeying.changes())
+        return rekeying.count
 
     def search_source(self) -> Source:
         """Return the records as a source, to be searched for the nearest to a request."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..display.formatting import counted
@@ -11,13 +12,14 @@ from ..notices import notice
 from ..records.answers import same_answer
 from ..records.header import header_differences, header_of
 from ..records.packed import pack, unpack
-from .locations import is_address, storage_at
+from .places import is_address, storage_at
+from .rows import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..types import Record
-    from .locations import Storage
+    from .places import Storage
 
 CONFLICTS = ("keep", "replace", "raise")
 # Settings that decide the key of one and the same request.
@@ -35,17 +37,13 @@ def records_in(storage: Storage) -> Iterator[Record]:
         yield unpack(key, packed, stored_at)
 
 
-def add_all(
-    storage: Storage, records: Iterable[Record], replaced_keys: frozenset[str] = frozenset()
-) -> int:
-    """Add records whose keys are not in a storage yet; return how many were stored.
+def add_all(storage: Storage, records: Iterable[Record]) -> int:
+    """Add records whose keys are not in a storage yet; return how many were stored."""
+    return storage.write(map(_added, records))
 
-    :param replaced_keys: the keys whose records are replaced.
-    """
-    return storage.add_all(
-        (record.cache_key, pack(record.with_days()), record.cache_key in replaced_keys, None)
-        for record in records
-    )
+
+def _added(record: Record, *, replaces: bool = False) -> Change:
+    return Change(record.cache_key, pack(record.with_days()), replaces)
 
 
 def load(
@@ -62,39 +60,53 @@ def load(
         raise ValueError(
             f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}"
         )
-    name, records = _read(source, classes)
-    conflicts = [record.cache_key for record in records if _conflicts(storage, record)]
-    if conflicts:
-        _log_conflicts(f"{name} and {storage.location}", conflicts, on_conflict)
-    return add_all(storage, records, frozenset(conflicts if on_conflict == "replace" else ()))
+    name, records = _opened(source, classes)
+    locations = f"{name} and {storage.location}"
+    if on_conflict == "raise":
+        _tell_conflicts(
+            locations,
+            [record.cache_key for record in records() if _conflicts(storage, record)],
+            on_conflict,
+        )
+    conflicts: list[str] = []
+
+    def changes() -> Iterator[Change]:
+        for record in records():
+            is_conflict = _conflicts(storage, record)
+            if is_conflict:
+                conflicts.append(record.cache_key)
+            yield _added(record, replaces=is_conflict and on_conflict == "replace")
+
+    count = storage.write(changes())
+    _tell_conflicts(locations, conflicts, on_conflict)
+    return count
 
 
-def _read(source: str | Storage, classes: tuple[type[Any], ...]) -> tuple[str, list[Record]]:
-    """Return the source's name in messages, and its records."""
-    if not isinstance(source, str):
-        return _read_storage(source)
-    if is_address(source) or os.path.isdir(source):
-        return _read_storage(storage_at(source))
-    return source, _read_file(source, classes)
-
-
-def _read_storage(source: Storage) -> tuple[str, list[Record]]:
+def _opened(
+    source: str | Storage, classes: tuple[type[Any], ...]
+) -> tuple[str, Callable[[], Iterable[Record]]]:
+    """Return a source's name in messages, and what gives its records."""
+    if isinstance(source, str):
+        if not (is_address(source) or os.path.isdir(source)):
+            return source, _file_opened(source, classes)
+        source = storage_at(source)
     if not source.exists():
         raise CacheError(
             f"{source.location} contains no cache; give a cache's directory or server, or an exported file"
         )
-    return str(source.location), list(records_in(source))
+    return str(source.location), partial(records_in, source)
 
 
-def _read_file(path: str, classes: tuple[type[Any], ...]) -> list[Record]:
+def _file_opened(path: str, classes: tuple[type[Any], ...]) -> Callable[[], Iterable[Record]]:
     from ..ancestors import tinytroupe
     from ..records.reader import read
 
     if os.path.exists(path) and tinytroupe.recognized(path):
-        return tinytroupe.read(path, classes)
+        records = tinytroupe.read(path, classes)
+        return lambda: records
     recording = read(path)
     _warn_of_other_settings(path, recording.settings)
-    return recording.records()
+    return lambda: recording
 
 
 def _warn_of_other_settings(path: str, header: Mapping[str, Any]) -> None:
@@ -119,13 +131,15 @@ def _conflicts(storage: Storage, record: Record) -> bool:
     return row is not None and not same_answer(unpack(record.cache_key, *row), record)
 
 
-def _log_conflicts(locations: str, conflicts: list[str], on_conflict: str) -> None:
-    """Log which requests have two answers.
+def _tell_conflicts(locations: str, conflicts: list[str], on_conflict: str) -> None:
+    """Log which requests have two answers, if any.
 
     :param locations: the names of source and storage.
     :param conflicts: the keys of the requests.
-    :raises CacheError: if ``on_conflict`` is ``"raise"``.
+    :raises CacheError: if there are any and ``on_conflict`` is ``"raise"``.
     """
+    if not conflicts:
+        return
     keys = [key[:KEY_DIGITS] for key in conflicts[:MOST_LISTED_KEYS]]
     if len(conflicts) > MOST_LISTED_KEYS:
         keys.append("…")

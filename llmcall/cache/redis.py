@@ -1,51 +1,48 @@
 """A cache in a database of a Redis server, which several machines can share.
 
-Three keys hold a cache: a hash of the rows, a sorted set of their order, and a counter of all rows
-that were ever stored. A row is the time at which it was stored, in eight bytes, and then its value.
-Changes to more than one of the three keys are made in one script or transaction.
+Three keys hold it: a hash of the rows, a sorted set of their order, and a counter of all rows that were
+ever stored. A row is the time at which it was stored, in eight bytes, and then its value.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redis import ConnectionPool, Redis, exceptions
+from redis import Redis, exceptions
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.retry import Retry
 
 from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
-from ..notices import warn_once
-from .storage import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
-    from .storage import Change, NewRow, Row
+    from .rows import Change, Row
 
     T = TypeVar("T")
 
-# Of redis.ConnectionPool; the address may say otherwise, as in redis://host/0?socket_timeout=60.
-# One connection is for each command under way, and more threads than redis-py's own limit of 100
-# would fail. Times are in seconds.
+# The address may say otherwise, as in redis://host/0?socket_timeout=60. Each command under way has a
+# connection, and redis-py's own limit is 100. Times are in seconds.
 OPTIONS = {"max_connections": 2**16, "socket_connect_timeout": 3.0, "socket_timeout": 20.0}
-SECRETS = ("password", "ssl_password")
 FORM = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… (TLS), or unix:///SOCKET[?db=DATABASE]"
 
-
+PAGE = 500  # rows that are read or written at a time
 ROWS = "llmcall:rows"
 ORDER = "llmcall:order"
 STORED = "llmcall:stored"
 KEYS = (ROWS, ORDER, STORED)
 TIME = struct.Struct("<d")  # seconds since the epoch
-# key, row, whether it replaces what is there
-STORE = """
-if ARGV[3] == '1' then
+# a key, its row or nothing to delete it, whether it replaces what is there
+CHANGE = """
+if ARGV[2] == '' then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  return redis.call('HDEL', KEYS[1], ARGV[1])
+elseif ARGV[3] == '1' then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 elseif redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 0 then
   return 0
@@ -55,19 +52,12 @@ if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
 end
 return 1
 """
-# key, new key, new bytes
-MOVE = f"""
-local time = string.sub(redis.call('HGET', KEYS[1], ARGV[1]), 1, {TIME.size})
-local position = redis.call('ZSCORE', KEYS[2], ARGV[1])
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('HSET', KEYS[1], ARGV[2], time .. ARGV[3])
-redis.call('ZADD', KEYS[2], position, ARGV[2])
-"""
 
 
-class RedisStorage:
+class RedisServer:
     """Store bytes under keys in a database of a Redis server. The first use connects.
+
+    It has the methods of :class:`~llmcall.cache.directory.Directory`.
 
     :param address: ``redis://…``, ``rediss://…`` or ``unix://…``.
     :raises ConfigError: if the address is wrong.
@@ -76,15 +66,14 @@ class RedisStorage:
     is_on_server = True
 
     def __init__(self, address: str) -> None:
-        self.location: str = without_password(address)
-        self._is_eviction_checked = False
-        self._clients: dict[int, Any] = {}  # by process
+        self.name = self.location = str(without_password(address))
         # One further attempt is for a connection that was open when the server was started again.
         # By default, redis-py tries ten times for some seconds.
         retry = Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,))
-        fixed_options = {"decode_responses": False, "protocol": 2, "retry": retry}
         try:
-            self._options = {**OPTIONS, **parse_url(address), **fixed_options}
+            self._redis = Redis.from_url(
+                address, **OPTIONS, decode_responses=False, protocol=2, retry=retry
+            )
             pool = self._redis.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # is connected to nothing yet
         except (ValueError, TypeError, exceptions.RedisError):
@@ -92,16 +81,9 @@ class RedisStorage:
             raise ConfigError(
                 f"[Cache] PATH = {self.location} is neither a directory nor the address of a Redis server: {FORM}"
             ) from None
-
-    @property
-    def _redis(self) -> Any:
-        """Return the ``redis.Redis`` of this process; one that is forked while a thread uses
-        another's would hang.
-        """
-        process = os.getpid()
-        if process not in self._clients:
-            self._clients[process] = Redis(connection_pool=ConnectionPool(**self._options))
-        return self._clients[process]
+        passwords = (pool.connection_kwargs.get(name) for name in ("password", "ssl_password"))
+        self._secrets = [secret for secret in passwords if secret]
+        self._change = self._redis.register_script(CHANGE)
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -114,33 +96,21 @@ class RedisStorage:
             yield self._redis
         # UnicodeError: no host can have such a name.
         except (exceptions.RedisError, OSError, UnicodeError) as error:
-            has_secret = self._without_secrets(str(error)) != str(error)
-            raise self._failure(error) from (None if has_secret else error)
+            # Of a pipeline, redis-py puts the whole command before the server's words: the record's bytes.
+            words = str(error).rpartition("caused error: ")[2]
+            for secret in self._secrets:
+                words = words.replace(secret, MASK)
+            has_secret = any(secret in str(error) for secret in self._secrets)
+            raise self._failure(error, words) from (None if has_secret else error)
 
-    def _failure(self, error: Exception) -> CacheError:
-        words = self._without_secrets(str(error))
+    def _failure(self, error: Exception, words: str) -> CacheError:
         if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
-            return CacheError(
-                f"the Redis server {self.location} refuses access ({words}): "
-                "set user and password below [Cache]: PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
-            )
-        if isinstance(
-            error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError, UnicodeError)
-        ):
-            return CacheError(
-                f"the Redis server {self.location} cannot be reached ({words}): start it, "
-                "or name another server or a directory in [Cache] PATH"
-            )
-        # Of a pipeline, redis-py puts the whole command before the server's words: the record's
-        # bytes.
-        return CacheError(
-            f"the Redis server {self.location} refuses a command ({words.rpartition('caused error: ')[2]})"
-        )
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in filter(None, map(self._options.get, SECRETS)):
-            text = text.replace(secret, MASK)
-        return text
+            what = f"refuses access ({words}): set user and password below [Cache]: PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
+        elif isinstance(error, exceptions.ResponseError):
+            what = f"refuses a command ({words})"
+        else:
+            what = f"cannot be reached ({words}): start it, or name another server or a directory in [Cache] PATH"
+        return CacheError(f"the Redis server {self.location} {what}")
 
     def exists(self) -> bool:
         """Return whether anything was ever stored in the database."""
@@ -148,87 +118,10 @@ class RedisStorage:
             return bool(redis.exists(STORED))
 
     def get(self, key: str) -> tuple[bytes | None, float] | None:
-        """Return the bytes of a key and when they were stored (seconds since the epoch), or
-        ``None``.
-        """
+        """Return the bytes of a key and when they were stored, or ``None``."""
         with self._connection() as redis:
             row = redis.hget(ROWS, key)
         return None if row is None else _read(row)
-
-    def put(self, key: str, value: bytes, *, replace: bool) -> bool:
-        """Store bytes under a key; return whether they were stored.
-
-        :param replace: whether to replace bytes that the key has already.
-        """
-        if not self._is_eviction_checked:
-            self._warn_of_eviction()
-        with self._connection() as redis:
-            script = redis.register_script(STORE)
-            return bool(script(KEYS, [key, TIME.pack(time.time()) + value, int(replace)]))
-
-    def add_all(self, rows: Iterable[NewRow]) -> int:
-        """Store many rows, all or none; return how many were stored."""
-        now = time.time()
-        with self._connection() as redis, redis.pipeline() as pipeline:
-            script = redis.register_script(STORE)
-            for key, value, replaces, stored_at in rows:
-                row = TIME.pack(now if stored_at is None else stored_at) + value
-                script(KEYS, [key, row, int(replaces)], client=pipeline)
-            return sum(pipeline.execute())
-
-    def delete(self, keys: Iterable[str]) -> int:
-        """Delete keys, all or none; return how many were there."""
-        deleted_keys = list(keys)
-        with self._connection() as redis, redis.pipeline() as pipeline:
-            for begin in range(0, len(deleted_keys), PAGE):
-                pipeline.hdel(ROWS, *deleted_keys[begin : begin + PAGE])
-                pipeline.zrem(ORDER, *deleted_keys[begin : begin + PAGE])
-            counts = pipeline.execute()
-            return sum(counts[::2])  # those of HDEL
-
-    def clear(self) -> int:
-        """Delete all rows; return how many there were."""
-        with self._connection() as redis, redis.pipeline() as pipeline:
-            pipeline.hlen(ROWS).unlink(ROWS, ORDER)
-            return int(pipeline.execute()[0])
-
-    def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
-        """Change rows' keys and values, all or none; return the number of changed rows.
-
-        :raises CacheError: if somebody stored a row meanwhile.
-        """
-        with self._connection() as redis, redis.pipeline() as pipeline:
-            move = redis.register_script(MOVE)
-            pipeline.watch(ROWS)
-            change_list = list(changes())
-            pipeline.multi()
-            for change in change_list:
-                move(KEYS, change, client=pipeline)
-            try:
-                pipeline.execute()
-            except exceptions.WatchError:
-                raise CacheError(
-                    f"{self.location}: other processes stored records in the meantime, so nothing "
-                    "was changed; try again while no other process stores records"
-                ) from None
-            return len(change_list)
-
-    def change_budget(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Replace the text of a budget, like :meth:`SqliteStorage.change_budget`."""
-        key = f"llmcall:budget:{name}"
-
-        def read_and_set(pipeline: Any) -> T:
-            """Read, and write unless somebody wrote since (WATCH)."""
-            stored_text = pipeline.get(key)
-            text, result = change(stored_text.decode() if stored_text is not None else None)
-            pipeline.multi()
-            if text is not None:
-                pipeline.set(key, text)
-            return result
-
-        with self._connection() as redis:
-            result: T = redis.transaction(read_and_set, key, value_from_callable=True)
-        return result
 
     def rows(self) -> Iterator[Row]:
         """Yield all rows in the order of storing."""
@@ -246,44 +139,57 @@ class RedisStorage:
 
     readable_rows = rows
 
-    def keys_starting_with(self, prefix: str, limit: int) -> list[str]:
-        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them."""
+    def all_keys(self) -> Iterator[str]:
+        """Yield all keys."""
         with self._connection() as redis:
-            keys = [key.decode() for key in redis.hkeys(ROWS)]
-        return sorted(key for key in keys if key.startswith(prefix))[:limit]
+            yield from (key.decode() for key in redis.zrange(ORDER, 0, -1))
 
     def __len__(self) -> int:
         with self._connection() as redis:
             return int(redis.hlen(ROWS))
 
     def size(self) -> int:
-        """Return about how many bytes all rows take in the server's memory, judged by a few of
-        them.
-        """
+        """Return about how many bytes all rows take in the server's memory, judged by a few."""
         with self._connection() as redis:
             return sum(redis.memory_usage(key) or 0 for key in KEYS)
 
-    def risks(self) -> list[str]:
-        """Return what may lose answers on this server as it is configured, each with its remedy."""
-        with self._connection() as redis:
-            info = redis.info()
-        risks = _eviction(info)
-        if info.get("role") == "slave":
-            risks.append(
-                "it is a replica, which cannot store answers: give the address of the primary server"
-            )
-        if not info.get("aof_enabled"):
-            risks.append(
-                "if it crashes, answers stored since its last snapshot are lost: set appendonly yes"
-            )
-        return risks
+    def write(self, changes: Iterable[Change]) -> int:
+        """Store and delete rows, a page at a time; return how many changed."""
+        count = 0
+        changes = iter(changes)
+        while page := list(islice(changes, PAGE)):
+            with self._connection() as redis, redis.pipeline() as pipeline:
+                for key, value, replaces, stored_at in page:
+                    at = time.time() if stored_at is None else stored_at
+                    row = b"" if value is None else TIME.pack(at) + value
+                    self._change(KEYS, [key, row, int(replaces)], client=pipeline)
+                count += sum(pipeline.execute())
+        return count
 
-    def _warn_of_eviction(self) -> None:
-        """Warn once, before the first answer is stored, if the server may drop it."""
-        self._is_eviction_checked = True
-        with suppress(CacheError), self._connection() as redis:  # of a user who may not ask for it
-            for risk in _eviction(redis.info()):
-                warn_once(f"the Redis server {self.location}: {risk}")
+    def clear(self) -> int:
+        """Delete all rows; return how many there were."""
+        with self._connection() as redis, redis.pipeline() as pipeline:
+            pipeline.hlen(ROWS).unlink(ROWS, ORDER)
+            return int(pipeline.execute()[0])
+
+    def change_budget(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Replace the text of a budget, like :meth:`Directory.change_budget`; ``change`` may be
+        called again.
+        """
+        key = f"llmcall:budget:{name}"
+
+        def read_and_set(pipeline: Any) -> T:
+            """Read, and write unless somebody wrote since (WATCH)."""
+            stored_text = pipeline.get(key)
+            text, result = change(stored_text.decode() if stored_text is not None else None)
+            pipeline.multi()
+            if text is not None:
+                pipeline.set(key, text)
+            return result
+
+        with self._connection() as redis:
+            result: T = redis.transaction(read_and_set, key, value_from_callable=True)
+        return result
 
     def close(self) -> None:
         """Close the connections that nobody is using; the next command opens them again."""
@@ -291,16 +197,5 @@ class RedisStorage:
 
 
 def _read(row: bytes) -> tuple[bytes, float]:
-    """Return the bytes of a row and its time; a row that is too short for a time is none of ours,
-    and damaged.
-    """
+    """Return the bytes of a row and its time; a row that is too short for a time is none of ours."""
     return (row[TIME.size :], TIME.unpack_from(row)[0]) if len(row) >= TIME.size else (b"", 0.0)
-
-
-def _eviction(info: Mapping[str, Any]) -> list[str]:
-    policy = str(info.get("maxmemory_policy", ""))
-    if not info.get("maxmemory") or not policy.startswith("allkeys"):
-        return []
-    return [
-        f"it may discard answers when its memory is full (maxmemory-policy {policy}): set noeviction"
-    ]

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from ..display.formatting import counted
 from ..errors import CacheError
 from ..notices import notice
-from ..system import at_exit, process_lock
+from ..system import at_exit
+from .rows import Change
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from .locations import Storage
-
-_lock = process_lock(__name__)
+    from .places import Storage
 
 
 class UnstoredAnswers:
@@ -34,9 +33,6 @@ class UnstoredAnswers:
     def __bool__(self) -> bool:
         return bool(self._packed)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._packed
-
     def get(self, key: str) -> bytes | None:
         """Return the record that is kept under a key, packed, or ``None``."""
         return self._packed.get(key)
@@ -51,16 +47,13 @@ class UnstoredAnswers:
         :param error: why the storage refused it.
         :returns: the record that counts, packed.
         """
-        with _lock:
-            packed = self._packed.setdefault(key, packed)
-            is_first_time = self._warned_process != os.getpid()
+        if self._warned_process != os.getpid():
             self._warned_process = os.getpid()
-        if is_first_time:
             at_exit(self._store_at_exit)
             notice(
                 "the cache cannot store answers; they are kept in memory until it can: %s", error
             )
-        return packed
+        return self._packed.setdefault(key, packed)
 
     def store(self, consequence: str = "") -> None:
         """Try to store all records again: a disk may have room by now.
@@ -70,13 +63,11 @@ class UnstoredAnswers:
         failure: Exception | None = None
         for key, packed in list(self._packed.items()):
             try:
-                self._storage.put(key, packed, replace=key in self._replaced_keys)
+                self._storage.write([Change(key, packed, replaces=key in self._replaced_keys)])
             except (OSError, CacheError) as error:
                 failure = error
-                continue
-            with _lock:
-                if self._packed.get(key) is packed:
-                    del self._packed[key]
+            else:
+                self._packed.pop(key, None)
         if consequence and failure is not None:
             notice("%s %s: %s", counted(len(self._packed), "answer"), consequence, failure)
 

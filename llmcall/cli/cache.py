@@ -8,6 +8,7 @@ import re
 import time
 from collections import Counter
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -219,8 +220,6 @@ def list_records(
 
     --json shows more of each record and shortens nothing.
     """
-    from itertools import islice
-
     if limit is None:
         limit = 0 if as_json else MOST_ROWS
     records = list(islice(response_cache.records(where=where), limit or None))
@@ -313,7 +312,9 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
 
 
 def _full_key(response_cache: ResponseCache, prefix: str) -> str:
-    keys = response_cache.storage.keys_starting_with(prefix.rstrip("…"), MOST_COUNTED_KEYS)
+    beginning = prefix.rstrip("…")
+    found = (key for key in response_cache.storage.all_keys() if key.startswith(beginning))
+    keys = list(islice(found, MOST_COUNTED_KEYS))
     if len(keys) != 1:
         problem = f"{len(keys)} keys begin" if keys else "no key begins"
         among = f"among {counted(len(response_cache), 'record')} in {response_cache.path}"

@@ -6,8 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.connections import DATABASE
-from ..cache.storage import SqliteStorage
+from ..cache.directory import DATABASE
 from ..config.values import without_password
 from ..display.formatting import counted, shortened
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError, RequestTimeoutError
@@ -186,8 +185,8 @@ def _cache_check(client: LLMClient) -> Check:
     try:
         cache = client.cache
         count = counted(len(cache), "record")
-        if not isinstance(cache.storage, SqliteStorage):
-            return Check("cache", True, f"{cache.path}: {count}", "; ".join(cache.storage.risks()))
+        if cache.storage.is_on_server:
+            return Check("cache", True, f"{cache.path}: {count}")
         directory = Path(cache.path)
         _try_to_write(directory)
     except (ConfigError, CacheError, OSError) as error:

@@ -269,11 +269,3 @@ def test_a_database_that_a_killed_process_began_is_finished_by_the_next_one(
     fill(tmp_path / "cache", 1)
     with ResponseCache(tmp_path / "cache") as cache:
         assert len(list(cache.records())) == len(cache) == 1
-
-
-def test_a_gitignore_that_a_killed_process_began_is_written_whole(tmp_path: Path) -> None:
-    """The next process that stores an answer writes it."""
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / ".gitignore").touch()
-    fill(tmp_path / "cache", 1)
-    assert (tmp_path / "cache" / ".gitignore").read_text() == "*\n"

@@ -245,25 +245,3 @@ def use(
 def version(journal: Journal) -> None:
     """Tell the version of Python."""
     journal.write(*sys.version_info[:2])
-
-
-def as_another_user(journal: Journal, closed: str, readable: str) -> None:
-    """Use caches as a user to whom they do not belong."""
-    for client in (client_at(closed, "w"), client_at("/nowhere/at/all", "w", cache_mode="off")):
-        client.send_message("all is imported")
-    ResponseCache(closed).delete(
-        where=lambda record: "imported" in record.request["messages"][-1]["content"]
-    )
-    llmcall.reset()
-    os.setgid(65534)
-    os.setuid(65534)
-    client = client_at(closed, "w")
-    journal.write("closed", [client.send_message("question 1").cached for _ in range(2)])
-    journal.write(
-        "open", [client_at(readable, "w").send_message("question 1").cached for _ in range(2)]
-    )
-    llmcall.reset()
-    try:
-        client_at(closed, "w", cache_mode="replay").send_message("question 1")
-    except llmcall.CacheError as error:
-        journal.write("replay", type(error).__name__)

@@ -1,30 +1,22 @@
-"""Where a cache is: a directory, or the address of a Redis server."""
+"""Where a cache is: a directory, or the address of a Redis server; one cache object for each."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from ..config.values import without_password
 from ..errors import ConfigError
-from .storage import SqliteStorage
+from .directory import Directory
 
 if TYPE_CHECKING:
-    from .redis import RedisStorage
+    from .redis import RedisServer
 
-    Storage = SqliteStorage | RedisStorage
+    Storage = Directory | RedisServer
 
 
 def is_address(path: str) -> bool:
     """Return whether a path is the address of a server, not a directory."""
     return "://" in path
-
-
-def absolute(path: str) -> str:
-    """Return the absolute path of a directory; an address stays as it is."""
-    if is_address(path):
-        return path
-    return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
 
 
 def storage_at(path: str) -> Storage:
@@ -33,10 +25,10 @@ def storage_at(path: str) -> Storage:
     :raises ConfigError: if the address is invalid, or redis-py is not installed.
     """
     if not is_address(path):
-        return SqliteStorage(path)
+        return Directory(path)
     try:
-        from .redis import RedisStorage
+        from .redis import RedisServer
     except ImportError as error:
         message = f"[Cache] PATH = {without_password(path)} needs the Python package redis (5.3.0 or later)"
         raise ConfigError(f"{message}: install the extra 'redis'") from error
-    return RedisStorage(path)
+    return RedisServer(path)

@@ -1,0 +1,222 @@
+"""A cache in a diskcache directory, which threads and processes of one machine share."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import CacheCorruptError, CacheError
+from ..system import process_lock
+from .forks import using_database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from .database import Database
+    from .rows import Change, Row
+
+    T = TypeVar("T")
+
+DATABASE = "cache.db"  # diskcache.core.DBNAME
+
+_lock = process_lock(__name__)
+
+
+class Directory:
+    """Store bytes under keys in a directory. The first use opens it, the first store makes it.
+
+    Once a method that stores returns, everybody can read the bytes, and a crash of the process does
+    not lose them. :class:`~llmcall.cache.redis.RedisServer` has the same methods.
+
+    :ivar is_on_server: whether a look-up waits for a server, as an event loop must not. Here it takes
+        microseconds.
+    :ivar name: the directory, absolute.
+    :param path: with ``~`` and variables.
+    """
+
+    is_on_server = False
+
+    def __init__(self, path: str) -> None:
+        self.name = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+        self._file = os.path.join(self.name, DATABASE)
+        self._database: Database | None = None
+
+    @cached_property
+    def location(self) -> Path:
+        """Return the directory."""
+        from pathlib import Path  # costs 4 ms, which a look-up need not pay
+
+        return Path(self.name)
+
+    def exists(self) -> bool:
+        """Return whether there is a database."""
+        return os.path.exists(self._file)
+
+    def get(self, key: str) -> tuple[bytes | None, float] | None:
+        """Return the bytes of a key, ``None`` if they are none of ours, and when they were stored, in
+        seconds since the epoch; ``None`` if there is no such key.
+
+        :raises CacheCorruptError: if the database is damaged.
+        :raises CacheError: if it cannot be opened.
+        """
+        try:
+            with using_database:
+                database = self._database or self._opened()
+                return None if database is None else database.row(key)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self._damaged(error) from error
+
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows in the order of storing, read a page at a time."""
+        with self._reading() as database:
+            rows = () if database is None else database.rows()
+        try:
+            yield from rows
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self._damaged(error) from error
+
+    def readable_rows(self) -> Iterator[Row]:
+        """Yield the rows that SQLite can still read, some of them twice.
+
+        :raises CacheCorruptError: if not even the beginning of the database can be read.
+        """
+        from .database import readable_rows
+
+        try:
+            yield from readable_rows(self._file)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise CacheCorruptError(
+                f"nothing in the cache {self.name} can be read: {error}"
+            ) from error
+
+    def all_keys(self) -> Iterator[str]:
+        """Yield all keys."""
+        with self._reading() as database:
+            keys = iter(() if database is None else database)
+        yield from keys
+
+    def __len__(self) -> int:
+        with self._reading() as database:
+            return 0 if database is None else len(database)
+
+    def size(self) -> int:
+        """Return the bytes that the database takes on the disk."""
+        with self._reading() as database:
+            return 0 if database is None else int(database.volume())
+
+    def write(self, changes: Iterable[Change]) -> int:
+        """Store and delete rows, all or none; return how many changed.
+
+        :param changes: may read the rows meanwhile.
+        :raises OSError: if the directory cannot be written, or the disk is full.
+        """
+        with self._writing() as database, database.transact():
+            return sum(map(database.change, changes))
+
+    def clear(self) -> int:
+        """Delete all rows; return how many there were."""
+        if not self.exists():
+            return 0
+        with self._writing() as database:
+            return int(database.clear())
+
+    def change_budget(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Replace the text of a budget while nobody else does; reading one makes no database.
+
+        :param change: takes the text, or ``None``, and returns the new one, or ``None`` if it stays,
+            and a result.
+        :returns: the result.
+        """
+        if not self.exists():
+            text, result = change(None)
+            if text is None:
+                return result
+        with self._writing() as database, database.transact():
+            text, result = change(database.budget(name))
+            if text is not None:
+                database.set_budget(name, text)
+            return result
+
+    def close(self) -> None:
+        """Close what this thread has open, and forget the rest; the next use opens it again."""
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def _opened(self, *, is_made: bool = False) -> Database | None:
+        """Return the database, opened if need be; ``None`` if there is none.
+
+        :param is_made: whether it is made if there is none.
+        """
+        with _lock:
+            if self._database is None:
+                if os.path.isfile(self.name):
+                    raise CacheError(
+                        f"the cache path {self.name} is a file; [Cache] PATH must name a directory"
+                    )
+                if is_made:
+                    _make_private(self.name)
+                if is_made or self.exists():
+                    self._database = self._open()
+            return self._database
+
+    def _open(self) -> Database:
+        from .database import Database
+
+        try:
+            return Database(self.name)
+        except sqlite3.OperationalError as error:
+            raise CacheError(
+                f"the cache {self.name} cannot be opened ({error}): SQLite must be able to write to its folder. To "
+                f"read the records where it cannot, let somebody who may write there run 'llmcall cache --path "
+                f"{self.name} export FILE.jsonl', and use the file as a cassette"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[Database | None]:
+        try:
+            with using_database:
+                yield self._database or self._opened()
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self._damaged(error) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[Database]:
+        from .database import WRITE_ERRORS
+
+        if self._database is not None and not self.exists():
+            self.close()  # somebody deleted the folder, as one does beside a notebook
+        with using_database:
+            database = self._database or self._opened(is_made=True)
+            assert database is not None
+            try:
+                yield database
+            except WRITE_ERRORS as error:
+                database.close()  # a transaction whose end failed is open still
+                # SQLite may have ended the transaction itself, so that diskcache fails to.
+                reason = error.__context__ or error
+                raise OSError(f"{self.name}: {reason or 'it cannot be written now'}") from error
+            except sqlite3.DatabaseError as error:
+                raise self._damaged(error) from error
+
+    def _damaged(self, error: object) -> CacheError:
+        return CacheCorruptError(
+            f"the cache database {self._file} is damaged or cannot be read ({error}); "
+            f"'llmcall cache --path {self.name} salvage NEW_FOLDER' copies what can be read to a new cache; then "
+            "set PATH = NEW_FOLDER below [Cache] in config.ini"
+        )
+
+
+def _make_private(folder: str) -> None:
+    """Make a cache's folder if there is none; a new or empty one becomes private, and git ignores it."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if not os.listdir(folder):
+        os.chmod(folder, 0o700)
+        with open(os.path.join(folder, ".gitignore"), "w", encoding="utf-8") as file:
+            file.write("*\n")

@@ -1,0 +1,58 @@
+"""A gate that lets a process fork only while no thread uses a database.
+
+SQLite's handles do not survive a fork, nor do the locks that another thread holds at that moment
+(sqlite.org, "How To Corrupt An SQLite Database File", 2.6), and ``concurrent.futures`` forks on Linux
+before Python 3.14. So a fork waits for the look-ups and stores under way, which take microseconds, and
+the child closes what it inherited before it opens databases of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from typing import Any
+
+LONGEST_WAIT = 10.0  # seconds that a fork waits for a use that does not end
+
+
+class _Gate:
+    """Counts the uses under way: ``with using_database: …``."""
+
+    def __init__(self) -> None:
+        self.databases: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._use_count = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._close, after_in_parent=self._open, after_in_child=self._open_in_child
+            )
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._use_count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._use_count -= 1
+
+    def _close(self) -> None:
+        ends_at = time.monotonic() + LONGEST_WAIT
+        self._lock.acquire()
+        while self._use_count and time.monotonic() < ends_at:
+            self._lock.release()
+            time.sleep(0.0005)
+            self._lock.acquire()
+
+    def _open(self) -> None:
+        self._lock.release()
+
+    def _open_in_child(self) -> None:
+        self._use_count = 0
+        for database in list(self.databases):
+            database.close()
+        self._lock.release()
+
+
+using_database = _Gate()

@@ -1,0 +1,145 @@
+"""Find the damaged records of a cache, save the others, and give records new keys."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ..config import resolve as config
+from ..display.formatting import counted
+from ..errors import CacheCorruptError, CacheError
+from ..notices import notice
+from ..records.packed import pack, unpack
+from ..records.pointers import pointing_to, target_key
+from ..requests.keys import key_of
+from ..requests.rekeying import under_settings
+from .rows import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..types import Record
+    from .places import Storage
+
+
+def damaged_keys(storage: Storage) -> list[str]:
+    """Return the keys of the damaged records, those whose stored request does not fit their key
+    included.
+    """
+    return [key for key, packed, _ in storage.rows() if not _is_sound(key, packed)]
+
+
+def _is_sound(key: str, packed: bytes | None) -> bool:
+    try:
+        record = unpack(key, packed)
+        return key_of(record.kind, record.request, record.sample) == key
+    except (CacheCorruptError, ValueError, TypeError):
+        return False
+
+
+def salvage(source: Storage, target: Storage) -> int:
+    """Write every record that can still be read to another storage; return how many there were.
+
+    If none can be read, the other storage is not made. See :meth:`ResponseCache.salvage`.
+    """
+    if not source.exists():
+        raise CacheError(f"{source.location} contains no cache; give the path of the damaged cache")
+    if os.path.realpath(target.location) == os.path.realpath(source.location):
+        raise CacheError(f"{source.location} cannot be salvaged into itself; name a new directory")
+    saved_keys: set[str] = set()
+    if any(_sound_rows(source, set())):
+        target.write(_sound_rows(source, saved_keys))
+        target.close()
+    count = len(saved_keys)
+    try:
+        lost_count = len(source) - count
+    except CacheError:
+        notice(
+            "%s: besides the %d records that were read, others may be lost", source.location, count
+        )
+    else:
+        if lost_count > 0:
+            notice(
+                "%s: %d of %d records cannot be read and are lost",
+                source.location,
+                lost_count,
+                count + lost_count,
+            )
+    return count
+
+
+def _sound_rows(source: Storage, saved_keys: set[str]) -> Iterator[Change]:
+    """Yield what can be read, each record once.
+
+    :param saved_keys: gathers the keys.
+    """
+    for key, packed, stored_at in source.readable_rows():
+        if key not in saved_keys and _is_sound(key, packed):
+            saved_keys.add(key)
+            yield Change(key, packed, stored_at=stored_at)
+
+
+class Rekeying:
+    """New keys for the records of a storage, under the current settings.
+
+    If several records would get the same key, or another record has it, they stay as they are, but
+    for the first of them.
+
+    :ivar count: how many records have changed.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.count = 0
+        self._storage = storage
+        self._settings = config.settings()
+        self._new_keys: dict[str, str] = {}  # by the old one
+        self._pointers: set[str] = set()  # the keys of records that only point to another one
+        self._damaged_count = 0
+        self._unchanged_count = 0
+
+    def changes(self) -> Iterator[Change]:
+        """Yield what changes; the rows are read while that is stored."""
+        for key, packed, stored_at in self._storage.rows():
+            try:
+                record = unpack(key, packed, stored_at)
+            except CacheCorruptError:
+                self._damaged_count += 1
+                continue
+            request = under_settings(record.request, self._settings)
+            new_key = key_of(record.kind, request, record.sample)
+            if new_key != key and self._storage.get(new_key) is not None:
+                self._unchanged_count += 1
+                new_key = key
+            if target_key(record) is not None:
+                self._pointers.add(new_key)
+            if new_key != key:
+                self._new_keys[key] = new_key
+                yield _stored(record.replace(cache_key=new_key, request=request))
+                yield Change(key, None)
+        changed_keys = set(self._new_keys.values())
+        for key in self._pointers:
+            record = unpack(key, *(self._storage.get(key) or (None,)))
+            target = self._new_keys.get(str(target_key(record)))
+            if target is not None:
+                changed_keys.add(key)
+                yield _stored(record.replace(response=pointing_to(target)), replaces=True)
+        self.count = len(changed_keys)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._damaged_count:
+            notice(
+                "%s: %s left unchanged; 'llmcall cache verify' lists all damaged rows",
+                self._storage.location,
+                counted(self._damaged_count, "damaged row"),
+            )
+        if self._unchanged_count:
+            notice(
+                "%s: %s not updated, because other records have the new keys",
+                self._storage.location,
+                counted(self._unchanged_count, "record"),
+            )
+
+
+def _stored(record: Record, *, replaces: bool = False) -> Change:
+    return Change(record.cache_key, pack(record), replaces, record.stored_at)

@@ -670,7 +670,7 @@ def test_a_table_has_a_row_for_each_item_and_repeat(kind: str, numbering: Number
     assert table["error"].isna().all()
 
 
-@pytest.mark.parametrize("kind", ["dicts", "frame", "generator"])
+@pytest.mark.parametrize("kind", ["dicts", "frame"])
 def test_a_second_table_asks_nothing(kind: str, numbering: Numbering) -> None:
     """It has the same rows, from the cache, however the items are given."""
     pandas = pytest.importorskip("pandas")
@@ -816,9 +816,8 @@ def test_a_refusal_has_its_row_whatever_on_error_says(on_error: str) -> None:
         assert table["cache_key"].notna().all()
 
 
-@pytest.fixture
-def crowd_table() -> Any:
-    """The table of people who answer at once, late, never, or with an error."""
+def test_a_table_has_the_tries_the_first_misfit_and_the_error_of_each_row() -> None:
+    """Of people who answer at once, late, never, or with an error."""
     pytest.importorskip("pandas")
     answers = {
         "Lisa": ["8"],
@@ -834,25 +833,13 @@ def crowd_table() -> Any:
 
     client = ScriptedClient(answered, cache_mode="auto")
     call = LLMCall(user="{{ name }}?", output_type=int, client=client)
-    return call.table([{"name": name} for name in answers], on_error="return")
-
-
-def test_a_table_counts_the_answers_that_were_asked_for(crowd_table: Any) -> None:
-    """``tries`` counts those of failed rows, too."""
-    assert crowd_table["tries"].tolist() == [1, 3, 3, 2, 1]
-
-
-def test_a_table_has_the_first_answer_that_did_not_fit(crowd_table: Any) -> None:
-    """``unread`` has it, whether or not a later one fitted."""
-    assert crowd_table["unread"].fillna("").tolist() == ["", "many", "much", "Hm.", ""]
-
-
-def test_a_table_has_the_error_of_each_row_without_a_value(crowd_table: Any) -> None:
-    """A row that the server refused has no key of an answer."""
-    assert crowd_table["value"].isna().tolist() == [False, False, True, True, True]
-    failed = [type(error).__name__ for error in crowd_table["error"]]
+    table = call.table([{"name": name} for name in answers], on_error="return")
+    assert table["tries"].tolist() == [1, 3, 3, 2, 1]
+    assert table["unread"].fillna("").tolist() == ["", "many", "much", "Hm.", ""]
+    assert table["value"].isna().tolist() == [False, False, True, True, True]
+    failed = [type(error).__name__ for error in table["error"]]
     assert failed == ["NoneType"] * 2 + ["OutputError"] + ["InvalidRequestError"] * 2
-    assert crowd_table["cache_key"].isna().tolist() == [False, False, False, True, True]
+    assert table["cache_key"].isna().tolist() == [False, False, False, True, True]
 
 
 def test_a_table_names_the_model_that_answered_and_how_the_answer_ended() -> None:

@@ -10,8 +10,18 @@ from typing import NoReturn
 
 # What opens and closes reasoning: tags, and the tokens of models whose servers leave them in.
 _REASONING = [
-    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")),
-    ("<scratchpad>", "</scratchpad>"),
+    *(
+        (f"<{name}>", f"</{name}>")
+        for name in [
+            "think",
+            "thinking",
+            "thought",
+            "thoughts",
+            "reasoning",
+            "reflection",
+            "scratchpad",
+        ]
+    ),
     ("[THINK]", "[/THINK]"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("◁think▷", "◁/think▷"),

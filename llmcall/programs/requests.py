@@ -14,7 +14,6 @@ from ..requests.http_identity import ASKING, OBJECT, api_path
 CHAT = "/chat/completions"
 COMPLETIONS = "/completions"
 EMBEDDINGS = "/embeddings"
-MODELS = re.compile(r"/models(?:/[^/:]+)?$")  # a GET lists them
 SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthropic
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 GEMINI_MODEL = re.compile(r"/models/([^/:]+):")
@@ -72,8 +71,8 @@ def may_be_recorded(request: Any, hosts: Collection[str], *, is_models_host: boo
     if is_of_model(request):
         return True
     path = _path(request)
-    is_about_object = OBJECT.search(path) or (request.method == "GET" and MODELS.search(path))
-    return bool(is_about_object) and (SDK_HEADER in request.headers or is_models_host)
+    is_about_object = OBJECT.search(path) is not None
+    return is_about_object and (SDK_HEADER in request.headers or is_models_host)
 
 
 def client_call_of(request: Any, content: bytes, hosts: Collection[str]) -> ClientCall | None:

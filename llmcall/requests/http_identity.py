@@ -10,9 +10,11 @@ from typing import Any
 ASKING = re.compile(
     r"(?P<kept>/responses|(?<=/v1)/messages|/models/[^/]+:(?:streamG|g)enerateContent)/?$"
 )
-# What was asked in the background and is looked at, cancelled or deleted; it has no body.
+# What has no body: what was asked in the background is looked at, cancelled or deleted; the models are
+# listed.
 OBJECT = re.compile(
     r"/responses/[^/]+(?:/cancel|/input_items)?/?$|/messages/batches(?:/[^/]+){0,2}/?$"
+    r"|/models(?:/[^/:]+)?/?$"
 )
 INPUTS = ("messages", "input", "prompt")
 NOT_COUNTED = frozenset({"key", "alt", "api-version"})  # parameters of a query

@@ -251,3 +251,27 @@ def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
     assert len(asked) == 1
     (cassette,) = Path("cassettes").rglob("*.jsonl")
     assert "You are Lisa.-" in cassette.read_text(encoding="utf-8")
+
+
+def test_a_connection_of_another_client_to_a_model_is_told(
+    model: NumberedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A replay refuses it."""
+    import urllib.request
+
+    for mode in ("once", "none"):
+        with llmcall.cassette(TAPE, mode=mode):
+            http.post(
+                f"{model.address}/chat/completions",
+                json={"model": "gpt-4o-mini", "messages": QUESTION},
+            )
+            with pytest.raises(OSError):
+                urllib.request.urlopen(model.address)
+    assert caplog.text.count("what was sent to localhost by other clients is not recorded") == 1
+    assert caplog.text.count("a replay refused a connection to localhost") == 1
+
+
+def test_a_programs_request_shows_no_key() -> None:
+    """Neither its headers' nor its query's."""
+    request = llmcall.ProgramRequest("POST", f"https://a.example/v1?key={KEY}", {"a": KEY}, {})
+    assert repr(request) == "ProgramRequest('POST', 'https://a.example/v1')"

@@ -76,7 +76,7 @@ def process() -> None:
     assert_type(llmcall.settings().model, str)
     assert_type(llmcall.count_tokens("Hello").estimated, bool)
     with (
-        llmcall.cassette("market.jsonl", mode="once"),
+        llmcall.cassette("market.jsonl", mode="once", actor="system", hosts=["api.example"]),
         llmcall.scope("trial-3"),
         llmcall.budget(usd=1),
     ):

@@ -50,20 +50,15 @@ class Actors:
             return contextlib.nullcontext()
         name = self._name_of(request, normalize)
         if name is None:
-            _warn_of_no_name(request)
+            if request.method == "POST" and not _path(request).endswith(EMBEDDINGS):
+                warn_once(
+                    f"a request names no actor (the first: {request.method} {_path(request)}), so it "
+                    "belongs to the surrounding scope. If several actors make such requests, name them "
+                    "with --actor (in code, actor=)",
+                    about="no actor",
+                )
             return contextlib.nullcontext()
         return self._scopes.setdefault(name, scopes.scope(name))
-
-
-def _warn_of_no_name(request: ProgramRequest) -> None:
-    # Embeddings have no draws, and a GET asks no model.
-    if request.method == "POST" and not _path(request).endswith(EMBEDDINGS):
-        warn_once(
-            f"a request names no actor (the first: {request.method} {_path(request)}), so it belongs "
-            "to the surrounding scope. If several actors make such requests, name them with --actor "
-            "(in code, actor=)",
-            about=_warn_of_no_name,
-        )
 
 
 def _path(request: ProgramRequest) -> str:
@@ -75,7 +70,7 @@ def _naming_function(actor: Any) -> Naming | None:
     if actor is None:
         return None
     if callable(actor):
-        return lambda request, normalize: _name_by_function(actor, request)
+        return _function_naming(actor)
     if actor == SYSTEM:
         return _system_name
     if isinstance(actor, str) and actor.startswith(HEADER):
@@ -87,18 +82,18 @@ def _naming_function(actor: Any) -> Naming | None:
     raise ValueError(f"actor is {actor!r}; it must be a function of the request, {ACTOR_FORMS}")
 
 
-def _name_by_function(
-    function: Callable[[ProgramRequest], str | None], request: ProgramRequest
-) -> str | None:
-    """Return the name that the user's function gives."""
-    try:
-        return function(request)
-    except Exception as error:
-        function_name = getattr(function, "__qualname__", repr(function))
-        raise ValueError(
-            f"actor function {function_name} failed for {request.method} {_path(request)}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+def _function_naming(function: Callable[[ProgramRequest], str | None]) -> Naming:
+    def name_of(request: ProgramRequest, normalize: Normalize | None) -> str | None:
+        try:
+            return function(request)
+        except Exception as error:
+            function_name = getattr(function, "__qualname__", repr(function))
+            raise ValueError(
+                f"actor function {function_name} failed for {request.method} {_path(request)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    return name_of
 
 
 def _pattern(actor: str) -> re.Pattern[str]:
@@ -119,7 +114,7 @@ def _pattern(actor: str) -> re.Pattern[str]:
 def _user_name(
     pattern: re.Pattern[str], request: ProgramRequest, normalize: Normalize | None
 ) -> str | None:
-    text = _user_text(request)
+    text = _first_text(request.body, ("user",))
     match = None if text is None else pattern.search(text)
     name = match[1].strip() if match and match[1] else ""
     name = name if normalize is None else normalize(name)
@@ -131,7 +126,7 @@ def _user_name(
 
 def _system_name(request: ProgramRequest, normalize: Normalize | None) -> str | None:
     """Return a name for the persona that a system message describes."""
-    text = _system_text(request)
+    text = _first_text(request.body, SYSTEM_ROLES)
     return None if text is None else _short_name(text if normalize is None else normalize(text))
 
 
@@ -149,14 +144,6 @@ def _short_name(text: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _system_text(request: ProgramRequest) -> str | None:
-    return _first_text(request.body, SYSTEM_ROLES)
-
-
-def _user_text(request: ProgramRequest) -> str | None:
-    return _first_text(request.body, ("user",))
 
 
 def _first_text(body: Any, roles: tuple[str, ...]) -> str | None:

@@ -6,16 +6,15 @@ from typing import Any
 
 from ..clients.api_errors import failure, refuse_reported
 from ..errors import APIError, ContentFilterError, ServiceError
+from ..requests.http_identity import api_path
 from ..responses.body import read_object
 from ..responses.event_stream import events_of
 
-# By the end of a request's path: the events of which one ends a whole stream.
+# By the API's part of a path: the events of which one ends a whole stream.
 LAST_EVENTS = {
     "/responses": ("response.completed", "response.incomplete"),
-    "/v1/messages": ("message_stop",),
+    "/messages": ("message_stop",),
 }
-# A request to these APIs has at least one of these fields; other servers may have such paths, too.
-REQUIRED_FIELDS = ("model", "prompt")
 
 # Codes of the Responses API, and types of the Messages API, for failures that pass.
 PASSING_FAILURES = ("server_error", "rate_limit_exceeded", "overloaded_error", "api_error")
@@ -39,11 +38,7 @@ def check_answer(path: str, asked: Any, content: bytes, *, is_stream: bool) -> N
 
 def last_events_at(path: str, asked: Any) -> tuple[str, ...]:
     """Return the events that end a stream of these APIs; none for a request to another one."""
-    if isinstance(asked, dict) and any(name in asked for name in REQUIRED_FIELDS):
-        for end, last_events in LAST_EVENTS.items():
-            if path.rstrip("/").endswith(end):
-                return last_events
-    return ()
+    return () if asked is None else LAST_EVENTS.get(api_path(path, asked) or "", ())
 
 
 def _check_events(content: bytes, last_events: tuple[str, ...]) -> None:

@@ -38,25 +38,25 @@ class Passage(NamedTuple):
 def passages(recorded: str, asked: str) -> tuple[Passage, ...]:
     """Return the passages in which two texts differ, in order; changes that almost touch are one."""
     merged: list[Passage] = []
-    for passage in changes(recorded, asked):
-        if merged and passage.begin - merged[-1].end <= LARGEST_GAP:
-            merged[-1] = merged[-1]._replace(end=passage.end, asked_end=passage.asked_end)
-        else:
-            merged.append(passage)
-    return tuple(merged)
-
-
-def changes(recorded: str, asked: str) -> Iterator[Passage]:
-    """Yield the stretches of words in which two texts differ, in order."""
-    for lines in _changes(recorded.splitlines(keepends=True), asked.splitlines(keepends=True)):
+    for lines in changed_lines(recorded, asked):
         recorded_piece, asked_piece = pieces(lines, recorded, asked)
         for words in _changes(WORD.findall(recorded_piece), WORD.findall(asked_piece)):
-            yield Passage(
+            passage = Passage(
                 lines.begin + words.begin,
                 lines.begin + words.end,
                 lines.asked_begin + words.asked_begin,
                 lines.asked_begin + words.asked_end,
             )
+            if merged and passage.begin - merged[-1].end <= LARGEST_GAP:
+                merged[-1] = merged[-1]._replace(end=passage.end, asked_end=passage.asked_end)
+            else:
+                merged.append(passage)
+    return tuple(merged)
+
+
+def changed_lines(recorded: str, asked: str) -> Iterator[Passage]:
+    """Yield the lines in which two texts differ."""
+    return _changes(recorded.splitlines(keepends=True), asked.splitlines(keepends=True))
 
 
 def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from ..differences.fields import Difference, differences
-from ..differences.words import changes, pieces
+from ..differences.words import changed_lines, common_ends, pieces
 from ..display.formatting import as_json, one_line
 from ..display.printable import printable
 from ..records.answers import said
@@ -26,7 +29,9 @@ WHY = {
     "missing": "the other run ends, or does not make this call",
     "added": "the other run has an additional call",
 }
+MOST_PAIRS = 4_000_000  # of words; a larger passage counts as changed in all its words
 _WORD = re.compile(r"\w+")
+_TOKEN = re.compile(r"\w+|[^\w\s]")  # a word or a mark
 _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrt])|(.))")  # as JSON writes it into a prompt
 
 
@@ -171,13 +176,12 @@ class ChangedAnswers:
         :param actor: the number of the actor in the file.
         """
         found = []
-        for stretch in _stretches(difference):
-            for side, words in enumerate(stretch):
-                if words.strip():
-                    index = self._first_answer(side, words)
-                    if index is None or self._calls[index][:2] >= (place, actor):
-                        return None
-                    found.append(index)
+        texts = [_text(side) or "" for side in _sides(difference)]
+        for side, words in _stretches(*texts):
+            index = self._first_answer(side, words)
+            if index is None or self._calls[index][:2] >= (place, actor):
+                return None
+            found.append(index)
         return min(found, default=None)
 
     def _first_answer(self, side: int, words: str) -> int | None:
@@ -188,29 +192,41 @@ class ChangedAnswers:
         return self._first[side, words]
 
 
-def _stretches(difference: Difference) -> Iterator[tuple[str, str]]:
-    """Yield the stretches of words that changed, as they were and as they are."""
-    before, after = (_text(side) or "" for side in _sides(difference))
-    for change in changes(before, after):
-        one, other = map(_words, pieces(change, before, after))
-        yield one, other
-
-
-def _words(text: str) -> str:
-    """Return the words of a text with blanks between and around them, so that only whole words are
-    found in it.
+@lru_cache(maxsize=4096)  # actors often hear the same
+def _stretches(before: str, after: str) -> frozenset[tuple[int, str]]:
+    """Return the stretches of words that changed, without the marks between them, and on which side
+    each is.
     """
-    plain = _ESCAPED.sub(
-        lambda match: chr(int(match[1], 16)) if match[1] else match[3] or " ", text
-    )
-    return f" {' '.join(_WORD.findall(plain))} ".casefold()
+    stretches = set()
+    for lines in changed_lines(before, after):
+        sides = [_TOKEN.findall(_plain(each)) for each in pieces(lines, before, after)]
+        begin, end = common_ends(*sides)
+        one, other = (side[begin : len(side) - end] for side in sides)
+        matcher = SequenceMatcher(None, one, other, autojunk=False)
+        changed = [("replace", 0, len(one), 0, len(other))]
+        if len(one) * len(other) <= MOST_PAIRS:
+            changed = [each for each in matcher.get_opcodes() if each[0] != "equal"]
+        for _, one_begin, one_end, other_begin, other_end in changed:
+            for side, tokens in enumerate((one[one_begin:one_end], other[other_begin:other_end])):
+                runs = groupby(tokens, key=lambda token: bool(_WORD.match(token)))
+                stretches |= {(side, _padded(run)) for is_word, run in runs if is_word}
+    return frozenset(stretches)
+
+
+def _plain(text: str) -> str:
+    """Return a text without the escapes that JSON writes into it."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[3] or " ", text)
+
+
+def _padded(words: Iterable[str]) -> str:
+    """Return words with blanks between and around them, so that only whole words are found in it."""
+    return f" {' '.join(words)} ".casefold()
 
 
 def _words_of(record: Record | None) -> str:
     """Return the words of an answer: of its text, and of all other texts in it."""
-    return (
-        "" if record is None else "|".join(map(_words, [record.answer, *strings_in(said(record))]))
-    )
+    texts = [] if record is None else [record.answer, *strings_in(said(record))]
+    return "|".join(_padded(_WORD.findall(_plain(text))) for text in texts)
 
 
 def _answers(record: Record, other: Record) -> tuple[str | None, str | None]:

@@ -134,6 +134,16 @@ def test_a_type_that_may_be_missing_or_is_bounded_is_read_as_the_type_itself(
         assert is_asked_again("-9.5", output_type)
 
 
+def test_a_number_that_no_float_holds_is_asked_again() -> None:
+    """By itself or within JSON."""
+    for text, output_type in (
+        ("9" * 400, float),
+        ("1e999", float),
+        (f"[{'9' * 400}]", list[float]),
+    ):
+        assert is_asked_again(text, output_type)
+
+
 class Found(BaseModel, extra="allow"):
     """What a text holds, by names of its own."""
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, get_args, get_origin
 
+from ..display.formatting import shortened
 from ..errors import OutputError
 from ..requests import schemas
 from .expectations import describe
@@ -23,8 +24,9 @@ _THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}\.[0-9]{3}")  # 45.000 is 45,000 in m
 _ANSWER = re.compile(r"(?:\*\*answer:\*\*|answer:)\s*(?=\S)", re.IGNORECASE)
 _BOLD_AND_QUOTES = ("****", "____", '""', "''", "``", "“”", "‘’", "„“", "«»", "「」")
 _STOPS = (".", "!", "。")
+_LARGEST = 2**1023  # of whole numbers that a float surely holds
 _MOST_LAYERS = 8  # more than a model writes
-_MOST_PROBLEMS = 5  # that an error lists
+_LONGEST_PROBLEM = 300  # characters of what pydantic finds
 
 
 def read(text: str, output_type: Any) -> Any:
@@ -79,7 +81,7 @@ def _read(text: str, output_type: Any) -> Any:
     raise problems[0] if problems else OutputError("it is not in the form that was asked for")
 
 
-def plain_words(text: str) -> Iterator[str]:
+def _plain_words(text: str) -> Iterator[str]:
     """Yield a text, then what is left of it without "Answer:" before it, without quotes or bold
     around it and without a closing stop, one after another. So "C#" and "A*" keep their marks.
     """
@@ -102,7 +104,7 @@ def _inside(text: str) -> str:
 
 def _in_words(text: str, plain_type: Any) -> Any:
     """Return the value that a text is in plain words; ``None`` if it is none of the type."""
-    for words in plain_words(text):
+    for words in _plain_words(text):
         value = _named(words, plain_type)
         if value is not None:
             return value
@@ -113,16 +115,16 @@ def _named(words: str, plain_type: Any) -> Any:
     if plain_type is bool:
         return _VERDICTS.get(words.lower())
     if plain_type in (int, float):
-        value = number(words)
+        value = _number(words)
         return float(value) if plain_type is float and value is not None else value
     options = schemas.labels(plain_type)
     if words in options:
         return options[words]
-    named = [option for label, option in options.items() if folded(label) == folded(words)]
+    named = [option for label, option in options.items() if _folded(label) == _folded(words)]
     return named[0] if len(named) == 1 else None
 
 
-def number(text: str) -> int | float | None:
+def _number(text: str) -> int | float | None:
     """Return the number that a text is; ``None`` for anything else, and for what may be thousands in
     one language and a fraction in another.
     """
@@ -130,16 +132,13 @@ def number(text: str) -> int | float | None:
     if match is None or _THOUSANDS.fullmatch(text):
         return None
     digits = text.replace(",", "")
-    try:
-        if match["fraction"] is None and match["exponent"] is None:
-            return int(digits)
-    except ValueError:  # more digits than Python reads
-        return None
     value = float(digits)
-    return value if math.isfinite(value) else None
+    if not math.isfinite(value):
+        return None
+    return int(digits) if match["fraction"] is None and match["exponent"] is None else value
 
 
-def folded(text: str) -> str:
+def _folded(text: str) -> str:
     """Return a text without its case, with single blanks and straight apostrophes."""
     return " ".join(text.split()).replace("’", "'").casefold()
 
@@ -150,7 +149,7 @@ def _from_json(text: str, output_type: Any) -> Any:
     """
     value = json.loads(text)
     if type(value) in (int, float):
-        value = number(text)
+        value = _number(text)
         if value is None:
             raise OutputError("its number may be read in two ways, or is too large")
     try:
@@ -176,14 +175,11 @@ def _checked(value: Any, output_type: Any, text: str | None = None) -> Any:
     try:
         converted = schemas.adapter(output_type).validate_json(text, strict=True)
     except ValidationError as error:
-        problems = []
-        for each in error.errors(include_url=False):
-            place = ".".join(map(str, each["loc"]))
-            problems.append(f"{place}: {each['msg']}" if place else each["msg"])
-        problems.sort()  # versions of pydantic list them in different orders
-        more = len(problems) - _MOST_PROBLEMS
-        listed = [*problems[:_MOST_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
-        raise OutputError("; ".join(listed)) from error
+        problems = (
+            ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"])))
+            for each in error.errors(include_url=False)
+        )
+        raise OutputError(shortened("; ".join(problems), _LONGEST_PROBLEM)) from error
     if not schemas.closed_validator(output_type).is_valid(value):
         raise OutputError("it has keys that are not in the schema")
     return converted
@@ -203,7 +199,7 @@ def _simple(value: Any, output_type: Any) -> Any:
     if get_origin(output_type) is list:
         [element_type] = get_args(output_type)
         return [_simple(each, element_type) for each in _simple(value, list)]
-    if output_type is float and type(value) is int:
+    if output_type is float and type(value) is int and abs(value) < _LARGEST:
         return float(value)
     if type(value) is not output_type:
         raise OutputError(f"its JSON is no {output_type.__name__}")

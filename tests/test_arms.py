@@ -217,14 +217,6 @@ def test_a_wrong_name_is_refused(name: str) -> None:
         llmcall.arm(name)
 
 
-def test_the_default_scope_of_a_run_is_none_to_fork() -> None:
-    """What is an error without ``llmcall run`` is one with it."""
-    from llmcall.scopes import default_scope
-
-    with default_scope("run"), pytest.raises(ScopeError), llmcall.arm("a"):
-        pass
-
-
 # Threads, tasks and processes
 
 
@@ -242,22 +234,6 @@ def test_arms_at_once_in_threads_count_apart() -> None:
         found = list(pool.map(llmcall.bind(play), "abc"))
     assert found == [[f"r/lisa#{n}" for n in range(20)]] * 3
     assert client.usage.calls == 20
-
-
-def test_arms_at_once_in_tasks_count_apart() -> None:
-    """As in threads."""
-    client = numbered()
-
-    async def play(name: str) -> list[str]:
-        with llmcall.arm(name), llmcall.scope("lisa"):
-            replies = [await client.asend_message(ASKED, temperature=1) for _ in range(5)]
-            return [reply.sample for reply in replies]
-
-    async def main() -> list[list[str]]:
-        with llmcall.scope("r"):
-            return await asyncio.gather(play("a"), play("b"))
-
-    assert asyncio.run(main()) == [[f"r/lisa#{n}" for n in range(5)]] * 2
 
 
 def test_map_in_an_arm_shares_with_map_in_another() -> None:
@@ -285,15 +261,6 @@ def test_an_arm_of_a_process_scope_holds_for_every_thread() -> None:
         with llmcall.arm("b"):
             assert in_thread() == "r#0"
         assert in_thread() == "r#1"
-
-
-def test_one_arm_of_a_process_scope_at_a_time() -> None:
-    """A second one in another thread is inside the first."""
-    second = llmcall.arm("b")
-    with llmcall.scope("r", process=True), llmcall.arm("a"), ThreadPoolExecutor(1) as pool:
-        entering = pool.submit(second.__enter__)
-        with pytest.raises(ScopeError, match="inside the arm 'a'"):
-            entering.result()
 
 
 def drawn_twice(item: Any = None) -> list[str | None]:
@@ -430,19 +397,6 @@ def test_usage_is_by_arm_too() -> None:
     assert "arm" in str(usage)
 
 
-def test_a_refused_call_counts_in_its_scope_and_arm() -> None:
-    """As a call that failed at the server does, also if a stream is read after its scope."""
-    client = numbered(cache_mode="replay")
-    with llmcall.scope("r"), llmcall.arm("treated"):
-        with pytest.raises(llmcall.CacheMissError):
-            client.send_message("Hi", temperature=1)
-        stream = client.stream_message("Hi", temperature=1)
-    with pytest.raises(llmcall.CacheMissError):
-        list(stream)
-    assert {name: part.errors for name, part in client.usage.by_scope.items()} == {"r": 2}
-    assert {name: part.errors for name, part in client.usage.by_arm.items()} == {"treated": 2}
-
-
 def test_the_seed_is_that_of_the_scope_path() -> None:
     """The same in every arm and run; pinned, since people's studies rest on it."""
     with llmcall.scope("rep-1"):
@@ -563,30 +517,6 @@ def test_arms_at_once_ask_alike_once(mode: str, cache: str) -> None:
     assert (runs.calls, runs.shared, client.usage.calls) == (1, 1, 1)
 
 
-def test_a_changed_treatment_is_updated() -> None:
-    """Mode ``update`` asks for what changed alone, and drops what no arm uses any more."""
-
-    def play(client: llmcall.LLMClient, treatment: str, mode: str) -> llmcall.Arms:
-        def world(treatment: str) -> list[str | None]:
-            with llmcall.scope("lisa"):
-                first = client.send_message(ASKED, temperature=1).content
-                return [first, client.send_message(f"{first} {treatment}", temperature=1).content]
-
-        given = {"control": {"treatment": ""}, "treated": {"treatment": treatment}}
-        with llmcall.cassette("study.jsonl", mode=mode):
-            return llmcall.arms(world, given, scope="app", repeats=3)
-
-    first = play(numbered(cache_mode="off"), "A tax of 1.", "once")
-    client = numbered(cache_mode="off")
-    changed = play(client, "A tax of 2.", "update")
-    again = play(numbered(cache_mode="off"), "A tax of 2.", "none")
-    assert client.usage.calls == 3
-    assert len(llmcall.cassette("study.jsonl").to_frame()) == 9
-    assert all(changed["control", each] == first["control", each] for each in range(3))
-    assert all(changed["treated", each][0] == first["treated", each][0] for each in range(3))
-    assert dict(again) == dict(changed)
-
-
 KILLED = """
 import contextlib, signal
 mode, dies_after = sys.argv[1], int(sys.argv[2])
@@ -659,86 +589,6 @@ def lines_of(name: str) -> list[str]:
     """Return the lines of a cassette, without its header."""
     with open(name, encoding="utf-8") as file:
         return file.readlines()[1:]
-
-
-class Turns:
-    """Let threads ask one after the other, in a given order."""
-
-    def __init__(self, order: tuple[str, ...]) -> None:
-        self.order = order
-        self.has_turn = {name: threading.Event() for name in order}
-        self.has_turn[order[0]].set()
-
-    def ask(self, client: llmcall.LLMClient, name: str) -> None:
-        """Ask, once it is a name's turn."""
-        assert self.has_turn[name].wait(30)
-        ask(client, f"I am {name}.")
-        self.give_on(name)
-
-    def give_on(self, name: str) -> None:
-        """Give the turn to whoever follows a name."""
-        for following in self.order[self.order.index(name) + 1 :][:1]:
-            self.has_turn[following].set()
-
-
-def test_bound_functions_record_in_the_order_of_the_arms() -> None:
-    """Whichever arm's thread is faster, the cassette has the same bytes."""
-    names = ("a", "b", "c")
-    found = []
-    for number, order in enumerate(itertools.permutations(names)):
-        turns = Turns(order)
-        client = echo()
-
-        def play(name: str, turns: Turns = turns, client: ScriptedClient = client) -> None:
-            ask(client)
-            with ThreadPoolExecutor(1) as pool:
-                pool.submit(llmcall.bind(turns.ask), client, name).result()
-
-        with llmcall.cassette(f"{number}.jsonl"):
-            llmcall.arms(play, {name: {"name": name} for name in names}, scope="app")
-        found.append(lines_of(f"{number}.jsonl"))
-    assert found.count(found[0]) == len(found)
-    assert [name for line in found[0] for name in names if f"I am {name}" in line] == list(names)
-
-
-@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
-def test_functions_that_are_bound_in_arms_record_in_the_order_of_these(
-    order: tuple[str, ...],
-) -> None:
-    """The arm that was opened first comes first, also if its thread is slower."""
-    turns = Turns(order)
-    client = echo()
-    with llmcall.cassette("arms.jsonl") as tape, llmcall.scope("app"):
-        bound = {}
-        for name in "ab":
-            with llmcall.arm(name):
-                bound[name] = llmcall.bind(turns.ask)
-        with ThreadPoolExecutor(2) as pool:
-            running = [pool.submit(bound[name], client, name) for name in order]
-            for each in running:
-                each.result()
-    assert list(tape.to_frame()["prompt"]) == ["I am a.", "I am b."]
-
-
-def test_threads_of_a_process_scope_record_in_the_order_of_the_arms() -> None:
-    """Their calls stand beside those that the arm's function makes itself."""
-    client = echo()
-
-    def play(name: str) -> None:
-        thread = threading.Thread(target=ask, args=(client, f"A thread of {name}."))
-        thread.start()
-        thread.join()
-        ask(client, f"I am {name}.")
-
-    with llmcall.cassette("arms.jsonl") as tape:
-        arms = {name: {"name": name} for name in "ab"}
-        llmcall.arms(play, arms, scope="app", process=True)
-    assert list(tape.to_frame()["prompt"]) == [
-        "A thread of a.",
-        "I am a.",
-        "A thread of b.",
-        "I am b.",
-    ]
 
 
 Step = Any  # a request, or a kind of block, a number and the steps in it
@@ -836,23 +686,6 @@ def test_embeddings_are_shared() -> None:
     assert [each.why for each in runs.compare("control", "treated").parted] == ["prompt"]
 
 
-def test_a_stream_that_is_left_gives_its_draw_back() -> None:
-    """What an arm reads to the end is paired with the other's, whoever left a stream before."""
-    client = numbered()
-
-    def play(leaves: bool) -> list[str]:
-        if leaves:
-            with client.stream_message(ASKED, temperature=1) as stream:
-                next(stream)
-        with client.stream_message(ASKED, temperature=1) as stream:
-            return list(stream)
-
-    given = {"control": {"leaves": False}, "treated": {"leaves": True}}
-    runs = llmcall.arms(play, given, scope="app", repeats=2, workers=1)
-    assert all(runs["treated", each] == runs["control", each] for each in range(2))
-    assert (runs.calls, runs.shared) == (2, 2)
-
-
 def test_a_program_on_the_sdk_is_paired() -> None:
     """A program that knows nothing of llmcall stands in the arm in which it runs."""
     server = Server()
@@ -884,106 +717,11 @@ def test_where_two_arms_part() -> None:
     assert comparison.same == 2 and not runs.compare("control", "placebo").parted
 
 
-def test_a_comparison_is_in_the_order_of_the_actors() -> None:
-    """Not in that of the answers: who was first decides nothing, so a replay prints the same."""
-    client = numbered()
-
-    def actor(item: tuple[str, bool]) -> None:
-        name, taxed = item
-        question = f"{name}'s bread{' is taxed' if taxed else ''}?"
-        with llmcall.scope(name):
-            client.send_message(question, temperature=1)
-
-    def play(taxed: bool) -> None:
-        names = random.sample(("ann", "ben", "cem", "dora", "emil"), 5)
-        with ThreadPoolExecutor(5) as pool:
-            list(pool.map(llmcall.bind(actor), [(name, taxed) for name in names]))
-
-    given = {"control": {"taxed": False}, "treated": {"taxed": True}}
-    for _ in range(3):
-        runs = llmcall.arms(play, given, scope="app", repeats=2)
-        scopes = [each.scope for each in runs.compare("control", "treated").parted]
-        assert scopes == [
-            f"{repeat}/{name}"
-            for repeat in range(2)
-            for name in ("ann", "ben", "cem", "dora", "emil")
-        ]
-
-
-def test_a_comparison_lists_the_scopes_below_an_actor_behind_it() -> None:
-    """Before an actor whose name begins alike."""
-    client = numbered()
-
-    def play(item: str) -> None:
-        for path in (["ann"], ["ann", "x"], ["ann-2"]):
-            with contextlib.ExitStack() as stack:
-                for name in path:
-                    stack.enter_context(llmcall.scope(name))
-                client.send_message(f"Is {item} good?", temperature=1)
-
-    given = {"control": {"item": "bread"}, "treated": {"item": "cake"}}
-    parted = llmcall.arms(play, given, scope="app").compare("control", "treated").parted
-    assert [each.scope for each in parted] == ["0/ann", "0/ann/x", "0/ann-2"]
-
-
-def test_a_comparison_lists_embeddings_first() -> None:
-    """As that of two cassettes does, since they have no scope."""
-    client = ScriptedClient(
-        lambda asked: [[1.0]] if isinstance(asked[0], str) else "yes", on_error="raise"
-    )
-
-    def play(item: str) -> None:
-        with llmcall.scope("ann"):
-            client.send_message(f"Is {item} good?", temperature=1)
-        with llmcall.scope("ben"):
-            client.get_embedding(item)
-
-    given = {"control": {"item": "bread"}, "treated": {"item": "cake"}}
-    with llmcall.cassette("study.jsonl"):
-        parted = llmcall.arms(play, given, scope="app").compare("control", "treated").parted
-    assert [each.scope for each in parted] == ["", "app/0/ann"]
-
-
-def test_threads_that_embed_texts_are_compared_by_their_actors() -> None:
-    """Embeddings have no scope, but those who ask for them do, and which thread is faster decides
-    nothing.
-    """
-    client = ScriptedClient(
-        lambda texts: [[1.0] for _ in texts], cache_mode="auto", on_error="raise"
-    )
-    orders = {"a": ("lisa", "omar"), "b": ("omar", "lisa")}
-
-    def play(order: tuple[str, str]) -> None:
-        turns = Turns(order)
-
-        def embed(name: str) -> None:
-            assert turns.has_turn[name].wait(30)
-            with llmcall.scope(name):
-                client.get_embedding(f"I am {name}.")
-            turns.give_on(name)
-
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(llmcall.bind(embed), ["lisa", "omar"]))
-
-    arms = {name: {"order": order} for name, order in orders.items()}
-    runs = llmcall.arms(play, arms, scope="app")
-    assert not runs.compare("a", "b").parted
-
-
 def test_the_name_of_an_arm_may_be_a_number() -> None:
     """As that of a scope; it is looked up as it was given."""
     runs = llmcall.arms(lambda tax: tax, {tax: {"tax": tax} for tax in (0, 0.5)}, scope="app")
     assert (runs[0, 0], runs[0.5, 0], runs["0.5", 0]) == (0, 0.5, 0.5)
     assert runs.compare(0, 0.5).changed == 0
-
-
-def test_an_arm_without_calls_is_compared() -> None:
-    """All that the other one asks is added."""
-    client = numbered()
-    given = {"silent": {"asks": False}, "asking": {"asks": True}}
-    runs = llmcall.arms(lambda asks: ask(client) if asks else None, given, scope="app", repeats=2)
-    assert runs.compare("silent", "asking").added == 2
-    assert runs.compare("asking", "silent").missing == 2
 
 
 def test_a_study_costs_what_its_draws_cost() -> None:
@@ -1101,29 +839,6 @@ def test_arms_that_share_nothing_are_told(caplog: pytest.LogCaptureFixture) -> N
     assert "'control' and 'treated' shared no answer in 2 repeats" in told
 
 
-def test_each_study_whose_arms_share_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Another study may have arms of the same names, as in a notebook's cell that runs again."""
-    client = numbered()
-    given = {"control": {"text": "Bread?"}, "treated": {"text": "Cake?"}}
-    for name in ("first", "second"):
-        llmcall.arms(lambda text: ask(client, text), given, scope=name)
-        assert "'control' and 'treated' shared no answer in 1 repeat" in caplog.text
-        caplog.clear()
-
-
-def test_an_arm_without_calls_is_no_arm_that_shares_nothing(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """What makes no call has no answer to share."""
-    client = numbered()
-    llmcall.arms(
-        lambda asks: ask(client) if asks else None,
-        {"control": {"asks": False}, "treated": {"asks": True}},
-        scope="app",
-    )
-    assert "shared no answer" not in caplog.text
-
-
 def test_a_recorded_function_is_no_call_of_a_study() -> None:
     """Only the calls of models are counted, though each arm records the function's result."""
     client = numbered()
@@ -1137,14 +852,6 @@ def test_a_recorded_function_is_no_call_of_a_study() -> None:
 
     runs = llmcall.arms(play, {"control": {}, "treated": {}}, scope="app")
     assert (runs.calls, runs.shared) == (1, 1)
-
-
-def test_a_study_whose_model_has_no_price_has_an_unknown_cost() -> None:
-    """It is not a cost of nothing."""
-    client = numbered(model="unheard-of")
-    runs = llmcall.arms(lambda: ask(client), {"control": {}, "treated": {}}, scope="app")
-    assert runs.cost is None
-    assert "cost unknown" in str(runs)
 
 
 def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
@@ -1240,14 +947,6 @@ def test_a_thread_of_a_study_without_a_scope_names_the_remedy() -> None:
     assert set(runs.values()) == {"app/0#0"}
 
 
-def test_a_thread_without_a_scope_runs_a_study_while_another_thread_has_one() -> None:
-    """Each arm has the scope that the study names."""
-    client = numbered()
-    with ThreadPoolExecutor(1) as pool, llmcall.scope("other"):
-        runs = pool.submit(llmcall.arms, lambda: ask(client), {"a": {}}, scope="app").result()
-    assert runs["a", 0] == "app/0#0"
-
-
 @pytest.mark.parametrize("run", [("b", 0), ("a", 1), "a", 5])
 def test_an_unknown_run_lists_the_known_ones(run: Any) -> None:
     """And is not in the results."""
@@ -1275,13 +974,6 @@ def test_no_arms_are_an_error() -> None:
     """At least one is to run."""
     with pytest.raises(ValueError, match="at least one arm"):
         llmcall.arms(lambda: None, {}, scope="app")
-
-
-def test_an_unknown_arm_lists_the_known_ones() -> None:
-    """In look-ups and comparisons."""
-    runs = llmcall.arms(lambda: None, {"a": {}, "b": {}}, scope="app")
-    with pytest.raises(KeyError, match="the arms are a, b"):
-        runs.compare("a", "c")
 
 
 def test_a_study_inside_a_scope_stands_below_it() -> None:

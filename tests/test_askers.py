@@ -274,39 +274,6 @@ def test_a_recording_that_goes_on_keeps_the_answers_of_each_asker() -> None:
         assert ben() == of_ben
 
 
-def test_a_recording_that_goes_on_keeps_its_answers_from_the_askers_of_a_new_maker() -> None:
-    """The new maker makes askers of the same names, and they come first."""
-    client = plain_program(Server())
-
-    def family(asked: threading.Event, answers: list[str]) -> None:
-        assert asked.wait(LONGEST)
-        answers += in_threads(lambda: ask(client), 2)
-
-    def started(asked: threading.Event) -> tuple[threading.Thread, list[str]]:
-        answers: list[str] = []
-        thread = threading.Thread(target=family, args=(asked, answers))
-        thread.start()
-        return thread, answers
-
-    may_ask = threading.Event()
-    may_ask.set()
-    with contextlib.suppress(InterruptedError), recorded():
-        simpsons, before = started(may_ask)
-        simpsons.join()
-        raise InterruptedError
-    with recorded():
-        may_ask.clear()
-        simpsons, after = started(may_ask)
-        is_free = threading.Event()
-        is_free.set()
-        others, of_others = started(is_free)
-        others.join()
-        may_ask.set()
-        simpsons.join()
-    assert after == before
-    assert not set(of_others) & set(before)
-
-
 def rounds(client: openai.OpenAI, *names: str, count: int) -> dict[str, list[str]]:
     """Return what askers of these names were answered, one after the other, in some rounds each."""
     found: dict[str, list[str]] = {}
@@ -379,47 +346,6 @@ def test_askers_that_differ_need_no_scopes(caplog: pytest.LogCaptureFixture) -> 
     assert "at the same time" not in caplog.text
 
 
-def in_background_loop(job: Callable[[], Any], count: int) -> list[Any]:
-    """Run a job in an event loop of a thread of its own, for several threads that wait for it, as
-    synchronous interfaces to asynchronous clients do.
-    """
-    loop = asyncio.new_event_loop()
-    background = threading.Thread(target=loop.run_forever)
-    background.start()
-
-    async def work() -> Any:
-        await asyncio.sleep(random.random() * 0.02)
-        return await asyncio.to_thread(job)
-
-    def wait(number: int) -> None:
-        time.sleep(random.random() * 0.02)
-        found[number] = asyncio.run_coroutine_threadsafe(work(), loop).result(LONGEST)
-
-    found: dict[int, Any] = {}
-    threads = [threading.Thread(target=wait, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    loop.call_soon_threadsafe(loop.stop)
-    background.join()
-    loop.close()
-    return [found[number] for number in range(count)]
-
-
-def test_a_task_that_a_thread_hands_to_a_loop_is_named_by_that_thread() -> None:
-    """Whichever thread comes first, each gets its own answer from a loop that serves them all."""
-    client = plain_program(Server())
-    with recorded():
-        first = in_background_loop(lambda: ask(client), 5)
-    names = askers()["None"]
-    assert len(set(names)) == 5
-    assert all(str(name).startswith("thread wait ") for name in names), names
-    for _ in range(3):
-        with recorded("none"):
-            assert in_background_loop(lambda: ask(client), 5) == first
-
-
 @pytest.mark.parametrize("file", ["/IPython/core/interactiveshell.py", "/ipykernel/kernelbase.py"])
 def test_the_cells_of_a_notebook_are_one_asker(file: str) -> None:
     """A kernel makes tasks for each cell, and a replay may run others in between."""
@@ -439,44 +365,6 @@ def test_the_cells_of_a_notebook_are_one_asker(file: str) -> None:
         _, *again = asyncio.run(cells(time.time, question, question))
     assert again == first
     assert askers()["None"] == [None, None]
-
-
-class SlowServer(Server):
-    """A model's server that takes its time, so that the calls of several tasks overlap."""
-
-    async def answer_later(self, request: Any) -> Any:
-        """Answer a request after a moment."""
-        await asyncio.sleep(random.random() * 0.02)
-        return self.answer(request)
-
-
-def test_a_thread_keeps_its_name_after_its_tasks_asked_at_once() -> None:
-    """Several event loops in a row, and a call after each, in each thread."""
-    server = SlowServer()
-    client = plain_program(server)
-
-    async def gathered() -> list[Any]:
-        transport = http.MockTransport(server.answer_later)
-        async with openai.AsyncOpenAI(
-            api_key=KEY, http_client=http.AsyncClient(transport=transport)
-        ) as async_client:
-            completions: Any = async_client.chat.completions
-            params: dict[str, Any] = {"model": "gpt-4o-mini", "temperature": 1}
-            answers = await asyncio.gather(
-                *(completions.create(messages=QUESTION, **params) for _ in range(3))
-            )
-        return [answer.choices[0].message.content for answer in answers]
-
-    def rounds() -> list[Any]:
-        return [(asyncio.run(gathered()), ask(client)) for _ in range(2)]
-
-    with recorded():
-        first = in_threads(rounds, 3)
-    names = askers()["None"]
-    assert all(str(name).startswith("thread run ") for name in names), names
-    for _ in range(3):
-        with recorded("none"):
-            assert in_threads(rounds, 3) == first
 
 
 def test_a_replay_by_other_threads_than_recorded_says_so_at_its_end(

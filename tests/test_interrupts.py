@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
 from types import FrameType
 from typing import Any
@@ -179,23 +178,6 @@ def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
     assert 70 < len(begun) < 300_000
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_pool_forgets_the_map_that_was_interrupted() -> None:
-    """A worker that is forked in an item's code has nothing to do with that item's map."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-
-        def work(_: int) -> None:
-            press_ctrl_c()
-            gone_on.wait(30)  # so that nothing else runs when the worker is forked
-            map(asks, [1], executor=pool)
-
-        with pytest.raises(KeyboardInterrupt):
-            map(work, [1])
-        gone_on.set()
-        wait_for_maps()
-        assert map(asks, [1, 2], executor=pool) == ["1", "2"]
-
-
 def test_a_bound_function_of_an_items_threads_begins_no_call() -> None:
     """Its thread is not the map's own, but its calls are."""
     client = client_of(interrupts_and(answers), answers)
@@ -230,15 +212,6 @@ def test_an_answer_just_after_ctrl_c_is_among_the_results(
 ) -> None:
     """It is paid."""
     assert answered_in_time[1].results == ["Two coins.", None, None]
-
-
-def test_an_answer_just_after_ctrl_c_is_in_the_cache(
-    answered_in_time: tuple[ScriptedClient, Any],
-) -> None:
-    """The next run does not ask again."""
-    client, _ = answered_in_time
-    assert map(asking(client), [0]) == ["Two coins."]
-    assert len(client.requests) == 1
 
 
 def test_the_draw_of_a_call_that_was_cut_is_the_next_ones() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
-import gc
 import io
 import logging
 import pathlib
@@ -21,7 +20,7 @@ import time
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from dice import CALL, CALLS, Dice, ask, calls, divide, greet, sample, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import LONGEST
-from servers import RawServer, Responding, answers, client_for, completion, refusal
+from servers import Responding, completion
 
 import llmcall
 from llmcall import LLMCall, Plan, imap, map, scope
@@ -99,28 +98,6 @@ def test_32_items_are_worked_on_at_once_or_as_many_as_are_asked_for(
     assert map(at_once(workers), range(workers), workers=given) == list(range(workers))
 
 
-@pytest.mark.parametrize(("servers", "workers"), [(0, 2), (1, 2), (3, 6), (20, 32)])
-def test_there_are_as_many_workers_as_all_endpoints_may_be_asked_at_once(
-    servers: int, workers: int
-) -> None:
-    """Without ``workers=``, and no more than 32."""
-    endpoints = [
-        llmcall.Endpoint(f"server {number}", ("m",), base_url=f"http://127.0.0.1:{number + 1}/v1")
-        for number in range(servers)
-    ]
-    threads = set()
-    meeting = threading.Barrier(workers)
-
-    def work(item: int) -> int:
-        threads.add(threading.current_thread())
-        meeting.wait(30)
-        return item
-
-    with llmcall.configured(limits_max_concurrent_calls=2, endpoints=endpoints):
-        assert map(work, range(6 * workers)) == list(range(6 * workers))
-    assert len(threads) == workers
-
-
 @pytest.mark.parametrize("function", [map, imap])
 def test_all_workers_begin_beside_a_thread_that_computes(function: Any) -> None:
     """All 32 calls are at the server together, whatever else the process does meanwhile."""
@@ -169,28 +146,6 @@ def test_items_and_results_are_forgotten() -> None:
         most = max(most, len(alive))
     # Without the interpreter lock, what several threads held is freed some moments later.
     assert most <= (2 * 2 + 2 if getattr(sys, "_is_gil_enabled", lambda: True)() else 50)
-
-
-def test_a_map_keeps_no_result_of_its_own() -> None:
-    """Results are freed with the list, without waiting for the garbage collector."""
-    alive: weakref.WeakSet[Item] = weakref.WeakSet()
-
-    def result(_: int) -> Item:
-        made = Item()
-        alive.add(made)
-        return made
-
-    gc.disable()
-    try:
-        found = map(result, range(100))
-        assert len(alive) == len(found)
-        del found
-        deadline = time.monotonic() + LONGEST
-        while alive and time.monotonic() < deadline:  # a thread may just be leaving its last task
-            time.sleep(0.01)
-        assert not alive
-    finally:
-        gc.enable()
 
 
 # Scopes, keys, repeats
@@ -333,12 +288,6 @@ class Colour(enum.Enum):
     GREEN = 2
 
 
-class Word(str, enum.Enum):
-    """An enumeration of texts."""
-
-    RED = "red"
-
-
 def names(items: list[Any], key: Any = None) -> list[str]:
     """Return the names of the scopes that items get."""
     asking = ScriptedClient()
@@ -360,14 +309,6 @@ def test_an_item_keeps_its_name_in_any_order(items: list[Any], seed: int) -> Non
     """Sorted in any way, the same items have the same names."""
     shuffled = random.Random(seed).sample(items, len(items))
     assert Counter(names(items)) == Counter(names(shuffled))
-
-
-@settings(max_examples=50)
-@given(st.lists(PLAIN, max_size=5), PLAIN)
-def test_an_item_that_is_put_in_renames_none_but_its_equals(items: list[Any], more: Any) -> None:
-    """One name is new, wherever it is put in."""
-    new = Counter(names([more, *items])) - Counter(names(items))
-    assert new == Counter([names([*items, more])[-1]])
 
 
 @settings(max_examples=50)
@@ -430,31 +371,6 @@ def test_a_digest_is_no_name_of_a_scope() -> None:
     """It is reserved for items, so no scope of the program's can share one."""
     with pytest.raises(ValueError, match=r"is reserved for the items and repeats of llmcall.map"):
         scope("~010de3fa8c734349")
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (1, 1.0),
-        ((1, 2), [1, 2]),
-        ({1, 2, 3}, {3, 2, 1}),
-        ({2: "b", 1: "a"}, {1: "a", 2: "b"}),
-        (
-            {"name": "Lisa", "age": 30, "tags": ["a", None]},
-            {"tags": ("a", None), "age": 30.0, "name": "Lisa"},
-        ),
-        (float("nan"), float("nan")),
-        (pathlib.PurePosixPath("a/b"), pathlib.PurePosixPath("a/b")),
-        (Citizen("Lisa", 30), Citizen("Lisa", 30)),
-        (Persona("Lisa", 30), ("Lisa", 30)),
-        (Word.RED, "red"),
-        (b"ab", bytearray(b"ab")),
-        (decimal.Decimal("1.10"), decimal.Decimal("1.10")),
-    ],
-)
-def test_equal_items_have_the_same_digest(one: Any, other: Any) -> None:
-    """However they are spelled, and whatever their order of keys."""
-    assert digest(one) == digest(other)
 
 
 def test_different_items_that_look_alike_have_different_digests() -> None:
@@ -530,27 +446,6 @@ def test_names_of_columns_stay_what_they_are() -> None:
     assert names(rows, key=("town",)) == ["Bonn", "a%2Fb%2C 5 %25 %231~~", "%"]
 
 
-@pytest.mark.parametrize("road", ["map", "table"])
-def test_rows_named_by_several_columns_keep_their_answers(road: str) -> None:
-    """Sorted in another way, each row has the answer that it had."""
-    client = Dice()
-    call = LLMCall(user="What will you buy?", client=client)
-    rows = [{"town": town, "id": number} for town in ("Bonn", "Ulm") for number in (1, 2)]
-
-    def answers_of(rows: list[dict[str, Any]]) -> dict[Any, str]:
-        options: Any = {"key": ["town", "id"], "scope": "survey"}
-        values = (
-            call.map(rows, **options)
-            if road == "map"
-            else list(call.table(rows, **options)["value"])
-        )
-        return dict(zip([tuple(row.values()) for row in rows], values, strict=True))
-
-    first_answers = answers_of(rows)
-    assert len(set(first_answers.values())) == 4
-    assert answers_of(rows[::-1]) == first_answers
-
-
 def ask_rows(rows: list[dict[str, Any]], **options: Any) -> None:
     """Ask every row of a survey the same question."""
     call = LLMCall(user="What will {{ name }} buy?", client=ScriptedClient(lambda _: "Bread."))
@@ -579,33 +474,6 @@ def test_different_items_of_one_name_are_told(
         f"{count} items of a map share the name of their scope with a different item" in caplog.text
     )
     assert "Give a key=" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "asks",
-    [
-        lambda: ask_rows([{"name": "Lisa", "id": 1}] * 3),
-        lambda: ask_rows([{"name": "Lisa", "id": 1}, {"name": "Lisa", "id": 2}], key="id"),
-        lambda: names(["a", "a", "b"], key=str),
-        lambda: map(str, [1, 2]),
-    ],
-)
-def test_equal_items_of_one_name_are_not_told(
-    asks: Callable[[], Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Whoever asks about the same item several times, or outside any scope, exchanges nothing."""
-    asks()
-    assert "share the name" not in caplog.text
-
-
-def test_items_that_share_a_digest_are_told_apart(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """If the digits of two digests are the same, their order tells them apart, with a warning."""
-    monkeypatch.setattr("llmcall.parallel.names.DIGEST_BYTES", 1)
-    found = names(list(range(300)))
-    assert len(set(found)) == 300
-    assert "items of a map share the name of their scope with a different item" in caplog.text
 
 
 # Errors
@@ -671,24 +539,6 @@ def test_an_error_that_concerns_all_items_ends_the_map(
     assert caught.value.results == [0, None]  # type: ignore[attr-defined]
 
 
-def test_an_exception_of_the_iterable_leaves_as_one_of_an_item() -> None:
-    """It has the results of the items that had begun."""
-    begun = threading.Event()
-
-    def items() -> Iterator[int]:
-        yield 1
-        assert begun.wait(LONGEST)
-        raise OSError("the file is gone")
-
-    def work(item: int) -> float:
-        begun.set()
-        return divide(item)
-
-    with pytest.raises(OSError, match="gone") as caught:
-        map(work, items())
-    assert caught.value.results == [6.0]  # type: ignore[attr-defined]
-
-
 def test_imap_raises_after_what_is_done() -> None:
     """imap yields what had begun before it raises an item's exception."""
     yielded = []
@@ -697,15 +547,6 @@ def test_imap_raises_after_what_is_done() -> None:
             yielded.append(pair)
     assert yielded[0] == (0, 6.0)
     assert caught.value.results == []  # type: ignore[attr-defined]
-
-
-def test_an_imap_runs_nothing_before_the_first_result_is_asked_for() -> None:
-    """Then it runs its items."""
-    begun: list[int] = []
-    found = imap(begun.append, [1])
-    assert begun == []
-    assert list(found) == [(0, None)]
-    assert begun == [1]
 
 
 def test_an_imap_checks_its_arguments_at_once() -> None:
@@ -979,13 +820,6 @@ def test_a_plan_takes_no_draw() -> None:
     assert CALL.map(ROWS, scope="trial", dry_run=True)[:2] == (3, 0)
 
 
-def test_a_plan_is_of_the_next_draws() -> None:
-    """What a scope has drawn is not drawn a second time."""
-    with scope("trial"):
-        CALL.map(ROWS)
-        assert CALL.map(ROWS, dry_run=True)[:2] == (0, 3)
-
-
 @pytest.fixture
 def framed() -> int:
     """How many tokens the prompts of the priced plan have, as they are sent."""
@@ -1024,13 +858,6 @@ def test_one_unknown_price_makes_the_cost_of_a_plan_unknown() -> None:
     assert (plan.misses, plan.cost) == (2, None)
 
 
-def test_a_plan_of_which_nothing_is_missing_costs_nothing() -> None:
-    """Whether a price is known or not."""
-    call = LLMCall(user="Hello, {{ name }}!", client=Dice(model="my-model"))
-    call.map(ROWS)
-    assert call.map(ROWS, dry_run=True) == Plan(3, 0, 0, (0.0, 0.0), (), 0.0)
-
-
 def spending(text: str, output_tokens: int) -> dict[str, Any]:
     """Return an answer for which the server reports 10 prompt tokens and so many of its own."""
     return completion(text, usage={"prompt_tokens": 10, "completion_tokens": output_tokens})
@@ -1065,23 +892,6 @@ def test_a_plan_expects_what_a_pilot_cost(user: str) -> None:
         assert plan.cost is not None
         assert plan.expected_cost == pytest.approx(plan.cost[0] + 3 * length * 10 / 1e6)
     assert " expected (priced by " in str(plan)
-
-
-def test_a_plan_knows_the_price_of_prompts_that_the_provider_has_cached() -> None:
-    """At least, all of a prompt is cached; as much as in the pilot is expected."""
-    usage = {
-        "prompt_tokens": 10,
-        "completion_tokens": 3,
-        "prompt_tokens_details": {"cached_tokens": 5},
-    }
-    prices = {"gpt-6-luna": (1.0, 10.0, 0.5)}
-    client = Responding(completion("Hi!", usage=usage), **{**PRICED, "prices": prices})
-    call = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100)
-    call.map([{"name": "Marge"}], scope="pilot")
-    plan = call.map(ROWS, scope="study", dry_run=True)
-    assert plan.cost[0] == pytest.approx(plan.input_tokens * 0.5 / 1e6)
-    expected = plan.input_tokens * 0.75 / 1e6 + 3 * 3 * 10 / 1e6
-    assert plan.expected_cost == pytest.approx(expected)
 
 
 def test_a_plan_expects_corrections() -> None:
@@ -1127,21 +937,6 @@ def test_plans_add_up() -> None:
     one = Plan(1, 2, 30, (0.5, 1.0), ("b",), 0.75)
     other = Plan(4, 0, 0, (0.0, 0.0), ("a",), 0.0)
     assert one + other == sum([one, other]) == Plan(5, 2, 30, (0.5, 1.0), ("a", "b"), 0.75)
-
-
-def test_what_is_unknown_in_one_plan_is_unknown_in_a_sum() -> None:
-    """The costs; counts add up."""
-    known = Plan(1, 2, 30, (0.5, 1.0), ("b",), 0.75)
-    unknown = Plan(0, 1, 7, None)
-    assert sum([known, unknown]) == Plan(1, 3, 37, None, ("b",), None)
-
-
-def test_a_notebook_shows_what_a_plan_costs() -> None:
-    """A little too, as the text does."""
-    shown = Plan(0, 1, 5, (0.00001, 0.5))._repr_html_()
-    assert shown.startswith(
-        "<p><b>&lt;$0.0001 to $0.5000</b> for 1 call with 5 input tokens; 0 are recorded already."
-    )
 
 
 @pytest.fixture
@@ -1216,16 +1011,6 @@ def test_what_a_longer_context_fallback_answered_is_a_hit() -> None:
     call = how_many(cache_mode="auto")
     assert call.call() == 7
     assert call.map([{}], dry_run=True)[:2] == (1, 0)
-
-
-def test_what_a_longer_context_fallback_answered_is_a_hit_of_a_cassette() -> None:
-    """A cassette holds such a pointer too, while it is recorded and when it is replayed."""
-    call = how_many(cache_mode="off")
-    with llmcall.cassette("plan.jsonl"):
-        assert call.call() == 7
-        assert call.map([{}], dry_run=True)[:2] == (1, 0)
-    with llmcall.cassette("plan.jsonl", mode="none"):
-        assert call.map([{}], dry_run=True)[:2] == (1, 0)
 
 
 @pytest.fixture
@@ -1341,13 +1126,6 @@ def test_a_map_inside_another_one_has_no_bar(monkeypatch: pytest.MonkeyPatch) ->
     assert "/3" not in terminal.getvalue()
 
 
-def test_a_map_inside_another_one_may_ask_for_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ``progress=True``."""
-    terminal = on_terminal(monkeypatch)
-    map_in_a_map(progress=True)
-    assert "3/3" in terminal.getvalue()
-
-
 def test_the_bar_counts_replayed_answers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a cassette stand beside those of the cache."""
     terminal = on_terminal(monkeypatch)
@@ -1371,26 +1149,6 @@ def test_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     map(ask, "ab")
     list(imap(ask, "ab"))
     assert log_file.getvalue() == ""
-
-
-def test_progress_true_shows_a_bar_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for it gets it."""
-    log_file = in_a_file(monkeypatch)
-    map(ask, "a", progress=True)
-    assert " 1/1 " in log_file.getvalue()
-
-
-def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Items that failed and attempts that were repeated stand in the bar."""
-    terminal = on_terminal(monkeypatch)
-    with RawServer(answers(refusal(503)), answers()) as server:
-        client = client_for(server.base_url, retry_waiting_time=0)
-        map(
-            lambda item: 1 / 0 if item else client.send_message("Hello", on_error="raise"),
-            [0, 1],
-            on_error="return",
-        )
-    assert "failed=1, retries=1, " in terminal.last()
 
 
 @pytest.mark.parametrize("configured", [True, False])
@@ -1431,36 +1189,3 @@ def test_a_notebook_shows_the_bar(
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     map(str, [1])
     assert ("1/1" in log_file.getvalue()) is is_shown
-
-
-def test_an_imap_that_is_collected_waits_for_nobody() -> None:
-    """A garbage collector, in whatever thread it runs, ends an iterator that was left without
-    waiting for its calls.
-    """
-    all_begun, release = threading.Barrier(4, timeout=LONGEST), threading.Event()
-
-    def work(item: int) -> int:
-        all_begun.wait()
-        if item:
-            release.wait(LONGEST)
-        return item
-
-    left = [llmcall.imap(work, range(4), workers=4)]
-    assert next(left[0]) == (0, 0)
-    collector = threading.Thread(target=left.clear)
-    collector.start()
-    collector.join(timeout=60)
-    ended = not collector.is_alive()
-    release.set()
-    assert ended
-
-
-@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
-def test_nothing_is_said_to_be_kept_if_nothing_finished() -> None:
-    """If the first item fails, the note names it and does not speak of finished items."""
-    ask = llmcall.LLMCall(user="Hello {{ name }}", client=ScriptedClient(["Hi"]))
-    with pytest.raises(llmcall.TemplateError) as caught:
-        ask.map([{"town": "Rome"}, {"town": "Oslo"}], workers=1)
-    assert getattr(caught.value, "__notes__", None) == [
-        "item 1 of 2 ({'town': 'Rome'}): 0 of 2 done"
-    ]

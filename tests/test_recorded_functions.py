@@ -6,12 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import inspect
-import itertools
 import math
 import multiprocessing
 import random
-import re
 import subprocess
 import sys
 import threading
@@ -31,7 +28,6 @@ from llmcall import CacheMissError, ResponseCache, cassette, recorded, scope
 from llmcall.testing import ScriptedClient
 
 CALLS: list[Any] = []
-NUMBERS = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -91,25 +87,6 @@ def test_a_record_holds_the_call_and_its_value() -> None:
     assert record.response == {"value": 2.5}
 
 
-def define_number(value: int, version: int) -> Any:
-    """Define a function, as a cell of a notebook does; its value stands in its code."""
-    names: dict[str, Any] = {"recorded": recorded}
-    exec(f"@recorded(name='number', version={version})\ndef f():\n    return {value}\n", names)
-    return names["f"]
-
-
-def test_usage_counts_no_functions() -> None:
-    """A recorded function is no call of a model, run or replayed."""
-    with llmcall.track() as usage:
-        assert price_of("bread") == price_of("bread") == 2.5
-    assert (usage.calls, usage.cached_calls) == (0, 0)
-
-
-def test_a_recorded_function_keeps_its_name_and_docstring() -> None:
-    """It presents itself as the function."""
-    assert (price_of.__name__, price_of.__doc__) == ("price_of", "Return the price.")
-
-
 def test_a_function_runs_once_for_the_same_arguments() -> None:
     """Later calls get the recorded value."""
     assert [count("a"), count("a"), count("b"), count("a")] == [1, 1, 2, 1]
@@ -120,41 +97,6 @@ def test_the_name_is_the_modules_and_the_qualified_one() -> None:
     """A function without a name of its own is known by them."""
     count("a")
     assert records()[0].request == {"function": f"{__name__}.count", "arguments": {"things": ["a"]}}
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda: 0,
-        lambda a, b=2, c=3: 0,
-        lambda a, b, c: 0,
-        lambda a, /, b=2: 0,
-        lambda a, *b, c=1: 0,
-        lambda a, **b: 0,
-    ],
-)
-@given(
-    args=st.lists(st.integers(), max_size=4),
-    kwargs=st.dictionaries(st.sampled_from("abcd"), st.integers(), max_size=3),
-)
-def test_arguments_are_bound_as_by_the_signature(
-    function: Any, args: list[int], kwargs: dict[str, int]
-) -> None:
-    """Defaults apply; what the function does not take is refused in the same words."""
-    name = f"f{next(NUMBERS)}"
-    try:
-        bound = inspect.signature(function).bind(*args, **kwargs)
-    except TypeError as error:
-        with pytest.raises(TypeError, match=re.escape(f"{name}: {error}")):
-            recorded(name=name)(function)(*args, **kwargs)
-        return
-    bound.apply_defaults()
-    recorded(name=name)(function)(*args, **kwargs)
-    asked = {
-        parameter: [*value] if isinstance(value, tuple) else value
-        for parameter, value in bound.arguments.items()
-    }
-    assert records()[-1].request == {"function": name, "arguments": asked}
 
 
 @pytest.mark.parametrize(
@@ -217,14 +159,6 @@ def test_objects_that_are_not_plain_data_share_an_answer() -> None:
     assert records()[0].request["arguments"] == {"item": "salt"}
 
 
-def test_scopes_tell_objects_apart() -> None:
-    """In another scope the method runs for the other object."""
-    one, other = Market("one"), Market("other")
-    assert one.price("salt") == "one 1"
-    with scope("other"):
-        assert other.price("salt") == "other 2"
-
-
 def test_an_object_that_is_plain_data_is_an_argument() -> None:
     """Objects with other data have answers of their own."""
     assert [Basket(salt=1).price(), Basket(salt=2).price(), Basket(salt=1).price()] == [1, 2, 1]
@@ -249,13 +183,6 @@ def test_normalizers_hold_for_arguments() -> None:
     assert count("at 10:15", {"k": ["2026-11-20"]}) == 1
     assert count("at 23:59", {"k": ["2027-01-01"]}) == 1
     assert count("by 10:15", {"k": ["2026-11-20"]}) == 2
-
-
-@pytest.mark.usefixtures("normalized_times")
-def test_a_function_gets_its_arguments_as_they_are() -> None:
-    """They are normalized for the key alone."""
-    count("at 10:15", {"k": ["2026-11-20"]})
-    assert CALLS == [("at 10:15", {"k": ["2026-11-20"]})]
 
 
 # Draws and modes
@@ -321,14 +248,6 @@ def test_an_exception_is_not_recorded_and_gives_its_draw_back() -> None:
     assert samples() == ["a#0"]
 
 
-def test_a_cassette_tells_that_a_function_failed(caplog: pytest.LogCaptureFixture) -> None:
-    """Its end names the scope, the function and the error."""
-    with cassette("c.jsonl"), scope("a"), pytest.raises(ZeroDivisionError):
-        unsteady()
-    failed = "1 call failed for good (1 in scope 'a'; the first: unsteady: ZeroDivisionError)"
-    assert failed in caplog.text
-
-
 def test_each_identical_call_of_an_asynchronous_function_is_a_draw() -> None:
     """It is recorded and found as that of any function."""
 
@@ -337,16 +256,6 @@ def test_each_identical_call_of_an_asynchronous_function_is_a_draw() -> None:
             return [await acount(), await acount()]
 
     assert asyncio.run(run()) == asyncio.run(run()) == [1, 2]
-
-
-def test_identical_asynchronous_calls_at_once_are_run_once() -> None:
-    """They get the result of the one that runs."""
-
-    async def at_once() -> list[int]:
-        return list(await asyncio.gather(acount("x"), acount("x"), acount("y")))
-
-    assert asyncio.run(at_once()) == [1, 1, 2]
-    assert CALLS == [("x",), ("y",)]
 
 
 async def cancel_and_call_again() -> str:
@@ -373,13 +282,6 @@ def test_a_cancelled_call_gives_its_draw_back() -> None:
     with scope("a"):
         assert asyncio.run(cancel_and_call_again()) == "done"
     assert samples() == ["a#0"]
-
-
-def test_a_cassette_tells_that_a_call_was_cancelled(caplog: pytest.LogCaptureFixture) -> None:
-    """Its end names the scope."""
-    with cassette("c.jsonl"), scope("a"):
-        asyncio.run(cancel_and_call_again())
-    assert "1 call ended before the whole answer arrived (1 in scope 'a'" in caplog.text
 
 
 def call_at_once(fails: bool) -> tuple[list[int] | BaseException, list[list[int]]]:
@@ -420,22 +322,6 @@ def test_a_call_that_fails_is_made_by_the_next_that_waits() -> None:
     assert others == [[2]] * 2
 
 
-def test_callers_at_once_get_copies() -> None:
-    """Whoever changes what it got changes no other's result, nor what is recorded."""
-
-    @recorded(name="shared")
-    def run_no_more() -> list[int]:
-        raise NotImplementedError
-
-    with cassette("c.jsonl"):
-        first, others = call_at_once(fails=False)
-        for result in (first, *others, run_no_more()):
-            assert result == [1]
-            result.append(3)  # type: ignore[union-attr]
-    with cassette("c.jsonl", mode="none"):
-        assert run_no_more() == [1]
-
-
 @recorded
 def ask_again() -> int:
     """Call this function with the same arguments until the third time."""
@@ -453,11 +339,6 @@ async def aask_again() -> int:
 def test_a_function_that_calls_itself_does_not_wait_for_itself() -> None:
     """A function may try again with the same arguments."""
     assert ask_again() == 3
-
-
-def test_an_asynchronous_function_that_calls_itself_does_not_wait_for_itself() -> None:
-    """Nor does a task that it makes."""
-    assert asyncio.run(aask_again()) == 3
 
 
 # What can be recorded
@@ -600,16 +481,6 @@ def test_any_plain_result_comes_back_the_same(result: Any, argument: Any) -> Non
     with cassette(path, mode="none") as tape:
         assert repr(live) == repr(cached) == repr(function(argument))
     assert [record.request["arguments"] for record in tape.all_records()] == [{"given": argument}]
-
-
-@given(PLAIN, ARGUMENTS)
-def test_no_text_breaks_a_line_of_a_cassette(result: Any, argument: Any) -> None:
-    """Each record is one line for any reader of lines, whatever its texts hold."""
-    path = f"{random.Random(repr(result)).random()}.jsonl"
-    with cassette(path, mode="rewrite"):
-        recorded(name=path)(lambda given: result)(argument)
-    written = Path(path).read_bytes().decode()
-    assert len(written.splitlines()) == written.count("\n")
 
 
 # Among other calls

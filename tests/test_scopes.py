@@ -8,9 +8,7 @@ import asyncio
 import enum
 import multiprocessing
 import os
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -21,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from programs import LONGEST, PAUSED_IMPORT, ran, start
+from programs import ran
 
 import llmcall
 from llmcall import InvalidRequestError, ScopeError, bind, scope
@@ -83,17 +81,6 @@ def test_each_path_has_a_count_of_its_own() -> None:
             assert sample() == "a/b#0"
 
 
-def test_a_streamed_draw_counts_like_any() -> None:
-    """A stream takes the next number of the same request."""
-    with scope("a"):
-        assert sample() == "a#0"
-        with client_with().stream_message("Hello") as stream:
-            list(stream)
-        assert stream.reply is not None
-        assert stream.reply.sample == "a#1"
-        assert sample() == "a#2"
-
-
 def test_what_is_not_part_of_a_request_does_not_start_a_count() -> None:
     """The user's name, the timeout and the spelling of a number make no other request."""
     with scope("a"):
@@ -119,19 +106,6 @@ def test_another_scope_of_the_same_name_starts_at_0() -> None:
         assert sample() == "trial#0"
     with trial:
         assert sample() == "trial#1"
-
-
-def test_a_kept_scope_counts_each_path_by_itself() -> None:
-    """A scope that is entered inside another, or inside itself, starts at 0 there."""
-    trial = scope("trial")
-    with trial:
-        assert sample() == "trial#0"
-    with scope("other"), trial:
-        assert sample() == "other/trial#0"
-    with trial:
-        assert sample() == "trial#1"
-        with trial:
-            assert sample() == "trial/trial#0"
 
 
 @pytest.mark.parametrize("on_error", ["none", "raise", "return"])
@@ -165,39 +139,12 @@ def test_the_lowest_free_number_is_next() -> None:
         assert [sample(), sample(), sample()] == ["a#1", "a#2", "a#4"]
 
 
-def test_a_stream_gives_its_number_back_only_once() -> None:
-    """Closing a stream a second time does not free the number that another call has drawn since."""
-    with scope("a"):
-        stream = client_with().stream_message("Hello")
-        stream.close()
-        assert sample() == "a#0"
-        stream.close()
-        assert sample() == "a#1"
-
-
-def test_a_dropped_stream_gives_its_number_back() -> None:
-    """A stream that was dropped without being read frees its number."""
-    with scope("a"):
-        streams = [client_with().stream_message("Hello")]
-        assert sample() == "a#1"
-        streams.pop()
-        assert [sample(), sample()] == ["a#0", "a#2"]
-
-
 def test_a_request_that_is_only_built_takes_no_number() -> None:
     """It shows the number of the next call, which then has the same key."""
     with scope("a"):
         request = client_with().build_request("Hello")
         assert request.sample == client_with().build_request("Hello").sample == "a#0"
         assert client_with().send_message("Hello", on_error="raise").cache_key == request.cache_key
-
-
-def test_a_call_with_wrong_arguments_takes_no_number() -> None:
-    """A call that never began moves no count."""
-    with scope("a"):
-        with pytest.raises(TypeError):
-            sample(model=3)
-        assert sample() == "a#0"
 
 
 GIVEN_SAMPLES = [(1, "1"), ("1", "1"), ("x", "x"), (-3, "-3")]
@@ -250,11 +197,6 @@ def test_blanks_scripts_enumerations_and_numbers_are_names() -> None:
 
     with scope("trial 3"), scope("Жанна 🧀"), scope(Actor.LISA), scope(3), scope(2.5):
         assert sample() == "trial 3/Жанна 🧀/lisa/3/2.5#0"
-
-
-def test_the_repr_of_a_scope_shows_its_name() -> None:
-    """A scope's repr is the call that makes it."""
-    assert repr(scope("a")) == "scope('a')"
 
 
 def test_an_embedding_is_the_same_in_every_scope() -> None:
@@ -354,41 +296,11 @@ def ask_in_threads(client: ScriptedClient) -> None:
             executor.submit(client.send_message, "Buy bread?", temperature=1)
 
 
-def ask_in_tasks(client: ScriptedClient) -> None:
-    """Ask the same in several tasks at the same time."""
-
-    async def ask_together() -> None:
-        asking = (client.asend_message("Buy bread?", temperature=1) for _ in range(TOGETHER))
-        await asyncio.gather(*asking)
-
-    asyncio.run(ask_together())
-
-
-def ask_in_streams(client: ScriptedClient) -> None:
-    """Read streams of the same answer."""
-    for _ in range(TOGETHER):
-        list(client.stream_message("Buy bread?", temperature=1))
-
-
-def ask_in_asynchronous_streams(client: ScriptedClient) -> None:
-    """Read streams of the same answer in an event loop."""
-
-    async def read_all() -> None:
-        for _ in range(TOGETHER):
-            async for _ in client.astream_message("Buy bread?", temperature=1):
-                pass
-
-    asyncio.run(read_all())
-
-
 @pytest.mark.parametrize(
     "ask",
     [
         ask_one_after_the_other,
         ask_in_threads,
-        ask_in_tasks,
-        ask_in_streams,
-        ask_in_asynchronous_streams,
     ],
 )
 def test_one_answer_for_all_is_told_however_they_ask(
@@ -553,27 +465,6 @@ def test_bound_functions_draw_from_the_scope() -> None:
     assert bound() == "a/b#3"
 
 
-def test_a_bound_function_leaves_no_scope_open() -> None:
-    """After its call there is no scope, in this thread or in another."""
-    with scope("a"):
-        bound = bind(sample)
-    assert bound() == "a#0"
-    assert (sample(), in_a_thread(sample)) == (None, None)
-
-
-def test_a_bound_function_keeps_its_name_and_docstring() -> None:
-    """A bound function presents itself as the function."""
-    with scope("a"):
-        bound: Any = bind(sample)
-    assert (bound.__name__, bound.__doc__) == ("sample", sample.__doc__)
-
-
-def test_a_bound_function_raises_what_the_function_raises() -> None:
-    """Its exception comes as it is."""
-    with scope("a"), pytest.raises(ZeroDivisionError):
-        bind(lambda: 1 / 0)()
-
-
 def test_a_function_bound_outside_any_scope_carries_none() -> None:
     """It stands in the scope of its caller."""
     bound = bind(sample)
@@ -587,14 +478,6 @@ def test_a_thread_without_a_scope_binds_no_function_while_another_has_one() -> N
     """The function would not run in that scope: a library's thread may evaluate the call of bind."""
     with scope("a"), pytest.raises(ScopeError, match="in the thread that opened the scope"):
         in_a_thread(lambda: bind(sample))
-
-
-def test_a_function_bound_inside_scope_none_has_no_scope() -> None:
-    """That no scope is meant goes with the function."""
-    with scope(None):
-        without = bind(sample)
-    with scope("a"):
-        assert in_a_thread(without) is None
 
 
 def test_a_bound_coroutine_function_stands_in_the_scope_while_it_runs() -> None:
@@ -661,26 +544,6 @@ def test_a_thread_that_inherits_the_context_stands_in_its_scope() -> None:
         drawn.append(executor.submit(inherited.run, sample).result())
         drawn.append(executor.submit(inherited.run, bind(sample)).result())
     assert drawn == ["trial#0", "trial#1", "trial#2", "trial#3", "next#0"]
-
-
-def test_a_context_without_a_scope_is_plain_while_other_threads_open_some() -> None:
-    """If its own thread has one open, however quickly other threads open and leave theirs."""
-    is_over = threading.Event()
-
-    def open_scopes() -> None:
-        while not is_over.is_set():
-            with scope("other"):
-                pass
-
-    client = client_with()
-    with ThreadPoolExecutor(2) as executor, scope("own"):
-        for _ in range(2):
-            executor.submit(open_scopes)
-        try:
-            drawn = {Context().run(client.build_request, "Hello").sample for _ in range(5000)}
-        finally:
-            is_over.set()
-    assert drawn == {None}
 
 
 @pytest.fixture
@@ -798,26 +661,6 @@ def test_a_draw_between_a_generators_steps_is_refused(acting: Any) -> None:
     playing.close()
 
 
-@pytest.mark.parametrize("acting", [actor, staged_actor])
-def test_no_function_is_bound_between_a_generators_steps(acting: Any) -> None:
-    """It would carry the scope that the generator left open."""
-    playing = acting("a")
-    next(playing)
-    with pytest.raises(ScopeError, match="generator"):
-        bind(sample)
-    playing.close()
-
-
-@pytest.mark.parametrize("acting", [actor, staged_actor])
-def test_scope_none_allows_a_call_between_a_generators_steps(acting: Any) -> None:
-    """Inside ``scope(None)`` it does not matter which scope is open."""
-    playing = acting("a")
-    next(playing)
-    with scope(None):
-        assert sample() is None
-    playing.close()
-
-
 def test_a_generator_run_to_its_end_draws_from_its_scope() -> None:
     """Nothing asks between its steps, and what it delegates to stands in its scope."""
 
@@ -834,30 +677,11 @@ def test_a_generator_run_to_its_end_draws_from_its_scope() -> None:
     assert sample() is None
 
 
-def test_scopes_that_a_generator_expression_opens_belong_to_its_caller() -> None:
-    """An exit stack holds them open when the expression has ended."""
-    with ExitStack() as stack:
-        assert len(tuple(stack.enter_context(scope(name)) for name in "ab")) == 2
-        assert sample() == "a/b#0"
-    assert sample() is None
-
-
 @contextmanager
 def turn(name: str) -> Iterator[None]:
     """Open a scope for a block, as a library does."""
     with scope(name):
         yield
-
-
-class Turn:
-    """A scope for a block, as a class."""
-
-    def __enter__(self) -> None:
-        self._scope = scope("class")
-        self._scope.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._scope.__exit__(None, None, None)
 
 
 def test_a_scope_in_a_context_manager_is_open_for_its_block() -> None:
@@ -872,36 +696,6 @@ def test_a_scope_in_an_exit_stack_is_open_until_the_stack_ends() -> None:
         stack.enter_context(scope("c"))
         stack.enter_context(turn("d"))
         assert sample() == "c/d#0"
-
-
-def test_a_scope_in_a_class_is_open_for_its_block() -> None:
-    """A class with ``__enter__`` and ``__exit__`` may hold a scope."""
-    with Turn():
-        assert sample() == "class#0"
-
-
-def test_a_context_manager_with_a_scope_decorates_functions() -> None:
-    """The function stands in the scope while it runs."""
-
-    @turn("e")
-    def decorated() -> str | None:
-        return sample()
-
-    assert decorated() == "e#0"
-
-
-@pytest.mark.parametrize("opened", [lambda: turn("x"), Turn])
-def test_a_context_manager_that_a_generator_leaves_open(opened: Callable[[], Any]) -> None:
-    """It is the generator's block that is left open, whatever opens the scope."""
-
-    def steps() -> Generator[str | None, None, None]:
-        with opened():
-            yield sample()
-
-    playing = steps()
-    assert str(next(playing)).endswith("#0")
-    assert tried() == "ScopeError"
-    playing.close()
 
 
 @pytest.fixture
@@ -921,15 +715,6 @@ async def steps_in_a_scope() -> AsyncIterator[list[str | None]]:
     with scope("a"):
         yield list(await asyncio.gather(asample("x"), asample("y")))
         yield [await asample("z")]
-
-
-def test_what_an_asynchronous_generator_awaits_stands_in_its_scope() -> None:
-    """So do tasks that it makes."""
-
-    async def main() -> list[list[str | None]]:
-        return [step async for step in steps_in_a_scope()]
-
-    assert asyncio.run(main()) == [["a#0", "a#0"], ["a#0"]]
 
 
 def test_a_draw_between_an_asynchronous_generators_steps_is_refused() -> None:
@@ -961,31 +746,6 @@ def test_a_scope_in_an_asynchronous_context_manager_is_open_for_its_block() -> N
     asyncio.run(main())
 
 
-def test_a_generator_that_another_thread_began_leaves_nothing_open() -> None:
-    """Closed here, it ends the scope that it opened there."""
-    elsewhere = actor("b")
-    in_a_thread(next, elsewhere)
-    elsewhere.close()
-    assert (sample(), in_a_thread(sample)) == (None, None)
-
-
-def test_a_generator_that_another_task_ends_leaves_nothing_open() -> None:
-    """Begun in one task and closed in another, it ends its scope."""
-
-    async def steps() -> Any:
-        with scope("a"):
-            yield await asample()
-            yield None
-
-    async def main() -> None:
-        generator = steps()
-        assert await asyncio.create_task(generator.__anext__()) == "a#0"
-        await asyncio.create_task(generator.aclose())
-
-    asyncio.run(main())
-    assert (sample(), in_a_thread(sample)) == (None, None)
-
-
 # Processes
 
 
@@ -1015,41 +775,6 @@ def test_forked_workers_see_scopes_that_open_and_close_later() -> None:
         assert list(early.map(tried, "ab")) == [None, None]
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_a_scope_in_a_forked_worker_does_not_concern_the_others() -> None:
-    """Only the scopes of the process that forked it concern a worker."""
-    context = multiprocessing.get_context("fork")
-    is_open, may_close = context.Event(), context.Event()
-
-    def hold() -> None:
-        with scope("own"):
-            is_open.set()
-            may_close.wait(LONGEST)
-
-    holder = context.Process(target=hold)
-    holder.start()
-    assert is_open.wait(LONGEST)
-    with pool("fork") as others:
-        samples = list(others.map(tried, "ab"))
-    may_close.set()
-    holder.join()
-    assert samples == [None, None]
-
-
-def tried_in_a_thread(message: str) -> str | None:
-    """Ask in a new thread, and return the sample, or the error's class."""
-    return in_a_thread(tried, message)
-
-
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_a_thread_of_a_worker_that_was_forked_in_a_scope_asks_freely_afterwards() -> None:
-    """The scope was never open in the worker."""
-    with pool("fork") as workers:
-        with scope("s"):
-            assert set(workers.map(tried_in_a_thread, "ab")) == {"ScopeError"}
-        assert list(workers.map(tried_in_a_thread, "ab")) == [None, None]
-
-
 @pytest.mark.parametrize("method", [each for each in METHODS if each.values != ("fork",)])
 def test_workers_are_told_of_a_scope_at_their_start(method: str) -> None:
     """A worker that was not forked does not learn of a scope that opens or ends after its start."""
@@ -1060,157 +785,6 @@ def test_workers_are_told_of_a_scope_at_their_start(method: str) -> None:
             assert set(late.map(tried, "abcd")) == {"ScopeError"}
         with pytest.raises(ScopeError, match="If the scope has ended since, start the workers"):
             list(late.map(sample, "a"))
-
-
-ASKED = """
-import llmcall
-from llmcall.testing import ScriptedClient
-
-def asked(_):
-    try:
-        return ScriptedClient(["yes"]).send_message("Hello").sample
-    except llmcall.ScopeError:
-        return "ScopeError"
-"""
-IMPORTS_FIRST = f"""
-import sys, multiprocessing
-{ASKED}
-from concurrent.futures import ProcessPoolExecutor
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context(sys.argv[1])
-    with llmcall.scope("s"), ProcessPoolExecutor(1, mp_context=context) as pool:
-        print(*pool.map(asked, "a"), *pool.map(llmcall.bind(asked), "a"))
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        print(*pool.map(asked, "a"))
-"""
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_workers_of_a_program_that_imports_its_clients_first_are_told(
-    method: str, tmp_path: Path
-) -> None:
-    """A worker imports the program's main module before it gets what it is told."""
-    (tmp_path / "study.py").write_text(IMPORTS_FIRST)
-    command = [sys.executable, "study.py", method]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=LONGEST
-    )
-    assert done.stdout.split() == ["ScopeError", "s#0", "None"]
-
-
-STARTED_IN_A_SCOPE = """
-import sys, multiprocessing
-import llmcall
-from asking import asked, asked_after_a_scope
-from concurrent.futures import ProcessPoolExecutor
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context(sys.argv[1])
-    if sys.argv[1] == "forkserver":
-        context.set_forkserver_preload(["asking"])
-    with llmcall.scope("s"), ProcessPoolExecutor(1, mp_context=context) as pool:
-        print(*pool.map(asked_after_a_scope, "a"), *pool.map(asked, "a"))
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        print(*pool.map(asked, "a"))
-"""
-AFTER_A_SCOPE = """
-def asked_after_a_scope(_):
-    with llmcall.scope("own"):
-        pass
-    return asked(_)
-"""
-
-
-@pytest.mark.parametrize("method", [each.values[0] for each in METHODS if each.values != ("fork",)])
-def test_a_worker_that_was_started_inside_a_scope_stays_told(method: str, tmp_path: Path) -> None:
-    """Also if it opens a scope of its own first, and if a fork server imported llmcall before."""
-    (tmp_path / "study.py").write_text(STARTED_IN_A_SCOPE)
-    (tmp_path / "asking.py").write_text(f"{ASKED}{AFTER_A_SCOPE}")
-    command = [sys.executable, "study.py", method]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=LONGEST
-    )
-    assert done.stdout.split() == ["ScopeError", "ScopeError", "None"]
-
-
-IMPORTS_MEANWHILE = f"""
-{ASKED}
-{PAUSED_IMPORT}
-
-def import_multiprocessing():
-    import multiprocessing
-
-del sys.modules["_weakrefset"]  # which multiprocessing.process needs first
-thread = begin(import_multiprocessing, "_weakrefset", 0.5)
-with llmcall.scope("s"):
-    print(asked(None))
-is_asked.set()
-thread.join()
-"""
-
-
-def test_a_thread_may_import_multiprocessing_while_another_one_asks() -> None:
-    """A half imported module tells nothing, and does not fail the call."""
-    assert ran(IMPORTS_MEANWHILE) == "s#0"
-
-
-OPENS_FIRST = f"""
-{ASKED}
-if __name__ == "__main__":
-    with llmcall.scope("s"):
-        import multiprocessing
-
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            print(*pool.map(asked, "a"))
-"""
-
-
-def test_workers_of_a_program_that_imports_multiprocessing_in_a_scope_are_told(
-    tmp_path: Path,
-) -> None:
-    """A scope that was opened before multiprocessing was imported counts as any other."""
-    (tmp_path / "study.py").write_text(OPENS_FIRST)
-    command = [sys.executable, "study.py"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=LONGEST
-    )
-    assert done.stdout.split() == ["ScopeError"]
-
-
-KILLED = """
-import multiprocessing
-
-with llmcall.scope("trial"), multiprocessing.get_context("fork").Pool(1):
-    print("open", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_process_that_is_killed_leaves_nothing_of_its_scopes(tmp_path: Path) -> None:
-    """There is no file by which a later process could take them for its own."""
-    with start(KILLED, TMPDIR=str(tmp_path)) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        process.kill()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_programs_that_a_program_starts_know_of_no_scope() -> None:
-    """Only workers of multiprocessing, and forked processes, belong to who started them."""
-    program = """
-    from concurrent.futures import ProcessPoolExecutor
-    import multiprocessing
-
-    def ask(_):
-        return ScriptedClient(lambda messages: "yes").send_message("Hi").sample
-
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
-        print(*pool.map(ask, "a"))
-    """
-    with scope("trial"):
-        assert ran(program) == "None"
 
 
 FORKED_TASKS = """
@@ -1301,25 +875,12 @@ def test_a_root_scope_is_that_of_a_whole_process() -> None:
     assert ran(ROOTED, LLMCALL_SCOPE="r1") == "r1#0 r1/lisa#0 r1#1 None"
 
 
-def test_an_empty_root_scope_is_none() -> None:
-    """With an empty ``LLMCALL_SCOPE`` calls outside any scope have no sample."""
-    assert ran(ROOTED, LLMCALL_SCOPE="") == "None lisa#0 None None"
-
-
 def test_a_wrong_root_scope_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error about a name that no scope can have says where the name stands."""
     monkeypatch.setenv("LLMCALL_SCOPE", "a/b")
     llmcall.reset()
     with pytest.raises(ValueError, match="LLMCALL_SCOPE 'a/b'"):
         sample()
-
-
-@pytest.mark.usefixtures("root_scope")
-def test_a_reset_starts_the_draws_of_a_root_scope_at_0() -> None:
-    """``reset()`` forgets what was drawn from the root scope."""
-    for _ in range(2):
-        llmcall.reset()
-        assert (sample(), sample()) == ("r1#0", "r1#1")
 
 
 # A default scope
@@ -1333,25 +894,12 @@ def test_a_default_scope_is_that_of_calls_without_one() -> None:
         assert bind(sample)() == "run#4"
 
 
-def test_a_default_scope_ends_with_its_block() -> None:
-    """After it calls without a scope have no sample, in any thread."""
-    with default_scope("run"):
-        assert sample() == "run#0"
-    assert (sample(), in_a_thread(sample)) == (None, None)
-
-
 def test_scopes_keep_their_paths_beside_a_default_scope() -> None:
     """A scope that the program opens does not stand below the default one."""
     with default_scope("run"):
         with scope("a"), scope("b"):
             assert sample() == "a/b#0"
         assert sample() == "run#0"
-
-
-def test_a_process_scope_keeps_its_path_beside_a_default_scope() -> None:
-    """A scope for all threads does not stand below the default one."""
-    with default_scope("run"), scope("all", process=True):
-        assert [in_a_thread(sample), sample()] == ["all#0", "all#1"]
 
 
 def test_no_scope_is_meant_beside_a_default_scope() -> None:
@@ -1382,12 +930,6 @@ def test_a_map_stands_in_the_default_scope() -> None:
     assert found == [["run/a#0", "a#0"], ["run/b#0", "b#0"]]
 
 
-def test_threads_that_an_item_starts_stand_in_the_default_scope() -> None:
-    """A thread knows no item."""
-    with default_scope("run"):
-        assert llmcall.map(lambda item: in_a_thread(sample), ["a"], key=str) == ["run#0"]
-
-
 def test_repeats_stand_below_their_item_in_the_default_scope() -> None:
     """A repeat has a scope below its item's; what it opens keeps the path that it has without a
     default scope.
@@ -1397,32 +939,6 @@ def test_repeats_stand_below_their_item_in_the_default_scope() -> None:
         found = llmcall.map(samples_in_an_item, ["a"], key=str, repeats=2)
     assert without == [[[None, "a#0"], ["~1#0", "~1/a#0"]]]
     assert found == [[["run/a#0", "a#0"], ["run/a/~1#0", "~1/a#0"]]]
-
-
-def test_a_map_in_a_map_stands_in_the_default_scope() -> None:
-    """Its items have scopes below that of the outer item."""
-
-    def inner(name: str) -> Any:
-        return llmcall.map(samples_in_an_item, ["b"], key=str)
-
-    with default_scope("run"):
-        assert llmcall.map(inner, ["a"], key=str) == [[["run/a/b#0", "b#0"]]]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_workers_of_a_map_stand_in_the_default_scope(method: str) -> None:
-    """Their draws are counted with those of the process in which it holds."""
-    with default_scope("run"), pool(method) as executor:
-        for number in range(2):
-            found = llmcall.map(samples_in_an_item, ["a"], key=str, executor=executor)
-            assert found == [[f"run/a#{number}", "a#0"]]
-
-
-def test_a_map_with_a_scope_does_not_stand_in_the_default_one() -> None:
-    """A scope that the map is given keeps its path."""
-    with default_scope("run"):
-        found = llmcall.map(samples_in_an_item, ["a"], key=str, scope="s")
-    assert found == [["s/a#0", "s/a/a#0"]]
 
 
 class Agent:
@@ -1447,59 +963,3 @@ def test_a_scope_refuses_items_that_are_not_plain_data() -> None:
     """Their draws would have no names that a replay finds."""
     with scope("s"), pytest.raises(TypeError, match="not plain data"):
         llmcall.map(Agent.ask, [Agent()])
-
-
-def test_each_call_of_a_recorded_function_is_a_draw_of_the_default_scope() -> None:
-    """Scopes that the function opens keep their paths."""
-
-    @llmcall.recorded
-    def roll() -> str:
-        with scope("dice"):
-            return str(sample())
-
-    with default_scope("run"):
-        assert [roll(), roll(), sample()] == ["dice#0", "dice#0", "run#0"]
-
-
-@pytest.mark.usefixtures("root_scope")
-def test_a_root_scope_comes_before_a_default_one() -> None:
-    """Calls and scopes stand below ``LLMCALL_SCOPE``, as without the default one."""
-    with default_scope("run"):
-        assert sample() == "r1#0"
-        with scope("a"):
-            assert sample() == "r1/a#0"
-
-
-def test_usage_counts_under_the_default_scope() -> None:
-    """What is used in it, embeddings too, is counted under its name."""
-    client = ScriptedClient(lambda texts: [[1.0]] * len(texts))
-    with default_scope("run"):
-        client.get_embedding("text")
-    assert client.usage.by_scope.keys() == {"run"}
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_forked_process_has_no_default_scope() -> None:
-    """It would count the draws a second time."""
-    program = """
-    from llmcall.scopes import default_scope
-
-    model = ScriptedClient(lambda messages: "yes")
-    with default_scope("run"):
-        child = os.fork()
-        if child:
-            os.waitpid(child, 0)
-        print(model.send_message("Hi").sample, flush=True)
-        if not child:
-            os._exit(0)
-    """
-    assert ran(program).splitlines() == ["None", "run#0"]
-
-
-def test_a_default_scope_refuses_the_names_that_a_scope_refuses() -> None:
-    """An empty name or one with a divider is an error."""
-    with (
-        pytest.raises(ValueError, match="'a/b' must not be empty or contain"),
-        default_scope("a/b"),
-    ):
-        pass

@@ -245,17 +245,6 @@ def test_the_transfer_of_a_cancelled_call_stops() -> None:
     assert (client.usage.calls, client.usage.errors) == (1, 0)
 
 
-def test_a_blocking_call_works_inside_a_running_loop() -> None:
-    """Its record answers an awaited one."""
-    scripted = ScriptedClient(["yes"], cache_mode="auto")
-
-    async def main() -> list[Any]:
-        return [scripted.send_message("Hello"), await scripted.asend_message("Hello")]
-
-    assert asyncio.run(main()) == [{"role": "assistant", "content": "yes"}] * 2
-    assert len(scripted.requests) == 1
-
-
 def test_a_blocking_call_does_not_wait_for_a_task_of_its_own_loop() -> None:
     """It asks for itself, and the task gets what it recorded."""
     client = Waiting()
@@ -288,14 +277,3 @@ def test_a_coroutine_that_is_closed_gives_its_draw_back_at_once() -> None:
         assert loop.run_until_complete(ask()).sample == "lisa#0"
     finally:
         loop.close()
-
-
-def test_a_transport_that_raises_stop_iteration_ends_an_asynchronous_call() -> None:
-    """A script that has run out raises the same error in an event loop as in a thread."""
-    prices = iter(["2 coins"])
-    with ScriptedClient(lambda messages: next(prices)) as client:
-        assert asyncio.run(client.asend_message("Which price?")).content == "2 coins"
-        with pytest.raises(RuntimeError, match="raised StopIteration"):
-            asyncio.run(asyncio.wait_for(client.asend_message("Which price?"), 5))
-        with pytest.raises(RuntimeError, match="raised StopIteration"):
-            client.send_message("Which price?")

@@ -4,15 +4,12 @@ while under way.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import math
 import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +19,7 @@ from programs import LONGEST
 from servers import Responding
 
 import llmcall
-from llmcall import InvalidRequestError, ServiceError
+from llmcall import ServiceError
 from llmcall.testing import ScriptedClient
 
 
@@ -85,14 +82,6 @@ def test_each_text_that_is_not_recorded_is_embedded_once(texts: list[str], known
     client.get_embedding(texts)
     missing = list(dict.fromkeys(text for text in texts if text not in known))
     assert asked(client) == ([missing] if missing else [])
-
-
-def test_a_cassette_has_a_text_where_it_first_came() -> None:
-    """Whether a run asks for the embeddings or the disk cache has them."""
-    for name in ("asked.jsonl", "cached.jsonl"):
-        with llmcall.cassette(name):
-            embedder().get_embedding(["y", "x", "y"])
-    assert Path("asked.jsonl").read_bytes() == Path("cached.jsonl").read_bytes()
 
 
 @pytest.fixture
@@ -186,88 +175,12 @@ def test_the_embedding_model_is_the_argument_or_the_configured_one() -> None:
     assert [request.model for request in client.requests] == ["mine", "text-embedding-3-large"]
 
 
-class Word(str, Enum):
-    """Texts that are members of an enum."""
-
-    BREAD = "bread"
-
-
-def test_a_text_of_an_enum_has_the_record_of_its_value() -> None:
-    """Before, its answer was paid for and could not be recorded."""
-    client = embedder()
-    assert client.get_embedding([Word.BREAD]) == [of("bread")]
-    assert client.get_embedding(Word.BREAD) == client.get_embedding("bread") == of("bread")
-    assert asked(client) == [["bread"]]
-
-
-def test_a_model_of_an_enum_has_the_record_of_its_value() -> None:
-    """The default model and the argument alike."""
-    client = embedder(embedding_model=Word.BREAD)
-    assert client.get_embedding("a", Word.BREAD) == client.get_embedding("a", "bread") == of("a")
-    assert client.get_embedding("a") == of("a")
-    assert asked(client) == [["a"]]
-
-
-def test_an_array_of_numpy_is_a_list_of_texts() -> None:
-    """Its texts are of a class of their own."""
-    numpy = pytest.importorskip("numpy")
-    client = embedder()
-    texts = ["bread", "milk"]
-    assert client.get_embedding(numpy.array(texts)) == client.get_embedding(texts)
-    assert asked(client) == [texts]
-
-
 def test_a_request_has_no_more_texts_than_the_api_takes() -> None:
     """That is 2,048; each request is a call."""
     client = embedder()
     client.get_embedding([str(number) for number in range(2100)])
     assert [len(texts) for texts in asked(client)] == [2048, 52]
     assert (len(client.cache), client.usage.calls) == (2100, 2)
-
-
-LARGE = [letter * 120_000 for letter in "abcde"]
-
-
-def test_a_request_has_no_more_text_than_the_api_takes() -> None:
-    """Its bytes are no more than the tokens that it may have."""
-    client = embedder()
-    client.get_embedding(LARGE)
-    batches = [[text[0] for text in texts] for texts in asked(client)]
-    assert batches == [["a", "b"], ["c", "d"], ["e"]]
-
-
-def test_a_batch_that_fails_loses_no_other() -> None:
-    """The next call asks for the rest."""
-    answers = [[of(LARGE[0]), of(LARGE[1])], InvalidRequestError("no")]
-    failing = ScriptedClient(answers, cache_mode="auto")
-    assert failing.get_embedding(LARGE) is None
-    client = embedder()
-    assert client.get_embedding(LARGE) == [of(text) for text in LARGE]
-    assert [[text[0] for text in texts] for texts in asked(client)] == [["c", "d"], ["e"]]
-
-
-def test_a_batch_is_shared_as_soon_as_it_comes() -> None:
-    """A call that follows it gets what it brings, whatever becomes of the batches after it."""
-    large = [letter * 200_000 for letter in "ab"]
-    asked_for, opened = threading.Event(), threading.Event()
-
-    def answer(texts: list[str]) -> Any:
-        asked_for.set()
-        assert opened.wait(30)
-        return [of(text) for text in texts] if texts == large[:1] else InvalidRequestError("no")
-
-    client = ScriptedClient(answer, cache_mode="auto")
-
-    async def main() -> Any:
-        leader = asyncio.create_task(client.aget_embedding(large))
-        await asyncio.to_thread(asked_for.wait, 30)
-        follower = asyncio.create_task(client.aget_embedding(large[0]))
-        await asyncio.sleep(0)
-        opened.set()
-        return await leader, await follower
-
-    assert asyncio.run(main()) == (None, of(large[0]))
-    assert len(client.requests) == 2
 
 
 def in_eight_threads(client: ScriptedClient, lists: list[list[str]]) -> None:
@@ -295,13 +208,6 @@ def test_threads_embed_each_text_once() -> None:
     turned = [NUMBERS[number:] + NUMBERS[:number] for number in range(0, 8, 2)]
     in_eight_threads(client, [*turned, *[NUMBERS[::-1]] * 4])
     assert sorted(text for each in asked(client) for text in each) == sorted(NUMBERS)
-
-
-def test_threads_embed_an_equal_list_as_a_whole() -> None:
-    """One request serves all."""
-    client = embedder()
-    in_eight_threads(client, [NUMBERS] * 8)
-    assert asked(client) == [NUMBERS]
 
 
 def test_embeddings_count_under_their_scope() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -56,20 +55,6 @@ def test_an_unsupported_parameter_is_dropped(httpserver: HTTPServer) -> None:
         client.send_message(QUESTION, **REFUSED)
     sent = server.requests[2].body
     assert sent == {"model": "my-model", "messages": QUESTION, "max_completion_tokens": 50}
-
-
-def test_an_answer_without_an_unsupported_parameter_is_that_of_the_request_as_asked(
-    httpserver: HTTPServer,
-) -> None:
-    """Its record has the parameters that were asked for, and answers the same request again."""
-    server = ScriptedServer(httpserver, *REFUSING)
-    with client_for(server.base_url) as client:
-        reply = client.send_message(QUESTION, **REFUSED)
-        assert reply.cache_key == client.build_request(QUESTION, **REFUSED).cache_key
-        assert client.send_message(QUESTION, **REFUSED).cached
-        (record,) = client.cache.records()
-    assert len(server.requests) == 3
-    assert (record.request["temperature"], record.request["max_tokens"]) == (0.5, 50)
 
 
 def test_an_unsupported_parameter_is_told_once(
@@ -182,28 +167,6 @@ def test_an_error_says_after_how_many_attempts_it_came(busy: tuple[ScriptedClien
     assert (client.usage.errors, client.usage.retries) == (1, 5)
 
 
-class Overtaken(ScriptedClient):
-    """Makes the same call once more between the look-up of a call and the call itself."""
-
-    is_overtaken = False
-
-    def model_named(self, model: str | None) -> str:
-        """Return the model; that of the fallback is looked up after the call's answer was."""
-        if model == "large" and not self.is_overtaken:
-            self.is_overtaken = True
-            self.send_message("Hello")
-        return super().model_named(model)
-
-
-def test_an_answer_that_another_call_stored_since_the_look_up_is_not_asked_for_again() -> None:
-    """Equal calls are made once."""
-    client = Overtaken(
-        ["one", "two"], model="small", fallbacks={"small": ("large",)}, cache_mode="auto"
-    )
-    assert client.send_message("Hello").content == "one"  # type: ignore[union-attr]
-    assert len(client.requests) == 1
-
-
 @pytest.fixture
 def delayed() -> ScriptedClient:
     """A client whose server asked for a long wait, then for a short one, and has answered."""
@@ -225,16 +188,6 @@ def test_the_longer_wait_wins(slept: list[float], delayed: ScriptedClient) -> No
 
 
 @pytest.mark.usefixtures("slept")
-def test_a_wait_draws_nothing_from_the_programs_chance() -> None:
-    """A program that seeds ``random`` draws the same numbers, however often a call is tried."""
-    client = ScriptedClient([ServiceError("busy"), "Two coins."], retry_waiting_time=1)
-    random.seed(7)
-    before = random.getstate()
-    client.send_message("Hello", on_error="raise")
-    assert random.getstate() == before
-
-
-@pytest.mark.usefixtures("slept")
 def test_the_first_wait_is_told_and_the_others_are_counted(
     delayed: ScriptedClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -247,33 +200,6 @@ def test_the_first_wait_is_told_and_the_others_are_counted(
     assert level == logging.WARNING
     assert "trying again in 30.00 s (llmcall.usage() counts" in line
     assert delayed.usage.retries == 2
-
-
-def test_each_kind_of_failure_is_told(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A failure for another reason is told in full; a third one of a kind is told once more when a
-    minute has passed.
-    """
-    reasons = (
-        "busy: 9 asked",
-        "busy: 1,712 asked",
-        "overheated",
-        "busy: 2.5k asked",
-        "busy: 0 asked",
-    )
-    client = ScriptedClient([ServiceError(why) for why in reasons], retry_max_attempts=1)
-    for number in range(4):
-        client.send_message(str(number))
-    monkeypatch.setattr("llmcall.notices.COUNTING_PERIOD", 0)  # a minute passes
-    client.send_message("much later")
-    told = [line.partition(" at scripted")[2] for _, line in lines(caplog)]
-    assert [line.partition(". Try")[0] for line in told] == [
-        " failed: busy: 9 asked",
-        "): 2 such failures within a minute; the next line comes after 4",
-        " failed: overheated",
-        " failed: busy: 0 asked",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -309,14 +235,6 @@ def test_an_attempt_has_its_timeout_or_what_the_deadline_leaves(
     assert seen == [timeout]
 
 
-@pytest.mark.parametrize("name", ["messages", "model", "top_k", None, 5])
-def test_a_refusal_of_what_cannot_be_dropped_is_raised(name: Any) -> None:
-    """Of what was not sent, or of what every request is made of."""
-    error = InvalidRequestError("Unsupported parameter", status_code=400)
-    error.code, error.param = "unsupported_parameter", name
-    assert ScriptedClient([error]).send_message("Hello", on_error="return") is error
-
-
 # A context that is too long is asked of a model with a larger window
 
 SMALL, MIDDLE, LARGE = "gpt-4", "gpt-4-32k", "gpt-4-turbo"
@@ -347,12 +265,6 @@ class Servers(ScriptedClient):
         models = [request.model for request in self.requests]
         self.requests.clear()
         return models
-
-
-@pytest.fixture(autouse=True)
-def only_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count no prompt exactly, whatever vocabularies this machine has."""
-    monkeypatch.setattr("llmcall.models.tokens.counter", lambda encoding: None)
 
 
 def asked_of(client: Servers, text: str = LONG, *, way: str = "sync", **arguments: Any) -> Any:
@@ -448,18 +360,6 @@ def test_the_answer_of_a_fallback_answers_its_own_model(fallen_back: tuple[Serve
     assert client.send_message(LONG, model=LARGE, on_error="raise").cached
 
 
-@pytest.mark.parametrize("model", [None, SMALL], ids=["all records", "the first model's"])
-def test_an_export_holds_the_way_of_a_fallback(
-    model: str | None, fallen_back: tuple[Servers, Any]
-) -> None:
-    """Loaded elsewhere, the first model's request is answered."""
-    client, reply = fallen_back
-    client.cache.export("answers.jsonl", where=lambda record: model in (None, record.model))
-    other = Servers(cache_mode="replay", cache_path="other")
-    assert other.cache.load("answers.jsonl") == 2
-    assert asked_of(other) == reply
-
-
 @pytest.fixture
 def pointer_to_nothing() -> Servers:
     """A client whose cache has the record of the first model, and no longer the answer."""
@@ -479,12 +379,6 @@ def test_a_pointer_to_nothing_is_a_miss() -> None:
     assert "this chat request to gpt-4 is not recorded" in report
     assert "a fallback gave the recorded answer, and that answer was deleted" in report
     assert "cache_mode='auto'" in report
-
-
-def test_a_pointer_to_an_answer_is_explained_as_recorded(fallen_back: tuple[Servers, Any]) -> None:
-    """As long as the answer is there."""
-    client, _ = fallen_back
-    assert client.cache.explain(client.build_request(LONG)).recorded
 
 
 def test_a_pointer_to_nothing_is_followed_by_a_call(pointer_to_nothing: Servers) -> None:
@@ -552,30 +446,6 @@ def test_a_fallback_gets_what_was_recorded_first(first: str, where: str) -> None
         assert ask(LARGE) == recorded
 
 
-def test_a_fallback_may_be_an_alias() -> None:
-    """It means its model."""
-    client = Servers(fallbacks={SMALL: ("big",)}, aliases={"big": LARGE})
-    asked_of(client)
-    assert client.asked_models() == [SMALL, LARGE]
-
-
-def test_each_draw_of_a_scope_may_fall_back() -> None:
-    """Each has a record of its own under both models."""
-    client = Servers(fallbacks={SMALL: (LARGE,)})
-    with llmcall.scope("trial"):
-        assert [asked_of(client).sample for _ in range(2)] == ["trial#0", "trial#1"]
-    assert client.asked_models() == [SMALL, LARGE] * 2
-    assert len(client.cache) == 4
-
-
-def test_an_answer_that_the_next_model_gave_before_is_not_asked_for() -> None:
-    """It is found in the cache."""
-    client = Servers()
-    asked_of(client, model=LARGE)
-    assert asked_of(client).content == "fits"
-    assert client.asked_models() == [LARGE, SMALL, MIDDLE]
-
-
 @pytest.mark.parametrize("arguments", [{"max_tokens": 1}, {"max_completion_tokens": 1}])
 def test_an_answer_that_the_callers_own_limit_cut_is_returned(arguments: dict[str, int]) -> None:
     """No other model is asked, and the answer is recorded."""
@@ -589,26 +459,6 @@ def test_a_cut_answer_is_recorded_if_no_larger_model_is_left() -> None:
     client = Servers("cutting", fallbacks={SMALL: (MIDDLE,)})
     assert [asked_of(client).finish_reason for _ in range(2)] == ["length"] * 2
     assert client.asked_models() == [SMALL, MIDDLE]
-
-
-def test_refresh_asks_all_models_once_more() -> None:
-    """The new answer is read from then on."""
-    asked_of(Servers())
-    client = Servers(cache_mode="refresh", fallbacks={SMALL: (LARGE,)})
-    assert not asked_of(client).cached
-    assert client.asked_models() == [SMALL, LARGE]
-    assert asked_of(client).cached
-    assert client.asked_models() == []
-
-
-@pytest.mark.parametrize(("mode", "arguments"), [("off", {}), ("auto", {"cache": False})])
-def test_without_the_cache_a_fallback_stores_no_pointer(
-    mode: str, arguments: dict[str, Any]
-) -> None:
-    """Nor an answer."""
-    client = Servers(cache_mode=mode, cache_path="other")
-    asked_of(client, **arguments)
-    assert len(client.cache) == 0
 
 
 # Identical calls at once
@@ -716,23 +566,6 @@ def test_a_thread_and_tasks_share_one_call() -> None:
     assert {reply.content for reply in [*replies, of_thread]} == {"the answer"}
     assert sorted(reply.cached for reply in replies) == [False] + [True] * 99
     assert gate.calls == 1
-
-
-def test_another_question_does_not_wait_for_a_shared_call() -> None:
-    """It is answered while the call is under way."""
-    gate = Gate()
-    client = gated_client(gate)
-
-    async def main() -> Any:
-        slow = asyncio.create_task(client.asend_message("slow"))
-        await asyncio.to_thread(gate.asked.wait, 30)
-        quick = await client.asend_message("quick", on_error="raise")
-        assert not slow.done()
-        gate.open.set()
-        await slow
-        return quick.content
-
-    assert asyncio.run(main()) == "quick"
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["leader", "follower"])

@@ -7,9 +7,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from concurrent.futures import ProcessPoolExecutor
 from datetime import date, datetime, timezone
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,12 @@ import pytest
 from servers import Responding, completion
 
 import llmcall
-from llmcall import CacheCorruptError, ResponseCache, cassette, scope
-from llmcall.testing import ScriptedClient
+from llmcall import cassette, scope
 from llmcall.types.days import Days
 
 SNAPSHOT = "gpt-4o-mini-2024-07-18"
 PATH = "tape.jsonl"
 NOW = time.time()
-
-
-@pytest.fixture(autouse=True)
-def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the clock, so that no test runs over midnight."""
-    monkeypatch.setattr(time, "time", lambda: NOW)
 
 
 def answering(*fingerprints: str, **settings: Any) -> Responding:
@@ -124,43 +115,6 @@ def test_a_file_without_days_has_unknown_ones() -> None:
     assert cassette(PATH).served == {SNAPSHOT: None}
 
 
-def test_days_stay_unknown_when_answers_of_today_are_added() -> None:
-    """The header has the day of the new answers, and says that others are unknown."""
-    recorded(PATH, "Hi")
-    with_header(PATH, served=None)
-    recorded(PATH, "Bye", mode="new")
-    days = {"first": today(), "last": today()}
-    assert header()["served"] == {SNAPSHOT: {**days, "unknown": True}}
-    assert cassette(PATH).served == {SNAPSHOT: Days(today(), today(), is_whole=False)}
-
-
-@pytest.mark.parametrize("is_known", [True, False])
-def test_an_answer_of_a_loaded_file_has_that_file_s_days(is_known: bool) -> None:
-    """Those that its header says, else unknown ones; not the day on which it was loaded."""
-    recorded(PATH, "Hi", cache_mode="off")
-    days = {"first": "2026-03-01", "last": "2026-03-02", "fingerprints": ["fp_a"]}
-    with_header(PATH, served={SNAPSHOT: days} if is_known else None)
-    client = answering(cache_path="cache")
-    client.cache.load(PATH)
-    ResponseCache("copy").load(client.cache)
-    for cache in ("cache", "copy"):
-        with cassette(f"{cache}.jsonl"):
-            answering(cache_path=cache).send_message("Hi", on_error="raise")
-        assert header(f"{cache}.jsonl").get("served", {}) == ({SNAPSHOT: days} if is_known else {})
-
-
-def test_a_copy_of_a_cache_keeps_the_days() -> None:
-    """An answer that another cache gave is not of the day on which it was copied."""
-    client = answering(cache_path="cache")
-    client.send_message("Hi", on_error="raise")
-    store_on("2026-03-01", "cache")
-    ResponseCache("copy").load("cache")
-    ResponseCache("copy").export("export.jsonl")
-    assert header("export.jsonl")["served"] == {
-        SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01"}
-    }
-
-
 def test_days_are_all_that_two_recordings_differ_in() -> None:
     """The same calls give the same bytes on another day, but for the days."""
     recorded(PATH, "Hi", "Bye", cache_mode="off")
@@ -186,16 +140,6 @@ def test_headers_that_differ_in_their_days_are_joined() -> None:
         assert cassette(path).served == {SNAPSHOT: Days("2026-02-01", "2026-03-02")}
 
 
-def test_a_header_without_days_beside_one_with_them_leaves_days_unknown() -> None:
-    """Its answers may be of any model."""
-    recorded(PATH, "Hi", cache_mode="off")
-    recorded("other.jsonl", "Bye", cache_mode="off")
-    with_header("other.jsonl", served=None)
-    texts = [Path(path).read_text(encoding="utf-8") for path in (PATH, "other.jsonl")]
-    Path("union.jsonl").write_text("".join(texts), encoding="utf-8")
-    assert cassette("union.jsonl").served == {SNAPSHOT: Days(today(), today(), is_whole=False)}
-
-
 DAYS = {"first": "2026-03-01", "last": "2026-03-02"}
 
 
@@ -206,70 +150,6 @@ def test_update_keeps_the_days() -> None:
     recorded(PATH, "Hi", mode="update", cache_mode="off")
     assert header()["served"] == {SNAPSHOT: DAYS}
     assert len(cassette(PATH).all_records()) == 1
-
-
-def test_rekey_keeps_the_days() -> None:
-    """The file is written again with other keys."""
-    recorded(PATH, "Hi", cache_mode="off")
-    with_header(PATH, served={SNAPSHOT: DAYS})
-    llmcall.configure(cache_namespace="other")
-    commands.done("cassette", "rekey", PATH)
-    assert header()["served"] == {SNAPSHOT: DAYS}
-
-
-def test_a_notebook_s_recording_tells_the_days_as_it_goes() -> None:
-    """What stands in the file so far says who answered, and so does the end."""
-    client = answering("fp_a", "fp_a", "fp_b")
-    tape = cassette(PATH).open()
-    for number in range(3):
-        client.send_message(f"question {number}", on_error="raise")
-        found = header()["served"][SNAPSHOT]["fingerprints"]
-        assert found == (["fp_a"] if number < 2 else ["fp_a", "fp_b"])
-    tape.close()
-    assert header()["served"][SNAPSHOT]["fingerprints"] == ["fp_a", "fp_b"]
-
-
-def ask(question: str) -> Any:
-    """Ask in a process of a pool."""
-    return answering("fp_a").send_message(question, on_error="raise").content
-
-
-def test_answers_from_other_processes_have_days() -> None:
-    """The parent process writes the days of the answers that its workers recorded."""
-    with cassette(PATH), ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        llmcall.map(ask, ["Hi", "Bye"], executor=pool, scope="trial")
-    assert list(header()["served"]) == [SNAPSHOT]
-    assert header()["served"][SNAPSHOT]["fingerprints"] == ["fp_a"]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        {SNAPSHOT: 7},
-        {SNAPSHOT: {}},
-        {SNAPSHOT: {"first": "soon", "last": "2026-03-01"}},
-        {SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01", "fingerprints": [7]}},
-        {SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01", "until": "2027-01-01"}},
-        {SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01", "unknown": "yes"}},
-        [],
-    ],
-)
-def test_damaged_days_are_told(damage: Any) -> None:
-    """The error names the line and the remedy."""
-    recorded(PATH, "Hi")
-    with_header(PATH, served=damage)
-    with pytest.raises(CacheCorruptError, match=r"tape\.jsonl:1: .*take the line from version"):
-        cassette(PATH).start()
-
-
-def test_half_a_character_in_a_model_s_name_damages_no_file() -> None:
-    """It is written as a question mark in the header."""
-    client = Responding(completion(model="m\ud83d"))
-    with cassette(PATH):
-        client.send_message("Hi", on_error="raise")
-    assert list(cassette(PATH).served) == ["m?"]
-    with cassette(PATH, mode="none"):
-        assert ScriptedClient().send_message("Hi", on_error="raise").model == "m\ud83d"
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -254,14 +253,6 @@ def test_a_refusal_of_stream_options_is_followed_by_a_stream_without_them(
     assert [seen.body for seen in older[0].requests] == [{**asked, **options}, asked]
 
 
-def test_without_stream_options_the_usage_of_a_stream_is_unknown(
-    older: tuple[RawServer, Any, Any],
-) -> None:
-    """Of the reply and of the client."""
-    _, client, reply = older
-    assert (reply.usage.input_tokens, client.usage.input_tokens) == (None, None)
-
-
 # Readers who leave: what was used until then is billed, as in a budget
 
 PIECES = ("one", " two", " three")
@@ -485,22 +476,6 @@ def test_a_stream_that_is_interrupted_before_its_text_is_billed(
 
 
 @pytest.mark.parametrize("kind", [Streamed, AStreamed])
-def test_each_of_several_answers_counts(kind: type[Streamed]) -> None:
-    """All choices are billed, though a reader sees the first."""
-    second = {
-        **chunk(),
-        "choices": [{"index": 1, "delta": {"content": "four five"}, "finish_reason": None}],
-    }
-    client = kind(second, *chunks_of(*PIECES))
-    prompt, output = counted(client, "one")
-    billed(
-        lambda client: aleave(client, n=2),
-        client,
-        (prompt, output + counted(client, "four five")[1]),
-    )
-
-
-@pytest.mark.parametrize("kind", [Streamed, AStreamed])
 @pytest.mark.parametrize(
     ("chunks", "attempts", "text"),
     [
@@ -577,32 +552,6 @@ def test_what_was_not_received_gives_its_draw_back(
     with llmcall.scope(where):
         leaving(client)
         assert client.send_message("Hello", on_error="raise").sample == sample
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="has no alarm")
-def test_a_call_that_a_signals_handler_ends_was_not_received(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """A program limits the time of a call by an alarm, and goes on."""
-
-    class TooSlowError(Exception):
-        """What the program's handler raises."""
-
-    def handler(*_: object) -> None:
-        raise TooSlowError
-
-    def answer(messages: Any) -> str:
-        signal.raise_signal(signal.SIGALRM)
-        return "too late"
-
-    earlier_handler = signal.signal(signal.SIGALRM, handler)
-    try:
-        with llmcall.cassette("left.jsonl"), pytest.raises(TooSlowError):
-            ScriptedClient(answer).send_message("Hello")
-            pytest.fail("the handler was not called")
-    finally:
-        signal.signal(signal.SIGALRM, earlier_handler)
-    assert "TooSlowError). Failures are not recorded" in caplog.text
 
 
 def test_a_stream_that_an_exception_of_the_program_ends_is_told_once(
@@ -682,43 +631,6 @@ def test_a_closed_stream_gives_its_place_back_though_it_is_kept(asking_again: An
     assert asking_again(client, 1).content == "once upon a time"
 
 
-def test_streams_that_are_kept_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever keeps them, and never comes back, has left them when the cassette closes."""
-    client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
-    with llmcall.cassette("left.jsonl"), llmcall.scope("s"):
-        kept = [client.stream_message("Hello") for _ in range(2)]
-        for stream in kept:
-            next(stream)
-        assert client.send_message("Hello", on_error="raise").sample == "s#2"
-    for stream in kept:
-        stream.close()
-    (told,) = caplog.messages
-    assert told.startswith("2 calls ended before the whole answer arrived (2 in scope 's'; the fir")
-
-
-def test_a_replayed_stream_that_is_left_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Its answer is recorded, so nothing is lost."""
-    client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
-    with llmcall.cassette("left.jsonl"), llmcall.scope("s"):
-        "".join(client.stream_message("Hello"))
-    with llmcall.cassette("left.jsonl", mode="none"), llmcall.scope("s"):
-        leave(client)
-    assert "whole answer" not in caplog.text
-
-
-def test_an_interrupted_recording_tells_of_no_cancelled_call(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Ctrl-C cancels the tasks of ``asyncio.run``: whoever pressed it need not be told to read
-    answers to their end.
-    """
-    client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
-    with pytest.raises(KeyboardInterrupt), llmcall.cassette("left.jsonl"), llmcall.scope("s"):
-        cancel(client)
-        raise KeyboardInterrupt
-    assert "whole answer" not in caplog.text
-
-
 # What a program keeps to its end: a stream, or the event loop that would close it.
 KEPT = {
     "stream": """
@@ -737,6 +649,7 @@ KEPT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT)
 def test_a_stream_that_is_open_when_the_process_ends_is_left(kept: str) -> None:
     """It ends with the process as if its reader had left it, and nothing is printed."""

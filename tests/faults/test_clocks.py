@@ -117,20 +117,3 @@ def test_no_call_is_late_or_waits_if_the_clock_is_set(clock: Callable[[], None])
         workers=4,
     )
     assert replies == ["answered"] * 20
-
-
-def test_what_a_named_budget_spent_stays_spent_if_the_clock_is_set(
-    clock: Callable[[], None], tmp_path: Path
-) -> None:
-    """Nothing is counted twice."""
-    client = client_at(tmp_path / "cache", cache_mode="off")
-    with llmcall.configured(cache_path=str(tmp_path / "cache")):
-        with llmcall.budget(calls=3, name="week"):
-            client.send_message("a")
-        clock()
-        with llmcall.budget(calls=3, name="week"):
-            client.send_message("b")
-            client.send_message("c")
-            with pytest.raises(llmcall.BudgetExceededError):
-                client.send_message("d")
-    assert len(client.requests) == 3

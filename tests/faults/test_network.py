@@ -6,21 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import logging
 import os
-import queue
-import re
 import socket
 import ssl
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +47,7 @@ from servers import (
     sends,
     stays_silent_after,
 )
-from storms import FAULTS, Storm, flooding
+from storms import FAULTS, Storm
 from streaming import HEAD, WAYS, chunk, event
 
 import llmcall
@@ -348,47 +343,6 @@ def test_a_timeout_ends_each_attempt(name: str, way: str) -> None:
     assert len(server.requests) <= 2  # the time may be over before a request is sent
 
 
-FLOODS = {
-    "headers": flooding(OPEN_HEAD, b"X-More: " + b"x" * 1000 + b"\r\n"),
-    "one header": flooding(OPEN_HEAD + b"X-More: ", b"x" * 1000),
-    "a body": flooding(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" " * 65536),
-    "a line of a stream": flooding(HEAD + b"data: ", b" " * 65536),
-    "comments": flooding(HEAD, b": still thinking\n\n" * 1000),
-    "chunks": flooding(HEAD, event(chunk("", role="assistant")) * 100),
-}
-
-
-@pytest.fixture
-def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have 1 MiB as the size of the largest answer."""
-    monkeypatch.setattr("llmcall.responses.body.LARGEST", 2**20)
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", FLOODS)
-def test_what_never_ends_is_read_no_further_than_the_largest_answer(
-    name: str, way: str, little_room: None
-) -> None:
-    """Each attempt ends with an error of the service."""
-    with RawServer(FLOODS[name]) as server, client_for(server.base_url) as client:
-        error = asked(client, way)
-    assert isinstance(error, ServiceError), repr(error)
-    assert len(server.requests) == error.attempts
-
-
-@pytest.mark.parametrize(
-    ("name", "way"),
-    [("a body", "sync"), ("a body", "async"), ("comments", "stream"), ("comments", "astream")],
-)
-def test_the_error_of_an_answer_that_never_ends_has_the_size_of_the_largest(
-    name: str, way: str, little_room: None
-) -> None:
-    """This holds for a body and for a stream."""
-    with RawServer(FLOODS[name]) as server, client_for(server.base_url) as client:
-        error = asked(client, way)
-    assert "larger than 1 MiB" in str(error)
-
-
 def plain(base_url: str, http_client: Any = None, **settings: Any) -> OpenAIClient:
     """Return a client of OpenAI's API at a server, with the SDK's own HTTP client or one that the
     test closes.
@@ -532,14 +486,6 @@ def test_a_server_that_recovers_gives_its_answer(behaviour: Behaviour) -> None:
     assert (client.usage.calls, client.usage.retries, client.usage.errors) == (1, 2, 0)
 
 
-@pytest.mark.parametrize("way", ["sync", "async"])
-@pytest.mark.parametrize("name", ["timeout", "deadline"])
-def test_a_call_may_be_given_more_time_than_a_socket_takes(name: str, way: str) -> None:
-    """A caller may wait as long as it likes."""
-    with RawServer(answers()) as server, client_for(server.base_url) as client:
-        assert asked(client, way, **{name: 1e12}) == "Two coins."
-
-
 def test_a_deadline_bounds_the_retries(httpserver: HTTPServer) -> None:
     """A deadline ends a call whose attempts fail quickly, without being told to wait."""
     server = ScriptedServer(httpserver, refusal(503))
@@ -561,73 +507,6 @@ def test_a_deadline_bounds_the_retries(httpserver: HTTPServer) -> None:
 
 
 # Hooks, addresses, connections and event loops
-
-
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-def test_a_request_hook_sees_each_request(asynchronous: bool, httpserver: HTTPServer) -> None:
-    """A hook that gives a request an identifier unless it has one gives each its own."""
-    server, numbers = ScriptedServer(httpserver, OK), itertools.count(1)
-
-    def identify(request: Any) -> None:
-        request.headers.setdefault("x-correlation-id", str(next(numbers)))
-
-    async def aidentify(request: Any) -> None:
-        identify(request)
-
-    kind, hook = (LIBRARY.AsyncClient, aidentify) if asynchronous else (LIBRARY.Client, identify)
-    http_client = kind(event_hooks={"request": [hook]})
-    client = OpenAIClient(base_url=server.base_url, http_client=http_client)
-
-    async def ask_all() -> None:
-        for question in "abcd":
-            await client.asend_message(question, on_error="raise")
-        await client.aclose()
-        assert not http_client.is_closed
-        await http_client.aclose()
-
-    if asynchronous:
-        asyncio.run(ask_all())
-    else:
-        for question in "abcd":
-            client.send_message(question, on_error="raise")
-        client.close()
-        assert not http_client.is_closed
-        http_client.close()
-    assert [seen.headers["x-correlation-id"] for seen in server.requests] == ["1", "2", "3", "4"]
-
-
-def test_an_event_loop_leaves_nothing_behind(
-    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever calls ``asyncio.run`` again and again keeps neither loops nor SDK clients."""
-    server = ScriptedServer(httpserver, OK)
-    client = OpenAIClient(base_url=server.base_url)
-    made: list[weakref.ref[Any]] = []
-    begin = openai.AsyncOpenAI.__init__
-
-    def noted(self: openai.AsyncOpenAI, *args: Any, **kwargs: Any) -> None:
-        made.append(weakref.ref(self))
-        begin(self, *args, **kwargs)
-
-    async def ask(question: str) -> None:
-        made.append(weakref.ref(asyncio.get_running_loop()))
-        await client.asend_message(question, on_error="raise")
-
-    monkeypatch.setattr(openai.AsyncOpenAI, "__init__", noted)
-
-    for number in range(5):
-        asyncio.run(ask(str(number)))
-    for number in range(5, 10):  # with a half, or nothing, of the shutdown that asyncio.run does
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(ask(str(number)))
-        if number % 2:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-    del loop
-    asyncio.run(ask("10"))  # what closed loops have left is dropped with the next one's first call
-    gc.collect()
-    assert len(server.requests) == 11
-    assert [each for each in made if each() is not None] == []
 
 
 @pytest.fixture(scope="module")
@@ -670,17 +549,6 @@ def test_the_first_failure_is_logged_in_full(nobody: str, caplog: pytest.LogCapt
     assert 'on_error="raise"' in first
 
 
-def test_failures_like_the_first_are_logged_shortly_and_more_and_more_rarely(
-    nobody: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A line has how many there were."""
-    ask_nobody(nobody)
-    shortly = re.compile(rf"ServiceError at {nobody}\): (\d+) such failures within a min")
-    counts = [found[1] for each in failures(caplog) if (found := shortly.search(each))]
-    assert sorted(map(int, counts)) == [2, 4, 8, 16, 32]
-    assert len(failures(caplog)) == 6
-
-
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
 def test_an_error_that_is_raised_has_a_note_that_says_what_to_do(nobody: str) -> None:
     """The note names the model and the address."""
@@ -688,20 +556,6 @@ def test_an_error_that_is_raised_has_a_note_that_says_what_to_do(nobody: str) ->
         OpenAIClient(base_url=nobody, **RETRY_AT_ONCE).send_message("Hello", on_error="raise")
     [note] = getattr(caught.value, "__notes__", [])
     assert f"model gpt-6-luna at {nobody}. Try again later; 'llmcall doctor'" in note
-
-
-@pytest.mark.parametrize("way", ["sync", "async"])
-@pytest.mark.parametrize(
-    ("name", "value"), [("x-colour", "grün"), ("x-colour", "a\nb"), ("x colour", "green")]
-)
-def test_a_header_that_cannot_be_sent_is_refused(
-    name: str, value: str, way: str, httpserver: HTTPServer
-) -> None:
-    """The error names the header, and nothing is sent."""
-    server = ScriptedServer(httpserver, OK)
-    with pytest.raises(ConfigError, match=rf"extra_headers.*{re.escape(repr(name))}"):
-        WAYS[way](OpenAIClient(base_url=server.base_url), "Hello", extra_headers={name: value})
-    assert not server.requests
 
 
 def noting(seen: list[Any]) -> Any:
@@ -714,17 +568,6 @@ def noting(seen: list[Any]) -> Any:
     return LIBRARY.Client(transport=LIBRARY.MockTransport(respond))
 
 
-@pytest.mark.parametrize("path", ["/v1?tenant=a%20b", "/v1/?tenant=a%20b"])
-def test_the_query_of_a_base_url_stays_behind_the_path(path: str) -> None:
-    """That of the call stands beside it."""
-    seen: list[Any] = []
-    with noting(seen) as http_client:
-        client = OpenAIClient(base_url="http://localhost" + path, http_client=http_client)
-        client.send_message("Hello", extra_query={"trace": "1"}, on_error="raise")
-    assert seen[0].url.path == "/v1/chat/completions"
-    assert dict(seen[0].url.params) == {"tenant": "a b", "trace": "1"}
-
-
 def test_a_credential_in_an_extra_query_is_not_stored(httpserver: HTTPServer) -> None:
     """Neither the record nor the cassette has it."""
     server = ScriptedServer(httpserver, OK)
@@ -733,16 +576,6 @@ def test_a_credential_in_an_extra_query_is_not_stored(httpserver: HTTPServer) ->
         client.send_message("Hello", extra_query={"code": "a-secret-77"}, on_error="raise")
     assert "a-secret-77" not in Path("tape.jsonl").read_text(encoding="utf-8")
     assert not [record for record in client.cache.records() if "a-secret-77" in str(record)]
-
-
-def test_a_credential_in_an_extra_query_does_not_change_the_cache_key(
-    httpserver: HTTPServer,
-) -> None:
-    """The request without it is the same."""
-    server = ScriptedServer(httpserver, OK)
-    client = OpenAIClient(base_url=server.base_url)
-    reply = client.send_message("Hello", extra_query={"code": "a-secret-77"}, on_error="raise")
-    assert client.build_request("Hello").cache_key == reply.cache_key
 
 
 def test_ollama_is_this_machines_server_and_needs_no_key() -> None:
@@ -767,78 +600,6 @@ def test_ollama_on_another_machine_needs_a_key() -> None:
     assert seen == []
 
 
-def recorded_program(base_url: str) -> Any:
-    """Return an SDK client whose calls llmcall records."""
-    return openai.OpenAI(api_key="none", base_url=base_url, http_client=llmcall.http_client())
-
-
-def text_of(sdk: Any) -> str:
-    """Return the answer to a question of a program."""
-    made = sdk.chat.completions.create(model="gpt-6-luna", messages=QUESTION)
-    return str(made.choices[0].message.content)
-
-
-def test_a_recorded_program_uses_the_proxy_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As the SDK does by itself."""
-    with RawServer(answers()) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy.base_url.removesuffix("/v1"))
-        assert text_of(recorded_program("http://models.example/v1")) == "Two coins."
-    assert proxy.requests[0].path == "http://models.example/v1/chat/completions"
-
-
-def test_a_recorded_program_follows_redirects() -> None:
-    """As the SDK does by itself."""
-    moved = Answer(307, "", {"Location": "/v2/chat/completions"})
-    with RawServer(answers(moved), answers()) as server:
-        assert text_of(recorded_program(server.base_url)) == "Two coins."
-    assert [seen.path for seen in server.requests] == [
-        "/v1/chat/completions",
-        "/v2/chat/completions",
-    ]
-
-
-def test_a_recorded_program_has_as_many_calls_at_once_as_the_sdk_allows() -> None:
-    """The HTTP library would allow a hundred."""
-    count = 120
-
-    async def ask_all() -> list[Any]:
-        waiting: list[Any] = []
-        together = asyncio.Event()
-
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            head = await reader.readuntil(b"\r\n\r\n")
-            (size,) = re.findall(rb"(?i)content-length: (\d+)", head)
-            await reader.readexactly(int(size))
-            waiting.append(writer)
-            if len(waiting) == count:
-                together.set()
-            await together.wait()
-            writer.write(http(OK.text().encode()))
-            await writer.drain()
-            writer.close()
-
-        server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=count)
-        port = server.sockets[0].getsockname()[1]
-        async with (
-            server,
-            openai.AsyncOpenAI(
-                api_key="none",
-                base_url=f"http://127.0.0.1:{port}/v1",
-                http_client=llmcall.async_http_client(),
-            ) as sdk,
-        ):
-            create = sdk.chat.completions.create
-            calls = (
-                create(model="m", messages=[{"role": "user", "content": f"{number}"}])
-                for number in range(count)
-            )
-            return await asyncio.wait_for(asyncio.gather(*calls), 60)
-
-    assert len(asyncio.run(ask_all())) == count
-
-
 def test_one_connection_serves_many_calls() -> None:
     """A client keeps it: a server that answers twice on one connection has both calls there."""
 
@@ -855,50 +616,6 @@ def test_one_connection_serves_many_calls() -> None:
     assert len(server.requests) == 1
 
 
-def keeping_open(gone: threading.Event) -> Behaviour:
-    """Return a server's behaviour that keeps the connection, and notes when it is closed."""
-
-    def behave(connection: socket.socket, stopped: threading.Event) -> None:
-        answers(stays=True)(connection, stopped)
-        if connection.recv(1) == b"":
-            gone.set()
-
-    return behave
-
-
-def test_as_many_idle_connections_stay_open_as_the_sdk_keeps() -> None:
-    """A process may open only so many files: of 101 connections, one is closed after its call."""
-    together = threading.Barrier(101)
-    closed: queue.SimpleQueue[object] = queue.SimpleQueue()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            together.wait(60)
-            self.close_connection = False
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.wfile.write(http(OK.text().encode()))
-
-        def finish(self) -> None:
-            super().finish()
-            closed.put(self)
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}/v1"
-        with OpenAIClient(base_url=address, cache_mode="off") as client:
-            items = [f"item {number}" for number in range(101)]
-            assert len(list(llmcall.map(client.send_message, items, workers=101))) == 101
-            closed.get(timeout=60)
-            assert closed.empty()
-        server.shutdown()
-        thread.join()
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_process_leaves_its_parent_s_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """It closes none of them: a lock that another thread held at the fork is never released in it."""
@@ -908,6 +625,7 @@ def test_a_forked_process_leaves_its_parent_s_connections(monkeypatch: pytest.Mo
         OpenAIClient(base_url=server.base_url, cache_mode="off") as client,
     ):
         client.send_message(QUESTION, on_error="raise")
+        gc.collect()  # what earlier tests left
         monkeypatch.setattr(LIBRARY.HTTPTransport, "close", lambda self: closed.append(self))
         child = os.fork()
         if not child:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from conversations import chat, conversation, record_of, written
+from conversations import chat, conversation, embedding, record_of, written
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +95,15 @@ def test_a_first_level_that_names_a_run_is_left_out(scope: str, other: str) -> N
     found = llmcall.compare(play("a.jsonl", scope=scope), play("b.jsonl", scope=other))
     assert counts(found) == (9, 0, 0, 0)
     assert {row.scope for row in found.rows} == set(ACTORS)
+
+
+def test_embeddings_are_in_no_scope() -> None:
+    """So they change nothing about the first level."""
+    for number in range(2):
+        records = [embedding("bread", [0.5]), chat("Hi", "Yes.", f"rep-{number}/lisa#0")]
+        written(f"{number}.jsonl", records)
+    found = llmcall.compare("0.jsonl", "1.jsonl")
+    assert [(row.scope, row.status) for row in found.rows] == [("", "same"), ("lisa", "same")]
 
 
 def test_the_only_actor_keeps_its_name() -> None:

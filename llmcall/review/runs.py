@@ -117,6 +117,8 @@ def relative(scope: str, ancestor: str) -> str:
 
 
 def first_level(scopes: Collection[str]) -> str:
-    """Return the name with which all scope paths begin; empty if they begin with several."""
-    names = {scope.partition("/")[0] for scope in scopes}
+    """Return the name with which all scope paths begin; empty if they begin with several. Embeddings
+    have no scope.
+    """
+    names = {scope.partition("/")[0] for scope in scopes if scope}
     return names.pop() if len(names) == 1 else ""

@@ -183,7 +183,7 @@ class ProgramCall:
 
     def _pieces(self) -> Iterator[Any]:
         """Yield the pieces of a streamed answer as they come, and last what is recorded of it."""
-        with self._api_errors(), contextlib.closing(self._sent(self.request)) as response:
+        with self._response(self.request) as response:
             if self._begin(response):
                 for data in response.iter_bytes():
                     self.passed_on += data
@@ -194,14 +194,13 @@ class ProgramCall:
 
     async def _apieces(self) -> AsyncIterator[Any]:
         """Yield the pieces of a streamed answer; see :meth:`_pieces`."""
-        with self._api_errors():
-            async with contextlib.aclosing(await self._asent(self.request)) as response:
-                if self._begin(response):
-                    async for data in response.aiter_bytes():
-                        self.passed_on += data
-                        yield data
-                else:
-                    self.passed_on = await response.aread()
+        async with self._aresponse(self.request) as response:
+            if self._begin(response):
+                async for data in response.aiter_bytes():
+                    self.passed_on += data
+                    yield data
+            else:
+                self.passed_on = await response.aread()
         yield self._recorded_fields(self._whole(response))
 
     def _begin(self, response: Any) -> bool:
@@ -249,27 +248,35 @@ class ProgramCall:
             raise
         return {"content_type": media_type, "body": response.text}
 
-    def _sent(self, request: Any) -> Any:
-        """Return the response to a request that is sent below."""
+    @contextlib.contextmanager
+    def _response(self, request: Any) -> Iterator[Any]:
+        """Send a request, and close its response at the end of the block."""
         self.is_sent = True
-        token = is_own_request.set(True)
-        try:
-            return self.send_below(request)
-        finally:
-            is_own_request.reset(token)
+        with self._api_errors():
+            token = is_own_request.set(True)
+            try:
+                response = self.send_below(request)
+            finally:
+                is_own_request.reset(token)
+            with contextlib.closing(response):
+                yield response
 
-    async def _asent(self, request: Any) -> Any:
-        """Return the response to a request that is sent below."""
+    @contextlib.asynccontextmanager
+    async def _aresponse(self, request: Any) -> AsyncIterator[Any]:
+        """Send a request, and close its response at the end of the block."""
         self.is_sent = True
-        token = is_own_request.set(True)
-        try:
-            return await self.send_below(request)
-        finally:
-            is_own_request.reset(token)
+        with self._api_errors():
+            token = is_own_request.set(True)
+            try:
+                response = await self.send_below(request)
+            finally:
+                is_own_request.reset(token)
+            async with contextlib.aclosing(response):
+                yield response
 
     def _receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Send a request, and return what ``read`` takes from its response."""
-        with self._api_errors(), contextlib.closing(self._sent(request)) as response:
+        with self._response(request) as response:
             response.read()
         self.last_response = response
         return read(response)
@@ -278,9 +285,8 @@ class ProgramCall:
         self, request: Any, read: Callable[[Any], dict[str, Any]]
     ) -> dict[str, Any]:
         """Send a request, and return what ``read`` takes from its response."""
-        with self._api_errors():
-            async with contextlib.aclosing(await self._asent(request)) as response:
-                await response.aread()
+        async with self._aresponse(request) as response:
+            await response.aread()
         self.last_response = response
         return read(response)
 
@@ -313,7 +319,7 @@ class ProgramCall:
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
         chunks, attempt = ChunkReader(), self._attempt(request, timeout)
-        with self._api_errors(), contextlib.closing(self._sent(attempt)) as response:
+        with self._response(attempt) as response:
             if response.status_code != 200:
                 response.read()
                 raise response_error(response)
@@ -326,16 +332,15 @@ class ProgramCall:
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
         chunks, attempt = ChunkReader(), self._attempt(request, timeout)
-        with self._api_errors():
-            async with contextlib.aclosing(await self._asent(attempt)) as response:
-                if response.status_code != 200:
-                    await response.aread()
-                    raise response_error(response)
-                async for data in response.aiter_bytes():
-                    for chunk in chunks.feed(data):
-                        yield chunk
-                for chunk in chunks.close():
+        async with self._aresponse(attempt) as response:
+            if response.status_code != 200:
+                await response.aread()
+                raise response_error(response)
+            async for data in response.aiter_bytes():
+                for chunk in chunks.feed(data):
                     yield chunk
+            for chunk in chunks.close():
+                yield chunk
 
     @contextlib.contextmanager
     def _api_errors(self) -> Iterator[None]:

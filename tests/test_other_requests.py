@@ -234,22 +234,10 @@ def test_a_credential_in_a_chats_data_sources_or_tools_is_sent_and_not_recorded(
     assert PLAIN_KEY not in written()
 
 
-MAYBE_KEYS = pytest.mark.parametrize(
-    "fields",
-    [
-        {"extra_body": {"token": PLAIN_KEY}},
-        {"extra_body": {"deep": [{"key": PLAIN_KEY}]}},
-        {"tools": [{"type": "mcp", "headers": {"token": PLAIN_KEY}}]},
-    ],
-    ids=str,
-)
-
-
-@MAYBE_KEYS
-def test_what_may_be_a_credential_in_a_chat_is_refused(fields: dict[str, Any]) -> None:
+def test_what_may_be_a_credential_in_a_chat_is_refused() -> None:
     """As in a request to any other API; the message does not repeat it."""
     with pytest.raises(llmcall.CacheError, match="looks like a credential by its name") as caught:
-        ScriptedClient([]).send_message("Bread?", **fields)
+        ScriptedClient([]).send_message("Bread?", extra_body={"deep": [{"key": PLAIN_KEY}]})
     assert PLAIN_KEY not in str(caught.value)
 
 
@@ -385,38 +373,20 @@ def test_what_goes_past_a_budget_is_refused_before_it_is_sent(limit: dict[str, A
     assert answers[-1].json()["error"]["code"] == "BudgetExceededError"
 
 
-UNLIMITED = pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("responses", {"model": "m", "input": "And?", "previous_response_id": "r1"}),
-        ("responses", {"model": "m", "input": "Look.", "tools": [{"type": "web_search"}]}),
-        ("responses", {"model": "m", "input": [{"type": "input_image", "file_id": "f"}]}),
-        (
-            "messages",
-            {"model": "m", "messages": [{"role": "user", "content": [{"type": "image"}]}]},
-        ),
-    ],
+@pytest.mark.parametrize(
+    "fields",
+    [{"previous_response_id": "r1"}, {"tools": [{"type": "web_search"}]}],
     ids=str,
 )
-
-
-@UNLIMITED
-@pytest.mark.parametrize("limit", [{"tokens": 10_000}, {"usd": 5}], ids=str)
-def test_a_budget_refuses_what_it_cannot_reserve_for(
-    limit: dict[str, Any], path: str, body: dict[str, Any]
-) -> None:
-    """Nobody knows how many tokens or USD the request may use, and the message says so."""
-    with reporter() as client, llmcall.budget(**limit):
-        refused = client.post(f"{URL}/{path}", json=body)
+def test_a_budget_refuses_what_it_cannot_reserve_for(fields: dict[str, Any]) -> None:
+    """Nobody knows how many tokens or USD the request may use; a budget of calls allows it."""
+    body = {**ASKED["responses"], **fields}
+    with reporter() as client, llmcall.budget(usd=5):
+        refused = client.post(f"{URL}/responses", json=body)
     assert refused.status_code == 409
     assert "does not say how much it may use" in refused.json()["error"]["message"]
-
-
-@UNLIMITED
-def test_a_budget_of_calls_allows_any_request(path: str, body: dict[str, Any]) -> None:
-    """It is one call, whatever it uses."""
     with reporter() as client, llmcall.budget(calls=1):
-        assert client.post(f"{URL}/{path}", json=body).status_code == 200
+        assert client.post(f"{URL}/responses", json=body).status_code == 200
 
 
 def test_the_limits_of_an_endpoint_hold_for_all_its_apis() -> None:
@@ -439,18 +409,6 @@ def test_an_endpoint_that_refuses_a_request_for_its_limits_rests(server: Server)
     assert len(server.requests) == 1
 
 
-def test_an_answer_of_a_cassette_counts_as_replayed() -> None:
-    """Apart from those of the disk cache, as a chat's does."""
-    for _ in range(2):
-        with (
-            llmcall.cassette("tape.jsonl"),
-            reporter(cache_mode="off") as client,
-            llmcall.track() as usage,
-        ):
-            client.post(f"{URL}/responses", json=ASKED["responses"])
-    assert (usage.cached_calls, usage.replayed_calls) == (1, 1)
-
-
 def test_failures_and_retries_are_counted(server: Server) -> None:
     """A retry counts as one, and what fails for good as an error."""
     server.failures = [(500, {}, {"error": {"message": "overloaded"}})] * 2
@@ -466,43 +424,21 @@ ERROR = {"error": {"type": "overloaded_error", "message": "Overloaded"}}
 STARTED = {"responses": RESPONSES_EVENTS[:2], "messages": MESSAGES_EVENTS[:2]}
 FAILED: dict[str, tuple[str, Any]] = {
     "failed": ("responses", {"status": "failed", "error": {"code": "server_error"}}),
-    "failed without a reason": ("responses", {"status": "failed", "error": None}),
-    "cancelled": ("responses", {"status": "cancelled"}),
     "filtered": (
         "responses",
         {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}},
     ),
-    "error of the Responses API": ("responses", ERROR),
-    "error of the Messages API": ("messages", {"type": "error", **ERROR}),
+    "error": ("messages", {"type": "error", **ERROR}),
     "not JSON": ("messages", http.Response(200, headers={"content-type": "application/json"})),
     "failed stream": (
         "responses",
         [*STARTED["responses"], {"type": "response.failed", "response": {"status": "failed"}}],
     ),
-    "filtered stream": (
-        "responses",
-        [
-            *STARTED["responses"],
-            {
-                "type": "response.incomplete",
-                "response": {
-                    "status": "incomplete",
-                    "incomplete_details": {"reason": "content_filter"},
-                },
-            },
-        ],
-    ),
-    "error in a stream of the Responses API": (
-        "responses",
-        [*STARTED["responses"], {"type": "error", "message": "x"}, RESPONSES_EVENTS[-1]],
-    ),
-    "error in a stream of the Messages API": (
+    "error in a stream": (
         "messages",
         [*STARTED["messages"], {"type": "error", **ERROR}, MESSAGES_EVENTS[-1]],
     ),
-    "cut stream of the Responses API": ("responses", STARTED["responses"]),
-    "cut stream of the Messages API": ("messages", STARTED["messages"]),
-    "empty stream": ("responses", []),
+    "cut stream": ("responses", STARTED["responses"]),
 }
 WHOLE = {"responses": {"status": "completed", "output": []}, "messages": {"content": []}}
 
@@ -529,24 +465,16 @@ def posts(client: Any, api: str, times: int = 2) -> list[str]:
 
 @pytest.mark.parametrize("case", FAILED)
 def test_an_answer_that_failed_is_not_recorded(case: str) -> None:
-    """With the status 200, it is no answer either: the next equal request is sent again."""
+    """With the status 200, it is no answer either: the program has it as it came, and the next equal
+    request is sent again.
+    """
     api, answer = FAILED[case]
     with llmcall.cassette("run.jsonl") as tape, in_turn(answer, WHOLE[api]) as client:
-        posts(client, api)
-    assert tape.asked == tape.records == 1
-    with llmcall.cassette("run.jsonl", mode="none"), in_turn() as client:
-        assert [json.loads(text) for text in posts(client, api)] == [WHOLE[api]] * 2
-
-
-@pytest.mark.parametrize("case", FAILED)
-def test_an_answer_that_failed_reaches_the_program_as_it_came(case: str) -> None:
-    """Its status and its bytes."""
-    api, answer = FAILED[case]
-    with in_turn(answer) as client:
         got = client.post(f"{URL}/{api}", json=ASKED[api])
+        assert json.loads(posts(client, api, times=1)[0]) == WHOLE[api]
     came = response_of(answer)
     assert (got.status_code, got.content) == (200, came.content)
-    assert got.headers["content-type"] == came.headers["content-type"]
+    assert tape.asked == tape.records == 1
 
 
 def test_an_answer_that_failed_is_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
@@ -563,13 +491,6 @@ def test_an_answer_that_failed_is_asked_for_again() -> None:
     with llmcall.track() as usage, in_turn(*answers, retry_max_attempts=3) as client:
         assert json.loads(posts(client, "responses", times=1)[0]) == WHOLE["responses"]
     assert (usage.calls, usage.retries, usage.errors) == (1, 2, 0)
-
-
-def test_a_filtered_answer_is_not_asked_for_again() -> None:
-    """It would be filtered again, as a chat's."""
-    filtered = FAILED["filtered"][1]
-    with in_turn(filtered, WHOLE["responses"], retry_max_attempts=3) as client:
-        assert json.loads(posts(client, "responses", times=1)[0]) == filtered
 
 
 @pytest.mark.parametrize(
@@ -612,12 +533,6 @@ SDK = {"x-stainless-lang": "python"}  # a header of the SDK
 def poll(client: Any, times: int = 3) -> list[Any]:
     """Send the same GET several times, and return the answers."""
     return [client.get(f"{URL}/responses/r1", headers=SDK).json() for _ in range(times)]
-
-
-def test_a_program_that_polls_gets_each_answer_while_recording() -> None:
-    """Also outside any scope, where equal requests share a record."""
-    with llmcall.cassette("run.jsonl"), in_turn(*POLLED) as client:
-        assert poll(client) == POLLED
 
 
 def test_a_replay_of_a_program_that_polls_gets_the_last_answer() -> None:

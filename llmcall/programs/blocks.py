@@ -131,12 +131,21 @@ def unrecorded_words(recorder: Recorder) -> Iterator[str]:
 
 @contextlib.contextmanager
 def placeholder_keys() -> Iterator[None]:
-    """Let SDKs be made in a replay, which sends nothing: the keys that are unset hold a placeholder."""
-    unset = [name for name in KEYS if not os.environ.get(name)]
-    os.environ.update(dict.fromkeys(unset, PLACEHOLDER))
+    """Set placeholder keys for a block."""
+    names = set_placeholder_keys()
     try:
         yield
     finally:
-        for name in unset:
+        for name in names:
             if os.environ.get(name) == PLACEHOLDER:
                 del os.environ[name]
+
+
+def set_placeholder_keys() -> list[str]:
+    """Let SDKs be made in a replay, which sends nothing: the keys that are unset get a placeholder.
+
+    :returns: the names of their variables.
+    """
+    names = [name for name in KEYS if not os.environ.get(name)]
+    os.environ.update(dict.fromkeys(names, PLACEHOLDER))
+    return names

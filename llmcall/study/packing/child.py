@@ -150,8 +150,10 @@ def main(plan_file: str) -> None:
     sys.addaudithook(trace.on_audit_event)
     script, *arguments = plan["program"]
     if plan["run_cassette"] is None:
+        from llmcall.programs.blocks import set_placeholder_keys
         from llmcall.programs.execution import execute
 
+        set_placeholder_keys()
         execute(script, tuple(arguments), module=plan["module"])
         return
     options = ["--cassette", plan["run_cassette"], "--mode", "none", *["-m"] * plan["module"]]

@@ -10,11 +10,11 @@ from ..errors import ScopeError
 from ..notices import warn_once
 from ..requests.keys import sampled_key
 from ..scopes import RecordedAskers, current_scope, scope_of_call
-from .refusals import note_refused
+from .lookup import note_refused
 
 if TYPE_CHECKING:
     from ..scopes import ActiveScope
-    from .prepared_call import PreparedCall
+    from .calls import PreparedCall
 
 
 def take_sample(call: PreparedCall, identity_hash: Any) -> None:

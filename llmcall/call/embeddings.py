@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ..types import Received, Record
+    from .calls import ModelCall
     from .effects import Flow
-    from .model_call import ModelCall
 
 # OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000
 # tokens in all. No byte-level tokenizer makes more tokens than a text has bytes.

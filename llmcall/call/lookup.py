@@ -1,17 +1,37 @@
-"""The recorded answer of a call: from the cassette, then from the cache."""
+"""The recorded answer of a call: from the cassette, then from the cache; and calls that are refused."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ..cassettes.misses import miss_error
-from ..errors import CacheMissError
+from ..errors import CacheMissError, ScopeError
+from ..failures import MISSED, UNSCOPED, process_failures
+from ..notices import logger
 from ..types import FROM_CACHE
-from .refusals import note_refused
 
 if TYPE_CHECKING:
+    from ..errors import CacheMissError
     from ..types import Record
-    from .prepared_call import PreparedCall
+    from .calls import PreparedCall
+
+
+def note_refused(call: PreparedCall, error: CacheMissError | ScopeError) -> None:
+    """Note a call that was refused: the program may catch the error and go on without an answer."""
+    report_refused(call.scope, call.label, error)
+    call.add_usage(errors=1)
+
+
+def report_refused(scope: str, label: str, error: CacheMissError | ScopeError) -> None:
+    """Log that a call or a map was refused, and report it when the program ends.
+
+    :param scope: its scope path; empty outside any scope.
+    :param label: how messages name it.
+    """
+    error_name = type(error).__name__
+    logger().error("%s was refused: %s: %s", label, error_name, error.args[0])
+    reason = UNSCOPED if isinstance(error, ScopeError) else MISSED
+    process_failures.add(scope, label, reason)
 
 
 def lookup(call: PreparedCall) -> Record | None:

@@ -22,9 +22,8 @@ from ..requests.parameters import (
 )
 from ..scopes import current_scope, next_order
 from ..types import Request
+from .calls import ModelCall, Options, split_options
 from .draws import enter_scope, take_sample
-from .model_call import ModelCall
-from .options import Options, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

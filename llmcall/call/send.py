@@ -14,16 +14,16 @@ from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..responses.chunks import says_something, text_in, text_pieces
 from ..types import Received, Response, TokenUsage
+from .attempt import EndpointFailures
 from .effects import END, Close, Do, Emit, Next, Open, Send
-from .endpoint_failures import EndpointFailures
 from .estimates import tokens_used
 from .permit import Admission
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from .attempt import RetryPolicy
+    from .calls import ModelCall
     from .effects import Flow
-    from .model_call import ModelCall
 
 log = logger()
 

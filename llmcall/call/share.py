@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..cassettes.cassette import Cassette
     from ..types import Record
     from .attempt import RetryPolicy
+    from .calls import PreparedCall
     from .effects import Flow
-    from .prepared_call import PreparedCall
 
     Call = TypeVar("Call", bound=PreparedCall)
     Records: TypeAlias = dict[str, Record]  # by the request's key

@@ -18,8 +18,8 @@ from ..failures import (
 from ..notices import how_often, logger
 
 if TYPE_CHECKING:
+    from ..call.calls import ModelCall
     from ..call.client import Client
-    from ..call.model_call import ModelCall
 
 # A word with digits in it, such as a number or an id, which differs each time.
 _CHANGING = re.compile(r"[\w.,]*\d[\w.,]*")

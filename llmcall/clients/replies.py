@@ -13,8 +13,8 @@ from ..types import Reply
 from .failed_calls import handle_failure
 
 if TYPE_CHECKING:
+    from ..call.calls import ModelCall
     from ..call.effects import Flow
-    from ..call.model_call import ModelCall
     from ..types import Record
 
 

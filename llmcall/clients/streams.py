@@ -14,8 +14,8 @@ from ..system import after_fork_in_child, at_exit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
+    from ..call.calls import ModelCall
     from ..call.effects import Flow
-    from ..call.model_call import ModelCall
     from ..types import Reply
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .. import scopes
 from ..call import usage as metering
-from ..call.refusals import report_refused
+from ..call.lookup import report_refused
 from ..cassettes.current import current_cassette
 from ..errors import ScopeError
 from ..interrupts import Stop, current_stops

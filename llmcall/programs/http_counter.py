@@ -6,8 +6,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from ..call.attempt import REST_SECONDS
 from ..call.effects import Close, Emit, Next, Send
-from ..call.endpoint_failures import REST_SECONDS
 from ..call.permit import Admission
 from ..call.usage import amounts_of_answer, count, served_amount
 from ..errors import APIError, RateLimitError

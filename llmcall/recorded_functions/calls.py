@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..cache.shared import shared_cache
+from ..call.calls import PreparedCall
 from ..call.draws import take_sample
-from ..call.prepared_call import PreparedCall
 from ..call.usage import Meter
 from ..cassettes.current import cassette_for
 from ..cassettes.guards import check_may_send

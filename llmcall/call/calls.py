@@ -1,27 +1,102 @@
-"""One call, of a model or of a function: its request, its draw, and how its answer is recorded."""
+"""One call: its options, its request, its draw, and how its answer is recorded."""
 
 from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..cassettes.guards import check_may_send
+from ..display.printable import printable
 from ..failures import Failures, process_failures
+from ..notices import warn_once
 from ..records.pointers import pointing_to, target_key, target_of
+from ..requests.keys import key_of
+from ..requests.parameters import checked
 from ..scopes import ScopedRecord, warn_of_restart
 from ..types import FROM_CACHE, FROM_SERVER, POINTER, Record, Request, record_of
-from .options import DEFAULT_OPTIONS, Options
-from .usage import count, served_amount
+from .usage import amounts_of_answer, count, served_amount
 
 if TYPE_CHECKING:
     from collections import deque
+    from collections.abc import Callable
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
     from ..config.settings import Settings
     from ..scopes import CallOrder, Draw
+    from ..types import Record, TokenUsage
+    from .client import Client
     from .usage import Meter
+
+
+ON_ERROR = ("raise", "none", "return")
+
+
+class Options(NamedTuple):
+    """How one call is made; none of this enters its key. ``None`` means what the settings say.
+
+    :param timeout: seconds for one attempt.
+    :param deadline: seconds for the whole call with its retries and waits.
+    :param max_attempts: attempts in all.
+    :param waiting_time: seconds before the second attempt.
+    :param exponential_backoff_factor: what each further wait is multiplied by.
+    :param sample: which draw this is, instead of the next one.
+    :param cache: ``False`` bypasses the disk cache.
+    :param on_error: ``"raise"``, ``"none"`` or ``"return"``.
+    :param dedent_messages: remove the common indentation of every text.
+    :param enable_pydantic_model_return: return the object that ``response_format`` reads, in place
+        of the reply.
+    """
+
+    timeout: float | None = None
+    deadline: float | None = None
+    max_attempts: int | None = None
+    waiting_time: float | None = None
+    exponential_backoff_factor: float | None = None
+    sample: str | None = None
+    cache: bool | None = None
+    on_error: str | None = None
+    dedent_messages: bool = False
+    enable_pydantic_model_return: bool = False
+
+
+DEFAULT_OPTIONS = Options()
+OPTION_NAMES = frozenset(Options._fields)
+POSITIVE_OPTIONS = ("timeout", "deadline", "max_attempts", "exponential_backoff_factor")
+
+
+def split_options(arguments: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+    """Return a call's options, checked, and its other arguments.
+
+    :param arguments: arguments by name, none of which is ``None``.
+    :raises TypeError: for an option of the wrong type, naming it.
+    :raises ValueError: for one out of range.
+    """
+    options = {
+        name: _checked_option(name, value)
+        for name, value in arguments.items()
+        if name in OPTION_NAMES
+    }
+    parameters = {name: value for name, value in arguments.items() if name not in OPTION_NAMES}
+    return Options(**options), parameters
+
+
+def _checked_option(name: str, value: Any) -> Any:
+    value = checked(name, value)
+    if name in POSITIVE_OPTIONS and value <= 0:
+        raise ValueError(f"{name} is {value}; it must be more than 0")
+    if name == "waiting_time" and value < 0:
+        raise ValueError(f"{name} is {value}; it must be at least 0")
+    if name == "on_error" and value not in ON_ERROR:
+        allowed = ", ".join(map(repr, ON_ERROR))
+        raise ValueError(f"on_error is {value!r}; it must be one of {allowed}")
+    if name == "sample":
+        if value == "":
+            raise ValueError("sample is ''; it must name a draw")
+        return str(value)
+    return value
 
 
 @dataclass(kw_only=True, eq=False)
@@ -224,3 +299,94 @@ class PreparedCall(ABC):
             saved=record.cost,
             **served_amount(record.served),
         )
+
+
+@dataclass(kw_only=True, eq=False)
+class ModelCall(PreparedCall):
+    """One call of a model.
+
+    :param client: the client that makes it.
+    :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
+    """
+
+    client: Client
+    parse: Callable[[str], Any] | None = None
+
+    @property
+    def callee(self) -> str:
+        """Return the model's name."""
+        return self.request.model
+
+    @property
+    def label(self) -> str:
+        """Return how messages name it."""
+        request = self.request
+        return f"{request.kind} request {request.cache_key[:12]} to {printable(request.model)}"
+
+    @property
+    def meter(self) -> Meter:
+        """Return the client's meter."""
+        return self.client.meter
+
+    def to_model(self, model: str) -> ModelCall:
+        """Return the same call of another model."""
+        request = self.request
+        keyed = {**request.asked, "model": model}
+        return replace(
+            self,
+            request=request._replace(
+                model=model,
+                asked=keyed,
+                body={**request.body, "model": model},
+                cache_key=key_of(request.kind, keyed, request.sample),
+            ),
+        )
+
+    def check_origin(self, record: Record) -> None:
+        """Warn once if a model's record comes from a host that does not serve the model now."""
+        checked_hosts = self.client.resolved.checked_hosts
+        host = record.host
+        if host is None or (self.request.model, host) in checked_hosts:
+            return
+        checked_hosts.add((self.request.model, host))
+        model = record.request.get("model", "")
+        hosts = self.client.hosts(model)
+        if host not in hosts:
+            warn_once(
+                f"answers of {model} recorded from {host} are used for "
+                f"{', '.join(sorted(hosts))}; [Cache] NAMESPACE keeps the records of different "
+                "servers apart"
+            )
+
+    def check_guards(self) -> None:
+        """Raise an error if something forbids the call, such as a test that may reach no model."""
+        check_may_send(self.client, self.cassette)
+
+    def count_answer(
+        self,
+        tokens: TokenUsage,
+        endpoint: str | None,
+        *,
+        served: object = None,
+        service_tier: str | None = None,
+        calls: int = 1,
+    ) -> float | None:
+        """Count the tokens of a response, and return its cost in USD, or ``None`` if unknown.
+
+        :param endpoint: the name of the endpoint that answered.
+        :param served: the model that answered, by the name that the server gave.
+        :param service_tier: the tier that the response names.
+        """
+        pool = self.client.pool(self.request.model)
+        price = pool.price(tokens.input_tokens or 0, endpoint, service_tier)
+        amounts = amounts_of_answer(
+            tokens,
+            price,
+            served=served,
+            calls=calls,
+        )
+        if self.request.kind == "embedding":
+            amounts["output_tokens"] = 0
+        self.add_usage(**amounts)
+        cost: float | None = amounts["cost"]
+        return cost

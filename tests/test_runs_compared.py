@@ -160,6 +160,17 @@ def test_the_longest_common_run_of_equal_requests_is_the_same(one: str, other: s
         assert counts(found) == (len(one) + 1, 0, len(other) - len(one), 0)
 
 
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_call_more_in_a_growing_history_is_added(place: int) -> None:
+    """The calls after it have its answer in their histories, and are matched by what they ask."""
+    turns = [("Bread?", "Yes."), ("Milk?", "No."), ("Eggs?", "Maybe.")]
+    more = [*turns[:place], ("Salt?", "Never."), *turns[place:]]
+    runs = [written(f"{len(each)}.jsonl", conversation("lisa#0", each)) for each in (turns, more)]
+    found = llmcall.compare(*runs)
+    assert counts(found) == (place, 3 - place, 1, 0)
+    assert causes(found) == [("lisa", place, "added")]
+
+
 calls = st.tuples(st.sampled_from("ab"), st.sampled_from("xyzw"))
 questions = st.dictionaries(calls, st.sampled_from("12"), min_size=1)
 

@@ -174,7 +174,8 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
 
     Actors are matched by their scope paths, without a first level that names the whole run; if a
     scope was given with each run, by their paths below these. An actor's calls are matched by the
-    longest common run of equal requests; those between them by their order.
+    longest common run of equal requests; those between them by that of equal last messages, then by
+    their order.
 
     :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or
         its directory; or a tuple of one of them and a scope: ``(cache, "rep-1")``.

@@ -89,29 +89,56 @@ def _by_name(
     return records_by_name
 
 
+class _Call(NamedTuple):
+    """A call of an actor.
+
+    :param place: its place among the actor's calls, from 0.
+    :param request: the same for equal requests, whatever their draws.
+    """
+
+    place: int
+    record: Record
+    request: str
+
+
 def _paired(
     scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
 ) -> Iterator[Pair]:
-    """Yield the calls of one actor in pairs, by the longest common run of equal requests; those
-    between them by their order.
+    """Yield the calls of one actor in pairs: by the longest common run of equal requests; those
+    between them by that of equal last messages; those between these by their order.
     """
-    keys, other_keys = (
-        [key_of(each.kind, each.request, None) for each in side]
+    calls, other_calls = (
+        [
+            _Call(place, record, key_of(record.kind, record.request, None))
+            for place, record in enumerate(side)
+        ]
         for side in (records, other_records)
     )
-    matcher = difflib.SequenceMatcher(None, keys, other_keys, autojunk=False)
+    keys = (lambda call: call.request), (lambda call: call.record.prompt)
+    for one, other in _matched(calls, other_calls, keys):
+        if one and other and _are_alike(one.record, other.record):
+            is_same = one.request == other.request and says_the_same(one.record, other.record)
+            status = "same" if is_same else "changed"
+            yield Pair(scope, one.place, one.record, other.record, status, run_number)
+            continue
+        if one:
+            yield Pair(scope, one.place, one.record, None, "missing", run_number)
+        if other:
+            yield Pair(scope, other.place, None, other.record, "added", run_number)
+
+
+def _matched(
+    calls: Sequence[_Call], other_calls: Sequence[_Call], keys: Sequence[Callable[[_Call], str]]
+) -> Iterator[tuple[_Call | None, _Call | None]]:
+    """Yield calls in pairs, by one key after the other."""
+    if not keys:
+        yield from zip_longest(calls, other_calls)
+        return
+    one, other = ([keys[0](call) for call in side] for side in (calls, other_calls))
+    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
     for kind, begin, end, other_begin, other_end in matcher.get_opcodes():
-        for place, other_place in zip_longest(range(begin, end), range(other_begin, other_end)):
-            one = None if place is None else records[place]
-            other = None if other_place is None else other_records[other_place]
-            if one and other and _are_alike(one, other):
-                is_same = kind == "equal" and says_the_same(one, other)
-                yield Pair(scope, place, one, other, "same" if is_same else "changed", run_number)
-                continue
-            if one:
-                yield Pair(scope, place, one, None, "missing", run_number)
-            if other:
-                yield Pair(scope, other_place, None, other, "added", run_number)
+        other_keys = () if kind == "equal" else keys[1:]
+        yield from _matched(calls[begin:end], other_calls[other_begin:other_end], other_keys)
 
 
 def _are_alike(record: Record, other: Record) -> bool:

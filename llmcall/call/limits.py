@@ -78,11 +78,14 @@ class LimitedSend:
             state.sent.append(self)
             budgets.wake_first(state.queue)
 
-    def use(self, tokens: int) -> None:
-        """Count the tokens that the send used, in place of those that it reserved."""
+    def use(self, tokens: int | None) -> None:
+        """Count the tokens that the send used, in place of those that it reserved.
+
+        :param tokens: ``None`` if nobody knows: then those that it reserved.
+        """
         with _lock:
             self.is_answered = True
-            if self.state is not None and self.is_counted:
+            if tokens is not None and self.state is not None and self.is_counted:
                 self.state.tokens += tokens - self.tokens
                 self.tokens = tokens
 

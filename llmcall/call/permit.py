@@ -1,4 +1,4 @@
-"""The admission of one send: what it may use is reserved, and an endpoint has a place for it."""
+"""The permit for one send: what it may use is reserved, and an endpoint has a place for it."""
 
 from __future__ import annotations
 
@@ -52,12 +52,17 @@ async def note_sent_async(request: Any) -> None:
     request.extensions["trace"] = trace
 
 
-class Admission:
-    """Admits one send of a request; closing it gives back what the send held, however it ended.
+class Permit:
+    """What one send holds: its reservation in the open budgets, and an endpoint's place.
+
+    It has two ends: whoever waits long gives the place back and keeps the reservation; closing it
+    gives both back, however the send ended.
 
     :param pool: the endpoints that may serve it.
     :param time_left: returns the seconds after which nobody waits, or ``None``.
     :param calls_only: whether it counts as a call only, and uses no tokens.
+    :param key: the request's, under which the same call, made again, takes over what is reserved of a
+        named budget; ``None`` if it does not.
     :ivar limited_send: the send as the limits count it.
     :ivar reservation: what it holds of the open budgets, or ``None``.
     """
@@ -68,12 +73,14 @@ class Admission:
         time_left: Callable[[], float | None],
         *,
         calls_only: bool = False,
+        key: str | None = None,
     ) -> None:
         self.limited_send = LimitedSend()
         self.reservation: budgets.Reservation | None = None
         self._pool = pool
         self._time_left = time_left
         self._calls_only = calls_only
+        self._key = key
         self._estimate: Estimate | None = None
         self._service_tier: str | None = None  # the one that is asked for
 
@@ -94,7 +101,7 @@ class Admission:
         if limits_tokens or budgets.counts_tokens():
             self._estimate = self._estimated(request)
         if budgets.open_budgets:
-            reservation = self.reservation = budgets.Reservation(self._time_left)
+            reservation = self.reservation = budgets.Reservation(self._time_left, self._key)
             reserve = Do(lambda: reservation.reserve(self._amounts()))
             while True:
                 seconds = reserve.perform() if reservation.is_in_memory else (yield reserve)
@@ -177,29 +184,35 @@ class Admission:
         service_tier: str | None = None,
         calls: int = 1,
     ) -> None:
-        """Count what the send used, in place of what was reserved for it.
+        """Count what the send used, in place of what was reserved for it. If the server does not say
+        what that was, it is what was reserved.
 
         :param endpoint: the name of the endpoint that it used.
         :param service_tier: the tier that the answer names.
         """
-        input_tokens = tokens.input_tokens or 0
-        self.limited_send.use(input_tokens + (tokens.output_tokens or 0))
+        input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
+        self.limited_send.use(None if input_tokens is None else input_tokens + output_tokens)
         if self.reservation is None:
             return
-        spent = Amounts()
-        if not self._calls_only:
+        if self._calls_only or input_tokens is None:
+            spent = self._amounts()
+        else:
             spent = spending_of(tokens, self._pool.price(input_tokens, endpoint, service_tier))
         self.reservation.used = spent._replace(calls=calls)
 
-    def keep_reservation(self) -> None:
-        """Count what was reserved of the open budgets as used: the server reported no usage."""
-        if self.reservation is not None:
-            self.reservation.used = self._amounts()
+    def give_place_back(self) -> None:
+        """Give the endpoint's place back, and keep the reservation."""
+        self.limited_send.end()
+
+    def settle(self) -> Flow[None]:
+        """Settle the reservation; of a named budget, while others use the thread."""
+        if self.reservation is not None and not self.reservation.is_in_memory:
+            yield Do(self.reservation.close)
 
     def close(self) -> None:
         """Give back the place, and settle the reservation; a second time changes nothing."""
         try:
-            self.limited_send.end()
+            self.give_place_back()
         finally:
             if self.reservation is not None:
                 self.reservation.close()

@@ -15,9 +15,9 @@ from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_
 from ..responses.chunks import says_something, text_in, text_pieces
 from ..types import Received, Response, TokenUsage
 from .attempt import EndpointFailures
-from .effects import END, Close, Do, Emit, Next, Open, Send
+from .effects import END, Close, Emit, Next, Open, Send
 from .estimates import tokens_used
-from .permit import Admission
+from .permit import Permit
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
@@ -70,13 +70,13 @@ class Exchange:
             self.call.add_usage(retries=1)
         failures = EndpointFailures(self.call, self.pool, self.policy, self.body)
         while True:
-            with closing(Admission(self.pool, self.policy.time_left)) as admission:
-                endpoint = yield from admission.acquire(self.request)
+            with closing(Permit(self.pool, self.policy.time_left)) as permit:
+                endpoint = yield from permit.acquire(self.request)
                 sent_at = time.monotonic()
                 try:
-                    yield from self._send(endpoint, admission)
+                    yield from self._send(endpoint, permit)
                 except BaseException as error:
-                    self._count_failure(endpoint, admission, error)
+                    self._count_failure(endpoint, permit, error)
                     if not isinstance(error, APIError):
                         raise
                     error.endpoint = endpoint.name
@@ -89,7 +89,7 @@ class Exchange:
             host = self.client.host(endpoint)
             return self.response, Received(endpoint.name, host, seconds, request_id)
 
-    def _send(self, endpoint: Endpoint, admission: Admission) -> Flow[None]:
+    def _send(self, endpoint: Endpoint, permit: Permit) -> Flow[None]:
         """Send the request once, check what comes, and count it in limits and budgets."""
         self.assembler = None
         self.response = None
@@ -107,10 +107,9 @@ class Exchange:
         else:
             self.response = yield from self._read_stream(chunks)
         self._check()
-        self._note_use(endpoint, admission)
-        reservation = admission.reservation
-        if reservation is not None and not reservation.is_in_memory:
-            yield Do(reservation.close)
+        tokens = TokenUsage.of(self.response)
+        permit.use(tokens, endpoint.name, service_tier=tier_of(self.response))
+        yield from permit.settle()
         if self.stream and chunks is None:
             yield Emit("".join(text_pieces(self.response)))
 
@@ -126,20 +125,7 @@ class Exchange:
             return
         check_fits(self.request, self.response)
 
-    def _note_use(self, endpoint: Endpoint, admission: Admission) -> None:
-        """Count the answer in limits and budgets."""
-        tokens = TokenUsage.of(self.response)
-        is_reported = tokens.input_tokens is not None
-        limits_tokens = self.pool.settings.limits_tokens_per_minute is not None
-        if admission.reservation is not None or limits_tokens:
-            tokens = tokens_used(self.response, self.request, self.pool.capabilities)
-        admission.use(tokens, endpoint.name, service_tier=tier_of(self.response))
-        if not is_reported:
-            admission.keep_reservation()
-
-    def _count_failure(
-        self, endpoint: Endpoint, admission: Admission, error: BaseException
-    ) -> None:
+    def _count_failure(self, endpoint: Endpoint, permit: Permit, error: BaseException) -> None:
         """Count what an attempt used that failed, or whose reader left.
 
         The server reports it with the answer. For a part of a stream it is counted here, because
@@ -160,8 +146,8 @@ class Exchange:
         if not was_answered and tokens.input_tokens is None:
             return
         calls = 1 if was_answered else 0
-        if not admission.is_answered:
-            admission.use(tokens, endpoint.name, service_tier=service_tier, calls=calls)
+        if not permit.is_answered:
+            permit.use(tokens, endpoint.name, service_tier=service_tier, calls=calls)
         self.call.count_answer(tokens, endpoint.name, service_tier=service_tier, calls=calls)
 
     def _read_stream(self, chunks: Any) -> Flow[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..call.attempt import REST_SECONDS
 from ..call.effects import Close, Emit, Next, Send
-from ..call.permit import Admission
+from ..call.permit import Permit
 from ..call.usage import amounts_of_answer, count, served_amount
 from ..errors import APIError, RateLimitError
 from ..recorded_functions import UnrecordedAnswer
@@ -46,24 +46,22 @@ class HttpCounter:
             self._count(call, {"retries": 1})
         pool = self._client.pool(self._model)
         request = call.request._replace(model=self._model, body=self._body)
-        with closing(Admission(pool, policy.time_left, calls_only=not self._is_model)) as admission:
-            endpoint = yield from admission.acquire(request)
+        with closing(Permit(pool, policy.time_left, calls_only=not self._is_model)) as permit:
+            endpoint = yield from permit.acquire(request)
             try:
                 value = yield Send(call, call.request, policy.time_left())
                 if not isinstance(value, dict):
                     value = yield from _passed_on(value, policy)
             except UnrecordedAnswer:
-                self._count_answer(call, admission, endpoint.name, body="")  # it reports no usage
+                self._count_answer(call, permit, endpoint.name, body="")  # it reports no usage
                 raise
             except RateLimitError as error:
                 pool.rest(endpoint, time.monotonic() + (error.retry_after or REST_SECONDS))
                 raise
-            self._count_answer(call, admission, endpoint.name, value["body"])
+            self._count_answer(call, permit, endpoint.name, value["body"])
         return value
 
-    def _count_answer(
-        self, call: FunctionCall, admission: Admission, endpoint: str, body: str
-    ) -> None:
+    def _count_answer(self, call: FunctionCall, permit: Permit, endpoint: str, body: str) -> None:
         """Count what an answer used, in limits, budgets and usage.
 
         :param endpoint: the name of the endpoint that answered.
@@ -71,9 +69,7 @@ class HttpCounter:
         """
         answer = read_http_answer(body)
         usage, service_tier = answer.usage, answer.service_tier
-        admission.use(usage, endpoint, service_tier=service_tier)
-        if usage.input_tokens is None:
-            admission.keep_reservation()
+        permit.use(usage, endpoint, service_tier=service_tier)
         amounts: dict[str, Any] = {"calls": 1}
         if self._is_model:
             pool = self._client.pool(self._model)

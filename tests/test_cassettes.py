@@ -684,18 +684,6 @@ def test_the_inner_of_two_cassettes_counts_until_it_closes() -> None:
     assert (outer.records, outer.replayed, inner.records) == (2, 1, 2)
 
 
-def test_cassettes_that_overlap_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    """The last one gets the calls of all threads and tasks: with one for each item of a map, say."""
-    first = cassette("first.jsonl").open()
-    second = cassette("second.jsonl").open()
-    first.close()
-    second.close()
-    assert (
-        "first.jsonl closed while second.jsonl, which was opened later, is still open"
-        in caplog.text
-    )
-
-
 @pytest.mark.parametrize("other", [PATH, f"link/{PATH}"])
 def test_a_file_that_is_open_already_cannot_be_opened(other: str) -> None:
     """Another name for it makes no difference."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.guards import check_may_send
+from ..cassettes.current import check_may_send
 from ..display.printable import printable
 from ..failures import Failures, process_failures
 from ..notices import warn_once
@@ -246,7 +246,7 @@ class PreparedCall(ABC):
             return record
         if self.draw is not None and self.draw.asker is not None:
             for key in {self.request.cache_key, record.cache_key}:
-                self.cassette.asker_names.note(key, self.draw)
+                self.cassette.uses.note_asker(key, self.draw)
         if record.cache_key != self.request.cache_key:
             pointer = self.cassette.add(self._pointer_to(record), self.scope, self.order, POINTER)
             if target_key(pointer) != record.cache_key:
@@ -266,7 +266,7 @@ class PreparedCall(ABC):
         draw.note_recorded_asker(record.asker)
         if self.cassette is not None:
             for key in {self.request.cache_key, record.cache_key}:
-                self.cassette.asker_names.note(key, draw, record.asker)
+                self.cassette.uses.note_asker(key, draw, record.asker)
         elif self.settings.cache_mode != "replay":
             self.cache.name_asker(record, draw.asker.name)
 

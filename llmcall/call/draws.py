@@ -89,7 +89,7 @@ def _recorded_askers(call: PreparedCall, identity_hash: Any) -> RecordedAskers:
     )
     if cassette is None:
         return recorded
-    cassette_askers = cassette.asker_names.recorded(call.scope, call.request.cache_key)
+    cassette_askers = cassette.uses.recorded_askers(call.scope, call.request.cache_key)
     return recorded._replace(
         askers={**askers, **cassette_askers.askers}, is_recording=cassette_askers.is_recording
     )

@@ -7,7 +7,6 @@ import os
 from contextlib import ContextDecorator, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
 from ..config import resolve as config
 from ..display.formatting import counted
 from ..display.notebook import html_records
@@ -16,24 +15,23 @@ from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
 from ..records.header import header_of, joined_headers, layer_of
-from ..records.reader import RecordFile, read
+from ..records.reader import read
 from ..records.served import served_by
 from ..system import at_exit, process_lock
-from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
-from .asker_names import AskerNames
-from .gained import GainedRecords
-from .output import OutputFile, content_of
-from .stack import header_namespaces, innermost, open_cassettes, pop, push
+from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
+from .recording import Recording
+from .stack import header_namespaces, open_cassettes, pop, push
 from .unused import keep_in_cache, unused_words
 from .uses import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from ..config.settings import Settings
+    from ..records.reader import RecordFile
     from ..scopes import CallOrder
-    from ..types import Days, Record
+    from ..types import Days, Record, Request
 
 MODES = ("none", "once", "new", "update", "rewrite")
 
@@ -96,28 +94,20 @@ class Cassette(ContextDecorator):
         self.around: Callable[[], AbstractContextManager[None]] = nullcontext
         self._around: list[AbstractContextManager[None]] = []
         self._depth = 0
-        self._reset("")
+        self._recording: Recording | None = None  # from the first opening on
+        self._forget()
 
-    def _reset(self, file: str) -> None:
-        """Forget what an earlier opening knew.
-
-        :param file: the real path.
-        """
-        self.file = file
-        self.stored: RecordFile | None = None  # the file's records, if it was read
+    def _forget(self) -> None:
+        """Forget what an earlier opening knew."""
         self.replayed = 0
+        self.uses = Uses()  # which records answered calls
         self.unused_report = ""  # says at the end how many records no call used, if there are any
         self.is_written = False
         self._reason_to_keep_unused = ""  # for the mode ``update``, if its owner knows one
         self._refusals_before = process_failures.refused
-        self._gained = GainedRecords()
-        self._replaced_keys: set[str] = set()  # of the file's records that gained ones replace
-        self.uses = Uses()  # which records answered calls
-        self.asker_names = AskerNames(None, is_recording=False)  # who asked for them
         self._header: dict[str, Any] = {}
         # The settings of its callers: those given to a client, and their generation.
         self._callers: set[tuple[Settings | None, int]] = set()
-        self._output: OutputFile | None = None  # if it records
         self._layer: config.PushedLayer | None = None  # its settings, while they apply
         self._error: BaseException | None = None
         self._process = os.getpid()
@@ -143,32 +133,14 @@ class Cassette(ContextDecorator):
     # it the innermost one meanwhile. The first start reads the file, and the last stop writes it.
 
     def __enter__(self) -> Cassette:
-        active = scopes.current_scope()
         self.start()
         push(self)
         block = self.around()
         block.__enter__()
         self._around.append(block)
-        if active is not None and active.arm is not None:
-            warn_once(
-                f"the cassette {self.path} is opened inside the arm {active.arm.name!r}, so its calls share no answer "
-                "with other arms: open one cassette around all arms",
-                about="a cassette in an arm",
-            )
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        last = innermost()
-        if last is not self and self in tuple(open_cassettes):
-            warn_once(
-                f"{self.path} closed while {last.path}, which was opened later, is still open. The calls of every "
-                "thread and task go to the cassette that was opened last, so both files may lack calls of their own "
-                "blocks. Open one cassette around all of them",
-                about="cassettes that overlap",
-            )
-        self._leave(error)
-
-    def _leave(self, error: BaseException | None) -> None:
         try:
             self._around.pop().__exit__(None if error is None else type(error), error, None)
         except BaseException as refusal:
@@ -189,28 +161,15 @@ class Cassette(ContextDecorator):
         :raises CacheError: if a newer version wrote the file, or a ``with`` block of this process
             has it open.
         """
-        file = os.path.realpath(self.path)
-        for other in tuple(open_cassettes):
-            if other._is_in_cells and other.file == file and other.is_of_this_process():
-                other._close_for_another()
+        for other in self._others():
+            if other._is_in_cells:
+                other._close_all(
+                    None if other.mode == "rewrite" else InterruptedError("opened again")
+                )
         self.__enter__()
         self._is_in_cells = True
-        _tell_unclosed_at_exit()
+        _close_cells_at_exit()
         return self
-
-    def _close_for_another(self) -> None:
-        """Close it since another one takes its place; its recording is not complete."""
-        error = None if self.mode == "rewrite" else InterruptedError("opened again")
-        while self._depth:
-            self._leave(error)
-
-    def _end_unclosed(self) -> None:
-        """Close it since the process ends; its recording is not complete."""
-        error = InterruptedError("the process ended") if self.may_record else None
-        if self.recorded:
-            notice("%s was opened with open() but not closed: call close() at the end", self.path)
-        while self._depth:
-            self._leave(error)
 
     def close(self) -> None:
         """Close a cassette that :meth:`open` opened; one that is closed already stays closed.
@@ -219,6 +178,19 @@ class Cassette(ContextDecorator):
         """
         if self._depth:
             self.__exit__(None, None, None)
+
+    def _close_all(self, error: BaseException | None) -> None:
+        while self._depth:
+            self.__exit__(None, error, None)
+
+    def _others(self) -> list[Cassette]:
+        """Return the open cassettes of this process that have the same file."""
+        file = os.path.realpath(self.path)
+        return [
+            each
+            for each in tuple(open_cassettes)
+            if os.path.realpath(each.path) == file and each.is_of_this_process()
+        ]
 
     def start(self) -> None:
         """Read the file and apply its settings, unless that is done already.
@@ -231,39 +203,33 @@ class Cassette(ContextDecorator):
         """
         with _lock:
             if not self._depth:
-                self._read_file(os.path.realpath(self.path))
+                self._start()
             self._depth += 1
 
-    def _read_file(self, file: str) -> None:
-        """Read the file, apply its settings, and prepare to record.
-
-        :param file: the real path.
-        """
+    def _start(self) -> None:
         for function in before_start:
             function(self)
-        if any(each.file == file and each.is_of_this_process() for each in tuple(open_cassettes)):
+        if self._others():
             raise CacheError(
                 f"{self.path} is already open in this process; use one cassette for both, or two files"
             )
-        self._reset(file)
-        content = content_of(file)
-        if content and self.mode != "rewrite":
-            self.stored = RecordFile(content, file)
-            self.run = self.stored.run
-            header = self.stored.settings
-            self._layer = config.push_layer(layer_of(header), f"cassette {self.path}")
+        self._recording = None
+        self._forget()
+        self._recording = Recording(self.path, reads=self.mode != "rewrite")
+        stored = self._recording.stored
+        if stored is None:
+            self._header = header_of(namespaces=header_namespaces())
         else:
-            header = header_of(namespaces=header_namespaces())
-        self._header = header
-        is_recording = self.may_record and not self.is_complete
-        self.asker_names = AskerNames(self.stored, is_recording=is_recording)
-        if self.may_record:
-            self._tell_overridden_settings()
-            self._output = OutputFile(self.path, file, content)
+            self.run, self._header = stored.run, stored.settings
+            self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
+        is_recording = self.may_record and not self._recording.is_complete
+        self.uses = Uses(stored, is_recording=is_recording)
+        if self.may_record and self._layer is not None:
+            self._tell_overridden_settings(self._layer)
 
-    def _tell_overridden_settings(self) -> None:
+    def _tell_overridden_settings(self, layer: config.PushedLayer) -> None:
         """Warn if environment or files give settings that the recording will not use."""
-        overridden = {} if self._layer is None else config.overridden(self._layer)
+        overridden = config.overridden(layer)
         if overridden:
             settings = config.settings()
             recorded = ", ".join(f"{name} = {getattr(settings, name)!r:.60}" for name in overridden)
@@ -281,8 +247,7 @@ class Cassette(ContextDecorator):
         :raises CacheError: if another process wrote the file, or a text looks like a credential.
         """
         with _lock:
-            is_exit_with_success = isinstance(error, SystemExit) and not error.code
-            if not is_exit_with_success:
+            if not (isinstance(error, SystemExit) and not error.code):
                 self._error = self._error or error
             self._depth -= 1
             if self._depth:
@@ -293,63 +258,48 @@ class Cassette(ContextDecorator):
             for function in after_stop:
                 function(self)
             if self.is_of_this_process():
-                if isinstance(self._error, KeyboardInterrupt):
-                    self.failures.forget(ABANDONED)  # whoever pressed Ctrl-C knows
                 self._report_and_write()
 
     def _report_and_write(self) -> None:
         """Report unused records and failed calls, and write the file."""
-        dropped_records: list[Record] = []
-        if self._error is None:
-            dropped_records = self._report_unused()
+        if isinstance(self._error, KeyboardInterrupt):
+            self.failures.forget(ABANDONED)  # whoever pressed Ctrl-C knows
+        unused = self.unused() if self._error is None and self.reports_unused else []
+        dropped = unused if self.mode == "update" and not self._why_unused_stay() else []
+        if unused:
+            self.unused_report = unused_words(len(unused), self.mode, self._why_unused_stay())
+            if not self.command:  # else the command reports it
+                notice("%s: %s", self.path, self.unused_report)
         self.failures.warn(
             f"replay of the cassette {self.path}", "record it again with the mode 'new'"
         )
-        if self.write_at_end and (dropped_records or self._is_changed()):
-            keep_in_cache(dropped_records)
-            self._write(complete=self._error is None, dropped_records=dropped_records)
-
-    def _report_unused(self) -> list[Record]:
-        """Report unused records; return those that the mode ``update`` drops."""
-        unused = self.unused() if self.reports_unused else []
-        if not unused:
-            return []
-        reason = self._why_unused_stay()
-        drops_unused = self.mode == "update" and not reason
-        self.unused_report = unused_words(len(unused), self.mode, reason)
-        if not self.command:  # else the command reports it
-            notice("%s: %s", self.path, self.unused_report)
-        return unused if drops_unused else []
+        if self.write_at_end and (dropped or self._is_changed()):
+            keep_in_cache(dropped)
+            self._write({record.cache_key for record in dropped})
 
     def _why_unused_stay(self) -> str:
         """Return why unused records have to stay in the file; empty if they may go."""
-        if self._reason_to_keep_unused:
-            return self._reason_to_keep_unused
         refusals = process_failures.refused - self._refusals_before
-        is_incomplete = refusals or self.failures.counts().keys() - {NOT_JSON}
-        return "a call failed, ended early or was refused" if is_incomplete else ""
+        if refusals or self.failures.counts().keys() - {NOT_JSON}:
+            return self._reason_to_keep_unused or "a call failed, ended early or was refused"
+        return self._reason_to_keep_unused
 
     def _is_changed(self) -> bool:
         """Return whether the file has to be written, although no record is dropped."""
         ended_well = self._error is None
         if self.mode == "rewrite":
-            return ended_well and (self.recorded > 0 or os.path.exists(self.file))
-        if self.recorded > 0:
-            return True
+            return ended_well and (self.recorded > 0 or self.path.exists())
         becomes_complete = ended_well and not self.is_complete
-        return self.may_record and (becomes_complete or self.asker_names.has_new_names)
+        is_news = becomes_complete or self.uses.has_new_askers
+        return self.recorded > 0 or (self.may_record and is_news)
 
-    def _write(self, *, complete: bool, dropped_records: Collection[Record] = ()) -> None:
-        """Write the file, whole or not at all.
-
-        :param complete: whether the recording is complete.
-        :param dropped_records: the records to leave out.
-        """
-        assert self._output is not None
-        dropped_keys = {record.cache_key for record in dropped_records}
+    def _write(self, dropped_keys: set[str]) -> None:
+        """Write the file, whole or not at all, without some records."""
+        assert self._recording is not None
+        is_complete, gained_keys = self._error is None, set(self._recording.gained())
         records = [
-            self.asker_names.with_asker(
-                record, is_gained=record.cache_key in self._gained, is_complete=complete
+            self.uses.with_asker(
+                record, is_gained=record.cache_key in gained_keys, is_complete=is_complete
             )
             for record in self.all_records()
             if record.cache_key not in dropped_keys
@@ -357,7 +307,7 @@ class Cassette(ContextDecorator):
         if not self.is_complete:
             # One order for the records of both recordings.
             records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
-        self._output.write(self._header, records, run=self.run, complete=complete)
+        self._recording.write(self._header, records, run=self.run, complete=is_complete)
         self.is_written = True
 
     def is_of_this_process(self) -> bool:
@@ -367,16 +317,21 @@ class Cassette(ContextDecorator):
     # What may answer, and what did
 
     @property
+    def stored(self) -> RecordFile | None:
+        """Return the records that its file held when it was opened, if it reads them."""
+        return None if self._recording is None else self._recording.stored
+
+    @property
     def is_complete(self) -> bool:
         """Return whether the recording in the file is complete; one that an exception ended goes on."""
-        return self.stored is None or self.stored.is_complete
+        return self._recording is None or self._recording.is_complete
 
     @property
     def may_record(self) -> bool:
         """Return whether a call may ask for an answer that it lacks, and record it."""
-        return self.mode in ("new", "update", "rewrite") or (
-            self.mode == "once" and (self.stored is None or not self.is_complete)
-        )
+        if self.mode == "once":
+            return self.stored is None or not self.is_complete
+        return self.mode != "none"
 
     @property
     def reads_cache(self) -> bool:
@@ -386,13 +341,12 @@ class Cassette(ContextDecorator):
     @property
     def records(self) -> int:
         """Return the number of its records."""
-        stored_count = 0 if self.stored is None else len(self.stored)
-        return stored_count - len(self._replaced_keys) + len(self._gained)
+        return 0 if self._recording is None else len(self._recording)
 
     @property
     def recorded(self) -> int:
         """Return the number of records that it gained."""
-        return len(self._gained)
+        return 0 if self._recording is None else len(self._recording.gained())
 
     @property
     def served(self) -> dict[str, Days | None]:
@@ -404,12 +358,12 @@ class Cassette(ContextDecorator):
     @property
     def asked(self) -> int:
         """Return the number of gained records that a server answered."""
-        return self._gained.count(FROM_SERVER)
+        return 0 if self._recording is None else self._recording.count(FROM_SERVER)
 
     @property
     def supplied(self) -> int:
         """Return the number of gained records that came from the disk cache."""
-        return self._gained.count(FROM_CACHE)
+        return 0 if self._recording is None else self._recording.count(FROM_CACHE)
 
     # Settings
 
@@ -440,25 +394,17 @@ class Cassette(ContextDecorator):
         :param order: the call's.
         :raises CacheError: if there is none in a forked process, whose recording would be lost.
         """
-        record = self._find(request, path, order)
-        if record is None and self.may_record and not self.is_of_this_process():
+        key = request if isinstance(request, str) else request.cache_key
+        # Not under the lock: building a record takes long, and all threads look up.
+        record = None if self._recording is None else self._recording.get(key)
+        if record is not None:
+            self.uses.note(record, path, order, is_replayed=True)
+        elif self.may_record and not self.is_of_this_process():
             raise CacheError(
                 f"the cassette {self.path} is being recorded by the parent of this forked process, which would not "
                 "know of a call made here. Run the function with llmcall.map(…, executor=…), which returns its "
                 "records to the parent, or open another cassette in this process"
             )
-        return record
-
-    def _find(self, request: Request | str, path: str, order: CallOrder) -> Record | None:
-        key = request if isinstance(request, str) else request.cache_key
-        # Not under the lock: reading a record takes long, and all threads look up.
-        record = None
-        if key in self._gained:
-            record = self._gained[key]
-        elif self.stored is not None:
-            record = self.stored.get(request)
-        if record is not None:
-            self.uses.note_replayed(record, path, order)
         return record
 
     def count_replay(self) -> None:
@@ -483,50 +429,43 @@ class Cassette(ContextDecorator):
             from the second call on, so that a program that asks once gets what is recorded.
         """
         with _lock:
-            if self._depth:
-                return self._add(record, path, order, source, replace)
+            if self._depth and self._recording is not None:
+                is_asked_again = self.uses.has_used(record.cache_key)
+                existing = self._recording.get(record.cache_key)
+                if existing is not None:
+                    self.uses.note(existing, path, order, is_replayed=True)
+                    is_same = existing.response == record.response
+                    if is_same or not (replace and is_asked_again):
+                        return existing
+                record = self._recording.add(record, source)
+                self.uses.note(record, path, order)
+                return record
         warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
-        return record
-
-    def _add(
-        self, record: Record, path: str, order: CallOrder, source: str, replace: bool
-    ) -> Record:
-        is_asked_again = self.uses.has_used(record.cache_key)
-        existing_record = self._find(_request_of(record), path, order)
-        if existing_record is not None:
-            is_same = existing_record.response == record.response
-            if is_same or not (replace and is_asked_again):
-                return existing_record
-            if record.cache_key not in self._gained:
-                self._replaced_keys.add(record.cache_key)
-        record = self._gained.add(record, source)
-        self.uses.note(record, path, order)
         return record
 
     def all_records(self) -> list[Record]:
         """Return its records; if it was never opened, those of the file."""
-        if not self.file and self.path.exists():
-            return read(self.path).records()
-        stored = () if self.stored is None else self.stored
-        kept = (record for record in stored if record.cache_key not in self._replaced_keys)
-        return [*kept, *(record for record, _ in self.gained())]
+        if self._recording is None:
+            return read(self.path).records() if self.path.exists() else []
+        return [*self._recording.kept(), *(record for record, _ in self.gained())]
 
     def gained(self) -> list[tuple[Record, CallOrder]]:
         """Return the records that it gained, each with its order, in the order of the calls."""
+        if self._recording is None:
+            return []
         with _lock:
-            sorted_keys = sorted((self.uses.sort_key(key), key) for key in self._gained)
-            return [(self._gained[key], order) for (_, order), key in sorted_keys]
+            keys = sorted((self.uses.sort_key(key), key) for key in self._recording.gained())
+            found = [(self._recording.get(key), order) for (_, order), key in keys]
+            return [(record, order) for record, order in found if record is not None]
 
     def unused(self) -> list[Record]:
         """Return the records of the file that answered no call and that no dry run looked up.
-
-        If only dry runs looked up records, none count as unused.
 
         Records that may belong to a replayed function do not count as unused. These include all
         records outside any scope, such as embeddings. If the function itself was called outside any
         scope, they also include those in outermost scopes that this run did not enter.
         """
-        return [] if self.stored is None else self.uses.unneeded(self.stored)
+        return self.uses.unneeded(self.stored or ())
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record. The cassette need not be open.
@@ -541,11 +480,9 @@ class Cassette(ContextDecorator):
             uses another column's name.
         """
         records = self.all_records()
-        unused_records = self.uses.unused(records) if self.file else records
+        unused_records = records if self._recording is None else self.uses.unused(records)
         unused_keys = {record.cache_key for record in unused_records}
         return record_frame(records, lambda record: record.cache_key not in unused_keys, levels)
-
-    # The decorator
 
     def __call__(self, function: Any) -> Any:
         """Open it around each call of a function, which may be asynchronous; concurrent calls share
@@ -582,28 +519,18 @@ class Cassette(ContextDecorator):
 
 
 @functools.cache
-def _tell_unclosed_at_exit() -> None:
-    at_exit(_end_all_unclosed)
+def _close_cells_at_exit() -> None:
+    at_exit(_close_cells)
 
 
-def _end_all_unclosed() -> None:
-    """End the cassettes that :meth:`Cassette.open` opened and nobody closed."""
+def _close_cells() -> None:
+    """Close the cassettes that :meth:`Cassette.open` opened and nobody closed, since the process ends."""
     for cassette in tuple(open_cassettes):
         if cassette._is_in_cells and cassette.is_of_this_process():
-            cassette._end_unclosed()
-
-
-def _request_of(record: Record) -> Request:
-    """Return the request that a record answers, as far as a look-up needs it.
-
-    A look-up of the key alone would compute the keys of all records in the file.
-    """
-    return Request(
-        kind=record.kind,
-        model="",
-        asked=record.request,
-        body={},
-        headers={},
-        sample=record.sample,
-        cache_key=record.cache_key,
-    )
+            if cassette.recorded:
+                notice(
+                    "%s was opened with open() but not closed: call close() at the end",
+                    cassette.path,
+                )
+            error = InterruptedError("the process ended") if cassette.may_record else None
+            cassette._close_all(error)

@@ -8,23 +8,28 @@ from typing import TYPE_CHECKING
 
 from ..config import resolve as config
 from ..system import after_fork_in_child, at_exit, process_lock
-from .stack import innermost, pop, push_outermost
+from .stack import open_cassettes, pop
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..config.settings import Settings
     from .cassette import Cassette
 
-_named_cassette: Cassette | None = None  # the one that the settings name
+# Each is given the client and the current cassette of a call that no record answers, and raises an
+# error if the call may not be sent.
+guards: list[Callable[[object, Cassette | None], None]] = []
 _lock = process_lock(__name__)
 
 
-def forget_named() -> None:
-    """Forget the cassette that the settings of this process, or of the one that forked it, named."""
-    global _named_cassette
-    with _lock:
-        if _named_cassette is not None:
-            pop(_named_cassette)
-            _named_cassette = None
+def check_may_send(client: object, cassette: Cassette | None) -> None:
+    """Raise an error if a guard forbids to send a call that no record answers.
+
+    :param client: makes the call; ``None`` if no client does.
+    :param cassette: the current one, or ``None``.
+    """
+    for guard in guards:
+        guard(client, cassette)
 
 
 def opened_by_code() -> Cassette | None:
@@ -32,12 +37,12 @@ def opened_by_code() -> Cassette | None:
 
     The one that the settings name is left out.
     """
-    cassette: Cassette | None = innermost()
-    return None if cassette is None or cassette.is_named_by_settings else cassette
+    innermost: list[Cassette] = open_cassettes[-1:]  # a copy, since other threads may close it
+    return innermost[0] if innermost and not innermost[0].is_named_by_settings else None
 
 
 def cassette_for(base_settings: Settings | None) -> Cassette | None:
-    """Return the current cassette for a call, after checking that the caller's settings fit it.
+    """Return the current cassette for a call, whose header then has the caller's settings.
 
     Do this before you read the settings of the call: a cassette's settings override them.
 
@@ -61,26 +66,30 @@ def current_cassette() -> Cassette | None:
         return code_cassette
     settings = config.settings()
     path, mode = settings.cassette_path, settings.cassette_mode
-    if path is None and _named_cassette is None:
+    if path is None and _named() is None:
         return None
     with _lock:
-        named = _named_cassette
+        named = _named()
         if named is None or (str(named.path), named.mode) != (path, mode):
             close_named()  # what the settings named before
             if path is not None:
                 _open_named(path, mode)
-        return _named_cassette
+        return _named()
+
+
+def _named() -> Cassette | None:
+    """Return the cassette that the settings name, if it is open."""
+    outermost: list[Cassette] = open_cassettes[:1]
+    return outermost[0] if outermost and outermost[0].is_named_by_settings else None
 
 
 def _open_named(path: str, mode: str) -> None:
     """Open the cassette that the settings name, until they name another one or the process ends."""
-    global _named_cassette
     from .cassette import Cassette
 
     cassette = Cassette(path, mode, is_named_by_settings=True)
     cassette.start()
-    push_outermost(cassette)
-    _named_cassette = cassette
+    open_cassettes.insert(0, cassette)
     _close_at_exit()
 
 
@@ -95,12 +104,21 @@ def close_named(error: BaseException | None = None) -> None:
 
     :param error: what ended the run, or ``None``.
     """
-    global _named_cassette
     with _lock:
-        cassette, _named_cassette = _named_cassette, None
+        cassette = forget_named()
+        if cassette is not None:
+            cassette.stop(error)
+
+
+def forget_named() -> Cassette | None:
+    """Forget the cassette that the settings of this process, or of the one that forked it, named, and
+    return it.
+    """
+    with _lock:
+        cassette = _named()
         if cassette is not None:
             pop(cassette)
-            cassette.stop(error)
+        return cassette
 
 
 after_fork_in_child(_close_at_exit.cache_clear)

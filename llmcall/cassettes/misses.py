@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,6 @@ def miss_error(
     :param bypasses_cache: whether the call bypasses the disk cache.
     """
     from ..misses.report import cache_remedy, explain, headline
-    from .remedies import remedy_of
 
     source = None if bypasses_cache else cache.search_source()
     remedy = cache_remedy(settings, bypasses_cache=bypasses_cache)
@@ -56,8 +57,6 @@ def miss_error(
 
 def _search_source(cassette: Cassette) -> Source:
     """Return the records of a cassette's file, to be searched for the nearest to a request."""
-    import shlex
-
     from ..misses.search import Source
 
     stored = cassette.stored
@@ -72,3 +71,26 @@ def _search_source(cassette: Cassette) -> Source:
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
     name = f"the cassette {cassette.path}{state and f', {state}'}"
     return Source(name, stored or (), find, rekey, stored is None or stored.is_complete)
+
+
+def remedy_of(cassette: Cassette) -> str:
+    """Return how to record missing answers: a command, and on the next line what it does."""
+    mode = "once" if cassette.stored is None else "new"
+    if not cassette.write_at_end:
+        remedy = recording_command(mode)
+    elif cassette.command:
+        remedy = f"{cassette.command} --cassette {shlex.quote(str(cassette.path))} --mode {mode} …"
+    elif cassette.is_named_by_settings:
+        remedy = f"LLMCALL_CASSETTE_MODE={mode}"
+    else:
+        remedy = f"llmcall.cassette({str(cassette.path)!r}, mode={mode!r})"
+    return (
+        f"{remedy}\nkeeps recorded answers and asks only for missing ones (the mode "
+        f"{cassette.mode!r} allows no calls)"
+    )
+
+
+def recording_command(mode: str) -> str:
+    """Return the command that records the running test."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
+    return f"pytest --llm-record={mode} {shlex.quote(test) if test else ''}".rstrip()

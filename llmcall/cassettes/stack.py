@@ -21,12 +21,6 @@ def push(cassette: Any) -> None:
         open_cassettes.append(cassette)
 
 
-def push_outermost(cassette: Any) -> None:
-    """Open a cassette around all others."""
-    with _lock:
-        open_cassettes.insert(0, cassette)
-
-
 def pop(cassette: Any) -> None:
     """Remove a closed cassette; if it was opened several times, only the innermost one."""
     with _lock:
@@ -37,19 +31,12 @@ def pop(cassette: Any) -> None:
                 return
 
 
-def innermost() -> Any:
-    """Return the innermost open cassette, or ``None``."""
-    last = open_cassettes[-1:]  # a copy, since other threads may close it
-    return last[0] if last else None
-
-
 @contextmanager
 def only(cassette: Any) -> Iterator[None]:
-    """Make one cassette the only open one for a block; then those from before are open again.
+    """Make one cassette, or none, the only open one for a block; then those from before are open
+    again.
 
     Other threads may close any of them during the block, and close later what they opened in it.
-
-    :param cassette: may be ``None``: then none is open.
     """
     with _lock:
         _set_aside[:] = open_cassettes

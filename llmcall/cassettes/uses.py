@@ -1,17 +1,19 @@
-"""Which records of a cassette were used, and where in the order of the calls."""
+"""Which records of a cassette were used: by whom, and where in the order of the calls."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ..requests.keys import key_of
-from ..scopes import CallOrder
+from ..scopes import CallOrder, RecordedAskers
 from ..system import process_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ..records.askers import Askers
     from ..records.reader import RecordFile
+    from ..scopes import Draw
     from ..types import Record
 
 # First by the levels of the caller's scope path, then by the order of the calls.
@@ -35,50 +37,51 @@ _lock = process_lock(__name__)
 
 
 class Uses:
-    """The records of a cassette that answered calls, each with the first of its calls.
+    """The records of a cassette that answered calls, each with the first of its calls and its asker.
 
     The first call is the one that comes first in the program, no matter which thread was faster. Any
     thread may call the methods.
+
+    :param stored: the records of the file, or ``None`` if none was read.
+    :param is_recording: whether the recording in the file goes on.
+    :ivar has_new_askers: whether the names of this run's askers differ from those in the file.
     """
 
-    def __init__(self) -> None:
-        self._first_calls: dict[str, SortKey] = {}  # by the record's key
+    def __init__(self, stored: RecordFile | None = None, *, is_recording: bool = False) -> None:
+        self.has_new_askers = False
+        self._stored = stored
+        self._is_recording = is_recording
+        self._recorded: Askers | None = None  # those of the file, read when somebody needs them
+        self._draws: dict[str, Draw] = {}  # by the key of a record: which draw got it first
+        self._first_calls: dict[str, SortKey] = {}  # by the key of a record
         # The scopes of recorded functions that did not run, since they were replayed.
         self._skipped_scopes: set[str] = set()
-        self._planned_keys: set[str] = set()  # the keys of the records that dry runs looked up
+        self._planned_keys: set[str] = set()  # of the records that dry runs looked up
 
-    def note(self, record: Record, path: str, order: CallOrder) -> None:
+    def note(
+        self, record: Record, path: str, order: CallOrder, *, is_replayed: bool = False
+    ) -> None:
         """Note a call that a record answers.
 
         :param path: the scope path in which the call was made; empty outside any scope.
         :param order: the call's.
+        :param is_replayed: whether the record was there before.
         """
         sort_key = path.split("/") if path else [], order
         with _lock:
             first_call = self._first_calls.get(record.cache_key, sort_key)
             self._first_calls[record.cache_key] = min(sort_key, first_call)
-
-    def note_replayed(self, record: Record, path: str, order: CallOrder) -> None:
-        """Note a call that an existing record answers; see :meth:`note`."""
-        self.note(record, path, order)
-        if record.kind == "function":  # which does not run
-            scope_name = function_scope(record.request, record.sample)
-            with _lock:
+            if is_replayed and record.kind == "function":  # which does not run
+                scope_name = function_scope(record.request, record.sample)
                 self._skipped_scopes.add(f"{record.scope}/{scope_name}".lstrip("/"))
 
-    def has_used(self, key: str) -> bool:
-        """Return whether a record answered a call.
-
-        :param key: the record's.
-        """
-        return key in self._first_calls
-
     def note_planned(self, key: str) -> None:
-        """Note that a record would answer a call of a dry run.
-
-        :param key: the record's.
-        """
+        """Note that the record of a key would answer a call of a dry run."""
         self._planned_keys.add(key)
+
+    def has_used(self, key: str) -> bool:
+        """Return whether the record of a key answered a call."""
+        return key in self._first_calls
 
     def sort_key(self, key: str) -> SortKey:
         """Return the sort key of the first call that a record answered; unused records come last."""
@@ -87,47 +90,71 @@ class Uses:
     def unused(self, records: Iterable[Record]) -> list[Record]:
         """Return the records that answered no call and belong to no replayed function.
 
-        :param records: those of the file; they are iterated twice if a function was replayed.
-        """
-        with _lock:
-            entered_scopes = self._entered(records) if self._skipped_scopes else set()
-            return [
-                record
-                for record in records
-                if record.cache_key not in self._first_calls
-                and not self._may_be_skipped(record, entered_scopes)
-            ]
-
-    def _entered(self, records: Iterable[Record]) -> set[str]:
-        """Return the outermost scopes in which this run made calls."""
-        return {
-            _outermost_scope(record) for record in records if record.cache_key in self._first_calls
-        }
-
-    def unneeded(self, stored: RecordFile) -> list[Record]:
-        """Return the unused records that no dry run looked up.
-
-        :param stored: those of the file.
-        """
-        return [each for each in self.unused(stored) if each.cache_key not in self._planned_keys]
-
-    def _may_be_skipped(self, record: Record, entered_scopes: set[str]) -> bool:
-        """Return whether a record may belong to a function that was replayed.
-
         A record outside any scope may belong to any function: an embedding, say. If a function
         outside any scope was replayed, a record may belong to it if this run made no call in the
         record's outermost scope.
-
-        :param entered_scopes: the outermost scopes in which this run made calls.
         """
-        if not self._skipped_scopes:
-            return False
-        if record.sample is None:
-            return True
-        if f"{record.scope}/".startswith(tuple(f"{path}/" for path in self._skipped_scopes)):
-            return True
-        is_any_outside = any("/" not in path for path in self._skipped_scopes)
-        return is_any_outside and _outermost_scope(record) not in entered_scopes
+        with _lock:
+            records = list(records)
+            unused = [each for each in records if each.cache_key not in self._first_calls]
+            if not self._skipped_scopes:
+                return unused
+            skipped = tuple(f"{path}/" for path in self._skipped_scopes)
+            entered = {
+                _outermost_scope(each) for each in records if each.cache_key in self._first_calls
+            }
+            is_any_outside = any("/" not in path for path in self._skipped_scopes)
+            return [
+                each
+                for each in unused
+                if each.sample is not None
+                and not f"{each.scope}/".startswith(skipped)
+                and not (is_any_outside and _outermost_scope(each) not in entered)
+            ]
+
+    def unneeded(self, records: Iterable[Record]) -> list[Record]:
+        """Return the unused records that no dry run looked up."""
+        return [each for each in self.unused(records) if each.cache_key not in self._planned_keys]
+
+    # Askers
+
+    def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
+        """Return who asked for a request's draws when they were recorded, as far as the file says it.
+
+        :param path: the scope path.
+        :param request_key: the request's key outside any scope.
+        """
+        with _lock:
+            if self._recorded is None:
+                self._recorded = {} if self._stored is None else self._stored.askers()
+        return RecordedAskers(self._recorded.get((path, request_key), {}), self._is_recording)
+
+    def note_asker(self, key: str, draw: Draw, recorded: str | None = None) -> None:
+        """Note whose draw gets the record of a key; the first one counts.
+
+        :param draw: one of an asker with a name.
+        :param recorded: who asked when it was recorded, or ``None`` if that is unknown.
+        """
+        with _lock:
+            is_first = self._draws.setdefault(key, draw) is draw
+            if is_first and recorded is not None and draw.asker and recorded != draw.asker.name:
+                self.has_new_askers = True
+
+    def with_asker(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:
+        """Return a record with its asker's name, if the file needs it to tell equal requests apart.
+
+        A recording that goes on needs each name: a call that was missed may come before the others.
+
+        :param is_gained: whether this run recorded it.
+        :param is_complete: whether the recording is complete.
+        """
+        name = None if is_gained else record.asker
+        draw = self._draws.get(record.cache_key)
+        if draw is not None and draw.asker is not None:
+            recorded = self.recorded_askers(draw.request.path, draw.request.key)
+            names = draw.askers() | set(recorded.askers.values())
+            name = draw.asker.name if len(names) > 1 or not is_complete else None
+        return record if name == record.asker else record.replace(asker=name)
 
 
 def _outermost_scope(record: Record) -> str:

@@ -18,7 +18,7 @@ from typing import NoReturn
 from .. import askers
 from ..call.usage import process_meter
 from ..cassettes.cassette import Cassette
-from ..cassettes.guards import guards
+from ..cassettes.current import guards
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..config import resolve as config
 from ..config.sources import keep_folder

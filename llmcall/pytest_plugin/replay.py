@@ -20,9 +20,8 @@ import pytest
 
 from .. import askers, scopes
 from ..cassettes.cassette import Cassette
-from ..cassettes.current import opened_by_code
-from ..cassettes.guards import guards
-from ..cassettes.remedies import recording_command
+from ..cassettes.current import guards, opened_by_code
+from ..cassettes.misses import recording_command
 from ..cassettes.stack import open_cassettes, pop, push
 from ..cassettes.unused import (
     count_missing,

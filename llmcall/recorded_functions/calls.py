@@ -11,8 +11,7 @@ from ..cache.shared import shared_cache
 from ..call.calls import PreparedCall
 from ..call.draws import take_sample
 from ..call.usage import Meter
-from ..cassettes.current import cassette_for
-from ..cassettes.guards import check_may_send
+from ..cassettes.current import cassette_for, check_may_send
 from ..cassettes.uses import function_scope
 from ..display.printable import printable
 from ..errors import APIError

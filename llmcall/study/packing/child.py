@@ -109,7 +109,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
     """Read every cassette in mode ``none``, log what it is used for, and refuse other calls."""
     from llmcall import failures
     from llmcall.cassettes import cassette as cassette_module
-    from llmcall.cassettes.guards import guards
+    from llmcall.cassettes.current import guards
     from llmcall.errors import CacheError, CacheMissError
     from llmcall.testing import answers_in_process
 

@@ -339,17 +339,6 @@ def test_an_unmarked_test_reaches_no_model(project: Project) -> None:
     assert (project.calls(), project.cassettes()) == ([], {ONE: ["bread"]})
 
 
-def test_the_report_of_a_miss_shows_no_frame_inside_llmcall(project: Project) -> None:
-    """It has the test's line and what the miss says."""
-    project.write("@pytest.mark.llm\ndef test_new():\n    ask('milk')\n")
-    printed = project.run(failed=1)
-    report = printed.partition("Captured log")[0]
-    assert "    ask('milk')" in report
-    assert "is not recorded" in report
-    frames = re.findall(r"(?m)^(\S+\.py):\d+:", report)
-    assert {Path(frame).name for frame in frames} == {"test_market.py", "market.py"}
-
-
 @pytest.mark.parametrize("selected", ["test_free.py", "test_market.py::test_free"])
 def test_a_selection_of_unmarked_tests_reaches_no_model(project: Project, selected: str) -> None:
     """Marked tests beside the selected ones are remembered."""

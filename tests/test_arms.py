@@ -1013,14 +1013,6 @@ def test_a_call_past_the_cache_is_told(caplog: pytest.LogCaptureFixture) -> None
     assert sum("has cache=False" in each.getMessage() for each in caplog.records) == 1
 
 
-def test_a_cassette_inside_an_arm_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """One cassette for each arm loses the pairing."""
-    client = numbered()
-    with llmcall.scope("r"), llmcall.arm("a"), llmcall.cassette("a.jsonl"):
-        ask(client)
-    assert "open one cassette around all arms" in caplog.text
-
-
 # Known truth
 
 REPLICATIONS = 200

@@ -59,12 +59,15 @@ class Plan(NamedTuple):
         to chance.
     :param is_dead: whether nothing may be asked.
     :param calls_left: after how many calls of the model the program is interrupted.
+    :param has_budget: whether a budget is open: then no call is made while the same actor holds a
+        stream, whose reservation it could wait for.
     """
 
     seed: int = 0
     is_pure: bool = False
     is_dead: bool = False
     calls_left: int | None = None
+    has_budget: bool = False
 
 
 class Chance:
@@ -153,6 +156,9 @@ class Model(LLMClient):
         }
 
 
+COUNTING = threading.Lock()
+
+
 class Counts:
     """Draws as a stranger would count them: by outermost scope, path and question, the numbers
     taken, each with the arms that took it (``None``: the scope itself).
@@ -165,24 +171,25 @@ class Counts:
         """Take the lowest number that is free, and return the sample that it makes."""
         if place.path is None:
             return None
-        numbers = self.taken[place.outermost, place.path, question]
-        number = 0
-        while place.is_taken(numbers.get(number, set())):
-            number += 1
-        numbers.setdefault(number, set()).add(place.arm)
+        with COUNTING:
+            numbers = self.taken[place.outermost, place.path, question]
+            number = 0
+            while place.is_taken(numbers.get(number, set())):
+                number += 1
+            numbers.setdefault(number, set()).add(place.arm)
         return f"{place.path}#{number}"
 
-    def give_back(self, place: Place, question: Any, sample: str | None) -> None:
-        """Make a number free again."""
-        if sample is not None:
-            number = int(sample.rpartition("#")[2])
-            self.taken[place.outermost, place.path, question][number].remove(place.arm)
+    def copy(self) -> Counts:
+        """Return a copy."""
+        with COUNTING:
+            return copy.deepcopy(self)
 
     def add(self, others: Counts) -> None:
         """Add what another process counted."""
-        for key, numbers in others.taken.items():
-            for number, arms in numbers.items():
-                self.taken[key].setdefault(number, set()).update(arms)
+        with COUNTING:
+            for key, numbers in list(others.taken.items()):
+                for number, arms in numbers.items():
+                    self.taken[key].setdefault(number, set()).update(arms)
 
 
 class Place(NamedTuple):
@@ -387,7 +394,7 @@ class Actor:
 
     async def _held(self, text: str, inside: Any, tag: str) -> None:
         """Begin a stream, run steps, and read it to its end."""
-        if self.place.path is None:
+        if self.place.path is None or self.chance.plan.has_budget:
             await self.steps(inside, tag)
             return
         was_held, self.holds = self.holds, True
@@ -499,7 +506,7 @@ class Job:
     def __init__(self, actor: Actor, steps: Any, *, fails: bool = False) -> None:
         self.chance = actor.chance
         self.place = actor.place.inside("map")
-        self.counts = copy.deepcopy(actor.counts)
+        self.counts = actor.counts.copy()
         self.holds = actor.holds
         self.steps = steps
         self.fails = fails

@@ -56,7 +56,7 @@ PROGRAMS = programs(*ASKS, *TROUBLES)
 # An interruption between the two records of a fallback leaves them in another order.
 WITHOUT_FALLBACKS = programs(*ASKS, *TROUBLES[:-1])
 EXAMPLES = pytest.mark.parametrize(
-    "examples", [20, pytest.param(400, marks=pytest.mark.slow)], ids=["few", "many"]
+    "examples", [20, pytest.param(200, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 
 
@@ -127,12 +127,13 @@ def test_an_interrupted_program_goes_on(examples: int) -> None:
     @given(WITHOUT_FALLBACKS, SEEDS, st.booleans(), st.integers(1, 9), st.booleans())
     @settings(max_examples=examples)
     def check(program: Any, seed: int, inside: bool, calls: int, has_budget: bool) -> None:
+        plan = {"is_pure": True, "has_budget": has_budget}
         with a_place_of_its_own() as folder:
             with (
                 llmcall.configured(cache_path=folder / "other"),
                 llmcall.cassette(folder / "undisturbed.jsonl"),
             ):
-                live = run(program, seed, inside=inside, is_pure=True)
+                live = run(program, seed, inside=inside, **plan)
             told: Any = None
             while told is None:
                 seed += 1
@@ -140,7 +141,7 @@ def test_an_interrupted_program_goes_on(examples: int) -> None:
                 budget = llmcall.budget(calls=calls) if has_budget else nullcontext()
                 try:
                     with llmcall.cassette(folder / "tape.jsonl"), budget:
-                        told = run(program, seed, inside=inside, is_pure=True, calls_left=left)
+                        told = run(program, seed, inside=inside, calls_left=left, **plan)
                 except (Interruption, llmcall.BudgetExceededError):
                     calls += 1
             assert told == live

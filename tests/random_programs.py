@@ -41,8 +41,8 @@ NAMES = ("x", "y")
 # its own. The members of a crowd ask the same in one scope; ``run`` and ``patched`` tell them apart.
 ASKS = ("ask", "stream", "embed", "function", "asking function", "sampled")
 TROUBLES = ("flaky", "dropped", "typed", "fallback")
-BLOCKS = ("scope", "kept", "raise", "none", "held", "thread", "arms", "failing map")
-TOGETHER = ("threads", "tasks", "map")
+BLOCKS = ("scope", "kept", "raise", "none", "held", "arms")
+TOGETHER = ("thread", "threads", "tasks", "map", "failing map")
 CROWDS = ("gather", "group", "threads", "pool", "in turn")
 MODEL = "gpt-4o-mini"
 
@@ -278,14 +278,14 @@ class Actor:
         if kind in ASKS or kind in TROUBLES:
             self.told[tag] = await self.ask(kind, text)
         elif kind in BLOCKS:
-            await getattr(self, "_" + kind.replace(" ", "_"))(text, inside, tag)
-        elif self.is_async and kind != "tasks":
-            block = getattr(self, "_" + kind)
-            await asyncio.to_thread(block, text, inside, tag)
-        elif kind == "tasks" and self.is_async:
+            await getattr(self, "_" + kind)(text, inside, tag)
+        elif self.is_async and kind == "tasks":
             await self._in_tasks(inside, tag)
+        elif self.is_async:  # nothing blocks the loop
+            block = getattr(self, "_" + kind.replace(" ", "_"))
+            await asyncio.to_thread(block, text, inside, tag)
         else:
-            getattr(self, "_" + kind)(text, inside, tag)
+            getattr(self, "_" + kind.replace(" ", "_"))(text, inside, tag)
 
     # Steps that ask
 
@@ -408,12 +408,6 @@ class Actor:
         assert stream.reply.sample == sample
         self.told[tag] = [sample, said]
 
-    async def _thread(self, _: str, inside: Any, tag: str) -> None:
-        """Run steps in a thread to which the scope is carried; nothing else goes on meanwhile."""
-        actor = self._copy(self.place)
-        with ThreadPoolExecutor(1) as thread:
-            self.told |= thread.submit(self._bound(actor.run), inside, tag).result()
-
     async def _arms(self, name: str, inside: Any, tag: str) -> None:
         """Run the same steps in two arms, and in the second one more."""
         if self.place.arm is not None:
@@ -425,14 +419,6 @@ class Actor:
                 there = place._replace(arm=arm)
                 more = [["ask", "treated", [], "more"]] if arm == "treated" else []
                 await self._within(llmcall.arm(arm), there, [*inside, *more], f"{tag}.{arm}")
-
-    async def _failing_map(self, name: str, inside: Any, tag: str) -> None:
-        """Run a map that ends early: all its numbers are free again."""
-        job = Job(self, inside, fails=True)
-        try:
-            llmcall.map(job, [(0, name)], key=job.key, scope="map", workers=1)
-        except ZeroDivisionError:
-            self.told[tag] = "raised"
 
     def _bound(self, function: Any) -> Any:
         """Return a function that stands where this actor does, in any thread."""
@@ -449,7 +435,7 @@ class Actor:
         """Return an actor for each step, with a scope of its own."""
         actors = []
         for index, step in enumerate(inside):
-            number = step[3] if step[3:] else "new" if step[0] == "new" else index
+            number = step[3] if step[3:] else f"new{index}" if step[0] == "new" else index
             name = f"actor{tag}.{number}"
             actor = self._copy(self.place.inside(name), is_async=is_async)
             actors.append((name, actor, [*step[:3], number]))
@@ -484,6 +470,12 @@ class Actor:
         for _, actor, _ in actors:
             self.told |= actor.told
 
+    def _thread(self, _: str, inside: Any, tag: str) -> None:
+        """Run steps in a thread to which the scope is carried; nothing else goes on meanwhile."""
+        actor = self._copy(self.place)
+        with ThreadPoolExecutor(1) as thread:
+            self.told |= thread.submit(self._bound(actor.run), inside, tag).result()
+
     def _map(self, name: str, inside: Any, tag: str) -> None:
         """Run the same steps for each of three items, two of which have one name, twice."""
         job = Job(self, inside)
@@ -495,6 +487,14 @@ class Actor:
             for repeat, (told, counts) in enumerate(repeats):
                 self.told |= {f"{tag}/{item}/{repeat}{each}": told[each] for each in told}
                 self.counts.add(counts)
+
+    def _failing_map(self, name: str, inside: Any, tag: str) -> None:
+        """Run a map that ends early: all its numbers are free again."""
+        job = Job(self, inside, fails=True)
+        try:
+            llmcall.map(job, [(0, name)], key=job.key, scope="map", workers=1)
+        except ZeroDivisionError:
+            self.told[tag] = "raised"
 
     def _crowd(self, way: str, inside: Any, tag: str) -> None:
         Crowd(self.chance, self.told).play(way, inside, tag)

@@ -317,6 +317,11 @@ class Cassette(ContextDecorator):
     # What may answer, and what did
 
     @property
+    def file(self) -> str:
+        """Return the real path of the file, once it was opened; empty before."""
+        return "" if self._recording is None else self._recording.file
+
+    @property
     def stored(self) -> RecordFile | None:
         """Return the records that its file held when it was opened, if it reads them."""
         return None if self._recording is None else self._recording.stored

@@ -33,8 +33,6 @@ PROGRAMS = {
     "smolagents_market": ["smolagents[openai]==1.26.0", "openai==3.52.0"],
     "litellm_market": ["litellm==1.106.2", "openai==2.54.0"],
 }
-# What these ask by ``/responses`` replays at the address alone that it was recorded from.
-TIED_TO_THE_ADDRESS = ("openai_agents_market",)
 
 
 def ran(folder: Path, *command: object, **variables: str) -> list[Any]:
@@ -55,7 +53,6 @@ def ran(folder: Path, *command: object, **variables: str) -> list[Any]:
 
 def check_replays(program: str, python: str, base_url: str, folder: Path) -> None:
     """Record a program, then replay it in many orders of its actors without asking the server."""
-    elsewhere = base_url if program in TIED_TO_THE_ADDRESS else NOWHERE
     command = [python, "-m", "llmcall", "run", "--cassette", "run.jsonl", "--actor", "system"]
     [recorded] = ran(folder, *command, FOLDER / "market.py", program, 0, OPENAI_BASE_URL=base_url)
     assert len({json.dumps(said) for said in recorded.values()}) == len(recorded)
@@ -68,7 +65,7 @@ def check_replays(program: str, python: str, base_url: str, folder: Path) -> Non
         FOLDER / "market.py",
         program,
         1,
-        OPENAI_BASE_URL=elsewhere,
+        OPENAI_BASE_URL=NOWHERE,
     ) == [recorded]
     shuffled = ran(
         folder,
@@ -77,7 +74,7 @@ def check_replays(program: str, python: str, base_url: str, folder: Path) -> Non
         program,
         "run.jsonl",
         ORDERS,
-        OPENAI_BASE_URL=elsewhere,
+        OPENAI_BASE_URL=NOWHERE,
     )
     assert shuffled == [recorded] * ORDERS
 

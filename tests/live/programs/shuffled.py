@@ -16,6 +16,6 @@ if __name__ == "__main__":
     program, cassette, orders = sys.argv[1:]
     importlib.import_module(program)
     for seed in range(int(orders)):
-        with llmcall.cassette(cassette, mode="none"), llmcall.patched(actor="system"):
+        with llmcall.cassette(cassette, mode="none", actor="system"):
             said = main(program, seed)
         print(json.dumps(said))

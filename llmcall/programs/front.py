@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.abc
 import sys
 import threading
@@ -28,11 +29,11 @@ def in_front(recorder: Recorder) -> Iterator[None]:
     It gets the requests of the clients of httpx and httpx2 and of the sessions of requests, whether
     their library is imported before the block or in it.
     """
+    connections.add_configured_models()
     with _lock:
         if not recorders:
             _install()
         recorders.append(recorder)
-        connections.add_configured_models()
     try:
         yield
     finally:
@@ -48,7 +49,7 @@ def _install() -> None:
     connections.watch(_tell, _undo)
     for name, front in FRONTS.items():
         if name in sys.modules:
-            front(sys.modules[name])
+            front(importlib.import_module(name))  # another thread may still import it
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     _undo.callback(sys.meta_path.remove, finder)
@@ -79,7 +80,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         def exec_module(module: ModuleType) -> None:
             execute(module)
             with _lock:
-                if recorders:
+                if recorders and module.__name__ == fullname:  # loaders may have several modules
                     FRONTS[fullname](module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -66,32 +65,6 @@ def test_an_unsupported_parameter_is_told_once(
         client.send_message(QUESTION, **REFUSED)
         client.send_message("And pears?", **REFUSED)
     assert len([line for _, line in lines(caplog) if "temperature" in line]) == 1
-
-
-@pytest.mark.parametrize(
-    ("asking", "told"),
-    [
-        (
-            lambda client: client.send_message("Hello", n=3),
-            ("ignores n", "1 of the 3"),
-        ),
-        (
-            lambda client: client.get_embedding("Hello", dimensions=2),
-            ("ignores dimensions", "3 dimensions"),
-        ),
-    ],
-    ids=["n", "dimensions"],
-)
-def test_a_server_that_ignores_a_parameter_is_told_once(
-    asking: Callable[[Any], object], told: tuple[str, ...], caplog: pytest.LogCaptureFixture
-) -> None:
-    """It gives fewer answers than ``n``, or other ``dimensions``, than were asked for."""
-    client = ScriptedClient(
-        lambda asked: "one" if isinstance(asked[0], dict) else [[1.0, 2.0, 3.0]]
-    )
-    for _ in range(2):
-        asking(client)
-    assert len([text for text in caplog.messages if all(words in text for words in told)]) == 1
 
 
 class Offer(pydantic.BaseModel):

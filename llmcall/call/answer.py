@@ -122,9 +122,8 @@ def _store(call: ModelCall, response: Any, received: Received) -> Record:
     # As a cassette gives it back: a later prompt may quote it.
     response = ordered(finite(response))
     cost = _count(call, response, received.endpoint)
-    warn_of_missing_answers(call, response)
-    warn_of_cut_answers(call, response)
-    warn_of_cut_prompt(call, TokenUsage.of(response).input_tokens)
+    _warn_of_cut_answer(call, response)
+    _warn_of_cut_prompt(call, TokenUsage.of(response).input_tokens)
     record = record_of(
         call.request, response, cost=cost, api_type=call.client.api_type, host=received.host
     )
@@ -141,20 +140,7 @@ def _count(call: ModelCall, response: Any, endpoint: str) -> float | None:
     )
 
 
-def warn_of_missing_answers(call: ModelCall, response: Any) -> None:
-    """Warn if a server gave fewer answers than ``n`` asks for."""
-    model = call.request.model
-    requested = call.request.asked.get("n", 1)
-    returned = len(choices_of(response))
-    if returned != requested:
-        warn_once(
-            f"{model} returned {returned} of the {requested} answers that n={requested} asks for: "
-            "its server ignores n",
-            about=("n", model),
-        )
-
-
-def warn_of_cut_answers(call: ModelCall, response: Any) -> None:
+def _warn_of_cut_answer(call: ModelCall, response: Any) -> None:
     """Warn if an answer ended at its token limit."""
     model = call.request.model
     parameters = call.request.asked
@@ -168,7 +154,7 @@ def warn_of_cut_answers(call: ModelCall, response: Any) -> None:
         )
 
 
-def warn_of_cut_prompt(call: ModelCall, reported: int | None) -> None:
+def _warn_of_cut_prompt(call: ModelCall, reported: int | None) -> None:
     """Warn if a server reports less than half of the prompt tokens that are counted here.
 
     :param reported: the prompt tokens that the server counted, if it says so.

@@ -128,7 +128,7 @@ class Send(NamedTuple):
         if hasattr(self.transport, "asend"):
             response = self.transport.asend(self.request, self.timeout)
             return await _in_time(response, self.timeout)
-        return await asyncio.to_thread(_without_stop_iteration, self.perform)
+        return await asyncio.to_thread(self.perform)
 
 
 class Open(NamedTuple):
@@ -186,18 +186,6 @@ class Next(NamedTuple):
         return await _in_time(anext(self.chunks, END), self.timeout)
 
 
-def _without_stop_iteration(function: Callable[[], T]) -> T:
-    """Call a function in a thread for an event loop.
-
-    :raises RuntimeError: in place of a :class:`StopIteration`, as a generator raises it: before Python
-        3.12 the event loop cannot pass that on, and would wait forever.
-    """
-    try:
-        return function()
-    except StopIteration as error:
-        raise RuntimeError("a function that ran in a thread raised StopIteration") from error
-
-
 async def _in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
     import asyncio
 
@@ -244,7 +232,7 @@ class Do(NamedTuple):
         import asyncio
 
         loop = asyncio.get_running_loop()
-        run = partial(copy_context().run, _without_stop_iteration, self.function)
+        run = partial(copy_context().run, self.function)
         return await asyncio.shield(loop.run_in_executor(None, run))
 
 

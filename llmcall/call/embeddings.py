@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from ..models.tokens import shares
-from ..notices import warn_once
 from ..responses.checks import packed_vector
 from ..types import FROM_SERVER, TokenUsage, record_of, total_cost
 from .attempt import RetryPolicy, retry
@@ -91,7 +90,6 @@ def _store_shares(
     usage = TokenUsage.of(response)
     cost = calls[0].count_answer(usage, received.endpoint, served=response.get("model"))
     vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
-    _warn_of_dimensions(calls[0], len(vectors[0]) // FLOAT32)
     total = usage.input_tokens
     tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
     records = []
@@ -115,17 +113,6 @@ def _share(cost: float | None, tokens: int | None, total: int | None) -> float |
     if cost is None:
         return None
     return cost * tokens / total if tokens and total else 0.0
-
-
-def _warn_of_dimensions(call: ModelCall, returned: int) -> None:
-    model = call.request.model
-    requested = call.request.asked.get("dimensions")
-    if requested is not None and requested != returned:
-        warn_once(
-            f"{model} returned {returned} dimensions instead of {requested}: "
-            "its server ignores dimensions",
-            about=("dimensions", model),
-        )
 
 
 def ordered_embeddings(response: Any) -> list[dict[str, Any]]:

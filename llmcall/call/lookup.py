@@ -40,12 +40,23 @@ def lookup(call: PreparedCall) -> Record | None:
     :raises CacheMissError: if nothing is recorded, and the cassette (without one, the cache's mode)
         forbids calls; and if the recorded answer does not fit the call.
     """
-    record = _recorded(call)
+    record = find_on_cassette(call)
+    call.is_replayed = record is not None
+    if record is None:
+        record = find_in_cache(call)
     if record is None:
         if not call.may_ask:
             raise _miss_error(call)
-        _check_guards(call)
+        try:
+            call.check_guards()  # a test may reach no model, for example
+        except CacheMissError as error:
+            note_refused(call, error)
+            raise
         return None
+    if call.cassette is None or call.is_replayed:
+        call.note_asker(record)
+    else:
+        record = call.put_on_cassette(record, FROM_CACHE)
     check_fits(call, record)
     if call.cassette is not None and call.is_replayed:
         call.cassette.count_replay()
@@ -72,21 +83,6 @@ def check_fits(call: PreparedCall, record: Record) -> None:
     raise error
 
 
-def _recorded(call: PreparedCall) -> Record | None:
-    """Return the answer that is recorded for a call's draw, whether it fits or not; ``None`` if there
-    is none.
-    """
-    record = find_on_cassette(call)
-    call.is_replayed = record is not None
-    if record is None:
-        record = find_in_cache(call)
-        if record is not None and call.cassette is not None:
-            return call.put_on_cassette(record, FROM_CACHE)
-    if record is not None:
-        call.note_asker(record)
-    return record
-
-
 def find_on_cassette(call: PreparedCall) -> Record | None:
     """Return the record on the cassette that answers a call, or ``None``."""
     if call.cassette is None:
@@ -103,17 +99,6 @@ def find_in_cache(call: PreparedCall) -> Record | None:
         call.check_origin(record)
         call.cache.note_used(record.cache_key)
     return record
-
-
-def _check_guards(call: PreparedCall) -> None:
-    """Raise an error if something forbids the call, such as a test that may reach no model, and note
-    it: the program may go on without an answer.
-    """
-    try:
-        call.check_guards()
-    except CacheMissError as error:
-        note_refused(call, error)
-        raise
 
 
 _first_miss: str | None = None  # the message of this process's first one

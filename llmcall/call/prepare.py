@@ -28,13 +28,13 @@ from .draws import enter_scope, take_sample
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..cassettes.cassette import Cassette
     from .client import Client, ResolvedSettings
 
 
 class _Parameters(NamedTuple):
     """What the arguments of a call say apart from its messages or texts.
 
+    :param resolved: what the current settings mean for the client.
     :param model: the model's name after aliases.
     :param keyed: the parameters that enter the key, with the model and the namespace.
     :param sent: the parameters that are sent.
@@ -44,6 +44,7 @@ class _Parameters(NamedTuple):
     :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
     """
 
+    resolved: ResolvedSettings
     model: str
     options: Options
     keyed: dict[str, Any]
@@ -54,41 +55,6 @@ class _Parameters(NamedTuple):
     parse: Callable[[str], Any] | None
 
 
-class _CallContext(NamedTuple):
-    """What a call finds when it is made.
-
-    :param resolved: what the current settings mean for the client.
-    :param cassette: the open one, or ``None``.
-    """
-
-    client: Client
-    resolved: ResolvedSettings
-    cassette: Cassette | None
-
-    @classmethod
-    def current(cls, client: Client) -> _CallContext:
-        """Return the client's settings and the cassette as they are now."""
-        cassette = cassette_for(client.base_settings)
-        # The settings come after the cassette: a cassette that is opened now has settings of its own.
-        return cls(client, client.resolved, cassette)
-
-    def call(self, request: Request, options: Options, **fields: Any) -> ModelCall:
-        """Return the next call in the order of the calls.
-
-        :param fields: the further fields of :class:`ModelCall`.
-        """
-        return ModelCall(
-            client=self.client,
-            settings=self.resolved.settings,
-            cache=self.resolved.cache,
-            request=request,
-            options=options,
-            cassette=self.cassette,
-            order=next_order(),
-            **fields,
-        )
-
-
 def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) -> ModelCall:
     """Return a chat call as its arguments describe it; inside a scope it takes a draw.
 
@@ -96,8 +62,8 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    context = _CallContext.current(client)
-    parameters = _parameters(context, arguments, "chat")
+    cassette = cassette_for(client.base_settings)  # which may have settings of its own
+    parameters = _parameters(client, arguments, "chat")
     checked_messages = check_messages(messages, dedent=parameters.options.dedent_messages)
     asked = {
         **parameters.keyed,
@@ -114,7 +80,16 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
         cache_key=sampled_key(identity_hash, None),
         expected=parameters.expected,
     )
-    call = context.call(request, parameters.options, parse=parameters.parse)
+    call = ModelCall(
+        client=client,
+        settings=parameters.resolved.settings,
+        cache=parameters.resolved.cache,
+        request=request,
+        options=parameters.options,
+        cassette=cassette,
+        order=next_order(),
+        parse=parameters.parse,
+    )
     take_sample(call, identity_hash)
     return call
 
@@ -127,8 +102,9 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
     :param recorded_request: the recorded request.
     :param sample: the whole name of the draw; the current scope does not enter it.
     """
-    context = _CallContext.current(client)
-    defaults = context.resolved.defaults
+    cassette = cassette_for(client.base_settings)
+    resolved = client.resolved
+    defaults = resolved.defaults
     unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
     body_fields = {name: value for name, value in recorded_request.items() if name != "namespace"}
     request = Request(
@@ -140,8 +116,16 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
         sample=sample,
         cache_key=key_of("chat", recorded_request, sample),
     )
-    options = Options(cache=False, on_error="raise")
-    return context.call(request, options, scope=sample.partition("#")[0])
+    return ModelCall(
+        client=client,
+        settings=resolved.settings,
+        cache=resolved.cache,
+        request=request,
+        options=Options(cache=False, on_error="raise"),
+        cassette=cassette,
+        order=next_order(),
+        scope=sample.partition("#")[0],
+    )
 
 
 def prepare_embeddings(
@@ -151,42 +135,46 @@ def prepare_embeddings(
 
     :raises TypeError: for a wrong argument.
     """
-    context = _CallContext.current(client)
+    cassette = cassette_for(client.base_settings)
     active = current_scope()
     with_model = {**arguments, "model": model or client.default_embedding_model()}
-    parameters = _parameters(context, with_model, "embedding")
+    parameters = _parameters(client, with_model, "embedding")
     if parameters.options.sample is not None:
         raise TypeError("embeddings take no sample, because the same text has the same embedding")
+    normalize = parameters.normalize or str
     calls = []
     for single_text in texts_of(text):
-        call = context.call(_request_of_text(single_text, parameters), parameters.options)
+        keyed = {**parameters.keyed, "input": normalize(single_text)}
+        request = Request(
+            kind="embedding",
+            model=parameters.model,
+            asked=keyed,
+            body={"model": parameters.model, "input": single_text, **parameters.sent},
+            headers=parameters.headers,
+            sample=None,
+            cache_key=key_of("embedding", keyed, None),
+        )
+        call = ModelCall(
+            client=client,
+            settings=parameters.resolved.settings,
+            cache=parameters.resolved.cache,
+            request=request,
+            options=parameters.options,
+            cassette=cassette,
+            order=next_order(),
+        )
         enter_scope(call, active)
         calls.append(call)
     return calls
 
 
-def _request_of_text(text: str, parameters: _Parameters) -> Request:
-    """Return the request for the embedding of a text."""
-    normalize = parameters.normalize
-    keyed = {**parameters.keyed, "input": text if normalize is None else normalize(text)}
-    return Request(
-        kind="embedding",
-        model=parameters.model,
-        asked=keyed,
-        body={"model": parameters.model, "input": text, **parameters.sent},
-        headers=parameters.headers,
-        sample=None,
-        cache_key=key_of("embedding", keyed, None),
-    )
-
-
-def _parameters(context: _CallContext, arguments: Mapping[str, Any], kind: str) -> _Parameters:
+def _parameters(client: Client, arguments: Mapping[str, Any], kind: str) -> _Parameters:
     """Return what the arguments of a call say apart from its messages or texts.
 
     :raises TypeError, ValueError: for a wrong argument.
     :raises CacheError: for a field that may hold a credential by its name.
     """
-    client, resolved, _ = context
+    resolved = client.resolved
     without_none = {name: value for name, value in arguments.items() if value is not None}
     check_blocks(resolved.settings, without_none)
     options, params = split_options(without_none)
@@ -202,7 +190,13 @@ def _parameters(context: _CallContext, arguments: Mapping[str, Any], kind: str) 
     if namespace:
         keyed["namespace"] = namespace
     response_format = params.get("response_format")
+    parse = None
+    if response_format is not None and not isinstance(response_format, dict):
+        from ..typed.reading import read
+
+        parse = functools.partial(read, output_type=response_format)
     return _Parameters(
+        resolved=resolved,
         model=model,
         options=options,
         keyed=keyed,
@@ -210,17 +204,8 @@ def _parameters(context: _CallContext, arguments: Mapping[str, Any], kind: str) 
         headers=headers,
         normalize=normalizer(resolved.settings.cache_normalize),
         expected=expected_answer(response_format),
-        parse=_parser(response_format),
+        parse=parse,
     )
-
-
-def _parser(response_format: Any) -> Callable[[str], Any] | None:
-    """Return the function that reads an answer as a type; ``None`` if no type was given."""
-    if response_format is None or isinstance(response_format, dict):
-        return None
-    from ..typed.reading import read
-
-    return functools.partial(read, output_type=response_format)
 
 
 def texts_of(text: Any) -> list[str]:

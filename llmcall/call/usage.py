@@ -4,7 +4,6 @@ code.
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     UsageDelta = Mapping[str, float | str | None]
 
-MOST_SCOPES = 10  # with a row of their own: as many as are taken in at a glance
+MOST_SCOPES = 20  # with a row of their own
 NO_SCOPE = "(no scope)"
 
 
@@ -110,7 +109,8 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
     """Return the rows for models, and those for scopes and arms if there are any; the first row of
     each is its head.
 
-    A column that is zero everywhere is left out.
+    Of the scopes the outermost have a row; if there is but one, those directly inside it too. A
+    column that is zero everywhere is left out.
     """
     names = [name for name in COLUMNS if name == "calls" or getattr(usage, name) != 0]
     if usage.cached_input_tokens is None:
@@ -119,9 +119,15 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
     if len(models) != 1:
         models.append(("all", usage))
     sections = [_section("model", names, models)]
-    scope_rows = _scope_rows(usage.by_scope)
-    if scope_rows:
-        sections.append(_section("scope", names, scope_rows))
+    scopes = [(scope, part) for scope, part in usage.by_scope.items() if "/" not in scope]
+    if len(scopes) == 1:
+        scopes += [(scope, part) for scope, part in usage.by_scope.items() if scope.count("/") == 1]
+    if any(scope for scope, _ in scopes):
+        rows = [(scope or NO_SCOPE, part) for scope, part in scopes[:MOST_SCOPES]]
+        further = [part for _, part in scopes[MOST_SCOPES:]]
+        if further:
+            rows.append((f"({len(further):,} more)", _sum(further)))
+        sections.append(_section("scope", names, rows))
     if usage.by_arm:
         sections.append(_section("arm", names, list(usage.by_arm.items())))
     return sections
@@ -142,44 +148,6 @@ def _notes(usage: Usage) -> list[str]:
     ]
     priced = [f"priced by {', '.join(usage.priced_by)}"] if usage.priced_by else []
     return served + priced
-
-
-def _scope_rows(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
-    """Return the scopes that have a row: the outermost ones; if there is but one, those directly
-    inside it too.
-
-    A last row sums up those beyond the largest.
-    """
-    outermost = [scope for scope in by_scope if "/" not in scope]
-    if outermost in ([], [""]):
-        return []
-    rows = [(scope, by_scope[scope]) for scope in outermost]
-    if len(outermost) == 1:
-        rows += [(scope, usage) for scope, usage in by_scope.items() if scope.count("/") == 1]
-    rows.sort(key=lambda row: (-_call_count(row[1]), _order_of_path(row[0])))
-    largest_rows = sorted(rows[:MOST_SCOPES], key=lambda row: _order_of_path(row[0]))
-    table_rows = [(scope or NO_SCOPE, usage) for scope, usage in largest_rows]
-    smaller_rows = rows[MOST_SCOPES:]
-    if smaller_rows:
-        table_rows.append(
-            (f"({len(smaller_rows):,} more)", _sum(usage for _, usage in smaller_rows))
-        )
-    return table_rows
-
-
-def _order_of_path(scope: str) -> list[list[tuple[int, str]]]:
-    """Return what sorts scope paths by the numbers in their names: trial-2 before trial-10."""
-    return [
-        [
-            (int(piece), "") if piece.isdecimal() else (-1, piece)
-            for piece in re.split(r"(\d+)", name)
-        ]
-        for name in scope.split("/")
-    ]
-
-
-def _call_count(usage: Usage) -> int:
-    return usage.calls + usage.cached_calls + usage.errors
 
 
 def _sum(parts: Iterable[Usage]) -> Usage:

@@ -110,20 +110,14 @@ def test_the_options_are_listed_once_under_letters() -> None:
         "(B)",
         "[b]",
         '"B"',
-        "B)",
-        "B:",
         "B. ban",
         "b) since it works",
         "B: A or C",
         "ban",
         "Ban.",
         "BAN!",
-        '"ban"',
         "“Ban”",
-        "'ban'.",
-        "\nban\n",
         "B。",
-        "（B）",
         "「ban」",
     ],
 )
@@ -137,16 +131,10 @@ def test_a_letter_or_a_whole_text_is_read(answer: str) -> None:
     [
         "A or B",
         "A, B",
-        "AB",
-        "E",
         "E. none",
         "I would ban it",
-        "tax or ban",
         "B ban",
-        "the ban",
-        "2",
         "A good idea",
-        "?",
         "**B**",
         "A.I. should decide",
     ],
@@ -184,11 +172,6 @@ def test_reasoning_before_the_answer_is_left_out() -> None:
     assert answered("<think>A is dear. C?</think>\n\nB") == "ban"
 
 
-def test_an_option_is_read_with_any_apostrophe() -> None:
-    """Models write a curly one where the option has a straight one."""
-    assert question(["I don't know", "yes"], client=["I don’t know."])(town="Rye") == "I don't know"
-
-
 # Missing values
 
 
@@ -210,16 +193,6 @@ def test_a_refusal_is_a_missing_value_with_its_text() -> None:
         answered(refusal)
     [row] = question(client=[refusal]).table(TOWNS[:1]).itertuples()
     assert (row.value, row.unread, row.refusal, row.error) == (None, None, "I take no sides.", None)
-
-
-def test_a_call_that_failed_is_no_missing_value() -> None:
-    """A question that returns ``None`` for a failed call has no answer to count."""
-    client = ScriptedClient([llmcall.InvalidRequestError("no"), "A"])
-    table = llmcall.choice(
-        "Tax or ban in {{ town }}?", ["tax", "ban"], client=client, on_error="none"
-    ).table(TOWNS[:2], workers=1)
-    assert table["value"].isna().tolist() == [True, False]
-    assert table.attrs == {"unread": 0, "refusal": 0}
 
 
 def test_output_retries_asks_again() -> None:
@@ -448,8 +421,3 @@ def test_arguments_of_the_wrong_kind_are_refused(arguments: dict[str, Any], word
     """So are those that the question settles; the error names them."""
     with pytest.raises(TypeError, match=re.escape(words)):
         llmcall.choice("What?", **arguments)
-
-
-def test_options_may_be_their_own_letters_in_the_given_order() -> None:
-    """Options A and B stand under A and B, as long as they do not move."""
-    assert question(["A", "B"], client=["b"])(town="Rye") == "B"

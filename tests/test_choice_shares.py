@@ -136,33 +136,6 @@ def test_a_drawn_letter_that_is_none_of_the_likeliest_tokens_has_its_share() -> 
     assert share(found, "p_tax") == pytest.approx(0.1)
 
 
-def test_tokens_with_one_text_add_up() -> None:
-    """SentencePiece's "A" and "▁A" are both "A" in vLLM's answers, and "▁A" in other servers'."""
-    answer = response({"role": "assistant", "content": "A"}, {"A": 0.7, "B": 0.1, "▁B": 0.15})
-    [choice] = answer["choices"]
-    top = choice["logprobs"]["content"][0]["top_logprobs"]
-    top.append({**top[0], "logprob": math.log(0.05)})
-    found = policy(ScriptedClient(lambda messages: answer)).shares(TOWNS[:1])
-    assert share(found, "p_tax") == pytest.approx(0.75)
-    assert share(found, "p_ban") == pytest.approx(0.25)
-
-
-def test_shares_of_codes_are_named_by_the_codes() -> None:
-    """Of a dict of codes and texts the columns have the codes."""
-    found = policy(BiasedModel(), {1: "tax", 2: "ban", 3: "label"}).shares(TOWNS[:1])
-    assert list(found.columns) == ["town", "p_1", "p_2", "p_3", "p_other"]
-
-
-def test_shares_ask_in_the_same_words_as_the_question() -> None:
-    """The answers are comparable."""
-    client = BiasedModel()
-    choice = policy(client)
-    choice.shares(TOWNS[:1])
-    choice(town="Rye")
-    first, second = client.requests
-    assert first.messages == second.messages
-
-
 def test_shares_ask_for_one_token_and_the_twenty_likeliest_ones() -> None:
     """No more is needed."""
     client = BiasedModel()
@@ -272,33 +245,19 @@ def test_a_server_that_refuses_logprobs_is_told(
     assert len(server.requests) == (1 if code is None else 2)  # the second is without it
 
 
-@pytest.fixture
-def over_http(httpserver: HTTPServer) -> tuple[ScriptedServer, Any]:
-    """A server that gives log probabilities, and the shares of a question to it."""
-    told = response({}, {"A": 0.7, "B": 0.2})["choices"][0]["logprobs"]
-    body = completion("A", finish_reason="length")
-    body["choices"][0]["logprobs"] = told
-    server = ScriptedServer(httpserver, Answer(200, body))
-    with client_for(server.base_url) as client:
-        return server, policy(client, ["tax", "ban"]).shares(TOWNS[:1])
-
-
 def test_the_sdk_sends_the_parameters_of_shares_and_gives_the_probabilities(
-    over_http: tuple[ScriptedServer, Any],
+    httpserver: HTTPServer,
 ) -> None:
     """The server is asked over HTTP."""
-    server, found = over_http
+    body = completion("A", finish_reason="length")
+    body["choices"][0]["logprobs"] = response({}, {"A": 0.7, "B": 0.2})["choices"][0]["logprobs"]
+    server = ScriptedServer(httpserver, Answer(200, body))
+    with client_for(server.base_url) as client:
+        found = policy(client, ["tax", "ban"]).shares(TOWNS[:1])
     shares = [share(found, name) for name in ("p_tax", "p_ban", "p_other")]
     assert shares == pytest.approx([0.7, 0.2, 0.1])
     [request] = server.requests
     assert (request.body["logprobs"], request.body["top_logprobs"]) == (True, 20)
-
-
-def test_nothing_warns_of_the_one_token_of_shares(
-    caplog: pytest.LogCaptureFixture, over_http: tuple[ScriptedServer, Any]
-) -> None:
-    """The answers end at their token limit on purpose."""
-    assert not [line for line in caplog.messages if "token limit" in line]
 
 
 def test_a_model_that_takes_no_logprobs_is_told_before_the_first_call() -> None:

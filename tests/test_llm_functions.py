@@ -202,25 +202,6 @@ def test_an_output_error_is_pickled_with_all_it_says(unread: Unread) -> None:
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-@pytest.mark.parametrize(
-    ("output_type", "model", "params"),
-    [
-        (bool, "gpt-4o-mini", {}),
-        (dict, "my-model", {}),
-        (bool, "my-model", {"response_format": {"type": "json_object"}}),
-    ],
-)
-def test_structured_output_is_not_named_if_it_cannot_help(
-    output_type: Any, model: str, params: dict[str, Any]
-) -> None:
-    """An error names it only if it was not used, and could be: not if the type or the call forbids."""
-    client = ScriptedClient(lambda _: "Perhaps.", model=model)
-    call = LLMCall(user="Bread?", output_type=output_type, client=client, **params)
-    with pytest.raises(OutputError) as failed:
-        call()
-    assert "STRUCTURED_OUTPUT" not in str(failed.value)
-
-
 MOODS = Literal["good", "bad", "very good"]
 
 
@@ -429,14 +410,6 @@ def test_each_task_has_the_reply_of_its_own_last_call(doubling: LLMCall) -> None
     assert doubling.model_output is None
 
 
-def test_a_map_leaves_the_last_call_as_it_was(doubling: LLMCall) -> None:
-    """Its items have contexts of their own."""
-    doubling(x=9)
-    doubling.map([{"x": 7}])
-    assert doubling.messages is not None
-    assert doubling.messages[0]["content"] == "9"
-
-
 def test_a_call_that_was_used_can_be_pickled() -> None:
     """It can be sent to another process."""
     llmcall.register_client("openai", ScriptedClient(["yes", "no"]))
@@ -507,17 +480,6 @@ def test_a_function_takes_the_arguments_of_a_call(scripted: ScriptedClient) -> N
     assert scripted.requests[-1].asked["temperature"] == 1
 
 
-def test_beside_user_the_docstring_is_only_a_docstring(scripted: ScriptedClient) -> None:
-    """The prompt is ``user=``."""
-
-    @llm(user="Greet {{ name }} politely.")
-    def polite(name: str):  # type: ignore[no-untyped-def]
-        """Greet somebody politely."""
-
-    assert polite("Lisa") == "Yes."
-    assert asked(scripted) == [("user", "Greet Lisa politely.")]
-
-
 def test_a_function_that_is_run_gives_value_reply_and_messages(scripted: ScriptedClient) -> None:
     """``LLMCall.run`` does the same."""
     answer = greeting.run("Lisa")
@@ -580,20 +542,6 @@ def test_the_return_annotation_is_the_output_type(returned: Any, answer: str, va
 
     function.__annotations__ = {"return": returned}
     assert llm(client=ScriptedClient([answer]))(function)() == value
-
-
-def test_a_decorated_function_keeps_its_name_docstring_and_module() -> None:
-    """Help and documentation show the function."""
-    assert greeting.__name__ == "greeting"
-    assert greeting.__doc__ == "Greet {{ name }}."
-    assert greeting.__module__ == __name__
-
-
-def test_a_call_is_represented_by_its_arguments() -> None:
-    """A long text is cut."""
-    call = LLMCall(user="Would you?", output_type=bool)
-    assert repr(call) == "LLMCall(user='Would you?', output_type=bool)"
-    assert len(repr(LLMCall("system.md", user="long " * 1000, output_type=list[int]))) < 150
 
 
 def test_a_decorated_function_is_pickled_by_its_name() -> None:
@@ -684,13 +632,6 @@ def test_a_second_table_asks_nothing(kind: str, numbering: Numbering) -> None:
     )
 
 
-def test_a_column_whose_name_is_no_string_is_refused(numbering: Numbering) -> None:
-    """The error names it."""
-    pandas = pytest.importorskip("pandas")
-    with pytest.raises(TypeError, match="a row has the column 0; a column's name must be a string"):
-        numbering[1].map(pandas.DataFrame([["Lisa"]]))
-
-
 @pytest.fixture
 def shopper() -> tuple[ScriptedClient, Any]:
     """A function that buys only bread, and its client."""
@@ -704,22 +645,6 @@ def shopper() -> tuple[ScriptedClient, Any]:
     return client, would_buy
 
 
-def test_a_functions_table_uses_the_defaults_of_its_arguments(
-    shopper: tuple[ScriptedClient, Any],
-) -> None:
-    """They are asked, and are no columns; the value's column has the return type."""
-    pytest.importorskip("pandas")
-    client, would_buy = shopper
-    table = would_buy.table([{"product": "bread"}, {"product": "salt"}], workers=1)
-    assert list(table.columns) == ["product", *COLUMNS]
-    assert table["value"].tolist() == [True, False]
-    assert str(table["value"].dtype) == "bool"
-    assert [text.partition("?")[0] for text in prompts(client)] == [
-        "Would you buy bread for 3",
-        "Would you buy salt for 3",
-    ]
-
-
 @pytest.mark.parametrize("name", ["repeat", "value", "cost"])
 def test_a_row_with_the_name_of_an_answers_column_is_refused_before_any_call(
     name: str, shopper: tuple[ScriptedClient, Any]
@@ -729,16 +654,6 @@ def test_a_row_with_the_name_of_an_answers_column_is_refused_before_any_call(
     client, would_buy = shopper
     with pytest.raises(ValueError, match=f"the rows have a column '{name}'"):
         would_buy.table([{"product": "bread", name: 1}])
-    assert client.requests == []
-
-
-def test_a_column_that_a_field_would_need_is_refused_before_any_call() -> None:
-    """The rows have both names that a field could have."""
-    pytest.importorskip("pandas")
-    client = ScriptedClient([{"item": "salt", "price": 4}])
-    rows = [{"item": "salt", "value.item": "bread"}]
-    with pytest.raises(ValueError, match=r"two columns named 'value\.item'"):
-        LLMCall(user="{{ item }}", output_type=Deal, client=client).table(rows)
     assert client.requests == []
 
 
@@ -784,14 +699,6 @@ def test_a_table_raises_a_failure_with_the_results_before_it() -> None:
     with pytest.raises(OutputError) as caught:
         counting_call().table(PEOPLE, workers=1)
     assert caught.value.results[0].value == 7  # type: ignore[attr-defined]
-
-
-def test_the_on_error_of_a_call_holds_for_its_table() -> None:
-    """A call that returns its errors has them in the table."""
-    pytest.importorskip("pandas")
-    table = counting_call(on_error="return").table(PEOPLE)
-    assert isinstance(table["error"][1], OutputError)
-    assert table["cache_key"].notna().all()
 
 
 @pytest.mark.parametrize("on_error", ["raise", "return", "none"])
@@ -924,9 +831,3 @@ def test_a_table_without_pandas_is_refused_before_any_call(without_pandas: None)
     with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
         LLMCall(user="{{ name }}", client=client).table(PEOPLE)
     assert client.requests == []
-
-
-def test_a_map_needs_no_pandas(without_pandas: None) -> None:
-    """Rows are plain dicts."""
-    call = LLMCall(user="{{ name }}", client=ScriptedClient(lambda _: "yes"))
-    assert call.map(PEOPLE) == ["yes", "yes"]

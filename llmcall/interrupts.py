@@ -1,4 +1,6 @@
-"""Interrupts: after Ctrl-C in a ``map``, none of its calls begins, waits or is tried again."""
+"""What a ``map`` and its calls tell each other: after Ctrl-C none begins, waits or is tried again; while
+one waits in a window, another item begins.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from .system import process_lock
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_lock = process_lock(__name__)
 
 
 class Stop(Future[None]):
@@ -18,11 +24,21 @@ class Stop(Future[None]):
     A call that waits for its server goes on, and its answer is stored if it comes.
 
     :ivar thread: the identifier of the thread that runs the map and gets its results.
+    :ivar waiting: how many of its calls wait in a window, so that as many more items may begin.
+    :ivar note_change: is called when ``waiting`` has changed.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.thread = threading.get_ident()
+        self.waiting = 0
+        self.note_change: Callable[[], object] = int
+
+    def add_waiting(self, change: int) -> None:
+        """Change the number of calls that wait."""
+        with _lock:
+            self.waiting += change
+        self.note_change()
 
 
 # One for each ``map`` that the current context is in.
@@ -42,6 +58,21 @@ def in_maps(stops: Stops) -> Iterator[None]:
         yield
     finally:
         current_stops.set(before)
+
+
+@contextmanager
+def waiting_in_window() -> Iterator[None]:
+    """Let the map around the current context, if there is one, begin another item while a block waits
+    for an answer that takes hours.
+    """
+    stops = current_stops.get()[:1]
+    for stop in stops:
+        stop.add_waiting(1)
+    try:
+        yield
+    finally:
+        for stop in stops:
+            stop.add_waiting(-1)
 
 
 def check_stops(stops: Stops) -> None:

@@ -118,7 +118,7 @@ class Model(LLMClient):
             fallbacks={"small": ("large",)},
             prices={MODEL: (1.0, 2.0), "large": (1.0, 2.0)},
             retry_waiting_time=0,
-            retry_max_attempts=4,
+            retry_max_attempts=20,  # no call of thousands fails each time
             on_error="raise",
         )
 

@@ -38,6 +38,7 @@ from servers import Responding, completion
 import llmcall
 from llmcall import LLMCall, Plan, imap, map, scope
 from llmcall.errors import BudgetExceededError, CacheMissError, ConfigError, ScopeError
+from llmcall.interrupts import waiting_in_window
 from llmcall.testing import ScriptedClient
 
 # Order, threads, look-ahead
@@ -1189,3 +1190,29 @@ def test_a_notebook_shows_the_bar(
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     map(str, [1])
     assert ("1/1" in log_file.getvalue()) is is_shown
+
+
+def test_calls_that_wait_in_a_window_let_other_items_begin() -> None:
+    """Up to 1,000 beside the workers, unless their number is given."""
+    all_begun = threading.Barrier(100, timeout=LONGEST)
+
+    def wait(item: int) -> int:
+        with waiting_in_window():
+            all_begun.wait()
+        return item
+
+    assert map(wait, range(100)) == list(range(100))
+
+
+def test_no_more_items_begin_than_workers_if_their_number_is_given() -> None:
+    """Also while calls wait."""
+    most = threading.Semaphore(3)
+
+    def wait(item: int) -> int:
+        assert most.acquire(blocking=False)
+        with waiting_in_window():
+            time.sleep(0.01)
+        most.release()
+        return item
+
+    assert map(wait, range(20), workers=3) == list(range(20))

@@ -37,6 +37,7 @@ class Bar:
 
     :param tqdm_bar: tqdm's bar, or ``None`` if it is hidden.
     :param usage: counts what is used while it is shown.
+    :ivar waiting: how many calls wait in a window.
     :ivar failed: how many items failed. A failed call may belong to one of them, or to an item that
         went on without it.
     """
@@ -45,6 +46,7 @@ class Bar:
         self._tqdm_bar = tqdm_bar
         self._usage = usage or metering.Tracked()
         self.failed = 0
+        self.waiting = 0
 
     def step(self) -> None:
         """Count one more finished draw."""
@@ -56,7 +58,11 @@ class Bar:
         if self._tqdm_bar is None:
             return
         usage = self._usage.usage()
-        counts = {"failed": max(self.failed, usage.errors), "retries": usage.retries}
+        counts = {
+            "waiting": self.waiting,
+            "failed": max(self.failed, usage.errors),
+            "retries": usage.retries,
+        }
         if usage.replayed_calls:
             counts["replayed"] = usage.replayed_calls
         figures = [f"{name}={count:,}" for name, count in counts.items() if count]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Executor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -240,8 +240,12 @@ def _scope_of_map(job: Job, options: MapOptions) -> scopes.ActiveScope | None:
 
     :raises ScopeError: if timing would decide, or if ``key`` would name no scope.
     """
-    with options.scope or nullcontext():
+    if options.scope is None:
         active = scopes.scope_of_call()
+    else:  # not entered, or another thread without a scope would be refused meanwhile
+        active = options.scope.active()
+        active.check_generators()
+        active = active if active.path else None
     if active is None and options.key is not None and not getattr(job, "wants_names", False):
         raise ScopeError(
             "key= names the scope of each item, but the map is outside any scope, where it is a cache: give it one, "

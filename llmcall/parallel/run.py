@@ -39,6 +39,7 @@ WORKERS = 32
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that none has to wait for its next task
 BATCH_SIZE = 64  # finished tasks that a map in threads waits for; more would gain little
 UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
+MOST_WAITING = 1000  # calls that wait in a window, for which as many other items begin
 TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
 GRACE = 1.0  # seconds that calls under way get after Ctrl-C
 
@@ -83,6 +84,9 @@ class MapRun:
         self._bar = bar
         self._executor = options.executor
         self._worker_count = _worker_count(options)
+        # Calls that wait in a window make room for others, unless somebody said how many run.
+        self._grows = options.workers is None and options.executor is None
+        self._group.stops[0].note_change = self._wake
         self._thread_count = 0
         self._todo: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         # Each task, and its future if an executor has it, from its submission until its result is
@@ -109,16 +113,25 @@ class MapRun:
         """
         # A worker process's records reach the cassette when its task is collected: without delay.
         batch_size = BATCH_SIZE if in_batches and self._executor is None else 1
-        # While a whole batch waits to be collected, the workers still have their tasks.
-        most = LOOK_AHEAD * self._worker_count + batch_size - 1
         for task in self._tasks:
             self._submit(task)
-            while len(self._under_way) >= most or self._finished:
+            while self._is_full(batch_size) or self._finished:
                 if (number := self._next_complete_item(batch_size)) is not None:
                     yield number
         while self._under_way:
             if (number := self._next_complete_item(batch_size)) is not None:
                 yield number
+
+    @property
+    def _most_at_once(self) -> int:
+        """Return how many tasks may run: more while calls wait in a window."""
+        if not self._grows:
+            return self._worker_count
+        return self._worker_count + min(self._group.stops[0].waiting, MOST_WAITING)
+
+    def _is_full(self, batch_size: int) -> bool:
+        # While a whole batch waits to be collected, the workers still have their tasks.
+        return len(self._under_way) >= LOOK_AHEAD * self._most_at_once + batch_size - 1
 
     def _submit(self, task: Task) -> None:
         # Ctrl-C may come during the submission, so the task is noted before.
@@ -129,10 +142,13 @@ class MapRun:
             future.add_done_callback(partial(self._note_done, task))
             return
         self._todo.put(task)
-        if self._thread_count < self._worker_count:
-            self._thread_count += 1
-            name = f"llmcall map {self._thread_count}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
+        if self._thread_count < self._most_at_once:
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        self._thread_count += 1
+        name = f"llmcall map {self._thread_count}"
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         """Run tasks in a thread."""
@@ -153,7 +169,11 @@ class MapRun:
         if result.error is not None and self._ends_run(result.error):
             self._group.is_over = True
         self._finished.append(task)
-        if len(self._finished) >= self._awaited_count and self._signals.empty():
+        if len(self._finished) >= self._awaited_count:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._signals.empty():
             self._signals.put(None)
 
     def _ends_run(self, error: BaseException) -> bool:
@@ -164,12 +184,16 @@ class MapRun:
         )
 
     def _next_complete_item(self, batch_size: int) -> int | None:
-        """Wait for the next finished task; return the number of its item if that is complete."""
-        while not self._finished:
-            check_stops(self._group.outer_stops)
-            if not self._wait(min(batch_size, len(self._under_way))):
-                self._bar.refresh()
+        """Wait a moment for the next finished task; return the number of its item if that is complete."""
         check_stops(self._group.outer_stops)
+        if not self._finished:
+            if not self._wait(min(batch_size, len(self._under_way))):
+                self._bar.waiting = self._group.stops[0].waiting
+                self._bar.refresh()
+            while self._thread_count < self._most_at_once and not self._todo.empty():
+                self._start_thread()
+        if not self._finished:
+            return None
         task = self._finished.popleft()
         is_complete = self._collect(task)
         error = None if task.result is None else task.result.error

@@ -25,7 +25,7 @@ class Arm(Scope):
     name: str
     used_records: deque[ScopedRecord] | None = None
 
-    def _active(self, generator: OpeningGenerator | None) -> ActiveScope:
+    def active(self, generator: OpeningGenerator | None = None) -> ActiveScope:
         outer = _required_scope(f"the arm {self.name!r}")
         if outer.arm is not None:
             raise ScopeError(

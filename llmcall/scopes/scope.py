@@ -204,7 +204,7 @@ class Scope:
         self._entries: list[ActiveScope] = []
 
     def __enter__(self) -> Scope:
-        active = self._active(generator_above(sys._getframe(1)))
+        active = self.active(generator_above(sys._getframe(1)))
         _set_process_scope(active, self.process)
         self._entries.append(active)
         active.__enter__()
@@ -212,8 +212,8 @@ class Scope:
             active.previous_asker = enter_arm()
         return self
 
-    def _active(self, generator: OpeningGenerator | None) -> ActiveScope:
-        """Return the scope as the current context enters it.
+    def active(self, generator: OpeningGenerator | None = None) -> ActiveScope:
+        """Return the scope as the current context would enter it.
 
         :param generator: the generator that enters it, or ``None``.
         """

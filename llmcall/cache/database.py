@@ -137,7 +137,8 @@ class _Closer:
         self.connection = connection
 
     def __del__(self) -> None:
-        with suppress(sqlite3.ProgrammingError):  # another thread forgot the cache
+        # ProgrammingError: another thread forgot the cache
+        with suppress(sqlite3.ProgrammingError), using_database:
             self.connection.close()
 
 

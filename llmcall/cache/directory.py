@@ -145,7 +145,8 @@ class Directory:
         """Close what this thread has open, and forget the rest; the next use opens it again."""
         database, self._database = self._database, None
         if database is not None:
-            database.close()
+            with using_database:
+                database.close()
 
     def _opened(self, *, is_made: bool = False) -> Database | None:
         """Return the database, opened if need be; ``None`` if there is none.

@@ -22,7 +22,7 @@ class _Gate:
 
     def __init__(self) -> None:
         self.databases: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a connection may end in the middle of counting
         self._use_count = 0
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(

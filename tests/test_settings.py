@@ -5,6 +5,7 @@ shown.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib
 import json
 import logging
@@ -110,12 +111,12 @@ def test_blocks_nest() -> None:
 
 
 def test_an_exception_ends_a_block() -> None:
-    """What the block brought, and what was configured inside it, is taken away."""
+    """What is configured inside it is set for the process, below the block."""
     with pytest.raises(KeyError), llmcall.configured(model="c"):
-        llmcall.configure(temperature=1)
+        llmcall.configure(model="d", temperature=1)
         assert now() == ("c", 60, 1)
         raise KeyError
-    assert now() == DEFAULTS
+    assert now() == ("d", 60, 1)
 
 
 def test_blocks_may_overlap() -> None:
@@ -129,98 +130,37 @@ def test_blocks_may_overlap() -> None:
     assert now() == DEFAULTS
 
 
-def asked_model(**arguments: Any) -> str:
-    """Ask the shared client, and return the model of the request."""
-    client = llmcall.client("scripted")
-    assert isinstance(client, ScriptedClient)
-    return client.build_request("Hello", **arguments).model
+def test_a_block_is_its_threads_own() -> None:
+    """Blocks of several threads or tasks do not meet; a client of one's own sees the block, too."""
+    together = threading.Barrier(2)
+    client = ScriptedClient(["Hello."])
 
-
-def in_turn(function: Callable[[], Any], *models: str) -> Any:
-    """Call a function in a block for each model; all blocks are open at the same time."""
-    turns = threading.Barrier(len(models))
-    llmcall.register_client("scripted", lambda settings: ScriptedClient(["Hello."]))
-
-    def play(model: str) -> Any:
-        """Open a block, and call the function within."""
+    def play(model: str) -> tuple[str, str]:
+        """Open a block while the other thread has one open."""
         with llmcall.configured(model=model):
-            turns.wait(30)
-            try:
-                return function()
-            except ConfigError as error:
-                return error
-            finally:
-                turns.wait(30)
+            together.wait(30)
+            asked = client.build_request("Hello").model
+            together.wait(30)
+            return asked, llmcall.settings().model
 
-    return llmcall.map(play, models, workers=len(models))
+    async def main() -> list[str]:
+        async def play(model: str) -> str:
+            with llmcall.configured(model=model):
+                await asyncio.sleep(0.01)
+                return client.build_request("Hello").model
 
+        return await asyncio.gather(play("a"), play("b"))
 
-def test_a_call_in_a_block_that_another_thread_overrules_is_refused() -> None:
-    """Both would hold for the whole process: the call would go to the other's model."""
-    results = in_turn(asked_model, "gpt-4o", "gpt-6-luna")
-    assert sorted(map(type, results), key=str) == [ConfigError, str]
-    [error] = [each for each in results if isinstance(each, ConfigError)]
-    assert "inside a block configured(model=…)" in str(error)
+    assert llmcall.map(play, ["a", "b"], workers=2) == [("a", "a"), ("b", "b")]
+    assert asyncio.run(main()) == ["a", "b"]
 
 
-def test_a_call_in_a_block_that_another_task_overrules_is_refused() -> None:
-    """They run in one thread, but at the same time."""
-    llmcall.register_client("scripted", lambda settings: ScriptedClient(["Hello."]))
-
-    async def play(model: str) -> str:
-        with llmcall.configured(model=model):
-            await asyncio.sleep(0.1)
-            return asked_model()
-
-    async def main() -> list[Any]:
-        return await asyncio.gather(play("gpt-4o"), play("gpt-6-luna"), return_exceptions=True)
-
-    results = asyncio.run(main())
-    assert sorted(map(type, results), key=str) == [ConfigError, str]
-
-
-def test_calls_with_a_model_of_their_own_may_be_in_blocks_that_disagree() -> None:
-    """An argument stands above both, and so does a client's own setting."""
-    assert in_turn(lambda: asked_model(model="gpt-4.1"), "gpt-4o", "gpt-6-luna") == ["gpt-4.1"] * 2
-    client = ScriptedClient(["Hello."], model="gpt-4.1")
-    asked = in_turn(lambda: client.build_request("Hello").model, "gpt-4o", "gpt-6-luna")
-    assert asked == ["gpt-4.1"] * 2
-
-
-def test_a_block_that_was_left_open_refuses_nothing() -> None:
-    """Its thread has ended, or its generator was never closed: a later block stands above it."""
-    llmcall.register_client("scripted", lambda settings: ScriptedClient(["Hello."]))
-    left_open = llmcall.configured(model="gpt-4o")
-    thread = threading.Thread(target=left_open.__enter__)
-    thread.start()
-    thread.join()
-    with llmcall.configured(model="gpt-6-luna"):
-        assert asked_model() == "gpt-6-luna"
-    left_open.__exit__(None, None, None)
-
-
-def test_a_block_around_a_map_may_be_overruled_by_its_items() -> None:
-    """It stands around them."""
-
-    def play(number: int) -> str:
-        """Overrule the block around."""
-        with llmcall.configured(model="b"):
-            return llmcall.settings().model
-
-    with llmcall.configured(model="a"):
-        assert llmcall.map(play, range(3), workers=3) == ["b"] * 3
-
-
-def test_a_block_of_the_main_program_may_be_overruled_by_a_thread_of_its_own() -> None:
-    """The thread knows nothing of the blocks around, but the program waits for it."""
-
-    def play() -> str:
-        """Overrule the block around."""
-        with llmcall.configured(model="b"):
-            return llmcall.settings().model
-
+def test_a_thread_of_map_sees_the_block_and_one_of_its_own_does_not() -> None:
+    """``map`` hands on the context; a plain thread begins without one."""
     with llmcall.configured(model="a"), ThreadPoolExecutor(1) as pool:
-        assert pool.submit(play).result() == "b"
+        assert llmcall.map(lambda _: llmcall.settings().model, range(3)) == ["a"] * 3
+        outside = pool.submit(contextvars.Context().run, llmcall.settings).result()
+    assert outside.model == "gpt-6-luna"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import cassette_for
-from ..config.resolve import check_blocks
 from ..requests.keys import identity, key_of, sampled_key
 from ..requests.messages import check_messages, keyed_messages
 from ..requests.normalizers import normalizer
@@ -176,7 +175,6 @@ def _parameters(client: Client, arguments: Mapping[str, Any], kind: str) -> _Par
     """
     resolved = client.resolved
     without_none = {name: value for name, value in arguments.items() if value is not None}
-    check_blocks(resolved.settings, without_none)
     options, params = split_options(without_none)
     model = client.model_named(params.pop("model", None))
     check_names(params, kind)

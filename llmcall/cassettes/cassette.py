@@ -377,7 +377,7 @@ class Cassette(ContextDecorator):
 
         :param base: the settings that a client was given, or ``None`` for the process's.
         """
-        caller = base, config.layers.generation
+        caller = base, config.generation()
         if caller not in self._callers:
             self.settle(header_of(base, namespaces=header_namespaces()))
             self._callers.add(caller)

@@ -96,13 +96,13 @@ class LLMClient:
     def resolved(self) -> ResolvedSettings:
         """Return what the current settings mean for this client."""
         resolved = self._resolved
-        if resolved is None or resolved.generation != config.layers.generation:
+        if resolved is None or resolved.generation != config.generation():
             resolved = self._resolved = self._resolve()
         return resolved
 
     def _resolve(self) -> ResolvedSettings:
         # Read before the settings: if they change meanwhile, the result is out of date at once.
-        generation = config.layers.generation
+        generation = config.generation()
         settings = config.settings_for(
             self.base_settings, self._overrides, caller=f"{type(self).__name__}()"
         )

@@ -1,6 +1,6 @@
 """The current settings of this process, and the functions that change them.
 
-Highest first: ``force_*``; arguments of a call and of a client (``Settings.replace``);
+Highest first: ``force_*``; arguments of a call and of a client (``Settings.replace``); ``configured``;
 ``configure``; what an open cassette recorded (``push_layer``); ``LLMCALL_*`` and the SDK's
 variables; ``.env``; config.ini; the defaults.
 """
@@ -10,12 +10,11 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from ..errors import ConfigError
 from ..notices import forget_notices, warn_once
 from ..system import process_lock
 from .endpoints import Endpoint
@@ -30,8 +29,36 @@ INTERVAL = 1.0  # seconds for which calls do not look at environment and files a
 _generations = itertools.count(1)
 
 
-# The layers of the blocks that are open around the code that runs here, the outermost first.
-_blocks_around: ContextVar[tuple[Layer, ...]] = ContextVar("llmcall_configured", default=())
+class _Blocks:
+    """The blocks of :func:`configured` that are open around the code that runs here.
+
+    :param stack: what they set, the outermost first.
+    """
+
+    def __init__(self, stack: tuple[Layer, ...]) -> None:
+        self.stack = stack
+        self.layers = layers  # using() may put others in their place
+        self.generation = -1
+        self._base: tuple[Layers, int] | None = None  # what the settings were made from
+        self._settings: Settings | None = None
+
+    def settings(self) -> Settings:
+        """Return the current settings, with what the blocks set above ``configure``."""
+        base = layers, layers.generation
+        if self._settings is None or base != self._base:
+            with _lock:
+                self._settings = layers.made(self.stack)
+                self._base = base
+                self.generation = next(_generations)
+        return self._settings
+
+
+_blocks: ContextVar[_Blocks | None] = ContextVar("llmcall_configured", default=None)
+
+
+def _open_blocks() -> _Blocks | None:
+    blocks = _blocks.get()
+    return None if blocks is None or blocks.layers is not layers else blocks
 
 
 class Layers:
@@ -47,8 +74,7 @@ class Layers:
         self.sources: Sources | None = None
         self.read_at = 0.0
         self.pushed: list[Layer] = []  # what open cassettes recorded, the innermost last
-        # UNSET in one means that an earlier configure() no longer decides
-        self.configured: list[Layer] = [{}]
+        self.configured: Layer = {}  # UNSET means that an earlier configure() no longer decides
         self.forced: Layer = {}
 
     def invalidate(self) -> None:
@@ -66,9 +92,16 @@ class Layers:
     def resolve(self) -> Settings:
         """Return the current settings."""
         if self.current is None:
-            below = self.read().settings.overlaid(_merged(self.pushed))
-            self.current = self.with_forced(below.overlaid(_merged(self.configured)))
+            self.current = self.made()
         return self.current
+
+    def made(self, blocks: Iterable[Layer] = ()) -> Settings:
+        """Return settings of all layers.
+
+        :param blocks: what blocks set above ``configure``, the outermost first.
+        """
+        below = self.read().settings.overlaid(_merged(self.pushed))
+        return self.with_forced(below.overlaid(_merged((self.configured, *blocks))))
 
     def with_forced(self, below: Settings) -> Settings:
         """Return settings with the forced values. A cache that is forced on keeps its mode, unless
@@ -81,7 +114,7 @@ class Layers:
         return below.overlaid(forced)
 
 
-def _merged(stack: list[Layer]) -> Layer:
+def _merged(stack: Iterable[Layer]) -> Layer:
     """Return several layers of one rank as one; later ones win."""
     return {name: value for layer in stack for name, value in layer.items()}
 
@@ -97,11 +130,23 @@ def settings() -> Settings:
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
+    blocks = _open_blocks()
+    if blocks is not None:
+        return blocks.settings()
     current = layers.current
     if current is None:
         with _lock:
             current = layers.resolve()
     return current
+
+
+def generation() -> int:
+    """Return a number that changes whenever ``settings()`` would return another object here."""
+    blocks = _open_blocks()
+    if blocks is None:
+        return layers.generation
+    blocks.settings()
+    return blocks.generation
 
 
 def refresh(interval: float = 0.0) -> None:
@@ -138,15 +183,14 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any], caller: st
     :raises TypeError: if there is no such setting.
     """
     with _lock:
-        below = layers.resolve() if base is None else base.overlaid(_merged(layers.pushed))
+        below = settings() if base is None else base.overlaid(_merged(layers.pushed))
         return layers.with_forced(below.overlaid(checked_layer(overrides, caller, Rank.ARGUMENT)))
 
 
 def configure(**overrides: Any) -> None:
     """Set settings for the whole process, above environment and files, which are read again.
 
-    Inside ``configured`` they apply until its block ends. A relative path starts from the current
-    working directory.
+    A relative path starts from the current working directory.
 
     :param overrides: settings by name; ``None`` withdraws the value of an earlier call.
     :raises ConfigError: if a value is of the wrong type; then nothing is set.
@@ -160,17 +204,14 @@ def configure(**overrides: Any) -> None:
     layer = checked_layer(overrides, "configure()", Rank.CONFIGURED)
     refresh()
     with _lock:
-        layers.configured[-1].update(layer)
+        layers.configured.update(layer)
         layers.invalidate()
 
 
 @contextmanager
 def configured(**overrides: Any) -> Iterator[None]:
-    """Set settings for a block, in all threads of the process.
-
-    The end of the block withdraws only the block's own values, so blocks of several threads may
-    overlap. If they disagree, a call inside one of them that would get the other's value raises a
-    ``ConfigError``.
+    """Set settings for a block, above ``configure``: in this thread or task, and in what inherits its
+    context, such as its tasks and the threads of ``map``. A thread of one's own does not see them.
 
     :param overrides: settings by name, as for ``configure``.
     :raises ConfigError: if a value is of the wrong type.
@@ -180,47 +221,15 @@ def configured(**overrides: Any) -> Iterator[None]:
     0.5
     """
     layer = checked_layer(overrides, "configured()", Rank.CONFIGURED)
-    with _lock:
-        changed_layers = layers  # using() may put others in their place before the block ends
-        changed_layers.configured.append(layer)
-        changed_layers.invalidate()
-    _blocks_around.set((*_blocks_around.get(), layer))
+    outer = _open_blocks()
+    _blocks.set(_Blocks((*(outer.stack if outer else ()), layer)))
     try:
         yield
     finally:
-        _blocks_around.set(tuple(each for each in _blocks_around.get() if each is not layer))
-        with _lock:
-            changed_layers.configured = [
-                each for each in changed_layers.configured if each is not layer
-            ]
-            changed_layers.invalidate()
-
-
-def check_blocks(current: Settings, given: Collection[str]) -> None:
-    """Check that the blocks of :func:`configured` around a call decide its settings.
-
-    :param current: the settings of the call's client.
-    :param given: the names of the call's own arguments, which no setting changes.
-    :raises ConfigError: if a block of another thread or task, which is open at the same time, gives
-        a setting another value.
-    """
-    blocks_around = _blocks_around.get()
-    if not blocks_around:
-        return
-    with _lock:
-        open_layers = {id(layer) for layer in layers.configured}
-    expected = _merged([layer for layer in blocks_around if id(layer) in open_layers])
-    for name, value in expected.items():
-        actual = current.layer[name]
-        is_configured = actual.origin.rank == Rank.CONFIGURED and name not in given
-        is_function = callable(value.value)  # a key's: an equal one is another object
-        if is_configured and not is_function and actual.value != value.value:
-            raise ConfigError(
-                f"this call is inside a block configured({name}=…), but a block of another thread or task is open "
-                f"now, too, and gives another {name} to the whole process. Give the {name} to the calls themselves "
-                "or to a client of their own, as in OpenAIClient(model=…), or let one run after the other "
-                "(workers=1)"
-            )
+        # Blocks of one context may overlap.
+        inner = _blocks.get()
+        rest = tuple(each for each in (inner.stack if inner else ()) if each is not layer)
+        _blocks.set(outer if rest == (outer.stack if outer else ()) else _Blocks(rest))
 
 
 def force_api_type(api_type: str | None) -> None:
@@ -278,7 +287,7 @@ def reset() -> None:
     """
     with _lock:
         layers.sources = None
-        layers.configured, layers.forced = [{}], {}
+        layers.configured, layers.forced = {}, {}
         layers.invalidate()
     forget_notices()
 
@@ -338,7 +347,7 @@ def overridden(pushed: PushedLayer) -> Layer:
     """
     with _lock:
         below = layers.read().settings.layer
-        current = layers.resolve().layer
+        current = settings().layer
     return {
         name: below[name]
         for name, given in pushed.layer.items()
@@ -361,11 +370,12 @@ def pop_layer(pushed: PushedLayer) -> None:
 
 def pack() -> tuple[Any, ...]:
     """Return the layers of this process, keys included, to be pickled for :func:`unpacked`."""
+    blocks = _open_blocks()
     with _lock:
         return (
             layers.read().settings,
             list(layers.pushed),
-            [_merged(layers.configured)],
+            _merged((layers.configured, *(blocks.stack if blocks else ()))),
             dict(layers.forced),
         )
 

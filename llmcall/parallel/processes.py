@@ -238,7 +238,7 @@ def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
     if (
         session is not None
         and session.cassette is cassette
-        and session.generation == config.layers.generation
+        and session.generation == config.generation()
     ):
         # A map in a worker passes on the very same state, so its tasks can join the session of
         # their own map instead of waiting for its end.

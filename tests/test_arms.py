@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import itertools
 import multiprocessing
 import os
 import random
 import signal
 import statistics
-import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from ctrl_c import ctrl_c_interrupts, press_ctrl_c
 from dice import Dice, sample
 from hypothesis import given
 from programs import LONGEST, ran, start
-from sdk_programs import Server, program
-from sdk_programs import ask as ask_by_sdk
 
 import llmcall
 from llmcall.errors import ScopeError
@@ -437,8 +431,7 @@ def played(client: llmcall.LLMClient, **options: Any) -> llmcall.Arms:
     return llmcall.arms(play, ARMS, **{"scope": "app", "repeats": 3, **options})
 
 
-@pytest.mark.parametrize("process", [False, True])
-@pytest.mark.parametrize("workers", [1, 8])
+@pytest.mark.parametrize(("workers", "process"), [(1, False), (8, False), (8, True)])
 def test_a_placebo_arm_makes_no_call(workers: int, process: bool) -> None:
     """It equals its twin in every repeat, and what all ask alike is one call."""
     client = numbered()
@@ -470,25 +463,6 @@ def test_repeats_that_are_added_ask_for_themselves_alone() -> None:
     assert client.usage.calls == asked + 3
 
 
-@pytest.mark.parametrize("mode", ["new", "update"])
-def test_an_arm_that_is_added_asks_for_itself_alone(mode: str) -> None:
-    """The recorded arms are replayed, and the new one shares with them."""
-
-    def study(client: llmcall.LLMClient, arms: dict[str, Any], mode: str) -> llmcall.Arms:
-        with llmcall.cassette("study.jsonl", mode=mode):
-            return llmcall.arms(
-                lambda taxed: World(client, taxed).said, arms, scope="app", repeats=3
-            )
-
-    first = study(numbered(cache_mode="off"), {"control": ARMS["control"]}, "once")
-    client = numbered(cache_mode="off")
-    more = study(client, ARMS, mode)
-    assert client.usage.calls == 3
-    assert all(
-        more[name, each] == first["control", each] for name, each in more if name != "treated"
-    )
-
-
 @pytest.mark.parametrize("mode", ["once", "new", "update", "rewrite"])
 def test_one_cassette_around_all_arms(mode: str) -> None:
     """It replays in a fresh process's stead, with nothing but itself."""
@@ -500,8 +474,7 @@ def test_one_cassette_around_all_arms(mode: str) -> None:
     assert [again[run].said for run in again] == [first[run].said for run in first]
 
 
-@pytest.mark.parametrize("cache", ["auto", "off"])
-@pytest.mark.parametrize("mode", ["once", "rewrite"])
+@pytest.mark.parametrize(("mode", "cache"), [("once", "auto"), ("rewrite", "off")])
 def test_arms_at_once_ask_alike_once(mode: str, cache: str) -> None:
     """The cassette alone is enough to share: an equal call under way in another arm is waited for."""
     both_asked = threading.Barrier(2)
@@ -554,7 +527,7 @@ print(asked, list(runs.items()))
 
 @pytest.mark.newest_only
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("mode", ["cache", "once"])
+@pytest.mark.parametrize("mode", [pytest.param("cache", marks=pytest.mark.slow), "once"])
 def test_after_a_kill_the_pairs_are_the_same(mode: str) -> None:
     """A study whose process was killed goes on with what was answered, and its arms stay paired."""
     with start(KILLED, mode, 10) as process:
@@ -578,74 +551,6 @@ def test_a_cassettes_bytes_are_the_same_whichever_arm_comes_first() -> None:
         assert one.readlines()[1:] == two.readlines()[1:]
 
 
-def echo() -> ScriptedClient:
-    """Return a client that answers with what it is asked."""
-    return ScriptedClient(
-        lambda messages: messages[-1]["content"], cache_mode="off", on_error="raise"
-    )
-
-
-def lines_of(name: str) -> list[str]:
-    """Return the lines of a cassette, without its header."""
-    with open(name, encoding="utf-8") as file:
-        return file.readlines()[1:]
-
-
-Step = Any  # a request, or a kind of block, a number and the steps in it
-
-
-def random_program(chance: random.Random, depth: int = 2) -> list[Step]:
-    """Return the steps of a random program, with threads in it."""
-    steps: list[Step] = [chance.choice("xyz") for _ in range(chance.randint(1, 2))]
-    if depth:
-        kinds = ["threads", chance.choice(["threads", "scope", "map"])]
-        steps += [(kind, chance.randint(1, 2), random_program(chance, depth - 1)) for kind in kinds]
-    chance.shuffle(steps)
-    return steps
-
-
-def perform(client: llmcall.LLMClient, delays: random.Random, steps: list[Step]) -> list[Any]:
-    """Run a random program with random delays, and return the samples of its calls."""
-    samples: list[Any] = []
-    for step in steps:
-        if isinstance(step, str):
-            time.sleep(delays.choice((0, 0.005)))
-            samples.append(ask(client, step))
-            continue
-        kind, number, inner = step
-
-        def actor(name: int, inner: list[Step] = inner) -> list[Any]:
-            with llmcall.scope(name):
-                return perform(client, delays, inner)
-
-        if kind == "scope":
-            samples.append(actor(number))
-        elif kind == "map":
-            samples.append(llmcall.map(actor, range(number), key=str))
-        else:
-            with ThreadPoolExecutor(number) as pool:
-                samples.append(list(pool.map(llmcall.bind(actor), range(number))))
-    return samples
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_random_arms_with_threads_record_the_same_bytes(seed: int) -> None:
-    """Arms at once, with threads and maps in them: whichever is faster, the samples and the cassette
-    are the same.
-    """
-    chance = random.Random(seed)
-    one, other = random_program(chance), random_program(chance)
-    programs = {"one": one, "other": other, "both": one + other}
-    arms = {name: {"steps": steps} for name, steps in programs.items()}
-    found = []
-    for number in range(3):
-        run = functools.partial(perform, echo(), random.Random(number))
-        with llmcall.cassette(f"{number}.jsonl"):
-            runs = llmcall.arms(run, arms, scope="app")
-        found.append(([runs[each] for each in runs], lines_of(f"{number}.jsonl")))
-    assert found.count(found[0]) == len(found)
-
-
 def test_refresh_keeps_arms_paired() -> None:
     """Each key is asked once in a process, so the arms get the same new answers."""
     client = numbered()
@@ -662,48 +567,9 @@ def test_a_table_of_all_runs() -> None:
     assert list(zip(frame["repeat"], frame["arm"], strict=True)) == [
         (repeat, name) for repeat in range(2) for name in ARMS
     ]
-    assert set(runs.table(lambda world: 1).columns) == {"repeat", "arm", "value"}
+    assert set(runs.table(lambda world: 1).columns) == {"repeat", "arm", "measure"}
     with pytest.raises(ValueError, match="'arm', which is a column of the table already"):
         runs.table(lambda world: {"arm": 1})
-
-
-def test_embeddings_are_shared() -> None:
-    """They have no draws: all arms and repeats get one vector of a text, and it counts."""
-    numbers = itertools.count()
-    client = ScriptedClient(
-        lambda texts: [[float(next(numbers))] for _ in texts], cache_mode="auto", on_error="raise"
-    )
-    given = {
-        "control": {"text": "bread"},
-        "treated": {"text": "cake"},
-        "placebo": {"text": "bread"},
-    }
-    runs = llmcall.arms(
-        lambda text: client.get_embedding(["market", text]), given, scope="app", repeats=2
-    )
-    assert (runs.calls, runs.shared) == (3, 9)
-    assert all(runs["placebo", each] == runs["control", each] for each in range(2))
-    assert [each.why for each in runs.compare("control", "treated").parted] == ["prompt"]
-
-
-def test_a_program_on_the_sdk_is_paired() -> None:
-    """A program that knows nothing of llmcall stands in the arm in which it runs."""
-    server = Server()
-
-    def play(limit: int) -> list[str]:
-        with llmcall.scope("lisa"):
-            return [ask_by_sdk(program(server)), ask_by_sdk(program(server), max_tokens=limit)]
-
-    def study(mode: str) -> llmcall.Arms:
-        given = {"control": {"limit": 5}, "treated": {"limit": 6}, "placebo": {"limit": 5}}
-        with llmcall.cassette("study.jsonl", mode=mode):
-            return llmcall.arms(play, given, scope="app", repeats=2)
-
-    first, again = study("once"), study("none")
-    assert dict(again) == dict(first)
-    assert all(again["placebo", each] == again["control", each] for each in range(2))
-    assert all(again["treated", each][0] == again["control", each][0] for each in range(2))
-    assert (again.calls, again.shared, len(server.requests)) == (6, 6, 6)
 
 
 def test_where_two_arms_part() -> None:
@@ -742,17 +608,6 @@ def test_a_study_costs_what_its_draws_cost() -> None:
     assert "<$0.0001" in str(again) and "<table>" in again._repr_html_()
 
 
-def test_a_call_with_a_sample_counts() -> None:
-    """It takes no draw, and is shared as its sample says."""
-    client = numbered()
-    runs = llmcall.arms(
-        lambda item: [client.send_message(text, sample=7) for text in ("market", item)],
-        {"control": {"item": "bread"}, "treated": {"item": "cake"}},
-        scope="app",
-    )
-    assert (runs.calls, runs.shared) == (3, 1)
-
-
 def test_a_budget_ends_a_study_and_the_next_run_goes_on() -> None:
     """It holds for all arms together; what was answered is kept and paired."""
     client = numbered()
@@ -764,28 +619,6 @@ def test_a_budget_ends_a_study_and_the_next_run_goes_on() -> None:
     runs = played(client)
     assert runs["control", 0].said == first["control", 0].said
     assert client.usage.calls == 9
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
-def test_ctrl_c_ends_a_study_and_the_next_run_goes_on() -> None:
-    """The exception has what finished, by arm and repeat."""
-    client = numbered()
-    interrupts = [True]
-
-    def play(taxed: bool) -> list[str | None]:
-        said = World(client, taxed).said
-        if taxed and interrupts[0]:
-            press_ctrl_c()
-        return said
-
-    with ctrl_c_interrupts(), pytest.raises(KeyboardInterrupt) as caught:
-        llmcall.arms(play, ARMS, scope="app", repeats=2, workers=1)
-    interrupts[0] = False
-    first = caught.value.results  # type: ignore[attr-defined]
-    runs = llmcall.arms(play, ARMS, scope="app", repeats=2)
-    assert len(first) < 6
-    assert runs["control", 0] == first["control", 0] == runs["placebo", 0]
-    assert client.usage.calls == 6
 
 
 def test_a_bar_shows_the_runs_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
@@ -805,7 +638,7 @@ def test_an_arm_that_fails_has_no_values(caplog: pytest.LogCaptureFixture) -> No
     given = {"a": {"fails": False}, "b": {"fails": True}}
     runs = llmcall.arms(play, given, scope="app", on_error="return")
     assert runs["a", 0] == 1 and isinstance(runs["b", 0], ValueError)
-    assert runs.table(lambda value: value)["value"].isna().tolist() == [False, True]
+    assert runs.table(lambda value: value)["measure"].isna().tolist() == [False, True]
     assert "1 of 2 runs failed (b 0)" in str(runs)
     assert "1 of 2 runs failed (b 0): these rows of the table have no values" in caplog.text
 
@@ -970,10 +803,11 @@ def test_arms_on_a_cassette_need_no_cache() -> None:
     assert (runs.calls, runs.shared) == (1, 1)
 
 
-def test_no_arms_are_an_error() -> None:
-    """At least one is to run."""
-    with pytest.raises(ValueError, match="at least one arm"):
-        llmcall.arms(lambda: None, {}, scope="app")
+def test_an_unknown_arm_lists_the_known_ones() -> None:
+    """In look-ups and comparisons."""
+    runs = llmcall.arms(lambda: None, {"a": {}, "b": {}}, scope="app")
+    with pytest.raises(KeyError, match="the arms are a, b"):
+        runs.compare("a", "c")
 
 
 def test_a_study_inside_a_scope_stands_below_it() -> None:
@@ -989,19 +823,6 @@ def test_the_summary_says_what_was_shared() -> None:
     text = str(played(numbered(), repeats=2))
     assert "3 arms, 2 repeats: 6 different calls, 6 shared" in text
     assert "placebo" in text
-
-
-def test_the_summary_counts_what_only_one_arm_used() -> None:
-    """For each arm: its calls, and those that no other arm shares."""
-    client = numbered()
-
-    def play(questions: str) -> None:
-        for question in questions:
-            ask(client, question)
-
-    given = {"a": {"questions": "xy"}, "b": {"questions": "xz"}, "c": {"questions": "x"}}
-    *_, a, b, c = str(llmcall.arms(play, given, scope="app")).splitlines()
-    assert [a.split(), b.split(), c.split()] == [["a", "2", "1"], ["b", "2", "1"], ["c", "1", "0"]]
 
 
 def test_a_call_past_the_cache_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -1031,16 +852,6 @@ def willing(client: llmcall.LLMClient, household: int) -> float:
     return float(said.content)
 
 
-async def awilling(client: llmcall.LLMClient, household: int) -> float:
-    """Return how willing a household is; another task may be ahead of it."""
-    with llmcall.scope(household):
-        await asyncio.sleep(0)
-        said = await client.asend_message("How willing?", temperature=1)
-        await client.asend_message("Hello", temperature=1)
-    assert said is not None and said.content is not None
-    return float(said.content)
-
-
 def in_order(client: llmcall.LLMClient) -> list[float]:
     """Ask one household after the other."""
     return [willing(client, household) for household in HOUSEHOLDS]
@@ -1053,25 +864,8 @@ def in_shuffled_threads(client: llmcall.LLMClient) -> list[float]:
         return list(pool.map(llmcall.bind(lambda each: willing(client, each)), shuffled))
 
 
-def in_shuffled_tasks(client: llmcall.LLMClient) -> list[float]:
-    """Ask the households in tasks, which begin in another order each time."""
-    shuffled = random.sample(HOUSEHOLDS, len(HOUSEHOLDS))
-
-    async def together() -> list[float]:
-        return await asyncio.gather(*(awilling(client, each) for each in shuffled))
-
-    return asyncio.run(together())
-
-
-@pytest.mark.newest_only
-@pytest.mark.parametrize(
-    "how",
-    [
-        in_order,
-        pytest.param(in_shuffled_threads, marks=pytest.mark.slow),
-        pytest.param(in_shuffled_tasks, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [in_order, in_shuffled_threads])
 def test_paired_arms_are_unbiased_and_vary_less(
     how: Callable[[llmcall.LLMClient], list[float]],
 ) -> None:

@@ -116,9 +116,9 @@ class Arms(Mapping[tuple[str, int], Any]):
         """Return a DataFrame with a row for each arm and repeat.
 
         :param measure: takes a result and returns its value, or a dict of values by column.
-        :returns: the columns ``repeat``, ``arm``, and ``value`` or those of the dicts. An arm that
+        :returns: the columns ``repeat``, ``arm``, and ``measure`` or those of the dicts. An arm that
             failed has no values.
-        :raises ImportError: if pandas is not installed.
+        :raises ConfigError: if pandas is not installed.
         :raises ValueError: if a dict has a column ``repeat`` or ``arm``.
         """
         rows = []
@@ -126,7 +126,7 @@ class Arms(Mapping[tuple[str, int], Any]):
             row = {"repeat": run.repeat, "arm": run.arm}
             if run in self._finished:
                 value = measure(result)
-                columns = value if isinstance(value, Mapping) else {"value": value}
+                columns = value if isinstance(value, Mapping) else {"measure": value}
                 clashes = [name for name in row if name in columns]
                 if clashes:
                     raise ValueError(

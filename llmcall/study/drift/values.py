@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 ANSWER = "answer"  # the name of a value that is the only one
 WRAPPED = "value"  # the name under which structured output wraps what is no object
-CUT_REASONS = ("length", "max_output_tokens")  # of chat completions and of the Responses API
 FEWEST_READ = 0.5  # the share of a field's values that must be readable
 QUOTED = 3  # answers in an error
 QUOTED_CHARACTERS = 60
@@ -56,17 +55,13 @@ class Reader(NamedTuple):
 
 def answers_of(record: Record) -> list[Answer]:
     """Return the answers of a chat record."""
-    choices: Any = choices_of(record.response)
-    if len(choices) < 2:
-        is_cut = record.finish_reason in CUT_REASONS
-        return [Answer(record.answer, is_cut, record.refusal is not None)]
     return [
         Answer(
             message_text(choice["message"]),
-            choice.get("finish_reason") in CUT_REASONS,
+            choice.get("finish_reason") == "length",
             bool(choice["message"].get("refusal")),
         )
-        for choice in choices
+        for choice in choices_of(record.response)
     ]
 
 

@@ -245,7 +245,12 @@ def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
             text=True,
             check=False,
             timeout=LONGEST,
-            env={**os.environ, "LLMCALL_CONFIG": str(PRICED), **key},
+            env={
+                **os.environ,
+                "LLMCALL_CONFIG": str(PRICED),
+                "OPENAI_BASE_URL": httpserver.url_for("/v1"),
+                **key,
+            },
         )
         assert done.returncode == 0, done.stdout
     assert len(asked) == 1

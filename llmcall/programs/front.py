@@ -108,7 +108,8 @@ def _in_front_of_httpx(http: ModuleType) -> None:
         def recording(self: Any, url: Any, choose: Callable[..., Any] = choose) -> Any:
             """Return the client's transport with the recorder in front of it."""
             below, recorder = choose(self, url), innermost()
-            if recorder is None or is_own_request.get() or isinstance(below, FrontTransport):
+            passes = recorder is None or recorder.passes_requests or is_own_request.get()
+            if passes or isinstance(below, FrontTransport):
                 return below
             return derived(http, FrontTransport)(http, recorder, below)
 
@@ -125,7 +126,7 @@ def _in_front_of_requests(requests: ModuleType) -> None:
     @functools.wraps(send)
     def recording(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = innermost()
-        if recorder is None or is_own_request.get():
+        if recorder is None or recorder.passes_requests or is_own_request.get():
             return send(self, request, *args, **kwargs)
         below = functools.partial(send, self)
         return recorded_send(requests, recorder, self, below, request, args, kwargs)

@@ -71,6 +71,8 @@ class Recorder:
     :ivar unrecorded: the models' hosts to which other clients connected.
     """
 
+    passes_requests = False  # whether it lets all requests pass, and sees connections only
+
     def __init__(
         self,
         actor: Actor | None,

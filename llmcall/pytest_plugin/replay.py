@@ -12,7 +12,7 @@ import os
 import pickle
 import re
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,10 +30,11 @@ from ..cassettes.unused import (
     restore_records,
 )
 from ..display.formatting import counted
-from ..errors import CacheMissError
+from ..errors import CacheMissError, ConfigError
 from ..failures import REFUSED, before_add, process_failures
 from ..notices import forget_notices, keep_notices, stop_keeping_notices
 from ..programs.blocks import recording_programs
+from ..programs.connections import refusal
 from ..programs.front import in_front
 from ..programs.recorder import Recorder
 from ..records.reader import read
@@ -162,6 +163,27 @@ def mark_of(node: pytest.Item | pytest.Collector) -> Mark:
     raise pytest.UsageError(f"{node.nodeid}: {problem}")
 
 
+class _Connections(Recorder):
+    """Refuses the connections to models of tests without a cassette.
+
+    :param are_allowed: returns whether the test that runs now may connect.
+    """
+
+    passes_requests = True
+
+    def __init__(self, are_allowed: Callable[[], bool]) -> None:
+        super().__init__(None, {}, caller="the pytest plugin")
+        self._are_allowed = are_allowed
+
+    def note_connection(self, host: str) -> None:
+        """Refuse a connection to a model, unless it is allowed.
+
+        :raises ConnectionRefusedError: if it is not.
+        """
+        if not self._are_allowed():
+            raise refusal(host, "this test has no cassette; mark it with @pytest.mark.llm")
+
+
 class Replay:
     """The plugin in one process of a project that replays.
 
@@ -180,9 +202,10 @@ class Replay:
         # Code may open cassettes that record, so neither a cassette nor a cache mode can refuse all
         # calls.
         guards.append(self._check)
-        # Nor does a test's SDK reach a model without a cassette.
+        # Nor does a test's SDK reach a model without a cassette; one that is mocked may answer.
         front = contextlib.ExitStack()
-        front.enter_context(in_front(Recorder(None, {}, caller="the pytest plugin")))
+        with contextlib.suppress(ConfigError):  # a test that needs the settings tells it
+            front.enter_context(in_front(_Connections(lambda: self._live)))
         config.add_cleanup(front.close)
         config.add_cleanup(lambda: guards.remove(self._check))
         before_add.append(self._note_refused)

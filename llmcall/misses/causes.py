@@ -78,10 +78,7 @@ def _cause_of_draw(path: str, draw: str, recorded_draws: Sequence[str]) -> str:
         one, *others = (
             f"sample={each!r}" if each else "no sample" for each in (draw, *recorded_draws)
         )
-        return (
-            f"this call is made {in_scope} with {one}, but the same request is recorded with "
-            f"{', '.join(others[:MOST_NAMES])}"
-        )
+        return f"this call is made {in_scope} with {one}, but the same request is recorded with {others[0]}"
     recorded = f"only draw {first} is recorded"
     if len(recorded_draws) > 1:
         recorded = f"only {len(recorded_draws)} draws are recorded (draws {first} to {last})"

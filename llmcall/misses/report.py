@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -19,8 +18,8 @@ from ..types import Data, Record, Request
 from .causes import causes_of, normalizing
 from .search import Source, search, split_sample
 
-NARROWEST, WIDEST = 60, 120  # columns; between them, the terminal's width
 LABEL_WIDTH = 11
+WIDTH = 100 - LABEL_WIDTH - 2  # characters in a line behind its label
 KEY_DIGITS = 12
 LONGEST_OPENING = 200  # characters of the question
 MOST_CAUSES = 4
@@ -31,7 +30,7 @@ FIXED_ORDER = (
 
 
 class Miss(NamedTuple):
-    """Why a request is not recorded; ``str()`` is a report as wide as the terminal.
+    """Why a request is not recorded; ``str()`` is a report.
 
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param name: the model's or function's name.
@@ -64,43 +63,32 @@ class Miss(NamedTuple):
     recorded: bool
 
     def __str__(self) -> str:
-        terminal = shutil.get_terminal_size((100, 24)).columns
-        return self.text(min(max(terminal, NARROWEST), WIDEST))
-
-    def text(self, width: int) -> str:
-        """Return the report.
-
-        :param width: characters in a line.
-        """
         state = "is recorded" if self.recorded else "is not recorded"
         key = self.cache_key[:KEY_DIGITS]
         lines = [f"this {self.kind} request to {self.name} {state} (key {key})"]
-        for label, paragraph in self._paragraphs(width - LABEL_WIDTH - 2).items():
+        for label, paragraph in self._paragraphs().items():
             for line in paragraph:
                 lines.append(f"  {label:<{LABEL_WIDTH}}{line}".rstrip())
                 label = ""
         return "\n".join(lines)
 
-    def _paragraphs(self, width: int) -> dict[str, list[str]]:
-        """Return the report's lines by label.
-
-        :param width: characters in a line.
-        """
+    def _paragraphs(self) -> dict[str, list[str]]:
+        """Return the report's lines by label."""
         paragraphs = {
-            "asked": [shortened(self.opening, width)],
+            "asked": [shortened(self.opening, WIDTH)],
             "scope": [sample_words(self.kind, self.sample)],
-            "looked in": _wrapped([self.looked_in], width),
+            "looked in": _wrapped([self.looked_in]),
         }
         if self.recorded:
             return paragraphs
         if self.nearest is not None:
-            paragraphs["nearest"] = [shortened(_summary(self.nearest), width)]
+            paragraphs["nearest"] = [shortened(_summary(self.nearest), WIDTH)]
             paragraphs["differs"] = [
-                line for difference in self.differences for line in difference.lines(width)
+                line for difference in self.differences for line in difference.lines(WIDTH)
             ]
-        paragraphs["cause"] = _wrapped(self.causes, width)
+        paragraphs["cause"] = _wrapped(self.causes)
         *command, effect = self.remedy.split("\n")
-        paragraphs["to record"] = [*command, *_wrapped([effect], width)]
+        paragraphs["to record"] = [*command, *_wrapped([effect])]
         return paragraphs
 
     def _repr_html_(self) -> str:
@@ -110,10 +98,10 @@ class Miss(NamedTuple):
         return f"Miss(cache_key={self.cache_key!r}, causes={self.causes!r})"
 
 
-def _wrapped(texts: Iterable[str], width: int) -> list[str]:
+def _wrapped(texts: Iterable[str]) -> list[str]:
     """Return texts as lines; each text's later lines are indented."""
     wrapper = textwrap.TextWrapper(
-        width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
     return [line for text in texts for line in wrapper.wrap(text)]
 

@@ -72,12 +72,11 @@ class Failures:
         self.refused = 0
         self.unsent = 0
         self.unanswered = 0
-        # Re-entrant: the garbage collector may end an imap or a stream at any moment.
         self._lock = threading.RLock()
         # By reason: the first call in words, and the number of calls by scope path.
         self._by_reason: dict[str, tuple[str, dict[str, int]]] = {}
-        # Streams and the like that have not ended: scope path, words, and whether a model is asked.
-        self._under_way: dict[object, tuple[str, str, bool]] = {}
+        # Streams that have not ended: scope path and words.
+        self._under_way: dict[object, tuple[str, str]] = {}
 
     def add(
         self, scope: str, description: str, reason: str = FAILED, *, asks_model: bool = True
@@ -108,18 +107,17 @@ class Failures:
         with self._lock:
             self.refused += 1
 
-    def begin(self, scope: str, description: str, *, asks_model: bool = True) -> object:
+    def begin(self, scope: str, description: str) -> object:
         """Note that something is read piece by piece; it counts as ``ABANDONED`` unless :meth:`end`
         follows.
 
-        :param asks_model: whether a model is asked for it.
         :returns: the token for :meth:`end`.
         """
         if self is process_failures:
             _warn_at_exit()
         token = object()
         with self._lock:
-            self._under_way[token] = scope, description, asks_model
+            self._under_way[token] = scope, description
         return token
 
     def end(self, token: object, *, is_early: bool = False) -> None:
@@ -131,8 +129,7 @@ class Failures:
         with self._lock:
             call = self._under_way.pop(token, None)
             if is_early and call is not None:
-                scope, description, asks_model = call
-                self.add(scope, description, ABANDONED, asks_model=asks_model)
+                self.add(*call, ABANDONED)
 
     def take(self) -> list[tuple[str, dict[str, int], str]]:
         """Return and forget what was added: for each reason, the number of calls by scope path, and

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 COUNTING_PERIOD = 60.0  # seconds, after which how_often() counts from 1 again
 
 _first_calls: dict[object, object] = {}  # by subject: what identifies its first call
-_last_values: dict[object, object] = {}  # by subject
 _counts: dict[object, tuple[float, itertools.count[int]]] = {}  # with the time when each began
 _collections: list[dict[str, None]] = []  # ordered sets of messages, while notices are kept
 _are_held = False
@@ -85,17 +84,9 @@ def is_new(subject: object) -> bool:
     return _first_calls.setdefault(subject, this_call) is this_call
 
 
-def has_changed(subject: object, value: object) -> bool:
-    """Note the value of a subject; return whether it had another one before."""
-    previous_value = _last_values.get(subject, value)
-    _last_values[subject] = value
-    return previous_value != value
-
-
 def forget_notices() -> None:
     """Log every warning once more, and count from 1 again."""
     _first_calls.clear()
-    _last_values.clear()
     _counts.clear()
 
 

@@ -2,12 +2,12 @@
 
 from .arms import Arm, arm, seed
 from .bound import Bound, bind
-from .call_order import CallOrder
 from .draws import Draw, Draws, Fork, Forks, Journal, RecordedAskers, ScopedRequest, take_misplaced
 from .names import is_reserved_name, path_before_items, reserved_name, without_repeats
 from .repeated import warn_of_restart, warn_of_shared_answers
 from .scope import (
     ActiveScope,
+    CallOrder,
     Scope,
     ScopedRecord,
     current_order,

@@ -12,9 +12,8 @@ from ..errors import ScopeError
 from ..interrupts import Stops, current_stops, in_maps
 from ..system import this_process
 from . import workers
-from .call_order import CallOrder
 from .draws import Draws
-from .scope import ActiveScope, scope_around
+from .scope import ActiveScope, CallOrder, scope_around
 
 IN_A_THREAD = (
     "llmcall.bind is called in a thread that has no scope, but another thread has one open: the function would not run "

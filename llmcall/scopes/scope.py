@@ -29,11 +29,15 @@ from ..errors import ScopeError
 from ..system import after_fork_in_child, process_lock, this_process
 from ..types import Record
 from . import workers
-from .call_order import CallOrder, next_order_in
 from .draws import ARM, Draw, Draws, Fork, Forks, Journal, RecordedAskers, ScopedRequest
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
 from .repeated import forget_given_answers
+
+# The order of the calls, which decides the order of the records on a cassette: numbers that are
+# compared from the first on. The orders of the calls of an item of a map, or of an arm, begin with its
+# own. So whichever thread is faster, the calls of an item come before those of the next item.
+CallOrder = tuple[int, ...]
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 IN_A_THREAD = (
@@ -180,6 +184,7 @@ class ActiveScope:
 
 _no_scope_draws = Draws()
 _scope_numbers = itertools.count()  # of the outermost ones
+_order_numbers = itertools.count()
 _current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
 _process_scope: ActiveScope | None = None
@@ -420,7 +425,7 @@ def current_order() -> CallOrder:
 
 def next_order() -> CallOrder:
     """Return the order of what the current context does next."""
-    return next_order_in(current_order())
+    return (*current_order(), next(_order_numbers))
 
 
 def _leave_scopes() -> None:

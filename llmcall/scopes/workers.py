@@ -91,8 +91,7 @@ _is_open = _IsOpen()
 
 def _publish() -> None:
     """Tell the processes that this one has started, and will start, whether a scope is open."""
-    # Another thread may open or close a scope meanwhile, so this repeats until the byte is right. A
-    # lock would not do: the garbage collector may run this while the thread holds it.
+    # Another thread may open or close a scope meanwhile, so this repeats until the byte is right.
     while _byte[0] != bool(_open):
         _byte[0] = bool(_open)
     # Before any scope opens, a program need not import multiprocessing.

@@ -228,41 +228,6 @@ def pair_of_askers(client: openai.OpenAI, *, ben_leaves_a_stream: bool = False) 
     return Pair(functools.partial(in_a_thread, ann), functools.partial(in_a_thread, ben))
 
 
-def test_a_later_draw_of_an_asker_has_a_higher_number() -> None:
-    """It does not get a number that another one gave back: a replay gives each its numbers in order."""
-    client = plain_program(Server())
-    ann_asks, ben_has_one, ann_left = threading.Event(), threading.Event(), threading.Event()
-    answers: list[str] = []
-
-    def ann() -> None:
-        params: dict[str, Any] = {"model": "gpt-4o-mini", "temperature": 1, "stream": True}
-        with client.chat.completions.create(messages=QUESTION, **params):
-            ann_asks.set()
-            ben_has_one.wait(LONGEST)
-        ann_left.set()
-
-    def ben() -> None:
-        ann_asks.wait(LONGEST)
-        answers.append(ask(client))
-        ben_has_one.set()
-        ann_left.wait(LONGEST)
-        answers.append(ask(client))
-
-    threads = [threading.Thread(target=ann), threading.Thread(target=ben)]
-    with recorded():
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    first = answers.copy()
-    answers.clear()
-    with recorded("none"):
-        ben_alone = threading.Thread(target=ben)
-        ben_alone.start()
-        ben_alone.join()
-    assert answers == first
-
-
 def test_a_recording_that_goes_on_keeps_the_answers_of_each_asker() -> None:
     """An asker that comes first this time, and was not recorded, asks for itself."""
     ann, ben = pair_of_askers(plain_program(Server()))

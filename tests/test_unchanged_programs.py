@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -253,19 +251,6 @@ def test_embeddings_are_shared_with_get_embedding() -> None:
     assert own.get_embedding("bread", "text-embedding-3-small", on_error="raise") == [5, 0.5]
 
 
-@pytest.mark.parametrize("mode", ["auto", "replay"])
-def test_embeddings_are_encoded_as_the_program_asks(mode: str, server: Server) -> None:
-    """As base64 of little-endian float32, for a program that decodes them itself."""
-    asked: dict[str, Any] = {"model": "text-embedding-3-small", "input": "salt"}
-    program(server).embeddings.create(**asked)
-    http_client = llmcall.http_client(transport=server.transport, cache_mode=mode)
-    made = http_client.post(
-        "https://api.openai.com/v1/embeddings", json={**asked, "encoding_format": "base64"}
-    )
-    [item] = made.json()["data"]
-    assert struct.unpack("<2f", base64.b64decode(item["embedding"])) == (4, 0.5)
-
-
 def test_each_text_of_embeddings_gets_its_own_vector() -> None:
     """A server may return vectors in any order, and a program may repeat a text."""
 
@@ -474,21 +459,6 @@ def test_a_connection_that_fails_is_tried_by_llmcall_alone(
     assert len(server.requests) == 3
 
 
-def test_an_empty_answer_comes_as_it_was_and_is_not_recorded(server: Server) -> None:
-    """It is a failure to send_message; a program gets what the server sent."""
-    empty = {
-        "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}
-        ]
-    }
-    server.failures = [
-        (200, {}, {"id": "c", "object": "chat.completion", "created": 1, "model": "m", **empty})
-    ]
-    client = program(server)
-    assert ask(client) == ""
-    assert ask(client) == "answer number 1"
-
-
 def limits_of(server: Server, timeout: Any, stream: bool, **settings: Any) -> Any:
     """Return the timeouts of a call of a program whose client has some."""
     client = program(server, **settings).with_options(timeout=timeout)
@@ -658,17 +628,6 @@ def test_authentication_cookies_and_redirects_of_a_client_work_inside_patched(
     assert sent.url.path == "/v1/chat/completions"
     assert sent.headers["cookie"] == "place=market"
     assert sent.headers["authorization"].startswith("Basic ")
-
-
-def test_a_recorded_answer_comes_before_a_redirect(
-    moved: tuple[Any, list[str]], server: Server
-) -> None:
-    """The second request is answered at its first address; the client's hooks see both."""
-    client, seen = moved
-    with llmcall.patched():
-        assert post_to(client) == post_to(client) == "answer number 0"
-    assert seen == ["/old/chat/completions", "/v1/chat/completions", "/old/chat/completions"]
-    assert len(server.requests) == 1
 
 
 TAKES_SETTINGS = pytest.mark.parametrize(

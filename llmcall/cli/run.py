@@ -184,7 +184,7 @@ def _options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptio
 
 @contextlib.contextmanager
 def _normalizing(normalizers: tuple[str, ...]) -> Iterator[None]:
-    """Apply normalizers for a block through the environment, so that child processes use them too."""
+    """Apply normalizers for a block through the environment, so that the cassette's header has them."""
     previous = os.environ.get(NORMALIZE)
     os.environ[NORMALIZE] = "\n".join(normalizers)
     config.refresh()

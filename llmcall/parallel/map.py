@@ -87,8 +87,8 @@ def map(
     :param items: any iterable. Items are taken as workers become free: up to twice as many as
         workers, and 63 more, before their results are there. A pandas DataFrame means its rows, as
         dicts.
-    :param key: names an item's scope: a function of the item, a column of its row, or a list of
-        columns. The name is a text or a whole number. The default is a digest of the item (of a
+    :param key: names an item's scope, so it needs one: a function of the item, a column of its row,
+        or a list of columns. The name is a text or a whole number. The default is a digest of the item (of a
         row, only of the variables that the templates use), which must then be plain data. Items with
         the same name are told apart by their order; a warning says so if they differ.
     :param repeats: the number of draws of each item. Each draw after the first has a child scope of
@@ -112,6 +112,7 @@ def map(
         ``@llm`` function.
     :returns: a list of results; with ``repeats``, a list of lists.
     :raises TypeError, ValueError: if an argument is wrong, before anything runs.
+    :raises ScopeError: for ``key`` outside any scope.
     :raises KeyboardInterrupt: within two seconds after Ctrl-C. A call that still waits for a server
         is left in its thread; if its answer arrives, it is stored. Like every exception that ``map``
         raises while it runs, it has ``.results``: the list of results, with ``None`` for each
@@ -167,8 +168,7 @@ def imap(
     If an item fails, its exception is raised after the results of all items that had begun. After
     Ctrl-C, the exception has the results that were not yielded in ``.results``, a list of pairs of
     index and result. If you leave the iterator early, no further item begins, and the draws of items
-    that were not yielded are given back. With several workers, timing decides which items these are;
-    a warning at the end of the run says so, also if the iterator has not ended by then.
+    that were not yielded are given back. With several workers, timing decides which items these are.
 
     >>> sorted(llmcall.imap(str.upper, ["ann", "ben"]))
     [(0, 'ANN'), (1, 'BEN')]

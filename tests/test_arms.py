@@ -16,10 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
-import hypothesis.strategies as st
 import pytest
 from dice import Dice, sample
-from hypothesis import given
 from programs import LONGEST, ran, start
 
 import llmcall
@@ -125,66 +123,6 @@ def test_a_failed_call_of_an_arm_gives_its_draw_back() -> None:
         with pytest.raises(RuntimeError):
             ask(failing)
         assert ask(failing) == "r#0"
-
-
-class Model:
-    """Count draws as the contract says, in the plainest way."""
-
-    def __init__(self) -> None:
-        self.taken: dict[tuple[str, str], dict[str | None, set[int]]] = {}
-
-    def draw(self, arm: str | None, path: str, request: str) -> int:
-        """Return the number of the next draw."""
-        taken = self.taken.setdefault((path, request), {})
-        rivals = [each for name, each in taken.items() if arm is None or name in (None, arm)]
-        number = next(n for n in itertools.count() if not any(n in each for each in rivals))
-        taken.setdefault(arm, set()).add(number)
-        return number
-
-    def give_back(self, arm: str | None, path: str, request: str, number: int) -> None:
-        """Make a number free again."""
-        self.taken[path, request][arm].remove(number)
-
-
-STEPS = st.tuples(
-    st.sampled_from([None, "a", "b", "c"]),  # the arm
-    st.sampled_from(["", "lisa", "omar"]),  # the actor
-    st.sampled_from(["x", "y"]),  # the request
-    st.booleans(),  # whether the call fails
-)
-
-
-@pytest.mark.newest_only
-@given(steps=st.lists(STEPS, max_size=40))
-def test_random_programs_count_as_the_plain_model_does(
-    steps: list[tuple[str | None, str, str, bool]],
-) -> None:
-    """Arms entered in any order, nested scopes and failures: each draw has the model's number."""
-    fails = False
-
-    def answer(messages: Any) -> str:
-        if fails:
-            raise RuntimeError("no")
-        return "yes"
-
-    client = ScriptedClient(answer, cache_mode="off", on_error="raise")
-    model = Model()
-    with llmcall.scope("r"):
-        for arm, actor, request, fails in steps:
-            path = f"r/{actor}".rstrip("/")
-            number = model.draw(arm, path, request)
-            if fails:
-                model.give_back(arm, path, request, number)
-            with contextlib.ExitStack() as stack:
-                if arm is not None:
-                    stack.enter_context(llmcall.arm(arm))
-                if actor:
-                    stack.enter_context(llmcall.scope(actor))
-                if fails:
-                    with pytest.raises(RuntimeError):
-                        ask(client, request)
-                else:
-                    assert ask(client, request) == f"{path}#{number}"
 
 
 # Where an arm may stand

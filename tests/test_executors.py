@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
@@ -23,31 +23,26 @@ from typing import Any
 import pytest
 from dice import (
     CALL,
-    Dice,
     OddError,
     ask,
     calls,
-    close_own,
     describe,
     divide,
     draw,
     fail_oddly,
     first,
     greet,
-    model,
     nested,
-    open_own,
     reply,
     sample,
     samples,
     wait_or_fail,
 )
-from programs import ran
 from redis_servers import RedisProcess
 
 import llmcall
 from llmcall import imap, map, scope
-from llmcall.errors import BudgetExceededError, LLMCallError, ScopeError
+from llmcall.errors import BudgetExceededError, LLMCallError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 ELSEWHERE = [
@@ -244,41 +239,6 @@ def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
     assert (replayed.replayed, replayed.unused(), calls()) == (9, [], before)
 
 
-def test_the_records_of_workers_open_no_scope_for_other_threads(
-    processes: Executor,
-) -> None:
-    """A call outside any scope would be refused while another thread has one open."""
-    is_over = threading.Event()
-    refusals: list[ScopeError] = []
-    count = 0
-
-    def call_outside_any_scope() -> None:
-        nonlocal count
-        while not is_over.is_set():
-            count += 1
-            try:
-                Dice().build_request("Hi")
-            except ScopeError as error:
-                refusals.append(error)
-
-    interval = sys.getswitchinterval()
-    thread = threading.Thread(target=call_outside_any_scope)
-    with llmcall.cassette("workers.jsonl"):
-        map(
-            samples, range(2), scope="survey", executor=processes
-        )  # the workers begin before the thread
-        sys.setswitchinterval(1e-5)
-        thread.start()
-        try:
-            for number in range(3):
-                map(samples, range(100), scope=f"survey-{number}", executor=processes)
-        finally:
-            sys.setswitchinterval(interval)
-            is_over.set()
-            thread.join()
-    assert count > 0 and not refusals
-
-
 def test_what_a_cassette_gained_before_is_known_in_workers(pool: Executor) -> None:
     """Without a cache, a worker gets the answer that this process recorded on the cassette a moment
     ago.
@@ -304,72 +264,6 @@ def one_process() -> Iterator[Executor]:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as made:
         made.submit(len, "").result()
         yield made
-
-
-def test_a_budget_of_a_map_limits_no_later_function_of_its_workers(one_process: Executor) -> None:
-    """It applies while the map's tasks run."""
-    with llmcall.budget(calls=1, name="survey"):
-        map(ask, "a", executor=one_process)
-    assert one_process.submit(ask, "b").result().startswith("item b")
-
-
-def test_a_cassette_of_a_map_answers_no_later_function_of_its_workers(
-    one_process: Executor,
-) -> None:
-    """It is open in a worker while the map's tasks run."""
-    with llmcall.cassette("market.jsonl"):
-        map(ask, "a")
-    with llmcall.cassette("market.jsonl", mode="none"):
-        map(ask, "a", executor=one_process)
-    assert one_process.submit(ask, "b").result().startswith("item b")
-
-
-@pytest.fixture
-def own_cassette(one_process: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Record an answer of another model in the cassette that functions of a worker open."""
-    assert one_process.submit(model, "").result() == llmcall.settings().model
-    with monkeypatch.context() as changed:
-        changed.setenv("LLMCALL_MODEL", "own-model")
-        llmcall.reset()
-        with llmcall.cassette("own.jsonl"):
-            ask("own")
-    llmcall.reset()
-
-
-def own_records() -> int:
-    """Return how many records are in that cassette, after its header."""
-    return len(Path("own.jsonl").read_text(encoding="utf-8").splitlines()) - 1
-
-
-def in_map(function: Callable[[str], str], pool: Executor) -> str:
-    """Run a function in a map's task."""
-    [result] = map(function, [""], executor=pool)
-    return result
-
-
-def alone(function: Callable[[str], str], pool: Executor) -> str:
-    """Run a function that belongs to no map."""
-    return pool.submit(function, "").result()
-
-
-@pytest.mark.usefixtures("own_cassette")
-def test_a_workers_cassette_may_close_in_a_task(one_process: Executor) -> None:
-    """A worker may have a cassette of its own open when a task begins, and close it meanwhile, as
-    other threads of a Dask worker do. Then nothing is left of it.
-    """
-    assert alone(open_own, one_process) == "own-model"
-    in_map(close_own, one_process)
-    assert alone(model, one_process) == llmcall.settings().model
-    alone(ask, one_process)
-    assert own_records() == 1
-
-
-@pytest.mark.usefixtures("own_cassette")
-def test_a_cassette_that_a_task_opens_may_close_later(one_process: Executor) -> None:
-    """Nothing is left of it in the next task, which may be one of the same map."""
-    assert in_map(open_own, one_process) == "own-model"
-    alone(close_own, one_process)
-    assert in_map(model, one_process) == llmcall.settings().model
 
 
 def test_errors_are_raised_in_the_parent_process(processes: Executor) -> None:
@@ -460,34 +354,6 @@ def test_an_executor_that_is_shut_down(on_error: str) -> None:
     assert caught.value.results == [None]  # type: ignore[attr-defined]
     if sys.version_info >= (3, 11):
         assert caught.value.__notes__[0].startswith("item 2 ('b'): 1 done")
-
-
-def test_an_executor_that_takes_nothing() -> None:
-    """One that was shut down ends the map at once: nobody waits for an item that it did not take."""
-    closed = ThreadPoolExecutor(1)
-    closed.shutdown()
-    with pytest.raises(RuntimeError, match="after shutdown") as caught:
-        map(str, [3, 4], executor=closed)
-    assert caught.value.results == [None, None]  # type: ignore[attr-defined]
-
-
-SCOPES_IN_A_POOL = """
-from concurrent.futures import ProcessPoolExecutor
-import multiprocessing
-
-def ask(name):
-    with llmcall.scope(name):
-        return 1
-
-with llmcall.scope("trial"), ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
-    print(sum(pool.map(llmcall.bind(ask), "abcd")))
-"""
-
-
-def test_forked_workers_leave_no_file_behind(tmp_path: Path) -> None:
-    """What tells workers of their parents' scopes is gone with the processes."""
-    assert ran(SCOPES_IN_A_POOL, TMPDIR=str(tmp_path)) == "4"
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

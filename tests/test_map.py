@@ -21,7 +21,6 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -495,32 +494,6 @@ def test_what_has_not_begun_is_cancelled() -> None:
     assert len(taken) <= 2 * 1 + 15
 
 
-@pytest.mark.parametrize("in_executor", [False, True], ids=["threads", "executor"])
-def test_no_item_begins_after_a_failure_however_late_the_map_learns_of_it(
-    in_executor: bool,
-) -> None:
-    """Here its thread is kept from running while a worker could begin the other item."""
-    items = Watched(2)
-    begun: list[int] = []
-    interval = sys.getswitchinterval()
-
-    def work(item: int) -> None:
-        begun.append(item)
-        if item == 0:
-            assert items.all_taken.wait(LONGEST)
-            time.sleep(0.05)  # until the map waits
-            sys.setswitchinterval(LONGEST)
-            raise ValueError("the first item fails")
-
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            with pytest.raises(ValueError, match="the first item fails"):
-                map(work, items, workers=1, executor=pool if in_executor else None)
-        finally:
-            sys.setswitchinterval(interval)
-    assert begun == [0]
-
-
 @pytest.mark.parametrize(
     "kind", [ConfigError, CacheMissError, ScopeError, BudgetExceededError, SystemExit]
 )
@@ -958,17 +931,6 @@ def test_an_answer_that_was_corrected_is_a_hit(corrected: tuple[ScriptedClient, 
     """Its correction is recorded too."""
     _, call = corrected
     assert call.map([{}], dry_run=True)[:2] == (1, 0)
-
-
-def test_an_answer_whose_correction_is_not_recorded_is_no_hit(
-    corrected: tuple[ScriptedClient, LLMCall],
-) -> None:
-    """The tokens of the correction's prompt are counted."""
-    client, call = corrected
-    client.cache.delete(where=lambda record: len(record.request["messages"]) > 1)
-    plan = call.map([{}], dry_run=True)
-    assert (plan.hits, plan.misses) == (0, 1)
-    assert plan.input_tokens > client.count_tokens("How many?") + client.count_tokens("many")
 
 
 @pytest.mark.parametrize(

@@ -81,13 +81,6 @@ def test_each_path_has_a_count_of_its_own() -> None:
             assert sample() == "a/b#0"
 
 
-def test_what_is_not_part_of_a_request_does_not_start_a_count() -> None:
-    """The user's name, the timeout and the spelling of a number make no other request."""
-    with scope("a"):
-        assert [sample(), sample(user="u", timeout=3)] == ["a#0", "a#1"]
-        assert [sample(temperature=1), sample(temperature=1.0)] == ["a#0", "a#1"]
-
-
 def test_a_kept_scope_goes_on() -> None:
     """A scope in a variable goes on counting when it is entered again."""
     trial = scope("trial")
@@ -831,13 +824,6 @@ def test_forked_processes_that_make_the_same_draw_are_told(way: str) -> None:
     assert warning.startswith(
         "two processes made the same draw in the scope 'trial' and share its answer"
     )
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize("way", ["kept", "bound"])
-def test_forked_processes_that_replay_the_same_draw_are_not_told(way: str) -> None:
-    """Its answer was recorded before the scope was opened."""
-    assert "two processes made the same draw" not in ran(FORKED_TASKS, way, "recorded")
 
 
 @pytest.fixture

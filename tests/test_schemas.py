@@ -355,7 +355,7 @@ def test_a_tool_of_an_unknown_type_is_refused_by_name() -> None:
             tool(unknown)
 
 
-class Trip(typing.TypedDict, total=False):
+class Trip(TypedDict, total=False):
     """A trip."""
 
     shop: str
@@ -368,12 +368,12 @@ class Day(Trip):
     note: NotRequired[Optional[str]]  # noqa: UP045  as users write it
 
 
-class Tree(typing.TypedDict):
+class Tree(TypedDict):
     leaf: int
     branches: list[Tree]
 
 
-class Nowhere(typing.TypedDict):
+class Nowhere(TypedDict):
     field: Unknown  # type: ignore[name-defined]  # noqa: F821  the point of the test
 
 

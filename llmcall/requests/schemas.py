@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import lru_cache, wraps
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from .plain_data import plain
 
@@ -116,7 +115,7 @@ def adapter(output_type: Any) -> TypeAdapter[Any]:
     from pydantic import PydanticUserError, TypeAdapter
 
     try:
-        return TypeAdapter(readable(output_type, {}))
+        return TypeAdapter(output_type)
     except (PydanticUserError, NameError) as error:
         raise _no_schema(output_type, error) from error
 
@@ -176,12 +175,11 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
         raise _no_schema(function, error) from error
     fields: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
-    replacements: dict[Any, Any] = {}
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         hint = Any if parameter.annotation is parameter.empty else parameter.annotation
-        fields[name] = readable(hint, replacements)
+        fields[name] = hint
         if parameter.default is not parameter.empty:
             fields[name] = NotRequired[fields[name]]
             # pydantic's own schemas also leave out defaults that are not JSON.
@@ -296,52 +294,6 @@ def label_of(option: Any) -> str:
     if isinstance(option, Enum):
         return option.value if isinstance(option.value, str) else option.name
     return option if isinstance(option, str) else json.dumps(option)
-
-
-def readable(hint: Any, replacements: dict[Any, Any]) -> Any:
-    """Return a type with each ``typing.TypedDict`` replaced by one that pydantic reads.
-
-    Python 3.12 and later need no replacement.
-
-    :param hint: a type, or one made of several, such as ``list[T]``; the insides of classes stay.
-    :param replacements: those so far, to which this adds: a ``TypedDict`` may have fields of its own
-        type.
-    :raises NameError: if a field's type is not found by its name.
-    """
-    if sys.version_info >= (3, 12):
-        return hint
-    if type(hint).__module__ == "typing" and hasattr(hint, "__required_keys__"):
-        return replacements[hint] if hint in replacements else _replacement_of(hint, replacements)
-    origin: Any = get_origin(hint)
-    arguments = get_args(hint)
-    new_arguments = tuple(readable(each, replacements) for each in arguments)
-    if new_arguments == arguments:
-        return hint
-    if origin is Annotated:
-        return Annotated[new_arguments]
-    if hasattr(hint, "copy_with"):
-        return hint.copy_with(new_arguments)
-    return Union[new_arguments] if origin is UnionType else origin[new_arguments]  # noqa: UP007  of any number
-
-
-def _replacement_of(typed_dict: Any, replacements: dict[Any, Any]) -> Any:
-    from typing_extensions import TypedDict, get_type_hints
-
-    replacement: Any = TypedDict(typed_dict.__name__, {})  # type: ignore[misc]
-    replacements[typed_dict] = replacement
-    for name in (
-        "__doc__",
-        "__module__",
-        "__qualname__",
-        "__pydantic_config__",
-        "__required_keys__",
-    ):
-        if hasattr(typed_dict, name):
-            setattr(replacement, name, getattr(typed_dict, name))
-    for name, hint in get_type_hints(typed_dict, include_extras=True).items():
-        # its Required or NotRequired goes before __required_keys__
-        replacement.__annotations__[name] = readable(hint, replacements)
-    return replacement
 
 
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}

@@ -19,14 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import ran
 from redis_servers import RedisProcess
-from servers import TOOL_CALL, completion
+from servers import TOOL_CALL
 
 import llmcall
 from llmcall import (
     CacheCorruptError,
     CacheError,
     CacheMissError,
-    ConfigError,
     Record,
     ResponseCache,
 )
@@ -100,24 +99,6 @@ def test_a_question_is_asked_once(place: str) -> None:
     assert len(first.cache) == 1
 
 
-def test_a_streamed_question_is_the_same_question(place: str) -> None:
-    """It is answered from the record of the other."""
-    said(client_at(place))
-    with client_at(place, ()).stream_message("Hello") as stream:
-        assert "".join(stream) == "one"
-        assert stream.reply.cached
-
-
-def test_another_process_gets_the_recorded_answer(place: str) -> None:
-    """The cache is all that they share."""
-    said(client_at(place))
-    program = """
-        client = ScriptedClient((), cache_mode="replay", cache_path=sys.argv[1])
-        print(client.send_message("Hello").content)
-    """
-    assert ran(program, place) == "one"
-
-
 def test_replay_answers_what_is_recorded(place: str) -> None:
     """The model is not asked."""
     said(client_at(place), "known")
@@ -160,14 +141,6 @@ def test_replay_needs_no_key_and_no_address() -> None:
     said(client_at(), "known", model="gpt-6-luna")
     client = llmcall.OpenAIClient(cache_mode="replay")
     assert said(client, "known") == ("one", True)
-
-
-def test_a_replay_without_a_key_misses_and_names_no_key() -> None:
-    """A key would not help; without replay the missing key is named."""
-    with pytest.raises(CacheMissError):
-        llmcall.OpenAIClient(cache_mode="replay").send_message("unknown")
-    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
-        llmcall.OpenAIClient().send_message("unknown")
 
 
 def test_refresh_asks_each_question_once_per_process(place: str) -> None:
@@ -222,16 +195,6 @@ def test_a_call_past_the_cache_neither_reads_nor_stores() -> None:
     ]
     assert said(client, "other", cache=False) == ("two", False)
     assert len(client.cache) == 1
-
-
-def test_a_cache_that_is_off_gives_nothing_and_keeps_nothing() -> None:
-    """``put`` returns the record that it was given."""
-    client = client_at(answers=["stored"])
-    said(client)
-    off, request = ResponseCache(client.cache.path, mode="off"), client.build_request("Hello")
-    assert off.get(request) is None
-    assert text_of(off.put(request, answer("4"))) == "4"
-    assert said(client) == ("stored", True)
 
 
 def test_an_unknown_cache_mode_is_refused() -> None:
@@ -290,24 +253,6 @@ def test_what_a_caller_does_with_a_reply_changes_no_record(place: str) -> None:
         reply.tool_calls[0].clear()
         reply.raw["choices"].clear()
         client.cache.get(client.build_request("Hello")).response.clear()
-
-
-def test_messages_that_a_caller_changes_are_another_question(place: str) -> None:
-    """The record holds them as they were."""
-    client = client_at(place, ["3", "4"])
-    messages: Any = [{"role": "user", "content": "Hello"}]
-    assert said(client, messages) == ("3", False)
-    messages[0]["content"] = "Good bye"
-    assert said(client, messages) == ("4", False)
-    assert said(client, "Hello") == ("3", True)
-
-
-def test_a_response_that_was_put_can_be_changed_afterwards(place: str) -> None:
-    """So can the record that ``put`` returned."""
-    client, given = client_at(place, ()), answer("mine")
-    client.cache.put(client.build_request("planted"), given).response.clear()
-    given["choices"].clear()
-    assert said(client, "planted") == ("mine", True)
 
 
 @pytest.fixture
@@ -407,21 +352,6 @@ def test_delete_takes_the_records_that_where_selects(cache: ResponseCache) -> No
     assert [cache.get(request) is None for request in requests] == [False, True] * 3
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{}, {"where": bool, "keys": []}, {"keys": "0" * 64}],
-    ids=["nothing", "both", "a key alone"],
-)
-def test_delete_needs_either_keys_or_a_selection(
-    arguments: dict[str, Any], cache: ResponseCache
-) -> None:
-    """What is meant must be said."""
-    filled(cache, 1)
-    with pytest.raises(TypeError, match="keys"):
-        cache.delete(**arguments)
-    assert len(cache) == 1
-
-
 def test_clear_deletes_damaged_records_too(cache: ResponseCache, place: str) -> None:
     """It returns how many records there were."""
     requests = filled(cache, 2)
@@ -479,26 +409,6 @@ def test_a_frame_has_a_row_for_each_record(two_records: ResponseCache) -> None:
     assert (frame["scope"][1], frame["draw"][1]) == ("trial/lisa", 0)
 
 
-def test_a_frame_has_the_rows_that_a_condition_selects(two_records: ResponseCache) -> None:
-    """The condition is a function of the record."""
-    pytest.importorskip("pandas")
-    assert len(two_records.to_frame(lambda record: record.sample is None)) == 1
-
-
-def test_a_frame_says_who_answered_and_how_the_answer_ended(cache: ResponseCache) -> None:
-    """The name that the server gave, why the answer ended, and the text of a refusal."""
-    pytest.importorskip("pandas")
-    message = {"role": "assistant", "content": None, "refusal": "No."}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    cut = completion("Yes, I w", finish_reason="length")
-    for question, response in (("one", {"choices": [choice]}), ("two", cut)):
-        cache.put(asked(question), response)
-    frame = cache.to_frame()
-    assert frame["served"].fillna("").tolist() == ["", "gpt-4o-mini-2024-07-18"]
-    assert frame["finish_reason"].tolist() == ["stop", "length"]
-    assert frame["refusal"].fillna("").tolist() == ["No.", ""]
-
-
 def test_a_frame_says_which_records_calls_of_this_process_used(place: str) -> None:
     """Those that a call made or was answered by; who looks at records uses none."""
     pytest.importorskip("pandas")
@@ -522,28 +432,6 @@ def test_a_frame_has_the_levels_of_the_scopes() -> None:
     assert list(frame.columns[:4]) == ["scope", "rep", "agent", "draw"]
     assert frame["rep"].tolist() == ["rep-1"] * 3
     assert frame["agent"].fillna("").tolist() == ["", "lisa", "lisa"]
-
-
-@pytest.mark.parametrize(
-    ("levels", "error", "words"),
-    [
-        (["rep"], ValueError, r"names 1 \(rep\), but the deepest scope has 2 levels.*'rep-1/lisa'"),
-        (["rep", "agent", "round"], ValueError, "names 3 .* has 2 levels"),
-        (["rep", "draw"], ValueError, "names 'draw', which is another column already.*cache_key"),
-        (["rep", "rep"], ValueError, "names 'rep', which is another column already"),
-        ("rep", TypeError, "must be a list of names"),
-    ],
-)
-def test_levels_that_do_not_fit_are_refused(
-    levels: Any, error: type[Exception], words: str
-) -> None:
-    """The error says which levels or columns there are."""
-    pytest.importorskip("pandas")
-    client = client_at(answers=lambda messages: "Two.")
-    with llmcall.scope("rep-1"), llmcall.scope("lisa"):
-        said(client, "How many?")
-    with pytest.raises(error, match=words):
-        client.cache.to_frame(levels=levels)
 
 
 # Damage
@@ -621,13 +509,6 @@ def test_a_record_that_somebody_else_replaces_is_not_remembered(
     assert said(hit_before) == ("replaced", True)
 
 
-def test_a_record_that_somebody_else_deletes_is_not_remembered(hit_before: Any, place: str) -> None:
-    """The question is asked again."""
-    request = hit_before.build_request("Hello")
-    assert ResponseCache(place).delete(keys=[request.cache_key]) == 1
-    assert said(hit_before) == ("two", False)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_fork_while_others_write_and_call(place: str) -> None:
     """The child uses handles of its own, and asks for itself what a thread of the parent is asking."""
@@ -676,23 +557,6 @@ def test_a_caches_directory_is_private_and_out_of_git(exists: bool, tmp_path: Pa
     assert (folder / ".gitignore").read_text() == "*\n"
 
 
-def test_a_directory_with_other_files_stays_as_it_is(tmp_path: Path) -> None:
-    """Whoever made it decides who reads it."""
-    tmp_path.chmod(0o755)
-    (tmp_path / "other.txt").write_text("mine")
-    filled(ResponseCache(tmp_path), 1)
-    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
-    assert not (tmp_path / ".gitignore").exists()
-
-
-def test_a_caches_path_may_have_a_tilde_and_variables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They mean what they mean to diskcache."""
-    monkeypatch.setenv("SHELF", "shelf")
-    assert ResponseCache("~/$SHELF").path == tmp_path / "shelf"
-
-
 def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
     """Opened by it, the directory has no limit, no eviction and no statistics."""
     with ResponseCache(tmp_path / "cache") as cache:
@@ -702,16 +566,6 @@ def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
         assert opened.size_limit >= 2**60
         assert opened.expire() == opened.cull() == 0
         assert isinstance(opened[asked("question 0").cache_key], bytes)
-
-
-def test_what_diskcache_adds_to_a_cache_is_no_record(tmp_path: Path) -> None:
-    """``verify`` names its key."""
-    cache = ResponseCache(tmp_path / "cache")
-    filled(cache, 2)
-    with diskcache.Cache(str(tmp_path / "cache")) as opened:
-        opened["theirs"] = b"plain bytes"
-        assert len(opened) == len(cache) == 3
-    assert cache.verify() == ["theirs"]
 
 
 def test_a_directory_that_is_gone_is_made_again(tmp_path: Path) -> None:

@@ -106,13 +106,6 @@ def test_an_export_has_a_header_and_records_by_scope_path(
     assert samples == [None, "actor-a#0", "actor-b#0"]
 
 
-def test_an_export_has_no_host_time_or_key(source: ResponseCache, tmp_path: Path) -> None:
-    """It does not have the version that wrote it either."""
-    text = (tmp_path / "export.jsonl").read_text(encoding="utf-8")
-    _, *lines = map(json.loads, text.splitlines())
-    assert not any({"host", "stored_at", "cache_key", "version"} & line.keys() for line in lines)
-
-
 def test_an_export_has_the_records_that_where_selects(
     source: ResponseCache, tmp_path: Path
 ) -> None:
@@ -121,13 +114,6 @@ def test_an_export_has_the_records_that_where_selects(
     assert source.export(some, where=lambda record: record.kind == "embedding") == 1
     (line,) = some.read_text(encoding="utf-8").splitlines()[1:]
     assert json.loads(line)["kind"] == "embedding"
-
-
-def test_an_export_replays_as_a_cassette(source: ResponseCache, tmp_path: Path) -> None:
-    """The model is not asked."""
-    with llmcall.cassette(tmp_path / "export.jsonl", mode="none"), llmcall.scope("actor-a"):
-        reply: Any = ScriptedClient().send_message("a", temperature=0.5)
-    assert reply.content == "2 🧀\n" * 300
 
 
 @pytest.mark.parametrize("setting", ["LLMCALL_CACHE_NAMESPACE", "LLMCALL_CACHE_NORMALIZE"])
@@ -413,27 +399,6 @@ def test_rekey_prefers_the_namespace_of_a_models_endpoint(in_no_namespace: Recor
     assert sorted(namespaces(client.cache)) == ["here", "mine", "mine"]
 
 
-def test_rekey_takes_a_namespace_that_went_out_of_every_key(in_no_namespace: Recorded) -> None:
-    """The records are then what they were."""
-    client, _ = in_no_namespace
-    first = list(client.cache.records())
-    llmcall.configure(cache_namespace="here")
-    client.cache.rekey()
-    llmcall.configure(cache_namespace="")
-    assert client.cache.rekey() == 3
-    assert list(client.cache.records()) == first
-
-
-def test_a_miss_under_another_version_of_keys_names_the_command(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The record is there, but its key was made in another way."""
-    recorder().send_message("Milk?")
-    monkeypatch.setattr("llmcall.requests.keys.KEY_VERSION", 2)
-    with pytest.raises(CacheMissError, match="recorded under an old key: 'llmcall cache"):
-        replayed("Milk?")
-
-
 def test_rekey_makes_keys_of_another_version_from_the_stored_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -539,12 +504,6 @@ def test_a_cache_cannot_be_salvaged_into_itself(sound: Any) -> None:
         cache.salvage(path.parent / "." / "cache")
 
 
-def test_a_cache_that_is_not_there_cannot_be_salvaged(tmp_path: Path) -> None:
-    """The error says so."""
-    with pytest.raises(CacheError, match="contains no cache"):
-        ResponseCache(tmp_path / "none").salvage(tmp_path / "new")
-
-
 def leaf_pages(path: Path) -> Iterator[int]:
     """Yield where the pages begin that hold rows of tables."""
     data = (path / DATABASE).read_bytes()
@@ -580,13 +539,6 @@ def torn(sound: Any, tmp_path: Path) -> Path:
     return damaged(sound[0], tmp_path / "bad", list(leaf_pages(sound[0]))[-1], b"\xff" * PAGE)
 
 
-def test_the_error_of_a_damaged_database_names_the_command(torn: Path) -> None:
-    """It can be pasted: it has the cache's folder."""
-    with ResponseCache(torn, mode="replay") as cache, pytest.raises(CacheCorruptError) as caught:
-        list(cache.records())
-    assert f"'llmcall cache --path {torn} salvage NEW_FOLDER'" in str(caught.value)
-
-
 def test_salvage_counts_what_is_lost(
     torn: Path, sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -595,14 +547,6 @@ def test_salvage_counts_what_is_lost(
     assert len(sound[1]) / 2 < count < len(sound[1])
     lost = f"{len(sound[1]) - count} of {len(sound[1])} records cannot be read and are lost"
     assert lost in caplog.text
-
-
-def test_a_salvaged_cache_has_sound_records_alone(torn: Path, sound: Any, tmp_path: Path) -> None:
-    """They are what they were."""
-    commands.cache("--path", torn, "salvage", tmp_path / "new")
-    with ResponseCache(tmp_path / "new", mode="replay") as cache:
-        assert cache.verify() == []
-        assert {each.cache_key: each for each in cache.records()}.items() <= sound[1].items()
 
 
 # TinyTroupe's pickle cache
@@ -656,13 +600,6 @@ def saved(entries: Any, protocol: int = pickle.DEFAULT_PROTOCOL) -> str:
     return "openai_api_cache.pickle"
 
 
-def sdk_completion() -> Any:
-    """Return the SDK's object of a completion."""
-    from openai.types.chat import ChatCompletion
-
-    return ChatCompletion.model_validate(completion())
-
-
 def found_in(path: str, messages: Any, **arguments: Any) -> str | None:
     """Load a file, and return what ``send_message`` finds where it may not call."""
     client = ScriptedClient(cache_mode="replay")
@@ -695,15 +632,6 @@ def test_an_entry_of_each_version_answers_the_call_that_made_it(
     """Defaults, and other names of parameters, are no others."""
     path = saved({key(model, params): completion()}, protocol)
     assert found_in(path, MESSAGES, model=model, **arguments) == "Two coins."
-
-
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-@pytest.mark.parametrize("is_dumped", [False, True], ids=["object", "dumped"])
-def test_an_entry_is_an_object_of_the_sdk_or_its_fields(is_dumped: bool, protocol: int) -> None:
-    """Versions of TinyTroupe stored either."""
-    answer = sdk_completion()
-    path = saved({key("gpt-4", FIRST): answer.model_dump() if is_dumped else answer}, protocol)
-    assert found_in(path, MESSAGES, model="gpt-4", **SAMPLING) == "Two coins."
 
 
 @pytest.mark.parametrize(
@@ -820,27 +748,6 @@ def test_an_entry_whose_class_is_given_answers_the_call_with_that_class() -> Non
     assert "parsed" not in reply
 
 
-def test_tinytroupe_itself_finds_the_answers_of_its_cache() -> None:
-    """What it asks by the SDK's ``parse()``, unchanged, is found by what the SDK sends for the
-    class.
-    """
-    llmcall.client().cache.load(of_a_class(), classes=[Reading])
-    arguments: dict[str, Any] = {
-        "model": "gpt-4o",
-        "messages": MESSAGES,
-        "max_completion_tokens": 128000,
-    }
-    with openai.OpenAI(
-        api_key="none", http_client=llmcall.http_client(cache_mode="replay")
-    ) as client:
-        parsed = (
-            client.chat.completions.parse(response_format=Reading, n=1, **arguments)
-            .choices[0]
-            .message.parsed
-        )
-    assert parsed == Reading(a=1)
-
-
 def test_a_command_imports_a_class_from_the_working_directory() -> None:
     """``--class`` names module and class."""
     path = of_a_class()
@@ -852,33 +759,6 @@ def test_a_command_imports_a_class_from_the_working_directory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("nowhere.Reading", "No module named 'nowhere'"),
-        ("rounds.ROUNDS", "rounds.ROUNDS is not a class"),
-    ],
-)
-def test_a_command_refuses_a_class_that_is_none(name: str, words: str) -> None:
-    """The error says whether it is not there or something else."""
-    path = of_a_class()
-    Path("rounds.py").write_text("ROUNDS = 3\n")
-    assert words in commands.cache("load", path, "--class", name, code=2)
-
-
-@pytest.mark.parametrize(("second", "is_told"), [("Two coins.", False), ("Three.", True)])
-def test_of_entries_that_are_one_request_the_first_answer_counts(
-    second: str, is_told: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """They differ in what does not matter; another answer is told."""
-    other = {**LATEST, "timeout": 5, "temperature": None}
-    path = saved(
-        {key("gpt-5-mini", LATEST): completion(), key("gpt-5-mini", other): completion(second)}
-    )
-    assert found_in(path, MESSAGES, model="gpt-5-mini", max_tokens=128000) == "Two coins."
-    assert ("entry 2: an earlier entry has a different answer" in caplog.text) is is_told
-
-
-@pytest.mark.parametrize(
     "data", [b"\x80\x04]", b"\x80\x04K\x01.", b"\x80\x04\x8c\x01a.", b"no pickle"]
 )
 def test_a_file_that_is_no_tinytroupe_cache_is_named(data: bytes) -> None:
@@ -886,15 +766,6 @@ def test_a_file_that_is_no_tinytroupe_cache_is_named(data: bytes) -> None:
     Path("some.pickle").write_bytes(data)
     with pytest.raises(CacheCorruptError, match=r"some\.pickle"):
         ResponseCache("cache").load("some.pickle")
-
-
-@pytest.mark.parametrize("kind", ["an empty file", "an empty dict"])
-def test_an_empty_tinytroupe_cache_is_loaded(kind: str) -> None:
-    """It has no record."""
-    path = saved({})
-    if kind == "an empty file":
-        Path(path).write_bytes(b"")
-    assert ResponseCache("cache").load(path) == 0
 
 
 def tinytroupe_config(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> ScriptedServer:

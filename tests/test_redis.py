@@ -21,7 +21,7 @@ from programs import ran
 from redis_servers import RedisProcess
 
 import llmcall
-from llmcall import CacheCorruptError, CacheError, ConfigError, ResponseCache
+from llmcall import CacheError, ConfigError, ResponseCache
 from llmcall.testing import ScriptedClient
 
 asked = ScriptedClient(cache_mode="off").build_request
@@ -93,16 +93,6 @@ def test_records_go_to_a_directory_and_back_with_their_order(
             assert [record.replace(stored_at=None) for record in other.records()] == expected
 
 
-def test_rekey_keeps_the_order_and_the_times_of_records(mixed: Any, server: RedisProcess) -> None:
-    """Under another namespace all records get new keys, once, and are found."""
-    cache = mixed.cache
-    before = [(record.sample, record.stored_at) for record in cache.records()]
-    with llmcall.configured(cache_namespace="lab"):
-        assert (cache.rekey(), cache.rekey(), cache.verify()) == (4, 0, [])
-        assert said(client_at(server.url, mode="replay"), "a") == ["one"]
-    assert [(record.sample, record.stored_at) for record in cache.records()] == before
-
-
 def test_the_commands_of_the_cache_take_a_server(server: RedisProcess) -> None:
     """``llmcall cache --path`` lists a cache in Redis as one on the disk."""
     said(client_at(server.url), "a")
@@ -129,12 +119,6 @@ def test_salvage_saves_what_is_sound(kind: str, server: RedisProcess, tmp_path: 
     assert said(client_at(other, mode="replay"), "b") == ["two"]
 
 
-def test_a_server_is_not_salvaged_into_itself(damaged: Any, server: RedisProcess) -> None:
-    """It is refused."""
-    with pytest.raises(CacheError, match="into itself"):
-        damaged.cache.salvage(server.url)
-
-
 @pytest.fixture
 def answers(server: RedisProcess) -> Iterator[ResponseCache]:
     """A cache in Redis with four records."""
@@ -144,35 +128,12 @@ def answers(server: RedisProcess) -> Iterator[ResponseCache]:
         yield cache
 
 
-def test_databases_of_a_server_are_apart(server: RedisProcess) -> None:
-    """Each database holds its own records, at whatever address it is reached."""
-    first = ResponseCache(server.url)
-    second = ResponseCache(server.url[:-1] + "1")
-    same_as_second = ResponseCache(f"unix://{server.socket}?db=1")
-    with first, second, same_as_second:
-        first.put(asked("a"), {"answer": 0})
-        second.put(asked("a"), {"answer": 1})
-        found = [cache.get(asked("a")) for cache in (first, second, same_as_second)]
-        assert [record.response["answer"] for record in found if record] == [0, 1, 1]
-
-
 def test_clearing_leaves_the_data_of_others(answers: ResponseCache, server: RedisProcess) -> None:
     """Only the cache's own keys go."""
     with server.client() as redis:
         redis.set("theirs", b"1")
         answers.clear()
         assert (len(answers), redis.get("theirs")) == (0, b"1")
-
-
-def test_a_row_that_somebody_spoilt_is_damage(answers: ResponseCache, server: RedisProcess) -> None:
-    """``verify()`` names its key, and reading all records is an error; the others are found."""
-    spoilt = asked("b").cache_key
-    with server.client() as redis:
-        redis.hset("llmcall:rows", spoilt, b"short")
-    assert answers.verify() == [spoilt]
-    with pytest.raises(CacheCorruptError):
-        list(answers.records())
-    assert answers.get(asked("d")) is not None
 
 
 @pytest.fixture
@@ -365,12 +326,6 @@ def locked() -> Iterator[tuple[str, str]]:
     """The address of a server behind a password, and the password as an address spells it."""
     with RedisProcess(requirepass="a/b@c:d?e") as server:
         yield f"127.0.0.1:{server.port}/0", "a%2Fb%40c%3Ad%3Fe"
-
-
-def test_the_right_password_opens(locked: tuple[str, str]) -> None:
-    """It may have any characters, quoted as in any address."""
-    address, password = locked
-    assert said(client_at(f"redis://:{password}@{address}"), "a") == ["one"]
 
 
 @pytest.mark.parametrize("login", ["{}", ":other-word@{}", "{}?password=other-word"])

@@ -8,7 +8,6 @@ are read as ours.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -269,14 +268,6 @@ def _parsed(text: str, location: str) -> configparser.RawConfigParser:
                 raise ConfigError(
                     f"{location}, line {number}: neither [Section] nor NAME = value"
                 ) from None
-    for number, line in enumerate(text.split("\n"), 1):
-        header, _, rest = line.strip().partition("]")
-        # configparser ignores what stands behind the name of a section.
-        has_rest = bool(re.split("[#;]", rest)[0].strip())
-        if has_rest and header.startswith("[") and _section_name(header[1:]):
-            raise ConfigError(
-                f"{location}, line {number}: put what follows {header}] on a line of its own"
-            )
     return parser
 
 
@@ -292,12 +283,6 @@ def _sections(text: str, location: str) -> dict[str, dict[str, str]]:
     for header in parser.sections():
         name = _section_name(header)
         if not name:
-            section_names = [f"{each} NAME" if each in NAMED_SECTIONS else each for each in KEYS]
-            # The cutoff leaves out "Model", of machine learning projects.
-            guess = nearest(header, section_names, cutoff=0.7)
-            guess = guess or nearest(header.title(), section_names, cutoff=0.7)
-            if guess:
-                warn_once(f"{location}: the section [{header}] is ignored{guess}")
             continue
         pairs = {
             key if name in TABLES else key.upper(): value for key, value in parser.items(header)

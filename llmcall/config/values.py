@@ -261,18 +261,9 @@ def normalizers(value: Any, location: str) -> tuple[str, ...]:
         words = [word.strip().casefold() for word in line.split(",")]
         unknown = [word for word in words if word not in NORMALIZERS]
         if unknown:
-            remedy = nearest(unknown[0], NORMALIZERS, cutoff=0.7)
-            message = f"{location}: {unknown[0]!r} is read as a regular expression"
-            if len(unknown) < len(words):
-                message = (
-                    f"{location}: {line!r} is read as one regular expression, because {unknown[0]!r} is not the name "
-                    "of a normalizer"
-                )
-                remedy = (
-                    remedy or "; put names and expressions on separate lines or in separate options"
-                )
-            if remedy:
-                warn_once(f"{message}{remedy}", about=("read as a regular expression", unknown[0]))
+            guess = nearest(unknown[0], NORMALIZERS, cutoff=0.7)
+            if guess or len(unknown) < len(words):
+                warn_once(f"{location}: {line!r} is read as one regular expression{guess}")
             words = [_pattern(line, location)]
         names_and_patterns += words
     return tuple(names_and_patterns)

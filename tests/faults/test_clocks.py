@@ -64,15 +64,6 @@ def around_the_change(
 AroundTheChange = tuple[ScriptedClient, list[str]]
 
 
-def test_no_answer_expires_if_the_clock_is_set(around_the_change: AroundTheChange) -> None:
-    """What was stored first counts."""
-    client, answers = around_the_change
-    texts = [f"{when} {number}" for when in ("before", "after") for number in range(3)]
-    again = [client.send_message(text) for text in texts]
-    assert [reply["content"] for reply in again] == answers
-    assert all(reply.cached for reply in again)
-
-
 def test_records_come_in_the_order_of_storing_if_the_clock_is_set(
     around_the_change: AroundTheChange, tmp_path: Path
 ) -> None:
@@ -82,16 +73,6 @@ def test_records_come_in_the_order_of_storing_if_the_clock_is_set(
     with ResponseCache(tmp_path / "cache") as cache:
         assert [record.answer for record in cache.records()] == answers
         assert cache.verify() == []
-
-
-def test_a_salvaged_cache_has_the_same_order_if_the_clock_is_set(
-    around_the_change: AroundTheChange, tmp_path: Path
-) -> None:
-    """The records are what they were."""
-    around_the_change[0].cache.close()
-    with ResponseCache(tmp_path / "cache") as cache, ResponseCache(tmp_path / "saved") as saved:
-        assert cache.salvage(tmp_path / "saved") == 6
-        assert list(saved.records()) == list(cache.records())
 
 
 def test_no_call_is_late_or_waits_if_the_clock_is_set(clock: Callable[[], None]) -> None:

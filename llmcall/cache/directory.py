@@ -65,7 +65,7 @@ class Directory:
         """
         try:
             with using_database:
-                database = self._database or self._opened()
+                database = self._opened()
                 return None if database is None else database.row(key)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise self._damaged(error) from error
@@ -153,6 +153,8 @@ class Directory:
 
         :param is_made: whether it is made if there is none.
         """
+        if self._database is not None:
+            return self._database
         with _lock:
             if self._database is None:
                 if os.path.isfile(self.name):
@@ -183,7 +185,7 @@ class Directory:
     def _reading(self) -> Iterator[Database | None]:
         try:
             with using_database:
-                yield self._database or self._opened()
+                yield self._opened()
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise self._damaged(error) from error
 
@@ -194,7 +196,7 @@ class Directory:
         if self._database is not None and not self.exists():
             self.close()  # somebody deleted the folder, as one does beside a notebook
         with using_database:
-            database = self._database or self._opened(is_made=True)
+            database = self._opened(is_made=True)
             assert database is not None
             try:
                 yield database

@@ -258,14 +258,6 @@ def test_a_failure_is_said_at_the_end_of_a_recording(
     assert "1 call failed for good (1 in scope 'survey/fail'" in caplog.text
 
 
-@pytest.fixture
-def one_process() -> Iterator[Executor]:
-    """Give an executor of one other process, which runs already and gets every task and function."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as made:
-        made.submit(len, "").result()
-        yield made
-
-
 def test_errors_are_raised_in_the_parent_process(processes: Executor) -> None:
     """An exception is the worker's; its cause is its traceback there."""
     with pytest.raises(ZeroDivisionError) as caught:

@@ -543,18 +543,14 @@ async def agenerator() -> Any:
     ("arguments", "options", "error", "words"),
     [
         ((3, [1]), {}, TypeError, "fn is 3; it must be a function, an LLMCall or an @llm function"),
-        ((coroutine, [1]), {}, TypeError, "coroutine is asynchronous: pass a synchronous function"),
         (
             (lambda item: coroutine(item), [1]),
             {},
             TypeError,
             "the function of a map is asynchronous",
         ),
-        ((ask, 3), {}, TypeError, "items is int; it must be an iterable"),
         ((ask, agenerator()), {}, TypeError, "items is an asynchronous generator"),
-        ((ask, [1]), {"repeats": 1.5}, TypeError, "repeats is 1.5; it must be a whole number"),
         ((ask, [1]), {"repeats": 0}, ValueError, "repeats is 0; it must be at least 1"),
-        ((ask, [1]), {"workers": 0}, ValueError, "workers is 0; it must be at least 1"),
         (
             (ask, [1]),
             {"progress": "yes"},
@@ -563,38 +559,23 @@ async def agenerator() -> Any:
         ),
         (
             (ask, [1]),
-            {"on_error": "ignore"},
-            ValueError,
-            "on_error is 'ignore'; it must be one of raise, none, return",
-        ),
-        (
-            (ask, [1]),
             {"executor": 3},
             TypeError,
             "executor is int; it must be a concurrent.futures.Executor",
         ),
-        ((ask, [1]), {"scope": "a/b"}, ValueError, "contain '/' or '#'"),
         (
             (str, [{}]),
             {"key": 3},
             TypeError,
             "key is 3; it must be a function of the item, the name of a column, or a list of such names",
         ),
-        ((str, ["lisa"]), {"key": "id"}, TypeError, "key='id' names a column, but an item is str"),
         (
             (str, [{"name": 1}]),
             {"key": "id"},
             ValueError,
             "key='id' names a column that a row lacks; it has name",
         ),
-        ((str, [{}]), {"key": []}, ValueError, "key is []; it must name at least one column"),
         ((str, [{}]), {"key": ["id", 3]}, TypeError, "or a list of such names"),
-        (
-            (str, [{"name": 1, "idea": 2}]),
-            {"key": ["name", "id"]},
-            ValueError,
-            "key='id' names a column that a row lacks; it has name, idea",
-        ),
         (
             (str, [Citizen("Lisa", 30)]),
             {"key": "nam"},
@@ -602,27 +583,18 @@ async def agenerator() -> Any:
             "key='nam' names a field that Citizen lacks; it has name, age; did you mean 'name'?",
         ),
         (
-            (str, [{"name": 1.5}]),
-            {"key": ["name"]},
-            TypeError,
-            "the key of item 1 is 1.5; it must be a string or a whole number",
-        ),
-        (
             (str, [7]),
             {"key": float},
             TypeError,
             "the key of item 1 is 7.0; it must be a string or a whole number",
         ),
-        ((str, [7]), {"key": bool}, TypeError, "the key of item 1 is True"),
         ((str, ["a/b"]), {"key": str}, ValueError, "the key of item 1 is 'a/b'; it names a scope"),
-        ((str, ["a#b"]), {"key": str}, ValueError, "must not be empty or contain '/' or '#'"),
         (
             (CALL, ["Lisa"]),
             {},
             TypeError,
             "a row is str; it must be a dict of the templates' variables",
         ),
-        ((greet, [{"greeting": "Hi"}]), {}, TypeError, "missing a required argument: 'name'"),
     ],
 )
 @pytest.mark.parametrize("function", [map, imap])

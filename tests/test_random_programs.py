@@ -61,11 +61,22 @@ EXAMPLES = pytest.mark.parametrize(
 
 
 @contextmanager
+def for_all_threads(**changed: Any) -> Iterator[None]:
+    """Change settings of the process for a block: a program's threads inherit no context."""
+    before = {name: getattr(llmcall.settings(), name) for name in changed}
+    llmcall.configure(**changed)
+    try:
+        yield
+    finally:
+        llmcall.configure(**before)
+
+
+@contextmanager
 def a_place_of_its_own() -> Iterator[Path]:
     """Provide a folder for the cassettes and the cache of an example."""
     folder = Path(f"run-{next(FOLDERS)}").absolute()
     folder.mkdir()
-    with llmcall.configured(cache_path=folder / "cache"):
+    with for_all_threads(cache_path=folder / "cache"):
         yield folder
     shutil.rmtree(folder)
 
@@ -92,7 +103,7 @@ def lines_of(path: Path) -> list[Any]:
 def check_replays(path: Path, live: Any, program: Any, seed: int, **how: Any) -> None:
     """Replay a program from the cassette alone, every record being used."""
     with (
-        llmcall.configured(cache_path=path.parent / "empty"),
+        for_all_threads(cache_path=path.parent / "empty"),
         llmcall.cassette(path, mode="none") as tape,
     ):
         assert run(program, seed, is_dead=True, **how) == live
@@ -111,7 +122,7 @@ def test_a_recorded_program_replays(examples: int) -> None:
         with a_place_of_its_own() as folder:
             with llmcall.cassette(folder / "tape.jsonl"):
                 live = run(program, seed, inside=inside)
-            with llmcall.configured(cache_mode="replay"):
+            with for_all_threads(cache_mode="replay"):
                 assert run(program, seed + 1, inside=inside, is_dead=True) == live
             check_replays(folder / "tape.jsonl", live, program, seed + 2, inside=inside)
 
@@ -130,7 +141,7 @@ def test_an_interrupted_program_goes_on(examples: int) -> None:
         plan = {"is_pure": True, "has_budget": has_budget}
         with a_place_of_its_own() as folder:
             with (
-                llmcall.configured(cache_path=folder / "other"),
+                for_all_threads(cache_path=folder / "other"),
                 llmcall.cassette(folder / "undisturbed.jsonl"),
             ):
                 live = run(program, seed, inside=inside, **plan)

@@ -21,6 +21,7 @@ from llmcall.programs.actors import named_by_system
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
+TAPE = "tape.jsonl"
 TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No."), ("For 4?", "Perhaps.")]
 # The two lines that let git compare cassettes as conversations: of .gitattributes, and of the
 # configuration.
@@ -481,3 +482,22 @@ def test_rekey_puts_aliases_and_namespace_into_the_header(moved: Path) -> None:
     assert header["cache_namespace"] == "village"
     assert header["aliases"] == {"m": "m-2026"}
     assert (header["model"], header["top_p"]) == ("m", 0.5)
+
+
+def test_check_says_what_does_not_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request under another key than its own by the header, and a missing draw; nothing of a sound
+    file.
+    """
+    monkeypatch.setenv("LLMCALL_CACHE_NORMALIZE", "times")
+    client = ScriptedClient(lambda messages: "Yes.")
+    with llmcall.cassette(TAPE), llmcall.scope("s"):
+        for _ in range(3):
+            client.send_message("It is 12:30.")
+    assert json.loads(done("cassette", "check", TAPE, "--json")) == []
+    header, first, _, last = Path(TAPE).read_text(encoding="utf-8").splitlines(keepends=True)
+    Path(TAPE).write_text(header + first.replace("It is", "It is 12:31 or") + last, "utf-8")
+    found = json.loads(done("cassette", "check", TAPE, "--json", code=1))
+    assert [(each["about"], each["record"], each["sample"]) for each in found] == [
+        ("key", 1, "s#0"),
+        ("draws", 2, "s#2"),
+    ]

@@ -266,26 +266,25 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 @click.argument("file", type=existing_file)
 @json_option
 def check(file: str, as_json: bool) -> None:
-    """Look for signs that a cassette was edited by hand.
+    """Check that a cassette's records fit together.
 
-    These are records out of order, requests that no call can make under the header's settings, and
-    answers in whose place the same actor's later prompts have other words. A file without such
-    signs may still have been edited. The exit code is 1 if something is found, or if the file cannot be read.
+    It names what cannot be read, requests that no call can make under the header's settings, and
+    draws that are missing. The exit code is 1 if something is found, or if the file cannot be read.
     """
+    from ..cassettes.check import findings
     from ..records.reader import read
-    from ..review import edits
 
     recording = read(file)
-    findings = edits.findings(recording)
+    found = list(findings(recording))
     if as_json:
-        click.echo(visible_json([finding._asdict() for finding in findings]))
+        click.echo(visible_json([finding._asdict() for finding in found]))
     else:
-        for finding in findings:
+        for finding in found:
             click.echo(str(finding))
         count = counted(len(recording), "record")
-        conclusion = counted(len(findings), "finding") if findings else "no inconsistency found"
+        conclusion = counted(len(found), "finding") if found else "no inconsistency found"
         click.echo(f"{file}: {count}, {conclusion}", err=True)
-    if findings:
+    if found:
         raise click.exceptions.Exit(1)
 
 

@@ -39,56 +39,41 @@ def record_frame(
     :raises ValueError: if it names another number of levels than the scopes have, or a column that
         the table has already.
     """
-    names = None if levels is None else _level_names(levels)
     records = list(records)
+    names = [] if levels is None else _checked_levels(levels, records)
     frame = data_frame(
         (_cells(record, is_used=is_used(record)) for record in records), RECORD_COLUMNS
     )
-    if names is None:
-        return frame
-    paths = [_levels_of(record.scope) for record in records]
-    _check_depth(names, paths)
+    paths = [_levels_of(record) for record in records]
     for level, name in enumerate(names):
         column = [path[level] if level < len(path) else None for path in paths]
         frame.insert(BEFORE_LEVELS + level, name, column)
     return frame
 
 
-def _level_names(levels: Any) -> list[str]:
-    """Return names for the levels of the scopes, checked."""
+def _levels_of(record: Any) -> list[str]:
+    """Return the names in a scope path; a repeat is none, since it stands in its item's scope."""
+    path, _ = without_repeats(record.scope)
+    return [name for name in path.split("/") if name]
+
+
+def _checked_levels(levels: Any, records: Sequence[Any]) -> list[str]:
+    """Return names for the levels of the scopes, one for each level of the deepest."""
     is_list = isinstance(levels, Sequence) and not isinstance(levels, str)
     if not is_list or not all(isinstance(name, str) for name in levels):
         raise TypeError(f"levels is {levels!r}; it must be a list of names, one for each level")
     names = list(levels)
-    duplicates = [
-        name for index, name in enumerate(names) if name in (*RECORD_COLUMNS, *names[:index])
-    ]
-    if duplicates:
+    if len({*RECORD_COLUMNS, *names}) < len(RECORD_COLUMNS) + len(names):
         raise ValueError(
-            f"levels names {duplicates[0]!r}, which is another column already; "
-            f"the table has {', '.join(RECORD_COLUMNS)}"
+            f"levels names a column twice: {', '.join(names)}; the table has {', '.join(RECORD_COLUMNS)}"
+        )
+    deepest = max(map(_levels_of, records), key=len, default=names)
+    if len(names) != len(deepest):
+        raise ValueError(
+            f"levels names {len(names)} ({', '.join(names)}), but the deepest scope has {len(deepest)}: "
+            f"{printable('/'.join(deepest))!r}; name each level once"
         )
     return names
-
-
-def _levels_of(scope: str) -> list[str]:
-    """Return the names in a scope path; a repeat is none, since it stands in its item's scope."""
-    path, _ = without_repeats(scope)
-    return [name for name in path.split("/") if name]
-
-
-def _check_depth(names: Sequence[str], paths: Sequence[Sequence[str]]) -> None:
-    """Refuse names of more or fewer levels than the deepest of some scope paths has."""
-    deepest = max(paths, key=len, default=())
-    if not paths or len(names) == len(deepest):
-        return
-    depth = len(deepest)
-    depth_text = "no level" if not depth else f"{depth} level{'' if depth == 1 else 's'}"
-    example = f", such as {printable('/'.join(deepest))!r}" if depth else ""
-    raise ValueError(
-        f"levels names {len(names)} ({', '.join(names)}), but the deepest scope has {depth_text}{example}: "
-        "name each level once"
-    )
 
 
 def _cells(record: Any, *, is_used: bool) -> tuple[Any, ...]:

@@ -29,24 +29,20 @@ from ..errors import CacheCorruptError, CacheError
 
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
-# By the field that tells what a line is: the types of its fields.
-LINES: dict[str, dict[str, tuple[type, ...]]] = {
-    "kind": {
-        "kind": (str,),
-        "sample": (str,),
-        "asker": (str,),
-        "request": (dict,),
-        "response": (dict,),
-        "cost": (int, float),
-    },
-    "text": {"text": (str,), "lines": (list,)},
-    "llmcall": {
-        "llmcall": (int,),
-        "complete": (bool,),
-        "run": (dict,),
-        "settings": (dict,),
-        "served": (dict,),
-    },
+RECORD = ("kind", "sample", "asker", "request", "response", "cost")
+# The types of a line's fields; a line is what its first field with a name of these three says.
+TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("kind", "sample", "asker", "text"), (str,)),
+    **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
+    "cost": (int, float),
+    "lines": (list,),
+    "llmcall": (int,),
+    "complete": (bool,),
+}
+FIELDS = {
+    "kind": RECORD,
+    "text": ("text", "lines"),
+    "llmcall": ("llmcall", "complete", "run", "settings", "served"),
 }
 OPTIONAL = {"sample", "asker", "cost", "complete", "run", "served"}
 RESTORE = "take the line from version control, or remove it and record again"
@@ -74,36 +70,33 @@ def entry_of(line: bytes) -> dict[str, Any]:
     :raises CacheError: if it is a newer version's header.
     """
     entry = _parsed(line)
-    for marker in LINES:
+    for marker, names in FIELDS.items():
         if isinstance(entry, dict) and marker in entry:
-            _check(entry, marker)
+            _check(entry, names)
             return entry
     raise _damaged("the line is neither a record nor a text nor the header")
 
 
-def _check(entry: dict[str, Any], marker: str) -> None:
-    """Refuse a line whose fields are not those of version 1.
-
-    :param marker: the field that tells what the line is.
-    """
-    if marker == "llmcall" and type(entry[marker]) is int and entry[marker] > VERSION:
+def _check(entry: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Refuse a line whose fields are not those of version 1."""
+    version = entry.get("llmcall")
+    if type(version) is int and version > VERSION:
         raise CacheError(
-            f"the file is written in version {entry[marker]} of the format, and this llmcall reads up to version "
+            f"the file is written in version {version} of the format, and this llmcall reads up to version "
             f"{VERSION}; upgrade llmcall, or record again with this one"
         )
-    types = LINES[marker]
     for name, value in entry.items():
-        if name not in types:
+        if name not in names:
             raise CacheCorruptError(
                 f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall"
             )
-        if type(value) not in types[name]:
-            raise _damaged(f"the line's {name!r} has another type than {types[name][-1].__name__}")
-    if missing := types.keys() - entry.keys() - OPTIONAL:
+        if type(value) not in TYPES[name]:
+            raise _damaged(f"the line's {name!r} has another type than {TYPES[name][-1].__name__}")
+    if missing := {*names} - entry.keys() - OPTIONAL:
         raise _damaged(f"the line has no {min(missing)!r}")
-    if marker == "kind" and entry[marker] not in KINDS:
+    if entry.get("kind", KINDS[0]) not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
-    if marker == "text" and not all(isinstance(each, str) for each in entry["lines"]):
+    if not all(isinstance(each, str) for each in entry.get("lines", ())):
         raise _damaged("the lines of a text must be strings")
 
 
@@ -113,7 +106,7 @@ def _damaged(problem: str) -> CacheCorruptError:
 
 def _parsed(line: bytes) -> Any:
     try:
-        entry = _read_json(line.decode())
+        return _read_json(line.decode())
     except RecursionError:
         raise _damaged("the line is nested too deeply") from None
     except UnicodeDecodeError:
@@ -125,7 +118,6 @@ def _parsed(line: bytes) -> Any:
             ) from None
         hint = "" if line.endswith(b"\n") else ", and seems cut off"
         raise _damaged(f"the line is not JSON{hint} ({error})") from None
-    return entry
 
 
 def _no_number(name: str) -> NoReturn:

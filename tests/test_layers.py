@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 # Imports go to the same layer or down; a module that is not named here is in the layer of its
 # package.
 LAYERS = [
-    "_version errors failures types notices system queues display surrogates secrets requests.keys "
+    "_version errors failures types notices system display surrogates secrets requests.keys "
     "requests.normalizers requests.plain_data responses.body responses.event_stream "
     "responses.split_characters",
     "config",

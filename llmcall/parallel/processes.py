@@ -25,7 +25,6 @@ from ..config import resolve as config
 from ..errors import LLMCallError
 from ..failures import process_failures
 from ..interrupts import current_stops
-from ..queues import take_all
 from ..scopes import Draws, Journal
 from ..system import after_fork_in_child
 from ..types import FROM_FUNCTION
@@ -387,8 +386,8 @@ class _Session:
             failures = process_failures if self.cassette is None else self.cassette.failures
             return Report(
                 journal.taken(),
-                take_all(self._usage),
-                [] if self.cassette is None else take_all(self.cassette.events),
+                _take_all(self._usage),
+                [] if self.cassette is None else _take_all(self.cassette.events),
                 list(used_records),
                 failures.take(),
                 traceback,
@@ -481,3 +480,8 @@ class _WorkerCassette(Cassette):
         """Add what the original gained before the map began."""
         for record, order in gained:
             super().add(record, record.scope, order)
+
+
+def _take_all(queue: deque[Any]) -> list[Any]:
+    """Take all items of a queue, to which other threads may add more meanwhile."""
+    return [queue.popleft() for _ in range(len(queue))]

@@ -191,6 +191,13 @@ def test_what_is_added_moves_nothing(examples: int) -> None:
     check()
 
 
+def scoped(steps: Any) -> list[Any]:
+    """Return steps that all stand in a scope: outside, two processes may ask one question at once."""
+    return [
+        ("scope" if kind == "none" else kind, text, scoped(inside)) for kind, text, inside in steps
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_program_with_workers_replays() -> None:
@@ -200,7 +207,7 @@ def test_a_program_with_workers_replays() -> None:
         @given(PROGRAMS, SEEDS)
         @settings(max_examples=100)
         def check(program: Any, seed: int) -> None:
-            program = [["map", "x", program], ["map", "x", program]]
+            program = [["map", "x", scoped(program)], ["map", "x", scoped(program)]]
             with a_place_of_its_own() as folder:
                 with llmcall.cassette(folder / "tape.jsonl"):
                     live = run(program, seed, inside=True, executor=workers)

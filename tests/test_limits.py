@@ -94,7 +94,7 @@ def test_what_a_call_used_counts_against_the_tokens_of_a_minute() -> None:
     alone.
     """
     client = ScriptedClient(
-        lambda messages: "one two three", limits_tokens_per_minute=100, on_error="raise"
+        lambda messages: completion("one two three"), limits_tokens_per_minute=100, on_error="raise"
     )
     client.send_message("Hello", max_tokens=1000)
     client.send_message("Hello", max_tokens=70)

@@ -82,7 +82,6 @@ WAYS: dict[str, Callable[[openai.OpenAI], Any]] = {
     "embeddings of numbers": lambda c: plain(c.embeddings.create(model="e", input=[[1, 2], [3]])),
     "responses": lambda c: plain(c.responses.create(model="gpt-4o-mini", input="Bread?")),
     "models": lambda c: [each.id for each in c.models.list()],
-    "moderations": lambda c: plain(c.moderations.create(input="Bread?")),
 }
 
 

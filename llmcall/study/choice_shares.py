@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..call.drivers import drive
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
 from ..typed.conversations import SendMessage
+from ..types import choices_of
 from .choice_orders import Respondent
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
     Several tokens may have one text: vLLM gives "A" for SentencePiece's "A" and "▁A".
     """
     model = reply.model
-    message = (reply.raw.get("choices") or [{}])[0].get("message") or {}
+    message = choices_of(reply.raw)[0]["message"]
     thoughts = message.get("reasoning_content") or message.get("reasoning")
     content = (reply.logprobs or {}).get("content") or []
     if not content or not content[0].get("top_logprobs"):

@@ -83,7 +83,8 @@ def test_a_class_comes_back_by_structured_output(client: llmcall.OpenAIClient) -
 def test_a_truth_is_read_from_the_answers_words(client: llmcall.OpenAIClient) -> None:
     """The model is told to say yes or no."""
     fact = llmcall.LLMCall(
-        user="{{ text }} Answer with one word: yes or no.",
+        system="You say yes or no.",
+        user="{{ text }}",
         output_type=bool,
         client=client,
         temperature=0,

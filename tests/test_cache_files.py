@@ -727,35 +727,12 @@ def of_a_class() -> str:
     return saved({key("gpt-4o", {**LATEST, "model": "gpt-4o", "response_format": Reading}): entry})
 
 
-def test_an_entry_whose_response_format_is_a_class_needs_the_class(
+def test_an_entry_whose_response_format_is_a_class_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The file has its name alone, and the warning says how to give it."""
+    """The file has the class's name alone."""
     assert ResponseCache("cache").load(of_a_class()) == 0
-    assert "load(…, classes=[Reading])" in caplog.text
-
-
-def test_an_entry_whose_class_is_given_answers_the_call_with_that_class() -> None:
-    """The answer is parsed into it; what the SDK's ``parse()`` had added is not in the reply."""
-    client = ScriptedClient(cache_mode="replay")
-    client.cache.load(of_a_class(), classes=[Colour, Reading])
-    reply = client.send_message(
-        MESSAGES, model="gpt-4o", max_tokens=128000, response_format=Reading
-    )
-    assert reply is not None
-    assert reply.cached
-    assert reply.parsed == Reading(a=1)
-    assert "parsed" not in reply
-
-
-def test_a_command_imports_a_class_from_the_working_directory() -> None:
-    """``--class`` names module and class."""
-    path = of_a_class()
-    Path("readings.py").write_text(
-        "import pydantic\nclass Reading(pydantic.BaseModel):\n    a: int\n"
-    )
-    told = commands.cache("load", path, "--class", "readings.Reading")
-    assert told.startswith("2 records loaded into ")
+    assert "it may name a class as response_format" in caplog.text
 
 
 @pytest.mark.parametrize(

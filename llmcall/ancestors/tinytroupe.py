@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import ast
 import pickle
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from ..config import resolve as config
@@ -37,11 +36,6 @@ MOST_REASONS = 5  # that the log names
 NO_PARAMETERS = ("model", "messages", "options", "timeout", "stream", "num_ctx")
 # What the SDK's parse() adds to an answer: objects of the user's classes.
 PARSED = ("parsed", "parsed_arguments")
-# In a key: a parameter that is a class, written as its repr; or a text, which is skipped, since it
-# may hold anything.
-CLASS_PARAMETER = r"""'(?P<parameter>\w+)': (?P<class><class '[\w.<>]+'>)"""
-TEXT = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
-CLASS_OR_TEXT = re.compile(f"{CLASS_PARAMETER}|{TEXT}", re.DOTALL)
 
 
 def recognized(path: str) -> bool:
@@ -50,17 +44,14 @@ def recognized(path: str) -> bool:
         return file.read(1) == PICKLE
 
 
-def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
+def read(path: str) -> list[Record]:
     """Return the records of a pickle cache in the order of the file; log what cannot be read.
 
     ``REASONING_EFFORT``, which TinyTroupe did not write down, comes from the settings, and so do
     aliases, namespace and normalizers: a script that repeats a call under these settings finds its
     answer. An entry gives more than one record if equal calls may differ in form: a second one for
-    ``top_p=0``, without ``top_p``, and one as TinyTroupe itself asks, without ``REASONING_EFFORT``
-    and with the SDK's schema of a class.
+    ``top_p=0``, without ``top_p``, and one as TinyTroupe itself asks, without ``REASONING_EFFORT``.
 
-    :param classes: the classes that were given as ``response_format``; a key holds a class's module
-        and name, or its name.
     :raises CacheCorruptError: if the file is not such a cache.
     """
     settings = config.settings()
@@ -69,7 +60,7 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
     entries = _entries(path)
     for number, (key, value) in enumerate(entries.items(), 1):
         try:
-            for record in _records(key, value, settings, classes):
+            for record in _records(key, value, settings):
                 earlier = records.setdefault(record.cache_key, record)
                 if earlier.response != record.response:
                     raise ValueError("an earlier entry has a different answer to the same request")
@@ -135,33 +126,26 @@ def _fields_of(pickled: _StandIn) -> dict[str, Any]:
 # The requests
 
 
-def _records(
-    key: Any, value: Any, settings: Settings, classes: Sequence[type[Any]]
-) -> list[Record]:
+def _records(key: Any, value: Any, settings: Settings) -> list[Record]:
     """Return the records of an entry."""
     response = plain(_plain(value), "its answer", for_record=True, surrogates=True)
     check_chat(response)
     return [
         Record(key_of("chat", request, None), "chat", None, request, response)
-        for request in _requests(key, settings, classes)
+        for request in _requests(key, settings)
     ]
 
 
-def _requests(
-    key: Any, settings: Settings, classes: Sequence[type[Any]]
-) -> Iterator[dict[str, Any]]:
+def _requests(key: Any, settings: Settings) -> Iterator[dict[str, Any]]:
     """Yield the requests that an entry answers: first the one of a script on llmcall."""
-    model, params = _model_and_params(key, classes)
+    model, params = _model_and_params(key)
     effort = params.get("reasoning_effort") or settings.reasoning_effort
     request = _request(model, {**params, "reasoning_effort": effort}, settings)
     yield request
     if request.get("top_p") == 0:
         # Up to 0.4, TinyTroupe sent it if its user had set none.
         yield {name: value for name, value in request.items() if name != "top_p"}
-    response_format = params.get("response_format")
-    if isinstance(response_format, type):
-        response_format = _sdk_format_of(response_format)
-    yield _request(model, {**params, "response_format": response_format}, settings)
+    yield _request(model, params, settings)
 
 
 def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -183,23 +167,17 @@ def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str
     return under_settings(request, settings)
 
 
-def _sdk_format_of(model: type[Any]) -> dict[str, Any]:
-    """Return the ``response_format`` that the SDK's ``parse()`` sends for a class."""
-    import openai
-
-    schema = openai.pydantic_function_tool(model)["function"]["parameters"]
-    return {
-        "type": "json_schema",
-        "json_schema": {"schema": schema, "name": model.__name__, "strict": True},
-    }
-
-
 # The keys
 
 
-def _model_and_params(key: Any, classes: Sequence[type[Any]]) -> tuple[str, dict[str, Any]]:
+def _model_and_params(key: Any) -> tuple[str, dict[str, Any]]:
     """Return the model and the parameters that a key names."""
-    data = _literal(key, classes) if isinstance(key, str) else None
+    try:
+        data = ast.literal_eval(key) if isinstance(key, str) else None
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise ValueError(
+            "its key cannot be read as plain data in Python's notation (it may name a class as response_format)"
+        ) from error
     if not isinstance(data, tuple) or len(data) != 2 or not isinstance(data[1], dict):
         raise ValueError("its key is not TinyTroupe's: (model, parameters) in Python's notation")
     model, params = data
@@ -207,41 +185,3 @@ def _model_and_params(key: Any, classes: Sequence[type[Any]]) -> tuple[str, dict
     if not isinstance(model, str):
         raise ValueError(f"its key does not name a model but {model!r}")
     return model, params
-
-
-def _literal(text: str, classes: Sequence[type[Any]]) -> Any:
-    """Return the plain data that a key's text stands for, with a class as ``response_format``."""
-    classes_by_parameter: dict[str, type[Any]] = {}
-
-    def without_class(match: re.Match[str]) -> str:
-        name = match["parameter"]
-        if name is None:
-            return match[0]
-        classes_by_parameter[name] = _class_of(match["class"], name, classes)
-        return f"'{name}': None"
-
-    text = CLASS_OR_TEXT.sub(without_class, text)
-    try:
-        data = ast.literal_eval(text)
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise ValueError("its key cannot be read as plain data in Python's notation") from error
-    if classes_by_parameter:
-        _, params = data
-        params.update(classes_by_parameter)
-    return data
-
-
-def _class_of(text: str, parameter: str, classes: Sequence[type[Any]]) -> type[Any]:
-    """Return the class whose ``repr`` stands in a key: one of the same module and name, else of the
-    same name.
-    """
-    name = text.removeprefix("<class '").removesuffix("'>").rpartition(".")[2]
-    matches = [each for each in classes if repr(each) == text]
-    if not matches:
-        matches = [each for each in classes if each.__name__ == name]
-    if parameter != "response_format" or len(matches) != 1:
-        raise ValueError(
-            f"its {parameter} is a Python class, {name}, whose schema is not in the file: "
-            f"load(…, classes=[{name}]) gives it"
-        )
-    return matches[0]

@@ -304,7 +304,6 @@ class ResponseCache:
         path: str | os.PathLike[str] | ResponseCache,
         *,
         on_conflict: str = "keep",
-        classes: Iterable[type[Any]] = (),
     ) -> int:
         """Add the records of an exported file, a cassette, or another cache or its path; return how
         many were stored.
@@ -312,14 +311,12 @@ class ResponseCache:
         :param path: also TinyTroupe's pickle cache.
         :param on_conflict: what to do about a key that has another answer here: ``keep`` this one,
             ``replace`` it, or ``raise`` before anything is stored.
-        :param classes: those that were a ``response_format`` when TinyTroupe's cache was written;
-            the file has only their names.
         :raises CacheCorruptError: if a line is broken, or a file has two answers to one request.
         :raises CacheError: with ``raise``, if the cache has another answer; and if ``path`` contains
             no cache.
         """
         source = path.storage if isinstance(path, ResponseCache) else os.fspath(path)
-        return loading.load(self.storage, source, on_conflict, tuple(classes))
+        return loading.load(self.storage, source, on_conflict)
 
     def add_all(self, records: Iterable[Record]) -> int:
         """Add records whose keys are not here yet; return how many were stored."""

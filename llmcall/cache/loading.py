@@ -50,7 +50,6 @@ def load(
     storage: Storage,
     source: str | Storage,
     on_conflict: str,
-    classes: tuple[type[Any], ...],
 ) -> int:
     """Add records to a storage; return how many were stored. See :meth:`ResponseCache.load`.
 
@@ -60,7 +59,7 @@ def load(
         raise ValueError(
             f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}"
         )
-    name, records = _opened(source, classes)
+    name, records = _opened(source)
     locations = f"{name} and {storage.location}"
     if on_conflict == "raise":
         _tell_conflicts(
@@ -82,13 +81,11 @@ def load(
     return count
 
 
-def _opened(
-    source: str | Storage, classes: tuple[type[Any], ...]
-) -> tuple[str, Callable[[], Iterable[Record]]]:
+def _opened(source: str | Storage) -> tuple[str, Callable[[], Iterable[Record]]]:
     """Return a source's name in messages, and what gives its records."""
     if isinstance(source, str):
         if not (is_address(source) or os.path.isdir(source)):
-            return source, _file_opened(source, classes)
+            return source, _file_opened(source)
         source = storage_at(source)
     if not source.exists():
         raise CacheError(
@@ -97,12 +94,12 @@ def _opened(
     return str(source.location), partial(records_in, source)
 
 
-def _file_opened(path: str, classes: tuple[type[Any], ...]) -> Callable[[], Iterable[Record]]:
+def _file_opened(path: str) -> Callable[[], Iterable[Record]]:
     from ..ancestors import tinytroupe
     from ..records.reader import read
 
     if os.path.exists(path) and tinytroupe.recognized(path):
-        records = tinytroupe.read(path, classes)
+        records = tinytroupe.read(path)
         return lambda: records
     recording = read(path)
     _warn_of_other_settings(path, recording.settings)

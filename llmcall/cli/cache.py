@@ -20,7 +20,6 @@ from ..display.tables import table
 from ..errors import CacheError
 from ..records.amounts import amounts_of
 from ..types import total_cost, total_tokens
-from .named import object_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -345,39 +344,15 @@ def export(response_cache: ResponseCache, file: str, where: Where | None) -> Non
 @cache.command()
 @click.argument("source", type=Source(exists=True))
 @conflict_option("keep", "keep the cache's answer, replace it, or load nothing")
-@click.option(
-    "--class",
-    "names",
-    metavar="MODULE.CLASS",
-    multiple=True,
-    help="A class that was used as response_format when TinyTroupe wrote its cache. Its module is "
-    "imported. Repeat the option for each class.",
-)
 @click.pass_obj
-def load(
-    response_cache: ResponseCache, source: str, on_conflict: str, names: tuple[str, ...]
-) -> None:
+def load(response_cache: ResponseCache, source: str, on_conflict: str) -> None:
     """Add the records of a file or another cache.
 
     SOURCE is an exported file, a cassette, another cache's directory or server, or TinyTroupe's
     pickle cache.
     """
-    classes = [_class_named(name) for name in names]
-    count = response_cache.load(source, on_conflict=on_conflict, classes=classes)
+    count = response_cache.load(source, on_conflict=on_conflict)
     click.echo(f"{counted(count, 'record')} loaded into {response_cache.path}")
-
-
-def _class_named(name: str) -> type[Any]:
-    """Return a class; its module may be in the working directory."""
-    try:
-        named_class = object_named(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise click.BadParameter(
-            f"{name} cannot be imported: {error}", param_hint="--class"
-        ) from error
-    if not isinstance(named_class, type):
-        raise click.BadParameter(f"{name} is not a class", param_hint="--class")
-    return named_class
 
 
 @cache.command()

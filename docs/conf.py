@@ -20,7 +20,7 @@ default_role = None
 # no inventory.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r".*\b(Arguments|Result|Value)|Data|Where|Actor"),
+    ("py:.*", r".*\b(Arguments|Result|Value)|Data|Where|Actor|Received|CallPosition"),
     ("py:.*", r"(httpx|openai)\..*"),
 ]
 highlight_language = "none"

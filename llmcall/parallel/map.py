@@ -5,7 +5,6 @@ and run again.
 from __future__ import annotations
 
 import os
-from concurrent.futures import Executor
 from contextlib import ExitStack
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -27,6 +26,7 @@ from .tasks import TaskPosition, job_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from concurrent.futures import Executor
 
     from .options import MapOptions
     from .plans import Plan

@@ -62,7 +62,8 @@ def dask(only_loopback: None) -> Iterator[Any]:
     with ExitStack() as stack:
         monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
         monkeypatch.setenv(
-            "PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+            "PYTHONPATH",
+            os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]]),
         )
         made = distributed.LocalCluster(
             n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0"
@@ -88,7 +89,8 @@ def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield client.get_executor()
     else:
         monkeypatch.setenv(
-            "PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+            "PYTHONPATH",
+            os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]]),
         )
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(request.param)) as made:
             yield made

@@ -231,7 +231,7 @@ def test_a_key_never_changes_unnoticed(name: str) -> None:
 
 def test_another_process_makes_the_same_keys() -> None:
     """The seed of its hashes does not matter."""
-    environment = {**os.environ, "PYTHONHASHSEED": "4242"}
+    environment = {**os.environ, "PYTHONHASHSEED": "4242", "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(
         [sys.executable, __file__],
         capture_output=True,

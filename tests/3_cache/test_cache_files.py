@@ -749,7 +749,7 @@ def tinytroupe_config(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -
     """Use TinyTroupe's config.ini with a server here."""
     server = ScriptedServer(httpserver, OK)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-verysecret")
-    config = (Path(__file__).parent / "tinytroupe.ini").read_text(encoding="utf-8")
+    config = (Path(__file__).parents[1] / "tinytroupe.ini").read_text(encoding="utf-8")
     Path("config.ini").write_text(
         config.replace("[OpenAI]", f"[OpenAI]\nBASE_URL={server.base_url}")
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from programs import LONGEST
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Written so that this file does not match itself.
 FORBIDDEN = {
     "a path of one machine": r"(?<![\w.])/wor[k]/|/tmp/[w]/|(?<![\w.])/roo[t]/",

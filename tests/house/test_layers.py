@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.newest_only
-PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
+PACKAGE = Path(__file__).resolve().parents[2] / "llmcall"
 
 # Imports go to the same layer or down; a module that is not named here is in the layer of its
 # package.

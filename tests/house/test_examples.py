@@ -18,7 +18,7 @@ from programs import LONGEST, ROOT
 
 import llmcall
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture

@@ -249,7 +249,7 @@ def test_a_program_under_run_replays_in_a_fresh_process(seed: int) -> None:
 
 def ran_under_run(options: list[str], cache: str, plan: dict[str, Any]) -> dict[str, Any]:
     """Run the program in a fresh process, and return what was told."""
-    script = Path(__file__).with_name("random_programs.py")
+    script = Path(__file__).parents[1] / "random_programs.py"
     arguments = [script, "program.json", json.dumps(plan), "told.json"]
     done = subprocess.run(
         [sys.executable, "-m", "llmcall", "run", "--scope", "play", *options, *arguments],

@@ -30,7 +30,7 @@ from werkzeug import Request, Response
 
 import llmcall
 
-CROWD = Path(__file__).with_name("crowd.py")
+CROWD = Path(__file__).parents[1] / "crowd.py"
 NOWHERE = "http://127.0.0.1:9/v1"  # nobody listens there
 
 

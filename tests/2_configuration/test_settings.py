@@ -428,7 +428,7 @@ def test_a_dotenv_that_is_not_utf_8_is_an_error() -> None:
 @pytest.fixture
 def shown() -> str:
     """The text of the top-level config.ini."""
-    return (Path(__file__).parents[1] / "config.ini").read_text(encoding="utf-8")
+    return (Path(__file__).parents[2] / "config.ini").read_text(encoding="utf-8")
 
 
 def test_the_shown_file_is_what_the_table_of_settings_says(shown: str) -> None:
@@ -447,7 +447,7 @@ def test_the_shown_file_changes_nothing(shown: str, caplog: pytest.LogCaptureFix
 def tinytroupe(caplog: pytest.LogCaptureFixture) -> Settings:
     """The settings that a configuration of TinyTroupe gives."""
     caplog.set_level(logging.INFO, "llmcall")
-    theirs = (Path(__file__).parent / "tinytroupe.ini").read_text(encoding="utf-8")
+    theirs = (Path(__file__).parents[1] / "tinytroupe.ini").read_text(encoding="utf-8")
     return read(theirs.replace("[OpenAI]", "[OpenAI]\nFREQ_PENALTY=0.1"))
 
 

@@ -348,7 +348,7 @@ def main(program: str, *options: str) -> None:
     print(f"  {program} --live")
 
 
-def took(usage: llmcall.Usage, seconds: float) -> Iterator[str]:
+def took(usage: llmcall.types.Usage, seconds: float) -> Iterator[str]:
     """Yield sentences that say what a day took."""
     model = ", ".join(usage.by_model)
     total = None if usage.cost is None or usage.saved is None else usage.cost + usage.saved

@@ -160,7 +160,7 @@ class CacheMissError(CacheError):
     """Raised when nothing is recorded for a request and the mode forbids a call.
 
     :param message: what is missing, in a line.
-    :param explain: returns the :class:`llmcall.Miss` whose text is the message. It is called when the
+    :param explain: returns the :class:`llmcall.types.Miss` whose text is the message. It is called when the
         message is first read: finding the nearest record takes time, and a program that catches a
         thousand misses may read none.
     :ivar first: the first miss of the process, in a line, unless this is the first.
@@ -174,7 +174,7 @@ class CacheMissError(CacheError):
 
     @property
     def miss(self) -> Any:
-        """Return the nearest record and how it differs, a :class:`llmcall.Miss`; ``None`` for an
+        """Return the nearest record and how it differs, a :class:`llmcall.types.Miss`; ``None`` for an
         error without an explanation.
         """
         if self._explain is not None:

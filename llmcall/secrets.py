@@ -18,7 +18,7 @@ from .notices import warn_once
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from .types import Data
+    from .values import Data
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from .responses.chunks import chunks_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .types import Request
+    from .values import Request
 
 __all__ = ["ScriptedClient"]
 

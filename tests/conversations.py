@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from llmcall.keys.keys import key_of
 from llmcall.records import reader, writer
-from llmcall.requests.keys import key_of
 from llmcall.types import Record
 
 Message = dict[str, Any]

@@ -94,7 +94,7 @@ def describe(item: Any) -> tuple[int, str, float | None, int]:
     return os.getpid(), settings.model, settings.temperature, threading.get_ident()
 
 
-own_cassettes: list[llmcall.Cassette] = []  # those that functions opened in this process
+own_cassettes: list[llmcall.types.Cassette] = []  # those that functions opened in this process
 
 
 def open_own(item: Any) -> str:

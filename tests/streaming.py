@@ -118,17 +118,23 @@ class Paused:
         connection.sendall(b"".join(map(event, [*self._chunks[self._after :], b"[DONE]"])))
 
 
-def sync_call(client: llmcall.LLMClient, messages: Any, **arguments: Any) -> llmcall.Reply | None:
+def sync_call(
+    client: llmcall.LLMClient, messages: Any, **arguments: Any
+) -> llmcall.types.Reply | None:
     """Ask by send_message."""
     return client.send_message(messages, **arguments)
 
 
-def async_call(client: llmcall.LLMClient, messages: Any, **arguments: Any) -> llmcall.Reply | None:
+def async_call(
+    client: llmcall.LLMClient, messages: Any, **arguments: Any
+) -> llmcall.types.Reply | None:
     """Ask by asend_message, in an event loop of its own."""
     return asyncio.run(client.asend_message(messages, **arguments))
 
 
-def stream_call(client: llmcall.LLMClient, messages: Any, **arguments: Any) -> llmcall.Reply | None:
+def stream_call(
+    client: llmcall.LLMClient, messages: Any, **arguments: Any
+) -> llmcall.types.Reply | None:
     """Ask by stream_message and read to the end; the pieces are the text."""
     with client.stream_message(messages, **arguments) as stream:
         text = "".join(stream)
@@ -138,10 +144,10 @@ def stream_call(client: llmcall.LLMClient, messages: Any, **arguments: Any) -> l
 
 def astream_call(
     client: llmcall.LLMClient, messages: Any, **arguments: Any
-) -> llmcall.Reply | None:
+) -> llmcall.types.Reply | None:
     """Ask by astream_message and read to the end, in an event loop of its own."""
 
-    async def read() -> llmcall.Reply | None:
+    async def read() -> llmcall.types.Reply | None:
         async with client.astream_message(messages, **arguments) as stream:
             text = "".join([piece async for piece in stream])
         assert stream.reply is None or text == (stream.reply.content or "")

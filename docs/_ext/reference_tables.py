@@ -112,7 +112,7 @@ class Layers(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return a block with a line for each layer."""
-        path = Path(__file__).parents[2] / "tests" / "test_layers.py"
+        path = Path(__file__).parents[2] / "tests" / "house" / "test_layers.py"
         self.env.note_dependency(str(path))
         found = (
             node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.Assign)

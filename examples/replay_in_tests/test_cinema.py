@@ -32,7 +32,7 @@ def test_bad_reviews(bad: list[str]) -> None:
     assert bad == [TERRIBLE]
 
 
-def test_greetings(llm_cassette: llmcall.Cassette) -> None:
+def test_greetings(llm_cassette: llmcall.types.Cassette) -> None:
     """Each greeting is a new draw and has its own record."""
     assert len(set(greetings("Lisa", 3))) == 3
     assert llm_cassette.records == llm_cassette.replayed + llm_cassette.recorded == 3

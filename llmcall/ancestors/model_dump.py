@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..types import as_chat
+from ..values import as_chat
 
 # The fields that model_dump() always has, whether the API sent them or not (openai 3.51).
 LOGPROBS = ("content", "refusal")

@@ -10,7 +10,7 @@ from typing import Any
 from ..clients.openai import NO_KEY, OpenAIClient
 from ..clients.sdk_exceptions import mapped_error
 from ..config.endpoints import Endpoint
-from ..types import Request
+from ..values import Request
 
 
 def is_patched(names: tuple[str, ...]) -> bool:

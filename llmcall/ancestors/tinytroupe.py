@@ -17,16 +17,16 @@ from ..config import resolve as config
 from ..config.settings import Settings
 from ..display.formatting import one_line
 from ..errors import APIError, CacheCorruptError
+from ..keys.keys import key_of
+from ..keys.messages import check_messages, keyed_messages
+from ..keys.normalizers import normalizer
+from ..keys.parameters import check_names, given_parameters, keyed_parameters
+from ..keys.plain_data import plain
+from ..keys.rekeying import under_settings
 from ..notices import notice
 from ..records.packed import UNREADABLE
-from ..requests.keys import key_of
-from ..requests.messages import check_messages, keyed_messages
-from ..requests.normalizers import normalizer
-from ..requests.parameters import check_names, given_parameters, keyed_parameters
-from ..requests.plain_data import plain
-from ..requests.rekeying import under_settings
 from ..responses.checks import check_chat
-from ..types import Record
+from ..values import Record
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 LONGEST_REASON = 200  # characters

@@ -16,7 +16,7 @@ from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.pointers import target_key, target_of
 from ..system import process_lock
-from ..types import record_of
+from ..values import record_of
 from . import loading
 from .places import storage_at
 from .rows import Change
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..misses.report import Miss
     from ..misses.search import Source
-    from ..types import Record, Request
+    from ..values import Record, Request
     from .places import Storage
 
     Where = Callable[[Record], bool]

@@ -18,7 +18,7 @@ from .rows import Change
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ..types import Record
+    from ..values import Record
     from .places import Storage
 
 CONFLICTS = ("keep", "replace", "raise")

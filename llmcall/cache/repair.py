@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from ..config import resolve as config
 from ..display.formatting import counted
 from ..errors import CacheCorruptError, CacheError
+from ..keys.keys import key_of
+from ..keys.rekeying import under_settings
 from ..notices import notice
 from ..records.packed import pack, unpack
 from ..records.pointers import pointing_to, target_key
-from ..requests.keys import key_of
-from ..requests.rekeying import under_settings
 from .rows import Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..types import Record
+    from ..values import Record
     from .places import Storage
 
 

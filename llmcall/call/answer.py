@@ -8,14 +8,14 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ContextLengthError
+from ..keys.plain_data import ordered
 from ..models.prices import tier_of
 from ..models.tokens import count_tokens
 from ..notices import logger, warn_once
-from ..requests.plain_data import ordered
 from ..responses.body import finite
 from ..responses.checks import is_cut_by_context_window
 from ..responses.chunks import chunks_of, text_in
-from ..types import FROM_SERVER, TokenUsage, choices_of, record_of
+from ..values import FROM_SERVER, TokenUsage, choices_of, record_of
 from .attempt import RetryPolicy, retry
 from .effects import Do, Emit, with_cache
 from .lookup import check_fits, lookup
@@ -25,7 +25,7 @@ from .share import share
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..types import Received, Record
+    from ..values import Received, Record
     from .calls import ModelCall
     from .effects import Flow
 

@@ -18,8 +18,8 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..interrupts import check_stops, current_stops
+from ..keys.parameters import ESSENTIAL_FIELDS
 from ..notices import logger, notice, warn_once
-from ..requests.parameters import ESSENTIAL_FIELDS
 from .effects import Wait
 from .limits import LEFT_OUT_SECONDS
 

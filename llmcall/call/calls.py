@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cassettes.current import check_may_send
 from ..display.printable import printable
 from ..failures import Failures, process_failures
+from ..keys.keys import key_of
+from ..keys.parameters import checked
 from ..notices import warn_once
 from ..records.pointers import pointing_to, target_key, target_of
-from ..requests.keys import key_of
-from ..requests.parameters import checked
 from ..scopes import ScopedRecord, warn_of_restart
-from ..types import FROM_CACHE, FROM_SERVER, POINTER, Record, Request, record_of
+from ..values import FROM_CACHE, FROM_SERVER, POINTER, Record, Request, record_of
 from .usage import amounts_of_answer, count, served_amount
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..cassettes.cassette import Cassette
     from ..config.settings import Settings
     from ..scopes import CallOrder, Draw
-    from ..types import Record, TokenUsage
+    from ..values import Record, TokenUsage
     from .client import Client
     from .usage import Meter
 
@@ -287,7 +287,7 @@ class PreparedCall(ABC):
     def add_usage(self, **amounts: Any) -> None:
         """Count what the call used.
 
-        :param amounts: by column of :class:`~llmcall.Usage`; ``None`` means unknown.
+        :param amounts: by column of :class:`~llmcall.types.Usage`; ``None`` means unknown.
         """
         count(self.meter, self.callee, self.scope, amounts, self.arm)
 

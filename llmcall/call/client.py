@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from ..models.catalog import Capabilities
-    from ..types import Request
+    from ..values import Request
     from .limits import Pool
     from .usage import Meter
 
@@ -94,7 +94,7 @@ class Client(Protocol):
         ...
 
     def transport_of(self, endpoint: Endpoint) -> Any:
-        """Return the :class:`llmcall.Transport` that speaks to an endpoint."""
+        """Return the :class:`llmcall.types.Transport` that speaks to an endpoint."""
         ...
 
     def sent_body(

@@ -7,8 +7,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ScopeError
+from ..keys.keys import sampled_key
 from ..notices import warn_once
-from ..requests.keys import sampled_key
 from ..scopes import RecordedAskers, current_scope, scope_of_call
 from .lookup import note_refused
 
@@ -22,7 +22,7 @@ def take_sample(call: PreparedCall, identity_hash: Any) -> None:
     takes the next draw unless its options name one.
 
     :param call: its request has no sample yet.
-    :param identity_hash: what :func:`llmcall.requests.keys.identity` returns for the request.
+    :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
     :raises ScopeError: if timing would decide which draw it takes, or if its arm would not know of
         the draw.
     """
@@ -71,7 +71,7 @@ def _recorded_askers(call: PreparedCall, identity_hash: Any) -> RecordedAskers:
     """Return who took the draws of a request when they were recorded.
 
     :param call: its request has no sample yet.
-    :param identity_hash: what :func:`llmcall.requests.keys.identity` returns for the request.
+    :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
     """
     cache, mode, reads_cache = call.cache, call.settings.cache_mode, call.reads_cache
     askers: dict[int, str] = {}

@@ -23,7 +23,7 @@ from .time_limits import time_limit
 
 if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
-    from ..types import Request
+    from ..values import Request
 
 T = TypeVar("T")
 END = object()  # comes after the last chunk

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ServiceError
 from ..models.tokens import shares
 from ..responses.checks import packed_vector
-from ..types import FROM_SERVER, TokenUsage, record_of, total_cost
+from ..values import FROM_SERVER, TokenUsage, record_of, total_cost
 from .attempt import RetryPolicy, retry
 from .effects import Do, with_cache
 from .lookup import lookup
@@ -20,7 +20,7 @@ from .share import share
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ..types import Received, Record
+    from ..values import Received, Record
     from .calls import ModelCall
     from .effects import Flow
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..models.tokens import count_tokens
-from ..types import TokenUsage, choices_of
+from ..values import TokenUsage, choices_of
 
 if TYPE_CHECKING:
     from ..models.catalog import Capabilities
-    from ..types import Request
+    from ..values import Request
 
 # Tokens reserved for an answer that neither the request nor what is known of the model bounds: the
 # most that the models before 2024 gave, and several times what a short answer takes.

@@ -20,7 +20,7 @@ from ..system import process_lock
 
 if TYPE_CHECKING:
     from ..models.prices import Price
-    from ..types import TokenUsage
+    from ..values import TokenUsage
 
 T = TypeVar("T")
 

@@ -8,11 +8,11 @@ from ..cassettes.misses import miss_error
 from ..errors import CacheMissError, ScopeError
 from ..failures import MISSED, UNSCOPED, process_failures
 from ..notices import logger
-from ..types import FROM_CACHE
+from ..values import FROM_CACHE
 
 if TYPE_CHECKING:
     from ..errors import CacheMissError
-    from ..types import Record
+    from ..values import Record
     from .calls import PreparedCall
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import APIError, BudgetExceededError, RateLimitError, RequestTimeoutError
 from ..models.prices import tier_of
 from ..notices import notice
-from ..types import TokenUsage
+from ..values import TokenUsage
 from . import budgets
 from .effects import Do, Wait
 from .estimates import Estimate, estimate, estimate_of_http
@@ -20,7 +20,7 @@ from .limits import WINDOW, LimitedSend, Pool
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
-    from ..types import Request
+    from ..values import Request
     from .effects import Flow
 
 # HTTP clients call it when the request of the current context was sent.

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import cassette_for
-from ..requests.keys import identity, key_of, sampled_key
-from ..requests.messages import check_messages, keyed_messages
-from ..requests.normalizers import normalizer
-from ..requests.parameters import (
+from ..keys.keys import identity, key_of, sampled_key
+from ..keys.messages import check_messages, keyed_messages
+from ..keys.normalizers import normalizer
+from ..keys.parameters import (
     CONFIGURED_UNKEYED,
     check_credentials,
     check_names,
@@ -20,7 +20,7 @@ from ..requests.parameters import (
     with_effort,
 )
 from ..scopes import current_scope, next_order
-from ..types import Request
+from ..values import Request
 from .calls import ModelCall, Options, split_options
 from .draws import enter_scope, take_sample
 

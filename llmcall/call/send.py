@@ -13,7 +13,7 @@ from ..notices import logger
 from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..responses.chunks import says_something, text_in, text_pieces
-from ..types import Received, Response, TokenUsage
+from ..values import Received, Response, TokenUsage
 from .attempt import EndpointFailures
 from .effects import END, Close, Emit, Next, Open, Send
 from .estimates import tokens_used

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
 from ..system import after_fork_in_child, process_lock
-from ..types import FROM_CACHE
+from ..values import FROM_CACHE
 from .effects import Runner, Wait, with_cache
 from .lookup import find_in_cache, find_on_cassette
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
-    from ..types import Record
+    from ..values import Record
     from .attempt import RetryPolicy
     from .calls import PreparedCall
     from .effects import Flow

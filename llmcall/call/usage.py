@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ..models.prices import Price
-    from ..types import TokenUsage
+    from ..values import TokenUsage
 
     UsageDelta = Mapping[str, float | str | None]
 

@@ -18,7 +18,7 @@ from ..records.header import header_of, joined_headers, layer_of
 from ..records.reader import read
 from ..records.served import served_by
 from ..system import at_exit, process_lock
-from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
+from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
 from .recording import Recording
 from .stack import header_namespaces, open_cassettes, pop, push
 from .unused import keep_in_cache, unused_words
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..records.reader import RecordFile
     from ..scopes import CallOrder
-    from ..types import Days, Record, Request
+    from ..values import Days, Record, Request
 
 MODES = ("none", "once", "new", "update", "rewrite")
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
 from ..display.printable import printable
+from ..keys.keys import key_of
+from ..keys.rekeying import under_settings
 from ..records.pointers import target_key
-from ..requests.keys import key_of
-from ..requests.rekeying import under_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

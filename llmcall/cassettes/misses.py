@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..misses.report import Miss
     from ..misses.search import Source
-    from ..types import Record, Request
+    from ..values import Record, Request
     from .cassette import Cassette
 
 

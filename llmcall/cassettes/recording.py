@@ -14,12 +14,12 @@ from ..records.header import with_used_models
 from ..records.packed import pack, unpack
 from ..records.reader import RecordFile, header_in
 from ..records.writer import write
-from ..types import FROM_FUNCTION, FROM_SERVER, POINTER, day_of
+from ..values import FROM_FUNCTION, FROM_SERVER, POINTER, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..types import Days, Record
+    from ..values import Days, Record
 
 
 class Recording:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..config import resolve as config
+from ..keys.keys import key_of
+from ..keys.rekeying import under_settings
 from ..records.answers import same_answer
 from ..records.header import NAMESPACES, header_of
 from ..records.pointers import pointing_to, target_key
-from ..requests.keys import key_of
-from ..requests.rekeying import under_settings
-from ..types import Record
+from ..values import Record
 
 Conflict = tuple[Record, Record]  # two answers to one request
 # Returns the scope that the body of a request names, or ``None`` if it names none.

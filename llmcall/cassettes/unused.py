@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Sequence
 
     from ..records.reader import RecordFile
-    from ..types import Record
+    from ..values import Record
 
 
 def unused_words(count: int, mode: str, reason: str = "") -> str:

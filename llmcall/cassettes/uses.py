@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..requests.keys import key_of
+from ..keys.keys import key_of
 from ..scopes import CallOrder, RecordedAskers
 from ..system import process_lock
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..records.askers import Askers
     from ..records.reader import RecordFile
     from ..scopes import Draw
-    from ..types import Record
+    from ..values import Record
 
 # First by the levels of the caller's scope path, then by the order of the calls.
 SortKey = tuple[list[str], CallOrder]

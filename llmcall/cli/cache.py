@@ -19,13 +19,13 @@ from ..display.printable import printable, visible_json
 from ..display.tables import table
 from ..errors import CacheError
 from ..records.amounts import amounts_of
-from ..types import total_cost, total_tokens
+from ..values import total_cost, total_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ..cache.cache import ResponseCache
-    from ..types import Record
+    from ..values import Record
 
     Where = Callable[[Record], bool]
 

@@ -48,7 +48,7 @@ NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
     metavar="system|header:NAME|user:REGEX|MODULE:FUNCTION",
     help="How to tell who sends a request: by its system message, by a header's value, by the first "
     "group of a regular expression in the first user message, or by a function that gets the request "
-    "(llmcall.ProgramRequest).",
+    "(llmcall.types.ProgramRequest).",
 )
 @click.option(
     "--normalize",

@@ -19,7 +19,7 @@ from .cache import Source, conflict_option, json_option
 
 if TYPE_CHECKING:
     from ..review.runs import RecordedRun
-    from ..types import Record
+    from ..values import Record
 
     Conflict = tuple[Record, Record]  # two answers to one request
 

@@ -16,7 +16,7 @@ from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import with_absolute_paths
 from ..errors import ConfigError, ContextLengthError
-from ..requests.parameters import configured_parameters, sent_body
+from ..keys.parameters import configured_parameters, sent_body
 from ..system import after_fork_in_child, process_lock
 from .failed_calls import handle_failure, note_failure
 from .replies import reply_to
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from ..models.catalog import Capabilities
     from ..models.prices import Price
     from ..models.tokens import TokenCount
-    from ..types import Record, Reply, Request, Transport
+    from ..values import Record, Reply, Request, Transport
 
 
 class LLMClient:
     """Call a model, or return its recorded answer.
 
-    To write your own client, subclass it and provide a :class:`~llmcall.Transport`: pass it as
+    To write your own client, subclass it and provide a :class:`~llmcall.types.Transport`: pass it as
     ``transport=``, set a ``transport`` attribute, or define a method ``send``.
 
     :param settings: settings to use instead of the process's.
@@ -363,7 +363,7 @@ class LLMClient:
         The disk cache neither answers nor keeps it: only an open cassette does. No other model
         answers if the context is too long.
 
-        :param recorded_request: the recorded request: :attr:`llmcall.Record.request`.
+        :param recorded_request: the recorded request: :attr:`llmcall.types.Record.request`.
         :param sample: the whole name of the draw.
         :raises APIError: if the call failed for good.
         :raises CacheMissError: if no call is allowed, and the answer is not recorded.

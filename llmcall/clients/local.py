@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..config.endpoints import Endpoint
     from ..models.catalog import Capabilities
-    from ..types import Request
+    from ..values import Request
 
     Receive = Callable[[Any], bool]  # takes a piece of an answer; true once nobody wants more
 

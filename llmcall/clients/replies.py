@@ -9,13 +9,13 @@ from ..call.lookup import lookup
 from ..errors import CacheCorruptError
 from ..failures import is_abandoned
 from ..scopes import warn_of_shared_answers
-from ..types import Reply
+from ..values import Reply
 from .failed_calls import handle_failure
 
 if TYPE_CHECKING:
     from ..call.calls import ModelCall
     from ..call.effects import Flow
-    from ..types import Record
+    from ..values import Record
 
 
 def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) -> Flow[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
-from ..types import Response, choices_of
+from ..values import Response, choices_of
 from .api_errors import failure, refuse_reported
 from .chunk_reader import ChunkReader
 

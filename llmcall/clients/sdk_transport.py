@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ..call.time_limits import time_left, time_limit
 from ..config.values import check_credential
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
-from ..requests.parameters import ESSENTIAL_FIELDS
+from ..keys.parameters import ESSENTIAL_FIELDS
 from ..responses.body import append, read_object
 from ..system import is_own_request
-from ..types import Response
+from ..values import Response
 from .api_errors import parsed_response, refuse_reported, request_id
 from .chunk_reader import ChunkReader
 from .masking import mask, secrets_of
@@ -26,7 +26,7 @@ from .sdk_exceptions import http_errors, http_library, mapped_error
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 
-    from ..types import Request
+    from ..values import Request
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 # Of openai 3.x: what its own methods for chat completions, embeddings and models authenticate with.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..call.calls import ModelCall
     from ..call.effects import Flow
-    from ..types import Reply
+    from ..values import Reply
 
 
 class _AnyStream:

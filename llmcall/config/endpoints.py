@@ -26,7 +26,9 @@ class Endpoint(NamedTuple):
     :param organization: the organization that is billed.
     :param namespace: a word that keeps its cached answers apart from others.
 
-    >>> west = llmcall.Endpoint("west", models=("gpt-6-luna",), base_url="https://west.example.com/v1", api_key="key")
+    >>> west = llmcall.types.Endpoint(
+    ...     "west", models=("gpt-6-luna",), base_url="https://west.example.com/v1", api_key="key"
+    ... )
     >>> with llmcall.configured(endpoints=(west,)):
     ...     [endpoint.name for endpoint in llmcall.settings().endpoints]
     ['west']

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from ..display.formatting import as_json, shortened
 from ..display.printable import printable
-from ..requests.contents import text_of
-from ..requests.plain_data import is_same
+from ..keys.contents import text_of
+from ..keys.plain_data import is_same
 from ..secrets import masked
-from ..types import Data
+from ..values import Data
 from .words import Passage, passage_lines, passages
 
 CONTENTS = ("messages", "input", "arguments")  # the other fields are parameters

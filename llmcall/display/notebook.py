@@ -37,7 +37,7 @@ def html_message(text: str, notes: Iterable[str]) -> str:
 
 
 def html_records(title: str, notes: Iterable[str], records: Sequence[Any]) -> str:
-    """Return a message, and a table of the first of some :class:`llmcall.Record`, as HTML.
+    """Return a message, and a table of the first of some :class:`llmcall.types.Record`, as HTML.
 
     :param notes: shown below the message.
     """

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ..config.settings import Settings
 from ..differences.fields import Difference, brief
-from ..requests.normalizers import NORMALIZERS, normalizer
-from ..requests.parameters import CONFIGURED
-from ..types import Request
+from ..keys.normalizers import NORMALIZERS, normalizer
+from ..keys.parameters import CONFIGURED
+from ..values import Request
 from .search import UNRELATED, SearchResult, split_sample
 
 MOST_NAMES = 4  # scopes or samples that are listed

@@ -11,10 +11,10 @@ from ..config.settings import Settings
 from ..differences.fields import Difference, differences
 from ..display.formatting import OUTSIDE_ANY_SCOPE, shortened
 from ..display.printable import printable
+from ..keys.contents import messages_of, text_of, title_of
 from ..records.pointers import target_of
-from ..requests.contents import messages_of, text_of, title_of
 from ..secrets import masked
-from ..types import Data, Record, Request
+from ..values import Data, Record, Request
 from .causes import causes_of, normalizing
 from .search import Source, search, split_sample
 

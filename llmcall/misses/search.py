@@ -9,9 +9,9 @@ from ..differences.fields import CONTENTS, as_text
 from ..differences.words import common_ends
 from ..display.formatting import counted
 from ..errors import CacheError
-from ..requests.contents import messages_of, strings_in
-from ..requests.plain_data import map_texts
-from ..types import Data, Record, Request
+from ..keys.contents import messages_of, strings_in
+from ..keys.plain_data import map_texts
+from ..values import Data, Record, Request
 
 UNRELATED = 2.0  # from this distance on, a record has little to do with a request
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ..types import TokenUsage
+from ..values import TokenUsage
 
 # "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",
 # OpenAI's guide: 50 % of the standard price. Azure's "Use Flex processing" says 50 %, too.

@@ -108,7 +108,7 @@ def map(
         workers use the caller's scope, settings and keys, open cassette and named budgets; usage
         and records come back. Function, items and results must be picklable.
     :param scope: a scope to run in, or its name.
-    :param dry_run: whether to make no call and return a :class:`Plan`; only for an ``LLMCall`` or
+    :param dry_run: whether to make no call and return a :class:`llmcall.types.Plan`; only for an ``LLMCall`` or
         ``@llm`` function.
     :returns: a list of results; with ``repeats``, a list of lists.
     :raises TypeError, ValueError: if an argument is wrong, before anything runs.

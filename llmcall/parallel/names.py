@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..config.values import nearest
 from ..display.formatting import one_line, shortened
 from ..display.printable import printable
+from ..keys.keys import canonical
 from ..notices import warn_once
-from ..requests.keys import canonical
 from ..scopes import is_reserved_name, reserved_name
 from .rows import cell_of, item_label
 

@@ -13,7 +13,7 @@ from ..errors import CacheCorruptError
 from ..models.prices import MILLION, tier_of
 from ..records.packed import unpack
 from ..records.pointers import target_of
-from ..types import Reply, TokenUsage
+from ..values import Reply, TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..cassettes.cassette import Cassette
     from ..models.prices import Price
     from ..scopes import Draws
-    from ..types import Record, Request
+    from ..values import Record, Request
     from .tasks import TaskPosition
 
 
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
         provider had cached them, and with the longest answers (``max_tokens``, else the model's
         largest output), which is what a budget reserves. Answers that are asked again are not in
         it. ``None`` if a price is unknown.
-    :param priced_by: the price sources, with their dates, as in :class:`llmcall.Usage`.
+    :param priced_by: the price sources, with their dates, as in :class:`llmcall.types.Usage`.
     :param expected_cost: USD, estimated from recorded answers of the same call, at current prices:
         each prompt's own tokens, with the share that the provider had cached for them, an answer of
         their average length, and for each draw the average cost of their corrections. Answers of

@@ -27,7 +27,7 @@ from ..failures import process_failures
 from ..interrupts import current_stops
 from ..scopes import Draws, Journal
 from ..system import after_fork_in_child
-from ..types import FROM_FUNCTION
+from ..values import FROM_FUNCTION
 from .tasks import NotBegunError, Report, TaskResult, run_job
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..call.usage import UsageDelta
     from ..interrupts import Stops
     from ..scopes import ActiveScope, CallOrder, ScopedRecord, ScopedRequest
-    from ..types import Record, Request
+    from ..values import Record, Request
     from .tasks import Job, TaskPosition
 
     Gained = list[tuple[Record, CallOrder]]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..display.data_frames import data_frame, import_pandas
-from ..types import total_cost
+from ..values import total_cost
 from .rows import is_frame, rows_of
 
 if TYPE_CHECKING:

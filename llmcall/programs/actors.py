@@ -11,7 +11,7 @@ from typing import Any
 from .. import scopes
 from ..display.formatting import counted
 from ..notices import warn_once
-from ..types import messages_asked, text_in
+from ..values import messages_asked, text_in
 from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str

@@ -13,12 +13,12 @@ from ..call.embeddings import vector_of
 from ..errors import APIError, LLMCallError
 from ..records.answers import VOLATILE
 from ..responses.chunks import EACH_CHUNK
-from ..types import as_chat
+from ..values import as_chat
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ..types import Record
+    from ..values import Record
     from .calls import BegunStream, ProgramCall, ProgramClient
 
 DONE = b"data: [DONE]\n\n"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..call.effects import Flow
     from ..config.endpoints import Endpoint
     from ..models.catalog import Capabilities
-    from ..types import Record, Request
+    from ..values import Record, Request
 
 API_PATH = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
 # Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own.

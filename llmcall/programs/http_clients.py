@@ -19,7 +19,7 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     connection reaches it as the status 503, a timeout as 504, and one of llmcall's own errors as
     409: an ``openai.APIStatusError`` that the SDK does not retry.
 
-    :param actor: says who is asking: a function of a :class:`ProgramRequest` that returns a scope's
+    :param actor: says who is asking: a function of a :class:`llmcall.types.ProgramRequest` that returns a scope's
         name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
         is an actor); ``"header:NAME"`` (the header's value is the actor's name); or
         ``"user:REGEX"`` (the first group in the first user message is). A request that names no

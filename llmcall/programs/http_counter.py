@@ -12,7 +12,7 @@ from ..call.permit import Permit
 from ..call.usage import amounts_of_answer, count, served_amount
 from ..errors import APIError, RateLimitError
 from ..recorded_functions import UnrecordedAnswer
-from ..types import read_http_answer
+from ..values import read_http_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..call.usage import UsageDelta
     from ..clients.openai import OpenAIClient
     from ..recorded_functions import FunctionCall
-    from ..types import Record
+    from ..values import Record
 
 
 class HttpCounter:

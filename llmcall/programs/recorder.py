@@ -19,8 +19,8 @@ from ..errors import (
     RequestTimeoutError,
     ScopeError,
 )
+from ..keys.normalizers import normalizer
 from ..notices import warn_once
-from ..requests.normalizers import normalizer
 from ..system import after_fork_in_child, running_loop
 from . import connections
 from .actors import Actor, Actors

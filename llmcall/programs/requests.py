@@ -8,8 +8,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from ..keys.http_identity import ASKING, OBJECT, api_path
 from ..models.catalog import parameters_of
-from ..requests.http_identity import ASKING, OBJECT, api_path
 
 CHAT = "/chat/completions"
 COMPLETIONS = "/completions"
@@ -29,7 +29,7 @@ class ProgramRequest(NamedTuple):
     :param headers: names in lower case.
     :param body: the parsed JSON body; ``None`` if the body is not JSON.
 
-    >>> def who(request: llmcall.ProgramRequest) -> str | None:
+    >>> def who(request: llmcall.types.ProgramRequest) -> str | None:
     ...     return request.headers.get("x-actor") or request.body["messages"][0]["content"]
     >>> http_client = llmcall.http_client(actor=who)
     """

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..clients.api_errors import failure, refuse_reported
 from ..errors import APIError, ContentFilterError, ServiceError
-from ..requests.http_identity import api_path
+from ..keys.http_identity import api_path
 from ..responses.body import read_object
 from ..responses.event_stream import events_of
 

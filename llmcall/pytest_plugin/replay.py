@@ -44,7 +44,7 @@ from ..testing import answers_in_process
 if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
 
-    from ..types import Record
+    from ..values import Record
 
 # The names of cassettes: readable, the same in every run, good on every file system
 

@@ -15,11 +15,11 @@ from ..cassettes.current import cassette_for, check_may_send
 from ..cassettes.uses import function_scope
 from ..display.printable import printable
 from ..errors import APIError
-from ..requests.keys import identity, sampled_key
-from ..requests.normalizers import normalizer
-from ..requests.plain_data import map_texts
+from ..keys.keys import identity, sampled_key
+from ..keys.normalizers import normalizer
+from ..keys.plain_data import map_texts
 from ..scopes import next_order, scope_of_call
-from ..types import FROM_FUNCTION, FROM_SERVER, Request
+from ..values import FROM_FUNCTION, FROM_SERVER, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..call.attempt import RetryPolicy
     from ..call.effects import Flow
     from ..config.settings import Settings
-    from ..types import Record
+    from ..values import Record
 
 
 class UnrecordedAnswer(APIError):

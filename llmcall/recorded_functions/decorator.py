@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from ..call.drivers import adrive, drive
 from ..config import resolve as config
-from ..requests.plain_data import plain
-from ..requests.signatures import Parameters
+from ..keys.plain_data import plain
+from ..keys.signatures import Parameters
 from ..scopes import current_scope
 from .calls import normalized, prepare_function
 from .results import result_of

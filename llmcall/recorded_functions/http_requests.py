@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import secrets
-from ..requests.http_identity import NOT_COUNTED, api_path, http_identity
-from ..requests.plain_data import plain
+from ..keys.http_identity import NOT_COUNTED, api_path, http_identity
+from ..keys.plain_data import plain
 from .calls import normalized, prepare_function
 from .results import result_of
 

@@ -18,15 +18,15 @@ from ..failures import (
     is_failure,
     process_failures,
 )
-from ..requests.plain_data import ordered, plain
-from ..types import record_of
+from ..keys.plain_data import ordered, plain
+from ..values import record_of
 from .calls import UnrecordedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..call.effects import Flow
-    from ..types import Record
+    from ..values import Record
     from .calls import FunctionCall
 
 

@@ -9,7 +9,7 @@ from .served import is_given_by_model
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..types import Record
+    from ..values import Record
 
 
 class AnswerAmounts(NamedTuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..types import as_chat, choices_of, lasting_parts, without_new_fields
+from ..values import as_chat, choices_of, lasting_parts, without_new_fields
 
 if TYPE_CHECKING:
-    from ..types import Data, Record
+    from ..values import Data, Record
 
 # Fields that tell what an answer used, and at which tier.
 CIRCUMSTANCES = ("service_tier", "usage")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..requests.keys import key_of
+from ..keys.keys import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..types import Record
+    from ..values import Record
 
 # By scope path and by the request's key outside any scope: by the number of a draw, who asked.
 Askers = dict[tuple[str, str], dict[int, str]]

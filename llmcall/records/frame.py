@@ -31,7 +31,7 @@ BEFORE_LEVELS = RECORD_COLUMNS.index("scope") + 1
 def record_frame(
     records: Iterable[Any], is_used: Callable[[Any], bool], levels: Sequence[str] | None = None
 ) -> Any:
-    """Return a DataFrame with a row for each :class:`llmcall.Record`.
+    """Return a DataFrame with a row for each :class:`llmcall.types.Record`.
 
     :param is_used: tells whether a call used a record.
     :param levels: names for the levels of the scopes, each of which then has a column.

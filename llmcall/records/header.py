@@ -9,14 +9,14 @@ from ..config import resolve as config
 from ..config.setting import Rank
 from ..config.settings import SETTINGS
 from ..errors import ConfigError
+from ..keys.parameters import CONFIGURED
 from ..models.catalog import section_of
-from ..requests.parameters import CONFIGURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ..config.settings import Settings
-    from ..types import Record
+    from ..values import Record
 
 NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
 SECTIONS = "models"  # what [Model …] says of the models that were used, by their names

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 from zlib import crc32
 
 from ..errors import CacheCorruptError
-from ..requests.plain_data import plain
-from ..types import Record
+from ..keys.plain_data import plain
+from ..values import Record
 from .served import days_entry, days_of
 
 # The first of the pickled fields says which ones follow.

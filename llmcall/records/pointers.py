@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..types import Record
+    from ..values import Record
 
 FIELD = "fallback"  # the only one of a pointer's response
 MOST_POINTERS = 100  # in a row; lists of fallbacks are shorter

@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError, CacheError
-from ..types import Data, Record
+from ..values import Data, Record
 from .askers import askers_of
 from .header import header_differences, joined_headers
 from .line import RESTORE, entry_of
@@ -18,7 +18,7 @@ from .served import from_header, joined_served, model_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..types import Days, Request
+    from ..values import Days, Request
     from .askers import Askers
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

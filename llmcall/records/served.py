@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.printable import printable
 from ..errors import CacheCorruptError
-from ..types import Days, asked_model, joined_days, model_answer
+from ..values import Days, asked_model, joined_days, model_answer
 from . import pointers
 from .line import RESTORE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..types import Record
+    from ..values import Record
 
     # By the name of a model: its days, or None if they are unknown.
     Served = Mapping[str, Days | None]

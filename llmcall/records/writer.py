@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import secrets
-from ..requests.plain_data import ordered, ordered_names, plain
+from ..keys.plain_data import ordered, ordered_names, plain
 from ..responses.body import finite
 from ..surrogates import check_unicode
 from .answers import lasting
@@ -22,7 +22,7 @@ from .served import as_header, served_by
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..types import Data, Record
+    from ..values import Data, Record
 
 
 def encode(

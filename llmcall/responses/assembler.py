@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
-from ..types import is_content, text_of
+from ..values import is_content, text_of
 from .body import check_no_error
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..display.formatting import shortened
 from ..errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
-from ..types import Response, TokenUsage, choices_of, is_content, text_of
+from ..values import Response, TokenUsage, choices_of, is_content, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..types import Request
+    from ..values import Request
 
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).

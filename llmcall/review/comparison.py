@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..display.data_frames import data_frame
 from ..display.formatting import OF_NO_ACTOR, counted
 from ..display.printable import printable
-from ..types import Record
+from ..values import Record
 from .pairs import Align, Pair, paired_runs
 from .partings import WHY, Parting, partings
 from .runs import RecordedRun, load
@@ -177,7 +177,7 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     longest common run of equal requests; those between them by that of equal last messages, then by
     their order.
 
-    :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or
+    :param run: a cassette (its path or a :class:`~llmcall.types.Cassette`), an exported file, a cache or
         its directory; or a tuple of one of them and a scope: ``(cache, "rep-1")``.
     :param others: the other runs, at least one.
     :param align: says what an actor of another run is called in the first: a dict of scope paths,

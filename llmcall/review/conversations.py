@@ -6,9 +6,9 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import as_json
+from ..keys.contents import title_of
 from ..records.served import model_of
-from ..requests.contents import title_of
-from ..types import CONTENT_FIELDS, Record, choices_of, messages_asked, transcript_of
+from ..values import CONTENT_FIELDS, Record, choices_of, messages_asked, transcript_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from .conversations import ORDINARY_ENDS
 from .marks import ASKED_AGAIN, REFUSED, ends_of
 
 if TYPE_CHECKING:
-    from ..types import Record
+    from ..values import Record
     from .grid import Cell
     from .runs import RecordedRun
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..typed.expectations import CORRECTION
-from ..types import choices_of
+from ..values import choices_of
 
 if TYPE_CHECKING:
-    from ..types import Record
+    from ..values import Record
     from .conversations import Call
 
 CUT, REFUSED, ASKED_AGAIN = "cut", "refused", "asked again"

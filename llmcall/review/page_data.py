@@ -15,7 +15,7 @@ from ..display.printable import visible
 from .partings import WHY
 
 if TYPE_CHECKING:
-    from ..types import Record
+    from ..values import Record
     from .comparison import Comparison
     from .conversations import Call
     from .grid import Cell

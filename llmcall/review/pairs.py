@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product, zip_longest
 from typing import NamedTuple
 
+from ..keys.keys import key_of
 from ..records.answers import says_the_same
-from ..requests.keys import key_of
-from ..types import Record
+from ..values import Record
 from .runs import RecordedRun, first_level, relative
 
 Align = Callable[[str], str] | Mapping[str, str]

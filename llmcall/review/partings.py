@@ -13,9 +13,9 @@ from ..differences.fields import Difference, differences
 from ..differences.words import changed_lines, common_ends, pieces
 from ..display.formatting import as_json, one_line
 from ..display.printable import printable
+from ..keys.contents import strings_in
 from ..records.answers import said
-from ..requests.contents import strings_in
-from ..types import CONTENT_FIELDS, Record
+from ..values import CONTENT_FIELDS, Record
 from .pairs import Pair
 from .word_changes import TEXT_CHARACTERS, word_changes
 

@@ -16,7 +16,7 @@ from ..records.served import served_by, served_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from ..types import Record
+    from ..values import Record
 
 
 class RecordedRun(NamedTuple):

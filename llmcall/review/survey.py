@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import one_line
 from ..typed.lettered_options import named_option
-from ..types import choices_of
+from ..values import choices_of
 from .marks import CUT, MARKS, REFUSED, marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ..types import Record
+    from ..values import Record
 
 FEWEST_ACTORS = 12  # fewer make no survey
 MOST_CALLS = 2  # of one actor

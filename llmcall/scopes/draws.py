@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ..askers import Asker, of_draw
 from ..notices import warn_once
 from ..system import current_task, process_lock, this_process
-from ..types import Record
+from ..values import Record
 
 ARM = "arm"  # the family of the arms
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..notices import warn_once
 from ..system import process_lock
-from ..types import Request
+from ..values import Request
 from .draws import Draw
 
 MOST_DRAWS = 10_000  # that are remembered: a mistake shows earlier

@@ -27,7 +27,7 @@ from ..askers import Asker, enter_arm
 from ..askers import set_current as set_current_asker
 from ..errors import ScopeError
 from ..system import after_fork_in_child, process_lock, this_process
-from ..types import Record
+from ..values import Record
 from . import workers
 from .draws import ARM, Draw, Draws, Fork, Forks, Journal, RecordedAskers, ScopedRequest
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with

@@ -22,13 +22,13 @@ from ..parallel.options import checked_count
 from ..records.answers import same_answer
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
-from ..types import total_cost
+from ..values import total_cost
 
 if TYPE_CHECKING:
     import pandas
 
     from ..scopes import ScopedRecord
-    from ..types import Record
+    from ..values import Record
 
 MOST_RUNS = 5  # that failed, and are named
 FUNCTION = "function"  # the kind of a recorded function's records, which no model answers

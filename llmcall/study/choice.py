@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.data_frames import import_pandas
 from ..errors import ConfigError, OutputError
+from ..keys.parameters import with_effort
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame
-from ..requests.parameters import with_effort
 from ..typed.conversations import SendMessage, converse
 from ..typed.expectations import correction
 from ..typed.json_texts import without_reasoning
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
     from ..typed.conversations import Conversation
-    from ..types import Reply
+    from ..values import Reply
 
 # What a question settles by itself.
 _SETTLED = {
@@ -44,7 +44,7 @@ _SETTLED = {
 
 
 class Choice(LLMCall):
-    """A closed question, made by :func:`llmcall.choice`: an :class:`LLMCall` whose value is one of
+    """A closed question, made by :func:`llmcall.choice`: an :class:`llmcall.LLMCall` whose value is one of
     its options.
 
     :ivar question: the template of the user message.
@@ -108,7 +108,7 @@ class Choice(LLMCall):
     def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return a DataFrame with a row for each row and repeat.
 
-        Its columns are those of :meth:`LLMCall.table`, and after ``value``
+        Its columns are those of :meth:`llmcall.LLMCall.table`, and after ``value``
 
         - ``position``, the place of the chosen option in the list that was read, from 1
         - ``order``, all options as the letters A, B, C, … stood for them.
@@ -330,7 +330,7 @@ def choice(
         random order for each repeat; or ``"rotate"``: each repeat begins one option later, so with as
         many repeats as options that move, each option appears once in each position.
     :param last: options, by text or code, that stay at the end, such as ``["none of these"]``.
-    :param arguments: further arguments of :class:`LLMCall`, such as ``client=``,
+    :param arguments: further arguments of :class:`llmcall.LLMCall`, such as ``client=``,
         ``output_retries=`` (0 unless given) and ``temperature=``.
     :raises TypeError: if the options are not a list of texts or a dict, and for an argument that
         the question settles, such as ``output_type``.

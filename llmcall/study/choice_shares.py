@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ..call.drivers import drive
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
 from ..typed.conversations import SendMessage
-from ..types import choices_of
+from ..values import choices_of
 from .choice_orders import Respondent
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from ..clients.base import LLMClient
-    from ..types import Reply
+    from ..values import Reply
 
 MOST_OPTIONS = 20  # of which the API gives probabilities
 OTHER = "p_other"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import shortened
 from ..errors import APIError, OutputError
-from ..types import message_text
+from ..values import message_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from ..clients.base import LLMClient
-    from ..types import Reply
+    from ..values import Reply
 
 
 class Answer(NamedTuple):

@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any, get_args, get_origin
 
-from ..requests import schemas
-from ..requests.schemas import is_choice, labels
+from ..keys import schemas
+from ..keys.schemas import is_choice, labels
 
 # The message that asks again begins with this; it tells such calls from others in recordings.
 CORRECTION = "I cannot use that answer"

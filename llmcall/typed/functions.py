@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from ..requests.signatures import Parameters
+from ..keys.signatures import Parameters
 from .llm_call import LLMCall
 from .rows import RowJob
 

@@ -10,11 +10,11 @@ from weakref import WeakKeyDictionary
 from ..call.drivers import adrive, drive
 from ..clients.registry import client as shared_client
 from ..errors import OutputError
+from ..keys.parameters import UNCHECKED
+from ..keys.schemas import response_format
 from ..notices import logger
 from ..parallel.map import map as run_map
-from ..requests.parameters import UNCHECKED
-from ..requests.schemas import response_format
-from ..types import message_text
+from ..values import message_text
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
 from .expectations import correction, describe
 from .reading import read
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
     from ..clients.base import LLMClient
-    from ..types import Reply
+    from ..values import Reply
     from .conversations import Conversation
 
 

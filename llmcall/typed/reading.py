@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from ..display.formatting import shortened
 from ..errors import OutputError
-from ..requests import schemas
+from ..keys import schemas
 from .expectations import describe
 from .json_texts import json_texts, without_reasoning
 

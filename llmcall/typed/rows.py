@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_orig
 from ..call.drivers import drive
 from ..display.data_frames import import_pandas
 from ..errors import LLMCallError, OutputError
+from ..keys.schemas import optional_type
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame, rows_of
 from ..parallel.tables import answer_table
 from ..parallel.vary import CrossedJob, crossing
-from ..requests.schemas import optional_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

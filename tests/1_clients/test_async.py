@@ -263,7 +263,7 @@ def test_a_blocking_call_does_not_wait_for_a_task_of_its_own_loop() -> None:
 def test_a_coroutine_that_is_closed_gives_its_draw_back_at_once() -> None:
     """The next call gets the draw of an ``asend_message`` whose coroutine was closed half-way."""
 
-    async def ask() -> llmcall.Reply:
+    async def ask() -> llmcall.types.Reply:
         with llmcall.scope("lisa"), Waiting() as client:
             left = client.asend_message("Which price?")
             left.send(None)

@@ -35,7 +35,7 @@ class EchoClient(llmcall.LLMClient):
 
     api_type = "echo"
 
-    def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
+    def send(self, request: llmcall.types.Request, timeout: float | None) -> dict[str, Any]:
         """Return a response as the chat completions API gives it."""
         return completion(request.messages[-1]["content"].upper())
 
@@ -44,10 +44,10 @@ class EchoTransport:
     """What speaks to a model, apart from any client."""
 
     def __init__(self) -> None:
-        self.sent: list[llmcall.Request] = []
+        self.sent: list[llmcall.types.Request] = []
         self.closed = 0
 
-    def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
+    def send(self, request: llmcall.types.Request, timeout: float | None) -> dict[str, Any]:
         """Answer with the last message."""
         self.sent.append(request)
         return completion(request.messages[-1]["content"].upper())
@@ -67,7 +67,7 @@ class ByAttribute(llmcall.LLMClient):
 def text(client: Any, message: str = "hello") -> str:
     """Ask and return the answer's text."""
     reply = client.send_message(message, on_error="raise")
-    assert isinstance(reply, llmcall.Reply)
+    assert isinstance(reply, llmcall.types.Reply)
     return reply["content"]  # type: ignore[no-any-return]
 
 
@@ -139,7 +139,7 @@ def test_a_stream_of_a_transport_without_stream_is_recorded(way: str) -> None:
 class Changing(EchoTransport):
     """A transport that changes the requests that it is given."""
 
-    def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
+    def send(self, request: llmcall.types.Request, timeout: float | None) -> dict[str, Any]:
         """Add words, and rename a tool."""
         request.body["messages"][0]["content"] += " please"
         request.body["tools"][0]["function"]["name"] = "changed"
@@ -219,10 +219,10 @@ def test_a_registered_class_makes_the_shared_client() -> None:
 
 def test_a_registered_function_is_called_once_with_the_settings() -> None:
     """Many threads that need the client at once get the same."""
-    given: list[llmcall.Settings] = []
+    given: list[llmcall.types.Settings] = []
     barrier = threading.Barrier(8, timeout=LONGEST)
 
-    def make(settings: llmcall.Settings) -> llmcall.LLMClient:
+    def make(settings: llmcall.types.Settings) -> llmcall.LLMClient:
         given.append(settings)
         return EchoClient(settings)
 
@@ -475,8 +475,8 @@ def test_each_endpoint_of_a_pool_gets_the_key_of_its_kind(
     for variable in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY"):
         monkeypatch.setenv(variable, variable)
     pool = [
-        llmcall.Endpoint("other", ("m",), "openai", base_url=server.base_url),
-        llmcall.Endpoint("azure", ("m",), **azure_at(server)),
+        llmcall.types.Endpoint("other", ("m",), "openai", base_url=server.base_url),
+        llmcall.types.Endpoint("azure", ("m",), **azure_at(server)),
     ]
     for kind in (AzureClient, OpenAIClient):
         client = kind(endpoints=pool, model="m", cache_mode="off", on_error="raise")

@@ -95,7 +95,7 @@ def two_embedded() -> Responding:
     return client
 
 
-def by_text(client: Responding) -> dict[str, llmcall.Record]:
+def by_text(client: Responding) -> dict[str, llmcall.types.Record]:
     """Return the records of a client's cache by their texts."""
     return {record.request["input"]: record for record in client.cache.records()}
 

@@ -114,7 +114,7 @@ def test_threads_that_call_first_share_one_transport() -> None:
     made = []
 
     class Slow(ScriptedClient):
-        def make_transport(self, endpoint: llmcall.Endpoint) -> Any:
+        def make_transport(self, endpoint: llmcall.types.Endpoint) -> Any:
             """Return the client itself, after a while in which other threads get here, too."""
             made.append(endpoint)
             time.sleep(0.05)

@@ -19,7 +19,7 @@ from llmcall.testing import ScriptedClient
 ROLES = ["system", "developer", "user", "assistant", "tool", "function"]
 
 
-def built(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> llmcall.Request:
+def built(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> llmcall.types.Request:
     """Build a request of a model that takes every parameter."""
     return ScriptedClient(**(settings or {})).build_request(
         messages, **{"model": "gpt-4o", **arguments}

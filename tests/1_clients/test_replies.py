@@ -223,7 +223,7 @@ def test_a_deep_copy_shares_nothing(copied: Any, typed_reply: Any) -> None:
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
 def test_a_reply_made_by_hand_can_be_copied_and_given_a_response(copied: Any) -> None:
     """A test may make a reply and set its response later."""
-    made: Any = copied(llmcall.Reply(role="assistant", content="Hello"))
+    made: Any = copied(llmcall.types.Reply(role="assistant", content="Hello"))
     made.raw = {"model": "m"}
     assert (made.content, made.model) == ("Hello", "m")
 

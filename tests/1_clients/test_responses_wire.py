@@ -443,7 +443,7 @@ def test_azure_has_the_responses_api(httpserver: HTTPServer) -> None:
     """The body's model is the deployment."""
     server = server_of(httpserver, response(said("Hi")))
     endpoint = server.base_url.removesuffix("/v1")
-    azure = llmcall.Endpoint(
+    azure = llmcall.types.Endpoint(
         "east",
         models=("gpt-6-luna",),
         azure_endpoint=endpoint,

@@ -520,7 +520,7 @@ def test_a_stream_of_which_nothing_came_is_no_call(leaving: Leave) -> None:
     client = Streamed(KeyboardInterrupt())
     with llmcall.budget(tokens=100_000) as budget:
         leaving(client)
-    assert client.usage == llmcall.Usage()
+    assert client.usage == llmcall.types.Usage()
     assert (budget.spent.calls, budget.spent.tokens) == (0, 0)
 
 

@@ -24,8 +24,9 @@ from commands import written
 from config_file import example_file
 
 import llmcall
-from llmcall import ConfigError, Endpoint, Settings
+from llmcall import ConfigError
 from llmcall.testing import ScriptedClient
+from llmcall.types import Endpoint, Settings
 
 SECRET = "sk-very-secret"
 

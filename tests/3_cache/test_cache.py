@@ -22,14 +22,9 @@ from redis_servers import RedisProcess
 from servers import TOOL_CALL
 
 import llmcall
-from llmcall import (
-    CacheCorruptError,
-    CacheError,
-    CacheMissError,
-    Record,
-    ResponseCache,
-)
+from llmcall import CacheCorruptError, CacheError, CacheMissError, ResponseCache
 from llmcall.testing import ScriptedClient
+from llmcall.types import Record
 
 asked = ScriptedClient(cache_mode="off").build_request
 

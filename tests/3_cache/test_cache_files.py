@@ -25,8 +25,9 @@ from pytest_httpserver import HTTPServer
 from servers import OK, ScriptedServer, completion
 
 import llmcall
-from llmcall import CacheCorruptError, CacheError, CacheMissError, Record, ResponseCache
+from llmcall import CacheCorruptError, CacheError, CacheMissError, ResponseCache
 from llmcall.testing import ScriptedClient
+from llmcall.types import Record
 
 PAGE = 4096
 asked = ScriptedClient(cache_mode="off").build_request
@@ -391,7 +392,7 @@ def test_rekey_puts_the_present_namespace_into_every_key(in_no_namespace: Record
 def test_rekey_prefers_the_namespace_of_a_models_endpoint(in_no_namespace: Recorded) -> None:
     """A function has none, and so has the general one."""
     client, _ = in_no_namespace
-    endpoint = llmcall.Endpoint("one", models=("gpt-6-luna",), namespace="mine")
+    endpoint = llmcall.types.Endpoint("one", models=("gpt-6-luna",), namespace="mine")
     llmcall.configure(cache_namespace="here")
     client.cache.rekey()
     with llmcall.configured(endpoints=[endpoint]):
@@ -405,7 +406,7 @@ def test_rekey_makes_keys_of_another_version_from_the_stored_requests(
     """The command says how many changed."""
     for question in ("Bread?", "Milk?"):
         recorder().send_message(question)
-    monkeypatch.setattr("llmcall.requests.keys.KEY_VERSION", 2)
+    monkeypatch.setattr("llmcall.keys.keys.KEY_VERSION", 2)
     assert commands.cache("rekey") == "2 of 2 records changed\n"
     assert "Milk?" in str(replayed("Milk?"))
     assert recorder().cache.verify() == []

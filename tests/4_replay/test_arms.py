@@ -360,7 +360,7 @@ class World:
 ARMS = {"control": {"taxed": False}, "treated": {"taxed": True}, "placebo": {"taxed": False}}
 
 
-def played(client: llmcall.LLMClient, **options: Any) -> llmcall.Arms:
+def played(client: llmcall.LLMClient, **options: Any) -> llmcall.types.Arms:
     """Play a market with and without a tax."""
 
     def play(taxed: bool) -> World:

@@ -22,11 +22,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall import CacheCorruptError, CacheError, Record
+from llmcall import CacheCorruptError, CacheError
 from llmcall import secrets as credentials
+from llmcall.keys.keys import key_of
 from llmcall.records import reader, writer
-from llmcall.requests.keys import key_of
-from llmcall.types import Request
+from llmcall.types import Record, Request
 
 HEADER = '{"llmcall": 1, "settings": {}}\n'
 GOOD = '{"kind": "chat", "request": {}, "response": {}}'

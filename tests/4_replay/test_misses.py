@@ -21,8 +21,9 @@ from programs import LONGEST, start
 from sdk_programs import Server, program
 
 import llmcall
-from llmcall import Miss, ResponseCache
+from llmcall import ResponseCache
 from llmcall.testing import ScriptedClient
+from llmcall.types import Miss
 
 pytestmark = pytest.mark.newest_only
 
@@ -563,7 +564,9 @@ def price_of(item: str) -> int:
     raise NotImplementedError
 
 
-def miss_twice(kind: str, second: str = "another?") -> tuple[llmcall.CacheMissError, llmcall.Usage]:
+def miss_twice(
+    kind: str, second: str = "another?"
+) -> tuple[llmcall.CacheMissError, llmcall.types.Usage]:
     """Ask twice for what is not recorded, and return the second error and the usage."""
     client = ScriptedClient([], cache_mode="replay", on_error="raise")
     ask_for = client.send_message if kind == "chat" else price_of

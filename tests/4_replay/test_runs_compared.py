@@ -64,12 +64,12 @@ def one_call(path: str, question: str = "Bread?", answer: str = "Yes.", **params
     return written(path, [chat(question, answer, "lisa#0", **params)])
 
 
-def counts(found: llmcall.Comparison) -> tuple[int, int, int, int]:
+def counts(found: llmcall.types.Comparison) -> tuple[int, int, int, int]:
     """Return the counts of a comparison."""
     return found.same, found.changed, found.added, found.missing
 
 
-def causes(found: llmcall.Comparison) -> list[tuple[str, int, str]]:
+def causes(found: llmcall.types.Comparison) -> list[tuple[str, int, str]]:
     """Return the partings that follow from nothing."""
     return [(each.scope, each.place, each.why) for each in found.parted if not each.follows]
 
@@ -612,24 +612,24 @@ def test_several_runs_are_compared_with_the_first() -> None:
 
 
 @pytest.fixture
-def hostile() -> llmcall.Comparison:
+def hostile() -> llmcall.types.Comparison:
     """A comparison with answers that look like markup."""
     return llmcall.compare(play("a.jsonl"), play("b.jsonl", lambda *_: "<script>alert(1)</script>"))
 
 
-def test_a_comparison_is_a_data_frame(hostile: llmcall.Comparison) -> None:
+def test_a_comparison_is_a_data_frame(hostile: llmcall.types.Comparison) -> None:
     """With a row for each call."""
     frame = hostile.to_frame()
     assert list(frame.columns)[:4] == ["scope", "place", "status", "prompt"]
     assert len(frame) == len(hostile.rows) == 9
 
 
-def test_a_comparison_is_json(hostile: llmcall.Comparison) -> None:
+def test_a_comparison_is_json(hostile: llmcall.types.Comparison) -> None:
     """Its dict has the counts."""
     assert json.loads(json.dumps(hostile.to_dict()))["changed"] == hostile.changed
 
 
-def test_a_comparison_in_a_notebook_escapes_its_texts(hostile: llmcall.Comparison) -> None:
+def test_a_comparison_in_a_notebook_escapes_its_texts(hostile: llmcall.types.Comparison) -> None:
     """Markup is shown as text; the repr has only counts."""
     shown = hostile._repr_html_()
     assert "&lt;script&gt;" in shown

@@ -17,7 +17,7 @@ from servers import Responding, completion
 
 import llmcall
 from llmcall import cassette, scope
-from llmcall.types.days import Days
+from llmcall.values.days import Days
 
 SNAPSHOT = "gpt-4o-mini-2024-07-18"
 PATH = "tape.jsonl"

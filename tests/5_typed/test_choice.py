@@ -34,7 +34,7 @@ def question(
     client: Any = first,
     text: str = "What should {{ town }} do?",
     **params: Any,
-) -> llmcall.Choice:
+) -> llmcall.types.Choice:
     """Return a question that a script answers."""
     if not isinstance(client, ScriptedClient):
         client = ScriptedClient(client)
@@ -46,7 +46,7 @@ def answered(answer: Any, **params: Any) -> Any:
     return question(client=[answer], **params)(town="Rye")
 
 
-def orders(choice: llmcall.Choice, rows: Any = TOWNS, **map_options: Any) -> dict[Any, Any]:
+def orders(choice: llmcall.types.Choice, rows: Any = TOWNS, **map_options: Any) -> dict[Any, Any]:
     """Return the order that each town reads in each repeat."""
     with llmcall.scope("survey"):
         table = choice.table(rows, key="town", **map_options)

@@ -70,7 +70,7 @@ def response(message: dict[str, Any], tokens: dict[str, float]) -> dict[str, Any
     return {"choices": [{**choice, "logprobs": {"content": content, "refusal": None}}]}
 
 
-def policy(client: Any, options: Any = OPTIONS, **params: Any) -> llmcall.Choice:
+def policy(client: Any, options: Any = OPTIONS, **params: Any) -> llmcall.types.Choice:
     """Return a closed question about a town."""
     return llmcall.choice("What should {{ town }} do?", options, client=client, **params)
 
@@ -145,14 +145,14 @@ def test_shares_ask_for_one_token_and_the_twenty_likeliest_ones() -> None:
 
 
 @pytest.fixture
-def recording(tmp_path: Path) -> tuple[ScriptedClient, llmcall.Choice]:
+def recording(tmp_path: Path) -> tuple[ScriptedClient, llmcall.types.Choice]:
     """A question whose answers are recorded, and its client."""
     client = ScriptedClient(BiasedModel().response, cache_mode="auto", cache_path=tmp_path)
     return client, policy(client, order="rotate")
 
 
 def test_shares_are_recorded_and_replayed(
-    recording: tuple[ScriptedClient, llmcall.Choice],
+    recording: tuple[ScriptedClient, llmcall.types.Choice],
 ) -> None:
     """Each rotation is a call like any."""
     client, choice = recording
@@ -165,7 +165,7 @@ def test_shares_are_recorded_and_replayed(
 
 
 def test_a_plan_of_shares_counts_each_rotation(
-    recording: tuple[ScriptedClient, llmcall.Choice],
+    recording: tuple[ScriptedClient, llmcall.types.Choice],
 ) -> None:
     """What is recorded is a hit."""
     client, choice = recording

@@ -108,7 +108,10 @@ def test_a_task_settles_while_calls_that_wait_for_it_hold_all_threads() -> None:
         return await asyncio.gather(task, waiting, return_exceptions=True)
 
     with llmcall.budget(calls=1):
-        assert [type(each) for each in asyncio.run(main())] == [llmcall.Reply, BudgetExceededError]
+        assert [type(each) for each in asyncio.run(main())] == [
+            llmcall.types.Reply,
+            BudgetExceededError,
+        ]
 
 
 @pytest.fixture

@@ -35,11 +35,12 @@ from servers import (
 from streaming import WAYS
 
 import llmcall
-from llmcall import Endpoint, OpenAIClient
+from llmcall import OpenAIClient
 from llmcall.call.limits import WINDOW, LimitedSend, Pool, forget
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
+from llmcall.types import Endpoint
 
 pytestmark = pytest.mark.newest_only
 
@@ -248,9 +249,9 @@ def test_a_task_that_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -
         going.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(each) for each in found] == [
-            llmcall.Reply,
+            llmcall.types.Reply,
             asyncio.CancelledError,
-            llmcall.Reply,
+            llmcall.types.Reply,
         ]
 
     with llmcall.budget(calls=2):

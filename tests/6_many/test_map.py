@@ -35,10 +35,11 @@ from programs import LONGEST
 from servers import Responding, completion
 
 import llmcall
-from llmcall import LLMCall, Plan, imap, map, scope
+from llmcall import LLMCall, imap, map, scope
 from llmcall.errors import BudgetExceededError, CacheMissError, ConfigError, ScopeError
 from llmcall.interrupts import waiting_in_window
 from llmcall.testing import ScriptedClient
+from llmcall.types import Plan
 
 # Order, threads, look-ahead
 

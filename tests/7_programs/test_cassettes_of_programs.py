@@ -278,5 +278,7 @@ def test_a_connection_of_another_client_to_a_model_is_told(
 
 def test_a_programs_request_shows_no_key() -> None:
     """Neither its headers' nor its query's."""
-    request = llmcall.ProgramRequest("POST", f"https://a.example/v1?key={KEY}", {"a": KEY}, {})
+    request = llmcall.types.ProgramRequest(
+        "POST", f"https://a.example/v1?key={KEY}", {"a": KEY}, {}
+    )
     assert repr(request) == "ProgramRequest('POST', 'https://a.example/v1')"

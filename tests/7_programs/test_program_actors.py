@@ -121,7 +121,7 @@ def test_a_wrong_actor_is_refused_where_it_is_given(actor: str, message: str) ->
 def test_an_actor_function_that_fails_is_named(server: ScriptedServer) -> None:
     """The program gets an error with what the function raised; nothing is sent."""
 
-    def who(request: llmcall.ProgramRequest) -> str:
+    def who(request: llmcall.types.ProgramRequest) -> str:
         return str(request.headers["x-actor"])
 
     with pytest.raises(

@@ -101,7 +101,7 @@ def record(
 
 def samples(path: str = CHECK) -> list[str]:
     """Return the samples on a cassette, sorted."""
-    return sorted(str(each.sample) for each in llmcall.Cassette(path).all_records())
+    return sorted(str(each.sample) for each in llmcall.types.Cassette(path).all_records())
 
 
 def body_of(request: Any) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def test_the_recording_stays_as_it_is(model: Model) -> None:
     before = Path(STUDY).read_bytes()
     llmcall.drift(STUDY, share=1, to=CHECK)
     assert Path(STUDY).read_bytes() == before
-    for named in (STUDY, (STUDY, "survey"), llmcall.Cassette(STUDY)):
+    for named in (STUDY, (STUDY, "survey"), llmcall.types.Cassette(STUDY)):
         with pytest.raises(ValueError, match="the recording itself"):
             llmcall.drift(named, share=1, to=STUDY)
 

@@ -297,8 +297,8 @@ def test_embedding_request_asks_the_endpoint_of_the_embedding_model_once(
     server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
     with refusing() as address:
         endpoints = [
-            llmcall.Endpoint("chat", models=("gpt-4o-mini",), base_url=address),
-            llmcall.Endpoint("embed", models=("my-embedder",), base_url=server.base_url),
+            llmcall.types.Endpoint("chat", models=("gpt-4o-mini",), base_url=address),
+            llmcall.types.Endpoint("embed", models=("my-embedder",), base_url=server.base_url),
         ]
         llmcall.configure(endpoints=endpoints, embedding_model="my-embedder")
         assert [asyncio.run(aio.embedding_request("Hello")) for _ in range(2)] == [[0.5, 0.25]] * 2
@@ -361,7 +361,9 @@ def patched(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any]]:
     address = "azure_endpoint" if version else "base_url"
     where = {address: "https://east.example.com"}
     names = ("gpt-4-1106-preview",)
-    east = llmcall.Endpoint("east", names, api_key="sk-key", organization="org", **where, **version)
+    east = llmcall.types.Endpoint(
+        "east", names, api_key="sk-key", organization="org", **where, **version
+    )
     llmcall.configure(endpoints=[east], aliases={"gpt-4-turbo": "gpt-4-1106-preview"})
     with mock.patch(f"openai.{kind}") as sdk:
         scripted(sdk)

@@ -82,7 +82,7 @@ def damage(folder: Path, chance: random.Random) -> None:
         path.write_bytes(data)
 
 
-def question_of(record: llmcall.Record) -> str:
+def question_of(record: llmcall.types.Record) -> str:
     """Return what was asked."""
     return str(record.request["messages"][-1]["content"])
 

@@ -17,11 +17,11 @@ PACKAGE = Path(__file__).resolve().parents[2] / "llmcall"
 # Imports go to the same layer or down; a module that is not named here is in the layer of its
 # package.
 LAYERS = [
-    "_version errors failures types notices system display surrogates secrets requests.keys "
-    "requests.normalizers requests.plain_data responses.body responses.event_stream "
+    "_version errors failures values lazy_names notices system display surrogates secrets keys.keys "
+    "keys.normalizers keys.plain_data responses.body responses.event_stream "
     "responses.split_characters",
     "config",
-    "models requests responses typed.expectations typed.json_texts typed.lettered_options "
+    "models keys responses typed.expectations typed.json_texts typed.lettered_options "
     "typed.reading",
     "askers interrupts scopes records differences misses",
     "ancestors.tinytroupe cache",
@@ -30,7 +30,7 @@ LAYERS = [
     "clients",
     "recorded_functions typed parallel ancestors aio programs testing",
     "review",
-    "study pytest_plugin cli __main__ __init__",
+    "study pytest_plugin cli __main__ types __init__",
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer.split()}
 
@@ -47,8 +47,8 @@ PATHS = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def module_behind(full_name: str) -> str | None:
-    """Find which of our modules a full name leads to: ``"llmcall.requests.keys.digest"`` to
-    ``"requests.keys"``.
+    """Find which of our modules a full name leads to: ``"llmcall.keys.keys.digest"`` to
+    ``"keys.keys"``.
     """
     root, _, rest = full_name.partition(".")
     if root != "llmcall":

@@ -8,6 +8,7 @@ import inspect
 import json
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from programs import ran
@@ -16,13 +17,17 @@ import llmcall
 
 ROOT = Path(llmcall.__file__).parent
 EXPORTED = """
-    __version__ LLMClient OpenAIClient AzureClient LocalClient Transport AsyncTransport Stream AsyncStream client
-    register_client force_api_type force_api_cache reset Settings Endpoint settings configure configured Request Record
-    Reply TokenUsage ResponseCache scope bind cassette recorded compare Usage usage track count_tokens budget map imap
-    LLMCall llm Answer http_client async_http_client patched chatcompletion_request LLMCallError ConfigError APIError
-    InvalidRequestError ContextLengthError AuthenticationError RateLimitError QuotaExceededError ServiceError
-    RequestTimeoutError ContentFilterError EmptyAnswerError CacheError CacheMissError CacheCorruptError ScopeError
-    BudgetExceededError TemplateError OutputError
+    __version__ LLMClient OpenAIClient AzureClient LocalClient ResponseCache client register_client force_api_type
+    force_api_cache reset settings configure configured scope bind arm arms seed cassette recorded compare usage track
+    count_tokens budget map imap LLMCall llm choice http_client async_http_client patched chatcompletion_request drift
+    pack verify aio testing types LLMCallError ConfigError APIError InvalidRequestError ContextLengthError
+    AuthenticationError RateLimitError QuotaExceededError ServiceError RequestTimeoutError ContentFilterError
+    EmptyAnswerError CacheError CacheMissError CacheCorruptError ScopeError BudgetExceededError TemplateError
+    OutputError
+"""
+TYPES = """
+    Reply Record Request Usage TokenUsage Stream AsyncStream Settings Endpoint Transport AsyncTransport Plan Miss Answer
+    Arms Choice Comparison Drift DriftPlan ProgramRequest Cassette
 """
 HEAVY = {
     "openai",
@@ -40,23 +45,27 @@ HEAVY = {
 }
 
 
-def test_every_promised_name_is_exported() -> None:
-    """``__all__`` has each name once, and ``dir`` shows it."""
-    assert set(EXPORTED.split()) <= set(llmcall.__all__) <= set(dir(llmcall))
-    assert len(llmcall.__all__) == len(set(llmcall.__all__))
+@pytest.mark.parametrize(("module", "names"), [(llmcall, EXPORTED), (llmcall.types, TYPES)])
+def test_every_promised_name_is_exported(module: ModuleType, names: str) -> None:
+    """``__all__`` has each name once, and ``dir`` shows them and no other."""
+    assert set(names.split()) == set(module.__all__) == set(dir(module))
+    assert len(module.__all__) == len(set(module.__all__))
 
 
-@pytest.mark.parametrize("name", llmcall.__all__)
-def test_an_exported_name_is_there_and_documented(name: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(module, name) for module in (llmcall, llmcall.types) for name in module.__all__],
+)
+def test_an_exported_name_is_there_and_documented(module: ModuleType, name: str) -> None:
     """It is the same object at each look; a class or function has a docstring."""
-    value = getattr(llmcall, name)
-    assert getattr(llmcall, name) is value
+    value = getattr(module, name)
+    assert getattr(module, name) is value
     assert not (inspect.isclass(value) or inspect.isfunction(value)) or value.__doc__
 
 
-@pytest.mark.parametrize("module", ["aio", "testing"])
+@pytest.mark.parametrize("module", ["aio", "testing", "types"])
 def test_a_module_is_there_without_an_import_of_its_own(module: str) -> None:
-    """``llmcall.aio`` and ``llmcall.testing`` are attributes of the package."""
+    """``llmcall.aio``, ``llmcall.testing`` and ``llmcall.types`` are attributes of the package."""
     assert getattr(llmcall, module).__name__ == f"llmcall.{module}"
 
 
@@ -73,16 +82,17 @@ def test_a_name_that_is_not_exported_is_an_attribute_error() -> None:
         _ = llmcall.send
 
 
-def test_type_checkers_see_every_exported_name() -> None:
+@pytest.mark.parametrize("module", [llmcall, llmcall.types])
+def test_type_checkers_see_every_exported_name(module: ModuleType) -> None:
     """The imports for type checkers have each of them, and the package says that it is typed."""
-    source = (ROOT / "__init__.py").read_text(encoding="utf-8")
+    source = Path(str(module.__file__)).read_text(encoding="utf-8")
     block = source.partition("if TYPE_CHECKING:")[2].partition("\n\n")[0]
     listed = {
         name.strip(" ,()")
         for line in block.splitlines()
         for name in line.rpartition(" import ")[2].split(",")
     }
-    assert listed >= set(llmcall.__all__) - {"__version__"}
+    assert listed >= set(module.__all__) - {"__version__"}
     assert (ROOT / "py.typed").exists()
 
 
@@ -100,7 +110,7 @@ def imported_by(program: str, *arguments: object) -> set[str]:
 
 def test_importing_the_package_imports_no_library() -> None:
     """Nor does looking at its names."""
-    program = "llmcall.Reply, llmcall.APIError, llmcall.scope, llmcall.usage"
+    program = "llmcall.types.Reply, llmcall.APIError, llmcall.scope, llmcall.usage"
     assert not imported_by(program) & HEAVY
 
 

@@ -113,7 +113,7 @@ def test_the_local_client_answers_in_this_process(tmp_path: Path) -> None:
         assert len(client.get_embedding("bread") or ()) == 576
 
 
-def counted_shares(question: llmcall.Choice, row: Any, count: int) -> Any:
+def counted_shares(question: llmcall.types.Choice, row: Any, count: int) -> Any:
     """Return the shares of draws. A draw may be empty, which is a failure: then go on with those that
     are recorded, as another run does.
     """

@@ -8,8 +8,9 @@ from typing import Literal
 from typing_extensions import assert_type
 
 import llmcall
-from llmcall import Answer, LLMCall, LLMClient, Reply, Request, ResponseCache, Usage, llm
+from llmcall import LLMCall, LLMClient, ResponseCache, llm
 from llmcall.typed.functions import LLMFunction  # what @llm returns has no public name
+from llmcall.types import Answer, Reply, Request, Usage
 
 
 class Person:
@@ -82,8 +83,8 @@ def process() -> None:
     ):
         assert_type(price_of("bread"), float)
     assert_type(llmcall.compare("a.jsonl", "b.jsonl").same, int)
-    assert_type(llmcall.drift("a.jsonl", dry_run=True), llmcall.DriftPlan)
-    assert_type(llmcall.drift("a.jsonl", to="b.jsonl"), llmcall.Drift)
+    assert_type(llmcall.drift("a.jsonl", dry_run=True), llmcall.types.DriftPlan)
+    assert_type(llmcall.drift("a.jsonl", to="b.jsonl"), llmcall.types.Drift)
     assert_type(llmcall.drift("a.jsonl", to="b.jsonl").shifts["answer"].low, float)
 
 

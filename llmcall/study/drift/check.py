@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...display.formatting import money, shortened
 from ...display.printable import printable
-from ...requests.keys import key_of
+from ...keys.keys import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...types import Record
+    from ...values import Record
     from .sample import Draw, RecordedRequests
     from .values import Reader
 

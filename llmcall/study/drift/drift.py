@@ -23,7 +23,7 @@ from ...models.prices import MILLION, tier_of
 from ...parallel.map import map as run_map
 from ...records.reader import read as read_records
 from ...review.runs import load
-from ...types import total_cost
+from ...values import total_cost
 from .check import Check, cost_words
 from .result import Drift
 from .sample import RecordedRequests
@@ -131,7 +131,7 @@ def drift(
     :param to: the cassette that records the new answers as they come. If it contains them already, they
         are replayed. Required except for a dry run.
     :param dry_run: whether to make no call and return a plan.
-    :returns: a :class:`Drift`, or a :class:`DriftPlan` for a dry run.
+    :returns: a :class:`llmcall.types.Drift`, or a :class:`llmcall.types.DriftPlan` for a dry run.
     :raises TypeError, ValueError: if an argument is wrong, or if the answers are of a kind that needs
         ``value``.
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).

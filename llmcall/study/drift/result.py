@@ -12,7 +12,7 @@ from ...display.notebook import html_table
 from ...display.printable import printable
 from ...display.tables import table
 from ...records.served import served_by, served_words
-from ...types import total_cost
+from ...values import total_cost
 from .check import cost_words, shown
 from .estimate import Shift, shift_of, unit_of
 from .sample import actor_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas
 
     from ...records.served import Served
-    from ...types import Record
+    from ...values import Record
     from .check import Check
 
 UNREADABLE, CUT, REFUSED = "unreadable", "cut", "refused"

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.formatting import counted
 from ...errors import CacheError
+from ...keys.keys import key_of
+from ...keys.messages import DIGEST
+from ...keys.normalizers import NORMALIZERS
 from ...records.served import is_given_by_model
-from ...requests.keys import key_of
-from ...requests.messages import DIGEST
-from ...requests.normalizers import NORMALIZERS
 from ...scopes import without_repeats
 
 if TYPE_CHECKING:
     from ...review.runs import RecordedRun
-    from ...types import Record
+    from ...values import Record
 
 SCOPE = "~drift"
 NORMALIZED = "with normalized text"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...display.formatting import one_line
 from ...errors import OutputError
 from ...typed.reading import read
-from ...types import choices_of, message_text
+from ...values import choices_of, message_text
 
 if TYPE_CHECKING:
-    from ...types import Record
+    from ...values import Record
 
 ANSWER = "answer"  # the name of a value that is the only one
 WRAPPED = "value"  # the name under which structured output wraps what is no object

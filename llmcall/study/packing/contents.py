@@ -13,7 +13,7 @@ from ...records.served import is_given_by_model
 from ...review.conversations import conversations
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, find_marks
 from ...review.runs import RecordedRun
-from ...types import total_cost
+from ...values import total_cost
 from .manifest import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
 from .replay import run_cassettes
 

@@ -31,7 +31,7 @@ class Transport(Protocol):
 
     ``request.kind`` is ``"chat"`` or ``"embedding"``, ``request.body`` what the API takes
     (``model``, ``messages`` or ``input``, and parameters), ``request.headers`` extra HTTP headers.
-    Failures are raised as subclasses of :class:`APIError`; those with ``retryable`` set are tried
+    Failures are raised as subclasses of :class:`llmcall.APIError`; those with ``retryable`` set are tried
     again. ``close()`` is called if it exists.
 
     >>> class Parrot:

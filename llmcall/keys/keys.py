@@ -23,7 +23,7 @@ _encode = json.JSONEncoder(
 def canonical(value: Any, location: str = "request") -> bytes:
     """Return plain data as canonical JSON in UTF-8.
 
-    :param value: data as :func:`llmcall.requests.plain_data.plain` makes it.
+    :param value: data as :func:`llmcall.keys.plain_data.plain` makes it.
     :param location: where the value is, for messages.
     :raises ValueError: if a text holds a lone surrogate; the message says where.
     """

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..types import is_part
+from ..values import is_part
 from .plain_data import map_texts, plain, with_article
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).

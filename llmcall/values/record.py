@@ -9,7 +9,7 @@ from .._version import __version__
 from ..display.formatting import one_line
 from ..display.notebook import html_message
 from ..display.printable import printable
-from ..requests.keys import key_of
+from ..keys.keys import key_of
 from .days import Days, day_of
 from .http_answers import HttpAnswer, model_answer
 from .http_requests import messages_asked, text_in

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..display.printable import printable
-from ..types import Data
+from ..values import Data
 
 
 def title_of(kind: str, request: Mapping[str, Data]) -> str:

@@ -1,0 +1,26 @@
+"""Names of a module that are imported when first used, so that importing it costs next to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+
+def imported_by_name(
+    name: str, modules: Mapping[str, Sequence[str]], namespace: dict[str, Any]
+) -> Any:
+    """Import what a module exports, and keep it there.
+
+    :param name: the exported name, or that of a module beside the exporting one.
+    :param modules: the names by the module of llmcall that defines them.
+    :param namespace: the exporting module's ``globals()``.
+    :raises AttributeError: if there is no such name.
+    """
+    if name in namespace["__all__"]:
+        for module, names in modules.items():
+            if name in names:
+                namespace[name] = getattr(import_module(f"llmcall.{module}"), name)
+                return namespace[name]
+        return import_module(f"llmcall.{name}")
+    raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What a ``map`` and its calls tell each other: after Ctrl-C none begins, waits or is tried again; while
+"""Signals between a ``map`` and its calls: after Ctrl-C none begins, waits or is tried again; while
 one waits in a window, another item begins.
 """
 

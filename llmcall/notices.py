@@ -1,4 +1,4 @@
-"""What the user is told in the log: once in a process, or at the end of a run."""
+"""Notices in the log: once in a process, or at the end of a run."""
 
 from __future__ import annotations
 

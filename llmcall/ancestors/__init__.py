@@ -1,1 +1,1 @@
-"""What scripts of TinyTroupe, XAgent and DB-GPT expect: their functions, and TinyTroupe's cache."""
+"""The functions that scripts of TinyTroupe, XAgent and DB-GPT expect, and TinyTroupe's cache."""

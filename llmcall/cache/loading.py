@@ -1,4 +1,4 @@
-"""Load records into a cache from a file or from another cache."""
+"""The import of records into a cache, from a file or from another cache."""
 
 from __future__ import annotations
 

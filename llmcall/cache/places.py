@@ -1,4 +1,4 @@
-"""Where a cache is: a directory, or the address of a Redis server; one cache object for each."""
+"""The places of caches: directories and addresses of Redis servers, with one cache object for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the damaged records of a cache, save the others, and give records new keys."""
+"""Repairs of a cache: damaged records found, the others saved, keys made anew."""
 
 from __future__ import annotations
 

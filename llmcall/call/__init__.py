@@ -1,1 +1,1 @@
-"""How one call goes: looked up, admitted, sent, tried again, recorded."""
+"""One call: looked up, admitted, sent, tried again, recorded."""

@@ -1,4 +1,4 @@
-"""What a call needs of a client.
+"""The client as a call sees it.
 
 Clients import this room, so it cannot import them: it owns this protocol, which they fulfil.
 """

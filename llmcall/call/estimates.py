@@ -1,4 +1,4 @@
-"""What a call may use, counted before it is made; and what it used, if the server does not say."""
+"""Estimates of a call's tokens and cost, before it is made or if the server does not report them."""
 
 from __future__ import annotations
 

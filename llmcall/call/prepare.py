@@ -1,4 +1,4 @@
-"""From the arguments of a call to its request, options, draw and order."""
+"""A call prepared: its arguments become its request, options, draw and order."""
 
 from __future__ import annotations
 

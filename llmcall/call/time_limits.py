@@ -1,4 +1,4 @@
-"""How long an attempt may still read from the network."""
+"""The time limit of an attempt's reads from the network."""
 
 from __future__ import annotations
 

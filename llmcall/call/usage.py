@@ -1,6 +1,4 @@
-"""What calls used: counted by model and scope, for a client, for the process and for a block of
-code.
-"""
+"""Usage: calls counted by model and scope, for a client, for the process and for a block of code."""
 
 from __future__ import annotations
 

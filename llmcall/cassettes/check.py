@@ -1,4 +1,4 @@
-"""What does not fit together in a file of records."""
+"""Contradictions in a file of records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which records of a cassette were used: by whom, and where in the order of the calls."""
+"""The use of a cassette's records: by whom, and where in the order of the calls."""
 
 from __future__ import annotations
 

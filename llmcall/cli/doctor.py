@@ -1,4 +1,6 @@
-"""Check what a call needs, one thing after another, and say how to fix what is wrong."""
+"""``llmcall doctor``: key, endpoint, model, cache and tokenizer, each checked, each with its
+remedy.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: ask a model, count tokens, show and check settings, and play the demo."""
+"""The command line: its groups, and the commands for one call, tokens, settings and the demo."""
 
 from __future__ import annotations
 

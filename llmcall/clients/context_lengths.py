@@ -1,4 +1,4 @@
-"""What servers say of a prompt that is too long."""
+"""Servers' reports of a prompt that is too long."""
 
 from __future__ import annotations
 

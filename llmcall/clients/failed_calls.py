@@ -1,4 +1,4 @@
-"""What a client does with a failed call: it raises, logs or returns the error, as the caller wants."""
+"""Failed calls: raised, logged or returned, as the caller wants."""
 
 from __future__ import annotations
 

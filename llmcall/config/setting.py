@@ -1,4 +1,4 @@
-"""What a setting is: its place in config.ini, its parser and default, and where its value came from."""
+"""One setting: its place in config.ini, its parser, its default and its origin."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How two requests differ: field by field, and inside a text word by word."""
+"""Differences of two requests: field by field, and inside a text word by word."""

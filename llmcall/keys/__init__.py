@@ -1,1 +1,1 @@
-"""What is asked: messages, parameters and schemas, and the key that identifies them."""
+"""Keys: messages, parameters and schemas as what was asked, and its digest."""

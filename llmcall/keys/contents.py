@@ -1,4 +1,4 @@
-"""What a stored request says: its title, its messages and the texts in them."""
+"""The contents of a stored request: its title, its messages and their texts."""
 
 from __future__ import annotations
 

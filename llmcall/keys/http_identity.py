@@ -1,4 +1,4 @@
-"""What identifies an HTTP request that is recorded as it is."""
+"""The identity of an HTTP request that is recorded as it is."""
 
 from __future__ import annotations
 

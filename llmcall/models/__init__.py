@@ -1,1 +1,1 @@
-"""What is known of models: windows, prices, and how their tokens are counted."""
+"""Models: windows, prices, and how their tokens are counted."""

@@ -1,4 +1,5 @@
-"""What is known about models: context windows, encodings, and the parameters that they refuse.
+"""The table of capabilities: models' context windows, encodings, and the parameters that they
+refuse.
 
 The data is in ``models.json``. Its sources, as of November 2026; what none of them says is left
 out:

@@ -1,4 +1,4 @@
-"""What models cost.
+"""Prices of models.
 
 Prices come from ``[Prices]``, or else from the package ``genai-prices``. Its wheel, by the makers of
 pydantic, has the prices of hundreds of models, with dates; today's are taken. Nothing is looked up

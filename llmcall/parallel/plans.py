@@ -1,4 +1,4 @@
-"""What a ``map`` would do: how many answers are recorded, and what the others would cost."""
+"""Plans of a ``map``: how many answers are recorded, and what the others would cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Name the actors of a program by its requests."""
+"""Actors of a program, named by its requests."""
 
 from __future__ import annotations
 

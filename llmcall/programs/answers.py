@@ -1,4 +1,4 @@
-"""What a program gets: recorded answers as the HTTP responses of the API."""
+"""Recorded answers as the HTTP responses that a program gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a program in this process as Python would, and record it until the process ends."""
+"""A program run in this process as Python would run it, recorded until the process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Name the tasks, threads and work of thread pools of a program by who makes them.
+"""Names for the tasks, threads and thread pools' work of a program, by who makes them.
 
 Each gets its name where it is made: a task in its event loop's ``create_task``, a thread in its
 ``start``, a function in its pool's ``submit``.

@@ -1,4 +1,4 @@
-"""Record the requests that sessions of the library ``requests`` send."""
+"""The recording of requests that sessions of the library ``requests`` send."""
 
 from __future__ import annotations
 

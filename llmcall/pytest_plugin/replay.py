@@ -1,4 +1,5 @@
-"""Open each test's cassette before its fixtures, and write it if the whole test passed.
+"""The plugin at work: each test's cassette opens before its fixtures, and is written if the test
+passed.
 
 Each process counts what it replayed, recorded and left unused, and one process adds up the counts.
 """

@@ -1,4 +1,4 @@
-"""What models' answers used: their tokens and cost."""
+"""Amounts that models' answers used: their tokens and cost."""
 
 from __future__ import annotations
 

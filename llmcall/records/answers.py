@@ -1,4 +1,4 @@
-"""What makes two recorded responses the same answer."""
+"""Equality of two recorded answers."""
 
 from __future__ import annotations
 

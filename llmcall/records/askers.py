@@ -1,4 +1,4 @@
-"""Which task or thread of a program asked for a record."""
+"""Askers of records: the tasks and threads of a program that asked for them."""
 
 from __future__ import annotations
 

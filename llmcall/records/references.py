@@ -1,4 +1,4 @@
-"""What stands for something else in a line: a long text, bytes, an object whose name begins with "$"."""
+"""References in a line, in place of a long text, bytes, or an object whose name begins with "$"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which models gave the answers of some records, and on which days: ``served`` in a header."""
+"""Models that answered, and on which days: ``served`` in a header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write a file of records."""
+"""A file of records, written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as an answer: complete, neither filtered nor empty, and fit for its request.
+"""Checks of an answer: complete, neither filtered nor empty, and fit for its request.
 
 Anything else is an error of the tree.
 """

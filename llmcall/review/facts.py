@@ -1,4 +1,4 @@
-"""What a page says of a run on top: its size, models, tokens and cost, and what went wrong."""
+"""The facts at the top of a page: a run's size, models, tokens and cost, and what went wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which scopes are open in this process, and what the processes that it starts know about them.
+"""The scopes that are open in this process, as the processes that it starts know them.
 
 A worker without a scope must not draw while a scope is open in the process that started it. It
 knows about that in one of two ways:

@@ -1,0 +1,1 @@
+"""Typed answers: templates in, values out."""

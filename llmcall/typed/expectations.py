@@ -1,4 +1,4 @@
-"""What the model is told: the form of the answer, and that another answer is needed."""
+"""Texts for the model: the form of the answer, and that another answer is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the answer to a request that is recorded as it is tells: its model, its tokens, its end."""
+"""The answer to a request that is recorded as it is: its model, its tokens, its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request that is recorded as it is asks: the messages in its body."""
+"""The messages of a request that is recorded as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where records come from."""
+"""Sources of records."""
 
 from __future__ import annotations
 

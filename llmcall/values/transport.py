@@ -1,4 +1,4 @@
-"""What sends requests, and the response that it returns."""
+"""The transport: it sends requests and returns responses."""
 
 from __future__ import annotations
 

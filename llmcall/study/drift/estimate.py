@@ -1,4 +1,4 @@
-"""How far a value has shifted: an estimate, and its 95 % interval by resampling actors."""
+"""The shift of a value: an estimate, and its 95 % interval by resampling actors."""
 
 from __future__ import annotations
 

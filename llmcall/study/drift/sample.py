@@ -1,4 +1,6 @@
-"""Which recorded requests a check asks again: drawn evenly over the actors, the same for a seed."""
+"""The sample of recorded requests that a check asks again: drawn evenly over the actors, the same
+for a seed.
+"""
 
 from __future__ import annotations
 

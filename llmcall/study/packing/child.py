@@ -1,4 +1,4 @@
-"""Run a packed program in a process of its own, and log what it reads, writes and tries to reach.
+"""A packed program in a process of its own, which logs what it reads, writes and tries to reach.
 
 ``python child.py PLAN``: PLAN is the JSON file that :mod:`llmcall.study.packing.replay` writes. Only
 the standard library is imported before the audit hook is installed.

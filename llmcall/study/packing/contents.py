@@ -1,4 +1,4 @@
-"""What a package says of itself: its README, the report of all answers, and the requirements."""
+"""A package's own texts: its README, the report of all answers, and the requirements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where two versions of a file, or of what a program printed, differ: a unified diff."""
+"""Differences of two versions of a file, or of a program's output: a unified diff."""
 
 from __future__ import annotations
 

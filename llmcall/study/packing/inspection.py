@@ -1,4 +1,4 @@
-"""What should not leave a machine unnoticed: credentials, home folders and e-mail addresses."""
+"""Credentials, home folders and e-mail addresses, found before they leave a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Pack a study: its program, data, recordings and results, so that others can run it again."""
+"""``llmcall.pack``: a study's program, data, recordings and results in one folder, to be run by
+others.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Run a program from its recordings in a folder of its own, without network access, and watch it."""
+"""A program replayed from its recordings in a folder of its own, without network access, and
+watched.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verify a packed study: run it again from its recorded answers, and compare all that it gives."""
+"""``llmcall.verify``: a packed study run again from its recorded answers, and compared."""
 
 from __future__ import annotations
 

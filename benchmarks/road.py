@@ -1,0 +1,64 @@
+"""The functions that a recorded and a missing answer pass: ``python -m benchmarks.road [-v]``.
+
+A warm process makes each call once under a profiler, with the openai SDK and a server on loopback. Counted
+are the package's functions, each once, and the files in which they stand.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import llmcall
+
+from .stub import base_url, stub_server
+
+PACKAGE = str(Path(llmcall.__file__).parent)
+
+
+def passed(call: Callable[[], Any]) -> dict[tuple[str, str], None]:
+    """Return the package's functions that a call passes, by file and qualified name, in order."""
+    functions: dict[tuple[str, str], None] = {}
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(PACKAGE):
+            name = getattr(code, "co_qualname", code.co_name)
+            functions[str(Path(code.co_filename).relative_to(PACKAGE)), name] = None
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return functions
+
+
+def main() -> None:
+    """Print how many functions in how many files a hit and a miss pass; with -v, which."""
+    with tempfile.TemporaryDirectory() as folder, stub_server() as address:
+        client = llmcall.OpenAIClient(base_url=base_url(address), api_key="none", cache_path=folder)
+
+        def ask(text: str) -> Any:
+            return client.send_message(text, on_error="raise")
+
+        ask("warm")
+        ask("warm")
+        with llmcall.scope("trial"):
+            ask("warm")
+        for label, text in [("a miss", "asked"), ("a hit", "asked")]:
+            with llmcall.scope("trial"):
+                functions = passed(lambda text=text: ask(text))  # type: ignore[misc]
+            files = {file for file, _ in functions}
+            print(f"{label}: {len(functions)} functions in {len(files)} files")
+            if "-v" in sys.argv:
+                for file, name in functions:
+                    print(f"    {file}: {name}")
+
+
+if __name__ == "__main__":
+    main()

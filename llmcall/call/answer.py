@@ -54,7 +54,7 @@ def answer(
         for again.
     :raises ContextLengthError: if the context is too long, and no model is left to ask.
     """
-    policy = RetryPolicy.of(call.options, call.settings)
+    policy = RetryPolicy.of(call)
     fallbacks = list(call.settings.fallbacks.get(call.request.model, ())) if fallback else []
     current, record = call, record_cut_by_window
     while True:

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from ..config.endpoints import Endpoint
-    from ..config.settings import Settings
-    from .calls import ModelCall, Options
+    from .calls import ModelCall, PreparedCall
     from .effects import Flow
     from .limits import Pool
+    from .options import Options
 
 
 JITTER = 0.25  # the largest share of a wait that is added at random
@@ -46,51 +46,25 @@ _random = random.Random()
 class RetryPolicy(NamedTuple):
     """How often and when a failed call is tried again.
 
-    :param max_attempts: attempts in all.
-    :param waiting_time: seconds before the second attempt.
-    :param factor: what each further wait is multiplied by.
-    :param max_waiting_time: the longest of these waits, in seconds.
+    :param options: how the call is made.
+    :param max_waiting_time: the longest wait between attempts, in seconds.
     :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
     """
 
-    max_attempts: int = 5
-    waiting_time: float = 1.0
-    factor: float = 2.0
-    max_waiting_time: float = 60.0
-    deadline_at: float | None = None
+    options: Options
+    max_waiting_time: float
+    deadline_at: float | None
 
     @classmethod
-    def of(cls, options: Options, settings: Settings) -> RetryPolicy:
+    def of(cls, call: PreparedCall) -> RetryPolicy:
         """Return the policy of a call; its deadline starts to run now."""
-        attempts = _or_default(options.max_attempts, settings.retry_max_attempts)
-        waiting_time = _or_default(options.waiting_time, settings.retry_waiting_time)
-        factor = _or_default(
-            options.exponential_backoff_factor, settings.retry_exponential_backoff_factor
-        )
-        deadline = settings.deadline if options.deadline is None else options.deadline
+        deadline = call.options.deadline
         deadline_at = None if deadline is None else time.monotonic() + deadline
-        return cls(attempts, waiting_time, factor, settings.retry_max_waiting_time, deadline_at)
+        return cls(call.options, call.settings.retry_max_waiting_time, deadline_at)
 
     def time_left(self) -> float | None:
         """Return the seconds until the deadline, or ``None`` if there is none."""
         return None if self.deadline_at is None else self.deadline_at - time.monotonic()
-
-    def has_time_for(self, seconds: float) -> bool:
-        """Return whether a wait would end before the deadline."""
-        seconds_left = self.time_left()
-        return seconds_left is None or seconds <= seconds_left
-
-    def wait_after(self, attempt: int) -> float:
-        """Return the seconds to wait after an attempt, without jitter.
-
-        :param attempt: its number, from 1 on.
-        """
-        import tenacity
-
-        wait = tenacity.wait_exponential(
-            multiplier=self.waiting_time, exp_base=self.factor, max=self.max_waiting_time
-        )
-        return wait(_state_after(attempt))
 
     def ended_by_deadline(self, error: APIError) -> bool:
         """Return whether the call failed only because its own deadline came."""
@@ -100,26 +74,10 @@ class RetryPolicy(NamedTuple):
         if seconds_left <= 0:
             return True
         if error.retryable:
-            return error.attempts < self.max_attempts
+            return error.attempts < self.options.max_attempts
         # The limits, or another call's flight, would have kept it waiting past the deadline.
         is_wait = isinstance(error, (RateLimitError, RequestTimeoutError))
         return is_wait and error.status_code is None
-
-
-def _state_after(attempt: int) -> RetryCallState:
-    """Return the state by which tenacity's waits and stops decide what follows an attempt.
-
-    tenacity's own loop makes it like this too, but sleeps between attempts; a flow yields its waits.
-    """
-    import tenacity
-
-    state = tenacity.RetryCallState(tenacity.Retrying(), fn=None, args=(), kwargs={})
-    state.attempt_number = attempt
-    return state
-
-
-def _or_default(value: T | None, default: T) -> T:
-    return default if value is None else value
 
 
 def retry(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) -> Flow[T]:
@@ -131,39 +89,69 @@ def retry(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) ->
     """
     import tenacity
 
-    stop = tenacity.stop_after_attempt(policy.max_attempts)
-    was_unreachable = False
-    number = 1
-    while True:
-        try:
-            return (yield from attempt(number))
-        except APIError as error:
-            error.attempts = number
-            if not error.retryable or stop(_state_after(number)):
+    options = policy.options
+    exponential = tenacity.wait_exponential(
+        multiplier=options.waiting_time,
+        exp_base=options.exponential_backoff_factor,
+        max=policy.max_waiting_time,
+    )
+    waits: list[float] = []
+
+    def is_last(state: RetryCallState) -> bool:
+        return state.attempt_number >= _most_attempts(options, _error_of(state))
+
+    def seconds_after(state: RetryCallState) -> float:
+        jitter = 1 + JITTER * _random.random()
+        return max(exponential(state) * jitter, _error_of(state).retry_after or 0.0)
+
+    def before_wait(state: RetryCallState) -> None:
+        assert state.next_action is not None
+        error, seconds = _error_of(state), state.next_action.sleep
+        seconds_left = policy.time_left()
+        if seconds_left is not None and seconds > seconds_left:
+            raise error
+        check_stops(current_stops.get())
+        _announce(options, label, error, seconds)
+
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: getattr(error, "retryable", False)),
+        stop=is_last,
+        wait=seconds_after,
+        before_sleep=before_wait,
+        sleep=waits.append,
+        reraise=True,
+    )
+    for each in attempts:
+        if waits:  # a flow does not sleep: its driver does
+            yield Wait(Future(), waits.pop())
+        number = each.retry_state.attempt_number
+        with each:
+            try:
+                result = yield from attempt(number)
+            except APIError as error:
+                error.attempts = number
                 raise
-            # Nobody listens at an address of this machine, twice in a row.
-            if was_unreachable and error.is_loopback_unreachable:
-                raise
-            was_unreachable = error.is_loopback_unreachable
-            jitter = 1 + JITTER * _random.random()
-            seconds = max(policy.wait_after(number) * jitter, error.retry_after or 0.0)
-            if not policy.has_time_for(seconds):
-                raise
-            check_stops(current_stops.get())
-            _announce(policy, label, error, seconds)
-        yield Wait(Future(), seconds)
-        number += 1
+    return result
 
 
-def _announce(policy: RetryPolicy, label: str, error: APIError, seconds: float) -> None:
+def _error_of(state: RetryCallState) -> APIError:
+    assert state.outcome is not None
+    error = state.outcome.exception()
+    assert isinstance(error, APIError)
+    return error
+
+
+def _most_attempts(options: Options, error: APIError) -> int:
+    """Return the number of attempts; two where nobody listens at an address of this machine."""
+    return min(options.max_attempts, 2 if error.is_loopback_unreachable else options.max_attempts)
+
+
+def _announce(options: Options, label: str, error: APIError, seconds: float) -> None:
     """Log an attempt that failed: a warning for the first of its kind at an endpoint."""
     error_name = type(error).__name__
     endpoint = error.endpoint or "the endpoint"
-    most = policy.max_attempts
-    if error.is_loopback_unreachable:
-        most = min(most, error.attempts + 1)
     line = (
-        f"{label}: attempt {error.attempts} of {most} failed at {endpoint} "
+        f"{label}: attempt {error.attempts} of {_most_attempts(options, error)} failed at {endpoint} "
         f"({error_name}: {error}); trying again in {seconds:.2f} s"
     )
     is_first = warn_once(
@@ -222,7 +210,7 @@ class EndpointFailures:
         has_others = len(self._pool.endpoints) > 1
         seconds = error.retry_after
         if seconds is None:
-            seconds = REST_SECONDS if has_others else self._policy.waiting_time
+            seconds = REST_SECONDS if has_others else self._policy.options.waiting_time
         another_is_free = self._pool.rest(endpoint, now + seconds)
         if not error.retryable:
             return False

@@ -46,7 +46,7 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
             records[call.request.cache_key] = record
     if missing:
         unrecorded = list(missing.values())
-        policy = RetryPolicy.of(calls[0].options, calls[0].settings)
+        policy = RetryPolicy.of(calls[0])
         ask = functools.partial(_ask_batch, policy=policy)
         for batch in _batches(unrecorded) if calls[0].client.splits_batches else [unrecorded]:
             records |= yield from share(batch, ask, policy)

@@ -21,8 +21,9 @@ from ..keys.parameters import (
 )
 from ..scopes import current_scope, next_order
 from ..values import Request
-from .calls import ModelCall, Options, split_options
+from .calls import ModelCall
 from .draws import enter_scope, take_sample
+from .options import Options, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,7 +121,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
         settings=resolved.settings,
         cache=resolved.cache,
         request=request,
-        options=Options(cache=False, on_error="raise"),
+        options=split_options({"cache": False, "on_error": "raise"}, resolved.settings)[0],
         cassette=cassette,
         order=next_order(),
         scope=sample.partition("#")[0],
@@ -175,7 +176,7 @@ def _parameters(client: Client, arguments: Mapping[str, Any], kind: str) -> _Par
     """
     resolved = client.resolved
     without_none = {name: value for name, value in arguments.items() if value is not None}
-    options, params = split_options(without_none)
+    options, params = split_options(without_none, resolved.settings)
     model = client.model_named(params.pop("model", None))
     check_names(params, kind)
     sent = given_parameters(params)

@@ -189,8 +189,6 @@ class Exchange:
         :raises RequestTimeoutError: if the call's deadline has passed.
         """
         timeout = self.call.options.timeout
-        if timeout is None:
-            timeout = self.call.settings.timeout
         seconds_left = self.policy.time_left()
         if seconds_left is None:
             return timeout

@@ -38,7 +38,7 @@ def handle_failure(error: BaseException, call: ModelCall, *, stream: bool = Fals
     call.give_back()
     if not isinstance(error, APIError):
         raise error
-    on_error = call.options.on_error or call.settings.on_error
+    on_error = call.options.on_error
     model = call.request.model
     address = _address_of(error, call.client, model)
     if on_error == "raise" or (on_error == "return" and stream):

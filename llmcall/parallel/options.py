@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
-from ..call.calls import ON_ERROR
+from ..call.options import ON_ERROR
 from .names import key_function
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..cache.shared import shared_cache
 from ..call.calls import PreparedCall
 from ..call.draws import take_sample
+from ..call.options import split_options
 from ..call.usage import Meter
 from ..cassettes.current import cassette_for, check_may_send
 from ..cassettes.uses import function_scope
@@ -158,6 +159,9 @@ def prepare_function(
     if settings.cache_namespace:
         identity_fields = {**identity_fields, "namespace": settings.cache_namespace}
     identity_hash = identity(kind, identity_fields)
+    options, _ = split_options({}, settings)
+    if kind == "function":
+        options = options._replace(deadline=None)
     call = FunctionCall(
         settings=settings,
         cache=shared_cache(settings.cache_path),
@@ -170,6 +174,7 @@ def prepare_function(
             sample=None,
             cache_key=sampled_key(identity_hash, None),
         ),
+        options=options,
         cassette=cassette,
         order=next_order(),
         **fields,

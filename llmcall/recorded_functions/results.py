@@ -81,7 +81,7 @@ def _run_or_share(call: FunctionCall) -> Flow[tuple[Record, bool]]:
         record = yield from _run(call)
         return {call.request.cache_key: record}
 
-    records = yield from share([call], run, RetryPolicy())
+    records = yield from share([call], run, RetryPolicy.of(call))
     return records[call.request.cache_key], is_shared
 
 
@@ -111,7 +111,7 @@ def _run(call: FunctionCall) -> Flow[Record]:
 
 def _send(call: FunctionCall) -> Flow[Any]:
     """Send an HTTP request, again if it fails, until its deadline."""
-    policy = RetryPolicy.of(call.options, call.settings)
+    policy = RetryPolicy.of(call)
 
     def attempt(number: int) -> Flow[Any]:
         """Send it once."""

@@ -1,0 +1,86 @@
+"""How one call is made: its timeouts, attempts, draw and answer to failures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..keys.parameters import checked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..config.settings import Settings
+
+ON_ERROR = ("raise", "none", "return")
+
+
+class Options(NamedTuple):
+    """How one call is made; none of this enters its key.
+
+    :param timeout: seconds for one attempt.
+    :param deadline: seconds for the whole call with its retries and waits; ``None`` means no limit.
+    :param max_attempts: attempts in all.
+    :param waiting_time: seconds before the second attempt.
+    :param exponential_backoff_factor: what each further wait is multiplied by.
+    :param on_error: ``"raise"``, ``"none"`` or ``"return"``.
+    :param sample: which draw this is, instead of the next one.
+    :param cache: ``False`` bypasses the disk cache.
+    :param dedent_messages: remove the common indentation of every text.
+    :param enable_pydantic_model_return: return the object that ``response_format`` reads, in place
+        of the reply.
+    """
+
+    timeout: float | None
+    deadline: float | None
+    max_attempts: int
+    waiting_time: float
+    exponential_backoff_factor: float
+    on_error: str
+    sample: str | None = None
+    cache: bool | None = None
+    dedent_messages: bool = False
+    enable_pydantic_model_return: bool = False
+
+
+def split_options(
+    arguments: Mapping[str, Any], settings: Settings
+) -> tuple[Options, dict[str, Any]]:
+    """Return a call's options, checked, and its other arguments.
+
+    :param arguments: arguments by name, none of which is ``None``.
+    :param settings: say what the arguments do not.
+    :raises TypeError: for an option of the wrong type, naming it.
+    :raises ValueError: for one out of range.
+    """
+    options: dict[str, Any] = {
+        "timeout": settings.timeout,
+        "deadline": settings.deadline,
+        "max_attempts": settings.retry_max_attempts,
+        "waiting_time": settings.retry_waiting_time,
+        "exponential_backoff_factor": settings.retry_exponential_backoff_factor,
+        "on_error": settings.on_error,
+    }
+    others = {}
+    for name, value in arguments.items():
+        if name in Options._fields:
+            options[name] = _checked_option(name, value)
+        else:
+            others[name] = value
+    return Options(**options), others
+
+
+def _checked_option(name: str, value: Any) -> Any:
+    value = checked(name, value)
+    if name == "waiting_time" and value < 0:
+        raise ValueError(f"{name} is {value}; it must be at least 0")
+    if name == "on_error" and value not in ON_ERROR:
+        allowed = ", ".join(map(repr, ON_ERROR))
+        raise ValueError(f"on_error is {value!r}; it must be one of {allowed}")
+    if name == "sample":
+        if value == "":
+            raise ValueError("sample is ''; it must name a draw")
+        return str(value)
+    is_number = name in ("timeout", "deadline", "max_attempts", "exponential_backoff_factor")
+    if is_number and value <= 0:
+        raise ValueError(f"{name} is {value}; it must be more than 0")
+    return value

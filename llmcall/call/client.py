@@ -73,6 +73,10 @@ class Client(Protocol):
         """Return the model that a call means by a name, or by none."""
         ...
 
+    def with_defaults(self, model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a chat call's parameters with those that the settings give a default to."""
+        ...
+
     def default_embedding_model(self) -> str:
         """Return the model of an embeddings call that names none."""
         ...

@@ -17,7 +17,6 @@ from ..keys.parameters import (
     expected_answer,
     given_parameters,
     keyed_parameters,
-    with_effort,
 )
 from ..scopes import current_scope, next_order
 from ..values import Request
@@ -181,7 +180,7 @@ def _parameters(client: Client, arguments: Mapping[str, Any], kind: str) -> _Par
     check_names(params, kind)
     sent = given_parameters(params)
     if kind == "chat":
-        sent = with_effort(model, {**resolved.defaults, **sent})
+        sent = client.with_defaults(model, sent)
     headers = sent.pop("extra_headers", {})
     keyed = {"model": model, **keyed_parameters(sent)}
     check_credentials(keyed, resolved.settings.cassette_allow)

@@ -16,7 +16,7 @@ from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import with_absolute_paths
 from ..errors import ConfigError, ContextLengthError
-from ..keys.parameters import configured_parameters, sent_body
+from ..keys.parameters import configured_parameters, sent_body, with_effort
 from ..system import after_fork_in_child, process_lock
 from .failed_calls import handle_failure, note_failure
 from .replies import reply_to
@@ -110,6 +110,10 @@ class LLMClient:
         return ResolvedSettings(
             generation, settings, cache, {}, set(), configured_parameters(settings)
         )
+
+    def with_defaults(self, model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a chat call's parameters with those that the settings give a default to."""
+        return with_effort(model, {**self.resolved.defaults, **parameters})
 
     @property
     def settings(self) -> Settings:

@@ -445,6 +445,12 @@ class ProgramClient(OpenAIClient):
         }
         return resolved._replace(defaults=overridden)
 
+    def with_defaults(self, model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters with those given in code; a program that names no effort is sent
+        none, so its record names none.
+        """
+        return {**self.resolved.defaults, **parameters}
+
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Sequence[Record]:
         """Return the records, which hold the model and the usage that the program gets."""
         return records

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.data_frames import import_pandas
 from ..errors import ConfigError, OutputError
-from ..keys.parameters import with_effort
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame
 from ..typed.conversations import SendMessage, converse
@@ -267,7 +266,7 @@ class Choice(LLMCall):
         """
         client = self.client
         model = client.model_named(self.model_params.get("model"))
-        parameters = with_effort(model, {**client.resolved.defaults, **self.model_params})
+        parameters = client.with_defaults(model, self.model_params)
         if "logprobs" in client.capabilities(model).refused(parameters.get("reasoning_effort")):
             raise NoLogprobsError(
                 f"the model {model!r} takes no logprobs, like other models that reason before they "

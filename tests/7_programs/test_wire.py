@@ -349,3 +349,13 @@ def test_a_budget_keeps_what_it_reserved_if_no_usage_is_reported() -> None:
         chat(stream=True, max_tokens=500)(client)
     assert budget.spent.tokens is not None
     assert 500 < budget.spent.tokens < 600
+
+
+def test_a_program_that_names_no_effort_is_sent_and_recorded_without_one(tmp_path: Path) -> None:
+    """Only llmcall's own calls of the packaged default model ask for none."""
+    server, tape = Wire(), tmp_path / "tape.jsonl"
+    with llmcall.cassette(tape):
+        program(server).chat.completions.create(model="gpt-6-luna", messages=QUESTION)
+    assert "reasoning_effort" not in json.loads(server.bodies()[0])
+    _, record = tape.read_text(encoding="utf-8").splitlines()
+    assert "reasoning_effort" not in json.loads(record)["request"]

@@ -31,9 +31,9 @@ def main() -> None:
     ):
         with tempfile.TemporaryDirectory() as folder:
             os.environ["LLMCALL_CACHE_PATH"] = f"{folder}/cache"
-            cache = llmcall.client().cache
+            llmcall.reset()
             if answers.exists():
-                cache.load(answers)
+                llmcall.client().cache.load(answers)
             (Path(folder) / "examples").symlink_to(FOLDER)
             with llmcall.track() as usage:
                 if answers == ANSWERS:
@@ -42,10 +42,13 @@ def main() -> None:
                     os.chdir(folder)
                     run_docstrings()
                 for page in pages:
+                    llmcall.reset()  # what one page configures or forces is not the next one's
                     os.chdir(folder)
                     run_page(page)
             os.chdir(FOLDER)
-            print(f"{cache.export(answers)} answers in {answers.name}, {usage.calls} of them new")
+            llmcall.reset()
+            count = llmcall.client().cache.export(answers)
+            print(f"{count} answers in {answers.name}, {usage.calls} of them new")
 
 
 if __name__ == "__main__":

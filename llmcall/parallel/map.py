@@ -246,7 +246,7 @@ def _scope_of_map(job: Job, options: MapOptions) -> scopes.ActiveScope | None:
         active = options.scope.active()
         active.check_generators()
         active = active if active.path else None
-    if active is None and options.key is not None and not getattr(job, "wants_names", False):
+    if active is None and options.key is not None:
         raise ScopeError(
             "key= names the scope of each item, but the map is outside any scope, where it is a cache: give it one, "
             'scope="…", or leave out key='
@@ -269,8 +269,9 @@ def _positions(
     wants_names = getattr(job, "wants_names", False)
     table = os.urandom(8).hex()  # the family of its cells
     for number, item in enumerate(rows_of(items)):
-        name = names.name(item, takes_all=is_in_default) if path else ""
-        unscoped_name = names.name_or_empty(item) if wants_names and not path else ""
+        name = ""
+        if path or wants_names:
+            name = names.name(item, takes_all=is_in_default or not path)
         if isinstance(item, CellRow):
             forks = *outer_forks, scopes.Fork(table, "", str(item.cell))
         for repeat in range(options.repeats):
@@ -282,7 +283,6 @@ def _positions(
                 order=(*order, number, repeat),
                 is_in_default=is_in_default,
                 forks=forks,
-                item=unscoped_name,
                 cell=cell_of(item),
             )
             yield item, position

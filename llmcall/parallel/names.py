@@ -82,19 +82,6 @@ class ItemNames:
         self._occurrences[cell_and_name] += 1
         return f"{name}{OCCURRENCE}{count}" if count else name
 
-    def name_or_empty(self, item: Any) -> str:
-        """Return the next item's name; empty if it has none, because it is not plain data and there
-        is no key.
-
-        :raises TypeError, ValueError: for a key that cannot name a scope.
-        """
-        try:
-            return self.name(item)
-        except (TypeError, ValueError):
-            if self._key is not None:
-                raise
-            return ""
-
     def _note_difference(
         self, cell_and_name: tuple[int, str], item: Any, index: int, content: bytes | None
     ) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..interrupts import Stops
     from ..scopes import ActiveScope, ScopedRecord, ScopedRequest
 
-# The name of the item that a task runs outside any scope, if its job wants one; else empty.
+# The name of the item that a task runs; empty outside any scope, unless its job wants one.
 current_item: ContextVar[str] = ContextVar("llmcall item", default="")
 
 
@@ -73,13 +73,13 @@ class TaskPosition(NamedTuple):
     """The scopes of one draw of one item, and its order among the calls.
 
     :param path: the scope in which the map runs; empty outside any.
-    :param name: the name of the item's scope; empty outside any scope.
+    :param name: the item's name, which is that of its scope; empty outside any scope, unless the job
+        wants one.
     :param number: the item's number, from 0.
     :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
     :param order: the map's order, then the item's number and the repeat.
     :param is_in_default: whether the map runs in the default scope.
     :param forks: the arm in which the map runs, and the cell of a table that varies.
-    :param item: outside any scope, the item's name if the job wants one; else empty.
     :param cell: the number of the item's cell, if rows vary.
     """
 
@@ -90,7 +90,6 @@ class TaskPosition(NamedTuple):
     order: scopes.CallOrder
     is_in_default: bool = False
     forks: scopes.Forks = ()
-    item: str = ""
     cell: int = 0
 
     def scope(
@@ -165,7 +164,7 @@ def run_job(
     """Run a job in the current context, unless a map around its own was interrupted."""
     try:
         check_stops(outer_stops)
-        current_item.set(position.item)
+        current_item.set(position.name)
         # An item's calls have the same asker in every thread.
         askers.enter_item(position.name or str(position.number), position.repeat)
         with scope:

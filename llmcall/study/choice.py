@@ -318,8 +318,8 @@ def choice(
 
     The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row).
     So a respondent reads the same order in every wording, with every model and in every arm, and
-    new rows change nobody's order. If the wording is a variable of the question, ``key=`` has to
-    name the respondents.
+    new rows change nobody's order. If the wording is a variable of the question, name the
+    respondents with ``key=`` in a scope.
 
     :param question: the template of the user message, such as ``"Is {{ product }} too dear?"``.
     :param options: 2 to 26 texts, or a dict of codes and texts; the call returns the text or the

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
 from ..errors import ConfigError
+from ..interrupts import current_stops
 from ..models.prices import DEARER_TIERS
+from ..notices import warn_once
 from ..system import after_fork_in_child, process_lock
 from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from ..models.prices import Price
 
 POLL_SECONDS = 0.1  # seconds between two looks at what other processes have given back
+NARROW = (
+    "fewer calls of a map run at once than its workers: until it is answered, each keeps its prompt and the "
+    "longest answer that it may get from the budget. A smaller max_tokens lets more of them run at once"
+)
 
 
 class Spent(NamedTuple):
@@ -251,6 +257,8 @@ class Reservation:
         try:
             for ledger, limits in accounts.values():
                 if not ledger.reserve(self._key, needed, limits, self._time_left()):
+                    if current_stops.get() and limits_tokens():
+                        warn_once(NARROW)
                     return POLL_SECONDS if ledger.name else NEVER
                 reserved.append(ledger)
             with _lock:

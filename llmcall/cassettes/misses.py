@@ -93,4 +93,5 @@ def remedy_of(cassette: Cassette) -> str:
 def recording_command(mode: str) -> str:
     """Return the command that records the running test."""
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
-    return f"pytest --llm-record={mode} {shlex.quote(test) if test else ''}".rstrip()
+    one_process = "-n 0 " if "PYTEST_XDIST_WORKER" in os.environ else ""
+    return f"pytest {one_process}--llm-record={mode} {shlex.quote(test) if test else ''}".rstrip()

@@ -1,4 +1,4 @@
-"""Records of a cassette that no call used, and those that a rewrite would lose."""
+"""Records of a cassette that no call used."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from ..records.writer import write
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Container, Sequence
+    from collections.abc import Collection, Container
 
-    from ..records.reader import RecordFile
     from ..values import Record
 
 
@@ -39,37 +38,10 @@ def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:
     recording = read(path)
     records = recording.records()
     keep_in_cache([record for record in records if record.cache_key in keys])
-    _write_again(path, recording, [each for each in records if each.cache_key not in keys])
-
-
-def restore_records(path: str | os.PathLike[str], earlier: Collection[Record]) -> None:
-    """Add the records that a file held before it was rewritten, unless it has newer ones.
-
-    :param path: the file, which is not open.
-    """
-    recording = read(path)
-    records = recording.records()
-    _write_again(path, recording, [*records, *_missing(earlier, records)])
-
-
-def count_missing(path: str | os.PathLike[str], earlier: Collection[Record]) -> int:
-    """Return how many of the records that a file held before it was rewritten it holds no more."""
-    return len(_missing(earlier, read(path).records()))
-
-
-def _missing(earlier: Collection[Record], records: Collection[Record]) -> list[Record]:
-    keys = {record.cache_key for record in records}
-    return [record for record in earlier if record.cache_key not in keys]
-
-
-def _write_again(
-    path: str | os.PathLike[str], recording: RecordFile, records: Sequence[Record]
-) -> None:
-    """Write a file with other records."""
     write(
         path,
         recording.settings,
-        records,
+        [record for record in records if record.cache_key not in keys],
         run=recording.run,
         allow=config.settings().cassette_allow,
         complete=recording.is_complete,

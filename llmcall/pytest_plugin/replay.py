@@ -23,13 +23,8 @@ from .. import askers, scopes
 from ..cassettes.cassette import Cassette
 from ..cassettes.current import guards, opened_by_code
 from ..cassettes.misses import recording_command
-from ..cassettes.stack import open_cassettes, pop, push
-from ..cassettes.unused import (
-    count_missing,
-    drop_records,
-    keep_in_cache,
-    restore_records,
-)
+from ..cassettes.stack import pop, push
+from ..cassettes.unused import drop_records, keep_in_cache
 from ..display.formatting import counted
 from ..errors import CacheMissError, ConfigError
 from ..failures import REFUSED, before_add, process_failures
@@ -39,13 +34,11 @@ from ..programs.connections import refusal
 from ..programs.front import in_front
 from ..programs.recorder import Recorder
 from ..records.reader import read
-from ..system import folder_lock
 from ..testing import answers_in_process
 
 if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
 
-    from ..values import Record
 
 # The names of cassettes: readable, the same in every run, good on every file system
 
@@ -131,7 +124,6 @@ def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
 # The plugin
 
 FIXTURE = "llm_cassette"
-RECORDED = "recorded"  # name of a file that says: a test of this run has recorded the cassette
 OPENED = pytest.StashKey[tuple[Cassette, contextlib.ExitStack]]()
 OUTCOMES = pytest.StashKey[list[str]]()  # of a test's setup and of its calls
 
@@ -199,6 +191,7 @@ class Replay:
         self.report = RunReport()
         self._has_parameters = False  # whether the test that runs now has any
         self._live = False  # whether the test or fixture that runs now may reach the model
+        self._recorded_paths: set[Path] = set()  # of the cassettes that this run has recorded
         self._refused: Counter[str] = Counter()  # calls of the test that runs now, by reason
         # Code may open cassettes that record, so neither a cassette nor a cache mode can refuse all
         # calls.
@@ -305,77 +298,44 @@ class Replay:
     ) -> Iterator[Cassette]:
         """Open a cassette for a block, which sets ``write_at_end`` if all passed.
 
-        One worker at a time records it. If this run has already recorded it, records are added.
+        If this run has already recorded it, records are added. Workers of pytest-xdist would overwrite
+        one another's records, so they only replay a cassette that others may use.
 
         :param actor: names who asks with an SDK.
         :param is_shared: whether other tests may use it.
         """
-        # If it is open already, it would wait for itself.
-        is_open = any(cassette.path == path for cassette in open_cassettes)
-        lock_folder = None if self.mode == "none" or is_open else self._lock_folder(path)
-        with folder_lock(lock_folder) if lock_folder else contextlib.nullcontext():
-            # Unused records are known, and removed, only after all tests.
-            adds_records = self.mode == "update" or (
-                lock_folder and (lock_folder / RECORDED).exists()
-            )
-            mode = "new" if adds_records else self.mode
-            # A cassette that is rewritten asks again for all that is added to it.
-            bypasses_cache = self.mode == "rewrite"
-            earlier = read(path).records() if mode == "rewrite" and path.exists() else []
-            if is_shared:
-                keep_in_cache(earlier)  # now, since a killed process would not restore them
-            forget_notices()  # a test's warnings must not depend on the tests before
-            notices = keep_notices()  # pytest shows the log of failed tests only
-            end = contextlib.ExitStack()
-            end.callback(stop_keeping_notices, notices)
-            opened = recording_programs(
-                Cassette(path, mode, write=False, bypasses_cache=bypasses_cache), actor
-            )
-            # Nor must its askers depend on them, or on which test sets up a fixture.
-            with end, askers.numbered_anew(), opened as cassette:
-                try:
-                    yield cassette
-                finally:
-                    root = self.config.rootpath
-                    relative_path = path.relative_to(root) if path.is_relative_to(root) else path
-                    name = relative_path.as_posix()
-                    self.report.add(name, cassette)
-                    if is_shared:
-                        self.report.note_shared(name, is_collected=self._collects_all_of(path))
-                    self.report.add_notices(name, notices)
-            if lock_folder and cassette.write_at_end and cassette.recorded:
-                self.report.asked += cassette.asked
-                self.report.recorded += cassette.recorded
-                if is_shared and mode == "rewrite":
-                    self.report.rewritten[name] = earlier
-                (lock_folder / RECORDED).touch()
-
-    def _lock_folder(self, path: Path) -> Path:
-        """Return the folder in which the workers of this run take turns to record a cassette."""
-        folder = self._run_folder / hashlib.sha256(os.path.realpath(path).encode()).hexdigest()
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    @functools.cached_property
-    def _run_folder(self) -> Path:
-        """Return a folder of this run alone, which its workers share: it is in the run's temporary
-        folder, which pytest removes after some more runs.
-
-        :raises pytest.UsageError: if the run has no temporary folder.
-        """
-        # The fixture of this name is not there yet if it is set up itself.
-        factory: pytest.TempPathFactory | None = getattr(self.config, "_tmp_path_factory", None)
-        if factory is None:
-            raise pytest.UsageError(
-                "a run that records needs pytest's temporary folder: remove -p no:tmpdir"
-            )
-        worker_input = getattr(self.config, "workerinput", None)
-        if worker_input is None:
-            return factory.mktemp("llmcall")
-        # The temporary folders of all workers of a run are in one folder.
-        folder = factory.getbasetemp().parent / f"llmcall-{worker_input['testrunuid']}"
-        folder.mkdir(exist_ok=True)
-        return folder
+        mode = self.mode
+        if is_shared and hasattr(self.config, "workerinput"):
+            mode = "none"
+        elif mode == "update" or path in self._recorded_paths:
+            mode = "new"  # unused records are known, and removed, only after all tests
+        # A cassette that is rewritten asks again for all that is added to it.
+        bypasses_cache = self.mode == "rewrite"
+        if is_shared and mode == "rewrite" and path.exists():
+            keep_in_cache(read(path).records())  # of tests that this run leaves out
+        forget_notices()  # a test's warnings must not depend on the tests before
+        notices = keep_notices()  # pytest shows the log of failed tests only
+        end = contextlib.ExitStack()
+        end.callback(stop_keeping_notices, notices)
+        opened = recording_programs(
+            Cassette(path, mode, write=False, bypasses_cache=bypasses_cache), actor
+        )
+        # Nor must its askers depend on them, or on which test sets up a fixture.
+        with end, askers.numbered_anew(), opened as cassette:
+            try:
+                yield cassette
+            finally:
+                root = self.config.rootpath
+                relative_path = path.relative_to(root) if path.is_relative_to(root) else path
+                name = relative_path.as_posix()
+                self.report.add(name, cassette)
+                if is_shared:
+                    self.report.note_shared(name, is_collected=self._collects_all_of(path))
+                self.report.add_notices(name, notices)
+        if cassette.may_record and cassette.write_at_end and cassette.recorded:
+            self.report.asked += cassette.asked
+            self.report.recorded += cassette.recorded
+            self._recorded_paths.add(path)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
@@ -428,7 +388,7 @@ class Replay:
         if fixturedef.scope == "function":
             return (yield)
         # It may be set up for each parameter: its own or that of a fixture that it uses.
-        is_shared = self._has_parameters
+        is_shared = self._has_parameters or hasattr(self.config, "workerinput")
         path = fixture_path(fixturedef, request)
         replayed = functools.partial(self._replayed, path, is_shared=is_shared)
         context = self._on_the_network if mark_of(request.node).live else replayed
@@ -481,7 +441,6 @@ class Replay:
             self.report.is_complete = False
         if self.mode == "update":
             self.report.drop_unused(self.config.rootpath)
-        self.report.settle_rewritten(self.config.rootpath)
         fails_on_unused = self.config.getoption("llm_unused") == "fail"
         if fails_on_unused and exitstatus == pytest.ExitCode.OK and self.report.unused():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -514,8 +473,6 @@ class RunReport:
         self.is_complete = True  # no collected test was left out, skipped or failed
         # calls of passed tests, by cassette and reason
         self.unrecorded: Counter[tuple[str, str]] = Counter()
-        # by cassette that several tests use: what it held before it was rewritten
-        self.rewritten: dict[str, list[Record]] = {}
         # by passed test and reason
         self.refused: Counter[tuple[str, str]] = Counter()
         # by cassette and key: what they are called
@@ -579,18 +536,6 @@ class RunReport:
             drop_records(root / name, keys)
             self.dropped_counts[name] = len(keys)
 
-    def settle_rewritten(self, root: Path) -> None:
-        """Restore the records of tests that did not rewrite a shared cassette; if all of them did,
-        count the records that none asked for, which are in the disk cache.
-
-        :param root: the folder from which cassettes are named.
-        """
-        for name, earlier in self.rewritten.items():
-            if not self._has_run_all_of(name):
-                restore_records(root / name, earlier)
-            elif dropped_count := count_missing(root / name, earlier):
-                self.dropped_counts[name] = dropped_count
-
     def merge(self, pickled: bytes) -> None:
         """Add the report of another process."""
         other: RunReport = pickle.loads(pickled)
@@ -601,8 +546,6 @@ class RunReport:
         self.shared_cassettes |= other.shared_cassettes
         self.unrecorded.update(other.unrecorded)
         self.refused.update(other.refused)
-        for name, records in other.rewritten.items():
-            self.rewritten[name] = records
         for message, names in other.notices.items():
             self.notices.setdefault(message, set()).update(names)
         for name, unused in other.unused_records.items():

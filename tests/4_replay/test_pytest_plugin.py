@@ -5,7 +5,6 @@ other call out.
 from __future__ import annotations
 
 import json
-import os
 import pkgutil
 import re
 import subprocess
@@ -67,6 +66,7 @@ class Project:
         self.pytester, self.path = pytester, pytester.path
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         monkeypatch.setenv("LLMCALL_CACHE_MODE", "off")
+        monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # of these tests' own run
         pytester.makefile(".ini", pytest="[pytest]\naddopts = --strict-markers\npythonpath = .\n")
         pytester.makepyfile(market=MARKET)
         self.write(TEST_ONE)
@@ -1095,36 +1095,6 @@ def test_a_shared_cassette_is_not_judged_by_the_tests_of_a_folder_below_it(
 
 
 @pytest.mark.parametrize(
-    ("source", "arguments"),
-    [
-        (SHARED, ["-k", "test_b"]),
-        (SHARED.replace("ask('a')", "ask('a'); assert 0"), []),
-    ],
-    ids=["one test", "one fails"],
-)
-def test_a_rewrite_keeps_the_records_of_tests_that_did_not_rewrite_theirs(
-    project: Project, options: tuple[str, ...], source: str, arguments: list[str]
-) -> None:
-    """They share the cassette with those that did."""
-    project.record(SHARED, passed=3)
-    project.write(source)
-    project.run(*options, *arguments, "--llm-record=rewrite")
-    assert "b" in project.calls()
-    assert sorted(project.cassettes()[UPDATED]) == ["a", "b", "c"]
-    project.write(SHARED)
-    project.run(passed=3)
-
-
-def test_a_rewrite_by_all_tests_moves_what_none_asked_for_to_the_disk_cache(
-    project: Project, shared_and_unused: str
-) -> None:
-    """The summary counts these records."""
-    printed = project.run("--llm-record=rewrite", passed=3)
-    assert f"1 record of {UPDATED} was not used and was moved to the disk cache" in printed
-    assert project.cassettes()[UPDATED] == ["a", "b"]
-
-
-@pytest.mark.parametrize(
     ("folder", "is_judged"), [("unit", True), ("unit/deep", False)], ids=["its own", "one below"]
 )
 def test_a_shared_cassette_in_a_folder_for_all_is_judged_in_the_folder_of_its_tests(
@@ -1228,17 +1198,16 @@ def workers(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
-def test_workers_record_what_one_process_would(workers: Project) -> None:
-    """Though they meet at the same cassettes, and rewrite them; nothing is left behind."""
-    recording, counted = summary(workers.run(*TWO_WORKERS, "--llm-record=rewrite", passed=12))
-    assert recording.endswith("--llm-record=rewrite")
-    assert counted.endswith(", 14 recorded")
-    assert sorted(workers.calls()) == sorted([*"abcdef", *"012345", "world", "bye"])
-    recorded = workers.cassettes()
-    assert recorded.pop("cassettes/test_market/world.jsonl") == ["world", "bye"]
-    assert sorted(recorded.pop(SHARED_OF_MANY)) == list("abcdef")
-    assert sorted(recorded.values()) == [[number] for number in "012345"]
-    assert not list(workers.path.glob("llmcall-*"))
+def test_workers_record_a_tests_own_cassette_and_replay_a_shared_one(workers: Project) -> None:
+    """Those of wider fixtures are shared, too; the message names one process."""
+    workers.run("--llm-record=once", "-k", "test_own and 0", passed=1, deselected=11)
+    workers.calls()
+    counted = summary(workers.run(*TWO_WORKERS, "--llm-record=rewrite", passed=12))[1]
+    assert counted.endswith(", 6 recorded")
+    assert sorted(workers.calls()) == list("012345")
+    workers.write(MANY.replace("ask(name)", "ask(name + '?')"))
+    failed = workers.run(*TWO_WORKERS, "--llm-record=new", passed=6, failed=6)
+    assert "pytest -n 0 --llm-record=new" in failed
 
 
 @pytest.fixture(params=[(), TWO_WORKERS], ids=["one process", "two workers"])
@@ -1309,63 +1278,6 @@ def test_the_askers_of_a_test_do_not_depend_on_the_tests_before(project: Project
         path = project.path / f"cassettes/test_market/test_twins[{name}].jsonl"
         askers = [json.loads(line).get("asker") for line in path.read_text().splitlines()[1:]]
         assert sorted(askers) == ["thread ask 0", "thread ask 1"]
-
-
-TEMPORARY = """
-    @pytest.mark.llm
-    @pytest.mark.parametrize("number", range(2))
-    def test_own(number):
-        import os
-        ask(str(number))
-        assert os.listdir(os.environ["TMPDIR"]) == []
-"""
-
-
-def test_a_recording_run_uses_no_temporary_folder_but_pytests(
-    project: Project, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
-) -> None:
-    """The folder for temporary files stays empty; pytest's own is elsewhere here."""
-    (project.path / "temporary").mkdir()
-    monkeypatch.setenv("TMPDIR", str(project.path / "temporary"))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    project.write(TEMPORARY)
-    project.run(*options, "--llm-record=rewrite", passed=2)
-    assert sorted(project.calls()) == ["0", "1"]
-
-
-def test_a_recording_run_without_a_temporary_folder_is_told(project: Project) -> None:
-    """``-p no:tmpdir`` takes it away; a replay needs none."""
-    printed = project.run("-p", "no:tmpdir", "--llm-record=once", errors=1)
-    assert "a run that records needs pytest's temporary folder: remove -p no:tmpdir" in printed
-    project.record()
-    project.run("-p", "no:tmpdir", passed=1)
-    assert project.calls() == []
-
-
-KILLED = (
-    SHARED
-    + """
-def test_last():
-    import os
-    os.environ.get("KILLED") and os._exit(9)
-"""
-)
-
-
-@pytest.mark.newest_only
-def test_a_killed_recording_changes_no_later_one(
-    project: Project, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
-) -> None:
-    """The later run records everything again, also if it has the same temporary folder."""
-    project.write(KILLED)
-    options = (*options, "-p", "llmcall.pytest_plugin", "--basetemp=same", "--llm-record=rewrite")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
-    environment = {**os.environ, "KILLED": "1"}
-    subprocess.run(command, env=environment, check=False, capture_output=True, timeout=LONGEST)
-    assert sorted(project.calls()) == ["a", "b", "c"]
-    subprocess.run(command, check=True, capture_output=True, timeout=LONGEST)
-    assert sorted(project.calls()) == ["a", "b", "c"]
-    assert sorted(project.cassettes()["cassettes/test_market/shared.jsonl"]) == ["a", "b", "c"]
 
 
 SKIPPED_IN_A_WORKER = """

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from hashlib import sha256
 
-from .system import after_fork_in_child, process_lock
+from .system import after_fork_in_child, lock
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
@@ -24,8 +24,6 @@ SEPARATOR = "/"  # between the segments of a name: an asker's own follows those 
 LONGEST_NAME = 120  # characters; in a longer one, a digest stands for the maker's name
 DIGEST = "~"  # before a digest
 DIGEST_DIGITS = 12
-
-_lock = process_lock(__name__)
 
 
 class Asker:
@@ -49,7 +47,7 @@ class Asker:
         :param function: the name of the function that it runs.
         """
         label = f"{kind} {function}"
-        with _lock:
+        with lock:
             number = self._counts.get(label, 0)
             self._counts[label] = number + 1
         name = f"{label} {number}"

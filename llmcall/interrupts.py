@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from .system import process_lock
+from .system import lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_lock = process_lock(__name__)
 
 
 class Stop(Future[None]):
@@ -36,7 +34,7 @@ class Stop(Future[None]):
 
     def add_waiting(self, change: int) -> None:
         """Change the number of calls that wait."""
-        with _lock:
+        with lock:
             self.waiting += change
         self.note_change()
 

@@ -21,25 +21,19 @@ def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     return function
 
 
-_this_process = object()
-
-
-def this_process() -> object:
-    """Return an object that identifies this process; a forked process has another one."""
-    return _this_process
-
-
-@after_fork_in_child
-def _renew_identity() -> None:
-    global _this_process
-    _this_process = object()
+# Held for microseconds, never while a caller's code runs or anything waits. Re-entrant, because the
+# garbage collector may end a stream at any moment. A fork takes it, so that the child finds it free.
+lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+    )
 
 
 def process_lock(module: str) -> AbstractContextManager[bool]:
-    """Return a re-entrant lock for a module's variable ``_lock``.
+    """Return a re-entrant lock for a module's variable ``_lock``, which may be held for long.
 
-    A forked process gets a new one, since a thread that was not forked may hold the old one. It is
-    re-entrant because the garbage collector may end a stream at any moment, even under the lock.
+    A forked process gets a new one, since a thread that was not forked may hold the old one.
 
     :param module: the module's name.
     """

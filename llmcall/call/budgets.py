@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..interrupts import current_stops
 from ..models.prices import DEARER_TIERS
 from ..notices import warn_once
-from ..system import after_fork_in_child, process_lock
+from ..system import after_fork_in_child, lock
 from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger
 
 if TYPE_CHECKING:
@@ -187,7 +187,6 @@ def budget(
     return Budget(usd, tokens, calls, name)
 
 
-_lock = process_lock(__name__)
 open_budgets: list[Budget] = []  # one that was entered twice is in it twice
 _waiting: OrderedDict[Reservation, None] = OrderedDict()
 
@@ -261,7 +260,7 @@ class Reservation:
                         warn_once(NARROW)
                     return POLL_SECONDS if ledger.name else NEVER
                 reserved.append(ledger)
-            with _lock:
+            with lock:
                 _waiting.pop(self, None)
                 if not self._is_closed:  # else its task was cancelled meanwhile
                     self._ledgers, reserved = reserved, []
@@ -273,7 +272,7 @@ class Reservation:
 
     def _is_first(self) -> bool:
         """Queue; return whether nobody has waited longer."""
-        with _lock:
+        with lock:
             self.wakeup = Future()
             if not self._is_closed:
                 _waiting.setdefault(self)
@@ -283,7 +282,7 @@ class Reservation:
         """Settle what was used, or give everything back if nothing was; a second time changes
         nothing.
         """
-        with _lock:
+        with lock:
             self._is_closed = True
             ledgers, self._ledgers = self._ledgers, []
             _waiting.pop(self, None)
@@ -304,7 +303,7 @@ def wake_first(queue: Mapping[Any, None]) -> None:
 
 
 def _wake_first() -> None:
-    with _lock:
+    with lock:
         wake_first(_waiting)
 
 

@@ -16,7 +16,7 @@ from ..cache.shared import shared_cache
 from ..display.formatting import counted
 from ..errors import BudgetExceededError, CacheError
 from ..notices import notice
-from ..system import process_lock
+from ..system import lock
 
 if TYPE_CHECKING:
     from ..models.prices import Price
@@ -89,9 +89,6 @@ class Account:
             self.spent = self.spent.plus(used)
 
 
-_lock = process_lock(__name__)
-
-
 class Ledger:
     """Keeps the account of one budget: in memory or, if it has a name, in the cache's database, for
     all processes that know its location.
@@ -113,7 +110,7 @@ class Ledger:
         :raises CacheError: if that cannot be stored.
         """
         if self._storage is None:
-            with _lock:
+            with lock:
                 return action(self._account)
 
         def change(text: str | None) -> tuple[str | None, T]:

@@ -9,6 +9,7 @@ made. Until then it counts as one that is sent now.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..models.prices import price_of
-from ..system import after_fork_in_child, process_lock
+from ..system import lock
 from . import budgets
 from .ledgers import NEVER
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 # been on its way for longer than one of the next minute.
 WINDOW = 61.0
 LEFT_OUT_SECONDS = 300.0  # how long an endpoint that refused its key is not asked
-
-_lock = process_lock(__name__)
 
 
 class LimitedSend:
@@ -70,7 +69,7 @@ class LimitedSend:
 
         :param now: the monotonic time; ``None`` means that of the clock.
         """
-        with _lock:
+        with lock:
             state = self.state
             if state is None or self.sent_at is not None or self not in state.running:
                 return
@@ -83,7 +82,7 @@ class LimitedSend:
 
         :param tokens: ``None`` if nobody knows: then those that it reserved.
         """
-        with _lock:
+        with lock:
             self.is_answered = True
             if tokens is not None and self.state is not None and self.is_counted:
                 self.state.tokens += tokens - self.tokens
@@ -94,7 +93,7 @@ class LimitedSend:
 
         :param now: as in :meth:`note_sent`.
         """
-        with _lock:
+        with lock:
             self.leave_queues()
             self.note_sent(now)
             state = self.state
@@ -158,12 +157,13 @@ class EndpointState:
         return NEVER
 
 
-_states: dict[tuple[str | None, ...], EndpointState] = {}
+_states: dict[tuple[int | str | None, ...], EndpointState] = {}
 
 
 def _state_of(endpoint: Endpoint) -> EndpointState:
     """Return the state of an endpoint, the same one for everybody who knows it by this address."""
     address = (
+        os.getpid(),  # a forked process lacks the threads whose calls its parent counts
         endpoint.name,
         endpoint.base_url,
         endpoint.azure_endpoint,
@@ -174,14 +174,8 @@ def _state_of(endpoint: Endpoint) -> EndpointState:
 
 
 def forget() -> None:
-    """Forget what was asked of all endpoints: calls under way do not count in new clients' limits.
-
-    Nor do they in a forked process, which lacks the threads that made them.
-    """
+    """Forget what was asked of all endpoints: calls under way do not count in new clients' limits."""
     _states.clear()
-
-
-after_fork_in_child(forget)
 
 
 class AdmitResult(NamedTuple):
@@ -257,7 +251,7 @@ class Pool:
         :param tokens: what the send may use, or ``None`` if nobody counted it.
         :param now: the monotonic time.
         """
-        with _lock:
+        with lock:
             usable = self._usable_endpoints(now)
             send.wakeup = Future()
             next_look = shortest_wait = NEVER
@@ -287,7 +281,7 @@ class Pool:
 
     def rest(self, endpoint: Endpoint, until: float) -> bool:
         """Stop asking an endpoint until a monotonic time; return whether another is free before."""
-        with _lock:
+        with lock:
             state = self._states[endpoint]
             state.resting_until = max(until, state.resting_until)
             return any(
@@ -296,7 +290,7 @@ class Pool:
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""
-        with _lock:
+        with lock:
             free_at = min(self._states[each].resting_until for each in self._usable_endpoints(now))
             return max(0.0, free_at - now)
 
@@ -304,7 +298,7 @@ class Pool:
         """Leave an endpoint out for some minutes, unless it is the last; return whether others
         remain.
         """
-        with _lock:
+        with lock:
             others_remain = any(other is not endpoint for other in self._usable_endpoints(now))
             if others_remain:
                 self._left_out_until[endpoint] = now + LEFT_OUT_SECONDS

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
-from ..system import after_fork_in_child, process_lock
+from ..system import lock
 from ..values import FROM_CACHE
 from .effects import Runner, Wait, with_cache
 from .lookup import find_in_cache, find_on_cassette
@@ -68,10 +69,8 @@ class Flight(Future["Record | None"]):
         return copy.deepcopy(self.result())
 
 
-_lock = process_lock(__name__)
-# By where the answer is stored, and the request's key.
-flights: dict[tuple[ResponseCache | Cassette, str], Flight] = {}
-after_fork_in_child(flights.clear)  # the threads that made them are not there
+# By process (a forked one lacks the threads that made them), store and key.
+flights: dict[tuple[int, ResponseCache | Cassette, str], Flight] = {}
 
 
 def share(
@@ -93,6 +92,7 @@ def share(
     store = calls[0].shared_store
     if store is None:
         return (yield from ask(calls))
+    process = os.getpid()
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         led: list[tuple[Call, Flight]] = []
@@ -101,11 +101,13 @@ def share(
         try:
             # Under one lock: of two equal batches, each would else lead some texts and wait for the
             # other.
-            with _lock:
+            with lock:
                 for call in missing:
-                    flight = flights.get((store, call.request.cache_key))
+                    flight = flights.get((process, store, call.request.cache_key))
                     if flight is None:
-                        flight = flights[store, call.request.cache_key] = Flight(is_stream=stream)
+                        flight = flights[process, store, call.request.cache_key] = Flight(
+                            is_stream=stream
+                        )
                         led.append((call, flight))
                     else:
                         flight.followers += 1
@@ -129,8 +131,8 @@ def share(
             raise
         finally:
             for call, flight in led:
-                with _lock:
-                    flights.pop((store, call.request.cache_key), None)
+                with lock:
+                    flights.pop((process, store, call.request.cache_key), None)
                 flight.end(records.get(call.request.cache_key), error)
         for call, flight in followed:
             if not (yield Wait(flight, policy.time_left(), flight.leader)):

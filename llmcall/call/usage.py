@@ -13,7 +13,7 @@ from ..display.printable import printable
 from ..display.tables import table
 from ..notices import warn_once
 from ..scopes import path_before_items
-from ..system import process_lock
+from ..system import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -161,9 +161,6 @@ def _sum(parts: Iterable[Usage]) -> Usage:
     return Usage(**sums)
 
 
-_lock = process_lock(__name__)  # one for all meters: it is never held for long
-
-
 class Meter:
     """Adds up what calls use, exactly, from any number of threads."""
 
@@ -189,7 +186,7 @@ class Meter:
     def usage(self) -> Usage:
         """Return what was used so far."""
         usages: dict[tuple[str, str, str], Usage] = {}
-        with _lock:
+        with lock:
             for key, sums in sorted(self.sums.items()):
                 columns: dict[str, Any] = dict(sums)
                 for name in TEXT_COLUMNS:
@@ -244,7 +241,7 @@ def count(caller_meter: Meter, model: str, scope: str, amounts: UsageDelta, arm:
     # The items of a map have no row of their own: a million would be kept as long as the process.
     if "~" in scope:
         scope = path_before_items(scope)
-    with _lock:
+    with lock:
         for meter in (caller_meter, *_meters):
             meter.add(model, scope, amounts, arm)
     if "served" in amounts:

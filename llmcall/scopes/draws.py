@@ -8,21 +8,19 @@ was drawn before them, and not from what is drawn beside them.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from bisect import bisect_right, insort
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from ..askers import Asker, of_draw
 from ..notices import warn_once
-from ..system import current_task, process_lock, this_process
+from ..system import current_task, lock
 from ..values import Record
 
 ARM = "arm"  # the family of the arms
-
-# Held for microseconds only, and never while a caller's code runs.
-_lock = process_lock(__name__)
 
 
 class Fork(NamedTuple):
@@ -74,14 +72,104 @@ class RecordedAskers(NamedTuple):
     may_ask: bool = False
 
 
+class _Numbers:
+    """The numbers of one request that one fork has taken.
+
+    :ivar unused: the lowest one that was never taken.
+    :ivar free: those below it that were given back, or passed over.
+    """
+
+    __slots__ = ("free", "unused")
+
+    def __init__(self, unused: int = 0, free: Iterable[int] = ()) -> None:
+        self.unused = unused
+        self.free = set(free)
+
+    def is_free(self, number: int) -> bool:
+        return number >= self.unused or number in self.free
+
+    def lowest_free(self) -> int:
+        return min(self.free, default=self.unused)
+
+    def mark(self, number: int) -> None:
+        self.free.update(range(self.unused, number))
+        self.free.discard(number)
+        self.unused = max(self.unused, number + 1)
+
+
 class _EqualRequests:
-    """Who asks the equal requests of one scope, if askers have names.
+    """The draws of one request in one scope: by which fork a number is taken, and who asks.
+
+    :ivar numbers: those that each fork has taken.
+    :ivar under_way: the thread and task that made a fork's last draw, until its call ends.
+    :ivar askers: who asks, if askers have names.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: dict[Forks, _Numbers] = {}
+        self.under_way: dict[Forks, tuple[int, int]] = {}
+        self.askers: _Askers | None = None
+
+    def mark(self, forks: Forks, number: int) -> None:
+        """Note that a fork takes a number."""
+        if forks not in self.numbers:
+            self.numbers[forks] = _Numbers()
+        self.numbers[forks].mark(number)
+
+    def is_free(self, number: int, forks: Forks) -> bool:
+        """Return whether a fork may take a number."""
+        return all(each.is_free(number) for each in self._counted_with(forks))
+
+    def lowest_free(self, forks: Forks) -> int:
+        """Return the lowest number that a fork may take."""
+        counted = self._counted_with(forks)
+        lowest = max((each.lowest_free() for each in counted), default=0)
+        while not all(each.is_free(lowest) for each in counted):
+            lowest += 1
+        return lowest
+
+    def _counted_with(self, forks: Forks) -> list[_Numbers]:
+        """Return the numbers of a fork, and of those around and inside it."""
+        return [numbers for each, numbers in self.numbers.items() if not _are_beside(each, forks)]
+
+    def number_for(self, asker: str, forks: Forks) -> int:
+        """Return the next number of an asker. Its numbers rise, as in a replay."""
+        assert self.askers is not None
+        last = self.askers.last.get((forks, asker), -1)
+        own = self.askers.numbers.get(asker, [])
+        for number in own[bisect_right(own, last) :]:
+            if self.is_free(number, forks):
+                return number
+        lowest = self.lowest_free(forks)
+        if not self.askers.gets_new_numbers(asker):
+            return lowest
+        return next(
+            number
+            for number in itertools.count(max(last + 1, lowest))
+            if number not in self.askers.owners and self.is_free(number, forks)
+        )
+
+    def release(self, draw: Draw) -> None:
+        """Free the number of a draw."""
+        forks, number = draw.request.forks, draw.number
+        self.under_way.pop(forks, None)
+        self.numbers[forks].free.add(number)
+        if self.askers is None or draw.asker is None:
+            return
+        if self.askers.last.get((forks, draw.asker.name)) == number:
+            self.askers.last[forks, draw.asker.name] = number - 1
+        if all(each.is_free(number) for each in self.numbers.values()):
+            self.askers.disown(number)
+
+
+class _Askers:
+    """Who asks the equal requests of one scope.
 
     :param source: the cassette or cache that holds their records.
     :param recorded: what that says about them.
     :ivar owners: by number: who took it when it was recorded or, first, in this run.
     :ivar numbers: the same by asker, in order.
-    :ivar misplaced: the numbers whose records are of other askers than in this run.
+    :ivar last: the last number that each asker took in a fork.
     """
 
     def __init__(self, source: object, recorded: RecordedAskers) -> None:
@@ -89,7 +177,7 @@ class _EqualRequests:
         self.recorded = recorded
         self.owners: dict[int, str] = {}
         self.numbers: dict[str, list[int]] = {}
-        self.misplaced: set[int] = set()
+        self.last: dict[tuple[Forks, str], int] = {}
         for number, asker in recorded.askers.items():
             self.note_owner(number, asker)
 
@@ -116,6 +204,14 @@ class _EqualRequests:
         return recorded.may_ask and asker in recorded.askers.values()
 
 
+def _are_beside(one: Forks, other: Forks) -> bool:
+    """Return whether two forks are of one family, such as two arms of a scope."""
+    for each, other_each in zip(one, other, strict=False):
+        if each != other_each:
+            return each.family == other_each.family
+    return False
+
+
 class Draws:
     """Count the draws of one outermost scope.
 
@@ -136,21 +232,14 @@ class Draws:
     ) -> None:
         self.outermost_scope = outermost_scope
         self.since = time.time() if since is None else since
-        self._process = this_process() if since is None else None
-        # The lowest number that was never taken, and the free numbers below it.
-        self._next: dict[ScopedRequest, int] = {}
-        self._free: dict[ScopedRequest, set[int]] = {}
-        # The forks in which a request was drawn, by path and key.
-        self._forks: dict[tuple[str, str], list[Forks]] = {}
-        # The thread and task that made a request's last draw, until its call ends.
-        self._under_way: dict[ScopedRequest, tuple[int, int]] = {}
-        # Who asks, by path and key; and the last number that each asker took.
-        self._equal_requests: dict[tuple[str, str], _EqualRequests] = {}
-        self._last: dict[tuple[ScopedRequest, str], int] = {}
-        for request, (number, free) in (taken or {}).items():
-            self._set_next(request, number)
-            if free:
-                self._free[request] = set(free)
+        self.process = os.getpid() if since is None else None  # that opened the scope
+        self._equal_requests: dict[tuple[str, str], _EqualRequests] = {}  # by path and key
+        for request, (unused, free) in (taken or {}).items():
+            self._equal_to(request).numbers[request.forks] = _Numbers(unused, free)
+
+    def _equal_to(self, request: ScopedRequest) -> _EqualRequests:
+        found = self._equal_requests.get(request[:2])
+        return found or self._equal_requests.setdefault(request[:2], _EqualRequests())
 
     def take(
         self, request: ScopedRequest, source: object, read_askers: Callable[[], RecordedAskers]
@@ -167,20 +256,25 @@ class Draws:
         :param read_askers: reads who asked when the draws were recorded.
         """
         asker = of_draw()
-        equal_requests = None
-        if asker is not None:
-            equal_requests = self._equal_requests_of(request, source, read_askers)
+        equal = self._equal_to(request)
+        askers = equal.askers
+        if asker is not None and (askers is None or askers.source is not source):
+            askers = _Askers(source, read_askers())  # reads records, so without the lock
+        forks = request.forks
         caller = threading.get_ident(), id(current_task())
-        with _lock:
-            if asker is None or equal_requests is None:
-                number = self._lowest_free(request)
+        with lock:
+            if asker is None:
+                number = equal.lowest_free(forks)
             else:
-                number = self._number_of(request, asker.name, equal_requests)
-                equal_requests.note_owner(number, asker.name)
-                self._last[request, asker.name] = number
-            self._mark(request, number)
-            other = self._under_way.get(request, caller)
-            self._under_way[request] = caller
+                if equal.askers is None or equal.askers.source is not source:
+                    equal.askers = askers
+                assert equal.askers is not None
+                number = equal.number_for(asker.name, forks)
+                equal.askers.note_owner(number, asker.name)
+                equal.askers.last[forks, asker.name] = number
+            equal.mark(forks, number)
+            other = equal.under_way.get(forks, caller)
+            equal.under_way[forks] = caller
         if asker is None and other != caller:
             callers = "threads" if other[0] != caller[0] else "tasks"
             warn_once(
@@ -188,150 +282,26 @@ class Draws:
                 f"which of them gets which draw, and a replay may swap their answers. Give each {callers[:-1]} its own "
                 "scope"
             )
-        return Draw(self, request, number, asker)
+        return Draw(self, equal, request, number, asker)
 
     def claim(self, request: ScopedRequest, number: int) -> Draw:
         """Take a certain number, which was taken in a worker process."""
-        with _lock:
-            self._mark(request, number)
-        return Draw(self, request, number, None)
+        with lock:
+            equal = self._equal_to(request)
+            equal.mark(request.forks, number)
+        return Draw(self, equal, request, number, None)
 
     def taken(self) -> Taken:
         """Return what was taken, for another process to continue."""
-        with _lock:
+        with lock:
             return {
-                request: (number, tuple(sorted(self._free.get(request, ()))))
-                for request, number in self._next.items()
+                ScopedRequest(path, key, forks): (numbers.unused, tuple(sorted(numbers.free)))
+                for (path, key), equal in self._equal_requests.items()
+                for forks, numbers in equal.numbers.items()
             }
 
-    def end(self, draw: Draw, stored_at: float | None) -> None:
-        """Note that a draw's call has its answer.
 
-        Warns if two processes that count the scope's draws separately made the same draw.
-
-        :param stored_at: when the answer was recorded, or ``None`` if this call recorded it.
-        """
-        path = draw.request.path
-        self._under_way.pop(draw.request, None)
-        is_own_process = self._process is this_process()
-        if is_own_process or stored_at is None or stored_at < self.since:
-            return
-        warn_once(
-            f"two processes made the same draw in the scope {path!r} and share its answer, because each process counts "
-            "its own draws. Run the function with llmcall.map(…, executor=…), which counts them together, or give "
-            "each task its own scope"
-        )
-
-    def release(self, draw: Draw) -> None:
-        """Free a draw's number, once."""
-        request, number = draw.request, draw.number
-        with _lock:
-            if not draw.is_taken:
-                return
-            draw.is_taken = False
-            self._under_way.pop(request, None)
-            self._free.setdefault(request, set()).add(number)
-            equal_requests = self._equal_requests.get(request[:2])
-            if equal_requests is None or draw.asker is None:
-                return
-            last = request, draw.asker.name
-            if self._last.get(last) == number:
-                self._last[last] = number - 1
-            forks = self._forks[request[:2]]
-            if all(self._is_free_in(request._replace(forks=each), number) for each in forks):
-                equal_requests.disown(number)
-
-    def note_recorded_asker(self, draw: Draw, recorded: str | None) -> None:
-        """Note whose record answers a draw; see :func:`take_misplaced`."""
-        with _lock:
-            equal_requests = self._equal_requests.get(draw.request[:2])
-            if equal_requests is None or draw.asker is None:
-                return
-            if recorded is None or recorded == draw.asker.name:  # unknown, if only one asked
-                return
-            equal_requests.misplaced.add(draw.number)
-            if equal_requests not in _misplaced:
-                _misplaced.append(equal_requests)
-
-    def askers_of(self, request: ScopedRequest) -> set[str]:
-        """Return who asked a request, in this run or the recorded one."""
-        equal_requests = self._equal_requests.get(request[:2])
-        return set() if equal_requests is None else set(equal_requests.numbers)
-
-    def _equal_requests_of(
-        self, request: ScopedRequest, source: object, read_askers: Callable[[], RecordedAskers]
-    ) -> _EqualRequests:
-        found = self._equal_requests.get(request[:2])
-        if found is None or found.source is not source:
-            new = _EqualRequests(source, read_askers())  # reads records, so without the lock
-            with _lock:
-                found = self._equal_requests.get(request[:2])
-                if found is None or found.source is not source:
-                    self._equal_requests[request[:2]] = found = new
-        return found
-
-    def _number_of(self, request: ScopedRequest, asker: str, equal_requests: _EqualRequests) -> int:
-        """Return the next number of an asker. Its numbers rise, as in a replay."""
-        last = self._last.get((request, asker), -1)
-        own = equal_requests.numbers.get(asker, [])
-        for number in own[bisect_right(own, last) :]:
-            if self._is_free(request, number):
-                return number
-        if not equal_requests.gets_new_numbers(asker):
-            return self._lowest_free(request)
-        return next(
-            number
-            for number in itertools.count(max(last + 1, self._lowest_free(request)))
-            if number not in equal_requests.owners and self._is_free(request, number)
-        )
-
-    def _lowest_free(self, request: ScopedRequest) -> int:
-        counted = self._counted_with(request)
-        lowest = max((self._lowest_free_in(each) for each in counted), default=0)
-        while not all(self._is_free_in(each, lowest) for each in counted):
-            lowest += 1
-        return lowest
-
-    def _is_free(self, request: ScopedRequest, number: int) -> bool:
-        return all(self._is_free_in(each, number) for each in self._counted_with(request))
-
-    def _counted_with(self, request: ScopedRequest) -> list[ScopedRequest]:
-        """Return the request in all forks that count it together with this one."""
-        return [
-            request._replace(forks=each)
-            for each in self._forks.get(request[:2], ())
-            if not _are_beside(each, request.forks)
-        ]
-
-    def _lowest_free_in(self, request: ScopedRequest) -> int:
-        return min(self._free.get(request) or (self._next[request],))
-
-    def _is_free_in(self, request: ScopedRequest, number: int) -> bool:
-        return number >= self._next[request] or number in self._free.get(request, ())
-
-    def _mark(self, request: ScopedRequest, number: int) -> None:
-        unused = self._next.get(request, 0)
-        if number >= unused:
-            self._set_next(request, number + 1)
-            if number > unused:  # those between are free
-                self._free.setdefault(request, set()).update(range(unused, number))
-        elif request in self._free:
-            self._free[request].discard(number)
-            if not self._free[request]:
-                del self._free[request]
-
-    def _set_next(self, request: ScopedRequest, number: int) -> None:
-        if request not in self._next:
-            self._forks.setdefault(request[:2], []).append(request.forks)
-        self._next[request] = number
-
-
-def _are_beside(one: Forks, other: Forks) -> bool:
-    """Return whether two forks are of one family, such as two arms of a scope."""
-    for each, other_each in zip(one, other, strict=False):
-        if each != other_each:
-            return each.family == other_each.family
-    return False
+_misplaced: set[Draw] = set()  # that got another asker's record
 
 
 class Draw:
@@ -339,17 +309,22 @@ class Draw:
 
     Any thread may call its methods, and more than once.
 
-    :param draws: counts it.
     :param asker: who asks, or ``None`` if askers have no names.
     :ivar is_taken: whether its number was not given back.
     """
 
-    __slots__ = ("_draws", "_has_answer", "asker", "is_taken", "number", "request")
+    __slots__ = ("_draws", "_equal", "_has_answer", "asker", "is_taken", "number", "request")
 
     def __init__(
-        self, draws: Draws, request: ScopedRequest, number: int, asker: Asker | None
+        self,
+        draws: Draws,
+        equal: _EqualRequests,
+        request: ScopedRequest,
+        number: int,
+        asker: Asker | None,
     ) -> None:
         self._draws = draws
+        self._equal = equal
         self.request = request
         self.number = number
         self.asker = asker
@@ -368,32 +343,53 @@ class Draw:
 
     def askers(self) -> set[str]:
         """Return who asked the same, in this run or the recorded one."""
-        return self._draws.askers_of(self.request)
+        return set() if self._equal.askers is None else set(self._equal.askers.numbers)
+
+    def note_recorded_asker(self, recorded: str | None) -> None:
+        """Note that a record answers it; see :func:`take_misplaced`.
+
+        :param recorded: the asker in the record; ``None`` if that is unknown, because only one asked.
+        """
+        if self.asker is not None and recorded not in (None, self.asker.name):
+            _misplaced.add(self)
 
     def end(self, answer: Record | None = None) -> None:
         """Note that its call has an answer; the number stays taken.
 
-        :param answer: the record that counts. If its ``stored_at`` is set, the cache had it, and a
-            warning may say that two processes made this draw.
+        Warns if two processes that count the scope's draws separately made this draw.
+
+        :param answer: the record that counts. Its ``stored_at`` is set if the cache had it.
         """
         self._has_answer = True
-        self._draws.end(self, None if answer is None else answer.stored_at)
-
-    def note_recorded_asker(self, recorded: str | None) -> None:
-        """Note that a record answers it.
-
-        :param recorded: the asker in the record, or ``None`` if that is unknown.
-        """
-        self._draws.note_recorded_asker(self, recorded)
+        self._equal.under_way.pop(self.request.forks, None)
+        stored_at = None if answer is None else answer.stored_at
+        if stored_at is None or stored_at < self._draws.since or self._draws.process == os.getpid():
+            return
+        warn_once(
+            f"two processes made the same draw in the scope {self.request.path!r} and share its answer, because each "
+            "process counts its own draws. Run the function with llmcall.map(…, executor=…), which counts them "
+            "together, or give each task its own scope"
+        )
 
     def give_back(self) -> None:
         """Free its number, unless its call has an answer."""
         if not self._has_answer:
-            self._draws.release(self)
+            self.undo()
 
     def undo(self) -> None:
         """Free its number, though its call may have an answer: the same call will be made again."""
-        self._draws.release(self)
+        with lock:
+            if self.is_taken:
+                self.is_taken = False
+                self._equal.release(self)
+
+
+def take_misplaced() -> int:
+    """Return how many recorded draws went to other askers than in the recording, and reset it."""
+    with lock:
+        number = len(_misplaced)
+        _misplaced.clear()
+    return number
 
 
 class Journal:
@@ -430,14 +426,3 @@ class Journal:
         self._is_over = True
         for draw in list(self.draws):
             draw.undo()
-
-
-_misplaced: list[_EqualRequests] = []  # that got another asker's record
-
-
-def take_misplaced() -> int:
-    """Return how many recorded draws went to other askers than in the recording, and reset it."""
-    with _lock:
-        found = _misplaced.copy()
-        _misplaced.clear()
-    return sum(len(each.misplaced) for each in found)

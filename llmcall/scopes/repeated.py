@@ -6,13 +6,12 @@ import sys
 from typing import Any
 
 from ..notices import warn_once
-from ..system import process_lock
+from ..system import lock
 from ..values import Request
 from .draws import Draw
 
 MOST_DRAWS = 10_000  # that are remembered: a mistake shows earlier
 
-_lock = process_lock(__name__)
 # The answers that were given outside any scope, each by the path of its cassette or cache and its key;
 # None once the warning is out.
 _given: set[tuple[object, str]] | None = set()
@@ -33,7 +32,7 @@ def warn_of_shared_answers(request: Request, store: Any) -> None:
     if request.sample is not None or request.asked.get("temperature") == 0:
         return
     answer = store.path, request.cache_key
-    with _lock:
+    with lock:
         if _given is None:
             return
         if answer not in _given:
@@ -61,7 +60,7 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
         return
     path, key, _ = draw.request
     this = number, _notebook_cell()
-    with _lock:
+    with lock:
         if _store is not store:
             _store = store
             _first_draws.clear()
@@ -89,6 +88,6 @@ def _notebook_cell() -> int | None:
 def forget_given_answers() -> None:
     """Forget which answers were given."""
     global _given
-    with _lock:
+    with lock:
         _given = set()
         _first_draws.clear()

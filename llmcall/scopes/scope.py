@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from ..askers import Asker, enter_arm
 from ..askers import set_current as set_current_asker
 from ..errors import ScopeError
-from ..system import after_fork_in_child, process_lock, this_process
+from ..system import lock
 from ..values import Record
 from . import workers
 from .draws import ARM, Draw, Draws, Fork, Forks, Journal, RecordedAskers, ScopedRequest
@@ -58,8 +58,6 @@ IN_A_SPAWNED_PROCESS = (
     "scope has ended since, start the workers outside it"
 )
 
-_lock = process_lock(__name__)
-
 
 class ScopedRecord(NamedTuple):
     """A record that answered a call.
@@ -87,7 +85,7 @@ class ActiveScope:
     :param journal: notes its draws for the item of a ``map`` in which it stands, or ``None``.
     :param used_records: gathers the records that its calls get, or ``None``.
     :param order: the order of the item or arm in which it stands; empty outside any.
-    :ivar entered_in: identifies the process; see :func:`~llmcall.system.this_process`.
+    :ivar entered_in: the number of the process.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
 
@@ -103,7 +101,7 @@ class ActiveScope:
     order: CallOrder = ()
     outer: ActiveScope | None = field(default=None, init=False)
     previous_asker: Asker | None = field(default=None, init=False)
-    entered_in: object = field(default_factory=this_process, init=False)
+    entered_in: int = field(default_factory=os.getpid, init=False)
 
     def __enter__(self) -> ActiveScope:
         self.outer = _current.get()
@@ -188,9 +186,9 @@ _order_numbers = itertools.count()
 _current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
 _process_scope: ActiveScope | None = None
-# The scope that LLMCALL_SCOPE names, once the variable was read.
+# The scope that LLMCALL_SCOPE names, once this process has read the variable.
 _root: ActiveScope | None = None
-_is_root_read = False
+_root_read_by: int | None = None
 # The scope that default_scope() opened.
 _default: ActiveScope | None = None
 
@@ -229,7 +227,7 @@ class Scope:
         if outer is not None:
             outer = outer.parent_of_new_scopes
         if outer is None or not outer.path:
-            with _lock:  # several threads may enter it at once
+            with lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
             return ActiveScope(self.name, self._draws, self, generators, order=order)
@@ -312,15 +310,16 @@ def _set_process_scope(active: ActiveScope, process: bool) -> None:
     :param process: whether it was opened with ``process=True``.
     """
     global _process_scope
-    with _lock:
-        if _process_scope is not None and active.forked is _process_scope:
+    with lock:
+        open_scope = _own(_process_scope)
+        if open_scope is not None and active.forked is open_scope:
             _process_scope = active
             return
         if not process:
             return
-        if _process_scope is not None:
+        if open_scope is not None:
             raise ScopeError(
-                f"the scope {_process_scope.path!r} is already open for the whole process, and only one can be. Leave "
+                f"the scope {open_scope.path!r} is already open for the whole process, and only one can be. Leave "
                 f"it first, or open {active.path!r} without process=True and pass it to threads with llmcall.bind"
             )
         _process_scope = active
@@ -328,33 +327,25 @@ def _set_process_scope(active: ActiveScope, process: bool) -> None:
 
 def _root_scope() -> ActiveScope | None:
     """Return the scope that LLMCALL_SCOPE names, the same one for the whole process."""
-    if not _is_root_read:
-        with _lock:  # several threads may come first at once
-            if not _is_root_read:
-                _read_root()
+    global _root, _root_read_by
+    if _root_read_by != os.getpid():
+        with lock:  # several threads may come first at once
+            if _root_read_by != os.getpid():
+                name = os.environ.get(ENVIRONMENT_VARIABLE)
+                is_named = name and not workers.is_worker()
+                _root = None
+                if is_named:
+                    _root = ActiveScope(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
+                _root_read_by = os.getpid()
     return _root
-
-
-def _read_root() -> None:
-    global _root, _is_root_read
-    name = os.environ.get(ENVIRONMENT_VARIABLE)
-    if name and not workers.is_worker():
-        _root = ActiveScope(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
-    _is_root_read = True
-
-
-def _forget_root() -> None:
-    global _root, _is_root_read
-    with _lock:
-        _is_root_read = False
-        _root = None
 
 
 def forget() -> None:
     """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget which answers were
     given outside any scope.
     """
-    _forget_root()
+    global _root_read_by
+    _root_read_by = None
     forget_given_answers()
 
 
@@ -363,10 +354,12 @@ def scope_around() -> ActiveScope | None:
 
     :returns: ``None`` outside any scope; see :func:`current_scope` for that of a call there.
     """
-    active = _current.get()
-    if active is not None and active.entered_in is this_process():
-        return active
-    return _process_scope or _root_scope()
+    return _own(_current.get()) or _own(_process_scope) or _root_scope()
+
+
+def _own(active: ActiveScope | None) -> ActiveScope | None:
+    """Return a scope if it was entered in this process: a forked one leaves its parent's."""
+    return active if active is not None and active.entered_in == os.getpid() else None
 
 
 def scope_of_call() -> ActiveScope | None:
@@ -384,7 +377,7 @@ def scope_of_call() -> ActiveScope | None:
             raise ScopeError(IN_A_PROCESS)
         if workers.was_open_in_parent():
             raise ScopeError(IN_A_SPAWNED_PROCESS)
-        return _default
+        return _own(_default)
     active.check_generators()
     return active if active.path else None
 
@@ -408,7 +401,7 @@ def current_scope() -> ActiveScope | None:
     """Return the scope of a call that the current context makes, a default scope included;
     unchecked, unlike :func:`scope_of_call`.
     """
-    return scope_around() or _default
+    return scope_around() or _own(_default)
 
 
 def current_path() -> str:
@@ -426,14 +419,3 @@ def current_order() -> CallOrder:
 def next_order() -> CallOrder:
     """Return the order of what the current context does next."""
     return (*current_order(), next(_order_numbers))
-
-
-def _leave_scopes() -> None:
-    """Leave all scopes in a forked process, as a spawned one does."""
-    global _process_scope, _default
-    _process_scope = None
-    _default = None
-    _forget_root()
-
-
-after_fork_in_child(_leave_scopes)

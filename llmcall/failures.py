@@ -30,8 +30,8 @@ ADVICE = {
     CUT_OFF: "Timing decides how far a daemon thread gets: join it before the program ends",
     NOT_JSON: "Your program has the answer, but llmcall records only JSON and event streams: a {replay} raises "
     "CacheMissError there",
-    MISSED: "If your code caught the error, this run is incomplete. To record what is missing, run it again in a mode "
-    "that allows calls: 'new' with a cassette, otherwise MODE = auto below [Cache]",
+    MISSED: "To record what is missing, run it again with the cassette in the mode 'new', without one with MODE = auto "
+    "below [Cache]. If your code caught the error, this run is incomplete",
     UNSCOPED: "If your code caught the error, this run is incomplete. In your own threads and processes, run the "
     "function with llmcall.map or pass llmcall.bind(function)",
     OVER_BUDGET: "No replay is as this run was: a {replay} raises CacheMissError there. Raise the budget and {again}; "
@@ -163,7 +163,7 @@ class Failures:
         for reason, counts, first in self.take():
             calls = counted(sum(counts.values()), "call")
             advice = ADVICE[reason].format(replay=replay, again=again)
-            notice("%s %s (%s; the first: %s). %s", calls, reason, _by_scope(counts), first, advice)
+            notice("%s %s (%s). %s. The first: %s", calls, reason, _by_scope(counts), advice, first)
 
     def forget(self, *reasons: str) -> None:
         """Forget what was added for some reasons, or for all."""

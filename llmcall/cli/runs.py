@@ -25,8 +25,19 @@ if TYPE_CHECKING:
 
 SOURCE = Source(exists=True)
 
+
+def _checked_scope(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Refuse a file where a scope is named."""
+    if value is not None and Path(value).is_file():
+        raise click.BadParameter(
+            f"{value} is a file, not a scope; give it as the other run: OTHER, or --against {value}"
+        )
+    return value
+
+
 scope_option = click.option(
     "--scope",
+    callback=_checked_scope,
     metavar="GLOB",
     help="Only this scope and the scopes below it, or all that match a pattern such as 'rep-1/l*'. "
     "Without RUN, the configured cache is searched.",
@@ -91,7 +102,9 @@ def show(
             _write(text_lines({}, by_round(recorded_run), recorded_run.served))
         else:
             _write(
-                text_lines(recorded_run.settings, conversations(recorded_run), recorded_run.served)
+                text_lines(
+                    recorded_run.used_settings, conversations(recorded_run), recorded_run.served
+                )
             )
 
 
@@ -108,6 +121,7 @@ def _write(lines: Iterable[str]) -> None:
 @click.option(
     "--with",
     "other_scope",
+    callback=_checked_scope,
     metavar="GLOB",
     help="Like --scope, but for the second run. Without OTHER, both runs are in the same place.",
 )
@@ -149,6 +163,7 @@ def diff(
 @click.option(
     "--with",
     "other_scope",
+    callback=_checked_scope,
     metavar="GLOB",
     help="Like --scope, but for the other run. Without --against, both runs are in RUN.",
 )

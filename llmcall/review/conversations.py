@@ -57,6 +57,7 @@ class Utterance(NamedTuple):
 class Call(NamedTuple):
     """One recorded call.
 
+    :param number: its number among the actor's calls, from 1.
     :param draw: which draw it is: what stands after ``#`` in its sample, or empty.
     :param title: the model's or the function's name.
     :param parameters: what else was asked for, as name and JSON.
@@ -66,6 +67,7 @@ class Call(NamedTuple):
     """
 
     record: Record
+    number: int
     draw: str
     title: str
     parameters: tuple[tuple[str, str], ...]
@@ -92,7 +94,7 @@ def _calls(records: Iterable[Record]) -> Iterator[Call]:
     """Yield the calls of an actor."""
     # The histories that were asked or answered: the one before its last message, and that message.
     histories: dict[tuple[int, Utterance], int] = {}
-    for record in records:
+    for call_number, record in enumerate(records, 1):
         messages = tuple(map(_utterance, _messages_of(record)))
         answers = tuple(_answers(record))
         history, repeated = 0, 0
@@ -105,6 +107,7 @@ def _calls(records: Iterable[Record]) -> Iterator[Call]:
             histories.setdefault((history, answer), len(histories) + 1)
         yield Call(
             record,
+            call_number,
             (record.sample or "").partition("#")[2],
             title_of(record.kind, record.request),
             tuple((name, as_json(value)) for name, value in sorted(_parameters_of(record).items())),

@@ -10,6 +10,8 @@ from ..cache.cache import ResponseCache
 from ..cache.shared import shared_cache
 from ..cassettes.cassette import Cassette
 from ..errors import CacheError
+from ..keys.parameters import CONFIGURED
+from ..records.header import MODELS
 from ..records.reader import read as read_records
 from ..records.served import served_by, served_words
 
@@ -34,6 +36,16 @@ class RecordedRun(NamedTuple):
     settings: dict[str, Any]
     is_complete: bool = True
     scope: str = ""
+
+    @property
+    def used_settings(self) -> dict[str, Any]:
+        """Return the settings without the default models and parameters that no call asked for."""
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if name not in (*MODELS, *CONFIGURED)
+            or any(_asked(record, name) == value for record in self.records)
+        }
 
     @property
     def served(self) -> list[str]:
@@ -90,6 +102,11 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
         dict(file.settings),
         file.is_complete,
     )
+
+
+def _asked(record: Record, name: str) -> Any:
+    """Return what a record's request says of a setting."""
+    return record.request.get("model" if name in MODELS else name)
 
 
 def _is_in(scope: str, pattern: str) -> bool:

@@ -73,7 +73,7 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
         f"  {name}={_short(value, shown_texts)}" for name, value in call.parameters
     )
     draw = f"#{call.draw}  " if call.draw else ""
-    yield style(visible(f"--- {draw}{call.title}{parameters}"), fg="cyan")
+    yield style(visible(f"--- call {call.number}  {draw}{call.title}{parameters}"), fg="cyan")
     if call.repeated:
         yield style(f"{INDENT}… {counted(call.repeated, 'message')} as above", dim=True)
     utterances = [("", "blue", utterance) for utterance in call.messages[call.repeated :]]

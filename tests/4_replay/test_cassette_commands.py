@@ -41,7 +41,7 @@ def test_show_prints_conversations_as_plain_text(market: Path) -> None:
     """The settings and the models that answered stand above them."""
     shown = done("show", market)
     assert shown.startswith(
-        'configured model: "m"\nanswered by m-2026 (days not recorded)\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n'
+        'configured model: "m"\nanswered by m-2026 (days not recorded)\n\n=== day/bart\n\n--- call 1  #0  m\nuser\n    ?\n'
     )
     assert "→ assistant\n    Perhaps.\n" in shown
 
@@ -62,9 +62,12 @@ def test_show_as_json_has_whole_records(market: Path) -> None:
     assert [len(record["request"]["messages"]) for record in records] == [1, 2, 4, 6]
 
 
-def test_show_of_a_cassette_without_a_record_prints_its_settings() -> None:
-    """They stand in the header."""
-    assert done("show", written("bare.jsonl", [])) == 'configured model: "m"\n'
+def test_show_prints_the_settings_that_a_call_used() -> None:
+    """Of the defaults in the header."""
+    settings = {"model": "m", "embedding_model": "e", "temperature": 1, "top_p": 0.5}
+    shown = done("show", written("bare.jsonl", [chat("?", "!", top_p=0.5)], settings))
+    configured = [line for line in shown.splitlines() if line.startswith("configured")]
+    assert configured == ['configured model: "m"', "configured top_p: 0.5"]
 
 
 def test_show_of_a_file_without_a_byte_prints_nothing() -> None:
@@ -199,7 +202,7 @@ def test_show_prints_a_record_of_any_kind(record: Record, expected: list[str]) -
     """Tools, their calls and results, refusals, choices, media, embeddings, functions and pointers
     to other answers.
     """
-    shown = [line.strip().removeprefix("--- ") for line in text_of([record]).splitlines()]
+    shown = [line.strip().removeprefix("--- call 1  ") for line in text_of([record]).splitlines()]
     assert [line for line in shown if line in expected] == expected
 
 
@@ -230,16 +233,16 @@ def test_a_text_cannot_pass_for_a_heading() -> None:
     """What was said is indented, so that it is not taken for a scope, a call or an answer."""
     lines = text_of([chat("=== trial\n--- #0\n→ assistant\r=== x", "ok", "s#0")]).splitlines()
     assert [line for line in lines if line.startswith("===")] == ["=== s"]
-    assert [line for line in lines if line.startswith("---")] == ["--- #0  m"]
+    assert [line for line in lines if line.startswith("---")] == ["--- call 1  #0  m"]
 
 
-def test_an_added_call_moves_no_other_line() -> None:
-    """A call that comes between two others adds lines and changes none, so that git shows it alone."""
-    before = [chat("a", "1", "s#0"), chat("c", "3", "s#0")]
-    after = [before[0], chat("b", "2", "s#0"), before[1]]
+def test_an_added_call_moves_no_line_of_another_actor() -> None:
+    """A call adds lines and changes only the numbers of the actor's later ones."""
+    before = [chat("a", "1", "s#0"), chat("c", "3", "s#0"), chat("c", "3", "t#0")]
+    after = [before[0], chat("b", "2", "s#0"), *before[1:]]
     old, new = text_of(before).splitlines(), text_of(after).splitlines()
-    added = ["--- #0  m", "user", "    b", "→ assistant", "    2", ""]
-    assert new == [*old[:10], *added, *old[10:]]
+    added = ["--- call 2  #0  m", "user", "    b", "→ assistant", "    2", ""]
+    assert new == [*old[:10], *added, "--- call 3  #0  m", *old[11:]]
 
 
 # git

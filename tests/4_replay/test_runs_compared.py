@@ -662,6 +662,16 @@ def test_diff_without_a_second_run_is_wrong_usage(
     done("diff", two_runs[0], *other, code=2)
 
 
+@pytest.mark.parametrize("option", ["--scope", "--with"])
+def test_diff_with_a_file_in_place_of_a_scope_is_wrong_usage(
+    option: str, two_runs: tuple[str, str]
+) -> None:
+    """The message says where the file belongs."""
+    assert "give it as the other run: OTHER" in done(
+        "diff", two_runs[0], option, two_runs[1], code=2
+    )
+
+
 @pytest.mark.parametrize(("one", "other"), [("rep-1", "rep-2"), ("rep-1/l*", "*-2")])
 @pytest.mark.parametrize("whole", [[], ["all.jsonl"]])
 @pytest.mark.usefixtures("replicates")

@@ -691,7 +691,7 @@ def test_show_prints_a_conversation_in_full(keys: list[str]) -> None:
     """It has key, model, and each message with its role."""
     shown = cache("show", keys[0])
     assert keys[0] in shown
-    assert "--- gpt-4o" in shown
+    assert "--- call 1  gpt-4o" in shown
     assert shown.endswith("\nuser\n    What do apples cost?\n→ assistant\n    Two\n    coins.\n")
 
 

@@ -41,7 +41,7 @@ def test_show_prints_conversations_as_plain_text(market: Path) -> None:
     """The settings and the models that answered stand above them."""
     shown = done("show", market)
     assert shown.startswith(
-        'configured model: "m"\nanswered by m-2026 (days not recorded)\n\n=== day/bart\n\n--- call 1  #0  m\nuser\n    ?\n'
+        'configured model: "m"\nanswered by m-2026 (days not recorded)\n\n=== day/bart\n\n--- call 1  #0  m\nuser\n'
     )
     assert "→ assistant\n    Perhaps.\n" in shown
 

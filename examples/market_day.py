@@ -323,8 +323,7 @@ def main(program: str, *options: str) -> None:
             show(first)
             seconds = time.perf_counter() - began
         print()
-        for sentence in took(usage, seconds):
-            say(sentence)
+        say(took(usage, seconds))
         print()
         say(
             f"What if {CHANGED} is {LOST} from round {CHANGE} on? The same day again; * marks new answers:"
@@ -332,34 +331,29 @@ def main(program: str, *options: str) -> None:
         with llmcall.cassette(second_day, mode=mode):
             show(Market(client, changes=True, earlier_keys=frozenset(first.keys)), since=CHANGE)
         comparison = llmcall.compare(first_day, second_day)
+        new = comparison.changed + comparison.added
         print()
-        new_answers = comparison.changed + comparison.added
         say(
-            f"{comparison.same} answers stay, including rounds 1 to {CHANGE - 1}; "
-            f"{new_answers} are asked again: {CHANGED}'s, and those of everybody who heard about it. "
-            "llmcall.compare shows where their days diverge:"
+            f"The second day took {comparison.same + new} answers: {comparison.same} of the first day, and "
+            f"{new} new ones, for {CHANGED} and for everybody who heard {CHANGED} or each other."
         )
-        for line in str(comparison).splitlines()[1:]:
-            say(line.removeprefix("market day/"), "    ", "  ")
-    print()
-    say("To play your own day with a small model in this process (README.rst says how to get it):")
-    print(f"  {program} --local")
-    say("To play it with the configured model:")
-    print(f"  {program} --live")
+        say(f"Nothing else was asked again. To play a day of your own: {program} --help")
 
 
-def took(usage: llmcall.types.Usage, seconds: float) -> Iterator[str]:
-    """Yield sentences that say what a day took."""
+def took(usage: llmcall.types.Usage, seconds: float) -> str:
+    """Say what a day took."""
     model = ", ".join(usage.by_model)
     total = None if usage.cost is None or usage.saved is None else usage.cost + usage.saved
-    money = "an unknown sum: [Prices] has no price" if total is None else f"${total:.4f}"
+    price = "" if total is None else f", worth ${total:.4f}{PRICED_AS.get(model, '')}"
     if usage.calls:
-        yield f"{usage.calls} answers asked for, {usage.cached_calls} replayed, in {seconds:.1f} s."
-        yield "If you play it again, it is the same day, without a call."
-        yield f"That saves {money}{PRICED_AS.get(model, '')} ({model})."
-    else:
-        yield f"The same {usage.cached_calls} answers as on every machine, replayed without a call."
-        yield f"That saved {money}: the tokens of {model}{PRICED_AS.get(model, '')}."
+        new, old = usage.calls, usage.cached_calls
+        return (
+            f"That day took {new} new answers in {seconds:.1f} s, and {old} recorded ones{price}."
+        )
+    return (
+        f"That day took {usage.cached_calls} answers{price}. All are recorded: no key, no call, and the "
+        "same words on every machine. (A sentence that was too long or said before was asked for again.)"
+    )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ __all__ = ["Contestant"]
 _clients: dict[str, Any] = {}
 
 
-def complete(messages: list[dict[str, str]], base_url: str) -> Any:
-    """Return the assistant's message."""
+def complete(messages: list[dict[str, str]], base_url: str, actor: str = "") -> Any:
+    """Return the assistant's message; the actor is only part of the key."""
     if base_url not in _clients:
         import openai
 
@@ -35,6 +35,10 @@ class Contestant(SyncContestant):
     def ask(self, prepared: Any) -> Any:
         """Return the assistant's message."""
         return self.complete(prepared, self.base_url)
+
+    def ask_as(self, actor: str, prepared: Any) -> Any:
+        """Return the assistant's message to an actor, who is an argument."""
+        return self.complete(prepared, self.base_url, actor)
 
     def text(self, reply: Any) -> str:
         """Return the message's text."""

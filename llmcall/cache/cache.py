@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..misses.report import Miss
     from ..misses.search import Source
     from ..values import Record, Request
+    from .awaited import Journal
     from .places import Storage
 
     Where = Callable[[Record], bool]
@@ -236,6 +237,22 @@ class ResponseCache:
         """
         self._used_keys.add(key)
 
+    @cached_property
+    def awaited(self) -> Journal:
+        """Return the journal of the answers that servers make in the background."""
+        from .awaited import Journal
+
+        return Journal(self.storage.name)
+
+    def is_on_disk(self, key: str) -> bool:
+        """Return whether a key has a record, and not only in memory."""
+        return self._unstored.get(key) is None and self.storage.get(key) is not None
+
+    def rest(self) -> None:
+        """Close this thread's connections until it needs them again: a thread may wait for hours."""
+        self.awaited.rest()
+        self.storage.rest()
+
     def has_used(self, key: str) -> bool:
         """Return whether a call of this process used a record, or made it.
 
@@ -384,6 +401,7 @@ class ResponseCache:
         again.
         """
         self._unstored.store("in memory only")
+        self.awaited.close()
         self.storage.close()
 
     def __enter__(self) -> ResponseCache:

@@ -141,6 +141,12 @@ class Directory:
                 database.set_budget(name, text)
             return result
 
+    def rest(self) -> None:
+        """Close this thread's connection until it needs one again."""
+        if self._database is not None:
+            with using_database:
+                self._database.close()
+
     def close(self) -> None:
         """Close what this thread has open, and forget the rest; the next use opens it again."""
         database, self._database = self._database, None

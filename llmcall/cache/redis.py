@@ -191,6 +191,9 @@ class RedisServer:
             result: T = redis.transaction(read_and_set, key, value_from_callable=True)
         return result
 
+    def rest(self) -> None:
+        """Do nothing: no thread has a connection of its own."""
+
     def close(self) -> None:
         """Close the connections that nobody is using; the next command opens them again."""
         self._redis.connection_pool.disconnect(inuse_connections=False)

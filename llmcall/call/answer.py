@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ContextLengthError
 from ..keys.plain_data import ordered
-from ..models.prices import tier_of
 from ..models.tokens import count_tokens
 from ..notices import logger, warn_once
 from ..responses.body import finite
 from ..responses.checks import is_cut_by_context_window
 from ..responses.chunks import chunks_of, text_in
-from ..values import FROM_SERVER, TokenUsage, choices_of, record_of
+from ..values import FROM_CACHE, FROM_SERVER, TokenUsage, choices_of, record_of
 from .attempt import RetryPolicy, retry
 from .effects import Do, Emit, with_cache
 from .lookup import check_fits, lookup
@@ -108,12 +107,18 @@ def _ask(
     (call,) = calls
     exchange = Exchange(call, policy, stream=stream, must_fit_window=must_fit_window)
     response, received = yield from retry(policy, call.label, exchange.attempt)
+    if received is None:
+        return {call.request.cache_key: call.put_on_cassette(response, FROM_CACHE)}
     if must_fit_window and is_cut_by_context_window(response, call.request):
-        _count(call, response, received.endpoint)
+        _count(call, response, received)
+        if exchange.background is not None:
+            yield from exchange.background.delete()
         raise ContextLengthError(
             "the answer was cut where the context window ended", endpoint=received.endpoint
         )
     record = yield Do(functools.partial(_store, call, response, received))
+    if exchange.background is not None:
+        yield from exchange.background.finish()
     return {call.request.cache_key: record}
 
 
@@ -121,7 +126,7 @@ def _store(call: ModelCall, response: Any, received: Received) -> Record:
     """Count what an answer used, warn of what it lacks, and record it."""
     # As a cassette gives it back: a later prompt may quote it.
     response = ordered(finite(response))
-    cost = _count(call, response, received.endpoint)
+    cost = _count(call, response, received)
     _warn_of_cut_answer(call, response)
     _warn_of_cut_prompt(call, TokenUsage.of(response).input_tokens)
     record = record_of(
@@ -130,13 +135,13 @@ def _store(call: ModelCall, response: Any, received: Received) -> Record:
     return call.keep(record, FROM_SERVER).replace(received=received)
 
 
-def _count(call: ModelCall, response: Any, endpoint: str) -> float | None:
+def _count(call: ModelCall, response: Any, received: Received) -> float | None:
     """Count what an answer used, and return its cost in USD, or ``None`` if that is unknown."""
     return call.count_answer(
         TokenUsage.of(response),
-        endpoint,
+        received.endpoint,
         served=response.get("model"),
-        service_tier=tier_of(response),
+        service_tier=received.service_tier,
     )
 
 

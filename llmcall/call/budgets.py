@@ -278,17 +278,27 @@ class Reservation:
                 _waiting.setdefault(self)
             return next(iter(_waiting), self) is self
 
+    def leave(self) -> None:
+        """Count what is reserved as spent, unless the same call, made again, takes it over."""
+        for ledger in self._end():
+            ledger.leave(self._key)
+        _wake_first()
+
     def close(self) -> None:
         """Settle what was used, or give everything back if nothing was; a second time changes
         nothing.
         """
+        for ledger in self._end():
+            ledger.settle(self._key, self.used or NOTHING)
+        _wake_first()
+
+    def _end(self) -> list[Ledger]:
+        """Reserve nothing more; return the ledgers that have something reserved."""
         with lock:
             self._is_closed = True
             ledgers, self._ledgers = self._ledgers, []
             _waiting.pop(self, None)
-        for ledger in ledgers:
-            ledger.settle(self._key, self.used or NOTHING)
-        _wake_first()
+        return ledgers
 
 
 def wake_first(queue: Mapping[Any, None]) -> None:

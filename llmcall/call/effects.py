@@ -131,6 +131,28 @@ class Send(NamedTuple):
         return await asyncio.to_thread(self.perform)
 
 
+class AsOne(NamedTuple):
+    """Send a request and hand the response to a function, as one step that no cancellation parts; the
+    result is the function's.
+    """
+
+    send: Send
+    function: Callable[[Any], Any]
+
+    def perform(self) -> Any:
+        """Send it."""
+        return self.function(self.send.perform())
+
+    async def aperform(self) -> Any:
+        """Send it, to the end even if the caller is cancelled meanwhile."""
+        import asyncio
+
+        async def both() -> Any:
+            return self.function(await self.send.aperform())
+
+        return await asyncio.shield(both())
+
+
 class Open(NamedTuple):
     """Send a request; the result is an iterator of the answer's chunks, or ``None``, with nothing
     sent, if the transport does not stream.

@@ -79,6 +79,7 @@ def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[dict[str
     batch = replace(calls[0], request=request._replace(body={**request.body, "input": texts}))
     attempt = Exchange(batch, policy).attempt
     response, received = yield from retry(policy, batch.label, attempt)
+    assert received is not None  # only a window has another process's answer
     records = yield Do(functools.partial(_store_shares, calls, texts, response, received))
     return {record.cache_key: record for record in records}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -66,8 +67,9 @@ def spending_of(tokens: TokenUsage, price: Price | None) -> Amounts:
 class Holding(NamedTuple):
     """One reservation.
 
-    :param until: the time at which it counts as spent, in seconds since the epoch: its process
-        seems to be gone, and the server may have billed the call.
+    :param until: the time from which it counts as spent, in seconds since the epoch: its process
+        seems to be gone, and the server may have billed the call. The same call can still take it
+        over.
     """
 
     amounts: Amounts
@@ -87,6 +89,28 @@ class Account:
         """Replace a reservation by what was used; nothing happens if it is settled already."""
         if self.reserved.pop(key, None) is not None:
             self.spent = self.spent.plus(used)
+
+    def leave(self, key: str) -> None:
+        """Count a reservation as spent from now on."""
+        if key in self.reserved:
+            self.reserved[key] = self.reserved[key]._replace(until=0.0)
+
+    def totals(self) -> tuple[Amounts, Amounts]:
+        """Return what is spent, and what running calls have reserved."""
+        now = time.time()
+        spent, reserved = self.spent, NOTHING
+        for amounts, until in self.reserved.values():
+            if until <= now:
+                spent = spent.plus(amounts)
+            else:
+                reserved = reserved.plus(amounts)
+        return spent, reserved
+
+    def forget(self) -> None:
+        """Count what is spent from nothing again."""
+        now = time.time()
+        self.spent = NOTHING
+        self.reserved = {key: each for key, each in self.reserved.items() if each.until > now}
 
 
 class Ledger:
@@ -117,9 +141,6 @@ class Ledger:
             """Return the new text of the account, or ``None`` if nothing changed, and the result."""
             account = _read_account(text)
             before = account.spent, dict(account.reserved)
-            for key, holding in before[1].items():
-                if holding.until <= time.time():
-                    account.settle(key, holding.amounts)
             result = action(account)
             if (account.spent, account.reserved) == before:
                 return None, result
@@ -149,16 +170,15 @@ class Ledger:
 
         def reserve(account: Account) -> bool:
             earlier = account.reserved.pop(key, None)
-            reserved = NOTHING
-            for holding in account.reserved.values():
-                reserved = reserved.plus(holding.amounts)
-            fits = [
-                check_fits(self._title, limit, account.spent, reserved, needed) for limit in limits
-            ]
-            if all(fits):
-                account.reserved[key] = Holding(needed, until)
-            elif earlier is not None:
-                account.reserved[key] = earlier
+            try:
+                fits = [
+                    check_fits(self._title, limit, *account.totals(), needed) for limit in limits
+                ]
+                if all(fits):
+                    earlier = Holding(needed, until)
+            finally:
+                if earlier is not None:
+                    account.reserved[key] = earlier
             return all(fits)
 
         return self._update(reserve)
@@ -174,13 +194,18 @@ class Ledger:
         except CacheError as error:
             notice("%s; what the call had reserved counts as spent", error)
 
+    def leave(self, key: str) -> None:
+        """Count a reservation as spent, until the same call takes it over."""
+        with suppress(CacheError):  # then it counts as spent from its call's deadline on
+            self._update(lambda account: account.leave(key))
+
     def spent(self) -> Amounts:
         """Return what is spent; of a named budget, by earlier runs and other processes too."""
-        return self._update(lambda account: account.spent)
+        return self._update(lambda account: account.totals()[0])
 
     def forget(self) -> None:
         """Count from nothing again; what running calls have reserved stays reserved."""
-        self._update(lambda account: setattr(account, "spent", NOTHING))
+        self._update(Account.forget)
 
     def leave_to_parent(self) -> None:
         """Leave the reservations of running calls to the parent, in a forked process: the parent

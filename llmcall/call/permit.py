@@ -84,15 +84,11 @@ class Permit:
         self._estimate: Estimate | None = None
         self._service_tier: str | None = None  # the one that is asked for
 
-    @property
-    def is_answered(self) -> bool:
-        """Return whether what the send used is known."""
-        return self.limited_send.is_answered
-
-    def acquire(self, request: Request) -> Flow[Endpoint]:
+    def acquire(self, request: Request, endpoint: Endpoint | None = None) -> Flow[Endpoint]:
         """Wait until the send may begin, and return the endpoint to ask.
 
         :param request: what is asked; its body is what is sent.
+        :param endpoint: the one that makes the answer already: it needs no place there.
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
@@ -109,6 +105,8 @@ class Permit:
                     break
                 event = "calls under way settle what they reserved of a budget"
                 yield self._wait(reservation.wakeup, seconds, event)
+        if endpoint is not None:
+            return endpoint
         tokens = None if self._estimate is None else self._estimate.tokens
         names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
         has_waited = False
@@ -201,8 +199,17 @@ class Permit:
         self.reservation.used = spent._replace(calls=calls)
 
     def give_place_back(self) -> None:
-        """Give the endpoint's place back, and keep the reservation."""
+        """Give the endpoint's place back, and keep the reservation; what was sent counts in the limits."""
+        self.limited_send.use(None)
         self.limited_send.end()
+
+    def leave(self) -> None:
+        """Give the place back; what is reserved counts as spent until the same call, made again, takes
+        the reservation over: its answer is still being made.
+        """
+        self.give_place_back()
+        if self.reservation is not None:
+            self.reservation.leave()
 
     def settle(self) -> Flow[None]:
         """Settle the reservation; of a named budget, while others use the thread."""
@@ -212,7 +219,7 @@ class Permit:
     def close(self) -> None:
         """Give back the place, and settle the reservation; a second time changes nothing."""
         try:
-            self.give_place_back()
+            self.limited_send.end()
         finally:
             if self.reservation is not None:
                 self.reservation.close()

@@ -18,11 +18,13 @@ from ..keys.parameters import (
     given_parameters,
     keyed_parameters,
 )
+from ..notices import warn_once
 from ..scopes import current_scope, next_order
 from ..values import Request
 from .calls import ModelCall
 from .draws import enter_scope, take_sample
 from .options import Options, split_options
+from .windows import checked_window, in_window, longest_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -176,17 +178,24 @@ def _parameters(client: Client, arguments: Mapping[str, Any], kind: str) -> _Par
     resolved = client.resolved
     without_none = {name: value for name, value in arguments.items() if value is not None}
     options, params = split_options(without_none, resolved.settings)
+    window = checked_window(params.pop("window", None) or resolved.settings.window)
     model = client.model_named(params.pop("model", None))
     check_names(params, kind)
     sent = given_parameters(params)
     if kind == "chat":
         sent = client.with_defaults(model, sent)
+    elif window is not None:
+        warn_once(f"WINDOW = {window}: embeddings are sent without a window")
     headers = sent.pop("extra_headers", {})
     keyed = {"model": model, **keyed_parameters(sent)}
     check_credentials(keyed, resolved.settings.cassette_allow)
     namespace = client.namespace(model)
     if namespace:
         keyed["namespace"] = namespace
+    if kind == "chat" and window is not None:
+        sent = {"store": True, **sent, **in_window(window)}
+        if options.deadline is None:
+            options = options._replace(deadline=longest_wait(window))
     response_format = params.get("response_format")
     parse = None
     if response_format is not None and not isinstance(response_format, dict):

@@ -18,6 +18,7 @@ from .attempt import EndpointFailures
 from .effects import END, Close, Emit, Next, Open, Send
 from .estimates import tokens_used
 from .permit import Permit
+from .windows import Background
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
@@ -55,23 +56,30 @@ class Exchange:
         self.body = call.client.sent_body(call.request, self.pool.capabilities, stream)
         wire = call.client.wire(self.body, self.pool.capabilities)
         self.request = call.request._replace(body=self.body, wire=wire)
+        self.background: Background | None = None
+        if wire == "background":
+            self.background = Background(call, self.pool, policy.time_left)
         # Of the current attempt: the chunks of a streamed answer so far, and the whole answer.
         self.assembler: Assembler | None = None
         self.response: Any = None
         self.reader_has_text = False
 
-    def attempt(self, number: int) -> Flow[tuple[Any, Received]]:
+    def attempt(self, number: int) -> Flow[tuple[Any, Received | None]]:
         """Send the request to one endpoint after the other until one answers or the attempt fails;
-        return the response, and how it was received.
+        return the response, and how it was received; the record and ``None`` if another process
+        recorded the answer meanwhile.
 
         :param number: of the attempt, from 1 on.
         """
         if number > 1:
             self.call.add_usage(retries=1)
         failures = EndpointFailures(self.call, self.pool, self.policy, self.body)
+        background = self.background
+        key = None if background is None else self.call.request.cache_key
         while True:
-            with closing(Permit(self.pool, self.policy.time_left)) as permit:
-                endpoint = yield from permit.acquire(self.request)
+            begun_at = None if background is None else (yield from background.begin())
+            with closing(Permit(self.pool, self.policy.time_left, key=key)) as permit:
+                endpoint = yield from permit.acquire(self.request, begun_at)
                 sent_at = time.monotonic()
                 try:
                     yield from self._send(endpoint, permit)
@@ -84,10 +92,16 @@ class Exchange:
                         continue
                     raise
                 seconds = time.monotonic() - sent_at
+            if background is not None and self.response is None:
+                if background.record is not None:
+                    return background.record, None
+                continue
             log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
             request_id = getattr(self.response, "request_id", None)
             host = self.client.host(endpoint)
-            return self.response, Received(endpoint.name, host, seconds, request_id)
+            return self.response, Received(
+                endpoint.name, host, seconds, request_id, self._tier_of(self.response)
+            )
 
     def _send(self, endpoint: Endpoint, permit: Permit) -> Flow[None]:
         """Send the request once, check what comes, and count it in limits and budgets."""
@@ -102,16 +116,31 @@ class Exchange:
             chunks = yield Open(transport, request, timeout)
             if chunks is None:  # the transport does not stream
                 body.pop("stream_options", None)
-        if chunks is None:
-            self.response = yield Send(transport, request, timeout)
+        if self.background is not None:
+            response = yield from self.background.response(transport, request, permit)
+            if response is None:
+                return
+            try:
+                self.response = transport.answer_in(response)
+                self._check()
+            except APIError:
+                yield from self.background.delete()
+                raise
         else:
-            self.response = yield from self._read_stream(chunks)
-        self._check()
+            if chunks is None:
+                self.response = yield Send(transport, request, timeout)
+            else:
+                self.response = yield from self._read_stream(chunks)
+            self._check()
         tokens = TokenUsage.of(self.response)
-        permit.use(tokens, endpoint.name, service_tier=tier_of(self.response))
+        permit.use(tokens, endpoint.name, service_tier=self._tier_of(self.response))
         yield from permit.settle()
         if self.stream and chunks is None:
             yield Emit("".join(text_pieces(self.response)))
+
+    def _tier_of(self, response: Any) -> str | None:
+        """Return the tier, or the window, in which a response was made."""
+        return tier_of(response, None if self.background is None else self.background.window)
 
     def _check(self) -> None:
         """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
@@ -132,7 +161,7 @@ class Exchange:
         most servers report at the end.
         """
         if isinstance(self.response, dict):
-            service_tier = tier_of(self.response)
+            service_tier = self._tier_of(self.response)
             tokens = TokenUsage.of(self.response)
         elif self.assembler is not None:
             partial = self.assembler.partial_response()
@@ -146,8 +175,7 @@ class Exchange:
         if not was_answered and tokens.input_tokens is None:
             return
         calls = 1 if was_answered else 0
-        if not permit.is_answered:
-            permit.use(tokens, endpoint.name, service_tier=service_tier, calls=calls)
+        permit.use(tokens, endpoint.name, service_tier=service_tier, calls=calls)
         self.call.count_answer(tokens, endpoint.name, service_tier=service_tier, calls=calls)
 
     def _read_stream(self, chunks: Any) -> Flow[Any]:

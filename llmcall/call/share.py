@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import os
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import APIError, RequestTimeoutError
+from ..interrupts import waiting_in_window
+from ..models.prices import window_of
 from ..notices import warn_once
 from ..system import lock
 from ..values import FROM_CACHE
@@ -69,8 +72,8 @@ class Flight(Future["Record | None"]):
         return copy.deepcopy(self.result())
 
 
-# By process (a forked one lacks the threads that made them), store and key.
-flights: dict[tuple[int, ResponseCache | Cassette, str], Flight] = {}
+# By process (a forked one lacks the threads that made them), store, key and window.
+flights: dict[tuple[int, ResponseCache | Cassette, str, str | None], Flight] = {}
 
 
 def share(
@@ -93,6 +96,7 @@ def share(
     if store is None:
         return (yield from ask(calls))
     process = os.getpid()
+    window = window_of(calls[0].request.body)
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         led: list[tuple[Call, Flight]] = []
@@ -103,9 +107,9 @@ def share(
             # other.
             with lock:
                 for call in missing:
-                    flight = flights.get((process, store, call.request.cache_key))
+                    flight = flights.get((process, store, call.request.cache_key, window))
                     if flight is None:
-                        flight = flights[process, store, call.request.cache_key] = Flight(
+                        flight = flights[process, store, call.request.cache_key, window] = Flight(
                             is_stream=stream
                         )
                         led.append((call, flight))
@@ -132,10 +136,12 @@ def share(
         finally:
             for call, flight in led:
                 with lock:
-                    flights.pop((process, store, call.request.cache_key), None)
+                    flights.pop((process, store, call.request.cache_key, window), None)
                 flight.end(records.get(call.request.cache_key), error)
         for call, flight in followed:
-            if not (yield Wait(flight, policy.time_left(), flight.leader)):
+            with waiting_in_window() if window else nullcontext():
+                is_waited = yield Wait(flight, policy.time_left(), flight.leader)
+            if not is_waited:
                 records |= yield from _ask_beside(call, flight, ask)
                 continue
             record = flight.answer()

@@ -109,6 +109,7 @@ class Cassette(ContextDecorator):
         # The settings of its callers: those given to a client, and their generation.
         self._callers: set[tuple[Settings | None, int]] = set()
         self._layer: config.PushedLayer | None = None  # its settings, while they apply
+        self.after_write: list[Callable[[], object]] = []  # called once the file is on the disk
         self._error: BaseException | None = None
         self._process = os.getpid()
         self._is_in_cells = False
@@ -309,6 +310,8 @@ class Cassette(ContextDecorator):
             records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
         self._recording.write(self._header, records, run=self.run, complete=is_complete)
         self.is_written = True
+        for function in self.after_write:
+            function()
 
     def is_of_this_process(self) -> bool:
         """Return whether this process opened it; a forked process leaves the file to its parent."""

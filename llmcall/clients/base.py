@@ -17,6 +17,7 @@ from ..config.endpoints import Endpoint
 from ..config.settings import with_absolute_paths
 from ..errors import ConfigError, ContextLengthError
 from ..keys.parameters import configured_parameters, sent_body, with_effort
+from ..models.prices import window_of
 from ..system import after_fork_in_child, process_lock
 from .failed_calls import handle_failure, note_failure
 from .replies import reply_to
@@ -233,7 +234,11 @@ class LLMClient:
         """Return the API that a body is sent by; clients of one's own speak chat completions.
 
         :param capabilities: what is known about the model.
+        :raises ConfigError: if it is to be answered within a window.
         """
+        window = window_of(body)
+        if window is not None:
+            raise no_window(window, f"the client {self.api_type!r} has no windows")
         return "chat"
 
     def price(
@@ -287,6 +292,7 @@ class LLMClient:
         max_attempts: int | None = None,
         waiting_time: float | None = None,
         exponential_backoff_factor: float | None = None,
+        window: str | None = None,
         sample: str | int | None = None,
         cache: bool | None = None,
         on_error: str | None = None,
@@ -309,6 +315,9 @@ class LLMClient:
         :param max_attempts: the number of attempts, the first included. ``waiting_time`` is the
             first wait between them, in seconds; each further wait is
             ``exponential_backoff_factor`` times as long.
+        :param window: ``"2h"`` or ``"8h"``: the answer may take so long, and costs less; ``"none"``
+            takes a configured window back. A program that is stopped and started again waits for the
+            same answer.
         :param sample: the draw to take, instead of the next one.
         :param cache: ``False`` bypasses the disk cache.
         :param on_error: what to do if the call fails for good: ``"raise"`` the exception,
@@ -339,6 +348,7 @@ class LLMClient:
             max_attempts=max_attempts,
             waiting_time=waiting_time,
             exponential_backoff_factor=exponential_backoff_factor,
+            window=window,
             sample=sample,
             cache=cache,
             on_error=on_error,
@@ -551,6 +561,13 @@ class LLMClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.default_model()!r})"
+
+
+def no_window(window: str, reason: str) -> ConfigError:
+    """Return the error of a call that cannot be answered within a window."""
+    return ConfigError(
+        f"WINDOW = {window}: {reason}. window='none' sends the call without a window"
+    )
 
 
 _lock = process_lock(__name__)

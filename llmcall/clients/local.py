@@ -16,6 +16,7 @@ from ..errors import ConfigError, RequestTimeoutError
 from ..notices import warn_once
 from ..system import after_fork_in_child
 from .api_errors import failure, refuse_reported
+from .base import LLMClient
 from .openai import OpenAIClient
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class LocalClient(OpenAIClient):
 
     def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
         """Return ``"chat"``: the model in this process speaks nothing else."""
-        return "chat"
+        return LLMClient.wire(self, body, capabilities)
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return a model's only endpoint: its file, named by its stem."""

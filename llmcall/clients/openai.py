@@ -11,7 +11,8 @@ from ..config.endpoints import Endpoint
 from ..config.setting import Rank
 from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
-from .base import LLMClient
+from ..models.prices import window_of
+from .base import LLMClient, no_window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,22 +83,45 @@ class OpenAIClient(LLMClient):
         """Return the API that a body is sent by, as ``API`` says.
 
         ``auto`` is chat completions, and the Responses API only if chat completions cannot do what
-        is asked: call tools while the model reasons.
+        is asked: call tools while the model reasons, or answer within a window.
 
         :param capabilities: what is known about the model.
+        :raises ConfigError: if it cannot be sent in its window.
         :raises ValueError: if that API has no place for something that matters.
         """
         wire = self.settings.api
         if "messages" not in body:
             return "chat"
+        window = window_of(body)
+        if window is not None:
+            self._check_window(window, body)
+            wire = "background"
         if wire == "auto":
             has_tools = body.get("tools") and body.get("reasoning_effort") != "none"
             wire = "responses" if has_tools and capabilities.tools_on_responses else "chat"
-        if wire == "responses":
+        if wire != "chat":
             from .responses import body_of
 
             body_of(body)
         return wire
+
+    def _check_window(self, window: str, body: Mapping[str, Any]) -> None:
+        """Raise an error if a request cannot be answered within a window.
+
+        :param body: what is sent.
+        """
+        api_types = {each.api_type or self.api_type for each in self.endpoints(body["model"])}
+        reasons = {
+            f"{', '.join(sorted(api_types))} has no windows": api_types != {"openai"},
+            "a transport of your own has no windows": self.transport is not None,
+            "a stream comes at once": "stream_options" in body,
+            "with store=False the server keeps no answer": body["store"] is False,
+            "chat completions (API = chat) have no windows": self.settings.api == "chat",
+            "a cache in Redis has no journal of awaited answers": self.cache.storage.is_on_server,
+        }
+        for reason, applies in reasons.items():
+            if applies:
+                raise no_window(window, reason)
 
     def host(self, endpoint: Endpoint) -> str:
         """Return an endpoint's host, without port or credentials."""

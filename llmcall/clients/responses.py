@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Parameters that both APIs have by one name (openai 3.57, ResponseCreateParams).
 SAME_NAMES = frozenset(
     {
+        "background",
+        "background_options",
         "metadata",
         "model",
         "moderation",
@@ -144,6 +146,18 @@ def without_request(response: Mapping[str, Any]) -> dict[str, Any]:
     if response.get("status") not in ("completed", "incomplete", None):
         raise ServiceError(f"the response has the status {response['status']!r}, and no answer")
     return {name: response[name] for name in response if name not in REPEATED}
+
+
+def answer_in(response: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer that was made in the background.
+
+    :raises APIError: if it failed, or was cancelled.
+    """
+    if response.get("status") == "cancelled":
+        error = ServiceError("the response was cancelled at the server")
+        error.retryable = False
+        raise error
+    return without_request(refuse_reported(response))
 
 
 class EventReader(ChunkReader):

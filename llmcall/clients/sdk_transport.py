@@ -19,7 +19,7 @@ from .api_errors import parsed_response, refuse_reported, request_id
 from .chunk_reader import ChunkReader
 from .masking import mask, secrets_of
 from .meant_addresses import guess_address
-from .responses import EventReader, body_of, chat_name, without_request
+from .responses import EventReader, answer_in, body_of, chat_name, without_request
 from .sdk_clients import SDKClients
 from .sdk_exceptions import http_errors, http_library, mapped_error
 
@@ -32,13 +32,22 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.
 # Of openai 3.x: what its own methods for chat completions, embeddings and models authenticate with.
 SECURITY = {"bearer_auth": True}
 LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
+# By the wire of a request: its method and its path.
+ROUTES = {
+    "chat": ("post", "/chat/completions"),
+    "responses": ("post", "/responses"),
+    "background": ("post", "/responses"),
+    "look": ("get", "/responses/{id}"),
+    "cancel": ("post", "/responses/{id}/cancel"),
+    "delete": ("delete", "/responses/{id}"),
+}
 
 
 class SDKTransport:
     """Send requests through SDK clients.
 
     :param make: see :class:`~llmcall.clients.sdk_clients.SDKClients`.
-    :param url: the endpoint's address, for errors.
+    :param url: the endpoint's address, without credentials.
     :param token: a function, sync or async, that returns the token for an attempt. Tokens are never
         kept.
     :param http_client: the user's HTTP client, which the user closes.
@@ -46,7 +55,10 @@ class SDKTransport:
         meant.
     :param deployment: the model's name at Azure, if it has another one there.
     :ivar renewable: whether a function returns the key, so that it may replace a refused one.
+    :ivar answer_in: returns the answer that a response in the background is.
     """
+
+    answer_in = staticmethod(answer_in)
 
     def __init__(
         self,
@@ -59,7 +71,7 @@ class SDKTransport:
         deployment: str | None = None,
     ) -> None:
         self._clients = SDKClients(make, http_client)
-        self._url = url
+        self.url = url
         self._token = token
         self._suggests_base_url = suggests_base_url
         self._deployment = deployment
@@ -168,12 +180,12 @@ class SDKTransport:
         """Enforce the time limit, even if the user's HTTP client does not."""
         seconds_left = time_left()
         if seconds_left is not None and seconds_left <= 0:
-            raise RequestTimeoutError(f"no complete answer from {self._url} within the timeout")
+            raise RequestTimeoutError(f"no complete answer from {self.url} within the timeout")
 
     def _open_response(
         self, send: Callable[[], Any], request: Request | None = None
     ) -> _OpenResponse:
-        return _OpenResponse(send, self._url, self._suggests_base_url, request)
+        return _OpenResponse(send, self.url, self._suggests_base_url, request)
 
     def _post(
         self,
@@ -193,13 +205,15 @@ class SDKTransport:
         extra_body = body.pop("extra_body", None)
         query = body.pop("extra_query", None)
         body.pop("extra_headers", None)
-        path = "/chat/completions"
-        if request.wire == "responses":
-            path, body = "/responses", body_of(body)
-            body["model"] = self._deployment or body["model"]
-        elif request.kind == "embedding":
+        method, path = ROUTES[request.wire]
+        if request.kind == "embedding":
             path = "/embeddings"
             body.setdefault("encoding_format", "float")
+        elif "id" in body:
+            path = path.format(id=body.pop("id"))
+        elif request.wire != "chat":
+            body = body_of(body)
+            body["model"] = self._deployment or body["model"]
         if extra_body:
             essential = {name: body[name] for name in ESSENTIAL_FIELDS if name in body}
             body = {**body, **extra_body, **essential}
@@ -219,7 +233,12 @@ class SDKTransport:
         }
         if stream:
             body["stream"] = True
-        return partial(sdk.post, path, body=body, options=options, **_raw_response_arguments())
+        arguments = _raw_response_arguments()
+        if method == "delete":  # the SDK reads its answer at once
+            arguments = {"cast_to": arguments["cast_to"]}
+        elif method == "post":
+            arguments["body"] = body
+        return partial(getattr(sdk, method), path, options=options, **arguments)
 
     def close(self) -> None:
         """Close the connections that no call uses, but those of event loops."""
@@ -235,7 +254,11 @@ def _reader(request: Request) -> ChunkReader:
 
 
 def _answer(http_response: Any, request: Request, body: bytearray) -> Response:
-    """Return the answer that a body is."""
+    """Return the answer that a body is; of the background, the response, finished or not."""
+    if request.wire in ("cancel", "delete"):
+        return _response(http_response)
+    if request.wire in ("background", "look"):
+        return _response(http_response, read_object(body, "response"))
     data = parsed_response(body)
     return _response(http_response, without_request(data) if request.wire == "responses" else data)
 
@@ -303,7 +326,7 @@ class _OpenResponse:
             api_error.status_code = http_response.status_code
             api_error.request_id = _response(http_response).request_id
             mask(api_error, secrets_of(http_response.request))
-        if self._request is not None and self._request.wire == "responses":
+        if self._request is not None and self._request.wire in ("responses", "background"):
             api_error.param = chat_name(api_error.param, self._request.body)
         if self._suggests_base_url:
             guess_address(api_error, self._url)

@@ -48,6 +48,13 @@ class Settings:
         "How a chat is sent: chat (chat completions), responses (the Responses API) or auto (chat unless only the "
         "other can do what is asked)",
     )
+    window: str = _setting(
+        "OpenAI",
+        "WINDOW",
+        values.choice("none", "2h", "8h"),
+        "none",
+        "How long answers may take, for a lower price: 2h, 8h or none (they come at once)",
+    )
     model: str = _setting("OpenAI", "MODEL", values.text, DEFAULT_MODEL, "The chat model")
     embedding_model: str = _setting(
         "OpenAI",

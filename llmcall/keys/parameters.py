@@ -37,7 +37,7 @@ UNKEYED = frozenset(
 )
 # What a request asks. An extra body does not replace these fields, and none is left out, even if the
 # server says that it does not support it.
-ESSENTIAL_FIELDS = ("model", "messages", "input")
+ESSENTIAL_FIELDS = ("model", "messages", "input", "background", "background_options")
 # Accepted from TinyTroupe's scripts, and not sent.
 ACCEPTED_UNSENT = frozenset({"echo", "enable_pydantic_model_return"})
 # In a response_format: the caller checks the answers, so that misfits are recorded as well.
@@ -71,6 +71,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "waiting_time": NUMBER,
     "exponential_backoff_factor": NUMBER,
     "max_attempts": WHOLE_NUMBER,
+    "window": ("a string", str),
     "sample": ("a string or a whole number", str, int),
     "cache": SWITCH,
     "dedent_messages": SWITCH,

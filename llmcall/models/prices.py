@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 
 from ..values import TokenUsage
 
+# The share of the standard price that is paid.
 # "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",
 # OpenAI's guide: 50 % of the standard price. Azure's "Use Flex processing" says 50 %, too.
-HALF_PRICE_TIERS = frozenset({"flex", "batch"})
+# "Background mode", OpenAI's guide: 30 % and 40 % below it for answers within 2 and 8 hours.
+SHARES = {"flex": 0.5, "batch": 0.5, "2h": 0.7, "8h": 0.6}
 # "Service tiers" in OpenAI's price list: these cost more than the standard tier, by a factor that
 # depends on the model.
 DEARER_TIERS = frozenset({"priority", "fast"})
-# The providers whose tiers the two lines above describe, as genai-prices names them.
-PROVIDERS_WITH_HALF_PRICE = frozenset({"openai", "azure"})
+# The providers whose tiers the lines above describe, as genai-prices names them.
+PROVIDERS_WITH_SHARES = frozenset({"openai", "azure"})
 MILLION = 1_000_000
 OPEN_WEIGHTS = "gpt-oss"  # OpenAI's models that anybody may serve, at a price of their own
 
@@ -39,9 +41,14 @@ class Price(NamedTuple):
     cached_input: float
     source: str = "[Prices]"
 
-    def halved(self) -> Price:
-        """Return half the price."""
-        return Price(self.input / 2, self.output / 2, self.cached_input / 2, self.source)
+    def times(self, share: float) -> Price:
+        """Return a share of the price."""
+        return Price(
+            round(self.input * share, 12),
+            round(self.output * share, 12),
+            round(self.cached_input * share, 12),
+            self.source,
+        )
 
     def of_tokens(self, tokens: TokenUsage) -> float:
         """Return the price of an answer's tokens in millionths of a USD; unknown numbers count as 0."""
@@ -58,10 +65,28 @@ class Price(NamedTuple):
         return None if tokens.input_tokens is None else self.of_tokens(tokens) / MILLION
 
 
-def tier_of(data: Any) -> str | None:
-    """Return the service tier that a request's body or a response names, or ``None``."""
-    tier = data.get("service_tier") if isinstance(data, dict) else None
+def tier_of(data: Any, window: str | None = None) -> str | None:
+    """Return the service tier that a request's body or a response names, or ``None``; the window is
+    one, too.
+
+    :param window: the one in which the response was made, if it says that it was made in the
+        background.
+    """
+    if not isinstance(data, dict):
+        return None
+    if window is not None and data.get("background") is True:
+        return window
+    tier = window_of(data) or data.get("service_tier")
     return tier if isinstance(tier, str) else None
+
+
+def window_of(body: Mapping[str, Any]) -> str | None:
+    """Return the window in which a request is to be answered, or ``None`` if it is answered at once.
+
+    :param body: what is sent.
+    """
+    options = body.get("background_options")
+    return options.get("completion_window") if isinstance(options, dict) else None
 
 
 def price_of(
@@ -77,12 +102,12 @@ def price_of(
     :param model: its name after aliases.
     :param configured: ``[Prices]``, which goes first: USD per million tokens in and out and, as a
         third number, of input that the provider had cached; without that, cached input costs what
-        input does. ``"gpt-6-luna flex"`` is the price of a tier.
+        input does. ``"gpt-6-luna flex"`` is the price of a tier, ``"gpt-6-luna 8h"`` of a window.
     :param address: that of the API. If it is none of a provider that the package knows, only the
         names of OpenAI's own models have a price: anybody may serve the others.
     :param input_tokens: of the prompt: some models cost more for a long one.
-    :param service_tier: as the API names it. The tiers flex and batch cost half if nothing else is
-        known of them; ``priority`` has a price only if someone names it; any other tier costs what
+    :param service_tier: as the API names it, or a window. The tiers flex and batch cost half if
+        nothing else is known of them; ``priority`` has a price only if someone names it; any other tier costs what
         the model costs.
     """
     if service_tier is not None:
@@ -91,9 +116,9 @@ def price_of(
             return _configured(tier_price)
     if model in configured:
         price = _configured(configured[model])
-        if service_tier in HALF_PRICE_TIERS:
-            return price.halved()
-        return None if service_tier in DEARER_TIERS else price
+        if service_tier in DEARER_TIERS:
+            return None
+        return price.times(SHARES.get(service_tier or "", 1))
     from datetime import datetime, timezone
 
     day = datetime.now(timezone.utc).date().isoformat()
@@ -118,7 +143,7 @@ def _packaged(
     for provider in providers:
         try:
             standard, provider_id = _calculated(model, input_tokens, day, {}, provider)
-            if service_tier not in HALF_PRICE_TIERS | DEARER_TIERS:
+            if service_tier not in SHARES.keys() | DEARER_TIERS:
                 return standard
             context = {"processing" if service_tier == "batch" else "service_tier": service_tier}
             tier_price, _ = _calculated(model, input_tokens, day, context, provider)
@@ -128,7 +153,8 @@ def _packaged(
             return tier_price
         if service_tier in DEARER_TIERS:
             return None
-        return standard.halved() if provider_id in PROVIDERS_WITH_HALF_PRICE else standard
+        is_known = provider_id in PROVIDERS_WITH_SHARES
+        return standard.times(SHARES.get(service_tier or "", 1)) if is_known else standard
     return None
 
 

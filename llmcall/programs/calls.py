@@ -17,6 +17,7 @@ from ..clients.chunk_reader import ChunkReader
 from ..clients.openai import OpenAIClient
 from ..clients.sdk_exceptions import connection_error
 from ..errors import APIError, RequestTimeoutError
+from ..notices import warn_once
 from ..recorded_functions import UnrecordedAnswer, http_call
 from ..responses.body import read_object
 from ..system import is_own_request
@@ -437,9 +438,13 @@ class ProgramClient(OpenAIClient):
 
     def _resolve(self) -> ResolvedSettings:
         """Return the resolved settings. Of the default parameters, only those given in code apply:
-        the program's requests stay its own.
+        the program's requests stay its own, without a window.
         """
         resolved = super()._resolve()
+        if resolved.settings.window != "none":
+            window = resolved.settings.window
+            warn_once(f"WINDOW = {window}: a program's calls are sent without a window")
+            resolved = resolved._replace(settings=resolved.settings.replace(window="none"))
         overridden = {
             name: value for name, value in resolved.defaults.items() if name in self._overrides
         }

@@ -1,0 +1,108 @@
+"""The journal of answers that are awaited: the responses that a server makes in the background."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from .directory import Directory
+from .rows import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER = "awaited"  # in the cache's folder
+IDENTIFIER = re.compile(r"[\w-]{1,200}", re.ASCII)  # it becomes a part of an address
+
+
+class Awaited(NamedTuple):
+    """One response that a call waits for.
+
+    :param id: by which the server knows it; ``None`` while its request is being sent.
+    :param url: the server's address, without credentials; it is compared, never contacted.
+    :param window: the one that was asked for.
+    :param begun_at: when it was asked for, in seconds since the epoch.
+    """
+
+    id: str | None
+    url: str
+    window: str
+    begun_at: float
+
+
+class Journal:
+    """The awaited responses of a cache, by the keys of their requests. All processes share it.
+
+    :param folder: the cache's.
+    :ivar is_swept: whether this process has looked for what a kill left behind.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._rows = Directory(os.path.join(folder, FOLDER))
+        self.is_swept = False
+
+    def get(self, key: str) -> Awaited | None:
+        """Return what is awaited for a request, or ``None``."""
+        row = self._rows.get(key)
+        return None if row is None else _read(row[0])
+
+    def items(self) -> Iterator[tuple[str, Awaited]]:
+        """Yield all keys and what is awaited for them."""
+        for key, packed, _ in self._rows.rows():
+            if (awaited := _read(packed)) is not None:
+                yield key, awaited
+
+    def __len__(self) -> int:
+        return sum(awaited.id is not None for _, awaited in self.items())
+
+    def note(self, key: str, awaited: Awaited) -> Awaited:
+        """Note what is awaited for a request; return what counts: the response that was noted first.
+
+        :raises OSError, CacheError: if it cannot be stored.
+        """
+
+        def changes() -> Iterator[Change]:
+            first = self.get(key)
+            if first is None or first.id is None:
+                yield Change(key, json.dumps(awaited).encode(), replaces=True)
+
+        self._rows.write(changes())
+        return self.get(key) or awaited
+
+    def remove(self, key: str, identifier: str | None) -> None:
+        """Forget a response, unless another one is noted by now.
+
+        :param identifier: its ``id``.
+        """
+
+        def changes() -> Iterator[Change]:
+            first = self.get(key)
+            if first is not None and first.id == identifier:
+                yield Change(key, None)
+
+        self._rows.write(changes())
+
+    def rest(self) -> None:
+        """Close this thread's connection until it is needed: a thread may wait for hours."""
+        self._rows.rest()
+
+    def close(self) -> None:
+        """Close the connections; the next use opens them again."""
+        self._rows.close()
+
+
+def _read(packed: bytes | None) -> Awaited | None:
+    """Return a note, or ``None`` if it is none of ours."""
+    try:
+        awaited = Awaited(*json.loads(packed or b"[]"))
+        is_ours = (
+            (awaited.id is None or IDENTIFIER.fullmatch(awaited.id))
+            and isinstance(awaited.url, str)
+            and isinstance(awaited.window, str)
+            and isinstance(awaited.begun_at, float)
+        )
+    except (TypeError, ValueError):
+        return None
+    return awaited if is_ours else None

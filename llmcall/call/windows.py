@@ -1,0 +1,310 @@
+"""Windows: a request whose answer is made in the background, within hours and for less.
+
+Its response is noted in the cache's journal before the wait: a process that is killed and started
+again waits for the same one. Once the answer is on the disk, the server's copy is deleted.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from ..cache.awaited import IDENTIFIER, Awaited
+from ..display.formatting import counted
+from ..errors import (
+    APIError,
+    CacheError,
+    ConfigError,
+    InvalidRequestError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServiceError,
+)
+from ..interrupts import waiting_in_window
+from ..keys.parameters import checked
+from ..models.prices import window_of
+from ..notices import logger, notice
+from .drivers import drive
+from .effects import AsOne, Send, Wait
+from .lookup import find_in_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..config.endpoints import Endpoint
+    from ..values import Record, Request
+    from .calls import ModelCall
+    from .effects import Flow
+    from .limits import Pool
+    from .permit import Permit
+
+HOURS = {"2h": 2.0, "8h": 8.0}
+PATIENCE = 1.25  # windows that a call without a deadline waits
+# Seconds before the first look at a response that was just begun, and between any two looks at most.
+FIRST_WAIT = 2.0
+LONGEST_WAIT = 60.0
+GROWTH = 1.5
+UNDER_WAY = ("queued", "in_progress")
+
+log = logger()
+
+
+def checked_window(window: str) -> str | None:
+    """Return the window that a name means, or ``None`` for ``"none"``.
+
+    :raises ValueError: if there is no such window.
+    """
+    if checked("window", window) != "none" and window not in HOURS:
+        raise ValueError(f"window is {window!r}; it must be one of '2h', '8h', 'none'")
+    return None if window == "none" else window
+
+
+def in_window(window: str) -> dict[str, Any]:
+    """Return the fields of a body that ask for an answer in a window."""
+    return {"background": True, "background_options": {"completion_window": window}}
+
+
+def longest_wait(window: str) -> float:
+    """Return the seconds after which a call without a deadline of its own waits no longer."""
+    return PATIENCE * HOURS[window] * 3600
+
+
+class Background:
+    """The response to one request in a window: begun or found in the journal, awaited, and deleted.
+
+    :param call: the call that it answers.
+    :param pool: the endpoints that may serve it.
+    :param time_left: returns the seconds until the call's deadline, or ``None``.
+    :ivar window: in which it is made.
+    :ivar record: the answer, if another process has recorded it.
+    """
+
+    def __init__(self, call: ModelCall, pool: Pool, time_left: Callable[[], float | None]) -> None:
+        self.window = window_of(call.request.body) or ""
+        self.record: Record | None = None
+        self._call = call
+        self._key = call.request.cache_key
+        self._pool = pool
+        self._time_left = time_left
+        # A call that is recorded nowhere would not find its note again.
+        self._journal = None if call.shared_store is None else call.cache.awaited
+        self._transport: Any = None
+        self._awaited: Awaited | None = None
+        self._was_unknown = False
+
+    def begin(self) -> Flow[Endpoint | None]:
+        """Delete what a kill left behind, at a process's first call in a window; return the endpoint
+        at which this request's response is awaited, or ``None`` if it has to be begun.
+
+        :raises ConfigError: if it is none of the call's.
+        """
+        self._awaited = None
+        if self._journal is None:
+            return None
+        if not self._journal.is_swept:
+            yield from self._sweep(time.time())
+        awaited = self._journal.get(self._key)
+        if awaited is None or awaited.id is None:
+            return None
+        endpoint = self._endpoint_at(awaited.url)
+        if endpoint is None:
+            raise ConfigError(
+                f"the answer to {self._call.label} is awaited from {awaited.url}, and the call goes elsewhere. Set "
+                "BASE_URL to that address to wait for it, or run 'llmcall cache clear --awaited' to forget all awaited "
+                "answers"
+            )
+        self._awaited, self.window = awaited, awaited.window
+        return endpoint
+
+    def _endpoint_at(self, url: str) -> Endpoint | None:
+        transport_of = self._call.client.transport_of
+        return next((each for each in self._pool.endpoints if transport_of(each).url == url), None)
+
+    def response(self, transport: Any, request: Request, permit: Permit) -> Flow[Any]:
+        """Return the response once it is made; ``None`` if the server does not know it any more, or
+        another process began one before: then begin anew, unless there is a ``record``.
+
+        :param request: what is sent, if it has to be begun.
+        :raises RequestTimeoutError: if the deadline passes; the response is awaited further on.
+        """
+        self._transport = transport
+        response: Any = None
+        seconds = 0.0
+        if self._awaited is None:
+            response = yield from self._create(request)
+            if response is None or response.get("status") not in UNDER_WAY:
+                return response
+            seconds = FIRST_WAIT
+        permit.give_place_back()
+        try:
+            with waiting_in_window():
+                while response is None or response.get("status") in UNDER_WAY:
+                    yield from self._wait(seconds)
+                    seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
+                    try:
+                        response = yield from self._send("look", self._awaited)
+                    except InvalidRequestError as error:
+                        if error.status_code != 404:
+                            raise
+                        return self._unknown()
+                    except (RateLimitError, ServiceError) as error:
+                        log.debug("%s: a look for its answer failed: %s", self._call.label, error)
+        except BaseException:
+            permit.leave()
+            raise
+        return response
+
+    def _create(self, request: Request) -> Flow[Any]:
+        """Begin a response and note it; return it, or ``None`` if another process was faster."""
+        journal, label = self._journal, self._call.label
+        unsent = Awaited(None, self._transport.url, self.window, time.time())
+        if journal is not None:
+            try:
+                if journal.note(self._key, unsent).id is not None:
+                    return None
+            except (OSError, CacheError) as error:
+                raise CacheError(f"{label} cannot be noted, so it was not sent: {error}") from error
+
+        def note(response: Any) -> tuple[Any, Awaited | None]:
+            """Note a response; return it, and what is awaited for the request."""
+            identifier = response.get("id")
+            if not (isinstance(identifier, str) and IDENTIFIER.fullmatch(identifier)):
+                raise ServiceError(f"a response without a usable id: {response!r:.200}")
+            self._awaited = first = unsent._replace(id=identifier)
+            if journal is not None:
+                try:
+                    first = journal.note(self._key, first)
+                except (OSError, CacheError) as error:
+                    notice(
+                        "%s cannot be noted; if this process ends, its answer is lost: %s",
+                        label,
+                        error,
+                    )
+            return response, first
+
+        try:
+            # No cancellation parts them: what is sent is noted.
+            response, first = yield AsOne(Send(self._transport, request, self._timeout()), note)
+        except APIError:
+            if journal is not None:
+                journal.remove(self._key, None)
+            raise
+        if first == self._awaited:
+            return response
+        for operation in ("cancel", "delete"):
+            try:
+                yield from self._send(operation, self._awaited)
+            except APIError as error:
+                log.debug(
+                    "%s: the server did not %s %s: %s", label, operation, self._awaited, error
+                )
+        return None
+
+    def _wait(self, seconds: float) -> Flow[None]:
+        seconds_left = self._time_left()
+        if seconds_left is not None and seconds_left <= 0:
+            raise RequestTimeoutError(
+                "the call's deadline passed while it waited in its window; made again, it waits for the same answer"
+            )
+        self._call.cache.rest()
+        yield Wait(Future(), seconds if seconds_left is None else min(seconds, seconds_left))
+
+    def _send(self, operation: str, awaited: Awaited | None) -> Flow[Any]:
+        """Look at a response, cancel or delete it; return what the server says.
+
+        :param operation: a ``wire``.
+        """
+        assert awaited is not None
+        request = self._call.request._replace(wire=operation, body={"id": awaited.id})
+        return (yield Send(self._transport, request, self._timeout()))
+
+    def _timeout(self) -> float:
+        """Return the seconds that one request to the server may take."""
+        timeout = self._call.options.timeout or self._call.settings.timeout
+        seconds_left = self._time_left()
+        # What is there is deleted, however late.
+        return min(timeout, seconds_left) if seconds_left and seconds_left > 0 else timeout
+
+    def _unknown(self) -> None:
+        """Look for the answer in the cache, since the server knows the response no more.
+
+        :raises InvalidRequestError: if that is so for the second time.
+        """
+        awaited, self._awaited = self._awaited, None
+        assert awaited is not None
+        if self._journal is not None:
+            self._journal.remove(self._key, awaited.id)
+        self.record = find_in_cache(self._call)
+        if self.record is not None:
+            return
+        words = f"{awaited.url} knows the response {awaited.id} no more"
+        if self._was_unknown:
+            raise InvalidRequestError(f"{words}, as it did the one before", status_code=404)
+        self._was_unknown = True
+        notice("%s: %s; it is sent again, and may be paid for twice", self._call.label, words)
+
+    def delete(self, *, is_recorded: bool = False) -> Flow[None]:
+        """Delete the server's copy and the note.
+
+        :param is_recorded: whether the note may stay if the server cannot be reached: the first call
+            of another process deletes both.
+        """
+        if self._awaited is not None:
+            yield from self._delete(self._key, self._awaited, is_recorded)
+
+    def _delete(self, key: str, awaited: Awaited, is_recorded: bool) -> Flow[None]:
+        try:
+            yield from self._send("delete", awaited)
+        except InvalidRequestError:
+            pass  # the server has it no more
+        except APIError as error:
+            log.debug("the response %s was not deleted: %s", awaited.id, error)
+            if is_recorded:
+                return
+        if self._journal is not None:
+            self._journal.remove(key, awaited.id)
+
+    def finish(self) -> Flow[None]:
+        """Delete the server's copy and the note as soon as the answer is on the disk."""
+        cassette = self._call.cassette
+        if self._journal is None:
+            yield from self.delete()
+        elif self._call.settings.cache_mode == "off":
+            assert cassette is not None
+            cassette.after_write.append(lambda: drive(self.delete(is_recorded=True)))
+        elif self._call.cache.is_on_disk(self._key):
+            yield from self.delete(is_recorded=True)
+
+    def _sweep(self, now: float) -> Flow[None]:
+        """Delete the responses whose answers were recorded before a kill, and count the requests that
+        were being sent.
+
+        :param now: nothing that begins from this time on is looked at.
+        """
+        assert self._journal is not None
+        self._journal.is_swept = True
+        unacknowledged = 0
+        for key, awaited in list(self._journal.items()):
+            if awaited.id is None and awaited.begun_at < now:
+                unacknowledged += 1
+                self._journal.remove(key, None)
+            elif awaited.id is not None and self._is_recorded(key, awaited):
+                endpoint = self._endpoint_at(awaited.url)
+                if endpoint is not None:
+                    self._transport = self._call.client.transport_of(endpoint)
+                    yield from self._delete(key, awaited, is_recorded=True)
+        if unacknowledged:
+            notice(
+                "%s not acknowledged by the server when an earlier run ended, or is being sent by another one; what is "
+                "sent again may be paid for twice",
+                f"{counted(unacknowledged, 'request')} {'was' if unacknowledged == 1 else 'were'}",
+            )
+
+    def _is_recorded(self, key: str, awaited: Awaited) -> bool:
+        """Return whether the answer of an awaited response is on the disk."""
+        cassette = self._call.cassette
+        if cassette is not None and cassette.stored is not None and cassette.stored.get(key):
+            return True
+        row = self._call.cache.storage.get(key)
+        return row is not None and row[1] >= awaited.begun_at

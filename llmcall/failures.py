@@ -42,6 +42,15 @@ MOST_SCOPES = 5  # that a warning lists
 
 # Called with the scope path, the description and the reason before a call is added.
 before_add: list[Callable[[str, str, str], None]] = []
+# Called with each error of llmcall's own that a call raised because it was refused.
+on_refusal: list[Callable[[Exception], None]] = []
+
+
+def note_refusal(error: Exception) -> None:
+    """Note an error that a call got instead of an answer, unless it is the API's."""
+    if not isinstance(error, APIError):
+        for function in on_refusal:
+            function(error)
 
 
 def is_abandoned(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..cassettes.misses import miss_error
 from ..errors import CacheMissError, ScopeError
-from ..failures import MISSED, UNSCOPED, process_failures
+from ..failures import MISSED, UNSCOPED, note_refusal, process_failures
 from ..notices import logger
 from ..values import FROM_CACHE
 
@@ -32,6 +32,7 @@ def report_refused(scope: str, label: str, error: CacheMissError | ScopeError) -
     logger().error("%s was refused: %s: %s", label, error_name, error.args[0])
     reason = UNSCOPED if isinstance(error, ScopeError) else MISSED
     process_failures.add(scope, label, reason)
+    note_refusal(error)
 
 
 def lookup(call: PreparedCall) -> Record | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pkgutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -87,9 +88,9 @@ def _open_named(path: str, mode: str) -> None:
     """Open the cassette that the settings name, until they name another one or the process ends."""
     from .cassette import Cassette
 
-    cassette = Cassette(path, mode, is_named_by_settings=True)
-    cassette.start()
-    open_cassettes.insert(0, cassette)
+    # By its name: programs stand above this room, and their requests are recorded from now on, too.
+    recording_programs = pkgutil.resolve_name("llmcall.programs.blocks:recording_programs")
+    recording_programs(Cassette(path, mode, is_named_by_settings=True)).__enter__()
     _close_at_exit()
 
 
@@ -105,20 +106,17 @@ def close_named(error: BaseException | None = None) -> None:
     :param error: what ended the run, or ``None``.
     """
     with _lock:
-        cassette = forget_named()
+        cassette = _named()
         if cassette is not None:
-            cassette.stop(error)
+            cassette.__exit__(None, error, None)
 
 
-def forget_named() -> Cassette | None:
-    """Forget the cassette that the settings of this process, or of the one that forked it, named, and
-    return it.
-    """
+def forget_named() -> None:
+    """Forget the cassette that the settings of the process named that forked this one."""
     with _lock:
         cassette = _named()
         if cassette is not None:
             pop(cassette)
-        return cassette
 
 
 after_fork_in_child(_close_at_exit.cache_clear)

@@ -34,14 +34,16 @@ NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
     help='Scope of the whole run. Without it, a call outside any scope is in the scope "run".',
 )
 @click.option(
-    "--cassette", type=click.Path(dir_okay=False), help="The cassette to record on or to replay."
+    "--cassette",
+    type=click.Path(dir_okay=False),
+    help="The cassette to record on or to replay; by default that of [Cassette] PATH.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["none", "once", "new", "update", "rewrite"]),
     help="What may be asked. none: only replay; once (the default): record if the file does not "
     "exist, otherwise replay; new: add missing answers; update: also move unused records to the cache; rewrite: "
-    "record everything again. Without --cassette, none replays the cache.",
+    "record everything again. Without a cassette, none replays the cache.",
 )
 @click.option(
     "--actor",
@@ -89,6 +91,10 @@ def run(
     """
     if not module:
         _check_script(script)
+    if cassette is None:
+        settings = config.settings()
+        cassette = settings.cassette_path
+        mode = mode or (settings.cassette_mode if cassette else None)
     _check_cassette(cassette, mode)
     import llmcall
 

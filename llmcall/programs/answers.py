@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import functools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..call.effects import END
 from ..call.embeddings import vector_of
 from ..errors import APIError, LLMCallError
+from ..failures import note_refusal
 from ..records.answers import VOLATILE
 from ..responses.chunks import EACH_CHUNK
 from ..values import as_chat
@@ -55,7 +56,6 @@ def _with_identifier(response: Mapping[str, Any], key: str, on_cassette: bool) -
 class ChatEvents:
     """Yields a streamed chat as server-sent events as its chunks arrive.
 
-    :param note: gets each of llmcall's own errors that the program gets.
     :param body: the body of the program's request.
     :param answer: the streamed answer.
     :param on_cassette: whether a cassette is open.
@@ -65,13 +65,11 @@ class ChatEvents:
 
     def __init__(
         self,
-        note: Callable[[Exception], None],
         body: Mapping[str, Any],
         answer: BegunStream,
         *,
         on_cassette: bool,
     ) -> None:
-        self._note = note
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._stream, self._chunks, self._first = answer
         self._on_cassette = on_cassette
@@ -115,7 +113,7 @@ class ChatEvents:
 
         A complete response that llmcall does not accept, such as a filtered one, ends as it came.
         """
-        self._note(error)
+        note_refusal(error)
         if isinstance(error, APIError) and error.status_code == OK:
             return DONE
         return _event(error_body(error))
@@ -134,17 +132,13 @@ class Passing:
 
     What is wrong with the whole is known at its end, and the program has it as it came.
 
-    :param note: gets each of llmcall's own errors.
     :param call: the program's.
     :param answer: the answer whose first piece has come.
     """
 
     bases = "SyncByteStream", "AsyncByteStream"
 
-    def __init__(
-        self, note: Callable[[Exception], None], call: ProgramCall, answer: BegunStream
-    ) -> None:
-        self._note = note
+    def __init__(self, call: ProgramCall, answer: BegunStream) -> None:
         self._call = call
         _, self._pieces, self._first = answer
 
@@ -169,7 +163,7 @@ class Passing:
 
         :raises Exception: the HTTP library's own error, if the connection broke.
         """
-        self._note(error)
+        note_refusal(error)
         if isinstance(error.__cause__, self._call.http.TransportError):
             raise error.__cause__
 

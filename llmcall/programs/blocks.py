@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterator
+from contextvars import Context, copy_context
 from typing import Any
 
 from .. import askers
@@ -46,6 +47,7 @@ def patched(
     recorder = Recorder(actor, overrides, hosts, caller="patched()")
     with askers.naming_own_calls(), _recorded(recorder):
         yield
+    recorder.raise_first_error()
 
 
 def cassette(
@@ -58,7 +60,8 @@ def cassette(
     openai SDK and of every other client of httpx, httpx2 or requests.
 
     It is a context manager and a decorator; ``.open()`` and ``.close()`` serve cells of a notebook.
-    Calls of the SDK that were refused raise the first of them at the end of the block.
+    If calls were refused and the code in the block went on, the first of these errors is raised at
+    its end.
 
     :param path: the file, JSON Lines.
     :param mode: ``none`` only reads. ``once`` records if there is no file or its recording is
@@ -89,12 +92,17 @@ def recording_programs(
 
     @contextlib.contextmanager
     def around() -> Iterator[None]:
-        recorder = Recorder(actor, {}, hosts, caller="cassette()")
+        # One that the settings name is open for the process, and not for the scope of its first call.
+        context = Context() if tape.is_named_by_settings else copy_context()
+        recorder = context.run(Recorder, actor, {}, hosts, caller="cassette()")
         with (
             contextlib.nullcontext() if tape.may_record else placeholder_keys(),
             _recorded(recorder),
         ):
             yield
+        # Otherwise the process ends, or a test failed and tells of itself.
+        if tape.write_at_end and not tape.is_named_by_settings:
+            recorder.raise_first_error()
 
     tape.around = around
     return tape
@@ -102,10 +110,7 @@ def recording_programs(
 
 @contextlib.contextmanager
 def _recorded(recorder: Recorder) -> Iterator[None]:
-    """Put a recorder in front of the process's clients for a block.
-
-    :raises LLMCallError: the first error of llmcall's own that the program got, at the end.
-    """
+    """Put a recorder in front of the process's clients for a block."""
     with in_front(recorder):
         try:
             yield
@@ -113,8 +118,6 @@ def _recorded(recorder: Recorder) -> Iterator[None]:
             warn_of_askers()
             for line in unrecorded_words(recorder):
                 notice("%s", line)
-    if recorder.first_error is not None:
-        raise recorder.first_error
 
 
 def unrecorded_words(recorder: Recorder) -> Iterator[str]:

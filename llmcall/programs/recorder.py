@@ -19,6 +19,7 @@ from ..errors import (
     RequestTimeoutError,
     ScopeError,
 )
+from ..failures import note_refusal, on_refusal
 from ..keys.normalizers import normalizer
 from ..notices import warn_once
 from ..system import after_fork_in_child, running_loop
@@ -53,6 +54,20 @@ def innermost() -> Recorder | None:
 
 
 after_fork_in_child(recorders.clear)  # the requests of child processes are not recorded
+
+
+def _note_refusal(error: Exception) -> None:
+    """Count an error of llmcall's own, and keep the first, in all that is open around the call.
+
+    An error that a daemon thread gets after the program's end is not counted.
+    """
+    for recorder in tuple(recorders):
+        if not recorder.has_ended:
+            recorder.first_error = recorder.first_error or error
+            recorder.refused += not isinstance(error, COUNTED_ERRORS)
+
+
+on_refusal.append(_note_refusal)
 
 
 class Recorder:
@@ -229,7 +244,7 @@ class Recorder:
 
         method, body, _ = call.client_call
         if isinstance(answer, BegunStream) and answer.stream is None:
-            stream = derived(call.http, Passing)(self.note, call, answer)
+            stream = derived(call.http, Passing)(call, answer)
             return call.http.Response(200, headers=headers_of(call.stream_type), stream=stream)
         if method == "http_call":
             return new_response(call.http, 200, answer["body"], answer["content_type"])
@@ -239,7 +254,7 @@ class Recorder:
         if not isinstance(answer, BegunStream):
             response = whole_response(answer, on_cassette=on_cassette)
             return new_response(call.http, 200, response)
-        events = derived(call.http, ChatEvents)(self.note, body, answer, on_cassette=on_cassette)
+        events = derived(call.http, ChatEvents)(body, answer, on_cassette=on_cassette)
         return call.http.Response(200, headers=headers_of(EVENTS), stream=events)
 
     def _refusal(self, http: ModuleType, error: Exception, call: ProgramCall | None) -> Any:
@@ -251,7 +266,7 @@ class Recorder:
         from .answers import NOT_REPEATED, error_body, new_response
         from .calls import headers_to_copy
 
-        self.note(error)
+        note_refusal(error)
         if not isinstance(error, APIError):
             return new_response(http, ERROR_STATUS, error_body(error))
         last_response = None if call is None else call.last_response
@@ -262,19 +277,10 @@ class Recorder:
         status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
         return new_response(http, status, error_body(error))
 
-    def note(self, error: Exception) -> None:
-        """Count an error of llmcall's own that the program gets, and keep the first, in all that is
-        open around the call.
-
-        An error that a daemon thread gets after the program's end is not counted.
-        """
-        if isinstance(error, APIError):
-            return
-        for recorder in dict.fromkeys(self._chain()):
-            if recorder.has_ended:
-                continue
-            recorder.first_error = recorder.first_error or error
-            recorder.refused += not isinstance(error, COUNTED_ERRORS)
+    def raise_first_error(self) -> None:
+        """Raise the first error of llmcall's own that a call got, if there is one."""
+        if self.first_error is not None:
+            raise self.first_error
 
     def note_connection(self, host: str) -> None:
         """Note a connection to a model that no recorded client makes.

@@ -365,12 +365,12 @@ class Replay:
             passed = bool(call) and {setup, *call} == {"passed"}
             return result
         finally:
-            if passed:
+            if not passed and FIXTURE in getattr(item, "fixturenames", ()):
+                self.report.is_complete = False
+            if passed and OPENED not in item.stash:  # a cassette raises what was refused
                 self.report.refused.update(
                     {(item.nodeid, reason): count for reason, count in self._refused.items()}
                 )
-            elif FIXTURE in getattr(item, "fixturenames", ()):
-                self.report.is_complete = False
             if OPENED in item.stash:
                 cassette, stack = item.stash[OPENED]
                 del item.stash[OPENED]

@@ -303,8 +303,8 @@ def test_a_notebook_shows_a_miss(hostile_client: Responding) -> None:
     """The explanation is escaped, alone and as part of its error."""
     record(hostile_client)
     with (
-        llmcall.cassette("tape.jsonl", mode="none"),
         pytest.raises(llmcall.CacheMissError) as missed,
+        llmcall.cassette("tape.jsonl", mode="none"),
     ):
         hostile_client.send_message("<script>Cheese?</script>")
     shown = missed.value.miss._repr_html_()  # type: ignore[union-attr]

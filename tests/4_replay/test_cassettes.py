@@ -228,10 +228,9 @@ def test_a_cassette_that_only_reads_asks_nobody(mode: str, cache_mode: str) -> N
     taped("Hi")
     said(ScriptedClient(["cached"], cache_mode="auto"), "new")
     client = counting(cache_mode=cache_mode)
-    with cassette(PATH, mode=mode) as tape:
+    with pytest.raises(CacheMissError), cassette(PATH, mode=mode) as tape:
         assert said(client) == said(client, cache=False) == "recorded Hi"
-        with pytest.raises(CacheMissError):
-            said(client, "new")
+        said(client, "new")
     assert (tape.replayed, tape.recorded, client.requests) == (2, 0, [])
 
 
@@ -240,10 +239,9 @@ def test_a_cassette_that_only_reads_leaves_its_file(mode: str) -> None:
     """Not a byte changes."""
     taped("Hi")
     before = Path(PATH).read_bytes()
-    with cassette(PATH, mode=mode):
+    with pytest.raises(CacheMissError), cassette(PATH, mode=mode):
         said(counting())
-        with pytest.raises(CacheMissError):
-            said(counting(), "new")
+        said(counting(), "new")
     assert Path(PATH).read_bytes() == before
 
 

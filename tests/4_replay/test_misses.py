@@ -10,6 +10,7 @@ import pickle
 import re
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,12 @@ def flat(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def missed(run: Any, client: ScriptedClient | None = None) -> llmcall.CacheMissError:
-    """Return the error of a run, or of a question, that is not recorded."""
-    with pytest.raises(llmcall.CacheMissError) as caught:
+def missed(
+    run: Any, client: ScriptedClient | None = None, tape: str = ""
+) -> llmcall.CacheMissError:
+    """Return the error of a run, or of a question, that is not recorded, by a cassette if one is named."""
+    replaying = llmcall.cassette(tape, mode="none") if tape else nullcontext()
+    with pytest.raises(llmcall.CacheMissError) as caught, replaying:
         (ask(run) if isinstance(run, str) else run)(client or ScriptedClient())
     return caught.value
 
@@ -188,8 +192,7 @@ def test_a_mistake_is_shown(name: str, place: str) -> None:
     else:
         with llmcall.cassette("run.jsonl", mode="rewrite"):
             recorded(recorder())
-        with llmcall.cassette("run.jsonl", mode="none"):
-            error = missed(replayed)
+        error = missed(replayed, tape="run.jsonl")
         assert "llmcall.cassette('run.jsonl', mode='new') keeps recorded answers" in flat(error)
         assert "the cassette run.jsonl" in flat(error)
         assert "rewrite" not in str(error)
@@ -240,8 +243,7 @@ def test_the_error_carries_the_miss() -> None:
 
 def test_a_cassette_that_does_not_exist_is_said_not_to() -> None:
     """The explanation says that nothing is recorded there."""
-    with llmcall.cassette("none.jsonl", mode="none"):
-        said = flat(missed(QUESTION))
+    said = flat(missed(QUESTION, tape="none.jsonl"))
     assert "the cassette none.jsonl, which does not exist: 0 records" in said
     assert "no chat request is recorded there at all" in said
 
@@ -251,8 +253,7 @@ def test_an_incomplete_cassette_is_said_to_be_incomplete() -> None:
     with pytest.raises(ZeroDivisionError), llmcall.cassette("part.jsonl"):
         ask()(recorder())
         raise ZeroDivisionError
-    with llmcall.cassette("part.jsonl", mode="none"):
-        said = flat(missed("Another?"))
+    said = flat(missed("Another?", tape="part.jsonl"))
     assert "the cassette part.jsonl, whose recording is incomplete: 1 record" in said
     assert "cause the recording broke off before its end" in said
 
@@ -261,8 +262,7 @@ def test_a_miss_is_explained_after_its_cassette_closed() -> None:
     """What is read outside the block tells of the cassette as it was, even if it is gone."""
     with llmcall.cassette("run.jsonl"):
         ask(temperature=0.5)(recorder())
-    with llmcall.cassette("run.jsonl", mode="none"):
-        error = missed(ask(temperature=1))
+    error = missed(ask(temperature=1), tape="run.jsonl")
     Path("run.jsonl").unlink()
     assert "recorded 0.5, asked 1" in str(error)
     assert "the cassette run.jsonl: 1 record" in str(error)
@@ -273,8 +273,8 @@ def test_a_miss_of_a_cassette_says_that_the_disk_cache_has_the_answer() -> None:
     ask()(recorder())
     with llmcall.cassette("run.jsonl"):
         ask("Another question?")(recorder())
-    with llmcall.cassette("run.jsonl", mode="none"):
-        assert "cache has the answer, but was not searched" in flat(missed(QUESTION))
+    said = flat(missed(QUESTION, tape="run.jsonl"))
+    assert "cache has the answer, but was not searched" in said
 
 
 def test_a_miss_without_the_cache_says_that_the_disk_cache_has_the_answer() -> None:
@@ -349,8 +349,7 @@ def test_a_miss_over_a_time_names_the_normalizer(recorded: str, asked: str, name
     """
     with llmcall.cassette("run.jsonl"):
         ask(f"{recorded} {QUESTION}")(recorder())
-    with llmcall.cassette("run.jsonl", mode="none"):
-        said = missed(f"{asked} {QUESTION}")
+    said = missed(f"{asked} {QUESTION}", tape="run.jsonl")
     assert f"NORMALIZE = {names}\n" in str(said)
     assert "llmcall cassette rekey run.jsonl" in flat(said)
     assert "mode='new'" not in str(said)
@@ -384,8 +383,8 @@ def heard_in_a_scope() -> None:
 @pytest.mark.usefixtures("heard_in_a_scope")
 def test_a_miss_over_the_order_alone_advises_a_fixed_order() -> None:
     """Asking again would pay for this order, and miss again; so no mode is offered that does it."""
-    with llmcall.cassette("heard.jsonl", mode="none"), llmcall.scope("ned"):
-        said = flat(missed(ask(HEARD[::-1])))
+    with llmcall.scope("ned"):
+        said = flat(missed(ask(HEARD[::-1]), tape="heard.jsonl"))
     assert "it depends on which of them arrived first" in said
     assert "add them to the prompt in a fixed order" in said
     assert "mode='new'" not in said

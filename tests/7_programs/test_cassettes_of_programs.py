@@ -150,6 +150,34 @@ def test_a_refusal_that_the_program_swallowed_is_raised_at_the_end() -> None:
         ask(plain(Server()), seed=1)
 
 
+def test_a_refusal_of_llmcalls_own_call_is_raised_at_the_end_too() -> None:
+    """The first of them, if the code in the block went on; the call may be in a map's thread."""
+    client = llmcall.testing.ScriptedClient(["Hi."])
+    with llmcall.cassette(TAPE):
+        client.send_message("Hello!")
+    with pytest.raises(llmcall.CacheMissError, match="Good bye"), llmcall.cassette(TAPE):
+        for text in ("Good bye!", "Bread?"):
+            with pytest.raises(llmcall.CacheMissError):
+                llmcall.map(client.send_message, [text])
+
+
+def test_a_cassette_that_the_settings_name_records_the_sdk_from_llmcalls_first_call_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program that never touches llmcall is not recorded: that is what ``llmcall run`` is for."""
+    monkeypatch.setenv("LLMCALL_CASSETTE_PATH", TAPE)
+    llmcall.reset()
+    client, own = plain(Server()), llmcall.testing.ScriptedClient(lambda messages: "Hi.")
+    said = []
+    for _ in range(2):
+        with llmcall.scope("s"):
+            own.send_message("Hello!")
+        said.append(ask(client))
+        llmcall.reset()
+    assert said == ["answer number 0"] * 2
+    assert ask(client) == "answer number 1"
+
+
 def test_equal_requests_of_several_threads_get_their_own_answers() -> None:
     """As under ``patched``, each thread is an asker."""
     client = plain(Server())

@@ -480,6 +480,20 @@ def test_the_sdks_need_no_key_in_none(model: NumberedServer) -> None:
     assert ran(asking, *NONE)[0] == live == "answer 0\n"
 
 
+def test_the_cassette_that_the_settings_name_is_the_runs(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``[Cassette] PATH, MODE`` serve a program whose code is not touched; options stand above them."""
+    monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "a.jsonl")
+    live, said = ran("tell('Bread?')")
+    assert "1 asked (15 tokens, <$0.0001): " in said
+    monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "none")
+    assert ran("tell('Bread?')")[0] == live
+    ran("tell('Salt?')", code=1)
+    ran("tell('Salt?')", "--mode", "new")
+    assert model.asked == ["Bread?", "Salt?"]
+
+
 # Where it is
 
 ELSEWHERE = "import os; os.makedirs('elsewhere/.git'); os.chdir('elsewhere'); ask('Bread?')"

@@ -8,12 +8,18 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ..errors import APIError, BudgetExceededError, RateLimitError, RequestTimeoutError
+from ..errors import (
+    APIError,
+    BudgetExceededError,
+    LLMCallError,
+    RateLimitError,
+    RequestTimeoutError,
+)
 from ..models.prices import tier_of
 from ..notices import notice
 from ..values import TokenUsage
 from . import budgets
-from .effects import Do, Wait
+from .effects import Do, Runner, Wait
 from .estimates import Estimate, estimate, estimate_of_http
 from .ledgers import NEVER, Amounts, spending_of
 from .limits import WINDOW, LimitedSend, Pool
@@ -52,6 +58,10 @@ async def note_sent_async(request: Any) -> None:
     request.extensions["trace"] = trace
 
 
+LOOK_AGAIN = 1.0  # seconds after which a wait looks whether it waits for its own thread
+_held: set[Permit] = set()
+
+
 class Permit:
     """What one send holds: its reservation in the open budgets, and an endpoint's place.
 
@@ -83,6 +93,8 @@ class Permit:
         self._key = key
         self._estimate: Estimate | None = None
         self._service_tier: str | None = None  # the one that is asked for
+        self._runner = Runner.current()
+        self._waits_for_itself = False  # at the last look
 
     def acquire(self, request: Request, endpoint: Endpoint | None = None) -> Flow[Endpoint]:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -104,7 +116,11 @@ class Permit:
                 if seconds is None:
                     break
                 event = "calls under way settle what they reserved of a budget"
-                yield self._wait(reservation.wakeup, seconds, event)
+                in_vain = BudgetExceededError(
+                    "the rest of the budget is reserved by a stream that this thread or task has open: "
+                    "read it to its end or close it before the next call, or raise the budget"
+                )
+                yield self._wait(reservation.wakeup, seconds, event, in_vain)
         if endpoint is not None:
             return endpoint
         tokens = None if self._estimate is None else self._estimate.tokens
@@ -128,7 +144,12 @@ class Permit:
                 notice("%s: no call is sent there for %.0f s", names, shortest_wait)
             has_waited = True
             event = "an endpoint has a place for another call"
-            yield self._wait(self.limited_send.wakeup, next_look, event)
+            no_place = RateLimitError(
+                f"{names} allows no further call while this thread or task has a stream open: read it to "
+                "its end or close it before the next call, or raise MAX_CONCURRENT_CALLS"
+            )
+            yield self._wait(self.limited_send.wakeup, next_look, event, _not_retryable(no_place))
+        _held.add(self)
         # A generator has no context of its own: the driver sends in this one.
         _when_sent.set(self.limited_send.note_sent)
         return endpoint
@@ -162,15 +183,28 @@ class Permit:
         budgets.check_price(self._pool.model, price, self._service_tier)
         return spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
 
-    def _wait(self, wakeup: Future[None], seconds: float, event: str) -> Wait:
+    def _wait(
+        self, wakeup: Future[None], seconds: float, event: str, in_vain: LLMCallError
+    ) -> Wait:
         """Return the wait until there is reason to look again.
 
-        :param seconds: the longest wait.
+        :param seconds: the longest wait; infinite if only the end of another call gives a reason.
         :param event: is waited for, in words.
+        :param in_vain: is raised if only streams that the current thread or task has open could bring
+            it about, now and at the last look.
         """
         seconds_left = self._time_left()
         if seconds_left is not None and seconds_left <= 0:
             raise _not_retryable(RequestTimeoutError(f"the call's deadline passed before {event}"))
+        holders = [each._runner for each in tuple(_held)]
+        waited_for_itself = self._waits_for_itself
+        self._waits_for_itself = (
+            bool(holders) and seconds == NEVER and all(each.waits_for_us() for each in holders)
+        )
+        if self._waits_for_itself and waited_for_itself:
+            raise in_vain
+        if self._runner in holders:
+            seconds = min(seconds, LOOK_AGAIN)
         longest = seconds if seconds_left is None else min(seconds, seconds_left)
         return Wait(wakeup, None if longest == NEVER else longest)
 
@@ -218,6 +252,7 @@ class Permit:
 
     def close(self) -> None:
         """Give back the place, and settle the reservation; a second time changes nothing."""
+        _held.discard(self)
         try:
             self.limited_send.end()
         finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
 
 from .effects import Emit, Flow
 
@@ -14,6 +16,22 @@ class _AbandonedError(BaseException):
     """Raised inside a flow whose reader has left: a flow that is closed could yield no effect in its
     ``finally``.
     """
+
+
+@contextmanager
+def _to_its_end(flow: Flow[T], finish: Callable[[T], None]) -> Iterator[None]:
+    """End a flow with the block that runs it.
+
+    :param finish: called with the flow's result, unless its reader left before.
+    """
+    try:
+        yield
+    except StopIteration as stop:
+        finish(stop.value)
+    except _AbandonedError:
+        pass
+    finally:
+        flow.close()  # Ctrl-C between two effects leaves it where it was
 
 
 def drive(flow: Flow[T]) -> T:
@@ -40,53 +58,31 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[Emit, 
 
     :param finish: called with the flow's result at its end, unless the reader leaves before.
     """
-    result: Any = None  # of the effect, for the flow
-    failure: BaseException | None = None
-    try:
+    step = partial(flow.send, None)
+    with _to_its_end(flow, finish):
         while True:
-            effect = flow.send(result) if failure is None else flow.throw(failure)
-            result = failure = None
+            effect = step()
             try:
-                if isinstance(effect, Emit):
-                    result = yield effect
-                else:
-                    result = effect.perform()
+                result = (yield effect) if isinstance(effect, Emit) else effect.perform()
+                step = partial(flow.send, result)
             except GeneratorExit:
-                failure = _AbandonedError()
+                step = partial(flow.throw, _AbandonedError())
             except BaseException as error:  # noqa: BLE001 - the flow gets it thrown in, and raises it
-                failure = error
-    except StopIteration as stop:
-        finish(stop.value)
-    except _AbandonedError:
-        return
-    finally:
-        del failure  # else an error would refer to itself by this frame
-        flow.close()  # Ctrl-C between two effects leaves it where it was
+                step = partial(flow.throw, error)
 
 
 async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[Emit, None]:
     """Run a flow in the running event loop, and yield the pieces that it emits, as
     :func:`drive_stream`.
     """
-    result: Any = None  # of the effect, for the flow
-    failure: BaseException | None = None
-    try:
+    step = partial(flow.send, None)
+    with _to_its_end(flow, finish):
         while True:
-            effect = flow.send(result) if failure is None else flow.throw(failure)
-            result = failure = None
+            effect = step()
             try:
-                if isinstance(effect, Emit):
-                    result = yield effect
-                else:
-                    result = await effect.aperform()
+                result = (yield effect) if isinstance(effect, Emit) else await effect.aperform()
+                step = partial(flow.send, result)
             except GeneratorExit:
-                failure = _AbandonedError()
+                step = partial(flow.throw, _AbandonedError())
             except BaseException as error:  # noqa: BLE001 - the flow gets it thrown in, and raises it
-                failure = error
-    except StopIteration as stop:
-        finish(stop.value)
-    except _AbandonedError:
-        return
-    finally:
-        del failure  # else an error would refer to itself by this frame
-        flow.close()
+                step = partial(flow.throw, error)

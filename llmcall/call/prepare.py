@@ -29,12 +29,15 @@ from .windows import checked_window, in_window, longest_wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..cassettes.cassette import Cassette
     from .client import Client, ResolvedSettings
 
 
-class _Parameters(NamedTuple):
+class _Arguments(NamedTuple):
     """What the arguments of a call say apart from its messages or texts.
 
+    :param kind: ``"chat"`` or ``"embedding"``.
+    :param cassette: the open cassette, or ``None``.
     :param resolved: what the current settings mean for the client.
     :param model: the model's name after aliases.
     :param keyed: the parameters that enter the key, with the model and the namespace.
@@ -45,6 +48,9 @@ class _Parameters(NamedTuple):
     :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
     """
 
+    kind: str
+    client: Client
+    cassette: Cassette | None
     resolved: ResolvedSettings
     model: str
     options: Options
@@ -55,6 +61,87 @@ class _Parameters(NamedTuple):
     expected: Any
     parse: Callable[[str], Any] | None
 
+    @classmethod
+    def of(cls, client: Client, kind: str, arguments: Mapping[str, Any]) -> _Arguments:
+        """Return what arguments by name say; ``None`` means not given.
+
+        :raises TypeError, ValueError: for a wrong argument.
+        :raises CacheError: for a field that may hold a credential by its name.
+        """
+        cassette = cassette_for(client.base_settings)  # first: it may have settings of its own
+        resolved = client.resolved
+        without_none = {name: value for name, value in arguments.items() if value is not None}
+        options, params = split_options(without_none, resolved.settings)
+        model = client.model_named(params.pop("model", None))
+        window = checked_window(params.pop("window", None) or resolved.settings.window)
+        check_names(params, kind)
+        sent = given_parameters(params)
+        if kind == "chat":
+            sent = client.with_defaults(model, sent)
+        elif window is not None:
+            warn_once(f"WINDOW = {window}: embeddings are sent without a window")
+        headers = sent.pop("extra_headers", {})
+        keyed = {"model": model, **keyed_parameters(sent)}
+        check_credentials(keyed, resolved.settings.cassette_allow)
+        if kind == "chat" and window is not None:
+            sent = {"store": True, **sent, **in_window(window)}
+            if options.deadline is None:
+                options = options._replace(deadline=longest_wait(window))
+        namespace = client.namespace(model)
+        if namespace:
+            keyed["namespace"] = namespace
+        response_format = params.get("response_format")
+        parse = None
+        if response_format is not None and not isinstance(response_format, dict):
+            from ..typed.reading import read
+
+            parse = functools.partial(read, output_type=response_format)
+        return cls(
+            kind=kind,
+            client=client,
+            cassette=cassette,
+            resolved=resolved,
+            model=model,
+            options=options,
+            keyed=keyed,
+            sent=sent,
+            headers=headers,
+            normalize=normalizer(resolved.settings.cache_normalize),
+            expected=expected_answer(response_format),
+            parse=parse,
+        )
+
+    def call(self, field: str, content: Any, keyed_content: Any) -> tuple[ModelCall, Any]:
+        """Return the call that asks something, without a draw, and the hash of what identifies it.
+
+        :param field: ``"messages"`` or ``"input"``.
+        :param content: what is sent in it.
+        :param keyed_content: what of it enters the key.
+        """
+        asked = {**self.keyed, field: keyed_content}
+        identity_hash = identity(self.kind, asked)
+        request = Request(
+            kind=self.kind,
+            model=self.model,
+            asked=asked,
+            body={"model": self.model, field: content, **self.sent},
+            headers=self.headers,
+            sample=None,
+            cache_key=sampled_key(identity_hash, None),
+            expected=self.expected,
+        )
+        call = ModelCall(
+            client=self.client,
+            settings=self.resolved.settings,
+            cache=self.resolved.cache,
+            request=request,
+            options=self.options,
+            cassette=self.cassette,
+            order=next_order(),
+            parse=self.parse,
+        )
+        return call, identity_hash
+
 
 def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) -> ModelCall:
     """Return a chat call as its arguments describe it; inside a scope it takes a draw.
@@ -63,36 +150,30 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    cassette = cassette_for(client.base_settings)  # which may have settings of its own
-    parameters = _parameters(client, arguments, "chat")
-    checked_messages = check_messages(messages, dedent=parameters.options.dedent_messages)
-    asked = {
-        **parameters.keyed,
-        "messages": keyed_messages(checked_messages, parameters.normalize),
-    }
-    identity_hash = identity("chat", asked)
-    request = Request(
-        kind="chat",
-        model=parameters.model,
-        asked=asked,
-        body={"model": parameters.model, "messages": checked_messages, **parameters.sent},
-        headers=parameters.headers,
-        sample=None,
-        cache_key=sampled_key(identity_hash, None),
-        expected=parameters.expected,
-    )
-    call = ModelCall(
-        client=client,
-        settings=parameters.resolved.settings,
-        cache=parameters.resolved.cache,
-        request=request,
-        options=parameters.options,
-        cassette=cassette,
-        order=next_order(),
-        parse=parameters.parse,
-    )
+    given = _Arguments.of(client, "chat", arguments)
+    checked = check_messages(messages, dedent=given.options.dedent_messages)
+    call, identity_hash = given.call("messages", checked, keyed_messages(checked, given.normalize))
     take_sample(call, identity_hash)
     return call
+
+
+def prepare_embeddings(
+    client: Client, text: Any, model: str | None, arguments: Mapping[str, Any]
+) -> list[ModelCall]:
+    """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
+
+    :raises TypeError: for a wrong argument.
+    """
+    with_model = {**arguments, "model": model or client.default_embedding_model()}
+    given = _Arguments.of(client, "embedding", with_model)
+    if given.options.sample is not None:
+        raise TypeError("embeddings take no sample, because the same text has the same embedding")
+    normalize = given.normalize or str
+    active = current_scope()
+    calls = [given.call("input", each, normalize(each))[0] for each in texts_of(text)]
+    for call in calls:
+        enter_scope(call, active)
+    return calls
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> ModelCall:
@@ -126,92 +207,6 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
         cassette=cassette,
         order=next_order(),
         scope=sample.partition("#")[0],
-    )
-
-
-def prepare_embeddings(
-    client: Client, text: Any, model: str | None, arguments: Mapping[str, Any]
-) -> list[ModelCall]:
-    """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
-
-    :raises TypeError: for a wrong argument.
-    """
-    cassette = cassette_for(client.base_settings)
-    active = current_scope()
-    with_model = {**arguments, "model": model or client.default_embedding_model()}
-    parameters = _parameters(client, with_model, "embedding")
-    if parameters.options.sample is not None:
-        raise TypeError("embeddings take no sample, because the same text has the same embedding")
-    normalize = parameters.normalize or str
-    calls = []
-    for single_text in texts_of(text):
-        keyed = {**parameters.keyed, "input": normalize(single_text)}
-        request = Request(
-            kind="embedding",
-            model=parameters.model,
-            asked=keyed,
-            body={"model": parameters.model, "input": single_text, **parameters.sent},
-            headers=parameters.headers,
-            sample=None,
-            cache_key=key_of("embedding", keyed, None),
-        )
-        call = ModelCall(
-            client=client,
-            settings=parameters.resolved.settings,
-            cache=parameters.resolved.cache,
-            request=request,
-            options=parameters.options,
-            cassette=cassette,
-            order=next_order(),
-        )
-        enter_scope(call, active)
-        calls.append(call)
-    return calls
-
-
-def _parameters(client: Client, arguments: Mapping[str, Any], kind: str) -> _Parameters:
-    """Return what the arguments of a call say apart from its messages or texts.
-
-    :raises TypeError, ValueError: for a wrong argument.
-    :raises CacheError: for a field that may hold a credential by its name.
-    """
-    resolved = client.resolved
-    without_none = {name: value for name, value in arguments.items() if value is not None}
-    options, params = split_options(without_none, resolved.settings)
-    window = checked_window(params.pop("window", None) or resolved.settings.window)
-    model = client.model_named(params.pop("model", None))
-    check_names(params, kind)
-    sent = given_parameters(params)
-    if kind == "chat":
-        sent = client.with_defaults(model, sent)
-    elif window is not None:
-        warn_once(f"WINDOW = {window}: embeddings are sent without a window")
-    headers = sent.pop("extra_headers", {})
-    keyed = {"model": model, **keyed_parameters(sent)}
-    check_credentials(keyed, resolved.settings.cassette_allow)
-    namespace = client.namespace(model)
-    if namespace:
-        keyed["namespace"] = namespace
-    if kind == "chat" and window is not None:
-        sent = {"store": True, **sent, **in_window(window)}
-        if options.deadline is None:
-            options = options._replace(deadline=longest_wait(window))
-    response_format = params.get("response_format")
-    parse = None
-    if response_format is not None and not isinstance(response_format, dict):
-        from ..typed.reading import read
-
-        parse = functools.partial(read, output_type=response_format)
-    return _Parameters(
-        resolved=resolved,
-        model=model,
-        options=options,
-        keyed=keyed,
-        sent=sent,
-        headers=headers,
-        normalize=normalizer(resolved.settings.cache_normalize),
-        expected=expected_answer(response_format),
-        parse=parse,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -11,7 +12,7 @@ from ... import scopes
 from ...cassettes.cassette import Cassette
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
-from ...display.formatting import counted
+from ...display.formatting import counted, money
 from ...errors import (
     APIError,
     CacheMissError,
@@ -21,12 +22,12 @@ from ...errors import (
 )
 from ...models.prices import MILLION, tier_of
 from ...parallel.map import map as run_map
+from ...parallel.options import checked_count
 from ...records.reader import read as read_records
 from ...review.runs import load
 from ...values import total_cost
-from .check import Check, cost_words
 from .result import Drift
-from .sample import RecordedRequests
+from .sample import Check
 from .values import answers_of, reader_for, user_reader
 
 if TYPE_CHECKING:
@@ -45,9 +46,8 @@ class DriftPlan(NamedTuple):
     """What a check for drift would do; see :func:`llmcall.drift`.
 
     :param calls: how many answers it compares.
-    :param recorded: how many of them the cassette ``to`` already contains.
-    :param cost: USD of the others, by the tokens of the recorded answers at the current price, or
-        ``None`` if a price is unknown.
+    :param cost: USD, by the tokens of the recorded answers at the current price, or ``None`` if a
+        price is unknown.
     :param notes: what else to know, in words.
 
     >>> from llmcall.testing import ScriptedClient
@@ -57,20 +57,17 @@ class DriftPlan(NamedTuple):
     ...         with llmcall.scope(name):
     ...             for _ in range(2):
     ...                 _ = client.send_message(f"You are {name}. Rate the bread.", temperature=1)
-    >>> plan = llmcall.drift("ratings-planned.jsonl", calls=10, dry_run=True)
-    >>> plan.calls, plan.recorded
-    (10, 0)
+    >>> llmcall.drift("ratings-planned.jsonl", calls=10, dry_run=True).calls
+    10
     """
 
     calls: int
-    recorded: int
     cost: float | None
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        recorded_words = f", {self.recorded:,} of them recorded already" if self.recorded else ""
-        cost = cost_words(self.cost, is_estimate=True)
-        return "\n".join([f"{counted(self.calls, 'call')}{recorded_words}, {cost}", *self.notes])
+        cost = "at an unknown price" if self.cost is None else f"cost {money(self.cost)}"
+        return "\n".join([f"{counted(self.calls, 'call')}, {cost}", *self.notes])
 
 
 @overload
@@ -151,29 +148,48 @@ def drift(
     >>> plan.calls
     3
     """
-    _check_arguments(share, calls, seed, value, model, to, dry_run)
-    requests = RecordedRequests(load(run))
-    count = max(1, round(share * requests.different)) if calls is None else calls
-    records = (record for draws in requests.records.values() for record in draws)
-    reader = (
-        reader_for(answer for record in records for answer in answers_of(record))
-        if value is None
-        else user_reader(value)
-    )
-    client = registered_client()
-    model_name = None if model is None else client.model_named(model)
-    check = Check(requests, requests.sample(count, seed), reader, model_name, seed)
-    if dry_run:
-        return _plan_of(check, client, to)
-    assert to is not None
-    if _is_same_file(to, run):
+    if not 0 < share <= 1:
+        raise ValueError(
+            f"share is {share!r}; it must be more than 0 and at most 1; calls= (--calls) asks for more"
+        )
+    if calls is not None:
+        checked_count("calls", calls)
+    if value is not None and not callable(value):
+        raise TypeError(f"value is {value!r}; it must be a function of an answer's text")
+    if to is None and not dry_run:
+        raise ValueError(
+            "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "
+            "replayed; dry_run=True (--dry-run) makes no call"
+        )
+    source = run[0] if isinstance(run, tuple) else run
+    path = source.path if isinstance(source, Cassette) else source
+    if (
+        to
+        and isinstance(path, (str, os.PathLike))
+        and os.path.realpath(to) == os.path.realpath(path)
+    ):
         raise ValueError(
             f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
         )
+    client = registered_client()
+    recorded = load(run)
+    check = Check(
+        recorded, share, calls, seed, None if model is None else client.model_named(model)
+    )
+    if to is None or dry_run:
+        cost = total_cost(_cost_of(check, client, draw) for draw in check.draws)
+        return DriftPlan(len(check.draws), cost, tuple(check.notes()))
+    chats = (record for record in recorded.records if record.kind == "chat")
+    answers = (answer for record in chats for answer in answers_of(record))
+    reader = (
+        reader_for(answer.text for answer in answers if not answer.is_refused)
+        if value is None
+        else user_reader(value)
+    )
     _import_statistics()
     _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
-    return Drift(check, [answered.get(check.key(draw)) for draw in check.draws])
+    return Drift(check, reader, [answered.get(check.key(draw)) for draw in check.draws])
 
 
 def _import_statistics() -> None:
@@ -191,80 +207,20 @@ def _import_statistics() -> None:
         ) from error
 
 
-def _check_arguments(
-    share: Any, calls: Any, seed: Any, value: Any, model: Any, to: Any, dry_run: bool
-) -> None:
-    """Check the arguments.
-
-    :raises TypeError: if one has a wrong type.
-    :raises ValueError: if one has a wrong value, or ``to`` is missing.
-    """
-    if isinstance(share, bool) or not isinstance(share, (int, float)):
-        raise TypeError(f"share is {share!r}; it must be a number")
-    if not 0 < share <= 1:
-        raise ValueError(
-            f"share is {share!r}; it must be more than 0 and at most 1; calls= (--calls) asks for more"
-        )
-    if calls is not None:
-        _check_whole_number("calls", calls)
-        if calls < 1:
-            raise ValueError(f"calls is {calls!r}; it must be at least 1")
-    _check_whole_number("seed", seed)
-    if value is not None and not callable(value):
-        raise TypeError(f"value is {value!r}; it must be a function of an answer's text")
-    if model == "":
-        raise ValueError("model is empty; name a model, or leave it out to ask the recorded one")
-    if to is not None and os.path.isdir(to):
-        raise ValueError(
-            f"to is the folder {os.fspath(to)!r}; name a file in it for the new answers"
-        )
-    if to is None and not dry_run:
-        raise ValueError(
-            "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "
-            "replayed; dry_run=True (--dry-run) makes no call"
-        )
-
-
-def _check_whole_number(name: str, number: Any) -> None:
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{name} is {number!r}; it must be a whole number")
-
-
-def _is_same_file(to: str | os.PathLike[str], run: Any) -> bool:
-    """Return whether a check's file is that of the recording."""
-    recording = run[0] if isinstance(run, tuple) else run
-    path = recording.path if isinstance(recording, Cassette) else recording
-    return isinstance(path, (str, os.PathLike)) and os.path.realpath(to) == os.path.realpath(path)
-
-
-def _plan_of(check: Check, client: LLMClient, to: str | os.PathLike[str] | None) -> DriftPlan:
-    """Return the plan of a check.
-
-    :param client: would make the calls.
-    :param to: the cassette of the check, which may hold some answers already.
-    """
-    is_begun = to is not None and os.path.exists(to)
-    recorded = {record.cache_key for record in read_records(to)} if to and is_begun else set()
-    missing = [draw for draw in check.draws if check.key(draw) not in recorded]
-    notes = [*filter(None, [check.model_words()]), *check.notes()]
-    cost = total_cost(_cost_of(check, client, draw) for draw in missing)
-    return DriftPlan(len(check.draws), len(check.draws) - len(missing), cost, tuple(notes))
-
-
 def _cost_of(check: Check, client: LLMClient, draw: Draw) -> float | None:
     """Return what a call would cost, by the recorded answers; ``None`` if a price is unknown."""
-    request = check.request_fields(draw)
+    request = check.request(draw)
     model = str(request["model"])
-    input_counts, output_counts = [], []
-    for record in check.records[draw.request]:
+    inputs, outputs = [], []
+    for record in check.records[draw.digest]:
         usage = record.usage
         # Counted here if the server did not report them.
-        input_counts.append(usage.input_tokens or client.count_tokens(request["messages"], model))
-        output_counts.append(usage.output_tokens or client.count_tokens(record.answer, model))
-    price = client.price(model, max(input_counts), tier_of(client.resolved.defaults))
+        inputs.append(usage.input_tokens or client.count_tokens(request["messages"], model))
+        outputs.append(usage.output_tokens or client.count_tokens(record.answer, model))
+    price = client.price(model, max(inputs), tier_of(client.resolved.defaults))
     if price is None:
         return None
-    return (fmean(input_counts) * price.input + fmean(output_counts) * price.output) / MILLION
+    return (fmean(inputs) * price.input + fmean(outputs) * price.output) / MILLION
 
 
 def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:
@@ -275,54 +231,34 @@ def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str])
     again.
 
     :raises APIError: if no call got an answer, or one failed for another reason.
+    :raises CacheMissError: if it holds another check, and records nothing.
     """
-    cassette = Cassette(to, settings().cassette_mode)
-    cassette.open()  # writes each answer as it comes
-    try:
-        errors = _errors_of_calls(check, client, _draws_to_ask(cassette, check))
-        if errors and len(errors) == len(check.draws):
-            raise errors[0]
-    except BaseException as error:
-        cassette.__exit__(None, error, None)
-        raise
-    cassette.__exit__(None, errors[0] if errors else None, None)
+    errors: list[APIError] = []
 
-
-def _errors_of_calls(check: Check, client: LLMClient, draws: Sequence[Draw]) -> list[APIError]:
-    """Make the calls of a check; return the errors of those whose answers were filtered or empty."""
-
-    def ask(draw: Draw) -> APIError | None:
+    def ask(draw: Draw) -> None:
         try:
-            client.ask_again(check.request_fields(draw), draw.sample)
+            client.ask_again(check.request(draw), draw.sample)
         except (ContentFilterError, EmptyAnswerError) as error:
-            return error
-        return None
+            errors.append(error)
 
     try:
-        with scopes.scope(None):
-            errors = run_map(ask, draws)
+        with (
+            suppress(ContentFilterError, EmptyAnswerError),
+            Cassette(to, settings().cassette_mode),
+            scopes.scope(None),
+        ):
+            run_map(ask, check.draws)
+            if errors:
+                raise errors[0]
+    except CacheMissError as error:
+        raise CacheMissError(
+            f"{os.fspath(to)} contains another check, or a part of this one. Name another file, or repeat the check "
+            "with the same recording, seed, share and model. To add the missing answers, set "
+            "LLMCALL_CASSETTE_MODE=new"
+        ) from error
     except APIError as error:
         if error.status_code == NOT_FOUND or error.code == NO_SUCH_MODEL:
             error.args = (f"{str(error).rstrip('.')}. {GONE}",)
         raise
-    return [error for error in errors if error is not None]
-
-
-def _draws_to_ask(cassette: Cassette, check: Check) -> Sequence[Draw]:
-    """Return the calls of a check that a cassette may answer.
-
-    :raises CacheMissError: if it holds another, complete check, and records nothing.
-    """
-    if cassette.may_record or cassette.stored is None:
-        return check.draws
-    recorded_draws = [
-        draw for draw in check.draws if cassette.stored.get(check.key(draw)) is not None
-    ]
-    missing = len(check.draws) - len(recorded_draws)
-    if missing and (cassette.is_complete or not recorded_draws):
-        raise CacheMissError(
-            f"{cassette.path} contains another check: {counted(missing, 'answer')} of {len(check.draws):,} are not in "
-            "it. Name another file, or repeat the check with the same recording, seed, share and model. To add the "
-            "missing answers, set LLMCALL_CASSETTE_MODE=new"
-        )
-    return recorded_draws
+    if len(errors) == len(check.draws):
+        raise errors[0]

@@ -3,49 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...display.data_frames import data_frame
-from ...display.formatting import counted
-from ...display.notebook import html_table
+from ...display.formatting import counted, money, shortened
 from ...display.printable import printable
 from ...display.tables import table
 from ...records.served import served_by, served_words
 from ...values import total_cost
-from .check import cost_words, shown
 from .estimate import Shift, shift_of, unit_of
 from .sample import actor_of
-from .values import ANSWER, answers_of
+from .values import answers_of
 
 if TYPE_CHECKING:
     import pandas
 
     from ...records.served import Served
     from ...values import Record
-    from .check import Check
+    from .sample import Check
+    from .values import Reader
 
-UNREADABLE, CUT, REFUSED = "unreadable", "cut", "refused"
-MARKS = (UNREADABLE, CUT, REFUSED)  # whose shares are compared, too
+MARKS = ("unreadable", "cut", "refused")  # whose shares are compared, too
 VALUE = "value."  # begins the names of columns with values
+NAME_CHARACTERS = 60  # of a value's name; that of a field may be long
 FEW_UNITS = 10
-LARGE = 1e15  # numbers from here on are written with an exponent
-NOT_COMPARED = Shift(0.0, -math.inf, math.inf, math.nan, math.nan, 0)
 UNITS = {
     "request": "All calls come from one actor, so the intervals come from resampling its requests: they apply "
     "to this actor only.",
     "answer": "All calls make the same request, so the intervals come from resampling its answers: they apply to "
     "this request only.",
 }
-
-
-class Shifts(dict[str, Shift]):
-    """Shifts by the value's name; a single one is also found as ``"answer"``."""
-
-    def __missing__(self, name: str) -> Shift:
-        if name == ANSWER and len(self) == 1:
-            return next(iter(self.values()))
-        raise KeyError(f"{name!r}; the values are {', '.join(map(repr, self))}")
 
 
 class ServedModels(NamedTuple):
@@ -85,33 +72,29 @@ class Drift:
     (3, 3.0, 0.0)
     """
 
-    def __init__(self, check: Check, records: Sequence[Record | None]) -> None:
-        self._check = check
+    def __init__(self, check: Check, reader: Reader, records: Sequence[Record | None]) -> None:
         new_records = [record for record in records if record is not None]
-        self._answers = _answers_of(check, records)
-        self._values = [name for name in self._answers if name.startswith(VALUE)]
         self.calls = len(new_records)
         self.unanswered = len(records) - self.calls
         self.cost = total_cost(record.cost for record in new_records)
-        self.model = check.model if check.is_of_another_model else None
+        self.model = check.model
         recorded = (record for draws in check.records.values() for record in draws)
         self.served = ServedModels(served_by(recorded), served_by(new_records))
+        self._check = check
+        self._answers = _answers_of(check, reader, records)
+        self._values = [name for name in self._answers if name.startswith(VALUE)]
         # By column, of those that can be compared.
         self._shifts = {
             column: shift
             for column in (*self._values, *MARKS)
             if (shift := shift_of(self._answers, column)) is not None
         }
-        self.shifts = Shifts(
-            (column.removeprefix(VALUE), shift)
+        self.shifts = {
+            column.removeprefix(VALUE): shift
             for column, shift in self._shifts.items()
             if column not in MARKS
-        )
-        self.unreadable, self.cut, self.refused = (
-            self._shifts.get(mark, NOT_COMPARED) for mark in MARKS
-        )
-
-    # As a table
+        }
+        self.unreadable, self.cut, self.refused = (self._shifts[mark] for mark in MARKS)
 
     def to_frame(self) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each new answer.
@@ -122,56 +105,18 @@ class Drift:
             recorded draws of the same request) and ``recorded_mean``. If there are several values,
             these three have the value's name after a dot: ``value.price``.
         """
-        columns = [
-            "actor",
-            "sample",
-            "request",
-            "asked",
-            "served",
-            "prompt",
-            "text",
-            *MARKS,
-            "cost",
-        ]
-        new = self._answers[self._answers["is_new"]]
+        new = self._answers[self._answers["is_new"]].reset_index(drop=True)
         recorded = self._answers[~self._answers["is_new"]].groupby("request")
-        frame = data_frame(new[columns].to_numpy().tolist(), columns)
+        frame = new.drop(columns=["answer", "is_new", *self._values])
         frame["actor"] = frame["actor"].replace("", None)
         frame.insert(4, "another_model", self.model is not None)
         for column in self._values:
             name = "" if len(self._values) == 1 else f".{column.removeprefix(VALUE)}"
             values = recorded[column].agg(lambda numbers: numbers.dropna().tolist())
-            frame[f"value{name}"] = new[column].to_numpy()
-            frame[f"recorded{name}"] = frame["request"].map(values)
-            frame[f"recorded_mean{name}"] = frame["request"].map(recorded[column].mean())
+            frame[f"value{name}"] = new[column]
+            frame[f"recorded{name}"] = new["request"].map(values)
+            frame[f"recorded_mean{name}"] = new["request"].map(recorded[column].mean())
         return frame
-
-    # In words
-
-    def __str__(self) -> str:
-        parts = [
-            *self._head(),
-            "",
-            table(self._rows(), right=(1, 2, 3, 5)),
-            "",
-            *self._notes(),
-        ]
-        return "\n".join(parts)
-
-    def __repr__(self) -> str:
-        other = f"; another model, {self.model}" if self.model is not None else ""
-        values = ", ".join(
-            f"{shown(name)} {self._notation(VALUE + name).shift(shift.estimate)}"
-            for name, shift in self.shifts.items()
-        )
-        return f"Drift({counted(self.calls, 'call')}; {values or 'no value read'}{other})"
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        head = "".join(f"<p>{escape(line)}</p>" for line in self._head())
-        notes = "".join(f"<p>{escape(line)}</p>" for line in self._notes())
-        return f"{head}{html_table(self._rows())}{notes}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON data."""
@@ -185,41 +130,51 @@ class Drift:
                 "now": served_words(self.served.now),
             },
             "shifts": {name: _as_json(shift) for name, shift in self.shifts.items()},
-            **{mark: _as_json(getattr(self, mark)) for mark in MARKS},
-            "notes": self._notes(),
+            **{mark: _as_json(self._shifts[mark]) for mark in MARKS},
+            "notes": [*self._check.notes(), *self._notes()],
         }
 
-    def _head(self) -> list[str]:
-        requests = self._check.requests
-        different = counted(requests.different, "different recorded request")
-        return [
-            *filter(None, [self._check.model_words()]),
-            f"{counted(self.calls, 'call')}, sampled from {different} in {printable(requests.name)} "
-            f"(seed {self._check.seed}), {cost_words(self.cost)}",
-            f"then: {', '.join(served_words(self.served.before))}",
-            f"now:  {', '.join(served_words(self.served.now))}",
-        ]
-
-    def _rows(self) -> list[list[str]]:
+    def __str__(self) -> str:
+        different = counted(self._check.different, "different recorded request")
+        cost = "at an unknown price" if self.cost is None else f"for {money(self.cost)}"
         rows = [["", "then", "now", "shift", "95 % interval", "width"]]
-        for column, shift in self._shifts.items():
-            notation = self._notation(column)
-            rows.append(
-                [
-                    shown(column.removeprefix(VALUE)),
-                    notation.level(shift.before),
-                    notation.level(shift.now),
-                    notation.shift(shift.estimate),
-                    f"{notation.shift(shift.low)} to {notation.shift(shift.high)}",
-                    notation.number(shift.width),
-                ]
-            )
-        return rows
+        rows += [self._row(column, shift) for column, shift in self._shifts.items()]
+        return "\n".join(
+            [
+                *self._check.notes(),
+                f"{counted(self.calls, 'call')}, sampled from {different} in {self._check.name} "
+                f"(seed {self._check.seed}), {cost}",
+                f"then: {', '.join(served_words(self.served.before))}",
+                f"now:  {', '.join(served_words(self.served.now))}",
+                "",
+                table(rows, right=(1, 2, 3, 5)),
+                "",
+                *self._notes(),
+            ]
+        )
 
-    def _notation(self, column: str) -> _Notation:
-        """Return how the numbers of a value are written; those of a share in percent."""
+    __repr__ = __str__
+
+    def _row(self, column: str, shift: Shift) -> list[str]:
+        """Return a shift in words, with as many digits as its interval warrants."""
         is_share = bool(self._answers[column].dropna().isin([0.0, 1.0]).all())
-        return _Notation(self._shifts[column], is_share=is_share)
+        has_width = 0 < shift.width < math.inf
+        decimals = max(1 - math.floor(math.log10(shift.width)), 0) if has_width else 2
+
+        def words(number: float, sign: str = "") -> str:
+            digits = 1 if is_share else decimals
+            rounded = round(100 * number if is_share else number, digits) + 0.0  # not -0
+            return f"{rounded:{sign},.{digits}f}".replace("-", "−").replace("inf", "∞")
+
+        unit = " %" if is_share else ""
+        return [
+            shortened(printable(column.removeprefix(VALUE)), NAME_CHARACTERS),
+            f"{words(shift.before)}{unit}",
+            f"{words(shift.now)}{unit}",
+            words(shift.estimate, "+"),
+            f"{words(shift.low, '+')} to {words(shift.high, '+')}",
+            words(shift.width),
+        ]
 
     def _notes(self) -> list[str]:
         """Return how the intervals came about and what is not in them, in sentences."""
@@ -229,13 +184,8 @@ class Drift:
                 "An interval without width means that all differences are the same: it does not show how "
                 "rarely another answer may come."
             )
-        notes += [
-            f"'{shown(column.removeprefix(VALUE))}': no new answer can be compared."
-            for column in self._values
-            if column not in self._shifts
-        ]
-        if not self._values:
-            notes.append("No value could be read from the recorded answers to these requests.")
+        if not self.shifts:
+            notes.append("No value could be read from both the recorded and the new answers.")
         if self.unanswered:
             notes.append(
                 f"{counted(self.unanswered, 'further call')} got no answer: it was filtered or empty. Their "
@@ -246,7 +196,7 @@ class Drift:
             notes.append(
                 f"Another model answers under the same name: {_joined(now - before)} now, {_joined(before)} then."
             )
-        return [*notes, *self._check.notes()]
+        return notes
 
     def _unit_words(self) -> str:
         """Return what was resampled, in words."""
@@ -262,72 +212,42 @@ class Drift:
         return f"The intervals come from resampling {count:,} actors, such as {actor}{rough}."
 
 
-def _answers_of(check: Check, new_records: Iterable[Record | None]) -> pandas.DataFrame:
+def _answers_of(
+    check: Check, reader: Reader, new_records: Iterable[Record | None]
+) -> pandas.DataFrame:
     """Return a row for each answer: the recorded ones to the requests of a check, then the new ones."""
     import pandas
 
     rows: list[dict[str, Any]] = []
 
-    def add(record: Record, actor: str, request: str, *, is_new: bool) -> None:
+    def add(record: Record, actor: str, digest: str, *, is_new: bool) -> None:
         for answer in answers_of(record):
-            values: Mapping[str, float] = check.reader.values(answer)
+            values = {} if answer.is_refused else reader(answer.text)
+            marks = (not values and not answer.is_refused, answer.is_cut, answer.is_refused)
             rows.append(
                 {
                     "answer": len(rows),
                     "is_new": is_new,
                     "actor": actor,
-                    "request": request,
                     "sample": record.sample,
+                    "request": digest,
                     "asked": record.request["model"],
                     "served": record.served,
                     "prompt": record.prompt,
                     "text": answer.text,
-                    UNREADABLE: not values and not answer.is_refused,
-                    CUT: answer.is_cut,
-                    REFUSED: answer.is_refused,
+                    **dict(zip(MARKS, marks, strict=True)),
                     "cost": record.cost,
                     **{VALUE + name: value for name, value in sorted(values.items())},
                 }
             )
 
-    for request, draws in check.records.items():
+    for digest, draws in check.records.items():
         for record in draws:
-            add(record, actor_of(record), request, is_new=False)
+            add(record, actor_of(record), digest, is_new=False)
     for draw, new_record in zip(check.draws, new_records, strict=True):
         if new_record is not None:
-            add(new_record, draw.actor, draw.request, is_new=True)
+            add(new_record, draw.actor, draw.digest, is_new=True)
     return pandas.DataFrame(rows)
-
-
-class _Notation:
-    """Writes the numbers of a shift with as many digits as its interval warrants.
-
-    :param is_share: whether the value is a share, which is written in percent.
-    """
-
-    def __init__(self, shift: Shift, *, is_share: bool) -> None:
-        self._is_share = is_share
-        size = shift.width if 0 < shift.width < math.inf else abs(shift.estimate)
-        digits = 1 - math.floor(math.log10(size)) if 0 < size < math.inf else 2
-        self._decimals = 1 if is_share else max(digits, 0)
-
-    def number(self, number: float, sign: str = "") -> str:
-        """Return a number, without a unit."""
-        if math.isinf(number):
-            return f"{'−' if number < 0 else sign}∞"
-        number = 100 * number if self._is_share else number
-        form = f"{sign},.2e" if abs(number) >= LARGE else f"{sign},.{self._decimals}f"
-        words = f"{number:{form}}"
-        has_sign = any(digit in words for digit in "123456789")
-        return words.replace("-", "−") if has_sign else words.lstrip("+-")
-
-    def level(self, number: float) -> str:
-        """Return a mean."""
-        return f"{self.number(number)} %" if self._is_share else self.number(number)
-
-    def shift(self, number: float) -> str:
-        """Return a shift; that of a share in percentage points."""
-        return self.number(number, "+")
 
 
 def _as_json(shift: Shift) -> dict[str, Any]:

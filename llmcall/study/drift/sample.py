@@ -1,6 +1,4 @@
-"""The sample of recorded requests that a check asks again: drawn evenly over the actors, the same
-for a seed.
-"""
+"""Which recorded requests a check asks again: drawn evenly over the actors, the same for a seed."""
 
 from __future__ import annotations
 
@@ -12,7 +10,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.formatting import counted
+from ...display.printable import printable
 from ...errors import CacheError
+from ...keys.contents import strings_in
 from ...keys.keys import key_of
 from ...keys.messages import DIGEST
 from ...keys.normalizers import NORMALIZERS
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from ...values import Record
 
 SCOPE = "~drift"
-NORMALIZED = "with normalized text"
-WITH_IMAGE = "with an image or sound of which only a digest is recorded"
-OF_ANOTHER_API = "of another API than chat completions"
 # What normalizers leave in place of a text; code may have set them, and then no header names them.
 MARKER = re.compile("|".join(re.escape(f"<{name}>") for name in (*sorted(NORMALIZERS), "…")))
 
@@ -35,33 +32,41 @@ class Draw(NamedTuple):
     """One call of a check.
 
     :param actor: the recorded actor: a scope path without repeats; empty outside any scope.
-    :param request: the digest of what is asked.
+    :param digest: that of the request.
     :param sample: the name of the draw, such as ``"~drift/study/ann#0"``.
     """
 
     actor: str
-    request: str
+    digest: str
     sample: str
 
     def __repr__(self) -> str:
         return self.sample
 
 
-class RecordedRequests:
-    """The chat requests of a run that can be asked again, with their recorded draws.
+class Check:
+    """The calls of one check.
 
     :param run: the recording.
-    :ivar records: by the digest of a request, the records of its draws, those of all actors.
-    :ivar different: how many different requests there are; one that several actors asked counts
-        once for each.
-    :ivar left_out: how many different requests cannot be asked again, and why, in words.
-    :raises CacheError: if none can be asked again.
+    :param share: of the different requests, that is asked again.
+    :param calls: how many calls to make, instead of the share.
+    :param seed: decides which requests are asked.
+    :param model: the model that is asked in place of the recorded ones, or ``None``.
+    :ivar different: how many different requests can be asked again; one that several actors asked
+        counts once for each.
+    :ivar left_out: how many different requests cannot, and why, in words.
+    :ivar draws: the calls. More calls begin with the same ones.
+    :ivar records: by the digest of a request that is asked, its recorded draws, those of all actors.
+    :raises CacheError: if nothing can be asked again.
     """
 
-    def __init__(self, run: RecordedRun) -> None:
-        self.name = run.name
-        self.records: dict[str, list[Record]] = {}
-        self._by_actor: dict[str, dict[str, None]] = {}
+    def __init__(
+        self, run: RecordedRun, share: float, calls: int | None, seed: int, model: str | None
+    ) -> None:
+        self.name = printable(run.name)
+        self.seed = seed
+        records: dict[str, list[Record]] = {}
+        by_actor: dict[str, dict[str, None]] = {}
         reasons: dict[str, str] = {}
         for record in run.records:
             if record.kind not in ("chat", "http") or not is_given_by_model(record):
@@ -70,46 +75,53 @@ class RecordedRequests:
             if reason := _reason_to_leave_out(record):
                 reasons[digest] = reason
             else:
-                self.records.setdefault(digest, []).append(record)
-                self._by_actor.setdefault(actor_of(record), {})[digest] = None
-        self.different = sum(map(len, self._by_actor.values()))
+                records.setdefault(digest, []).append(record)
+                by_actor.setdefault(actor_of(record), {})[digest] = None
+        self.different = sum(map(len, by_actor.values()))
         self.left_out = ", ".join(
             f"{counted(count, 'request')} {reason}"
             for reason, count in sorted(Counter(reasons.values()).items())
         )
-        if not self.records:
+        if not records:
             raise CacheError(
                 f"no chat request in {run.name} can be asked again: {self.left_out or 'it contains none'}"
             )
-
-    def sample(self, calls: int, seed: int) -> list[Draw]:
-        """Return the calls of a check. More calls begin with the same ones.
-
-        Each actor in turn gives one of its requests, in an order that the seed decides; once all
-        requests were taken, they are taken again.
-        """
+        count = max(1, round(share * self.different)) if calls is None else calls
         numbers: Counter[tuple[str, str]] = Counter()
-        draws = []
-        for actor, digest in itertools.islice(self._requests_in_turn(seed), calls):
+        self.draws = []
+        for actor, digest in itertools.islice(_in_turn(by_actor, seed), count):
             path = f"{SCOPE}/{actor}" if actor else SCOPE
-            draws.append(Draw(actor, digest, f"{path}#{numbers[actor, digest]}"))
+            self.draws.append(Draw(actor, digest, f"{path}#{numbers[actor, digest]}"))
             numbers[actor, digest] += 1
-        return draws
-
-    def _requests_in_turn(self, seed: int) -> Iterator[tuple[str, str]]:
-        requests_in_order = {
-            actor: sorted(digests, key=lambda digest: _rank(seed, actor, digest))
-            for actor, digests in sorted(
-                self._by_actor.items(), key=lambda entry: _rank(seed, entry[0])
-            )
+        self.records = {
+            digest: records[digest] for digest in sorted(each.digest for each in self.draws)
         }
-        turns = itertools.zip_longest(*requests_in_order.values())
-        return itertools.cycle(
-            (actor, digest)
-            for turn in turns
-            for actor, digest in zip(requests_in_order, turn, strict=True)
-            if digest is not None
+        self.recorded_models = sorted(
+            {str(draws[0].request["model"]) for draws in self.records.values()}
         )
+        self.model = None if self.recorded_models == [model] else model
+
+    def request(self, draw: Draw) -> dict[str, Any]:
+        """Return what a call asks: the recorded request, or the same of another model."""
+        request = self.records[draw.digest][0].request
+        return request if self.model is None else {**request, "model": self.model}
+
+    def key(self, draw: Draw) -> str:
+        """Return the key of a call."""
+        return key_of("chat", self.request(draw), draw.sample)
+
+    def notes(self) -> list[str]:
+        """Return what plan and result both say, in sentences."""
+        notes = []
+        if self.model is not None:
+            recorded = ", ".join(map(printable, self.recorded_models))
+            notes.append(
+                f"ANOTHER MODEL: {printable(self.model)} is asked in place of {recorded}. A shift is a "
+                "difference between the two models, not a change in one of them."
+            )
+        if self.left_out:
+            notes.append(f"Left out: {self.left_out}.")
+        return notes
 
 
 def actor_of(record: Record) -> str:
@@ -117,25 +129,28 @@ def actor_of(record: Record) -> str:
     return without_repeats(record.scope)[0]
 
 
-def _rank(seed: int, *names: str) -> bytes:
-    return hashlib.sha256("\n".join(["drift", str(seed), *names]).encode()).digest()
+def _in_turn(by_actor: dict[str, dict[str, None]], seed: int) -> Iterator[tuple[str, str]]:
+    """Yield requests with their actors without end: each actor in turn gives one of its own, in an
+    order that the seed decides.
+    """
+
+    def rank(*names: str) -> bytes:
+        return hashlib.sha256("\n".join(["drift", str(seed), *names]).encode()).digest()
+
+    actors = sorted(by_actor, key=rank)
+    digests = [sorted(by_actor[actor], key=lambda each: rank(actor, each)) for actor in actors]
+    turns = itertools.zip_longest(*digests)
+    pairs = (zip(actors, turn, strict=True) for turn in turns)
+    return itertools.cycle(each for turn in pairs for each in turn if each[1] is not None)
 
 
 def _reason_to_leave_out(record: Record) -> str:
     """Return why a request cannot be sent as it was; empty if it can."""
     if record.kind == "http":
-        return OF_ANOTHER_API
-    texts = list(_texts(record.request["messages"]))
+        return "of another API than chat completions"
+    texts = list(strings_in(record.request["messages"]))
     if any(map(DIGEST.match, texts)):
-        return WITH_IMAGE
+        return "with an image or sound of which only a digest is recorded"
     if any(map(MARKER.search, texts)):
-        return NORMALIZED
+        return "with normalized text"
     return ""
-
-
-def _texts(data: Any) -> Iterator[str]:
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, (list, dict)):
-        for item in data.values() if isinstance(data, dict) else data:
-            yield from _texts(item)

@@ -1,10 +1,10 @@
-"""Values of an answer: numbers by name, and whether it was cut or refused."""
+"""What is read from an answer: numbers by name, and whether it was cut or refused."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +22,7 @@ FEWEST_READ = 0.5  # the share of a field's values that must be readable
 QUOTED = 3  # answers in an error
 QUOTED_CHARACTERS = 60
 
-Values = Mapping[str, float]
+Reader = Callable[[str], dict[str, float]]  # returns a text's numbers by name; none if unreadable
 
 
 class Answer(NamedTuple):
@@ -36,21 +36,6 @@ class Answer(NamedTuple):
     text: str
     is_cut: bool
     is_refused: bool
-
-
-class Reader(NamedTuple):
-    """Reads the values of answers.
-
-    :param read: returns the values of a text; none if it is unreadable.
-    :param left_out: the names of fields that hold neither numbers nor yes and no.
-    """
-
-    read: Callable[[str], Values]
-    left_out: tuple[str, ...] = ()
-
-    def values(self, answer: Answer) -> Values:
-        """Return an answer's values; none if it is refused or unreadable."""
-        return {} if answer.is_refused else self.read(answer.text)
 
 
 def answers_of(record: Record) -> list[Answer]:
@@ -68,7 +53,7 @@ def answers_of(record: Record) -> list[Answer]:
 def user_reader(value: Callable[[str], Any]) -> Reader:
     """Return a reader that calls a user's function."""
 
-    def read_text(text: str) -> Values:
+    def read_text(text: str) -> dict[str, float]:
         try:
             result = value(text)
         except (ValueError, OutputError):  # as float(text) and llmcall's own readers raise it
@@ -84,19 +69,20 @@ def user_reader(value: Callable[[str], Any]) -> Reader:
                 "cannot read, or a dict of numbers by name"
             ) from error
 
-    return Reader(read_text)
+    return read_text
 
 
-def reader_for(answers: Iterable[Answer]) -> Reader:
+def reader_for(texts: Iterable[str]) -> Reader:
     """Return a reader of numbers, of yes and no, and of such fields of a JSON object.
 
-    :param answers: the recorded ones, which decide the fields.
+    :param texts: the recorded answers, which decide the fields.
     :raises ValueError: if none of them can be read.
     """
-    texts = [answer.text for answer in answers if not answer.is_refused]
     given: Counter[str] = Counter()
     readable: Counter[str] = Counter()
+    quotable = set()
     for text in texts:
+        quotable.add(text)
         fields = _fields(text)
         given.update(fields.keys())
         readable.update(name for name, value in fields.items() if _number(value) is not None)
@@ -106,21 +92,19 @@ def reader_for(answers: Iterable[Answer]) -> Reader:
     }
     if not names:
         quoted = "; ".join(
-            repr(one_line(text, QUOTED_CHARACTERS)) for text in sorted({*texts})[:QUOTED]
+            repr(one_line(text, QUOTED_CHARACTERS)) for text in sorted(quotable)[:QUOTED]
         )
         raise ValueError(
             "the recorded answers are neither numbers, nor yes or no, nor JSON objects with such fields "
             f"({quoted}). Give value= (--value), a function that reads an answer's text as a number, or as "
             "None if it cannot be read"
         )
-    left_out = tuple(sorted(given.keys() - names - {ANSWER}))
-    return Reader(lambda text: _read_fields(text, names), left_out)
 
+    def read_text(text: str) -> dict[str, float]:
+        numbers = {name: _number(value) for name, value in _fields(text).items() if name in names}
+        return _finite({name: number for name, number in numbers.items() if number is not None})
 
-def _read_fields(text: str, names: Collection[str]) -> Values:
-    fields = {name: value for name, value in _fields(text).items() if name in names}
-    numbers = {name: _number(value) for name, value in fields.items()}
-    return _finite({name: number for name, number in numbers.items() if number is not None})
+    return read_text
 
 
 def _fields(text: str) -> Mapping[str, Any]:
@@ -144,5 +128,5 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _finite(values: Values) -> Values:
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..display.printable import printable
-from ..values import Data
+from ..values import Data, messages_asked
 
 
 def title_of(kind: str, request: Mapping[str, Data]) -> str:
@@ -18,6 +18,9 @@ def title_of(kind: str, request: Mapping[str, Data]) -> str:
 
 def messages_of(request: Mapping[str, Data]) -> list[Data]:
     """Return a request's messages; an embedding's text or a function's arguments count as one."""
+    body = request.get("body")  # of another API
+    if isinstance(body, dict):
+        return list(messages_asked(body))
     messages = request.get("messages")
     if isinstance(messages, list):
         return messages

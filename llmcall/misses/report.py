@@ -120,9 +120,7 @@ def _opening(fields: Mapping[str, Data]) -> str:
         arguments = fields.get("arguments", {}).items()
         arguments_text = ", ".join(f"{name}={value!r}" for name, value in arguments)
         return printable(masked(f"{fields['function']}({arguments_text})")[:LONGEST_OPENING])
-    body = fields.get("body")  # of another API
-    messages = messages_of(body if isinstance(body, dict) else fields) or [{}]
-    last = messages[-1]
+    last = (messages_of(fields) or [{}])[-1]
     words = " ".join(masked(text_of(last)).split())
     opening = printable(words[:LONGEST_OPENING])
     role = last.get("role") if isinstance(last, dict) else None

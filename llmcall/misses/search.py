@@ -9,12 +9,13 @@ from ..differences.fields import CONTENTS, as_text
 from ..differences.words import common_ends
 from ..display.formatting import counted
 from ..errors import CacheError
-from ..keys.contents import messages_of, strings_in
+from ..keys.contents import messages_of, strings_in, text_of
 from ..keys.plain_data import map_texts
-from ..values import Data, Record, Request
+from ..values import CONTENT_FIELDS, Data, Record, Request
 
 UNRELATED = 2.0  # from this distance on, a record has little to do with a request
 
+BEGINNING = 40  # characters
 PARAMETER = 1.0  # for each parameter that differs
 OTHER_SCOPE = 0.6
 OTHER_DRAW = 0.2
@@ -63,18 +64,20 @@ class SearchResult(NamedTuple):
 
 
 def search(request: Request, source: Source | None) -> SearchResult:
-    """Return the record nearest to a request, and those that asked the same.
+    """Return the record nearest to a request, and those that asked the same. One of the same
+    persona and scope is nearer than any other.
 
     :param source: where to look, or ``None`` if no record may answer the request.
     """
     if source is None:
         problem = "cache=False bypasses the disk cache, and no cassette is open"
         return SearchResult("nothing", problem)
-    count, nearest, least = 0, None, 0.0
+    count, nearest, least = 0, None, (True, True, True, 0.0)
     samples: list[str | None] = []
     scopes: set[str] = set()
     reordered: list[str] = []
     in_any_order = _in_any_order(request.asked)
+    persona, (path, _) = _persona(request.asked), split_sample(request.sample)
     try:
         for record in source.records:
             count += 1
@@ -87,13 +90,18 @@ def search(request: Request, source: Source | None) -> SearchResult:
                 _in_any_order(record.request) == in_any_order
             ):
                 reordered.append(record.scope)
-            distance = _distance(request, record)
-            if nearest is None or distance < least:
-                nearest, least = record, distance
+            rank = (
+                record.request != request.asked,
+                persona != _persona(record.request),
+                record.scope != path,
+                _distance(request, record),
+            )
+            if nearest is None or rank < least:
+                nearest, least = record, rank
     except (CacheError, OSError) as error:
         return SearchResult(source.name, str(error))
     looked_in = f"{source.name}: {counted(count, 'record')}"
-    return SearchResult(looked_in, "", nearest, least, samples, sorted(scopes), reordered)
+    return SearchResult(looked_in, "", nearest, least[-1], samples, sorted(scopes), reordered)
 
 
 def split_sample(sample: str | None) -> tuple[str, str]:
@@ -115,11 +123,32 @@ def _sorted(contents: Data) -> Data:
     return sorted(contents, key=as_text) if isinstance(contents, list) else contents
 
 
+def _persona(fields: Mapping[str, Data]) -> Data:
+    """Return what describes who is asked: the system messages, or else how the first one begins."""
+    messages = messages_of(fields)
+    systems = [
+        each
+        for each in messages
+        if isinstance(each, dict) and each.get("role") in ("system", "developer")
+    ]
+    return systems or [text_of(each)[:BEGINNING] for each in messages[:1]]
+
+
+def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
+    """Return what a request asks for besides its contents."""
+    body = fields.get("body")  # of another API
+    if isinstance(body, dict):
+        fields = {**fields, **body}
+    left_out = {*CONTENTS, *CONTENT_FIELDS, "body"}
+    return {name: value for name, value in fields.items() if name not in left_out}
+
+
 def _distance(request: Request, record: Record) -> float:
     """Return how far a record is from a request: 0 if they are the same, else more."""
     asked, recorded = request.asked, record.request
-    parameters = (asked.keys() | recorded.keys()) - set(CONTENTS)
-    total: float = PARAMETER * sum(asked.get(name) != recorded.get(name) for name in parameters)
+    parameters, others = _parameters(asked), _parameters(recorded)
+    names = parameters.keys() | others.keys()
+    total: float = PARAMETER * sum(parameters.get(name) != others.get(name) for name in names)
     if request.sample != record.sample:
         is_same_scope = split_sample(request.sample)[0] == record.scope
         total += OTHER_DRAW if is_same_scope else OTHER_SCOPE

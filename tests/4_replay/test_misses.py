@@ -390,6 +390,30 @@ def test_a_miss_over_the_order_alone_advises_a_fixed_order() -> None:
     assert "mode='new'" not in said
 
 
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_the_nearest_record_is_the_same_personas(api: str) -> None:
+    """Though another one was asked just this question, in a scope that all share."""
+    client = program(Server())
+
+    def ask_as(name: str, question: str) -> None:
+        if api == "responses":
+            client.responses.create(model="m", instructions=f"You are {name}.", input=question)
+        else:
+            system = {"role": "system", "content": f"You are {name}."}
+            asked: Any = [system, {"role": "user", "content": question}]
+            client.chat.completions.create(model="m", messages=asked)
+
+    with llmcall.scope("run"), llmcall.cassette("run.jsonl"):
+        ask_as("Lisa", "Good morning! What does the bread cost today?")
+        ask_as("Bart", "Milk?")
+    with (
+        llmcall.scope("run"),
+        pytest.raises(openai.APIStatusError, match=r"nearest .* Good morning!"),
+        llmcall.cassette("run.jsonl", mode="none"),
+    ):
+        ask_as("Lisa", "Milk?")
+
+
 def test_a_miss_over_the_order_of_another_api_says_so() -> None:
     """The messages of /responses count as those of chats."""
     heard: list[Any] = [{"role": "user", "content": f"{name} says hi."} for name in ("Ann", "Bo")]

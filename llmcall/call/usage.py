@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..display.data_frames import import_pandas
 from ..display.formatting import USD_COLUMNS, quantity
@@ -16,12 +16,14 @@ from ..scopes import path_before_items
 from ..system import lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..models.prices import Price
     from ..values import TokenUsage
 
     UsageDelta = Mapping[str, float | str | None]
+
+T = TypeVar("T")
 
 MOST_SCOPES = 20  # with a row of their own
 NO_SCOPE = "(no scope)"
@@ -192,23 +194,27 @@ class Meter:
                 for name in TEXT_COLUMNS:
                     columns[name] = tuple(sorted(sums[name]))
                 usages[key] = Usage(**columns)
-        parts: dict[tuple[str, str], list[Usage]] = {}
-        models: dict[str, list[Usage]] = {}
-        scopes: dict[str, list[Usage]] = {}
-        arms: dict[str, list[Usage]] = {}
-        for (model, scope, arm), usage in usages.items():
-            parts.setdefault((model, scope), []).append(usage)
-            models.setdefault(model, []).append(usage)
-            for path in _with_scopes_around(scope):
-                scopes.setdefault(path, []).append(usage)
-            if arm:
-                arms.setdefault(arm, []).append(usage)
         return _sum(usages.values())._replace(
-            by_model={model: _sum(models[model]) for model in sorted(models)},
-            by_scope={scope: _sum(scopes[scope]) for scope in sorted(scopes)},
-            by_arm={arm: _sum(arms[arm]) for arm in sorted(arms)},
-            parts={key: _sum(parts[key]) for key in parts},
+            by_model=_by(usages, lambda model, scope, arm: [model]),
+            by_scope=_by(usages, lambda model, scope, arm: _with_scopes_around(scope)),
+            by_arm=_by(usages, lambda model, scope, arm: [arm] if arm else []),
+            parts=_by(usages, lambda model, scope, arm: [(model, scope)]),
         )
+
+
+def _by(
+    usages: Mapping[tuple[str, str, str], Usage], groups_of: Callable[..., Iterable[T]]
+) -> dict[T, Usage]:
+    """Return the sums of usages by group.
+
+    :param usages: by model, scope and arm.
+    :param groups_of: returns the groups of a model, scope and arm.
+    """
+    groups: dict[T, list[Usage]] = {}
+    for key, usage in usages.items():
+        for group in groups_of(*key):
+            groups.setdefault(group, []).append(usage)
+    return {group: _sum(groups[group]) for group in sorted(groups)}  # type: ignore[type-var]
 
 
 def _no_sums() -> dict[str, Any]:

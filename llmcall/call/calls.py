@@ -11,6 +11,7 @@ from ..cassettes.current import check_may_send
 from ..display.printable import printable
 from ..failures import Failures, process_failures
 from ..keys.keys import key_of
+from ..keys.parameters import EFFORT
 from ..notices import warn_once
 from ..records.pointers import pointing_to, target_key, target_of
 from ..scopes import ScopedRecord, warn_of_restart
@@ -19,7 +20,7 @@ from .usage import amounts_of_answer, count, served_amount
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
@@ -239,10 +240,12 @@ class ModelCall(PreparedCall):
 
     :param client: the client that makes it.
     :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
+    :param is_effort_named: whether the effort is not that which the model is asked for by default.
     """
 
     client: Client
     parse: Callable[[str], Any] | None = None
+    is_effort_named: bool = True
 
     @property
     def callee(self) -> str:
@@ -261,15 +264,25 @@ class ModelCall(PreparedCall):
         return self.client.meter
 
     def to_model(self, model: str) -> ModelCall:
-        """Return the same call of another model."""
-        request = self.request
-        keyed = {**request.asked, "model": model}
+        """Return the same call of another model, with that one's namespace, and its effort if the call
+        names none.
+        """
+        client, request = self.client, self.request
+
+        def of_model(fields: Mapping[str, Any]) -> dict[str, Any]:
+            kept = {name: fields[name] for name in fields if name != EFFORT or self.is_effort_named}
+            return client.with_effort(model, {**kept, "model": model})
+
+        keyed = of_model(request.asked)
+        keyed.pop("namespace", None)
+        if namespace := client.namespace(model):
+            keyed["namespace"] = namespace
         return replace(
             self,
             request=request._replace(
                 model=model,
                 asked=keyed,
-                body={**request.body, "model": model},
+                body=of_model(request.body),
                 cache_key=key_of(request.kind, keyed, request.sample),
             ),
         )

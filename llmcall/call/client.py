@@ -73,8 +73,8 @@ class Client(Protocol):
         """Return the model that a call means by a name, or by none."""
         ...
 
-    def with_defaults(self, model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a chat call's parameters with those that the settings give a default to."""
+    def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a chat call, with the effort that a model is asked for by default."""
         ...
 
     def default_embedding_model(self) -> str:

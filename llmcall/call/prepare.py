@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import cassette_for
@@ -12,6 +12,7 @@ from ..keys.messages import check_messages, keyed_messages
 from ..keys.normalizers import normalizer
 from ..keys.parameters import (
     CONFIGURED_UNKEYED,
+    EFFORT,
     check_credentials,
     check_names,
     expected_answer,
@@ -43,6 +44,7 @@ class _Arguments(NamedTuple):
     :param keyed: the parameters that enter the key, with the model and the namespace.
     :param sent: the parameters that are sent.
     :param headers: extra HTTP headers.
+    :param is_effort_named: whether the model is asked for no effort by default.
     :param normalize: replaces what does not matter in a text that enters the key, or ``None``.
     :param expected: as in :class:`llmcall.types.Request`.
     :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
@@ -57,6 +59,7 @@ class _Arguments(NamedTuple):
     keyed: dict[str, Any]
     sent: dict[str, Any]
     headers: dict[str, str]
+    is_effort_named: bool
     normalize: Callable[[str], str] | None
     expected: Any
     parse: Callable[[str], Any] | None
@@ -76,8 +79,11 @@ class _Arguments(NamedTuple):
         window = checked_window(params.pop("window", None) or resolved.settings.window)
         check_names(params, kind)
         sent = given_parameters(params)
+        named: Collection[str] = ()
         if kind == "chat":
-            sent = client.with_defaults(model, sent)
+            sent = {**resolved.defaults, **sent}
+            named = sent.keys()
+            sent = client.with_effort(model, sent)
         elif window is not None:
             warn_once(f"WINDOW = {window}: embeddings are sent without a window")
         headers = sent.pop("extra_headers", {})
@@ -106,6 +112,7 @@ class _Arguments(NamedTuple):
             keyed=keyed,
             sent=sent,
             headers=headers,
+            is_effort_named=EFFORT in named or EFFORT not in sent,
             normalize=normalizer(resolved.settings.cache_normalize),
             expected=expected_answer(response_format),
             parse=parse,
@@ -139,6 +146,7 @@ class _Arguments(NamedTuple):
             cassette=self.cassette,
             order=next_order(),
             parse=self.parse,
+            is_effort_named=self.is_effort_named,
         )
         return call, identity_hash
 

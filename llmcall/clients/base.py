@@ -112,9 +112,9 @@ class LLMClient:
             generation, settings, cache, {}, set(), configured_parameters(settings)
         )
 
-    def with_defaults(self, model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a chat call's parameters with those that the settings give a default to."""
-        return with_effort(model, {**self.resolved.defaults, **parameters})
+    def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a chat call, with the effort that a model is asked for by default."""
+        return with_effort(model, fields)
 
     @property
     def settings(self) -> Settings:

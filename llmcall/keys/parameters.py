@@ -12,6 +12,7 @@ from ..models.catalog import Capabilities, parameters_of
 from ..secrets import refuse_named, without_credentials, without_query_credentials
 from .plain_data import plain, with_article
 
+EFFORT = "reasoning_effort"
 # The parameters that [OpenAI] sets defaults for and that enter the key.
 CONFIGURED = (
     "temperature",
@@ -19,7 +20,7 @@ CONFIGURED = (
     "top_p",
     "frequency_penalty",
     "presence_penalty",
-    "reasoning_effort",
+    EFFORT,
 )
 # Those that it sets defaults for and that enter no key.
 CONFIGURED_UNKEYED = ("service_tier",)
@@ -174,10 +175,9 @@ def with_effort(model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     Its answers are then quick and cheap, and have room in a small ``max_tokens``.
     """
-    effort = "reasoning_effort"
-    if model != DEFAULT_MODEL or effort in {**parameters, **parameters.get("extra_body", {})}:
+    if model != DEFAULT_MODEL or EFFORT in {**parameters, **parameters.get("extra_body", {})}:
         return dict(parameters)
-    return {**parameters, effort: "none"}
+    return {**parameters, EFFORT: "none"}
 
 
 def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:

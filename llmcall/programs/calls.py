@@ -450,11 +450,9 @@ class ProgramClient(OpenAIClient):
         }
         return resolved._replace(defaults=overridden)
 
-    def with_defaults(self, model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters with those given in code; a program that names no effort is sent
-        none, so its record names none.
-        """
-        return {**self.resolved.defaults, **parameters}
+    def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields: a program that names no effort is sent none, so its record names none."""
+        return dict(fields)
 
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Sequence[Record]:
         """Return the records, which hold the model and the usage that the program gets."""

@@ -266,7 +266,7 @@ class Choice(LLMCall):
         """
         client = self.client
         model = client.model_named(self.model_params.get("model"))
-        parameters = client.with_defaults(model, self.model_params)
+        parameters = client.with_effort(model, {**client.resolved.defaults, **self.model_params})
         if "logprobs" in client.capabilities(model).refused(parameters.get("reasoning_effort")):
             raise NoLogprobsError(
                 f"the model {model!r} takes no logprobs, like other models that reason before they "

@@ -419,6 +419,31 @@ def test_a_fallback_gets_what_was_recorded_first(first: str, where: str) -> None
         assert ask(LARGE) == recorded
 
 
+@pytest.mark.parametrize("models", [("gpt-6-luna", LARGE), (LARGE, "gpt-6-luna")])
+@pytest.mark.parametrize("effort", [None, "high"])
+def test_a_fallback_is_asked_as_if_it_had_been_named(
+    models: tuple[str, str], effort: str | None
+) -> None:
+    """Its own effort and its own key, so that a call of its own finds the answer."""
+    first, second = models
+    bodies = []
+
+    class Servant(llmcall.LLMClient):
+        def send(self, request: Any, timeout: float | None) -> Any:
+            bodies.append(dict(request.body))
+            if request.model == first:
+                raise llmcall.ContextLengthError("too long")
+            message = {"role": "assistant", "content": "fits"}
+            return {"choices": [{"message": message, "finish_reason": "stop"}]}
+
+    client = Servant(model=first, fallbacks={first: (second,)}, on_error="raise")
+    reply = client.send_message("Hello", reasoning_effort=effort)
+    own = client.build_request("Hello", model=second, reasoning_effort=effort)
+    default = "none" if second == "gpt-6-luna" else None
+    assert bodies[-1].get("reasoning_effort") == (effort or default)
+    assert reply.cache_key == own.cache_key
+
+
 @pytest.mark.parametrize("arguments", [{"max_tokens": 1}, {"max_completion_tokens": 1}])
 def test_an_answer_that_the_callers_own_limit_cut_is_returned(arguments: dict[str, int]) -> None:
     """No other model is asked, and the answer is recorded."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pytest_httpserver import HTTPServer
-from servers import Answer
+from servers import Answer, completion, embeddings
 from werkzeug import Request, Response
 
 USAGE = {"input_tokens": 10, "output_tokens": 10, "total_tokens": 20}
@@ -23,7 +23,8 @@ class BackgroundServer:
 
     :param looks: after how many looks a response is complete.
     :ivar responses: those that the server has, by their ids.
-    :ivar counts: how often each operation was asked: "create", "look", "cancel", "delete".
+    :ivar counts: how often each operation was asked: "create", "look", "cancel", "delete"; and "chat"
+        and "embeddings", which are answered at once.
     :ivar bodies: of the requests that began a response.
     :ivar ends: what becomes of further responses: the fields of each in turn; then they are complete.
     :ivar failures: answers to give in place of the operations in turn, by operation.
@@ -56,12 +57,14 @@ class BackgroundServer:
     def _operation(self, request: Request) -> tuple[str, str | None]:
         parts = request.path.removeprefix("/v1/").split("/")
         if parts[0] != "responses":
-            return request.path, None
+            return parts[0], None
         if len(parts) == 1:
             return "create", None
         return {"GET": "look", "DELETE": "delete", "POST": "cancel"}[request.method], parts[1]
 
     def _answer(self, request: Request, operation: str, identifier: str | None) -> Answer:
+        if operation in ("chat", "embeddings"):
+            return Answer(200, completion("At once.") if operation == "chat" else embeddings([1.0]))
         if operation == "create":
             return Answer(200, self._begin(request.get_json()))
         response = self.responses.get(identifier or "")

@@ -93,6 +93,10 @@ class Client(Protocol):
         """Return an endpoint's host, as records name it."""
         ...
 
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the endpoints that serve a model."""
+        ...
+
     def pool(self, model: str) -> Pool:
         """Return the endpoints that serve a model, with their limits and prices."""
         ...

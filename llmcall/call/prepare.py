@@ -76,7 +76,7 @@ class _Arguments(NamedTuple):
         without_none = {name: value for name, value in arguments.items() if value is not None}
         options, params = split_options(without_none, resolved.settings)
         model = client.model_named(params.pop("model", None))
-        window = checked_window(params.pop("window", None) or resolved.settings.window)
+        window = checked_window(params.pop("window", resolved.settings.window))
         check_names(params, kind)
         sent = given_parameters(params)
         named: Collection[str] = ()

@@ -72,8 +72,9 @@ class Flight(Future["Record | None"]):
         return copy.deepcopy(self.result())
 
 
-# By process (a forked one lacks the threads that made them), store, key and window.
-flights: dict[tuple[int, ResponseCache | Cassette, str, str | None], Flight] = {}
+# By process (a forked one lacks the threads that made them), store, key and whether it
+# is answered within a window.
+flights: dict[tuple[int, ResponseCache | Cassette, str, bool], Flight] = {}
 
 
 def share(
@@ -96,7 +97,7 @@ def share(
     if store is None:
         return (yield from ask(calls))
     process = os.getpid()
-    window = window_of(calls[0].request.body)
+    in_window = window_of(calls[0].request.body) is not None
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         led: list[tuple[Call, Flight]] = []
@@ -107,10 +108,10 @@ def share(
             # other.
             with lock:
                 for call in missing:
-                    flight = flights.get((process, store, call.request.cache_key, window))
+                    flight = flights.get((process, store, call.request.cache_key, in_window))
                     if flight is None:
-                        flight = flights[process, store, call.request.cache_key, window] = Flight(
-                            is_stream=stream
+                        flight = flights[process, store, call.request.cache_key, in_window] = (
+                            Flight(is_stream=stream)
                         )
                         led.append((call, flight))
                     else:
@@ -136,10 +137,10 @@ def share(
         finally:
             for call, flight in led:
                 with lock:
-                    flights.pop((process, store, call.request.cache_key, window), None)
+                    flights.pop((process, store, call.request.cache_key, in_window), None)
                 flight.end(records.get(call.request.cache_key), error)
         for call, flight in followed:
-            with waiting_in_window() if window else nullcontext():
+            with waiting_in_window() if in_window else nullcontext():
                 is_waited = yield Wait(flight, policy.time_left(), flight.leader)
             if not is_waited:
                 records |= yield from _ask_beside(call, flight, ask)

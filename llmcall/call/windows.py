@@ -7,7 +7,9 @@ again waits for the same one. Once the answer is on the disk, the server's copy 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..cache.awaited import IDENTIFIER, Awaited
@@ -25,6 +27,7 @@ from ..interrupts import waiting_in_window
 from ..keys.parameters import checked
 from ..models.prices import window_of
 from ..notices import logger, notice
+from ..values import Request
 from .drivers import drive
 from .effects import AsOne, Send, Wait
 from .lookup import find_in_cache
@@ -32,9 +35,11 @@ from .lookup import find_in_cache
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..cache.awaited import Journal
     from ..config.endpoints import Endpoint
-    from ..values import Record, Request
+    from ..values import Record
     from .calls import ModelCall
+    from .client import Client
     from .effects import Flow
     from .limits import Pool
     from .permit import Permit
@@ -184,8 +189,9 @@ class Background:
             return response, first
 
         try:
-            # No cancellation parts them: what is sent is noted.
-            response, first = yield AsOne(Send(self._transport, request, self._timeout()), note)
+            # Neither a cancellation nor the deadline parts them: what is sent is noted.
+            send = Send(self._transport, request, self._call.options.timeout)
+            response, first = yield AsOne(send, note)
         except APIError:
             if journal is not None:
                 journal.remove(self._key, None)
@@ -216,15 +222,11 @@ class Background:
         :param operation: a ``wire``.
         """
         assert awaited is not None
-        request = self._call.request._replace(wire=operation, body={"id": awaited.id})
-        return (yield Send(self._transport, request, self._timeout()))
-
-    def _timeout(self) -> float:
-        """Return the seconds that one request to the server may take."""
-        timeout = self._call.options.timeout or self._call.settings.timeout
-        seconds_left = self._time_left()
-        # What is there is deleted, however late.
-        return min(timeout, seconds_left) if seconds_left and seconds_left > 0 else timeout
+        request = _request(operation, awaited)._replace(headers=self._call.request.headers)
+        timeout, seconds_left = self._call.options.timeout, self._time_left()
+        if timeout and seconds_left and seconds_left > 0:  # what is there is deleted, however late
+            timeout = min(timeout, seconds_left)
+        return (yield Send(self._transport, request, timeout))
 
     def _unknown(self) -> None:
         """Look for the answer in the cache, since the server knows the response no more.
@@ -308,3 +310,31 @@ class Background:
             return True
         row = self._call.cache.storage.get(key)
         return row is not None and row[1] >= awaited.begun_at
+
+
+def _request(operation: str, awaited: Awaited) -> Request:
+    """Return the request to look at a response, to cancel or to delete it."""
+    return Request("chat", "", {}, {"id": awaited.id}, {}, None, "", wire=operation)
+
+
+def cancel_all(client: Client, journal: Journal) -> Counter[str]:
+    """Cancel and delete all awaited responses at the endpoints of a client, and forget all notes.
+
+    :returns: how many there were at other addresses, which are compared and never contacted.
+    :raises APIError: if a server fails; what it was not told is noted further on.
+    """
+    settings = client.resolved.settings
+    endpoints = [*client.endpoints(settings.model), *settings.endpoints]
+    with_windows = [each for each in endpoints if each.api_type in (None, "openai")]
+    transports = {each.url: each for each in map(client.transport_of, with_windows)}
+    others: Counter[str] = Counter()
+    for key, awaited in list(journal.items()):
+        if awaited.id is not None and awaited.url not in transports:
+            others[awaited.url] += 1
+        elif awaited.id is not None:
+            for operation in ("cancel", "delete"):
+                with suppress(InvalidRequestError):  # the server has it no more
+                    request = _request(operation, awaited)
+                    transports[awaited.url].send(request, settings.timeout)
+        journal.remove(key, awaited.id)
+    return others

@@ -174,12 +174,15 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
             "path": str(response_cache.path),
             **totals_of_all,
             "size": size,
+            "awaited": len(response_cache.awaited),
             "models": models,
             "since": oldest,
         }
         click.echo(visible_json({**data, "by_scope": totals_by_scope}))
         return
     click.echo(f"{response_cache.path}: {counted(len(records), 'record')}, {size / 1e6:,.1f} MB")
+    if awaited := len(response_cache.awaited):
+        click.echo(f"awaited: {counted(awaited, 'answer')}")
     if not records:
         return
     click.echo(f"since {_date(oldest)}")
@@ -384,14 +387,40 @@ def delete(
 
 @cache.command()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option(
+    "--awaited",
+    is_flag=True,
+    help="Cancel and delete the answers that are awaited in a window, and no record.",
+)
 @click.pass_obj
-def clear(response_cache: ResponseCache, yes: bool) -> None:
-    """Delete all records."""
-    if len(response_cache) and not yes:
-        click.confirm(
-            f"Delete {counted(len(response_cache), 'record')} in {response_cache.path}?", abort=True
-        )
+def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
+    """Delete all records, or cancel all answers that are awaited."""
+    awaited_words = counted(len(response_cache.awaited), "awaited answer")
+    what = awaited_words if awaited else counted(len(response_cache), "record")
+    if not what.startswith("0 ") and not yes:
+        click.confirm(f"Delete {what} in {response_cache.path}?", abort=True)
+    if awaited:
+        _clear_awaited(response_cache)
+        return
     click.echo(f"{counted(response_cache.clear(), 'record')} deleted")
+    if len(response_cache.awaited):
+        click.echo(f"{awaited_words} left; --awaited cancels and deletes them at the server")
+
+
+def _clear_awaited(response_cache: ResponseCache) -> None:
+    """Cancel and delete the awaited answers at the servers of these settings, and forget all."""
+    from ..call.windows import cancel_all
+    from ..clients.openai import OpenAIClient
+
+    with OpenAIClient() as client:
+        others = cancel_all(client, response_cache.awaited)
+    click.echo("all awaited answers are cancelled and deleted")
+    for url, count in others.items():
+        click.echo(
+            f"{counted(count, 'answer')} at {printable(url)}, which is no address of these settings, "
+            "only forgotten: the server deletes them after 30 days",
+            err=True,
+        )
 
 
 @cache.command()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from ..cassettes.cassette import Cassette
@@ -124,12 +124,12 @@ def pytest_collection_modifyitems(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Add the counts of a worker of pytest-xdist; the controller collects no tests itself."""
-    pickled_report = getattr(node, "workeroutput", {}).get(NAME)
-    if pickled_report is not None:
-        _replay(node.config).report.merge(pickled_report)
+    """Add what a worker of pytest-xdist did; the controller collects no tests itself."""
+    output = getattr(node, "workeroutput", {}).get(NAME)
+    if output is not None:
+        _replay(node.config).add(*output)
     elif error:  # the worker died, and nobody knows which of its tests passed
-        _replay(node.config).report.is_complete = False
+        _replay(node.config).is_complete = False
 
 
 def _replay(config: pytest.Config) -> Replay:
@@ -146,16 +146,17 @@ def _replay(config: pytest.Config) -> Replay:
 
 
 @pytest.fixture
-def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Cassette:
-    """Return the test's cassette, which records or replays its calls to language models: .path,
+def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Iterator[Cassette]:
+    """Yield the test's cassette, which records or replays its calls to language models: .path,
     .records, .replayed, .asked, .recorded.
     """
-    return _replay(request.config).open(request.node, llm_cassette_name)
+    with _replay(request.config).opened(request.node, llm_cassette_name) as cassette:
+        yield cassette
 
 
 @pytest.fixture
 def llm_cassette_name(request: pytest.FixtureRequest) -> str:
     """Return the file name of the test's cassette; override this fixture to name another."""
-    from .replay import item_name
+    from .names import item_name
 
     return item_name(request.node)

@@ -37,30 +37,31 @@ class Bar:
 
     :param tqdm_bar: tqdm's bar, or ``None`` if it is hidden.
     :param usage: counts what is used while it is shown.
-    :ivar waiting: how many calls wait in a window.
-    :ivar failed: how many items failed. A failed call may belong to one of them, or to an item that
-        went on without it.
     """
 
     def __init__(self, tqdm_bar: Any = None, usage: metering.Tracked | None = None) -> None:
         self._tqdm_bar = tqdm_bar
         self._usage = usage or metering.Tracked()
-        self.failed = 0
-        self.waiting = 0
+        self._failed_count = 0
 
-    def step(self) -> None:
+    def step(self, *, failed: bool = False) -> None:
         """Count one more finished draw."""
+        self._failed_count += failed
         if self._tqdm_bar is not None and self._tqdm_bar.update():
             self.refresh()
 
-    def refresh(self) -> None:
-        """Show the time and the figures again; failures and retries only if there are any."""
+    def refresh(self, waiting: int = 0) -> None:
+        """Show the time and the figures again; failures and retries only if there are any.
+
+        :param waiting: how many calls wait in a window.
+        """
         if self._tqdm_bar is None:
             return
         usage = self._usage.usage()
         counts = {
-            "waiting": self.waiting,
-            "failed": max(self.failed, usage.errors),
+            "waiting": waiting,
+            # a failed call may belong to a failed item, or to one that went on without it
+            "failed": max(self._failed_count, usage.errors),
             "retries": usage.retries,
         }
         if usage.replayed_calls:

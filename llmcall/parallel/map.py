@@ -17,18 +17,17 @@ from ..errors import ScopeError
 from ..interrupts import Stop, current_stops
 from .bar import progress_bar
 from .names import ItemNames
-from .options import check_options
+from .options import MapOptions
 from .plans import Planner
 from .processes import MapGroup, Task
-from .rows import CellRow, cell_of, length_of, rows_of
-from .run import MapRun
+from .rows import CellRow, cell_of, check_items, length_of, rows_of
+from .run import BATCH_SIZE, MapRun
 from .tasks import TaskPosition, job_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Executor
 
-    from .options import MapOptions
     from .plans import Plan
     from .tasks import Job
 
@@ -124,7 +123,8 @@ def map(
     >>> llmcall.map(greet, ["Ann", "Ben"], key=str, scope="trial-1")
     ['trial-1/Ann#0', 'trial-1/Ben#0']
     """
-    options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
+    options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
+    check_items(items)
     job = job_of(fn)
     context = copy_context()
     if dry_run:
@@ -134,7 +134,7 @@ def map(
         with ExitStack() as stack:
             run, names = _open_run(job, items, options, context, stack)
             try:
-                for _ in run.complete_items(in_batches=True):
+                for _ in run.complete_items(BATCH_SIZE):
                     pass
             except BaseException as error:
                 run.end(error, length_of(items))
@@ -173,7 +173,8 @@ def imap(
     >>> sorted(llmcall.imap(str.upper, ["ann", "ben"]))
     [(0, 'ANN'), (1, 'BEN')]
     """
-    options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
+    options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
+    check_items(items)
     return _yield_results(job_of(fn), items, options, copy_context())
 
 

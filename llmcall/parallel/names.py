@@ -37,12 +37,12 @@ class ItemNames:
     An item's name does not depend on the other items. Only different items that share a name are
     told apart by their order; :meth:`warn` warns of them.
 
-    :param key: returns an item's key; ``None`` means to use a digest.
+    :param key: a map's argument; ``None`` means to use a digest.
     :param identity: returns what identifies an item: the data to digest.
     """
 
-    def __init__(self, key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]) -> None:
-        self._key = key
+    def __init__(self, key: Any, identity: Callable[[Any], Any]) -> None:
+        self._key = key_function(key)
         self._identity = identity
         self._index = 0
         # by cell and name

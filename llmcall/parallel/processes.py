@@ -11,7 +11,8 @@ import os
 import pickle
 import threading
 from collections import deque
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +33,7 @@ from .tasks import NotBegunError, Report, TaskResult, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
     from contextvars import Context
 
     from ..call.usage import UsageDelta
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
 
 # What pickle raises for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
+CANCELLED = (
+    "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
+    "you shut the executor down"
+)
 KEPT_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
 
 
@@ -169,8 +174,9 @@ class MapGroup:
         if report is None:
             return
         if self.active is not None:
-            for request, number in report.drawn:
-                task.journal.add(self.active.draws.claim(request, number))
+            with suppress(KeyboardInterrupt):  # the map is over: they were given back
+                for request, number in report.drawn:
+                    task.journal.add(self.active.draws.claim(request, number))
             if self.active.used_records is not None:
                 self.active.used_records.extend(report.used_records)
         for model, scope, amounts, arm in report.usage:
@@ -190,17 +196,31 @@ class Task:
     """One draw of one item. Pickled, it becomes a :class:`RemoteTask`.
 
     :ivar journal: notes its draws.
-    :ivar result: its result once it has finished, else ``None``.
+    :ivar future: that of its result; ``None`` until it is submitted.
+    :ivar is_noted: whether it has ended, and what it did in another process counts here.
     """
 
-    __slots__ = ("group", "item", "journal", "position", "result")
+    __slots__ = ("_result", "future", "group", "is_noted", "item", "journal", "position")
 
     def __init__(self, group: MapGroup, item: Any, position: TaskPosition) -> None:
         self.group = group
         self.item = item
         self.position = position
         self.journal = Journal(None if group.active is None else group.active.journal)
-        self.result: TaskResult | None = None
+        self.future: Future[TaskResult] | None = None
+        self.is_noted = False
+        self._result: TaskResult | None = None
+
+    @property
+    def result(self) -> TaskResult | None:
+        """Return its result once it has ended, else ``None``."""
+        if self._result is None and self.future is not None and self.future.done():
+            try:
+                error = self.future.exception()
+            except CancelledError:
+                error = NotBegunError(CANCELLED)
+            self._result = self.future.result() if error is None else TaskResult(error=error)
+        return self._result
 
     def run(self) -> TaskResult:
         """Run the task in this process."""

@@ -18,7 +18,7 @@ from ..interrupts import Stop, current_stops
 from .bar import progress_bar
 from .names import ItemNames
 from .options import MapOptions
-from .plans import Planner
+from .plans import NOTHING_PLANNED, Planner
 from .processes import MapGroup, Task
 from .rows import CellRow, cell_of, check_items, length_of, rows_of
 from .run import BATCH_SIZE, MapRun
@@ -284,13 +284,12 @@ def _positions(
                 order=(*order, number, repeat),
                 is_in_default=is_in_default,
                 forks=forks,
-                cell=cell_of(item),
             )
             yield item, position
         del item  # items may be large: keep none while waiting
 
 
-def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
+def _plan(job: Any, items: Any, options: MapOptions, context: Context) -> Plan:
     """Return what a map would ask, without asking.
 
     :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
@@ -301,11 +300,14 @@ def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
         )
     active = context.run(_scope_of_map, job, options)
     names = ItemNames(options.key, job.identity)
-    planners = [Planner(each, context) for each in getattr(job, "jobs", [job])]
+    planners: dict[int, Planner] = {}  # by cell
     planned_keys: set[str] = set()  # of the requests of all planners
     for item, position in _positions(job, names, items, options, active, ()):
         draws = scopes.Draws() if active is None else active.draws
-        planners[position.cell].add(item, position, draws, planned_keys)
+        cell = cell_of(item)
+        if cell not in planners:
+            call = item.call if isinstance(item, CellRow) else job.call
+            planners[cell] = Planner(job, call, context)
+        planners[cell].add(item, position, draws, planned_keys)
     names.warn()
-    first_plan, *other_plans = (planner.plan() for planner in planners)
-    return sum(other_plans, first_plan)
+    return sum((planner.plan() for planner in planners.values()), NOTHING_PLANNED)

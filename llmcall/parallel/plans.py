@@ -110,6 +110,9 @@ class Plan(NamedTuple):
         return f"<p><b>{escape(cost)}</b> {escape(words)}</p>"
 
 
+NOTHING_PLANNED = Plan(0, 0, 0, (0.0, 0.0), (), 0.0)
+
+
 class _Miss(NamedTuple):
     """The first call of a draw that is not recorded.
 
@@ -126,11 +129,13 @@ class Planner:
     """Look up what tasks would ask; nothing is sent, counted, drawn or recorded.
 
     :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
+    :param call: the ``LLMCall`` that asks.
     :param context: the caller's context.
     """
 
-    def __init__(self, job: Any, context: Context) -> None:
+    def __init__(self, job: Any, call: Any, context: Context) -> None:
         self._job = job
+        self._call = call
         self._client = job.client
         self._context = context
         self._hits = 0
@@ -230,7 +235,7 @@ class Planner:
         if not self._misses:
             return 0.0
         first_request = self._misses[0].request
-        templates = self._job.call.templates()
+        templates = self._call.templates()
         parameters = _without_messages(first_request.asked)
         answers: list[TokenUsage] = []
         corrections = 0.0
@@ -270,9 +275,9 @@ class Planner:
         for record in (*(stored or ()), *self._gained.values()):
             keys_on_cassette.add(record.cache_key)
             yield record
-        if self._mode(self._job.call.model_params) == "off":
+        if self._mode(self._call.model_params) == "off":
             return
-        fixed_text = self._job.call.templates().longest_fixed_text()
+        fixed_text = self._call.templates().longest_fixed_text()
         fixed_bytes = fixed_text.encode("utf-8", "surrogatepass")
         for key, packed, stored_at in self._client.cache.storage.rows():
             if key in keys_on_cassette or packed is None or fixed_bytes not in packed:

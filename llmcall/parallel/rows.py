@@ -13,15 +13,19 @@ class CellRow(dict[str, Any]):
 
     :ivar cell: the cell's number. Equal rows of two cells have scopes of the same name.
     :ivar labels: the cell's labels, for messages.
+    :ivar call: asks about the rows of the cell.
     """
 
-    def __init__(self, row: Mapping[str, Any], cell: int, labels: Mapping[str, Any]) -> None:
+    def __init__(
+        self, row: Mapping[str, Any], cell: int, labels: Mapping[str, Any], call: Any
+    ) -> None:
         super().__init__(row)
         self.cell = cell
-        self.labels = dict(labels)
+        self.labels = labels
+        self.call = call
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CellRow, (dict(self), self.cell, self.labels)
+        return CellRow, (dict(self), self.cell, self.labels, self.call)
 
     def __repr__(self) -> str:
         return repr({**self.labels, **self})

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..display.data_frames import data_frame, import_pandas
+from ..display.data_frames import data_frame
 from ..values import total_cost
-from .rows import is_frame, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 ANSWER_COLUMNS = (
     "repeat",
@@ -30,24 +29,21 @@ TYPES = {"repeat": int, "tries": int, "cost": float}
 
 
 def answer_table(
-    rows: Any,
+    frame: Any,
     repeats: int,
     fields: Sequence[str],
-    ask: Callable[[Iterable[Any]], Sequence[Any]],
+    ask: Callable[[], Sequence[Any]],
 ) -> Any:
     """Return a DataFrame with a row for each item and repeat: the item's columns, then the answer's.
 
-    :param rows: dicts, or a DataFrame.
+    :param frame: the items' columns, a DataFrame.
     :param fields: the names of the value's fields, which have columns of their own.
-    :param ask: asks about rows, and returns for each row its
+    :param ask: asks about the items, and returns for each its
         :class:`~llmcall.typed.conversations.Conversation`, or the exception with which it failed;
         with repeats, a list of these.
     :raises ValueError: if the rows have a column with the name of an answer's column, or two
         columns have the same name.
-    :raises ConfigError: if pandas is missing.
     """
-    pandas = import_pandas()
-    frame = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows_of(rows)))
     clashing = [name for name in ANSWER_COLUMNS if name in frame.columns]
     if clashing:
         raise ValueError(
@@ -60,7 +56,7 @@ def answer_table(
             raise ValueError(
                 f"the table would have two columns named {name!r}: rename the one in your rows"
             )
-    answers = ask(rows)
+    answers = ask()
     if repeats == 1:
         answers = [[answer] for answer in answers]
     frame = frame.reset_index(drop=True)

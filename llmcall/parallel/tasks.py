@@ -80,7 +80,6 @@ class TaskPosition(NamedTuple):
     :param order: the map's order, then the item's number and the repeat.
     :param is_in_default: whether the map runs in the default scope.
     :param forks: the arm in which the map runs, and the cell of a table that varies.
-    :param cell: the number of the item's cell, if rows vary.
     """
 
     path: str
@@ -90,7 +89,6 @@ class TaskPosition(NamedTuple):
     order: scopes.CallOrder
     is_in_default: bool = False
     forks: scopes.Forks = ()
-    cell: int = 0
 
     def scope(
         self,

@@ -4,79 +4,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..models.catalog import parameters_of
 from .rows import CellRow
 from .tables import ANSWER_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Sequence
+    from collections.abc import Collection, Sequence
 
 TEMPLATES = ("system", "user")
 PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 
 
-class CrossedJob(NamedTuple):
-    """Ask about each row of each cell.
-
-    :param jobs: for each cell, the job that asks about its rows.
-    """
-
-    jobs: tuple[Any, ...]
-
-    def __map_job__(self) -> CrossedJob:
-        return self
-
-    @property
-    def wants_names(self) -> bool:
-        """Return whether its items have names outside any scope, too."""
-        return self.jobs[0].wants_names  # type: ignore[no-any-return]
-
-    @property
-    def client(self) -> Any:
-        """Return the client that it asks."""
-        return self.jobs[0].client
-
-    def run(self, item: CellRow) -> Any:
-        """Ask about a row."""
-        return self.jobs[item.cell].run(item)
-
-    def identity(self, item: CellRow) -> Any:
-        """Return what identifies a row in its cell."""
-        return self.jobs[item.cell].identity(item)
-
-    def conversation(self, item: CellRow) -> Generator[Any, Any, Any]:
-        """Ask until an answer fits."""
-        return self.jobs[item.cell].conversation(item)  # type: ignore[no-any-return]
-
-
-class Crossing(NamedTuple):
-    """Rows crossed with the levels of axes.
-
-    :param cells: for each combination of levels, the labels by axis; the last axis changes first.
-    :param calls: for each cell, the call that asks about its rows.
-    :param items: the rows of all cells, one cell after the other.
-    """
-
-    cells: list[dict[str, Any]]
-    calls: list[Any]
-    items: list[CellRow]
-
-    def frame(self, rows: Any) -> Any:
-        """Return a DataFrame with the rows of all cells, and a column of labels for each axis.
-
-        :param rows: a DataFrame of the rows of one cell.
-        """
-        import pandas
-
-        return pandas.concat([rows.assign(**cell) for cell in self.cells], ignore_index=True)
-
-
-def crossing(
+def crossed_rows(
     call: Any, rows: Sequence[Mapping[str, Any]], vary: Any, bound: Collection[str] = ()
-) -> Crossing:
-    """Return rows crossed with the levels of axes.
+) -> tuple[list[dict[str, Any]], list[CellRow]]:
+    """Return the cells, each the labels by axis, and the rows of all cells, one cell after the other;
+    the last axis changes first.
 
     :param call: asks about a row; its method ``varied`` returns the same call with other texts and
         model parameters.
@@ -105,12 +50,11 @@ def crossing(
         [name for name in axes if kinds[name] == kind] for kind in (PARAMETER, TEMPLATE, VARIABLE)
     )
     calls = [call.varied(values(cell, texts), values(cell, parameters)) for cell in cells]
-    items = [
-        CellRow({**row, **values(cell, varied)}, number, cell)
+    return cells, [
+        CellRow({**row, **values(cell, varied)}, number, cell, calls[number])
         for number, cell in enumerate(cells)
         for row in rows
     ]
-    return Crossing(cells, calls, items)
 
 
 def _kind(name: str, variables: Collection[str], columns: Collection[Any]) -> str:

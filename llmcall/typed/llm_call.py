@@ -18,7 +18,7 @@ from ..values import message_text
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
 from .expectations import correction, describe
 from .reading import read
-from .rows import RowJob, crossed_table, fields_of, row_variables, table
+from .rows import RowJob, fields_of, row_variables, table
 from .templates import Source, Templates, given_sources
 
 if TYPE_CHECKING:
@@ -303,10 +303,7 @@ class LLMCall:
         :raises ValueError: if a column has one of those names; for an axis that is unknown, has two
             meanings or is a column of the rows.
         """
-        job = self.__map_job__()
-        if vary is not None:
-            return crossed_table(job, rows, vary, map_options)
-        return table(job, rows, map_options)
+        return table(self.__map_job__(), rows, vary, map_options)
 
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
@@ -12,9 +11,9 @@ from ..display.data_frames import import_pandas
 from ..errors import LLMCallError, OutputError
 from ..keys.schemas import optional_type
 from ..parallel.map import map as run_map
-from ..parallel.rows import is_frame, rows_of
+from ..parallel.rows import CellRow, is_frame, rows_of
 from ..parallel.tables import answer_table
-from ..parallel.vary import CrossedJob, crossing
+from ..parallel.vary import crossed_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -46,20 +45,26 @@ class RowJob(NamedTuple):
         """Return whether a row has a name outside any scope, too."""
         return self.call.wants_names
 
+    def call_of(self, item: Any) -> Any:
+        """Return the call that asks about a row: that of its cell, if rows vary."""
+        return item.call if isinstance(item, CellRow) else self.call
+
     def run(self, item: Any) -> Any:
         """Ask about a row, and return the value."""
-        return self.call.run(**self.variables(item)).value
+        return self.call_of(item).run(**self.variables(item)).value
 
     def conversation(self, item: Any) -> Generator[SendMessage, Any, Conversation]:
         """Ask about a row until an answer fits."""
-        conversation: Conversation = yield from self.call.conversation(self.variables(item))
+        conversation: Conversation = yield from self.call_of(item).conversation(
+            self.variables(item)
+        )
         return conversation
 
     def identity(self, item: Any) -> dict[str, Any]:
         """Return what identifies a row: only the variables, and their fields, that the templates
         use.
         """
-        used_variables = self.call.templates().variables
+        used_variables = self.call_of(item).templates().variables
         return {
             name: _used_fields(value, used_variables[name])
             for name, value in self.variables(item).items()
@@ -80,7 +85,7 @@ class TableJob(RowJob):
         failure = conversation.failure
         if isinstance(failure, OutputError) and self.call.misfits_are_missing:
             return conversation._replace(failure=None, is_missing=True)
-        is_raised = self.call.model_params["on_error"] == "raise"
+        is_raised = self.call_of(item).model_params["on_error"] == "raise"
         if failure is None or conversation.refusal is not None or not is_raised:
             return conversation
         if isinstance(failure, LLMCallError):
@@ -137,44 +142,28 @@ def fields_of(output_type: Any) -> tuple[str, ...]:
     return tuple(output_type.__annotations__) if is_typed_dict else ()
 
 
-def table(job: RowJob, rows: Iterable[Any], map_options: dict[str, Any]) -> Any:
-    """Return the table of rows, or its plan; see :meth:`llmcall.LLMCall.table`."""
-    if map_options.get("dry_run"):
-        return run_map(job, rows, **map_options)
-    options = _with_errors_as_cells(map_options)
-    return answer_table(
-        rows,
-        options.get("repeats", 1),
-        job.call.columns(),
-        functools.partial(run_map, TableJob(*job), **options),
-    )
-
-
-def crossed_table(
-    job: RowJob, rows: Iterable[Any], vary: Mapping[str, Any], map_options: dict[str, Any]
+def table(
+    job: RowJob, rows: Iterable[Any], vary: Mapping[str, Any] | None, map_options: dict[str, Any]
 ) -> Any:
-    """Return the table of rows that vary, or its plan; see :meth:`llmcall.LLMCall.table`."""
-    row_dicts = [row_variables(row) for row in rows_of(rows)]
-    crossed = crossing(job.call, row_dicts, vary, job.bound)
-    jobs = [job._replace(call=call) for call in crossed.calls]
-    row_job = CrossedJob(tuple(jobs))
+    """Return the table of rows, or its plan; see :meth:`llmcall.LLMCall.table`."""
+    items: Any = rows if is_frame(rows) else list(rows_of(rows))
+    frame = items
+    if vary is not None:
+        row_dicts = [row_variables(row) for row in rows_of(items)]
+        cells, items = crossed_rows(job.call, row_dicts, vary, job.bound)
     if map_options.get("dry_run"):
-        return run_map(row_job, crossed.items, **map_options)
-    options = _with_errors_as_cells(map_options)
-    table_job = CrossedJob(tuple(TableJob(*each) for each in jobs))
-    frame = rows if is_frame(rows) else import_pandas().DataFrame(row_dicts)
+        return run_map(job, items, **map_options)
+    pandas = import_pandas()
+    if not is_frame(frame):
+        frame = pandas.DataFrame(frame)
+    if vary is not None:
+        frame = pandas.concat([frame.assign(**labels) for labels in cells], ignore_index=True)
+    options = dict(map_options)
+    if options.get("on_error") == "none":
+        options["on_error"] = "return"  # the column ``error`` has what "none" leaves out
     return answer_table(
-        crossed.frame(frame),
+        frame,
         options.get("repeats", 1),
         job.call.columns(),
-        lambda _: run_map(table_job, crossed.items, **options),
+        lambda: run_map(TableJob(*job), items, **options),
     )
-
-
-def _with_errors_as_cells(map_options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of the map of a table, whose column ``error`` has the errors that
-    ``on_error="none"`` leaves out.
-    """
-    if map_options.get("on_error") == "none":
-        return {**map_options, "on_error": "return"}
-    return map_options

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import CoroutineType
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import ScopeError
 from ..interrupts import Stops, current_stops, in_maps
@@ -55,58 +55,34 @@ class Bound:
             return nullcontext()
         if active.entered_in != os.getpid():  # forked: like one that was pickled
             self._stops = ()
-            self._active = active = _unpacked(_packed(active))
+            self._active = active = _unpacked(*_packed(active))
         return active.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        packed = None if self._active is None else _packed(self._active)
-        return _unpickled, (self.function, packed)
+        return _unpickled, (self.function, self._active and _packed(self._active))
 
 
-class _Packed(NamedTuple):
-    """A scope as another process gets it.
-
-    :param path: its path.
-    :param path_without_default: the path of the scope that would be current without a default
-        scope, if there is one.
-    :param since: when its outermost scope was opened, in seconds since the epoch.
-    :param order: the order of the item or arm in which it stands.
-    """
-
-    path: str
-    path_without_default: str | None
-    since: float
-    order: CallOrder
-
-
-def _packed(active: ActiveScope) -> _Packed:
-    """Return a scope for another process.
+def _packed(active: ActiveScope) -> tuple[str, str | None, float, CallOrder]:
+    """Return what another process needs of a scope: its path and that of the scope that would be
+    current without a default scope, when its outermost scope was opened, and its order.
 
     :raises ScopeError: in an arm.
     """
     if active.arm is not None:
         raise ScopeError(IN_AN_ARM.format(name=active.arm.name))
-    without_default = active.without_default
-    return _Packed(
-        path=active.path,
-        path_without_default=None if without_default is None else without_default.path,
-        since=active.draws.since,
-        order=active.order,
-    )
+    outside = active.without_default
+    path_outside = None if outside is None else outside.path
+    return active.path, path_outside, active.draws.since, active.order
 
 
-def _unpacked(packed: _Packed) -> ActiveScope:
+def _unpacked(path: str, path_outside: str | None, since: float, order: CallOrder) -> ActiveScope:
     """Return a scope of another process, whose draws are counted from 0 here."""
-    without_default = None
-    if packed.path_without_default is not None:
-        without_default = ActiveScope(packed.path_without_default, Draws(since=packed.since))
-    draws = Draws(since=packed.since)
-    return ActiveScope(packed.path, draws, without_default=without_default, order=packed.order)
+    outside = None if path_outside is None else ActiveScope(path_outside, Draws(since=since))
+    return ActiveScope(path, Draws(since=since), without_default=outside, order=order)
 
 
-def _unpickled(function: Callable[..., Any], packed: _Packed | None) -> Bound:
-    """Return a function that was pickled; its scope is ``None`` outside any."""
-    return Bound(function, None if packed is None else _unpacked(packed))
+def _unpickled(function: Callable[..., Any], packed: tuple[Any, ...] | None) -> Bound:
+    return Bound(function, None if packed is None else _unpacked(*packed))
 
 
 def bind(function: Callable[..., Any]) -> Bound:

@@ -14,7 +14,7 @@ from ..notices import logger, warn_once
 from ..responses.body import finite
 from ..responses.checks import is_cut_by_context_window
 from ..responses.chunks import chunks_of, text_in
-from ..values import FROM_CACHE, FROM_SERVER, TokenUsage, choices_of, record_of
+from ..values import TokenUsage, choices_of, record_of
 from .attempt import RetryPolicy, retry
 from .effects import Do, Emit, with_cache
 from .lookup import check_fits, lookup
@@ -83,13 +83,14 @@ def answer(
             )
         current = call.to_model(next_model)
         record = yield from with_cache(call.cache, lookup, current)
-    is_emitted = stream and record.received is not None
-    if record.received is None:
+    received = record.received
+    if received is None:
         current.count_hit(record)
     if current is not call:
-        record = yield Do(functools.partial(call.point_to, record))
+        record = yield Do(functools.partial(call.store.add, record, call.request))
+        record = record.replace(received=received)
     check_fits(call, record)  # an equal call with another response_format may have got it
-    if stream and not is_emitted:
+    if stream and received is None:
         yield from emit_recorded(record)
     return record
 
@@ -108,7 +109,7 @@ def _ask(
     exchange = Exchange(call, policy, stream=stream, must_fit_window=must_fit_window)
     response, received = yield from retry(policy, call.label, exchange.attempt)
     if received is None:
-        return {call.request.cache_key: call.put_on_cassette(response, FROM_CACHE)}
+        return {call.request.cache_key: response}
     if must_fit_window and is_cut_by_context_window(response, call.request):
         _count(call, response, received)
         if exchange.background is not None:
@@ -132,7 +133,7 @@ def _store(call: ModelCall, response: Any, received: Received) -> Record:
     record = record_of(
         call.request, response, cost=cost, api_type=call.client.api_type, host=received.host
     )
-    return call.keep(record, FROM_SERVER).replace(received=received)
+    return call.store.add(record).replace(received=received)
 
 
 def _count(call: ModelCall, response: Any, received: Received) -> float | None:

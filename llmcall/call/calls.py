@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..cassettes.current import check_may_send
+from ..cassettes.stores import CacheStore, CassetteStore
+from ..cassettes.uses import Caller
 from ..display.printable import printable
 from ..failures import Failures, process_failures
 from ..keys.keys import key_of
 from ..keys.parameters import EFFORT
 from ..notices import warn_once
-from ..records.pointers import pointing_to, target_key, target_of
 from ..scopes import ScopedRecord, warn_of_restart
-from ..values import FROM_CACHE, FROM_SERVER, POINTER, Record, Request, record_of
+from ..values import Record, Request
 from .usage import amounts_of_answer, count, served_amount
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
+    from ..cassettes.stores import Store
     from ..config.settings import Settings
     from ..scopes import CallOrder, Draw
     from ..values import Record, TokenUsage
@@ -48,7 +49,6 @@ class PreparedCall(ABC):
     :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
     :param cassette: the open cassette, or ``None``.
     :param order: says which calls come before it on a cassette.
-    :param is_replayed: whether the cassette's file has its answer.
     """
 
     settings: Settings
@@ -61,7 +61,6 @@ class PreparedCall(ABC):
     draw: Draw | None = None
     cassette: Cassette | None = None
     order: CallOrder = ()
-    is_replayed: bool = False
 
     @property
     @abstractmethod
@@ -87,11 +86,9 @@ class PreparedCall(ABC):
         """Raise an error if something forbids the call, such as a test that may reach no model."""
 
     @property
-    def reads_cache(self) -> bool:
-        """Return whether the disk cache may answer it."""
-        if self.options.cache is False:
-            return False
-        return self.cassette is None or self.cassette.reads_cache
+    def asks_always(self) -> bool:
+        """Return whether it asks, although the disk cache may have an answer."""
+        return False
 
     @property
     def may_ask(self) -> bool:
@@ -118,90 +115,21 @@ class PreparedCall(ABC):
             return Failures()  # nothing is recorded, and nothing reported
         return process_failures
 
-    def store_in_cache(self, record: Record, *, replace: bool = False) -> Record:
-        """Store a record in the disk cache, and return the one that counts.
-
-        :param replace: whether to replace a record that is there.
-        """
-        if self.draw is not None and self.draw.asker is not None:
-            record = record.replace(asker=self.draw.asker.name)
-        if self.options.cache is False:
-            return record
-        if self.cassette is not None and self.cassette.bypasses_cache:
-            replace = True
-        self.cache.note_used(record.cache_key)
-        return self.cache.store(record, mode=self.settings.cache_mode, replace=replace)
-
-    def keep(self, record: Record, source: str, *, replace: bool = False) -> Record:
-        """Store a record in the cache and on the cassette; return the one that counts, which is the
-        first.
-
-        :param source, replace: as of :meth:`put_on_cassette` and :meth:`store_in_cache`.
-        """
-        stored = self.store_in_cache(record, replace=replace)
-        return self.put_on_cassette(self.target_in_cache(stored) or record, source)
-
-    def point_to(self, answer: Record) -> Record:
-        """Record that a fallback's answer is the one of this call; return the record that counts,
-        which is the first.
-        """
-        stored = self.store_in_cache(self._pointer_to(answer))
-        counting = (
-            answer if target_key(stored) == answer.cache_key else self.target_in_cache(stored)
+    @property
+    def store(self) -> Store:
+        """Return what holds its record: the cassette over the disk cache, or the cache alone."""
+        caller = Caller(self.scope, self.order, self.draw)
+        mode = "off" if self.options.cache is False else self.settings.cache_mode
+        overwrites = self.asks_always or (
+            self.cassette is not None and self.cassette.bypasses_cache
         )
-        source = FROM_CACHE if answer.received is None else FROM_SERVER
-        return self.put_on_cassette(counting or answer, source)
-
-    def target_in_cache(self, record: Record | None) -> Record | None:
-        """Return the record to which a pointer in the cache leads, or the record itself."""
-        return target_of(record, functools.partial(self.cache.get, mode=self.settings.cache_mode))
-
-    def target_on_cassette(self, record: Record | None) -> Record | None:
-        """Return the record to which a pointer on the cassette leads, or the record itself."""
-        return target_of(record, self.find_on_cassette)
-
-    def find_on_cassette(self, request_or_key: Request | str) -> Record | None:
-        """Return the record, or the pointer, that the cassette has for a request or key."""
+        cache = CacheStore(self.cache, mode, caller, overwrites=overwrites)
         if self.cassette is None:
-            return None
-        return self.cassette.find(request_or_key, path=self.scope, order=self.order)
-
-    def put_on_cassette(self, record: Record, source: str, *, replace: bool = False) -> Record:
-        """Put a record on the cassette, and return the one that counts there.
-
-        The answer of a fallback is a record of its own; a pointer leads to it from this call.
-
-        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``, by which the cassette
-            counts the record.
-        :param replace: see :meth:`Cassette.add`.
-        """
-        if self.cassette is None:
-            return record
-        if self.draw is not None and self.draw.asker is not None:
-            for key in {self.request.cache_key, record.cache_key}:
-                self.cassette.uses.note_asker(key, self.draw)
-        if record.cache_key != self.request.cache_key:
-            pointer = self.cassette.add(self._pointer_to(record), self.scope, self.order, POINTER)
-            if target_key(pointer) != record.cache_key:
-                return self.target_on_cassette(pointer) or record
-        added = self.cassette.add(record, self.scope, self.order, source, replace)
-        return self.target_on_cassette(added) or record
-
-    def _pointer_to(self, record: Record) -> Record:
-        """Return a record that says: the answer of this call is another one's record."""
-        return record_of(self.request, pointing_to(record.cache_key))
-
-    def note_asker(self, record: Record) -> None:
-        """Note who gets a recorded answer, if askers have names: the next replay does the same."""
-        draw = self.draw
-        if draw is None or draw.asker is None:
-            return
-        draw.note_recorded_asker(record.asker)
-        if self.cassette is not None:
-            for key in {self.request.cache_key, record.cache_key}:
-                self.cassette.uses.note_asker(key, draw, record.asker)
-        elif self.settings.cache_mode != "replay":
-            self.cache.name_asker(record, draw.asker.name)
+            return cache
+        # Outside any scope equal calls share a record, and a program that waits for an end needs the
+        # last one, now and in a replay.
+        is_last = self.asks_always and self.request.sample is None
+        return CassetteStore(self.cassette, cache, caller, replaces=is_last)
 
     def give_back(self) -> None:
         """Free the draw's number."""
@@ -224,11 +152,15 @@ class PreparedCall(ABC):
         """
         count(self.meter, self.callee, self.scope, amounts, self.arm)
 
+    def is_replay(self, record: Record) -> bool:
+        """Return whether a recorded answer came from the cassette, and not from the disk cache."""
+        return self.cassette is not None and record.stored_at is None
+
     def count_hit(self, record: Record) -> None:
         """Count an answer that was not asked for now."""
         self.add_usage(
             cached_calls=1,
-            replayed_calls=1 if self.is_replayed else 0,
+            replayed_calls=1 if self.is_replay(record) else 0,
             saved=record.cost,
             **served_amount(record.served),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ScopeError
@@ -73,23 +72,5 @@ def _recorded_askers(call: PreparedCall, identity_hash: Any) -> RecordedAskers:
     :param call: its request has no sample yet.
     :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
     """
-    cache, mode, reads_cache = call.cache, call.settings.cache_mode, call.reads_cache
-    askers: dict[int, str] = {}
-    for number in itertools.count():
-        sample = f"{call.scope}#{number}"
-        record = cache.get(sampled_key(identity_hash, sample), mode=mode) if reads_cache else None
-        if record is None:
-            break
-        if record.asker is not None:
-            askers[number] = record.asker
-    cassette = call.cassette
-    recorded = RecordedAskers(
-        askers,
-        may_ask=mode != "replay" if cassette is None else cassette.may_record,
-    )
-    if cassette is None:
-        return recorded
-    cassette_askers = cassette.uses.recorded_askers(call.scope, call.request.cache_key)
-    return recorded._replace(
-        askers={**askers, **cassette_askers.askers}, is_recording=cassette_askers.is_recording
-    )
+    recorded = call.store.askers(call.scope, identity_hash, call.request.cache_key)
+    return recorded._replace(may_ask=call.may_ask)

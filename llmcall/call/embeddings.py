@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ServiceError
 from ..models.tokens import shares
 from ..responses.checks import packed_vector
-from ..values import FROM_SERVER, TokenUsage, record_of, total_cost
+from ..values import TokenUsage, record_of, total_cost
 from .attempt import RetryPolicy, retry
 from .effects import Do, with_cache
 from .lookup import lookup
@@ -52,8 +52,7 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
             records |= yield from share(batch, ask, policy)
     hits = [record for record in records.values() if record.received is None]
     if hits:
-        first_call = replace(calls[0], is_replayed=any(call.is_replayed for call in calls))
-        first_call.count_hit(hits[0].replace(cost=total_cost(record.cost for record in hits)))
+        calls[0].count_hit(hits[0].replace(cost=total_cost(record.cost for record in hits)))
     return [records[call.request.cache_key] for call in calls]
 
 
@@ -105,7 +104,7 @@ def _store_shares(
             api_type=call.client.api_type,
             host=received.host,
         )
-        records.append(call.keep(record, FROM_SERVER).replace(received=received))
+        records.append(call.store.add(record).replace(received=received))
     return records
 
 

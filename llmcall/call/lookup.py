@@ -8,7 +8,6 @@ from ..cassettes.misses import miss_error
 from ..errors import CacheMissError, ScopeError
 from ..failures import MISSED, UNSCOPED, note_refusal, process_failures
 from ..notices import logger
-from ..values import FROM_CACHE
 
 if TYPE_CHECKING:
     from ..errors import CacheMissError
@@ -41,10 +40,7 @@ def lookup(call: PreparedCall) -> Record | None:
     :raises CacheMissError: if nothing is recorded, and the cassette (without one, the cache's mode)
         forbids calls; and if the recorded answer does not fit the call.
     """
-    record = find_on_cassette(call)
-    call.is_replayed = record is not None
-    if record is None:
-        record = find_in_cache(call)
+    record = call.store.get(call.request)
     if record is None:
         if not call.may_ask:
             raise _miss_error(call)
@@ -54,13 +50,8 @@ def lookup(call: PreparedCall) -> Record | None:
             note_refused(call, error)
             raise
         return None
-    if call.cassette is None or call.is_replayed:
-        call.note_asker(record)
-    else:
-        record = call.put_on_cassette(record, FROM_CACHE)
+    call.check_origin(record)
     check_fits(call, record)
-    if call.cassette is not None and call.is_replayed:
-        call.cassette.count_replay()
     return record
 
 
@@ -82,24 +73,6 @@ def check_fits(call: PreparedCall, record: Record) -> None:
     )
     note_refused(call, error)
     raise error
-
-
-def find_on_cassette(call: PreparedCall) -> Record | None:
-    """Return the record on the cassette that answers a call, or ``None``."""
-    if call.cassette is None:
-        return None
-    return call.target_on_cassette(call.find_on_cassette(call.request))
-
-
-def find_in_cache(call: PreparedCall) -> Record | None:
-    """Return the answer in the disk cache; ``None`` if there is none, or it may not answer the call."""
-    if not call.reads_cache:
-        return None
-    record = call.target_in_cache(call.cache.get(call.request, mode=call.settings.cache_mode))
-    if record is not None:
-        call.check_origin(record)
-        call.cache.note_used(record.cache_key)
-    return record
 
 
 _first_miss: str | None = None  # the message of this process's first one

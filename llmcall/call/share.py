@@ -14,9 +14,7 @@ from ..interrupts import waiting_in_window
 from ..models.prices import window_of
 from ..notices import warn_once
 from ..system import lock
-from ..values import FROM_CACHE
 from .effects import Runner, Wait, with_cache
-from .lookup import find_in_cache, find_on_cassette
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,31 +31,27 @@ if TYPE_CHECKING:
     Records: TypeAlias = dict[str, Record]  # by the request's key
 
 
-class Flight(Future["Record | None"]):
-    """One request under way; it gives ``None`` if others cannot share the answer.
+class Flight(Future[None]):
+    """One request under way.
 
     :ivar leader: the thread and task that make the call; of a stream, those that began to read it.
     :ivar is_stream: whether the answer comes no faster than a reader reads it.
-    :ivar followers: how many others wait, or waited, for the answer.
     """
 
     def __init__(self, *, is_stream: bool) -> None:
         super().__init__()
         self.leader = Runner.current()
         self.is_stream = is_stream
-        self.followers = 0
 
-    def end(self, record: Record | None, error: APIError | None) -> None:
-        """Give the followers a copy of the answer, since the leader may change its own, or an error."""
-        if record is None and error is not None:
+    def end(self, error: APIError | None) -> None:
+        """End it: the answer is stored, or the followers get an error or, without one, ask themselves."""
+        if error is not None:
             self.set_exception(error)
-        elif record is None or not self.followers:
-            self.set_result(None)
         else:
-            self.set_result(copy.deepcopy(record.replace()))
+            self.set_result(None)
 
-    def answer(self) -> Record | None:
-        """Return a copy of the answer.
+    def check(self) -> None:
+        """Raise what kept the leader from an answer that can be shared.
 
         :raises RequestTimeoutError: if the call is still under way.
         :raises APIError: the leader's, with a traceback of its own.
@@ -69,7 +63,6 @@ class Flight(Future["Record | None"]):
         error = self.exception()
         if isinstance(error, APIError):
             raise copy.copy(error) from error.__cause__
-        return copy.deepcopy(self.result())
 
 
 # By process (a forked one lacks the threads that made them), store, key and whether it
@@ -115,18 +108,15 @@ def share(
                         )
                         led.append((call, flight))
                     else:
-                        flight.followers += 1
                         followed.append((call, flight))
             unasked = []
             for call, _ in led:
-                record = find_on_cassette(call)
-                # A leader of this process that stored the answer since the first look noted the key.
-                if record is None and call.cache.has_used(call.request.cache_key):
-                    record = yield from with_cache(call.cache, find_in_cache, call)
+                # Another leader may have stored the answer since the first look.
+                record = yield from with_cache(call.cache, call.store.get, call.request)
                 if record is None:
                     unasked.append(call)
                 else:
-                    records[call.request.cache_key] = call.put_on_cassette(record, FROM_CACHE)
+                    records[call.request.cache_key] = record
             if unasked:
                 records |= yield from ask(unasked)
         except APIError as own_error:
@@ -138,16 +128,17 @@ def share(
             for call, flight in led:
                 with lock:
                     flights.pop((process, store, call.request.cache_key, in_window), None)
-                flight.end(records.get(call.request.cache_key), error)
+                flight.end(None if call.request.cache_key in records else error)
         for call, flight in followed:
             with waiting_in_window() if in_window else nullcontext():
                 is_waited = yield Wait(flight, policy.time_left(), flight.leader)
             if not is_waited:
                 records |= yield from _ask_beside(call, flight, ask)
                 continue
-            record = flight.answer()
+            flight.check()
+            record = yield from with_cache(call.cache, call.store.get, call.request)
             if record is not None:
-                records[call.request.cache_key] = call.put_on_cassette(record, FROM_CACHE)
+                records[call.request.cache_key] = record
     return records
 
 

@@ -30,7 +30,6 @@ from ..notices import logger, notice
 from ..values import Request
 from .drivers import drive
 from .effects import AsOne, Send, Wait
-from .lookup import find_in_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -237,7 +236,7 @@ class Background:
         assert awaited is not None
         if self._journal is not None:
             self._journal.remove(self._key, awaited.id)
-        self.record = find_in_cache(self._call)
+        self.record = self._call.store.get(self._call.request)
         if self.record is not None:
             return
         words = f"{awaited.url} knows the response {awaited.id} no more"

@@ -22,16 +22,17 @@ from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
 from .recording import Recording
 from .stack import header_namespaces, open_cassettes, pop, push
 from .unused import keep_in_cache, unused_words
-from .uses import Uses
+from .uses import Caller, Uses
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from ..config.settings import Settings
     from ..records.reader import RecordFile
     from ..scopes import CallOrder
-    from ..values import Days, Record, Request
+    from ..values import Days, Record
 
 MODES = ("none", "once", "new", "update", "rewrite")
 
@@ -90,6 +91,8 @@ class Cassette(ContextDecorator):
         self.command = command  # whose options name it; messages show it
         self.run = run  # the options of ``llmcall run``, for the file's header
         self.failures = Failures()
+        # In a worker process: what the cassette of the map's process has to repeat.
+        self.events: deque[tuple[str, tuple[Any, ...]]] | None = None
         # Records the requests of the process's HTTP clients while it is open.
         self.around: Callable[[], AbstractContextManager[None]] = nullcontext
         self._around: list[AbstractContextManager[None]] = []
@@ -342,11 +345,6 @@ class Cassette(ContextDecorator):
         return self.mode != "none"
 
     @property
-    def reads_cache(self) -> bool:
-        """Return whether the disk cache may supply an answer."""
-        return self.may_record and not self.bypasses_cache
-
-    @property
     def records(self) -> int:
         """Return the number of its records."""
         return 0 if self._recording is None else len(self._recording)
@@ -389,24 +387,26 @@ class Cassette(ContextDecorator):
         """Take a caller's header as the cassette's; of the second one on, what it says of further
         models.
         """
+        self._note_event("settle", header)
         with _lock:
             is_first = self.stored is None and not self._callers
             self._header = joined_headers(header if is_first else self._header, header)
 
     # Records
 
-    def find(self, request: Request | str, path: str, order: CallOrder) -> Record | None:
-        """Return the recorded answer of a request, or the record of a key, or ``None``.
+    def get(self, key: str) -> Record | None:
+        """Return the record of a key, or ``None``; it does not count as used."""
+        return None if self._recording is None else self._recording.get(key)
 
-        :param path: the scope path of the call that it answers.
-        :param order: the call's.
+    def find(self, key: str, caller: Caller) -> Record | None:
+        """Return the record of a key, which answers a call, or ``None``.
+
         :raises CacheError: if there is none in a forked process, whose recording would be lost.
         """
-        key = request if isinstance(request, str) else request.cache_key
-        # Not under the lock: building a record takes long, and all threads look up.
-        record = None if self._recording is None else self._recording.get(key)
+        record = self.get(key)  # not under the lock: it takes long, and all threads look up
         if record is not None:
-            self.uses.note(record, path, order, is_replayed=True)
+            self.uses.note(record, caller, is_replayed=True)
+            self._note_event("find", key, caller._replace(draw=None))
         elif self.may_record and not self.is_of_this_process():
             raise CacheError(
                 f"the cassette {self.path} is being recorded by the parent of this forked process, which would not "
@@ -417,39 +417,39 @@ class Cassette(ContextDecorator):
 
     def count_replay(self) -> None:
         """Count a call that it answered."""
+        self._note_event("count_replay")
         with _lock:
             self.replayed += 1
 
     def add(
-        self,
-        record: Record,
-        path: str,
-        order: CallOrder,
-        source: str = FROM_FUNCTION,
-        replace: bool = False,
+        self, record: Record, caller: Caller, source: str = FROM_FUNCTION, replace: bool = False
     ) -> Record:
         """Add an answer, unless one is recorded already; return the recorded one.
 
-        :param path: the scope path of the call that it answers.
-        :param order: the call's.
         :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_FUNCTION`` or ``POINTER``.
         :param replace: whether to replace one that is recorded already; one of the file is replaced
             from the second call on, so that a program that asks once gets what is recorded.
         """
         with _lock:
             if self._depth and self._recording is not None:
+                self._note_event("add", record, caller._replace(draw=None), source, replace)
                 is_asked_again = self.uses.has_used(record.cache_key)
                 existing = self._recording.get(record.cache_key)
                 if existing is not None:
-                    self.uses.note(existing, path, order, is_replayed=True)
+                    self.uses.note(existing, caller, is_replayed=True)
                     is_same = existing.response == record.response
                     if is_same or not (replace and is_asked_again):
                         return existing
                 record = self._recording.add(record, source)
-                self.uses.note(record, path, order)
+                self.uses.note(record, caller)
                 return record
         warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
         return record
+
+    def _note_event(self, method: str, *arguments: Any) -> None:
+        """Note, in a worker process, a call that the cassette of the map's process has to repeat."""
+        if self.events is not None:
+            self.events.append((method, arguments))
 
     def all_records(self) -> list[Record]:
         """Return its records; if it was never opened, those of the file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..keys.keys import key_of
 from ..scopes import CallOrder, RecordedAskers
@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from ..records.reader import RecordFile
     from ..scopes import Draw
     from ..values import Record
+
+
+class Caller(NamedTuple):
+    """A call as a store knows it.
+
+    :param path: its scope path; empty outside any scope.
+    :param order: says which calls come before it.
+    :param draw: the draw that it took, or ``None``.
+    """
+
+    path: str
+    order: CallOrder
+    draw: Draw | None = None
+
 
 # First by the levels of the caller's scope path, then by the order of the calls.
 SortKey = tuple[list[str], CallOrder]
@@ -58,22 +72,22 @@ class Uses:
         self._skipped_scopes: set[str] = set()
         self._planned_keys: set[str] = set()  # of the records that dry runs looked up
 
-    def note(
-        self, record: Record, path: str, order: CallOrder, *, is_replayed: bool = False
-    ) -> None:
+    def note(self, record: Record, caller: Caller, *, is_replayed: bool = False) -> None:
         """Note a call that a record answers.
 
-        :param path: the scope path in which the call was made; empty outside any scope.
-        :param order: the call's.
         :param is_replayed: whether the record was there before.
         """
-        sort_key = path.split("/") if path else [], order
+        key, draw = record.cache_key, caller.draw
+        sort_key = caller.path.split("/") if caller.path else [], caller.order
         with _lock:
-            first_call = self._first_calls.get(record.cache_key, sort_key)
-            self._first_calls[record.cache_key] = min(sort_key, first_call)
+            self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
             if is_replayed and record.kind == "function":  # which does not run
                 scope_name = function_scope(record.request, record.sample)
                 self._skipped_scopes.add(f"{record.scope}/{scope_name}".lstrip("/"))
+            if draw is not None and draw.asker is not None:
+                is_first = self._draws.setdefault(key, draw) is draw
+                if is_first and is_replayed and record.asker not in (None, draw.asker.name):
+                    self.has_new_askers = True
 
     def note_planned(self, key: str) -> None:
         """Note that the record of a key would answer a call of a dry run."""
@@ -128,17 +142,6 @@ class Uses:
             if self._recorded is None:
                 self._recorded = {} if self._stored is None else self._stored.askers()
         return RecordedAskers(self._recorded.get((path, request_key), {}), self._is_recording)
-
-    def note_asker(self, key: str, draw: Draw, recorded: str | None = None) -> None:
-        """Note whose draw gets the record of a key; the first one counts.
-
-        :param draw: one of an asker with a name.
-        :param recorded: who asked when it was recorded, or ``None`` if that is unknown.
-        """
-        with _lock:
-            is_first = self._draws.setdefault(key, draw) is draw
-            if is_first and recorded is not None and draw.asker and recorded != draw.asker.name:
-                self.has_new_askers = True
 
     def with_asker(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:
         """Return a record with its asker's name, if the file needs it to tell equal requests apart.

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..call.estimates import estimate
 from ..cassettes.current import current_cassette
+from ..cassettes.stores import CacheStore, CassetteStore
 from ..display.formatting import counted, money
 from ..errors import CacheCorruptError
 from ..models.prices import MILLION, tier_of
 from ..records.packed import unpack
-from ..records.pointers import target_of
 from ..values import Reply, TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextvars import Context
 
-    from ..cassettes.cassette import Cassette
     from ..models.prices import Price
     from ..scopes import Draws
     from ..values import Record, Request
@@ -142,10 +140,6 @@ class Planner:
         self._misses: list[_Miss] = []
         self._planned_keys: set[str] = set()
         self._cassette = context.run(current_cassette)
-        gained = []
-        if self._cassette is not None:
-            gained = self._cassette.gained()
-        self._gained = {record.cache_key: record for record, _ in gained}
 
     def add(self, item: Any, position: TaskPosition, draws: Draws, planned_keys: set[str]) -> None:
         """Look up what a draw of an item would ask.
@@ -194,26 +188,10 @@ class Planner:
 
     def _find(self, request: Request, mode: str) -> Record | None:
         cassette = self._cassette
-        if cassette is not None:
-            find_on_cassette = partial(self._find_on_cassette, cassette)
-            record = target_of(find_on_cassette(request), find_on_cassette)
-            if record is not None or not cassette.reads_cache:
-                return record
-        find_in_cache = partial(self._client.cache.get, mode=mode)
-        return target_of(find_in_cache(request), find_in_cache)
-
-    def _find_on_cassette(self, cassette: Cassette, request: Request | str) -> Record | None:
-        """Return a record of the open cassette, which notes that the plan needs it.
-
-        :param request: a request, or a record's key.
-        """
-        record = None if cassette.stored is None else cassette.stored.get(request)
-        if record is None:
-            key = request if isinstance(request, str) else request.cache_key
-            record = self._gained.get(key)
-        if record is not None:
-            cassette.uses.note_planned(record.cache_key)
-        return record
+        overwrites = cassette is not None and cassette.bypasses_cache
+        cache = CacheStore(self._client.cache, mode, None, overwrites=overwrites)
+        store = cache if cassette is None else CassetteStore(cassette, cache, None)
+        return store.get(request)
 
     def _is_planned_before(self, request: Request, mode: str) -> bool:
         """Return whether an earlier task would record the answer; note the request that is to be sent."""
@@ -271,8 +249,7 @@ class Planner:
         once.
         """
         keys_on_cassette: set[str] = set()
-        stored = None if self._cassette is None else self._cassette.stored
-        for record in (*(stored or ()), *self._gained.values()):
+        for record in () if self._cassette is None else self._cassette.all_records():
             keys_on_cassette.add(record.cache_key)
             yield record
         if self._mode(self._call.model_params) == "off":

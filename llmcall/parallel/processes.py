@@ -22,13 +22,13 @@ from ..call import usage as metering
 from ..cassettes import current as cassettes
 from ..cassettes.cassette import Cassette
 from ..cassettes.stack import only
+from ..cassettes.uses import Caller
 from ..config import resolve as config
 from ..errors import LLMCallError
 from ..failures import process_failures
 from ..interrupts import current_stops
 from ..scopes import Draws, Journal
 from ..system import after_fork_in_child
-from ..values import FROM_FUNCTION
 from .tasks import NotBegunError, Report, TaskResult, run_job
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..call.usage import UsageDelta
     from ..interrupts import Stops
     from ..scopes import ActiveScope, CallOrder, ScopedRecord, ScopedRequest
-    from ..values import Record, Request
+    from ..values import Record
     from .tasks import Job, TaskPosition
 
     Gained = list[tuple[Record, CallOrder]]
@@ -303,7 +303,7 @@ class RemoteTask(NamedTuple):
         """Run the task here, with the settings, cassette and budgets of the map's process."""
         with _session_for(self.state) as session:
             if session.cassette is not None:
-                session.cassette.add_earlier(self.gained)
+                _add_all(session.cassette, self.gained)
             job = _jobs.setdefault(self.token, self.job)  # its clients keep their connections
             while len(_jobs) > KEPT_JOBS:
                 _jobs.pop(next(iter(_jobs)), None)
@@ -356,16 +356,18 @@ class _Session:
         settings, self._budgets, path_and_mode, gained = pickle.loads(state)
         self.state = state
         self.tasks = 0
+        self._events: deque[tuple[str, tuple[Any, ...]]] = deque()  # of the cassette
         self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
         self._task_context = ExitStack()  # what applies while a task runs
-        self.cassette: _WorkerCassette | None = None
+        self.cassette: Cassette | None = None
         cassettes.forget_named()
         self._layers = config.unpacked(settings)
         if path_and_mode is not None:
             with config.using(self._layers):
-                self.cassette = _WorkerCassette(*path_and_mode)
+                self.cassette = Cassette(*path_and_mode, write=False)
+                self.cassette.events = self._events
                 self.cassette.start()
-                self.cassette.add_earlier(gained)
+                _add_all(self.cassette, gained)
         self.generation = self._layers.generation
 
     def begin_task(self) -> None:
@@ -407,7 +409,7 @@ class _Session:
             return Report(
                 journal.taken(),
                 _take_all(self._usage),
-                [] if self.cassette is None else _take_all(self.cassette.events),
+                _take_all(self._events),
                 list(used_records),
                 failures.take(),
                 traceback,
@@ -455,51 +457,10 @@ def _session_for(state: bytes) -> Iterator[_Session]:
             _session_changed.notify_all()
 
 
-class _WorkerCassette(Cassette):
-    """A copy of the cassette that is open in the map's process: it reads the same file, writes
-    nothing, and notes each call that the original has to repeat.
-
-    :ivar events: the calls that were not reported yet.
-    """
-
-    def __init__(self, path: str, mode: str) -> None:
-        super().__init__(path, mode, write=False)
-        self.events: deque[tuple[str, tuple[Any, ...]]] = deque()
-
-    def settle(self, header: dict[str, Any]) -> None:
-        """Take the first caller's header, and refuse another one; see :meth:`Cassette.settle`."""
-        super().settle(header)
-        self.events.append(("settle", (header,)))
-
-    def find(self, request: Request | str, path: str, order: CallOrder) -> Record | None:
-        """Return the recorded answer of a request, or the record of a key, or ``None``."""
-        record = super().find(request, path, order)
-        if record is not None:
-            self.events.append(("find", (record.cache_key, path, order)))
-        return record
-
-    def count_replay(self) -> None:
-        """Count a call that the cassette answered."""
-        super().count_replay()
-        self.events.append(("count_replay", ()))
-
-    def add(
-        self,
-        record: Record,
-        path: str,
-        order: CallOrder,
-        source: str = FROM_FUNCTION,
-        replace: bool = False,
-    ) -> Record:
-        """Add an answer, unless one is recorded already; see :meth:`Cassette.add`."""
-        recorded = super().add(record, path, order, source, replace)
-        self.events.append(("add", (recorded, path, order, source, replace)))
-        return recorded
-
-    def add_earlier(self, gained: Gained) -> None:
-        """Add what the original gained before the map began."""
-        for record, order in gained:
-            super().add(record, record.scope, order)
+def _add_all(cassette: Cassette, gained: Gained) -> None:
+    """Add what the cassette of the map's process gained before the map began."""
+    for record, order in gained:
+        cassette.add(record, Caller(record.scope, order))
 
 
 def _take_all(queue: deque[Any]) -> list[Any]:

@@ -96,7 +96,7 @@ class HttpCounter:
             call,
             {
                 "cached_calls": 1,
-                "replayed_calls": 1 if call.is_replayed else 0,
+                "replayed_calls": 1 if call.is_replay(record) else 0,
                 "saved": record.cost,
                 **served,
             },

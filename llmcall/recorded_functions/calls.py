@@ -20,7 +20,7 @@ from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts
 from ..scopes import next_order, scope_of_call
-from ..values import FROM_FUNCTION, FROM_SERVER, Request
+from ..values import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -100,9 +100,9 @@ class FunctionCall(PreparedCall):
         return _meter
 
     @property
-    def reads_cache(self) -> bool:
-        """Return whether the disk cache may answer."""
-        return super().reads_cache and not (self.is_live and self.may_ask)
+    def asks_always(self) -> bool:
+        """Return whether it runs, although the disk cache may have a result."""
+        return self.is_live and self.may_ask
 
     def check_origin(self, record: Record) -> None:
         """Accept any record: no host answers functions."""
@@ -140,11 +140,6 @@ class FunctionCall(PreparedCall):
     def runs_here(self) -> bool:
         """Return whether an equal call runs in this context: waiting for it would never end."""
         return self.request.cache_key in _running.get()
-
-    @property
-    def source(self) -> str:
-        """Return where a cassette gets the result from."""
-        return FROM_SERVER if self.is_http else FROM_FUNCTION
 
 
 def prepare_function(

@@ -36,7 +36,7 @@ def result_of(call: FunctionCall) -> Flow[Any]:
     :raises CacheMissError: if nothing is recorded, and the function may not run.
     """
     try:
-        if call.is_live and call.may_ask and call.request.sample is None:
+        if call.asks_always and call.request.sample is None:
             call.check_guards()
             record = yield from _run(call)
         else:
@@ -105,7 +105,7 @@ def _run(call: FunctionCall) -> Flow[Record]:
     value = ordered(plain(result, f"{call.name}: the result", for_record=True))
     cost = None if call.counter is None else call.counter.cost(result)
     record = record_of(call.request, {"value": value}, cost=cost)
-    stored_record: Record = yield Do(functools.partial(_store, call, record))
+    stored_record: Record = yield Do(functools.partial(call.store.add, record))
     return stored_record
 
 
@@ -120,12 +120,3 @@ def _send(call: FunctionCall) -> Flow[Any]:
         return (yield Send(call, call.request, policy.time_left()))
 
     return (yield from retry(policy, call.name, attempt))
-
-
-def _store(call: FunctionCall, record: Record) -> Record:
-    """Put a result in the cache and on the cassette; return the record that counts."""
-    record = call.store_in_cache(record, replace=call.is_live)
-    # Outside any scope equal calls share a record, and a program that waits for an end needs the
-    # last one, now and in a replay.
-    is_last = call.is_live and call.request.sample is None
-    return call.put_on_cassette(record, call.source, replace=is_last)

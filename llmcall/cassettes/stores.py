@@ -1,0 +1,175 @@
+"""What holds the records of a call: the disk cache, or a cassette over it."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..keys.keys import sampled_key
+from ..records.pointers import pointing_to, target_key, target_of
+from ..scopes import RecordedAskers
+from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, record_of
+
+if TYPE_CHECKING:
+    from ..cache.cache import ResponseCache
+    from ..values import Record, Request
+    from .cassette import Cassette
+    from .uses import Caller
+
+
+class Store(Protocol):
+    """Holds records by key, as one call sees them. If a fallback answered a call, the call's own record
+    is a pointer to the fallback's; a store follows and makes them.
+    """
+
+    def get(self, request: Request) -> Record | None:
+        """Return the recorded answer of a request, or ``None``."""
+        ...
+
+    def add(self, record: Record, request: Request | None = None) -> Record:
+        """Add an answer, and return the one that counts: whatever was stored first.
+
+        :param request: what it answers, if the record is that of a fallback.
+        """
+        ...
+
+    def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
+        """Return who took the draws of a request when they were recorded.
+
+        :param path: the scope path.
+        :param identity: what :func:`llmcall.keys.keys.identity` returns for the request.
+        :param key: the request's key outside any scope.
+        """
+        ...
+
+
+class CacheStore:
+    """The disk cache.
+
+    :param mode: the cache's mode for the call.
+    :param caller: the call; its asker is noted in the record. ``None``: a dry run.
+    :param overwrites: it gives no answer, and a new one replaces what is there.
+    """
+
+    def __init__(
+        self, cache: ResponseCache, mode: str, caller: Caller | None, *, overwrites: bool = False
+    ) -> None:
+        self._cache = cache
+        self._mode = mode
+        self._caller = caller
+        self._overwrites = overwrites
+        self._find = partial(cache.get, mode="off" if overwrites else mode)
+
+    def get(self, request: Request) -> Record | None:
+        """Return the recorded answer of a request, or ``None``."""
+        record = self.supply(request)
+        draw = None if self._caller is None else self._caller.draw
+        if record is not None and draw is not None and draw.asker is not None:
+            draw.note_recorded_asker(record.asker)
+            if self._mode != "replay":
+                self._cache.name_asker(record, draw.asker.name)
+        return record
+
+    def supply(self, request: Request) -> Record | None:
+        """Return the recorded answer of a request for a cassette, which notes who asks, or ``None``."""
+        record = target_of(self._find(request.cache_key), self._find)
+        if record is not None and self._caller is not None:
+            self._cache.note_used(record.cache_key)
+        return record
+
+    def add(self, record: Record, request: Request | None = None) -> Record:
+        """Add an answer, and return the one that counts."""
+        new = record if request is None else _pointer(request, record)
+        draw = None if self._caller is None else self._caller.draw
+        if draw is not None and draw.asker is not None:
+            new = new.replace(asker=draw.asker.name)
+        if self._mode == "off":
+            return record
+        self._cache.note_used(new.cache_key)
+        stored = self._cache.store(new, mode=self._mode, replace=self._overwrites)
+        if target_key(stored) == record.cache_key:
+            return record
+        return target_of(stored, partial(self._cache.get, mode=self._mode)) or record
+
+    def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
+        """Return who took the draws of a request when they were recorded."""
+        askers: dict[int, str] = {}
+        for number in itertools.count():
+            record = self._find(sampled_key(identity, f"{path}#{number}"))
+            if record is None:
+                return RecordedAskers(askers)
+            if record.asker is not None:
+                askers[number] = record.asker
+        raise AssertionError  # the numbers have no end
+
+
+class CassetteStore:
+    """A cassette over the disk cache, which may supply an answer while it records.
+
+    :param cache: below it.
+    :param caller: the call. ``None``: a dry run, which uses no record.
+    :param replaces: a new answer replaces one of this run.
+    """
+
+    def __init__(
+        self,
+        cassette: Cassette,
+        cache: CacheStore,
+        caller: Caller | None,
+        *,
+        replaces: bool = False,
+    ) -> None:
+        self._cassette = cassette
+        self._cache = cache
+        self._caller = caller
+        self._replaces = replaces
+
+    def get(self, request: Request) -> Record | None:
+        """Return the recorded answer of a request, or ``None``."""
+        record = target_of(self._find(request.cache_key), self._find)
+        if record is None and self._cassette.may_record:
+            record = self._cache.supply(request)
+            return None if record is None else self._put(record, request, FROM_CACHE)
+        if record is not None and self._caller is not None:
+            if self._caller.draw is not None:
+                self._caller.draw.note_recorded_asker(record.asker)
+            self._cassette.count_replay()
+        return record
+
+    def add(self, record: Record, request: Request | None = None) -> Record:
+        """Add an answer, and return the one that counts."""
+        source = FROM_FUNCTION if record.kind == "function" else FROM_SERVER
+        return self._put(self._cache.add(record, request), request, source)
+
+    def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
+        """Return who took the draws of a request when they were recorded."""
+        recorded = self._cassette.uses.recorded_askers(path, key)
+        if not self._cassette.may_record:
+            return recorded
+        below = self._cache.askers(path, identity, key)
+        return recorded._replace(askers={**below.askers, **recorded.askers})
+
+    def _find(self, key: str) -> Record | None:
+        if self._caller is not None:
+            return self._cassette.find(key, self._caller)
+        record = self._cassette.get(key)
+        if record is not None:
+            self._cassette.uses.note_planned(key)
+        return record
+
+    def _put(self, record: Record, request: Request | None, source: str) -> Record:
+        """Put an answer on the cassette, and return the one that counts there."""
+        if self._caller is None:
+            return record
+        if request is not None and record.cache_key != request.cache_key:
+            pointer = self._cassette.add(_pointer(request, record), self._caller, POINTER)
+            if target_key(pointer) != record.cache_key:
+                return target_of(pointer, self._find) or record
+        added = self._cassette.add(record, self._caller, source, self._replaces)
+        return target_of(added, self._find) or record
+
+
+def _pointer(request: Request, record: Record) -> Record:
+    """Return a record that says: the answer to a request is another one's record."""
+    return record_of(request, pointing_to(record.cache_key))

@@ -36,12 +36,14 @@ class Flight(Future[None]):
 
     :ivar leader: the thread and task that make the call; of a stream, those that began to read it.
     :ivar is_stream: whether the answer comes no faster than a reader reads it.
+    :ivar followers: how many others wait, or waited, for it.
     """
 
     def __init__(self, *, is_stream: bool) -> None:
         super().__init__()
         self.leader = Runner.current()
         self.is_stream = is_stream
+        self.followers = 0
 
     def end(self, error: APIError | None) -> None:
         """End it: the answer is stored, or the followers get an error or, without one, ask themselves."""
@@ -108,6 +110,7 @@ def share(
                         )
                         led.append((call, flight))
                     else:
+                        flight.followers += 1
                         followed.append((call, flight))
             unasked = []
             for call, _ in led:

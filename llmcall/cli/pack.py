@@ -91,13 +91,11 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
     if as_json:
         data: dict[str, Any] = {
             "ok": verification.ok,
-            "network": verification.network,
             "checks": [vars(each) for each in verification.checks],
             "conclusion": verification.conclusion(),
         }
         click.echo(visible_json(data))
     else:
-        click.echo(f"The network is refused by {verification.network}.")
         click.echo(str(verification))
     if not verification.ok:
         raise click.exceptions.Exit(1)

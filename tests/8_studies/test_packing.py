@@ -223,14 +223,6 @@ def test_the_recording_is_read_without_llmcall(packed: Path) -> None:
     assert "answer 2" in printed
 
 
-def test_every_field_of_the_manifest_is_documented(packed: Path) -> None:
-    """The page for reviewers names each field."""
-    page = Path(__file__).resolve().parents[2] / "docs" / "howto" / "review.rst"
-    text = page.read_text(encoding="utf-8")
-    manifest = json.loads((packed / "manifest.json").read_text(encoding="utf-8"))
-    assert all(f"``{name}``" in text for name in (*manifest, *manifest["files"][0]))
-
-
 # What verify finds
 
 

@@ -1,4 +1,4 @@
-"""A packed program in a process of its own, which logs what it reads, writes and tries to reach.
+"""Run a packed program in a process of its own, and log what it reads, writes and tries to reach.
 
 ``python child.py PLAN``: PLAN is the JSON file that :mod:`llmcall.study.packing.replay` writes. Only
 the standard library is imported before the audit hook is installed.
@@ -47,8 +47,6 @@ class Trace:
                 self._add_file("read", path)
             if flags & ACCESS != os.O_RDONLY:
                 self._add_file("write", path)
-        elif event == "import":
-            self._add_file("read", arguments[1])
         elif event == "sqlite3.connect":
             self._add_file("read", arguments[0])
         elif event == "os.rename":
@@ -118,21 +116,26 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
     def before_start(cassette: Any) -> None:
         cassette.replay_only()
         if os.path.realpath(cassette.path) not in project_paths:
-            trace.add("unnamed", str(cassette.path))
-            raise CacheError(f"the program opens the cassette {cassette.path}, which is not packed")
+            problem = f"the program opens the cassette {cassette.path}, which is not packed"
+            trace.add("problem", problem)
+            raise CacheError(problem)
 
     def after_stop(cassette: Any) -> None:
         unused = [record.cache_key for record in cassette.unused()]
-        trace.add("used", project_paths[cassette.file], unused)
+        trace.add("unused", project_paths[cassette.file], unused)
 
     def refuse(client: object, cassette: object) -> None:
         if not answers_in_process(client):
             raise CacheMissError("no answer is recorded, and a packed program cannot call a model")
 
+    def before_add(scope: str, description: str, reason: str) -> None:
+        where = f"in scope {scope!r}" if scope else "outside any scope"
+        trace.add("problem", f"a call {where} {reason} ({description})")
+
     cassette_module.before_start.append(before_start)
     cassette_module.after_stop.append(after_stop)
     guards.append(refuse)
-    failures.before_add.append(lambda *failure: trace.add("failure", *failure))
+    failures.before_add.append(before_add)
 
 
 def main(plan_file: str) -> None:

@@ -33,26 +33,19 @@ PROOF = (
 
 
 def run_of(folder: Path, paths: Sequence[str]) -> RecordedRun:
-    """Return the run that some recordings have of a study.
-
-    If they have a scope in common, all scopes are below their recordings' names: they are actors of
-    several runs.
+    """Return the run that some recordings of a study are. Of several, all scopes are below the
+    recordings' names.
 
     :param paths: of the recordings below the folder.
     """
-    records = {path: read(folder / path).records() for path in paths}
-    scopes = [scope for each in records.values() for scope in {record.scope for record in each}]
-    if len(scopes) > len(set(scopes)):
-        records = {
-            path: [
-                record.replace(sample=f"{path}{'/' if record.scope else ''}{record.sample or ''}")
-                for record in each
-            ]
-            for path, each in records.items()
-        }
-    return RecordedRun(
-        "the packed recordings", [each for of in records.values() for each in of], {}
-    )
+    records = [
+        record
+        if len(paths) == 1
+        else record.replace(sample=f"{path}{'/' * bool(record.scope)}{record.sample or ''}")
+        for path in paths
+        for record in read(folder / path).records()
+    ]
+    return RecordedRun("the packed recordings", records, {})
 
 
 def requirements(manifest: Manifest) -> str:

@@ -38,19 +38,17 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> Ite
             )
 
 
-def personal_lines(name: str, text: str, project: Path) -> Iterator[str]:
+def personal_lines(name: str, text: str) -> Iterator[str]:
     """Yield the home folders and e-mail addresses in a text, each once, with its first place.
 
     :param name: of the text.
-    :param project: whose path is searched for, as that of the home folder is.
     """
-    own_folders = [project, Path(os.path.expanduser("~"))]
-    paths = "|".join(re.escape(str(each)) for each in own_folders if len(each.parts) > 1)
-    reported: set[str] = set()
-    for match in re.finditer(rf"(?:{paths or HOME})(?![\w.-])|{HOME}|{MAIL}", text):
-        if match[0] not in reported:
-            reported.add(match[0])
-            yield f"look at {name}:{_line_number(text, match.start())}: {match[0]}"
+    own_home = re.escape(os.path.expanduser("~"))
+    matches = {
+        match[0]: match.start() for match in re.finditer(rf"{own_home}\b|{HOME}|{MAIL}", text)
+    }
+    for words in matches:
+        yield f"look at {name}:{_line_number(text, text.index(words))}: {words}"
 
 
 def text_of(file: Path) -> str:

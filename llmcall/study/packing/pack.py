@@ -1,6 +1,4 @@
-"""``llmcall.pack``: a study's program, data, recordings and results in one folder, to be run by
-others.
-"""
+"""Pack a study: its program, data, recordings and results, so that others can run it again."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -36,7 +34,6 @@ from .manifest import (
     Manifest,
     PackedFile,
     digest_of,
-    read_manifest,
 )
 from .project import command_of, copy_file, copy_project, files_of, project_paths, variables
 from .replay import Observation, files_below, run_cassettes, run_program
@@ -117,217 +114,74 @@ def pack(
     """
     target = Path(os.path.abspath(folder))
     archive = None if zip is None else Path(os.path.abspath(zip))
-    for path in (target, *([] if archive is None else [archive])):
-        if os.path.lexists(path):
-            raise ValueError(f"{path} exists already; remove it, or choose another name")
+    for made in filter(None, (target, archive)):
+        if os.path.lexists(made):
+            raise ValueError(f"{made} exists already; remove it, or choose another name")
     if archive is not None and archive.is_relative_to(target):
         raise ValueError(f"the ZIP file {archive} would be in the package itself; put it elsewhere")
     project = Path.cwd().resolve()
-    study = _Study(
-        project,
-        command_of(project, command),
-        project_paths(project, cassettes, "--cassette"),
-        list(files_of(project, project_paths(project, add, "--add"))),
-        dict(variables(env)),
-        prune=prune,
-    )
+    words = command_of(project, command)
+    tapes = project_paths(project, cassettes, "--cassette")
+    added = list(files_of(project, project_paths(project, add, "--add")))
+    recordings = {path: read(project / path) for path in tapes}
+    environment = {**_environment(recordings), **dict(variables(env))}
+    _refuse(_recording_problems(project, recordings))
     # Not in the project: some programs search the folders above them, for .env or .git.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        built = Path(scratch).resolve() / "package"
-        manifest, notes = study.build(built, built.parent)
-        if archive is not None:
-            write_zip(built, target.name, archive)
-        shutil.copytree(built, target)
-    files = {each.file: each.role for each in manifest.files}
-    return Package(target, archive, files, tuple(notes))
+        whole, packed, package = (
+            Path(scratch).resolve() / name for name in ("whole", "packed", "package")
+        )
 
+        def run(folder: Path, where: str) -> Observation:
+            observation = run_program(
+                words, folder, cassettes=tapes, environment=environment, project=project
+            )
+            _refuse(list(_run_problems(observation, project)), f" ({where})")
+            return observation
 
-class _Study:
-    """A study that is packed.
-
-    :param project: the original folder.
-    :param command: the program's.
-    :param cassettes: the recordings' project paths.
-    :param added: the project paths of files that the author named.
-    :param variables: the environment variables that the author gave.
-    :param prune: whether to leave out unused records.
-    """
-
-    def __init__(
-        self,
-        project: Path,
-        command: list[str],
-        cassettes: list[str],
-        added: list[str],
-        variables: Mapping[str, str],
-        *,
-        prune: bool,
-    ) -> None:
-        self._project = project
-        self._command = command
-        self._cassettes = cassettes
-        self._added = added
-        self._prune = prune
-        self._recordings = {path: read(project / path) for path in cassettes}
-        self._environment = {**_environment(self._recordings), **variables}
-        self._notes: list[str] = []
-
-    def build(self, package: Path, scratch: Path) -> tuple[Manifest, list[str]]:
-        """Build the package in a folder; return its manifest, and notes for its author.
-
-        :param scratch: a folder for copies and runs.
-        :raises LLMCallError: if it cannot be packed.
-        """
-        self._check_recordings()
-        whole, packed = scratch / "whole", scratch / "packed"
-        copy_project(self._project, whole, self._project)
-        for path in self._added:
-            copy_file(self._project / path, whole / path)
-        first = self._run(whole, "in a copy of the project")
-        unused_keys = self._check_use(first)
-        inputs = {*first.files_read, *self._added, *self._command[:1]} - {*self._cassettes}
-        inputs = {path for path in inputs if (self._project / path).is_file()}
+        copy_project(project, whole, project)
+        for path in added:
+            copy_file(project / path, whole / path)
+        first = run(whole, "in a copy of the project")
+        unused = {path: _unused(path, recordings[path], first) for path in tapes}
+        notes = [words for _, words in unused.values() if words]
+        if notes and not prune:
+            _refuse([*notes, "--prune leaves them out of the package, and your file as it is"])
+        notes = [f"left out of the package: {each}" for each in notes]
+        inputs = {*first.files_read, *added, *words[:1]} - {*tapes}
+        inputs = {path for path in inputs if (project / path).is_file()}
         for path in inputs:
-            copy_file(self._project / path, packed / path)
-        for path, recording in self._recordings.items():
-            _copy_recording(self._project / path, packed / path, recording, unused_keys[path])
+            copy_file(project / path, packed / path)
+        for path, (keys, _) in unused.items():
+            _copy_recording(project / path, packed / path, recordings[path], keys)
         parents = {Path(path).parent.as_posix() for path in first.files_written}
-        folders = sorted(path for path in parents - {"."} if (self._project / path).is_dir())
+        folders = sorted(path for path in parents - {"."} if (project / path).is_dir())
         for path in folders:
             (packed / path).mkdir(parents=True, exist_ok=True)
-        second = self._run(packed, "in a folder with only what is packed")
+        second = run(packed, "in a folder with only what is packed")
         _refuse(_result_problems(whole, first, packed, second))
         for path in inputs:
             role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
-            copy_file(self._project / path, package / FOLDERS[role] / path)
-        for role, paths in ((RECORDING, self._cassettes), (RESULT, second.files_written)):
+            copy_file(project / path, package / FOLDERS[role] / path)
+        for role, paths in ((RECORDING, tapes), (RESULT, second.files_written)):
             for path in paths:
                 copy_file(packed / path, package / FOLDERS[role] / path)
-        manifest = self._describe(package, folders, second)
-        self._inspect(package, manifest)
-        return manifest, self._notes
-
-    def _run(self, folder: Path, where: str) -> Observation:
-        """Run the program in a folder.
-
-        :param where: the folder in words, for messages.
-        :raises LLMCallError: if the run cannot be packed.
-        """
-        observation = run_program(
-            self._command,
-            folder,
-            cassettes=self._cassettes,
-            environment=self._environment,
-            project=self._project,
-        )
-        problems = [f"{where}, {each}" for each in observation.problems()[:1]]
-        problems += observation.problems()[1:]
-        problems += [
-            f"the program tried to connect to {address}, and a packed program has no network"
-            for address in dict.fromkeys(observation.connections)
-        ]
-        problems += [
-            f"the program opens {path} by an absolute path into the project; use a relative path, or, if it "
-            "imports the file from an editable installation of the project, --env PYTHONPATH=FOLDER with the "
-            "relative path of the folder that holds the package, such as src"
-            for path in dict.fromkeys(observation.absolute_paths)
-        ]
-        problems += [
-            f"the program opens {path}, which is outside the project; put it into the project, or, if a link in "
-            "the project leads there, name the link with --add to pack what it points to"
-            for path in dict.fromkeys(observation.files_outside)
-        ]
-        _refuse(problems)
-        return observation
-
-    # The recordings
-
-    def _check_recordings(self) -> None:
-        """Check that the recordings are whole, and at most one is of ``llmcall run``."""
-        problems = [
-            f"{path} is an incomplete recording: its run ended with an exception. Run it again in the mode "
-            "'once' to record the rest"
-            for path, recording in self._recordings.items()
-            if not recording.is_complete
-        ]
-        of_run = run_cassettes(self._project, self._cassettes)
-        if len(of_run) > 1:
-            problems.append(
-                f"{', '.join(of_run)} were each recorded by llmcall run, and only one can be opened around the "
-                "program; pack one study for each"
-            )
-        _refuse(problems)
-
-    def _check_use(self, observation: Observation) -> dict[str, set[str]]:
-        """Return the keys of the records to leave out, by recording.
-
-        :raises LLMCallError: if there are any, and nothing is pruned.
-        """
-        problems = []
-        unused_keys: dict[str, set[str]] = {}
-        for path, recording in self._recordings.items():
-            names = {
-                record.cache_key: record.sample or "(outside any scope)"
-                for record in recording.records()
-            }
-            unused = unused_keys[path] = observation.unused_keys.get(path, set(names))
-            shown = [names[key] for key in names if key in unused]
-            if shown:
-                more = f" and {len(shown) - NAMED:,} more" if len(shown) > NAMED else ""
-                problems.append(
-                    f"{path}: {counted(len(shown), 'record')} that no call used: {', '.join(shown[:NAMED])}{more}"
-                )
-        if problems and not self._prune:
-            _refuse([*problems, "--prune leaves them out of the package, and your file as it is"])
-        self._notes += [f"left out of the package: {problem}" for problem in problems]
-        return unused_keys
-
-    # What the package says
-
-    def _describe(self, package: Path, folders: list[str], run: Observation) -> Manifest:
-        """Write what the package says of itself, and return the manifest."""
-        taken = {path for pattern in TAKEN_ALONG for path in self._project.glob(pattern)}
-        for path in filter(Path.is_file, sorted(taken)):
-            copy_file(path, package / path.name)
-        if not any(path.name != "CITATION.cff" for path in taken):
-            self._notes.append("there is no licence: without one, nobody else may use the study")
-        if not run.printed and not run.files_written:
-            self._notes.append(
-                "look at the results: there are none, since the program prints nothing and writes no file; "
-                "print() the numbers that verify should compare"
-            )
-        copy_file(READER, package / READER.name)
         manifest = Manifest(
-            command=self._command,
-            environment=self._environment,
+            command=words,
+            environment=environment,
             folders=folders,
-            printed=run.printed,
+            printed=second.printed,
             python=platform.python_version(),
-            packages=run.packages or {},
+            packages=second.packages,
         )
-        recorded = run_of(package / FOLDERS[RECORDING], self._cassettes)
-        _write(package / REPORT, page(recorded))
-        _write(package / REQUIREMENTS, requirements(manifest))
-        manifest = replace(manifest, files=_packed_files(package))  # which the README lists
-        _write(package / README, readme(package, manifest, recorded))
-        manifest = replace(manifest, files=_packed_files(package))
-        _write(package / NAME, manifest.text())
-        return read_manifest(package)
-
-    def _inspect(self, package: Path, manifest: Manifest) -> None:
-        """Refuse credentials, and note what the author should look at."""
-        files = files_below(package)
-        _refuse(list(credentials(package, files, config.settings().cassette_allow)))
-        for each in manifest.files_with_role(RESULT):
-            project_file = self._project / each.path
-            if project_file.is_file() and digest_of(project_file) != each.sha256:
-                self._notes.append(
-                    f"look at {each.path}: the packed result differs from the file in the project"
-                )
-        for file in files:
-            if file not in (NAME, REPORT):
-                self._notes += personal_lines(file, text_of(package / file), self._project)
-        self._notes += personal_lines("printed text", manifest.printed, self._project)
+        manifest = _described(package, manifest, project)
+        _refuse(list(credentials(package, files_below(package), config.settings().cassette_allow)))
+        notes += _notes(package, manifest, project)
+        if archive is not None:
+            write_zip(package, target.name, archive)
+        shutil.copytree(package, target)
+    files = {each.file: each.role for each in manifest.files}
+    return Package(target, archive, files, tuple(notes))
 
 
 def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
@@ -339,21 +193,74 @@ def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         "PYTHONHASHSEED": str(seeds[0] if seeds else 0),
         "PYTHONUTF8": "1",
-        "SOURCE_DATE_EPOCH": str(calendar.timegm(last_day.timetuple())),
+        "SOURCE_DATE_EPOCH": str(calendar.timegm(last_day.timetuple())),  # of Matplotlib's files
         "TZ": "UTC",
     }
 
 
-def _copy_recording(
-    source: Path, target: Path, recording: RecordFile, unused_keys: set[str]
-) -> None:
-    """Copy a recording without the records that are left out."""
-    if not unused_keys:
-        copy_file(source, target)
-        return
-    records = [record for record in recording.records() if record.cache_key not in unused_keys]
-    allow = config.settings().cassette_allow
-    write(target, recording.settings, records, run=recording.run, allow=allow)
+# What stops the packing
+
+
+def _refuse(problems: Sequence[str], where: str = "") -> None:
+    """Stop the packing if there are problems.
+
+    :param where: the run that has them, in words.
+    :raises LLMCallError: with every problem.
+    """
+    if problems:
+        lines = "\n".join(f"- {each}" for each in problems)
+        raise LLMCallError(f"the study is not packed{where}:\n{lines}")
+
+
+def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> list[str]:
+    """Return in words why some recordings cannot be packed."""
+    problems = [
+        f"{path} is an incomplete recording: its run ended with an exception. Run it again in the mode "
+        "'once' to record the rest"
+        for path, recording in recordings.items()
+        if not recording.is_complete
+    ]
+    of_run = run_cassettes(project, list(recordings))
+    if len(of_run) > 1:
+        problems.append(
+            f"{', '.join(of_run)} were each recorded by llmcall run, and only one can be opened around the "
+            "program; pack one study for each"
+        )
+    return problems
+
+
+def _run_problems(observation: Observation, project: Path) -> Iterator[str]:
+    """Yield in words why a run cannot be packed."""
+    if observation.problems:
+        yield "\n  ".join(observation.problems)
+    for address in dict.fromkeys(observation.connections):
+        yield f"the program tried to connect to {address}, and a packed program has no network"
+    for path in observation.files_outside:
+        if Path(path).is_relative_to(project):
+            yield (
+                f"the program opens {path} by an absolute path into the project; use a relative path, or, if it "
+                "imports the file from an editable installation of the project, --env PYTHONPATH=FOLDER with the "
+                "relative path of the folder that holds the package, such as src"
+            )
+        else:
+            yield (
+                f"the program opens {path}, which is outside the project; put it into the project, or, if a link in "
+                "the project leads there, name the link with --add to pack what it points to"
+            )
+
+
+def _unused(path: str, recording: RecordFile, run: Observation) -> tuple[set[str], str]:
+    """Return the keys of the records that no call of a run used, and a line that names them, empty if
+    there are none.
+    """
+    names = {each.cache_key: each.sample or "(outside any scope)" for each in recording.records()}
+    keys = run.unused_keys.get(path, {*names})
+    shown = [name for key, name in names.items() if key in keys]
+    if not shown:
+        return keys, ""
+    more = f" and {len(shown) - NAMED:,} more" if len(shown) > NAMED else ""
+    listed = ", ".join(shown[:NAMED])
+    return keys, f"{path}: {counted(len(shown), 'record')} that no call used: {listed}{more}"
 
 
 def _result_problems(
@@ -382,6 +289,38 @@ def _result_problems(
     return problems
 
 
+# What is in the package
+
+
+def _copy_recording(
+    source: Path, target: Path, recording: RecordFile, unused_keys: set[str]
+) -> None:
+    """Copy a recording without the records that are left out."""
+    if not unused_keys:
+        copy_file(source, target)
+        return
+    records = [record for record in recording.records() if record.cache_key not in unused_keys]
+    allow = config.settings().cassette_allow
+    write(target, recording.settings, records, run=recording.run, allow=allow)
+
+
+def _described(package: Path, manifest: Manifest, project: Path) -> Manifest:
+    """Write what a package says of itself, and return its manifest with all files."""
+    for pattern in TAKEN_ALONG:
+        for path in filter(Path.is_file, project.glob(pattern)):
+            copy_file(path, package / path.name)
+    copy_file(READER, package / READER.name)
+    _write(package / REQUIREMENTS, requirements(manifest))
+    manifest = replace(manifest, files=_packed_files(package))
+    recorded = run_of(package / FOLDERS[RECORDING], manifest.recordings)
+    _write(package / REPORT, page(recorded))
+    manifest = replace(manifest, files=_packed_files(package))  # which the README lists
+    _write(package / README, readme(package, manifest, recorded))
+    manifest = replace(manifest, files=_packed_files(package))
+    _write(package / NAME, manifest.text())
+    return manifest
+
+
 def _packed_files(package: Path) -> list[PackedFile]:
     """Return the files of a package but its manifest, by role and path."""
     roles = {folder: role for role, folder in FOLDERS.items() if folder}
@@ -394,16 +333,21 @@ def _packed_files(package: Path) -> list[PackedFile]:
     return files
 
 
+def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
+    """Yield what the author should know or look at."""
+    if not any(
+        each.path.startswith(("LIC", "COPYING")) for each in manifest.files_with_role(ABOUT)
+    ):
+        yield "there is no licence: without one, nobody else may use the study"
+    for each in manifest.files_with_role(RESULT):
+        file = project / each.path
+        if file.is_file() and digest_of(file) != each.sha256:
+            yield f"look at {each.path}: the packed result differs from the file in the project"
+    for each in manifest.files:
+        if each.file != REPORT:  # it repeats the recordings
+            yield from personal_lines(each.file, text_of(package / each.file))
+    yield from personal_lines("printed text", manifest.printed)
+
+
 def _write(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _refuse(problems: Sequence[str]) -> None:
-    """Stop the packing if there are problems.
-
-    :raises LLMCallError: with every problem.
-    """
-    if problems:
-        raise LLMCallError(
-            "the study is not packed:\n" + "\n".join(f"- {each}" for each in problems)
-        )

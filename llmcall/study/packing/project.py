@@ -69,13 +69,12 @@ def project_paths(
         path = Path(os.path.abspath(each))
         if not path.exists():
             raise ValueError(f"{argument}: {os.fspath(each)} does not exist")
-        inside = next((top for top in (project, Path.cwd()) if path.is_relative_to(top)), None)
-        if inside is None:
+        if not path.is_relative_to(project):
             raise ValueError(
                 f"{argument}: {os.fspath(each)} is not below the project {project}; run pack in the folder that "
                 "holds everything"
             )
-        relative_paths.append(path.relative_to(inside).as_posix())
+        relative_paths.append(path.relative_to(project).as_posix())
     return list(dict.fromkeys(relative_paths))
 
 

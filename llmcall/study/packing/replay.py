@@ -1,6 +1,4 @@
-"""A program replayed from its recordings in a folder of its own, without network access, and
-watched.
-"""
+"""Run a program from its recordings in a folder of its own, without network access, and watch it."""
 
 from __future__ import annotations
 
@@ -34,47 +32,26 @@ TAIL = 15  # lines of standard error that a failure shows
 class Observation:
     """What a run did.
 
-    :ivar exit_code: its exit code.
     :ivar printed: its standard output.
-    :ivar error_output: the end of its standard error.
+    :ivar problems: why it did not go as a packed one must, in words: calls that were not answered,
+        cassettes that are not packed, an exit code.
     :ivar files_read: the project's files that it read before it wrote them, by their project paths.
     :ivar files_written: the project's files that it wrote and left behind.
-    :ivar files_outside: files elsewhere that it read or wrote.
-    :ivar absolute_paths: the original project's files that it opened by absolute paths.
+    :ivar files_outside: files elsewhere that it read or wrote, those of the original project, too.
     :ivar connections: what it tried to connect to, each attempt.
-    :ivar failures: the calls that were not answered, in words.
-    :ivar unnamed_cassettes: cassettes that it opened and that are not packed.
     :ivar unused_keys: by cassette, the keys of the records that no call used; a cassette that was
         never opened is missing.
-    :ivar packages: the versions of the distributions that it imported; ``None`` if it did not come
-        to its end.
+    :ivar packages: the versions of the distributions that it imported.
     """
 
-    exit_code: int
     printed: str
-    error_output: str
+    problems: list[str] = field(default_factory=list)
     files_read: list[str] = field(default_factory=list)
     files_written: list[str] = field(default_factory=list)
     files_outside: list[str] = field(default_factory=list)
-    absolute_paths: list[str] = field(default_factory=list)
     connections: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    unnamed_cassettes: list[str] = field(default_factory=list)
     unused_keys: dict[str, set[str]] = field(default_factory=dict)
-    packages: dict[str, str] | None = None
-
-    def problems(self) -> list[str]:
-        """Return in words why the run did not go as a packed one must."""
-        problems = [*self.failures]
-        problems += [
-            f"it opens the cassette {path}, which is not packed" for path in self.unnamed_cassettes
-        ]
-        if self.exit_code:
-            problems.append(f"the program ended with exit code {self.exit_code}:")
-            problems += [f"  {line}" for line in self.error_output.split("\n")]
-        elif self.packages is None:
-            problems.append("the program did not come to its end")
-        return problems
+    packages: dict[str, str] = field(default_factory=dict)
 
 
 @functools.cache
@@ -105,9 +82,7 @@ def run_program(
     scratch = folder.parent / f"{folder.name}-scratch"
     for name in ("home", "tmp"):
         (scratch / name).mkdir(parents=True)
-    (folder / ".llmcall").mkdir(
-        exist_ok=True
-    )  # ends the search for a config.ini in the folders above
+    (folder / ".llmcall").mkdir(exist_ok=True)  # ends the search for a config.ini further up
     is_module = command[0] == "-m"
     plan = {
         "log": str(scratch / "log.jsonl"),
@@ -135,13 +110,14 @@ def run_program(
         capture_output=True,
         check=False,
     )
-    error_lines = completed.stderr.decode(errors="backslashreplace").strip().split("\n")
-    observation = Observation(
-        completed.returncode,
-        completed.stdout.decode(errors="backslashreplace"),
-        "\n".join(error_lines[-TAIL:]),
-    )
-    _add_events(observation, scratch, folder, project)
+    observation = Observation(completed.stdout.decode(errors="backslashreplace"))
+    has_ended = _add_events(observation, scratch, folder, project)
+    if completed.returncode or not has_ended:
+        error_lines = completed.stderr.decode(errors="backslashreplace").strip().split("\n")
+        observation.problems += [
+            f"the program ended with exit code {completed.returncode}:",
+            *(f"  {line}" for line in error_lines[-TAIL:]),
+        ]
     after = _file_states(folder)
     observation.files_written = [path for path in after if before.get(path) != after[path]]
     return observation
@@ -161,16 +137,13 @@ def files_below(folder: Path) -> list[str]:
     """Return the files below a folder, sorted, without links and what Python and llmcall write for
     themselves.
     """
-    paths = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in OWN_FOLDERS]
-        files = [Path(root, name) for name in names]
-        paths += [
-            file.relative_to(folder).as_posix()
-            for file in files
-            if file.is_file() and not file.is_symlink()
-        ]
-    return sorted(paths)
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not path.is_symlink()
+        and OWN_FOLDERS.isdisjoint(path.relative_to(folder).parts)
+    )
 
 
 def _file_states(folder: Path) -> dict[str, tuple[int, int, int]]:
@@ -184,40 +157,39 @@ def _file_states(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 def _add_events(
     observation: Observation, scratch: Path, folder: Path, project: Path | None
-) -> None:
-    """Take the events of a run's log."""
+) -> bool:
+    """Take the events of a run's log; return whether the program came to its end."""
     log = scratch / "log.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    has_ended = False
     first_access: dict[str, str] = {}  # by project path, what came first: reading or writing
-    for kind, *values in map(json.loads, lines):
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+        kind, *values = json.loads(line)
         if kind in ("read", "write"):
             path = os.path.realpath(values[0])
             if _is_below(path, [folder]):
                 first_access.setdefault(Path(path).relative_to(folder).as_posix(), kind)
-            elif project is not None and _is_below(path, [project]):
+                continue
+            allowed: list[str | Path] = [scratch, *_python(), *SYSTEM_FOLDERS]
+            if project is not None and _is_below(path, [project]):
                 # An environment in the project is Python's; one around it, such as /usr, is not meant.
-                if not _is_below(path, [each for each in _python() if _is_below(each, [project])]):
-                    observation.absolute_paths.append(path)
-            elif not _is_below(path, [scratch, *_python(), *SYSTEM_FOLDERS]):
+                allowed = [each for each in _python() if _is_below(each, [project])]
+            if not _is_below(path, allowed) and path not in observation.files_outside:
                 observation.files_outside.append(path)
         elif kind == "connect":
             observation.connections.append(values[0])
-        elif kind == "failure":
-            scope, description, reason = values
-            where = f"in scope {scope!r}" if scope else "outside any scope"
-            observation.failures.append(f"a call {where} {reason} ({description})")
-        elif kind == "unnamed":
-            observation.unnamed_cassettes.append(values[0])
-        elif kind == "used":  # what one opening left, another may use
+        elif kind == "problem":
+            observation.problems.append(values[0])
+        elif kind == "unused":  # what one opening left, another may use
             path, keys = values[0], set(values[1])
             observation.unused_keys[path] = observation.unused_keys.get(path, keys) & keys
         elif kind == "end":
-            observation.packages = values[0]
+            observation.packages, has_ended = values[0], True
     observation.files_read = sorted(
         path
         for path, kind in first_access.items()
         if kind == "read" and OWN_FOLDERS.isdisjoint(path.split("/"))
     )
+    return has_ended
 
 
 def _is_below(path: str, folders: Iterable[str | Path]) -> bool:

@@ -28,6 +28,7 @@ class BackgroundServer:
     :ivar bodies: of the requests that began a response.
     :ivar ends: what becomes of further responses: the fields of each in turn; then they are complete.
     :ivar failures: answers to give in place of the operations in turn, by operation.
+    :ivar at_once: whether it knows no background mode, and answers at once.
     :ivar before: is called with each operation and the response's id, before the answer.
     """
 
@@ -39,6 +40,7 @@ class BackgroundServer:
         self.bodies: list[dict[str, Any]] = []
         self.ends: list[dict[str, Any]] = []
         self.failures: dict[str, list[Answer]] = {}
+        self.at_once = False
         self.before: Callable[[str, str | None], object] = lambda operation, identifier: None
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -103,4 +105,6 @@ class BackgroundServer:
             "end": {**end, **(self.ends.pop(0) if self.ends else {})},
         }
         self.responses[response["id"]] = response
+        if self.at_once:
+            response.update(response.pop("end"), background=False)
         return {name: value for name, value in response.items() if name != "end"}

@@ -7,21 +7,30 @@ import json
 import signal
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import commands
+import openai
 import pytest
 from background import BackgroundServer
-from disks import small
+from disks import in_database, small
 from programs import LONGEST, RunningProgram, start
 from pytest_httpserver import HTTPServer
+from servers import completion, refusal
 
 import llmcall
-from llmcall import OpenAIClient
+from llmcall import AzureClient, OpenAIClient, ResponseCache
+from llmcall.clients.openai import OllamaClient
 from llmcall.errors import (
+    BudgetExceededError,
     ConfigError,
+    ContentFilterError,
+    InvalidRequestError,
     RequestTimeoutError,
+    ServiceError,
 )
 from llmcall.testing import ScriptedClient
 
@@ -317,3 +326,415 @@ def test_a_kill_before_the_copy_is_deleted_leaves_it_to_the_next_window_call(
     assert awaited() == 1
     assert client_at(server).send_message("Goodbye").content == "Goodbye 2"
     assert (server.responses, awaited()) == ({}, 0)
+
+
+# Looks
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_look_that_fails_is_no_failure_of_the_call(server: BackgroundServer, status: int) -> None:
+    """It neither counts as an attempt nor makes the call wait."""
+    server.failures["look"] = [refusal(status)] * 3
+    client = client_at(server, retry_max_attempts=1, retry_waiting_time=60)
+    assert client.send_message("Hello").content == "Hello 1"
+    assert (server.counts["look"], client.usage.retries) == (4, 0)
+
+
+def test_looks_count_in_no_limit_and_the_wait_holds_no_place(server: BackgroundServer) -> None:
+    """One call at a time, and three in any minute: all three are begun before one is answered."""
+    server.looks = sys.maxsize
+
+    def before(operation: str, _: object) -> None:
+        if operation == "look" and server.counts["create"] == 3:
+            server.looks = 0
+
+    server.before = before
+    client = client_at(
+        server, limits_max_concurrent_calls=1, limits_requests_per_minute=3, deadline=60
+    )
+    with ThreadPoolExecutor(3) as pool:
+        replies = list(pool.map(client.send_message, ["one", "two", "three"]))
+    assert [reply.content[:3] for reply in replies] == ["one", "two", "thr"]
+    assert server.counts["look"] > 3
+
+
+# How responses end
+
+
+def test_a_response_that_failed_is_deleted_and_tried_again(server: BackgroundServer) -> None:
+    """The retry does not wait for the one that failed."""
+    failed = {"status": "failed", "error": {"code": "server_error", "message": "oh"}, "output": []}
+    server.ends = [failed]
+    client = client_at(server)
+    assert client.send_message("Hello").content == "Hello 2"
+    assert (client.usage.retries, server.responses, awaited()) == (1, {}, 0)
+    server.ends = [failed, failed]
+    with pytest.raises(ServiceError, match="oh"):
+        client.send_message("Goodbye", max_attempts=2)
+    assert (server.responses, awaited()) == ({}, 0)
+
+
+def test_an_incomplete_response_is_an_answer_where_any_other_would_be(
+    server: BackgroundServer,
+) -> None:
+    """One that ends at its limit is recorded; one that the filter cut is deleted and raised."""
+    reason = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    filtered = {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}
+    server.ends = [reason, filtered]
+    client = client_at(server)
+    assert client.send_message("Hello").finish_reason == "length"
+    with pytest.raises(ContentFilterError):
+        client.send_message("Goodbye")
+    assert (server.counts["create"], server.responses, awaited()) == (2, {}, 0)
+
+
+def test_a_cancelled_response_is_not_tried_again(server: BackgroundServer) -> None:
+    """It is deleted and forgotten: the call, made again, begins another one."""
+    server.ends = [{"status": "cancelled"}]
+    client = client_at(server)
+    with pytest.raises(ServiceError, match="cancelled"):
+        client.send_message("Hello")
+    assert (server.counts["create"], server.responses, awaited()) == (1, {}, 0)
+    assert client.send_message("Hello").content == "Hello 2"
+
+
+def test_a_response_that_the_server_no_longer_knows_is_sent_again_once(
+    server: BackgroundServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning says so; the second time it is an error."""
+    lost = 1
+
+    def lose(operation: str, identifier: str | None) -> None:
+        if operation == "look" and int(str(identifier).removeprefix("resp_")) <= lost:
+            server.responses.pop(str(identifier), None)
+
+    server.before = lose
+    client = client_at(server)
+    assert client.send_message("Hello").content == "Hello 2"
+    assert "knows the response resp_1 no more; it is sent again" in caplog.text
+    lost = 4
+    with pytest.raises(InvalidRequestError, match="resp_4 no more"):
+        client.send_message("Goodbye")
+    assert (server.counts["create"], awaited()) == (4, 0)
+
+
+def test_a_response_whose_answer_another_process_has_stored_is_not_sent_again(
+    server: BackgroundServer,
+) -> None:
+    """The server knows it no more: the answer is in the cache."""
+
+    def store(operation: str, identifier: str | None) -> None:
+        if operation == "look" and server.responses:
+            server.responses.clear()
+            other = client_at(server)
+            with ResponseCache(other.cache.path) as cache:
+                cache.put(other.build_request("Hello"), completion("Stored."))
+
+    server.before = store
+    client = client_at(server)
+    reply = client.send_message("Hello")
+    assert (reply.content, reply.cached) == ("Stored.", True)
+    assert (server.counts["create"], client.usage.calls, client.usage.cached_calls) == (1, 0, 1)
+
+
+def test_a_note_of_another_server_is_an_error_that_names_it(
+    server: BackgroundServer, httpserver: HTTPServer
+) -> None:
+    """The address in a note is compared, and nothing is sent there: a stranger may have written it."""
+    server.looks = sys.maxsize
+    with pytest.raises(RequestTimeoutError):
+        client_at(server).send_message("Hello", deadline=0.5)
+    counts = dict(server.counts)
+    with HTTPServer() as other:
+        client = client_at(BackgroundServer(other))
+        with pytest.raises(ConfigError, match=rf"{server.base_url}.*clear --awaited"):
+            client.send_message("Hello")
+        assert client.send_message("Goodbye").content == "Goodbye 1"
+    assert dict(server.counts) == counts
+
+
+@pytest.mark.parametrize("identifier", ["../files/file-1", "", ["resp_1"]])
+def test_a_strangers_note_reaches_no_other_path(
+    server: BackgroundServer, identifier: object
+) -> None:
+    """An identifier that could lead elsewhere is no note."""
+    folder = Path(client_at(server).cache.path) / "awaited"
+    server.looks = sys.maxsize
+    client = client_at(server)
+    with pytest.raises(RequestTimeoutError):
+        client.send_message("Hello", deadline=0.5)
+    server.looks = 0
+    text = json.dumps([identifier, server.base_url, "8h", time.time()])
+    in_database(folder, "UPDATE Cache SET value = ?", text.encode())
+    assert client.send_message("Hello").content == "Hello 2"
+    assert set(server.counts) == {"create", "look", "delete"}
+
+
+# Several calls for one answer
+
+
+def test_of_two_processes_the_second_deletes_its_own_response() -> None:
+    """Both get the answer of the first."""
+    both = threading.Barrier(2)
+
+    def before(operation: str, _: object) -> None:
+        if operation == "create":
+            both.wait(LONGEST)
+
+    with HTTPServer(threaded=True) as http_server:
+        server = BackgroundServer(http_server)
+        server.before = before
+        with start(PROGRAM, server.base_url) as other:
+            reply = client_at(server).send_message("Hello")
+            printed, said = other.communicate(timeout=LONGEST)
+    assert printed.strip() == reply.content, said
+    assert (server.counts["create"], server.counts["cancel"]) == (2, 1)
+    assert (server.responses, awaited()) == ({}, 0)
+
+
+def test_calls_with_and_without_a_window_share_no_flight(server: BackgroundServer) -> None:
+    """Whichever answer is stored first counts for both; two windows share one response."""
+    server.looks = sys.maxsize
+    client = client_at(server)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(client.send_message, "Hello", window=each) for each in ("2h", "8h")]
+        while not server.counts["look"]:
+            time.sleep(0.001)
+        assert client.send_message("Hello", window="none").content == "At once."
+        server.looks = 0
+        assert [each.result().content for each in waiting] == ["At once."] * 2
+    assert (server.counts["create"], server.responses, awaited()) == (1, {}, 0)
+
+
+# Modes
+
+
+def test_refresh_asks_anew_and_does_not_lose_what_is_awaited(server: BackgroundServer) -> None:
+    """What another run in this mode waits for is not deleted for the older answer that is recorded."""
+    client_at(server).send_message("Hello")
+    server.looks = sys.maxsize
+    with pytest.raises(RequestTimeoutError):
+        client_at(server, cache_mode="refresh").send_message("Hello", deadline=0.5)
+    llmcall.reset()
+    server.looks = 0
+    refreshing = client_at(server, cache_mode="refresh")
+    assert refreshing.send_message("Goodbye").content == "Goodbye 3"
+    assert refreshing.send_message("Hello").content == "Hello 2"
+    assert client_at(server).send_message("Hello").content == "Hello 2"
+
+
+# Prices and budgets
+
+
+def test_the_price_is_that_of_the_window_if_the_response_says_so(server: BackgroundServer) -> None:
+    """30 and 40 % below the standard price, or as [Prices] says."""
+    client = client_at(server, cache_mode="off")
+    costs = {each: client.send_message("Hello", window=each).cost for each in ("2h", "8h", "none")}
+    assert costs["2h"] == pytest.approx(0.7 * FULL)
+    assert costs["8h"] == pytest.approx(0.6 * FULL)
+    named = client_at(server, prices={**PRICES, "gpt-6-luna 8h": (0.1, 0.2)})
+    assert named.send_message("Hello").cost == pytest.approx(FULL / 10)
+
+
+def test_an_answer_at_once_has_the_standard_price(server: BackgroundServer) -> None:
+    """A server that knows no background mode answers so."""
+    server.at_once = True
+    reply = client_at(server).send_message("Hello")
+    assert (reply.content, reply.cost) == ("Hello 1", pytest.approx(FULL))
+    assert (server.counts["look"], awaited()) == (0, 0)
+
+
+def test_a_plan_reckons_with_the_price_of_the_window(server: BackgroundServer) -> None:
+    """So does what is expected of it after a pilot."""
+    plans = {}
+    for window in ("none", "8h"):
+        call = llmcall.LLMCall(
+            user="{{ text }}", client=client_at(server, window=window), max_tokens=10
+        )
+        call(text="pilot")
+        plans[window] = call.map([{"text": "Hello"}], dry_run=True)
+    assert plans["8h"].cost == pytest.approx([0.6 * each for each in plans["none"].cost])
+    assert plans["8h"].expected_cost == pytest.approx(0.6 * plans["none"].expected_cost)
+
+
+def test_a_waiting_call_keeps_its_budget_which_the_same_call_takes_over(
+    server: BackgroundServer,
+) -> None:
+    """A call that ran into its deadline may still be paid: no other gets what it had reserved."""
+    server.looks = sys.maxsize
+    client = client_at(server, max_tokens=10)
+    for name in (None, "survey"):
+        with llmcall.budget(calls=1, name=name) as budget:
+            with pytest.raises(RequestTimeoutError):
+                client.send_message(f"Hello {name}", deadline=0.5)
+            assert budget.spent.calls == 1
+            with pytest.raises(BudgetExceededError):
+                client.send_message("Another")
+            server.looks = 0
+            client.send_message(f"Hello {name}")
+            server.looks = sys.maxsize
+            assert (budget.spent.calls, budget.spent.tokens) == (1, 20)
+
+
+def test_a_budget_reserves_at_the_price_of_the_window(server: BackgroundServer) -> None:
+    """A call that would pass it at the standard price goes."""
+    client = client_at(server, max_tokens=1000)
+    estimate = 1000 * 2.0e-6
+    with llmcall.budget(usd=0.7 * estimate):
+        client.send_message("Hello")
+        with pytest.raises(BudgetExceededError):
+            client.send_message("Goodbye", window="none")
+
+
+# Maps
+
+
+def test_in_a_map_each_waiting_call_lets_another_item_begin(
+    server: BackgroundServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bar says how many wait; ``workers=`` holds."""
+    server.looks = sys.maxsize
+
+    def before(operation: str, _: object) -> None:
+        if operation == "look" and server.counts["create"] == 40 and server.looks:
+            time.sleep(0.3)  # the bar is drawn ten times a second
+            server.looks = 0
+
+    server.before = before
+    client = client_at(server)
+    replies = llmcall.map(
+        client.send_message, [f"item {each}" for each in range(40)], progress=True
+    )
+    assert len({reply.content for reply in replies}) == 40
+    assert "waiting=40" in capsys.readouterr().err
+
+
+def test_the_number_of_workers_that_was_asked_for_holds(server: BackgroundServer) -> None:
+    """Whether calls wait or not."""
+    most = 0
+
+    def before(operation: str, _: object) -> None:
+        nonlocal most
+        most = max(most, len(server.responses))
+
+    server.before = before
+    client = client_at(server)
+    llmcall.map(client.send_message, [f"item {each}" for each in range(8)], workers=2)
+    assert most <= 2
+
+
+# What cannot be sent in a window
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "words"),
+    [
+        ({"api": "chat"}, {}, "API = chat"),
+        ({}, {"store": False}, "store=False"),
+        ({"cache_path": "redis://127.0.0.1:1/0"}, {"cache": False}, "Redis"),
+    ],
+)
+def test_what_has_no_window_is_refused_before_it_is_sent(
+    server: BackgroundServer, settings: dict[str, Any], arguments: dict[str, Any], words: str
+) -> None:
+    """The error says why, and how to send it."""
+    client = client_at(server, **settings)
+    with pytest.raises(ConfigError, match=rf"WINDOW = 8h.*{words}.*window='none'"):
+        client.send_message("Hello", **arguments)
+    assert not server.counts
+
+
+def test_a_stream_has_no_window(server: BackgroundServer) -> None:
+    """It is refused, unless it is recorded."""
+    client = client_at(server)
+    with pytest.raises(ConfigError, match="stream"):
+        list(client.stream_message("Hello"))
+    client.send_message("Hello")
+    assert "".join(client.stream_message("Hello")) == "Hello 1"
+
+
+def test_other_clients_have_no_windows(server: BackgroundServer) -> None:
+    """Azure, Ollama and clients of one's own, also as endpoints of a pool."""
+    azure = {"azure_endpoint": server.base_url, "azure_api_version": "1", "api_key": "k"}
+    east = llmcall.types.Endpoint("east", models=("gpt-6-luna",), api_type="azure", **azure)
+    clients = [
+        AzureClient(**azure),
+        OllamaClient(base_url=server.base_url),
+        ScriptedClient(["Hi"]),
+        OpenAIClient(endpoints=(east,)),
+    ]
+    for client in clients:
+        with pytest.raises(ConfigError, match="WINDOW = 2h"):
+            client.send_message("Hello", window="2h")
+    assert not server.counts
+
+
+def test_a_server_that_refuses_is_an_invalid_request(server: BackgroundServer) -> None:
+    """The window is not dropped as other parameters are."""
+    server.failures["create"] = [
+        refusal(400, "no background", code="unsupported_parameter", param="background")
+    ]
+    with pytest.raises(InvalidRequestError, match="no background"):
+        client_at(server).send_message("Hello")
+    assert (server.counts["create"], awaited()) == (1, 0)
+
+
+def test_a_request_that_failed_to_begin_is_tried_again(server: BackgroundServer) -> None:
+    """As any other."""
+    server.failures["create"] = [refusal(429), refusal(500)]
+    client = client_at(server)
+    assert client.send_message("Hello").content == "Hello 1"
+    assert (client.usage.retries, awaited()) == (2, 0)
+
+
+def test_embeddings_and_programs_are_sent_without_a_window(
+    server: BackgroundServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once."""
+    for text in ("one", "two"):
+        client_at(server).get_embedding(text)
+    with llmcall.configured(window="8h"):
+        http_client = llmcall.http_client()
+        program = openai.OpenAI(base_url=server.base_url, api_key="k", http_client=http_client)
+        for text in ("one", "two"):
+            messages: Any = [{"role": "user", "content": text}]
+            program.chat.completions.create(model="gpt-6-luna", messages=messages)
+    assert dict(server.counts) == {"embeddings": 2, "chat": 2}
+    assert caplog.text.count("embeddings are sent without a window") == 1
+    assert caplog.text.count("a program's calls are sent without a window") == 1
+
+
+# The command line
+
+
+def test_the_cache_says_how_many_answers_are_awaited_and_clears_them(
+    server: BackgroundServer,
+) -> None:
+    """``clear`` leaves them; ``clear --awaited`` cancels and deletes them, and no record."""
+    client = client_at(server)
+    client.send_message("recorded")
+    server.looks = sys.maxsize
+    for text in ("one", "two"):
+        with pytest.raises(RequestTimeoutError):
+            client.send_message(text, deadline=0.5)
+    assert "awaited: 2 answers" in commands.cache("stats")
+    with llmcall.configured(base_url=server.base_url):
+        assert "2 awaited answers left" in commands.cache("clear", "--yes")
+        client.send_message("recorded", window="none")
+        commands.cache("clear", "--awaited", "--yes")
+    assert (server.counts["cancel"], server.responses, awaited()) == (2, {}, 0)
+    assert "1 record" in commands.cache("stats")
+
+
+def test_awaited_answers_at_another_address_are_forgotten_and_named(
+    server: BackgroundServer,
+) -> None:
+    """Nothing is sent there."""
+    server.looks = sys.maxsize
+    with pytest.raises(RequestTimeoutError):
+        client_at(server).send_message("Hello", deadline=0.5)
+    counts = dict(server.counts)
+    with llmcall.configured(base_url="http://127.0.0.1:1/v1"):
+        told = commands.cache("clear", "--awaited", "--yes")
+    assert f"1 answer at {server.base_url}" in told
+    assert (dict(server.counts), awaited()) == (counts, 0)

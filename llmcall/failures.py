@@ -12,7 +12,7 @@ from .notices import notice
 from .system import after_fork_in_child, at_exit
 
 # Why a call left no record, in words that follow "1 call".
-FAILED = "failed for good"
+FAILED = "failed after all retries"
 ABANDONED = "ended before the whole answer arrived"
 CUT_OFF = "got no answer before the program ended"
 NOT_JSON = "got an answer that is not JSON"
@@ -22,20 +22,17 @@ OVER_BUDGET = "had no budget left and raised BudgetExceededError"
 REFUSED = (MISSED, UNSCOPED)
 
 ADVICE = {
-    FAILED: "Failures are not recorded, so a {replay} will differ from this run. Fix the cause and {again}; llmcall "
-    "then asks only for what is missing",
-    ABANDONED: "These answers are not recorded. A {replay} that asks for one raises CacheMissError, or gets the answer "
-    "of an equal call. Read each answer to its end and cancel no call, or {again}; llmcall then asks only for what "
-    "is missing",
-    CUT_OFF: "Timing decides how far a daemon thread gets: join it before the program ends",
-    NOT_JSON: "Your program has the answer, but llmcall records only JSON and event streams: a {replay} raises "
-    "CacheMissError there",
+    FAILED: "Fix the cause and {again}, which asks only for what is missing: a {replay} will differ from this run",
+    ABANDONED: "Read each answer to its end, cancel no call, and {again}: a {replay} that asks for one raises "
+    "CacheMissError, or gets the answer of an equal call",
+    CUT_OFF: "Join the thread before the program ends: timing decides how far a daemon thread gets",
+    NOT_JSON: "llmcall records only JSON and event streams: a {replay} raises CacheMissError there",
     MISSED: "To record what is missing, run it again with the cassette in the mode 'new', without one with MODE = auto "
     "below [Cache]. If your code caught the error, this run is incomplete",
-    UNSCOPED: "If your code caught the error, this run is incomplete. In your own threads and processes, run the "
-    "function with llmcall.map or pass llmcall.bind(function)",
-    OVER_BUDGET: "No replay is as this run was: a {replay} raises CacheMissError there. Raise the budget and {again}; "
-    "llmcall then asks only for what is missing",
+    UNSCOPED: "In your own threads and processes, run the function with llmcall.map or pass llmcall.bind(function). "
+    "If your code caught the error, this run is incomplete",
+    OVER_BUDGET: "Raise the budget and {again}, which asks only for what is missing: a {replay} raises CacheMissError "
+    "there",
 }
 MOST_SCOPES = 5  # that a warning lists
 
@@ -61,7 +58,7 @@ def is_abandoned(error: BaseException) -> bool:
 
 
 def is_failure(error: BaseException) -> bool:
-    """Return whether an exception means that a call failed for good: the API's, or one that is not
+    """Return whether an exception means that a call failed after all retries: the API's, or one that is not
     llmcall's, such as a function's own.
     """
     is_own = isinstance(error, LLMCallError) and not isinstance(error, APIError)

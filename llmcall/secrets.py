@@ -218,9 +218,8 @@ def refuse(
         match = find(text, allow)
         if match is not None:
             raise CacheError(
-                f"{data_name}: {location} contains what looks like {match.kind} ({match.beginning}…), which is "
-                "not written to files; leave it out of the request or, if it is not a secret, set [Cassette] ALLOW "
-                "to a regular expression that matches all of it"
+                f"{data_name}: {location} contains what looks like {match.kind} ({match.beginning}…). Leave it out or, "
+                "if it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
         safe_texts.add(text)
 
@@ -294,9 +293,8 @@ def refuse_named(body: Data, allow: Sequence[str], data_name: str) -> None:
             continue
         if not any(re.fullmatch(each, value) for each in allow):
             raise CacheError(
-                f"{data_name}: its field {location!r} looks like a credential by its name, and it would be recorded; "
-                "send it in a header or, if it is not a secret, set [Cassette] ALLOW to a regular expression that "
-                "matches all of it"
+                f"{data_name}: its field {location!r} looks like a credential by its name. Send it in a header or, if "
+                "it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
 
 

@@ -49,7 +49,7 @@ def without_warnings(category: type[Warning] = Warning) -> Iterator[None]:
     """Ignore Python's warnings for a block, in all threads; only one thread at a time may do so.
 
     Each block restores the filters that it found. If two overlapped, the last one to end might
-    restore the filters of the other, and the process would ignore warnings for good.
+    restore the filters of the other, and the process would ignore warnings until its end.
     """
     import warnings
 

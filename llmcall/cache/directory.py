@@ -180,9 +180,9 @@ class Directory:
             return Database(self.name)
         except sqlite3.OperationalError as error:
             raise CacheError(
-                f"the cache {self.name} cannot be opened ({error}): SQLite must be able to write to its folder. To "
-                f"read the records where it cannot, let somebody who may write there run 'llmcall cache --path "
-                f"{self.name} export FILE.jsonl', and use the file as a cassette"
+                f"the cache {self.name} cannot be opened ({error}): SQLite writes to its folder. Where you may only "
+                f"read, let somebody who may write run 'llmcall cache --path {self.name} export FILE.jsonl', and "
+                "use the file as a cassette"
             ) from error
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from error
@@ -216,9 +216,8 @@ class Directory:
 
     def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(
-            f"the cache database {self._file} is damaged or cannot be read ({error}); "
-            f"'llmcall cache --path {self.name} salvage NEW_FOLDER' copies what can be read to a new cache; then "
-            "set PATH = NEW_FOLDER below [Cache] in config.ini"
+            f"the cache database {self._file} is damaged ({error}); run 'llmcall cache --path {self.name} salvage "
+            "NEW_FOLDER', which copies what can be read, and set PATH = NEW_FOLDER below [Cache]"
         )
 
 

@@ -151,11 +151,11 @@ def _announce(options: Options, label: str, error: APIError, seconds: float) -> 
     error_name = type(error).__name__
     endpoint = error.endpoint or "the endpoint"
     line = (
-        f"{label}: attempt {error.attempts} of {_most_attempts(options, error)} failed at {endpoint} "
-        f"({error_name}: {error}); trying again in {seconds:.2f} s"
+        f"trying again in {seconds:.2f} s: attempt {error.attempts} of {_most_attempts(options, error)} of "
+        f"{label} failed at {endpoint} ({error_name}: {error})"
     )
     is_first = warn_once(
-        f"{line} (llmcall.usage() counts further retries)", about=("retry", endpoint, error_name)
+        f"{line}; llmcall.usage() counts further retries", about=("retry", endpoint, error_name)
     )
     if not is_first:
         log.debug("%s", line)

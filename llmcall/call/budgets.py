@@ -212,9 +212,8 @@ def check_price(model: str, price: Price | None, service_tier: str | None = None
     # A model that has a price may lack one at its tier.
     name = f"{model} {service_tier}" if service_tier in DEARER_TIERS else model
     raise ConfigError(
-        f"a budget limits usd, and the price of {name} is unknown. Write {name} = INPUT, OUTPUT below "
-        "[Prices] in config.ini (USD per million tokens), or in code "
-        f"llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
+        f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT below [Prices] "
+        f"(USD per million tokens), or llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
     )
 
 

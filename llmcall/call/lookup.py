@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ..cassettes.misses import miss_error
 from ..errors import CacheMissError, ScopeError
 from ..failures import MISSED, UNSCOPED, note_refusal, process_failures
-from ..notices import logger
 
 if TYPE_CHECKING:
     from ..errors import CacheMissError
@@ -22,13 +21,11 @@ def note_refused(call: PreparedCall, error: CacheMissError | ScopeError) -> None
 
 
 def report_refused(scope: str, label: str, error: CacheMissError | ScopeError) -> None:
-    """Log that a call or a map was refused, and report it when the program ends.
+    """Note that a call or a map was refused, for a report when the program ends.
 
     :param scope: its scope path; empty outside any scope.
     :param label: how messages name it.
     """
-    error_name = type(error).__name__
-    logger().error("%s was refused: %s: %s", label, error_name, error.args[0])
     reason = UNSCOPED if isinstance(error, ScopeError) else MISSED
     process_failures.add(scope, label, reason)
     note_refusal(error)
@@ -68,8 +65,8 @@ def check_fits(call: PreparedCall, record: Record) -> None:
     if fits(call.request, record.response):
         return
     error = CacheMissError(
-        f"the answer that is recorded for this {call.label} does not fit its response_format. Give the call a "
-        "sample= of its own, change the request, or ask anew with cache_mode='refresh' (a cassette: mode 'rewrite')"
+        f"the recorded answer to this {call.label} does not fit its response_format. Give the call a sample= of "
+        "its own, or ask anew with cache_mode='refresh' (a cassette: mode 'rewrite')"
     )
     note_refused(call, error)
     raise error

@@ -37,7 +37,7 @@ class Usage(NamedTuple):
     :param cached_calls: calls answered by a record, or by an identical call in flight.
     :param replayed_calls: those of them that a cassette answered; the cache answered the others.
     :param retries: attempts after the first.
-    :param errors: calls that failed for good.
+    :param errors: calls that failed after all retries.
     :param input_tokens: prompt tokens that were billed; ``None`` if a server did not report them.
         If a stream broke off or was not read to its end, llmcall counts them itself, because servers
         report them at the end.
@@ -300,8 +300,7 @@ def _warn_of_two_models(model: str, served: str) -> None:
     if first != served:
         warn_once(
             f"two models answered requests to {printable(model)}: {printable(first)} and "
-            f"{printable(served)}. Don't mix their answers: reply.model, and the column served of tables "
-            "and frames, say which one answered",
+            f"{printable(served)}. Keep their answers apart by reply.model, or the column served of a table",
             about=("served", model),
         )
 

@@ -213,10 +213,8 @@ class Cassette(ContextDecorator):
     def _start(self) -> None:
         for function in before_start:
             function(self)
-        if self._others():
-            raise CacheError(
-                f"{self.path} is already open in this process; use one cassette for both, or two files"
-            )
+        for other in self._others():
+            raise CacheError(f"{self.path} is already open {other._opened_by()}")
         self._recording = None
         self._forget()
         self._recording = Recording(self.path, reads=self.mode != "rewrite")
@@ -230,6 +228,18 @@ class Cassette(ContextDecorator):
         self.uses = Uses(stored, is_recording=is_recording)
         if self.may_record and self._layer is not None:
             self._tell_overridden_settings(self._layer)
+
+    def _opened_by(self) -> str:
+        """Return where it was opened, and what a second one for its file does instead."""
+        if self._is_in_cells:
+            return "by its open(); call close() of that cassette first (tape.close())"
+        if self.is_named_by_settings:
+            return "as [Cassette] PATH, which records this block too; leave one of the two out"
+        if self.command:
+            return f"by {self.command}, which records this block too; leave one of the two out"
+        if not self.write_at_end:
+            return "for this test by the pytest plugin; leave one of the two out"
+        return "in a block around this one, or in another thread; use one cassette for both, or two files"
 
     def _tell_overridden_settings(self, layer: config.PushedLayer) -> None:
         """Warn if environment or files give settings that the recording will not use."""
@@ -409,9 +419,8 @@ class Cassette(ContextDecorator):
             self._note_event("find", key, caller._replace(draw=None))
         elif self.may_record and not self.is_of_this_process():
             raise CacheError(
-                f"the cassette {self.path} is being recorded by the parent of this forked process, which would not "
-                "know of a call made here. Run the function with llmcall.map(…, executor=…), which returns its "
-                "records to the parent, or open another cassette in this process"
+                f"{self.path} is recorded by the parent of this forked process, which does not see calls made here. "
+                "Run the function with llmcall.map(…, executor=…), or open another cassette in this process"
             )
         return record
 

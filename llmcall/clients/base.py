@@ -320,10 +320,10 @@ class LLMClient:
             same answer.
         :param sample: the draw to take, instead of the next one.
         :param cache: ``False`` bypasses the disk cache.
-        :param on_error: what to do if the call fails for good: ``"raise"`` the exception,
+        :param on_error: what to do if the call fails after all retries: ``"raise"`` the exception,
             ``"return"`` it, or ``"none"`` (log it and return ``None``).
         :param dedent_messages: whether to remove the common indentation of every text.
-        :returns: the reply, or ``None`` if the call failed for good and ``on_error`` is ``"none"``.
+        :returns: the reply, or ``None`` if the call failed after all retries and ``on_error`` is ``"none"``.
         :raises TypeError, ValueError: if an argument is wrong, before any call.
         :raises ConfigError: if a setting, such as the key, is missing or wrong.
         :raises CacheMissError: if the mode is ``replay`` and the answer is not recorded.
@@ -379,7 +379,7 @@ class LLMClient:
 
         :param recorded_request: the recorded request: :attr:`llmcall.types.Record.request`.
         :param sample: the whole name of the draw.
-        :raises APIError: if the call failed for good.
+        :raises APIError: if the call failed after all retries.
         :raises CacheMissError: if no call is allowed, and the answer is not recorded.
         """
         call = prepare_again(self, recorded_request, sample)
@@ -467,7 +467,7 @@ class LLMClient:
         :param arguments: ``dimensions``, and the arguments of :meth:`send_message` that make sense
             for embeddings, such as ``timeout``.
         :returns: a list of numbers, each rounded to float32, or one such list for each text;
-            ``None`` if the call failed for good and ``on_error`` is ``"none"``.
+            ``None`` if the call failed after all retries and ``on_error`` is ``"none"``.
         """
         return drive(self._embedding_flow(text, model, arguments))  # type: ignore[no-any-return]
 

@@ -51,7 +51,7 @@ def handle_failure(error: BaseException, call: ModelCall, *, stream: bool = Fals
 
 
 def note_failure(error: BaseException, call: ModelCall, *, stream: bool = False) -> None:
-    """Note a call that failed for good or was cancelled: a replay will not find its answer.
+    """Note a call that failed after all retries or was cancelled: a replay will not find its answer.
 
     :param stream: whether its answer was streamed; a stream notes by itself that its reader left.
     """

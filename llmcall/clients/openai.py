@@ -231,8 +231,7 @@ class OpenAIClient(LLMClient):
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):
             raise ConfigError(
                 f"no API key for {self.host(endpoint)}: set the environment variable OPENAI_API_KEY, or pass api_key= "
-                f"({config.file_summary()}). LLMCALL_API_TYPE=local runs a small model in this process, without an "
-                "API key"
+                f"({config.file_summary()}). LLMCALL_API_TYPE=local needs none: a small model in this process"
             )
         return key
 

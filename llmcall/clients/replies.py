@@ -23,9 +23,9 @@ def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) ->
 
     :param stream: emit the answer, piece by piece.
     :param fallback: ask the models of ``[Fallbacks]`` if the context is too long.
-    :returns: the reply, or what ``response_format`` parses. If the call failed for good and its
+    :returns: the reply, or what ``response_format`` parses. If the call failed after all retries and its
         caller does not want the error raised: the error or ``None``, as ``on_error`` says.
-    :raises APIError: if the call failed for good, and its caller wants the error raised.
+    :raises APIError: if the call failed after all retries, and its caller wants the error raised.
     """
     failures = call.failures
     token = None

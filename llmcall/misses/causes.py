@@ -113,7 +113,7 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
             "cache's records to it"
         )
     if difference.role == "assistant":
-        return "an earlier answer differs: this run diverged from the recording before this call"
+        return "an earlier answer differs: the runs diverge before this call"
     if difference.passages and str(recorded).split() == str(asked).split():
         return f"{field} differs only in whitespace; if it is common indentation, dedent_messages=True removes it"
     if field == "response_format" and None in (recorded, asked):

@@ -103,10 +103,9 @@ class ItemNames:
         if not count:
             return
         warn_once(
-            f"{count} items of a map share the name of their scope with a different item "
-            f"(for example {self._example}). Only their order tells them apart: if you sort the items, or "
-            "insert or drop one, they will swap their answers. Give a key= that differs for each item, "
-            'such as a column, key="id", or a list of columns, key=["country", "id"]'
+            'give map a key= that differs for each item, such as key="id" or key=["country", "id"]: '
+            f"{count} items share the name of their scope with a different item (for example "
+            f"{self._example}), and swap their answers if you sort them, or insert or drop one"
         )
 
 

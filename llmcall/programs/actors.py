@@ -52,9 +52,8 @@ class Actors:
         if name is None:
             if request.method == "POST" and not _path(request).endswith(EMBEDDINGS):
                 warn_once(
-                    f"a request names no actor (the first: {request.method} {_path(request)}), so it "
-                    "belongs to the surrounding scope. If several actors make such requests, name them "
-                    "with --actor (in code, actor=)",
+                    f"a request names no actor (the first: {request.method} {_path(request)}) and is in "
+                    "the surrounding scope; if several actors make such requests, name them (actor=, --actor)",
                     about="no actor",
                 )
             return contextlib.nullcontext()
@@ -158,8 +157,7 @@ def warn_of_askers() -> None:
     count = scopes.take_misplaced()
     if count:
         warn_once(
-            f"{counted(count, 'recorded answer')} to equal requests went to another task or thread "
-            "than in the recorded run: the program now makes its tasks and threads in a different way or "
-            "order, or the recording does not say who asked. So they may have received each other's "
-            'answers. Name the actors with actor=… (llmcall run --actor), such as "system"'
+            'name the actors (actor="system", llmcall run --actor system): '
+            f"{counted(count, 'recorded answer')} to equal requests went to another task or thread than "
+            "when it was recorded, so these may have got each other's answers"
         )

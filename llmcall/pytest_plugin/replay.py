@@ -154,10 +154,9 @@ class Replay:
                 f"{recording_command('once')}"
             )
         raise CacheMissError(
-            "this test has no cassette, so its calls may not reach a model. Mark it with "
-            f"@pytest.mark.llm and record it with {recording_command('once')}; or let it reach the "
-            "model with @pytest.mark.llm(live=True); or use llmcall.testing.ScriptedClient, whose "
-            "answers are written in the test"
+            "this test has no cassette, so no call of it reaches a model. Mark it with @pytest.mark.llm and "
+            f"record it with {recording_command('once')}; or mark it @pytest.mark.llm(live=True); or use "
+            "llmcall.testing.ScriptedClient"
         )
 
     # Tests

@@ -51,7 +51,7 @@ class RequestCounter(Protocol):
         ...
 
     def count_error(self, call: FunctionCall) -> None:
-        """Count a request that failed for good."""
+        """Count a request that failed after all retries."""
         ...
 
 

@@ -278,9 +278,8 @@ class Draws:
         if asker is None and other != caller:
             callers = "threads" if other[0] != caller[0] else "tasks"
             warn_once(
-                f"two {callers} in the scope {request.path!r} make the same request at the same time: timing decides "
-                f"which of them gets which draw, and a replay may swap their answers. Give each {callers[:-1]} its own "
-                "scope"
+                f"give each {callers[:-1]} its own scope: two {callers} in the scope {request.path!r} make the same "
+                "request at the same time, so a replay may swap their answers"
             )
         return Draw(self, equal, request, number, asker)
 
@@ -366,9 +365,8 @@ class Draw:
         if stored_at is None or stored_at < self._draws.since or self._draws.process == os.getpid():
             return
         warn_once(
-            f"two processes made the same draw in the scope {self.request.path!r} and share its answer, because each "
-            "process counts its own draws. Run the function with llmcall.map(…, executor=…), which counts them "
-            "together, or give each task its own scope"
+            f"two processes made the same draw in the scope {self.request.path!r} and share its answer. Run the "
+            "function with llmcall.map(…, executor=…), which counts for all processes, or give each task its own scope"
         )
 
     def give_back(self) -> None:

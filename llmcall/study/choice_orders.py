@@ -62,9 +62,8 @@ def warn_of_given_order(order: str, respondent: Respondent) -> None:
     """Warn once if an order was set, and nothing says which one a respondent reads."""
     if order != "given" and not respondent.path:
         warn_once(
-            f"the options of a question keep their given order, although order={order!r} is set: "
-            "the order depends on the scope or on the item of a map, and this call has neither. "
-            "Open a scope for each respondent, or ask with .map or .table"
+            f"open a scope for each respondent, or ask with .map or .table: without, order={order!r} has no "
+            "effect, and the options of a question keep their given order"
         )
 
 

@@ -73,7 +73,7 @@ class SharesJob:
         """Ask about a row in one order; return each option's share, and that of all else.
 
         :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
-        :raises APIError: if the call failed for good.
+        :raises APIError: if the call failed after all retries.
         """
         if not self._is_proven:
             with self._lock:

@@ -119,7 +119,7 @@ class LLMCall:
         :param variables: the templates' variables.
         :raises TemplateError: if a template or a variable is missing.
         :raises OutputError: if no answer fitted the output type, or the model refused.
-        :raises APIError: if the call failed for good. With ``on_error="none"`` both give ``None``.
+        :raises APIError: if the call failed after all retries. With ``on_error="none"`` both give ``None``.
         """
         return self.run(**variables).value
 

@@ -138,7 +138,7 @@ def test_a_refused_connection_is_tried_twice(caplog: pytest.LogCaptureFixture) -
     with refusing() as address, client_for(address, retry_max_attempts=5) as client:
         failure = client.send_message(QUESTION, on_error="return")
     assert isinstance(failure, ServiceError) and failure.attempts == 2
-    assert "attempt 1 of 2 failed" in caplog.text
+    assert "attempt 1 of 2 of chat" in caplog.text
 
 
 def test_a_server_that_starts_again_is_asked_again() -> None:

@@ -171,7 +171,8 @@ def test_the_first_wait_is_told_and_the_others_are_counted(
         if each.name == "llmcall"
     ]
     assert level == logging.WARNING
-    assert "trying again in 30.00 s (llmcall.usage() counts" in line
+    assert line.startswith("trying again in 30.00 s: ")
+    assert line.endswith("; llmcall.usage() counts further retries")
     assert delayed.usage.retries == 2
 
 

@@ -568,7 +568,7 @@ def test_a_stream_that_an_exception_of_the_program_ends_is_told_once(
 
     with llmcall.cassette("left.jsonl"), pytest.raises(ZeroDivisionError):
         list(Broken(["once upon a time"]).stream_message("Hello"))
-    assert "1 call failed for good" in caplog.text
+    assert "1 call failed after all retries" in caplog.text
     assert "ended before the whole answer arrived" not in caplog.text
 
 

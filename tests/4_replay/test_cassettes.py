@@ -457,7 +457,7 @@ def test_an_answer_after_the_end_is_returned_but_not_recorded(
 
 
 def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """One warning says how many calls failed for good, in which scopes, and what helps."""
+    """One warning says how many calls failed after all retries, in which scopes, and what helps."""
     client = ScriptedClient([llmcall.ContentFilterError("no"), llmcall.APIError("no")])
     with cassette(PATH):
         client.send_message("a")
@@ -483,7 +483,7 @@ def test_a_run_that_a_budget_ended_says_that_no_replay_is_as_it_was(
                 said(client, "b")
     (warning,) = warnings(caplog)
     assert "2 calls had no budget left and raised BudgetExceededError (2 in scope 'lisa'" in warning
-    assert "No replay is as this run was" in warning
+    assert "Raise the budget and record it again" in warning
     assert "Raise the budget" in warning
 
 
@@ -548,14 +548,19 @@ def test_the_inner_of_two_cassettes_counts_until_it_closes() -> None:
 
 @pytest.mark.parametrize("other", [PATH, f"link/{PATH}"])
 def test_a_file_that_is_open_already_cannot_be_opened(other: str) -> None:
-    """Another name for it makes no difference."""
+    """Another name for it makes no difference. The error says where it is open."""
     os.symlink(".", "link")
     with (
         cassette(PATH),
-        pytest.raises(CacheError, match="is already open in this process"),
+        pytest.raises(CacheError, match="is already open in a block"),
         cassette(other),
     ):
         pass
+    tape = cassette(PATH)
+    tape.open()
+    with pytest.raises(CacheError, match=r"by its open\(\); .*tape\.close\(\)"), cassette(other):
+        pass
+    tape.close()
 
 
 def test_identical_calls_at_once_get_what_is_recorded() -> None:
@@ -577,7 +582,7 @@ def test_identical_calls_at_once_get_what_is_recorded() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize(
-    ("mode", "error"), [("once", "CacheError 0 the cassette"), ("none", "CacheMissError 0")]
+    ("mode", "error"), [("once", "CacheError 0 tape.jsonl"), ("none", "CacheMissError 0")]
 )
 def test_calls_of_a_forked_process_do_not_pass_a_recording_by(mode: str, error: str) -> None:
     """What is recorded replays there; what is not is an error, before anything is asked; only the

@@ -131,7 +131,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "an earlier answer": (
         ask(told("Yes.")),
         ask(told("No!")),
-        "this run diverged from the recording before",
+        "the runs diverge before",
     ),
     "no scope": (
         ask(scope="trial/lisa"),
@@ -500,7 +500,7 @@ def test_a_miss_of_a_cache_that_cannot_be_read_says_so() -> None:
     Path(".llmcall/cache/cache.db").write_bytes(b"no database" * 1000)
     miss = ResponseCache(".llmcall/cache").explain(request)
     assert miss.nearest is None
-    assert "damaged or cannot be read" in flat(miss)
+    assert "is damaged" in flat(miss)
     assert "salvage" in str(miss)
 
 

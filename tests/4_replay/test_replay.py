@@ -46,7 +46,7 @@ def test_the_same_request_at_once_warns(function: bool, caplog: pytest.LogCaptur
     at_once(lambda _: clock() if function else said(client), 1, 2, 3)
     (warning,) = caplog.messages
     assert f"two threads in the scope 'trial' {AT_THE_SAME_TIME}" in warning
-    assert "Give each thread its own scope" in warning
+    assert "give each thread its own scope" in warning
 
 
 def ask_texts(client: ScriptedClient, name: str) -> Any:

@@ -601,7 +601,7 @@ def test_the_same_request_of_two_tasks_warns(caplog: pytest.LogCaptureFixture) -
     ask_in_tasks_of("same", "same")
     (warning,) = caplog.messages
     assert "two tasks in the scope 'trial/same'" in warning
-    assert "Give each task its own scope" in warning
+    assert "give each task its own scope" in warning
 
 
 def test_tasks_with_scopes_of_their_own_warn_of_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -254,10 +254,10 @@ def test_what_a_cassette_gained_before_is_known_in_workers(pool: Executor) -> No
 def test_a_failure_is_said_at_the_end_of_a_recording(
     pool: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A call that failed for good in a worker is named by the cassette here."""
+    """A call that failed after all retries in a worker is named by the cassette here."""
     with llmcall.cassette("market.jsonl"):
         map(ask, ["a", "fail"], executor=pool, on_error="return", scope="survey", key=str)
-    assert "1 call failed for good (1 in scope 'survey/fail'" in caplog.text
+    assert "1 call failed after all retries (1 in scope 'survey/fail'" in caplog.text
 
 
 def test_errors_are_raised_in_the_parent_process(processes: Executor) -> None:

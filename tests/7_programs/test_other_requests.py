@@ -410,7 +410,7 @@ def test_an_endpoint_that_refuses_a_request_for_its_limits_rests(server: Server)
 
 
 def test_failures_and_retries_are_counted(server: Server) -> None:
-    """A retry counts as one, and what fails for good as an error."""
+    """A retry counts as one, and what fails after all retries as an error."""
     server.failures = [(500, {}, {"error": {"message": "overloaded"}})] * 2
     settings: dict[str, Any] = {"retry_max_attempts": 2, "retry_waiting_time": 0}
     with llmcall.track() as usage, pytest.raises(openai.InternalServerError):
@@ -481,7 +481,7 @@ def test_an_answer_that_failed_is_told_as_one(caplog: pytest.LogCaptureFixture) 
     """At the end, with what to do about it."""
     with llmcall.cassette("run.jsonl"), in_turn({"status": "failed"}) as client:
         posts(client, "responses", times=1)
-    assert "1 call failed for good" in caplog.text
+    assert "1 call failed after all retries" in caplog.text
     assert "The first: POST /v1/responses: ServiceError" in caplog.text
 
 
@@ -643,7 +643,7 @@ def test_a_stream_that_breaks_off_has_passed_on_and_is_not_recorded(
     """It is not sent again either: the program has its beginning."""
     body = Dripping(RESPONSES_EVENTS[:2])
     assert len(streamed(body, "responses")) == 2
-    assert "1 call failed for good" in caplog.text
+    assert "1 call failed after all retries" in caplog.text
     assert not Path("run.jsonl").exists()
 
 
@@ -668,4 +668,4 @@ def test_a_model_that_answers_a_page_failed(caplog: pytest.LogCaptureFixture) ->
     page = http.Response(200, headers={"content-type": "text/html"}, content=b"Log in")
     with llmcall.cassette("run.jsonl"), in_turn(page) as client:
         assert posts(client, "responses", times=1) == ["Log in"]
-    assert "1 call failed for good" in caplog.text
+    assert "1 call failed after all retries" in caplog.text

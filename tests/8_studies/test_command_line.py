@@ -214,7 +214,7 @@ def test_ask_tells_once_what_a_refusing_server_says(serve: Serve) -> None:
     assert code == 1
     assert "Error: 401: Incorrect API key" in told
     assert told.count("Incorrect API key") == 1
-    assert "failed for good" not in told
+    assert "failed after all retries" not in told
     assert "Check the API key; 'llmcall doctor'" in told
     assert SECRET not in told
 

@@ -445,9 +445,7 @@ def test_free_texts_need_value(model: Model) -> None:
     """The error quotes some and names ``value=``."""
     model.answer = lambda messages, chance: "I'd say so."
     record(model, 5, 2)
-    with pytest.raises(
-        ValueError, match=r"'I'd say so\.'|\"I'd say so.\".*Give value= \(--value\)"
-    ):
+    with pytest.raises(ValueError, match=r"give value= \(--value\).*I'd say so"):
         llmcall.drift(STUDY, share=1, to=CHECK)
     drift = llmcall.drift(STUDY, share=1, value=len, to=CHECK)
     assert drift.shifts["answer"].now == 11

@@ -134,7 +134,7 @@ def drift(
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
     :raises CacheError: if nothing in the recording can be asked again.
     :raises CacheMissError: if ``to`` is complete and contains another check.
-    :raises APIError: if a call fails for good. What was answered is in ``to``: run the check again, and
+    :raises APIError: if a call fails after all retries. What was answered is in ``to``: run the check again, and
         it goes on from there. A filtered or empty answer is counted instead, and asked for again then.
     :raises KeyboardInterrupt: as of :func:`llmcall.map`; run the check again to continue it.
 

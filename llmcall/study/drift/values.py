@@ -95,9 +95,8 @@ def reader_for(texts: Iterable[str]) -> Reader:
             repr(one_line(text, QUOTED_CHARACTERS)) for text in sorted(quotable)[:QUOTED]
         )
         raise ValueError(
-            "the recorded answers are neither numbers, nor yes or no, nor JSON objects with such fields "
-            f"({quoted}). Give value= (--value), a function that reads an answer's text as a number, or as "
-            "None if it cannot be read"
+            "give value= (--value), a function that reads an answer's text as a number, or as None: the recorded "
+            f"answers are neither numbers, nor yes or no, nor JSON objects with such fields ({quoted})"
         )
 
     def read_text(text: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Causes of a miss, as far as they are certain."""
+"""Why a request is not recorded, as far as that is certain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..differences.fields import Difference, brief
 from ..keys.normalizers import NORMALIZERS, normalizer
 from ..keys.parameters import CONFIGURED
 from ..values import Request
-from .search import UNRELATED, SearchResult, split_sample
+from .search import SearchResult, split_sample
 
 MOST_NAMES = 4  # scopes or samples that are listed
 LONGEST_VALUE = 60  # characters
@@ -40,7 +40,7 @@ def causes_of(
         others = [each for each in result.scopes if each]
         listed = f"; there are records in {_listed(others)}" if others else ""
         causes.append(f"nothing is recorded in the scope {path!r}{listed}")
-    if result.distance >= UNRELATED:
+    if result.is_unrelated:
         return causes or [
             "no similar request is recorded: even the nearest record has little in common with this one"
         ]
@@ -51,43 +51,33 @@ def causes_of(
 def _cause_of_sample(sample: str | None, samples: Sequence[str | None]) -> str:
     """Return how a sample differs from those under which the same request is recorded."""
     path, draw = split_sample(sample)
-    draws = [recorded for scope, recorded in map(split_sample, samples) if scope == path]
-    if draws:
-        return _cause_of_draw(path, draw, sorted(draws, key=lambda each: (len(each), each)))
-    paths = sorted({scope for scope, _ in map(split_sample, samples) if scope})
-    if not path:
-        scopes = ", ".join(f"llmcall.scope({name!r})" for name in paths[0].split("/"))
-        return (
-            f"this call is outside any scope, but the same request is recorded in {_listed(paths)}: a "
-            f"scope is missing; open it with 'with {scopes}:'"
-        )
-    where = f"in {_listed(paths)}" if paths else "outside any scope; each scope has its own draws"
-    return f"this call is in the scope {path!r}, but the same request is recorded {where}"
-
-
-def _cause_of_draw(path: str, draw: str, recorded_draws: Sequence[str]) -> str:
-    """Return how a draw differs from those that are recorded in the same scope.
-
-    :param recorded_draws: the recorded draws, at least one, in order.
-    """
     in_scope = f"in the scope {path!r}" if path else "outside any scope"
-    first, last = recorded_draws[0], recorded_draws[-1]
-    if draw in recorded_draws:
+    draws = [recorded for scope, recorded in map(split_sample, samples) if scope == path]
+    if draw in draws:
         return "the same request is recorded under an old key: 'llmcall cache rekey' updates it"
-    if not (draw.isdecimal() and all(map(str.isdecimal, recorded_draws))):
-        one, *others = (
-            f"sample={each!r}" if each else "no sample" for each in (draw, *recorded_draws)
+    if draws and draw.isdecimal() and all(map(str.isdecimal, draws)):
+        numbers = sorted(map(int, draws))
+        recorded = f"only draw {numbers[0]} is recorded"
+        if len(numbers) > 1:
+            recorded = (
+                f"only {len(numbers)} draws are recorded (draws {numbers[0]} to {numbers[-1]})"
+            )
+        reason = (
+            "the request is made more often than in the recording"
+            if int(draw) > numbers[-1]
+            else "its call failed or was cut off in the recording, or other calls in this scope came before"
         )
-        return f"this call is made {in_scope} with {one}, but the same request is recorded with {others[0]}"
-    recorded = f"only draw {first} is recorded"
-    if len(recorded_draws) > 1:
-        recorded = f"only {len(recorded_draws)} draws are recorded (draws {first} to {last})"
-    reason = (
-        "the request is made more often than in the recording"
-        if int(draw) > int(last)
-        else "its call failed or was cut off in the recording, or other calls in this scope came before"
-    )
-    return f"this call is draw {draw} of the request {in_scope}, but {recorded}: {reason}"
+        return f"this call is draw {draw} of the request {in_scope}, but {recorded}: {reason}"
+    if draws:
+        one, other = (f"sample={each!r}" if each else "no sample" for each in (draw, draws[0]))
+        return f"this call is made {in_scope} with {one}, but the same request is recorded with {other}"
+    paths = sorted({scope for scope, _ in map(split_sample, samples) if scope})
+    where = f"in {_listed(paths)}" if paths else "outside any scope; each scope has its own draws"
+    cause = f"this call is {in_scope}, but the same request is recorded {where}"
+    if path:
+        return cause
+    scopes = ", ".join(f"llmcall.scope({name!r})" for name in paths[0].split("/"))
+    return f"{cause}: a scope is missing; open it with 'with {scopes}:'"
 
 
 def _listed(paths: Sequence[str]) -> str:
@@ -95,14 +85,10 @@ def _listed(paths: Sequence[str]) -> str:
     return f"{text}, …" if len(paths) > MOST_NAMES else text
 
 
-# A field
-
-
 def _cause_of_field(difference: Difference, settings: Settings) -> str:
     """Return what is known about a difference beyond the difference itself; empty if nothing is."""
     field, recorded, asked = difference.place, difference.recorded, difference.asked
-    names = _normalizers_for(difference, settings.cache_normalize)
-    if names:
+    if names := _normalizers_for(difference, settings.cache_normalize):
         return f"only {' and '.join(names).replace('_', ' ')} differ in {field}"
     if field == "model" and recorded in settings.aliases:
         return f"{recorded} is now an alias: 'llmcall cache rekey' updates what was recorded before"
@@ -120,18 +106,16 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
         return (
             "STRUCTURED_OUTPUT below [Model …] decides whether the schema of an output type is sent"
         )
-    if field not in CONFIGURED:
-        return ""
-    value = getattr(settings, field)
-    if asked is None and value is None:
+    value = getattr(settings, field) if field in CONFIGURED else None
+    if value is not None and value == asked:
+        return f"the setting {field.upper()} is {brief(asked, LONGEST_VALUE)}: {settings.origin(field)}"
+    if field in CONFIGURED and value is asked is None:
         line = f"{field.upper()} = {brief(recorded, LONGEST_VALUE)}"
         return (
             f"no setting gives {field} here; if one did when this was recorded, write {line} below "
             "[OpenAI] in config.ini"
         )
-    if value is None or value != asked:
-        return ""
-    return f"the setting {field.upper()} is {brief(asked, LONGEST_VALUE)}: {settings.origin(field)}"
+    return ""
 
 
 def normalizing(differences: Sequence[Difference], settings: Settings) -> tuple[str, ...]:
@@ -151,15 +135,12 @@ def _normalizers_for(difference: Difference, configured: tuple[str, ...]) -> lis
     :param configured: the normalizers that are set.
     """
     recorded, asked = difference.recorded, difference.asked
+    if not isinstance(recorded, str) or not isinstance(asked, str):
+        return []
 
     def makes_equal(names: Sequence[str]) -> bool:
         normalize = normalizer((*configured, *names))
-        return (
-            isinstance(recorded, str)
-            and isinstance(asked, str)
-            and normalize is not None
-            and normalize(recorded) == normalize(asked)
-        )
+        return normalize is not None and normalize(recorded) == normalize(asked)
 
     needed = list(NORMALIZERS)
     if not makes_equal(needed):

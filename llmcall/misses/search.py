@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,16 +14,8 @@ from ..keys.contents import messages_of, strings_in, text_of
 from ..keys.plain_data import map_texts
 from ..values import CONTENT_FIELDS, Data, Record, Request
 
-UNRELATED = 2.0  # from this distance on, a record has little to do with a request
-
+UNRELATED = 0.8  # from this unlikeness on, a record has little to do with a request
 BEGINNING = 40  # characters
-PARAMETER = 1.0  # for each parameter that differs
-OTHER_SCOPE = 0.6
-OTHER_DRAW = 0.2
-MISSING_MESSAGE = 0.8  # for each message more or less
-MOST_MISSING = 1.6  # for all of them together
-LAST_MESSAGE = 2.5  # times another message's weight: it contains the question
-OTHER_TEXT = 0.02  # for any difference between two texts, however small
 
 
 class Source(NamedTuple):
@@ -48,7 +41,7 @@ class SearchResult(NamedTuple):
     :param looked_in: what was searched, in words.
     :param problem: why nothing could be read; empty if it could.
     :param nearest: the nearest record of the request's kind.
-    :param distance: its distance.
+    :param is_unrelated: whether it has little in common with the request.
     :param samples: the samples of the records that asked the same.
     :param scopes: the scope paths of all records, in order.
     :param reordered: the scope paths of the records that asked the same in another order.
@@ -57,7 +50,7 @@ class SearchResult(NamedTuple):
     looked_in: str
     problem: str = ""
     nearest: Record | None = None
-    distance: float = 0.0
+    is_unrelated: bool = False
     samples: Sequence[str | None] = ()
     scopes: Sequence[str] = ()
     reordered: Sequence[str] = ()
@@ -72,36 +65,43 @@ def search(request: Request, source: Source | None) -> SearchResult:
     if source is None:
         problem = "cache=False bypasses the disk cache, and no cassette is open"
         return SearchResult("nothing", problem)
-    count, nearest, least = 0, None, (True, True, True, 0.0)
+    asked, (path, _) = request.asked, split_sample(request.sample)
+    persona, in_any_order, parameters = _persona(asked), _in_any_order(asked), _parameters(asked)
+    count, nearest, least = 0, None, (True, True, True, True, 0.0)
     samples: list[str | None] = []
     scopes: set[str] = set()
     reordered: list[str] = []
-    in_any_order = _in_any_order(request.asked)
-    persona, (path, _) = _persona(request.asked), split_sample(request.sample)
     try:
         for record in source.records:
             count += 1
             scopes.add(record.scope)
             if record.kind != request.kind:
                 continue
-            if record.request == request.asked:
+            is_same, unlikeness = record.request == asked, _unlikeness(asked, record.request)
+            if is_same:
                 samples.append(record.sample)
-            elif record.request.keys() == request.asked.keys() and (
+            elif record.request.keys() == asked.keys() and (
                 _in_any_order(record.request) == in_any_order
             ):
                 reordered.append(record.scope)
+            others = _parameters(record.request)
+            names = parameters.keys() | others.keys()
+            changed = sum(parameters.get(name) != others.get(name) for name in names)
             rank = (
-                record.request != request.asked,
+                not is_same,
                 persona != _persona(record.request),
                 record.scope != path,
-                _distance(request, record),
+                unlikeness > 0,
+                changed + unlikeness,
             )
             if nearest is None or rank < least:
-                nearest, least = record, rank
+                nearest, least, is_unrelated = record, rank, unlikeness > UNRELATED
     except (CacheError, OSError) as error:
         return SearchResult(source.name, str(error))
     looked_in = f"{source.name}: {counted(count, 'record')}"
-    return SearchResult(looked_in, "", nearest, least[-1], samples, sorted(scopes), reordered)
+    if nearest is None:
+        return SearchResult(looked_in)
+    return SearchResult(looked_in, "", nearest, is_unrelated, samples, sorted(scopes), reordered)
 
 
 def split_sample(sample: str | None) -> tuple[str, str]:
@@ -143,33 +143,17 @@ def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
     return {name: value for name, value in fields.items() if name not in left_out}
 
 
-def _distance(request: Request, record: Record) -> float:
-    """Return how far a record is from a request: 0 if they are the same, else more."""
-    asked, recorded = request.asked, record.request
-    parameters, others = _parameters(asked), _parameters(recorded)
-    names = parameters.keys() | others.keys()
-    total: float = PARAMETER * sum(parameters.get(name) != others.get(name) for name in names)
-    if request.sample != record.sample:
-        is_same_scope = split_sample(request.sample)[0] == record.scope
-        total += OTHER_DRAW if is_same_scope else OTHER_SCOPE
-    messages, recorded_messages = messages_of(asked), messages_of(recorded)
-    common, _ = common_ends(messages, recorded_messages)
-    messages, recorded_messages = messages[common:], recorded_messages[common:]
-    missing = abs(len(messages) - len(recorded_messages))
-    total += min(MISSING_MESSAGE * missing, MOST_MISSING)
-    weight = LAST_MESSAGE
-    for one, other in zip(reversed(messages), reversed(recorded_messages), strict=False):
-        if one != other:
-            total += weight * (OTHER_TEXT + (1 - OTHER_TEXT) * _unlikeness(one, other))
-        weight = 1.0
-    return total
-
-
-def _unlikeness(message: Data, other: Data) -> float:
-    """Return 0 for messages of the same words and 1 for those without a common one."""
-    words, other_words = _words(message), _words(other)
-    return 1 - 2 * len(words & other_words) / max(1, len(words) + len(other_words))
-
-
-def _words(message: Data) -> set[str]:
-    return {word for text in strings_in(message) for word in text.split()}
+def _unlikeness(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> float:
+    """Return 0 for the same messages, and 1 for those without a common word after their common
+    beginning.
+    """
+    messages, others = messages_of(asked), messages_of(recorded)
+    if messages == others:
+        return 0.0
+    common, _ = common_ends(messages, others)
+    words, other_words = (
+        Counter(word for text in strings_in(side[common:]) for word in text.split())
+        for side in (messages, others)
+    )
+    total = words.total() + other_words.total()
+    return 1 - 2 * (words & other_words).total() / (total + 1)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..models.catalog import parameters_of
 from .rows import CellRow
-from .tables import ANSWER_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -82,10 +81,6 @@ def _kind(name: str, variables: Collection[str], columns: Collection[Any]) -> st
         raise ValueError(
             f"the axis {name!r} of vary is also a column of the rows: leave out one of them"
         )
-    if name in ANSWER_COLUMNS:
-        raise ValueError(
-            f"the axis {name!r} of vary has the name of a column that the table needs for the answers: rename it"
-        )
     return kinds[0]
 
 
@@ -99,15 +94,13 @@ def _levels(name: Any, axis: Any) -> dict[Any, Any]:
             f"vary[{name!r}] is {type(axis).__name__}; it must be a list of values, or a dict of values by label"
         )
     labels = list(axis)
-    if not labels:
-        raise ValueError(f"vary[{name!r}] is empty; give at least one level")
     if not all(label is None or isinstance(label, (str, int, float)) for label in labels):
         raise ValueError(
             f"vary[{name!r}] has a level that cannot be the value of a column: give a dict with a label for each level"
         )
     levels = dict(axis) if isinstance(axis, Mapping) else dict(zip(labels, labels, strict=True))
-    if len(levels) < len(labels):
+    if not levels or len(levels) < len(labels):
         raise ValueError(
-            f"vary[{name!r}] has two levels with the same label: give each level its own label"
+            f"vary[{name!r}] is {labels}; it must have levels, each with its own label"
         )
     return levels

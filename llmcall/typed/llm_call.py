@@ -18,7 +18,8 @@ from ..values import message_text
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
 from .expectations import correction, describe
 from .reading import read
-from .rows import RowJob, fields_of, row_variables, table
+from .rows import RowJob, row_variables
+from .tables import fields_of, table
 from .templates import Source, Templates, given_sources
 
 if TYPE_CHECKING:

@@ -1,22 +1,16 @@
-"""Rows: what a ``map`` asks about each, and the table of the answers."""
+"""Rows: what a ``map`` asks about each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..call.drivers import drive
-from ..display.data_frames import import_pandas
 from ..errors import LLMCallError, OutputError
-from ..keys.schemas import optional_type
-from ..parallel.map import map as run_map
-from ..parallel.rows import CellRow, is_frame, rows_of
-from ..parallel.tables import answer_table
-from ..parallel.vary import crossed_rows
+from ..parallel.rows import CellRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator
 
     from .conversations import Conversation, SendMessage
 
@@ -121,49 +115,3 @@ def _used_fields(value: Any, fields: frozenset[str] | None) -> Any:
     return {
         field: value[field] if all_fields is value else getattr(value, field) for field in fields
     }
-
-
-def fields_of(output_type: Any) -> tuple[str, ...]:
-    """Return the names of a pydantic model's, a dataclass's or a ``TypedDict``'s fields; of any
-    other type there are none.
-    """
-    if get_origin(output_type) is Annotated:
-        return fields_of(get_args(output_type)[0])
-    inner = optional_type(output_type)
-    if inner is not None:
-        return fields_of(inner)
-    if not isinstance(output_type, type):
-        return ()
-    if hasattr(output_type, "model_fields"):
-        return tuple(output_type.model_fields)
-    if is_dataclass(output_type):
-        return tuple(field.name for field in fields(output_type))
-    is_typed_dict = hasattr(output_type, "__total__")
-    return tuple(output_type.__annotations__) if is_typed_dict else ()
-
-
-def table(
-    job: RowJob, rows: Iterable[Any], vary: Mapping[str, Any] | None, map_options: dict[str, Any]
-) -> Any:
-    """Return the table of rows, or its plan; see :meth:`llmcall.LLMCall.table`."""
-    items: Any = rows if is_frame(rows) else list(rows_of(rows))
-    frame = items
-    if vary is not None:
-        row_dicts = [row_variables(row) for row in rows_of(items)]
-        cells, items = crossed_rows(job.call, row_dicts, vary, job.bound)
-    if map_options.get("dry_run"):
-        return run_map(job, items, **map_options)
-    pandas = import_pandas()
-    if not is_frame(frame):
-        frame = pandas.DataFrame(frame)
-    if vary is not None:
-        frame = pandas.concat([frame.assign(**labels) for labels in cells], ignore_index=True)
-    options = dict(map_options)
-    if options.get("on_error") == "none":
-        options["on_error"] = "return"  # the column ``error`` has what "none" leaves out
-    return answer_table(
-        frame,
-        options.get("repeats", 1),
-        job.call.columns(),
-        lambda: run_map(TableJob(*job), items, **options),
-    )

@@ -652,7 +652,7 @@ def test_a_row_with_the_name_of_an_answers_column_is_refused_before_any_call(
     """The error names the column."""
     pytest.importorskip("pandas")
     client, would_buy = shopper
-    with pytest.raises(ValueError, match=f"the rows have a column '{name}'"):
+    with pytest.raises(ValueError, match=f"two columns '{name}'"):
         would_buy.table([{"product": "bread", name: 1}])
     assert client.requests == []
 

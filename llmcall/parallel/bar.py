@@ -44,11 +44,11 @@ class Bar:
         self._usage = usage or metering.Tracked()
         self._failed_count = 0
 
-    def step(self, *, failed: bool = False) -> None:
+    def step(self, waiting: int, *, failed: bool) -> None:
         """Count one more finished draw."""
         self._failed_count += failed
         if self._tqdm_bar is not None and self._tqdm_bar.update():
-            self.refresh()
+            self.refresh(waiting)
 
     def refresh(self, waiting: int = 0) -> None:
         """Show the time and the figures again; failures and retries only if there are any.

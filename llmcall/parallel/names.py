@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from math import isfinite
@@ -30,6 +30,19 @@ _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
 LONGEST_TEXT = 60  # characters of an item in a message
 
 
+@dataclass
+class _Namesakes:
+    """The items of one name.
+
+    :param content: a digest of the whole first one; ``None`` if it is not plain data.
+    :ivar differ: whether another one differs from it.
+    """
+
+    content: bytes | None
+    count: int = 0
+    differ: bool = False
+
+
 class ItemNames:
     """The names of the scopes of a map's items: each is a key or a digest, and a number if items
     share it.
@@ -37,20 +50,15 @@ class ItemNames:
     An item's name does not depend on the other items. Only different items that share a name are
     told apart by their order; :meth:`warn` warns of them.
 
-    :param key: a map's argument; ``None`` means to use a digest.
+    :param key: returns an item's key; ``None`` means to use a digest.
     :param identity: returns what identifies an item: the data to digest.
     """
 
-    def __init__(self, key: Any, identity: Callable[[Any], Any]) -> None:
-        self._key = key_function(key)
+    def __init__(self, key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]) -> None:
+        self._key = key
         self._identity = identity
         self._index = 0
-        # by cell and name
-        self._occurrences: Counter[tuple[int, str]] = Counter()
-        # of the first item of each cell and name
-        self._contents: dict[tuple[int, str], bytes | None] = {}
-        # the cells and names that different items share
-        self._ambiguous: set[tuple[int, str]] = set()
+        self._seen: dict[tuple[int, str], _Namesakes] = {}  # by cell and name
         self._example = ""
 
     def name(self, item: Any, *, takes_all: bool = False) -> str:
@@ -76,30 +84,19 @@ class ItemNames:
             name = reserved_name(item_digest[:DIGEST_BYTES].hex())
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
-        cell_and_name = cell_of(item), name
-        self._note_difference(cell_and_name, item, index, content or _content_of(item, index))
-        count = self._occurrences[cell_and_name]
-        self._occurrences[cell_and_name] += 1
+        content = content or _content_of(item, index)
+        seen = self._seen.setdefault((cell_of(item), name), _Namesakes(content))
+        count = seen.count
+        seen.count += 1
+        if count and (content is None or content != seen.content):
+            seen.differ = True
+            item_text = one_line(printable(repr(item)), LONGEST_TEXT)
+            self._example = self._example or f"{item_label(index)}, {item_text}"
         return f"{name}{OCCURRENCE}{count}" if count else name
-
-    def _note_difference(
-        self, cell_and_name: tuple[int, str], item: Any, index: int, content: bytes | None
-    ) -> None:
-        """Note whether an item differs from the first one of its cell and name.
-
-        :param content: what :func:`_content_of` returns for it.
-        """
-        first = self._contents.setdefault(cell_and_name, content)
-        is_first = not self._occurrences[cell_and_name]
-        if not is_first and (content is None or content != first):
-            self._ambiguous.add(cell_and_name)
-            if not self._example:
-                item_text = one_line(printable(repr(item)), LONGEST_TEXT)
-                self._example = f"{item_label(index)}, {item_text}"
 
     def warn(self) -> None:
         """Warn of different items that share a name; once for the same items."""
-        count = sum(self._occurrences[each] for each in self._ambiguous)
+        count = sum(each.count for each in self._seen.values() if each.differ)
         if not count:
             return
         warn_once(

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import scopes
 from ..call.options import ON_ERROR
+from .names import key_function
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class MapOptions:
     scope: Any
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "key", key_function(self.key))
         checked_count("repeats", self.repeats)
         if self.workers is not None:
             checked_count("workers", self.workers)

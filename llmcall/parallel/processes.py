@@ -7,6 +7,7 @@ apply in it.
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import threading
@@ -14,6 +15,7 @@ from collections import deque
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
+from dataclasses import dataclass, field
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +34,7 @@ from ..system import after_fork_in_child
 from .tasks import NotBegunError, Report, TaskResult, run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Executor, Future
     from contextvars import Context
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from .tasks import Job, TaskPosition
 
     Gained = list[tuple[Record, CallOrder]]
-    Taken = dict[ScopedRequest, tuple[int, tuple[int, ...]]]
+    Taken = list[tuple[ScopedRequest, tuple[int, tuple[int, ...]]]]
 
 # What pickle raises for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
@@ -61,20 +63,7 @@ class WorkerError(Exception):
 # In the map's process
 
 
-class _Packed(NamedTuple):
-    """What the worker processes of a map need.
-
-    :param state: the settings, open budgets, path and mode of the open cassette and its records of no
-        scope, pickled.
-    :param taken: what was drawn before the map began, by the names of items' scopes.
-    :param gained: the records that the cassette gained before the map began, by the same names.
-    """
-
-    state: bytes
-    taken: dict[str, Taken]
-    gained: dict[str, Gained]
-
-
+@dataclass(eq=False)
 class MapGroup:
     """What all tasks of a map share.
 
@@ -84,27 +73,16 @@ class MapGroup:
     :param stops: those of the map, first, and of the maps around it.
     :param cassette: the open cassette, or ``None``.
     :ivar is_over: whether no further task may begin.
+    :ivar token: identifies the map in all processes.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        context: Context,
-        active: ActiveScope | None,
-        stops: Stops,
-        cassette: Cassette | None,
-    ) -> None:
-        self.job = job
-        self.context = context
-        self.active = active
-        self.stops = stops
-        self.outer_stops = stops[1:]
-        self.cassette = cassette
-        self.is_over = False
-        self.token = os.urandom(8).hex()
-        client = getattr(job, "client", None)  # nobody knows which clients a plain function uses
-        self._meter = metering.Meter() if client is None else client.meter
-        self._packed: _Packed | None = None
+    job: Job
+    context: Context
+    active: ActiveScope | None
+    stops: Stops
+    cassette: Cassette | None
+    is_over: bool = False
+    token: str = field(default_factory=lambda: os.urandom(8).hex())
 
     def check(self, executor: Executor) -> None:
         """Check that an executor's worker processes can get what the tasks need.
@@ -125,48 +103,49 @@ class MapGroup:
                     "picklable"
                 ) from error
         if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
-            self._pack()
+            self._packed  # noqa: B018 - raises an error that names the remedy
 
     def pickled(self, task: Task) -> tuple[Any, ...]:
         """Return how to unpickle a task, in a worker process or in this one."""
-        packed = self._pack()
+        state, taken, gained = self._packed
         _groups[self.token] = self
-        name, gained = task.position.name, packed.gained
-        return _unpickled, (
-            self.token,
-            packed.state,
-            self.job,
-            task.item,
-            task.position,
-            packed.taken.get(name, {}),
-            gained.get(name, []),
-        )
+        name = task.position.name
+        fields = self.job, task.item, task.position, taken.get(name, []), gained.get(name, [])
+        return _unpickled, (self.token, state, *fields)
 
     def close(self) -> None:
         """Forget the map."""
         _groups.pop(self.token, None)
 
-    def _pack(self) -> _Packed:
-        if self._packed is None:
-            self._packed = self.context.copy().run(self._new_pack)
-        return self._packed
-
-    def _new_pack(self) -> _Packed:
+    @functools.cached_property
+    def _packed(self) -> tuple[bytes, dict[str, Taken], dict[str, Gained]]:
+        """The state of this process, and by the names of items' scopes what was drawn, and what the
+        cassette gained, before the map began.
+        """
         gained = self.cassette.gained() if self.cassette is not None else []
-        taken: dict[str, Taken] = {}
-        by_item: dict[str, Gained] = {}
-        if self.active is not None:
-            prefix = f"{self.active.path}/"
-            for request, numbers in self.active.draws.taken().items():
-                if request.path.startswith(prefix):
-                    name = request.path[len(prefix) :].partition("/")[0]
-                    taken.setdefault(name, {})[request] = numbers
-            for record, order in gained:
-                if record.scope.startswith(prefix):
-                    name = record.scope[len(prefix) :].partition("/")[0]
-                    by_item.setdefault(name, []).append((record, order))
-            gained = [(record, order) for record, order in gained if not record.scope]
-        return _Packed(_packed_state(self.cassette, gained), taken, by_item)
+        unscoped = [each for each in gained if self.active is None or not each[0].scope]
+        state = self.context.copy().run(_packed_state, self.cassette, unscoped)
+        if self.active is None:
+            return state, {}, {}
+        taken = list(self.active.draws.taken().items())
+        return (
+            state,
+            self._by_item((request.path, (request, numbers)) for request, numbers in taken),
+            self._by_item((each[0].scope, each) for each in gained),
+        )
+
+    def _by_item(self, entries: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+        """Return entries by the names of the items in whose scopes they are.
+
+        :param entries: each with its scope path.
+        """
+        assert self.active is not None
+        prefix = f"{self.active.path}/"
+        found: dict[str, list[Any]] = {}
+        for path, entry in entries:
+            if path.startswith(prefix):
+                found.setdefault(path[len(prefix) :].partition("/")[0], []).append(entry)
+        return found
 
     def apply(self, task: Task, result: TaskResult) -> None:
         """Count in this process what a task did in another one."""
@@ -179,8 +158,10 @@ class MapGroup:
                     task.journal.add(self.active.draws.claim(request, number))
             if self.active.used_records is not None:
                 self.active.used_records.extend(report.used_records)
+        client = getattr(self.job, "client", None)  # nobody knows which a plain function uses
+        meter = metering.Meter() if client is None else client.meter
         for model, scope, amounts, arm in report.usage:
-            metering.count(self._meter, model, scope, amounts, arm)
+            metering.count(meter, model, scope, amounts, arm)
         for method, arguments in report.events:
             getattr(self.cassette, method)(*arguments)
         failures = process_failures if self.cassette is None else self.cassette.failures
@@ -231,7 +212,7 @@ class Task:
         used_records = None if active is None else active.used_records
         scope = self.position.scope(draws, self.journal, used_records)
         context = group.context.copy()
-        return context.run(run_job, group.job, self.item, self.position, scope, group.outer_stops)
+        return context.run(run_job, group.job, self.item, self.position, scope, group.stops[1:])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.group.pickled(self)
@@ -309,7 +290,7 @@ class RemoteTask(NamedTuple):
                 _jobs.pop(next(iter(_jobs)), None)
             used_records: deque[ScopedRecord] = deque()
             journal = Journal()
-            scope = self.position.scope(Draws(self.taken), journal, used_records)
+            scope = self.position.scope(Draws(dict(self.taken)), journal, used_records)
             context = copy_context()
             # A process that was forked in a task of another map inherited that map's.
             context.run(current_stops.set, ())

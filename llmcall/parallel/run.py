@@ -201,7 +201,7 @@ class MapRun:
 
         :raises BaseException: the task's error, if it ends the run.
         """
-        check_stops(self._group.outer_stops)
+        check_stops(self._group.stops[1:])
         if not self._finished:
             self._wait()
             return
@@ -211,7 +211,7 @@ class MapRun:
         if error is not None and self._ends_run(error):
             self._failed_task = task
             raise error
-        self._bar.step(failed=error is not None)
+        self._bar.step(self._group.stops[0].waiting, failed=error is not None)
         if self._is_complete(task.position.number):
             yield task.position.number
 

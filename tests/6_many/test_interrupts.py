@@ -175,7 +175,8 @@ def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         map(inside, [1, 2])
     wait_for_maps()
-    assert 70 < len(begun) < 300_000
+    assert 70 in begun  # others may have been taken, and not begun yet
+    assert len(begun) < 300_000
 
 
 def test_a_bound_function_of_an_items_threads_begins_no_call() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..values import Received, Record
-    from .calls import ModelCall
+    from .calls import Call
     from .effects import Flow
 
 
@@ -33,7 +33,7 @@ log = logger()
 
 
 def answer(
-    call: ModelCall,
+    call: Call,
     *,
     stream: bool = False,
     fallback: bool = True,
@@ -102,7 +102,7 @@ def emit_recorded(record: Record) -> Flow[None]:
 
 
 def _ask(
-    calls: Sequence[ModelCall], policy: RetryPolicy, *, stream: bool, must_fit_window: bool
+    calls: Sequence[Call], policy: RetryPolicy, *, stream: bool, must_fit_window: bool
 ) -> Flow[dict[str, Record]]:
     """Ask the model of one call, count what it used, and store the answer."""
     (call,) = calls
@@ -123,7 +123,7 @@ def _ask(
     return {call.request.cache_key: record}
 
 
-def _store(call: ModelCall, response: Any, received: Received) -> Record:
+def _store(call: Call, response: Any, received: Received) -> Record:
     """Count what an answer used, warn of what it lacks, and record it."""
     # As a cassette gives it back: a later prompt may quote it.
     response = ordered(finite(response))
@@ -136,7 +136,7 @@ def _store(call: ModelCall, response: Any, received: Received) -> Record:
     return call.store.add(record).replace(received=received)
 
 
-def _count(call: ModelCall, response: Any, received: Received) -> float | None:
+def _count(call: Call, response: Any, received: Received) -> float | None:
     """Count what an answer used, and return its cost in USD, or ``None`` if that is unknown."""
     return call.count_answer(
         TokenUsage.of(response),
@@ -146,7 +146,7 @@ def _count(call: ModelCall, response: Any, received: Received) -> float | None:
     )
 
 
-def _warn_of_cut_answer(call: ModelCall, response: Any) -> None:
+def _warn_of_cut_answer(call: Call, response: Any) -> None:
     """Warn if an answer ended at its token limit."""
     model = call.request.model
     parameters = call.request.asked
@@ -160,7 +160,7 @@ def _warn_of_cut_answer(call: ModelCall, response: Any) -> None:
         )
 
 
-def _warn_of_cut_prompt(call: ModelCall, reported: int | None) -> None:
+def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
     """Warn if a server reports less than half of the prompt tokens that are counted here.
 
     :param reported: the prompt tokens that the server counted, if it says so.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from ..config.endpoints import Endpoint
-    from .calls import ModelCall, PreparedCall
+    from .calls import Call
     from .effects import Flow
     from .limits import Pool
     from .options import Options
@@ -56,7 +56,7 @@ class RetryPolicy(NamedTuple):
     deadline_at: float | None
 
     @classmethod
-    def of(cls, call: PreparedCall) -> RetryPolicy:
+    def of(cls, call: Call) -> RetryPolicy:
         """Return the policy of a call; its deadline starts to run now."""
         deadline = call.options.deadline
         deadline_at = None if deadline is None else time.monotonic() + deadline
@@ -172,9 +172,7 @@ class EndpointFailures:
     :param body: what is sent; parameters that are refused are taken out of it.
     """
 
-    def __init__(
-        self, call: ModelCall, pool: Pool, policy: RetryPolicy, body: dict[str, Any]
-    ) -> None:
+    def __init__(self, call: Call, pool: Pool, policy: RetryPolicy, body: dict[str, Any]) -> None:
         self._call = call
         self._pool = pool
         self._policy = policy

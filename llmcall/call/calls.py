@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..cassettes.current import check_may_send
 from ..cassettes.stores import CacheStore, CassetteStore
 from ..cassettes.uses import Caller
 from ..display.printable import printable
@@ -16,7 +14,7 @@ from ..keys.parameters import EFFORT
 from ..notices import warn_once
 from ..scopes import ScopedRecord, warn_of_restart
 from ..values import Record, Request
-from .usage import amounts_of_answer, count, served_amount
+from .usage import Meter, amounts_of_answer, count, served_amount
 
 if TYPE_CHECKING:
     from collections import deque
@@ -30,65 +28,72 @@ if TYPE_CHECKING:
     from ..values import Record, TokenUsage
     from .client import Client
     from .options import Options
-    from .usage import Meter
 
 
-@dataclass(kw_only=True, eq=False)
-class PreparedCall(ABC):
-    """One call as its arguments describe it.
+_no_clients_meter = Meter()  # counts recorded functions
 
-    What is found out later is noted here: its scope and draw, and who has its answer.
+
+@dataclass(kw_only=True, eq=False, frozen=True)
+class Call:
+    """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
+    is.
 
     :param settings: the settings of the call.
     :param cache: the disk cache.
     :param request: what it asks.
     :param options: how it is made.
+    :param name: what it calls: a model, a function, or the method and path of an HTTP request.
+    :param maker: the client that makes it, and counts it; ``None`` for a function, and a request that
+        asks for nothing that costs.
+    :param transport: runs the function or sends the HTTP request; ``None``: the client has one.
+    :param asks_model: whether a model answers it.
+    :param is_live: ask whenever that is allowed: the disk cache answers only if it is not, and outside
+        any scope a cassette, too.
     :param scope: its scope path; empty outside any scope.
     :param arm: the name of the arm that it is in; empty outside any.
     :param used_records: gathers the records that the arm's calls get, or ``None``.
     :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
     :param cassette: the open cassette, or ``None``.
     :param order: says which calls come before it on a cassette.
+    :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
+    :param is_effort_named: whether the effort is not that which the model is asked for by default.
     """
 
     settings: Settings
     cache: ResponseCache
     request: Request
     options: Options
+    name: str
+    maker: Client | None = None
+    transport: Any = None
+    asks_model: bool = True
+    is_live: bool = False
     scope: str = ""
     arm: str = ""
     used_records: deque[ScopedRecord] | None = None
     draw: Draw | None = None
     cassette: Cassette | None = None
     order: CallOrder = ()
+    parse: Callable[[str], Any] | None = None
+    is_effort_named: bool = True
 
     @property
-    @abstractmethod
-    def callee(self) -> str:
-        """Return the name of the model or the function that it calls."""
+    def client(self) -> Client:
+        """Return the client that makes it, if there is one."""
+        assert self.maker is not None
+        return self.maker
 
     @property
-    @abstractmethod
     def label(self) -> str:
         """Return how messages name it."""
-
-    @property
-    @abstractmethod
-    def meter(self) -> Meter:
-        """Return the meter that counts it."""
-
-    @abstractmethod
-    def check_origin(self, record: Record) -> None:
-        """Warn if a record may not be meant for this call."""
-
-    @abstractmethod
-    def check_guards(self) -> None:
-        """Raise an error if something forbids the call, such as a test that may reach no model."""
+        request = self.request
+        words = "call {} of" if request.kind in ("function", "http") else "request {} to"
+        return f"{request.kind} {words.format(request.cache_key[:12])} {printable(self.name)}"
 
     @property
     def asks_always(self) -> bool:
         """Return whether it asks, although the disk cache may have an answer."""
-        return False
+        return self.is_live and self.may_ask
 
     @property
     def may_ask(self) -> bool:
@@ -150,94 +155,22 @@ class PreparedCall(ABC):
 
         :param amounts: by column of :class:`~llmcall.types.Usage`; ``None`` means unknown.
         """
-        count(self.meter, self.callee, self.scope, amounts, self.arm)
+        meter = _no_clients_meter if self.maker is None else self.maker.meter
+        count(meter, self.request.model or self.name, self.scope, amounts, self.arm)
 
     def is_replay(self, record: Record) -> bool:
         """Return whether a recorded answer came from the cassette, and not from the disk cache."""
         return self.cassette is not None and record.stored_at is None
 
     def count_hit(self, record: Record) -> None:
-        """Count an answer that was not asked for now."""
-        self.add_usage(
-            cached_calls=1,
-            replayed_calls=1 if self.is_replay(record) else 0,
-            saved=record.cost,
-            **served_amount(record.served),
-        )
-
-
-@dataclass(kw_only=True, eq=False)
-class ModelCall(PreparedCall):
-    """One call of a model.
-
-    :param client: the client that makes it.
-    :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
-    :param is_effort_named: whether the effort is not that which the model is asked for by default.
-    """
-
-    client: Client
-    parse: Callable[[str], Any] | None = None
-    is_effort_named: bool = True
-
-    @property
-    def callee(self) -> str:
-        """Return the model's name."""
-        return self.request.model
-
-    @property
-    def label(self) -> str:
-        """Return how messages name it."""
-        request = self.request
-        return f"{request.kind} request {request.cache_key[:12]} to {printable(request.model)}"
-
-    @property
-    def meter(self) -> Meter:
-        """Return the client's meter."""
-        return self.client.meter
-
-    def to_model(self, model: str) -> ModelCall:
-        """Return the same call of another model, with that one's namespace, and its effort if the call
-        names none.
-        """
-        client, request = self.client, self.request
-
-        def of_model(fields: Mapping[str, Any]) -> dict[str, Any]:
-            kept = {name: fields[name] for name in fields if name != EFFORT or self.is_effort_named}
-            return client.with_effort(model, {**kept, "model": model})
-
-        keyed = of_model(request.asked)
-        keyed.pop("namespace", None)
-        if namespace := client.namespace(model):
-            keyed["namespace"] = namespace
-        return replace(
-            self,
-            request=request._replace(
-                model=model,
-                asked=keyed,
-                body=of_model(request.body),
-                cache_key=key_of(request.kind, keyed, request.sample),
-            ),
-        )
-
-    def check_origin(self, record: Record) -> None:
-        """Warn once if a model's record comes from a host that does not serve the model now."""
-        checked_hosts = self.client.resolved.checked_hosts
-        host = record.host
-        if host is None or (self.request.model, host) in checked_hosts:
-            return
-        checked_hosts.add((self.request.model, host))
-        model = record.request.get("model", "")
-        hosts = self.client.hosts(model)
-        if host not in hosts:
-            warn_once(
-                f"answers of {model} recorded from {host} are used for "
-                f"{', '.join(sorted(hosts))}; [Cache] NAMESPACE keeps the records of different "
-                "servers apart"
+        """Count an answer that was not asked for now; functions' are not counted."""
+        if self.maker is not None:
+            self.add_usage(
+                cached_calls=1,
+                replayed_calls=1 if self.is_replay(record) else 0,
+                saved=record.cost,
+                **(served_amount(record.served) if self.asks_model else {}),
             )
-
-    def check_guards(self) -> None:
-        """Raise an error if something forbids the call, such as a test that may reach no model."""
-        check_may_send(self.client, self.cassette)
 
     def count_answer(
         self,
@@ -254,16 +187,57 @@ class ModelCall(PreparedCall):
         :param served: the model that answered, by the name that the server gave.
         :param service_tier: the tier that the response names.
         """
+        if not self.asks_model:
+            self.add_usage(calls=calls)
+            return 0.0
         pool = self.client.pool(self.request.model)
         price = pool.price(tokens.input_tokens or 0, endpoint, service_tier)
-        amounts = amounts_of_answer(
-            tokens,
-            price,
-            served=served,
-            calls=calls,
-        )
+        amounts = amounts_of_answer(tokens, price, served=served, calls=calls)
         if self.request.kind == "embedding":
             amounts["output_tokens"] = 0
         self.add_usage(**amounts)
         cost: float | None = amounts["cost"]
         return cost
+
+    def to_model(self, model: str) -> Call:
+        """Return the same call of another model, with that one's namespace, and its effort if the call
+        names none.
+        """
+        client, request = self.client, self.request
+
+        def of_model(fields: Mapping[str, Any]) -> dict[str, Any]:
+            kept = {name: fields[name] for name in fields if name != EFFORT or self.is_effort_named}
+            return client.with_effort(model, {**kept, "model": model})
+
+        keyed = of_model(request.asked)
+        keyed.pop("namespace", None)
+        if namespace := client.namespace(model):
+            keyed["namespace"] = namespace
+        return replace(
+            self,
+            name=model,
+            request=request._replace(
+                model=model,
+                asked=keyed,
+                body=of_model(request.body),
+                cache_key=key_of(request.kind, keyed, request.sample),
+            ),
+        )
+
+    def check_origin(self, record: Record) -> None:
+        """Warn once if a model's record comes from a host that does not serve the model now."""
+        host = record.host
+        if host is None or self.maker is None:
+            return
+        checked_hosts = self.client.resolved.checked_hosts
+        if (self.request.model, host) in checked_hosts:
+            return
+        checked_hosts.add((self.request.model, host))
+        model = record.request.get("model", "")
+        hosts = self.client.hosts(model)
+        if host not in hosts:
+            warn_once(
+                f"answers of {model} recorded from {host} are used for "
+                f"{', '.join(sorted(hosts))}; [Cache] NAMESPACE keeps the records of different "
+                "servers apart"
+            )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ..values import Received, Record
-    from .calls import ModelCall
+    from .calls import Call
     from .effects import Flow
 
 # OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000
@@ -31,12 +31,12 @@ BYTES_PER_BATCH = 300_000
 FLOAT32 = 4  # bytes
 
 
-def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
+def embed(calls: Sequence[Call]) -> Flow[list[Record]]:
     """Return the records of texts, one call each."""
     if not calls:
         return []
     records: dict[str, Record] = {}
-    missing: dict[str, ModelCall] = {}
+    missing: dict[str, Call] = {}
     for call in calls:
         record = yield from with_cache(call.cache, lookup, call)
         if record is None:
@@ -56,8 +56,8 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
     return [records[call.request.cache_key] for call in calls]
 
 
-def _batches(calls: Iterable[ModelCall]) -> Iterator[list[ModelCall]]:
-    batch: list[ModelCall] = []
+def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
+    batch: list[Call] = []
     size = 0
     for call in calls:
         length = len(call.request.body["input"].encode())
@@ -71,7 +71,7 @@ def _batches(calls: Iterable[ModelCall]) -> Iterator[list[ModelCall]]:
         yield batch
 
 
-def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[dict[str, Record]]:
+def _ask_batch(calls: Sequence[Call], policy: RetryPolicy) -> Flow[dict[str, Record]]:
     """Ask for the embeddings of texts in one request, and store them."""
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
@@ -84,7 +84,7 @@ def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[dict[str
 
 
 def _store_shares(
-    calls: Sequence[ModelCall], texts: list[str], response: Any, received: Received
+    calls: Sequence[Call], texts: list[str], response: Any, received: Received
 ) -> list[Record]:
     """Store the embeddings of a response, each with its share of tokens and cost."""
     usage = TokenUsage.of(response)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..cassettes.current import check_may_send
 from ..cassettes.misses import miss_error
 from ..errors import CacheMissError, ScopeError
 from ..failures import MISSED, UNSCOPED, note_refusal, process_failures
@@ -11,10 +12,10 @@ from ..failures import MISSED, UNSCOPED, note_refusal, process_failures
 if TYPE_CHECKING:
     from ..errors import CacheMissError
     from ..values import Record
-    from .calls import PreparedCall
+    from .calls import Call
 
 
-def note_refused(call: PreparedCall, error: CacheMissError | ScopeError) -> None:
+def note_refused(call: Call, error: CacheMissError | ScopeError) -> None:
     """Note a call that was refused: the program may catch the error and go on without an answer."""
     report_refused(call.scope, call.label, error)
     call.add_usage(errors=1)
@@ -31,7 +32,7 @@ def report_refused(scope: str, label: str, error: CacheMissError | ScopeError) -
     note_refusal(error)
 
 
-def lookup(call: PreparedCall) -> Record | None:
+def lookup(call: Call) -> Record | None:
     """Return the recorded answer of a call, or ``None`` if the call has to be made.
 
     :raises CacheMissError: if nothing is recorded, and the cassette (without one, the cache's mode)
@@ -41,18 +42,26 @@ def lookup(call: PreparedCall) -> Record | None:
     if record is None:
         if not call.may_ask:
             raise _miss_error(call)
-        try:
-            call.check_guards()  # a test may reach no model, for example
-        except CacheMissError as error:
-            note_refused(call, error)
-            raise
+        check_guards(call)
         return None
     call.check_origin(record)
     check_fits(call, record)
     return record
 
 
-def check_fits(call: PreparedCall, record: Record) -> None:
+def check_guards(call: Call) -> None:
+    """Raise an error if something forbids the call, such as a test that may reach no model; a
+    function's own calls are checked.
+    """
+    try:
+        if call.request.kind != "function":
+            check_may_send(call.maker, call.cassette)
+    except CacheMissError as error:
+        note_refused(call, error)
+        raise
+
+
+def check_fits(call: Call, record: Record) -> None:
     """Refuse an answer of another call that does not fit this call's ``response_format``.
 
     :raises CacheMissError: an :class:`LLMCall` reads answers itself, and records them whether they
@@ -75,7 +84,7 @@ def check_fits(call: PreparedCall, record: Record) -> None:
 _first_miss: str | None = None  # the message of this process's first one
 
 
-def _miss_error(call: PreparedCall) -> CacheMissError:
+def _miss_error(call: Call) -> CacheMissError:
     """Return the error of a call that is not recorded and may not be made, and note it.
 
     It names the first miss of the process: if the program went on without that answer, later misses

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import cassette_for
+from ..errors import ScopeError
 from ..keys.keys import identity, key_of, sampled_key
 from ..keys.messages import check_messages, keyed_messages
 from ..keys.normalizers import normalizer
@@ -20,10 +22,10 @@ from ..keys.parameters import (
     keyed_parameters,
 )
 from ..notices import warn_once
-from ..scopes import current_scope, next_order
+from ..scopes import RecordedAskers, current_scope, next_order, scope_of_call
 from ..values import Request
-from .calls import ModelCall
-from .draws import enter_scope, take_sample
+from .calls import Call
+from .lookup import note_refused
 from .options import Options, split_options
 from .windows import checked_window, in_window, longest_wait
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..cassettes.cassette import Cassette
+    from ..scopes import ActiveScope
     from .client import Client, ResolvedSettings
 
 
@@ -118,7 +121,7 @@ class _Arguments(NamedTuple):
             parse=parse,
         )
 
-    def call(self, field: str, content: Any, keyed_content: Any) -> tuple[ModelCall, Any]:
+    def call(self, field: str, content: Any, keyed_content: Any) -> tuple[Call, Any]:
         """Return the call that asks something, without a draw, and the hash of what identifies it.
 
         :param field: ``"messages"`` or ``"input"``.
@@ -137,12 +140,13 @@ class _Arguments(NamedTuple):
             cache_key=sampled_key(identity_hash, None),
             expected=self.expected,
         )
-        call = ModelCall(
-            client=self.client,
+        call = Call(
+            maker=self.client,
             settings=self.resolved.settings,
             cache=self.resolved.cache,
             request=request,
             options=self.options,
+            name=self.model,
             cassette=self.cassette,
             order=next_order(),
             parse=self.parse,
@@ -151,7 +155,7 @@ class _Arguments(NamedTuple):
         return call, identity_hash
 
 
-def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) -> ModelCall:
+def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) -> Call:
     """Return a chat call as its arguments describe it; inside a scope it takes a draw.
 
     :param arguments: by name; ``None`` means not given.
@@ -161,13 +165,12 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
     given = _Arguments.of(client, "chat", arguments)
     checked = check_messages(messages, dedent=given.options.dedent_messages)
     call, identity_hash = given.call("messages", checked, keyed_messages(checked, given.normalize))
-    take_sample(call, identity_hash)
-    return call
+    return with_draw(call, identity_hash)
 
 
 def prepare_embeddings(
     client: Client, text: Any, model: str | None, arguments: Mapping[str, Any]
-) -> list[ModelCall]:
+) -> list[Call]:
     """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
 
     :raises TypeError: for a wrong argument.
@@ -179,12 +182,10 @@ def prepare_embeddings(
     normalize = given.normalize or str
     active = current_scope()
     calls = [given.call("input", each, normalize(each))[0] for each in texts_of(text)]
-    for call in calls:
-        enter_scope(call, active)
-    return calls
+    return [replace(call, **_place(call, active)) for call in calls]
 
 
-def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> ModelCall:
+def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> Call:
     """Return a chat call that asks a recorded request once more, as a draw of its own.
 
     No configured default is added to it, and the disk cache neither answers nor keeps it.
@@ -206,16 +207,71 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
         sample=sample,
         cache_key=key_of("chat", recorded_request, sample),
     )
-    return ModelCall(
-        client=client,
+    return Call(
+        maker=client,
         settings=resolved.settings,
         cache=resolved.cache,
         request=request,
+        name=request.model,
         options=split_options({"cache": False, "on_error": "raise"}, resolved.settings)[0],
         cassette=cassette,
         order=next_order(),
         scope=sample.partition("#")[0],
     )
+
+
+def with_draw(call: Call, identity_hash: Any) -> Call:
+    """Return a new call in its scope, with the sample and the key that follow from it: in a scope, it
+    takes the next draw unless its options name one.
+
+    :param call: its request has no sample yet.
+    :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
+    :raises ScopeError: if timing would decide which draw it takes.
+    """
+    request = call.request
+    try:
+        active = scope_of_call()
+    except ScopeError as error:
+        note_refused(replace(call, **_place(call, current_scope())), error)
+        raise
+    place = _place(call, active)
+    if call.options.sample is not None:
+        sample = f"{place.get('scope', '')}#{call.options.sample}"
+    elif active is not None:
+        path, store = active.path, call.store
+
+        def recorded_askers() -> RecordedAskers:
+            askers = store.askers(path, identity_hash, request.cache_key)
+            return askers._replace(may_ask=call.may_ask)
+
+        place["draw"] = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)
+        sample = place["draw"].sample
+    else:
+        return call
+    key = sampled_key(identity_hash, sample)
+    return replace(call, request=request._replace(sample=sample, cache_key=key), **place)
+
+
+def _place(call: Call, active: ActiveScope | None) -> dict[str, Any]:
+    """Return the fields that say in which scope and arm a call is.
+
+    :param active: the scope of the call, or ``None`` outside any.
+    """
+    if active is None:
+        return {}
+    if active.arm is None:
+        return {"scope": active.path}
+    if call.options.cache is False and call.cassette is None:
+        warn_once(
+            f"a call in the arm {active.arm.name!r} has cache=False, so it shares no answer with other arms: leave "
+            "that out, or open a cassette around all arms",
+            about="cache=False in an arm",
+        )
+    return {
+        "scope": active.path,
+        "arm": active.arm.name,
+        "used_records": active.used_records,
+    }
 
 
 def texts_of(text: Any) -> list[str]:

@@ -13,7 +13,7 @@ from ..notices import logger
 from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..responses.chunks import says_something, text_in, text_pieces
-from ..values import Received, Response, TokenUsage
+from ..values import Received, Response, TokenUsage, read_http_answer
 from .attempt import EndpointFailures
 from .effects import END, Close, Emit, Next, Open, Send
 from .estimates import tokens_used
@@ -23,10 +23,14 @@ from .windows import Background
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from .attempt import RetryPolicy
-    from .calls import ModelCall
+    from .calls import Call
     from .effects import Flow
 
 log = logger()
+
+
+class UnrecordedAnswer(APIError):
+    """Takes an answer that cannot be recorded to the program."""
 
 
 class Exchange:
@@ -40,25 +44,28 @@ class Exchange:
 
     def __init__(
         self,
-        call: ModelCall,
+        call: Call,
         policy: RetryPolicy,
         *,
         stream: bool = False,
         must_fit_window: bool = False,
     ) -> None:
         self.call = call
-        self.client = call.client
         self.policy = policy
         self.stream = stream
         self.must_fit_window = must_fit_window
+        self.request = call.request
+        self.client = call.client
         self.pool = call.client.pool(call.request.model)
-        # Parameters that turn out to be unsupported are taken out of it.
-        self.body = call.client.sent_body(call.request, self.pool.capabilities, stream)
-        wire = call.client.wire(self.body, self.pool.capabilities)
-        self.request = call.request._replace(body=self.body, wire=wire)
+        self.body: dict[str, Any] = {}
         self.background: Background | None = None
-        if wire == "background":
-            self.background = Background(call, self.pool, policy.time_left)
+        if call.request.kind != "http":
+            # Parameters that turn out to be unsupported are taken out of it.
+            self.body = call.client.sent_body(call.request, self.pool.capabilities, stream)
+            wire = call.client.wire(self.body, self.pool.capabilities)
+            self.request = call.request._replace(body=self.body, wire=wire)
+            if wire == "background":
+                self.background = Background(call, self.pool, policy.time_left)
         # Of the current attempt: the chunks of a streamed answer so far, and the whole answer.
         self.assembler: Assembler | None = None
         self.response: Any = None
@@ -78,7 +85,10 @@ class Exchange:
         key = None if background is None else self.call.request.cache_key
         while True:
             begun_at = None if background is None else (yield from background.begin())
-            with closing(Permit(self.pool, self.policy.time_left, key=key)) as permit:
+            permit = Permit(
+                self.pool, self.policy.time_left, calls_only=not self.call.asks_model, key=key
+            )
+            with closing(permit):
                 endpoint = yield from permit.acquire(self.request, begun_at)
                 sent_at = time.monotonic()
                 try:
@@ -99,14 +109,32 @@ class Exchange:
             log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
             request_id = getattr(self.response, "request_id", None)
             host = self.client.host(endpoint)
-            return self.response, Received(
-                endpoint.name, host, seconds, request_id, self._tier_of(self.response)
-            )
+            _, service_tier = self._used(self.response)
+            return self.response, Received(endpoint.name, host, seconds, request_id, service_tier)
 
     def _send(self, endpoint: Endpoint, permit: Permit) -> Flow[None]:
         """Send the request once, check what comes, and count it in limits and budgets."""
         self.assembler = None
         self.response = None
+        if self.request.kind == "http":
+            answer = yield Send(self.call.transport, self.request, self.policy.time_left())
+            self.response = (
+                answer if isinstance(answer, dict) else (yield from self._pass_on(answer))
+            )
+        else:
+            yield from self._receive(endpoint, permit)
+            if self.response is None:
+                return
+        tokens, service_tier = self._used(self.response)
+        permit.use(tokens, endpoint.name, service_tier=service_tier)
+        yield from permit.settle()
+        if self.stream and self.assembler is None:
+            yield Emit("".join(text_pieces(self.response)))
+
+    def _receive(self, endpoint: Endpoint, permit: Permit) -> Flow[None]:
+        """Send the request once, and check what comes; no response comes if another process was
+        faster, or the server forgot it.
+        """
         body = copy.deepcopy(self.body)  # a transport may change what it is given
         request = self.request._replace(body=body, headers=dict(self.request.headers))
         transport = self.client.transport_of(endpoint)
@@ -126,21 +154,33 @@ class Exchange:
             except APIError:
                 yield from self.background.delete()
                 raise
+            return
+        if chunks is None:
+            self.response = yield Send(transport, request, timeout)
         else:
-            if chunks is None:
-                self.response = yield Send(transport, request, timeout)
-            else:
-                self.response = yield from self._read_stream(chunks)
-            self._check()
-        tokens = TokenUsage.of(self.response)
-        permit.use(tokens, endpoint.name, service_tier=self._tier_of(self.response))
-        yield from permit.settle()
-        if self.stream and chunks is None:
-            yield Emit("".join(text_pieces(self.response)))
+            self.response = yield from self._read_stream(chunks)
+        self._check()
 
-    def _tier_of(self, response: Any) -> str | None:
-        """Return the tier, or the window, in which a response was made."""
-        return tier_of(response, None if self.background is None else self.background.window)
+    def _pass_on(self, pieces: Any) -> Flow[Any]:
+        """Emit the pieces of an answer that is recorded as it is, and return what is recorded of it.
+
+        :param pieces: an iterator or asynchronous iterator, whose last item is what is recorded.
+        """
+        try:
+            while isinstance(piece := (yield Next(pieces, self.policy.time_left())), bytes):
+                self.reader_has_text = True
+                yield Emit("", piece)
+        finally:
+            yield Close(pieces)
+        return piece
+
+    def _used(self, response: Any) -> tuple[TokenUsage, str | None]:
+        """Return the tokens that a response reports, and the tier or window in which it was made."""
+        if self.request.kind == "http":
+            answer = read_http_answer(response["body"])
+            return answer.usage, answer.service_tier
+        window = None if self.background is None else self.background.window
+        return TokenUsage.of(response), tier_of(response, window)
 
     def _check(self) -> None:
         """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
@@ -160,18 +200,19 @@ class Exchange:
         The server reports it with the answer. For a part of a stream it is counted here, because
         most servers report at the end.
         """
+        tokens, service_tier = TokenUsage(), None
+        is_unrecorded = isinstance(error, UnrecordedAnswer)
         if isinstance(self.response, dict):
-            service_tier = self._tier_of(self.response)
-            tokens = TokenUsage.of(self.response)
+            tokens, service_tier = self._used(self.response)
         elif self.assembler is not None:
             partial = self.assembler.partial_response()
             service_tier = tier_of(partial)
             tokens = tokens_used(partial, self.request, self.pool.capabilities)
-        else:
+        elif not is_unrecorded:
             return
         # A call whose reader left was answered. One that failed was not: it counts only as far as
         # the server reports tokens, which it may bill.
-        was_answered = not isinstance(error, APIError)
+        was_answered = is_unrecorded or not isinstance(error, APIError)
         if not was_answered and tokens.input_tokens is None:
             return
         calls = 1 if was_answered else 0

@@ -18,16 +18,15 @@ from .effects import Runner, Wait, with_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import TypeAlias, TypeVar
+    from typing import TypeAlias
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
     from ..values import Record
     from .attempt import RetryPolicy
-    from .calls import PreparedCall
+    from .calls import Call
     from .effects import Flow
 
-    Call = TypeVar("Call", bound=PreparedCall)
     Records: TypeAlias = dict[str, Record]  # by the request's key
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..cache.awaited import Journal
     from ..config.endpoints import Endpoint
     from ..values import Record
-    from .calls import ModelCall
+    from .calls import Call
     from .client import Client
     from .effects import Flow
     from .limits import Pool
@@ -84,7 +84,7 @@ class Background:
     :ivar record: the answer, if another process has recorded it.
     """
 
-    def __init__(self, call: ModelCall, pool: Pool, time_left: Callable[[], float | None]) -> None:
+    def __init__(self, call: Call, pool: Pool, time_left: Callable[[], float | None]) -> None:
         self.window = window_of(call.request.body) or ""
         self.record: Record | None = None
         self._call = call

@@ -18,14 +18,14 @@ from ..failures import (
 from ..notices import how_often, logger
 
 if TYPE_CHECKING:
-    from ..call.calls import ModelCall
+    from ..call.calls import Call
     from ..call.client import Client
 
 # A word with digits in it, such as a number or an id, which differs each time.
 _CHANGING = re.compile(r"[\w.,]*\d[\w.,]*")
 
 
-def handle_failure(error: BaseException, call: ModelCall, *, stream: bool = False) -> Any:
+def handle_failure(error: BaseException, call: Call, *, stream: bool = False) -> Any:
     """Raise, log or return an API failure, as the caller wants; raise any other error.
 
     The call's draw is given back.
@@ -50,7 +50,7 @@ def handle_failure(error: BaseException, call: ModelCall, *, stream: bool = Fals
     return None
 
 
-def note_failure(error: BaseException, call: ModelCall, *, stream: bool = False) -> None:
+def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> None:
     """Note a call that failed after all retries or was cancelled: a replay will not find its answer.
 
     :param stream: whether its answer was streamed; a stream notes by itself that its reader left.

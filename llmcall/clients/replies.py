@@ -13,12 +13,12 @@ from ..values import Reply
 from .failed_calls import handle_failure
 
 if TYPE_CHECKING:
-    from ..call.calls import ModelCall
+    from ..call.calls import Call
     from ..call.effects import Flow
     from ..values import Record
 
 
-def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) -> Flow[Any]:
+def reply_to(call: Call, *, stream: bool = False, fallback: bool = True) -> Flow[Any]:
     """Answer a chat call, from the record or by its model.
 
     :param stream: emit the answer, piece by piece.
@@ -52,7 +52,7 @@ def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) ->
             failures.end(token, is_early=is_early)
 
 
-def _finish(call: ModelCall, record: Record) -> Any:
+def _finish(call: Call, record: Record) -> Any:
     """Finish an answered call, and return its answer as the caller wants it: a reply, or what
     ``response_format`` parses.
 

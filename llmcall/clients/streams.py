@@ -14,7 +14,7 @@ from ..system import after_fork_in_child, at_exit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-    from ..call.calls import ModelCall
+    from ..call.calls import Call
     from ..call.effects import Flow
     from ..values import Reply
 
@@ -28,7 +28,7 @@ class _AnyStream:
     :ivar request: the request.
     """
 
-    def __init__(self, call: ModelCall, flow: Flow[Any], drive: Callable[..., Any]) -> None:
+    def __init__(self, call: Call, flow: Flow[Any], drive: Callable[..., Any]) -> None:
         self.reply: Reply | None = None
         self.request = call.request
         self._call = call

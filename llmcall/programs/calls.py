@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 from ..call.drivers import adrive_stream, drive_stream
 from ..call.effects import END
 from ..call.embeddings import ordered_embeddings
+from ..call.send import UnrecordedAnswer
 from ..clients.api_errors import failure
 from ..clients.chunk_reader import ChunkReader
 from ..clients.openai import OpenAIClient
 from ..clients.sdk_exceptions import connection_error
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
-from ..recorded_functions import UnrecordedAnswer, http_call
+from ..recorded_functions import http_call
 from ..responses.body import read_object
 from ..system import is_own_request
-from .http_counter import HttpCounter
 from .requests import GEMINI_MODEL, ClientCall, asks_model, http_call_of
 from .whole_answers import check_answer, last_events_at
 
@@ -161,19 +161,19 @@ class ProgramCall:
         """
         client = self.client
         path, body = self.request.url.path.rstrip("/"), self.client_call.body
-        counter, streams = None, False
-        if body is not None:
-            model = None
-            if asks_model(path, body):
-                named = GEMINI_MODEL.search(path)
-                model = named[1] if named else body.get("model")
-                streams = body.get("stream") is True or path.endswith(STREAMING)
-            counter = HttpCounter(client, self.client_call.arguments["host"], body, model)
+        model, streams = None, False
+        if asks_model(path, body):
+            named = GEMINI_MODEL.search(path)
+            model = named[1] if named else body.get("model")
+            if not isinstance(model, str):
+                model = ""
+            streams = body.get("stream") is True or path.endswith(STREAMING)
         return http_call(
             **self.client_call.arguments,
             send=pieces_of if streams else receive,
             settings=client.settings,
-            counter=counter,
+            client=None if body is None else client,
+            model=model,
         )
 
     def _receive_fields(self) -> dict[str, Any]:

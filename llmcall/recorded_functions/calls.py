@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..cache.shared import shared_cache
-from ..call.calls import PreparedCall
-from ..call.draws import take_sample
+from ..call.calls import Call
 from ..call.options import split_options
-from ..call.usage import Meter
-from ..cassettes.current import cassette_for, check_may_send
+from ..call.prepare import with_draw
+from ..cassettes.current import cassette_for
 from ..cassettes.uses import function_scope
-from ..display.printable import printable
-from ..errors import APIError
 from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts
@@ -25,130 +21,75 @@ from ..values import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ..call.attempt import RetryPolicy
-    from ..call.effects import Flow
+    from ..call.client import Client
     from ..config.settings import Settings
-    from ..values import Record
 
-
-class UnrecordedAnswer(APIError):
-    """Takes an answer that cannot be recorded to the program."""
-
-
-class RequestCounter(Protocol):
-    """Counts recorded HTTP requests in usage, budgets and limits."""
-
-    def attempt(self, call: FunctionCall, policy: RetryPolicy, number: int) -> Flow[Any]:
-        """Send a request once, as soon as budgets and limits allow it, and return its answer."""
-        ...
-
-    def cost(self, value: Mapping[str, Any]) -> float | None:
-        """Return the cost of an answer in USD, or ``None`` if it is unknown."""
-        ...
-
-    def count_hit(self, call: FunctionCall, record: Record) -> None:
-        """Count an answer that is recorded, or that an equal request got."""
-        ...
-
-    def count_error(self, call: FunctionCall) -> None:
-        """Count a request that failed after all retries."""
-        ...
-
-
-_meter = Meter()  # of no client
 # The keys of the calls that run in this context.
 _running: ContextVar[frozenset[str]] = ContextVar(
     "llmcall functions that run here", default=frozenset()
 )
 
 
-@dataclass(kw_only=True, eq=False)
-class FunctionCall(PreparedCall):
-    """One call of a recorded function, or one recorded HTTP request; as a transport, it runs it.
+class FunctionTransport:
+    """Runs a function in place of a server.
 
-    :param name: of the function, or the method and path of the request.
     :param run: runs it; a coroutine function in an event loop.
-    :param is_live: run it whenever that is allowed: the disk cache answers only if it is not, and
-        outside any scope a cassette, too.
-    :param counter: counts an HTTP request, or ``None``.
     """
 
-    name: str
-    run: Callable[[], Any]
-    is_live: bool = False
-    counter: RequestCounter | None = None
-
-    @property
-    def is_http(self) -> bool:
-        """Return whether it is an HTTP request, which a model may answer, and not a function."""
-        return self.request.kind == "http"
-
-    @property
-    def callee(self) -> str:
-        """Return its name."""
-        return self.name
-
-    @property
-    def label(self) -> str:
-        """Return how messages name it."""
-        request = self.request
-        return f"{request.kind} call {request.cache_key[:12]} of {printable(self.name)}"
-
-    @property
-    def meter(self) -> Meter:
-        """Return the meter of what no client makes."""
-        return _meter
-
-    @property
-    def asks_always(self) -> bool:
-        """Return whether it runs, although the disk cache may have a result."""
-        return self.is_live and self.may_ask
-
-    def check_origin(self, record: Record) -> None:
-        """Accept any record: no host answers functions."""
-
-    def check_guards(self) -> None:
-        """Raise an error if an HTTP request may not be sent; a function's own calls are checked."""
-        if self.is_http:
-            check_may_send(None, self.cassette)
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self.run = run
 
     def send(self, request: Request, timeout: float | None) -> Any:
         """Run the function."""
-        with self._inside(request):
+        with _inside(request):
             return self.run()
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
         """Run the asynchronous function."""
-        with self._inside(request):
+        with _inside(request):
             return await self.run()
 
-    @contextmanager
-    def _inside(self, request: Request) -> Iterator[None]:
-        """Open a scope of this call alone: a replay skips the call, and no draw outside may move."""
-        active = scope_of_call() if request.sample is not None else None
-        if active is not None:
-            with active.child(function_scope(request.asked, request.sample)):
-                yield
-            return
-        token = _running.set(_running.get() | {request.cache_key})
-        try:
-            yield
-        finally:
-            _running.reset(token)
 
-    @property
-    def runs_here(self) -> bool:
-        """Return whether an equal call runs in this context: waiting for it would never end."""
-        return self.request.cache_key in _running.get()
+@contextmanager
+def _inside(request: Request) -> Iterator[None]:
+    """Open a scope of one call alone: a replay skips the call, and no draw outside may move."""
+    active = scope_of_call() if request.sample is not None else None
+    if active is not None:
+        with active.child(function_scope(request.asked, request.sample)):
+            yield
+        return
+    token = _running.set(_running.get() | {request.cache_key})
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
+def runs_here(call: Call) -> bool:
+    """Return whether an equal call runs in this context: waiting for it would never end."""
+    return call.request.cache_key in _running.get()
 
 
 def prepare_function(
-    kind: str, identity_fields: dict[str, Any], settings: Settings, **fields: Any
-) -> FunctionCall:
+    kind: str,
+    identity_fields: dict[str, Any],
+    settings: Settings,
+    run: Callable[[], Any],
+    *,
+    name: str,
+    model: str = "",
+    body: Mapping[str, Any] | None = None,
+    client: Client | None = None,
+    asks_model: bool = False,
+    is_live: bool = False,
+) -> Call:
     """Return a call; inside a scope it takes a draw.
 
     :param identity_fields: what identifies it, apart from the namespace.
-    :param fields: the further fields of :class:`FunctionCall`.
+    :param run: as of :class:`FunctionTransport`.
+    :param model: the model that is asked, or the host, under which it counts.
+    :param body: what is sent.
+    :param name, client, asks_model, is_live: as of :class:`~llmcall.call.calls.Call`.
     """
     cassette = cassette_for(None)
     if settings.cache_namespace:
@@ -157,25 +98,28 @@ def prepare_function(
     options, _ = split_options({}, settings)
     if kind == "function":
         options = options._replace(deadline=None)
-    call = FunctionCall(
+    call = Call(
         settings=settings,
         cache=shared_cache(settings.cache_path),
         request=Request(
             kind=kind,
-            model="",
+            model=model,
             asked=identity_fields,
-            body={},
+            body=body or {},
             headers={},
             sample=None,
             cache_key=sampled_key(identity_hash, None),
         ),
         options=options,
+        name=name,
+        maker=client,
+        transport=FunctionTransport(run),
+        asks_model=asks_model,
+        is_live=is_live,
         cassette=cassette,
         order=next_order(),
-        **fields,
     )
-    take_sample(call, identity_hash)
-    return call
+    return with_draw(call, identity_hash)
 
 
 def normalized(value: Any, settings: Settings) -> Any:

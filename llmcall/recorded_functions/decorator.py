@@ -17,8 +17,8 @@ from .results import result_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..call.calls import Call
     from ..config.settings import Settings
-    from .calls import FunctionCall
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -138,7 +138,7 @@ class _RecordedFunction(NamedTuple):
     parameters: Parameters
     shared: bool
 
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall:
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Return a call with some arguments; inside a scope it takes a draw.
 
         :raises TypeError: for an argument that the function does not take or that is not plain data.
@@ -151,7 +151,7 @@ class _RecordedFunction(NamedTuple):
         if not self.shared and active is not None and active.arm is not None:
             identity_fields["arm"] = active.arm.name
         run = functools.partial(self.function, *args, **kwargs)
-        return prepare_function("function", identity_fields, settings, name=name, run=run)
+        return prepare_function("function", identity_fields, settings, run, name=name)
 
     def _key_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], settings: Settings

@@ -13,9 +13,9 @@ from .results import result_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..call.client import Client
     from ..call.effects import Flow
     from ..config.settings import Settings
-    from .calls import RequestCounter
 
 
 def http_call(
@@ -26,7 +26,8 @@ def http_call(
     body: Any,
     send: Callable[[], Any],
     settings: Settings,
-    counter: RequestCounter | None = None,
+    client: Client | None = None,
+    model: str | None = None,
 ) -> Flow[Any]:
     """Return the flow to the response of an HTTP request; one without a body is sent whenever that is
     allowed.
@@ -38,7 +39,8 @@ def http_call(
         identifies the request.
     :param send: sends it and returns plain data; in an event loop it is asynchronous.
     :param settings: decide where it is recorded, and in which mode.
-    :param counter: counts it in usage, budgets and limits, or ``None``.
+    :param client: counts it in usage, budgets and limits, or ``None``.
+    :param model: the one that is asked; ``None`` if the request asks none: it counts as a call only.
     :raises CacheError: for a body with a field that may hold a credential by its name.
     """
     address = f"{method} {host}{path}"
@@ -53,9 +55,12 @@ def http_call(
         "http",
         http_identity(method, host, path, recorded_query, normalized(recorded_body, settings)),
         settings,
+        send,
         name=f"{method} {path}",
-        run=send,
+        model="" if client is None else model or host,
+        body=body if isinstance(body, dict) else None,
+        client=client,
+        asks_model=model is not None,
         is_live=body is None,
-        counter=counter,
     )
     return result_of(call)

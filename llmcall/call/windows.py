@@ -276,6 +276,7 @@ class Background:
             cassette.after_write.append(lambda: drive(self.delete(is_recorded=True)))
         elif self._call.cache.is_on_disk(self._key):
             yield from self.delete(is_recorded=True)
+        self._call.cache.rest()  # a map that had a thousand calls wait has as many threads
 
     def _sweep(self, now: float) -> Flow[None]:
         """Delete the responses whose answers were recorded before a kill, and count the requests that

@@ -226,7 +226,7 @@ class EndpointFailures:
 
     def _can_renew_key(self, endpoint: Endpoint, error: APIError) -> bool:
         """Return whether a function gives the key, and can be asked for a fresh one."""
-        transport = self._call.client.transport_of(endpoint)
+        transport = self._call.transport_of(endpoint)
         if not getattr(transport, "renewable", False) or error.status_code != 401:
             return False
         return self._is_first_status(401, endpoint)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
     from ..cassettes.stores import Store
+    from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from ..scopes import CallOrder, Draw
     from ..values import Record, TokenUsage
@@ -45,7 +46,8 @@ class Call:
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
     :param maker: the client that makes it, and counts it; ``None`` for a function, and a request that
         asks for nothing that costs.
-    :param transport: runs the function or sends the HTTP request; ``None``: the client has one.
+    :param transport: runs the function, or sends a program's request and says what is sent; ``None``:
+        the client has one for each endpoint.
     :param asks_model: whether a model answers it.
     :param is_live: ask whenever that is allowed: the disk cache answers only if it is not, and outside
         any scope a cassette, too.
@@ -82,6 +84,10 @@ class Call:
         """Return the client that makes it, if there is one."""
         assert self.maker is not None
         return self.maker
+
+    def transport_of(self, endpoint: Endpoint) -> Any:
+        """Return what sends it to an endpoint."""
+        return self.client.transport_of(endpoint) if self.transport is None else self.transport
 
     @property
     def label(self) -> str:

@@ -169,10 +169,15 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
 
 
 def prepare_embeddings(
-    client: Client, text: Any, model: str | None, arguments: Mapping[str, Any]
+    client: Client,
+    text: Any,
+    model: str | None,
+    arguments: Mapping[str, Any],
+    transport: Any = None,
 ) -> list[Call]:
     """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
 
+    :param transport: as of :class:`~llmcall.call.calls.Call`.
     :raises TypeError: for a wrong argument.
     """
     with_model = {**arguments, "model": model or client.default_embedding_model()}
@@ -182,7 +187,7 @@ def prepare_embeddings(
     normalize = given.normalize or str
     active = current_scope()
     calls = [given.call("input", each, normalize(each))[0] for each in texts_of(text)]
-    return [replace(call, **_place(call, active)) for call in calls]
+    return [replace(call, transport=transport, **_place(call, active)) for call in calls]
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> Call:

@@ -61,7 +61,8 @@ class Exchange:
         self.background: Background | None = None
         if call.request.kind != "http":
             # Parameters that turn out to be unsupported are taken out of it.
-            self.body = call.client.sent_body(call.request, self.pool.capabilities, stream)
+            maker = call.client if call.transport is None else call.transport
+            self.body = maker.sent_body(call.request, self.pool.capabilities, stream)
             wire = call.client.wire(self.body, self.pool.capabilities)
             self.request = call.request._replace(body=self.body, wire=wire)
             if wire == "background":
@@ -137,7 +138,7 @@ class Exchange:
         """
         body = copy.deepcopy(self.body)  # a transport may change what it is given
         request = self.request._replace(body=body, headers=dict(self.request.headers))
-        transport = self.client.transport_of(endpoint)
+        transport = self.call.transport_of(endpoint)
         timeout = self._timeout()
         chunks = None
         if self.stream:

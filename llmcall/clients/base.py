@@ -486,10 +486,12 @@ class LLMClient:
         """Return embeddings without blocking the event loop, as :meth:`get_embedding` does."""
         return await adrive(self._embedding_flow(text, model, arguments))
 
-    def _embedding_flow(self, text: Any, model: str | None, arguments: dict[str, Any]) -> Flow[Any]:
+    def _embedding_flow(
+        self, text: Any, model: str | None, arguments: dict[str, Any], transport: Any = None
+    ) -> Flow[Any]:
         from ..call.embeddings import embed
 
-        calls = prepare_embeddings(self, text, model, arguments)
+        calls = prepare_embeddings(self, text, model, arguments, transport)
         try:
             records = yield from embed(calls)
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again

@@ -6,17 +6,20 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
-from ..call.drivers import adrive_stream, drive_stream
+from ..call.drivers import adrive, adrive_stream, drive, drive_stream
 from ..call.effects import END
 from ..call.embeddings import ordered_embeddings
+from ..call.prepare import prepare_chat
 from ..call.send import UnrecordedAnswer
 from ..clients.api_errors import failure
 from ..clients.chunk_reader import ChunkReader
 from ..clients.openai import OpenAIClient
+from ..clients.replies import reply_to
 from ..clients.sdk_exceptions import connection_error
+from ..clients.streams import AsyncStream, Stream
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
 from ..recorded_functions import http_call
@@ -29,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
+    from ..call.calls import Call
     from ..call.client import ResolvedSettings
     from ..call.effects import Flow
-    from ..config.endpoints import Endpoint
     from ..models.catalog import Capabilities
     from ..values import Record, Request
 
@@ -99,20 +102,20 @@ class ProgramCall:
         address = _address(self.request.url)
         if not API_PATH.search(address):  # one client for all other paths of a host
             address = f"{self.request.url.scheme}://{self.request.url.netloc.decode()}"
-        return self.client_at(API_PATH.sub("", address)).for_call(self)
+        return self.client_at(API_PATH.sub("", address))
 
     def ask(self) -> Any:
         """Return the answer; for a stream a :class:`BegunStream`, so that a failure before the
         first piece is raised here.
         """
-        method, _, arguments = self.client_call
-        if method != "http_call":
+        if self.client_call.method != "http_call":
             try:
-                answer = getattr(self.client, method)(**arguments)
-                if method != "stream_message":
-                    return answer
-                chunks = answer.chunks()
-                return BegunStream(answer, chunks, next(chunks, END))
+                call, flow = self._chat_or_embedding()
+                if call is None or self.client_call.method == "send_message":
+                    return drive(flow)
+                stream = Stream(call, flow, drive_stream)
+                chunks = stream.chunks()
+                return BegunStream(stream, chunks, next(chunks, END))
             except (TypeError, ValueError):
                 self._record_as_it_is()
         values: list[Any] = []
@@ -122,14 +125,14 @@ class ProgramCall:
 
     async def aask(self) -> Any:
         """Return the answer; see :meth:`ask`."""
-        method, _, arguments = self.client_call
-        if method != "http_call":
+        if self.client_call.method != "http_call":
             try:
-                answer = getattr(self.client, f"a{method}")(**arguments)
-                if method != "stream_message":
-                    return await answer
-                chunks = answer.chunks()
-                return BegunStream(answer, chunks, await anext(chunks, END))
+                call, flow = self._chat_or_embedding()
+                if call is None or self.client_call.method == "send_message":
+                    return await adrive(flow)
+                stream = AsyncStream(call, flow, adrive_stream)
+                chunks = stream.chunks()
+                return BegunStream(stream, chunks, await anext(chunks, END))
             except (TypeError, ValueError):
                 self._record_as_it_is()
 
@@ -141,6 +144,19 @@ class ProgramCall:
         pieces = adrive_stream(flow, values.append)
         first = await anext(pieces, END)
         return values[0] if first is END else BegunStream(None, pieces, first)
+
+    def _chat_or_embedding(self) -> tuple[Call | None, Flow[Any]]:
+        """Return the chat call that the request becomes, or ``None`` for embeddings, and the flow to its
+        answer. This object is the call's transport.
+        """
+        method, _, given = self.client_call
+        arguments = dict(given)
+        if method == "get_embedding":
+            text, model = arguments.pop("text"), arguments.pop("model", None)
+            return None, self.client._embedding_flow(text, model, arguments, self)
+        messages = arguments.pop("current_messages")
+        call = replace(prepare_chat(self.client, messages, arguments), transport=self)
+        return call, reply_to(call, stream=method == "stream_message")
 
     def _record_as_it_is(self) -> None:
         """Take a body that is no chat of llmcall's as the server takes it.
@@ -317,6 +333,25 @@ class ProgramCall:
         data = [{**vectors[text], "index": index} for index, text in enumerate(request_texts)]
         return {**response, "data": data}
 
+    def sent_body(
+        self, request: Request, capabilities: Capabilities, stream: bool
+    ) -> dict[str, Any]:
+        """Return the program's own body, with the fields that an alias, a fallback or an override
+        changes. What is known about the model changes nothing.
+        """
+        client = self.client
+        body = dict(self.client_call.body)
+        if body.get("model") is not None or client.overrides("model"):
+            body["model"] = request.model
+        if request.kind == "embedding":
+            body["input"] = request.body["input"]
+            return body
+        for name, value in client.resolved.defaults.items():
+            is_limited = name == "max_tokens" and body.get(LIMIT) is not None
+            if body.get(name) is None and not is_limited:
+                body[name] = value
+        return body
+
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
         chunks, attempt = ChunkReader(), self._attempt(request, timeout)
@@ -427,14 +462,6 @@ class ProgramClient(OpenAIClient):
     splits_batches = False
     streams_chunks = True
     sdk_timeout = SDK_TIMEOUT
-    _call: ProgramCall
-
-    def for_call(self, call: ProgramCall) -> ProgramClient:
-        """Return this client for one call, which is its transport."""
-        _ = self.resolved  # all of its calls share it
-        client = object.__new__(type(self))
-        client.__dict__.update(self.__dict__, _call=call)
-        return client
 
     def _resolve(self) -> ResolvedSettings:
         """Return the resolved settings. Of the default parameters, only those given in code apply:
@@ -450,6 +477,10 @@ class ProgramClient(OpenAIClient):
         }
         return resolved._replace(defaults=overridden)
 
+    def overrides(self, name: str) -> bool:
+        """Return whether code gave a setting for all of the program's calls."""
+        return name in self._overrides
+
     def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields: a program that names no effort is sent none, so its record names none."""
         return dict(fields)
@@ -461,28 +492,6 @@ class ProgramClient(OpenAIClient):
     def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
         """Return ``"chat"``: the program has chosen its API."""
         return "chat"
-
-    def sent_body(
-        self, request: Request, capabilities: Capabilities, stream: bool
-    ) -> dict[str, Any]:
-        """Return the program's own body, with the fields that an alias, a fallback or an override
-        changes. What is known about the model changes nothing.
-        """
-        body = dict(self._call.client_call.body)
-        if body.get("model") is not None or "model" in self._overrides:
-            body["model"] = request.model
-        if request.kind == "embedding":
-            body["input"] = request.body["input"]
-            return body
-        for name, value in self.resolved.defaults.items():
-            is_limited = name == "max_tokens" and body.get(LIMIT) is not None
-            if body.get(name) is None and not is_limited:
-                body[name] = value
-        return body
-
-    def transport_of(self, endpoint: Endpoint) -> ProgramCall:
-        """Return the current request, which sends itself."""
-        return self._call
 
 
 def _is_recordable(response: Any) -> bool:

@@ -738,7 +738,7 @@ def test_a_miss_of_another_request_is_explained(reached: Server) -> None:
     """By its path, and what was asked."""
     with llmcall.patched():
         respond_as("lisa")
-    says = r"http request to POST /responses (?s:.*) asked +Milk\?"
+    says = r"http request to POST /responses (?s:.*) asked +user: Milk\?"
     with pytest.raises(openai.APIStatusError, match=says), llmcall.patched(cache_mode="replay"):
         respond_as("lisa", "Milk?")
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 from ..call.drivers import drive
 from ..clients.openai import OpenAIClient
 from ..clients.registry import client as shared_client
-from ..errors import APIError
-from .model_dump import model_dump
+from ..clients.sdk_exceptions import http_library
+from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
+from ..notices import logger
+from ..values import as_chat
 from .patched_sdk import is_patched, with_patched_sdk
-from .sdk_errors import sdk_error
 
 if TYPE_CHECKING:
+    import openai
+
     from ..call.effects import Flow
 
 SDK_CLASSES = ("OpenAI", "AzureOpenAI")
@@ -81,3 +84,86 @@ def answer(
     except APIError as error:
         raise sdk_error(error) from error
     return record.response if is_sdk_patched else model_dump(record.response)
+
+
+# The response as the SDK's model_dump() gives it
+
+# The fields that it always has, whether the API sent them or not (openai 3.51).
+LOGPROBS = ("content", "refusal")
+MESSAGE = ("content", "refusal", "role", "annotations", "audio", "function_call", "tool_calls")
+CHOICE = ("finish_reason", "index", "logprobs", "message")
+USAGE = (
+    "completion_tokens",
+    "prompt_tokens",
+    "total_tokens",
+    "completion_tokens_details",
+    "prompt_tokens_details",
+)
+RESPONSE = (
+    "id",
+    "choices",
+    "created",
+    "model",
+    "object",
+    "metadata",
+    "moderation",
+    "service_tier",
+    "system_fingerprint",
+    "usage",
+)
+
+
+def model_dump(response: dict[str, Any]) -> dict[str, Any]:
+    """Return a response with ``None`` for each field that the API left out."""
+    chat = as_chat(response)
+    dumped: dict[str, Any] = _filled(RESPONSE, chat)
+    dumped["usage"] = _filled(USAGE, dumped["usage"])
+    dumped["choices"] = [_dumped_choice(choice) for choice in chat["choices"]]
+    return dumped
+
+
+def _dumped_choice(choice: dict[str, Any]) -> dict[str, Any]:
+    dumped: dict[str, Any] = _filled(CHOICE, choice)
+    dumped["message"] = _filled(MESSAGE, dumped["message"])
+    dumped["logprobs"] = _filled(LOGPROBS, dumped["logprobs"])
+    return dumped
+
+
+def _filled(names: tuple[str, ...], value: Any) -> Any:
+    """Return an object with ``None`` for each of its fields that is missing; other data as it is."""
+    return {**dict.fromkeys(names), **value} if isinstance(value, dict) else value
+
+
+# The errors that the SDK raises
+
+# The address in an SDK error if no server answered.
+NO_ADDRESS = "http://localhost/chat/completions"
+
+
+def sdk_error(error: APIError) -> Exception:
+    """Return the SDK's error for one of llmcall's, or that itself if the SDK has none for it.
+
+    Logs a bad request.
+    """
+    import openai
+
+    if isinstance(error, InvalidRequestError):
+        logger().error("bad request: %s", error)
+    if isinstance(error.__cause__, openai.OpenAIError):
+        return error.__cause__
+    if isinstance(error, RequestTimeoutError):
+        return openai.APITimeoutError(request=http_library().Request("POST", NO_ADDRESS))
+    if isinstance(error, ContextLengthError):
+        return _bad_request(error)
+    return error
+
+
+def _bad_request(error: ContextLengthError) -> openai.BadRequestError:
+    """Return the error that the SDK raises if a server finds the context too long."""
+    import openai
+
+    library = http_library()
+    response = library.Response(400, request=library.Request("POST", NO_ADDRESS))
+    message = f"maximum context length exceeded: {error}"
+    body = {"message": message, "code": "context_length_exceeded"}
+    return openai.BadRequestError(message, response=response, body=body)

@@ -7,8 +7,7 @@ from typing import Any
 from ..call.drivers import adrive
 from ..clients.registry import client as shared_client
 from ..errors import APIError, InvalidRequestError
-from .sdk_errors import sdk_error
-from .xagent import answer
+from .xagent import answer, sdk_error
 
 SDK_CLASSES = ("AsyncOpenAI", "AsyncAzureOpenAI")
 

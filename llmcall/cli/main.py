@@ -142,17 +142,11 @@ def _text_of(file: Any) -> str:
 
 
 @main.command("config")
-@click.option(
-    "--all",
-    "everything",
-    is_flag=True,
-    help="Also show the settings that have their default values.",
-)
 @json_option
-def show_config(everything: bool, as_json: bool) -> None:
-    """Show the settings and where each one comes from.
+def show_config(as_json: bool) -> None:
+    """Show every setting, its value, and where it comes from.
 
-    Without --all, only the settings that differ from their defaults are shown. Secrets are masked.
+    Those that differ from their defaults come first. Secrets are masked.
     """
     from ..clients.registry import settings
     from ..config import resolve
@@ -177,13 +171,7 @@ def show_config(everything: bool, as_json: bool) -> None:
         for key, item in _config_lines(row, value)
     ]
     lines.sort(key=lambda line: line[2] == "default")
-    shown_lines = [line for line in lines if everything or line[2] != "default"]
-    if shown_lines:
-        click.echo(table(shown_lines))
-    if not everything:
-        click.echo(
-            f"{'all other' if shown_lines else 'all'} settings have their default values: --all shows them"
-        )
+    click.echo(table(lines))
     click.echo(resolve.file_summary())
 
 

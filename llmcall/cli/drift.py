@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..display.formatting import one_line
 from ..display.printable import visible, visible_json
-from ..errors import LLMCallError, OutputError
 from .cache import Source, json_option
 from .named import object_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-TEXT_CHARACTERS = 60  # of an answer in an error
 
 
 @click.command()
@@ -79,7 +75,7 @@ def drift(
         "share": share,
         "calls": calls,
         "seed": seed,
-        "value": None if value is None else _naming_failures(_function(value), value),
+        "value": None if value is None else _function(value),
         "model": model,
         "to": to,
     }
@@ -104,20 +100,3 @@ def _function(name: str) -> Callable[[str], Any]:
     if not callable(named_function):
         raise click.UsageError(f"--value {name!r} is not a function")
     return named_function  # type: ignore[no-any-return]
-
-
-def _naming_failures(function: Callable[[str], Any], name: str) -> Callable[[str], Any]:
-    """Return a function that does the same, but names itself and the answer if it fails."""
-
-    def value_of(text: str) -> Any:
-        try:
-            return function(text)
-        except (ValueError, OutputError):
-            raise  # the answer has no value
-        except Exception as error:
-            raise LLMCallError(
-                f"--value {name} raised {type(error).__name__}: {error}; for an answer "
-                f"without a value, return None or raise a ValueError. The answer: {one_line(text, TEXT_CHARACTERS)}"
-            ) from error
-
-    return value_of

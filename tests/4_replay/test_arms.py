@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
-import multiprocessing
-import os
 import random
 import signal
 import statistics
-import textwrap
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -168,17 +164,6 @@ def test_arms_at_once_in_threads_count_apart() -> None:
     assert client.usage.calls == 20
 
 
-def test_map_in_an_arm_shares_with_map_in_another() -> None:
-    """Its items' scopes stand in the arm."""
-    client = numbered()
-    with llmcall.scope("r"):
-        for name in "ab":
-            with llmcall.arm(name):
-                samples = llmcall.map(lambda item: ask(client), ["x", "y"], key=str)
-                assert samples == ["r/x#0", "r/y#0"]
-    assert client.usage.calls == 2
-
-
 def test_an_arm_of_a_process_scope_holds_for_every_thread() -> None:
     """Threads without a scope draw in the arm while it is open, and outside it afterwards."""
     client = numbered()
@@ -220,44 +205,12 @@ def submitted(function: Callable[..., Any]) -> Any:
         return pool.submit(function).result()
 
 
-def mapped(function: Callable[..., Any]) -> Any:
-    """Run a function by a process pool's ``map``."""
-    with ProcessPoolExecutor(1) as pool:
-        return next(pool.map(function, [0]))
-
-
-def mapped_by_multiprocessing(function: Callable[..., Any]) -> Any:
-    """Run a function in a pool of ``multiprocessing``."""
-    with multiprocessing.Pool(1) as pool:
-        return pool.map(function, [0])[0]
-
-
-@pytest.mark.parametrize("run", [submitted, mapped, mapped_by_multiprocessing])
-def test_a_function_that_is_bound_in_an_arm_goes_to_no_other_process(
-    run: Callable[[Callable[..., Any]], Any],
-) -> None:
+def test_a_function_that_is_bound_in_an_arm_goes_to_no_other_process() -> None:
     """The arm would not know of its draws: the error names ``map``, which brings them back."""
     with llmcall.scope("r"):
         with llmcall.arm("a"), pytest.raises(ScopeError, match=r"the arm 'a'.* llmcall\.map\("):
-            run(llmcall.bind(drawn_twice))
-        assert run(llmcall.bind(drawn_twice)) == ["r#0", "r#1"]  # outside any arm
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_function_that_is_bound_in_an_arm_draws_in_no_forked_process() -> None:
-    """It was not pickled, and is refused all the same."""
-    program = """
-    with llmcall.scope("r"), llmcall.arm("a"):
-        bound = llmcall.bind(print)
-        if not os.fork():
-            try:
-                bound("it ran")
-            except llmcall.ScopeError as error:
-                print("llmcall.map(" in str(error), flush=True)
-            os._exit(0)
-        os.wait()
-    """
-    assert ran(textwrap.dedent(program)) == "True"
+            submitted(llmcall.bind(drawn_twice))
+        assert submitted(llmcall.bind(drawn_twice)) == ["r#0", "r#1"]  # outside any arm
 
 
 # Recorded functions
@@ -294,21 +247,6 @@ def test_a_shared_function_has_one_result() -> None:
         with llmcall.arm("b"):
             second = [die(), die()]
     assert first == second == [0, 1]
-
-
-def test_models_asked_by_a_recorded_function_are_shared() -> None:
-    """What the function asks is asked alike in each arm."""
-    client = numbered()
-
-    @llmcall.recorded(name="tool")
-    def tool() -> str:
-        return ask(client)
-
-    with llmcall.configured(cache_mode="auto"), llmcall.scope("r"):
-        for name in "ab":
-            with llmcall.arm(name):
-                tool()
-    assert client.usage.calls == 1 and client.usage.cached_calls == 1
 
 
 # What is said
@@ -401,7 +339,7 @@ def test_repeats_that_are_added_ask_for_themselves_alone() -> None:
     assert client.usage.calls == asked + 3
 
 
-@pytest.mark.parametrize("mode", ["once", "new", "update", "rewrite"])
+@pytest.mark.parametrize("mode", ["once", "rewrite"])
 def test_one_cassette_around_all_arms(mode: str) -> None:
     """It replays in a fresh process's stead, with nothing but itself."""
     with llmcall.cassette("study.jsonl", mode=mode) as tape:
@@ -648,31 +586,6 @@ def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
     assert client.usage.calls == 4
 
 
-def test_equal_requests_at_once_are_paired_by_their_askers() -> None:
-    """Where askers have names, a placebo's tasks get the answers of its twin's, in every replay."""
-    delays = random.Random(5)
-
-    async def one(client: llmcall.LLMClient) -> str | None:
-        await asyncio.sleep(delays.random() / 100)
-        return (await client.asend_message(ASKED, temperature=1)).content
-
-    async def together(client: llmcall.LLMClient) -> list[str | None]:
-        return await asyncio.gather(*(one(client) for _ in range(4)))
-
-    def play(client: llmcall.LLMClient) -> dict[Any, Any]:
-        def of_an_arm() -> list[str | None]:
-            return asyncio.run(together(client))
-
-        runs = llmcall.arms(of_an_arm, {"a": {}, "twin": {}}, scope="app", repeats=3)
-        assert all(runs["a", each] == runs["twin", each] for each in range(3))
-        return dict(runs)
-
-    with llmcall.patched(), llmcall.cassette("study.jsonl"):
-        first = play(numbered(cache_mode="off"))
-    with llmcall.patched(), llmcall.cassette("study.jsonl", mode="none"):
-        assert play(numbered(cache_mode="off")) == first
-
-
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
@@ -746,14 +659,6 @@ def test_an_unknown_arm_lists_the_known_ones() -> None:
     runs = llmcall.arms(lambda: None, {"a": {}, "b": {}}, scope="app")
     with pytest.raises(KeyError, match="the arms are a, b"):
         runs.compare("a", "c")
-
-
-def test_a_study_inside_a_scope_stands_below_it() -> None:
-    """And goes on counting there."""
-    client = numbered()
-    with llmcall.scope("paper"):
-        runs = llmcall.arms(lambda: ask(client), {"a": {}, "b": {}}, scope="app")
-    assert set(runs.values()) == {"paper/app/0#0"}
 
 
 def test_the_summary_says_what_was_shared() -> None:

@@ -752,13 +752,3 @@ def test_the_command_reads_by_a_function(model: Model) -> None:
     options = [STUDY, "--share", 1, "--to", CHECK]
     assert "answer" in done("drift", *options, "--value", "reading_bread:length")
     assert "no_such" in done("drift", *options, "--value", "reading_bread:no_such", code=2)
-
-
-def test_a_function_that_fails_is_named(model: Model) -> None:
-    """So is the answer that it cannot read."""
-    record(model, 3, 2)
-    Path("reading_salt.py").write_text("def price(text):\n    return {}[text]\n")
-    options = [STUDY, "--share", 1, "--to", CHECK, "--value", "reading_salt:price"]
-    said = done("drift", *options, code=1)
-    assert "--value reading_salt:price raised KeyError" in said
-    assert "Traceback" not in said

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from textwrap import wrap
 from typing import NamedTuple
 
 from ..display.formatting import as_json, shortened
@@ -14,12 +15,11 @@ from ..keys.contents import text_of
 from ..keys.plain_data import is_same
 from ..secrets import masked
 from ..values import Data
-from .words import Passage, passage_lines, passages
+from .words import word_changes
 
 CONTENTS = ("messages", "input", "arguments")  # the other fields are parameters
-MOST_PASSAGES = 3  # that are shown of one field
+CONTEXT = 30  # characters around a change
 LONGEST_WHOLE = 40  # characters of a parameter that is shown whole
-INDENT = "  "
 
 
 class Difference(NamedTuple):
@@ -41,34 +41,19 @@ class Difference(NamedTuple):
         """Return the name of the request's top-level field."""
         return re.split(r"[.\[]", self.place)[0]
 
-    @property
-    def passages(self) -> tuple[Passage, ...]:
-        """Return the passages in which two texts differ; none for short parameters."""
-        recorded, asked = self.recorded, self.asked
-        if not isinstance(recorded, str) or not isinstance(asked, str):
-            return ()
-        is_parameter = not self.role and self.field not in CONTENTS
-        if is_parameter and max(len(recorded), len(asked)) <= LONGEST_WHOLE:
-            return ()
-        return passages(recorded, asked)
-
     def lines(self, width: int) -> list[str]:
         """Return the difference as lines for a terminal.
 
         :param width: characters in a line.
         """
         name = f"{self.place} ({self.role})" if self.role else self.place
-        changes = self.passages
-        if not changes:
-            return [self._values(name, width)]
-        lines = [f"{name}:"]
-        for passage in changes[:MOST_PASSAGES]:
-            for line in passage_lines(passage, self.recorded, self.asked, width - len(INDENT)):
-                lines.append(INDENT + line)
-        more = len(changes) - MOST_PASSAGES
-        if more > 0:
-            lines.append(f"{INDENT}… and {more} more")
-        return lines
+        recorded, asked = self.recorded, self.asked
+        longest = LONGEST_WHOLE if not self.role and self.field not in CONTENTS else 0
+        are_texts = isinstance(recorded, str) and isinstance(asked, str)
+        if are_texts and max(len(recorded), len(asked)) > longest:
+            changes = f"{name}: {word_changes(recorded, asked, CONTEXT)}"
+            return wrap(changes, width, subsequent_indent="  ", break_on_hyphens=False)
+        return [self._values(name, width)]
 
     def _values(self, name: str, width: int) -> str:
         """Return both values in one line."""

@@ -1,10 +1,11 @@
-"""Passages in which two texts differ, found line by line, then word by word."""
+"""The words in which two texts differ, found line by line, then word by word."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -18,9 +19,42 @@ WORD = re.compile(r"\s+|[\w'’.:/@+\\-]{0,200}\w|.", re.DOTALL)
 MOST_PAIRS = 250_000  # of lines or words; larger passages are not compared further
 LARGEST_GAP = 3  # characters between two changes that count as one
 
-RECORDED, ASKED = "recorded  ", "asked     "
-REMOVED, ADDED = ("[-", "-]"), ("{+", "+}")  # the marks of git diff --word-diff
-PIECE_SHARE = 0.6  # of a line's width, for the changed piece
+CHANGES_SHOWN = 3
+CHARACTERS = 60  # of a changed piece that is shown
+LEAST_CONTEXT = 12  # characters around a change of blanks or marks alone
+
+
+@lru_cache(maxsize=4096)  # an edited prompt is often the same for all actors
+def word_changes(before: str, after: str, context: int = 0) -> str:
+    """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-]
+    {+after+}``.
+
+    :param context: how many characters around each change are shown.
+    """
+    changes = []
+    changed = passages(before, after)
+    before, after = masked(before), masked(after)
+    ends = [0, *(passage.end for passage in changed)]
+    begins = [*(passage.begin for passage in changed[1:]), len(before)]
+    for least, passage, most in zip(ends, changed[:CHANGES_SHOWN], begins, strict=False):
+        gone, new = pieces(passage, before, after)
+        around = context if re.search(r"\w", gone + new) else max(context, LEAST_CONTEXT)
+        skipped = 0
+        if max(len(gone), len(new)) > CHARACTERS:
+            # Two long paths may differ in their last characters only, which would be cut off.
+            skipped, _ = common_ends(gone, new)
+        begin, end = passage.begin + skipped, passage.end
+        marked = [
+            f"{opening}{shortened(printable(piece[skipped:]), CHARACTERS)}{closing}"
+            for piece, (opening, closing) in ((gone, ("[-", "-]")), (new, ("{+", "+}")))
+            if piece[skipped:]
+        ]
+        left = before[max(least, begin - around) : begin]
+        right = before[end : min(most, end + around)]
+        changes.append(f"{printable(left)}{' '.join(marked)}{printable(right)}")
+    if len(changed) > CHANGES_SHOWN:
+        changes.append(f"and {len(changed) - CHANGES_SHOWN:,} more")
+    return " … ".join(changes)
 
 
 class Passage(NamedTuple):
@@ -100,35 +134,3 @@ def common_ends(items: Sequence[Any], other_items: Sequence[Any]) -> tuple[int, 
     while after < length - before and items[-1 - after] == other_items[-1 - after]:
         after += 1
     return before, after
-
-
-def passage_lines(passage: Passage, recorded: str, asked: str, width: int) -> list[str]:
-    """Return a passage as two lines, with as much of the text around it as fits.
-
-    :param width: characters in a line.
-    """
-    recorded_piece, asked_piece = pieces(passage, recorded, asked)
-    skipped = 0
-    if max(len(recorded_piece), len(asked_piece)) > int(width * PIECE_SHARE):
-        # Two long paths may differ in their last characters only, which would be cut off.
-        skipped, _ = common_ends(recorded_piece, asked_piece)
-    room = width - len(RECORDED)
-    return [
-        RECORDED + _line(masked(recorded), passage.begin + skipped, passage.end, REMOVED, room),
-        ASKED + _line(masked(asked), passage.asked_begin + skipped, passage.asked_end, ADDED, room),
-    ]
-
-
-def _line(text: str, begin: int, end: int, marks: tuple[str, str], width: int) -> str:
-    """Return a marked piece of a text, with what fits before and after it."""
-    piece = shortened(printable(text[begin:end]), int(width * PIECE_SHARE))
-    before = printable(text[max(0, begin - width) : begin])
-    after = printable(text[end : end + width])
-    opening, closing = marks
-    room = width - len(opening) - len(piece) - len(closing)
-    room_before = max(room // 2, room - len(after))
-    if len(before) > room_before:
-        before = "…" + before[len(before) - room_before + 1 :]
-    after = shortened(after, room - len(before))
-    marked = opening + piece + closing if piece else ""
-    return before + marked + after

@@ -100,7 +100,7 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
         )
     if difference.role == "assistant":
         return "an earlier answer differs: the runs diverge before this call"
-    if difference.passages and str(recorded).split() == str(asked).split():
+    if isinstance(recorded, str) and recorded.split() == str(asked).split():
         return f"{field} differs only in whitespace; if it is common indentation, dedent_messages=True removes it"
     if field == "response_format" and None in (recorded, asked):
         return (

@@ -10,14 +10,13 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from ..differences.fields import Difference, differences
-from ..differences.words import changed_lines, common_ends, pieces
+from ..differences.words import changed_lines, common_ends, pieces, word_changes
 from ..display.formatting import as_json, one_line
 from ..display.printable import printable
 from ..keys.contents import strings_in
 from ..records.answers import said
 from ..values import CONTENT_FIELDS, Record
 from .pairs import Pair
-from .word_changes import TEXT_CHARACTERS, word_changes
 
 PROMPT_FIELDS = ("messages", "input", "arguments", "body")
 # By the reason of a parting: what a report says of it.
@@ -29,6 +28,7 @@ WHY = {
     "missing": "the other run ends, or does not make this call",
     "added": "the other run has an additional call",
 }
+TEXT_CHARACTERS = 60  # characters of a text in a line
 MOST_PAIRS = 4_000_000  # of words; a larger passage counts as changed in all its words
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")  # a word or a mark

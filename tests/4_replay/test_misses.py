@@ -123,7 +123,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "a long path": (
         ask("/home" * 20 + "/1.md"),
         ask("/home" * 20 + "/2.md"),
-        r"/\[-1\.md-\].*/\{\+2\.md\+\}",
+        r"/\[-1\.md-\] \{\+2\.md\+\}",
     ),
     "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in whitespace"),
     "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "differs only in whitespace"),

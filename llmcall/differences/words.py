@@ -44,11 +44,11 @@ def word_changes(before: str, after: str, context: int = 0) -> str:
             # Two long paths may differ in their last characters only, which would be cut off.
             skipped, _ = common_ends(gone, new)
         begin, end = passage.begin + skipped, passage.end
-        marked = [
-            f"{opening}{shortened(printable(piece[skipped:]), CHARACTERS)}{closing}"
-            for piece, (opening, closing) in ((gone, ("[-", "-]")), (new, ("{+", "+}")))
-            if piece[skipped:]
-        ]
+        marked = []
+        for piece, (opening, closing) in ((gone, ("[-", "-]")), (new, ("{+", "+}"))):
+            words = piece[skipped:] if around else piece[skipped:].strip()
+            if words:
+                marked.append(f"{opening}{shortened(printable(words), CHARACTERS)}{closing}")
         left = before[max(least, begin - around) : begin]
         right = before[end : min(most, end + around)]
         changes.append(f"{printable(left)}{' '.join(marked)}{printable(right)}")

@@ -283,7 +283,7 @@ def test_of_answers_with_the_same_words_the_field_that_differs_is_shown() -> Non
     ("before", "after", "told"),
     [
         ("see «word»now", "see (word)then", "see [-«-] {+(+}word … [-»now-] {+)then+}"),
-        ("a, longword. Z", "a; longword cat Z", "a[-,-] {+;+} longword … [-.-] {+ cat+}"),
+        ("a, longword. Z", "a; longword cat Z", "a[-,-] {+;+} longword … [-.-] {+cat+}"),
         ("Bread?", "Bread ?", "Bread{+ +}?"),
         ("Bread?", "Bread?\n", "Bread?{+\\n+}"),
     ],

@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -46,6 +48,7 @@ ROADS = (
     "@llm, typed, in a scope",
     "a ThreadPoolExecutor of 32 threads, outside",
     "map, outside a scope",
+    "map with its bar, outside",
     "map with workers=1, outside",
     "map of a plain function in a scope",
     ".map of an @llm function in a scope",
@@ -271,6 +274,10 @@ def _roads(folder: str, count: int, live_questions: list[str]) -> list[Callable[
     def mapped_outside() -> list[Any]:
         return llmcall.map(ask, batch, progress=False)
 
+    def mapped_with_bar() -> list[Any]:
+        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+            return llmcall.map(ask, batch, progress=True)
+
     def mapped_by_one() -> list[Any]:
         return llmcall.map(ask, batch, progress=False, workers=1)
 
@@ -306,6 +313,7 @@ def _roads(folder: str, count: int, live_questions: list[str]) -> list[Callable[
         typed_in_scope,
         pooled,
         mapped_outside,
+        mapped_with_bar,
         mapped_by_one,
         mapped,
         typed_map,

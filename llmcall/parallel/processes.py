@@ -195,12 +195,13 @@ class Task:
     @property
     def result(self) -> TaskResult | None:
         """Return its result once it has ended, else ``None``."""
-        if self._result is None and self.future is not None and self.future.done():
+        future = self.future
+        if self._result is None and future is not None and future.done():
             try:
-                error = self.future.exception()
+                error = future.exception()
             except CancelledError:
                 error = NotBegunError(CANCELLED)
-            self._result = self.future.result() if error is None else TaskResult(error=error)
+            self._result = future.result() if error is None else TaskResult(error=error)
         return self._result
 
     def run(self) -> TaskResult:

@@ -185,6 +185,7 @@ class MapRun:
                 logger().error("%s failed: %s: %s", words, error_type, result.error)
         finally:
             task.is_noted = True
+            task.future = None  # a million of them would take a gigabyte
             self._finished.append(task)
             if self._group.is_over or len(self._finished) >= self._awaited:
                 self._is_ready.set()

@@ -110,10 +110,13 @@ class OpenAIClient(LLMClient):
 
         :param body: what is sent.
         """
-        api_types = {each.api_type or self.api_type for each in self.endpoints(body["model"])}
+        endpoints = self.endpoints(body["model"])
+        api_types = {each.api_type or self.api_type for each in endpoints}
         reasons = {
             f"{', '.join(sorted(api_types))} has no windows": api_types != {"openai"},
-            "a transport of your own has no windows": self.transport is not None,
+            "a transport of one's own has no windows": not all(
+                hasattr(self.transport_of(each), "answer_in") for each in endpoints
+            ),
             "a stream comes at once": "stream_options" in body,
             "with store=False the server keeps no answer": body["store"] is False,
             "chat completions (API = chat) have no windows": self.settings.api == "chat",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import threading
@@ -16,13 +17,14 @@ import commands
 import openai
 import pytest
 from background import BackgroundServer
+from ctrl_c import ctrl_c_interrupts, wait_for_maps
 from disks import in_database, small
 from programs import LONGEST, RunningProgram, start
 from pytest_httpserver import HTTPServer
 from servers import completion, refusal
 
 import llmcall
-from llmcall import AzureClient, OpenAIClient, ResponseCache
+from llmcall import AzureClient, LocalClient, OpenAIClient, ResponseCache
 from llmcall.clients.openai import OllamaClient
 from llmcall.errors import (
     BudgetExceededError,
@@ -60,6 +62,18 @@ def client_at(server: BackgroundServer, **settings: Any) -> OpenAIClient:
 def awaited() -> int:
     """Return how many answers are awaited, as the command line says."""
     return int(json.loads(commands.cache("stats", "--json"))["awaited"])
+
+
+def leave_waiting(server: BackgroundServer, client: OpenAIClient, *texts: str) -> None:
+    """Make calls that run into their deadlines while their responses are awaited."""
+    server.looks = sys.maxsize
+    for text in texts:
+        begun, seconds = server.counts["create"], 0.2
+        while server.counts["create"] == begun:  # what is slow at first must not take all of it
+            seconds *= 2
+            with pytest.raises(RequestTimeoutError):
+                client.send_message(text, deadline=seconds)
+    server.looks = 0
 
 
 # What is sent, and what comes
@@ -205,10 +219,11 @@ def test_a_response_that_cannot_be_noted_is_not_begun(
 
 def test_a_call_that_ran_into_its_deadline_goes_on_waiting(server: BackgroundServer) -> None:
     """It waits for the same response when it is made again, also within another window."""
-    server.looks = sys.maxsize
     client = client_at(server)
+    leave_waiting(server, client, "Hello")
+    server.looks = sys.maxsize
     with pytest.raises(RequestTimeoutError, match="made again"):
-        client.send_message("Hello", deadline=0.5)
+        client.send_message("Hello", deadline=0.1)
     server.looks = 0
     assert client.send_message("Hello", window="2h").content == "Hello 1"
     assert server.counts["create"] == 1
@@ -441,9 +456,7 @@ def test_a_note_of_another_server_is_an_error_that_names_it(
     server: BackgroundServer, httpserver: HTTPServer
 ) -> None:
     """The address in a note is compared, and nothing is sent there: a stranger may have written it."""
-    server.looks = sys.maxsize
-    with pytest.raises(RequestTimeoutError):
-        client_at(server).send_message("Hello", deadline=0.5)
+    leave_waiting(server, client_at(server), "Hello")
     counts = dict(server.counts)
     with HTTPServer() as other:
         client = client_at(BackgroundServer(other))
@@ -453,17 +466,31 @@ def test_a_note_of_another_server_is_an_error_that_names_it(
     assert dict(server.counts) == counts
 
 
+def test_in_a_pool_a_response_is_waited_for_where_it_is(
+    server: BackgroundServer, httpserver: HTTPServer
+) -> None:
+    """Calls go round-robin; a call that was begun does not."""
+    server.looks = sys.maxsize
+    with HTTPServer() as other:
+        pool = tuple(
+            llmcall.types.Endpoint(name, models=("gpt-6-luna",), base_url=url, api_key="k")
+            for name, url in (("east", server.base_url), ("west", BackgroundServer(other).base_url))
+        )
+        client = OpenAIClient(endpoints=pool, window="8h", on_error="raise")
+        leave_waiting(server, client, "Hello")
+        assert client.send_message("Goodbye").endpoint == "west"
+        assert client.send_message("Again").endpoint == "east"
+        assert client.send_message("Hello").endpoint == "east"
+
+
 @pytest.mark.parametrize("identifier", ["../files/file-1", "", ["resp_1"]])
 def test_a_strangers_note_reaches_no_other_path(
     server: BackgroundServer, identifier: object
 ) -> None:
     """An identifier that could lead elsewhere is no note."""
     folder = Path(client_at(server).cache.path) / "awaited"
-    server.looks = sys.maxsize
     client = client_at(server)
-    with pytest.raises(RequestTimeoutError):
-        client.send_message("Hello", deadline=0.5)
-    server.looks = 0
+    leave_waiting(server, client, "Hello")
     text = json.dumps([identifier, server.base_url, "8h", time.time()])
     in_database(folder, "UPDATE Cache SET value = ?", text.encode())
     assert client.send_message("Hello").content == "Hello 2"
@@ -512,11 +539,8 @@ def test_calls_with_and_without_a_window_share_no_flight(server: BackgroundServe
 def test_refresh_asks_anew_and_does_not_lose_what_is_awaited(server: BackgroundServer) -> None:
     """What another run in this mode waits for is not deleted for the older answer that is recorded."""
     client_at(server).send_message("Hello")
-    server.looks = sys.maxsize
-    with pytest.raises(RequestTimeoutError):
-        client_at(server, cache_mode="refresh").send_message("Hello", deadline=0.5)
+    leave_waiting(server, client_at(server, cache_mode="refresh"), "Hello")
     llmcall.reset()
-    server.looks = 0
     refreshing = client_at(server, cache_mode="refresh")
     assert refreshing.send_message("Goodbye").content == "Goodbye 3"
     assert refreshing.send_message("Hello").content == "Hello 2"
@@ -561,18 +585,14 @@ def test_a_waiting_call_keeps_its_budget_which_the_same_call_takes_over(
     server: BackgroundServer,
 ) -> None:
     """A call that ran into its deadline may still be paid: no other gets what it had reserved."""
-    server.looks = sys.maxsize
     client = client_at(server, max_tokens=10)
     for name in (None, "survey"):
         with llmcall.budget(calls=1, name=name) as budget:
-            with pytest.raises(RequestTimeoutError):
-                client.send_message(f"Hello {name}", deadline=0.5)
+            leave_waiting(server, client, f"Hello {name}")
             assert budget.spent.calls == 1
             with pytest.raises(BudgetExceededError):
                 client.send_message("Another")
-            server.looks = 0
             client.send_message(f"Hello {name}")
-            server.looks = sys.maxsize
             assert (budget.spent.calls, budget.spent.tokens) == (1, 20)
 
 
@@ -607,6 +627,42 @@ def test_in_a_map_each_waiting_call_lets_another_item_begin(
     )
     assert len({reply.content for reply in replies}) == 40
     assert "waiting=40" in capsys.readouterr().err
+
+
+def test_calls_that_wait_for_anothers_answer_let_other_items_begin(
+    server: BackgroundServer,
+) -> None:
+    """Forty equal items occupy no worker."""
+    server.looks = sys.maxsize
+
+    def before(operation: str, _: object) -> None:
+        if operation == "look" and server.counts["create"] == 2:
+            server.looks = 0
+
+    server.before = before
+    client = client_at(server, deadline=60)
+    replies = llmcall.map(client.send_message, [*["equal"] * 40, "another"])
+    assert len({reply.content for reply in replies}) == 2
+
+
+def test_after_ctrl_c_in_a_map_the_same_responses_are_waited_for(server: BackgroundServer) -> None:
+    """Nothing is asked again."""
+    server.looks = sys.maxsize
+
+    def before(operation: str, _: object) -> None:
+        if operation == "look" and server.counts["create"] == 40 and server.looks > 9:
+            server.looks = 9
+            os.kill(os.getpid(), signal.SIGINT)
+
+    server.before = before
+    client = client_at(server)
+    items = [f"item {each}" for each in range(40)]
+    with ctrl_c_interrupts(), pytest.raises(KeyboardInterrupt):
+        llmcall.map(client.send_message, items)
+    wait_for_maps()
+    server.looks = 0
+    assert len(llmcall.map(client.send_message, items)) == 40
+    assert (server.counts["create"], server.responses, awaited()) == (40, {}, 0)
 
 
 def test_the_number_of_workers_that_was_asked_for_holds(server: BackgroundServer) -> None:
@@ -660,7 +716,9 @@ def test_other_clients_have_no_windows(server: BackgroundServer) -> None:
     clients = [
         AzureClient(**azure),
         OllamaClient(base_url=server.base_url),
+        LocalClient(),
         ScriptedClient(["Hi"]),
+        OpenAIClient(transport=ScriptedClient(["Hi"]), base_url=server.base_url),
         OpenAIClient(endpoints=(east,)),
     ]
     for client in clients:
@@ -713,10 +771,7 @@ def test_the_cache_says_how_many_answers_are_awaited_and_clears_them(
     """``clear`` leaves them; ``clear --awaited`` cancels and deletes them, and no record."""
     client = client_at(server)
     client.send_message("recorded")
-    server.looks = sys.maxsize
-    for text in ("one", "two"):
-        with pytest.raises(RequestTimeoutError):
-            client.send_message(text, deadline=0.5)
+    leave_waiting(server, client, "one", "two")
     assert "awaited: 2 answers" in commands.cache("stats")
     with llmcall.configured(base_url=server.base_url):
         assert "2 awaited answers left" in commands.cache("clear", "--yes")
@@ -730,9 +785,7 @@ def test_awaited_answers_at_another_address_are_forgotten_and_named(
     server: BackgroundServer,
 ) -> None:
     """Nothing is sent there."""
-    server.looks = sys.maxsize
-    with pytest.raises(RequestTimeoutError):
-        client_at(server).send_message("Hello", deadline=0.5)
+    leave_waiting(server, client_at(server), "Hello")
     counts = dict(server.counts)
     with llmcall.configured(base_url="http://127.0.0.1:1/v1"):
         told = commands.cache("clear", "--awaited", "--yes")

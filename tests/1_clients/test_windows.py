@@ -370,7 +370,7 @@ def test_looks_count_in_no_limit_and_the_wait_holds_no_place(server: BackgroundS
     with ThreadPoolExecutor(3) as pool:
         replies = list(pool.map(client.send_message, ["one", "two", "three"]))
     assert [reply.content[:3] for reply in replies] == ["one", "two", "thr"]
-    assert server.counts["look"] > 3
+    assert server.counts["look"] >= 3
 
 
 # How responses end

@@ -235,12 +235,12 @@ class Call:
         host = record.host
         if host is None or self.maker is None:
             return
-        checked_hosts = self.client.resolved.checked_hosts
+        checked_hosts = self.maker.resolved.checked_hosts
         if (self.request.model, host) in checked_hosts:
             return
         checked_hosts.add((self.request.model, host))
         model = record.request.get("model", "")
-        hosts = self.client.hosts(model)
+        hosts = self.maker.hosts(model)
         if host not in hosts:
             warn_once(
                 f"answers of {model} recorded from {host} are used for "

@@ -50,16 +50,6 @@ class Client(Protocol):
         ...
 
     @property
-    def splits_batches(self) -> bool:
-        """Whether the embeddings of many texts may take several requests."""
-        ...
-
-    @property
-    def streams_chunks(self) -> bool:
-        """Whether the readers of its streams see whole chunks, and not the text alone."""
-        ...
-
-    @property
     def base_settings(self) -> Settings | None:
         """The settings that it was given, or ``None``."""
         ...
@@ -105,17 +95,8 @@ class Client(Protocol):
         """Return the :class:`llmcall.types.Transport` that speaks to an endpoint."""
         ...
 
-    def sent_body(
-        self, request: Request, capabilities: Capabilities, stream: bool
-    ) -> dict[str, Any]:
-        """Return the body to send for a request.
-
-        :param capabilities: what is known of the model.
-        """
-        ...
-
-    def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
-        """Return the API that a body is sent by: ``"chat"`` or ``"responses"``.
+    def sent(self, request: Request, capabilities: Capabilities, stream: bool) -> Request:
+        """Return a request with the body that is sent and the API that it is sent by.
 
         :param capabilities: what is known of the model.
         :raises ValueError: if that API has no place for something that matters.

@@ -8,18 +8,18 @@ is written once, for threads and for event loops: an effect's ``perform`` blocks
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
-from contextlib import suppress
-from contextvars import copy_context
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from ..errors import RequestTimeoutError
 from ..interrupts import check_stops, current_stops
 from ..system import current_task
-from .time_limits import time_limit
 
 if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
@@ -27,6 +27,32 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 END = object()  # comes after the last chunk
+
+
+# The monotonic time at which the attempt of the current context has to end.
+_ends_at: ContextVar[float | None] = ContextVar("llmcall end of an attempt", default=None)
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Limit how long a block may read from the network; ``None`` sets no limit.
+
+    :param seconds: for the whole block.
+    """
+    token = _ends_at.set(None if seconds is None else time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
+
+
+def time_left() -> float | None:
+    """Return the seconds that are left of the current :func:`time_limit`, or ``None`` without one.
+
+    Whoever reads from the network in a thread asks this before each step.
+    """
+    ends_at = _ends_at.get()
+    return None if ends_at is None else ends_at - time.monotonic()
 
 
 class Effect(Protocol):

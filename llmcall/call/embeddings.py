@@ -48,7 +48,7 @@ def embed(calls: Sequence[Call]) -> Flow[list[Record]]:
         unrecorded = list(missing.values())
         policy = RetryPolicy.of(calls[0])
         ask = functools.partial(_ask_batch, policy=policy)
-        for batch in _batches(unrecorded) if calls[0].client.splits_batches else [unrecorded]:
+        for batch in _batches(unrecorded) if calls[0].transport is None else [unrecorded]:
             records |= yield from share(batch, ask, policy)
     hits = [record for record in records.values() if record.received is None]
     if hits:

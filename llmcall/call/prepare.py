@@ -243,10 +243,10 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
     if call.options.sample is not None:
         sample = f"{place.get('scope', '')}#{call.options.sample}"
     elif active is not None:
-        path, store = active.path, call.store
+        path = active.path
 
         def recorded_askers() -> RecordedAskers:
-            askers = store.askers(path, identity_hash, request.cache_key)
+            askers = call.store.askers(path, identity_hash, request.cache_key)
             return askers._replace(may_ask=call.may_ask)
 
         place["draw"] = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)

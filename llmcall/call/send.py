@@ -60,12 +60,12 @@ class Exchange:
         self.body: dict[str, Any] = {}
         self.background: Background | None = None
         if call.request.kind != "http":
-            # Parameters that turn out to be unsupported are taken out of it.
             maker = call.client if call.transport is None else call.transport
-            self.body = maker.sent_body(call.request, self.pool.capabilities, stream)
-            wire = call.client.wire(self.body, self.pool.capabilities)
-            self.request = call.request._replace(body=self.body, wire=wire)
-            if wire == "background":
+            self.request = maker.sent(call.request, self.pool.capabilities, stream)
+            # Parameters that turn out to be unsupported are taken out of it.
+            self.body = dict(self.request.body)
+            self.request = self.request._replace(body=self.body)
+            if self.request.wire == "background":
                 self.background = Background(call, self.pool, policy.time_left)
         # Of the current attempt: the chunks of a streamed answer so far, and the whole answer.
         self.assembler: Assembler | None = None
@@ -229,7 +229,7 @@ class Exchange:
         assembler = Assembler()
         head = whole = Response({})
         pending: list[Emit] = []
-        has_content = says_something if self.client.streams_chunks else text_in
+        has_content = text_in if self.call.transport is None else says_something
         try:
             while (chunk := (yield Next(chunks, self._timeout()))) is not END:
                 if isinstance(chunk, Response):

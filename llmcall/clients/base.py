@@ -61,10 +61,6 @@ class LLMClient:
     """
 
     api_type: ClassVar[str] = "custom"
-    # whether the embeddings of many texts may take several requests
-    splits_batches: ClassVar[bool] = True
-    # whether the readers of its streams see whole chunks, and not the text alone
-    streams_chunks: ClassVar[bool] = False
     transport: Any = None
 
     def __init__(
@@ -220,15 +216,16 @@ class LLMClient:
             )
         return transport
 
-    def sent_body(
-        self, request: Request, capabilities: Capabilities, stream: bool
-    ) -> dict[str, Any]:
-        """Return the body to send for a request; a stream's body also asks for the usage.
+    def sent(self, request: Request, capabilities: Capabilities, stream: bool) -> Request:
+        """Return a request with the body that is sent, and the API that it is sent by; a stream's body
+        also asks for the usage.
 
         :param capabilities: what is known about the model.
         """
         body = sent_body(request.body, capabilities)
-        return {**body, "stream_options": {"include_usage": True}} if stream else body
+        if stream:
+            body["stream_options"] = {"include_usage": True}
+        return request._replace(body=body, wire=self.wire(body, capabilities))
 
     def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
         """Return the API that a body is sent by; clients of one's own speak chat completions.

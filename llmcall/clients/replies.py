@@ -27,7 +27,6 @@ def reply_to(call: Call, *, stream: bool = False, fallback: bool = True) -> Flow
         caller does not want the error raised: the error or ``None``, as ``on_error`` says.
     :raises APIError: if the call failed after all retries, and its caller wants the error raised.
     """
-    failures = call.failures
     token = None
     is_early = False
     try:
@@ -36,6 +35,7 @@ def reply_to(call: Call, *, stream: bool = False, fallback: bool = True) -> Flow
             from ..call.answer import answer  # a recorded reply does not need it
 
             if stream:
+                failures = call.failures
                 token = failures.begin(call.scope, call.label)
             return _finish(call, (yield from answer(call, stream=stream, fallback=fallback)))
         if stream:

@@ -333,24 +333,21 @@ class ProgramCall:
         data = [{**vectors[text], "index": index} for index, text in enumerate(request_texts)]
         return {**response, "data": data}
 
-    def sent_body(
-        self, request: Request, capabilities: Capabilities, stream: bool
-    ) -> dict[str, Any]:
-        """Return the program's own body, with the fields that an alias, a fallback or an override
-        changes. What is known about the model changes nothing.
+    def sent(self, request: Request, capabilities: Capabilities, stream: bool) -> Request:
+        """Return the request with the program's own body, and the fields that an alias, a fallback or an
+        override changes. What is known about the model changes nothing.
         """
         client = self.client
         body = dict(self.client_call.body)
         if body.get("model") is not None or client.overrides("model"):
             body["model"] = request.model
         if request.kind == "embedding":
-            body["input"] = request.body["input"]
-            return body
+            return request._replace(body={**body, "input": request.body["input"]})
         for name, value in client.resolved.defaults.items():
             is_limited = name == "max_tokens" and body.get(LIMIT) is not None
             if body.get(name) is None and not is_limited:
                 body[name] = value
-        return body
+        return request._replace(body=body)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
@@ -459,8 +456,6 @@ SDK_TIMEOUT = 600.0  # seconds; DEFAULT_TIMEOUT of the openai SDK 2 and 3
 class ProgramClient(OpenAIClient):
     """Makes a program's calls to one address, with the credentials and headers of each request."""
 
-    splits_batches = False
-    streams_chunks = True
     sdk_timeout = SDK_TIMEOUT
 
     def _resolve(self) -> ResolvedSettings:
@@ -488,10 +483,6 @@ class ProgramClient(OpenAIClient):
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Sequence[Record]:
         """Return the records, which hold the model and the usage that the program gets."""
         return records
-
-    def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
-        """Return ``"chat"``: the program has chosen its API."""
-        return "chat"
 
 
 def _is_recordable(response: Any) -> bool:

@@ -117,7 +117,10 @@ class ActiveScope:
     @property
     def arm(self) -> Fork | None:
         """Return the arm that it stands in, or ``None``."""
-        return next((fork for fork in self.forks if fork.family == ARM), None)
+        for fork in self.forks:
+            if fork.family == ARM:
+                return fork
+        return None
 
     @property
     def parent_of_new_scopes(self) -> ActiveScope:

@@ -294,10 +294,11 @@ class InterruptedAt:
         return self
 
 
-def test_ctrl_c_in_the_moment_in_which_a_map_closes_loses_nothing() -> None:
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_ctrl_c_in_the_moment_in_which_a_map_closes_loses_nothing(step: int) -> None:
     """Whichever line runs, the results are there and the draws are given back."""
     client = client_of(answers)
-    for line in itertools.count(1):
+    for line in itertools.count(1, step):
         done: list[str] = []
 
         def ask(item: str, done: list[str] = done) -> Any:

@@ -119,7 +119,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[str, str]
     return found
 
 
-@pytest.mark.parametrize("cases", [12, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [4, pytest.param(150, marks=pytest.mark.slow)])
 def test_damage_gives_right_answers_or_is_told(
     cases: int, sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

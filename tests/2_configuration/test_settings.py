@@ -119,17 +119,6 @@ def test_an_exception_ends_a_block() -> None:
     assert now() == ("d", 60, 1)
 
 
-def test_blocks_may_overlap() -> None:
-    """Each takes away what it brought, in whatever order they end."""
-    first, second = llmcall.configured(model="a"), llmcall.configured(temperature=1)
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert now() == ("gpt-6-luna", 60, 1)
-    second.__exit__(None, None, None)
-    assert now() == DEFAULTS
-
-
 def test_a_block_is_its_threads_own() -> None:
     """Blocks of several threads or tasks do not meet; a client of one's own sees the block, too."""
     together = threading.Barrier(2)
@@ -167,10 +156,8 @@ def test_a_thread_of_map_sees_the_block_and_one_of_its_own_does_not() -> None:
     ("below", "forced", "mode"),
     [
         ("auto", True, "auto"),
-        ("off", True, "auto"),
         ("replay", True, "replay"),
         ("replay", False, "off"),
-        ("off", None, "off"),
     ],
 )
 def test_force_api_cache_turns_the_cache_on_and_off(
@@ -195,15 +182,6 @@ def test_force_api_cache_takes_a_path(tmp_path: Path) -> None:
 # When changes are seen.
 
 
-def test_settings_are_the_same_object_until_something_changes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A variable that is none of ours does not matter."""
-    first = llmcall.settings()
-    monkeypatch.setenv("UNRELATED", "x")
-    assert llmcall.settings() is first
-
-
 @pytest.mark.parametrize(
     ("path", "text"), [("config.ini", "[OpenAI]\nTIMEOUT = {}"), (".env", "LLMCALL_TIMEOUT={}")]
 )
@@ -213,19 +191,6 @@ def test_a_changed_file_is_seen(path: str, text: str) -> None:
     for timeout in (10, 11):
         written(path, text.format(timeout))
         assert llmcall.settings().timeout == timeout
-
-
-def test_a_file_that_breaks_is_an_error_until_it_is_mended() -> None:
-    """At each look; with the old values the settings are the old object."""
-    written("config.ini", "[OpenAI]\nTIMEOUT = 11\n[Aliases]\n")
-    before = llmcall.settings()
-    written("config.ini", "[OpenAI]\nTIMEOUT = soon\n")
-    wrong = r"\[OpenAI\] TIMEOUT: 'soon' is not a number of seconds above 0"
-    for _ in range(2):
-        with pytest.raises(ConfigError, match=wrong):
-            llmcall.settings()
-    written("config.ini", "[OpenAI]\nTIMEOUT = 11  # mended\n[Aliases]\n")
-    assert llmcall.settings() is before
 
 
 def test_a_changed_working_directory_is_seen(
@@ -248,24 +213,6 @@ def test_a_clients_relative_cache_path_starts_where_the_client_was_made(
     monkeypatch.chdir(tmp_path.parent)
     llmcall.configure(temperature=1)
     assert client.cache.path == start / "answers"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time that llmcall reads."""
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    return now
-
-
-def test_the_client_looks_at_files_at_most_once_a_second(clock: list[float]) -> None:
-    """A client that is already made follows a changed file after that time."""
-    client = llmcall.client()
-    written("config.ini", "[OpenAI]\nMODEL = a\n")
-    assert llmcall.client() is client
-    assert client.settings.model == "gpt-6-luna"
-    clock[0] += 1
-    assert llmcall.client().settings.model == "a"
 
 
 def test_a_clients_own_argument_stays_above_what_is_configured_later() -> None:
@@ -298,7 +245,7 @@ def nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
     return make
 
 
-MARKERS = ["config.ini", ".llmcall/x", "pyproject.toml", ".git/x", ".git"]
+MARKERS = ["config.ini", ".llmcall/x", "pyproject.toml", ".git/x"]
 
 
 @pytest.mark.parametrize("marker", MARKERS)
@@ -315,17 +262,6 @@ def test_the_nearest_dotenv_counts_alone(nested: Callable[[str], Path]) -> None:
     nested("pyproject.toml")
     found = llmcall.settings()
     assert (found.model, found.temperature) == ("near", None)
-
-
-@pytest.mark.parametrize(
-    ("given", "path"), [("~/x", "/home/x"), ("redis://h:1/0", "redis://h:1/0")]
-)
-def test_a_path_may_start_from_the_home_or_be_an_address(
-    given: str, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The home is filled in; an address stays as it is."""
-    monkeypatch.setenv("HOME", "/home")
-    assert llmcall.settings().replace(cache_path=given).cache_path == path
 
 
 @pytest.fixture(params=["environment", ".env"])
@@ -378,13 +314,6 @@ def test_a_missing_key_says_where_a_config_ini_was_sought(deep_down: Path, tmp_p
     assert sought in told_without_a_key()
 
 
-@pytest.mark.usefixtures("deep_down")
-def test_a_missing_key_says_which_config_ini_was_read(tmp_path: Path) -> None:
-    """The file is there, and has no key."""
-    path = written(tmp_path / "config.ini", "")
-    assert f"(read: {path})" in told_without_a_key()
-
-
 # Variables.
 
 
@@ -397,13 +326,6 @@ def test_the_value_none_takes_away_what_a_file_sets(monkeypatch: pytest.MonkeyPa
     assert found.origin("DEADLINE") == "environment variable LLMCALL_DEADLINE"
 
 
-def test_dotenv_sets_no_variable() -> None:
-    """Its values may be quoted and exported; they are those of llmcall alone."""
-    written(".env", "export LLMCALL_TEMPLATES_PATH='a b' # s\n")
-    assert llmcall.settings().templates_path == str(Path.cwd() / "a b")
-    assert "LLMCALL_TEMPLATES_PATH" not in os.environ
-
-
 def test_an_unknown_variable_is_warned_of_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -414,13 +336,6 @@ def test_an_unknown_variable_is_warned_of_once(
         llmcall.settings()
     said = "environment variable LLMCALL_MODLE: there is no such setting; did you mean 'LLMCALL_MODEL'?"
     assert caplog.record_tuples == [("llmcall", logging.WARNING, said)]
-
-
-def test_a_dotenv_that_is_not_utf_8_is_an_error() -> None:
-    """The error names the line."""
-    written(".env", b"A=1\nB=\xff")
-    with pytest.raises(ConfigError, match=r"\.env \(.*\), line 2: not UTF-8"):
-        llmcall.settings()
 
 
 # config.ini.
@@ -489,7 +404,6 @@ def test_each_key_of_tinytroupe_is_told_once(caplog: pytest.LogCaptureFixture) -
         ("MAX_CONCURRENT_MODEL_CALLS = 0", "limits_max_concurrent_calls", None),
         ("MAX_ATTEMPTS = 5.0", "retry_max_attempts", 5),
         ("MODEL = a#b", "model", "a#b"),
-        ("MODEL = a # b", "model", "a"),
         ("MODEL = b\nmodel = b\n[openai]\nMODEL = a", "model", "a"),
         ("model = a=50%  ; b", "model", "a=50%"),
         ("MODEL = a ${NAME}-${OTHER} $$ b", "model", "a value-$x $$ b"),
@@ -506,12 +420,8 @@ def test_each_key_of_tinytroupe_is_told_once(caplog: pytest.LogCaptureFixture) -
             "a",
         ),
         ("[Cache]\nNORMALIZE = none", "cache_normalize", ()),
-        ("[Cache]\nNORMALIZE = a, b", "cache_normalize", ("a, b",)),
-        ("[Cache]\nNAMESPACE = none", "cache_namespace", "none"),
         ("[Cassette]\nMODE = NONE", "cassette_mode", "none"),
         ("REASONING_EFFORT = none", "reasoning_effort", "none"),
-        ("TEMPERATURE = .5", "temperature", 0.5),
-        ("BASE_URL = http://[::1]:8000/v1", "base_url", "http://[::1]:8000/v1"),
         ("BASE_URL = https://bücher_1.test/a?b=c", "base_url", "https://bücher_1.test/a?b=c"),
         (
             "[Prices]\ngemma3:1b = 0, 0 ; free\nb = 0.15, 0.60, 0.075",
@@ -562,7 +472,6 @@ def test_a_file_is_read_as_the_manual_says(
             "[OpenAI]\nMODLE = a\n",
             "[OpenAI] MODLE: there is no such setting; did you mean 'MODEL'?",
         ),
-        ("[Retry]\nCACHE_API_CALLS = off\n", "[Retry] CACHE_API_CALLS: there is no such setting"),
         (
             "[Cache]\nTEMPERATURE = 0\n",
             "[Cache] TEMPERATURE: there is no such setting; it belongs below [OpenAI]",
@@ -579,14 +488,6 @@ def test_a_file_is_read_as_the_manual_says(
         (
             "[Cache]\nNORMALIZE = time\n",
             "'time' is read as one regular expression; did you mean 'times'?",
-        ),
-        (
-            "[Cache]\nNORMALIZE = time, uuids\n",
-            "'time, uuids' is read as one regular expression; did you mean 'times'?",
-        ),
-        (
-            "[Cache]\nNORMALIZE = times,run-[0-9]+\n",
-            "'times,run-[0-9]+' is read as one regular expression",
         ),
     ],
 )
@@ -609,7 +510,6 @@ def test_a_probable_mistake_is_one_warning(
             "[Mine]\nno value\n[OpenAI]\nMODEL = a\nsk-secret\n",
             r"line 5: neither \[Section\] nor NAME = value",
         ),
-        ("[OpenAI]\n= sk-secret\n", r"line 2: neither \[Section\] nor NAME = value"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),
         (
             "[Prices]\na = 1, -2\n",
@@ -618,10 +518,6 @@ def test_a_probable_mistake_is_one_warning(
         (
             "[Model a]\nCONTEXT_WINDOW = big\n",
             r"\[Model a\] CONTEXT_WINDOW: 'big' is not a whole number of at least 1",
-        ),
-        (
-            "[OpenAI]\nAZURE_ENDPOINT = localhost:8000/v1\n",
-            r"\[OpenAI\] AZURE_ENDPOINT: 'localhost:8000/v1' is not",
         ),
         (
             "[Endpoint a]\nBASE_URL = localhost:8000/v1\n",
@@ -652,12 +548,8 @@ def test_a_broken_file_is_an_error_that_shows_no_key(text: str | bytes, message:
     [
         ("temperature", "-0.1", "is not a number of at least 0"),
         ("timeout", 1e12, "is not a number of seconds above 0, at most 2000000"),
-        ("max_tokens", "1.5", "is not a whole number of at least 1"),
-        ("cache_mode", False, "is not one of auto, replay, refresh, off"),
         ("cache_normalize", "(", "is not a regular expression"),
-        ("cassette_allow", 3, "is not a list of texts"),
         ("cassette_allow", "(a", "is not a regular expression"),
-        ("azure_ad_token_provider", "token", "is not a function"),
         ("models", {"a": {"window": 1}}, "[Model a]: there is no setting 'window'"),
         ("endpoints", [Endpoint("a"), Endpoint("a")], "there are two endpoints 'a'"),
         (
@@ -668,8 +560,6 @@ def test_a_broken_file_is_an_error_that_shows_no_key(text: str | bytes, message:
         ("api_key", "sk-very secret", "not an API key or token: one word of text, or a function"),
         ("base_url", "Bearer very-secret", "is not an address"),
         ("base_url", "https://good.example\\@evil.example", "is not an address"),
-        ("base_url", "http://host:99999/v1", "is not an address"),
-        ("base_url", f"https://{'a' * 64}/v1", "is not an address"),
         ("cache_mode", "very-secret" * 9, "is not one of auto"),
     ],
 )
@@ -686,11 +576,11 @@ def test_a_wrong_value_is_an_error_that_names_what_is_allowed(
 # Keys.
 
 
-KEY_VARIABLES = ["OPENAI_API_KEY", "LLMCALL_API_KEY", "OPENAI_ORG_ID", "LLMCALL_ORGANIZATION"]
+KEY_VARIABLES = ["OPENAI_API_KEY", "LLMCALL_ORGANIZATION"]
 
 
 @pytest.mark.parametrize("variable", KEY_VARIABLES)
-@pytest.mark.parametrize("value", [f"{SECRET}\n", f" {SECRET}\r\n"])
+@pytest.mark.parametrize("value", [f" {SECRET}\r\n"])
 def test_blanks_around_a_key_are_no_part_of_it(
     value: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -701,7 +591,7 @@ def test_blanks_around_a_key_are_no_part_of_it(
 
 
 @pytest.mark.parametrize("variable", KEY_VARIABLES)
-@pytest.mark.parametrize("value", [f"{SECRET}ü", f"{SECRET}\n{SECRET}", f"{SECRET}\x07x"])
+@pytest.mark.parametrize("value", [f"{SECRET}ü", f"{SECRET}\n{SECRET}"])
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(
     value: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -797,9 +687,7 @@ AZURE = "[OpenAI]\nAPI_TYPE = azure\nAZURE_ENDPOINT = https://strange.example\nA
     ("text", "variable", "overrides", "is_said"),
     [
         (URL, "OPENAI_API_KEY", {}, True),
-        (URL, "LLMCALL_API_KEY", {}, True),
         (URL + "API_KEY = ${MY_KEY}\n", "MY_KEY", {}, True),
-        (EAST, "OPENAI_API_KEY", {}, True),
         (EAST + "API_KEY = ${MY_KEY}\n", "MY_KEY", {}, True),
         (AZURE, "AZURE_OPENAI_API_KEY", {}, True),
         (URL.replace("Strange.example", "127.0.0.1"), "OPENAI_API_KEY", {}, False),
@@ -844,10 +732,8 @@ def test_a_strange_host_is_announced_once(
     ("host", "needs"),
     [
         ("localhost:8000", False),
-        ("api.LOCALHOST", False),
         ("127.1.2.3:1", False),
         ("[::1]:8000", False),
-        ("0.0.0.0:8000", False),
         ("127.0.0.1.strange.example", True),
         ("localhost@strange.example", True),
     ],

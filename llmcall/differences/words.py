@@ -46,12 +46,15 @@ def word_changes(before: str, after: str, context: int = 0) -> str:
         begin, end = passage.begin + skipped, passage.end
         marked = []
         for piece, (opening, closing) in ((gone, ("[-", "-]")), (new, ("{+", "+}"))):
-            words = piece[skipped:] if around else piece[skipped:].strip()
-            if words:
-                marked.append(f"{opening}{shortened(printable(words), CHARACTERS)}{closing}")
+            shown = piece[skipped:] if around else piece[skipped:].strip()
+            if shown:
+                marked.append(f"{opening}{shortened(printable(shown), CHARACTERS)}{closing}")
         left = before[max(least, begin - around) : begin]
         right = before[end : min(most, end + around)]
-        changes.append(f"{printable(left)}{' '.join(marked)}{printable(right)}")
+        before_left = "…" if around and begin - around > least else ""
+        after_right = "…" if around and end + around < most else ""
+        words = f"{printable(left)}{' '.join(marked)}{printable(right)}"
+        changes.append(f"{before_left}{words}{after_right}")
     if len(changed) > CHANGES_SHOWN:
         changes.append(f"and {len(changed) - CHANGES_SHOWN:,} more")
     return " … ".join(changes)

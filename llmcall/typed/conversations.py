@@ -47,8 +47,7 @@ class Conversation(NamedTuple):
     :param replies: the answers, in order.
     :param messages: all that was sent and answered, the answers included.
     :param tries: how many answers were asked for.
-    :param is_missing: whether the last answer does not fit, and this is a missing value and not a
-        failure.
+    :param unread: the first answer if it did not fit the output type, or ``None``.
     :param fields: the values of the columns that a table has beside the value; ``None`` means the
         value's own fields.
     """
@@ -58,7 +57,7 @@ class Conversation(NamedTuple):
     replies: list[Reply]
     messages: list[dict[str, Any]]
     tries: int
-    is_missing: bool = False
+    unread: str | None = None
     fields: Mapping[str, Any] | None = None
 
     @property
@@ -70,16 +69,6 @@ class Conversation(NamedTuple):
     def refusal(self) -> str | None:
         """Return the text in which the model refused, or ``None``."""
         return None if self.reply is None else self.reply.refusal
-
-    @property
-    def unread(self) -> str | None:
-        """Return the first answer if it did not fit the output type, or ``None``."""
-        if not self.replies:
-            return None
-        first = self.replies[0]
-        has_no_value = self.is_missing or self.failure is not None
-        fits = first is self.reply and (not has_no_value or self.refusal is not None)
-        return None if fits else message_text(first)
 
 
 class SendMessage(NamedTuple):
@@ -117,26 +106,31 @@ def converse(
     """
     messages = first.messages
     replies: list[Reply] = []
+    value = failure = unread = None
     while True:
         tries = len(replies) + 1
         try:
             reply = yield first._replace(messages=messages)
         except APIError as error:
-            return Conversation(None, error, replies, messages, tries)
+            reply = error
         if reply is None or isinstance(reply, Exception):  # as the client's on_error says
-            return Conversation(None, reply, replies, messages, tries)
+            failure = reply
+            break
         replies.append(reply)
         messages = [*messages, reply]
         try:
             value = read(reply)
+            break
         except OutputError as error:
+            if tries == 1 and reply.refusal is None:
+                unread = message_text(reply)
             # The API takes no further question behind a tool call.
             is_last = reply.refusal is not None or reply.tool_calls is not None
             if is_last or tries > most_corrections:
-                return Conversation(None, error, replies, messages, tries)
-            messages = [*messages, {"role": "user", "content": correction()}]
-        else:
-            return Conversation(value, None, replies, messages, tries)
+                failure = error
+                break
+        messages = [*messages, {"role": "user", "content": correction()}]
+    return Conversation(value, failure, replies, messages, tries, unread)
 
 
 def final_error(

@@ -78,13 +78,12 @@ class TableJob(RowJob):
         conversation = drive(self.conversation(item))
         failure = conversation.failure
         if isinstance(failure, OutputError) and self.call.misfits_are_missing:
-            return conversation._replace(failure=None, is_missing=True)
+            return conversation._replace(failure=None)
         is_raised = self.call_of(item).model_params["on_error"] == "raise"
         if failure is None or conversation.refusal is not None or not is_raised:
             return conversation
         if isinstance(failure, LLMCallError):
-            is_missing = isinstance(failure, OutputError)
-            failure.conversation = conversation._replace(failure=None, is_missing=is_missing)
+            failure.conversation = conversation._replace(failure=None)
         raise failure
 
 

@@ -277,8 +277,8 @@ class MapRun:
     # The end
 
     def end(self, error: BaseException, length: int | None = None) -> None:
-        """Begin no further task, wait for those under way, give all draws back, and attach the
-        results to the exception; once.
+        """Begin no further task, wait for those under way, but not for calls that wait in a window,
+        give all draws back, and attach the results to the exception; once.
 
         :param error: what ended the run. After ``KeyboardInterrupt``, this waits for a second at
             most.
@@ -290,9 +290,13 @@ class MapRun:
         ending = error
         self._group.is_over = True  # before calls are stopped, so that no worker goes on to a task
         deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
-        while self._under_way() and (deadline is None or time.monotonic() < deadline):
+        while (count := len(self._under_way())) and (
+            deadline is None or time.monotonic() < deadline
+        ):
             try:
                 self._cancel()
+                if deadline is None and count <= self._group.stops[0].waiting:
+                    deadline = self._interrupt()  # hours would pass; another run waits on for them
                 time.sleep(TICK / 10)
             except KeyboardInterrupt as interrupt:
                 ending = interrupt

@@ -21,6 +21,7 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import wait as wait_for_futures
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ from servers import Responding, completion
 import llmcall
 from llmcall import LLMCall, imap, map, scope
 from llmcall.errors import BudgetExceededError, CacheMissError, ConfigError, ScopeError
-from llmcall.interrupts import waiting_in_window
+from llmcall.interrupts import current_stops, waiting_in_window
 from llmcall.testing import ScriptedClient
 from llmcall.types import Plan
 
@@ -1135,6 +1136,24 @@ def test_calls_that_wait_in_a_window_let_other_items_begin() -> None:
         return item
 
     assert map(wait, range(100)) == list(range(100))
+
+
+def test_a_failure_is_raised_without_waiting_for_windows() -> None:
+    """The other calls would take hours; another run waits on for their answers."""
+    begun = threading.Event()
+    stopped = []
+
+    def work(item: str) -> None:
+        if item == "fails":
+            assert begun.wait(LONGEST)
+            raise ValueError(item)
+        with waiting_in_window():
+            begun.set()
+            stopped.append(bool(wait_for_futures(current_stops.get(), LONGEST).done))
+
+    with pytest.raises(ValueError, match="fails"):
+        map(work, ["waits", "fails"])
+    assert stopped == [True]
 
 
 def test_no_more_items_begin_than_workers_if_their_number_is_given() -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
+from ..display.formatting import money
 from ..errors import ConfigError
 from ..interrupts import current_stops
 from ..models.prices import DEARER_TIERS
@@ -133,12 +134,11 @@ class Budget:
 
     def __str__(self) -> str:
         spent = self.spent
-        # A limit below a cent, and what is spent of it, would be shown as none with fewer digits.
-        needs_more_digits = self.usd is not None and round(self.usd, 2) != self.usd
-        usd = "unknown" if spent.usd is None else f"${spent.usd:,.{6 if needs_more_digits else 4}f}"
+        usd = "unknown" if spent.usd is None else money(spent.usd)
         parts = []
         if self.usd is not None:
-            parts.append(f"{usd} of ${self.usd:,.{6 if needs_more_digits else 2}f}")
+            limit = money(self.usd) if self.usd < 0.01 else f"${self.usd:,.2f}"
+            parts.append(f"{usd} of {limit}")
         if self.tokens is not None:
             parts.append(f"{spent.tokens:,} of {self.tokens:,} tokens")
         if self.calls is not None:

@@ -14,7 +14,7 @@ from ..keys.parameters import EFFORT
 from ..notices import warn_once
 from ..scopes import ScopedRecord, warn_of_restart
 from ..values import Record, Request
-from .usage import Meter, amounts_of_answer, count, served_amount
+from .usage import Meter, count, served_amount
 
 if TYPE_CHECKING:
     from collections import deque
@@ -198,11 +198,16 @@ class Call:
             return 0.0
         pool = self.client.pool(self.request.model)
         price = pool.price(tokens.input_tokens or 0, endpoint, service_tier)
-        amounts = amounts_of_answer(tokens, price, served=served, calls=calls)
-        if self.request.kind == "embedding":
-            amounts["output_tokens"] = 0
-        self.add_usage(**amounts)
-        cost: float | None = amounts["cost"]
+        cost = None if price is None else price.cost(tokens)
+        self.add_usage(
+            calls=calls,
+            input_tokens=tokens.input_tokens,
+            cached_input_tokens=tokens.cached_tokens,
+            output_tokens=0 if self.request.kind == "embedding" else tokens.output_tokens,
+            cost=cost,
+            **({} if price is None else {"priced_by": price.source}),
+            **served_amount(served),
+        )
         return cost
 
     def to_model(self, model: str) -> Call:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import add
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from ..cache.shared import shared_cache
 from ..display.formatting import counted
@@ -47,7 +47,7 @@ class Amounts(NamedTuple):
     calls: int = 0
     unknown: int = 0
 
-    def plus(self, other: Amounts) -> Amounts:
+    def plus(self, other: Iterable[int]) -> Amounts:
         """Return the sum."""
         return Amounts(*map(add, self, other))
 
@@ -64,53 +64,26 @@ def spending_of(tokens: TokenUsage, price: Price | None) -> Amounts:
     return Amounts(round(usd_per_million * (PICO // 10**6)), total, calls=1)
 
 
-class Holding(NamedTuple):
-    """One reservation.
-
-    :param until: the time from which it counts as spent, in seconds since the epoch: its process
-        seems to be gone, and the server may have billed the call. The same call can still take it
-        over.
-    """
-
-    amounts: Amounts
-    until: float
+# What is spent, and each reservation by its key: its amounts, and the time from which it counts as spent, in
+# seconds since the epoch. Then its process seems to be gone, and the server may have billed the call; the
+# same call can still take it over.
+Account: TypeAlias = dict[str, Any]
 
 
-class Account:
-    """What is spent of a budget, and what is reserved, by the keys of the reservations."""
+def _new_account() -> Account:
+    return {"spent": list(NOTHING), "reserved": {}}
 
-    def __init__(
-        self, spent: Amounts = NOTHING, reserved: Mapping[str, Holding] | None = None
-    ) -> None:
-        self.spent = spent
-        self.reserved = dict(reserved or {})
 
-    def settle(self, key: str, used: Amounts) -> None:
-        """Replace a reservation by what was used; nothing happens if it is settled already."""
-        if self.reserved.pop(key, None) is not None:
-            self.spent = self.spent.plus(used)
-
-    def leave(self, key: str) -> None:
-        """Count a reservation as spent from now on."""
-        if key in self.reserved:
-            self.reserved[key] = self.reserved[key]._replace(until=0.0)
-
-    def totals(self) -> tuple[Amounts, Amounts]:
-        """Return what is spent, and what running calls have reserved."""
-        now = time.time()
-        spent, reserved = self.spent, NOTHING
-        for amounts, until in self.reserved.values():
-            if until <= now:
-                spent = spent.plus(amounts)
-            else:
-                reserved = reserved.plus(amounts)
-        return spent, reserved
-
-    def forget(self) -> None:
-        """Count what is spent from nothing again."""
-        now = time.time()
-        self.spent = NOTHING
-        self.reserved = {key: each for key, each in self.reserved.items() if each.until > now}
+def _totals(account: Account) -> tuple[Amounts, Amounts]:
+    """Return what is spent, and what running calls have reserved."""
+    now = time.time()
+    spent, reserved = Amounts(*account["spent"]), NOTHING
+    for amounts, until in account["reserved"].values():
+        if until <= now:
+            spent = spent.plus(amounts)
+        else:
+            reserved = reserved.plus(amounts)
+    return spent, reserved
 
 
 class Ledger:
@@ -124,7 +97,7 @@ class Ledger:
 
     def __init__(self, name: str = "", location: str = "") -> None:
         self.name = name
-        self._account = Account()
+        self._account = _new_account()
         self._storage = shared_cache(location).storage if name else None
         self._title = f"the budget {name!r}" if name else ""
 
@@ -139,12 +112,11 @@ class Ledger:
 
         def change(text: str | None) -> tuple[str | None, T]:
             """Return the new text of the account, or ``None`` if nothing changed, and the result."""
-            account = _read_account(text)
-            before = account.spent, dict(account.reserved)
+            before = text or json.dumps(_new_account())
+            account = json.loads(before)
             result = action(account)
-            if (account.spent, account.reserved) == before:
-                return None, result
-            return json.dumps({"spent": account.spent, "reserved": account.reserved}), result
+            after = json.dumps(account)
+            return None if after == before else after, result
 
         try:
             return self._storage.change_budget(self.name, change)
@@ -169,61 +141,64 @@ class Ledger:
         until = NEVER if not self.name else time.time() + (HOUR if seconds is None else seconds)
 
         def reserve(account: Account) -> bool:
-            earlier = account.reserved.pop(key, None)
+            earlier = account["reserved"].pop(key, None)
             try:
-                fits = [
-                    check_fits(self._title, limit, *account.totals(), needed) for limit in limits
-                ]
+                totals = _totals(account)
+                fits = [check_fits(self._title, limit, *totals, needed) for limit in limits]
                 if all(fits):
-                    earlier = Holding(needed, until)
+                    earlier = needed, until
             finally:
                 if earlier is not None:
-                    account.reserved[key] = earlier
+                    account["reserved"][key] = earlier
             return all(fits)
 
         return self._update(reserve)
 
     def settle(self, key: str, used: Amounts) -> None:
-        """Replace a reservation by what was used.
+        """Replace a reservation by what was used; nothing happens if it is settled already.
 
         The call is over and paid for: if the ledger cannot be kept, a warning says that the
         reservation stays.
         """
+
+        def settle(account: Account) -> None:
+            if account["reserved"].pop(key, None) is not None:
+                account["spent"] = used.plus(account["spent"])
+
         try:
-            self._update(lambda account: account.settle(key, used))
+            self._update(settle)
         except CacheError as error:
             notice("%s; what the call had reserved counts as spent", error)
 
     def leave(self, key: str) -> None:
         """Count a reservation as spent, until the same call takes it over."""
+
+        def leave(account: Account) -> None:
+            if key in account["reserved"]:
+                account["reserved"][key] = account["reserved"][key][0], 0.0
+
         with suppress(CacheError):  # then it counts as spent from its call's deadline on
-            self._update(lambda account: account.leave(key))
+            self._update(leave)
 
     def spent(self) -> Amounts:
         """Return what is spent; of a named budget, by earlier runs and other processes too."""
-        return self._update(lambda account: account.totals()[0])
+        return self._update(lambda account: _totals(account)[0])
 
     def forget(self) -> None:
         """Count from nothing again; what running calls have reserved stays reserved."""
-        self._update(Account.forget)
+
+        def forget(account: Account) -> None:
+            now = time.time()
+            running = {key: each for key, each in account["reserved"].items() if each[1] > now}
+            account.update(_new_account(), reserved=running)
+
+        self._update(forget)
 
     def leave_to_parent(self) -> None:
         """Leave the reservations of running calls to the parent, in a forked process: the parent
         settles those of a named budget.
         """
-        self._account.reserved.clear()
-
-
-def _read_account(text: str | None) -> Account:
-    """Return the account that a text describes; ``None`` means nothing was spent."""
-    if text is None:
-        return Account()
-    fields: dict[str, Any] = json.loads(text)
-    reserved = {
-        key: Holding(Amounts(*amounts), until)
-        for key, (amounts, until) in fields["reserved"].items()
-    }
-    return Account(Amounts(*fields["spent"]), reserved)
+        self._account["reserved"].clear()
 
 
 def check_fits(

@@ -116,11 +116,7 @@ class Permit:
                 if seconds is None:
                     break
                 event = "calls under way settle what they reserved of a budget"
-                in_vain = BudgetExceededError(
-                    "the rest of the budget is reserved by a stream that this thread or task has open: "
-                    "read it to its end or close it before the next call, or raise the budget"
-                )
-                yield self._wait(reservation.wakeup, seconds, event, in_vain)
+                yield self._wait(reservation.wakeup, seconds, event, BudgetExceededError)
         if endpoint is not None:
             return endpoint
         tokens = None if self._estimate is None else self._estimate.tokens
@@ -134,7 +130,7 @@ class Permit:
                 break
             seconds_left = self._time_left()
             if seconds_left is not None and shortest_wait > max(0.0, seconds_left):
-                raise _not_retryable(
+                raise _last(
                     RateLimitError(
                         f"no endpoint of {names} can be called for {shortest_wait:.1f} s, "
                         "past the deadline"
@@ -144,11 +140,7 @@ class Permit:
                 notice("%s: no call is sent there for %.0f s", names, shortest_wait)
             has_waited = True
             event = "an endpoint has a place for another call"
-            no_place = RateLimitError(
-                f"{names} allows no further call while this thread or task has a stream open: read it to "
-                "its end or close it before the next call, or raise MAX_CONCURRENT_CALLS"
-            )
-            yield self._wait(self.limited_send.wakeup, next_look, event, _not_retryable(no_place))
+            yield self._wait(self.limited_send.wakeup, next_look, event, RateLimitError)
         _held.add(self)
         # A generator has no context of its own: the driver sends in this one.
         _when_sent.set(self.limited_send.note_sent)
@@ -184,25 +176,30 @@ class Permit:
         return spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
 
     def _wait(
-        self, wakeup: Future[None], seconds: float, event: str, in_vain: LLMCallError
+        self, wakeup: Future[None], seconds: float, event: str, in_vain: type[LLMCallError]
     ) -> Wait:
         """Return the wait until there is reason to look again.
 
         :param seconds: the longest wait; infinite if only the end of another call gives a reason.
         :param event: is waited for, in words.
         :param in_vain: is raised if only streams that the current thread or task has open could bring
-            it about, now and at the last look.
+            the event about, now and at the last look.
         """
         seconds_left = self._time_left()
         if seconds_left is not None and seconds_left <= 0:
-            raise _not_retryable(RequestTimeoutError(f"the call's deadline passed before {event}"))
+            raise _last(RequestTimeoutError(f"the call's deadline passed before {event}"))
         holders = [each._runner for each in tuple(_held)]
         waited_for_itself = self._waits_for_itself
         self._waits_for_itself = (
             bool(holders) and seconds == NEVER and all(each.waits_for_us() for each in holders)
         )
         if self._waits_for_itself and waited_for_itself:
-            raise in_vain
+            raise _last(
+                in_vain(
+                    f"the call waits until {event}, which only a stream that this thread or task has open can bring "
+                    "about: read it to its end or close it before the next call"
+                )
+            )
         if self._runner in holders:
             seconds = min(seconds, LOOK_AGAIN)
         longest = seconds if seconds_left is None else min(seconds, seconds_left)
@@ -260,7 +257,8 @@ class Permit:
                 self.reservation.close()
 
 
-def _not_retryable(error: APIError) -> APIError:
+def _last(error: LLMCallError) -> LLMCallError:
     """Return an error that no further attempt can mend."""
-    error.retryable = False
+    if isinstance(error, APIError):
+        error.retryable = False
     return error

@@ -18,9 +18,6 @@ from ..system import lock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ..models.prices import Price
-    from ..values import TokenUsage
-
     UsageDelta = Mapping[str, float | str | None]
 
 T = TypeVar("T")
@@ -254,32 +251,6 @@ def count(caller_meter: Meter, model: str, scope: str, amounts: UsageDelta, arm:
         _warn_of_two_models(model, str(amounts["served"]))
     for watcher in tuple(watchers):
         watcher.add(model, scope, amounts, arm)
-
-
-def amounts_of_answer(
-    tokens: TokenUsage,
-    price: Price | None,
-    *,
-    served: object,
-    calls: int = 1,
-) -> dict[str, Any]:
-    """Return what an answer counts, by column.
-
-    :param price: at the tier that answered, or ``None`` if it is unknown.
-    :param served: the model that answered, by the name that the server gave.
-    :param calls: 0 if the answer failed, and only its tokens count.
-    """
-    amounts: dict[str, Any] = {
-        "calls": calls,
-        "input_tokens": tokens.input_tokens,
-        "cached_input_tokens": tokens.cached_tokens,
-        "output_tokens": tokens.output_tokens,
-        "cost": None if price is None else price.cost(tokens),
-        **served_amount(served),
-    }
-    if price is not None:
-        amounts["priced_by"] = price.source
-    return amounts
 
 
 def served_amount(served: object) -> dict[str, str]:

@@ -52,16 +52,9 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     ([], ValueError, "messages"),
     (["Hello"], TypeError, "messages[0]"),
     ([{"content": "Hello"}], ValueError, "messages[0].role"),
-    ([{"role": ["user"], "content": "Hello"}], ValueError, "messages[0].role"),
     ([{"role": "User", "content": "Hello"}], ValueError, "messages[0].role"),
     (user(None), ValueError, "messages[1] has no content"),
-    (
-        [{"role": "tool", "content": None, "tool_call_id": "c1"}],
-        ValueError,
-        "messages[0] has no content",
-    ),
     (user(5), TypeError, "messages[1].content"),
-    (user([{"text": "Hello"}]), TypeError, "messages[1].content[0]"),
     (
         user([{"type": "text", "text": "a"}, {"type": "text", "text": 5}]),
         TypeError,
@@ -72,8 +65,6 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "messages[1].content[0].image_url.url",
     ),
-    (user("Hello", weight=math.nan), ValueError, "messages[1].weight"),
-    (user("Hello", extra={1: "x"}), TypeError, "messages[1].extra"),
     (user("Hello", extra={"a": [{"b": {1, 2}}]}), TypeError, "messages[1].extra.a[0].b"),
 ]
 
@@ -145,10 +136,8 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
     ("name", "value", "kind", "said"),
     [
         *((name, "1", TypeError, "is a str; it must be a number") for name in NUMBERS),
-        *((name, True, TypeError, "is True; it must be a number") for name in NUMBERS),
         *((name, 1.5, TypeError, "is 1.5; it must be a whole number") for name in WHOLE),
         ("temperature", math.nan, ValueError, "is nan"),
-        ("reasoning_effort", 5, TypeError, "is 5; it must be a string"),
         ("logit_bias", {"50256": math.nan}, ValueError, ".50256 is nan"),
         (
             "tools",
@@ -156,36 +145,16 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
             TypeError,
             "is a dict; it must be a list of dicts and functions",
         ),
-        (
-            "tools",
-            ["price_of"],
-            TypeError,
-            "contains 'price_of'; it must be a list of dicts and functions",
-        ),
         ("tool_choice", ["auto"], TypeError, "is a list; it must be a string or a dict"),
-        ("extra_body", [("top_k", 5)], TypeError, "is a list; it must be a dict"),
         *(
             ("extra_body", {"x": [0, {"y": value}]}, TypeError, ".x[1].y")
-            for value in (b"x", {1}, Decimal(1), 1j)
+            for value in (b"x", Decimal(1))
         ),
-        *(("response_format", value, TypeError, FORMATS) for value in (5, "json", int, list[int])),
-        *(
-            (name, "5", TypeError, "is ")
-            for name in ("timeout", "deadline", "waiting_time", "max_attempts")
-        ),
-        *(
-            (name, -1, ValueError, "is ")
-            for name in ("timeout", "deadline", "waiting_time", "max_attempts")
-        ),
-        *(
-            (name, 0, ValueError, "is ")
-            for name in ("timeout", "deadline", "exponential_backoff_factor")
-        ),
-        *((name, math.inf, ValueError, "is ") for name in ("timeout", "deadline", "waiting_time")),
+        *(("response_format", value, TypeError, FORMATS) for value in ("json", int)),
+        *((name, "5", TypeError, "is ") for name in ("timeout", "max_attempts")),
+        *((name, -1, ValueError, "is ") for name in ("timeout", "max_attempts")),
+        *((name, 0, ValueError, "is ") for name in ("deadline", "exponential_backoff_factor")),
         ("sample", "", ValueError, "is "),
-        ("cache", 0, TypeError, "is "),
-        ("dedent_messages", 1, TypeError, "is "),
-        ("on_error", True, ValueError, "is "),
         (
             "on_error",
             "ignore",
@@ -209,7 +178,7 @@ class Word(str):
 @pytest.mark.parametrize(
     ("name", "value", "found"),
     [
-        *((name, value, value) for name in NUMBERS for value in (0, 1, 0.5, -2)),
+        *((name, value, value) for name in NUMBERS for value in (0, 0.5)),
         ("temperature", fractions.Fraction(1, 2), 0.5),
         *(
             (name, value, 2)
@@ -310,14 +279,12 @@ def test_what_a_model_refuses_is_not_sent(
     )
 
 
-WRONG = pytest.mark.parametrize(
-    "name", ["temperature", "stop", "tools", "extra_body", "response_format", "tool_choice"]
-)
+WRONG = pytest.mark.parametrize("name", ["temperature", "response_format"])
 
 
 @WRONG
-@pytest.mark.parametrize("on_error", ["none", "raise", "return"])
-@pytest.mark.parametrize("method", ["send_message", "stream_message", "build_request"])
+@pytest.mark.parametrize("on_error", ["none", "return"])
+@pytest.mark.parametrize("method", ["send_message", "stream_message"])
 def test_a_wrong_argument_is_raised_whatever_on_error_says(
     method: str, on_error: str, name: str
 ) -> None:

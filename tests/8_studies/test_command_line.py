@@ -30,6 +30,7 @@ from servers import (
     refusing,
     stays_silent,
 )
+from wcwidth import wcswidth
 
 import llmcall
 from llmcall.cli import doctor
@@ -516,6 +517,19 @@ def on_a_terminal(*arguments: str) -> list[str]:
     with contextlib.redirect_stdout(terminal):
         assert not main(arguments, standalone_mode=False)
     return click.unstyle(terminal.getvalue()).splitlines()
+
+
+def test_a_table_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide characters count twice."""
+    monkeypatch.setenv("COLUMNS", "60")
+    client = ScriptedClient(
+        ["はい、買います。 Two loaves, please, and some cheese."], cache_mode="auto"
+    )
+    with llmcall.scope("エマ・サトウ"):
+        client.send_message("Would Emma buy bread for three coins, with two loaves at home?")
+    lines = on_a_terminal("cache", "ls")
+    assert len(lines) == 2
+    assert max(map(wcswidth, lines)) <= 60
 
 
 @pytest.mark.parametrize(

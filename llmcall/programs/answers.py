@@ -5,7 +5,15 @@ from __future__ import annotations
 import base64
 import functools
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any
 
 from ..call.effects import END
@@ -15,6 +23,7 @@ from ..failures import note_refusal
 from ..records.answers import VOLATILE
 from ..responses.chunks import EACH_CHUNK
 from ..values import as_chat
+from .blocking import each, iterate, run, value
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -53,133 +62,95 @@ def _with_identifier(response: Mapping[str, Any], key: str, on_cassette: bool) -
     return {"id": f"chatcmpl-{key[:29]}", "created": 0, **fields}
 
 
-class ChatEvents:
-    """Yields a streamed chat as server-sent events as its chunks arrive.
+class Events:
+    """The body of a streamed answer.
 
-    :param body: the body of the program's request.
-    :param answer: the streamed answer.
-    :param on_cassette: whether a cassette is open.
+    :param pieces: its bytes.
+    :param close: closes the answer.
     """
 
     bases = "SyncByteStream", "AsyncByteStream"
 
     def __init__(
-        self,
-        body: Mapping[str, Any],
-        answer: BegunStream,
-        *,
-        on_cassette: bool,
+        self, pieces: AsyncGenerator[bytes, None], close: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
-        self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        self._stream, self._chunks, self._first = answer
-        self._on_cassette = on_cassette
+        self._pieces = pieces
+        self.aclose = close
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._first is not END:
-            yield self._events_of(self._first)
-        last = DONE
-        try:
-            for chunk in self._chunks:
-                yield self._events_of(chunk)
-        except LLMCallError as error:
-            last = self._error_event(error)
-        yield last
+        return iterate(self._pieces)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._first is not END:
-            yield self._events_of(self._first)
-        last = DONE
-        try:
-            async for chunk in self._chunks:
-                yield self._events_of(chunk)
-        except LLMCallError as error:
-            last = self._error_event(error)
-        yield last
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
 
-    def _events_of(self, chunk: Mapping[str, Any]) -> bytes:
+    def close(self) -> None:
+        """Close the answer."""
+        run(self.aclose())
+
+
+def chat_events(call: ProgramCall, answer: BegunStream, *, on_cassette: bool) -> Any:
+    """Return a streamed chat as server-sent events that come as its chunks do.
+
+    :param on_cassette: whether a cassette is open.
+    """
+    stream, chunks, first = answer
+    wants_usage = bool((call.client_call.body.get("stream_options") or {}).get("include_usage"))
+
+    def events_of(chunk: Mapping[str, Any]) -> bytes:
         """Return a chunk as an event. If the program asks for the usage, the usage gets an event of
         its own, as in the API.
         """
-        data = _with_identifier(chunk, self._stream.request.cache_key, self._on_cassette)
+        data = _with_identifier(chunk, stream.request.cache_key, on_cassette)
         is_last = any(choice.get("finish_reason") for choice in data.get("choices") or ())
-        if not (self._wants_usage and is_last and data.get("usage") is not None):
+        if not (wants_usage and is_last and data.get("usage") is not None):
             return _event(data)
         usage = data.pop("usage")
         shared_fields = {name: data[name] for name in EACH_CHUNK if name in data}
         return _event(data) + _event({**shared_fields, "choices": [], "usage": usage})
 
-    def _error_event(self, error: LLMCallError) -> bytes:
-        """Return an event that the SDK turns into an error.
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        last = DONE
+        try:
+            if first is not END:
+                yield events_of(first)
+            async for chunk in each(chunks):
+                yield events_of(chunk)
+        except LLMCallError as error:
+            note_refusal(error)
+            # A complete response that llmcall does not accept, such as a filtered one, ends as it came.
+            if not (isinstance(error, APIError) and error.status_code == OK):
+                last = _event(error_body(error))  # the SDK turns it into an error
+        yield last
 
-        A complete response that llmcall does not accept, such as a filtered one, ends as it came.
-        """
-        note_refusal(error)
-        if isinstance(error, APIError) and error.status_code == OK:
-            return DONE
-        return _event(error_body(error))
+    async def close() -> None:
+        await value(stream.aclose() if call.is_async else stream.close())
 
-    def close(self) -> None:
-        """Close the answer."""
-        self._stream.close()
-
-    async def aclose(self) -> None:
-        """Close the answer."""
-        await self._stream.aclose()
+    return derived(call.http, Events)(pieces(), close)
 
 
-class Passing:
-    """Passes the pieces of a streamed answer on that is recorded as it is.
-
-    What is wrong with the whole is known at its end, and the program has it as it came.
-
-    :param call: the program's.
-    :param answer: the answer whose first piece has come.
+def passing(call: ProgramCall, answer: BegunStream) -> Any:
+    """Return the pieces of a streamed answer that is recorded as it is. What is wrong with the whole is
+    known at its end, and the program has it as it came.
     """
+    _, rest, first = answer
 
-    bases = "SyncByteStream", "AsyncByteStream"
-
-    def __init__(self, call: ProgramCall, answer: BegunStream) -> None:
-        self._call = call
-        _, self._pieces, self._first = answer
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._first.chunk
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        yield first.chunk
         try:
-            for piece in self._pieces:
+            async for piece in each(rest):
                 yield piece.chunk
         except LLMCallError as error:
-            self._end(error)
+            note_refusal(error)
+            if isinstance(error.__cause__, call.http.TransportError):
+                raise error.__cause__ from None  # the connection broke
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._first.chunk
-        try:
-            async for piece in self._pieces:
-                yield piece.chunk
-        except LLMCallError as error:
-            self._end(error)
-
-    def _end(self, error: LLMCallError) -> None:
-        """Take note of what went wrong.
-
-        :raises Exception: the HTTP library's own error, if the connection broke.
-        """
-        note_refusal(error)
-        if isinstance(error.__cause__, self._call.http.TransportError):
-            raise error.__cause__
-
-    def close(self) -> None:
-        """Close the answer; if the reader left at its last event, its end is recorded."""
-        if self._call.has_last_event:
-            for _ in self._pieces:
+    async def close() -> None:
+        if call.has_last_event:  # the reader left at it, and its end is recorded
+            async for _ in each(rest):
                 pass
-        self._pieces.close()
+        await value(rest.aclose() if call.is_async else rest.close())
 
-    async def aclose(self) -> None:
-        """Close the answer; see :meth:`close`."""
-        if self._call.has_last_event:
-            async for _ in self._pieces:
-                pass
-        await self._pieces.aclose()
+    return derived(call.http, Events)(pieces(), close)
 
 
 def _event(data: Mapping[str, Any]) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..call.drivers import adrive, adrive_stream, drive, drive_stream
 from ..call.effects import END
@@ -24,7 +24,9 @@ from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
 from ..recorded_functions import http_call
 from ..responses.body import read_object
+from ..responses.checks import check_embeddings
 from ..system import is_own_request
+from .blocking import each, iterate, run, value
 from .requests import GEMINI_MODEL, ClientCall, asks_model, http_call_of
 from .whole_answers import check_answer, last_events_at
 
@@ -75,6 +77,7 @@ class ProgramCall:
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
     :param send_below: sends a request and returns its response, or a coroutine that does.
+    :param is_async: whether it is a coroutine.
     :param client_at: returns the client that makes calls to an address.
     :param client_call: the call of llmcall's client that the request becomes.
     :ivar last_response: the response to the last attempt, or ``None`` if there is none.
@@ -86,6 +89,7 @@ class ProgramCall:
     http: ModuleType
     request: Any
     send_below: Callable[[Any], Any]
+    is_async: bool
     client_at: Callable[[str], ProgramClient]
     client_call: ClientCall
     last_response: Any = None
@@ -104,45 +108,32 @@ class ProgramCall:
             address = f"{self.request.url.scheme}://{self.request.url.netloc.decode()}"
         return self.client_at(API_PATH.sub("", address))
 
-    def ask(self) -> Any:
+    async def ask(self) -> Any:
         """Return the answer; for a stream a :class:`BegunStream`, so that a failure before the
         first piece is raised here.
         """
-        if self.client_call.method != "http_call":
+        method, body, _ = self.client_call
+        if method != "http_call":
             try:
                 call, flow = self._chat_or_embedding()
-                if call is None or self.client_call.method == "send_message":
-                    return drive(flow)
-                stream = Stream(call, flow, drive_stream)
+                if call is None or method == "send_message":
+                    return await adrive(flow) if self.is_async else drive(flow)
+                stream = (
+                    AsyncStream(call, flow, adrive_stream)
+                    if self.is_async
+                    else Stream(call, flow, drive_stream)
+                )
                 chunks = stream.chunks()
-                return BegunStream(stream, chunks, next(chunks, END))
+                return BegunStream(stream, chunks, await self._first(chunks))
             except (TypeError, ValueError):
-                self._record_as_it_is()
+                if self.is_sent or not asks_model(self._path, body):
+                    raise
+                # no chat of llmcall's, but the server may take it
+                self.client_call = http_call_of(self.request, body)
         values: list[Any] = []
-        pieces = drive_stream(self._http_flow(self._pieces, self._receive_fields), values.append)
-        first = next(pieces, END)
-        return values[0] if first is END else BegunStream(None, pieces, first)
-
-    async def aask(self) -> Any:
-        """Return the answer; see :meth:`ask`."""
-        if self.client_call.method != "http_call":
-            try:
-                call, flow = self._chat_or_embedding()
-                if call is None or self.client_call.method == "send_message":
-                    return await adrive(flow)
-                stream = AsyncStream(call, flow, adrive_stream)
-                chunks = stream.chunks()
-                return BegunStream(stream, chunks, await anext(chunks, END))
-            except (TypeError, ValueError):
-                self._record_as_it_is()
-
-        async def pieces_of() -> AsyncIterator[Any]:
-            return self._apieces()
-
-        values: list[Any] = []
-        flow = self._http_flow(pieces_of, self._areceive_fields)
-        pieces = adrive_stream(flow, values.append)
-        first = await anext(pieces, END)
+        flow = self._http_flow()
+        pieces: Any = (adrive_stream if self.is_async else drive_stream)(flow, values.append)
+        first = await self._first(pieces)
         return values[0] if first is END else BegunStream(None, pieces, first)
 
     def _chat_or_embedding(self) -> tuple[Call | None, Flow[Any]]:
@@ -158,234 +149,156 @@ class ProgramCall:
         call = replace(prepare_chat(self.client, messages, arguments), transport=self)
         return call, reply_to(call, stream=method == "stream_message")
 
-    def _record_as_it_is(self) -> None:
-        """Take a body that is no chat of llmcall's as the server takes it.
+    async def _first(self, pieces: Any) -> Any:
+        return await anext(pieces, END) if self.is_async else next(pieces, END)
 
-        :raises TypeError, ValueError: the current error, if the request was sent.
-        """
-        if self.is_sent or not asks_model(self.request.url.path.rstrip("/"), self.client_call.body):
-            raise
-        self.client_call = http_call_of(self.request, self.client_call.body)
+    @property
+    def _path(self) -> str:
+        return str(self.request.url.path).rstrip("/")
 
-    def _http_flow(
-        self, pieces_of: Callable[[], Any], receive: Callable[[], Any]
-    ) -> Flow[dict[str, Any]]:
-        """Return the flow of a request that is recorded as it is.
-
-        :param pieces_of: returns the pieces of a streamed answer, which are passed on.
-        :param receive: returns what is recorded of an answer.
-        """
-        client = self.client
-        path, body = self.request.url.path.rstrip("/"), self.client_call.body
+    def _http_flow(self) -> Flow[dict[str, Any]]:
+        """Return the flow of a request that is recorded as it is."""
+        client, body = self.client, self.client_call.body
         model, streams = None, False
-        if asks_model(path, body):
-            named = GEMINI_MODEL.search(path)
+        if asks_model(self._path, body):
+            named = GEMINI_MODEL.search(self._path)
             model = named[1] if named else body.get("model")
             if not isinstance(model, str):
                 model = ""
-            streams = body.get("stream") is True or path.endswith(STREAMING)
+            streams = body.get("stream") is True or self._path.endswith(STREAMING)
+
+        async def receive() -> Any:
+            return self._pieces() if streams else await self._receive(self.request, self._fields)
+
+        def receive_blocking() -> Any:
+            return iterate(self._pieces()) if streams else run(receive())
+
         return http_call(
             **self.client_call.arguments,
-            send=pieces_of if streams else receive,
+            send=receive if self.is_async else receive_blocking,
             settings=client.settings,
             client=None if body is None else client,
             model=model,
         )
 
-    def _receive_fields(self) -> dict[str, Any]:
-        return self._receive(self.request, self._recorded_fields)
-
-    async def _areceive_fields(self) -> dict[str, Any]:
-        return await self._areceive(self.request, self._recorded_fields)
-
-    def _pieces(self) -> Iterator[Any]:
+    async def _pieces(self) -> AsyncGenerator[Any, None]:
         """Yield the pieces of a streamed answer as they come, and last what is recorded of it."""
-        with self._response(self.request) as response:
-            if self._begin(response):
-                for data in response.iter_bytes():
+        self.passed_on = b""
+        async with self._response(self.request) as response:
+            self.stream_type = _media_type(response)
+            if _is_recordable(response):
+                async for data in self._data_of(response):
                     self.passed_on += data
                     yield data
             else:
-                self.passed_on = response.read()
-        yield self._recorded_fields(self._whole(response))
-
-    async def _apieces(self) -> AsyncIterator[Any]:
-        """Yield the pieces of a streamed answer; see :meth:`_pieces`."""
-        async with self._aresponse(self.request) as response:
-            if self._begin(response):
-                async for data in response.aiter_bytes():
-                    self.passed_on += data
-                    yield data
-            else:
-                self.passed_on = await response.aread()
-        yield self._recorded_fields(self._whole(response))
-
-    def _begin(self, response: Any) -> bool:
-        """Return whether an answer is passed on as it comes."""
-        self.passed_on, self.stream_type = b"", _media_type(response)
-        return _is_recordable(response)
-
-    def _whole(self, response: Any) -> Any:
-        """Return a response with the whole body that came."""
+                self.passed_on = await self._read(response)
+        headers = headers_to_copy(response.headers)
         self.last_response = self.http.Response(
-            response.status_code,
-            headers=headers_to_copy(response.headers),
-            content=self.passed_on,
+            response.status_code, headers=headers, content=self.passed_on
         )
-        return self.last_response
+        yield self._fields(self.last_response)
 
     @property
     def has_last_event(self) -> bool:
         """Return whether the event came that ends a streamed answer of a known API."""
-        path, body = self.request.url.path, self.client_call.body
         try:
-            check_answer(path, body, self.passed_on, is_stream=True)
+            check_answer(self._path, self.client_call.body, self.passed_on, is_stream=True)
         except APIError:
             return False
-        return bool(last_events_at(path, body))
+        return bool(last_events_at(self._path, self.client_call.body))
 
-    def _recorded_fields(self, response: Any) -> dict[str, Any]:
+    def _fields(self, response: Any) -> dict[str, Any]:
         """Return what is recorded of a response: its media type and its body.
 
         :raises UnrecordedAnswer: if the response is neither JSON nor an event stream.
         :raises APIError: if the response is a failure, which is not recorded.
         """
-        path, body = self.request.url.path, self.client_call.body
-        if response.status_code != 200 or (
-            not _is_recordable(response) and last_events_at(path, body)
+        body, media_type = self.client_call.body, _media_type(response)
+        if not _is_recordable(response) and (
+            response.status_code != 200 or last_events_at(self._path, body)
         ):
             raise response_error(response)
-        media_type = _media_type(response)
         try:
             if not _is_recordable(response):
                 raise UnrecordedAnswer(media_type or "no content type", status_code=200)
-            check_answer(path, body, response.content, is_stream=media_type == EVENTS)
+            check_answer(self._path, body, response.content, is_stream=media_type == EVENTS)
         except APIError as error:
             error.http_response = response  # type: ignore[attr-defined]
             raise
         return {"content_type": media_type, "body": response.text}
 
-    @contextlib.contextmanager
-    def _response(self, request: Any) -> Iterator[Any]:
-        """Send a request, and close its response at the end of the block."""
-        self.is_sent = True
-        with self._api_errors():
-            token = is_own_request.set(True)
-            try:
-                response = self.send_below(request)
-            finally:
-                is_own_request.reset(token)
-            with contextlib.closing(response):
-                yield response
+    # As a transport
 
     @contextlib.asynccontextmanager
-    async def _aresponse(self, request: Any) -> AsyncIterator[Any]:
-        """Send a request, and close its response at the end of the block."""
-        self.is_sent = True
-        with self._api_errors():
+    async def _response(self, request: Any) -> AsyncIterator[Any]:
+        """Send a request, and close its response at the end of the block. The HTTP library's errors
+        become llmcall's, which are retried.
+        """
+        self.is_sent, self.last_response = True, None
+        address = _address(self.request.url)
+        try:
             token = is_own_request.set(True)
             try:
-                response = await self.send_below(request)
+                response = await value(self.send_below(request))
             finally:
                 is_own_request.reset(token)
-            async with contextlib.aclosing(response):
+            try:
                 yield response
+            finally:
+                await value(response.aclose() if self.is_async else response.close())
+        except self.http.TimeoutException as error:
+            raise RequestTimeoutError(f"no answer from {address} within the timeout") from error
+        except self.http.TransportError as error:
+            raise connection_error(error, address, f"{type(error).__name__}: {error}") from error
 
-    def _receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Send a request, and return what ``read`` takes from its response."""
-        with self._response(request) as response:
-            response.read()
-        self.last_response = response
-        return read(response)
+    async def _read(self, response: Any) -> bytes:
+        content: bytes = await value(response.aread() if self.is_async else response.read())
+        return content
 
-    async def _areceive(
-        self, request: Any, read: Callable[[Any], dict[str, Any]]
-    ) -> dict[str, Any]:
+    def _data_of(self, response: Any) -> AsyncIterator[bytes]:
+        return each(response.aiter_bytes() if self.is_async else response.iter_bytes())
+
+    async def _receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Send a request, and return what ``read`` takes from its response."""
-        async with self._aresponse(request) as response:
-            await response.aread()
+        async with self._response(request) as response:
+            await self._read(response)
         self.last_response = response
         return read(response)
 
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        return self._with_repeated_texts(
-            request, self._receive(self._attempt(request, timeout), _parsed_response)
-        )
+        return run(self.asend(request, timeout))
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        response = await self._areceive(self._attempt(request, timeout), _parsed_response)
-        return self._with_repeated_texts(request, response)
-
-    def _with_repeated_texts(self, request: Request, response: dict[str, Any]) -> dict[str, Any]:
-        """Return a response with one embedding for each text of a request for embeddings: the
-        program's own request, which was sent, may repeat texts.
-        """
+        response = await self._receive(self._attempt(request, timeout), _parsed_response)
         if request.kind != "embedding":
             return response
-        program_texts = _texts(self.client_call.body)
-        data = response.get("data")
-        if not _are_objects(data) or len(data) != len(program_texts):
-            return response
-        vectors = dict(zip(program_texts, ordered_embeddings(response), strict=True))
-        request_texts = request.body["input"]
-        data = [{**vectors[text], "index": index} for index, text in enumerate(request_texts)]
+        texts = _texts(self._body(request))
+        check_embeddings(response, len(texts))
+        vectors = dict(zip(texts, ordered_embeddings(response), strict=True))
+        # The program may repeat a text; llmcall asks for each once.
+        data = [{**vectors[text], "index": i} for i, text in enumerate(request.body["input"])]
         return {**response, "data": data}
-
-    def sent(self, request: Request, capabilities: Capabilities, stream: bool) -> Request:
-        """Return the request with the program's own body, and the fields that an alias, a fallback or an
-        override changes. What is known about the model changes nothing.
-        """
-        client = self.client
-        body = dict(self.client_call.body)
-        if body.get("model") is not None or client.overrides("model"):
-            body["model"] = request.model
-        if request.kind == "embedding":
-            return request._replace(body={**body, "input": request.body["input"]})
-        for name, value in client.resolved.defaults.items():
-            is_limited = name == "max_tokens" and body.get(LIMIT) is not None
-            if body.get(name) is None and not is_limited:
-                body[name] = value
-        return request._replace(body=body)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
-        chunks, attempt = ChunkReader(), self._attempt(request, timeout)
-        with self._response(attempt) as response:
-            if response.status_code != 200:
-                response.read()
-                raise response_error(response)
-            for data in response.iter_bytes():
-                yield from chunks.feed(data)
-            yield from chunks.close()
+        return iterate(self.astream(request, timeout))
 
     async def astream(
         self, request: Request, timeout: float | None
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer."""
-        chunks, attempt = ChunkReader(), self._attempt(request, timeout)
-        async with self._aresponse(attempt) as response:
+        chunks = ChunkReader()
+        async with self._response(self._attempt(request, timeout)) as response:
             if response.status_code != 200:
-                await response.aread()
+                await self._read(response)
                 raise response_error(response)
-            async for data in response.aiter_bytes():
+            async for data in self._data_of(response):
                 for chunk in chunks.feed(data):
                     yield chunk
             for chunk in chunks.close():
                 yield chunk
-
-    @contextlib.contextmanager
-    def _api_errors(self) -> Iterator[None]:
-        """Turn the HTTP library's errors into llmcall's, which are retried."""
-        self.last_response = None
-        address = _address(self.request.url)
-        try:
-            yield
-        except self.http.TimeoutException as error:
-            raise RequestTimeoutError(f"no answer from {address} within the timeout") from error
-        except self.http.TransportError as error:
-            raise connection_error(error, address, f"{type(error).__name__}: {error}") from error
 
     def _attempt(self, request: Request, timeout: float | None) -> Any:
         """Return the HTTP request of an attempt: the program's own if neither the body nor the
@@ -406,38 +319,44 @@ class ProgramCall:
             original.method, original.url, headers=headers, content=content, extensions=extensions
         )
 
+    def _body(self, request: Request) -> dict[str, Any]:
+        """Return an attempt's body: texts that are asked for are written as the program wrote them."""
+        asked = self.client_call.body
+        if request.kind == "embedding" and set(request.body["input"]) == set(_texts(asked)):
+            return {**request.body, "input": asked["input"]}
+        return {**request.body}
+
     def _content(self, request: Request) -> bytes:
         """Return the bytes of an attempt's body: the program's own unless a field has changed."""
-        body = {**request.body}
-        if request.kind == "embedding" and set(body["input"]) == set(_texts(self.client_call.body)):
-            body["input"] = self.client_call.body["input"]
+        body, asked = self._body(request), self.client_call.body
         original: bytes = self.request.content
-        if body == self.client_call.body:
+        if body == asked:
             return original
-        return _json_bytes(body, _style_of(original, self.client_call.body))
+        # JSON is compact by the openai SDK and httpx from 0.28 on, and has spaces by older ones.
+        has_spaces = json.dumps(asked).encode() == original
+        style: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
+        return json.dumps(body, **({} if has_spaces else style)).encode()
+
+    def sent(self, request: Request, capabilities: Capabilities, stream: bool) -> Request:
+        """Return the request with the program's own body, and the fields that an alias, a fallback or an
+        override changes. What is known about the model changes nothing.
+        """
+        client = self.client
+        body = dict(self.client_call.body)
+        if body.get("model") is not None or client.overrides("model"):
+            body["model"] = request.model
+        if request.kind == "embedding":
+            return request._replace(body={**body, "input": request.body["input"]})
+        for name, default in client.resolved.defaults.items():
+            is_limited = name == "max_tokens" and body.get(LIMIT) is not None
+            if body.get(name) is None and not is_limited:
+                body[name] = default
+        return request._replace(body=body)
 
 
-def _texts(body: Any) -> list[str]:
-    """Return the texts of a program's request for embeddings."""
+def _texts(body: Mapping[str, Any]) -> list[str]:
+    """Return the texts of a request for embeddings."""
     return [body["input"]] if isinstance(body["input"], str) else body["input"]
-
-
-def _are_objects(data: Any) -> TypeGuard[list[dict[str, Any]]]:
-    return isinstance(data, list) and all(isinstance(each, dict) for each in data)
-
-
-# How JSON is written: compact by the openai SDK and httpx from 0.28 on, with spaces by older ones.
-COMPACT: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
-WITH_SPACES: dict[str, Any] = {}
-
-
-def _style_of(content: bytes, body: Any) -> dict[str, Any]:
-    """Return the style in which a program's body is written."""
-    return WITH_SPACES if _json_bytes(body, WITH_SPACES) == content else COMPACT
-
-
-def _json_bytes(body: Any, style: dict[str, Any]) -> bytes:
-    return json.dumps(body, **style).encode()
 
 
 def _address(url: Any) -> str:

@@ -25,6 +25,7 @@ from ..notices import warn_once
 from ..system import after_fork_in_child, running_loop
 from . import connections
 from .actors import Actor, Actors
+from .blocking import value
 from .requests import ProgramRequest, client_call_of, is_of_model, is_unreadable, may_be_recorded
 
 if TYPE_CHECKING:
@@ -117,46 +118,39 @@ class Recorder:
         cassette = current_cassette()
         return self._sends_nothing or (cassette is not None and not cassette.may_record)
 
-    def handle(
+    async def handle(
         self,
         http: ModuleType,
         send: Callable[[Any], Any],
         request: Any,
         send_unrecorded: Callable[[Any], Any] | None = None,
+        *,
+        is_async: bool = False,
     ) -> Any:
         """Return the response to a request of the program.
 
         :param http: the request's module, ``httpx`` or ``httpx2``.
         :param send: sends a request whose answer will be recorded.
         :param send_unrecorded: sends a request that is not recorded; by default ``send`` does.
+        :param is_async: whether these are asynchronous.
         """
         call: ProgramCall | None = None
         try:
             if self._may_be_recorded(request):
-                call = self._call(http, send, request, request.read())
+                content = await value(request.aread() if is_async else request.read())
+                call = self._call(http, send, request, content, is_async)
             if call is None:
-                return self._unsent(http, request) or (send_unrecorded or send)(request)
-            with self._in_scope(call):
-                return self._response(call, call.ask())
-        except CALL_ERRORS as error:
-            return self._refusal(http, error, call)
-
-    async def ahandle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
-        """Return the response to a request of the program; see :meth:`handle`."""
-        call: ProgramCall | None = None
-        try:
-            if self._may_be_recorded(request):
-                call = self._call(http, send, request, await request.aread())
-            if call is None:
-                return self._unsent(http, request) or await send(request)
-            if running_loop() is None:
+                return self._unsent(http, request) or await value(
+                    (send_unrecorded or send)(request)
+                )
+            if is_async and running_loop() is None:
                 raise LLMCallError(
                     f"{request.method} {request.url.path} was not sent: llmcall can record asynchronous "
                     "requests on asyncio only. Run the program on asyncio (with anyio: "
                     'backend="asyncio")'
                 )
             with self._in_scope(call):
-                return self._response(call, await call.aask())
+                return self._response(call, await call.ask())
         except CALL_ERRORS as error:
             return self._refusal(http, error, call)
 
@@ -172,7 +166,12 @@ class Recorder:
         yield from reversed(tuple(recorders))
 
     def _call(
-        self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes
+        self,
+        http: ModuleType,
+        send: Callable[[Any], Any],
+        request: Any,
+        content: bytes,
+        is_async: bool,
     ) -> ProgramCall | None:
         """Return the call that a request becomes, or ``None`` if it passes.
 
@@ -190,7 +189,7 @@ class Recorder:
         from .calls import ProgramCall  # not for a block in which only llmcall asks
 
         settled = next((each for each in self._chain() if each.has_overrides), self)
-        return ProgramCall(http, request, send, settled.client_at, client_call)
+        return ProgramCall(http, request, send, is_async, settled.client_at, client_call)
 
     def _check_unrecordable(self, request: Any) -> None:
         """Warn of a request that cannot be recorded.
@@ -232,20 +231,19 @@ class Recorder:
 
     def _response(self, call: ProgramCall, answer: Any) -> Any:
         from .answers import (
-            ChatEvents,
-            Passing,
-            derived,
+            chat_events,
             embeddings_response,
             headers_of,
             new_response,
+            passing,
             whole_response,
         )
         from .calls import EVENTS, BegunStream
 
         method, body, _ = call.client_call
         if isinstance(answer, BegunStream) and answer.stream is None:
-            stream = derived(call.http, Passing)(call, answer)
-            return call.http.Response(200, headers=headers_of(call.stream_type), stream=stream)
+            headers = headers_of(call.stream_type)
+            return call.http.Response(200, headers=headers, stream=passing(call, answer))
         if method == "http_call":
             return new_response(call.http, 200, answer["body"], answer["content_type"])
         if method == "get_embedding":
@@ -254,7 +252,7 @@ class Recorder:
         if not isinstance(answer, BegunStream):
             response = whole_response(answer, on_cassette=on_cassette)
             return new_response(call.http, 200, response)
-        events = derived(call.http, ChatEvents)(body, answer, on_cassette=on_cassette)
+        events = chat_events(call, answer, on_cassette=on_cassette)
         return call.http.Response(200, headers=headers_of(EVENTS), stream=events)
 
     def _refusal(self, http: ModuleType, error: Exception, call: ProgramCall | None) -> Any:

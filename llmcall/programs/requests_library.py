@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from ..clients.sdk_exceptions import http_library
 from .answers import derived
+from .blocking import run
 from .calls import MESSAGE_HEADERS
 from .recorder import Recorder
 
@@ -34,7 +35,9 @@ def recorded_send(
     :param args: with ``kwargs``, the further arguments of ``send``.
     """
     in_http = _Adapter(requests, send, request, args, kwargs)
-    response = recorder.handle(in_http.http, in_http.send, in_http.request, in_http.send_unrecorded)
+    response = run(
+        recorder.handle(in_http.http, in_http.send, in_http.request, in_http.send_unrecorded)
+    )
     if isinstance(response, requests.Response):
         return response
     return adapter.build_response(request, _urllib3_response(response))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .blocking import run
 from .recorder import Recorder
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ class FrontTransport:
 
     def handle_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
-        return self._recorder.handle(self._http, self.below.handle_request, request)
+        return run(self._recorder.handle(self._http, self.below.handle_request, request))
 
     async def handle_async_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
-        return await self._recorder.ahandle(self._http, self.below.handle_async_request, request)
+        send = self.below.handle_async_request
+        return await self._recorder.handle(self._http, send, request, is_async=True)

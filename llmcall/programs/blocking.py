@@ -1,0 +1,55 @@
+"""Asynchronous code that also runs in a plain thread, where nothing that it awaits has to wait.
+
+So what sends a program's request is written once. In a thread it calls blocking functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from inspect import isawaitable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in this thread, and return its result."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        coroutine.close()
+    raise RuntimeError("a coroutine waits, and there is no event loop")
+
+
+def iterate(pieces: AsyncGenerator[T, None]) -> Iterator[T]:
+    """Yield what an asynchronous generator yields."""
+
+    async def next_piece() -> T:
+        return await anext(pieces)
+
+    try:
+        while True:
+            try:
+                piece = run(next_piece())
+            except StopAsyncIteration:
+                return
+            yield piece
+    finally:
+        run(pieces.aclose())
+
+
+async def value(result: Any) -> Any:
+    """Return the result of a function that may be asynchronous."""
+    return await result if isawaitable(result) else result
+
+
+async def each(pieces: Any) -> AsyncIterator[Any]:
+    """Yield what an iterator yields that may be asynchronous."""
+    if hasattr(pieces, "__aiter__"):
+        async for piece in pieces:
+            yield piece
+    else:
+        for piece in pieces:
+            yield piece

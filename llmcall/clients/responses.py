@@ -33,24 +33,8 @@ SAME_NAMES = frozenset(
         "user",
     }
 )
-# Those that :func:`body_of` says otherwise, and those that the transport takes out.
-SAID_OTHERWISE = frozenset(
-    {
-        "extra_body",
-        "extra_headers",
-        "extra_query",
-        "logprobs",
-        "max_completion_tokens",
-        "max_tokens",
-        "messages",
-        "reasoning_effort",
-        "response_format",
-        "stream_options",
-        "tool_choice",
-        "tools",
-        "verbosity",
-    }
-)
+# What the transport takes out, and what this API needs not be asked for.
+LEFT_OUT = ("extra_body", "extra_headers", "extra_query", "stream_options")
 # Values that ask for what is so anyway.
 WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
@@ -68,31 +52,18 @@ CHAT_NAMES = {
 }
 LIMITS = ("max_completion_tokens", "max_tokens")
 # What a response repeats of the request (openai 3.57, Response).
-REPEATED = frozenset(
-    {
-        "instructions",
-        "max_output_tokens",
-        "max_tool_calls",
-        "metadata",
-        "parallel_tool_calls",
-        "previous_response_id",
-        "prompt",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "reasoning",
-        "safety_identifier",
-        "store",
-        "temperature",
-        "text",
-        "tool_choice",
-        "tools",
-        "top_logprobs",
-        "top_p",
-        "truncation",
-        "user",
-    }
-)
+REPEATED = (SAME_NAMES - {"background", "model", "moderation", "service_tier"}) | {
+    "instructions",
+    "max_output_tokens",
+    "max_tool_calls",
+    "previous_response_id",
+    "prompt",
+    "reasoning",
+    "text",
+    "tool_choice",
+    "tools",
+    "truncation",
+}
 
 
 def body_of(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,32 +71,33 @@ def body_of(body: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises ValueError: if this API has no place for something that matters; names what to change.
     """
-    for name in body.keys() - SAME_NAMES - SAID_OTHERWISE:
-        if body[name] not in WITHOUT_EFFECT.get(name, ()):
-            raise _no_place_for(f"{name}={body[name]!r:.60}", f"leave {name} out")
+    rest = {name: value for name, value in body.items() if name not in SAME_NAMES}
     sent = {name: body[name] for name in body if name in SAME_NAMES}
     sent["input"] = [
         item
-        for index, message in enumerate(body["messages"])
+        for index, message in enumerate(rest.pop("messages"))
         for item in _items(message, f"messages[{index}]")
     ]
     sent.setdefault("store", False)
     for name in LIMITS:
-        if name in body:
-            sent["max_output_tokens"] = body[name]
-    if "reasoning_effort" in body:
-        sent["reasoning"] = {"effort": body["reasoning_effort"]}
-    text = {"verbosity": body["verbosity"]} if "verbosity" in body else {}
-    if "response_format" in body:
-        text["format"] = _flat(body["response_format"], "json_schema")
+        if name in rest:
+            sent["max_output_tokens"] = rest.pop(name)
+    if "reasoning_effort" in rest:
+        sent["reasoning"] = {"effort": rest.pop("reasoning_effort")}
+    text = {"verbosity": rest.pop("verbosity")} if "verbosity" in rest else {}
+    if "response_format" in rest:
+        text["format"] = _flat(rest.pop("response_format"), "json_schema")
     if text:
         sent["text"] = text
-    if "tools" in body:
-        sent["tools"] = [_flat_tool(tool) for tool in body["tools"]]
-    if "tool_choice" in body:
-        sent["tool_choice"] = _flat_choice(body["tool_choice"])
-    if body.get("logprobs"):
+    if "tools" in rest:
+        sent["tools"] = [_flat_tool(tool) for tool in rest.pop("tools")]
+    if "tool_choice" in rest:
+        sent["tool_choice"] = _flat_choice(rest.pop("tool_choice"))
+    if rest.pop("logprobs", None):
         sent["include"] = ["message.output_text.logprobs"]
+    for name, value in rest.items():
+        if name not in LEFT_OUT and value not in WITHOUT_EFFECT.get(name, ()):
+            raise _no_place_for(f"{name}={value!r:.60}", f"leave {name} out")
     return sent
 
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import logging
 
-COUNTING_PERIOD = 60.0  # seconds, after which how_often() counts from 1 again
-
 _first_calls: dict[object, object] = {}  # by subject: what identifies its first call
-_counts: dict[object, tuple[float, itertools.count[int]]] = {}  # with the time when each began
 _collections: list[dict[str, None]] = []  # ordered sets of messages, while notices are kept
 _are_held = False
 
@@ -68,16 +63,6 @@ def stop_keeping_notices(collection: dict[str, None]) -> None:
     _collections[:] = [each for each in _collections if each is not collection]
 
 
-def how_often(subject: object) -> int:
-    """Count a subject; return how often it was counted in the last minute, including this time."""
-    now = time.monotonic()
-    start, counter = _counts.setdefault(subject, (now, itertools.count(1)))
-    if now - start >= COUNTING_PERIOD:
-        counter = itertools.count(1)
-        _counts[subject] = now, counter
-    return next(counter)
-
-
 def is_new(subject: object) -> bool:
     """Return whether this is the first call for a subject; true for only one of several threads."""
     this_call = object()
@@ -85,9 +70,8 @@ def is_new(subject: object) -> bool:
 
 
 def forget_notices() -> None:
-    """Log every warning once more, and count from 1 again."""
+    """Log every warning once more."""
     _first_calls.clear()
-    _counts.clear()
 
 
 def logger() -> logging.Logger:

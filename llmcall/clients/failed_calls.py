@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import without_password
@@ -15,14 +14,11 @@ from ..failures import (
     is_failure,
     process_failures,
 )
-from ..notices import how_often, logger
+from ..notices import is_new, logger
 
 if TYPE_CHECKING:
     from ..call.calls import Call
     from ..call.client import Client
-
-# A word with digits in it, such as a number or an id, which differs each time.
-_CHANGING = re.compile(r"[\w.,]*\d[\w.,]*")
 
 
 def handle_failure(error: BaseException, call: Call, *, stream: bool = False) -> Any:
@@ -83,23 +79,9 @@ def _add_note(error: APIError, note: str) -> None:
 
 
 def _log(label: str, error: APIError, address: str) -> None:
-    """Log a failure in full if it is the first of its kind at an address within a minute; log the
-    2nd, 4th, 8th … in short.
-    """
-    error_pattern = _CHANGING.sub("…", str(error))
-    number = how_often(("failed", address, type(error), error_pattern))
-    is_power_of_two = not number & (number - 1)
-    if number > 1 and is_power_of_two:
-        logger().error(
-            "%s failed as before (%s at %s): %d such failures within a minute; the next line comes after %d",
-            label,
-            type(error).__name__,
-            address,
-            number,
-            2 * number,
-        )
-        return
-    full_stop = "" if str(error).endswith((".", "?", "!")) else "."
-    description = f'{error}{full_stop} {error.remedy}; on_error="raise" raises this error'
-    log = logger().error if number == 1 else logger().debug
-    log("%s at %s failed: %s", label, address, description)
+    """Log a failure; with what to do, if it is the first of its kind at an address."""
+    line = f"{label} at {address} failed: {error}"
+    if is_new(("failed", address, type(error))):
+        full_stop = "" if line.endswith((".", "?", "!")) else "."
+        line += f'{full_stop} {error.remedy}; on_error="raise" raises this error'
+    logger().error("%s", line)

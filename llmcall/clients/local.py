@@ -163,30 +163,15 @@ class LocalTransport:
         :raises ContextLengthError: if the prompt is longer than the context window.
         :raises RequestTimeoutError: if the answer takes longer; the model then stops.
         """
+        from ..responses.assembler import Assembler
+
         deadline_at = None if timeout is None else time.monotonic() + timeout
         if request.kind == "embedding":
             return self._embed(request.body, deadline_at)
-        body = request.body
-        seed = body.get("seed")
-        answers = [
-            self._answer(
-                {**body, "n": 1, "seed": None if seed is None else seed + index}, deadline_at
-            )
-            for index in range(body.get("n") or 1)
-        ]
-        choices = [
-            {**choice, "index": index}
-            for index, answer in enumerate(answers)
-            for choice in answer["choices"]
-        ]
-        prompt_tokens = answers[0]["usage"]["prompt_tokens"]
-        completion_tokens = sum(answer["usage"]["completion_tokens"] for answer in answers)
-        usage = {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens,
-        }
-        return {**answers[0], "choices": choices, "usage": usage}
+        assembler = Assembler()
+        for chunk in self._chunks(request.body, deadline_at):
+            assembler.add(chunk)
+        return assembler.response()
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the answer in the API's chunks, the last with its usage.
@@ -194,14 +179,6 @@ class LocalTransport:
         Arguments and errors are those of :meth:`send`.
         """
         return self._chunks(request.body, None if timeout is None else time.monotonic() + timeout)
-
-    def _answer(self, body: Mapping[str, Any], deadline_at: float | None) -> dict[str, Any]:
-        from ..responses.assembler import Assembler
-
-        assembler = Assembler()
-        for chunk in self._chunks(body, deadline_at):
-            assembler.add(chunk)
-        return dict(assembler.response())
 
     def _chunks(
         self, body: Mapping[str, Any], deadline_at: float | None

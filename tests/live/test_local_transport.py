@@ -70,26 +70,6 @@ def test_a_seed_decides_in_any_order_and_company(model: LocalTransport) -> None:
     assert together[::-1] == alone
 
 
-@pytest.fixture(scope="module")
-def three_choices(model: LocalTransport) -> dict[str, Any]:
-    """An answer with three choices."""
-    return model.send(chat(n=3, temperature=1.0), None)
-
-
-def test_several_choices_are_numbered_and_differ(three_choices: dict[str, Any]) -> None:
-    """Their tokens are counted together."""
-    assert [choice["index"] for choice in three_choices["choices"]] == [0, 1, 2]
-    assert len({choice["message"]["content"] for choice in three_choices["choices"]}) > 1
-    assert three_choices["usage"]["completion_tokens"] == 36
-
-
-def test_several_choices_repeat_with_the_seed(
-    model: LocalTransport, three_choices: dict[str, Any]
-) -> None:
-    """All of them."""
-    assert model.send(chat(n=3, temperature=1.0), None)["choices"] == three_choices["choices"]
-
-
 TEXTS = [
     "a loaf of bread",
     "rain",
@@ -127,6 +107,7 @@ def test_embeddings_are_the_same_alone_and_together(
     ("asked", "words"),
     [
         (chat(temperature="hot"), "temperature"),
+        (chat(n=2), "'n'"),
         (chat(response_format=ODD_SCHEMA), "odd"),
         (request(messages=[{"role": "user", "content": [IMAGE]}]), "image"),
         (request("embedding", input=["bread"], dimensions=5), "576"),

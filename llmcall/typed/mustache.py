@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # The template and its partials: the path and the text of each, by the name in its tag.
 Sources = dict[str, tuple[str, str]]
 
+_TAG = re.compile(r"\{\{\{?\s*(?P<kind>[&#^/>!=]?)\s*(?P<name>.*?)\s*\}?\}\}", re.DOTALL)
+_SECTION = re.compile(r"\{\{\s*[#^]\s*([\w.]+)\s*\}\}.*?\{\{\s*/\s*\1\s*\}\}", re.DOTALL)
+
 
 def mustache_template(name: str, text: str, load: Load) -> Template:
     """Compile a Mustache template.
@@ -23,14 +26,14 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
     Its variables include the names inside sections, which an item of the section may give.
 
     :param load: returns the path and text of a partial.
-    :raises TemplateError: for sections that do not match; rendering raises it for a missing
-        variable or partial.
+    :raises TemplateError: for sections that do not match, and for other delimiters; rendering raises
+        it for a missing variable.
     :raises ConfigError: if pystache is not installed.
     """
     sources: Sources = {name: (name, text)}
-    tree = _parsed(name, text)
-    variables = dict.fromkeys(_names(tree, name, sources, load))
+    variables = dict.fromkeys(_names(name, sources, load))
     partials = {tag: source for tag, (_, source) in sources.items()}
+    tree = _parsed(name, text)
 
     def render(values: Mapping[str, Any]) -> str:
         """Render it with variables."""
@@ -42,15 +45,15 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
             return str(renderer.render(tree, dict(values)))
         except KeyNotFoundError as error:
             raise TemplateError(
-                f"{_line_of_tag(sources, error.key)}: {missing_variable(error.key, values)}"
+                f"{_place_of(sources, error.key)}: {missing_variable(error.key, values)}"
             ) from error
 
-    # pystache shows its tree nowhere else; a test pins the name
-    pieces = [node if isinstance(node, str) else "" for node in tree._parse_tree]
-    return Template(name, text, variables, render, fixed_texts(pieces))
+    # Each tag takes the blanks around it, since a section alone on a line takes that line.
+    pieces = [piece.strip() for piece in _TAG.sub("\0", _SECTION.sub("\0", text)).split("\0")]
+    return Template(name, text, variables, render, fixed_texts(["", *pieces]))
 
 
-def _parsed(name: str, source: str) -> Any:
+def _parsed(path: str, source: str) -> Any:
     """Return the tree of a template.
 
     :raises TemplateError: for sections that do not match.
@@ -60,46 +63,46 @@ def _parsed(name: str, source: str) -> Any:
         from pystache.parser import ParsingError, parse  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"the template {name} is Mustache, which needs the library pystache (0.6.8 or later; the extra 'mustache')"
+            f"the template {path} is Mustache, which needs the library pystache (0.6.8 or later; the extra 'mustache')"
         ) from error
     try:
         return parse(source, raise_on_mismatch=True)
     except ParsingError as error:
         info = error.info
-        line = source.count("\n", 0, info.position) + 1
-        raise TemplateError(
-            f"{name}, line {line}: {{{{{info.tag_type}{info.tag_key}}}}} has no match"
-        ) from error
+        tag = f"{{{{{info.tag_type}{info.tag_key}}}}}"
+        raise TemplateError(f"{_place(path, source, info.position)}: {tag} has no match") from error
 
 
-def _names(tree: Any, source_name: str, sources: Sources, load: Load) -> Iterator[str]:
+def _names(name: str, sources: Sources, load: Load) -> Iterator[str]:
     """Yield the first step of each name in a template and in its partials, and load these into
     ``sources``.
-
-    :param source_name: the name of the template or partial that the tree belongs to.
     """
-    for node in tree._parse_tree:  # pystache shows its tree nowhere else; a test pins these names
-        name = getattr(node, "key", ".")
-        if type(node).__name__ == "_PartialNode":
-            if name not in sources:
-                sources[name] = load(name)
-                yield from _names(_parsed(*sources[name]), name, sources, load)
-        elif any(step.startswith("_") for step in name.split(".")):
-            line = _line_of_tag({source_name: sources[source_name]}, name)
-            raise TemplateError(f"{line}: {name!r} is private")
-        elif name != ".":
-            yield name.partition(".")[0]
-        section = getattr(node, "parsed", getattr(node, "parsed_section", None))
-        if section is not None:
-            yield from _names(section, source_name, sources, load)
+    path, source = sources[name]
+    _parsed(path, source)
+    for match in _TAG.finditer(source):
+        kind, tag = match.groups()
+        if kind == "=":
+            place = _place(path, source, match.start())
+            raise TemplateError(f"{place}: only the delimiters {{{{ and }}}} can be used")
+        if kind == ">" and tag not in sources:
+            sources[tag] = load(tag)
+            yield from _names(tag, sources, load)
+        elif kind in ("", "&", "#", "^") and tag != ".":
+            if any(step.startswith("_") for step in tag.split(".")):
+                raise TemplateError(f"{_place(path, source, match.start())}: {tag!r} is private")
+            yield tag.partition(".")[0]
 
 
-def _line_of_tag(sources: Sources, name: str) -> str:
+def _place_of(sources: Sources, name: str) -> str:
     """Return the path and line of the first tag with a name."""
     tag = re.compile(rf"\{{\{{[{{&#^]?\s*{re.escape(name)}\s*\}}")
     for path, source in sources.values():
         match = tag.search(source)
         if match is not None:
-            line = source.count("\n", 0, match.start()) + 1
-            return f"{path}, line {line}"
-    return next(iter(sources.values()))[0]  # the tag is written between other delimiters
+            return _place(path, source, match.start())
+    return next(iter(sources.values()))[0]
+
+
+def _place(path: str, source: str, position: int) -> str:
+    line = source.count("\n", 0, position) + 1
+    return f"{path}, line {line}"

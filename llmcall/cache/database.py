@@ -133,12 +133,15 @@ class Database(diskcache.Cache):  # type: ignore[misc]
 class _Closer:
     """Closes a connection when its thread ends: from Python 3.13 on, one left open is warned of."""
 
+    # Kept here: when a pool's worker ends, the names of its modules are gone before its connection.
+    _unless_forgotten = suppress(sqlite3.ProgrammingError)  # by another thread
+    _gate = using_database
+
     def __init__(self, connection: Any) -> None:
         self.connection = connection
 
     def __del__(self) -> None:
-        # ProgrammingError: another thread forgot the cache
-        with suppress(sqlite3.ProgrammingError), using_database:
+        with self._unless_forgotten, self._gate:
             self.connection.close()
 
 

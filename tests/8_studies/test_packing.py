@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import runpy
 import shutil
 import stat
@@ -221,6 +222,43 @@ def test_the_recording_is_read_without_llmcall(packed: Path) -> None:
     ).stdout.decode()
     assert "You are Çem, a driver. What do you pay?" in printed
     assert "answer 2" in printed
+
+
+@pytest.mark.slow
+def test_an_unchanged_program_is_packed_with_its_actors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if a function of its own names them: the package names it again."""
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {"who.py": WHO, "talk.py": TALK})
+    with HTTPServer() as server:
+        address = NumberedServer(server).address
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "llmcall",
+                *"run --cassette t.jsonl --actor who:who talk.py".split(),
+            ],
+            env={**os.environ, "OPENAI_BASE_URL": address, "OPENAI_API_KEY": "none"},
+            check=True,
+            capture_output=True,
+        )
+    assert "code/who.py" in done("pack", "made", "--cassette", "t.jsonl", "--", "talk.py")
+    done("verify", "made")
+    assert "--actor who:who talk.py" in Path("made/README.md").read_text(encoding="utf-8")
+
+
+WHO = """
+def who(request):
+    return request.body["messages"][-1]["content"].split()[0]
+"""
+TALK = """
+import openai
+for name in ("Ann", "Bo"):
+    asked = [{"role": "user", "content": f"{name} says hello."}]
+    print(openai.OpenAI().chat.completions.create(model="m", messages=asked).choices[0].message.content)
+"""
 
 
 # What verify finds

@@ -152,15 +152,15 @@ def main(plan_file: str) -> None:
     _replay_only(trace, plan["folder"], plan["cassettes"])
     sys.addaudithook(trace.on_audit_event)
     script, *arguments = plan["program"]
-    if plan["run_cassette"] is None:
+    if not plan["run_options"]:
         from llmcall.programs.blocks import set_placeholder_keys
         from llmcall.programs.execution import execute
 
         set_placeholder_keys()
         execute(script, tuple(arguments), module=plan["module"])
         return
-    options = ["--cassette", plan["run_cassette"], "--mode", "none", *["-m"] * plan["module"]]
-    sys.argv = ["llmcall", "run", *options, script, *arguments]
+    module = ["-m"] * plan["module"]
+    sys.argv = ["llmcall", "run", *plan["run_options"], *module, script, *arguments]
     runpy.run_module("llmcall", run_name="__main__")
 
 

@@ -15,7 +15,7 @@ from ...review.marks import ASKED_AGAIN, CUT, REFUSED, find_marks
 from ...review.runs import RecordedRun
 from ...values import total_cost
 from .manifest import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
-from .replay import run_cassettes
+from .replay import run_options
 
 README, REPORT, REQUIREMENTS = "README.md", "report.html", "requirements.txt"
 READER = Path(__file__).with_name("data") / "read_cassette.py"
@@ -98,9 +98,8 @@ def _answers(run: RecordedRun) -> str:
 
 def _run(package: Path, manifest: Manifest) -> str:
     variables = "\n".join(f"    {name}={value}" for name, value in manifest.environment.items())
-    program = ["python"]
-    for path in run_cassettes(package / FOLDERS[RECORDING], manifest.recordings):
-        program = ["llmcall", "run", "--cassette", path, "--mode", "none"]
+    options = run_options(package / FOLDERS[RECORDING], manifest.recordings)
+    program = ["llmcall", "run", *options] if options else ["python"]
     return f"""## The run
 
     {shlex.join([*program, *manifest.command])}

@@ -88,7 +88,7 @@ def run_program(
         "log": str(scratch / "log.jsonl"),
         "folder": str(folder),
         "cassettes": list(cassettes),
-        "run_cassette": next(iter(run_cassettes(folder, cassettes)), None),
+        "run_options": run_options(folder, cassettes),
         "program": list(command[is_module:]),
         "module": is_module,
     }
@@ -131,6 +131,16 @@ def run_cassettes(folder: Path, cassettes: Sequence[str]) -> list[str]:
             if (header_in(folder / path) or {}).get("run") is not None:
                 paths.append(path)
     return paths
+
+
+def run_options(folder: Path, cassettes: Sequence[str]) -> list[str]:
+    """Return the options with which ``llmcall run`` replays what it recorded; none if it recorded
+    none of the cassettes.
+    """
+    for path in run_cassettes(folder, cassettes):
+        actor = ((header_in(folder / path) or {}).get("run") or {}).get("actor")
+        return ["--cassette", path, "--mode", "none", *(["--actor", actor] if actor else [])]
+    return []
 
 
 def files_below(folder: Path) -> list[str]:

@@ -238,7 +238,7 @@ def test_an_unchanged_program_is_packed_with_its_actors(
                 sys.executable,
                 "-m",
                 "llmcall",
-                *"run --cassette t.jsonl --actor who:who talk.py".split(),
+                *["run", "--cassette", "t.jsonl", "--actor", "who:who", "talk.py"],
             ],
             env={**os.environ, "OPENAI_BASE_URL": address, "OPENAI_API_KEY": "none"},
             check=True,

@@ -330,13 +330,6 @@ def test_a_refusal_halfway_fits_any_schema(response_format: Any, tmp_path: Path)
     assert len(client.requests) == len(client.cache) == 1
 
 
-def test_a_refusal_fits_any_schema(tmp_path: Path) -> None:
-    """It is not asked again."""
-    refusal = {"role": "assistant", "content": None, "refusal": "No."}
-    client = client_of([refusal], tmp_path)
-    assert client.send_message("Who?", response_format=STRICT).refusal == "No."
-
-
 UNREADABLE = {"name": "x", "strict": True, "schema": {"$ref": "http://127.0.0.1:9/schema.json"}}
 
 

@@ -17,7 +17,7 @@ import openai
 import pytest
 from hypothesis import given, settings
 from pytest_httpserver import HTTPServer
-from servers import QUESTION, Answer, ScriptedServer, client_for, completion, refusal, refusing
+from servers import QUESTION, Answer, ScriptedServer, client_for, refusal, refusing
 
 import llmcall
 from llmcall import (
@@ -139,22 +139,6 @@ def test_a_refused_connection_is_tried_twice(caplog: pytest.LogCaptureFixture) -
         failure = client.send_message(QUESTION, on_error="return")
     assert isinstance(failure, ServiceError) and failure.attempts == 2
     assert "attempt 1 of 2 of chat" in caplog.text
-
-
-def test_a_server_that_starts_again_is_asked_again() -> None:
-    """It refuses one connection, is not ready yet, and answers then."""
-    refused = ServiceError("nobody listens")
-    refused.is_loopback_unreachable = True
-    failures = [refused, ServiceError("not ready", status_code=503)]
-
-    class Starting(llmcall.LLMClient):
-        def send(self, request: Any, timeout: float | None) -> Any:
-            if failures:
-                raise failures.pop(0)
-            return completion("Hello!")
-
-    client = Starting(model="m", retry_max_attempts=3, retry_waiting_time=0.01)
-    assert client.send_message("Hello", on_error="raise").content == "Hello!"
 
 
 def test_on_error_is_what_it_was_when_the_call_was_made() -> None:
@@ -279,17 +263,6 @@ def test_a_wait_is_read_in_milliseconds_or_seconds(headers: dict[str, str], seco
     assert seconds_to_wait(headers) == seconds
 
 
-@pytest.mark.parametrize("text", [None, "-3", "nan", "inf", "later"])
-def test_what_is_no_wait_is_none(text: str | None) -> None:
-    """A server may write anything there."""
-    assert seconds_to_wait({} if text is None else {"retry-after": text}) is None
-
-
-def test_a_wait_until_a_date_in_the_past_is_no_time() -> None:
-    """The call may be tried at once."""
-    assert seconds_to_wait({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
-
-
 @pytest.mark.parametrize("minutes", [-30 * 525_960, -10, 0, 10, 100 * 525_960])
 def test_a_wait_until_a_date_is_the_time_from_the_responses_own_date(minutes: int) -> None:
     """The clock here may be wrong."""
@@ -299,15 +272,6 @@ def test_a_wait_until_a_date_is_the_time_from_the_responses_own_date(minutes: in
         "retry-after": formatdate(sent + 100, usegmt=True),
     }
     assert seconds_to_wait(headers) == 100.0
-
-
-@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 32 Foo 2020 99:99:99 +9999"])
-def test_a_wait_until_a_date_counts_from_now_if_the_response_has_no_date(date: str) -> None:
-    """There is no other clock."""
-    until = formatdate(time.time() + 3600, usegmt=True)
-    waited = seconds_to_wait({"date": date, "retry-after": until})
-    assert waited is not None
-    assert 3500 < waited <= 3600
 
 
 JSON = st.recursive(

@@ -85,13 +85,6 @@ def test_enable_pydantic_model_return_gives_the_object() -> None:
     assert len(client.requests) == 1
 
 
-def test_echo_is_not_sent() -> None:
-    """It is an argument of TinyTroupe's that means nothing to a model."""
-    client = ScriptedClient(['{"price": 3}'])
-    client.send_message("How much?", **TINYTROUPE)
-    assert "echo" not in client.requests[0].body
-
-
 def test_without_enable_pydantic_model_return_the_object_is_parsed() -> None:
     """The call returns the reply, of which the object is an attribute."""
     client = ScriptedClient(['{"price": 3}'])
@@ -353,27 +346,6 @@ def test_a_pointer_to_nothing_is_a_miss() -> None:
     assert "this chat request to gpt-4 is not recorded" in report
     assert "a fallback gave the recorded answer, and that answer was deleted" in report
     assert "cache_mode='auto'" in report
-
-
-def test_a_pointer_to_nothing_is_followed_by_a_call(pointer_to_nothing: Servers) -> None:
-    """The models are asked again, and the answer is stored."""
-    assert asked_of(pointer_to_nothing).content == "fits"
-    assert pointer_to_nothing.asked_models() == [SMALL, MIDDLE, LARGE]
-    assert asked_of(pointer_to_nothing).cached
-
-
-@pytest.mark.usefixtures("pointer_to_nothing")
-@pytest.mark.parametrize("window", [100, 10000], ids=["another fallback", "the model itself"])
-def test_a_new_answer_replaces_a_pointer_to_nothing(
-    window: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever gives it."""
-    monkeypatch.setitem(WINDOWS, SMALL, window)
-    monkeypatch.setitem(WINDOWS, "gpt-4.1", 10000)
-    client = Servers(fallbacks={SMALL: ("gpt-4.1",)})
-    replies = [asked_of(client) for _ in range(2)]
-    assert [(reply.content, reply.cached) for reply in replies] == [("fits", False), ("fits", True)]
-    assert asked_of(Servers(cache_mode="replay")) == replies[0]
 
 
 @pytest.mark.parametrize("first", ["the model itself", "another fallback"])

@@ -34,11 +34,9 @@ from streaming import (
     WAYS,
     Paused,
     Streamed,
-    astream_call,
     chunk,
     chunks_of,
     event,
-    stream_call,
     streams,
 )
 
@@ -98,15 +96,6 @@ def test_a_stream_has_ended_though_its_server_keeps_the_connection(way: str) -> 
     assert reply.content == "Two coins."  # type: ignore[union-attr]
 
 
-def test_the_repr_of_a_stream_says_whether_it_has_ended(paused: tuple[Paused, Any]) -> None:
-    """It is open until its last piece."""
-    server, stream = paused
-    assert repr(stream) == "Stream(open)"
-    server.go_on.set()
-    list(stream)
-    assert repr(stream) == "Stream(ended)"
-
-
 @pytest.mark.parametrize("recorded_by", ["a stream", "a call"])
 def test_a_recorded_answer_is_streamed_word_by_word(recorded_by: str) -> None:
     """Whichever way it was recorded, and without a call."""
@@ -136,13 +125,6 @@ def test_a_call_finds_what_a_stream_recorded() -> None:
         read(client)
         assert client.send_message(QUESTION, on_error="raise").cached
     assert len(raw.requests) == 1
-
-
-@pytest.mark.parametrize("way", [stream_call, astream_call])
-def test_the_reply_of_a_stream_has_the_requests_identifier(way: Any) -> None:
-    """It stands in the head of the response."""
-    with RawServer(streams(*TWO_COINS)) as raw:
-        assert way(client_for(raw.base_url), QUESTION).request_id == "req-stream"
 
 
 BROKEN: dict[str, tuple[Any, str, list[str]]] = {
@@ -368,13 +350,6 @@ def test_chunks_of_a_synchronous_transport_come_to_a_task_one_by_one() -> None:
             assert [piece async for piece in stream] == [*PIECES]
 
     asyncio.run(main())
-    assert client.closed == 1
-
-
-def test_a_synchronous_transport_is_closed_if_a_task_leaves_its_stream() -> None:
-    """Its generator is not left open in a thread."""
-    client = Streamed(*chunks_of(*PIECES), cache_mode="off")
-    aleave(client)
     assert client.closed == 1
 
 
@@ -622,13 +597,6 @@ def test_a_closed_stream_gives_its_draw_back_though_it_is_kept(
     client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
     with llmcall.scope("s"):
         assert asking_again(client, pieces).sample == "s#0"
-
-
-@BOTH
-def test_a_closed_stream_gives_its_place_back_though_it_is_kept(asking_again: Any) -> None:
-    """The next call may begin at once, whether or not anybody still holds the stream."""
-    client = ScriptedClient(lambda messages: "once upon a time", limits_max_concurrent_calls=1)
-    assert asking_again(client, 1).content == "once upon a time"
 
 
 # What a program keeps to its end: a stream, or the event loop that would close it.

@@ -88,7 +88,7 @@ def in_pool(jobs: list[Callable[[], None]]) -> None:
     """Run them in a pool that is smaller than they are many; some in copies of this context."""
     with ThreadPoolExecutor(2) as pool:
         futures = [
-            pool.submit(contextvars.copy_context().run, job) if n % 2 else pool.submit(job)
+            pool.submit(*(contextvars.copy_context().run for _ in range(n % 3)), job)
             for n, job in enumerate(jobs)
         ]
         for future in futures:

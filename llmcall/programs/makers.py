@@ -11,7 +11,7 @@ import contextvars
 import functools
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -83,7 +83,7 @@ def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **o
     # A notebook's kernel makes tasks for each message. How many these are is no part of the program.
     asker = maker.main if _is_of_kernel(coroutine) else maker.child("task", _name(coroutine))
     if options.get("context") is not None:
-        _enter(options["context"], asker)
+        _enter([options["context"]], asker)
         return create_task(loop, coroutine, **options)
     with askers.running_as(asker):  # the task copies the context; an eager one runs at once
         return create_task(loop, coroutine, **options)
@@ -102,9 +102,9 @@ def _start(start: Callable[..., Any], thread: threading.Thread) -> None:
     maker = askers.current()
     if maker is not None:
         target = getattr(thread, "_target", None)
-        function = functools.partial(target or type(thread), *getattr(thread, "_args", ()))
+        function, contexts = _unwrapped(target or type(thread), getattr(thread, "_args", ()))
         asker = maker.child("thread", _name(function))
-        _enter(_context_of(function), asker)
+        _enter(contexts, asker)
         run = thread.run
 
         def run_as_asker() -> None:
@@ -127,43 +127,45 @@ def _submit(
     maker = askers.current()
     if maker is None:
         return submit(executor, function, *args, **kwargs)
-    work = functools.partial(function, *args, **kwargs)
+    work, contexts = _unwrapped(function, args)
     asker = maker.child("work", _name(work))
-    return submit(executor, _run_work, asker, work)
 
+    def run_as_asker() -> Any:
+        _enter(contexts, asker)
+        with askers.running_as(asker):
+            return function(*args, **kwargs)
 
-def _run_work(asker: Asker, work: functools.partial[Any]) -> Any:
-    _enter(_context_of(work), asker)
-    with askers.running_as(asker):
-        return work()
+    return submit(executor, run_as_asker)
 
 
 # Functions
 
 
-def _enter(context: contextvars.Context | None, asker: Asker) -> None:
-    """Set the asker in a context, unless the context is in use."""
-    if context is not None:
+def _enter(contexts: Iterable[contextvars.Context], asker: Asker) -> None:
+    """Set the asker in contexts, but for those that are in use."""
+    for context in contexts:
         with contextlib.suppress(RuntimeError):
             context.run(askers.set_current, asker)
 
 
-def _context_of(function: Any) -> contextvars.Context | None:
-    """Return the context whose ``run`` a function is, as in ``asyncio.to_thread``; else ``None``."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    context = getattr(function, "__self__", None)
-    return context if isinstance(context, contextvars.Context) else None
+def _unwrapped(function: Any, args: Sequence[Any]) -> tuple[Any, list[contextvars.Context]]:
+    """Return the function that is called behind ``functools.partial`` and contexts' ``run``, as in
+    ``asyncio.to_thread`` and LangChain's executor, and these contexts.
+    """
+    contexts = []
+    while True:
+        context = getattr(function, "__self__", None)
+        if isinstance(function, functools.partial):
+            function, args = function.func, (*function.args, *args)
+        elif isinstance(context, contextvars.Context) and args:
+            contexts.append(context)
+            function, args = args[0], args[1:]
+        else:
+            return function, contexts
 
 
 def _name(function: Any) -> str:
     """Return the name of a coroutine's or function's code, which is the same in every run."""
-    args: tuple[Any, ...] = ()
-    while isinstance(function, functools.partial) or (args and _context_of(function) is not None):
-        if isinstance(function, functools.partial):
-            function, args = function.func, (*function.args, *args)
-        else:  # a context's run
-            function, args = args[0], args[1:]
     function = getattr(function, "__func__", function)
     for name in ("cr_code", "__code__", "gi_code", "ag_code"):
         code = getattr(function, name, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import json
 import os
@@ -180,6 +181,16 @@ def test_a_record_names_its_asker_if_several_ask() -> None:
         "2": ["thread run 0", "thread run 1"],
         "3": [None],
     }
+
+
+def test_work_in_several_contexts_has_an_asker() -> None:
+    """LangChain's pool runs a function in a context, which LangGraph runs in another one."""
+    client = plain_program(Server())
+    with recorded(), ThreadPoolExecutor(2) as pool:
+        contexts = [[contextvars.copy_context().run for _ in range(2)] for _ in range(3)]
+        for each in [pool.submit(*runs, ask, client, seed=1) for runs in contexts]:
+            each.result()
+    assert sorted(map(str, askers()["1"])) == ["work ask 0", "work ask 1", "work ask 2"]
 
 
 def test_each_asker_gets_its_own_answers_in_their_order() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..cassettes.current import cassette_for
 from ..errors import ScopeError
@@ -26,133 +26,14 @@ from ..scopes import RecordedAskers, current_scope, next_order, scope_of_call
 from ..values import Request
 from .calls import Call
 from .lookup import note_refused
-from .options import Options, split_options
+from .options import split_options
 from .windows import checked_window, in_window, longest_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from ..cassettes.cassette import Cassette
     from ..scopes import ActiveScope
-    from .client import Client, ResolvedSettings
-
-
-class _Arguments(NamedTuple):
-    """What the arguments of a call say apart from its messages or texts.
-
-    :param kind: ``"chat"`` or ``"embedding"``.
-    :param cassette: the open cassette, or ``None``.
-    :param resolved: what the current settings mean for the client.
-    :param model: the model's name after aliases.
-    :param keyed: the parameters that enter the key, with the model and the namespace.
-    :param sent: the parameters that are sent.
-    :param headers: extra HTTP headers.
-    :param is_effort_named: whether the model is asked for no effort by default.
-    :param normalize: replaces what does not matter in a text that enters the key, or ``None``.
-    :param expected: as in :class:`llmcall.types.Request`.
-    :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
-    """
-
-    kind: str
-    client: Client
-    cassette: Cassette | None
-    resolved: ResolvedSettings
-    model: str
-    options: Options
-    keyed: dict[str, Any]
-    sent: dict[str, Any]
-    headers: dict[str, str]
-    is_effort_named: bool
-    normalize: Callable[[str], str] | None
-    expected: Any
-    parse: Callable[[str], Any] | None
-
-    @classmethod
-    def of(cls, client: Client, kind: str, arguments: Mapping[str, Any]) -> _Arguments:
-        """Return what arguments by name say; ``None`` means not given.
-
-        :raises TypeError, ValueError: for a wrong argument.
-        :raises CacheError: for a field that may hold a credential by its name.
-        """
-        cassette = cassette_for(client.base_settings)  # first: it may have settings of its own
-        resolved = client.resolved
-        without_none = {name: value for name, value in arguments.items() if value is not None}
-        options, params = split_options(without_none, resolved.settings)
-        model = client.model_named(params.pop("model", None))
-        window = checked_window(params.pop("window", resolved.settings.window))
-        check_names(params, kind)
-        sent = given_parameters(params)
-        named: Collection[str] = ()
-        if kind == "chat":
-            sent = {**resolved.defaults, **sent}
-            named = sent.keys()
-            sent = client.with_effort(model, sent)
-        elif window is not None:
-            warn_once(f"WINDOW = {window}: embeddings are sent without a window")
-        headers = sent.pop("extra_headers", {})
-        keyed = {"model": model, **keyed_parameters(sent)}
-        check_credentials(keyed, resolved.settings.cassette_allow)
-        if kind == "chat" and window is not None:
-            sent = {"store": True, **sent, **in_window(window)}
-            if options.deadline is None:
-                options = options._replace(deadline=longest_wait(window))
-        namespace = client.namespace(model)
-        if namespace:
-            keyed["namespace"] = namespace
-        response_format = params.get("response_format")
-        parse = None
-        if response_format is not None and not isinstance(response_format, dict):
-            from ..typed.reading import read
-
-            parse = functools.partial(read, output_type=response_format)
-        return cls(
-            kind=kind,
-            client=client,
-            cassette=cassette,
-            resolved=resolved,
-            model=model,
-            options=options,
-            keyed=keyed,
-            sent=sent,
-            headers=headers,
-            is_effort_named=EFFORT in named or EFFORT not in sent,
-            normalize=normalizer(resolved.settings.cache_normalize),
-            expected=expected_answer(response_format),
-            parse=parse,
-        )
-
-    def call(self, field: str, content: Any, keyed_content: Any) -> tuple[Call, Any]:
-        """Return the call that asks something, without a draw, and the hash of what identifies it.
-
-        :param field: ``"messages"`` or ``"input"``.
-        :param content: what is sent in it.
-        :param keyed_content: what of it enters the key.
-        """
-        asked = {**self.keyed, field: keyed_content}
-        identity_hash = identity(self.kind, asked)
-        request = Request(
-            kind=self.kind,
-            model=self.model,
-            asked=asked,
-            body={"model": self.model, field: content, **self.sent},
-            headers=self.headers,
-            sample=None,
-            cache_key=sampled_key(identity_hash, None),
-            expected=self.expected,
-        )
-        call = Call(
-            maker=self.client,
-            settings=self.resolved.settings,
-            cache=self.resolved.cache,
-            request=request,
-            options=self.options,
-            name=self.model,
-            cassette=self.cassette,
-            order=next_order(),
-            parse=self.parse,
-            is_effort_named=self.is_effort_named,
-        )
-        return call, identity_hash
+    from .client import Client
 
 
 def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) -> Call:
@@ -162,9 +43,10 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    given = _Arguments.of(client, "chat", arguments)
-    checked = check_messages(messages, dedent=given.options.dedent_messages)
-    call, identity_hash = given.call("messages", checked, keyed_messages(checked, given.normalize))
+    call = _call(client, "chat", arguments)
+    checked = check_messages(messages, dedent=call.options.dedent_messages)
+    normalize = normalizer(call.settings.cache_normalize)
+    call, identity_hash = _asking(call, "messages", checked, keyed_messages(checked, normalize))
     return with_draw(call, identity_hash)
 
 
@@ -181,13 +63,83 @@ def prepare_embeddings(
     :raises TypeError: for a wrong argument.
     """
     with_model = {**arguments, "model": model or client.default_embedding_model()}
-    given = _Arguments.of(client, "embedding", with_model)
-    if given.options.sample is not None:
+    call = _call(client, "embedding", with_model)
+    if call.options.sample is not None:
         raise TypeError("embeddings take no sample, because the same text has the same embedding")
-    normalize = given.normalize or str
-    active = current_scope()
-    calls = [given.call("input", each, normalize(each))[0] for each in texts_of(text)]
-    return [replace(call, transport=transport, **_place(call, active)) for call in calls]
+    normalize = normalizer(call.settings.cache_normalize) or str
+    call = replace(call, transport=transport, **_place(call, current_scope()))
+    return [_asking(call, "input", each, normalize(each))[0] for each in texts_of(text)]
+
+
+def _call(client: Client, kind: str, arguments: Mapping[str, Any]) -> Call:
+    """Return a call as its arguments describe it, without what it asks.
+
+    :param kind: ``"chat"`` or ``"embedding"``.
+    :raises TypeError, ValueError: for a wrong argument.
+    :raises CacheError: for a field that may hold a credential by its name.
+    """
+    cassette = cassette_for(client.base_settings)  # first: it may have settings of its own
+    resolved = client.resolved
+    settings = resolved.settings
+    without_none = {name: value for name, value in arguments.items() if value is not None}
+    options, params = split_options(without_none, settings)
+    model = client.model_named(params.pop("model", None))
+    window = checked_window(params.pop("window", settings.window))
+    check_names(params, kind)
+    sent = given_parameters(params)
+    is_effort_named = True
+    if kind == "chat":
+        named = {**resolved.defaults, **sent}
+        sent = client.with_effort(model, named)
+        is_effort_named = (EFFORT in named) == (EFFORT in sent)
+    elif window is not None:
+        warn_once(f"WINDOW = {window}: embeddings are sent without a window")
+    headers = sent.pop("extra_headers", {})
+    keyed = {"model": model, **keyed_parameters(sent)}
+    check_credentials(keyed, settings.cassette_allow)
+    if namespace := client.namespace(model):
+        keyed["namespace"] = namespace
+    if kind == "chat" and window is not None:
+        sent = {"store": True, **sent, **in_window(window)}
+        if options.deadline is None:
+            options = options._replace(deadline=longest_wait(window))
+    response_format = params.get("response_format")
+    parse = None
+    if response_format is not None and not isinstance(response_format, dict):
+        from ..typed.reading import read
+
+        parse = functools.partial(read, output_type=response_format)
+    return Call(
+        maker=client,
+        settings=settings,
+        cache=resolved.cache,
+        request=Request(
+            kind, model, keyed, sent, headers, None, "", expected_answer(response_format)
+        ),
+        options=options,
+        name=model,
+        cassette=cassette,
+        parse=parse,
+        is_effort_named=is_effort_named,
+    )
+
+
+def _asking(call: Call, field: str, content: Any, keyed_content: Any) -> tuple[Call, Any]:
+    """Return a call with what it asks, but without a draw, and the hash of what identifies it.
+
+    :param field: ``"messages"`` or ``"input"``.
+    :param content: what is sent in it.
+    :param keyed_content: what of it enters the key.
+    """
+    request = call.request
+    asked = {**request.asked, field: keyed_content}
+    identity_hash = identity(request.kind, asked)
+    request = request._replace(
+        asked=asked,
+        body={"model": request.model, field: content, **request.body},
+        cache_key=sampled_key(identity_hash, None),
+    )
+    return replace(call, request=request, order=next_order()), identity_hash
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> Call:

@@ -15,7 +15,7 @@ from ..notices import warn_once
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.pointers import target_key, target_of
-from ..system import process_lock
+from ..system import lock
 from ..values import record_of
 from . import loading
 from .places import storage_at
@@ -38,7 +38,6 @@ MODES = ("auto", "replay", "refresh", "off")
 
 # By cache: the keys of the records that calls of this process used.
 _used_keys_by_path: dict[str, set[str]] = {}
-_lock = process_lock(__name__)
 
 
 class CacheStats(NamedTuple):
@@ -163,7 +162,7 @@ class ResponseCache:
         :param record: of this cache.
         """
         key = record.cache_key
-        with _lock:
+        with lock:
             is_named = key in self._keys_with_asker
             self._keys_with_asker.add(key)
         if is_named or record.asker == asker or self._unstored.get(key) is not None:

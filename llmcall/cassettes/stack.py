@@ -6,24 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..system import process_lock
+from ..system import lock
 
 # Each is a Cassette. The innermost is last. One that is open several times appears as often; the one
 # that the settings name is first.
 open_cassettes: list[Any] = []
 _set_aside: list[Any] = []  # those that were open before a block with only one began
-_lock = process_lock(__name__)
 
 
 def push(cassette: Any) -> None:
     """Make a cassette the innermost one, until it closes."""
-    with _lock:
+    with lock:
         open_cassettes.append(cassette)
 
 
 def pop(cassette: Any) -> None:
     """Remove a closed cassette; if it was opened several times, only the innermost one."""
-    with _lock:
+    with lock:
         for cassettes in (open_cassettes, _set_aside):
             indexes = [index for index, each in enumerate(cassettes) if each is cassette]
             if indexes:
@@ -38,13 +37,13 @@ def only(cassette: Any) -> Iterator[None]:
 
     Other threads may close any of them during the block, and close later what they opened in it.
     """
-    with _lock:
+    with lock:
         _set_aside[:] = open_cassettes
         open_cassettes[:] = [] if cassette is None else [cassette]
     try:
         yield
     finally:
-        with _lock:
+        with lock:
             open_cassettes[:] = _set_aside
             _set_aside.clear()
 

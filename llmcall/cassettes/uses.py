@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..keys.keys import key_of
 from ..scopes import CallOrder, RecordedAskers
-from ..system import process_lock
+from ..system import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,9 +47,6 @@ def function_scope(request: Mapping[str, Any], sample: str | None) -> str:
     return f"{name.replace('/', '.').replace('#', '.')}.{key[:8]}"
 
 
-_lock = process_lock(__name__)
-
-
 class Uses:
     """The records of a cassette that answered calls, each with the first of its calls and its asker.
 
@@ -79,7 +76,7 @@ class Uses:
         """
         key, draw = record.cache_key, caller.draw
         sort_key = caller.path.split("/") if caller.path else [], caller.order
-        with _lock:
+        with lock:
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
             if is_replayed and record.kind == "function":  # which does not run
                 scope_name = function_scope(record.request, record.sample)
@@ -108,8 +105,8 @@ class Uses:
         outside any scope was replayed, a record may belong to it if this run made no call in the
         record's outermost scope.
         """
-        with _lock:
-            records = list(records)
+        records = list(records)
+        with lock:
             unused = [each for each in records if each.cache_key not in self._first_calls]
             if not self._skipped_scopes:
                 return unused
@@ -138,9 +135,8 @@ class Uses:
         :param path: the scope path.
         :param request_key: the request's key outside any scope.
         """
-        with _lock:
-            if self._recorded is None:
-                self._recorded = {} if self._stored is None else self._stored.askers()
+        if self._recorded is None:  # if two threads read them, they read the same
+            self._recorded = {} if self._stored is None else self._stored.askers()
         return RecordedAskers(self._recorded.get((path, request_key), {}), self._is_recording)
 
     def with_asker(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:

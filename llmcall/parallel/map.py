@@ -33,19 +33,7 @@ if TYPE_CHECKING:
 
 
 @overload
-def map(
-    fn: Any,
-    items: Iterable[Any],
-    *,
-    key: Any = None,
-    repeats: int = 1,
-    workers: int | None = None,
-    progress: bool | None = None,
-    on_error: str = "raise",
-    executor: Executor | None = None,
-    scope: Any = None,
-    dry_run: Literal[True],
-) -> Plan: ...
+def map(fn: Any, items: Iterable[Any], *, dry_run: Literal[True], **options: Any) -> Plan: ...
 @overload
 def map(
     fn: Any,
@@ -62,7 +50,7 @@ def map(
 ) -> list[Any]: ...
 
 
-def map(
+def map(  # type: ignore[misc]  # options are those that it names
     fn: Any,
     items: Iterable[Any],
     *,

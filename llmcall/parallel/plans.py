@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..call.estimates import estimate
 from ..cassettes.current import current_cassette
 from ..cassettes.stores import CacheStore, CassetteStore
-from ..display.formatting import counted, money
+from ..display.formatting import money
 from ..errors import CacheCorruptError
 from ..models.prices import MILLION, tier_of
 from ..records.packed import unpack
@@ -84,28 +84,18 @@ class Plan(NamedTuple):
         return self if other == 0 else NotImplemented
 
     def __str__(self) -> str:
-        if self.cost is None:
-            cost = "cost ? (a price is unknown)"
-        else:
-            cost = f"cost {self._cost_words(self.cost)}"
+        cost = "cost ? (a price is unknown)"
+        if self.cost is not None:
+            cost = f"cost {money(self.cost[0])} to {money(self.cost[1])}"
+            if self.expected_cost is not None and self.misses:
+                cost += f", {money(self.expected_cost)} expected"
             cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
         return f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens, {cost}"
-
-    def _cost_words(self, cost: tuple[float, float]) -> str:
-        """Return the costs in words."""
-        words = f"{money(cost[0])} to {money(cost[1])}"
-        if self.expected_cost is None or not self.misses:
-            return words
-        return f"{words}, {money(self.expected_cost)} expected"
 
     def _repr_html_(self) -> str:
         from html import escape
 
-        cost = "cost unknown" if self.cost is None else self._cost_words(self.cost)
-        calls = counted(self.misses, "call")
-        prices = f" Priced by {', '.join(self.priced_by)}." if self.priced_by else ""
-        words = f"for {calls} with {self.input_tokens:,} input tokens; {self.hits:,} are recorded already.{prices}"
-        return f"<p><b>{escape(cost)}</b> {escape(words)}</p>"
+        return f"<p>{escape(str(self))}</p>"
 
 
 NOTHING_PLANNED = Plan(0, 0, 0, (0.0, 0.0), (), 0.0)

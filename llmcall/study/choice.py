@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..display.data_frames import import_pandas
-from ..errors import ConfigError, OutputError
+from ..errors import OutputError
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame
 from ..typed.conversations import SendMessage, converse
@@ -251,9 +251,9 @@ class Choice(LLMCall):
                 self._check_logprobs()
                 job = SharesJob(self, orders)
                 answers = run_map(job, rows, **{**map_options, "repeats": len(orders)})
-            except NoLogprobsError as error:
+            except NoLogprobsError:
                 if logprobs or not has_repeats:
-                    raise ConfigError(str(error)) from error
+                    raise
             else:
                 return "logprobs", _lists(answers, len(orders), is_plan=is_plan)
         answers = run_map(row_job if is_plan else TableJob(*row_job), rows, **map_options)

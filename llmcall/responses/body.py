@@ -36,23 +36,20 @@ def check_size(size: int) -> None:
         raise error
 
 
-def read_object(
-    text: str | bytes | bytearray, name: str, *, keep_halves: bool = False
-) -> dict[str, Any]:
+def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:
     """Return the JSON object that a server sent.
 
     U+FFFD replaces each lone surrogate, which is not text. ``None`` replaces NaN and the infinities,
     which JSON does not have.
 
     :param name: its name in the error: ``"answer"``, ``"chunk in the stream"``.
-    :param keep_halves: keep lone surrogates, whose other halves may follow.
     :raises ServiceError: if it is not a JSON object.
     """
     start = text[:200] if isinstance(text, str) else bytes(text[:200])
     try:
         text = text if isinstance(text, str) else text.decode()
         data = json.loads(text, parse_constant=_no_number, parse_float=_finite)
-        if not keep_halves and SURROGATE_ESCAPE.search(text):
+        if SURROGATE_ESCAPE.search(text):
             data = without_halves(data)
     except (ValueError, RecursionError) as error:
         raise ServiceError(f"a malformed {name}, not JSON: {start!r}") from error

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from .body import check_size, read_object
-from .split_characters import SplitCharacters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +35,6 @@ class EventStreamDecoder:
         )
         self._line_pieces: list[str] = []  # the pieces of the last line, which has not ended
         self._data_lines: list[str] = []  # of the event that has not ended
-        self._split_characters = SplitCharacters()
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
@@ -53,7 +51,6 @@ class EventStreamDecoder:
     def close(self) -> Iterator[dict[str, Any] | str]:
         """Yield what the end of the stream completes, as :meth:`feed`."""
         yield from self._events(self._newlines.decode(b"", final=True) + "\n\n")
-        yield from self._split_characters.close()
 
     def _events(self, text: str) -> Iterator[dict[str, Any] | str]:
         first, *rest = text.split("\n")
@@ -72,9 +69,7 @@ class EventStreamDecoder:
             if self._data_lines:
                 data = "\n".join(self._data_lines)
                 self._data_lines.clear()
-                yield from self._split_characters.feed(_object(data), data)
-            if self.done:
-                yield from self._split_characters.close()
+                yield _object(data)
         elif data == line:
             yield line
         elif data.strip():
@@ -85,11 +80,11 @@ class EventStreamDecoder:
             if event is None:
                 self._data_lines.append(data)
             else:
-                yield from self._split_characters.feed(event, data)
+                yield event
 
 
 def _object(data: str) -> dict[str, Any]:
-    return read_object(data, "chunk in the stream", keep_halves=True)
+    return read_object(data, "chunk in the stream")
 
 
 def events_of(body: bytes) -> Iterator[dict[str, Any]]:

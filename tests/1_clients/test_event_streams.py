@@ -90,33 +90,6 @@ EVENTS: dict[str, tuple[bytes, list[Any]]] = {
     "empty data": (b'data:\n\ndata: {"a": 1}\n\n', [{"a": 1}]),
     "no UTF-8": (b'data: {"a": "\xff"}\n\n', [{"a": "\ufffd"}]),
     "a lone surrogate": (b'data: {"a": "\\ud800"}\n\n', [{"a": "\ufffd"}]),
-    "half a character at the end": (
-        b'data: {"a": "b\\ud83d"}\n\ndata: {"c": 1}\n\ndata: [DONE]\n\n',
-        [{"a": "b\ufffd"}, {"c": 1}],
-    ),
-    "half a character at a cut end": (b'data: {"a": "b\\ud83d"}', [{"a": "b\ufffd"}]),
-    "half a character before another one": (
-        b'data: {"a": "\\ud83d"}\n\ndata: {"a": "b\\ud83d\\ude00"}\n\n',
-        [{"a": ""}, {"a": "\ufffdb\U0001f600"}],
-    ),
-    "halves of a character": (
-        b'data: {"a": "b\\ud83d"}\n\ndata: {"a": ""}\n\ndata: {"a": "\\ude00c"}\n\n',
-        [{"a": "b"}, {"a": ""}, {"a": "\U0001f600c"}],
-    ),
-    "halves of characters in two choices": (
-        b'data: {"choices": [{"index": 0, "text": "\\ud83d"}]}\n\n'
-        b'data: {"choices": [{"index": 1, "text": "\\ud83c"}]}\n\n'
-        b'data: {"choices": [{"index": 1, "text": "\\udf4e"}, {"index": 0, "text": "\\ude00"}]}\n\n',
-        [
-            {"choices": [{"index": 0, "text": ""}]},
-            {"choices": [{"index": 1, "text": ""}]},
-            {"choices": [{"index": 1, "text": "\U0001f34e"}, {"index": 0, "text": "\U0001f600"}]},
-        ],
-    ),
-    "half a token": (
-        b'data: {"logprobs": [{"token": "\\ud83d"}]}\n\ndata: {"logprobs": [{"token": "\\ude00"}]}\n\n',
-        [{"logprobs": [{"token": "\ufffd"}]}, {"logprobs": [{"token": "\ufffd"}]}],
-    ),
     "letters of several bytes": ('data: {"a": "日本"}\n\n'.encode(), [{"a": "日本"}]),
 }
 

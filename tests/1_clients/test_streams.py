@@ -108,16 +108,6 @@ def test_a_recorded_answer_is_streamed_word_by_word(recorded_by: str) -> None:
     assert (client.usage.calls, client.usage.cached_calls) == (1, 1)
 
 
-def test_a_character_that_two_chunks_share_is_whole() -> None:
-    """A server in JavaScript may cut its texts there."""
-    with RawServer(streams(*chunks_of("Hi \ud83d", "\ude00!"))) as raw:
-        client = client_for(raw.base_url)
-        pieces, reply = read(client)
-        assert ("".join(pieces), reply.content) == ("Hi \U0001f600!", "Hi \U0001f600!")
-        assert client.send_message(QUESTION).content == "Hi \U0001f600!"
-    assert len(raw.requests) == 1
-
-
 def test_a_call_finds_what_a_stream_recorded() -> None:
     """It makes no call."""
     with RawServer(streams(*TWO_COINS)) as raw:

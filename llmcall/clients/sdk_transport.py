@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from ..blocking import each, iterate, run, value
 from ..call.effects import time_left, time_limit
 from ..config.values import check_credential
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..responses.body import append, read_object
 from ..system import is_own_request
-from ..values import Response
-from .api_errors import parsed_response, refuse_reported, request_id
+from ..values import Request, Response
+from .api_errors import parsed_response, request_id
 from .chunk_reader import ChunkReader
 from .masking import mask, secrets_of
 from .meant_addresses import guess_address
@@ -24,9 +25,7 @@ from .sdk_clients import SDKClients
 from .sdk_exceptions import http_errors, http_library, mapped_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-
-    from ..values import Request
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 # Of openai 3.x: what its own methods for chat completions, embeddings and models authenticate with.
@@ -38,6 +37,7 @@ ROUTES = {
     "responses": ("post", "/responses"),
     "background": ("post", "/responses"),
     "look": ("get", "/responses/{id}"),
+    "models": ("get", "/models"),
     "cancel": ("post", "/responses/{id}/cancel"),
     "delete": ("delete", "/responses/{id}"),
 }
@@ -82,61 +82,53 @@ class SDKTransport:
 
         The timeout applies to each read; the current context's time limit, to the whole attempt.
         """
-        sdk = self._clients.of_threads()
-        with self._open_response(
-            self._post(sdk, request, timeout, self._headers()), request
-        ) as http_response:
-            return _answer(http_response, request, self._body(http_response))
-
-    def _body(self, http_response: Any) -> bytearray:
-        body = bytearray()
-        for data in http_response.iter_bytes():
-            append(body, data)
-            self._check_time()
-        return body
+        return run(self._send(request, timeout, is_async=False))
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response, as :meth:`send` does."""
-        headers = await self._aheaders()
-        sdk = await self._clients.of_running_loop()
-        async with self._open_response(
-            self._post(sdk, request, timeout, headers), request
-        ) as http_response:
-            body = bytearray()
-            async for data in http_response.aiter_bytes():
-                append(body, data)
-            return _answer(http_response, request, body)
+        return await self._send(request, timeout, is_async=True)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the information in the headers, then the chunks of a streamed answer.
 
         The current context's time limit applies to the wait for each chunk.
         """
-        sdk = self._clients.of_threads()
-        with self._open_response(
-            self._post(sdk, request, timeout, self._headers(), stream=True), request
-        ) as http_response:
-            yield _response(http_response)
-            chunks = _reader(request)
-            for data in http_response.iter_bytes():
-                yield from chunks.feed(data)
-                if chunks.done:
-                    return
-                self._check_time()  # comments alone are not an answer
-            yield from chunks.close()
+        return iterate(self._stream(request, timeout, is_async=False))
 
-    async def astream(
+    def astream(
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer, as :meth:`stream` does."""
-        headers = await self._aheaders()
-        sdk = await self._clients.of_running_loop()
-        async with self._open_response(
-            self._post(sdk, request, timeout, headers, stream=True), request
-        ) as http_response:
-            yield _response(http_response)
-            chunks = _reader(request)
-            async for data in http_response.aiter_bytes():
+        return self._stream(request, timeout, is_async=True)
+
+    def models(self, timeout: float) -> list[str]:
+        """Return the names of the models that the endpoint lists.
+
+        :param timeout: seconds.
+        """
+        request = Request("chat", "", {}, {}, {}, None, "", wire="models")
+        with time_limit(timeout):
+            models = self.send(request, timeout).get("data")
+        if not isinstance(models, list) or not all(
+            isinstance(model, dict) and "id" in model for model in models
+        ):
+            raise ServiceError("a malformed list of models")
+        return [str(model["id"]) for model in models]
+
+    async def _send(self, request: Request, timeout: float | None, *, is_async: bool) -> Response:
+        body = bytearray()
+        async with self._opened(request, timeout, is_async=is_async) as response:
+            async for data in self._data(response, is_async=is_async):
+                append(body, data)
+            return _answer(response, request, body)
+
+    async def _stream(
+        self, request: Request, timeout: float | None, *, is_async: bool
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        async with self._opened(request, timeout, is_async=is_async, stream=True) as response:
+            yield _response(response)
+            chunks = EventReader() if request.wire == "responses" else ChunkReader()
+            async for data in self._data(response, is_async=is_async):
                 for chunk in chunks.feed(data):
                     yield chunk
                 if chunks.done:
@@ -144,56 +136,76 @@ class SDKTransport:
             for chunk in chunks.close():
                 yield chunk
 
-    def models(self, timeout: float) -> list[str]:
-        """Return the names of the models that the endpoint lists.
+    async def _data(self, response: Any, *, is_async: bool) -> AsyncGenerator[bytes, None]:
+        """Yield the data of a body; enforce the time limit, even if the user's HTTP client does not."""
+        async for data in each(response.aiter_bytes() if is_async else response.iter_bytes()):
+            yield data
+            seconds_left = time_left()  # comments alone are not an answer
+            if seconds_left is not None and seconds_left <= 0:
+                raise RequestTimeoutError(f"no complete answer from {self.url} within the timeout")
 
-        :param timeout: seconds.
+    @asynccontextmanager
+    async def _opened(
+        self, request: Request, timeout: float | None, *, is_async: bool, stream: bool = False
+    ) -> AsyncIterator[Any]:
+        """Send a request, and yield the response of the SDK's HTTP library before its body is read.
+        :func:`llmcall.patched` does not intercept it.
+
+        :raises APIError: for an exception of the SDK or its HTTP library.
         """
-        sdk = self._clients.of_threads()
-        with time_limit(timeout):
-            options = {"headers": self._headers(), "timeout": timeout, "security": SECURITY}
-            send = partial(sdk.get, "/models", options=options, **_raw_response_arguments())
-            with self._open_response(send) as http_response:
-                body = refuse_reported(read_object(self._body(http_response), "list of models"))
-                models = body.get("data")
-                if not isinstance(models, list) or not all(
-                    isinstance(model, dict) and "id" in model for model in models
-                ):
-                    raise ServiceError("a malformed list of models")
-        return [str(model["id"]) for model in models]
+        headers = await self._headers(is_async=is_async)
+        clients = self._clients
+        sdk = await clients.of_running_loop() if is_async else clients.of_threads()
+        send = self._sending(sdk, request, timeout, headers, stream)
+        response: Any = None
+        try:
+            token = is_own_request.set(True)
+            try:
+                response = await value(send())
+            finally:
+                is_own_request.reset(token)
+            try:
+                yield response
+            finally:
+                await value(response.aclose() if is_async else response.close())
+        except _failures() as error:
+            api_error = self._mapped(error, response, request)
+            if api_error is error:
+                raise
+            raise api_error from error
 
-    def _headers(self) -> dict[str, str]:
+    def _mapped(self, error: BaseException, response: Any, request: Request) -> APIError:
+        """Return llmcall's error for an exception of a failed call."""
+        api_error = mapped_error(error, self.url)
+        if response is not None:
+            api_error.status_code = response.status_code
+            api_error.request_id = _response(response).request_id
+            mask(api_error, secrets_of(response.request))
+        if request.wire in ("responses", "background"):
+            api_error.param = chat_name(api_error.param, request.body)
+        if self._suggests_base_url:
+            guess_address(api_error, self.url)
+        return api_error
+
+    async def _headers(self, *, is_async: bool) -> dict[str, str]:
         """Return the header with a fresh token, if a function returns tokens."""
         if self._token is None:
             return {}
         token = self._token()
-        return _bearer(_run(token) if isawaitable(token) else token)
+        if isawaitable(token):
+            token = await token if is_async else _run(token)
+        token = check_credential(
+            token, "what the api_key function returned", "a token: one word of text"
+        )
+        return {"Authorization": Hidden(f"Bearer {token}")}
 
-    async def _aheaders(self) -> dict[str, str]:
-        """Return the header with a fresh token, in the running event loop; see :meth:`_headers`."""
-        if self._token is None:
-            return {}
-        token = self._token()
-        return _bearer(await token if isawaitable(token) else token)
-
-    def _check_time(self) -> None:
-        """Enforce the time limit, even if the user's HTTP client does not."""
-        seconds_left = time_left()
-        if seconds_left is not None and seconds_left <= 0:
-            raise RequestTimeoutError(f"no complete answer from {self.url} within the timeout")
-
-    def _open_response(
-        self, send: Callable[[], Any], request: Request | None = None
-    ) -> _OpenResponse:
-        return _OpenResponse(send, self.url, self._suggests_base_url, request)
-
-    def _post(
+    def _sending(
         self,
         sdk: Any,
         request: Request,
         timeout: float | None,
         headers: dict[str, str],
-        stream: bool = False,
+        stream: bool,
     ) -> Callable[[], Any]:
         """Return a function that sends a request through the SDK, and returns the response of its
         HTTP library before the body is read.
@@ -211,20 +223,20 @@ class SDKTransport:
             body.setdefault("encoding_format", "float")
         elif "id" in body:
             path = path.format(id=body.pop("id"))
-        elif request.wire != "chat":
+        elif request.wire in ("responses", "background"):
             body = body_of(body)
             body["model"] = self._deployment or body["model"]
         if extra_body:
             essential = {name: body[name] for name in ESSENTIAL_FIELDS if name in body}
             body = {**body, **extra_body, **essential}
-        for name, value in request.headers.items():
+        for name, text in request.headers.items():
             if not (
-                HEADER_NAME.fullmatch(name) and str(value).isascii() and str(value).isprintable()
+                HEADER_NAME.fullmatch(name) and str(text).isascii() and str(text).isprintable()
             ):
                 raise ConfigError(
                     f"extra_headers[{name!r}]: an HTTP header cannot have this name or value"
                 )
-            headers[name] = str(value)
+            headers[name] = str(text)
         options = {
             "headers": headers,
             "params": query or {},
@@ -233,12 +245,12 @@ class SDKTransport:
         }
         if stream:
             body["stream"] = True
-        arguments = _raw_response_arguments()
-        if method == "delete":  # the SDK reads its answer at once
-            arguments = {"cast_to": arguments["cast_to"]}
-        elif method == "post":
+        arguments: dict[str, Any] = {"cast_to": http_library().Response, "options": options}
+        if method != "delete":  # whose answer the SDK reads at once
+            arguments |= {"stream": True, "stream_cls": None}
+        if method == "post":
             arguments["body"] = body
-        return partial(getattr(sdk, method), path, options=options, **arguments)
+        return partial(getattr(sdk, method), path, **arguments)
 
     def close(self) -> None:
         """Close the connections that no call uses, but those of event loops."""
@@ -249,10 +261,6 @@ class SDKTransport:
         await self._clients.aclose()
 
 
-def _reader(request: Request) -> ChunkReader:
-    return EventReader() if request.wire == "responses" else ChunkReader()
-
-
 def _answer(http_response: Any, request: Request, body: bytearray) -> Response:
     """Return the answer that a body is; of the background, the response, finished or not."""
     if request.wire in ("cancel", "delete"):
@@ -261,77 +269,6 @@ def _answer(http_response: Any, request: Request, body: bytearray) -> Response:
         return _response(http_response, read_object(body, "response"))
     data = parsed_response(body)
     return _response(http_response, without_request(data) if request.wire == "responses" else data)
-
-
-def _raw_response_arguments() -> dict[str, Any]:
-    """Return the arguments with which the SDK returns the response of its HTTP library, not read."""
-    return {"cast_to": http_library().Response, "stream": True, "stream_cls": None}
-
-
-class _OpenResponse:
-    """Send a request and yield the response. :func:`llmcall.patched` does not intercept it.
-
-    Exceptions of the SDK and its HTTP library are raised as llmcall's own.
-
-    :param send: sends the request and returns the response, or an awaitable of it.
-    :param url: the address, for errors.
-    :param suggests_base_url: see :class:`SDKTransport`.
-    :param request: what is sent, or ``None``.
-    """
-
-    def __init__(
-        self, send: Callable[[], Any], url: str, suggests_base_url: bool, request: Request | None
-    ) -> None:
-        self._send = send
-        self._request = request
-        self._url = url
-        self._suggests_base_url = suggests_base_url
-        self._http_response: Any = None
-
-    def __enter__(self) -> Any:
-        with self._sending():
-            self._http_response = self._send()
-        return self._http_response
-
-    async def __aenter__(self) -> Any:
-        with self._sending():
-            self._http_response = await self._send()
-        return self._http_response
-
-    @contextmanager
-    def _sending(self) -> Iterator[None]:
-        token = is_own_request.set(True)
-        try:
-            yield
-        except _failures() as error:
-            self._raise_mapped(error)
-        finally:
-            is_own_request.reset(token)
-
-    def __exit__(self, error_type: Any, error: Any, traceback: Any) -> None:
-        self._http_response.close()
-        self._raise_mapped(error)
-
-    async def __aexit__(self, error_type: Any, error: Any, traceback: Any) -> None:
-        await self._http_response.aclose()
-        self._raise_mapped(error)
-
-    def _raise_mapped(self, error: BaseException | None) -> None:
-        """Raise llmcall's error for an exception of a failed call."""
-        if not isinstance(error, _failures()):
-            return
-        api_error = mapped_error(error, self._url)
-        http_response = self._http_response
-        if http_response is not None:
-            api_error.status_code = http_response.status_code
-            api_error.request_id = _response(http_response).request_id
-            mask(api_error, secrets_of(http_response.request))
-        if self._request is not None and self._request.wire in ("responses", "background"):
-            api_error.param = chat_name(api_error.param, self._request.body)
-        if self._suggests_base_url:
-            guess_address(api_error, self._url)
-        if api_error is not error:
-            raise api_error from error
 
 
 def _failures() -> tuple[type[BaseException], ...]:
@@ -355,13 +292,6 @@ class Hidden(str):
 
     def __repr__(self) -> str:
         return "'…'"
-
-
-def _bearer(token: Any) -> dict[str, str]:
-    checked_token = check_credential(
-        token, "what the api_key function returned", "a token: one word of text"
-    )
-    return {"Authorization": Hidden(f"Bearer {checked_token}")}
 
 
 def _run(awaitable: Any) -> Any:

@@ -16,6 +16,7 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any
 
+from ..blocking import each, iterate, run, value
 from ..call.effects import END
 from ..call.embeddings import vector_of
 from ..errors import APIError, LLMCallError
@@ -23,7 +24,6 @@ from ..failures import note_refusal
 from ..records.answers import VOLATILE
 from ..responses.chunks import EACH_CHUNK
 from ..values import as_chat
-from .blocking import each, iterate, run, value
 
 if TYPE_CHECKING:
     from types import ModuleType

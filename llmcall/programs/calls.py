@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..blocking import each, iterate, run, value
 from ..call.drivers import adrive, adrive_stream, drive, drive_stream
 from ..call.effects import END
 from ..call.embeddings import ordered_embeddings
@@ -26,7 +27,6 @@ from ..recorded_functions import http_call
 from ..responses.body import read_object
 from ..responses.checks import check_embeddings
 from ..system import is_own_request
-from .blocking import each, iterate, run, value
 from .requests import GEMINI_MODEL, ClientCall, asks_model, http_call_of
 from .whole_answers import check_answer, last_events_at
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .. import askers, scopes
+from ..blocking import value
 from ..cassettes.current import current_cassette
 from ..config import resolve as config
 from ..config.settings import with_absolute_paths
@@ -25,7 +26,6 @@ from ..notices import warn_once
 from ..system import after_fork_in_child, running_loop
 from . import connections
 from .actors import Actor, Actors
-from .blocking import value
 from .requests import ProgramRequest, client_call_of, is_of_model, is_unreadable, may_be_recorded
 
 if TYPE_CHECKING:

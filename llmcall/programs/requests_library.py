@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
 from typing import Any, cast
 
+from ..blocking import run
 from ..clients.sdk_exceptions import http_library
 from .answers import derived
-from .blocking import run
 from .calls import MESSAGE_HEADERS
 from .recorder import Recorder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .blocking import run
+from ..blocking import run
 from .recorder import Recorder
 
 if TYPE_CHECKING:

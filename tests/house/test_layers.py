@@ -17,9 +17,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "llmcall"
 # Imports go to the same layer or down; a module that is not named here is in the layer of its
 # package.
 LAYERS = [
-    "_version errors failures values lazy_names notices system display surrogates secrets keys.keys "
-    "keys.normalizers keys.plain_data responses.body responses.event_stream "
-    "responses.split_characters",
+    "_version blocking errors failures values lazy_names notices system display surrogates secrets "
+    "keys.keys keys.normalizers keys.plain_data responses.body responses.event_stream",
     "config",
     "models keys responses typed.expectations typed.json_texts typed.lettered_options "
     "typed.reading",

@@ -1,6 +1,6 @@
 """Asynchronous code that also runs in a plain thread, where nothing that it awaits has to wait.
 
-So what sends a program's request is written once. In a thread it calls blocking functions.
+So what sends a request is written once. In a thread it calls blocking functions.
 """
 
 from __future__ import annotations

@@ -311,25 +311,6 @@ def test_a_selection_of_unmarked_tests_reaches_no_model(project: Project) -> Non
     assert project.calls() == []
 
 
-def test_recording_refuses_the_calls_of_an_unmarked_test(project: Project) -> None:
-    """A replay would refuse them too."""
-    project.write(FREE, "test_free.py")
-    project.run("--llm-record=once", passed=1, failed=1)
-    assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["bread"]})
-
-
-def test_a_cassette_that_code_opens_itself_may_record(project: Project) -> None:
-    """While the run records, and it is replayed like any other."""
-    project.write(
-        "def test_own():\n    with llmcall.cassette('own.jsonl'): ask('milk')\n", "test_own.py"
-    )
-    project.run("--llm-record=once", passed=2)
-    assert sorted(project.calls()) == ["bread", "milk"]
-    assert project.cassettes() == {ONE: ["bread"], "own.jsonl": ["milk"]}
-    project.run(passed=2)
-    assert project.calls() == []
-
-
 LIVE = "pytest.mark.llm(live=True)"
 
 
@@ -343,13 +324,6 @@ def test_live_tests_reach_the_model_and_record_nothing(project: Project) -> None
     )
     project.run(passed=3, failed=2)
     assert (project.calls(), project.cassettes()) == (["module", "test", "class"], {})
-
-
-def test_a_live_test_has_no_cassette(project: Project) -> None:
-    """Its fixture is an error that says so."""
-    project.write(f"@{LIVE}\ndef test_both(llm_cassette): pass\n")
-    printed = project.run(errors=1)
-    assert "a live test has no cassette; remove the fixture llm_cassette" in printed
 
 
 def test_scripted_clients_and_recorded_functions_need_no_cassette(project: Project) -> None:
@@ -373,14 +347,6 @@ def test_projects_that_do_not_use_the_plugin_notice_nothing(project: Project) ->
     for _ in range(2):
         assert "llmcall" not in project.run(passed=2)
     assert project.calls() == ["milk", "free", "free"]
-
-
-def test_the_ini_key_alone_makes_a_project_use_the_plugin(project: Project) -> None:
-    """Calls of tests without a cassette are refused from then on."""
-    project.write(FREE)
-    printed = project.run("-o", "llm_record=none", failed=1)
-    assert "this test has no cassette" in printed
-    assert project.calls() == []
 
 
 def test_collecting_imports_only_small_modules(project: Project) -> None:
@@ -517,37 +483,22 @@ def test_fixtures_within_fixtures_have_cassettes_of_their_own(project: Project) 
 
 
 def test_setup_functions_are_fixtures_of_their_own_names(project: Project) -> None:
-    """Those of modules and classes, with their teardowns, are wider fixtures."""
-    project.write(
+    """That of a class, with its teardown, is a wider fixture."""
+    project.record(
         """
-        pytestmark = pytest.mark.llm
-
-        def setup_module(): ask("module")
-        def teardown_module(): ask("module ends")
-
-        def setup_function(): ask("function")
-        def test_one(): ask("test")
-
+        @pytest.mark.llm
         class Case(unittest.TestCase):
             @classmethod
             def setUpClass(cls): ask("case")
             @classmethod
             def tearDownClass(cls): ask("case ends")
             def setUp(self): ask("before")
-            def tearDown(self): ask("after")
             def test_two(self): ask("unit")
         """
     )
-    project.run("--llm-record=once", passed=2)
-    recorded = project.cassettes()
-    assert {Path(name).stem: questions for name, questions in recorded.items()} == {
-        "setup_module": ["module", "module ends"],
-        "test_one": ["function", "test"],
-        "Case.setUpClass": ["case", "case ends"],
-        "Case.test_two": ["before", "unit", "after"],
-    }
-    project.calls()
-    project.run(passed=2)
+    found = {Path(name).stem: questions for name, questions in project.cassettes().items()}
+    assert found == {"Case.setUpClass": ["case", "case ends"], "Case.test_two": ["before", "unit"]}
+    project.run(passed=1)
     assert project.calls() == []
 
 
@@ -872,70 +823,6 @@ def test_a_shared_cassette_is_not_judged_if_tests_were_left_out(
     assert "not used" not in project.run("--llm-unused=fail", *arguments)
 
 
-def test_a_shared_cassette_is_not_judged_if_only_the_tests_that_failed_last_run(
-    project: Project,
-) -> None:
-    """``--lf`` leaves out the others while it collects."""
-    project.record(SHARED, passed=3)
-    project.write(SHARED.replace("ask('b')", "ask('new')"))
-    plugins = ("-p", "llmcall.pytest_plugin", "-p", "cacheprovider")
-    project.pytester.runpytest_inprocess(*plugins).assert_outcomes(passed=2, failed=1)
-    found = project.pytester.runpytest_inprocess(*plugins, "--lf", "--llm-record=update")
-    found.assert_outcomes(passed=1)
-    assert project.cassettes()[UPDATED] == ["a", "b", "c", "new"]
-
-
-@pytest.mark.usefixtures("shared_and_unused")
-def test_a_shared_cassette_is_not_judged_if_a_module_could_not_be_collected(
-    project: Project,
-) -> None:
-    """One of its tests may use the record."""
-    project.write("pytest.skip('not here', allow_module_level=True)\n", "test_village.py")
-    printed = project.run("--llm-record=update", "--continue-on-collection-errors")
-    assert "not used" not in printed
-    assert project.cassettes()[UPDATED] == ["a", "b", "c"]
-
-
-def test_a_shared_cassette_is_not_judged_by_the_tests_of_a_folder_below_it(
-    project: Project,
-) -> None:
-    """Tests of another folder may use it."""
-    for name in ("north", "south"):
-        mark = "@pytest.mark.llm('../../../shared.jsonl')"
-        project.write(f"{mark}\ndef test_{name}():\n    ask('{name}')\n", f"{name}/test_{name}.py")
-    project.run("--llm-record=once", passed=3)
-    project.run("north", "--llm-record=update", "--llm-unused=fail", passed=1)
-    assert project.cassettes()["shared.jsonl"] == ["north", "south"]
-
-
-@pytest.mark.parametrize(
-    ("folder", "is_judged"), [("unit", True), ("unit/deep", False)], ids=["its own", "one below"]
-)
-def test_a_shared_cassette_in_a_folder_for_all_is_judged_in_the_folder_of_its_tests(
-    project: Project, folder: str, is_judged: bool
-) -> None:
-    """``llm_cassette_dir`` has the folders of the tests."""
-    ini = project.path / "pytest.ini"
-    ini.write_text(ini.read_text() + "\nllm_cassette_dir = tapes\ntestpaths = unit\n")
-    project.write("def test_deep(): pass\n", "unit/deep/test_deep.py")
-    project.write(SHARED, "unit/test_shop.py")
-    project.run("--llm-record=once", passed=4)
-    project.write(SHARED.replace("ask('c')", "pass"), "unit/test_shop.py")
-    assert ("not used" in project.run(folder)) == is_judged
-    assert "not used" in project.run()
-
-
-def test_unused_records_of_a_wider_fixture_are_listed(project: Project) -> None:
-    """Those that neither its setup nor its teardown used, however many tests ran."""
-    source = "@pytest.fixture(scope='module')\ndef world():\n    {}\n    yield\n    ask('bye')\n"
-    test = "@pytest.mark.llm\ndef test_w(world): pass\n"
-    project.record(source.format("ask('hello')") + test)
-    assert "not used" not in project.run(passed=1)
-    project.write(source.format("pass") + test)
-    printed = project.run(passed=1)
-    assert 'world.jsonl not used: gpt-6-luna "hello"' in printed
-
-
 # Workers of pytest-xdist
 
 MANY = """
@@ -1035,6 +922,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 def test_the_askers_of_a_test_do_not_depend_on_the_tests_before(project: Project) -> None:
     """Each test that runs alone, or in another order, gets the answers of its own threads."""
     project.record(PROGRAM, passed=2)
@@ -1042,16 +930,6 @@ def test_the_askers_of_a_test_do_not_depend_on_the_tests_before(project: Project
         path = project.path / f"cassettes/test_market/test_twins[{name}].jsonl"
         askers = [json.loads(line).get("asker") for line in path.read_text().splitlines()[1:]]
         assert sorted(askers) == ["thread ask 0", "thread ask 1"]
-
-
-@pytest.mark.slow
-def test_a_shared_cassette_is_not_judged_if_a_worker_died(project: Project) -> None:
-    """Nobody knows which of its tests passed."""
-    pytest.importorskip("xdist")
-    project.record(SHARED, passed=3)
-    project.write(SHARED.replace("ask('b')", "import os; ask('b'); os._exit(3)"))
-    project.run(*TWO_WORKERS, "--llm-record=update", passed=2, failed=1)
-    assert project.cassettes()[UPDATED] == ["a", "b", "c"]
 
 
 def test_workers_judge_a_shared_cassette_together(workers: Project) -> None:

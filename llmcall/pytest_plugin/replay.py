@@ -19,7 +19,7 @@ from ..cassettes.current import guards
 from ..cassettes.misses import recording_command
 from ..cassettes.unused import drop_records, keep_in_cache
 from ..display.formatting import counted
-from ..errors import CacheMissError, ConfigError
+from ..errors import CacheError, CacheMissError, ConfigError
 from ..failures import REFUSED, process_failures
 from ..notices import forget_notices, keep_notices, stop_keeping_notices
 from ..programs.blocks import recording_programs
@@ -254,7 +254,8 @@ class Replay:
         elif mode == "update" or path in self._recorded_paths:
             mode = "new"  # unused records are known, and removed, only after all tests
         if is_shared and mode == "rewrite" and path.exists():
-            keep_in_cache(read(path).records())  # of tests that this run leaves out
+            with contextlib.suppress(CacheError):  # a damaged file is replaced
+                keep_in_cache(read(path).records())  # of tests that this run leaves out
         # What is added to a cassette that is rewritten is asked anew, too.
         tape = Cassette(path, mode, write=False, bypasses_cache=self.mode == "rewrite")
         unused: list[Record] = []

@@ -14,7 +14,6 @@ from .system import after_fork_in_child, at_exit
 # Why a call left no record, in words that follow "1 call".
 FAILED = "failed after all retries"
 ABANDONED = "ended before the whole answer arrived"
-CUT_OFF = "got no answer before the program ended"
 NOT_JSON = "got an answer that is not JSON"
 MISSED = "had no recorded answer and raised CacheMissError"
 UNSCOPED = "had no clear scope and raised ScopeError"
@@ -25,7 +24,6 @@ ADVICE = {
     FAILED: "Fix the cause and {again}, which asks only for what is missing: a {replay} will differ from this run",
     ABANDONED: "Read each answer to its end, cancel no call, and {again}: a {replay} that asks for one raises "
     "CacheMissError, or gets the answer of an equal call",
-    CUT_OFF: "Join the thread before the program ends: timing decides how far a daemon thread gets",
     NOT_JSON: "llmcall records only JSON and event streams: a {replay} raises CacheMissError there",
     MISSED: "To record what is missing, run it again with the cassette in the mode 'new', without one with MODE = auto "
     "below [Cache]. If your code caught the error, this run is incomplete",
@@ -91,7 +89,7 @@ class Failures:
 
         :param scope: its scope path; empty outside any scope.
         :param description: the call and its error, in words without secrets.
-        :param reason: ``FAILED``, ``ABANDONED``, ``CUT_OFF``, ``NOT_JSON``, ``MISSED``,
+        :param reason: ``FAILED``, ``ABANDONED``, ``NOT_JSON``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
         :param asks_model: whether a model was asked for it.
         """

@@ -30,7 +30,6 @@ class Rekeyed(NamedTuple):
     :param records: in the order of the calls.
     :param conflicts: the requests that have two answers now.
     :param changed: how many records have another key.
-    :param redrawn: how many of them have another draw.
     :param joined: how many records were left out, since others hold the same answer.
     """
 
@@ -39,7 +38,6 @@ class Rekeyed(NamedTuple):
     records: list[Record]
     conflicts: list[Conflict]
     changed: int
-    redrawn: int
     joined: int
 
 
@@ -71,10 +69,6 @@ def rekeyed(
         records=[_with_new_pointer(record, new_keys) for record in by_key.values()],
         conflicts=conflicts,
         changed=sum(old_key != new_key for old_key, new_key in new_keys.items()),
-        redrawn=sum(
-            _draw(old.sample) != _draw(new.sample)
-            for old, new in zip(records, new_records, strict=True)
-        ),
         joined=len(new_records) - len(by_key),
     )
 

@@ -250,6 +250,9 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     differences = header_differences(first.settings, second.settings)
     if differences and first.settings and second.settings:  # an empty file has none
         raise CacheError(f"{one} and {other} were recorded under different settings: {differences}")
+    runs = [each.run for each in (first, second) if each.run is not None]
+    if runs[1:] and runs[0] != runs[1]:
+        raise CacheError(f"{one} and {other} were recorded with different options of llmcall run")
     records, conflicts = merged(first, second, on_conflict)
     _list_conflicts(conflicts)
     if conflicts and on_conflict == "raise":
@@ -258,19 +261,11 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
             f"{one} and {other} have different answers to {count}, so nothing was written; choose with --on-conflict"
         )
     header = joined_headers(first.settings or second.settings, second.settings)
-    run = first.run if second.run is None else second.run
-    if None not in (first.run, second.run) and first.run != second.run:
-        run = None
-        click.echo(
-            f"{one} and {other} were recorded with different options of llmcall run, so {output} contains none: "
-            "pass them again to replay it",
-            err=True,
-        )
     write(
         output,
         header,
         records,
-        run=run,
+        run=next(iter(runs), None),
         allow=settings().cassette_allow,
         complete=first.is_complete and second.is_complete,
     )
@@ -354,10 +349,6 @@ def _rekey_file(path: str, on_conflict: str) -> str:
             complete=recording.is_complete,
         )
     summary = f"{path}: new keys for {result.changed:,} of {counted(len(recording), 'record')}"
-    if result.redrawn:
-        summary += (
-            f", {result.redrawn:,} of them with a new draw, because their requests are now the same"
-        )
     if result.joined:
         summary += f"; {result.joined:,} left out, because others answer the same request"
     return summary

@@ -14,7 +14,7 @@ from ...review.conversations import conversations
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, find_marks
 from ...review.runs import RecordedRun
 from ...values import total_cost
-from .manifest import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
+from .package import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
 from .replay import run_options
 
 README, REPORT, REQUIREMENTS = "README.md", "report.html", "requirements.txt"

@@ -19,11 +19,10 @@ from ...errors import LLMCallError
 from ...records.reader import read
 from ...records.writer import write
 from ...review.page import page
-from .archive import write_zip
 from .contents import READER, README, REPORT, REQUIREMENTS, readme, requirements, run_of
 from .differences import differences
 from .inspection import credentials, personal_lines, text_of
-from .manifest import (
+from .package import (
     ABOUT,
     CODE,
     DATA,
@@ -34,6 +33,7 @@ from .manifest import (
     Manifest,
     PackedFile,
     digest_of,
+    write_zip,
 )
 from .project import command_of, copy_file, copy_project, files_of, project_paths, variables
 from .replay import Observation, files_below, run_cassettes, run_program

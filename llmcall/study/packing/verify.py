@@ -15,10 +15,19 @@ from ...display.formatting import counted
 from ...display.printable import visible
 from ...errors import CacheError
 from ...records.reader import read
-from .archive import unpack_zip
 from .contents import PROOF, README, readme, run_of
 from .differences import differences
-from .manifest import ABOUT, FOLDERS, NAME, RECORDING, RESULT, Manifest, digest_of, read_manifest
+from .package import (
+    ABOUT,
+    FOLDERS,
+    NAME,
+    RECORDING,
+    RESULT,
+    Manifest,
+    digest_of,
+    read_manifest,
+    unpack_zip,
+)
 from .project import copy_file, is_left_out
 from .replay import Observation, has_namespace, run_program
 

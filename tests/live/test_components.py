@@ -52,8 +52,10 @@ COMPONENTS = {
     "agentscope_talk": Component(
         ["agentscope==2.0.10", "openai==3.54.0"], ("--normalize", "times", "--seed", "7")
     ),
-    "concordia_talk": Component(["gdm-concordia==2.1.0", "openai==3.54.0"], ("--seed", "7")),
-    "edsl_survey": Component(["edsl==1.0.9", "openai==3.54.0"]),
+    "concordia_talk": Component(
+        ["gdm-concordia==2.1.0", "openai==3.54.0"], ("--actor", "system", "--seed", "1")
+    ),
+    "camel_twins": Component(["camel-ai==0.2.90", "openai==3.52.0", "mcp<2"]),
 }
 
 

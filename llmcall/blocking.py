@@ -6,7 +6,6 @@ So what sends a request is written once. In a thread it calls blocking functions
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
-from inspect import isawaitable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -42,7 +41,7 @@ def iterate(pieces: AsyncGenerator[T, None]) -> Iterator[T]:
 
 async def value(result: Any) -> Any:
     """Return the result of a function that may be asynchronous."""
-    return await result if isawaitable(result) else result
+    return await result if hasattr(result, "__await__") else result
 
 
 async def each(pieces: Any) -> AsyncIterator[Any]:

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import ipaddress
 import re
-import socket
-import sys
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
 from ..config import resolve as config
-from ..system import is_own_request
 
 # The hosts of well-known APIs; each may have further labels before it.
 KNOWN_HOSTS = (
@@ -61,52 +57,23 @@ PORTS = {"http": 80, "https": 443}
 
 _addresses: set[tuple[str, int]] = {OLLAMA}  # of models
 _names: dict[str, str] = {}  # hosts by the addresses that were looked up for them
-_tell: Callable[[str], None] | None = None
 
 
-def watch(tell: Callable[[str], None], undo: contextlib.ExitStack) -> None:
-    """Watch the connections of this process.
-
-    :param tell: called with the host of each connection to a model that no recorded client makes; an
-        exception that it raises prevents the connection.
-    :param undo: gets the callbacks that end the watching.
-    """
-    global _tell
-    _tell = tell
-    undo.callback(_stop)
-    look_up = socket.getaddrinfo
-
-    @functools.wraps(look_up)
-    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-        # A connection knows only the address that was found.
-        addresses = look_up(host, *args, **kwargs)
-        name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
-        _names.update({str(each[4][0]): name for each in addresses if host})
-        return addresses
-
-    undo.callback(setattr, socket, "getaddrinfo", look_up)
-    socket.getaddrinfo = getaddrinfo
-    _add_hook()
+def getaddrinfo(look_up: Callable[..., Any], host: Any, *args: Any, **kwargs: Any) -> Any:
+    """Look addresses up, and note the host's name: a connection knows only the address."""
+    addresses = look_up(host, *args, **kwargs)
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+    _names.update({str(each[4][0]): name for each in addresses if host})
+    return addresses
 
 
-def _stop() -> None:
-    global _tell
-    _tell = None
-
-
-@functools.cache
-def _add_hook() -> None:
-    sys.addaudithook(_audit)  # it stays until the process ends
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event != "socket.connect" or _tell is None or is_own_request.get():
-        return
-    address = args[1]
+def model_at(address: Any) -> str | None:
+    """Return the host of a model that a socket connects to, or ``None`` if it is none."""
     if isinstance(address, tuple) and isinstance(address[0], str):  # no Unix socket
         host = _names.get(address[0], address[0])
         if is_models_host(host, address[1]):
-            _tell(_normalized_host(host))
+            return _normalized_host(host)
+    return None
 
 
 def is_models_host(host: str, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""Recorders in front of the transports of the process's HTTP clients, for a block."""
+"""What stands in front of a program's own clients, loops, pools and threads while a recorder is open."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from .. import askers
+from ..blocking import run
 from ..system import is_own_request
-from . import connections
-from .makers import name_tasks, name_threads, name_work, order_completed
+from . import connections, makers
 from .recorder import Recorder, innermost, recorders
 
 _undo = contextlib.ExitStack()
@@ -45,20 +46,20 @@ def in_front(recorder: Recorder) -> Iterator[None]:
 
 
 def _install() -> None:
-    name_threads(_undo)
-    connections.watch(_tell, _undo)
-    for name, front in FRONTS.items():
+    askers.begin_naming()
+    _undo.callback(askers.end_naming)
+    _watch_connections()
+    for name in FRONTS:
         if name in sys.modules:
-            front(importlib.import_module(name))  # another thread may still import it
+            _put_in_front(importlib.import_module(name))  # another thread may still import it
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     _undo.callback(sys.meta_path.remove, finder)
 
 
-def _tell(host: str) -> None:
-    recorder = innermost()
-    if recorder is not None:
-        recorder.note_connection(host)
+def _put_in_front(module: ModuleType) -> None:
+    for owner, name, replacement in FRONTS[module.__name__](module):
+        makers.replace(_undo, owner, name, replacement)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -81,69 +82,111 @@ class _Finder(importlib.abc.MetaPathFinder):
             execute(module)
             with _lock:
                 if recorders and module.__name__ == fullname:  # loaders may have several modules
-                    FRONTS[fullname](module)
+                    _put_in_front(module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-def _replace(owner: Any, name: str, replacement: Any) -> None:
-    _undo.callback(setattr, owner, name, getattr(owner, name))
-    setattr(owner, name, replacement)
+def _recorder() -> Recorder | None:
+    """Return the recorder of a program's request that is sent now, or ``None`` if it passes."""
+    recorder = innermost()
+    passes = recorder is None or recorder.passes_requests or is_own_request.get()
+    return None if passes else recorder
 
 
-def _in_front_of_httpx(http: ModuleType) -> None:
-    """Put the recorders in front of the transport that a client chooses for a request.
+class FrontTransport:
+    """Answers recorded requests, and sends all others by the transport below.
+
+    :param http: the module ``httpx`` or ``httpx2``.
+    :param recorder: answers the requests.
+    :param below: the program's own transport.
+    """
+
+    bases = "BaseTransport", "AsyncBaseTransport"
+
+    def __init__(self, http: ModuleType, recorder: Recorder, below: Any) -> None:
+        self.below = below
+        self._http = http
+        self._recorder = recorder
+
+    def handle_request(self, request: Any) -> Any:
+        """Return the response to a request of the program."""
+        return run(self._recorder.handle(self._http, self.below.handle_request, request))
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Return the response to a request of the program."""
+        send = self.below.handle_async_request
+        return await self._recorder.handle(self._http, send, request, is_async=True)
+
+
+def _transport(http: ModuleType, choose: Callable[..., Any], client: Any, url: Any) -> Any:
+    """Return the transport that a client chooses for a request, with the recorder in front of it.
 
     All clients of a library choose it by one method, whatever the transport (LiteLLM and openai's
     DefaultAioHttpClient have their own). They still do the rest themselves: authentication,
     redirects, cookies, event hooks.
     """
     from .answers import derived
-    from .transport import FrontTransport
 
-    for client in (http.Client, http.AsyncClient):
-        choose = client._transport_for_url
-
-        def recording(self: Any, url: Any, choose: Callable[..., Any] = choose) -> Any:
-            """Return the client's transport with the recorder in front of it."""
-            below, recorder = choose(self, url), innermost()
-            passes = recorder is None or recorder.passes_requests or is_own_request.get()
-            if passes or isinstance(below, FrontTransport):
-                return below
-            return derived(http, FrontTransport)(http, recorder, below)
-
-        _replace(client, "_transport_for_url", recording)
+    below, recorder = choose(client, url), _recorder()
+    if recorder is None or isinstance(below, FrontTransport):
+        return below
+    return derived(http, FrontTransport)(http, recorder, below)
 
 
-def _in_front_of_requests(requests: ModuleType) -> None:
-    """Replace the method by which every adapter of a session sends in the end."""
+def _send(
+    requests: ModuleType,
+    send: Callable[..., Any],
+    adapter: Any,
+    request: Any,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Send what a session sends: every adapter does so by this method in the end."""
+    recorder = _recorder()
+    if recorder is None:
+        return send(adapter, request, *args, **kwargs)
     from .requests_library import recorded_send
 
-    adapter = requests.adapters.HTTPAdapter
-    send = adapter.send
-
-    @functools.wraps(send)
-    def recording(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = innermost()
-        if recorder is None or recorder.passes_requests or is_own_request.get():
-            return send(self, request, *args, **kwargs)
-        below = functools.partial(send, self)
-        return recorded_send(requests, recorder, self, below, request, args, kwargs)
-
-    _replace(adapter, "send", recording)
+    below = functools.partial(send, adapter)
+    return recorded_send(requests, recorder, adapter, below, request, args, kwargs)
 
 
-def _name_tasks(asyncio: ModuleType) -> None:
-    name_tasks(_undo, asyncio.BaseEventLoop)
-    order_completed(_undo, asyncio)
+@functools.cache
+def _watch_connections() -> None:
+    sys.addaudithook(_audit)  # it stays until the process ends
 
 
-FRONTS: dict[str, Callable[[ModuleType], None]] = {
-    "httpx": _in_front_of_httpx,
-    "httpx2": _in_front_of_httpx,
-    "requests": _in_front_of_requests,
-    "asyncio": _name_tasks,
-    "uvloop": lambda uvloop: name_tasks(_undo, uvloop.Loop),
-    "concurrent.futures.thread": lambda thread: name_work(_undo, thread.ThreadPoolExecutor),
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and not is_own_request.get():
+        recorder, host = innermost(), connections.model_at(args[1])
+        if recorder is not None and host is not None:
+            recorder.note_connection(host)
+
+
+def _of_httpx(http: ModuleType) -> list[Replacement]:
+    transport = functools.partial(_transport, http)
+    return [(client, "_transport_for_url", transport) for client in (http.Client, http.AsyncClient)]
+
+
+Replacement = tuple[Any, str, Callable[..., Any]]  # what is replaced: its owner and its name
+
+# By the module that has them.
+FRONTS: dict[str, Callable[[ModuleType], list[Replacement]]] = {
+    "httpx": _of_httpx,
+    "httpx2": _of_httpx,
+    "requests": lambda requests: [
+        (requests.adapters.HTTPAdapter, "send", functools.partial(_send, requests))
+    ],
+    "socket": lambda socket: [(socket, "getaddrinfo", connections.getaddrinfo)],
+    "threading": lambda threading: [(threading.Thread, "start", makers.start_thread)],
+    "concurrent.futures.thread": lambda thread: [
+        (thread.ThreadPoolExecutor, "submit", makers.submit_work)
+    ],
+    "asyncio": lambda asyncio: [
+        (asyncio.BaseEventLoop, "create_task", makers.create_task),
+        (asyncio, "as_completed", makers.as_completed),
+    ],
+    "uvloop": lambda uvloop: [(uvloop.Loop, "create_task", makers.create_task)],
 }

@@ -7,8 +7,8 @@ from typing import Any
 from ..clients.sdk_exceptions import http_library
 from .actors import Actor
 from .answers import derived
+from .front import FrontTransport
 from .recorder import Recorder
-from .transport import FrontTransport
 
 
 def http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:

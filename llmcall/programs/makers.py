@@ -12,7 +12,6 @@ import functools
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from types import ModuleType
 from typing import Any
 
 from .. import askers
@@ -21,44 +20,13 @@ from ..askers import Asker
 KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of a notebook's kernel
 
 
-def name_threads(undo: contextlib.ExitStack) -> None:
-    """Name every thread that starts from now on.
-
-    :param undo: gets the callbacks that end the naming.
-    """
-    askers.begin_naming()
-    undo.callback(askers.end_naming)
-    _replace(undo, threading.Thread, "start", _start)
-
-
-def name_work(undo: contextlib.ExitStack, executor: type) -> None:
-    """Name the functions that are submitted to a class of executors."""
-    _replace(undo, executor, "submit", _submit)
-
-
-def name_tasks(undo: contextlib.ExitStack, loop: type) -> None:
-    """Name the tasks of a class of event loops."""
-    _replace(undo, loop, "create_task", _create_task)
-
-
-def order_completed(undo: contextlib.ExitStack, asyncio: ModuleType) -> None:
-    """Make the tasks of ``as_completed`` in the given order. It makes those of coroutines, such as
-    tqdm's ``gather`` gives it, in the order of a set.
-    """
-
-    def ordered(as_completed: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
-        is_single = asyncio.isfuture(awaitables) or asyncio.iscoroutine(awaitables)
-        if askers.current() is not None and not is_single:
-            awaitables = [asyncio.ensure_future(each) for each in dict.fromkeys(awaitables)]
-        return as_completed(awaitables, **options)
-
-    _replace(undo, asyncio, "as_completed", ordered)
-
-
-def _replace(
+def replace(
     undo: contextlib.ExitStack, owner: Any, name: str, replacement: Callable[..., Any]
 ) -> None:
-    """Replace a method, or a module's function, by one that takes the original as its first argument."""
+    """Replace a method, or a module's function, by one that takes the original as its first argument.
+
+    :param undo: gets the callback that restores it.
+    """
     original = getattr(owner, name)
 
     @functools.wraps(original)
@@ -76,17 +44,17 @@ def _replace(
 # Tasks
 
 
-def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **options: Any) -> Any:
+def create_task(create: Callable[..., Any], loop: Any, coroutine: Any, **options: Any) -> Any:
     maker = askers.current()
     if maker is None:
-        return create_task(loop, coroutine, **options)
+        return create(loop, coroutine, **options)
     # A notebook's kernel makes tasks for each message. How many these are is no part of the program.
     asker = maker.main if _is_of_kernel(coroutine) else maker.child("task", _name(coroutine))
     if options.get("context") is not None:
         _enter([options["context"]], asker)
-        return create_task(loop, coroutine, **options)
+        return create(loop, coroutine, **options)
     with askers.running_as(asker):  # the task copies the context; an eager one runs at once
-        return create_task(loop, coroutine, **options)
+        return create(loop, coroutine, **options)
 
 
 def _is_of_kernel(coroutine: Any) -> bool:
@@ -95,10 +63,21 @@ def _is_of_kernel(coroutine: Any) -> bool:
     return code is not None and KERNEL.search(code.co_filename) is not None
 
 
+def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
+    """Make the tasks in the given order; ``asyncio.as_completed`` makes those of coroutines, such as
+    tqdm's ``gather`` gives it, in the order of a set.
+    """
+    if askers.current() is not None and isinstance(awaitables, Iterable):
+        import asyncio
+
+        awaitables = [asyncio.ensure_future(each) for each in dict.fromkeys(awaitables)]
+    return complete(awaitables, **options)
+
+
 # Threads
 
 
-def _start(start: Callable[..., Any], thread: threading.Thread) -> None:
+def start_thread(start: Callable[..., Any], thread: threading.Thread) -> None:
     maker = askers.current()
     if maker is not None:
         target = getattr(thread, "_target", None)
@@ -116,7 +95,7 @@ def _start(start: Callable[..., Any], thread: threading.Thread) -> None:
     start(thread)
 
 
-def _submit(
+def submit_work(
     submit: Callable[..., Any],
     executor: Any,
     function: Callable[..., Any],

@@ -1,12 +1,12 @@
-"""The recording of requests that sessions of the library ``requests`` send."""
+"""Record the requests that sessions of the library ``requests`` send."""
 
 from __future__ import annotations
 
 import http.client
 import io
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from ..blocking import run
 from ..clients.sdk_exceptions import http_library
@@ -15,6 +15,7 @@ from .calls import MESSAGE_HEADERS
 from .recorder import Recorder
 
 PIECE = 1024  # bytes of a body that are read at once
+OPTIONS = ("stream", "timeout", "verify", "cert", "proxies")  # of an adapter's method, in order
 TIMEOUTS = ("connect", "read")
 
 
@@ -23,7 +24,7 @@ def recorded_send(
     recorder: Recorder,
     adapter: Any,
     send: Callable[..., Any],
-    request: Any,
+    prepared: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
@@ -31,83 +32,56 @@ def recorded_send(
 
     :param adapter: the session's adapter.
     :param send: its own method.
-    :param request: the program's request.
-    :param args: with ``kwargs``, the further arguments of ``send``.
-    """
-    in_http = _Adapter(requests, send, request, args, kwargs)
-    response = run(
-        recorder.handle(in_http.http, in_http.send, in_http.request, in_http.send_unrecorded)
-    )
-    if isinstance(response, requests.Response):
-        return response
-    return adapter.build_response(request, _urllib3_response(response))
-
-
-class _Adapter:
-    """Turns a request of ``requests`` into one of the HTTP library, and responses back.
-
-    :param send: the adapter's own method.
     :param prepared: the program's request.
     :param args: with ``kwargs``, the further arguments of ``send``.
-    :ivar request: the program's request as one of the HTTP library.
     """
+    library = http_library()
+    options = {**dict(zip(OPTIONS, args, strict=False)), **kwargs}
+    content = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body
+    request = library.Request(
+        prepared.method,
+        prepared.url,
+        headers=list(prepared.headers.items()),
+        # what is read piece by piece, such as a file, cannot be recorded as JSON
+        content=content if isinstance(content, bytes) else b"",
+        extensions={"timeout": _timeouts(options.get("timeout"))},
+    )
 
-    def __init__(
-        self,
-        requests: ModuleType,
-        send: Callable[..., Any],
-        prepared: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        self._requests = requests
-        self._send = send
-        self._prepared = prepared
-        names = ("stream", "timeout", "verify", "cert", "proxies")
-        self._options = {**dict(zip(names, args, strict=False)), **kwargs}
-        self.http = http_library()
-        body = prepared.body
-        content = body.encode() if isinstance(body, str) else body
-        self.request = self.http.Request(
-            prepared.method,
-            prepared.url,
-            headers=list(prepared.headers.items()),
-            # what is read piece by piece, such as a file, cannot be recorded as JSON
-            content=content if isinstance(content, bytes) else b"",
-            extensions={"timeout": self._timeouts()},
-        )
-
-    def _timeouts(self) -> dict[str, Any]:
-        timeout: Any = self._options.get("timeout")
-        if hasattr(timeout, "read_timeout"):  # urllib3's own
-            return {"connect": timeout.connect_timeout, "read": timeout.read_timeout}
-        pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-        return dict(zip(TIMEOUTS, pair, strict=True))
-
-    def send_unrecorded(self, request: Any) -> Any:
-        """Send the program's request as it is, and return the response of ``requests``."""
-        return self._send(self._prepared, **self._options)
-
-    def send(self, attempt: Any) -> Any:
+    def send_attempt(attempt: Any) -> Any:
         """Send an attempt, and return the response as the HTTP library's."""
-        prepared, options = self._prepared, {**self._options, "stream": True}
-        if attempt is not self.request:
-            prepared = prepared.copy()
-            prepared.body = attempt.content
-            prepared.headers["Content-Length"] = str(len(attempt.content))
+        changed, attempt_options = prepared, {**options, "stream": True}
+        if attempt is not request:
+            changed = prepared.copy()
+            changed.body = attempt.content
+            changed.headers["Content-Length"] = str(len(attempt.content))
             timeouts = attempt.extensions["timeout"]
-            options["timeout"] = tuple(timeouts[name] for name in TIMEOUTS)
+            attempt_options["timeout"] = tuple(timeouts[name] for name in TIMEOUTS)
         try:
-            response = self._send(prepared, **options)
-        except self._requests.Timeout as error:
-            raise self.http.ReadTimeout(str(error)) from error
-        except self._requests.RequestException as error:
-            raise self.http.ConnectError(str(error)) from error
+            response = send(changed, **attempt_options)
+        except requests.Timeout as error:
+            raise library.ReadTimeout(str(error)) from error
+        except requests.RequestException as error:
+            raise library.ConnectError(str(error)) from error
         headers = [
             each for each in response.headers.items() if each[0].lower() not in MESSAGE_HEADERS
         ]
-        body = derived(self.http, _Body)(self.http, self._requests, response)
-        return self.http.Response(response.status_code, headers=headers, stream=body)
+        body = derived(library, _Body)(library, requests, response)
+        return library.Response(response.status_code, headers=headers, stream=body)
+
+    def send_unrecorded(_: Any) -> Any:
+        return send(prepared, **options)
+
+    response = run(recorder.handle(library, send_attempt, request, send_unrecorded))
+    if isinstance(response, requests.Response):
+        return response
+    return adapter.build_response(prepared, _Raw(response))
+
+
+def _timeouts(timeout: Any) -> dict[str, Any]:
+    if hasattr(timeout, "read_timeout"):  # urllib3's own
+        return {"connect": timeout.connect_timeout, "read": timeout.read_timeout}
+    pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    return dict(zip(TIMEOUTS, pair, strict=True))
 
 
 class _Body:
@@ -115,8 +89,8 @@ class _Body:
 
     bases = ("SyncByteStream",)
 
-    def __init__(self, http: ModuleType, requests: ModuleType, response: Any) -> None:
-        self._http = http
+    def __init__(self, library: ModuleType, requests: ModuleType, response: Any) -> None:
+        self._library = library
         self._requests = requests
         self._response = response
 
@@ -124,49 +98,33 @@ class _Body:
         try:
             yield from self._response.iter_content(PIECE)
         except self._requests.RequestException as error:
-            raise self._http.ReadError(str(error)) from error
+            raise self._library.ReadError(str(error)) from error
 
     def close(self) -> None:
         """Give the connection back."""
         self._response.close()
 
 
-def _urllib3_response(response: Any) -> Any:
-    """Return a response as the adapter would get it from urllib3."""
-    import urllib3
-
-    class Raw(urllib3.HTTPResponse):
-        """A response whose body comes in pieces as they arrive: urllib3 itself waits for full ones."""
-
-        def stream(
-            self, amt: int | None = PIECE, decode_content: bool | None = None
-        ) -> Generator[bytes, None, None]:
-            """Yield the pieces, none longer than ``amt``."""
-            size = amt or PIECE
-            for piece in cast(_Pieces, self._fp).pieces:
-                for begin in range(0, len(piece), size):
-                    yield piece[begin : begin + size]
-
-    return Raw(
-        body=_Pieces(response),
-        headers=dict(response.headers.items()),
-        status=response.status_code,
-        reason=http.client.responses.get(response.status_code),
-        preload_content=False,
-        decode_content=False,
-    )
-
-
-class _Pieces(io.RawIOBase):
-    """A file of the pieces of a response's body.
-
-    :ivar pieces: the pieces that were not read yet.
+class _Raw(io.RawIOBase):
+    """A response as ``requests`` reads it from urllib3. Its body comes in pieces as they arrive:
+    urllib3 itself waits for full ones.
     """
 
+    _original_response = None  # would hold cookies
+
     def __init__(self, response: Any) -> None:
+        self.status = response.status_code
+        self.reason = http.client.responses.get(response.status_code)
+        self.headers = dict(response.headers.items())
         self._response = response
+        self._pieces = response.iter_bytes()
         self._rest = b""
-        self.pieces = response.iter_bytes()
+
+    def stream(self, size: int = PIECE, decode_content: bool = True) -> Iterator[bytes]:
+        """Yield the pieces, none longer than ``size``."""
+        for piece in self._pieces:
+            for begin in range(0, len(piece), size):
+                yield piece[begin : begin + size]
 
     def readable(self) -> bool:
         """Return ``True``: it can be read."""
@@ -174,7 +132,7 @@ class _Pieces(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer with what has come."""
-        data = self._rest or next(self.pieces, b"")
+        data = self._rest or next(self._pieces, b"")
         size = min(len(data), len(buffer))
         buffer[:size] = data[:size]
         self._rest = data[size:]
@@ -184,3 +142,5 @@ class _Pieces(io.RawIOBase):
         """Close the response, and leave the rest unread."""
         self._response.close()
         super().close()
+
+    release_conn = close

@@ -83,7 +83,8 @@ class Exchange:
             self.call.add_usage(retries=1)
         failures = EndpointFailures(self.call, self.pool, self.policy, self.body)
         background = self.background
-        key = None if background is None else self.call.request.cache_key
+        is_noted = background is not None and self.call.shared_store is not None
+        key = self.call.request.cache_key if is_noted else None
         while True:
             begun_at = None if background is None else (yield from background.begin())
             permit = Permit(

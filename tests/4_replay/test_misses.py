@@ -4,7 +4,6 @@ never shows.
 
 from __future__ import annotations
 
-import base64
 import json
 import pickle
 import re
@@ -84,21 +83,6 @@ def told(answer: str) -> list[dict[str, str]]:
     ]
 
 
-def tool(price: str) -> dict[str, Any]:
-    """Return a tool that takes a price of some type."""
-    parameters = {
-        "type": "object",
-        "properties": {"item": {"type": "string"}, "price": {"type": price}},
-    }
-    return {"type": "function", "function": {"name": "buy", "parameters": parameters}}
-
-
-def picture(content: bytes) -> list[dict[str, Any]]:
-    """Return a conversation that shows an image."""
-    url = "data:image/png;base64," + base64.b64encode(content).decode()
-    return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
-
-
 # What is recorded, what is asked with a mistake, and what the message says.
 MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "temperature": (
@@ -107,18 +91,6 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
         r"temperature: recorded 0\.7, asked 1",
     ),
     "model": (ask(), ask(model="gpt-4o"), r'model: recorded "gpt-6-luna", asked "gpt-4o"'),
-    "tool": (ask(tools=[tool("number")]), ask(), r"tools: recorded \[.*not asked"),
-    "a tool's type": (
-        ask(tools=[tool("number")]),
-        ask(tools=[tool("integer")]),
-        r"price\.type: recorded \"number\"",
-    ),
-    "an image": (
-        ask(picture(b"one")),
-        ask(picture(b"other")),
-        r"content\[0\]\.image_url\.url \(user\): .*sha256,",
-    ),
-    "quotes": (ask("Say 'yes'."), ask("Say ’yes’."), r"\[-'yes'-\].*\{\+’yes’\+\}"),
     "a word": (ask(), ask(QUESTION.replace("loaf", "lot")), r"\[-loaf-\].*\{\+lot\+\}"),
     "a long path": (
         ask("/home" * 20 + "/1.md"),
@@ -126,7 +98,6 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
         r"/\[-1\.md-\] \{\+2\.md\+\}",
     ),
     "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in whitespace"),
-    "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "differs only in whitespace"),
     "indentation": (ask("Buy:\n  bread"), ask("  Buy:\n    bread"), "dedent_messages=True removes"),
     "an earlier answer": (
         ask(told("Yes.")),
@@ -158,21 +129,10 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
         ask(scope="trial", times=3),
         r"draw 2 .* \(draws 0 to 1\)",
     ),
-    "an earlier draw": (
-        ask(scope="trial", sample=1),
-        ask(scope="trial"),
-        r"only draw 1 is recorded: its call failed or was cut off in the recording",
-    ),
     "a sample": (
         ask(),
         ask(sample=1),
         "outside any scope with sample='1', but .* recorded with no sample",
-    ),
-    "no sample": (ask(sample=1), ask(), "with no sample, .* recorded with sample='1'"),
-    "a sample in a scope": (
-        ask(scope="lisa"),
-        ask(scope="lisa", sample="a#2"),
-        "sample='a#2', .* with sample='0'",
     ),
 }
 
@@ -562,14 +522,6 @@ def test_the_command_explain_takes_all_arguments_of_a_call() -> None:
     Path("request.json").write_text(asked, encoding="utf-8")
     shown = cache("explain", "request.json", "--scope", "trial/lisa")
     assert "temperature: not recorded, asked 1" in shown
-
-
-@pytest.mark.usefixtures("question_in_a_scope")
-def test_the_command_explain_takes_messages_and_a_scope() -> None:
-    """With the scope the request is recorded, without it the scope is missing."""
-    text = json.dumps(MESSAGES)
-    assert "is recorded (key" in cache("explain", "-", "--scope", "trial/lisa", text=text)
-    assert "a scope is missing" in flat(cache("explain", "-", text=text))
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,8 @@ from servers import Answer, ScriptedServer, client_for, completion, refusal, ref
 
 import llmcall
 from llmcall.errors import (
-    BudgetExceededError,
     CacheMissError,
     ConfigError,
-    ContextLengthError,
     EmptyAnswerError,
     InvalidRequestError,
 )
@@ -161,15 +159,6 @@ def test_the_draws_are_named_by_their_actor(model: Model) -> None:
     assert len(samples()) == 5
 
 
-def test_a_request_outside_any_scope_has_a_draw_without_a_path(model: Model) -> None:
-    """A loop without scopes can be checked as well."""
-    with llmcall.cassette(STUDY):
-        for number in range(3):
-            model.client.send_message(f"Question {number}", temperature=1)
-    llmcall.drift(STUDY, calls=6, to=CHECK)
-    assert samples() == ["~drift#0"] * 3 + ["~drift#1"] * 3
-
-
 def test_the_disk_cache_neither_supplies_nor_keeps_the_answers(tmp_path: Path) -> None:
     """A second file is answered anew, and the cache stays as it is."""
     model = Model(cache_mode="auto", cache_path=str(tmp_path / "cache"))
@@ -209,33 +198,11 @@ def test_what_cannot_be_sent_as_it_was_is_left_out_and_counted(model: Model) -> 
         assert "1 request with an image" in words
 
 
-def test_a_model_that_a_fallback_stood_in_for_is_not_asked_again(model: Model) -> None:
-    """Its record holds no answer; the fallback's does."""
-
-    def answer(messages: list[Any], chance: random.Random) -> Any:
-        return ContextLengthError("too long") if model.asked == 1 else "3"
-
-    model.answer = answer
-    with llmcall.configured(fallbacks={"gpt-6-luna": ("large",)}), llmcall.cassette(STUDY) as tape:
-        model.client.send_message("Rate bread.", temperature=1)
-    assert tape.records == 2
-    assert llmcall.drift(STUDY, share=1, dry_run=True).calls == 1
-
-
 def test_a_scope_of_a_recording_can_be_checked(model: Model) -> None:
     """As wherever a run is meant."""
     record(model, 12, 1)
     drift = llmcall.drift((STUDY, "survey/1*"), share=1, to=CHECK)
     assert set(drift.to_frame()["actor"]) == {"survey/1", "survey/10", "survey/11"}
-
-
-def test_a_cache_can_be_checked(tmp_path: Path) -> None:
-    """A cache's scope is a run as well."""
-    model = Model(cache_mode="auto", cache_path=str(tmp_path / "cache"))
-    for number in range(4):
-        with llmcall.scope(f"ann-{number}"):
-            model.client.send_message("Rate bread.", temperature=1)
-    assert llmcall.drift(model.client.cache, share=1, to=CHECK).calls == 4
 
 
 # The estimate
@@ -410,16 +377,6 @@ def test_fields_of_json_are_values(model: Model) -> None:
     assert drift.shifts["agrees"].estimate == pytest.approx(0.5, abs=0.15)
 
 
-def test_yes_and_no_are_one_value(model: Model) -> None:
-    """The share of yes, in percent."""
-    model.answer = lambda messages, chance: "Yes." if chance.random() < 0.2 + model.shift else "No"
-    record(model, 20, 10)
-    model.shift = 0.6
-    drift = llmcall.drift(STUDY, calls=100, to=CHECK)
-    assert drift.shifts["answer"].estimate == pytest.approx(0.6, abs=0.15)
-    assert f"{100 * drift.shifts['answer'].now:.1f} %" in str(drift)
-
-
 def test_speeches_beside_votes_are_counted_as_unreadable(model: Model) -> None:
     """A scope leaves them out."""
 
@@ -553,16 +510,6 @@ def test_an_empty_answer_is_counted_and_asked_again(model: Model) -> None:
     model.answer = lambda messages, chance: "3"
     assert llmcall.drift(STUDY, share=1, to=CHECK).unanswered == 0
     assert model.asked == asked + 1
-
-
-def test_a_budget_stops_it(model: Model) -> None:
-    """And what was answered is kept."""
-    record(model, 20, 1)
-    with llmcall.budget(calls=7), pytest.raises(BudgetExceededError):
-        llmcall.drift(STUDY, share=1, to=CHECK)
-    assert model.asked == 27
-    llmcall.drift(STUDY, share=1, to=CHECK)
-    assert model.asked == 40
 
 
 # Another model

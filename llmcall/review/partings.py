@@ -85,22 +85,18 @@ class Parting(NamedTuple):
         return ""
 
     def in_words(self) -> str:
-        """Return what differs, in one line; the words of a prompt as ``git diff --word-diff`` shows
-        them.
+        """Return what differs, in one line; the words of a prompt, or of answers that begin alike, as
+        ``git diff --word-diff`` shows them.
         """
-        if self.why == "prompt":
-            return word_changes(self.before or "", self.after or "")
         quoted = [
             f'"{printable(one_line(text, TEXT_CHARACTERS))}"'
             for text in (self.before, self.after)
             if text is not None
         ]
-        words = " → ".join(quoted)
-        if self.before == self.after or len(set(quoted)) == len(quoted):
-            return words
-        sides = {"".join((text or "").split()) for text in (self.before, self.after)}
-        where = "only in white space" if len(sides) == 1 else "after these words"
-        return f"{words} (they differ {where})"
+        looks_the_same = len(quoted) == 2 and quoted[0] == quoted[1] and self.before != self.after
+        if self.why == "prompt" or looks_the_same:
+            return word_changes(self.before or "", self.after or "")
+        return " → ".join(quoted)
 
 
 def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:

@@ -14,7 +14,7 @@ from .marks import ASKED_AGAIN, REFUSED, ends_of
 
 if TYPE_CHECKING:
     from ..values import Record
-    from .grid import Cell
+    from .page_data import Cell
     from .runs import RecordedRun
 
 MOST_COSTS = 20  # actors whose cost is listed

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..display.printable import visible
 from .conversations import conversations
 from .facts import costs, facts
-from .grid import grid, pairs_of, sampled
 from .marks import ASKED_AGAIN, find_marks
-from .page_data import page_data
+from .page_data import grid, page_data, pairs_of, sampled
 from .survey import distributions, is_survey
 
 if TYPE_CHECKING:

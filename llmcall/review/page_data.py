@@ -1,4 +1,5 @@
-"""The data in a page: the calls as JSON, each text, each message and each history once.
+"""The data in a page: the calls as a table, an actor a row and a call a column, and as JSON, each text,
+each message and each history once.
 
 Tables refer to one another by the indexes of their entries; the page's script shows what is looked at.
 """
@@ -7,20 +8,63 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import OF_NO_ACTOR, money
 from ..display.printable import visible
+from ..scopes import without_repeats
+from .pairs import Pair
 from .partings import WHY
 
 if TYPE_CHECKING:
     from ..values import Record
     from .comparison import Comparison
     from .conversations import Call
-    from .grid import Cell
+    from .runs import RecordedRun
 
 ROOT = -1  # the history without a message
+
+
+class Cell(NamedTuple):
+    """One call in the table.
+
+    :param pair: its records.
+    :param row: the actor; of repeats, the item.
+    """
+
+    pair: Pair
+    row: str
+
+
+def grid(pairs: Iterable[Pair]) -> list[Cell]:
+    """Return calls as cells, row by row.
+
+    :param pairs: actor by actor.
+    """
+    rows: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        rows.setdefault(without_repeats(pair.scope)[0], []).append(pair)
+    return [Cell(pair, row) for row in rows for pair in rows[row]]
+
+
+def sampled(cells: list[Cell], most: int | None) -> list[Cell]:
+    """Return rows taken evenly from all, so many that they have at most so many calls."""
+    if most is None or most >= len(cells):
+        return cells
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    count = min(len(rows), max(1, most * len(rows) // len(cells)))
+    chosen = {rows[number * len(rows) // count] for number in range(count)}
+    return [cell for cell in cells if cell.row in chosen][:most]
+
+
+def pairs_of(run: RecordedRun) -> list[Pair]:
+    """Return the calls of a run that is not compared, actor by actor."""
+    return [
+        Pair(scope, place, record)
+        for scope, records in run.by_actor().items()
+        for place, record in enumerate(records)
+    ]
 
 
 class Table(defaultdict[Any, int]):

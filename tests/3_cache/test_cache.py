@@ -192,12 +192,6 @@ def test_a_call_past_the_cache_neither_reads_nor_stores() -> None:
     assert len(client.cache) == 1
 
 
-def test_an_unknown_cache_mode_is_refused() -> None:
-    """The error lists the modes."""
-    with pytest.raises(ValueError, match="auto, replay, refresh, off"):
-        ResponseCache("cache", mode="sometimes")
-
-
 # What is stored
 
 
@@ -485,23 +479,6 @@ def test_a_record_under_a_wrong_key_is_damage(tmp_path: Path) -> None:
 
 
 # Sharing
-
-
-@pytest.fixture
-def hit_before(place: str) -> Any:
-    """A client that was answered from a record."""
-    client = client_at(place)
-    assert [said(client)[0] for _ in range(2)] == ["one", "one"]
-    return client
-
-
-def test_a_record_that_somebody_else_replaces_is_not_remembered(
-    hit_before: Any, place: str
-) -> None:
-    """The new answer is given."""
-    request = hit_before.build_request("Hello")
-    ResponseCache(place, mode="refresh").put(request, answer("replaced"))
-    assert said(hit_before) == ("replaced", True)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

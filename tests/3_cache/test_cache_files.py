@@ -346,16 +346,6 @@ def test_rekey_moves_an_aliass_records_to_the_models_own_name(
     assert models == ["gpt-4-1106-preview", "gpt-4o"]
 
 
-def test_rekey_keeps_the_age_of_a_record(before_the_alias: ScriptedClient) -> None:
-    """Only the key and the model's name change."""
-    cache = before_the_alias.cache
-    times = {record.stored_at for record in cache.records()}
-    cache.rekey()
-    assert {record.stored_at for record in cache.records()} == times
-    assert cache.verify() == []
-    assert len(cache) == 2
-
-
 @pytest.fixture
 def in_no_namespace() -> tuple[ScriptedClient, Callable[[], int]]:
     """Record two draws and a function; return the client and the function."""
@@ -389,17 +379,6 @@ def test_rekey_puts_the_present_namespace_into_every_key(in_no_namespace: Record
         assert clock() == 1
 
 
-def test_rekey_prefers_the_namespace_of_a_models_endpoint(in_no_namespace: Recorded) -> None:
-    """A function has none, and so has the general one."""
-    client, _ = in_no_namespace
-    endpoint = llmcall.types.Endpoint("one", models=("gpt-6-luna",), namespace="mine")
-    llmcall.configure(cache_namespace="here")
-    client.cache.rekey()
-    with llmcall.configured(endpoints=[endpoint]):
-        assert client.cache.rekey() == 2
-    assert sorted(namespaces(client.cache)) == ["here", "mine", "mine"]
-
-
 def test_rekey_makes_keys_of_another_version_from_the_stored_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -423,35 +402,6 @@ def test_rekey_keeps_the_way_from_a_request_to_a_fallbacks_answer(alias: dict[st
     llmcall.configure(aliases=alias)
     assert client.cache.rekey() == (2 if "other" in alias else 1)
     assert replayed("Bread?", model="old") == longer.content
-
-
-def test_of_records_that_come_to_one_key_the_one_that_has_it_stays(tmp_path: Path) -> None:
-    """Else the first gets it; the others stay as they are."""
-    names = ["old", "last", "one", "other"]
-    with ResponseCache(tmp_path / "cache") as cache:
-        for model in names:
-            cache.put(asked("Bread?", model=model), {"answer": model})
-        llmcall.configure(aliases={"old": "last", "one": "new", "other": "new"})
-        assert (cache.rekey(), len(cache), cache.verify()) == (1, 4, [])
-        found = [
-            cache.get(ScriptedClient(cache_mode="off").build_request("Bread?", model=model))
-            for model in names
-        ]
-    answers = [record and record.response["answer"] for record in found]
-    assert answers == ["last", "last", "one", "one"]
-
-
-def test_rekey_leaves_a_damaged_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It keeps its key, and is counted in the log."""
-    with ResponseCache(tmp_path / "cache") as cache:
-        keys = [
-            cache.put(asked(f"question {number}"), {"answer": number}).cache_key
-            for number in range(5)
-        ]
-        rewritten(cache, keys[0], lambda packed: b"\0")
-        llmcall.configure(cache_namespace="here")
-        assert (cache.rekey(), cache.verify()) == (4, [keys[0]])
-    assert "1 damaged row left unchanged" in caplog.text
 
 
 # Salvage
@@ -498,28 +448,10 @@ def test_salvage_of_a_sound_cache_copies_all(sound: Any, tmp_path: Path) -> None
     assert list(salvaged(path, tmp_path / "new")) == list(records)
 
 
-def test_a_cache_cannot_be_salvaged_into_itself(sound: Any) -> None:
-    """Another spelling of its path makes no difference."""
-    path, _ = sound
-    with ResponseCache(path) as cache, pytest.raises(CacheError, match="into itself"):
-        cache.salvage(path.parent / "." / "cache")
-
-
 def leaf_pages(path: Path) -> Iterator[int]:
     """Yield where the pages begin that hold rows of tables."""
     data = (path / DATABASE).read_bytes()
     return (at for at in range(PAGE, len(data), PAGE) if data[at] == 13)
-
-
-def test_salvage_of_a_file_that_is_no_database_is_an_error(sound: Any, tmp_path: Path) -> None:
-    """It makes no new cache."""
-    bad = damaged(sound[0], tmp_path / "bad", 0, b"no database")
-    with (
-        ResponseCache(bad) as cache,
-        pytest.raises(CacheCorruptError, match="nothing in the cache"),
-    ):
-        cache.salvage(tmp_path / "new")
-    assert not (tmp_path / "new").exists()
 
 
 def test_salvage_of_a_cache_without_a_sound_record_writes_nothing(tmp_path: Path) -> None:

@@ -68,31 +68,6 @@ def told(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
-@pytest.fixture
-def mixed(server: RedisProcess) -> Any:
-    """A client with a chat, an embedding, a function's result and a draw in Redis."""
-    client = client_at(server.url, ["one", [0.5, 0.25], "two"])
-    client.send_message("a")
-    client.get_embedding("text")
-    with llmcall.configured(cache_path=server.url):
-        assert llmcall.recorded(name="clock")(lambda: 5)() == 5
-    with llmcall.scope("trial"):
-        client.send_message("a")
-    return client
-
-
-def test_records_go_to_a_directory_and_back_with_their_order(
-    mixed: Any, server: RedisProcess, tmp_path: Path
-) -> None:
-    """A directory loads a server, another database the directory; what is there is not loaded."""
-    expected = [record.replace(stored_at=None) for record in mixed.cache.records()]
-    with ResponseCache(tmp_path / "disk") as disk, ResponseCache(server.url[:-1] + "1") as back:
-        assert (disk.load(server.url), back.load(tmp_path / "disk")) == (4, 4)
-        assert mixed.cache.load(back) == 0
-        for other in (disk, back):
-            assert [record.replace(stored_at=None) for record in other.records()] == expected
-
-
 def test_the_commands_of_the_cache_take_a_server(server: RedisProcess) -> None:
     """``llmcall cache --path`` lists a cache in Redis as one on the disk."""
     said(client_at(server.url), "a")
@@ -190,20 +165,6 @@ def test_an_answer_is_kept_while_its_server_is_down(
     assert caplog.text.count("kept in memory until it can") == 1
 
 
-def test_nothing_else_is_asked_while_a_server_is_down(stopping: Any) -> None:
-    """Calls, and what the cache is asked itself, are errors before anything is paid for."""
-    stopping.send_message("a")
-    for use in (
-        lambda: said(stopping, "b"),
-        lambda: len(stopping.cache),
-        stopping.cache.clear,
-        stopping.cache.stats,
-    ):
-        with pytest.raises(CacheError, match="cannot be reached"):
-            use()
-    assert len(stopping.requests) == 1
-
-
 def test_an_answer_that_was_kept_is_stored_as_soon_as_the_server_takes_one(
     stopping: Any, mortal: RedisProcess
 ) -> None:
@@ -243,22 +204,6 @@ def test_an_answer_that_a_server_has_no_room_for_is_kept(
     # one cache object for all clients of a place
     assert said(client_at(server.url, ["other"]), "c") == ["other"]
     assert caplog.text.count("kept in memory until it can") == 1
-
-
-def test_kept_answers_are_stored_once_the_server_has_room(full: Any, server: RedisProcess) -> None:
-    """They are stored with the next answer; refreshed and rewritten ones take the old ones' place."""
-    said(client_at(server.url, ["kept"]), "b")
-    said(client_at(server.url, ["refreshed"], mode="refresh"), "a")
-    with llmcall.cassette("tape.jsonl", mode="rewrite"):
-        assert said(client_at(server.url, ["rewritten"]), "d") == ["rewritten"]
-    full.config_set("maxmemory", "0")
-    said(client_at(server.url, ["next"]), "c")
-    assert said(client_at(server.url, mode="replay"), "a", "b", "c", "d") == [
-        "refreshed",
-        "kept",
-        "next",
-        "rewritten",
-    ]
 
 
 def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

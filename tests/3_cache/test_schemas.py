@@ -11,7 +11,6 @@ import dataclasses
 import datetime
 import decimal
 import enum
-import functools
 import json
 import pathlib
 import typing
@@ -203,15 +202,6 @@ def test_a_class_as_response_format_is_sent_strictly() -> None:
     assert formatted(Visit) == {"name": "Visit", "strict": True, "schema": asked_for(Visit)}
 
 
-def test_what_is_sent_is_a_copy_each_time() -> None:
-    """Whoever changes the schema of one request changes no other."""
-    first = formatted(Visit)
-    first["schema"]["properties"].clear()
-    second = formatted(Visit)
-    assert first != second
-    assert second["schema"] == asked_for(Visit)
-
-
 CLOSED = {"type": "object", "additionalProperties": False}
 
 
@@ -302,15 +292,6 @@ def test_a_strict_schema_has_no_titles_lengths_and_defaults() -> None:
     assert properties["weight"] == {"type": "number"}
 
 
-def test_a_described_reference_gets_its_definition_in_place() -> None:
-    """The API takes no description beside a reference."""
-    part = (asked_for(Whole) or {})["properties"]["part"]
-    assert part["description"] == "the part"
-    assert part["properties"] == {
-        "count": {"type": "integer", "minimum": 0, "maximum": 10, "description": "how many"}
-    }
-
-
 class Shop:
     """A class with a method."""
 
@@ -332,13 +313,6 @@ def test_a_tool_without_types_takes_anything() -> None:
     """A default that is no JSON is left out, and so is a missing docstring."""
     anything = {"properties": {"a": {}, "b": {}}, "required": ["a"], **CLOSED}
     assert tool(bare_tool) == {"name": "bare_tool", "parameters": anything}
-
-
-def test_a_partial_fixes_parameters_of_a_tool() -> None:
-    """An argument given by position is gone, one given by name is a default."""
-    parameters = tool(functools.partial(weather, "Bonn", near=True))["parameters"]["properties"]
-    assert "city" not in parameters
-    assert parameters["near"] == {"default": True, "description": "x", "type": "boolean"}
 
 
 def unresolved(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821  the point of the test

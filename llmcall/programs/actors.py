@@ -33,7 +33,7 @@ class Actors:
         group.
     """
 
-    def __init__(self, actor: Actor | None) -> None:
+    def __init__(self, actor: Actor) -> None:
         self._name_of = _naming_function(actor)
         self._scopes: dict[str, scopes.Scope] = {}
 
@@ -46,8 +46,6 @@ class Actors:
         :raises ValueError: if the user's function fails or returns something that cannot name a
             scope.
         """
-        if self._name_of is None:
-            return contextlib.nullcontext()
         name = self._name_of(request, normalize)
         if name is None:
             if request.method == "POST" and not _path(request).endswith(EMBEDDINGS):
@@ -64,10 +62,8 @@ def _path(request: ProgramRequest) -> str:
     return re.sub(r"^\w+://[^/]*", "", request.url).partition("?")[0].rstrip("/")
 
 
-def _naming_function(actor: Any) -> Naming | None:
-    """Return the function that names the actor of a request, or ``None``."""
-    if actor is None:
-        return None
+def _naming_function(actor: Any) -> Naming:
+    """Return the function that names the actor of a request."""
     if callable(actor):
         return _function_naming(actor)
     if actor == SYSTEM:

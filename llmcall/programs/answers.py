@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING, Any
 from ..blocking import each, iterate, run, value
 from ..call.effects import END
 from ..call.embeddings import vector_of
-from ..errors import APIError, LLMCallError
+from ..cassettes.current import current_cassette
+from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..failures import note_refusal
 from ..records.answers import VOLATILE
 from ..responses.chunks import EACH_CHUNK
 from ..values import as_chat
+from .calls import EVENTS, BegunStream, headers_to_copy
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from ..values import Record
-    from .calls import BegunStream, ProgramCall, ProgramClient
+    from .calls import ProgramCall, ProgramClient
 
 DONE = b"data: [DONE]\n\n"
 OK = 200  # the status of a complete response that is not an answer
@@ -37,18 +39,54 @@ OK = 200  # the status of a complete response that is not an answer
 NOT_REPEATED = ((b"x-should-retry", b"false"),)
 
 
+ERROR_STATUS = 409  # for llmcall's own errors: the openai SDK raises an APIStatusError for it
+# Statuses of failures that are no response of the API.
+NO_CONNECTION = 503
+NO_ANSWER_IN_TIME = 504
+
+
+def response_to(call: ProgramCall, answer: Any) -> Any:
+    """Return the response that holds an answer.
+
+    :param answer: of :meth:`ProgramCall.ask`.
+    """
+    method, body, _ = call.client_call
+    on_cassette = current_cassette() is not None
+    if isinstance(answer, BegunStream):
+        media_type, events = call.stream_type, passing
+        if answer.stream is not None:
+            media_type, events = EVENTS, functools.partial(chat_events, on_cassette=on_cassette)
+        return call.http.Response(200, headers=headers_of(media_type), stream=events(call, answer))
+    if method == "http_call":
+        return new_response(call.http, 200, answer["body"], answer["content_type"])
+    if method == "get_embedding":
+        return new_response(call.http, 200, embeddings_response(call.client, body, answer))
+    whole = _with_identifier(as_chat(answer.raw), answer.cache_key, on_cassette)
+    return new_response(call.http, 200, {"object": "chat.completion", **whole})
+
+
+def refusal(http: ModuleType, error: Exception, call: ProgramCall | None) -> Any:
+    """Return the response that the program gets instead of an answer.
+
+    A failure of the API is returned as it came. From the response for one of llmcall's own errors,
+    the SDK makes an error of its own.
+    """
+    note_refusal(error)
+    if not isinstance(error, APIError):
+        return new_response(http, ERROR_STATUS, error_body(error))
+    last_response = None if call is None else call.last_response
+    response = getattr(error, "http_response", last_response)
+    if response is not None:
+        headers = [*headers_to_copy(response.headers), *NOT_REPEATED]
+        return http.Response(response.status_code, headers=headers, content=response.content)
+    status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
+    return new_response(http, status, error_body(error))
+
+
 @functools.cache
 def derived(http: ModuleType, kind: type) -> Any:
     """Return a class that also derives from the HTTP library's classes named in ``kind.bases``."""
     return type(kind.__name__, (kind, *(getattr(http, base) for base in kind.bases)), {})  # type: ignore[attr-defined]
-
-
-def whole_response(reply: Any, *, on_cassette: bool) -> dict[str, Any]:
-    """Return a chat's whole response."""
-    return {
-        "object": "chat.completion",
-        **_with_identifier(as_chat(reply.raw), reply.cache_key, on_cassette),
-    }
 
 
 def _with_identifier(response: Mapping[str, Any], key: str, on_cassette: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .. import askers, scopes
@@ -13,14 +13,12 @@ from ..cassettes.current import current_cassette
 from ..config import resolve as config
 from ..config.settings import with_absolute_paths
 from ..errors import (
-    APIError,
     BudgetExceededError,
     CacheMissError,
     LLMCallError,
-    RequestTimeoutError,
     ScopeError,
 )
-from ..failures import note_refusal, on_refusal
+from ..failures import on_refusal
 from ..keys.normalizers import normalizer
 from ..notices import warn_once
 from ..system import after_fork_in_child, running_loop
@@ -33,10 +31,6 @@ if TYPE_CHECKING:
 
     from .calls import ProgramCall, ProgramClient
 
-ERROR_STATUS = 409  # for llmcall's own errors: the openai SDK raises an APIStatusError for it
-# Statuses of failures that are no response of the API.
-NO_CONNECTION = 503
-NO_ANSWER_IN_TIME = 504
 HAS_ENDED = (
     "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
     "thread that sends it before the program ends, and send nothing from __del__"
@@ -135,145 +129,71 @@ class Recorder:
         :param is_async: whether these are asynchronous.
         """
         call: ProgramCall | None = None
+        is_models = connections.is_models_host(request.url.host, connections.port_of(request.url))
+        hosts = next((each.hosts for each in self._chain() if each.hosts), self.hosts)
         try:
-            if self._may_be_recorded(request):
+            client_call = None
+            if may_be_recorded(request, hosts, is_models_host=is_models):
                 content = await value(request.aread() if is_async else request.read())
-                call = self._call(http, send, request, content, is_async)
-            if call is None:
-                return self._unsent(http, request) or await value(
-                    (send_unrecorded or send)(request)
-                )
+                client_call = client_call_of(request, content, hosts)
+                if client_call is None and is_unreadable(
+                    request, content, is_models_host=is_models
+                ):
+                    self._note_unreadable(f"{request.method} {request.url.path}")
+            if client_call is None:
+                if is_models and self.sends_nothing:  # such as openai-agents' traces
+                    return http.Response(204)
+                return await value((send_unrecorded or send)(request))
+            if self.has_ended:
+                raise LLMCallError(HAS_ENDED)
             if is_async and running_loop() is None:
                 raise LLMCallError(
                     f"{request.method} {request.url.path} was not sent: llmcall can record asynchronous "
                     "requests on asyncio only. Run the program on asyncio (with anyio: "
                     'backend="asyncio")'
                 )
-            with self._in_scope(call):
-                return self._response(call, await call.ask())
+            if client_call.body is not None and is_of_model(request):
+                connections.add_model(request.url)
+            from . import answers, calls  # not for a block in which only llmcall asks
+
+            settled = next((each for each in self._chain() if each.has_overrides), self)
+            call = calls.ProgramCall(http, request, send, is_async, settled.client_at, client_call)
+            with (
+                scopes.inherited(self._outer_scope),
+                self._scope_of(call),
+                askers.counted_apart(),
+            ):
+                return answers.response_to(call, await call.ask())
         except CALL_ERRORS as error:
-            return self._refusal(http, error, call)
+            from . import answers
 
-    def _may_be_recorded(self, request: Any) -> bool:
-        return may_be_recorded(request, self._all_hosts(), is_models_host=_is_models_host(request))
-
-    def _all_hosts(self) -> Collection[str]:
-        return next((each.hosts for each in self._chain() if each.hosts), self.hosts)
+            return answers.refusal(http, error, call)
 
     def _chain(self) -> Iterator[Recorder]:
         """Yield this recorder, and those in front of the process's clients, the innermost first."""
         yield self
         yield from reversed(tuple(recorders))
 
-    def _call(
-        self,
-        http: ModuleType,
-        send: Callable[[Any], Any],
-        request: Any,
-        content: bytes,
-        is_async: bool,
-    ) -> ProgramCall | None:
-        """Return the call that a request becomes, or ``None`` if it passes.
-
-        :raises LLMCallError: if it may not be sent.
-        """
-        client_call = client_call_of(request, content, self._all_hosts())
-        if client_call is None:
-            if is_unreadable(request, content, is_models_host=_is_models_host(request)):
-                self._check_unrecordable(request)
-            return None
-        if self.has_ended:
-            raise LLMCallError(HAS_ENDED)
-        if client_call.body is not None and is_of_model(request):
-            connections.add_model(request.url)
-        from .calls import ProgramCall  # not for a block in which only llmcall asks
-
-        settled = next((each for each in self._chain() if each.has_overrides), self)
-        return ProgramCall(http, request, send, is_async, settled.client_at, client_call)
-
-    def _check_unrecordable(self, request: Any) -> None:
+    def _note_unreadable(self, label: str) -> None:
         """Warn of a request that cannot be recorded.
 
         :raises LLMCallError: if nothing may be sent.
         """
-        label = f"{request.method} {request.url.path}"
         reason = "its body is not JSON"
         if self.sends_nothing:
             raise LLMCallError(f"{label} was not recorded, so a replay does not send it: {reason}")
         warn_once(f"{label} is sent but not recorded: {reason}. A replay refuses it")
 
-    def _unsent(self, http: ModuleType, request: Any) -> Any:
-        """Return an empty response in a replay's place of a model's host, at a path that is no
-        model's, such as that of openai-agents' traces; else ``None``.
-        """
-        if _is_models_host(request) and self.sends_nothing:
-            return http.Response(204)
-        return None
-
-    @contextmanager
-    def _in_scope(self, call: ProgramCall) -> Iterator[None]:
-        """Open the scope of the actor who makes a call, for a block."""
-        with (
-            scopes.inherited(self._outer_scope),
-            self._scope_of(call),
-            askers.counted_apart(),
-        ):
-            yield
-
     def _scope_of(self, call: ProgramCall) -> AbstractContextManager[Any]:
+        """Return the scope of the actor who makes a call; without one, the scope stays."""
         actors = next((each.actors for each in self._chain() if each.actors), None)
+        if actors is None:
+            return nullcontext()
         request = call.request
         headers = dict(request.headers.items())
         body = call.client_call.body
         program_request = ProgramRequest(request.method, str(request.url), headers, body)
-        normalize = normalizer(call.client.settings.cache_normalize)
-        return (actors or Actors(None)).scope_of(program_request, normalize)
-
-    def _response(self, call: ProgramCall, answer: Any) -> Any:
-        from .answers import (
-            chat_events,
-            embeddings_response,
-            headers_of,
-            new_response,
-            passing,
-            whole_response,
-        )
-        from .calls import EVENTS, BegunStream
-
-        method, body, _ = call.client_call
-        if isinstance(answer, BegunStream) and answer.stream is None:
-            headers = headers_of(call.stream_type)
-            return call.http.Response(200, headers=headers, stream=passing(call, answer))
-        if method == "http_call":
-            return new_response(call.http, 200, answer["body"], answer["content_type"])
-        if method == "get_embedding":
-            return new_response(call.http, 200, embeddings_response(call.client, body, answer))
-        on_cassette = current_cassette() is not None
-        if not isinstance(answer, BegunStream):
-            response = whole_response(answer, on_cassette=on_cassette)
-            return new_response(call.http, 200, response)
-        events = chat_events(call, answer, on_cassette=on_cassette)
-        return call.http.Response(200, headers=headers_of(EVENTS), stream=events)
-
-    def _refusal(self, http: ModuleType, error: Exception, call: ProgramCall | None) -> Any:
-        """Return the response that the program gets instead of an answer.
-
-        A failure of the API is returned as it came. From the response for one of llmcall's own
-        errors, the SDK makes an error of its own.
-        """
-        from .answers import NOT_REPEATED, error_body, new_response
-        from .calls import headers_to_copy
-
-        note_refusal(error)
-        if not isinstance(error, APIError):
-            return new_response(http, ERROR_STATUS, error_body(error))
-        last_response = None if call is None else call.last_response
-        response = getattr(error, "http_response", last_response)
-        if response is not None:
-            headers = [*headers_to_copy(response.headers), *NOT_REPEATED]
-            return http.Response(response.status_code, headers=headers, content=response.content)
-        status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
-        return new_response(http, status, error_body(error))
+        return actors.scope_of(program_request, normalizer(call.client.settings.cache_normalize))
 
     def raise_first_error(self) -> None:
         """Raise the first error of llmcall's own that a call got, if there is one."""
@@ -295,7 +215,3 @@ def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
     from .calls import ProgramClient
 
     return ProgramClient(**{**settings, "base_url": address})
-
-
-def _is_models_host(request: Any) -> bool:
-    return connections.is_models_host(request.url.host, connections.port_of(request.url))

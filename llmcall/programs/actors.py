@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,6 @@ from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str
 Normalize = Callable[[str], str]
-Naming = Callable[[ProgramRequest, Normalize | None], str | None]
 
 SYSTEM, HEADER, USER = "system", "header:", "user:"
 ACTOR_FORMS = f'"{SYSTEM}", "{HEADER}NAME" or "{USER}REGEX"'
@@ -34,8 +34,15 @@ class Actors:
     """
 
     def __init__(self, actor: Actor) -> None:
-        self._name_of = _naming_function(actor)
+        self._actor: Any = actor
         self._scopes: dict[str, scopes.Scope] = {}
+        is_text = isinstance(actor, str) and (actor == SYSTEM or actor.startswith((HEADER, USER)))
+        if not callable(actor) and not is_text:
+            raise ValueError(
+                f"actor is {actor!r}; it must be a function of the request, {ACTOR_FORMS}"
+            )
+        if isinstance(actor, str) and actor.startswith(USER):
+            self._actor = _pattern(actor)
 
     def scope_of(
         self, request: ProgramRequest, normalize: Normalize | None
@@ -46,49 +53,36 @@ class Actors:
         :raises ValueError: if the user's function fails or returns something that cannot name a
             scope.
         """
-        name = self._name_of(request, normalize)
+        label = f"{request.method} {urllib.parse.urlsplit(request.url).path}"
+        name = self._name(request, normalize or str, label)
         if name is None:
-            if request.method == "POST" and not _path(request).endswith(EMBEDDINGS):
+            if request.method == "POST" and not label.endswith(EMBEDDINGS):
                 warn_once(
-                    f"a request names no actor (the first: {request.method} {_path(request)}) and is in "
-                    "the surrounding scope; if several actors make such requests, name them (actor=, --actor)",
+                    f"a request names no actor (the first: {label}) and is in the surrounding scope; if "
+                    "several actors make such requests, name them (actor=, --actor)",
                     about="no actor",
                 )
             return contextlib.nullcontext()
         return self._scopes.setdefault(name, scopes.scope(name))
 
-
-def _path(request: ProgramRequest) -> str:
-    return re.sub(r"^\w+://[^/]*", "", request.url).partition("?")[0].rstrip("/")
-
-
-def _naming_function(actor: Any) -> Naming:
-    """Return the function that names the actor of a request."""
-    if callable(actor):
-        return _function_naming(actor)
-    if actor == SYSTEM:
-        return _system_name
-    if isinstance(actor, str) and actor.startswith(HEADER):
-        header = actor.removeprefix(HEADER).lower()
-        return lambda request, normalize: request.headers.get(header) or None
-    if isinstance(actor, str) and actor.startswith(USER):
-        pattern = _pattern(actor)
-        return lambda request, normalize: _user_name(pattern, request, normalize)
-    raise ValueError(f"actor is {actor!r}; it must be a function of the request, {ACTOR_FORMS}")
-
-
-def _function_naming(function: Callable[[ProgramRequest], str | None]) -> Naming:
-    def name_of(request: ProgramRequest, normalize: Normalize | None) -> str | None:
+    def _name(self, request: ProgramRequest, normalize: Normalize, label: str) -> str | None:
+        actor = self._actor
+        if isinstance(actor, re.Pattern):
+            found = actor.search(_first_text(request.body, ("user",)))
+            name = normalize((found[1] or "").strip()) if found else ""
+            is_plain = len(name) <= NAME_CHARACTERS and not UNSAFE.search(name)
+            return (name if is_plain else _short_name(name)) or None
+        if actor == SYSTEM:
+            return named_by_system(request.body, normalize)
+        if isinstance(actor, str):
+            return request.headers.get(actor.removeprefix(HEADER).lower()) or None
         try:
-            return function(request)
+            return actor(request)  # type: ignore[no-any-return]
         except Exception as error:
-            function_name = getattr(function, "__qualname__", repr(function))
+            name = getattr(actor, "__qualname__", repr(actor))
             raise ValueError(
-                f"actor function {function_name} failed for {request.method} {_path(request)}: "
-                f"{type(error).__name__}: {error}"
+                f"actor function {name} failed for {label}: {type(error).__name__}: {error}"
             ) from error
-
-    return name_of
 
 
 def _pattern(actor: str) -> re.Pattern[str]:
@@ -106,44 +100,27 @@ def _pattern(actor: str) -> re.Pattern[str]:
     return pattern
 
 
-def _user_name(
-    pattern: re.Pattern[str], request: ProgramRequest, normalize: Normalize | None
-) -> str | None:
-    text = _first_text(request.body, ("user",))
-    match = None if text is None else pattern.search(text)
-    name = match[1].strip() if match and match[1] else ""
-    name = name if normalize is None else normalize(name)
-    if not name:
-        return None
-    is_plain = len(name) <= NAME_CHARACTERS and not UNSAFE.search(name)
-    return name if is_plain else _short_name(name)
+def named_by_system(body: Any, normalize: Normalize = str) -> str | None:
+    """Return a name for the persona that a request's body describes in its system message.
 
-
-def _system_name(request: ProgramRequest, normalize: Normalize | None) -> str | None:
-    """Return a name for the persona that a system message describes."""
-    text = _first_text(request.body, SYSTEM_ROLES)
-    return None if text is None else _short_name(text if normalize is None else normalize(text))
-
-
-def named_by_system(body: Any) -> str | None:
-    """Return the name of the persona that a request's body describes in its system message."""
-    return _system_name(ProgramRequest("POST", "", {}, body), None)
+    :param normalize: removes from a text what does not matter.
+    """
+    text = _first_text(body, SYSTEM_ROLES)
+    return _short_name(normalize(text)) if text else None
 
 
 def _short_name(text: str) -> str:
     """Return the beginning of a text, and a digest of the whole."""
     words = UNSAFE.sub(" ", text[: 2 * NAME_CHARACTERS]).split()
     beginning = " ".join(words)[:NAME_CHARACTERS].strip()
-    return f"{beginning}-{_digest(text)[:8]}"
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{beginning}-{digest[:8]}"
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _first_text(body: Any, roles: tuple[str, ...]) -> str | None:
+def _first_text(body: Any, roles: tuple[str, ...]) -> str:
+    """Return the first text of some roles; empty if there is none."""
     contents = [each["content"] for each in messages_asked(body) if each["role"] in roles]
-    return next(filter(None, map(text_in, contents)), None)
+    return next(filter(None, map(text_in, contents)), "")
 
 
 def warn_of_askers() -> None:

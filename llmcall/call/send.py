@@ -66,7 +66,7 @@ class Exchange:
             self.body = dict(self.request.body)
             self.request = self.request._replace(body=self.body)
             if self.request.wire == "background":
-                self.background = Background(call, self.pool, policy.time_left)
+                self.background = Background(call, policy.time_left)
         # Of the current attempt: the chunks of a streamed answer so far, and the whole answer.
         self.assembler: Assembler | None = None
         self.response: Any = None

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from .calls import Call
     from .client import Client
     from .effects import Flow
-    from .limits import Pool
     from .permit import Permit
 
 HOURS = {"2h": 2.0, "8h": 8.0}
@@ -78,18 +77,16 @@ class Background:
     """The response to one request in a window: begun or found in the journal, awaited, and deleted.
 
     :param call: the call that it answers.
-    :param pool: the endpoints that may serve it.
     :param time_left: returns the seconds until the call's deadline, or ``None``.
     :ivar window: in which it is made.
     :ivar record: the answer, if another process has recorded it.
     """
 
-    def __init__(self, call: Call, pool: Pool, time_left: Callable[[], float | None]) -> None:
+    def __init__(self, call: Call, time_left: Callable[[], float | None]) -> None:
         self.window = window_of(call.request.body) or ""
         self.record: Record | None = None
         self._call = call
         self._key = call.request.cache_key
-        self._pool = pool
         self._time_left = time_left
         # A call that is recorded nowhere would not find its note again.
         self._journal = None if call.shared_store is None else call.cache.awaited
@@ -98,20 +95,19 @@ class Background:
         self._was_unknown = False
 
     def begin(self) -> Flow[Endpoint | None]:
-        """Delete what a kill left behind, at a process's first call in a window; return the endpoint
-        at which this request's response is awaited, or ``None`` if it has to be begun.
+        """Return the endpoint at which this request's response is awaited, or ``None`` if it has to be
+        begun.
 
         :raises ConfigError: if it is none of the call's.
         """
         self._awaited = None
+        yield from sweep(self._call)
         if self._journal is None:
             return None
-        if not self._journal.is_swept:
-            yield from self._sweep(time.time())
         awaited = self._journal.get(self._key)
         if awaited is None or awaited.id is None:
             return None
-        endpoint = self._endpoint_at(awaited.url)
+        endpoint = _endpoint_at(self._call, awaited.url)
         if endpoint is None:
             raise ConfigError(
                 f"the answer to {self._call.label} is awaited from {awaited.url}, and the call goes elsewhere. Set "
@@ -120,10 +116,6 @@ class Background:
             )
         self._awaited, self.window = awaited, awaited.window
         return endpoint
-
-    def _endpoint_at(self, url: str) -> Endpoint | None:
-        transport_of = self._call.client.transport_of
-        return next((each for each in self._pool.endpoints if transport_of(each).url == url), None)
 
     def response(self, transport: Any, request: Request, permit: Permit) -> Flow[Any]:
         """Return the response once it is made; ``None`` if the server does not know it any more, or
@@ -223,7 +215,7 @@ class Background:
         assert awaited is not None
         request = _request(operation, awaited)._replace(headers=self._call.request.headers)
         timeout, seconds_left = self._call.options.timeout, self._time_left()
-        if timeout and seconds_left and seconds_left > 0:  # what is there is deleted, however late
+        if timeout and seconds_left and seconds_left > 0:
             timeout = min(timeout, seconds_left)
         return (yield Send(self._transport, request, timeout))
 
@@ -252,19 +244,9 @@ class Background:
             of another process deletes both.
         """
         if self._awaited is not None:
-            yield from self._delete(self._key, self._awaited, is_recorded)
-
-    def _delete(self, key: str, awaited: Awaited, is_recorded: bool) -> Flow[None]:
-        try:
-            yield from self._send("delete", awaited)
-        except InvalidRequestError:
-            pass  # the server has it no more
-        except APIError as error:
-            log.debug("the response %s was not deleted: %s", awaited.id, error)
-            if is_recorded:
-                return
-        if self._journal is not None:
-            self._journal.remove(key, awaited.id)
+            is_gone = yield from _delete(self._call, self._transport, self._awaited)
+            if self._journal is not None and (is_gone or not is_recorded):
+                self._journal.remove(self._key, self._awaited.id)
 
     def finish(self) -> Flow[None]:
         """Delete the server's copy and the note as soon as the answer is on the disk."""
@@ -278,38 +260,66 @@ class Background:
             yield from self.delete(is_recorded=True)
         self._call.cache.rest()  # a map that had a thousand calls wait has as many threads
 
-    def _sweep(self, now: float) -> Flow[None]:
-        """Delete the responses whose answers were recorded before a kill, and count the requests that
-        were being sent.
 
-        :param now: nothing that begins from this time on is looked at.
-        """
-        assert self._journal is not None
-        self._journal.is_swept = True
-        unacknowledged = 0
-        for key, awaited in list(self._journal.items()):
-            if awaited.id is None and awaited.begun_at < now:
-                unacknowledged += 1
-                self._journal.remove(key, None)
-            elif awaited.id is not None and self._is_recorded(key, awaited):
-                endpoint = self._endpoint_at(awaited.url)
-                if endpoint is not None:
-                    self._transport = self._call.client.transport_of(endpoint)
-                    yield from self._delete(key, awaited, is_recorded=True)
-        if unacknowledged:
-            notice(
-                "%s not acknowledged by the server when an earlier run ended, or is being sent by another one; what is "
-                "sent again may be paid for twice",
-                f"{counted(unacknowledged, 'request')} {'was' if unacknowledged == 1 else 'were'}",
-            )
+def sweep(call: Call) -> Flow[None]:
+    """Delete what a kill left at the server: the responses whose answers are recorded. Count the
+    requests that were being sent. The first call in a window does this, once a process.
+    """
+    journal = call.cache.awaited
+    if journal.is_swept or call.shared_store is None or not call.may_ask:
+        return
+    now = time.time()
+    journal.is_swept = True
+    unacknowledged = 0
+    is_reached = True
+    for key, awaited in list(journal.items()):
+        if awaited.id is None and awaited.begun_at < now:
+            unacknowledged += 1
+            journal.remove(key, None)
+        elif awaited.id is not None and is_reached and _is_recorded(call, key, awaited):
+            endpoint = None
+            with suppress(ConfigError):  # a recorded answer needs no key
+                endpoint = _endpoint_at(call, awaited.url)
+            if endpoint is not None:
+                transport = call.client.transport_of(endpoint)
+                is_reached = yield from _delete(call, transport, awaited)
+                if is_reached:
+                    journal.remove(key, awaited.id)
+    if unacknowledged:
+        notice(
+            "%s not acknowledged by the server when an earlier run ended, or is being sent by another one; what is "
+            "sent again may be paid for twice",
+            f"{counted(unacknowledged, 'request')} {'was' if unacknowledged == 1 else 'were'}",
+        )
 
-    def _is_recorded(self, key: str, awaited: Awaited) -> bool:
-        """Return whether the answer of an awaited response is on the disk."""
-        cassette = self._call.cassette
-        if cassette is not None and cassette.stored is not None and cassette.stored.get(key):
-            return True
-        row = self._call.cache.storage.get(key)
-        return row is not None and row[1] >= awaited.begun_at
+
+def _is_recorded(call: Call, key: str, awaited: Awaited) -> bool:
+    """Return whether the answer of an awaited response is on the disk."""
+    cassette = call.cassette
+    if cassette is not None and cassette.stored is not None and cassette.stored.get(key):
+        return True
+    row = call.cache.storage.get(key)
+    return row is not None and row[1] >= awaited.begun_at
+
+
+def _endpoint_at(call: Call, url: str) -> Endpoint | None:
+    """Return the endpoint of a call that has an address, or ``None``."""
+    endpoints = call.client.pool(call.request.model).endpoints
+    transport_of = call.client.transport_of
+    return next((each for each in endpoints if transport_of(each).url == url), None)
+
+
+def _delete(call: Call, transport: Any, awaited: Awaited) -> Flow[bool]:
+    """Delete a response; return whether the server has it no more."""
+    request = _request("delete", awaited)._replace(headers=call.request.headers)
+    try:
+        yield Send(transport, request, call.options.timeout)
+    except InvalidRequestError:
+        pass  # it had it no more
+    except APIError as error:
+        log.debug("the response %s was not deleted: %s", awaited.id, error)
+        return False
+    return True
 
 
 def _request(operation: str, awaited: Awaited) -> Request:

@@ -8,6 +8,7 @@ from ..call.effects import with_cache
 from ..call.lookup import lookup
 from ..errors import CacheCorruptError
 from ..failures import is_abandoned
+from ..models.prices import window_of
 from ..scopes import warn_of_shared_answers
 from ..values import Reply
 from .failed_calls import handle_failure
@@ -38,6 +39,10 @@ def reply_to(call: Call, *, stream: bool = False, fallback: bool = True) -> Flow
                 failures = call.failures
                 token = failures.begin(call.scope, call.label)
             return _finish(call, (yield from answer(call, stream=stream, fallback=fallback)))
+        if window_of(call.request.body) is not None:
+            from ..call.windows import sweep
+
+            yield from sweep(call)
         if stream:
             from ..call.answer import emit_recorded
 

@@ -21,6 +21,20 @@ def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     return function
 
 
+_process = os.getpid()
+
+
+def this_process() -> int:
+    """Return the number of this process, without asking the system each time."""
+    return _process
+
+
+@after_fork_in_child
+def _renew_process() -> None:
+    global _process
+    _process = os.getpid()
+
+
 # Held for microseconds, never while a caller's code runs or anything waits. Re-entrant, because the
 # garbage collector may end a stream at any moment. A fork takes it, so that the child finds it free.
 lock = threading.RLock()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.stores import CacheStore, CassetteStore
 from ..cassettes.uses import Caller
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 _no_clients_meter = Meter()  # counts recorded functions
 
 
-@dataclass(kw_only=True, eq=False, frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
     is.
 
@@ -224,8 +222,7 @@ class Call:
         keyed.pop("namespace", None)
         if namespace := client.namespace(model):
             keyed["namespace"] = namespace
-        return replace(
-            self,
+        return self._replace(
             name=model,
             request=request._replace(
                 model=model,

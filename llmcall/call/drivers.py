@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
 from typing import TypeVar
 
@@ -16,22 +15,6 @@ class _AbandonedError(BaseException):
     """Raised inside a flow whose reader has left: a flow that is closed could yield no effect in its
     ``finally``.
     """
-
-
-@contextmanager
-def _to_its_end(flow: Flow[T], finish: Callable[[T], None]) -> Iterator[None]:
-    """End a flow with the block that runs it.
-
-    :param finish: called with the flow's result, unless its reader left before.
-    """
-    try:
-        yield
-    except StopIteration as stop:
-        finish(stop.value)
-    except _AbandonedError:
-        pass
-    finally:
-        flow.close()  # Ctrl-C between two effects leaves it where it was
 
 
 def drive(flow: Flow[T]) -> T:
@@ -59,7 +42,7 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[Emit, 
     :param finish: called with the flow's result at its end, unless the reader leaves before.
     """
     step = partial(flow.send, None)
-    with _to_its_end(flow, finish):
+    try:
         while True:
             effect = step()
             try:
@@ -69,6 +52,12 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[Emit, 
                 step = partial(flow.throw, _AbandonedError())
             except BaseException as error:  # noqa: BLE001 - the flow gets it thrown in, and raises it
                 step = partial(flow.throw, error)
+    except StopIteration as stop:
+        finish(stop.value)
+    except _AbandonedError:
+        pass
+    finally:
+        flow.close()  # Ctrl-C between two effects leaves it where it was
 
 
 async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[Emit, None]:
@@ -76,7 +65,7 @@ async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGene
     :func:`drive_stream`.
     """
     step = partial(flow.send, None)
-    with _to_its_end(flow, finish):
+    try:
         while True:
             effect = step()
             try:
@@ -86,3 +75,9 @@ async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGene
                 step = partial(flow.throw, _AbandonedError())
             except BaseException as error:  # noqa: BLE001 - the flow gets it thrown in, and raises it
                 step = partial(flow.throw, error)
+    except StopIteration as stop:
+        finish(stop.value)
+    except _AbandonedError:
+        pass
+    finally:
+        flow.close()  # Ctrl-C between two effects leaves it where it was

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import struct
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
@@ -75,7 +74,7 @@ def _ask_batch(calls: Sequence[Call], policy: RetryPolicy) -> Flow[dict[str, Rec
     """Ask for the embeddings of texts in one request, and store them."""
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
-    batch = replace(calls[0], request=request._replace(body={**request.body, "input": texts}))
+    batch = calls[0]._replace(request=request._replace(body={**request.body, "input": texts}))
     attempt = Exchange(batch, policy).attempt
     response, received = yield from retry(policy, batch.label, attempt)
     assert received is not None  # only a window has another process's answer

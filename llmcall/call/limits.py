@@ -9,7 +9,6 @@ made. Until then it counts as one that is sent now.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..models.prices import price_of
-from ..system import lock
+from ..system import lock, this_process
 from . import budgets
 from .ledgers import NEVER
 
@@ -163,7 +162,7 @@ _states: dict[tuple[int | str | None, ...], EndpointState] = {}
 def _state_of(endpoint: Endpoint) -> EndpointState:
     """Return the state of an endpoint, the same one for everybody who knows it by this address."""
     address = (
-        os.getpid(),  # a forked process lacks the threads whose calls its parent counts
+        this_process(),  # a forked process lacks the threads whose calls its parent counts
         endpoint.name,
         endpoint.base_url,
         endpoint.azure_endpoint,

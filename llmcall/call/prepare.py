@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..cassettes.current import cassette_for
@@ -46,8 +45,10 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
     call = _call(client, "chat", arguments)
     checked = check_messages(messages, dedent=call.options.dedent_messages)
     normalize = normalizer(call.settings.cache_normalize)
-    call, identity_hash = _asking(call, "messages", checked, keyed_messages(checked, normalize))
-    return with_draw(call, identity_hash)
+    request, identity_hash = _asking(
+        call.request, "messages", checked, keyed_messages(checked, normalize)
+    )
+    return with_draw(call, request, identity_hash)
 
 
 def prepare_embeddings(
@@ -67,8 +68,9 @@ def prepare_embeddings(
     if call.options.sample is not None:
         raise TypeError("embeddings take no sample, because the same text has the same embedding")
     normalize = normalizer(call.settings.cache_normalize) or str
-    call = replace(call, transport=transport, **_place(call, current_scope()))
-    return [_asking(call, "input", each, normalize(each))[0] for each in texts_of(text)]
+    call = call._replace(transport=transport, **_place(call, current_scope()))
+    requests = [_asking(call.request, "input", each, normalize(each))[0] for each in texts_of(text)]
+    return [call._replace(request=each, order=next_order()) for each in requests]
 
 
 def _call(client: Client, kind: str, arguments: Mapping[str, Any]) -> Call:
@@ -124,14 +126,13 @@ def _call(client: Client, kind: str, arguments: Mapping[str, Any]) -> Call:
     )
 
 
-def _asking(call: Call, field: str, content: Any, keyed_content: Any) -> tuple[Call, Any]:
-    """Return a call with what it asks, but without a draw, and the hash of what identifies it.
+def _asking(request: Request, field: str, content: Any, keyed_content: Any) -> tuple[Request, Any]:
+    """Return a request with what it asks, but without a sample, and the hash of what identifies it.
 
     :param field: ``"messages"`` or ``"input"``.
     :param content: what is sent in it.
     :param keyed_content: what of it enters the key.
     """
-    request = call.request
     asked = {**request.asked, field: keyed_content}
     identity_hash = identity(request.kind, asked)
     request = request._replace(
@@ -139,7 +140,7 @@ def _asking(call: Call, field: str, content: Any, keyed_content: Any) -> tuple[C
         body={"model": request.model, field: content, **request.body},
         cache_key=sampled_key(identity_hash, None),
     )
-    return replace(call, request=request, order=next_order()), identity_hash
+    return request, identity_hash
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> Call:
@@ -177,19 +178,19 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
     )
 
 
-def with_draw(call: Call, identity_hash: Any) -> Call:
-    """Return a new call in its scope, with the sample and the key that follow from it: in a scope, it
-    takes the next draw unless its options name one.
+def with_draw(call: Call, request: Request, identity_hash: Any) -> Call:
+    """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
+    the next draw unless its options name one.
 
-    :param call: its request has no sample yet.
+    :param request: what it asks; it has no sample yet.
     :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    request = call.request
     try:
         active = scope_of_call()
     except ScopeError as error:
-        note_refused(replace(call, **_place(call, current_scope())), error)
+        place = _place(call, current_scope())
+        note_refused(call._replace(request=request, **place), error)
         raise
     place = _place(call, active)
     if call.options.sample is not None:
@@ -204,9 +205,9 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
         place["draw"] = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)
         sample = place["draw"].sample
     else:
-        return call
-    key = sampled_key(identity_hash, sample)
-    return replace(call, request=request._replace(sample=sample, cache_key=key), **place)
+        return call._replace(request=request, order=next_order())
+    request = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
+    return call._replace(request=request, order=next_order(), **place)
 
 
 def _place(call: Call, active: ActiveScope | None) -> dict[str, Any]:

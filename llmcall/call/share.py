@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import os
 from concurrent.futures import Future
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import APIError, RequestTimeoutError
 from ..interrupts import waiting_in_window
 from ..models.prices import window_of
 from ..notices import warn_once
-from ..system import lock
+from ..system import lock, this_process
 from .effects import Runner, Wait, with_cache
 
 if TYPE_CHECKING:
@@ -90,7 +88,7 @@ def share(
     store = calls[0].shared_store
     if store is None:
         return (yield from ask(calls))
-    process = os.getpid()
+    process = this_process()
     in_window = window_of(calls[0].request.body) is not None
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
@@ -158,5 +156,5 @@ def _ask_beside(
         about=("beside a flight", call.request.cache_key),
     )
     if flight.is_stream:
-        call = replace(call, options=call.options._replace(cache=False), cassette=None)
+        call = call._replace(options=call.options._replace(cache=False), cassette=None)
     return (yield from ask([call]))

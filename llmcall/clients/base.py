@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet
 
@@ -418,7 +417,7 @@ class LLMClient:
 
         if fresh:
             prepared_call = prepare_chat(self, messages, {**arguments, "cache": False})
-            call = replace(prepared_call, cassette=None)
+            call = prepared_call._replace(cassette=None)
         else:
             call = prepare_chat(self, messages, arguments)
         try:

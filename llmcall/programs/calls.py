@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..blocking import each, iterate, run, value
@@ -146,7 +146,7 @@ class ProgramCall:
             text, model = arguments.pop("text"), arguments.pop("model", None)
             return None, self.client._embedding_flow(text, model, arguments, self)
         messages = arguments.pop("current_messages")
-        call = replace(prepare_chat(self.client, messages, arguments), transport=self)
+        call = prepare_chat(self.client, messages, arguments)._replace(transport=self)
         return call, reply_to(call, stream=method == "stream_message")
 
     async def _first(self, pieces: Any) -> Any:

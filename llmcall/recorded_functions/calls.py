@@ -15,7 +15,7 @@ from ..cassettes.uses import function_scope
 from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts
-from ..scopes import next_order, scope_of_call
+from ..scopes import scope_of_call
 from ..values import Request
 
 if TYPE_CHECKING:
@@ -98,18 +98,12 @@ def prepare_function(
     options, _ = split_options({}, settings)
     if kind == "function":
         options = options._replace(deadline=None)
+    key = sampled_key(identity_hash, None)
+    request = Request(kind, model, identity_fields, body or {}, {}, None, key)
     call = Call(
         settings=settings,
         cache=shared_cache(settings.cache_path),
-        request=Request(
-            kind=kind,
-            model=model,
-            asked=identity_fields,
-            body=body or {},
-            headers={},
-            sample=None,
-            cache_key=sampled_key(identity_hash, None),
-        ),
+        request=request,
         options=options,
         name=name,
         maker=client,
@@ -117,9 +111,8 @@ def prepare_function(
         asks_model=asks_model,
         is_live=is_live,
         cassette=cassette,
-        order=next_order(),
     )
-    return with_draw(call, identity_hash)
+    return with_draw(call, request, identity_hash)
 
 
 def normalized(value: Any, settings: Settings) -> Any:

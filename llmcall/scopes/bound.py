@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import CoroutineType
@@ -11,6 +10,7 @@ from typing import Any
 
 from ..errors import ScopeError
 from ..interrupts import Stops, current_stops, in_maps
+from ..system import this_process
 from . import workers
 from .draws import Draws
 from .scope import ActiveScope, CallOrder, scope_around
@@ -53,7 +53,7 @@ class Bound:
         active = self._active
         if active is None:
             return nullcontext()
-        if active.entered_in != os.getpid():  # forked: like one that was pickled
+        if active.entered_in != this_process():  # forked: like one that was pickled
             self._stops = ()
             self._active = active = _unpacked(*_packed(active))
         return active.copy()

@@ -8,7 +8,6 @@ was drawn before them, and not from what is drawn beside them.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 from bisect import bisect_right, insort
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 from ..askers import Asker, of_draw
 from ..notices import warn_once
-from ..system import current_task, lock
+from ..system import current_task, lock, this_process
 from ..values import Record
 
 ARM = "arm"  # the family of the arms
@@ -232,7 +231,7 @@ class Draws:
     ) -> None:
         self.outermost_scope = outermost_scope
         self.since = time.time() if since is None else since
-        self.process = os.getpid() if since is None else None  # that opened the scope
+        self.process = this_process() if since is None else None  # that opened the scope
         self._equal_requests: dict[tuple[str, str], _EqualRequests] = {}  # by path and key
         for request, (unused, free) in (taken or {}).items():
             self._equal_to(request).numbers[request.forks] = _Numbers(unused, free)
@@ -362,7 +361,11 @@ class Draw:
         self._has_answer = True
         self._equal.under_way.pop(self.request.forks, None)
         stored_at = None if answer is None else answer.stored_at
-        if stored_at is None or stored_at < self._draws.since or self._draws.process == os.getpid():
+        if (
+            stored_at is None
+            or stored_at < self._draws.since
+            or self._draws.process == this_process()
+        ):
             return
         warn_once(
             f"two processes made the same draw in the scope {self.request.path!r} and share its answer. Run the "

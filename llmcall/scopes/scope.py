@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from ..askers import Asker, enter_arm
 from ..askers import set_current as set_current_asker
 from ..errors import ScopeError
-from ..system import lock
+from ..system import lock, this_process
 from ..values import Record
 from . import workers
 from .draws import ARM, Draw, Draws, Fork, Forks, Journal, RecordedAskers, ScopedRequest
@@ -101,7 +101,7 @@ class ActiveScope:
     order: CallOrder = ()
     outer: ActiveScope | None = field(default=None, init=False)
     previous_asker: Asker | None = field(default=None, init=False)
-    entered_in: int = field(default_factory=os.getpid, init=False)
+    entered_in: int = field(default_factory=this_process, init=False)
 
     def __enter__(self) -> ActiveScope:
         self.outer = _current.get()
@@ -331,15 +331,15 @@ def _set_process_scope(active: ActiveScope, process: bool) -> None:
 def _root_scope() -> ActiveScope | None:
     """Return the scope that LLMCALL_SCOPE names, the same one for the whole process."""
     global _root, _root_read_by
-    if _root_read_by != os.getpid():
+    if _root_read_by != this_process():
         with lock:  # several threads may come first at once
-            if _root_read_by != os.getpid():
+            if _root_read_by != this_process():
                 name = os.environ.get(ENVIRONMENT_VARIABLE)
                 is_named = name and not workers.is_worker()
                 _root = None
                 if is_named:
                     _root = ActiveScope(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
-                _root_read_by = os.getpid()
+                _root_read_by = this_process()
     return _root
 
 
@@ -362,7 +362,7 @@ def scope_around() -> ActiveScope | None:
 
 def _own(active: ActiveScope | None) -> ActiveScope | None:
     """Return a scope if it was entered in this process: a forked one leaves its parent's."""
-    return active if active is not None and active.entered_in == os.getpid() else None
+    return active if active is not None and active.entered_in == this_process() else None
 
 
 def scope_of_call() -> ActiveScope | None:

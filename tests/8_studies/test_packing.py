@@ -496,8 +496,8 @@ with open("out/log.txt", "w") as file:
 """
     edited(project / SCRIPT, "    main()\n", f"    main()\n{added}")
     said = packing()
-    assert "the printed text differs" in said and "-never read" in said
-    assert "out/log.txt differs" in said
+    assert "printed text: differs" in said and "-never read" in said
+    assert "result out/log.txt: differs" in said
     edited(project / SCRIPT, "time.time_ns()", "7")
     assert "data       data/notes.txt" in packing("--add", "notes.txt", code=0)
 

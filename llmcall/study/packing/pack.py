@@ -20,7 +20,6 @@ from ...records.reader import read
 from ...records.writer import write
 from ...review.page import page
 from .contents import READER, README, REPORT, REQUIREMENTS, readme, requirements, run_of
-from .differences import differences
 from .inspection import credentials, personal_lines, text_of
 from .package import (
     ABOUT,
@@ -37,6 +36,7 @@ from .package import (
 )
 from .project import command_of, copy_file, copy_project, files_of, project_paths, variables
 from .replay import Observation, files_below, run_cassettes, run_program
+from .verify import DIFFERS, Verification, verify
 
 if TYPE_CHECKING:
     from ...records.reader import RecordFile
@@ -128,54 +128,38 @@ def pack(
     _refuse(_recording_problems(project, recordings))
     # Not in the project: some programs search the folders above them, for .env or .git.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        whole, packed, package = (
-            Path(scratch).resolve() / name for name in ("whole", "packed", "package")
-        )
-
-        def run(folder: Path, where: str) -> Observation:
-            observation = run_program(
-                words, folder, cassettes=tapes, environment=environment, project=project
-            )
-            _refuse(list(_run_problems(observation, project)), f" ({where})")
-            return observation
-
+        whole, package = (Path(scratch).resolve() / name for name in ("whole", "package"))
         copy_project(project, whole, project)
         for path in added:
             copy_file(project / path, whole / path)
-        first = run(whole, "in a copy of the project")
-        unused = {path: _unused(path, recordings[path], first) for path in tapes}
+        run = run_program(words, whole, cassettes=tapes, environment=environment, project=project)
+        _refuse(list(_run_problems(run, project)))
+        unused = {path: _unused(path, recordings[path], run) for path in tapes}
         notes = [words for _, words in unused.values() if words]
         if notes and not prune:
             _refuse([*notes, "--prune leaves them out of the package, and your file as it is"])
         notes = [f"left out of the package: {each}" for each in notes]
-        inputs = {*first.files_read, *added, *words[:1]} - {*tapes}
-        inputs = {path for path in inputs if (project / path).is_file()}
-        for path in inputs:
-            copy_file(project / path, packed / path)
-        for path, (keys, _) in unused.items():
-            _copy_recording(project / path, packed / path, recordings[path], keys)
-        parents = {Path(path).parent.as_posix() for path in first.files_written}
-        folders = sorted(path for path in parents - {"."} if (project / path).is_dir())
-        for path in folders:
-            (packed / path).mkdir(parents=True, exist_ok=True)
-        second = run(packed, "in a folder with only what is packed")
-        _refuse(_result_problems(whole, first, packed, second))
-        for path in inputs:
+        for path in {*run.files_read, *added, *words[:1]} - {*tapes}:
             role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
-            copy_file(project / path, package / FOLDERS[role] / path)
-        for role, paths in ((RECORDING, tapes), (RESULT, second.files_written)):
-            for path in paths:
-                copy_file(packed / path, package / FOLDERS[role] / path)
+            if (project / path).is_file():
+                copy_file(project / path, package / FOLDERS[role] / path)
+        for path, (keys, _) in unused.items():
+            recorded = package / FOLDERS[RECORDING] / path
+            _copy_recording(project / path, recorded, recordings[path], keys)
+        for path in run.files_written:
+            copy_file(whole / path, package / FOLDERS[RESULT] / path)
+        parents = {Path(path).parent.as_posix() for path in run.files_written}
         manifest = Manifest(
             command=words,
             environment=environment,
-            folders=folders,
-            printed=second.printed,
+            folders=sorted(path for path in parents - {"."} if (project / path).is_dir()),
+            printed=run.printed,
             python=platform.python_version(),
-            packages=second.packages,
+            packages=run.packages,
         )
         manifest = _described(package, manifest, project)
         _refuse(list(credentials(package, files_below(package), config.settings().cassette_allow)))
+        _refuse(_differences(verify(package)))
         notes += _notes(package, manifest, project)
         if archive is not None:
             write_zip(package, target.name, archive)
@@ -201,15 +185,14 @@ def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
 # What stops the packing
 
 
-def _refuse(problems: Sequence[str], where: str = "") -> None:
+def _refuse(problems: Sequence[str]) -> None:
     """Stop the packing if there are problems.
 
-    :param where: the run that has them, in words.
     :raises LLMCallError: with every problem.
     """
     if problems:
         lines = "\n".join(f"- {each}" for each in problems)
-        raise LLMCallError(f"the study is not packed{where}:\n{lines}")
+        raise LLMCallError(f"the study is not packed:\n{lines}")
 
 
 def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> list[str]:
@@ -263,30 +246,19 @@ def _unused(path: str, recording: RecordFile, run: Observation) -> tuple[set[str
     return keys, f"{path}: {counted(len(shown), 'record')} that no call used: {listed}{more}"
 
 
-def _result_problems(
-    whole: Path, first: Observation, packed: Path, second: Observation
-) -> list[str]:
-    """Return in words what differs between two runs.
-
-    :param whole: the folder of the first one, in the whole project.
-    :param packed: the folder of the second one, with only what is packed.
-    """
-    problems = []
-    if diff := differences(first.printed.encode(), second.printed.encode()):
-        problems.append("\n  ".join(["the printed text differs:", *diff]))
-    for path in sorted({*first.files_written, *second.files_written}):
-        if path not in first.files_written or path not in second.files_written:
-            problems.append(f"{path} is written in one of the two runs only")
-        elif diff := differences((whole / path).read_bytes(), (packed / path).read_bytes()):
-            problems.append("\n  ".join([f"{path} differs:", *diff]))
-    if problems:
-        problems.insert(
-            0,
-            "the run in the whole project and the run with only what is packed differ. Seed the program's own "
-            "random numbers, print times to standard error, and write logs to a temporary folder. Name files that "
-            "only a child process or C code reads with --add",
-        )
-    return problems
+def _differences(verification: Verification) -> list[str]:
+    """Return in words what another run, with only what is packed, did otherwise."""
+    problems = [
+        "\n  ".join([f"{check.name}: {check.found}", *check.details])
+        for check in verification.checks
+        if check.status == DIFFERS
+    ]
+    hint = (
+        "with only what is packed, the program does not do the same. Seed its own random numbers, print times to "
+        "standard error, and write logs to a temporary folder. Name files that only a child process or C code reads "
+        "with --add"
+    )
+    return [hint, *problems] if problems else []
 
 
 # What is in the package

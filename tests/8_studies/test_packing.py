@@ -325,7 +325,7 @@ def test_a_missing_record_and_a_damaged_recording_are_found(package: Path) -> No
     mend(package)
     found = failed(llmcall.verify(package))
     assert "a call in scope 'Bela' had no recorded answer" in found["replay"]
-    assert "no call used the record Çem#0" in found["replay"]
+    assert "1 record that no call used: Çem#0" in found["replay"]
     tape.write_text("no JSON\n", encoding="utf-8")
     assert f"{TAPE} is damaged" in failed(llmcall.verify(package))["recordings"]
 

@@ -7,14 +7,13 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...config import resolve as config
-from ...display.formatting import counted
 from ...errors import LLMCallError
 from ...records.reader import read
 from ...records.writer import write
@@ -35,7 +34,14 @@ from .package import (
     write_zip,
 )
 from .project import command_of, copy_file, copy_project, files_of, project_paths, variables
-from .replay import Observation, files_below, run_cassettes, run_program
+from .replay import (
+    Observation,
+    files_below,
+    run_cassettes,
+    run_program,
+    unused_records,
+    unused_words,
+)
 from .verify import DIFFERS, Verification, verify
 
 if TYPE_CHECKING:
@@ -45,7 +51,6 @@ CODE_ENDINGS = (".py", ".pyi", ".pyx")
 # Files that are packed though the program does not read them.
 TAKEN_ALONG = ("LICENSE*", "LICENCE*", "COPYING*", "CITATION.cff")
 UNKNOWN_DAY = "1980-01-01"
-NAMED = 10  # records that a message names
 
 
 @dataclass(frozen=True)
@@ -134,8 +139,8 @@ def pack(
             copy_file(project / path, whole / path)
         run = run_program(words, whole, cassettes=tapes, environment=environment, project=project)
         _refuse(list(_run_problems(run, project)))
-        unused = {path: _unused(path, recordings[path], run) for path in tapes}
-        notes = [words for _, words in unused.values() if words]
+        unused = {path: unused_records(run, path, recordings[path]) for path in tapes}
+        notes = [unused_words(path, names) for path, names in unused.items() if names]
         if notes and not prune:
             _refuse([*notes, "--prune leaves them out of the package, and your file as it is"])
         notes = [f"left out of the package: {each}" for each in notes]
@@ -143,9 +148,9 @@ def pack(
             role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
             if (project / path).is_file():
                 copy_file(project / path, package / FOLDERS[role] / path)
-        for path, (keys, _) in unused.items():
+        for path, names in unused.items():
             recorded = package / FOLDERS[RECORDING] / path
-            _copy_recording(project / path, recorded, recordings[path], keys)
+            _copy_recording(project / path, recorded, recordings[path], names)
         for path in run.files_written:
             copy_file(whole / path, package / FOLDERS[RESULT] / path)
         parents = {Path(path).parent.as_posix() for path in run.files_written}
@@ -232,20 +237,6 @@ def _run_problems(observation: Observation, project: Path) -> Iterator[str]:
             )
 
 
-def _unused(path: str, recording: RecordFile, run: Observation) -> tuple[set[str], str]:
-    """Return the keys of the records that no call of a run used, and a line that names them, empty if
-    there are none.
-    """
-    names = {each.cache_key: each.sample or "(outside any scope)" for each in recording.records()}
-    keys = run.unused_keys.get(path, {*names})
-    shown = [name for key, name in names.items() if key in keys]
-    if not shown:
-        return keys, ""
-    more = f" and {len(shown) - NAMED:,} more" if len(shown) > NAMED else ""
-    listed = ", ".join(shown[:NAMED])
-    return keys, f"{path}: {counted(len(shown), 'record')} that no call used: {listed}{more}"
-
-
 def _differences(verification: Verification) -> list[str]:
     """Return in words what another run, with only what is packed, did otherwise."""
     problems = [
@@ -265,7 +256,7 @@ def _differences(verification: Verification) -> list[str]:
 
 
 def _copy_recording(
-    source: Path, target: Path, recording: RecordFile, unused_keys: set[str]
+    source: Path, target: Path, recording: RecordFile, unused_keys: Collection[str]
 ) -> None:
     """Copy a recording without the records that are left out."""
     if not unused_keys:

@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...display.formatting import counted
 from ...errors import CacheError
-from ...records.reader import header_in
+from ...records.reader import RecordFile, header_in
 
 CHILD = Path(__file__).with_name("child.py")
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -25,6 +26,7 @@ SYSTEM_FOLDERS = (
     *("/sys", "/usr", "/var/lib", "/Library", "/System", "/private/etc", "/private/var/db"),
 )
 NAMESPACE = ("unshare", "--user", "--map-current-user", "--net")
+NAMED = 10  # records that a message names
 TAIL = 15  # lines of standard error that a failure shows
 
 
@@ -141,6 +143,20 @@ def run_options(folder: Path, cassettes: Sequence[str]) -> list[str]:
         actor = ((header_in(folder / path) or {}).get("run") or {}).get("actor")
         return ["--cassette", path, "--mode", "none", *(["--actor", actor] if actor else [])]
     return []
+
+
+def unused_records(run: Observation, path: str, recording: RecordFile) -> dict[str, str]:
+    """Return the records of a cassette that no call of a run used: their samples by their keys."""
+    names = {each.cache_key: each.sample or "(outside any scope)" for each in recording.records()}
+    unused = run.unused_keys.get(path, names)
+    return {key: name for key, name in names.items() if key in unused}
+
+
+def unused_words(path: str, names: Mapping[str, str]) -> str:
+    """Return in words which records of a cassette no call used."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    listed = ", ".join([*names.values()][:NAMED])
+    return f"{path}: {counted(len(names), 'record')} that no call used: {listed}{more}"
 
 
 def files_below(folder: Path) -> list[str]:

@@ -29,11 +29,10 @@ from .package import (
     unpack_zip,
 )
 from .project import copy_file, is_left_out
-from .replay import Observation, has_namespace, run_program
+from .replay import Observation, has_namespace, run_program, unused_records, unused_words
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 DISTRIBUTION = "llmcall-sim"
-NAMED = 10  # records that are named
 WARNING = (
     "verify runs the author's code on this machine, in a temporary folder, without network access."
 )
@@ -211,20 +210,15 @@ def _replay(package: Path, manifest: Manifest, observation: Observation) -> Iter
     for path in manifest.recordings:
         try:
             recording = read(package / FOLDERS[RECORDING] / path)
-            names = {
-                each.cache_key: each.sample or "(outside any scope)" for each in recording.records()
-            }
+            unused = unused_records(observation, path, recording)
         except (CacheError, OSError) as error:
             damages.append(f"{path} is damaged: {error}")
             continue
         if not recording.is_complete:
             damages.append(f"{path} is incomplete")
-        unused = [names[key] for key in observation.unused_keys.get(path, names) if key in names]
-        count += len(names)
-        used += len(names) - len(unused)
-        details += [f"{path}: no call used the record {name}" for name in unused[:NAMED]]
-        if len(unused) > NAMED:
-            details.append(f"{path}: … nor {len(unused) - NAMED:,} more records")
+        count += len(recording)
+        used += len(recording) - len(unused)
+        details += [unused_words(path, unused)] if unused else []
     readable = f"{counted(count, 'record')}, all readable"
     yield _check("recordings", readable, "not as they were packed", damages)
     good = f"{counted(used, 'record')} used, no call unanswered"

@@ -15,6 +15,7 @@ from ..call.lookup import report_refused
 from ..cassettes.current import current_cassette
 from ..errors import ScopeError
 from ..interrupts import Stop, current_stops
+from ..scopes import reserved_name
 from .bar import progress_bar
 from .names import ItemNames
 from .options import MapOptions
@@ -264,8 +265,9 @@ def _positions(
         if isinstance(item, CellRow):
             forks = *outer_forks, scopes.Fork(table, "", str(item.cell))
         for repeat in range(options.repeats):
+            steps = path, name if path else "", reserved_name(repeat) if repeat else ""
             position = TaskPosition(
-                path=path,
+                path="/".join(filter(None, steps)),
                 name=name,
                 number=number,
                 repeat=repeat,

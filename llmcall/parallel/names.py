@@ -155,15 +155,8 @@ def _column(name: str, item: Any) -> Any:
         )
     if hasattr(item, name):
         return getattr(item, name)
-    kind = type(item)
-    for attribute in ("__dataclass_fields__", "_fields", "model_fields"):
-        if fields := list(getattr(kind, attribute, ())):
-            raise ValueError(
-                f"key={name!r} names a field that {kind.__name__} lacks; it has {', '.join(fields)}"
-                f"{nearest(name, fields)}"
-            )
     raise TypeError(
-        f"key={name!r} names a column, but an item is {kind.__name__}, not a row (a dict)"
+        f"key={name!r} names a column, but an item is {type(item).__name__} without it, not a row (a dict)"
     )
 
 

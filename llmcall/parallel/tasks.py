@@ -72,7 +72,7 @@ def job_of(function: Any) -> Job:
 class TaskPosition(NamedTuple):
     """The scopes of one draw of one item, and its order among the calls.
 
-    :param path: the scope in which the map runs; empty outside any.
+    :param path: the path of its scope; outside any scope, only a further draw has one.
     :param name: the item's name, which is that of its scope; empty outside any scope, unless the job
         wants one.
     :param number: the item's number, from 0.
@@ -96,21 +96,18 @@ class TaskPosition(NamedTuple):
         journal: Journal | None = None,
         used_records: deque[ScopedRecord] | None = None,
     ) -> ActiveScope:
-        """Return the scope at this position; with an empty path none, even if one is open elsewhere.
+        """Return its scope; with an empty path none, even if one is open elsewhere.
 
         :param draws: counts its draws.
         :param journal: notes them, or ``None``.
         :param used_records: receives the records that answer its calls, or ``None``.
         """
-        path = f"{self.path}/{self.name}" if self.path else ""
-        if self.repeat:
-            path = f"{path}/{reserved_name(self.repeat)}" if path else reserved_name(self.repeat)
         without_default = None
         if self.is_in_default:
             path_without_default = reserved_name(self.repeat) if self.repeat else ""
             without_default = scopes.ActiveScope(path_without_default, Draws())
         return scopes.ActiveScope(
-            path,
+            self.path,
             draws,
             without_default=without_default,
             forks=self.forks,

@@ -579,8 +579,8 @@ async def agenerator() -> Any:
         (
             (str, [Citizen("Lisa", 30)]),
             {"key": "nam"},
-            ValueError,
-            "key='nam' names a field that Citizen lacks; it has name, age; did you mean 'name'?",
+            TypeError,
+            "key='nam' names a column, but an item is Citizen without it, not a row (a dict)",
         ),
         (
             (str, [7]),

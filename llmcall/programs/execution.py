@@ -25,7 +25,7 @@ from ..config.sources import keep_folder
 from ..config.values import without_password
 from ..display.formatting import money
 from ..errors import CacheMissError, LLMCallError
-from ..failures import process_failures
+from ..failures import REFUSED, process_failures
 from ..notices import hold_notices
 from ..testing import answers_in_process
 from .actors import warn_of_askers
@@ -109,7 +109,8 @@ class Execution:
             execute(script, arguments, module=module)
         except SystemExit as program_exit:
             self._error = program_exit
-            self._code = _exit_code(program_exit)
+            code = program_exit.code
+            self._code = code if isinstance(code, int) else int(code is not None)
             if self._code:
                 sys.exit(program_exit.code)
         except BaseException as error:  # noqa: BLE001 - shown as Python shows it
@@ -123,6 +124,9 @@ class Execution:
             sys.excepthook(type(error), error, error.__traceback__)
         if self._has_failed():
             self._code = self._code or 1
+        atexit.register(
+            process_failures.forget, *REFUSED
+        )  # the last lines have the first and a count
         sys.exit(self._code)
 
     def _check_may_send(self, client: object, cassette: Cassette | None) -> None:
@@ -180,9 +184,7 @@ class Execution:
         if self._cassette is not None and (self._code or self._recorder.first_error):
             self._cassette.keep_unused("the program failed")
         try:
-            self._exit_stack.__exit__(
-                None if error is None else type(error), error, getattr(error, "__traceback__", None)
-            )
+            self._exit_stack.__exit__(None if error is None else type(error), error, None)
         except (LLMCallError, OSError) as problem:
             problems.append(problem)
         warn_of_askers()
@@ -196,7 +198,10 @@ class Execution:
         if cassette is None:
             asked = usage.calls + usage.errors - process_failures.unsent
             not_recorded, supplied, replayed = 0, usage.cached_calls, 0
-            target = _cache_target()
+            settings = config.settings()
+            target = str(without_password(settings.cache_path))
+            if settings.cache_mode == "off":
+                target = "nothing was recorded, because the cache's mode is off"
         else:
             not_recorded = cassette.failures.unanswered
             asked = cassette.asked + not_recorded
@@ -208,18 +213,15 @@ class Execution:
         cost = None if usage.cost is None else money(usage.cost)
         spent = ", ".join(filter(None, [f"{tokens:,} tokens" if tokens else "", cost]))
         parts = [
-            f"{asked:,} asked" + (f" ({spent})" if asked and tokens else ""),
-            f"{supplied:,} from the cache" if supplied else "",
-            f"{replayed:,} replayed" if replayed else "",
-            f"{usage.retries:,} {'retry' if usage.retries == 1 else 'retries'}"
-            if usage.retries
-            else "",
-            f"{not_recorded:,} not recorded" if not_recorded else "",
-            f"{refused:,} refused" if refused else "",
+            (asked, f"asked ({spent})" if tokens else "asked"),
+            (supplied, "from the cache"),
+            (replayed, "replayed"),
+            (usage.retries, "retry" if usage.retries == 1 else "retries"),
+            (not_recorded, "not recorded"),
+            (refused, "refused"),
         ]
-        if not asked and any(parts[1:]):
-            del parts[0]
-        lines = [f"{', '.join(filter(None, parts))}: {target}"]
+        counts = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
+        lines = [f"{', '.join(counts)}: {target}"]
         if supplied and not self._recorder.sends_nothing:
             lines.append(OTHER_REPEAT)
         if cassette is not None and cassette.unused_report:
@@ -233,21 +235,6 @@ class Execution:
             encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
             with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
                 file.write(text.encode(encoding, "backslashreplace"))
-
-
-def _cache_target() -> str:
-    """Return where the disk cache is, or that it records nothing."""
-    settings = config.settings()
-    if settings.cache_mode == "off":
-        return "nothing was recorded, because the cache's mode is off"
-    return str(without_password(settings.cache_path))
-
-
-def _exit_code(program_exit: SystemExit) -> int:
-    """Return the exit code that Python gives for the argument of ``sys.exit``."""
-    if program_exit.code is None:
-        return 0
-    return program_exit.code if isinstance(program_exit.code, int) else 1
 
 
 def _flush_output() -> None:

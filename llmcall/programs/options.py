@@ -37,14 +37,8 @@ class RunOptions(NamedTuple):
 
         :param recorded: the options in the header of its cassette.
         :param path: the cassette, for messages.
-        :raises ConfigError: if an option contradicts the header, or a newer version wrote it.
+        :raises ConfigError: if an option contradicts the header.
         """
-        unknown = sorted(recorded.keys() - set(self._fields))
-        if unknown:
-            raise ConfigError(
-                f"the header of {path} has options of a run that this version of llmcall does not know: "
-                f"{', '.join(unknown)}. Upgrade llmcall"
-            )
         recorded_options = RunOptions(
             **{**recorded, "normalizers": tuple(recorded.get("normalizers", ()))}
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable, Mapping
 
 from .display.formatting import OUTSIDE_ANY_SCOPE, counted
-from .errors import APIError, LLMCallError
+from .errors import APIError, CacheMissError, LLMCallError, ScopeError
 from .notices import notice
 from .system import after_fork_in_child, at_exit
 
@@ -194,7 +195,14 @@ process_failures = Failures()  # of calls that no cassette records
 
 @functools.cache
 def _warn_at_exit() -> None:
-    at_exit(lambda: process_failures.warn("replay"))
+    at_exit(_warn)
+
+
+def _warn() -> None:
+    """Warn at the end of the process, but not of a refusal whose error has just ended it."""
+    if isinstance(getattr(sys, "last_value", None), (CacheMissError, ScopeError)):
+        process_failures.forget(*REFUSED)
+    process_failures.warn("replay")
 
 
 def _forget_failures() -> None:

@@ -29,6 +29,7 @@ WHY = {
     "added": "the other run has an additional call",
 }
 TEXT_CHARACTERS = 60  # characters of a text in a line
+FEWEST_CUT = 3  # words in a quote whose first and last may be cut
 MOST_PAIRS = 4_000_000  # of words; a larger passage counts as changed in all its words
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")  # a word or a mark
@@ -205,13 +206,20 @@ def _stretches(before: str, after: str) -> frozenset[tuple[int, str]]:
         for _, one_begin, one_end, other_begin, other_end in changed:
             for side, tokens in enumerate((one[one_begin:one_end], other[other_begin:other_end])):
                 runs = groupby(tokens, key=lambda token: bool(_WORD.match(token)))
-                stretches |= {(side, _padded(run)) for is_word, run in runs if is_word}
+                stretches |= {(side, _sought(list(run))) for is_word, run in runs if is_word}
     return frozenset(stretches)
 
 
 def _plain(text: str) -> str:
     """Return a text without the escapes that JSON writes into it."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[3] or " ", text)
+
+
+def _sought(words: list[str]) -> str:
+    """Return what a stretch of words is sought by: a quote that was cut may begin or end within a
+    word.
+    """
+    return _padded(words) if len(words) < FEWEST_CUT else _padded(words).strip()
 
 
 def _padded(words: Iterable[str]) -> str:

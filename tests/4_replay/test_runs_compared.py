@@ -371,6 +371,18 @@ def test_what_no_answer_explains_in_all_its_words_follows_from_nothing(
     assert not any(each.follows for each in found.parted)
 
 
+@pytest.mark.parametrize("cut", [slice(18), slice(-18, None)])
+def test_a_quote_that_was_cut_is_known(cut: slice) -> None:
+    """Also if the cut is within a word."""
+
+    def run(path: str, said: str) -> Path:
+        return written(path, [chat("?", said, "ann#0"), chat(f"{said[cut]}!", "Hm", "bob#0")])
+
+    one = run("a.jsonl", "I would rather have another loaf of bread")
+    found = llmcall.compare(one, run("b.jsonl", "No money remains for anything else today"))
+    assert [each.follows for each in found.parted] == [None, ("ann", 0)]
+
+
 def test_the_words_of_added_and_missing_calls_explain_a_prompt() -> None:
     """Only one of the runs has the actor who says so."""
 

@@ -30,7 +30,7 @@ _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
 LONGEST_TEXT = 60  # characters of an item in a message
 
 
-@dataclass
+@dataclass(slots=True)
 class _Namesakes:
     """The items of one name.
 

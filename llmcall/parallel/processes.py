@@ -12,7 +12,6 @@ import os
 import pickle
 import threading
 from collections import deque
-from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -49,10 +48,6 @@ if TYPE_CHECKING:
 
 # What pickle raises for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
-CANCELLED = (
-    "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
-    "you shut the executor down"
-)
 KEPT_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
 
 
@@ -177,11 +172,12 @@ class Task:
     """One draw of one item. Pickled, it becomes a :class:`RemoteTask`.
 
     :ivar journal: notes its draws.
-    :ivar future: that of its result; ``None`` until it is submitted.
-    :ivar is_noted: whether it has ended, and what it did in another process counts here.
+    :ivar future: that of its result while an executor has it, else ``None``.
+    :ivar result: its result once it has ended, else ``None``.
+    :ivar is_noted: whether what it did in another process counts here, too.
     """
 
-    __slots__ = ("_result", "future", "group", "is_noted", "item", "journal", "position")
+    __slots__ = ("future", "group", "is_noted", "item", "journal", "position", "result")
 
     def __init__(self, group: MapGroup, item: Any, position: TaskPosition) -> None:
         self.group = group
@@ -190,19 +186,7 @@ class Task:
         self.journal = Journal(None if group.active is None else group.active.journal)
         self.future: Future[TaskResult] | None = None
         self.is_noted = False
-        self._result: TaskResult | None = None
-
-    @property
-    def result(self) -> TaskResult | None:
-        """Return its result once it has ended, else ``None``."""
-        future = self.future
-        if self._result is None and future is not None and future.done():
-            try:
-                error = future.exception()
-            except CancelledError:
-                error = NotBegunError(CANCELLED)
-            self._result = future.result() if error is None else TaskResult(error=error)
-        return self._result
+        self.result: TaskResult | None = None
 
     def run(self) -> TaskResult:
         """Run the task in this process."""

@@ -6,7 +6,8 @@ import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,19 @@ from ..interrupts import check_stops
 from ..notices import logger
 from .names import item_words
 from .processes import run_task
-from .tasks import NotBegunError
+from .tasks import NotBegunError, TaskResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from ..scopes import Journal
     from .bar import Bar
     from .options import MapOptions
     from .processes import MapGroup, Task
-    from .tasks import TaskPosition, TaskResult
+    from .tasks import TaskPosition
+
+    NoteResult = Callable[[Task, TaskResult], None]
 
 # Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
@@ -51,6 +55,10 @@ ALWAYS_RAISED = (
     BudgetExceededError,
     NotBegunError,
 )
+CANCELLED = (
+    "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
+    "you shut the executor down"
+)
 _MISSING: Any = object()  # in place of a result that is not there yet
 
 
@@ -63,11 +71,14 @@ class DaemonThreads:
     def __init__(self, most: int) -> None:
         self._most = most
         self._count = 0
-        self._todo: queue.SimpleQueue[tuple[Future[TaskResult], Task] | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[tuple[Task, NoteResult] | None] = queue.SimpleQueue()
 
-    def submit(self, task: Task, future: Future[TaskResult]) -> None:
-        """Run a task, and set its result."""
-        self._todo.put((future, task))
+    def submit(self, task: Task, note: NoteResult) -> None:
+        """Run a task.
+
+        :param note: gets the task and its result.
+        """
+        self._todo.put((task, note))
         self.grow(min(self._count + 1, self._most))
 
     def grow(self, count: int) -> None:
@@ -79,10 +90,16 @@ class DaemonThreads:
 
     def _work(self) -> None:
         while (work := self._todo.get()) is not None:
-            future, task = work
-            if future.set_running_or_notify_cancel():
-                future.set_result(task.run())
-            del work, future, task  # keep nothing while waiting for the next one
+            task, note = work
+            note(task, task.run())
+            del work, task, note  # keep nothing while waiting for the next one
+
+    def cancel(self) -> None:
+        """Give back the tasks that have not begun."""
+        with suppress(queue.Empty):
+            while (work := self._todo.get_nowait()) is not None:
+                task, note = work
+                note(task, TaskResult(error=NotBegunError()))
 
     def end(self) -> None:
         """End the threads, once they have done what was submitted."""
@@ -157,35 +174,39 @@ class MapRun:
         # Ctrl-C may come during the submission, so the task is noted before.
         self._begun.setdefault(task.position.number, []).append(task)
         self._uncollected += 1
-        note_done = partial(self._note_done, task.position)
-        if self._executor is not None:
-            task.future = self._executor.submit(run_task, task)
-            task.future.add_done_callback(note_done)
+        if self._executor is None:
+            self._threads.submit(task, self._note_result)
             return
-        task.future = Future()
-        task.future.add_done_callback(note_done)
-        self._threads.submit(task, task.future)
+        task.future = self._executor.submit(run_task, task)
+        # A future keeps its callbacks, so they keep no task.
+        task.future.add_done_callback(partial(self._note_future, task.position))
 
-    def _note_done(self, position: TaskPosition, _: Future[TaskResult]) -> None:
-        """Count here what a task did in another process, and note its end. If its error ends the
+    def _note_future(self, position: TaskPosition, future: Future[TaskResult]) -> None:
+        try:
+            error = future.exception()
+        except CancelledError:
+            error = NotBegunError(CANCELLED)
+        result = future.result() if error is None else TaskResult(error=error)
+        self._note_result(self._begun[position.number][position.repeat], result)
+
+    def _note_result(self, task: Task, result: TaskResult) -> None:
+        """Note a task's result, and count here what it did in another process. If its error ends the
         run, no other task begins here.
         """
-        task = self._begun[position.number][position.repeat]
+        task.result = result
         try:
-            result = task.result
-            assert result is not None
             self._group.apply(task, result)
             if result.error is None:
                 task.item = None
             elif self._ends_run(result.error):
                 self._group.is_over = True
             elif self._on_error == "none":
-                words = item_words(task.item, position, self._item_count)
+                words = item_words(task.item, task.position, self._item_count)
                 error_type = type(result.error).__name__
                 logger().error("%s failed: %s: %s", words, error_type, result.error)
         finally:
             task.is_noted = True
-            task.future = None  # a million of them would take a gigabyte
+            task.future = None
             self._finished.append(task)
             if self._group.is_over or len(self._finished) >= self._awaited:
                 self._is_ready.set()
@@ -331,15 +352,22 @@ class MapRun:
     def _cancel(self) -> None:
         """Prevent further tasks from beginning."""
         self._group.is_over = True
+        self._threads.cancel()
         for task in self._under_way():
-            task.future.cancel()  # type: ignore[union-attr]
+            if (future := task.future) is not None:
+                future.cancel()
 
     def _all_begun(self) -> list[Task]:
         return [task for tasks in list(self._begun.values()) for task in tasks]
 
     def _under_way(self) -> list[Task]:
         """Return the tasks that have not ended and were submitted for certain."""
-        return [task for task in self._all_begun() if task.future and not task.is_noted]
+        is_certain = self._executor is None
+        return [
+            task
+            for task in self._all_begun()
+            if not task.is_noted and (is_certain or task.future is not None)
+        ]
 
     def _interrupt(self) -> float:
         """Prevent further calls from beginning; return the time until which to wait for the others."""

@@ -88,8 +88,11 @@ def share(
     store = calls[0].shared_store
     if store is None:
         return (yield from ask(calls))
-    process = this_process()
     in_window = window_of(calls[0].request.body) is not None
+
+    def place(call: Call) -> tuple[int, ResponseCache | Cassette, str, bool]:
+        return this_process(), store, call.request.cache_key, in_window
+
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         led: list[tuple[Call, Flight]] = []
@@ -100,11 +103,9 @@ def share(
             # other.
             with lock:
                 for call in missing:
-                    flight = flights.get((process, store, call.request.cache_key, in_window))
+                    flight = flights.get(place(call))
                     if flight is None:
-                        flight = flights[process, store, call.request.cache_key, in_window] = (
-                            Flight(is_stream=stream)
-                        )
+                        flight = flights[place(call)] = Flight(is_stream=stream)
                         led.append((call, flight))
                     else:
                         flight.followers += 1
@@ -127,7 +128,7 @@ def share(
         finally:
             for call, flight in led:
                 with lock:
-                    flights.pop((process, store, call.request.cache_key, in_window), None)
+                    flights.pop(place(call), None)
                 flight.end(None if call.request.cache_key in records else error)
         for call, flight in followed:
             with waiting_in_window() if in_window else nullcontext():

@@ -76,6 +76,7 @@ class Cassette(ContextDecorator):
         command: str = "",
         run: dict[str, Any] | None = None,
     ) -> None:
+        mode = "none" if mode == "replay" else mode
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
         from pathlib import Path  # costs 4 ms, and a call without a cassette imports this module

@@ -40,8 +40,8 @@ NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
 )
 @click.option(
     "--mode",
-    type=click.Choice(["none", "once", "new", "update", "rewrite"]),
-    help="What may be asked. none: only replay; once (the default): record if the file does not "
+    type=click.Choice(["none", "replay", "once", "new", "update", "rewrite"]),
+    help="What may be asked. none (or replay): only replay; once (the default): record if the file does not "
     "exist, otherwise replay; new: add missing answers; update: also move unused records to the cache; rewrite: "
     "record everything again. Without a cassette, none replays the cache.",
 )
@@ -91,6 +91,7 @@ def run(
     """
     if not module:
         _check_script(script)
+    mode = "none" if mode == "replay" else mode
     if cassette is None:
         settings = config.settings()
         cassette = settings.cassette_path

@@ -239,7 +239,7 @@ class Settings:
     cassette_mode: str = _setting(
         "Cassette",
         "MODE",
-        values.choice("none", "once", "new", "update", "rewrite"),
+        values.choice("none", "once", "new", "update", "rewrite", replay="none"),
         "once",
         "none (only read), once (record if there is no file), new (add what is missing), update (also move "
         "unused records to the cache) or rewrite (record all again)",

@@ -152,9 +152,12 @@ def parser(read: Callable[[Any], Any], expected: str) -> Parser:
     return parse
 
 
-def choice(*words: str) -> Parser:
-    """Make the parser of a word out of a list, in upper or lower case."""
-    allowed = {word: word for word in words}
+def choice(*words: str, **other_words: str) -> Parser:
+    """Make the parser of a word out of a list, in upper or lower case.
+
+    :param other_words: words that mean one of the list.
+    """
+    allowed = {**{word: word for word in words}, **other_words}
     parse = parser(lambda value: allowed.get(str(value).casefold()), f"one of {', '.join(words)}")
     WORDS.add(parse)
     return parse

@@ -64,7 +64,7 @@ def cassette(
     its end.
 
     :param path: the file, JSON Lines.
-    :param mode: ``none`` only reads. ``once`` records if there is no file or its recording is
+    :param mode: ``none`` (or ``replay``) only reads. ``once`` records if there is no file or its recording is
         incomplete; otherwise it only reads. ``new`` adds missing answers. ``update`` also moves
         unused records to the disk cache. ``rewrite`` starts empty and asks for
         everything again.

@@ -217,7 +217,7 @@ def test_a_cassette_that_only_reads_asks_nobody(mode: str, cache_mode: str) -> N
     assert (tape.replayed, tape.recorded, client.requests) == (2, 0, [])
 
 
-@pytest.mark.parametrize("mode", ["none", "once"])
+@pytest.mark.parametrize("mode", ["none", "replay", "once"])
 def test_a_cassette_that_only_reads_leaves_its_file(mode: str) -> None:
     """Not a byte changes."""
     taped("Hi")

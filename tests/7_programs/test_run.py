@@ -487,8 +487,8 @@ def test_the_cassette_that_the_settings_name_is_the_runs(
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "a.jsonl")
     live, said = ran("tell('Bread?')")
     assert "1 asked (15 tokens, <$0.0001): " in said
-    monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "none")
-    assert ran("tell('Bread?')")[0] == live
+    monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "replay")
+    assert ran("tell('Bread?')")[0] == ran("tell('Bread?')", "--mode", "replay")[0] == live
     ran("tell('Salt?')", code=1)
     ran("tell('Salt?')", "--mode", "new")
     assert model.asked == ["Bread?", "Salt?"]

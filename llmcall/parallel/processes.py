@@ -324,7 +324,7 @@ class _Session:
         self.tasks = 0
         self._events: deque[tuple[str, tuple[Any, ...]]] = deque()  # of the cassette
         self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
-        self._task_context = ExitStack()  # what applies while a task runs
+        self.applied = ExitStack()
         self.cassette: Cassette | None = None
         cassettes.forget_named()
         self._layers = config.unpacked(settings)
@@ -336,11 +336,8 @@ class _Session:
                 _add_all(self.cassette, gained)
         self.generation = self._layers.generation
 
-    def begin_task(self) -> None:
-        """Begin a task: from the first one on, the settings, budgets and cassette apply."""
-        self.tasks += 1
-        if self.tasks > 1:
-            return
+    def apply(self) -> None:
+        """Apply the settings, budgets and cassette, until ``applied`` is closed."""
         with ExitStack() as stack:
             stack.enter_context(config.using(self._layers))
             stack.enter_context(only(self.cassette))
@@ -348,13 +345,7 @@ class _Session:
                 stack.enter_context(budget)
             metering.watchers.append(self)
             stack.callback(metering.watchers.remove, self)
-            self._task_context = stack.pop_all()
-
-    def end_task(self) -> None:
-        """End a task; after the last one, the settings, budgets and cassette do not apply any more."""
-        self.tasks -= 1
-        if not self.tasks:
-            self._task_context.close()
+            self.applied = stack.pop_all()
 
     def close(self) -> None:
         """Close the cassette."""
@@ -407,19 +398,22 @@ def _session_for(state: bytes) -> Iterator[_Session]:
     with _session_changed:
         while _session is not None and _session.state != state and _session.tasks:
             _session_changed.wait()
-        if _session is not None and _session.state != state:
-            other_session = _session
-            _session = None
-            other_session.close()
-        if _session is None:
+        if _session is None or _session.state != state:
+            other_session, _session = _session, None
+            if other_session is not None:
+                other_session.close()
             _session = _Session(state)
         session = _session
-        session.begin_task()
+        if not session.tasks:
+            session.apply()
+        session.tasks += 1
     try:
         yield session
     finally:
         with _session_changed:
-            session.end_task()
+            session.tasks -= 1
+            if not session.tasks:
+                session.applied.close()
             _session_changed.notify_all()
 
 

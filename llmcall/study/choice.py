@@ -87,18 +87,12 @@ class Choice(LLMCall):
         self._options = checked_options(options, last, order)
         self.options = self._options.values
         self.order = order
+        self.wants_names = order != "given"  # outside any scope, the order depends on them
         self.question = question
 
     def __repr__(self) -> str:
         options = ", ".join(map(repr, self.options))
         return f"Choice({self.question!r}, [{options}], order={self.order!r})"
-
-    @property
-    def wants_names(self) -> bool:
-        """Return whether the items of a map have names outside any scope, too: the order depends on
-        them.
-        """
-        return self.order != "given"
 
     def columns(self) -> tuple[str, ...]:
         """Return the names of what has a column of its own in a table, beside the value."""

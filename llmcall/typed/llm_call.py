@@ -63,6 +63,7 @@ class LLMCall:
     """
 
     misfits_are_missing = False  # in a table, as they are of a closed question
+    wants_names = False  # for the rows of a map outside any scope, too
 
     def __init__(
         self,
@@ -309,11 +310,6 @@ class LLMCall:
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""
         return RowJob(self, row_variables)
-
-    @property
-    def wants_names(self) -> bool:
-        """Return whether the rows of a map have names outside any scope, too."""
-        return False
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns that a table has beside the value."""

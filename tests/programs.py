@@ -35,40 +35,6 @@ def ask(text, system=None, **parameters):
     response = client.post("/chat/completions", json=body).raise_for_status()
     return response.json()["choices"][0]["message"]["content"]
 """
-# For programs of which one thread imports while another one asks: the import pauses before a module that
-# it needs, until ``is_asked`` is set, or for some seconds.
-PAUSED_IMPORT = """
-import sys, threading
-from importlib.machinery import PathFinder
-begun, is_asked = threading.Event(), threading.Event()
-
-class Pause:
-    def __init__(self, name, seconds):
-        self.name = name
-        self.seconds = seconds
-
-    def find_spec(self, name, path=None, target=None):
-        if name != self.name:
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        spec.loader.create_module = self.create_module
-        return spec
-
-    def create_module(self, spec):
-        begun.set()
-        is_asked.wait(self.seconds)
-
-def begin(import_it, pause, seconds):
-    def imported():
-        import_it()
-        begun.set()
-
-    sys.meta_path.insert(0, Pause(pause, seconds))
-    thread = threading.Thread(target=imported)
-    thread.start()
-    begun.wait()
-    return thread
-"""
 
 
 class RunningProgram(subprocess.Popen[str]):

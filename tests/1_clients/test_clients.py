@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ from streaming import WAYS
 
 import llmcall
 from llmcall import AzureClient, ConfigError, LLMClient, OpenAIClient
+from llmcall.testing import ScriptedClient
 
 
 class EchoClient(llmcall.LLMClient):
@@ -584,3 +586,28 @@ def test_what_a_key_function_raises_is_raised_whatever_on_error_says(
     with pytest.raises(PermissionError, match="vault"):
         client.send_message("Hello")
     assert not server.requests
+
+
+def test_threads_that_call_first_share_one_transport() -> None:
+    """``make_transport`` is called once for an endpoint, however many threads need it at once."""
+    made = []
+
+    class Slow(ScriptedClient):
+        def make_transport(self, endpoint: llmcall.types.Endpoint) -> Any:
+            """Return the client itself, after a while in which other threads get here, too."""
+            made.append(endpoint)
+            time.sleep(0.05)
+            return self
+
+    client, threads = Slow(lambda _: "yes"), 8
+    barrier = threading.Barrier(threads, timeout=LONGEST)
+
+    def ask(number: int) -> str | None:
+        barrier.wait()
+        reply = client.send_message(str(number))
+        assert reply is not None
+        return reply.content
+
+    with ThreadPoolExecutor(threads) as executor:
+        assert list(executor.map(ask, range(threads))) == ["yes"] * threads
+    assert len(made) == 1

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import openai
-import pydantic
 import pytest
 from sdk_programs import (
     KEY,
@@ -127,57 +126,6 @@ def test_a_program_replays_what_send_message_recorded(
     replay = program(server, cache_mode="replay")
     answer = replay.chat.completions.create(messages=QUESTION, **arguments)
     assert answer.choices[0].message.content == reply.content
-
-
-class Decision(pydantic.BaseModel):
-    """A decision, as the server gives it."""
-
-    buys: bool
-    coins: int
-
-
-def parse(completions: Any) -> Any:
-    """Read an answer as a class."""
-    made = completions.parse(model="gpt-4o-mini", messages=QUESTION, response_format=Decision)
-    return made.choices[0].message.parsed
-
-
-def read_raw(completions: Any) -> Any:
-    """Read an answer with its status."""
-    raw = completions.with_raw_response.create(model="gpt-4o-mini", messages=QUESTION)
-    return raw.status_code, raw.parse().choices[0].message.content
-
-
-def read_streaming(completions: Any) -> Any:
-    """Read the body of an answer."""
-    create = completions.with_streaming_response.create
-    with create(model="gpt-4o-mini", messages=QUESTION) as response:
-        return json.loads(response.read())["choices"][0]["message"]["content"]
-
-
-def read_bytes(completions: Any) -> Any:
-    """Read the bytes of an answer as they were sent."""
-    create = completions.with_streaming_response.create
-    with create(model="gpt-4o-mini", messages=QUESTION) as response:
-        body = b"".join(response.http_response.iter_raw())
-    return json.loads(body)["choices"][0]["message"]["content"]
-
-
-@pytest.mark.parametrize(
-    ("read", "expected"),
-    [
-        (parse, Decision(buys=True, coins=0)),
-        (read_raw, (200, "answer number 0")),
-        (read_streaming, "answer number 0"),
-        (read_bytes, "answer number 0"),
-    ],
-)
-def test_every_way_to_read_an_answer_works(
-    server: Server, read: Callable[[Any], Any], expected: Any
-) -> None:
-    """Live, and replayed."""
-    for mode in ("auto", "replay"):
-        assert read(program(server, cache_mode=mode).chat.completions) == expected
 
 
 def streamed(client: openai.OpenAI, **params: Any) -> tuple[str, Any, Any]:

@@ -24,7 +24,13 @@ from ..notices import warn_once
 from ..system import after_fork_in_child, running_loop
 from . import connections
 from .actors import Actor, Actors
-from .requests import ProgramRequest, client_call_of, is_of_model, is_unreadable, may_be_recorded
+from .requests import (
+    ProgramRequest,
+    UnreadableBodyError,
+    client_call_of,
+    is_of_model,
+    may_be_recorded,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -135,10 +141,9 @@ class Recorder:
             client_call = None
             if may_be_recorded(request, hosts, is_models_host=is_models):
                 content = await value(request.aread() if is_async else request.read())
-                client_call = client_call_of(request, content, hosts)
-                if client_call is None and is_unreadable(
-                    request, content, is_models_host=is_models
-                ):
+                try:
+                    client_call = client_call_of(request, content, hosts, is_models_host=is_models)
+                except UnreadableBodyError:
                     self._note_unreadable(f"{request.method} {request.url.path}")
             if client_call is None:
                 if is_models and self.sends_nothing:  # such as openai-agents' traces

@@ -12,8 +12,8 @@ from ..keys.http_identity import ASKING, OBJECT, api_path
 from ..models.catalog import parameters_of
 
 CHAT = "/chat/completions"
-COMPLETIONS = "/completions"
 EMBEDDINGS = "/embeddings"
+CHATS = ("/completions", EMBEDDINGS)  # the ends of the paths of chats, completions and embeddings
 SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthropic
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 GEMINI_MODEL = re.compile(r"/models/([^/:]+):")
@@ -59,6 +59,10 @@ class ClientCall(NamedTuple):
     arguments: dict[str, Any]
 
 
+class UnreadableBodyError(ValueError):
+    """A request asks a model with a body that is no JSON, so it cannot be recorded."""
+
+
 def may_be_recorded(request: Any, hosts: Collection[str], *, is_models_host: bool) -> bool:
     """Return whether a request's method and address are those of a request that is recorded.
 
@@ -66,29 +70,36 @@ def may_be_recorded(request: Any, hosts: Collection[str], *, is_models_host: boo
     :param hosts: hosts whose requests are recorded besides those to models.
     :param is_models_host: whether the host is known to be a model's.
     """
-    if request.url.host in hosts:
+    if request.url.host in hosts or is_of_model(request):
         return True
-    if is_of_model(request):
-        return True
-    path = _path(request)
-    is_about_object = OBJECT.search(path) is not None
+    is_about_object = OBJECT.search(_path(request)) is not None
     return is_about_object and (SDK_HEADER in request.headers or is_models_host)
 
 
-def client_call_of(request: Any, content: bytes, hosts: Collection[str]) -> ClientCall | None:
+def is_of_model(request: Any) -> bool:
+    """Return whether a request has the method and the path of one that asks a model."""
+    path = _path(request)
+    return request.method == "POST" and (path.endswith(CHATS) or ASKING.search(path) is not None)
+
+
+def client_call_of(
+    request: Any, content: bytes, hosts: Collection[str], *, is_models_host: bool
+) -> ClientCall | None:
     """Return the call that a request becomes, or ``None`` if it is not recorded.
 
-    :param request: a request of httpx or httpx2 that may be recorded.
-    :param content: the request's body.
-    :param hosts: see :func:`may_be_recorded`.
+    :param request: a request that may be recorded.
+    :param content: its body.
+    :param hosts, is_models_host: as of :func:`may_be_recorded`.
+    :raises UnreadableBodyError: if it asks a model with a body that is no JSON.
     """
-    if not content:
-        is_asking = request.method == "POST" and not OBJECT.search(_path(request))
-        return None if is_asking else http_call_of(request, None)
-    body = _json_body(request, content)
+    path, body = _path(request), _json_body(request, content)
+    if not content and (request.method != "POST" or OBJECT.search(path)):
+        return http_call_of(request, None)
     if body is None:
+        # other hosts may have such paths, too
+        if is_of_model(request) and (path.endswith(CHATS) or is_models_host):
+            raise UnreadableBodyError
         return None
-    path = _path(request)
     if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
         method = "stream_message" if body.get("stream") else "send_message"
         parameters = _parameters("chat", body, "messages", "stream", "stream_options")
@@ -100,23 +111,6 @@ def client_call_of(request: Any, content: bytes, hosts: Collection[str]) -> Clie
         return ClientCall("get_embedding", body, _arguments(request, parameters))
     is_known = asks_model(path, body) or request.url.host in hosts
     return http_call_of(request, body) if is_known else None
-
-
-def is_of_model(request: Any) -> bool:
-    """Return whether a request has the method and the path of one that asks a model."""
-    path = _path(request)
-    is_asking = path.endswith((CHAT, COMPLETIONS, EMBEDDINGS)) or ASKING.search(path) is not None
-    return request.method == "POST" and is_asking
-
-
-def is_unreadable(request: Any, content: bytes, *, is_models_host: bool) -> bool:
-    """Return whether a request asks a model with a body that is no JSON, which cannot be recorded.
-
-    :param is_models_host: whether the host is known to be a model's: others may have such paths, too.
-    """
-    is_chat = _path(request).endswith((CHAT, COMPLETIONS, EMBEDDINGS))
-    is_asking = is_of_model(request) and (is_chat or is_models_host)
-    return is_asking and _json_body(request, content) is None
 
 
 def http_call_of(request: Any, body: Any) -> ClientCall:
@@ -140,9 +134,7 @@ def asks_model(path: str, body: Any) -> bool:
 
     :param body: the parsed JSON body.
     """
-    if not isinstance(body, dict):
-        return False
-    return path.endswith((CHAT, COMPLETIONS, EMBEDDINGS)) or api_path(path, body) is not None
+    return isinstance(body, dict) and (path.endswith(CHATS) or api_path(path, body) is not None)
 
 
 def _path(request: Any) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..cache.directory import DATABASE
 from ..config.values import without_password
@@ -69,6 +69,8 @@ def checks() -> Iterator[Check]:
 
 
 def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Check]:
+    """Yield the checks of an endpoint: its key, whether it answers, and whether it has the model."""
+    name = endpoint.name
     try:
         transport = client.transport_of(endpoint)
     except ConfigError as error:
@@ -78,62 +80,44 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
         )
         yield Check("key", False, str(error), remedy)
         return
-    yield Check("key", True, f"{endpoint.name}: {_key_origin(client, endpoint)}")
+    if endpoint.api_key is None:
+        origin = "no API key is needed"
+    elif endpoint in client.settings.endpoints:
+        origin = f"from [Endpoint {name}]"
+    else:
+        origin = f"from {client.settings.key_and_origin(endpoint.api_type)[1].text}"
+    yield Check("key", True, f"{name}: {origin}")
     if hasattr(transport, "models"):
-        yield from _model_checks(client, transport, endpoint, model)
+        try:
+            models = transport.models(SECONDS)
+        except APIError as error:
+            yield _moved_check(client, endpoint, error) or _refused_check(name, error)
+        else:
+            key = " and accepts the API key" if endpoint.api_key else ""
+            yield Check("endpoint", True, f"{name} answers{key}")
+            yield _model_check(endpoint, models, model)
     if hasattr(transport, "close"):
         transport.close()
 
 
-def _key_origin(client: LLMClient, endpoint: Endpoint) -> str:
-    if endpoint.api_key is None:
-        return "no API key is needed"
-    if endpoint in client.settings.endpoints:
-        return f"from [Endpoint {endpoint.name}]"
-    return f"from {client.settings.key_and_origin(endpoint.api_type)[1].text}"
-
-
-def _model_checks(
-    client: LLMClient, transport: Any, endpoint: Endpoint, model: str
-) -> Iterator[Check]:
+def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check:
+    """Return the check of a model at an endpoint, by the models that it lists."""
     name = endpoint.name
-    try:
-        models = transport.models(SECONDS)
-    except APIError as error:
-        yield _moved_check(client, endpoint, error) or _refused_check(name, error)
-        return
-    yield Check(
-        "endpoint", True, f"{name} answers{' and accepts the API key' if endpoint.api_key else ''}"
-    )
     if endpoint.api_type == "azure":  # lists what could be deployed, not what is deployed
         deployment = endpoint.deployment or model
-        yield Check(
-            "model",
-            True,
-            f"{name}: the first call shows whether the deployment {deployment} exists",
-        )
-    else:
-        yield _model_check(name, models, model)
-
-
-def _model_check(name: str, models: Sequence[str], model: str) -> Check:
+        found = f"{name}: the first call shows whether the deployment {deployment} exists"
+        return Check("model", True, found)
     if model in models:
         return Check("model", True, f"{name} has {model}")
     if not models:
-        return Check(
-            "model", True, f"{name} lists no models, so the first call shows whether it has {model}"
-        )
+        found = f"{name} lists no models, so the first call shows whether it has {model}"
+        return Check("model", True, found)
     from difflib import get_close_matches
 
-    nearest_models = (
-        get_close_matches(model, models, MOST_NAMES, 0.4) or sorted(models)[:MOST_NAMES]
-    )
-    return Check(
-        "model",
-        False,
-        f"{name} does not list {model}",
-        f"set [OpenAI] MODEL to {'one of ' if len(nearest_models) > 1 else ''}{', '.join(nearest_models)}",
-    )
+    nearest = get_close_matches(model, models, MOST_NAMES, 0.4) or sorted(models)[:MOST_NAMES]
+    one_of = "one of " if len(nearest) > 1 else ""
+    remedy = f"set [OpenAI] MODEL to {one_of}{', '.join(nearest)}"
+    return Check("model", False, f"{name} does not list {model}", remedy)
 
 
 def _moved_check(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:

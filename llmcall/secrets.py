@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 FEWEST_CHARACTERS = 8  # of 16 random capitals and digits, fewer than 8 differ once in 20,000 times
 BEGINNING_LENGTH = 4
+MOST_SAFE_TEXTS = 100_000  # that are remembered, so that a large file takes no more memory
 
 _TOKEN = (
     r"(?:(?<![A-Za-z0-9_+-])|(?<=\\[nrt]))"  # not within a longer token; but after an escaped "\n"
@@ -201,19 +202,19 @@ def masked(text: str) -> str:
 
 
 def refuse(
-    data: Data, allow: Sequence[str], data_name: str, safe_texts: set[str] | None = None
+    data: Data, allow: Sequence[str], data_name: str, safe_texts: set[int] | None = None
 ) -> None:
     """Check that nothing in plain data looks like a credential, keys included, bytes excluded.
 
     :param allow: see :func:`find`.
     :param data_name: the error's name for the data, e.g. ``record 3``.
-    :param safe_texts: texts that are known to pass; those of the data are added.
+    :param safe_texts: the hashes of texts that are known to pass; those of the data are added.
     :raises CacheError: if something does, naming its location, such as
         ``request.messages[2].content``.
     """
     safe_texts = set() if safe_texts is None else safe_texts
     for location, text in _texts_in(data, ""):
-        if text in safe_texts:
+        if hash(text) in safe_texts:
             continue
         match = find(text, allow)
         if match is not None:
@@ -221,7 +222,9 @@ def refuse(
                 f"{data_name}: {location} contains what looks like {match.kind} ({match.beginning}…). Leave it out or, "
                 "if it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
-        safe_texts.add(text)
+        if len(safe_texts) == MOST_SAFE_TEXTS:
+            safe_texts.clear()
+        safe_texts.add(hash(text))
 
 
 def names_credential(name: str, *, include_ambiguous: bool = False) -> bool:

@@ -14,7 +14,7 @@ from ..errors import CacheCorruptError, CacheError
 from ..notices import warn_once
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
-from ..records.pointers import target_key, target_of
+from ..records.pointers import target_of
 from ..system import lock
 from ..values import record_of
 from . import loading
@@ -295,25 +295,19 @@ class ResponseCache:
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential, naming its place.
         """
-        from ..records.askers import with_shared_askers
         from ..records.header import header_of
+        from ..records.spool import Spool
         from ..records.writer import write
 
-        records = with_shared_askers(self._with_targets(self.records(where=where)))
-        write(path, header_of(), records, allow=config.settings().cassette_allow)
-        return len(records)
-
-    def _with_targets(self, records: Iterable[Record]) -> list[Record]:
-        """Return records and those to which pointers among them lead."""
-        records = list(records)
-        keys = {record.cache_key for record in records}
-        for record in records:  # a target that is added here may be a pointer, too
-            key = target_key(record)
-            target = None if key is None or key in keys else self.get(key, mode="replay")
-            if target is not None:
-                keys.add(target.cache_key)
-                records.append(target)
-        return records
+        with Spool() as spool:
+            for record in self.records(where=where):
+                spool.add(record)
+            for key in spool.missing_targets():
+                target = self.get(key, mode="replay")
+                if target is not None:
+                    spool.add(target)
+            write(path, header_of(), spool, allow=config.settings().cassette_allow)
+            return len(spool)
 
     def load(
         self,

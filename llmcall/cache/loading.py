@@ -12,6 +12,7 @@ from ..notices import notice
 from ..records.answers import same_answer
 from ..records.header import header_differences, header_of
 from ..records.packed import pack, unpack
+from ..records.spool import Spool
 from .places import is_address, storage_at
 from .rows import Change
 
@@ -59,33 +60,32 @@ def load(
         raise ValueError(
             f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}"
         )
-    name, records = _opened(source)
-    locations = f"{name} and {storage.location}"
-    if on_conflict == "raise":
-        _tell_conflicts(
-            locations,
-            [record.cache_key for record in records() if _conflicts(storage, record)],
-            on_conflict,
-        )
-    conflicts: list[str] = []
+    with Spool() as spool:
+        name, records = _opened(source, spool)
+        conflicts = _Conflicts(f"{name} and {storage.location}")
+        if on_conflict == "raise":
+            for record in records():
+                conflicts.add_if(storage, record)
+            conflicts.tell(on_conflict)
 
-    def changes() -> Iterator[Change]:
-        for record in records():
-            is_conflict = _conflicts(storage, record)
-            if is_conflict:
-                conflicts.append(record.cache_key)
-            yield _added(record, replaces=is_conflict and on_conflict == "replace")
+        def changes() -> Iterator[Change]:
+            for record in records():
+                is_conflict = conflicts.add_if(storage, record)
+                yield _added(record, replaces=is_conflict and on_conflict == "replace")
 
-    count = storage.write(changes())
-    _tell_conflicts(locations, conflicts, on_conflict)
-    return count
+        count = storage.write(changes())
+        conflicts.tell(on_conflict)
+        return count
 
 
-def _opened(source: str | Storage) -> tuple[str, Callable[[], Iterable[Record]]]:
-    """Return a source's name in messages, and what gives its records."""
+def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iterable[Record]]]:
+    """Return a source's name in messages, and what gives its records.
+
+    :param spool: gets the records of a file.
+    """
     if isinstance(source, str):
         if not (is_address(source) or os.path.isdir(source)):
-            return source, _file_opened(source)
+            return source, _file_opened(source, spool)
         source = storage_at(source)
     if not source.exists():
         raise CacheError(
@@ -94,16 +94,15 @@ def _opened(source: str | Storage) -> tuple[str, Callable[[], Iterable[Record]]]
     return str(source.location), partial(records_in, source)
 
 
-def _file_opened(path: str) -> Callable[[], Iterable[Record]]:
+def _file_opened(path: str, spool: Spool) -> Callable[[], Iterable[Record]]:
     from ..ancestors import tinytroupe
-    from ..records.reader import read
+    from ..records.reader import spooled
 
     if os.path.exists(path) and tinytroupe.recognized(path):
         records = tinytroupe.read(path)
         return lambda: records
-    recording = read(path)
-    _warn_of_other_settings(path, recording.settings)
-    return lambda: recording
+    _warn_of_other_settings(path, spooled(path, spool).settings)
+    return lambda: spool
 
 
 def _warn_of_other_settings(path: str, header: Mapping[str, Any]) -> None:
@@ -122,29 +121,38 @@ def _warn_of_other_settings(path: str, header: Mapping[str, Any]) -> None:
         )
 
 
-def _conflicts(storage: Storage, record: Record) -> bool:
-    """Return whether a storage has another answer to a record's request."""
-    row = storage.get(record.cache_key)
-    return row is not None and not same_answer(unpack(record.cache_key, *row), record)
+class _Conflicts:
+    """The requests to which two caches have two answers.
 
-
-def _tell_conflicts(locations: str, conflicts: list[str], on_conflict: str) -> None:
-    """Log which requests have two answers, if any.
-
-    :param locations: the names of source and storage.
-    :param conflicts: the keys of the requests.
-    :raises CacheError: if there are any and ``on_conflict`` is ``"raise"``.
+    :param locations: their names.
     """
-    if not conflicts:
-        return
-    keys = [key[:KEY_DIGITS] for key in conflicts[:MOST_LISTED_KEYS]]
-    if len(conflicts) > MOST_LISTED_KEYS:
-        keys.append("…")
-    conflict_words = (
-        f"{locations} answer {counted(len(conflicts), 'request')} ({', '.join(keys)}) differently"
-    )
-    if on_conflict == "raise":
-        raise CacheError(
-            f"{conflict_words}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
-        )
-    notice("%s: %s", conflict_words, on_conflict)
+
+    def __init__(self, locations: str) -> None:
+        self._locations = locations
+        self._count = 0
+        self._keys: list[str] = []  # the first ones
+
+    def add_if(self, storage: Storage, record: Record) -> bool:
+        """Add a record's request if a storage has another answer to it; return whether it has."""
+        row = storage.get(record.cache_key)
+        if row is None or same_answer(unpack(record.cache_key, *row), record):
+            return False
+        self._count += 1
+        if len(self._keys) < MOST_LISTED_KEYS:
+            self._keys.append(record.cache_key[:KEY_DIGITS])
+        return True
+
+    def tell(self, on_conflict: str) -> None:
+        """Log which requests these are, if there are any.
+
+        :raises CacheError: if there are any and ``on_conflict`` is ``"raise"``.
+        """
+        if not self._count:
+            return
+        keys = self._keys if self._count == len(self._keys) else [*self._keys, "…"]
+        words = f"{self._locations} answer {counted(self._count, 'request')} ({', '.join(keys)}) differently"
+        if on_conflict == "raise":
+            raise CacheError(
+                f"{words}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
+            )
+        notice("%s: %s", words, on_conflict)

@@ -17,8 +17,6 @@ from ..records.writer import write
 from ..values import FROM_FUNCTION, FROM_SERVER, POINTER, day_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..values import Days, Record
 
 
@@ -83,7 +81,7 @@ class Recording:
     def write(
         self,
         header: dict[str, Any],
-        records: Sequence[Record],
+        records: list[Record],
         *,
         run: dict[str, Any] | None,
         complete: bool,

@@ -8,6 +8,7 @@ import re
 import time
 from collections import Counter
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,11 +19,10 @@ from ..display.formatting import counted, one_line, quantity
 from ..display.printable import printable, visible_json
 from ..display.tables import table
 from ..errors import CacheError
-from ..records.amounts import amounts_of
-from ..values import total_cost, total_tokens
+from ..records.served import is_given_by_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from ..cache.cache import ResponseCache
     from ..values import Record
@@ -35,6 +35,7 @@ MOST_COUNTED_KEYS = 10  # most keys with the same beginning that a message count
 LONGEST_TEXT = 40  # characters of a question or an answer that a table shows
 MOST_ROWS = 50  # most rows of a table
 MOST_SCOPES = 20  # most scopes that stats shows
+TOTALS = ("records", "input_tokens", "output_tokens", "cost")
 
 
 @click.group()
@@ -133,21 +134,38 @@ def _timestamp(text: str) -> float:
         ) from None
 
 
-def _totals(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the number of records, and the tokens and the cost of the models' answers; ``None`` if
-    those of one are unknown.
+class _Totals:
+    """The number of records, and the tokens and the cost of the models' answers; ``None`` if those of
+    one are unknown.
     """
-    amounts = amounts_of(records)
-    return {
-        "records": len(records),
-        "input_tokens": total_tokens(amounts.input_tokens),
-        "output_tokens": total_tokens(amounts.output_tokens),
-        "cost": total_cost(amounts.cost),
-    }
 
+    def __init__(self) -> None:
+        self._amounts: dict[str, Any] = dict.fromkeys(TOTALS, 0)
 
-def _totals_row(name: str, totals: Mapping[str, Any]) -> list[str]:
-    return [name, *map(quantity, totals, totals.values())]
+    def add(self, record: Record) -> None:
+        """Add a record."""
+        self._add("records", 1)
+        if is_given_by_model(record):
+            usage, cost = record.usage, record.cost
+            self._add("input_tokens", usage.input_tokens)
+            if record.kind != "embedding":  # which has none
+                self._add("output_tokens", usage.output_tokens)
+            # fractions: the sum does not depend on the order
+            self._add("cost", None if cost is None else Fraction(cost))
+
+    def _add(self, name: str, amount: Any) -> None:
+        total = self._amounts[name]
+        self._amounts[name] = None if None in (amount, total) else total + amount
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the totals by name."""
+        cost = self._amounts["cost"]
+        return {**self._amounts, "cost": None if cost is None else float(cost)}
+
+    def row(self, name: str) -> list[str]:
+        """Return a row of the table."""
+        totals = self.as_dict()
+        return [name, *map(quantity, totals, totals.values())]
 
 
 @cache.command()
@@ -160,45 +178,47 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
     Shows records, models, tokens, cost and the oldest record's date, in total and for each
     outermost scope.
     """
-    records = list(response_cache.records(where=where))
     size = response_cache.stats().size
-    models = Counter(record.model or record.kind for record in records)
-    records_by_scope: dict[str, list[Record]] = {}
-    for record in records:
-        records_by_scope.setdefault(record.scope.partition("/")[0], []).append(record)
-    totals_by_scope = {name: _totals(group) for name, group in sorted(records_by_scope.items())}
-    oldest = min((record.stored_at or 0 for record in records), default=None)
-    totals_of_all = _totals(records)
+    models: Counter[str] = Counter()
+    by_scope: dict[str, _Totals] = {}
+    oldest: float | None = None
+    totals = _Totals()
+    for record in response_cache.records(where=where):
+        models[record.model or record.kind] += 1
+        totals.add(record)
+        by_scope.setdefault(record.scope.partition("/")[0], _Totals()).add(record)
+        stored_at = record.stored_at or 0
+        oldest = stored_at if oldest is None else min(oldest, stored_at)
+    scopes = sorted(by_scope)
+    count = totals.as_dict()["records"]
     if as_json:
         data = {
             "path": str(response_cache.path),
-            **totals_of_all,
+            **totals.as_dict(),
             "size": size,
             "awaited": len(response_cache.awaited),
             "models": models,
             "since": oldest,
         }
-        click.echo(visible_json({**data, "by_scope": totals_by_scope}))
+        click.echo(
+            visible_json({**data, "by_scope": {name: by_scope[name].as_dict() for name in scopes}})
+        )
         return
-    click.echo(f"{response_cache.path}: {counted(len(records), 'record')}, {size / 1e6:,.1f} MB")
+    click.echo(f"{response_cache.path}: {counted(count, 'record')}, {size / 1e6:,.1f} MB")
     if awaited := len(response_cache.awaited):
         click.echo(f"awaited: {counted(awaited, 'answer')}")
-    if not records:
+    if not count:
         return
     click.echo(f"since {_date(oldest)}")
     click.echo(
         "models: "
         + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common())
     )
-    heads = ["scope", *(name.replace("_", " ") for name in totals_of_all)]
-    rows = [heads, _totals_row("all", totals_of_all)]
-    for scope, totals in list(totals_by_scope.items())[:MOST_SCOPES]:
-        rows.append(_totals_row(printable(scope) or "(none)", totals))
+    rows = [["scope", *(name.replace("_", " ") for name in TOTALS)], totals.row("all")]
+    rows += [by_scope[scope].row(printable(scope) or "(none)") for scope in scopes[:MOST_SCOPES]]
     click.echo(table(rows, range(1, len(rows[0]))))
-    if len(totals_by_scope) > MOST_SCOPES:
-        click.echo(
-            f"… and {len(totals_by_scope) - MOST_SCOPES:,} more scopes; --json shows all", err=True
-        )
+    if len(scopes) > MOST_SCOPES:
+        click.echo(f"… and {len(scopes) - MOST_SCOPES:,} more scopes; --json shows all", err=True)
 
 
 def _date(stored_at: float | None) -> str:

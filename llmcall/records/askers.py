@@ -24,17 +24,3 @@ def askers_of(records: Iterable[Record]) -> Askers:
             request_key = key_of(record.kind, record.request, None)
             askers.setdefault((scope, request_key), {})[int(number)] = record.asker
     return askers
-
-
-def with_shared_askers(records: Iterable[Record]) -> list[Record]:
-    """Return records, each with its asker only if several asked the same in its scope."""
-    records = list(records)
-    askers = askers_of(records)
-    changed_records = []
-    for record in records:
-        if record.asker is not None:
-            request_key = key_of(record.kind, record.request, None)
-            if len(set(askers.get((record.scope, request_key), {}).values())) < 2:
-                record = record.replace(asker=None)
-        changed_records.append(record)
-    return changed_records

@@ -10,7 +10,7 @@ from ..errors import CacheCorruptError, CacheError
 from ..surrogates import joined_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 INLINE_CHARACTERS = 500
 _CHANGED_BY_HAND = (
@@ -45,26 +45,27 @@ def text_in(entry: Mapping[str, Any]) -> str:
     return text
 
 
-def resolved(encoded: Any, texts: Mapping[str, str]) -> Any:
+def resolved(encoded: Any, text_of: Callable[[str], str | None]) -> Any:
     """Return a copy of a line's data with all that other things stand for.
 
-    :param texts: the long texts of the file, by digest.
+    :param text_of: returns the long text of the file with a digest, or ``None``.
     :raises CacheCorruptError: if something stands for what is not there.
     :raises CacheError: if messages stand in another line, as an earlier version wrote them.
     """
     if isinstance(encoded, list):
-        return [resolved(item, texts) for item in encoded]
+        return [resolved(item, text_of) for item in encoded]
     if not isinstance(encoded, dict):
         return encoded
     if not stands_for_another(encoded):
-        return {name: resolved(item, texts) for name, item in encoded.items()}
+        return {name: resolved(item, text_of) for name, item in encoded.items()}
     [(marker, value)] = encoded.items()
     if marker == "$text" and isinstance(value, str):
-        if value not in texts:
+        text = text_of(value)
+        if text is None:
             raise CacheCorruptError(
                 f"it refers to the text {value[:64]}, which no line contains; {_CHANGED_BY_HAND}"
             )
-        return texts[value]
+        return text
     if marker == "$bytes" and isinstance(value, str):
         try:
             return b64decode(value, validate=True)
@@ -73,7 +74,7 @@ def resolved(encoded: Any, texts: Mapping[str, str]) -> Any:
                 f"it contains bytes that are not Base64; {_CHANGED_BY_HAND}"
             ) from None
     if marker == "$data" and isinstance(value, dict) and stands_for_another(value):
-        return {name: resolved(item, texts) for name, item in value.items()}
+        return {name: resolved(item, text_of) for name, item in value.items()}
     if marker == "$messages":
         raise CacheError(
             "it refers to messages of other lines ($messages), as llmcall no longer does: delete the "

@@ -20,14 +20,15 @@ from .references import INLINE_CHARACTERS, digest_of, stands_for_another
 from .served import as_header, served_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
     from ..values import Data, Record
+    from .spool import Spool
 
 
 def encode(
     settings: Mapping[str, Data],
-    records: Iterable[Record],
+    records: list[Record] | Spool,
     *,
     run: Mapping[str, Data] | None = None,
     allow: tuple[str, ...] = (),
@@ -37,7 +38,8 @@ def encode(
 
     :param settings: the settings that decide keys, as JSON data; only the sections of models that
         the records name are written.
-    :param records: the records in the order of the calls; they are written by scope path.
+    :param records: the records in the order of the calls; they are written by scope path. They are
+        gone through several times.
     :param run: the options of ``llmcall run``, or ``None`` if that did not record it.
     :param allow: regular expressions for texts that look like credentials but are not secret.
     :param complete: whether the recording is complete.
@@ -46,9 +48,10 @@ def encode(
     :raises TypeError: if a record holds anything but plain data; the message names the place.
     :raises CacheError: if a text looks like a credential; the message names the place.
     """
-    records = sorted(
-        records, key=lambda record: (record.sample is not None, record.scope.split("/"))
-    )
+    if isinstance(records, list):  # a spool is in order
+        records = sorted(
+            records, key=lambda record: (record.sample is not None, record.scope.split("/"))
+        )
     header: dict[str, Any] = {} if run is None else {"run": ordered(dict(run))}
     header["settings"] = ordered(dict(with_used_models(settings, records)))
     if days := as_header(served_by(records)):
@@ -58,25 +61,25 @@ def encode(
     line = line_of({"llmcall": VERSION, **incomplete, **header})
     check_unicode(line, "the settings")
     yield line
-    digests: dict[str, str] = {}  # of the texts that were written
-    checked_texts: set[str] = set()
+    written: set[str] = set()  # the digests of texts
+    checked_texts: set[int] = set()
     for number, record in enumerate(records, 1):
         sample = "" if record.sample is None else f" (sample {record.sample!r})"
         location = f"record {number}{sample}"
-        new_digests: dict[str, str] = {}  # of the texts that this record is the first to use
+        texts: dict[str, str] = {}  # those that this record is the first to use, by digest
         try:
             entry = _entry(record)
             secrets.refuse(entry, allow, location, checked_texts)
             for name in ("request", "response"):
-                entry[name] = _encoded(entry[name], digests, new_digests)
+                entry[name] = _encoded(entry[name], written, texts)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{location}: {error}") from None
         except RecursionError:
             raise ValueError(
                 f"{location}: its request or response is nested too deeply to be recorded"
             ) from None
-        digests |= new_digests
-        for text, digest in new_digests.items():
+        written.update(texts)
+        for digest, text in texts.items():
             yield line_of({"text": digest, "lines": text.split("\n")})
         yield line_of(entry)
 
@@ -92,22 +95,29 @@ def _entry(record: Record) -> dict[str, Any]:
     }
 
 
-def _encoded(data: Data, digests: Mapping[str, str], new_digests: dict[str, str]) -> Any:
-    """Return plain data as JSON can hold it, with references instead of long texts."""
+def _encoded(data: Data, written: Container[str], texts: dict[str, str]) -> Any:
+    """Return plain data as JSON can hold it, with references instead of long texts.
+
+    :param written: the digests of the texts that were written before.
+    :param texts: gathers the others, by digest.
+    """
     if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
-        return {"$text": digests.get(data) or new_digests.setdefault(data, digest_of(data))}
+        digest = digest_of(data)
+        if digest not in written:
+            texts[digest] = data
+        return {"$text": digest}
     if isinstance(data, dict):
-        encoded = {name: _encoded(data[name], digests, new_digests) for name in ordered_names(data)}
+        encoded = {name: _encoded(data[name], written, texts) for name in ordered_names(data)}
         return {"$data": encoded} if stands_for_another(data) else encoded
     if isinstance(data, list):
-        return [_encoded(item, digests, new_digests) for item in data]
+        return [_encoded(item, written, texts) for item in data]
     return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
 
 
 def write(
     path: str | os.PathLike[str],
     settings: Mapping[str, Data],
-    records: Iterable[Record],
+    records: list[Record] | Spool,
     *,
     run: Mapping[str, Data] | None = None,
     allow: tuple[str, ...] = (),

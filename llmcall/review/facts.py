@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..display.formatting import OF_NO_ACTOR, as_json, counted, money
-from ..records.amounts import amounts_of
 from ..records.served import is_given_by_model
 from .conversations import ORDINARY_ENDS
 from .marks import ASKED_AGAIN, REFUSED, ends_of
@@ -26,7 +25,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
     :param marks: of each record, by its ``id``.
     """
     answers = list(filter(is_given_by_model, run.records))
-    amounts = amounts_of(answers)
+    spoken = [answer.usage for answer in answers if answer.kind != "embedding"]
     kinds = Counter(record.kind for record in run.records)
     by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     settings = {
@@ -39,13 +38,17 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
         "actors": f"{len(run.by_actor()):,}",
         "model": ", ".join(sorted({record.model for record in answers if record.model})),
         "answered by": ", ".join(run.served),
-        "tokens in": _sum(amounts.input_tokens, "{:,}".format),
-        "tokens out": _sum(amounts.output_tokens, "{:,}".format),
-        "cost": _sum(amounts.cost, money),
+        "tokens in": _sum([answer.usage.input_tokens for answer in answers], "{:,}".format),
+        "tokens out": _sum([usage.output_tokens for usage in spoken], "{:,}".format),
+        "cost": _sum(_costs(answers), money),
         "failures": "; ".join(_failures(run, answers, marks)),
         **settings,
     }
     return {label: value for label, value in by_label.items() if value}
+
+
+def _costs(records: Iterable[Record]) -> list[float | None]:
+    return [record.cost for record in records if is_given_by_model(record)]
 
 
 def costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
@@ -56,12 +59,12 @@ def costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
             side += [record] if record else []
 
     def known(row: str) -> float:
-        return sum(cost or 0 for side in rows[row] for cost in amounts_of(side).cost)
+        return sum(cost or 0 for side in rows[row] for cost in _costs(side))
 
     if len(rows) < 2 or not any(map(known, rows)):
         return []
     return [
-        (row or OF_NO_ACTOR, [_sum(amounts_of(side).cost, money) for side in rows[row]])
+        (row or OF_NO_ACTOR, [_sum(_costs(side), money) for side in rows[row]])
         for row in sorted(rows, key=known, reverse=True)[:MOST_COSTS]
     ]
 

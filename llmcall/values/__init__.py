@@ -11,7 +11,7 @@ from .reply import Reply
 from .request import Request
 from .shapes import as_chat, choices_of
 from .transport import AsyncTransport, Response, Transport
-from .usage import TokenUsage, total_cost, total_tokens
+from .usage import TokenUsage, total_cost
 
 __all__ = [
     "CONTENT_FIELDS",
@@ -46,7 +46,6 @@ __all__ = [
     "text_in",
     "text_of",
     "total_cost",
-    "total_tokens",
     "transcript_of",
     "without_new_fields",
 ]

@@ -63,16 +63,6 @@ def _detail(usage: Mapping[str, Any], details_name: str, name: str) -> int | Non
     return _count(details.get(name)) if isinstance(details, dict) else None
 
 
-def total_tokens(counts: Iterable[int | None]) -> int | None:
-    """Return the sum of some counts of tokens; ``None`` if one is unknown."""
-    total = 0
-    for count in counts:
-        if count is None:
-            return None
-        total += count
-    return total
-
-
 def total_cost(costs: Iterable[float | None]) -> float | None:
     """Return the sum of some costs in USD; ``None`` if one is unknown."""
     known_costs = []

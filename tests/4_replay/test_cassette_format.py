@@ -26,7 +26,7 @@ from llmcall import CacheCorruptError, CacheError
 from llmcall import secrets as credentials
 from llmcall.keys.keys import key_of
 from llmcall.records import reader, writer
-from llmcall.types import Record, Request
+from llmcall.types import Record
 
 HEADER = '{"llmcall": 1, "settings": {}}\n'
 GOOD = '{"kind": "chat", "request": {}, "response": {}}'
@@ -158,7 +158,7 @@ def test_a_line_that_was_written_otherwise_answers(length: int) -> None:
     entry["request"] = dict(reversed(record.request.items()))
     respelt = json.dumps(entry, indent=None, separators=(" ,", " : "), sort_keys=True)
     file = decoded("\n".join([*head, respelt]))
-    found = file.get(Request("chat", "m", record.request, {}, {}, "a#0", record.cache_key))
+    found = file.get(record.cache_key)
     assert found is not None
     assert found.request == record.request
 

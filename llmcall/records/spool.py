@@ -1,0 +1,108 @@
+"""Records in a temporary file, in the order of a file of records: a cache of any size is exported, and a
+file of any size is loaded, without holding it in memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from ..keys.keys import key_of
+from .packed import pack, unpack
+from .pointers import target_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..values import Record
+
+# ``equal`` names the request and the scope of a record that says who asked; ``target`` is the key to
+# which a pointer leads.
+TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA cache_size = -32000;
+CREATE TABLE Records (
+    number INTEGER PRIMARY KEY, key TEXT UNIQUE, path BLOB, packed BLOB, stored_at REAL, target TEXT,
+    equal TEXT, asker TEXT
+);
+CREATE INDEX Targets ON Records (target) WHERE target IS NOT NULL;
+CREATE INDEX Equals ON Records (equal, asker) WHERE equal IS NOT NULL;
+CREATE TABLE Texts (digest TEXT PRIMARY KEY, text BLOB);
+"""
+ADD = "INSERT OR IGNORE INTO Records VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)"
+ALL = """
+SELECT key, packed, stored_at, equal IS NOT NULL AND 2 > (
+    SELECT COUNT(DISTINCT asker) FROM Records AS other WHERE other.equal = Records.equal
+) FROM Records ORDER BY path, number
+"""
+PACKED = "SELECT packed FROM Records WHERE key = ?"
+MISSING_TARGET = """
+SELECT target FROM Records WHERE target > ? AND target NOT IN (SELECT key FROM Records)
+ORDER BY target LIMIT 1
+"""
+ADD_TEXT = "INSERT OR REPLACE INTO Texts VALUES (?, ?)"
+TEXT = "SELECT text FROM Texts WHERE digest = ?"
+
+
+class Spool:
+    """Records by key, and long texts by digest, in a file that SQLite deletes when it is closed.
+
+    ``len()``; iteration by scope path, then in the order in which they came. An asker's name is left
+    out where nobody else asked the same in the scope.
+    """
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.executescript(TABLES)
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def add(self, record: Record) -> bool:
+        """Add a record, unless there is one with its key; return whether it was added."""
+        key = record.cache_key
+        levels = () if record.sample is None else ("", *record.scope.split("/"))
+        equal = None
+        if record.asker is not None:
+            equal = f"{key_of(record.kind, record.request, None)} {record.scope}"
+        path, target = "\0".join(levels).encode(), target_key(record)
+        row = key, path, pack(record), record.stored_at, target, equal, record.asker
+        return self._connection.execute(ADD, row).rowcount > 0
+
+    def get(self, key: str) -> Record | None:
+        """Return the record of a key, or ``None``."""
+        packed = self._value(PACKED, key)
+        return None if packed is None else unpack(key, packed)
+
+    def __len__(self) -> int:
+        count: int = self._value("SELECT COUNT(*) FROM Records")
+        return count
+
+    def __iter__(self) -> Iterator[Record]:
+        for key, packed, stored_at, is_only_asker in self._connection.execute(ALL):
+            record = unpack(key, packed, stored_at)
+            yield record.replace(asker=None) if is_only_asker else record
+
+    def missing_targets(self) -> Iterator[str]:
+        """Yield the keys of the records to which pointers lead and that are not here; they may be added
+        meanwhile.
+        """
+        target: str | None = ""
+        while target := self._value(MISSING_TARGET, target):
+            yield target
+
+    def add_text(self, digest: str, text: str) -> None:
+        """Add a long text."""
+        self._connection.execute(ADD_TEXT, (digest, text.encode("utf-8", "surrogatepass")))
+
+    def text(self, digest: str) -> str | None:
+        """Return the long text with a digest, or ``None``."""
+        encoded = self._value(TEXT, digest)
+        return None if encoded is None else encoded.decode("utf-8", "surrogatepass")
+
+    def _value(self, query: str, *arguments: Any) -> Any:
+        row = self._connection.execute(query, arguments).fetchone()
+        return None if row is None else row[0]

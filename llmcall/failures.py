@@ -36,6 +36,10 @@ ADVICE = {
 MOST_SCOPES = 5  # that a warning lists
 
 
+class UnrecordedAnswer(APIError):
+    """Takes an answer that cannot be recorded to the program."""
+
+
 # Called with the scope path, the description and the reason before a call is added.
 before_add: list[Callable[[str, str, str], None]] = []
 # Called with each error of llmcall's own that a call raised because it was refused.

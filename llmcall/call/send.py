@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ..errors import APIError, RequestTimeoutError
+from ..failures import UnrecordedAnswer
 from ..models.prices import tier_of
 from ..notices import logger
 from ..responses.assembler import Assembler
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from .effects import Flow
 
 log = logger()
-
-
-class UnrecordedAnswer(APIError):
-    """Takes an answer that cannot be recorded to the program."""
 
 
 class Exchange:

@@ -9,7 +9,9 @@ from ..errors import APIError, BudgetExceededError
 from ..failures import (
     ABANDONED,
     FAILED,
+    NOT_JSON,
     OVER_BUDGET,
+    UnrecordedAnswer,
     is_abandoned,
     is_failure,
     process_failures,
@@ -51,17 +53,22 @@ def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> N
 
     :param stream: whether its answer was streamed; a stream notes by itself that its reader left.
     """
-    if isinstance(error, APIError):
-        call.add_usage(errors=1)
-        line = f"{call.label}: {type(error).__name__}. {error.remedy}"
-        call.failures.add(call.scope, line, FAILED)
+    asks_model = call.request.kind != "function"
+    words = call.label
+    if isinstance(error, UnrecordedAnswer):
+        call.failures.add(call.scope, f"{call.name}: {error}", NOT_JSON)
     elif isinstance(error, BudgetExceededError):
-        process_failures.count_refused()
-        call.failures.add(call.scope, call.label, OVER_BUDGET, asks_model=False)
+        if asks_model:  # a function's own calls note it
+            process_failures.count_refused()
+            call.failures.add(call.scope, words, OVER_BUDGET, asks_model=False)
     elif is_failure(error):
-        call.failures.add(call.scope, f"{call.label}: {type(error).__name__}", FAILED)
+        words += f": {type(error).__name__}"
+        if isinstance(error, APIError) and call.maker is not None:
+            call.add_usage(errors=1)
+            words += f". {error.remedy}"
+        call.failures.add(call.scope, words, FAILED, asks_model=asks_model)
     elif is_abandoned(error) and not stream:
-        call.failures.add(call.scope, call.label, ABANDONED)
+        call.failures.add(call.scope, words, ABANDONED, asks_model=asks_model)
 
 
 def _address_of(error: APIError, client: Client, model: str) -> str:

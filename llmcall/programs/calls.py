@@ -14,7 +14,6 @@ from ..call.drivers import adrive, adrive_stream, drive, drive_stream
 from ..call.effects import END
 from ..call.embeddings import ordered_embeddings
 from ..call.prepare import prepare_chat
-from ..call.send import UnrecordedAnswer
 from ..clients.api_errors import failure
 from ..clients.chunk_reader import ChunkReader
 from ..clients.openai import OpenAIClient
@@ -22,6 +21,7 @@ from ..clients.replies import reply_to
 from ..clients.sdk_exceptions import connection_error
 from ..clients.streams import AsyncStream, Stream
 from ..errors import APIError, RequestTimeoutError
+from ..failures import UnrecordedAnswer
 from ..notices import warn_once
 from ..recorded_functions import http_call
 from ..responses.body import read_object

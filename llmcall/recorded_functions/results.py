@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ..call.attempt import RetryPolicy, retry
 from ..call.effects import Do, Send, with_cache
 from ..call.lookup import check_guards, lookup
-from ..call.send import Exchange, UnrecordedAnswer
+from ..call.send import Exchange
 from ..call.share import share
-from ..errors import BudgetExceededError
-from ..failures import (
-    ABANDONED,
-    NOT_JSON,
-    OVER_BUDGET,
-    is_abandoned,
-    is_failure,
-    process_failures,
-)
+from ..clients.failed_calls import note_failure
 from ..keys.plain_data import ordered, plain
 from ..values import read_http_answer, record_of
 from .calls import runs_here
@@ -36,7 +28,6 @@ def result_of(call: Call) -> Flow[Any]:
 
     :raises CacheMissError: if nothing is recorded, and the function may not run.
     """
-    is_http = call.request.kind == "http"
     try:
         if call.asks_always and call.request.sample is None:
             check_guards(call)
@@ -44,12 +35,7 @@ def result_of(call: Call) -> Flow[Any]:
         else:
             record = yield from _record_of(call)
     except BaseException as error:
-        if isinstance(error, BudgetExceededError) and is_http:
-            process_failures.count_refused()
-            call.failures.add(call.scope, call.label, OVER_BUDGET, asks_model=False)
-        elif is_abandoned(error):
-            words = f"{call.request.kind} call of {call.name}"
-            call.failures.add(call.scope, words, ABANDONED, asks_model=is_http)
+        note_failure(error, call)
         call.give_back()
         raise
     call.end(record)
@@ -80,21 +66,10 @@ def _record_of(call: Call) -> Flow[Record]:
 def _run(call: Call) -> Flow[Record]:
     """Run the function, or send the HTTP request, and store its result."""
     cost = None
-    try:
-        if call.request.kind == "function":
-            result = yield Send(call.transport, call.request, None)
-        else:
-            result, cost = yield from _send(call)
-    except UnrecordedAnswer as answer:
-        call.failures.add(call.scope, f"{call.name}: {answer}", NOT_JSON)
-        raise
-    except Exception as error:
-        if is_failure(error):
-            words = f"{call.name}: {type(error).__name__}"
-            call.failures.add(call.scope, words, asks_model=call.request.kind == "http")
-            if call.maker is not None:
-                call.add_usage(errors=1)
-        raise
+    if call.request.kind == "function":
+        result = yield Send(call.transport, call.request, None)
+    else:
+        result, cost = yield from _send(call)
     value = ordered(plain(result, f"{call.name}: the result", for_record=True))
     record = record_of(call.request, {"value": value}, cost=cost)
     stored_record: Record = yield Do(functools.partial(call.store.add, record))

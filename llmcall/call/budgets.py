@@ -244,8 +244,12 @@ class Reservation:
             being woken: infinite if no other process takes part.
         :raises BudgetExceededError: if it would pass a limit whatever the others use.
         """
-        if not self._is_first():
-            return NEVER
+        with lock:
+            self.wakeup = Future()
+            if not self._is_closed:
+                _waiting.setdefault(self)
+            if next(iter(_waiting), self) is not self:  # another has waited longer
+                return NEVER
         # By account: its ledger, and the limits of its budgets.
         accounts: dict[Any, tuple[Ledger, list[Mapping[str, int]]]] = {}
         for each in tuple(open_budgets):
@@ -268,14 +272,6 @@ class Reservation:
                 ledger.settle(self._key, NOTHING)
         _wake_first()
         return None
-
-    def _is_first(self) -> bool:
-        """Queue; return whether nobody has waited longer."""
-        with lock:
-            self.wakeup = Future()
-            if not self._is_closed:
-                _waiting.setdefault(self)
-            return next(iter(_waiting), self) is self
 
     def leave(self) -> None:
         """Count what is reserved as spent, unless the same call, made again, takes it over."""

@@ -99,19 +99,12 @@ def _store_shares(
         record = record_of(
             call.request,
             own_response,
-            cost=_share(cost, tokens, total),
+            cost=cost and (cost * tokens / total if tokens and total else 0.0),
             api_type=call.client.api_type,
             host=received.host,
         )
         records.append(call.store.add(record).replace(received=received))
     return records
-
-
-def _share(cost: float | None, tokens: int | None, total: int | None) -> float | None:
-    """Return one text's share of the cost of a request, or ``None`` if the cost is unknown."""
-    if cost is None:
-        return None
-    return cost * tokens / total if tokens and total else 0.0
 
 
 def ordered_embeddings(response: Any) -> list[dict[str, Any]]:

@@ -171,7 +171,9 @@ class Meter:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
         key = model, scope, arm
         if key not in self.sums:
-            self.sums[key] = _no_sums()
+            nothing = Usage()
+            self.sums[key] = {name: getattr(nothing, name) for name in COLUMNS}
+            self.sums[key].update((name, set()) for name in TEXT_COLUMNS)
         sums = self.sums[key]
         for name, amount in amounts.items():
             total = sums[name]
@@ -193,7 +195,10 @@ class Meter:
                 usages[key] = Usage(**columns)
         return _sum(usages.values())._replace(
             by_model=_by(usages, lambda model, scope, arm: [model]),
-            by_scope=_by(usages, lambda model, scope, arm: _with_scopes_around(scope)),
+            # each with the scopes around it
+            by_scope=_by(
+                usages, lambda _, scope, arm: accumulate(scope.split("/"), "{}/{}".format)
+            ),
             by_arm=_by(usages, lambda model, scope, arm: [arm] if arm else []),
             parts=_by(usages, lambda model, scope, arm: [(model, scope)]),
         )
@@ -212,20 +217,6 @@ def _by(
         for group in groups_of(*key):
             groups.setdefault(group, []).append(usage)
     return {group: _sum(groups[group]) for group in sorted(groups)}  # type: ignore[type-var]
-
-
-def _no_sums() -> dict[str, Any]:
-    """Return the sums of no call."""
-    nothing = Usage()
-    sums: dict[str, Any] = {name: getattr(nothing, name) for name in COLUMNS}
-    for name in TEXT_COLUMNS:
-        sums[name] = set()
-    return sums
-
-
-def _with_scopes_around(path: str) -> Iterator[str]:
-    """Yield a scope path after the paths of the scopes around it."""
-    return accumulate(path.split("/"), "{}/{}".format)
 
 
 process_meter = Meter()

@@ -376,18 +376,14 @@ def scope_of_call() -> ActiveScope | None:
     if active is None:
         if workers.is_open_elsewhere():
             raise ScopeError(IN_A_THREAD)
-        if workers.is_open_in_parent() or _has_rooted_parent():
+        has_rooted_parent = workers.is_worker() and os.environ.get(ENVIRONMENT_VARIABLE)
+        if workers.is_open_in_parent() or has_rooted_parent:
             raise ScopeError(IN_A_PROCESS)
         if workers.was_open_in_parent():
             raise ScopeError(IN_A_SPAWNED_PROCESS)
         return _own(_default)
     active.check_generators()
     return active if active.path else None
-
-
-def _has_rooted_parent() -> bool:
-    """Return whether LLMCALL_SCOPE gives the process that started this one a scope."""
-    return workers.is_worker() and bool(os.environ.get(ENVIRONMENT_VARIABLE))
 
 
 def inherited(active: ActiveScope | None) -> AbstractContextManager[Any]:

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from .. import askers
+from .makers import replace
 
 HASH_SEED = "PYTHONHASHSEED"
 LARGEST = 2**32 - 1  # the largest seed that Python's hashes and NumPy take
@@ -42,33 +43,26 @@ def seeded(seed: int) -> Iterator[None]:
         digest = hashlib.shake_256(f"{seed}\n{maker}\n{number}".encode()).digest(bits // 8 + 1)
         return int.from_bytes(digest, "big") & ((1 << bits) - 1)
 
-    set_seed, set_module_seed = random.Random.seed, random.seed
+    def seed_method(
+        set_seed: Any, generator: random.Random, a: Any = None, version: int = 2
+    ) -> None:
+        set_seed(generator, next_seed(128) if a is None else a, version)
 
-    def seed_method(self: random.Random, a: Any = None, version: int = 2) -> None:
-        """Initialize the generator's state."""
-        set_seed(self, next_seed(128) if a is None else a, version)
-
-    def seed_function(a: Any = None, version: int = 2) -> None:
-        """Initialize the state of the module's own generator."""
-        set_module_seed(next_seed(128) if a is None else a, version)
+    def seed_function(set_seed: Any, a: Any = None, version: int = 2) -> None:
+        set_seed(next_seed(128) if a is None else a, version)
 
     with contextlib.ExitStack() as undo:
         undo.callback(random.setstate, random.getstate())
         random.seed(seed)
-        _replace(random.Random, "seed", seed_method, undo)
-        _replace(random, "seed", seed_function, undo)
+        replace(undo, random.Random, "seed", seed_method)
+        replace(undo, random, "seed", seed_function)
         if find_spec("numpy"):
             numpy: Any = importlib.import_module("numpy")
             undo.callback(numpy.random.set_state, numpy.random.get_state())
             numpy.random.seed(seed)
             bit_generator = importlib.import_module("numpy.random.bit_generator")
-            _replace(bit_generator, "randbits", next_seed, undo)
+            replace(undo, bit_generator, "randbits", lambda _, bits: next_seed(bits))
         yield
-
-
-def _replace(owner: Any, name: str, value: Any, undo: contextlib.ExitStack) -> None:
-    undo.callback(setattr, owner, name, getattr(owner, name))
-    setattr(owner, name, value)
 
 
 def has_hash_seed(seed: int) -> bool:

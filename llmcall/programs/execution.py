@@ -157,16 +157,28 @@ class Execution:
             return  # a forked process leaves all this to its parent
         with contextlib.suppress(OSError, ValueError):  # Python itself reports what it cannot flush
             sys.stdout.flush()
+        error, recorder = self._error, self._recorder
         has_failed = self._has_failed()
-        told = list(unrecorded_words(self._recorder))
-        self._recorder.has_ended = True
+        told = list(unrecorded_words(recorder))
+        recorder.has_ended = True
         end_streams()
-        problems = self._close()
-        first_error = self._recorder.first_error
-        if first_error is not None and (self._error is None or isinstance(self._error, SystemExit)):
-            problems.append(first_error)
-        errors = [f"Error: {problem}" for problem in problems]
-        self._print(*errors, *self._summary(), *told, *self._notices)
+        problems: list[Exception] = []
+        if self._cassette is not None and (self._code or recorder.first_error):
+            self._cassette.keep_unused("the program failed")
+        try:
+            self._exit_stack.__exit__(None if error is None else type(error), error, None)
+        except (LLMCallError, OSError) as problem:
+            problems.append(problem)
+        warn_of_askers()
+        process_failures.warn("replay")
+        if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):
+            problems.append(recorder.first_error)
+        lines = [*(f"Error: {each}" for each in problems), *self._summary(), *told, *self._notices]
+        if self._stderr is not None:
+            text = "".join(f"{line}\n" for line in lines)
+            encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
+            with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
+                file.write(text.encode(encoding, "backslashreplace"))
         if isinstance(self._error, KeyboardInterrupt) and os.name == "posix":
             # As Python ends after Ctrl-C: the signal tells a shell to stop, too.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -176,20 +188,6 @@ class Execution:
             logging.shutdown()
             _flush_output()
             os._exit(1)  # Python has no other way to exit with another code now
-
-    def _close(self) -> list[Exception]:
-        """Close what is open around the program; return what went wrong."""
-        error = self._error
-        problems: list[Exception] = []
-        if self._cassette is not None and (self._code or self._recorder.first_error):
-            self._cassette.keep_unused("the program failed")
-        try:
-            self._exit_stack.__exit__(None if error is None else type(error), error, None)
-        except (LLMCallError, OSError) as problem:
-            problems.append(problem)
-        warn_of_askers()
-        process_failures.warn("replay")
-        return problems
 
     def _summary(self) -> list[str]:
         """Return a line that counts the program's calls, and one that counts unused records."""
@@ -227,14 +225,6 @@ class Execution:
         if cassette is not None and cassette.unused_report:
             lines.append(cassette.unused_report)
         return lines
-
-    def _print(self, *lines: str) -> None:
-        """Print lines on the standard error that the process was started with."""
-        if self._stderr is not None:
-            text = "".join(f"{line}\n" for line in lines)
-            encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
-            with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
-                file.write(text.encode(encoding, "backslashreplace"))
 
 
 def _flush_output() -> None:

@@ -1,4 +1,4 @@
-"""Why a request is not recorded, as far as that is certain."""
+"""The causes of a miss, as far as they are certain."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Conversations as text, for a terminal and for git to compare: the same each time, and a change moves
-no other line.
+no line of another actor.
 """
 
 from __future__ import annotations

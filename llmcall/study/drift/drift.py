@@ -1,4 +1,4 @@
-"""``llmcall.drift``: ask a sample of a recording's requests again, and compare the answers."""
+"""``llmcall.drift``: a sample of a recording's requests, asked again and compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which recorded requests a check asks again: drawn evenly over the actors, the same for a seed."""
+"""The calls of a check: recorded requests, drawn evenly over the actors, the same for a seed."""
 
 from __future__ import annotations
 

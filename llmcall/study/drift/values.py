@@ -1,4 +1,4 @@
-"""What is read from an answer: numbers by name, and whether it was cut or refused."""
+"""Readers of answers: numbers by name, and whether an answer was cut or refused."""
 
 from __future__ import annotations
 

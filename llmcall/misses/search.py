@@ -66,8 +66,9 @@ def search(request: Request, source: Source | None) -> SearchResult:
         problem = "cache=False bypasses the disk cache, and no cassette is open"
         return SearchResult("nothing", problem)
     asked, (path, _) = request.asked, split_sample(request.sample)
-    persona, in_any_order, parameters = _persona(asked), _in_any_order(asked), _parameters(asked)
-    count, nearest, least = 0, None, (True, True, True, True, 0.0)
+    persona, size, in_any_order = _persona(asked), _size(asked), _in_any_order(asked)
+    count, least = 0, (True, True, True)
+    nearest: list[Record] = []
     samples: list[str | None] = []
     scopes: set[str] = set()
     reordered: list[str] = []
@@ -77,31 +78,24 @@ def search(request: Request, source: Source | None) -> SearchResult:
             scopes.add(record.scope)
             if record.kind != request.kind:
                 continue
-            is_same, unlikeness = record.request == asked, _unlikeness(asked, record.request)
-            if is_same:
+            fields = record.request
+            if fields == asked:
                 samples.append(record.sample)
-            elif record.request.keys() == asked.keys() and (
-                _in_any_order(record.request) == in_any_order
-            ):
+            elif _size(fields) == size and _in_any_order(fields) == in_any_order:
                 reordered.append(record.scope)
-            others = _parameters(record.request)
-            names = parameters.keys() | others.keys()
-            changed = sum(parameters.get(name) != others.get(name) for name in names)
-            rank = (
-                not is_same,
-                persona != _persona(record.request),
-                record.scope != path,
-                unlikeness > 0,
-                changed + unlikeness,
-            )
-            if nearest is None or rank < least:
-                nearest, least, is_unrelated = record, rank, unlikeness > UNRELATED
+            rank = (fields != asked, _persona(fields) != persona, record.scope != path)
+            if rank < least:
+                nearest, least = [], rank
+            if rank == least:
+                nearest.append(record)
     except (CacheError, OSError) as error:
         return SearchResult(source.name, str(error))
     looked_in = f"{source.name}: {counted(count, 'record')}"
-    if nearest is None:
+    if not nearest:
         return SearchResult(looked_in)
-    return SearchResult(looked_in, "", nearest, is_unrelated, samples, sorted(scopes), reordered)
+    record = min(nearest, key=lambda each: _distance(asked, each.request))
+    is_unrelated = _unlikeness(asked, record.request) > UNRELATED
+    return SearchResult(looked_in, "", record, is_unrelated, samples, sorted(scopes), reordered)
 
 
 def split_sample(sample: str | None) -> tuple[str, str]:
@@ -134,6 +128,11 @@ def _persona(fields: Mapping[str, Data]) -> Data:
     return systems or [text_of(each)[:BEGINNING] for each in messages[:1]]
 
 
+def _size(fields: Mapping[str, Data]) -> int:
+    """Return how many characters a request's messages have."""
+    return sum(map(len, strings_in(messages_of(fields))))
+
+
 def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
     """Return what a request asks for besides its contents."""
     body = fields.get("body")  # of another API
@@ -141,6 +140,17 @@ def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
         fields = {**fields, **body}
     left_out = {*CONTENTS, *CONTENT_FIELDS, "body"}
     return {name: value for name, value in fields.items() if name not in left_out}
+
+
+def _distance(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> tuple[bool, float]:
+    """Return how far a record's request is from another one: whether its messages differ, then how
+    many parameters do, and how unlike the messages are.
+    """
+    parameters, others = _parameters(asked), _parameters(recorded)
+    names = parameters.keys() | others.keys()
+    unlikeness = _unlikeness(asked, recorded)
+    changed = sum(parameters.get(name) != others.get(name) for name in names)
+    return unlikeness > 0, changed + unlikeness
 
 
 def _unlikeness(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> float:

@@ -12,7 +12,7 @@ def imported_by_name(
 ) -> Any:
     """Import what a module exports, and keep it there.
 
-    :param name: the exported name, or that of a module beside the exporting one.
+    :param name: the exported name, or that of a module next to the exporting one.
     :param modules: the names by the module of llmcall that defines them.
     :param namespace: the exporting module's ``globals()``.
     :raises AttributeError: if there is no such name.

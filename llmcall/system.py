@@ -102,7 +102,7 @@ def is_started_by_multiprocessing() -> bool:
 def multiprocessing_config() -> dict[str, Any]:
     """Return the dict that ``multiprocessing`` pickles for each process that it starts.
 
-    It is private, but has existed since Python 2.6. Without it, such processes are not told.
+    It is private, but has existed since Python 2.6. Without it, such processes do not know.
     """
     # The package is asked for first: of two threads, one that imports a package and one that
     # imports a module in it, the first may fail.

@@ -43,8 +43,8 @@ def item_path(item: pytest.Item, name: str) -> Path:
 
 
 def fixture_path(fixture: pytest.FixtureDef[Any], request: SubRequest) -> Path:
-    """Return the file of the cassette of a fixture with a wider scope: beside the module, class or
-    package that it is set up for; for a session, beside the fixture's definition.
+    """Return the file of the cassette of a fixture with a wider scope: next to the module, class or
+    package that it is set up for; for a session, next to the fixture's definition.
     """
     node, config = request.node, request.config
     is_session = isinstance(node, pytest.Session)

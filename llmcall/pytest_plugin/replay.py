@@ -108,7 +108,7 @@ class Replay:
     """The plugin in one process of a project that replays.
 
     :param mode: of every test's cassette.
-    :param name: under which a worker of pytest-xdist tells its controller what it did.
+    :param name: under which a worker of pytest-xdist reports to its controller.
     :ivar closed: the cassettes of the tests and fixtures that have run.
     :ivar notices: the warnings for the summary, each with what it is about.
     :ivar is_complete: whether all tests with a cassette ran and passed: then the unused records of a
@@ -132,7 +132,7 @@ class Replay:
         config.add_cleanup(lambda: guards.remove(self._check))
         # Nor does a test's SDK reach a model without a cassette; one that is mocked may answer.
         front = contextlib.ExitStack()
-        with contextlib.suppress(ConfigError):  # a test that needs the settings tells it
+        with contextlib.suppress(ConfigError):  # a test that needs the settings reports it
             front.enter_context(in_front(_Connections(lambda: self._live)))
         config.add_cleanup(front.close)
 
@@ -319,7 +319,7 @@ class Replay:
         is_cut = session.shouldstop or session.shouldfail or not has_ended
         if is_cut or ignores or getattr(self.config.option, "lf", False):
             self.is_complete = False
-        process_failures.forget(*REFUSED)  # a test's failure tells them
+        process_failures.forget(*REFUSED)  # a test's failure reports them
         if self._is_worker:
             closed = [tuple(each) for each in self.closed]
             vars(self.config)["workeroutput"][self.name] = (closed, self.notices, self.is_complete)

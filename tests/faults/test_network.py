@@ -303,7 +303,10 @@ class Dripping(LIBRARY.SyncByteStream):  # type: ignore[misc]
             yield self.piece
 
 
-@pytest.mark.parametrize(("way", "piece"), [("sync", b" "), ("stream", b": still thinking\n\n")])
+@pytest.mark.parametrize(
+    ("way", "piece"),
+    [pytest.param("sync", b" ", marks=pytest.mark.slow), ("stream", b": still thinking\n\n")],
+)
 def test_a_deadline_ends_the_call_of_an_http_client_that_knows_of_none(
     way: str, piece: bytes
 ) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import CacheError
 from .directory import Directory
 from .rows import Change
 
@@ -72,7 +74,8 @@ class Journal:
         return self.get(key) or awaited
 
     def remove(self, key: str, identifier: str | None) -> None:
-        """Forget a response, unless another one is noted by now.
+        """Forget a response, unless another one is noted by now. A note that cannot be deleted leads to
+        a response that the server no longer knows.
 
         :param identifier: its ``id``.
         """
@@ -82,7 +85,8 @@ class Journal:
             if first is not None and first.id == identifier:
                 yield Change(key, None)
 
-        self._rows.write(changes())
+        with suppress(OSError, CacheError):
+            self._rows.write(changes())
 
     def rest(self) -> None:
         """Close this thread's connection until it is needed: a thread may wait for hours."""

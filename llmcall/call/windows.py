@@ -272,7 +272,10 @@ def sweep(call: Call) -> Flow[None]:
     journal.is_swept = True
     unacknowledged = 0
     is_reached = True
-    for key, awaited in list(journal.items()):
+    notes: list[tuple[str, Awaited]] = []
+    with suppress(CacheError):  # a damaged journal keeps no recorded answer back
+        notes = list(journal.items())
+    for key, awaited in notes:
         if awaited.id is None and awaited.begun_at < now:
             unacknowledged += 1
             journal.remove(key, None)

@@ -28,6 +28,7 @@ from llmcall import AzureClient, LocalClient, OpenAIClient, ResponseCache
 from llmcall.clients.openai import OllamaClient
 from llmcall.errors import (
     BudgetExceededError,
+    CacheCorruptError,
     ConfigError,
     ContentFilterError,
     InvalidRequestError,
@@ -212,6 +213,19 @@ def test_a_response_that_cannot_be_noted_is_not_begun(
     with pytest.raises(llmcall.errors.CacheError, match="awaited"):
         client_at(server, cache_path=str(tmp_path / "cache")).send_message("Hello")
     assert server.counts["create"] == 0
+
+
+def test_a_damaged_journal_keeps_no_recorded_answer_back(server: BackgroundServer) -> None:
+    """A call that would ask names it."""
+    client = client_at(server)
+    client.send_message("Hello")
+    client.close()
+    llmcall.reset()
+    (Path(client.cache.path) / "awaited" / "cache.db").write_bytes(b"damaged" * 1000)
+    client = client_at(server)
+    assert client.send_message("Hello").cached
+    with pytest.raises(CacheCorruptError, match="awaited"):
+        client.send_message("Goodbye")
 
 
 # Stopped, killed, cut off, and started again

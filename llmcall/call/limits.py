@@ -32,6 +32,11 @@ WINDOW = 61.0
 LEFT_OUT_SECONDS = 300.0  # how long an endpoint that refused its key is not asked
 
 
+# The wakeup of all sends that have ended: a future of its own would be most of what is kept of one.
+ENDED: Future[None] = Future()
+ENDED.set_result(None)
+
+
 class LimitedSend:
     """One send as the limits count it. An attempt that goes on at another endpoint has a new one.
 
@@ -99,6 +104,7 @@ class LimitedSend:
             if state is None or self not in state.running:
                 return
             state.running.remove(self)
+            self.wakeup = ENDED
             if self.is_counted and not self.is_answered:
                 state.tokens -= self.tokens
                 self.tokens = 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from .effects import Emit, Flow
+from ..blocking import iterate
+from .effects import Effect, Emit, Flow
 
 T = TypeVar("T")
 
@@ -41,35 +42,29 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[Emit, 
 
     :param finish: called with the flow's result at its end, unless the reader leaves before.
     """
-    step = partial(flow.send, None)
-    try:
-        while True:
-            effect = step()
-            try:
-                result = (yield effect) if isinstance(effect, Emit) else effect.perform()
-                step = partial(flow.send, result)
-            except GeneratorExit:
-                step = partial(flow.throw, _AbandonedError())
-            except BaseException as error:  # noqa: BLE001 - the flow gets it thrown in, and raises it
-                step = partial(flow.throw, error)
-    except StopIteration as stop:
-        finish(stop.value)
-    except _AbandonedError:
-        pass
-    finally:
-        flow.close()  # Ctrl-C between two effects leaves it where it was
+
+    async def perform(effect: Effect) -> Any:
+        return effect.perform()
+
+    yield from iterate(_driven(flow, finish, perform))
 
 
-async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[Emit, None]:
+def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[Emit, None]:
     """Run a flow in the running event loop, and yield the pieces that it emits, as
     :func:`drive_stream`.
     """
+    return _driven(flow, finish, lambda effect: effect.aperform())
+
+
+async def _driven(
+    flow: Flow[T], finish: Callable[[T], None], perform: Callable[[Effect], Awaitable[Any]]
+) -> AsyncGenerator[Emit, None]:
     step = partial(flow.send, None)
     try:
         while True:
             effect = step()
             try:
-                result = (yield effect) if isinstance(effect, Emit) else await effect.aperform()
+                result = (yield effect) if isinstance(effect, Emit) else await perform(effect)
                 step = partial(flow.send, result)
             except GeneratorExit:
                 step = partial(flow.throw, _AbandonedError())

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from textwrap import wrap
 from typing import NamedTuple
 
 from ..display.formatting import as_json, shortened
@@ -19,6 +18,7 @@ from .words import word_changes
 
 CONTENTS = ("messages", "input", "arguments")  # the other fields are parameters
 CONTEXT = 30  # characters around a change
+LONGEST_VALUE = 80  # characters of a value
 LONGEST_WHOLE = 40  # characters of a parameter that is shown whole
 
 
@@ -41,44 +41,22 @@ class Difference(NamedTuple):
         """Return the name of the request's top-level field."""
         return re.split(r"[.\[]", self.place)[0]
 
-    def lines(self, width: int) -> list[str]:
-        """Return the difference as lines for a terminal.
-
-        :param width: characters in a line.
-        """
+    def __str__(self) -> str:
         name = f"{self.place} ({self.role})" if self.role else self.place
         recorded, asked = self.recorded, self.asked
         longest = LONGEST_WHOLE if not self.role and self.field not in CONTENTS else 0
         are_texts = isinstance(recorded, str) and isinstance(asked, str)
         if are_texts and max(len(recorded), len(asked)) > longest:
-            changes = f"{name}: {word_changes(recorded, asked, CONTEXT)}"
-            return wrap(changes, width, subsequent_indent="  ", break_on_hyphens=False)
-        return [self._values(name, width)]
-
-    def _values(self, name: str, width: int) -> str:
-        """Return both values in one line."""
-        room = width - len(name) - len(": recorded , not asked")
-        if self.recorded is not None and self.asked is not None:
-            room //= 2
-        room = max(20, room)
-        recorded = side("recorded", self.recorded, room)
-        return f"{name}: {recorded}, {side('asked', self.asked, room)}"
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines(100))
+            return f"{name}: {word_changes(recorded, asked, CONTEXT)}"
+        sides = [
+            f"not {side}" if value is None else f"{side} {brief(value, LONGEST_VALUE)}"
+            for side, value in (("recorded", recorded), ("asked", asked))
+        ]
+        return f"{name}: {', '.join(sides)}"
 
     def __repr__(self) -> str:
         recorded, asked = brief(self.recorded, LONGEST_WHOLE), brief(self.asked, LONGEST_WHOLE)
         return f"Difference({self.place!r}: {recorded} → {asked})"
-
-
-def side(name: str, value: Data, width: int) -> str:
-    """Return one side of a difference, such as ``recorded 0.5`` or ``not asked``.
-
-    :param name: ``"recorded"`` or ``"asked"``.
-    :param width: characters for the value.
-    """
-    return f"not {name}" if value is None else f"{name} {brief(value, width)}"
 
 
 def brief(value: Data, width: int) -> str:

@@ -20,6 +20,9 @@ from .search import Source, search, split_sample
 
 LABEL_WIDTH = 11
 WIDTH = 100 - LABEL_WIDTH - 2  # characters in a line behind its label
+WRAPPER = textwrap.TextWrapper(
+    WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+)
 KEY_DIGITS = 12
 LONGEST_OPENING = 200  # characters of the question
 MOST_CAUSES = 4
@@ -66,44 +69,35 @@ class Miss(NamedTuple):
         state = "is recorded" if self.recorded else "is not recorded"
         key = self.cache_key[:KEY_DIGITS]
         lines = [f"this {self.kind} request to {self.name} {state} (key {key})"]
-        for label, paragraph in self._paragraphs().items():
-            for line in paragraph:
-                lines.append(f"  {label:<{LABEL_WIDTH}}{line}".rstrip())
-                label = ""
-        return "\n".join(lines)
-
-    def _paragraphs(self) -> dict[str, list[str]]:
-        """Return the report's lines by label."""
         paragraphs = {
             "asked": [shortened(self.opening, WIDTH)],
             "scope": [sample_words(self.kind, self.sample)],
-            "looked in": _wrapped([self.looked_in]),
+            "looked in": [self.looked_in],
         }
-        if self.recorded:
-            return paragraphs
-        if self.nearest is not None:
-            paragraphs["nearest"] = [shortened(_summary(self.nearest), WIDTH)]
-            paragraphs["differs"] = [
-                line for difference in self.differences for line in difference.lines(WIDTH)
-            ]
-        paragraphs["cause"] = _wrapped(self.causes)
-        *command, effect = self.remedy.split("\n")
-        paragraphs["to record"] = [*command, *_wrapped([effect])]
-        return paragraphs
+        if not self.recorded:
+            nearest = [] if self.nearest is None else [shortened(_summary(self.nearest), WIDTH)]
+            paragraphs |= {
+                "nearest": nearest,
+                "differs": [*map(str, self.differences)],
+                "cause": [*self.causes],
+                "to record": self.remedy.split("\n"),
+            }
+        commands = self.remedy.split("\n")[:-1]  # are to be copied whole
+        for label, texts in paragraphs.items():
+            for line in (
+                line
+                for text in texts
+                for line in ([text] if text in commands else WRAPPER.wrap(text))
+            ):
+                lines.append(f"  {label:<{LABEL_WIDTH}}{line}".rstrip())
+                label = ""
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
 
     def __repr__(self) -> str:
         return f"Miss(cache_key={self.cache_key!r}, causes={self.causes!r})"
-
-
-def _wrapped(texts: Iterable[str]) -> list[str]:
-    """Return texts as lines; each text's later lines are indented."""
-    wrapper = textwrap.TextWrapper(
-        WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
-    return [line for text in texts for line in wrapper.wrap(text)]
 
 
 def _summary(record: Record) -> str:

@@ -495,9 +495,15 @@ def test_what_has_not_begun_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [ConfigError, CacheMissError, ScopeError, BudgetExceededError, SystemExit]
+    ("kind", "on_error"),
+    [
+        (ConfigError, "none"),
+        (CacheMissError, "return"),
+        (ScopeError, "none"),
+        (BudgetExceededError, "return"),
+        (SystemExit, "none"),
+    ],
 )
-@pytest.mark.parametrize("on_error", ["none", "return"])
 def test_an_error_that_concerns_all_items_ends_the_map(
     kind: type[BaseException], on_error: str
 ) -> None:
@@ -722,38 +728,27 @@ def test_a_loop_over_an_imap_makes_calls_outside_the_scopes_of_its_items() -> No
 ROWS = [{"name": "Lisa"}, {"name": "Bart"}, {"name": "Lisa"}]
 
 
-PLANNED = pytest.mark.parametrize(
-    ("options", "hits", "misses"),
+@pytest.mark.parametrize(
+    ("call", "options", "hits", "misses"),
     [
-        ({}, 1, 2),
-        ({"repeats": 2}, 2, 4),
-        ({"scope": "survey"}, 0, 3),
-        ({"scope": "survey", "repeats": 2}, 0, 6),
+        (CALL, {}, 1, 2),
+        (greet, {"repeats": 2}, 2, 4),
+        (CALL, {"scope": "survey"}, 0, 3),
+        (greet, {"scope": "survey", "repeats": 2}, 0, 6),
     ],
 )
-
-
-@PLANNED
-@pytest.mark.parametrize("call", [CALL, greet])
 def test_a_plan_is_what_happens(call: Any, options: dict[str, Any], hits: int, misses: int) -> None:
-    """Hits and misses are those of the map that follows; afterwards all are hits."""
+    """It calls and counts nothing; its hits and misses are those of the map that follows, and
+    afterwards all are hits.
+    """
+    before = llmcall.usage()
     plan = call.map(ROWS, dry_run=True, **options)
     assert (plan.hits, plan.misses) == (hits, misses)
+    assert (llmcall.usage(), calls()) == (before, 0)
     call.map(ROWS, **options)
     assert calls() == misses
     later = map(call, ROWS, dry_run=True, **options)
     assert (later.hits, later.misses, later.input_tokens) == (hits + misses, 0, 0)
-
-
-@PLANNED
-@pytest.mark.parametrize("call", [CALL, greet])
-def test_a_plan_calls_and_counts_nothing(
-    call: Any, options: dict[str, Any], hits: int, misses: int
-) -> None:
-    """The usage stays as it is."""
-    before = llmcall.usage()
-    call.map(ROWS, dry_run=True, **options)
-    assert (llmcall.usage(), calls()) == (before, 0)
 
 
 def test_a_plan_takes_no_draw() -> None:

@@ -14,7 +14,7 @@ from ..notices import logger
 from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..responses.chunks import says_something, text_in, text_pieces
-from ..values import Received, Response, TokenUsage, read_http_answer
+from ..values import Received, Response, TokenUsage, http_as_chat
 from .attempt import EndpointFailures
 from .effects import END, Close, Emit, Next, Open, Send
 from .estimates import tokens_used
@@ -176,8 +176,7 @@ class Exchange:
     def _used(self, response: Any) -> tuple[TokenUsage, str | None]:
         """Return the tokens that a response reports, and the tier or window in which it was made."""
         if self.request.kind == "http":
-            answer = read_http_answer(response["body"])
-            return answer.usage, answer.service_tier
+            response = http_as_chat(response["body"])
         window = None if self.background is None else self.background.window
         return TokenUsage.of(response), tier_of(response, window)
 

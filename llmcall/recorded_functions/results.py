@@ -12,7 +12,7 @@ from ..call.send import Exchange
 from ..call.share import share
 from ..clients.failed_calls import note_failure
 from ..keys.plain_data import ordered, plain
-from ..values import read_http_answer, record_of
+from ..values import TokenUsage, http_as_chat, record_of
 from .calls import runs_here
 
 if TYPE_CHECKING:
@@ -83,12 +83,12 @@ def _send(call: Call) -> Flow[tuple[Any, float | None]]:
         attempt = Exchange(call, policy).attempt
         response, received = yield from retry(policy, call.name, attempt)
         assert received is not None
-        answer = read_http_answer(response["body"])
+        answer = http_as_chat(response["body"])
         return response, call.count_answer(
-            answer.usage,
+            TokenUsage.of(answer),
             received.endpoint,
-            served=answer.model,
-            service_tier=answer.service_tier,
+            served=answer["model"],
+            service_tier=received.service_tier,
         )
 
     def send(number: int) -> Flow[Any]:

@@ -31,7 +31,7 @@ def model_of(kind: str, request: Mapping[str, Any], response: Mapping[str, Any])
         http_answer = model_answer(request, response)
         if http_answer is None:
             return None
-        served = http_answer.model
+        served = http_answer["model"]
     elif kind in ("chat", "embedding") and pointers.FIELD not in response:
         served = response.get("model")
     else:

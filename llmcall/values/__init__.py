@@ -2,7 +2,7 @@
 
 from .data import Data
 from .days import Days, day_of, joined_days
-from .http_answers import lasting_parts, model_answer, read_http_answer, without_new_fields
+from .http_answers import http_as_chat, lasting_parts, model_answer, without_new_fields
 from .http_requests import CONTENT_FIELDS, messages_asked, text_in
 from .message import is_content, is_part, message_of, message_text, text_of, transcript_of
 from .outcome import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, Received
@@ -33,6 +33,7 @@ __all__ = [
     "asked_model",
     "choices_of",
     "day_of",
+    "http_as_chat",
     "is_content",
     "is_part",
     "joined_days",
@@ -41,7 +42,6 @@ __all__ = [
     "message_text",
     "messages_asked",
     "model_answer",
-    "read_http_answer",
     "record_of",
     "text_in",
     "text_of",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import ServiceError
 from ..responses.event_stream import events_of
@@ -40,31 +40,11 @@ TOOL_CALLS = (
 ANSWERS_REMEMBERED = 64  # answers, each of which is asked for its tokens, its cost and its model
 
 
-class HttpAnswer(NamedTuple):
-    """What an answer tells, in its body or in the events of its stream; ``None`` if it does not.
-
-    :param model: by the server's name.
-    :param usage: the tokens that it reports.
-    :param service_tier: at which it was served.
-    :param fingerprint: of the model's configuration.
-    :param finish_reason: why it ended, in the words of its API: ``"completed"``,
-        ``"max_output_tokens"``, ``"end_turn"`` ….
-    :param refusal: the text in which the model refused.
-    :param text: what it said and, below it, its tool calls.
-    """
-
-    model: str | None
-    usage: TokenUsage
-    service_tier: str | None
-    fingerprint: str | None
-    finish_reason: str | None
-    refusal: str | None
-    text: str | None
-
-
 @lru_cache(maxsize=ANSWERS_REMEMBERED)
-def read_http_answer(body: str) -> HttpAnswer:
-    """Return what an answer tells.
+def http_as_chat(body: str) -> Mapping[str, Any]:
+    """Return an answer as chat completions give it, as far as it tells: ``model``, ``usage`` (by its own
+    names), ``service_tier``, ``system_fingerprint``, and a choice with its text and tool calls, its
+    refusal, and why it ended in the words of its API (``"completed"``, ``"end_turn"`` …).
 
     :param body: JSON, or an event stream.
     """
@@ -83,19 +63,24 @@ def read_http_answer(body: str) -> HttpAnswer:
     models = _texts(objects, "model")
     refusals = [text for each in objects for text in _refusals(each)]
     texts = [text for each in objects if (text := _whole_text(each))]
-    return HttpAnswer(
-        model=models[0] if models else None,
-        usage=TokenUsage.of({"usage": usage} if usage else {}),
-        service_tier=_last(_texts(objects, "service_tier")),
-        fingerprint=_last(_texts(objects, "system_fingerprint")),
-        finish_reason=_last([reason for each in objects for reason in _finish_reasons(each)]),
-        refusal="\n\n".join(dict.fromkeys(refusals)) or None,
-        text=_last(texts) or _streamed_text(objects),
-    )
+    message = {
+        "content": _last(texts) or _streamed_text(objects),
+        "refusal": "\n\n".join(dict.fromkeys(refusals)) or None,
+    }
+    finish_reason = _last([reason for each in objects for reason in _finish_reasons(each)])
+    chat = {
+        "model": models[0] if models else None,
+        "usage": usage or None,
+        "service_tier": _last(_texts(objects, "service_tier")),
+        "system_fingerprint": _last(_texts(objects, "system_fingerprint")),
+    }
+    return {**chat, "choices": [{"message": message, "finish_reason": finish_reason}]}
 
 
-def model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> HttpAnswer | None:
-    """Return what a model's recorded answer tells, or ``None`` if no model answered.
+def model_answer(
+    request: Mapping[str, Any], response: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """Return a model's recorded answer as chat completions give it; ``None`` if no model answered.
 
     A model answers at one of the paths of known APIs; elsewhere an answer that reports tokens is one.
     """
@@ -103,10 +88,10 @@ def model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> Htt
     body = value.get("body") if isinstance(value, dict) else None
     if not isinstance(body, str):
         return None
-    answer = read_http_answer(body)
+    answer = http_as_chat(body)
     path = str(request.get("path")).rstrip("/")
     is_at_model = "host" not in request or path.endswith(MODEL_PATHS)
-    return answer if is_at_model or answer.usage != TokenUsage() else None
+    return answer if is_at_model or TokenUsage.of(answer) != TokenUsage() else None
 
 
 def lasting_parts(response: Mapping[str, Any], also_omitted: Collection[str] = ()) -> Any:

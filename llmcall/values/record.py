@@ -11,7 +11,7 @@ from ..display.notebook import html_message
 from ..display.printable import printable
 from ..keys.keys import key_of
 from .days import Days, day_of
-from .http_answers import HttpAnswer, model_answer
+from .http_answers import model_answer
 from .http_requests import messages_asked, text_in
 from .message import as_text, message_text
 from .shapes import choices_of
@@ -129,8 +129,7 @@ class Record:
     @property
     def usage(self) -> TokenUsage:
         """Return the tokens that the server reported."""
-        http_answer = self._http_answer
-        return TokenUsage.of(self.response) if http_answer is None else http_answer.usage
+        return TokenUsage.of(self._chat)
 
     @property
     def prompt(self) -> str:
@@ -140,7 +139,7 @@ class Record:
         messages = self.request.get("messages")
         if messages:
             return message_text(messages[-1])
-        if self._http_answer is not None:
+        if self.kind == "http" and self._chat is not self.response:
             *_, last = ({"content": ""}, *messages_asked(self.request.get("body")))
             text = text_in(last["content"])
             if text:
@@ -155,11 +154,10 @@ class Record:
         """Return the answer's text: all choices if there are several, an embedding's length, a
         function's value, or what came over HTTP.
         """
-        choices = choices_of(self.response)
-        if choices:
-            return "\n\n".join(message_text(choice["message"]) for choice in choices)
-        if self._http_answer is not None and self._http_answer.text:
-            return self._http_answer.text
+        choices = choices_of(self._chat)
+        text = "\n\n".join(message_text(choice["message"]) for choice in choices)
+        if text or (choices and self.kind == "chat"):
+            return text
         embedding = self.response.get("embedding")
         if isinstance(embedding, bytes):
             return f"{len(embedding) // 4} numbers"
@@ -175,8 +173,7 @@ class Record:
         """Return the model that answered, as the server named it; ``None`` if the server named none or
         no model answered.
         """
-        http_answer = self._http_answer
-        model = self.response.get("model") if http_answer is None else http_answer.model
+        model = self._chat.get("model")
         return model if isinstance(model, str) and model else None
 
     @property
@@ -201,9 +198,7 @@ class Record:
 
     def answered_on(self, day: str) -> Days:
         """Return the days of an answer that was given on one day."""
-        fingerprint = self.response.get("system_fingerprint")
-        if self._http_answer is not None:
-            fingerprint = self._http_answer.fingerprint
+        fingerprint = self._chat.get("system_fingerprint")
         if isinstance(fingerprint, str) and fingerprint:
             return Days(day, day, (fingerprint,))
         return Days(day, day)
@@ -213,9 +208,7 @@ class Record:
         """Return why the answer ended: ``stop``, ``length`` …, in the words of its API; each reason
         once if there are several choices.
         """
-        if self._http_answer is not None:
-            return self._http_answer.finish_reason
-        reasons = [choice.get("finish_reason") for choice in choices_of(self.response)]
+        reasons = [choice.get("finish_reason") for choice in choices_of(self._chat)]
         return ", ".join(dict.fromkeys(filter(None, reasons))) or None
 
     @property
@@ -223,16 +216,16 @@ class Record:
         """Return the text in which the model refused, or ``None``; all such texts if there are several
         choices.
         """
-        if self._http_answer is not None:
-            return self._http_answer.refusal
-        messages = [choice["message"] for choice in choices_of(self.response)]
+        messages = [choice["message"] for choice in choices_of(self._chat)]
         refusals = [message.get("refusal") for message in messages]
         return "\n\n".join(filter(None, refusals)) or None
 
     @property
-    def _http_answer(self) -> HttpAnswer | None:
-        """Return what a model's answer tells if it is recorded as it came; else ``None``."""
-        return model_answer(self.request, self.response) if self.kind == "http" else None
+    def _chat(self) -> Mapping[str, Any]:
+        """Return the response; a model's answer that is recorded as it came, in the shape of a chat."""
+        if self.kind != "http":
+            return self.response
+        return model_answer(self.request, self.response) or self.response
 
     def with_days(self) -> Record:
         """Return the record with its days noted, for another place that stores it now."""

@@ -13,7 +13,7 @@ from ..keys.parameters import EFFORT
 from ..notices import warn_once
 from ..scopes import ScopedRecord, warn_of_restart
 from ..values import Record, Request
-from .usage import Meter, count, served_amount
+from .usage import Meter, count
 
 if TYPE_CHECKING:
     from collections import deque
@@ -154,26 +154,26 @@ class Call(NamedTuple):
         if self.used_records is not None:
             self.used_records.append(ScopedRecord(self.scope, answer))
 
-    def add_usage(self, **amounts: Any) -> None:
+    def add_usage(self, *, served: object = None, **amounts: Any) -> None:
         """Count what the call used.
 
+        :param served: the model that answered, by the name that the server gave, if it gave one.
         :param amounts: by column of :class:`~llmcall.types.Usage`; ``None`` means unknown.
         """
+        if isinstance(served, str) and served:
+            amounts["served"] = served
         meter = _no_clients_meter if self.maker is None else self.maker.meter
         count(meter, self.request.model or self.name, self.scope, amounts, self.arm)
-
-    def is_replay(self, record: Record) -> bool:
-        """Return whether a recorded answer came from the cassette, and not from the disk cache."""
-        return self.cassette is not None and record.stored_at is None
 
     def count_hit(self, record: Record) -> None:
         """Count an answer that was not asked for now; functions' are not counted."""
         if self.maker is not None:
+            is_replay = self.cassette is not None and record.stored_at is None
             self.add_usage(
                 cached_calls=1,
-                replayed_calls=1 if self.is_replay(record) else 0,
+                replayed_calls=1 if is_replay else 0,
                 saved=record.cost,
-                **(served_amount(record.served) if self.asks_model else {}),
+                served=record.served if self.asks_model else None,
             )
 
     def count_answer(
@@ -204,7 +204,7 @@ class Call(NamedTuple):
             output_tokens=0 if self.request.kind == "embedding" else tokens.output_tokens,
             cost=cost,
             **({} if price is None else {"priced_by": price.source}),
-            **served_amount(served),
+            served=served,
         )
         return cost
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, TypeVar
 
-from ..blocking import iterate
+from ..blocking import iterate, run
 from .effects import Effect, Emit, Flow
 
 T = TypeVar("T")
@@ -20,21 +20,12 @@ class _AbandonedError(BaseException):
 
 def drive(flow: Flow[T]) -> T:
     """Run a flow that emits nothing, and return its result."""
-    results: list[T] = []
-    for _ in drive_stream(flow, results.append):
-        pass
-    return results[0]
+    return run(_result(flow, _perform))
 
 
 async def adrive(flow: Flow[T]) -> T:
     """Run a flow that emits nothing in the running event loop, and return its result."""
-    results: list[T] = []
-    try:
-        async for _ in adrive_stream(flow, results.append):
-            pass
-    finally:
-        flow.close()  # a coroutine that is closed leaves the asynchronous generator as it is
-    return results[0]
+    return await _result(flow, _aperform)
 
 
 def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[Emit, None, None]:
@@ -42,18 +33,32 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[Emit, 
 
     :param finish: called with the flow's result at its end, unless the reader leaves before.
     """
-
-    async def perform(effect: Effect) -> Any:
-        return effect.perform()
-
-    yield from iterate(_driven(flow, finish, perform))
+    yield from iterate(_driven(flow, finish, _perform))
 
 
 def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[Emit, None]:
     """Run a flow in the running event loop, and yield the pieces that it emits, as
     :func:`drive_stream`.
     """
-    return _driven(flow, finish, lambda effect: effect.aperform())
+    return _driven(flow, finish, _aperform)
+
+
+async def _perform(effect: Effect) -> Any:
+    return effect.perform()
+
+
+async def _aperform(effect: Effect) -> Any:
+    return await effect.aperform()
+
+
+async def _result(flow: Flow[T], perform: Callable[[Effect], Awaitable[Any]]) -> T:
+    results: list[T] = []
+    try:
+        async for _ in _driven(flow, results.append, perform):
+            pass
+    finally:
+        flow.close()  # a coroutine that is closed leaves the asynchronous generator as it is
+    return results[0]
 
 
 async def _driven(

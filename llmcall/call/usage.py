@@ -221,6 +221,8 @@ def _by(
 
 process_meter = Meter()
 _meters = [process_meter]  # and those of the blocks that are tracked
+# By the model that was asked for: the name of the model that answered first.
+_first_served: dict[str, str] = {}
 # Their ``add(model, scope, amounts, arm)`` is called with what any call uses, in its thread.
 watchers: list[Any] = []
 
@@ -238,33 +240,16 @@ def count(caller_meter: Meter, model: str, scope: str, amounts: UsageDelta, arm:
     with lock:
         for meter in (caller_meter, *_meters):
             meter.add(model, scope, amounts, arm)
-    if "served" in amounts:
-        _warn_of_two_models(model, str(amounts["served"]))
-    for watcher in tuple(watchers):
-        watcher.add(model, scope, amounts, arm)
-
-
-def served_amount(served: object) -> dict[str, str]:
-    """Return the model that answered as an amount of usage; nothing if the server gave no name.
-
-    :param served: the model's name in a response.
-    """
-    return {"served": served} if isinstance(served, str) and served else {}
-
-
-# By the model that was asked for: the name of the model that answered first.
-_first_served: dict[str, str] = {}
-
-
-def _warn_of_two_models(model: str, served: str) -> None:
-    """Warn once if a second model answers under the same name."""
-    first = _first_served.setdefault(model, served)
+    served = str(amounts.get("served", ""))
+    first = _first_served.setdefault(model, served) if served else served
     if first != served:
         warn_once(
             f"two models answered requests to {printable(model)}: {printable(first)} and "
             f"{printable(served)}. Keep their answers apart by reply.model, or the column served of a table",
             about=("served", model),
         )
+    for watcher in tuple(watchers):
+        watcher.add(model, scope, amounts, arm)
 
 
 def forget_served_models() -> None:

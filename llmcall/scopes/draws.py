@@ -308,10 +308,20 @@ class Draw:
     Any thread may call its methods, and more than once.
 
     :param asker: who asks, or ``None`` if askers have no names.
+    :ivar sample: scope path and number, ``"trial/lisa#0"``.
     :ivar is_taken: whether its number was not given back.
     """
 
-    __slots__ = ("_draws", "_equal", "_has_answer", "asker", "is_taken", "number", "request")
+    __slots__ = (
+        "_equal",
+        "_has_answer",
+        "asker",
+        "draws",
+        "is_taken",
+        "number",
+        "request",
+        "sample",
+    )
 
     def __init__(
         self,
@@ -321,23 +331,14 @@ class Draw:
         number: int,
         asker: Asker | None,
     ) -> None:
-        self._draws = draws
+        self.draws = draws
         self._equal = equal
         self.request = request
         self.number = number
+        self.sample = f"{request.path}#{number}"
         self.asker = asker
         self.is_taken = True
         self._has_answer = False
-
-    @property
-    def sample(self) -> str:
-        """Return scope path and number, ``"trial/lisa#0"``."""
-        return f"{self.request.path}#{self.number}"
-
-    @property
-    def outermost_scope(self) -> int | None:
-        """Return the number of the user's outermost scope; ``None`` for a map's or a process's."""
-        return self._draws.outermost_scope
 
     def askers(self) -> set[str]:
         """Return who asked the same, in this run or the recorded one."""
@@ -363,8 +364,8 @@ class Draw:
         stored_at = None if answer is None else answer.stored_at
         if (
             stored_at is None
-            or stored_at < self._draws.since
-            or self._draws.process == this_process()
+            or stored_at < self.draws.since
+            or self.draws.process == this_process()
         ):
             return
         warn_once(

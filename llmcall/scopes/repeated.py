@@ -55,7 +55,7 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
     :param store: the cassette or cache that keeps the answer.
     """
     global _store
-    number = draw.outermost_scope
+    number = draw.draws.outermost_scope
     if number is None or draw.number or request.asked.get("temperature") == 0:
         return
     path, key, _ = draw.request

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ..values import Record
-    from .calls import ProgramCall, ProgramClient
+    from .calls import ProgramCall
 
 DONE = b"data: [DONE]\n\n"
 OK = 200  # the status of a complete response that is not an answer
@@ -60,7 +60,7 @@ def response_to(call: ProgramCall, answer: Any) -> Any:
     if method == "http_call":
         return new_response(call.http, 200, answer["body"], answer["content_type"])
     if method == "get_embedding":
-        return new_response(call.http, 200, embeddings_response(call.client, body, answer))
+        return new_response(call.http, 200, embeddings_response(body, answer))
     whole = _with_identifier(as_chat(answer.raw), answer.cache_key, on_cassette)
     return new_response(call.http, 200, {"object": "chat.completion", **whole})
 
@@ -195,9 +195,7 @@ def _event(data: Mapping[str, Any]) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()
 
 
-def embeddings_response(
-    client: ProgramClient, body: Mapping[str, Any], records: Sequence[Record]
-) -> dict[str, Any]:
+def embeddings_response(body: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     """Return the response to an embeddings request, encoded as the program asked for it.
 
     :param records: the records of the texts, in order.
@@ -205,14 +203,8 @@ def embeddings_response(
     embeddings: list[Any] = [vector_of(record) for record in records]
     if body.get("encoding_format") == "base64":
         embeddings = [base64.b64encode(record.response["embedding"]).decode() for record in records]
-    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-    # equal texts have one record
-    token_counts = [
-        record.usage.input_tokens for record in {each.cache_key: each for each in records}.values()
-    ]
-    if None in token_counts:
-        token_counts = [int(client.count_tokens(text, body.get("model"))) for text in texts]
-    tokens = sum(count or 0 for count in token_counts)
+    different = {record.cache_key: record for record in records}  # equal texts have one record
+    tokens = sum(record.usage.input_tokens or 0 for record in different.values())
     return {
         "object": "list",
         "data": [

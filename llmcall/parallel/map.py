@@ -199,7 +199,7 @@ def _open_run(
     :returns: the run and the names of its items.
     """
     try:
-        active = context.run(_scope_of_map, job, options)
+        active = context.run(_scope_of_map, options)
     except ScopeError as error:
         path = scopes.current_path()
         report_refused(path, "a map", error)
@@ -225,7 +225,7 @@ def _open_run(
     return run, names
 
 
-def _scope_of_map(job: Job, options: MapOptions) -> scopes.ActiveScope | None:
+def _scope_of_map(options: MapOptions) -> scopes.ActiveScope | None:
     """Return the scope in which a map runs, or ``None`` outside any.
 
     :raises ScopeError: if timing would decide, or if ``key`` would name no scope.
@@ -288,7 +288,7 @@ def _plan(job: Any, items: Any, options: MapOptions, context: Context) -> Plan:
         raise TypeError(
             "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
         )
-    active = context.run(_scope_of_map, job, options)
+    active = context.run(_scope_of_map, options)
     names = ItemNames(options.key, job.identity)
     planners: dict[int, Planner] = {}  # by cell
     planned_keys: set[str] = set()  # of the requests of all planners

@@ -420,19 +420,15 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
 def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
     """Return one schema in the form that all versions share."""
     node = {keyword: value for keyword, value in node.items() if keyword not in _UNSTABLE}
-    if len(node.get("allOf", ())) == 1:  # a reference with siblings, before pydantic 2.9
-        node = {**node.pop("allOf")[0], **node}
     if node.get("additionalProperties") is True:  # written since pydantic 2.11
         del node["additionalProperties"]
-    if isinstance(node.get("description"), str):  # early versions keep a docstring's indentation
-        node["description"] = inspect.cleandoc(node["description"])
     if "const" in node:
         node["enum"] = [node.pop("const")]
     if "enum" in node:
         node.pop("type", None)
         types = _types_of(node["enum"])
         node |= {"type": types[0]} if len(types) == 1 else {}
-    # A NamedTuple's defaults and minItems, as pydantic writes them since 2.1.
+    # A NamedTuple's items are all required, whatever their defaults: so keys have been from the first.
     if "prefixItems" in node:
         node["prefixItems"] = [
             {name: item[name] for name in item if name != "default"} for item in node["prefixItems"]

@@ -39,6 +39,7 @@ _ROWS = (
     "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache "
     "WHERE rowid > ? ORDER BY rowid LIMIT ?"
 )
+_KEYS = "SELECT key FROM Cache INDEXED BY Cache_key_raw"
 _NUMBERED_ROW = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
 _STORED_AT = "UPDATE Cache SET store_time = ? WHERE key = ? AND raw = 1"
 
@@ -153,7 +154,7 @@ def readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
     connection = sqlite3.connect(file, isolation_level=None)
     try:
         connection.execute("PRAGMA writable_schema = ON")  # else a file cut short is refused
-        connection.execute(_NUMBERED_ROW, (0,))
+        connection.execute("SELECT key, value, store_time FROM Cache LIMIT 0")
         number = last = 0
         while number - last < LONGEST_GAP:
             number += 1
@@ -161,5 +162,13 @@ def readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
                 for key, value, stored_at in connection.execute(_NUMBERED_ROW, (number,)):
                     last = number
                     yield str(key), value, stored_at if isinstance(stored_at, float) else 0.0
+        # A row whose key is damaged may be whole under the key in the index.
+        keys: list[str] = []
+        with suppress(*ERRORS):
+            keys.extend(str(key) for (key,) in connection.execute(_KEYS))
+        for key in keys:
+            with suppress(*ERRORS):
+                for value, stored_at in connection.execute(_ROW, (key,)):
+                    yield key, value, stored_at if isinstance(stored_at, float) else 0.0
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""How one call is made: its timeouts, attempts, draw and answer to failures."""
+"""The options of one call: its timeouts, attempts, draw and answer to failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds the records of a call: the disk cache, or a cassette over it."""
+"""Stores of a call's records: the disk cache, or a cassette over it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in front of a program's own clients, loops, pools and threads while a recorder is open."""
+"""Recorders in front of a program's own clients, loops, pools and threads, while they are open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an answer of the Responses or the Messages API is whole, or failed or broke off."""
+"""Whole answers of the Responses and Messages APIs, apart from those that failed or broke off."""
 
 from __future__ import annotations
 

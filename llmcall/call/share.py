@@ -112,8 +112,11 @@ def share(
                         followed.append((call, flight))
             unasked = []
             for call, _ in led:
-                # Another leader may have stored the answer since the first look.
-                record = yield from with_cache(call.cache, call.store.get, call.request)
+                # Another leader may have stored the answer since the first look, and noted the key.
+                key, cassette = call.request.cache_key, call.cassette
+                record = None
+                if call.cache.has_used(key) or (cassette and cassette.uses.has_used(key)):
+                    record = yield from with_cache(call.cache, call.store.get, call.request)
                 if record is None:
                     unasked.append(call)
                 else:

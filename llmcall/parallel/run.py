@@ -200,10 +200,6 @@ class MapRun:
                 task.item = None
             elif self._ends_run(result.error):
                 self._group.is_over = True
-            elif self._on_error == "none":
-                words = item_words(task.item, task.position, self._item_count)
-                error_type = type(result.error).__name__
-                logger().error("%s failed: %s: %s", words, error_type, result.error)
         finally:
             task.is_noted = True
             task.future = None
@@ -233,6 +229,9 @@ class MapRun:
         if error is not None and self._ends_run(error):
             self._failed_task = task
             raise error
+        if error is not None and self._on_error == "none":
+            words = item_words(task.item, task.position, self._item_count)
+            logger().error("%s failed: %s: %s", words, type(error).__name__, error)
         self._bar.step(self._group.stops[0].waiting, failed=error is not None)
         if self._is_complete(task.position.number):
             yield task.position.number

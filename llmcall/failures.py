@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from .display.formatting import OUTSIDE_ANY_SCOPE, counted
-from .errors import APIError, CacheMissError, LLMCallError, ScopeError
+from .errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from .notices import notice
 from .system import after_fork_in_child, at_exit
 
@@ -20,6 +20,12 @@ MISSED = "had no recorded answer and raised CacheMissError"
 UNSCOPED = "had no clear scope and raised ScopeError"
 OVER_BUDGET = "had no budget left and raised BudgetExceededError"
 REFUSED = (MISSED, UNSCOPED)
+REASONS: dict[type[LLMCallError], str] = {
+    APIError: FAILED,
+    CacheMissError: MISSED,
+    ScopeError: UNSCOPED,
+    BudgetExceededError: OVER_BUDGET,
+}
 
 ADVICE = {
     FAILED: "Fix the cause and {again}, which asks only for what is missing: a {replay} will differ from this run",
@@ -203,9 +209,11 @@ def _warn_at_exit() -> None:
 
 
 def _warn() -> None:
-    """Warn at the end of the process, but not of a refusal whose error has just ended it."""
-    if isinstance(getattr(sys, "last_value", None), (CacheMissError, ScopeError)):
-        process_failures.forget(*REFUSED)
+    """Warn at the end of the process, but not of a single call whose error has just ended it."""
+    error = getattr(sys, "last_value", None)
+    for kind, reason in REASONS.items():
+        if isinstance(error, kind) and process_failures.counts().get(reason) == 1:
+            process_failures.forget(reason)
     process_failures.warn("replay")
 
 

@@ -592,6 +592,14 @@ def test_swallowed_misses_and_scope_errors_are_told_apart() -> None:
     assert "MODE" not in unscoped
 
 
+def test_an_error_that_ends_the_process_is_not_told_again_at_its_end() -> None:
+    """Its traceback says all."""
+    with start('ScriptedClient(cache_mode="replay").send_message("Bread?")') as program:
+        complaints = program.communicate(timeout=LONGEST)[1]
+    assert "CacheMissError: " in complaints
+    assert "had no recorded answer" not in complaints
+
+
 ONE_REQUEST = """
 client = ScriptedClient([], cache_mode="replay", on_error="raise")
 for question in ("Bread?", "Bread?", "Milk?"):

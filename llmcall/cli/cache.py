@@ -420,7 +420,10 @@ def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
     if not what.startswith("0 ") and not yes:
         click.confirm(f"Delete {what} in {response_cache.path}?", abort=True)
     if awaited:
-        _clear_awaited(response_cache)
+        if len(response_cache.awaited):
+            _clear_awaited(response_cache)
+        else:
+            click.echo("no answer is awaited")
         return
     click.echo(f"{counted(response_cache.clear(), 'record')} deleted")
     if len(response_cache.awaited):

@@ -54,9 +54,10 @@ def checks() -> Iterator[Check]:
             "settings", False, str(error), "'llmcall config' shows where each setting comes from"
         )
         return
-    yield Check(
-        "settings", True, f"{client.api_type}, model {model} ({client.settings.origin('MODEL')})"
+    origin = (
+        client.settings.origin("MODEL") if model == client.settings.model else "the client's own"
     )
+    yield Check("settings", True, f"{client.api_type}, model {model} ({origin})")
     if client.settings.cache_mode == "replay":
         yield Check("key", True, "not needed: [Cache] MODE is replay, which calls no model")
     else:
@@ -75,8 +76,8 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
         transport = client.transport_of(endpoint)
     except ConfigError as error:
         remedy = (
-            "without an API key, you can replay recorded answers (LLMCALL_CACHE_MODE=replay) or use a "
-            "small model (LLMCALL_API_TYPE=local)"
+            "set it; without a key you can replay recorded answers (LLMCALL_CACHE_MODE=replay) or use "
+            "a small model (LLMCALL_API_TYPE=local)"
         )
         yield Check("key", False, str(error), remedy)
         return

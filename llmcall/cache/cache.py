@@ -17,7 +17,6 @@ from ..records.packed import pack, unpack
 from ..records.pointers import target_of
 from ..system import lock
 from ..values import record_of
-from . import loading
 from .places import storage_at
 from .rows import Change
 from .unstored import UnstoredAnswers
@@ -208,7 +207,8 @@ class ResponseCache:
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheCorruptError: at a damaged one.
         """
-        for record in loading.records_in(self.storage):
+        for key, packed, stored_at in self.storage.rows():
+            record = unpack(key, packed, stored_at)
             if where is None or where(record):
                 yield record
 
@@ -325,11 +325,15 @@ class ResponseCache:
         :raises CacheError: with ``raise``, if the cache has another answer; and if ``path`` contains
             no cache.
         """
+        from . import loading
+
         source = path.storage if isinstance(path, ResponseCache) else os.fspath(path)
         return loading.load(self.storage, source, on_conflict)
 
     def add_all(self, records: Iterable[Record]) -> int:
         """Add records whose keys are not here yet; return how many were stored."""
+        from . import loading
+
         return loading.add_all(self.storage, records)
 
     def verify(self) -> list[str]:

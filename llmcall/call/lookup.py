@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..cassettes.current import check_may_send
-from ..cassettes.misses import miss_error
 from ..errors import CacheMissError, ScopeError
 from ..failures import MISSED, UNSCOPED, note_refusal, process_failures
 
@@ -91,6 +90,8 @@ def _miss_error(call: Call) -> CacheMissError:
     may only follow from it.
     """
     global _first_miss
+    from ..cassettes.misses import miss_error
+
     error = miss_error(
         call.request,
         settings=call.settings,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import pkgutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -86,6 +85,8 @@ def _named() -> Cassette | None:
 
 def _open_named(path: str, mode: str) -> None:
     """Open the cassette that the settings name, until they name another one or the process ends."""
+    import pkgutil
+
     from .cassette import Cassette
 
     # By its name: programs stand above this room, and their requests are recorded from now on, too.

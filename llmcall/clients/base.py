@@ -20,7 +20,6 @@ from ..models.prices import window_of
 from ..system import after_fork_in_child, process_lock
 from .failed_calls import handle_failure, note_failure
 from .replies import reply_to
-from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from ..models.prices import Price
     from ..models.tokens import TokenCount
     from ..values import Record, Reply, Request, Transport
+    from .streams import AsyncStream, Stream
 
 
 class LLMClient:
@@ -365,6 +365,8 @@ class LLMClient:
             recorded answer comes word by word. If the call fails and ``on_error`` is ``"none"``,
             the failure is logged, the stream ends, and ``.reply`` is ``None``.
         """
+        from .streams import Stream
+
         call = prepare_chat(self, current_messages, arguments)
         return Stream(call, reply_to(call, stream=True), drive_stream)
 
@@ -373,6 +375,8 @@ class LLMClient:
 
         Arguments and stream are as for :meth:`stream_message`.
         """
+        from .streams import AsyncStream
+
         call = prepare_chat(self, current_messages, arguments)
         return AsyncStream(call, reply_to(call, stream=True), adrive_stream)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from dataclasses import replace
 
 from ..errors import ScopeError
 from .draws import ARM, Fork
@@ -32,8 +31,7 @@ class Arm(Scope):
                 f"the arm {self.name!r} is opened inside the arm {outer.arm.name!r}: leave that one first, or open "
                 "the second set of arms in a scope outside it"
             )
-        return replace(
-            outer,
+        return outer.replace(
             scope=self,
             generators=generators_with(outer.generators, generator),
             forks=(*outer.forks, Fork(ARM, outer.path, self.name)),

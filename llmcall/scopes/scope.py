@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ..askers import Asker, enter_arm
@@ -70,7 +69,6 @@ class ScopedRecord(NamedTuple):
     record: Record
 
 
-@dataclass(slots=True, eq=False)
 class ActiveScope:
     """A scope as a context is in it. As a context manager, it is current for a block.
 
@@ -89,19 +87,51 @@ class ActiveScope:
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
 
-    path: str
-    draws: Draws
-    scope: Scope | None = None
-    generators: tuple[OpeningGenerator, ...] = ()
-    without_default: ActiveScope | None = None
-    forks: Forks = ()
-    forked: ActiveScope | None = None
-    journal: Journal | None = None
-    used_records: deque[ScopedRecord] | None = None
-    order: CallOrder = ()
-    outer: ActiveScope | None = field(default=None, init=False)
-    previous_asker: Asker | None = field(default=None, init=False)
-    entered_in: int = field(default_factory=this_process, init=False)
+    # No dataclass: that module takes 10 ms to import, and a replay needs nothing else of it.
+    FIELDS = (
+        "path",
+        "draws",
+        "scope",
+        "generators",
+        "without_default",
+        "forks",
+        "forked",
+        "journal",
+        "used_records",
+        "order",
+    )
+    __slots__ = (*FIELDS, "entered_in", "outer", "previous_asker")
+
+    def __init__(
+        self,
+        path: str,
+        draws: Draws,
+        scope: Scope | None = None,
+        generators: tuple[OpeningGenerator, ...] = (),
+        without_default: ActiveScope | None = None,
+        forks: Forks = (),
+        forked: ActiveScope | None = None,
+        journal: Journal | None = None,
+        used_records: deque[ScopedRecord] | None = None,
+        order: CallOrder = (),
+    ) -> None:
+        self.path = path
+        self.draws = draws
+        self.scope = scope
+        self.generators = generators
+        self.without_default = without_default
+        self.forks = forks
+        self.forked = forked
+        self.journal = journal
+        self.used_records = used_records
+        self.order = order
+        self.outer: ActiveScope | None = None
+        self.previous_asker: Asker | None = None
+        self.entered_in = this_process()
+
+    def replace(self, **changes: Any) -> ActiveScope:
+        """Return a scope with some fields changed."""
+        return ActiveScope(**{**{name: getattr(self, name) for name in self.FIELDS}, **changes})
 
     def __enter__(self) -> ActiveScope:
         self.outer = _current.get()
@@ -150,14 +180,14 @@ class ActiveScope:
 
         :param changes: the fields that differ there.
         """
-        return replace(self, scope=None, generators=(), forked=None, **changes)
+        return self.replace(scope=None, generators=(), forked=None, **changes)
 
     def child(self, name: str) -> ActiveScope:
         """Return a scope directly below this one.
 
         :param name: one that no user's scope can have.
         """
-        return replace(self, path=f"{self.path}/{name}", scope=None, forked=None)
+        return self.replace(path=f"{self.path}/{name}", scope=None, forked=None)
 
     def check_is_inmost(self) -> None:
         """Check that no scope that was opened after this one is still open.
@@ -234,8 +264,7 @@ class Scope:
                 self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
             return ActiveScope(self.name, self._draws, self, generators, order=order)
-        return replace(
-            outer.child(self.name),
+        return outer.child(self.name).replace(
             scope=self,
             generators=generators_with(outer.generators, generator),
             order=order,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..call.drivers import drive
+from ..call.prepare import prepare_chat
 from ..clients.openai import OpenAIClient
 from ..clients.registry import client as shared_client
+from ..clients.replies import reply_to
 from ..clients.sdk_exceptions import http_library
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
 from ..notices import logger
@@ -78,12 +80,19 @@ def answer(
         is_sdk_patched = is_patched(sdk_classes)
         if is_sdk_patched:
             client = with_patched_sdk(client)
-    options = {"timeout": timeout, **parameters}
+    options = {"timeout": timeout, **parameters, "on_error": "raise"}
+    if is_sdk_patched:
+        options["cache"] = False
+    call = prepare_chat(client, messages, options)._replace(parse=None)
+    if is_sdk_patched:
+        call = call._replace(cassette=None)
     try:
-        record = yield from client.respond(messages, fallback, options, fresh=is_sdk_patched)
+        reply = yield from reply_to(
+            call, fallback=fallback, must_fit_window=True, is_fresh=is_sdk_patched
+        )
     except APIError as error:
         raise sdk_error(error) from error
-    return record.response if is_sdk_patched else model_dump(record.response)
+    return reply.raw if is_sdk_patched else model_dump(reply.raw)
 
 
 # The response as the SDK's model_dump() gives it

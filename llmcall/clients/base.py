@@ -8,17 +8,16 @@ from weakref import WeakSet
 from ..cache.shared import shared_cache
 from ..call.client import ResolvedSettings
 from ..call.drivers import adrive, adrive_stream, drive, drive_stream
-from ..call.lookup import lookup
 from ..call.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..call.usage import Meter
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import with_absolute_paths
-from ..errors import ConfigError, ContextLengthError
+from ..errors import ConfigError
 from ..keys.parameters import configured_parameters, sent_body, with_effort
 from ..models.prices import window_of
 from ..system import after_fork_in_child, process_lock
-from .failed_calls import handle_failure, note_failure
+from .failed_calls import handle_failure
 from .replies import reply_to
 
 if TYPE_CHECKING:
@@ -379,48 +378,6 @@ class LLMClient:
 
         call = prepare_chat(self, current_messages, arguments)
         return AsyncStream(call, reply_to(call, stream=True), adrive_stream)
-
-    def respond(
-        self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool
-    ) -> Flow[Record]:
-        """Answer a chat call. An answer that the context window cut is an error, unless another
-        model answers in full.
-
-        :param fallback: whether to ask other models.
-        :param arguments: the same as :meth:`send_message` takes.
-        :param fresh: whether to ignore recorded answers.
-        :raises ContextLengthError: if the context is too long for every model that may be asked.
-        """
-        from ..call.answer import answer
-        from ..call.effects import with_cache
-        from ..responses.checks import is_cut_by_context_window
-
-        if fresh:
-            prepared_call = prepare_chat(self, messages, {**arguments, "cache": False})
-            call = prepared_call._replace(cassette=None)
-        else:
-            call = prepare_chat(self, messages, arguments)
-        try:
-            record = None
-            if not fresh:
-                record = yield from with_cache(call.cache, lookup, call)
-            if record is not None and record.cache_key != call.request.cache_key and not fallback:
-                raise ContextLengthError(
-                    f"the context is too long for {call.request.model}: the recorded answer came from the "
-                    f"fallback {record.model}"
-                )
-            if record is None or is_cut_by_context_window(record.response, call.request):
-                record = yield from answer(
-                    call, fallback=fallback, must_fit_window=True, record_cut_by_window=record
-                )
-            else:
-                call.count_hit(record)
-        except BaseException as error:
-            note_failure(error, call)
-            call.give_back()
-            raise
-        call.end(record)
-        return record
 
     @overload
     def get_embedding(

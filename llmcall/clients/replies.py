@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..call.effects import with_cache
 from ..call.lookup import lookup
-from ..errors import CacheCorruptError
+from ..errors import CacheCorruptError, ContextLengthError
 from ..failures import is_abandoned
 from ..models.prices import window_of
+from ..responses.checks import is_cut_by_context_window
 from ..scopes import warn_of_shared_answers
 from ..values import Reply
 from .failed_calls import handle_failure
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
     from ..values import Record
 
 
-def reply_to(call: Call, *, stream: bool = False, fallback: bool = True) -> Flow[Any]:
+def reply_to(
+    call: Call,
+    *,
+    stream: bool = False,
+    fallback: bool = True,
+    must_fit_window: bool = False,
+    is_fresh: bool = False,
+) -> Flow[Any]:
     """Answer a chat call, from the record or by its model.
 
     :param stream: emit the answer, piece by piece.
     :param fallback: ask the models of ``[Fallbacks]`` if the context is too long.
+    :param must_fit_window: an answer that the context window cut is an error, recorded or not, unless
+        a fallback answers in full; a fallback's is one if there is to be none.
+    :param is_fresh: whether recorded answers are ignored.
     :returns: the reply, or what ``response_format`` parses. If the call failed after all retries and its
         caller does not want the error raised: the error or ``None``, as ``on_error`` says.
     :raises APIError: if the call failed after all retries, and its caller wants the error raised.
@@ -31,14 +42,28 @@ def reply_to(call: Call, *, stream: bool = False, fallback: bool = True) -> Flow
     token = None
     is_early = False
     try:
-        record = yield from with_cache(call.cache, lookup, call)
-        if record is None:
+        record = None if is_fresh else (yield from with_cache(call.cache, lookup, call))
+        if must_fit_window and record is not None:
+            if record.cache_key != call.request.cache_key and not fallback:
+                raise ContextLengthError(
+                    f"the context is too long for {call.request.model}: the recorded answer came from the "
+                    f"fallback {record.model}"
+                )
+            is_cut = is_cut_by_context_window(record.response, call.request)
+        if record is None or (must_fit_window and is_cut):
             from ..call.answer import answer  # a recorded reply does not need it
 
             if stream:
                 failures = call.failures
                 token = failures.begin(call.scope, call.label)
-            return _finish(call, (yield from answer(call, stream=stream, fallback=fallback)))
+            record = yield from answer(
+                call,
+                stream=stream,
+                fallback=fallback,
+                must_fit_window=must_fit_window,
+                record_cut_by_window=record,
+            )
+            return _finish(call, record)
         if window_of(call.request.body) is not None:
             from ..call.windows import sweep
 

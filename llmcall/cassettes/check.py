@@ -9,7 +9,6 @@ from ..config import resolve as config
 from ..display.printable import printable
 from ..keys.keys import key_of
 from ..keys.rekeying import under_settings
-from ..records.pointers import target_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,15 +44,10 @@ def findings(file: RecordFile) -> Iterator[Finding]:
         cache_normalize=tuple(header.get("cache_normalize", ())), aliases=header.get("aliases", {})
     ):
         settings = config.settings()
-    keys = set(file.keys())
     draws: dict[tuple[str, str], set[int]] = defaultdict(set)
     numbered = []
     for number, record in enumerate(file, 1):
         sample = record.sample or ""
-        target = target_key(record)
-        if target is not None and target not in keys:
-            words = f"it points to the record {target[:12]}…, which the file lacks"
-            yield Finding("key", number, sample, words)
         request = under_settings(record.request, settings)
         request.pop("namespace", None)
         if "namespace" in record.request:

@@ -11,8 +11,7 @@ from ..system import lock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..records.askers import Askers
-    from ..records.reader import RecordFile
+    from ..records.reader import Askers, RecordFile
     from ..scopes import Draw
     from ..values import Record
 

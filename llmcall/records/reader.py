@@ -8,8 +8,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError, CacheError
+from ..keys.keys import key_of
 from ..values import Data, Record
-from .askers import askers_of
 from .header import header_differences, joined_headers
 from .line import RESTORE, entry_of
 from .references import resolved, text_in
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ..values import Days
-    from .askers import Askers
     from .spool import Spool
 
+# By scope path and by the request's key outside any scope: by the number of a draw, who asked.
+Askers = dict[tuple[str, str], dict[int, str]]
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 TEXT_LINE = b'{"text": '  # how the line of a text begins, unless it was edited
 
@@ -202,8 +203,14 @@ class RecordFile(Lines):
         return self._record(key) if key in self._lines else None
 
     def askers(self) -> Askers:
-        """Return who asked, for the records that name their asker."""
-        return askers_of(map(self._record, self._keys_with_askers))
+        """Return who asked for numbered draws, for the records that say it."""
+        askers: Askers = {}
+        for record in map(self._record, self._keys_with_askers):
+            scope, _, number = (record.sample or "").partition("#")
+            if number.isdecimal():
+                request_key = key_of(record.kind, record.request, None)
+                askers.setdefault((scope, request_key), {})[int(number)] = str(record.asker)
+        return askers
 
     def _record(self, key: str) -> Record:
         return self._record_of(entry_of(self._lines[key][1]), key)

@@ -61,8 +61,10 @@ class Spool:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._connection.close()
         if isinstance(error, sqlite3.OperationalError):
-            words = f"the records do not fit into a temporary file ({error}): free its disk, or set SQLITE_TMPDIR to a folder on another one"
-            raise OSError(words) from error
+            raise OSError(
+                f"the records do not fit into a temporary file ({error}): free its disk, or set SQLITE_TMPDIR to a "
+                "folder on another one"
+            ) from error
 
     def add(self, record: Record) -> bool:
         """Add a record, unless there is one with its key; return whether it was added."""

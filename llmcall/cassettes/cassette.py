@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-from contextlib import ContextDecorator, nullcontext
+from contextlib import ContextDecorator, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
 from ..display.formatting import counted
 from ..display.notebook import html_records
-from ..errors import CacheError
+from ..errors import CacheError, CacheMissError, ScopeError
 from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
@@ -551,4 +551,5 @@ def _close_cells() -> None:
                     cassette.path,
                 )
             error = InterruptedError("the process ended") if cassette.may_record else None
-            cassette._close_all(error)
+            with suppress(CacheMissError, ScopeError):  # the process warns of refused calls
+                cassette._close_all(error)

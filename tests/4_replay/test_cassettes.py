@@ -319,27 +319,36 @@ UNCLOSED = """
 llmcall.cassette("tape.jsonl", mode=sys.argv[1]).open()
 client = ScriptedClient(lambda messages: messages[-1]["content"], on_error="raise")
 client.send_message("known")
+if sys.argv[2] == "missed":
+    try:
+        client.send_message("swallowed")
+    except llmcall.CacheMissError:
+        pass
 """
 
 
 @pytest.mark.parametrize(
-    ("mode", "consequence"),
+    ("mode", "last_call", "consequence"),
     [
-        ("new", "opened with open() but not closed"),
-        ("none", "1 record was not used; the mode 'update'"),
+        ("new", "known", "opened with open() but not closed"),
+        ("none", "known", "1 record was not used; the mode 'update'"),
+        ("none", "missed", "1 call had no recorded answer"),
     ],
 )
 def test_a_process_that_ends_before_a_cassette_is_closed_says_what_that_means(
-    mode: str, consequence: str
+    mode: str, last_call: str, consequence: str
 ) -> None:
-    """Nobody may have run a notebook's last cell."""
+    """Nobody may have run a notebook's last cell. A refused call is warned of, since nobody is left to
+    get its error.
+    """
     with cassette(PATH):
         said(echoing(), "unused")
         if mode == "none":
             said(echoing(), "known")
-    with start(UNCLOSED, mode) as process:
+    with start(UNCLOSED, mode, last_call) as process:
         _, told = process.communicate(timeout=LONGEST)
     assert consequence in told
+    assert "Traceback" not in told
 
 
 FIRST_CELL = """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import logging
 
-_first_calls: dict[object, object] = {}  # by subject: what identifies its first call
+T = TypeVar("T")
+
+_firsts: dict[object, object] = {}  # by subject: what was first said of it
 _collections: list[dict[str, None]] = []  # ordered sets of messages, while notices are kept
 _are_held = False
 
@@ -66,12 +68,17 @@ def stop_keeping_notices(collection: dict[str, None]) -> None:
 def is_new(subject: object) -> bool:
     """Return whether this is the first call for a subject; true for only one of several threads."""
     this_call = object()
-    return _first_calls.setdefault(subject, this_call) is this_call
+    return first(subject, this_call) is this_call
+
+
+def first(subject: object, value: T) -> T:
+    """Return the value of the first call for a subject."""
+    return _firsts.setdefault(subject, value)  # type: ignore[return-value]
 
 
 def forget_notices() -> None:
-    """Log every warning once more."""
-    _first_calls.clear()
+    """Log every warning once more, and let the next call for a subject be the first."""
+    _firsts.clear()
 
 
 def logger() -> logging.Logger:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..cassettes.current import check_may_send
 from ..errors import CacheMissError, ScopeError
 from ..failures import MISSED, UNSCOPED, note_refusal, process_failures
+from ..notices import first
 
 if TYPE_CHECKING:
     from ..errors import CacheMissError
@@ -80,16 +81,12 @@ def check_fits(call: Call, record: Record) -> None:
     raise error
 
 
-_first_miss: str | None = None  # the message of this process's first one
-
-
 def _miss_error(call: Call) -> CacheMissError:
     """Return the error of a call that is not recorded and may not be made, and note it.
 
     It names the first miss of the process: if the program went on without that answer, later misses
     may only follow from it.
     """
-    global _first_miss
     from ..cassettes.misses import miss_error
 
     error = miss_error(
@@ -99,9 +96,8 @@ def _miss_error(call: Call) -> CacheMissError:
         cassette=call.cassette,
         bypasses_cache=call.options.cache is False,
     )
-    if _first_miss is None:
-        _first_miss = error.args[0]
-    elif _first_miss != error.args[0]:
-        error.first = _first_miss
+    first_miss = first(CacheMissError, error.args[0])
+    if first_miss != error.args[0]:
+        error.first = first_miss
     note_refused(call, error)
     return error

@@ -551,5 +551,6 @@ def _close_cells() -> None:
                     cassette.path,
                 )
             error = InterruptedError("the process ended") if cassette.may_record else None
-            with suppress(CacheMissError, ScopeError):  # the process warns of refused calls
-                cassette._close_all(error)
+            while cassette._depth:
+                with suppress(CacheMissError, ScopeError):  # the process warns of refused calls
+                    cassette.__exit__(None, error, None)

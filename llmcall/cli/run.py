@@ -233,8 +233,9 @@ def _actor_source(option: str, script: str, is_module: bool) -> Actor:
     :raises click.UsageError: if the value is wrong, or names a function that does not exist.
     """
     from ..programs.actors import Actors
+    from ..programs.options import is_named_by_text
 
-    if option == "system" or option.startswith(("header:", "user:")):
+    if is_named_by_text(option):
         Actors(option)
         return option
     module_name, _, function = option.partition(":")

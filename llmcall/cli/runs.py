@@ -319,7 +319,8 @@ def _rekey_file(path: str, on_conflict: str) -> str:
     """
     from ..cassettes.rekey import rekeyed
     from ..clients.registry import settings
-    from ..programs.actors import SYSTEM, named_by_system
+    from ..programs.actors import named_by_system
+    from ..programs.options import SYSTEM
     from ..records.reader import read
     from ..records.writer import write
 

@@ -40,6 +40,7 @@ def reply_to(
     :raises APIError: if the call failed after all retries, and its caller wants the error raised.
     """
     token = None
+    is_cut = False
     is_early = False
     try:
         record = None if is_fresh else (yield from with_cache(call.cache, lookup, call))
@@ -50,7 +51,7 @@ def reply_to(
                     f"fallback {record.model}"
                 )
             is_cut = is_cut_by_context_window(record.response, call.request)
-        if record is None or (must_fit_window and is_cut):
+        if record is None or is_cut:
             from ..call.answer import answer  # a recorded reply does not need it
 
             if stream:

@@ -13,12 +13,12 @@ from .. import scopes
 from ..display.formatting import counted
 from ..notices import warn_once
 from ..values import messages_asked, text_in
+from .options import HEADER, SYSTEM, USER, is_named_by_text
 from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str
 Normalize = Callable[[str], str]
 
-SYSTEM, HEADER, USER = "system", "header:", "user:"
 ACTOR_FORMS = f'"{SYSTEM}", "{HEADER}NAME" or "{USER}REGEX"'
 SYSTEM_ROLES = ("system", "developer")
 NAME_CHARACTERS = 40  # of a text in an actor's name
@@ -36,8 +36,7 @@ class Actors:
     def __init__(self, actor: Actor) -> None:
         self._actor: Any = actor
         self._scopes: dict[str, scopes.Scope] = {}
-        is_text = isinstance(actor, str) and (actor == SYSTEM or actor.startswith((HEADER, USER)))
-        if not callable(actor) and not is_text:
+        if not callable(actor) and not (isinstance(actor, str) and is_named_by_text(actor)):
             raise ValueError(
                 f"actor is {actor!r}; it must be a function of the request, {ACTOR_FORMS}"
             )

@@ -7,7 +7,12 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 
-NAMED_BY_TEXT = ("system", "header:", "user:")  # all other actors are functions: MODULE:FUNCTION
+SYSTEM, HEADER, USER = "system", "header:", "user:"
+
+
+def is_named_by_text(actor: str) -> bool:
+    """Return whether a text of the request names the actors; else a function does, MODULE:FUNCTION."""
+    return actor == SYSTEM or actor.startswith((HEADER, USER))
 
 
 class RunOptions(NamedTuple):
@@ -43,7 +48,7 @@ class RunOptions(NamedTuple):
             **{**recorded, "normalizers": tuple(recorded.get("normalizers", ()))}
         )
         actor = recorded_options.actor
-        if actor is not None and self.actor is None and not actor.startswith(NAMED_BY_TEXT):
+        if actor is not None and self.actor is None and not is_named_by_text(actor):
             raise ConfigError(
                 f"{path} was recorded with --actor {actor}. Name it again: a cassette runs no code"
             )

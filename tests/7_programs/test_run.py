@@ -132,20 +132,21 @@ def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: NumberedS
 NAMING = "def who(request): return request.body['messages'][-1]['content'].split()[0]\n"
 
 
-def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> None:
+@pytest.mark.parametrize("module", ["naming", "systems"])
+def test_a_replay_takes_its_options_from_the_cassette(module: str, model: NumberedServer) -> None:
     """Scope, normalizers and seed stand in the header; a function must be named again, since a
     cassette runs no code.
     """
-    Path("naming.py").write_text(NAMING, encoding="utf-8")
-    actor = "--actor", "naming:who"
+    Path(f"{module}.py").write_text(NAMING, encoding="utf-8")
+    actor = "--actor", f"{module}:who"
     options = "--scope", "rep-1", "--seed", "3", "--normalize", "times"
     asking = "import random; tell('Lisa asks at 12:03'); tell('Lisa has ' + str(random.random()))"
     live, _ = ran(asking, *A, *options, *actor)
-    recorded = {"actor": "naming:who", "normalizers": ["times"], "scope": "rep-1", "seed": 3}
+    recorded = {"actor": f"{module}:who", "normalizers": ["times"], "scope": "rep-1", "seed": 3}
     assert entries("a.jsonl")[0]["run"] == recorded
     assert samples("a.jsonl") == ["rep-1/Lisa#0", "rep-1/Lisa#0"]
     assert ran(asking.replace("12:03", "12:04"), *NONE, *actor)[0] == live.replace("12:03", "12:04")
-    assert "--actor naming:who. Name it again: a cassette runs no code" in refused(*NONE)
+    assert f"--actor {module}:who. Name it again: a cassette runs no code" in refused(*NONE)
     assert "contradicts a.jsonl, which was recorded with --seed 3" in refused(
         *NONE, *actor, "--seed", "4"
     )

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 
 JITTER = 0.25  # the largest share of a wait that is added at random
+REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
+# the API's error codes
+UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 
 T = TypeVar("T")
 log = logger()
@@ -143,7 +146,7 @@ def _error_of(state: RetryCallState) -> APIError:
 
 def _most_attempts(options: Options, error: APIError) -> int:
     """Return the number of attempts; two where nobody listens at an address of this machine."""
-    return min(options.max_attempts, 2 if error.is_loopback_unreachable else options.max_attempts)
+    return min(options.max_attempts, 2) if error.is_loopback_unreachable else options.max_attempts
 
 
 def _announce(options: Options, label: str, error: APIError, seconds: float) -> None:
@@ -159,11 +162,6 @@ def _announce(options: Options, label: str, error: APIError, seconds: float) -> 
     )
     if not is_first:
         log.debug("%s", line)
-
-
-REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
-# the API's error codes
-UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 
 
 class EndpointFailures:

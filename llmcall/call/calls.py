@@ -12,8 +12,7 @@ from ..keys.keys import key_of
 from ..keys.parameters import EFFORT
 from ..notices import warn_once
 from ..scopes import ScopedRecord, warn_of_restart
-from ..values import Record, Request
-from .usage import Meter, count
+from .usage import count
 
 if TYPE_CHECKING:
     from collections import deque
@@ -25,12 +24,9 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from ..scopes import CallOrder, Draw
-    from ..values import Record, TokenUsage
+    from ..values import Record, Request, TokenUsage
     from .client import Client
     from .options import Options
-
-
-_no_clients_meter = Meter()  # counts recorded functions
 
 
 class Call(NamedTuple):
@@ -162,7 +158,7 @@ class Call(NamedTuple):
         """
         if isinstance(served, str) and served:
             amounts["served"] = served
-        meter = _no_clients_meter if self.maker is None else self.maker.meter
+        meter = None if self.maker is None else self.maker.meter
         count(meter, self.request.model or self.name, self.scope, amounts, self.arm)
 
     def count_hit(self, record: Record) -> None:

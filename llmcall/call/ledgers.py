@@ -95,7 +95,7 @@ class Ledger:
     :raises ConfigError: if the address cannot be read, or redis-py is not installed.
     """
 
-    def __init__(self, name: str = "", location: str = "") -> None:
+    def __init__(self, name: str, location: str) -> None:
         self.name = name
         self._account = _new_account()
         self._storage = shared_cache(location).storage if name else None

@@ -227,9 +227,12 @@ _first_served: dict[str, str] = {}
 watchers: list[Any] = []
 
 
-def count(caller_meter: Meter, model: str, scope: str, amounts: UsageDelta, arm: str = "") -> None:
+def count(
+    caller_meter: Meter | None, model: str, scope: str, amounts: UsageDelta, arm: str = ""
+) -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked.
 
+    :param caller_meter: the client's, or ``None`` if none made the call.
     :param amounts: by the name of their column; ``None`` is unknown, and a text is one of the names
         that are collected: a price source, or a model that answered.
     :param arm: the name of the arm that the scope stands in; empty outside any.
@@ -238,7 +241,7 @@ def count(caller_meter: Meter, model: str, scope: str, amounts: UsageDelta, arm:
     if "~" in scope:
         scope = path_before_items(scope)
     with lock:
-        for meter in (caller_meter, *_meters):
+        for meter in _meters if caller_meter is None else (caller_meter, *_meters):
             meter.add(model, scope, amounts, arm)
     served = str(amounts.get("served", ""))
     first = _first_served.setdefault(model, served) if served else served

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
 from ..errors import CacheError
-from ..records.header import with_used_models
 from ..records.packed import pack, unpack
 from ..records.reader import RecordFile, header_in
 from ..records.writer import write
@@ -98,7 +97,6 @@ class Recording:
                 "overwritten. The answers are in the disk cache: record again, one process at a time"
             )
         allow = config.settings().cassette_allow
-        header = with_used_models(header, records)
         write(self.file, header, records, run=run, allow=allow, complete=complete)
         self._digest = hashlib.sha256(_content_of(self.file)).digest()
 

@@ -203,7 +203,7 @@ def _open_run(
     except ScopeError as error:
         path = scopes.current_path()
         report_refused(path, "a map", error)
-        metering.count(metering.Meter(), "llmcall.map", path, {"errors": 1})
+        metering.count(None, "llmcall.map", path, {"errors": 1})
         raise
     outer_stops = context.get(current_stops, ())
     stops = (Stop(), *outer_stops)

@@ -154,7 +154,7 @@ class MapGroup:
             if self.active.used_records is not None:
                 self.active.used_records.extend(report.used_records)
         client = getattr(self.job, "client", None)  # nobody knows which a plain function uses
-        meter = metering.Meter() if client is None else client.meter
+        meter = None if client is None else client.meter
         for model, scope, amounts, arm in report.usage:
             metering.count(meter, model, scope, amounts, arm)
         for method, arguments in report.events:

@@ -55,6 +55,7 @@ MESSAGE_HEADERS = frozenset(
 EVENTS = "text/event-stream"
 LIMIT = "max_completion_tokens"  # another name for max_tokens
 STREAMING = ":streamGenerateContent"  # the end of a path of Gemini's API
+SDK_TIMEOUT = 600.0  # seconds; DEFAULT_TIMEOUT of the openai SDK 2 and 3
 
 
 class BegunStream(NamedTuple):
@@ -343,7 +344,7 @@ class ProgramCall:
         """
         client = self.client
         body = dict(self.client_call.body)
-        if body.get("model") is not None or client.overrides("model"):
+        if body.get("model") is not None or "model" in client._overrides:
             body["model"] = request.model
         if request.kind == "embedding":
             return request._replace(body={**body, "input": request.body["input"]})
@@ -369,13 +370,8 @@ def headers_to_copy(headers: Any) -> list[tuple[bytes, bytes]]:
     ]
 
 
-SDK_TIMEOUT = 600.0  # seconds; DEFAULT_TIMEOUT of the openai SDK 2 and 3
-
-
 class ProgramClient(OpenAIClient):
     """Makes a program's calls to one address, with the credentials and headers of each request."""
-
-    sdk_timeout = SDK_TIMEOUT
 
     def _resolve(self) -> ResolvedSettings:
         """Return the resolved settings. Of the default parameters, only those given in code apply:
@@ -390,10 +386,6 @@ class ProgramClient(OpenAIClient):
             name: value for name, value in resolved.defaults.items() if name in self._overrides
         }
         return resolved._replace(defaults=overridden)
-
-    def overrides(self, name: str) -> bool:
-        """Return whether code gave a setting for all of the program's calls."""
-        return name in self._overrides
 
     def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields: a program that names no effort is sent none, so its record names none."""

@@ -34,7 +34,7 @@ def header_of(
     defaults, not those from code.
 
     A model's file is named without its folder. All ``[Model …]`` sections are included;
-    :func:`encode` writes those of the models that were used.
+    :func:`llmcall.records.writer.encode` writes those of the models that were used.
 
     :param base: the settings that a client was given, or ``None`` for the process's.
     :param namespaces: the models' namespaces, if an open cassette names them.
@@ -119,17 +119,15 @@ def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
     return layer
 
 
-def header_differences(
-    header: Mapping[str, Any], other_header: Mapping[str, Any], *, all_models: bool = False
-) -> str:
+def header_differences(header: Mapping[str, Any], other_header: Mapping[str, Any]) -> str:
     """Return the differences between two headers in words; empty if they agree.
 
-    :param all_models: whether they differ if only one of them names a model. The headers of two
-        files each name the models of their own records.
+    The headers of two files each name the models of their own records: they do not differ if only
+    one of them names a model.
     """
     names = header.keys() | other_header.keys()
     different = {name for name in names if header.get(name) != other_header.get(name)}
-    if SECTIONS in different and not all_models:
+    if SECTIONS in different:
         sections, other_sections = header.get(SECTIONS, {}), other_header.get(SECTIONS, {})
         models = sections.keys() & other_sections.keys()
         if all(sections[model] == other_sections[model] for model in models):

@@ -1,4 +1,4 @@
-"""Processes that are forked or end, locks between processes, and the running event loop."""
+"""Processes that are forked or end, locks between processes, the running event loop, IPython's shell."""
 
 from __future__ import annotations
 
@@ -122,3 +122,10 @@ def current_task() -> Any:
     """Return the asyncio task that runs in this thread, or ``None``."""
     loop = running_loop()
     return None if loop is None else sys.modules["asyncio"].current_task(loop)
+
+
+def ipython_shell() -> Any:
+    """Return IPython's shell if the code runs in one, or ``None``."""
+    # While another thread imports IPython, it may lack the function; a kernel has imported it.
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return None if get_ipython is None else get_ipython()

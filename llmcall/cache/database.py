@@ -14,6 +14,7 @@ import diskcache
 from diskcache.core import MODE_RAW, Timeout
 
 from .forks import using_database
+from .rows import DAMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,6 @@ SETTINGS = {
     "sqlite_mmap_size": 0,  # a mapped file that is cut short kills the process (SIGBUS)
     "sqlite_cache_size": -4000,  # KiB, for each thread
 }
-ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)  # SQLite quotes a damaged name
 WRITE_ERRORS = (sqlite3.OperationalError, Timeout)
 
 # Others may have stored a text, even one that cannot be decoded, where bytes belong.
@@ -158,16 +158,16 @@ def readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
         number = last = 0
         while number - last < LONGEST_GAP:
             number += 1
-            with suppress(*ERRORS):
+            with suppress(*DAMAGE):
                 for key, value, stored_at in connection.execute(_NUMBERED_ROW, (number,)):
                     last = number
                     yield str(key), value, stored_at if isinstance(stored_at, float) else 0.0
         # A row whose key is damaged may be whole under the key in the index.
         keys: list[str] = []
-        with suppress(*ERRORS):
+        with suppress(*DAMAGE):
             keys.extend(str(key) for (key,) in connection.execute(_KEYS))
         for key in keys:
-            with suppress(*ERRORS):
+            with suppress(*DAMAGE):
                 for value, stored_at in connection.execute(_ROW, (key,)):
                     yield key, value, stored_at if isinstance(stored_at, float) else 0.0
     finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..errors import CacheCorruptError, CacheError
 from ..system import process_lock
 from .forks import using_database
+from .rows import DAMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -67,7 +68,7 @@ class Directory:
             with using_database:
                 database = self._opened()
                 return None if database is None else database.row(key)
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        except DAMAGE as error:
             raise self._damaged(error) from error
 
     def rows(self) -> Iterator[Row]:
@@ -76,7 +77,7 @@ class Directory:
             rows = () if database is None else database.rows()
         try:
             yield from rows
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        except DAMAGE as error:
             raise self._damaged(error) from error
 
     def readable_rows(self) -> Iterator[Row]:
@@ -88,7 +89,7 @@ class Directory:
 
         try:
             yield from readable_rows(self._file)
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        except DAMAGE as error:
             raise CacheCorruptError(
                 f"nothing in the cache {self.name} can be read: {error}"
             ) from error
@@ -192,7 +193,7 @@ class Directory:
         try:
             with using_database:
                 yield self._opened()
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        except DAMAGE as error:
             raise self._damaged(error) from error
 
     @contextmanager

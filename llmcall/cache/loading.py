@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.formatting import counted
 from ..errors import CacheError
+from ..keys.keys import short_key
 from ..notices import notice
 from ..records.answers import same_answer
 from ..records.header import header_differences, header_of
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 CONFLICTS = ("keep", "replace", "raise")
 # Settings that decide the key of one and the same request.
 KEY_SETTINGS = ("cache_namespace", "cache_normalize")
-KEY_DIGITS = 12  # digits of a key that a message shows
 MOST_LISTED_KEYS = 5  # keys that a message lists
 
 
@@ -139,7 +139,7 @@ class _Conflicts:
             return False
         self._count += 1
         if len(self._keys) < MOST_LISTED_KEYS:
-            self._keys.append(record.cache_key[:KEY_DIGITS])
+            self._keys.append(short_key(record.cache_key))
         return True
 
     def tell(self, on_conflict: str) -> None:

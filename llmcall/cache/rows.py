@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import NamedTuple
 
 # its key, its bytes (None if they are none of ours), and when they were stored: seconds since the epoch
 Row = tuple[str, "bytes | None", float]
+
+# What the reading of a damaged database raises: SQLite quotes a damaged name.
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 class Change(NamedTuple):

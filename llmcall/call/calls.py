@@ -8,7 +8,7 @@ from ..cassettes.stores import CacheStore, CassetteStore
 from ..cassettes.uses import Caller
 from ..display.printable import printable
 from ..failures import Failures, process_failures
-from ..keys.keys import key_of
+from ..keys.keys import key_of, short_key
 from ..keys.parameters import EFFORT
 from ..notices import warn_once
 from ..scopes import ScopedRecord, warn_of_restart
@@ -88,7 +88,7 @@ class Call(NamedTuple):
         """Return how messages name it."""
         request = self.request
         words = "call {} of" if request.kind in ("function", "http") else "request {} to"
-        return f"{request.kind} {words.format(request.cache_key[:12])} {printable(self.name)}"
+        return f"{request.kind} {words.format(short_key(request.cache_key))} {printable(self.name)}"
 
     @property
     def asks_always(self) -> bool:

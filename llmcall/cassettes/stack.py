@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..records.header import NAMESPACES
 from ..system import lock
 
 # Each is a Cassette. The innermost is last. One that is open several times appears as often; the one
@@ -54,5 +55,5 @@ def header_namespaces() -> dict[str, str] | None:
     """
     for each in reversed(tuple(open_cassettes)):
         if each.stored is not None:
-            return dict(each.stored.settings.get("namespaces", {}))
+            return dict(each.stored.settings.get(NAMESPACES, {}))
     return None

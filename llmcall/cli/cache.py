@@ -19,6 +19,7 @@ from ..display.formatting import counted, one_line, quantity
 from ..display.printable import printable, visible_json
 from ..display.tables import table
 from ..errors import CacheError
+from ..keys.keys import short_key
 from ..records.served import is_given_by_model
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     Where = Callable[[Record], bool]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-KEY_DIGITS = 12  # digits of a key that a table shows
 MOST_COUNTED_KEYS = 10  # most keys with the same beginning that a message counts
 LONGEST_TEXT = 40  # characters of a question or an answer that a table shows
 MOST_ROWS = 50  # most rows of a table
@@ -293,7 +293,7 @@ def _row(record: Record) -> tuple[str, ...]:
     )
     cost = quantity("cost", record.cost)
     return (
-        record.cache_key[:KEY_DIGITS],
+        short_key(record.cache_key),
         model,
         sample,
         _age(record.stored_at),

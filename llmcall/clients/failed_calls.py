@@ -33,7 +33,6 @@ def handle_failure(error: BaseException, call: Call, *, stream: bool = False) ->
     :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
     """
     note_failure(error, call, stream=stream)
-    call.give_back()
     if not isinstance(error, APIError):
         raise error
     on_error = call.options.on_error
@@ -49,7 +48,8 @@ def handle_failure(error: BaseException, call: Call, *, stream: bool = False) ->
 
 
 def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> None:
-    """Note a call that failed after all retries or was cancelled: a replay will not find its answer.
+    """Note a call that failed after all retries or was cancelled, and give its draw back: a replay will
+    not find its answer.
 
     :param stream: whether its answer was streamed; a stream notes by itself that its reader left.
     """
@@ -69,6 +69,7 @@ def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> N
         call.failures.add(call.scope, words, FAILED, asks_model=asks_model)
     elif is_abandoned(error) and not stream:
         call.failures.add(call.scope, words, ABANDONED, asks_model=asks_model)
+    call.give_back()
 
 
 def _address_of(error: APIError, client: Client, model: str) -> str:

@@ -54,3 +54,8 @@ def sampled_key(identity_hash: Any, sample: str | None) -> str:
 def key_of(kind: str, request: Mapping[str, Any], sample: str | None) -> str:
     """Return the key, 64 hexadecimal digits, of a stored request."""
     return sampled_key(identity(kind, request), sample)
+
+
+def short_key(key: str) -> str:
+    """Return the first digits of a key, by which messages and tables name its record."""
+    return key[:12]

@@ -12,6 +12,7 @@ from ..differences.fields import Difference, differences
 from ..display.formatting import OUTSIDE_ANY_SCOPE, shortened
 from ..display.printable import printable
 from ..keys.contents import messages_of, text_of, title_of
+from ..keys.keys import short_key
 from ..records.pointers import target_of
 from ..secrets import masked
 from ..values import Data, Record, Request
@@ -23,7 +24,6 @@ WIDTH = 100 - LABEL_WIDTH - 2  # characters in a line behind its label
 WRAPPER = textwrap.TextWrapper(
     WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
 )
-KEY_DIGITS = 12
 LONGEST_OPENING = 200  # characters of the question
 MOST_CAUSES = 4
 FIXED_ORDER = (
@@ -67,7 +67,7 @@ class Miss(NamedTuple):
 
     def __str__(self) -> str:
         state = "is recorded" if self.recorded else "is not recorded"
-        key = self.cache_key[:KEY_DIGITS]
+        key = short_key(self.cache_key)
         lines = [f"this {self.kind} request to {self.name} {state} (key {key})"]
         paragraphs = {
             "asked": [shortened(self.opening, WIDTH)],
@@ -102,7 +102,7 @@ class Miss(NamedTuple):
 
 def _summary(record: Record) -> str:
     """Return a record in one line."""
-    key = record.cache_key[:KEY_DIGITS]
+    key = short_key(record.cache_key)
     name = title_of(record.kind, record.request)
     scope = sample_words(record.kind, record.sample)
     return f"{key}, {name}, {scope}: {_opening(record.request)}"
@@ -136,7 +136,7 @@ def headline(request: Request) -> str:
     """Return a line that says that a request is not recorded."""
     return (
         f"no answer is recorded for this {request.kind} request to "
-        f"{title_of(request.kind, request.asked)} (key {request.cache_key[:KEY_DIGITS]}, "
+        f"{title_of(request.kind, request.asked)} (key {short_key(request.cache_key)}, "
         f"{sample_words(request.kind, request.sample)})"
     )
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..call import usage as metering
-from ..system import without_warnings
+from ..system import ipython_shell, without_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 def in_notebook() -> bool:
     """Return whether the code runs in a notebook's kernel."""
-    # While another thread imports IPython, it may lack the function; a kernel has imported it.
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    return get_ipython is not None and hasattr(get_ipython(), "kernel")
+    return hasattr(ipython_shell(), "kernel")
 
 
 def _is_terminal(stream: Any) -> bool:

@@ -27,7 +27,7 @@ from ..recorded_functions import http_call
 from ..responses.body import read_object
 from ..responses.checks import check_embeddings
 from ..system import is_own_request
-from .requests import GEMINI_MODEL, ClientCall, asks_model, http_call_of
+from .requests import GEMINI_MODEL, ClientCall, asks_model, http_call_of, path_of
 from .whole_answers import check_answer, last_events_at
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class ProgramCall:
                 chunks = stream.chunks()
                 return BegunStream(stream, chunks, await self._first(chunks))
             except (TypeError, ValueError):
-                if self.is_sent or not asks_model(self._path, body):
+                if self.is_sent or not asks_model(path_of(self.request), body):
                     raise
                 # no chat of llmcall's, but the server may take it
                 self.client_call = http_call_of(self.request, body)
@@ -153,20 +153,16 @@ class ProgramCall:
     async def _first(self, pieces: Any) -> Any:
         return await anext(pieces, END) if self.is_async else next(pieces, END)
 
-    @property
-    def _path(self) -> str:
-        return str(self.request.url.path).rstrip("/")
-
     def _http_flow(self) -> Flow[dict[str, Any]]:
         """Return the flow of a request that is recorded as it is."""
         client, body = self.client, self.client_call.body
         model, streams = None, False
-        if asks_model(self._path, body):
-            named = GEMINI_MODEL.search(self._path)
+        if asks_model(path_of(self.request), body):
+            named = GEMINI_MODEL.search(path_of(self.request))
             model = named[1] if named else body.get("model")
             if not isinstance(model, str):
                 model = ""
-            streams = body.get("stream") is True or self._path.endswith(STREAMING)
+            streams = body.get("stream") is True or path_of(self.request).endswith(STREAMING)
 
         async def receive() -> Any:
             return self._pieces() if streams else await self._receive(self.request, self._fields)
@@ -203,10 +199,12 @@ class ProgramCall:
     def has_last_event(self) -> bool:
         """Return whether the event came that ends a streamed answer of a known API."""
         try:
-            check_answer(self._path, self.client_call.body, self.passed_on, is_stream=True)
+            check_answer(
+                path_of(self.request), self.client_call.body, self.passed_on, is_stream=True
+            )
         except APIError:
             return False
-        return bool(last_events_at(self._path, self.client_call.body))
+        return bool(last_events_at(path_of(self.request), self.client_call.body))
 
     def _fields(self, response: Any) -> dict[str, Any]:
         """Return what is recorded of a response: its media type and its body.
@@ -216,13 +214,15 @@ class ProgramCall:
         """
         body, media_type = self.client_call.body, _media_type(response)
         if not _is_recordable(response) and (
-            response.status_code != 200 or last_events_at(self._path, body)
+            response.status_code != 200 or last_events_at(path_of(self.request), body)
         ):
             raise response_error(response)
         try:
             if not _is_recordable(response):
                 raise UnrecordedAnswer(media_type or "no content type", status_code=200)
-            check_answer(self._path, body, response.content, is_stream=media_type == EVENTS)
+            check_answer(
+                path_of(self.request), body, response.content, is_stream=media_type == EVENTS
+            )
         except APIError as error:
             error.http_response = response  # type: ignore[attr-defined]
             raise

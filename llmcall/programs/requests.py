@@ -72,13 +72,13 @@ def may_be_recorded(request: Any, hosts: Collection[str], *, is_models_host: boo
     """
     if request.url.host in hosts or is_of_model(request):
         return True
-    is_about_object = OBJECT.search(_path(request)) is not None
+    is_about_object = OBJECT.search(path_of(request)) is not None
     return is_about_object and (SDK_HEADER in request.headers or is_models_host)
 
 
 def is_of_model(request: Any) -> bool:
     """Return whether a request has the method and the path of one that asks a model."""
-    path = _path(request)
+    path = path_of(request)
     return request.method == "POST" and (path.endswith(CHATS) or ASKING.search(path) is not None)
 
 
@@ -92,7 +92,7 @@ def client_call_of(
     :param hosts, is_models_host: as of :func:`may_be_recorded`.
     :raises UnreadableBodyError: if it asks a model with a body that is no JSON.
     """
-    path, body = _path(request), _json_body(request, content)
+    path, body = path_of(request), _json_body(request, content)
     if not content and (request.method != "POST" or OBJECT.search(path)):
         return http_call_of(request, None)
     if body is None:
@@ -137,7 +137,8 @@ def asks_model(path: str, body: Any) -> bool:
     return isinstance(body, dict) and (path.endswith(CHATS) or api_path(path, body) is not None)
 
 
-def _path(request: Any) -> str:
+def path_of(request: Any) -> str:
+    """Return the path of a request's address, without a slash at its end."""
     return str(request.url.path).rstrip("/")
 
 
@@ -154,7 +155,7 @@ def _arguments(request: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call, with the model that the address names and the timeout that
     the program's client has.
     """
-    deployment = DEPLOYMENT.search(_path(request))
+    deployment = DEPLOYMENT.search(path_of(request))
     model = {"model": deployment[1]} if deployment else {}
     timeouts = request.extensions.get("timeout") or {}
     return {**model, "timeout": timeouts.get("read"), "on_error": "raise", **parameters}

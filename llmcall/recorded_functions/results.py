@@ -36,7 +36,6 @@ def result_of(call: Call) -> Flow[Any]:
             record = yield from _record_of(call)
     except BaseException as error:
         note_failure(error, call)
-        call.give_back()
         raise
     call.end(record)
     return record.response["value"]

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from zlib import crc32
 
 from ..errors import CacheCorruptError
+from ..keys.keys import short_key
 from ..keys.plain_data import plain
 from ..values import Record
 from .served import days_entry, days_of
@@ -150,9 +151,11 @@ def _misfit(layout: Any, values: list[Any]) -> str | None:
 
 def _damaged(cache_key: str) -> CacheCorruptError:
     return CacheCorruptError(
-        f"the record {cache_key[:12]}… is damaged: its checksum does not match; {REMEDY}"
+        f"the record {short_key(cache_key)}… is damaged: its checksum does not match; {REMEDY}"
     )
 
 
 def _unreadable(cache_key: str, reason: object) -> CacheCorruptError:
-    return CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {reason}; {REMEDY}")
+    return CacheCorruptError(
+        f"the record {short_key(cache_key)}… cannot be read: {reason}; {REMEDY}"
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import OF_NO_ACTOR, money
 from ..display.printable import visible
+from ..keys.keys import short_key
 from ..scopes import without_repeats
 from .pairs import Pair
 from .partings import WHY
@@ -118,7 +119,7 @@ def page_data(
         "node": node_of_call,
         "new": [len(call.messages) - call.repeated for call in all_calls],
         "answers": [[messages[answer] for answer in call.answers] for call in all_calls],
-        "key": [call.record.cache_key[:12] for call in all_calls],
+        "key": [short_key(call.record.cache_key) for call in all_calls],
         "marks": [list(marks.get(id(call.record), ())) for call in all_calls],
     }
     reasons = {

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from ..notices import warn_once
-from ..system import lock
+from ..system import ipython_shell, lock
 from ..values import Request
 from .draws import Draw
 
@@ -80,8 +79,7 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
 
 def _notebook_cell() -> int | None:
     """Return the number of the notebook's cell that runs, or ``None`` outside notebooks."""
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    shell = None if get_ipython is None else get_ipython()
+    shell = ipython_shell()
     return None if shell is None else int(shell.execution_count)
 
 

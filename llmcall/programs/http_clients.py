@@ -64,6 +64,7 @@ def _recorded(client: Any, recorder: Recorder) -> Any:
     class RecordedClient(client):  # type: ignore[misc]
         """An HTTP client of the SDK whose calls are recorded and replayed."""
 
+        # Private: front._transport says why each transport is chosen here.
         def _transport_for_url(self, url: Any) -> Any:
             below = super()._transport_for_url(url)
             # A call passes one recorder only.

@@ -80,6 +80,7 @@ def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) 
 def start_thread(start: Callable[..., Any], thread: threading.Thread) -> None:
     maker = askers.current()
     if maker is not None:
+        # What a thread will run is in no public attribute; a subclass may have neither of these.
         target = getattr(thread, "_target", None)
         function, contexts = _unwrapped(target or type(thread), getattr(thread, "_args", ()))
         asker = maker.child("thread", _name(function))

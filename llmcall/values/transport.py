@@ -53,8 +53,7 @@ class Transport(Protocol):
         """Yield the chunks of an answer in the API's form. Without this method, a streamed answer
         comes in one piece.
 
-        The first one may be an empty :class:`.Response` that has the request's identifier and
-        headers.
+        The first one may be an empty :class:`.Response` that has the request's identifier.
         """
         ...
 

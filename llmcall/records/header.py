@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
 from ..config.setting import Rank
-from ..config.settings import SETTINGS
+from ..config.settings import LOCAL_MODEL, SETTINGS
 from ..errors import ConfigError
 from ..keys.parameters import CONFIGURED
 from ..models.catalog import section_of
@@ -47,6 +47,10 @@ def header_of(
     for name in MODELS:
         if str(header.get(name, "")).lower().endswith(MODEL_FILE):
             header[name] = _file_name(header[name])
+    if values["api_type"] == "local":  # named as in its records, it replays with any API_TYPE
+        for name in MODELS:
+            if header.get(name) == SETTINGS[name].default:
+                header[name] = LOCAL_MODEL
     sections = values[SECTIONS]
     if sections:
         header[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}

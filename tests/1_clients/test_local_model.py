@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from llmcall import ConfigError, LLMCall, LocalClient
+import llmcall
+from llmcall import ConfigError, LLMCall, LLMClient, LocalClient
 from llmcall.testing import ScriptedClient
 
 PACKAGED = LocalClient().default_model()
@@ -195,6 +196,24 @@ def test_a_replay_needs_neither_model_nor_runtime(
     reply = replaying.send_message("Hello", temperature=0, on_error="raise")
     assert (reply.content, reply.cached) == ("Two coins.", True)  # type: ignore[union-attr]
     assert replaying.get_embedding("Hello") == [1.0]
+
+
+def test_a_cassette_of_the_local_model_replays_where_it_is_not_configured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its header names the model as its records do."""
+
+    def asked(client: LLMClient) -> list[Any]:
+        return [client.send_message("Hello", on_error="raise"), client.get_embedding("Hello")]
+
+    model = ScriptedClient(["Two coins.", [1.0]])
+    monkeypatch.setenv("LLMCALL_API_TYPE", "local")
+    with llmcall.cassette("tape.jsonl"):
+        recorded = asked(LocalClient(transport=model, cache_mode="off"))
+    monkeypatch.delenv("LLMCALL_API_TYPE")
+    llmcall.reset()
+    with llmcall.cassette("tape.jsonl", mode="none"):
+        assert asked(llmcall.client()) == recorded
 
 
 def test_a_record_of_the_local_model_says_so(

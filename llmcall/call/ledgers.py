@@ -237,7 +237,7 @@ def _exceeded_message(name: str, most: int, remaining: int, amount: int) -> str:
     if name == "tokens":
         return (
             f"{remaining:,} tokens left; the next call may use up to {amount:,}: "
-            "set max_tokens (in the Responses API max_output_tokens), or raise the budget"
+            "set or lower max_tokens (in the Responses API max_output_tokens), or raise the budget"
         )
     for digits in (4, 6, 9, 12):  # as few as tell the two amounts apart
         dollars_left = f"${remaining / PICO:,.{digits}f}"
@@ -246,5 +246,5 @@ def _exceeded_message(name: str, most: int, remaining: int, amount: int) -> str:
             break
     return (
         f"{dollars_left} left; the next call may cost up to {dollars_wanted}: "
-        "set max_tokens (in the Responses API max_output_tokens), or raise the budget"
+        "set or lower max_tokens (in the Responses API max_output_tokens), or raise the budget"
     )

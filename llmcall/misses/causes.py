@@ -8,6 +8,7 @@ from ..config.settings import Settings
 from ..differences.fields import Difference, brief
 from ..keys.normalizers import NORMALIZERS, normalizer
 from ..keys.parameters import CONFIGURED
+from ..scopes import without_repeats
 from ..values import Request
 from .search import SearchResult, split_sample
 
@@ -72,6 +73,11 @@ def _cause_of_sample(sample: str | None, samples: Sequence[str | None]) -> str:
         one, other = (f"sample={each!r}" if each else "no sample" for each in (draw, draws[0]))
         return f"this call is made {in_scope} with {one}, but the same request is recorded with {other}"
     paths = sorted({scope for scope, _ in map(split_sample, samples) if scope})
+    if path and any(without_repeats(each)[0] == without_repeats(path)[0] for each in paths):
+        return (
+            f"this call is {in_scope}, but the same request is recorded in other repeats only: its call failed "
+            "or was cut off in the recording, or repeats= was smaller"
+        )
     where = f"in {_listed(paths)}" if paths else "outside any scope; each scope has its own draws"
     cause = f"this call is {in_scope}, but the same request is recorded {where}"
     if path:

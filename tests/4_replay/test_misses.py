@@ -74,6 +74,21 @@ def ask(question: Any = QUESTION, scope: str = "", times: int = 1, **arguments: 
     return run
 
 
+def mapped(repeats: int) -> Run:
+    """Return a run that asks a question for one item, some times."""
+
+    def run(client: ScriptedClient) -> None:
+        llmcall.map(
+            lambda _: client.send_message(QUESTION),
+            ["Lisa"],
+            key=str,
+            scope="trial",
+            repeats=repeats,
+        )
+
+    return run
+
+
 def told(answer: str) -> list[dict[str, str]]:
     """Return a conversation with an earlier answer."""
     return [
@@ -118,6 +133,11 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
         ask(scope="trial/lisa"),
         ask(scope="trial/liza"),
         "'trial/liza', .* recorded in 'trial/lisa'",
+    ),
+    "one repeat more": (
+        mapped(1),
+        mapped(2),
+        "recorded in other repeats only: .* or repeats= was smaller",
     ),
     "nothing in the scope": (
         ask(scope="a/lisa"),

@@ -222,7 +222,7 @@ def test_usd_is_exact() -> None:
     with llmcall.budget(usd=0.3) as budget:
         for _ in range(3):
             asking.send_message("Hello", max_tokens=50_000)
-        said = r"^\$0\.0000 left; the next call may cost up to \$0\.1000: set max_tok"
+        said = r"^\$0\.0000 left; the next call may cost up to \$0\.1000: set or lower max_tok"
         refused(asking, said, max_tokens=50_000)
     assert (budget.spent.usd, budget.left.usd) == (0.3, 0.0)
 

@@ -152,7 +152,9 @@ class Background:
         return response
 
     def _create(self, request: Request) -> Flow[Any]:
-        """Begin a response and note it; return it, or ``None`` if another process was faster."""
+        """Begin a response and note it; return it, or ``None`` if another process was faster: it began
+        one, or there is a ``record``.
+        """
         journal, label = self._journal, self._call.label
         unsent = Awaited(None, self._transport.url, self.window, time.time())
         if journal is not None:
@@ -161,6 +163,11 @@ class Background:
                     return None
             except (OSError, CacheError) as error:
                 raise CacheError(f"{label} cannot be noted, so it was not sent: {error}") from error
+            # Another process may have recorded the answer, and deleted its note, since this call looked.
+            self.record = self._call.store.get(self._call.request)
+            if self.record is not None:
+                journal.remove(self._key, None)
+                return None
 
         def note(response: Any) -> tuple[Any, Awaited | None]:
             """Note a response; return it, and what is awaited for the request."""

@@ -541,6 +541,22 @@ def test_of_two_processes_the_second_deletes_its_own_response() -> None:
     assert (server.responses, awaited()) == ({}, 0)
 
 
+def test_what_another_process_recorded_since_the_call_looked_is_not_sent(
+    server: BackgroundServer,
+) -> None:
+    """It has deleted its note by then: only the record is left."""
+    client = client_at(server)
+
+    def store(operation: str, _: object) -> None:
+        with ResponseCache(client.cache.path) as cache:
+            cache.put(client.build_request("Hello"), completion("Stored."))
+
+    server.before = store
+    server.failures["create"] = [refusal(500)]
+    assert client.send_message("Hello").content == "Stored."
+    assert (server.counts["create"], awaited()) == (1, 0)
+
+
 def test_calls_with_and_without_a_window_share_no_flight(server: BackgroundServer) -> None:
     """Whichever answer is stored first counts for both; two windows share one response."""
     server.looks = sys.maxsize

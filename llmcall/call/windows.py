@@ -26,7 +26,7 @@ from ..errors import (
 from ..interrupts import waiting_in_window
 from ..keys.parameters import checked
 from ..models.prices import window_of
-from ..notices import logger, notice
+from ..notices import logger, notice, warn_once
 from ..values import Request
 from .drivers import drive
 from .effects import AsOne, Send, Wait
@@ -190,9 +190,15 @@ class Background:
             # Neither a cancellation nor the deadline parts them: what is sent is noted.
             send = Send(self._transport, request, self._call.options.timeout)
             response, first = yield AsOne(send, note)
-        except APIError:
+        except APIError as error:
             if journal is not None:
                 journal.remove(self._key, None)
+            if error.status_code is None and not error.is_loopback_unreachable:
+                warn_once(
+                    f"{label} was sent, and {unsent.url} did not acknowledge it; sent again, it may be paid for twice, "
+                    "as may every other request that ends so",
+                    about=("not acknowledged", unsent.url),
+                )
             raise
         if first == self._awaited:
             return response

@@ -328,6 +328,23 @@ def test_what_was_being_sent_at_a_kill_is_sent_again_with_a_warning(
     assert awaited() == 0
 
 
+def test_a_request_that_was_not_acknowledged_in_time_is_sent_again_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is said once; a server that refuses has not begun a response."""
+    with HTTPServer(threaded=True) as http_server:
+        server = BackgroundServer(http_server)
+        client = client_at(server)
+        server.failures["create"] = [refusal(500)]
+        client.send_message("Hello")
+        assert "paid for twice" not in caplog.text
+        server.before = lambda operation, _: operation == "create" and time.sleep(0.4)
+        for text in ("Goodbye", "Again"):
+            with pytest.raises(RequestTimeoutError):
+                client.send_message(text, timeout=0.1, max_attempts=1)
+    assert caplog.text.count("may be paid for twice") == 1
+
+
 @pytest.mark.slow
 def test_a_kill_before_the_response_is_noted_sends_again(
     server: BackgroundServer, caplog: pytest.LogCaptureFixture

@@ -5,6 +5,7 @@ So what sends a request is written once. In a thread it calls blocking functions
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -13,12 +14,16 @@ T = TypeVar("T")
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in this thread, and return its result."""
+    hooks = sys.get_asyncgen_hooks()
+    # A loop of this thread would else take the generators for its own, and close them at its end.
+    sys.set_asyncgen_hooks(None, None)
     try:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     finally:
         coroutine.close()
+        sys.set_asyncgen_hooks(*hooks)
     raise RuntimeError("a coroutine waits, and there is no event loop")
 
 

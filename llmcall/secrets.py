@@ -67,6 +67,9 @@ _DUMMY = re.compile(
 LEFT_OUT = "<left out>"  # in place of a credential
 
 
+SHORTEST_SECRET = 6  # characters; masking a shorter one would blot out ordinary words
+
+
 class Match(NamedTuple):
     """The position of a credential in a text, without the credential itself.
 

@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from ..config.values import MASK
 from ..errors import APIError, RequestTimeoutError
 from ..failures import UnrecordedAnswer
 from ..models.prices import tier_of
@@ -14,6 +15,7 @@ from ..notices import logger
 from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..responses.chunks import says_something, text_in, text_pieces
+from ..secrets import SHORTEST_SECRET, masked
 from ..values import Received, Response, TokenUsage, http_as_chat
 from .attempt import EndpointFailures
 from .effects import END, Close, Emit, Next, Open, Send
@@ -59,6 +61,9 @@ class Exchange:
         if call.request.kind != "http":
             maker = call.client if call.transport is None else call.transport
             self.request = maker.sent(call.request, self.pool.capabilities, stream)
+            if stream:
+                # One that nobody reads is counted where it is collected: perhaps amid the import of prices.
+                self.pool.price(0)
             # Parameters that turn out to be unsupported are taken out of it.
             self.body = dict(self.request.body)
             self.request = self.request._replace(body=self.body)
@@ -97,6 +102,7 @@ class Exchange:
                     if not isinstance(error, APIError):
                         raise
                     error.endpoint = endpoint.name
+                    error.args = tuple(_without_key(each, endpoint) for each in error.args)
                     if failures.can_go_on(endpoint, error, reader_has_text=self.reader_has_text):
                         continue
                     raise
@@ -262,3 +268,13 @@ class Exchange:
         if seconds_left <= 0:
             raise RequestTimeoutError("the call's deadline passed")
         return seconds_left if timeout is None else min(seconds_left, timeout)
+
+
+def _without_key(text: Any, endpoint: Endpoint) -> Any:
+    """Return a part of an error without credentials, since a server may repeat them."""
+    if not isinstance(text, str):
+        return text
+    key = endpoint.key()
+    if isinstance(key, str) and len(key) >= SHORTEST_SECRET:
+        text = text.replace(key, MASK)
+    return masked(text)

@@ -140,8 +140,13 @@ class Cassette(ContextDecorator):
     def __enter__(self) -> Cassette:
         self.start()
         push(self)
-        block = self.around()
-        block.__enter__()
+        try:
+            block = self.around()
+            block.__enter__()
+        except BaseException as error:
+            pop(self)
+            self.stop(error)
+            raise
         self._around.append(block)
         return self
 
@@ -285,10 +290,13 @@ class Cassette(ContextDecorator):
             self.unused_report = unused_words(len(unused), self.mode, self._why_unused_stay())
             if not self.command:  # else the command reports it
                 notice("%s: %s", self.path, self.unused_report)
+        has_failed = not self.recorded and bool(self._why_unused_stay())
         self.failures.warn(
             f"replay of the cassette {self.path}", "record it again with the mode 'new'"
         )
-        if self.write_at_end and (dropped or self._is_changed()):
+        if self.mode == "rewrite" and has_failed and self.path.exists():
+            notice("%s is left as it was: no call was answered", self.path)
+        elif self.write_at_end and (dropped or self._is_changed()):
             keep_in_cache(dropped)
             self._write({record.cache_key for record in dropped})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK
+from ..secrets import SHORTEST_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +21,6 @@ SECRET_NAMES = (
     "signature",
     "sig",
 )
-SHORTEST_SECRET = 6  # characters; masking a shorter one would blot out ordinary words
 
 
 def mask(error: BaseException, secrets: list[str]) -> None:

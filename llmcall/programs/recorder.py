@@ -71,6 +71,16 @@ def _note_refusal(error: Exception) -> None:
 on_refusal.append(_note_refusal)
 
 
+def _host(host: Any) -> str:
+    """Return the name of a host that is to be recorded.
+
+    :raises ValueError: if it is an address, or has a port.
+    """
+    if not isinstance(host, str) or "/" in host or host.count(":") == 1:
+        raise ValueError(f"hosts has {host!r}; name hosts alone, such as 'api.example.com'")
+    return host.lower()
+
+
 class Recorder:
     """Answers the requests of a program from the record, or lets them be sent and records the answers.
 
@@ -104,7 +114,7 @@ class Recorder:
         absolute = with_absolute_paths(overrides, caller)
         self.client_at = functools.cache(functools.partial(_client_at, absolute))
         self.has_overrides = bool(overrides)
-        self.hosts = {host.lower() for host in hosts}
+        self.hosts = {_host(host) for host in ((hosts,) if isinstance(hosts, str) else hosts)}
         self.first_error: Exception | None = None
         self.refused = 0
         self.unrecorded: dict[str, None] = {}

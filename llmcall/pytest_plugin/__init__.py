@@ -36,8 +36,8 @@ MODES = {
     "new_episodes": "new",
 }
 MARKER = (
-    "llm(name, *, live=False): replay the test's calls to language models from its cassette, or from the one named; "
-    "with live=True they reach the model."
+    "llm(name, *, actor=None, live=False): replay the test's calls to language models from its cassette, or from "
+    "the one named; with live=True they reach the model."
 )
 
 

@@ -20,12 +20,13 @@ _first_draws: dict[tuple[str, str], tuple[int, int | None]] = {}
 _store: object = None
 
 
-def warn_of_shared_answers(request: Request, store: Any) -> None:
+def warn_of_shared_answers(request: Request, store: Any, *, of_program: bool = False) -> None:
     """Warn once in a process if two requests outside any scope get one answer, except at a temperature
     of 0.
 
     :param request: a request that gets a recorded answer, or that of a call under way.
     :param store: the cassette or cache that keeps the answer.
+    :param of_program: whether a program on the SDK asks, which knows no scopes.
     """
     global _given
     if request.sample is not None or request.asked.get("temperature") == 0:
@@ -38,9 +39,14 @@ def warn_of_shared_answers(request: Request, store: Any) -> None:
             _given.add(answer)
             return
         _given = None
+    remedy = (
+        "put one scope around the program (with llmcall.scope('run', process=True): …), or name its actors "
+        "(actor='system')"
+        if of_program
+        else "open a scope for each actor (with llmcall.scope(name): …) or number the draws (sample=1, sample=2)"
+    )
     warn_once(
-        "outside any scope, all equal requests share one answer. For separate answers, open a scope for each actor "
-        "(with llmcall.scope(name): …) or number the draws (sample=1, sample=2)",
+        f"outside any scope, all equal requests share one answer. For separate answers, {remedy}",
         about=warn_of_shared_answers,
     )
 

@@ -96,6 +96,17 @@ def test_a_stream_has_ended_though_its_server_keeps_the_connection(way: str) -> 
     assert reply.content == "Two coins."  # type: ignore[union-attr]
 
 
+def test_a_stream_that_a_coroutine_began_outlives_its_loop() -> None:
+    """It is read in the thread, and belongs to no loop."""
+    stream = ScriptedClient(["Two coins."]).stream_message("How many?")
+
+    async def begin() -> str:
+        return next(stream)
+
+    pieces = [asyncio.run(begin()), *stream]
+    assert "".join(pieces) == "Two coins."
+
+
 @pytest.mark.parametrize("recorded_by", ["a stream", "a call"])
 def test_a_recorded_answer_is_streamed_word_by_word(recorded_by: str) -> None:
     """Whichever way it was recorded, and without a call."""

@@ -293,6 +293,26 @@ def test_a_failed_rewrite_leaves_the_old_file() -> None:
     assert asked_in() == ["Old"]
 
 
+def test_a_rewrite_in_which_no_call_is_answered_leaves_the_old_file() -> None:
+    """The calls failed, and the program went on."""
+    taped("Old")
+    with cassette(PATH, mode="rewrite"):
+        assert ScriptedClient([llmcall.AuthenticationError("no")]).send_message("Hi") is None
+    assert asked_in() == ["Old"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"actor": "sytem"}, {"hosts": "https://api.example.com"}, {"hosts": ["a:80"]}]
+)
+def test_a_cassette_that_a_wrong_argument_refuses_stays_closed(arguments: Any) -> None:
+    """The next one records."""
+    with pytest.raises(ValueError, match=r"actor|hosts"), cassette(PATH, **arguments):
+        pass
+    with cassette(PATH):
+        said(counting())
+    assert asked_in() == ["Hi"]
+
+
 def test_a_rewrite_in_cells_leaves_the_old_file_until_it_is_closed() -> None:
     """A kernel that dies loses nothing."""
     taped("Old")

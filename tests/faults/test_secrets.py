@@ -170,6 +170,7 @@ SERVERS: dict[str, Any] = {
     "a list": answers(Answer(422, [{"error": {"message": [TWICE, {KEY: KEY}]}}])),
     "no JSON": sends(http(f"<html>{TWICE}</html>".encode())),
     "an error with 200": answers(Answer(200, {"error": {"message": TWICE, "code": KEY}})),
+    "an echo with 200": answers(Answer(200, {"headers": {"Authorization": f"Bearer {KEY}"}})),
     "an error event": sends(HEAD + event({"error": {"message": TWICE, "type": KEY}})),
     "a broken event": sends(HEAD + f"data: {{{TWICE}\n\n".encode()),
     "a redirect": answers(Answer(307, "", {"Location": f"http://127.0.0.2:9/{KEY}"})),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import CacheError
+from ..errors import CacheCorruptError, CacheError
 from .directory import Directory
 from .rows import Change
 
@@ -34,6 +35,16 @@ class Awaited(NamedTuple):
     begun_at: float
 
 
+class _Notes(Directory):
+    """The rows of a journal; unlike a cache's, they can be had again without a salvage."""
+
+    def _damaged(self, error: object) -> CacheError:
+        return CacheCorruptError(
+            f"the journal of awaited answers in {self.name} is damaged ({error}); run 'llmcall cache clear --awaited', "
+            "or delete that folder: what was awaited is sent again, and may be paid for twice"
+        )
+
+
 class Journal:
     """The awaited responses of a cache, by the keys of their requests. All processes share it.
 
@@ -42,7 +53,7 @@ class Journal:
     """
 
     def __init__(self, folder: str) -> None:
-        self._rows = Directory(os.path.join(folder, FOLDER))
+        self._rows = _Notes(os.path.join(folder, FOLDER))
         self.is_swept = False
 
     def get(self, key: str) -> Awaited | None:
@@ -87,6 +98,14 @@ class Journal:
 
         with suppress(OSError, CacheError):
             self._rows.write(changes())
+
+    def delete(self) -> None:
+        """Delete the journal, also one that cannot be read.
+
+        :raises OSError: if its folder cannot be deleted.
+        """
+        self.close()
+        shutil.rmtree(self._rows.name)
 
     def rest(self) -> None:
         """Close this thread's connection until it is needed: a thread may wait for hours."""

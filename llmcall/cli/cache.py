@@ -18,7 +18,7 @@ from ..config.values import without_password
 from ..display.formatting import counted, one_line, quantity
 from ..display.printable import printable, visible_json
 from ..display.tables import table
-from ..errors import CacheError
+from ..errors import CacheCorruptError, CacheError
 from ..keys.keys import short_key
 from ..records.served import is_given_by_model
 
@@ -191,12 +191,13 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
         oldest = stored_at if oldest is None else min(oldest, stored_at)
     scopes = sorted(by_scope)
     count = totals.as_dict()["records"]
+    awaited = _awaited_count(response_cache)
     if as_json:
         data = {
             "path": str(response_cache.path),
             **totals.as_dict(),
             "size": size,
-            "awaited": len(response_cache.awaited),
+            "awaited": "damaged" if awaited is None else awaited,
             "models": models,
             "since": oldest,
         }
@@ -205,8 +206,8 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
         )
         return
     click.echo(f"{response_cache.path}: {counted(count, 'record')}, {size / 1e6:,.1f} MB")
-    if awaited := len(response_cache.awaited):
-        click.echo(f"awaited: {counted(awaited, 'answer')}")
+    if awaited != 0:
+        click.echo(f"awaited: {'damaged' if awaited is None else counted(awaited, 'answer')}")
     if not count:
         return
     click.echo(f"since {_date(oldest)}")
@@ -219,6 +220,14 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
     click.echo(table(rows, range(1, len(rows[0]))))
     if len(scopes) > MOST_SCOPES:
         click.echo(f"… and {len(scopes) - MOST_SCOPES:,} more scopes; --json shows all", err=True)
+
+
+def _awaited_count(response_cache: ResponseCache) -> int | None:
+    """Return how many answers are awaited, or ``None`` if the journal is damaged."""
+    try:
+        return len(response_cache.awaited)
+    except CacheCorruptError:
+        return None
 
 
 def _date(stored_at: float | None) -> str:
@@ -415,18 +424,22 @@ def delete(
 @click.pass_obj
 def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
     """Delete all records, or cancel all answers that are awaited."""
-    awaited_words = counted(len(response_cache.awaited), "awaited answer")
+    count = _awaited_count(response_cache)
+    awaited_words = "the damaged journal" if count is None else counted(count, "awaited answer")
     what = awaited_words if awaited else counted(len(response_cache), "record")
     if not what.startswith("0 ") and not yes:
         click.confirm(f"Delete {what} in {response_cache.path}?", abort=True)
     if awaited:
-        if len(response_cache.awaited):
+        if count is None:
+            response_cache.awaited.delete()
+            click.echo("the damaged journal of awaited answers is deleted; they are sent again")
+        elif count:
             _clear_awaited(response_cache)
         else:
             click.echo("no answer is awaited")
         return
     click.echo(f"{counted(response_cache.clear(), 'record')} deleted")
-    if len(response_cache.awaited):
+    if count:
         click.echo(f"{awaited_words} left; --awaited cancels and deletes them at the server")
 
 

@@ -228,6 +228,24 @@ def test_a_damaged_journal_keeps_no_recorded_answer_back(server: BackgroundServe
         client.send_message("Goodbye")
 
 
+def test_a_damaged_journal_is_named_by_the_command_line_and_deleted(
+    server: BackgroundServer,
+) -> None:
+    """What was awaited in it is sent again; the error says how to get there."""
+    client = client_at(server)
+    leave_waiting(server, client, "Hello")
+    client.close()
+    llmcall.reset()
+    (Path(client.cache.path) / "awaited" / "cache.db").write_bytes(b"damaged" * 1000)
+    with pytest.raises(CacheCorruptError, match=r"awaited is damaged.*clear --awaited"):
+        client_at(server).send_message("Hello")
+    assert "awaited: damaged" in commands.cache("stats")
+    assert json.loads(commands.cache("stats", "--json"))["awaited"] == "damaged"
+    commands.cache("clear", "--awaited", "--yes")
+    assert awaited() == 0
+    assert client_at(server).send_message("Hello").content == "Hello 2"
+
+
 # Stopped, killed, cut off, and started again
 
 

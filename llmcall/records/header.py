@@ -52,6 +52,8 @@ def header_of(
             if header.get(name) == SETTINGS[name].default:
                 header[name] = LOCAL_MODEL
     sections = values[SECTIONS]
+    if header["model"] == LOCAL_MODEL:
+        sections = {LOCAL_MODEL: {"structured_output": True}, **sections}
     if sections:
         header[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}
     if namespaces is None:

@@ -204,9 +204,13 @@ def test_a_cassette_of_the_local_model_replays_where_it_is_not_configured(
     """Its header names the model as its records do."""
 
     def asked(client: LLMClient) -> list[Any]:
-        return [client.send_message("Hello", on_error="raise"), client.get_embedding("Hello")]
+        return [
+            client.send_message("Hello", on_error="raise"),
+            client.get_embedding("Hello"),
+            LLMCall(user="Fair?", output_type=bool, client=client).call(),
+        ]
 
-    model = ScriptedClient(["Two coins.", [1.0]])
+    model = ScriptedClient(["Two coins.", [1.0], '{"value": true}'])
     monkeypatch.setenv("LLMCALL_API_TYPE", "local")
     with llmcall.cassette("tape.jsonl"):
         recorded = asked(LocalClient(transport=model, cache_mode="off"))

@@ -27,12 +27,14 @@ class Awaited(NamedTuple):
     :param url: the server's address, without credentials; it is compared, never contacted.
     :param window: the one that was asked for.
     :param begun_at: when it was asked for, in seconds since the epoch.
+    :param endpoint: the endpoint's name: two may have one address and different keys.
     """
 
     id: str | None
     url: str
     window: str
     begun_at: float
+    endpoint: str = ""
 
 
 class _Notes(Directory):
@@ -125,6 +127,7 @@ def _read(packed: bytes | None) -> Awaited | None:
             and isinstance(awaited.url, str)
             and isinstance(awaited.window, str)
             and isinstance(awaited.begun_at, float)
+            and isinstance(awaited.endpoint, str)
         )
     except (TypeError, ValueError):
         return None

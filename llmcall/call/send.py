@@ -150,7 +150,7 @@ class Exchange:
             if chunks is None:  # the transport does not stream
                 body.pop("stream_options", None)
         if self.background is not None:
-            response = yield from self.background.response(transport, request, permit)
+            response = yield from self.background.response(endpoint, request, permit)
             if response is None:
                 return
             try:

@@ -32,7 +32,7 @@ from .drivers import drive
 from .effects import AsOne, Send, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..cache.awaited import Journal
     from ..config.endpoints import Endpoint
@@ -107,7 +107,7 @@ class Background:
         awaited = self._journal.get(self._key)
         if awaited is None or awaited.id is None:
             return None
-        endpoint = _endpoint_at(self._call, awaited.url)
+        endpoint = _endpoint_of(self._call, awaited)
         if endpoint is None:
             raise ConfigError(
                 f"the answer to {self._call.label} is awaited from {awaited.url}, and the call goes elsewhere. Set "
@@ -117,18 +117,19 @@ class Background:
         self._awaited, self.window = awaited, awaited.window
         return endpoint
 
-    def response(self, transport: Any, request: Request, permit: Permit) -> Flow[Any]:
+    def response(self, endpoint: Endpoint, request: Request, permit: Permit) -> Flow[Any]:
         """Return the response once it is made; ``None`` if the server does not know it any more, or
         another process began one before: then begin anew, unless there is a ``record``.
 
+        :param endpoint: the one that makes it.
         :param request: what is sent, if it has to be begun.
         :raises RequestTimeoutError: if the deadline passes; the response is awaited further on.
         """
-        self._transport = transport
+        self._transport = self._call.transport_of(endpoint)
         response: Any = None
         seconds = 0.0
         if self._awaited is None:
-            response = yield from self._create(request)
+            response = yield from self._create(endpoint, request)
             if response is None or response.get("status") not in UNDER_WAY:
                 return response
             seconds = FIRST_WAIT
@@ -151,12 +152,12 @@ class Background:
             raise
         return response
 
-    def _create(self, request: Request) -> Flow[Any]:
+    def _create(self, endpoint: Endpoint, request: Request) -> Flow[Any]:
         """Begin a response and note it; return it, or ``None`` if another process was faster: it began
         one, or there is a ``record``.
         """
         journal, label = self._journal, self._call.label
-        unsent = Awaited(None, self._transport.url, self.window, time.time())
+        unsent = Awaited(None, self._transport.url, self.window, time.time(), endpoint.name)
         if journal is not None:
             try:
                 if journal.note(self._key, unsent).id is not None:
@@ -295,7 +296,7 @@ def sweep(call: Call) -> Flow[None]:
         elif awaited.id is not None and is_reached and _is_recorded(call, key, awaited):
             endpoint = None
             with suppress(ConfigError):  # a recorded answer needs no key
-                endpoint = _endpoint_at(call, awaited.url)
+                endpoint = _endpoint_of(call, awaited)
             if endpoint is not None:
                 transport = call.client.transport_of(endpoint)
                 is_reached = yield from _delete(call, transport, awaited)
@@ -318,11 +319,18 @@ def _is_recorded(call: Call, key: str, awaited: Awaited) -> bool:
     return row is not None and row[1] >= awaited.begun_at
 
 
-def _endpoint_at(call: Call, url: str) -> Endpoint | None:
-    """Return the endpoint of a call that has an address, or ``None``."""
-    endpoints = call.client.pool(call.request.model).endpoints
-    transport_of = call.client.transport_of
-    return next((each for each in endpoints if transport_of(each).url == url), None)
+def _endpoint_of(call: Call, awaited: Awaited) -> Endpoint | None:
+    """Return the endpoint of a call that makes a response, or ``None``."""
+    return _endpoint_among(call.client.pool(call.request.model).endpoints, call.client, awaited)
+
+
+def _endpoint_among(
+    endpoints: Sequence[Endpoint], client: Client, awaited: Awaited
+) -> Endpoint | None:
+    """Return the endpoint that makes a response: the one of its name, else the first at its address."""
+    found = [each for each in endpoints if client.transport_of(each).url == awaited.url]
+    named = (each for each in found if each.name == awaited.endpoint)
+    return next(named, found[0] if found else None)
 
 
 def _delete(call: Call, transport: Any, awaited: Awaited) -> Flow[bool]:
@@ -352,15 +360,15 @@ def cancel_all(client: Client, journal: Journal) -> Counter[str]:
     settings = client.resolved.settings
     endpoints = [*client.endpoints(settings.model), *settings.endpoints]
     with_windows = [each for each in endpoints if each.api_type in (None, "openai")]
-    transports = {each.url: each for each in map(client.transport_of, with_windows)}
     others: Counter[str] = Counter()
     for key, awaited in list(journal.items()):
-        if awaited.id is not None and awaited.url not in transports:
+        endpoint = _endpoint_among(with_windows, client, awaited)
+        if awaited.id is not None and endpoint is None:
             others[awaited.url] += 1
-        elif awaited.id is not None:
+        elif awaited.id is not None and endpoint is not None:
+            transport = client.transport_of(endpoint)
             for operation in ("cancel", "delete"):
                 with suppress(InvalidRequestError):  # the server has it no more
-                    request = _request(operation, awaited)
-                    transports[awaited.url].send(request, settings.timeout)
+                    transport.send(_request(operation, awaited), settings.timeout)
         journal.remove(key, awaited.id)
     return others

@@ -21,7 +21,8 @@ from ctrl_c import ctrl_c_interrupts, wait_for_maps
 from disks import in_database, small
 from programs import LONGEST, RunningProgram, start
 from pytest_httpserver import HTTPServer
-from servers import completion, refusal
+from servers import Answer, completion, refusal
+from werkzeug import Request
 
 import llmcall
 from llmcall import AzureClient, LocalClient, OpenAIClient, ResponseCache
@@ -538,6 +539,47 @@ def test_in_a_pool_a_response_is_waited_for_where_it_is(
         assert client.send_message("Goodbye").endpoint == "west"
         assert client.send_message("Again").endpoint == "east"
         assert client.send_message("Hello").endpoint == "east"
+
+
+def test_a_response_is_waited_for_and_deleted_with_the_key_that_it_was_begun_with(
+    httpserver: HTTPServer,
+) -> None:
+    """Two endpoints may have one address: their notes name them; a note of before names none."""
+    server = KeyedServer(httpserver)
+    pool = tuple(
+        llmcall.types.Endpoint(name, ("gpt-6-luna",), base_url=server.base_url, api_key=f"k{name}")
+        for name in ("east", "west")
+    )
+    client = OpenAIClient(endpoints=pool, window="8h", on_error="raise")
+    leave_waiting(server, client, "one", "two")
+    assert server.keys == {"resp_1": "Bearer keast", "resp_2": "Bearer kwest"}
+    assert client.send_message("two").content == "two 2"
+    folder = Path(client.cache.path) / "awaited"
+    ((note,),) = in_database(folder, "SELECT value FROM Cache")
+    in_database(folder, "UPDATE Cache SET value = ?", json.dumps(json.loads(note)[:4]).encode())
+    with llmcall.configured(endpoints=pool):
+        commands.cache("clear", "--awaited", "--yes")
+    assert (server.counts["cancel"], server.responses, awaited()) == (1, {}, 0)
+
+
+class KeyedServer(BackgroundServer):
+    """Know a response only by the key that it was begun with.
+
+    :ivar keys: the header with the key of each response, by its id.
+    """
+
+    def __init__(self, server: HTTPServer) -> None:
+        super().__init__(server)
+        self.keys: dict[str, str] = {}
+
+    def _answer(self, request: Request, operation: str, identifier: str | None) -> Answer:
+        key = request.headers["Authorization"]
+        if identifier is not None and self.keys[identifier] != key:
+            return Answer(404, {"error": {"message": "no such response", "code": "not_found"}})
+        answer = super()._answer(request, operation, identifier)
+        if operation == "create":
+            self.keys[f"resp_{len(self.bodies)}"] = key
+        return answer
 
 
 @pytest.mark.parametrize("identifier", ["../files/file-1", "", ["resp_1"]])

@@ -21,22 +21,28 @@ class Stop(Future[None]):
 
     A call that waits for its server goes on, and its answer is stored if it comes.
 
+    :param around: that of the map around it, or ``None``.
     :ivar thread: the identifier of the thread that runs the map and gets its results.
     :ivar waiting: how many of its calls wait in a window, so that as many more items may begin.
     :ivar note_change: is called when ``waiting`` has changed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, around: Stop | None = None) -> None:
         super().__init__()
+        self._around = around
         self.thread = threading.get_ident()
         self.waiting = 0
         self.note_change: Callable[[], object] = int
 
     def add_waiting(self, change: int) -> None:
-        """Change the number of calls that wait."""
+        """Change the number of calls that wait; in the map around it, the whole map counts as one."""
         with lock:
+            was_waiting = self.waiting > 0
             self.waiting += change
+            change_around = (self.waiting > 0) - was_waiting
         self.note_change()
+        if change_around and self._around is not None:
+            self._around.add_waiting(change_around)
 
 
 # One for each ``map`` that the current context is in.

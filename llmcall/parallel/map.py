@@ -206,7 +206,7 @@ def _open_run(
         metering.count(None, "llmcall.map", path, {"errors": 1})
         raise
     outer_stops = context.get(current_stops, ())
-    stops = (Stop(), *outer_stops)
+    stops = (Stop(next(iter(outer_stops), None)), *outer_stops)
     context.run(current_stops.set, stops)
     group = MapGroup(job, context, active, stops, context.run(current_cassette))
     if options.executor is not None:

@@ -760,6 +760,23 @@ def test_calls_that_wait_for_anothers_answer_let_other_items_begin(
     assert len({reply.content for reply in replies}) == 2
 
 
+def test_a_map_within_a_map_lets_items_of_both_begin(server: BackgroundServer) -> None:
+    """It counts as one that waits in the map around it."""
+    server.looks = sys.maxsize
+
+    def before(operation: str, _: object) -> None:
+        if operation == "look" and server.counts["create"] == 80:
+            server.looks = 0
+
+    server.before = before
+    client = client_at(server, deadline=60)
+
+    def ask_twice(number: int) -> list[Any]:
+        return llmcall.map(client.send_message, [f"{number} a", f"{number} b"])
+
+    assert len(llmcall.map(ask_twice, range(40))) == 40
+
+
 def test_after_ctrl_c_in_a_map_the_same_responses_are_waited_for(server: BackgroundServer) -> None:
     """Nothing is asked again."""
     server.looks = sys.maxsize

@@ -83,8 +83,10 @@ def _by_name(
     :param name_of: returns what an actor is called, if it is called otherwise.
     """
     records_by_name: Actors = {}
+    # Who asks outside any scope is another actor. Embeddings never have a scope.
+    has_others = any(record.kind != "embedding" for record in actors.get("", ()))
     for scope, records in actors.items():
-        name = relative(scope, ancestor)
+        name = scope if has_others and scope == ancestor else relative(scope, ancestor)
         records_by_name.setdefault(name_of(name) or name, []).extend(records)
     return records_by_name
 

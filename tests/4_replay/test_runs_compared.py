@@ -112,6 +112,19 @@ def test_the_only_actor_keeps_its_name() -> None:
     assert [(row.scope, row.status) for row in found.rows] == [("lisa", "same")]
 
 
+def test_a_call_outside_any_scope_is_not_the_only_actors() -> None:
+    """The actor's name may have changed with its prompt: it is told, whatever was asked outside."""
+    for name in ("lisa", "liz"):
+        records = [chat("Bread?", name, f"{name}#0"), chat(f"Sum up: {name}", "Done.")]
+        written(f"{name}.jsonl", records)
+    found = llmcall.compare("lisa.jsonl", "liz.jsonl")
+    assert {(each.scope, each.why) for each in found.parted} == {
+        ("", "prompt"),
+        ("lisa", "missing"),
+        ("liz", "added"),
+    }
+
+
 def test_runs_without_an_actor_in_common_are_told() -> None:
     """Their scopes differ."""
     one, other = play("a.jsonl", actors=("lisa", "bart")), play("b.jsonl", actors=("emma", "cem"))

@@ -14,7 +14,7 @@ from .directory import Directory
 from .rows import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 FOLDER = "awaited"  # in the cache's folder
 IDENTIFIER = re.compile(r"[\w-]{1,200}", re.ASCII)  # it becomes a part of an address
@@ -28,6 +28,7 @@ class Awaited(NamedTuple):
     :param window: the one that was asked for.
     :param begun_at: when it was asked for, in seconds since the epoch.
     :param endpoint: the endpoint's name: two may have one address and different keys.
+    :param is_recorded: whether a cassette's file has the answer, so that the response can be deleted.
     """
 
     id: str | None
@@ -35,6 +36,7 @@ class Awaited(NamedTuple):
     window: str
     begun_at: float
     endpoint: str = ""
+    is_recorded: bool = False
 
 
 class _Notes(Directory):
@@ -92,11 +94,26 @@ class Journal:
 
         :param identifier: its ``id``.
         """
+        self._change(key, identifier, lambda _: None)
 
+    def mark_recorded(self, key: str, identifier: str | None) -> None:
+        """Note that a cassette's file has the answer, unless another response is noted by now.
+
+        :param identifier: the response's ``id``.
+        """
+        self._change(
+            key,
+            identifier,
+            lambda first: json.dumps(first._replace(is_recorded=True)).encode(),
+        )
+
+    def _change(
+        self, key: str, identifier: str | None, changed: Callable[[Awaited], bytes | None]
+    ) -> None:
         def changes() -> Iterator[Change]:
             first = self.get(key)
             if first is not None and first.id == identifier:
-                yield Change(key, None)
+                yield Change(key, changed(first), replaces=True)
 
         with suppress(OSError, CacheError):
             self._rows.write(changes())
@@ -128,6 +145,7 @@ def _read(packed: bytes | None) -> Awaited | None:
             and isinstance(awaited.window, str)
             and isinstance(awaited.begun_at, float)
             and isinstance(awaited.endpoint, str)
+            and isinstance(awaited.is_recorded, bool)
         )
     except (TypeError, ValueError):
         return None

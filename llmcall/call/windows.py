@@ -262,6 +262,10 @@ class Background:
             if self._journal is not None and (is_gone or not is_recorded):
                 self._journal.remove(self._key, self._awaited.id)
 
+    def _mark_recorded(self) -> None:
+        if self._journal is not None and self._awaited is not None:
+            self._journal.mark_recorded(self._key, self._awaited.id)
+
     def finish(self) -> Flow[None]:
         """Delete the server's copy and the note as soon as the answer is on the disk."""
         cassette = self._call.cassette
@@ -269,6 +273,9 @@ class Background:
             yield from self.delete()
         elif self._call.settings.cache_mode == "off":
             assert cassette is not None
+            # All are marked before the first is deleted: whatever ends the process, the next one
+            # deletes the others.
+            cassette.after_write.insert(0, self._mark_recorded)
             cassette.after_write.append(lambda: drive(self.delete(is_recorded=True)))
         elif self._call.cache.is_on_disk(self._key):
             yield from self.delete(is_recorded=True)
@@ -313,6 +320,8 @@ def sweep(call: Call) -> Flow[None]:
 def _is_recorded(call: Call, key: str, awaited: Awaited) -> bool:
     """Return whether the answer of an awaited response is on the disk."""
     cassette = call.cassette
+    if awaited.is_recorded:
+        return True
     if cassette is not None and cassette.stored is not None and cassette.stored.get(key):
         return True
     row = call.cache.storage.get(key)

@@ -193,6 +193,19 @@ def test_under_a_cassette_the_copy_is_deleted_once_the_file_is_written(
     assert (server.responses, awaited()) == ({}, 0)
 
 
+def test_what_could_not_be_deleted_once_a_cassette_was_written_is_deleted_later(
+    server: BackgroundServer, tmp_path: Path
+) -> None:
+    """By the next call in a window, whatever cassette it has, or none."""
+    server.failures["delete"] = [refusal(503)]
+    with llmcall.cassette(tmp_path / "c.jsonl"):
+        client_at(server, cache_mode="off").send_message("Hello")
+    assert (len(server.responses), awaited()) == (1, 1)
+    llmcall.reset()
+    client_at(server).send_message("Goodbye")
+    assert (server.responses, awaited()) == ({}, 0)
+
+
 def test_a_store_that_failed_leaves_the_copy_at_the_server(
     server: BackgroundServer, tmp_path: Path
 ) -> None:

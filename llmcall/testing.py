@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .clients.base import LLMClient
-from .responses.chunks import chunks_of
+from .values.chunks import chunks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..clients.masking import masked, secrets_of
 from ..errors import ServiceError
 from ..notices import logger
-from ..responses.body import check_no_error
-from ..responses.event_stream import EventStreamDecoder
+from ..values import EventStreamDecoder, check_no_error
 
 if TYPE_CHECKING:
     import httpx

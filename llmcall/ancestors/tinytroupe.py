@@ -25,8 +25,8 @@ from ..keys.plain_data import plain
 from ..keys.rekeying import under_settings
 from ..notices import notice
 from ..records.packed import UNREADABLE
-from ..responses.checks import check_chat
 from ..values import Record
+from ..values.checks import check_chat
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 LONGEST_REASON = 200  # characters

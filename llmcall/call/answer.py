@@ -11,10 +11,9 @@ from ..errors import ContextLengthError
 from ..keys.plain_data import ordered
 from ..models.tokens import count_tokens
 from ..notices import logger, warn_once
-from ..responses.body import finite
-from ..responses.checks import is_cut_by_context_window
-from ..responses.chunks import chunks_of, text_in
-from ..values import TokenUsage, choices_of, record_of
+from ..values import TokenUsage, choices_of, finite, record_of
+from ..values.checks import is_cut_by_context_window
+from ..values.chunks import chunks_of, text_in
 from .attempt import RetryPolicy, retry
 from .effects import Do, Emit, with_cache
 from .lookup import check_fits, lookup

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from ..models.tokens import shares
-from ..responses.checks import packed_vector
 from ..values import TokenUsage, record_of, total_cost
+from ..values.checks import packed_vector
 from .attempt import RetryPolicy, retry
 from .effects import Do, with_cache
 from .lookup import lookup

@@ -69,7 +69,7 @@ def check_fits(call: Call, record: Record) -> None:
     """
     if call.request.expected is None:
         return
-    from ..responses.checks import fits
+    from ..values.checks import fits
 
     if fits(call.request, record.response):
         return

@@ -12,11 +12,11 @@ from ..errors import APIError, RequestTimeoutError
 from ..failures import UnrecordedAnswer
 from ..models.prices import tier_of
 from ..notices import logger
-from ..responses.assembler import Assembler
-from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
-from ..responses.chunks import says_something, text_in, text_pieces
 from ..secrets import SHORTEST_SECRET, masked
 from ..values import Received, Response, TokenUsage, http_as_chat
+from ..values.assembler import Assembler
+from ..values.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
+from ..values.chunks import says_something, text_in, text_pieces
 from .attempt import EndpointFailures
 from .effects import END, Close, Emit, Next, Open, Send
 from .estimates import tokens_used

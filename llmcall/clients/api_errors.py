@@ -15,7 +15,7 @@ from ..errors import (
     RateLimitError,
     ServiceError,
 )
-from ..responses.body import read_object
+from ..values import read_object
 from .context_lengths import lengths_in, says_too_long
 from .retry_after import seconds_to_wait
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..responses.event_stream import EventStreamDecoder
+from ..values import EventStreamDecoder
 from .api_errors import parsed_response, refuse_reported
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from ..call.lookup import lookup
 from ..errors import CacheCorruptError, ContextLengthError
 from ..failures import is_abandoned
 from ..models.prices import window_of
-from ..responses.checks import is_cut_by_context_window
 from ..scopes import warn_of_shared_answers
 from ..values import Reply
+from ..values.checks import is_cut_by_context_window
 from .failed_calls import handle_failure
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from ..call.effects import time_left, time_limit
 from ..config.values import check_credential
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
-from ..responses.body import append, read_object
 from ..system import is_own_request
-from ..values import Request, Response
+from ..values import Request, Response, append, read_object
 from .api_errors import parsed_response, request_id
 from .chunk_reader import ChunkReader
 from .masking import mask, secrets_of

@@ -23,8 +23,8 @@ from ..cassettes.current import current_cassette
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..failures import note_refusal
 from ..records.answers import VOLATILE
-from ..responses.chunks import EACH_CHUNK
 from ..values import as_chat
+from ..values.chunks import EACH_CHUNK
 from .calls import EVENTS, BegunStream, headers_to_copy
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from ..errors import APIError, RequestTimeoutError
 from ..failures import UnrecordedAnswer
 from ..notices import warn_once
 from ..recorded_functions import http_call
-from ..responses.body import read_object
-from ..responses.checks import check_embeddings
 from ..system import is_own_request
+from ..values import read_object
+from ..values.checks import check_embeddings
 from .requests import GEMINI_MODEL, ClientCall, asks_model, http_call_of, path_of
 from .whole_answers import check_answer, last_events_at
 

@@ -7,8 +7,7 @@ from typing import Any
 from ..clients.api_errors import failure, refuse_reported
 from ..errors import APIError, ContentFilterError, ServiceError
 from ..keys.http_identity import api_path
-from ..responses.body import read_object
-from ..responses.event_stream import events_of
+from ..values import events_of, read_object
 
 # By the API's part of a path: the events of which one ends a whole stream.
 LAST_EVENTS = {

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import secrets
 from ..keys.plain_data import ordered, ordered_names, plain
-from ..responses.body import finite
 from ..surrogates import check_unicode
+from ..values import finite
 from .answers import lasting
 from .header import with_used_models
 from .line import RECORD, VERSION, line_of

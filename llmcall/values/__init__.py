@@ -1,7 +1,9 @@
 """The values of every call: a request, a record, a reply. Nobody changes one that is made."""
 
+from .bodies import append, check_no_error, finite, read_object
 from .data import Data
 from .days import Days, day_of, joined_days
+from .event_streams import EventStreamDecoder, events_of
 from .http_answers import http_as_chat, lasting_parts, model_answer, without_new_fields
 from .http_requests import CONTENT_FIELDS, messages_asked, text_in
 from .message import is_content, is_part, message_of, message_text, text_of, transcript_of
@@ -22,6 +24,7 @@ __all__ = [
     "AsyncTransport",
     "Data",
     "Days",
+    "EventStreamDecoder",
     "Received",
     "Record",
     "Reply",
@@ -29,10 +32,14 @@ __all__ = [
     "Response",
     "TokenUsage",
     "Transport",
+    "append",
     "as_chat",
     "asked_model",
+    "check_no_error",
     "choices_of",
     "day_of",
+    "events_of",
+    "finite",
     "http_as_chat",
     "is_content",
     "is_part",
@@ -42,6 +49,7 @@ __all__ = [
     "message_text",
     "messages_asked",
     "model_answer",
+    "read_object",
     "record_of",
     "text_in",
     "text_of",

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from llmcall import ServiceError
-from llmcall.responses.assembler import Assembler
-from llmcall.responses.event_stream import EventStreamDecoder
+from llmcall.values import EventStreamDecoder
+from llmcall.values.assembler import Assembler
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 

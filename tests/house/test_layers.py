@@ -18,9 +18,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "llmcall"
 # package.
 LAYERS = [
     "_version blocking errors failures values lazy_names notices system display surrogates secrets "
-    "keys.keys keys.normalizers keys.plain_data responses.body responses.event_stream",
+    "keys.keys keys.normalizers keys.plain_data",
     "config",
-    "models keys responses typed.expectations typed.json_texts typed.lettered_options "
+    "models keys values.checks typed.expectations typed.json_texts typed.lettered_options "
     "typed.reading",
     "askers interrupts scopes records differences misses",
     "ancestors.tinytroupe cache",

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..display.formatting import shortened
 from ..errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
-from ..values import Response, TokenUsage, choices_of, is_content, text_of
+from .message import is_content, text_of
+from .shapes import choices_of
+from .transport import Response
+from .usage import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..values import Request
+    from .request import Request
 
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..values import as_chat, choices_of, text_of
+from .message import text_of
+from .shapes import as_chat, choices_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,8 +6,8 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
-from ..values import is_content, text_of
-from .body import check_no_error
+from .bodies import check_no_error
+from .message import is_content, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
-from .body import check_size, read_object
+from .bodies import check_size, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,1 +1,0 @@
-"""Responses of a model: checked, decoded from a stream, assembled, and streamed again."""

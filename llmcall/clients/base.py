@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..cache.cache import ResponseCache
+    from ..call.calls import Call
     from ..call.effects import Flow
     from ..call.limits import Pool
     from ..call.usage import Usage
@@ -402,7 +403,8 @@ class LLMClient:
         :returns: a list of numbers, each rounded to float32, or one such list for each text;
             ``None`` if the call failed after all retries and ``on_error`` is ``"none"``.
         """
-        return drive(self._embedding_flow(text, model, arguments))  # type: ignore[no-any-return]
+        calls = prepare_embeddings(self, text, model, arguments)
+        return drive(self._embedding_flow(calls, is_one=isinstance(text, str)))  # type: ignore[no-any-return]
 
     @overload
     async def aget_embedding(
@@ -417,21 +419,19 @@ class LLMClient:
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop, as :meth:`get_embedding` does."""
-        return await adrive(self._embedding_flow(text, model, arguments))
+        calls = prepare_embeddings(self, text, model, arguments)
+        return await adrive(self._embedding_flow(calls, is_one=isinstance(text, str)))
 
-    def _embedding_flow(
-        self, text: Any, model: str | None, arguments: dict[str, Any], transport: Any = None
-    ) -> Flow[Any]:
+    def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Flow[Any]:
         from ..call.embeddings import embed
 
-        calls = prepare_embeddings(self, text, model, arguments, transport)
         try:
             records = yield from embed(calls)
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, calls[0])
         for call, record in zip(calls, records, strict=True):
             call.end(record)
-        return self._embeddings(records, is_one=isinstance(text, str))
+        return self._embeddings(records, is_one=is_one)
 
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Any:
         """Return recorded embeddings as the caller wants them: one vector, or a list of vectors.

@@ -28,7 +28,7 @@ from ..config import resolve as config
 from ..errors import LLMCallError
 from ..failures import process_failures
 from ..interrupts import current_stops
-from ..scopes import Draws, Journal
+from ..scopes import Draws, Journal, MapIsOverError
 from ..system import after_fork_in_child
 from .tasks import NotBegunError, Report, TaskResult, run_job
 
@@ -148,7 +148,7 @@ class MapGroup:
         if report is None:
             return
         if self.active is not None:
-            with suppress(KeyboardInterrupt):  # the map is over: they were given back
+            with suppress(MapIsOverError):  # they were given back
                 for request, number in report.drawn:
                     task.journal.add(self.active.draws.claim(request, number))
             if self.active.used_records is not None:

@@ -13,7 +13,7 @@ from ..blocking import each, iterate, run, value
 from ..call.drivers import adrive, adrive_stream, drive, drive_stream
 from ..call.effects import END
 from ..call.embeddings import ordered_embeddings
-from ..call.prepare import prepare_chat
+from ..call.prepare import prepare_chat, prepare_embeddings
 from ..clients.api_errors import failure
 from ..clients.chunk_reader import ChunkReader
 from ..clients.openai import OpenAIClient
@@ -82,7 +82,6 @@ class ProgramCall:
     :param client_at: returns the client that makes calls to an address.
     :param client_call: the call of llmcall's client that the request becomes.
     :ivar last_response: the response to the last attempt, or ``None`` if there is none.
-    :ivar is_sent: whether an attempt was made.
     :ivar stream_type: the media type of a streamed answer that is passed on.
     :ivar passed_on: the part of it that came.
     """
@@ -94,7 +93,6 @@ class ProgramCall:
     client_at: Callable[[str], ProgramClient]
     client_call: ClientCall
     last_response: Any = None
-    is_sent: bool = False
     stream_type: str = ""
     passed_on: bytes = b""
 
@@ -113,29 +111,34 @@ class ProgramCall:
         """Return the answer; for a stream a :class:`BegunStream`, so that a failure before the
         first piece is raised here.
         """
-        method, body, _ = self.client_call
-        if method != "http_call":
+        if self.client_call.method != "http_call":
             try:
                 call, flow = self._chat_or_embedding()
-                if call is None or method == "send_message":
-                    return await adrive(flow) if self.is_async else drive(flow)
-                stream = (
-                    AsyncStream(call, flow, adrive_stream)
-                    if self.is_async
-                    else Stream(call, flow, drive_stream)
-                )
-                chunks = stream.chunks()
-                return BegunStream(stream, chunks, await self._first(chunks))
             except (TypeError, ValueError):
-                if self.is_sent or not asks_model(path_of(self.request), body):
+                body = self.client_call.body
+                if not asks_model(path_of(self.request), body):
                     raise
                 # no chat of llmcall's, but the server may take it
                 self.client_call = http_call_of(self.request, body)
+            else:
+                return await self._answer(call, flow)
         values: list[Any] = []
         flow = self._http_flow()
         pieces: Any = (adrive_stream if self.is_async else drive_stream)(flow, values.append)
         first = await self._first(pieces)
         return values[0] if first is END else BegunStream(None, pieces, first)
+
+    async def _answer(self, call: Call | None, flow: Flow[Any]) -> Any:
+        """Return the answer to a chat call, or to embeddings without one."""
+        if call is None or self.client_call.method == "send_message":
+            return await adrive(flow) if self.is_async else drive(flow)
+        stream = (
+            AsyncStream(call, flow, adrive_stream)
+            if self.is_async
+            else Stream(call, flow, drive_stream)
+        )
+        chunks = stream.chunks()
+        return BegunStream(stream, chunks, await self._first(chunks))
 
     def _chat_or_embedding(self) -> tuple[Call | None, Flow[Any]]:
         """Return the chat call that the request becomes, or ``None`` for embeddings, and the flow to its
@@ -145,7 +148,8 @@ class ProgramCall:
         arguments = dict(given)
         if method == "get_embedding":
             text, model = arguments.pop("text"), arguments.pop("model", None)
-            return None, self.client._embedding_flow(text, model, arguments, self)
+            calls = prepare_embeddings(self.client, text, model, arguments, self)
+            return None, self.client._embedding_flow(calls, is_one=False)
         messages = arguments.pop("current_messages")
         call = prepare_chat(self.client, messages, arguments)._replace(transport=self)
         return call, reply_to(call, stream=method == "stream_message")
@@ -235,7 +239,7 @@ class ProgramCall:
         """Send a request, and close its response at the end of the block. The HTTP library's errors
         become llmcall's, which are retried.
         """
-        self.is_sent, self.last_response = True, None
+        self.last_response = None
         address = _address(self.request.url)
         try:
             token = is_own_request.set(True)

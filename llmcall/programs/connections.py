@@ -13,7 +13,7 @@ import functools
 import ipaddress
 import re
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ..config import resolve as config
@@ -56,7 +56,8 @@ LOOPBACK = "localhost"
 OLLAMA = (LOOPBACK, 11434)  # whose own API is not recorded
 PORTS = {"http": 80, "https": 443}
 
-_addresses: set[tuple[str, int]] = {OLLAMA}  # of models
+Addresses = Collection[tuple[str, int]]  # of models: hosts and ports
+
 _names: dict[str, str] = {}  # hosts by the addresses that were looked up for them
 
 
@@ -68,34 +69,39 @@ def getaddrinfo(look_up: Callable[..., Any], host: Any, *args: Any, **kwargs: An
     return addresses
 
 
-def model_at(address: Any) -> str | None:
+def model_at(address: Any, models: Addresses) -> str | None:
     """Return the host of a model that a socket connects to, or ``None`` if it is none."""
     if isinstance(address, tuple) and isinstance(address[0], str):  # no Unix socket
         host = _names.get(address[0], address[0])
-        if is_models_host(host, address[1]):
+        if is_models_host(host, address[1], models):
             return _normalized_host(host)
     return None
 
 
-def is_models_host(host: str, port: int) -> bool:
-    """Return whether a host and port are a model's."""
+def is_models_host(host: str, port: int, models: Addresses) -> bool:
+    """Return whether a host and port are a model's.
+
+    :param models: addresses of models besides those of well-known APIs.
+    """
     name = _normalized_host(host)
-    return MODEL_HOSTS.search(name) is not None or (name, port) in _addresses
+    return MODEL_HOSTS.search(name) is not None or (name, port) in models
 
 
-def add_model(url: Any) -> None:
-    """Note that a model answers at an address of httpx or httpx2."""
-    _addresses.add((_normalized_host(url.host), port_of(url)))
+def address_of(url: Any) -> tuple[str, int]:
+    """Return the host and the port of an address of httpx or httpx2."""
+    return _normalized_host(url.host), port_of(url)
 
 
-def add_configured_models() -> None:
-    """Note the addresses of the models that the settings name."""
+def configured_models() -> set[tuple[str, int]]:
+    """Return the addresses of the models that the settings name, and Ollama's."""
     settings = config.settings()
     endpoints = [endpoint.address for endpoint in settings.endpoints]
+    models = {OLLAMA}
     for address in (settings.base_url, settings.azure_endpoint, *endpoints):
         url = urllib.parse.urlsplit(address or "")
         if url.hostname:
-            _addresses.add((_normalized_host(url.hostname), port_of(url)))
+            models.add((_normalized_host(url.hostname), port_of(url)))
+    return models
 
 
 def port_of(url: Any) -> int:

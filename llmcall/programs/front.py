@@ -30,7 +30,6 @@ def in_front(recorder: Recorder) -> Iterator[None]:
     It gets the requests of the clients of httpx and httpx2 and of the sessions of requests, whether
     their library is imported before the block or in it.
     """
-    connections.add_configured_models()
     with _lock:
         if not recorders:
             _install()
@@ -76,15 +75,17 @@ class _Finder(importlib.abc.MetaPathFinder):
         spec = next((each for each in specs if each is not None), None)
         if spec is None or spec.loader is None:
             return spec
-        execute = spec.loader.exec_module
+        restore = contextlib.ExitStack()
+        _undo.callback(restore.close)  # unless the module is executed before
 
-        def exec_module(module: ModuleType) -> None:
+        def exec_module(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+            restore.close()
             execute(module)
             with _lock:
                 if recorders and module.__name__ == fullname:  # loaders may have several modules
                     _put_in_front(module)
 
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        makers.replace(restore, spec.loader, "exec_module", exec_module)
         return spec
 
 
@@ -160,9 +161,11 @@ def _watch_connections() -> None:
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if event == "socket.connect" and not is_own_request.get():
-        recorder, host = innermost(), connections.model_at(args[1])
-        if recorder is not None and host is not None:
-            recorder.note_connection(host)
+        recorder = innermost()
+        if recorder is not None:
+            host = connections.model_at(args[1], recorder.known_models())
+            if host is not None:
+                recorder.note_connection(host)
 
 
 def _of_httpx(http: ModuleType) -> list[Replacement]:

@@ -95,6 +95,7 @@ class Recorder:
     :ivar refused: how many of the program's calls were refused for another reason than a miss, a
         scope or a budget, such as a credential in the request.
     :ivar unrecorded: the models' hosts to which other clients connected.
+    :ivar models: the addresses of models that the settings name or that were asked.
     """
 
     passes_requests = False  # whether it lets all requests pass, and sees connections only
@@ -118,6 +119,7 @@ class Recorder:
         self.first_error: Exception | None = None
         self.refused = 0
         self.unrecorded: dict[str, None] = {}
+        self.models = connections.configured_models()
         self.has_ended = False
         self._sends_nothing = sends_nothing
         self._outer_scope = scopes.scope_around()
@@ -145,7 +147,8 @@ class Recorder:
         :param is_async: whether these are asynchronous.
         """
         call: ProgramCall | None = None
-        is_models = connections.is_models_host(request.url.host, connections.port_of(request.url))
+        port = connections.port_of(request.url)
+        is_models = connections.is_models_host(request.url.host, port, self.known_models())
         hosts = next((each.hosts for each in self._chain() if each.hosts), self.hosts)
         try:
             client_call = None
@@ -168,7 +171,7 @@ class Recorder:
                     'backend="asyncio")'
                 )
             if client_call.body is not None and is_of_model(request):
-                connections.add_model(request.url)
+                self.models.add(connections.address_of(request.url))
             from . import answers, calls  # not for a block in which only llmcall asks
 
             settled = next((each for each in self._chain() if each.has_overrides), self)
@@ -183,6 +186,10 @@ class Recorder:
             from . import answers
 
             return answers.refusal(http, error, call)
+
+    def known_models(self) -> set[tuple[str, int]]:
+        """Return the addresses of models that this recorder and those around it know."""
+        return set().union(*(each.models for each in self._chain()))
 
     def _chain(self) -> Iterator[Recorder]:
         """Yield this recorder, and those in front of the process's clients, the innermost first."""

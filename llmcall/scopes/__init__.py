@@ -2,7 +2,17 @@
 
 from .arms import Arm, arm, seed
 from .bound import Bound, bind
-from .draws import Draw, Draws, Fork, Forks, Journal, RecordedAskers, ScopedRequest, take_misplaced
+from .draws import (
+    Draw,
+    Draws,
+    Fork,
+    Forks,
+    Journal,
+    MapIsOverError,
+    RecordedAskers,
+    ScopedRequest,
+    take_misplaced,
+)
 from .names import is_reserved_name, path_before_items, reserved_name, without_repeats
 from .repeated import warn_of_restart, warn_of_shared_answers
 from .scope import (
@@ -32,6 +42,7 @@ __all__ = [
     "Fork",
     "Forks",
     "Journal",
+    "MapIsOverError",
     "RecordedAskers",
     "Scope",
     "ScopedRecord",

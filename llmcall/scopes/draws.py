@@ -394,6 +394,12 @@ def take_misplaced() -> int:
     return number
 
 
+class MapIsOverError(KeyboardInterrupt):
+    """Raised for a draw in a ``map`` that is over, so that no ``except Exception`` takes it for a
+    failed call.
+    """
+
+
 class Journal:
     """The draws of one item of a ``map``, which are given back if the map ends early.
 
@@ -410,14 +416,14 @@ class Journal:
     def add(self, draw: Draw) -> None:
         """Add a draw.
 
-        :raises KeyboardInterrupt: if the draws were given back, since the map is over.
+        :raises MapIsOverError: if the draws were given back.
         """
         if self._outer is not None:
             self._outer.add(draw)
         self.draws.append(draw)
         if self._is_over:
             draw.undo()
-            raise KeyboardInterrupt("the map that this call belongs to is over")
+            raise MapIsOverError("the map that this call belongs to is over")
 
     def taken(self) -> list[tuple[ScopedRequest, int]]:
         """Return what was drawn and not given back."""

@@ -111,6 +111,26 @@ def test_scopes_and_repeats_apply_in_workers(pool: Executor, how: dict[str, Any]
     assert map(samples, "aab", executor=pool, **how) == map(samples, "aab", **how)
 
 
+def test_ctrl_c_while_a_result_is_counted_stops_the_map(
+    processes: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not taken for a map that is over already."""
+    submit = processes.submit
+
+    def submit_and_wait(*work: Any) -> Any:
+        future = submit(*work)
+        future.exception()
+        return future  # so that this thread counts its result
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "submit", submit_and_wait)
+    monkeypatch.setattr("llmcall.scopes.Draws.claim", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        map(sample, "ab", executor=processes, scope="survey")
+
+
 def test_draws_go_on_counting(pool: Executor) -> None:
     """What was drawn before a map, here or there, is counted there, and what it draws is counted
     here; all replays.

@@ -134,6 +134,24 @@ def test_a_chat_body_of_another_form_is_recorded_as_it_is(
     assert record.kind == "http"
 
 
+def test_an_error_of_llmcalls_own_makes_no_other_record_of_a_chat(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reaches the program: only a body that is no chat of section 1 is recorded as it is."""
+    errors = [ValueError("a fault of llmcall's own")]
+
+    def fail_once(client: object, cassette: object) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr("llmcall.cassettes.current.guards", [fail_once])
+    with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
+        program(server).chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Bread?"}]
+        )
+    assert not server.requests
+
+
 def written() -> str:
     """Return all that is written below the working directory."""
     paths = [path for path in Path().rglob("*") if path.is_file()]

@@ -17,6 +17,7 @@ from .. import askers, scopes
 from ..cassettes.cassette import Cassette
 from ..cassettes.current import guards
 from ..cassettes.misses import recording_command
+from ..cassettes.stack import only
 from ..cassettes.unused import drop_records, keep_in_cache
 from ..display.formatting import counted
 from ..errors import CacheError, CacheMissError, ConfigError
@@ -28,11 +29,9 @@ from ..programs.front import in_front
 from ..programs.recorder import Recorder
 from ..records.reader import read
 from ..testing import answers_in_process
-from .names import fixture_path, item_name, item_path
+from .names import item_name, item_path
 
 if TYPE_CHECKING:
-    from _pytest.fixtures import SubRequest
-
     from ..values import Record
 
 FIXTURE = "llm_cassette"
@@ -90,7 +89,7 @@ class _Connections(Recorder):
 
 
 class Closed(NamedTuple):
-    """What a cassette did for a test or a fixture.
+    """What a cassette did for a test.
 
     :ivar name: the file, as the summary names it.
     :ivar unused: its unused records by key, with their names, if this run can tell.
@@ -109,7 +108,7 @@ class Replay:
 
     :param mode: of every test's cassette.
     :param name: under which a worker of pytest-xdist reports to its controller.
-    :ivar closed: the cassettes of the tests and fixtures that have run.
+    :ivar closed: the cassettes of the tests that have run.
     :ivar notices: the warnings for the summary, each with what it is about.
     :ivar is_complete: whether all tests with a cassette ran and passed: then the unused records of a
         cassette that several tests share are known.
@@ -154,8 +153,9 @@ class Replay:
                 f"{recording_command('once')}"
             )
         raise CacheMissError(
-            "this test has no cassette, so no call of it reaches a model. Mark it with @pytest.mark.llm and "
-            f"record it with {recording_command('once')}; or mark it @pytest.mark.llm(live=True); or use "
+            "this test, or its fixture with a wider scope, has no cassette, so no call of it reaches a model. Mark "
+            "the test with @pytest.mark.llm, or open llmcall.cassette(…) in the fixture, and record it with "
+            f"{recording_command('once')}; or mark it @pytest.mark.llm(live=True); or use "
             "llmcall.testing.ScriptedClient"
         )
 
@@ -200,6 +200,9 @@ class Replay:
     def opened(self, item: pytest.Item, name: str) -> Iterator[Cassette]:
         """Open a test's cassette for its fixture, and write it at the end if the test passed.
 
+        If this run has already recorded it, records are added. Workers of pytest-xdist would overwrite
+        one another's records, so they only replay a cassette that others may use.
+
         :param name: from the fixture ``llm_cassette_name``; a name in the marker overrides it.
         """
         mark = mark_of(item)
@@ -208,46 +211,7 @@ class Replay:
                 f"{item.nodeid}: a live test has no cassette; remove the fixture {FIXTURE}"
             )
         name = mark.name or name
-        scopes.forget()  # the draws of LLMCALL_SCOPE must not depend on the tests before
         path, is_shared = item_path(item, name), name != item_name(item)
-        with self._opened(path, mark.actor, is_shared=is_shared) as cassette:
-            yield cassette
-            outcomes = item.stash.get(OUTCOMES, [])  # none after Ctrl-C in the setup
-            cassette.write_at_end = len(outcomes) > 1 and set(outcomes) == {"passed"}
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[Any], request: SubRequest
-    ) -> Generator[None, object, object]:
-        """Set up a fixture with a wider scope on its own cassette, and tear it down on the same."""
-        __tracebackhide__ = True
-        if fixturedef.scope == "function" or mark_of(request.node).live:
-            return (yield)
-        path = fixture_path(fixturedef, request)
-
-        @contextlib.contextmanager
-        def replayed() -> Iterator[None]:
-            with self._opened(path, is_shared=True) as cassette:
-                yield
-                cassette.write_at_end = True
-
-        at_teardown = contextlib.ExitStack()
-        fixturedef.addfinalizer(at_teardown.close)  # the first finalizer is called last
-        with replayed():
-            result = yield
-        fixturedef.addfinalizer(lambda: at_teardown.enter_context(replayed()))
-        return result
-
-    @contextlib.contextmanager
-    def _opened(self, path: Path, actor: Any = None, *, is_shared: bool) -> Iterator[Cassette]:
-        """Open a cassette for a block, which sets ``write_at_end`` if all passed.
-
-        If this run has already recorded it, records are added. Workers of pytest-xdist would overwrite
-        one another's records, so they only replay a cassette that others may use.
-
-        :param actor: names who asks with an SDK.
-        :param is_shared: whether other tests may use it.
-        """
         mode = self.mode
         if is_shared and self._is_worker:
             mode = "none"
@@ -259,18 +223,31 @@ class Replay:
         # What is added to a cassette that is rewritten is asked anew, too.
         tape = Cassette(path, mode, write=False, bypasses_cache=self.mode == "rewrite")
         unused: list[Record] = []
-        forget_notices()  # a test's warnings must not depend on the tests before
+        # Neither draws of LLMCALL_SCOPE nor warnings nor askers must depend on the tests before.
+        scopes.forget()
+        forget_notices()
         notices = keep_notices()  # pytest shows the log of failed tests only
         try:
-            # Nor must its askers depend on them, or on which test sets up a fixture.
-            with askers.numbered_anew(), recording_programs(tape, actor):
+            with askers.numbered_anew(), recording_programs(tape, mark.actor):
                 yield tape
+                outcomes = item.stash.get(OUTCOMES, [])  # none after Ctrl-C in the setup
+                tape.write_at_end = len(outcomes) > 1 and set(outcomes) == {"passed"}
                 is_known = not is_shared or self._collects_all_of(path)
                 if is_known and tape.write_at_end and not tape.failures.counts():
                     unused = tape.unused()
         finally:
             stop_keeping_notices(notices)
             self._note(tape, unused, notices, is_shared=is_shared)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any]
+    ) -> Generator[None, object, object]:
+        """Set up a fixture with a wider scope outside the cassette of the test that needs it first."""
+        if fixturedef.scope == "function":
+            return (yield)
+        with only(None):
+            return (yield)
 
     def _note(
         self, tape: Cassette, unused: list[Record], notices: Iterable[str], *, is_shared: bool

@@ -396,108 +396,26 @@ def test_draws_do_not_depend_on_other_tests(
     assert project.calls() == []
 
 
-WORLD = """
-    @pytest.fixture(scope="{scope}")
-    def world():
-        yield ask("world")
-        ask("bye")
+def test_a_wider_fixture_opens_a_cassette_of_its_own(project: Project) -> None:
+    """It opens before the test's: without one it reaches no model, and with one it replays."""
+    fixture = """
+        @pytest.fixture(scope="session")
+        def world():
+            {}
+                return ask("world")
 
-    @pytest.mark.llm
-    def test_a(world):
-        ask("a " + world)
-
-    @pytest.mark.llm
-    def test_b():
-        ask("b")
-
-    class TestC:
-        def test_c(self, world):
-            assert world == "Yes, world"
-"""
-
-
-@pytest.fixture
-def world(project: Project, request: pytest.FixtureRequest) -> tuple[str, list[str]]:
-    """Write tests with a fixture that is wider than a test; return the mode in which to record
-    them, and the names under which the fixture is recorded.
-    """
-    scope, mode = request.param
-    project.write(WORLD.format(scope=scope))
-    project.write("", "__init__.py")
-    return mode, ["TestC.world", "world"] if scope == "class" else ["world"]
-
-
-@pytest.mark.parametrize(
-    "world",
-    [("class", "once"), ("session", "new"), ("module", "rewrite")],
-    indirect=True,
-    ids=lambda world: "-".join(world),
-)
-def test_a_wider_fixture_has_a_cassette_of_its_own(
-    project: Project, world: tuple[str, list[str]]
-) -> None:
-    """It holds what the fixture asks, before and after its yield. The tests that use it can be run
-    one by one, in another order too.
-    """
-    mode, homes = world
-    project.run(failed=1, errors=2)
-    assert project.calls() == []
-    for _ in range(2 if mode == "rewrite" else 1):
-        project.run(f"--llm-record={mode}", passed=3)
-        asked = ["a Yes, world", "b", *(["world", "bye"] * len(homes))]
-        assert sorted(project.calls()) == sorted(asked)
-    assert project.cassettes() == {
-        **{f"cassettes/test_market/{home}.jsonl": ["world", "bye"] for home in homes},
-        "cassettes/test_market/test_a.jsonl": ["a Yes, world"],
-        "cassettes/test_market/test_b.jsonl": ["b"],
-    }
-    tests = ("test_market.py::TestC", "test_market.py::test_b", "test_market.py::test_a")
-    project.run(*tests, passed=3)
-    project.run("test_market.py::TestC", passed=1)
-    assert project.calls() == []
-
-
-def test_fixtures_within_fixtures_have_cassettes_of_their_own(project: Project) -> None:
-    """That of a session stands where it is defined, that of a module beside the module's."""
-    project.write(
-        "@pytest.fixture(scope='session')\ndef land():\n    return ask('land')\n"
-        "@pytest.fixture(scope='module')\ndef town(request):\n    before = ask('town ' + request.module.__name__)\n"
-        "    return before + request.getfixturevalue('land') + ask('town hall')\n",
-        "conftest.py",
-    )
-    for name in "xy":
-        project.write(
-            f"@pytest.mark.llm\ndef test_one(town):\n    ask('house {name}')\n", f"test_{name}.py"
-        )
-    project.run("--llm-record=once", "test_x.py", "test_y.py", passed=2)
-    assert project.cassettes() == {
-        "cassettes/conftest/land.jsonl": ["land"],
-        **{
-            f"cassettes/test_{name}/town.jsonl": [f"town test_{name}", "town hall"] for name in "xy"
-        },
-        **{f"cassettes/test_{name}/test_one.jsonl": [f"house {name}"] for name in "xy"},
-    }
-    project.calls()
-    project.run("test_y.py", "test_x.py", passed=2)
-    assert project.calls() == []
-
-
-def test_setup_functions_are_fixtures_of_their_own_names(project: Project) -> None:
-    """That of a class, with its teardown, is a wider fixture."""
-    project.record(
-        """
         @pytest.mark.llm
-        class Case(unittest.TestCase):
-            @classmethod
-            def setUpClass(cls): ask("case")
-            @classmethod
-            def tearDownClass(cls): ask("case ends")
-            def setUp(self): ask("before")
-            def test_two(self): ask("unit")
+        def test_a(world):
+            ask("a " + world)
         """
-    )
-    found = {Path(name).stem: questions for name, questions in project.cassettes().items()}
-    assert found == {"Case.setUpClass": ["case", "case ends"], "Case.test_two": ["before", "unit"]}
+    project.write(fixture.format("if True:"))
+    project.run("--llm-record=once", errors=1)
+    project.write(fixture.format("with llmcall.cassette('cassettes/world.jsonl'):"))
+    project.run(errors=1)
+    assert project.calls() == []
+    assert project.cassettes() == {}
+    project.run("--llm-record=once", passed=1)
+    assert project.calls() == ["world", "a Yes, world"]
     project.run(passed=1)
     assert project.calls() == []
 
@@ -513,36 +431,31 @@ NAMED = """
     def test_item(item, price):
         ask(f"{item} {price}")
 
-    @pytest.fixture(scope="module", params=[1, "Ä"])
-    def world(request):
-        return ask(f"world {request.param}")
-
     class TestMarket:
         def test_method(self): ask("method")
         def test_Method(self): ask("Method")
 
         class TestNested:
-            def test_method(self, world): ask("nested")
+            def test_method(self): ask("nested")
 """
 
 
 def test_a_cassette_is_named_by_class_test_and_parameters(project: Project) -> None:
-    """A fixture's cassette by its parameters too. Names differ in more than capitals, and are not too
-    long, for every file system; they are the same whichever tests run.
+    """Names differ in more than capitals, and are not too long, for every file system; they are the
+    same whichever tests run.
     """
     project.write(NAMED)
-    project.run("--llm-record=once", passed=14)
+    project.run("--llm-record=once", passed=13)
     names = {Path(name).stem for name in project.cassettes()}
     assert len({name.casefold() for name in names}) == len(names) == len(project.calls())
     assert {
         "test_item[3-bread]",
-        "TestMarket.TestNested.test_method[1]",
-        "world[1]",
+        "TestMarket.TestNested.test_method",
         "TestMarket.test_method",
     } <= names
     assert any(name.startswith("TestMarket.test_Method-") for name in names)
     assert max(map(len, names)) <= 100
-    project.run("test_market.py::TestMarket", "test_market.py::test_item[3-Bread]", passed=5)
+    project.run("test_market.py::TestMarket", "test_market.py::test_item[3-Bread]", passed=4)
     assert project.calls() == []
 
 
@@ -826,15 +739,9 @@ def test_a_shared_cassette_is_not_judged_if_tests_were_left_out(
 # Workers of pytest-xdist
 
 MANY = """
-    @pytest.fixture(scope="session")
-    def world():
-        yield ask("world")
-        ask("bye")
-
     @pytest.mark.llm
     @pytest.mark.parametrize("number", range(6))
-    def test_own(world, number):
-        assert world == "Yes, world"
+    def test_own(number):
         ask(str(number))
 
     @pytest.mark.llm("shared")
@@ -861,9 +768,7 @@ def workers(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def test_workers_record_a_tests_own_cassette_and_replay_a_shared_one(workers: Project) -> None:
-    """Those of wider fixtures are shared, too; the message names one process."""
-    workers.run("--llm-record=once", "-k", "test_own and 0", passed=1, deselected=11)
-    workers.calls()
+    """The message names one process."""
     workers.write(MANY.replace("    ask(name)", "    ask(name.replace('f', 'g'))"))
     printed = workers.run(*TWO_WORKERS, "--llm-record=rewrite", passed=11, failed=1)
     assert "pytest -n 0 --llm-record=new" in printed
@@ -905,15 +810,9 @@ PROGRAM = """
         with llmcall.patched(), llmcall.scope("s", process=True):
             yield plain_program(Server())
 
-    @pytest.fixture(scope="module")
-    def warm(patched):
-        thread = threading.Thread(target=ask_model, args=(patched,))
-        thread.start()
-        thread.join()
-
     @pytest.mark.llm
     @pytest.mark.parametrize("name", "ab")
-    def test_twins(patched, warm, name):
+    def test_twins(patched, name):
         threads = [threading.Thread(target=ask_model, args=(patched,)) for _ in range(2)]
         for thread in threads:
             thread.start()

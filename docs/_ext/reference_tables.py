@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import click
@@ -15,10 +16,11 @@ from sphinx.ext.intersphinx import InventoryAdapter
 from sphinx.util.docutils import SphinxDirective
 
 from llmcall.cli.main import main
-from llmcall.config.endpoints import ENDPOINT_KEYS
-from llmcall.config.sections import MODEL_KEYS
 from llmcall.config.setting import Setting
 from llmcall.config.settings import SETTINGS
+from llmcall.config.sources import NAMED_SECTIONS
+
+CONFIG_FILE = Path(__file__).parents[2] / "config.ini"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], widths: Iterable[int]) -> nodes.table:
@@ -44,40 +46,49 @@ def _inline(cell: str) -> Iterator[nodes.Node]:
 
 
 class SettingsTable(SphinxDirective):
-    """Show every setting with its default, section by section, from the table that the package
-    itself reads.
+    """Show every setting, section by section: its default from the table that the package itself
+    reads, and what config.ini says of it.
     """
 
     def run(self) -> list[nodes.Node]:
         """Return a section with a table for each section of config.ini."""
         shown: list[nodes.Node] = []
         for section, settings in groupby(SETTINGS.values(), key=lambda setting: setting.section):
-            rows = [row for row in settings if row.help]
-            of_names = {"Endpoint": ENDPOINT_KEYS, "Model": MODEL_KEYS}.get(section)
+            of_names = NAMED_SECTIONS.get(section)
+            lines = _explained(section)
+            helps = {after.partition(" =")[0]: line for line, after in pairwise(lines)}
             title = f"[{section} NAME]" if of_names else f"[{section}]"
             block = nodes.section(
                 "", nodes.title(text=title), ids=[nodes.make_id(f"section-{section}")]
             )
-            if of_names or not rows[0].key:
-                block += nodes.paragraph(text=rows[0].help + ".")
+            rows = [row for row in settings if row.key]
             if of_names:
-                cells = ((f"`{row.key}`", row.help) for row in of_names.values())
+                block += nodes.paragraph(text=lines[0] + ".")
+                cells = ((f"`{row.key}`", helps[row.key]) for row in of_names.values())
                 block += table(("Key", "What it is"), cells, (30, 70))
-            elif rows[0].key:
+            elif rows:
                 block += table(
                     ("Key", "In code", "Default", "What it is"),
-                    map(_setting_cells, rows),
+                    ((*_setting_cells(row), helps[row.key]) for row in rows),
                     (24, 24, 16, 36),
                 )
             else:
-                block += nodes.literal_block(text=rows[0].example)
+                block += nodes.paragraph(text=lines[1] + ".")
+                block += nodes.literal_block(text=lines[2])
             shown.append(block)
         return shown
 
 
-def _setting_cells(row: Setting) -> tuple[str, str, str, str]:
+def _explained(section: str) -> list[str]:
+    """Return the lines of the top-level config.ini for a section, without their marks of comments."""
+    blocks = CONFIG_FILE.read_text("utf-8").split("\n\n")
+    block = next(each for each in blocks if re.search(rf"^(# )?\[{section}\b", each, re.MULTILINE))
+    return [line.removeprefix("# ") for line in block.splitlines()]
+
+
+def _setting_cells(row: Setting) -> tuple[str, str, str]:
     default = "" if row.default in (None, "", ()) else f"`{row.default}`"
-    return f"`{row.key}`", f"`{row.name}`", default, row.help
+    return f"`{row.key}`", f"`{row.name}`", default
 
 
 class CommandHelp(SphinxDirective):

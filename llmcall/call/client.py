@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class ResolvedSettings(NamedTuple):
     """What the current settings mean for a client.
 
-    :param generation: of the settings: when it changes, a client resolves them again.
+    :param current: the current settings: when they change, a client resolves them again.
     :param settings: the settings.
     :param cache: the disk cache that they name.
     :param pools: by model, the pool of its endpoints, made at the model's first call.
@@ -30,7 +30,7 @@ class ResolvedSettings(NamedTuple):
     :param defaults: the parameters that the settings give a default to.
     """
 
-    generation: int
+    current: Settings
     settings: Settings
     cache: ResponseCache
     pools: dict[str, Pool]

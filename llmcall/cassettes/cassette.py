@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from ..config.endpoints import Endpoint
+    from ..config.setting import Layer
     from ..config.settings import Settings
     from ..records.reader import RecordFile
     from ..scopes import CallOrder
@@ -110,9 +112,9 @@ class Cassette(ContextDecorator):
         self._reason_to_keep_unused = ""  # for the mode ``update``, if its owner knows one
         self._refusals_before = process_failures.refused
         self._header: dict[str, Any] = {}
-        # The settings of its callers: those given to a client, and their generation.
-        self._callers: set[tuple[Settings | None, int]] = set()
-        self._layer: config.PushedLayer | None = None  # its settings, while they apply
+        # The settings of its callers: those given to a client, those that code does not set, and endpoints.
+        self._callers: set[tuple[Settings | None, Settings, tuple[Endpoint, ...]]] = set()
+        self._layer: Layer | None = None  # its settings, while they apply
         self.after_write: list[Callable[[], object]] = []  # called once the file is on the disk
         self._error: BaseException | None = None
         self._process = os.getpid()
@@ -247,13 +249,13 @@ class Cassette(ContextDecorator):
             return "for this test by the pytest plugin; leave one of the two out"
         return "in a block around this one, or in another thread; use one cassette for both, or two files"
 
-    def _tell_overridden_settings(self, layer: config.PushedLayer) -> None:
+    def _tell_overridden_settings(self, layer: Layer) -> None:
         """Warn if environment or files give settings that the recording will not use."""
         overridden = config.overridden(layer)
         if overridden:
             settings = config.settings()
             recorded = ", ".join(f"{name} = {getattr(settings, name)!r:.60}" for name in overridden)
-            here = "; ".join(given.origin.text for given in overridden.values())
+            here = "; ".join(given.origin for given in overridden.values())
             warn_once(
                 f"{self.path} was recorded with {recorded}, and keeps these settings. What is set here has no effect: "
                 f"{here}. To use it, record everything again with the mode 'rewrite', or set it in code"
@@ -397,7 +399,7 @@ class Cassette(ContextDecorator):
 
         :param base: the settings that a client was given, or ``None`` for the process's.
         """
-        caller = base, config.generation()
+        caller = base, config.without_code(), config.settings().endpoints
         if caller not in self._callers:
             self.settle(header_of(base, namespaces=header_namespaces()))
             self._callers.add(caller)

@@ -86,7 +86,7 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     elif endpoint in client.settings.endpoints:
         origin = f"from [Endpoint {name}]"
     else:
-        origin = f"from {client.settings.key_and_origin(endpoint.api_type)[1].text}"
+        origin = f"from {client.settings.key_and_origin(endpoint.api_type).origin}"
     yield Check("key", True, f"{name}: {origin}")
     if hasattr(transport, "models"):
         try:

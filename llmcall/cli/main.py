@@ -151,7 +151,7 @@ def show_config(as_json: bool) -> None:
     from ..clients.registry import settings
     from ..config import resolve
 
-    entries = [(row, _json_value(value), origin.text) for row, value, origin in settings().items()]
+    entries = [(row, _json_value(value), origin) for row, value, origin in settings().items()]
     if as_json:
         rows = [
             {

@@ -12,7 +12,7 @@ from ..call.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..call.usage import Meter
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
-from ..config.settings import with_absolute_paths
+from ..config.settings import checked_layer
 from ..errors import ConfigError
 from ..keys.parameters import configured_parameters, sent_body, with_effort
 from ..models.prices import window_of
@@ -70,7 +70,7 @@ class LLMClient:
         **overrides: Any,
     ) -> None:
         self.base_settings = settings
-        self._overrides = with_absolute_paths(overrides, f"{type(self).__name__}()")
+        self._overrides = checked_layer(overrides, f"{type(self).__name__}()")
         self.meter = Meter()
         self._resolved: ResolvedSettings | None = None
         self._transports: dict[tuple[Endpoint, Any], Any] = {}  # by endpoint and key
@@ -92,19 +92,17 @@ class LLMClient:
     def resolved(self) -> ResolvedSettings:
         """Return what the current settings mean for this client."""
         resolved = self._resolved
-        if resolved is None or resolved.generation != config.generation():
+        if resolved is None or resolved.current is not config.settings():
             resolved = self._resolved = self._resolve()
         return resolved
 
     def _resolve(self) -> ResolvedSettings:
         # Read before the settings: if they change meanwhile, the result is out of date at once.
-        generation = config.generation()
-        settings = config.settings_for(
-            self.base_settings, self._overrides, caller=f"{type(self).__name__}()"
-        )
+        current = config.settings()
+        settings = config.settings_for(self.base_settings, self._overrides)
         cache = shared_cache(settings.cache_path)
         return ResolvedSettings(
-            generation, settings, cache, {}, set(), configured_parameters(settings)
+            current, settings, cache, {}, set(), configured_parameters(settings)
         )
 
     def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:

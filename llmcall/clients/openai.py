@@ -66,7 +66,7 @@ class OpenAIClient(LLMClient):
             name=self.api_type,
             models=(model,),
             api_type=self.api_type,
-            api_key=settings.key_and_origin(self.api_type)[0],
+            api_key=settings.key_and_origin(self.api_type).value,
             base_url=None if is_azure else settings.base_url,
             azure_endpoint=settings.azure_endpoint if is_azure else None,
             azure_api_version=settings.azure_api_version if is_azure else None,
@@ -144,7 +144,7 @@ class OpenAIClient(LLMClient):
         if (
             recorded_namespaces is not None
             and not set_in_code
-            and self.settings.origin_of("endpoints").rank < Rank.CONFIGURED
+            and self.settings.given("endpoints").rank < Rank.CONFIGURED
         ):
             return recorded_namespaces.get(model, "")
         names = {endpoint.namespace or "" for endpoint in self._configured_endpoints(model)} or {""}

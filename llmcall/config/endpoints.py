@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 from . import values
-from .sections import checked_fields, settings_of
+from .sections import checked_fields
+from .setting import settings_of
 from .values import MASK, KeyReference, refuse, without_password
 
 
@@ -70,48 +71,19 @@ class Endpoint(NamedTuple):
         return f"Endpoint({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, masked, strict=True))})"
 
 
-# The settings of [Endpoint NAME], by their names in code.
 ENDPOINT_KEYS = settings_of(
     "Endpoint",
-    (
-        "models",
-        values.names,
-        "The models it serves",
-        "gpt-6-luna, text-embedding-3-small",
-    ),
-    (
-        "api_type",
-        values.text,
-        "Its client; azure if an Azure endpoint or version is given",
-        "azure",
-    ),
-    ("api_key", values.credential, "Its API key", "${AZURE_EAST_KEY}"),
-    (
-        "base_url",
-        values.check_address,
-        "Address of an OpenAI-compatible server",
-        "https://east.example.com/v1",
-    ),
-    (
-        "azure_endpoint",
-        values.check_address,
-        "The Azure resource's address",
-        "https://east.openai.azure.com",
-    ),
-    ("azure_api_version", values.text, "Azure's API version", "2024-10-21"),
-    (
-        "deployment",
-        values.text,
-        "The deployment's name, if it is not the model's",
-        "gpt-6-luna-east",
-    ),
-    ("organization", values.organization, "The organization to bill", "org-example"),
-    (
-        "namespace",
-        values.text,
-        "A word that separates its answers from others; it is part of their cache keys",
-        "east",
-    ),
+    {
+        "models": values.names,
+        "api_type": values.text,
+        "api_key": values.credential,
+        "base_url": values.check_address,
+        "azure_endpoint": values.check_address,
+        "azure_api_version": values.text,
+        "deployment": values.text,
+        "organization": values.organization,
+        "namespace": values.text,
+    },
 )
 
 

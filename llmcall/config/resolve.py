@@ -7,18 +7,17 @@ variables; ``.env``; config.ini; the defaults.
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..notices import forget_notices, warn_once
 from ..system import process_lock
 from .endpoints import Endpoint
-from .setting import Layer, Rank, SettingValue
+from .setting import Given, Layer, Rank
 from .settings import SETTINGS, Settings, checked_layer
 from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
@@ -26,61 +25,21 @@ from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 INTERVAL = 1.0  # seconds for which calls do not look at environment and files again
 
 
-_generations = itertools.count(1)
-
-
-class _Blocks:
-    """The blocks of :func:`configured` that are open around the code that runs here.
-
-    :param stack: what they set, the outermost first.
-    """
-
-    def __init__(self, stack: tuple[Layer, ...]) -> None:
-        self.stack = stack
-        self.layers = layers  # using() may put others in their place
-        self.generation = -1
-        self._base: tuple[Layers, int] | None = None  # what the settings were made from
-        self._settings: Settings | None = None
-
-    def settings(self) -> Settings:
-        """Return the current settings, with what the blocks set above ``configure``."""
-        base = layers, layers.generation
-        if self._settings is None or base != self._base:
-            with _lock:
-                self._settings = layers.made(self.stack)
-                self._base = base
-                self.generation = next(_generations)
-        return self._settings
-
-
-_blocks: ContextVar[_Blocks | None] = ContextVar("llmcall_configured", default=None)
-
-
-def _open_blocks() -> _Blocks | None:
-    blocks = _blocks.get()
-    return None if blocks is None or blocks.layers is not layers else blocks
-
-
 class Layers:
-    """The layers of this process, or of another; changes need ``_lock``.
+    """The layers of this process, or of another; changes need ``_lock``."""
 
-    :ivar generation: a number that changes whenever ``settings()`` would return another object; no
-        two layers have the same.
-    """
-
-    def __init__(self) -> None:
-        self.generation = next(_generations)
-        self.current: Settings | None = None
-        self.sources: Sources | None = None
+    def __init__(self, sources: Sources | None = None) -> None:
+        self.sources = sources
         self.read_at = 0.0
         self.pushed: list[Layer] = []  # what open cassettes recorded, the innermost last
         self.configured: Layer = {}  # UNSET means that an earlier configure() no longer decides
         self.forced: Layer = {}
+        self.changed()
 
-    def invalidate(self) -> None:
-        """Forget the current settings, because a layer changed."""
-        self.current = None
-        self.generation = next(_generations)
+    def changed(self) -> None:
+        """Forget the settings, because a layer changed."""
+        self._without_code: Settings | None = None
+        self._settings: Settings | None = None
 
     def read(self) -> Sources:
         """Return the environment and files, read once."""
@@ -89,19 +48,26 @@ class Layers:
             self.read_at = time.monotonic()
         return self.sources
 
-    def resolve(self) -> Settings:
-        """Return the current settings."""
-        if self.current is None:
-            self.current = self.made()
-        return self.current
+    def without_code(self) -> Settings:
+        """Return what defaults, files, environment and open cassettes give."""
+        if self._without_code is None:
+            self._without_code = self.read().settings.overlaid(*self.pushed)
+        return self._without_code
 
-    def made(self, blocks: Iterable[Layer] = ()) -> Settings:
+    def settings(self) -> Settings:
+        """Return the settings outside every block of :func:`configured`."""
+        settings = self._settings
+        if settings is None:
+            with _lock:
+                settings = self._settings = self._settings or self.made(self.configured)
+        return settings
+
+    def made(self, configured: Layer) -> Settings:
         """Return settings of all layers.
 
-        :param blocks: what blocks set above ``configure``, the outermost first.
+        :param configured: what ``configure`` and blocks set.
         """
-        below = self.read().settings.overlaid(_merged(self.pushed))
-        return self.with_forced(below.overlaid(_merged((self.configured, *blocks))))
+        return self.with_forced(self.without_code().overlaid(configured))
 
     def with_forced(self, below: Settings) -> Settings:
         """Return settings with the forced values. A cache that is forced on keeps its mode, unless
@@ -114,13 +80,35 @@ class Layers:
         return below.overlaid(forced)
 
 
-def _merged(stack: Iterable[Layer]) -> Layer:
-    """Return several layers of one rank as one; later ones win."""
-    return {name: value for layer in stack for name, value in layer.items()}
+class Block:
+    """The blocks of :func:`configured` that are open around the code that runs here.
+
+    :param layer: what they set.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        self.layers = layers  # using() may put others in their place
+        self._made: tuple[Settings, Settings] | None = None  # the process's, and those here
+
+    def settings(self) -> Settings:
+        """Return the settings in the blocks."""
+        made = self._made
+        if made is None or made[0] is not self.layers.settings():
+            with _lock:
+                settings = self.layers.made({**self.layers.configured, **self.layer})
+                made = self._made = self.layers.settings(), settings
+        return made[1]
 
 
 layers = Layers()
+_block: ContextVar[Block | None] = ContextVar("llmcall_configured", default=None)
 _lock = process_lock(__name__)
+
+
+def _open_block() -> Block | None:
+    block = _block.get()
+    return None if block is None or block.layers is not layers else block
 
 
 def settings() -> Settings:
@@ -130,23 +118,7 @@ def settings() -> Settings:
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
-    blocks = _open_blocks()
-    if blocks is not None:
-        return blocks.settings()
-    current = layers.current
-    if current is None:
-        with _lock:
-            current = layers.resolve()
-    return current
-
-
-def generation() -> int:
-    """Return a number that changes whenever ``settings()`` would return another object here."""
-    blocks = _open_blocks()
-    if blocks is None:
-        return layers.generation
-    blocks.settings()
-    return blocks.generation
+    return (_open_block() or layers).settings()
 
 
 def refresh(interval: float = 0.0) -> None:
@@ -161,7 +133,7 @@ def refresh(interval: float = 0.0) -> None:
     with _lock:
         sources = read_sources()
         if layers.sources is None or sources.settings.layer != layers.sources.settings.layer:
-            layers.invalidate()
+            layers.changed()
         layers.sources = sources
         layers.read_at = time.monotonic()
 
@@ -172,19 +144,16 @@ def file_summary() -> str:
         return layers.read().file_summary
 
 
-def settings_for(base: Settings | None, overrides: Mapping[str, Any], caller: str) -> Settings:
+def settings_for(base: Settings | None, arguments: Layer) -> Settings:
     """Return the settings of a client.
 
     :param base: the settings it was given, or ``None`` for the current ones. What a cassette
         recorded and what is forced now goes above them as it goes above the current ones.
-    :param overrides: its arguments; ``None`` means not given.
-    :param caller: the function that took them, for messages.
-    :raises ConfigError: if a value is of the wrong type.
-    :raises TypeError: if there is no such setting.
+    :param arguments: what its arguments set.
     """
     with _lock:
-        below = settings() if base is None else base.overlaid(_merged(layers.pushed))
-        return layers.with_forced(below.overlaid(checked_layer(overrides, caller, Rank.ARGUMENT)))
+        below = settings() if base is None else base.overlaid(*layers.pushed)
+        return layers.with_forced(below.overlaid(arguments))
 
 
 def configure(**overrides: Any) -> None:
@@ -204,8 +173,8 @@ def configure(**overrides: Any) -> None:
     layer = checked_layer(overrides, "configure()", Rank.CONFIGURED)
     refresh()
     with _lock:
-        layers.configured.update(layer)
-        layers.invalidate()
+        layers.configured = {**layers.configured, **layer}
+        layers.changed()
 
 
 @contextmanager
@@ -221,15 +190,12 @@ def configured(**overrides: Any) -> Iterator[None]:
     0.5
     """
     layer = checked_layer(overrides, "configured()", Rank.CONFIGURED)
-    outer = _open_blocks()
-    _blocks.set(_Blocks((*(outer.stack if outer else ()), layer)))
+    outer = _open_block()
+    _block.set(Block({**outer.layer, **layer} if outer else layer))
     try:
         yield
     finally:
-        # Blocks of one context may overlap.
-        inner = _blocks.get()
-        rest = tuple(each for each in (inner.stack if inner else ()) if each is not layer)
-        _blocks.set(outer if rest == (outer.stack if outer else ()) else _Blocks(rest))
+        _block.set(outer)
 
 
 def force_api_type(api_type: str | None) -> None:
@@ -276,8 +242,8 @@ def force_api_cache(
 
 def _force(caller: str, overrides: Mapping[str, Any]) -> None:
     with _lock:
-        layers.forced.update(checked_layer(overrides, caller, Rank.FORCED))
-        layers.invalidate()
+        layers.forced = {**layers.forced, **checked_layer(overrides, caller, Rank.FORCED)}
+        layers.changed()
 
 
 def reset() -> None:
@@ -288,40 +254,30 @@ def reset() -> None:
     with _lock:
         layers.sources = None
         layers.configured, layers.forced = {}, {}
-        layers.invalidate()
+        layers.changed()
     forget_notices()
 
 
-def without_code(base: Settings | None = None) -> dict[str, Any]:
-    """Return each setting's value in defaults, files, environment and open cassettes, without code.
+def without_code(base: Settings | None = None) -> Settings:
+    """Return the settings of defaults, files, environment and open cassettes, without those of code:
+    the very same object until something changes.
 
     :param base: a client's settings; values that code set in them are left out as well.
     """
     with _lock:
-        pushed = _merged(layers.pushed)
-        current = layers.read().settings
-    process_layer = current.overlaid(pushed).layer
-    client_layer = process_layer if base is None else base.overlaid(pushed).layer
-    values = {}
-    for name in SETTINGS:
-        is_set_in_code = client_layer[name].origin.rank >= Rank.CONFIGURED
-        layer = process_layer if is_set_in_code else client_layer
-        values[name] = layer[name].value
-    return values
+        process = layers.without_code()
+        if base is None:
+            return process
+        client = base.overlaid(*layers.pushed).layer
+        return Settings(
+            {
+                name: process.layer[name] if given.rank >= Rank.CONFIGURED else given
+                for name, given in client.items()
+            }
+        )
 
 
-class PushedLayer(NamedTuple):
-    """What ``push_layer`` added.
-
-    :param layers: those that it was added to; ``using`` may put others in their place meanwhile.
-    :param layer: what was added.
-    """
-
-    layers: Layers
-    layer: Layer
-
-
-def push_layer(values: Mapping[str, Any], origin: str) -> PushedLayer:
+def push_layer(values: Mapping[str, Any], origin: str) -> Layer:
     """Set settings for the whole process, above environment and files, below ``configure`` and
     arguments.
 
@@ -332,16 +288,16 @@ def push_layer(values: Mapping[str, Any], origin: str) -> PushedLayer:
     :raises TypeError: if there is no such setting.
     """
     layer = checked_layer(values, origin, Rank.PUSHED)
-    for name, (value, setting_origin) in layer.items():
-        if value is UNSET and SETTINGS[name].default is None:
-            layer[name] = SettingValue(None, setting_origin)
+    for name, given in layer.items():
+        if given.value is UNSET and SETTINGS[name].default is None:
+            layer[name] = given._replace(value=None)
     with _lock:
         layers.pushed.append(layer)
-        layers.invalidate()
-        return PushedLayer(layers, layer)
+        layers.changed()
+    return layer
 
 
-def overridden(pushed: PushedLayer) -> Layer:
+def overridden(pushed: Layer) -> dict[str, Given]:
     """Return the settings that environment and files give, and in place of which a pushed layer gives
     other values now.
     """
@@ -350,19 +306,18 @@ def overridden(pushed: PushedLayer) -> Layer:
         current = settings().layer
     return {
         name: below[name]
-        for name, given in pushed.layer.items()
+        for name, given in pushed.items()
         if current[name] is given
-        and below[name].origin.rank > Rank.DEFAULT
+        and below[name].rank > Rank.DEFAULT
         and below[name].value != given.value
     }
 
 
-def pop_layer(pushed: PushedLayer) -> None:
+def pop_layer(pushed: Layer) -> None:
     """Remove the layer that ``push_layer`` added, unless it was removed before."""
-    changed_layers, layer = pushed
     with _lock:
-        changed_layers.pushed = [each for each in changed_layers.pushed if each is not layer]
-        changed_layers.invalidate()
+        layers.pushed = [each for each in layers.pushed if each is not pushed]
+        layers.changed()
 
 
 # Settings that are sent to another process, where the code, environment and files of this one apply.
@@ -370,21 +325,17 @@ def pop_layer(pushed: PushedLayer) -> None:
 
 def pack() -> tuple[Any, ...]:
     """Return the layers of this process, keys included, to be pickled for :func:`unpacked`."""
-    blocks = _open_blocks()
+    block = _open_block()
     with _lock:
-        return (
-            layers.read().settings,
-            list(layers.pushed),
-            _merged((layers.configured, *(blocks.stack if blocks else ()))),
-            dict(layers.forced),
-        )
+        configured = {**layers.configured, **(block.layer if block else {})}
+        return layers.read().settings, list(layers.pushed), configured, layers.forced
 
 
 def unpacked(packed: tuple[Any, ...]) -> Layers:
     """Return the layers of another process, for :func:`using`."""
-    other = Layers()
-    settings, other.pushed, other.configured, other.forced = packed
-    other.sources = Sources(settings)
+    settings, pushed, configured, forced = packed
+    other = Layers(Sources(settings))
+    other.pushed, other.configured, other.forced = pushed, configured, forced
     other.read_at = float("inf")
     return other
 
@@ -415,42 +366,40 @@ def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[
     :param api_type: the client's name; ``None`` for the configured one.
     :raises ConfigError: if config.ini refers to a variable that is not set.
     """
-    key, _ = settings.key_and_origin(api_type)
+    key = settings.key_and_origin(api_type).value
     return key() if isinstance(key, KeyReference) else key
 
 
 def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
-    """Warn once per host before a key from the environment is sent to a host that a config.ini names.
+    """Warn once per host before a key from the environment is sent to a host that a found config.ini
+    or ``.env`` names.
 
-    A config.ini comes with a project, perhaps a stranger's, and is read without the user naming it.
-    There is no warning for loopback hosts, nor for hosts that the environment, code or the file of
-    ``LLMCALL_CONFIG`` names.
+    Such a file comes with a project, perhaps a stranger's, and is read without the user naming it.
+    There is no warning for loopback hosts, for a key that stands beside the host, nor for hosts that
+    the environment, code or the file of ``LLMCALL_CONFIG`` names.
 
     :param settings: the client's settings.
     :param endpoint: the endpoint about to be called, listed in the settings or made from them.
     """
     url = endpoint.address
-    is_listed = endpoint in settings.endpoints
-    name = "endpoints"
-    if not is_listed:
-        name = "azure_endpoint" if endpoint.azure_endpoint else "base_url"
-    origin = settings.origin_of(name)
-    if not url or origin.rank != Rank.FOUND_FILE or is_loopback(url):
+    name = "azure_endpoint" if endpoint.azure_endpoint else "base_url"
+    key = settings.key_and_origin(endpoint.api_type)
+    if endpoint in settings.endpoints:
+        name = "endpoints"
+        if endpoint.api_key is not None:
+            key = settings.given(name)._replace(value=endpoint.api_key)
+    elif url != getattr(settings, name):
         return
-    source = _key_source(settings, endpoint, is_listed=is_listed)
-    if source is not None and (is_listed or url == getattr(settings, name)):
+    elif key.value is None and endpoint.api_type == "azure":
+        key = settings.given("azure_ad_token")
+    place = settings.given(name)
+    if isinstance(key.value, KeyReference):
+        key = key._replace(rank=Rank.ENVIRONMENT, origin=key.value.variables)
+    is_found = place.rank in (Rank.FOUND_FILE, Rank.DOTENV)
+    is_from_environment = place.rank < key.rank <= Rank.ENVIRONMENT
+    if url and is_found and is_from_environment and not is_loopback(url):
         host = host_of(url)
-        message = f"the API key from {source} is sent to the host {host}, which {origin.text} names"
-        warn_once(message, about=("key destination", host))
-
-
-def _key_source(settings: Settings, endpoint: Endpoint, *, is_listed: bool) -> str | None:
-    """Return the place of the key in the environment, in words; ``None`` if it is not from there."""
-    key, origin = settings.key_and_origin(endpoint.api_type)
-    if is_listed and endpoint.api_key is not None:
-        key, origin = endpoint.api_key, settings.origin_of("endpoints")
-    elif key is None and endpoint.api_type == "azure":
-        key, origin = settings.azure_ad_token, settings.origin_of("azure_ad_token")
-    if isinstance(key, KeyReference):
-        return key.variables
-    return origin.text if origin.rank in (Rank.DOTENV, Rank.ENVIRONMENT) else None
+        warn_once(
+            f"the API key from {key.origin} is sent to the host {host}, which {place.origin} names",
+            about=("key destination", host),
+        )

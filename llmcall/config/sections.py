@@ -7,68 +7,24 @@ from typing import Any
 
 from ..errors import ConfigError
 from . import values
-from .setting import Setting, check_setting
+from .setting import Setting, settings_of
 from .values import UNSET, FrozenDict, Parser, nearest, refuse
 
-
-def settings_of(section: str, *rows: tuple[str, Parser, str, str]) -> dict[str, Setting]:
-    """Return the settings of a named section by their names in code.
-
-    :param rows: each setting's name in code, parser, help and example.
-    """
-    return {
-        name: Setting(section, name.upper(), parse, None, help, example, name)
-        for name, parse, help, example in rows
-    }
-
-
-# The settings of [Model NAME], by their names in code.
 MODEL_KEYS = settings_of(
     "Model",
-    (
-        "context_window",
-        values.integer(1),
-        "Context window (input and output together), in tokens",
-        "32768",
-    ),
-    ("max_output_tokens", values.integer(1), "Maximum length of an answer, in tokens", "8192"),
-    ("encoding", values.text, "The tiktoken encoding that counts its tokens", "o200k_base"),
-    ("reasoning", values.boolean, "Whether it can reason before it answers", "no"),
-    (
-        "refused_parameters",
-        values.names,
-        "Parameters it does not accept; they are not sent",
-        "top_p, presence_penalty",
-    ),
-    (
-        "refused_when_reasoning",
-        values.names,
-        "Parameters it does not accept while it reasons",
-        "temperature",
-    ),
-    (
-        "max_completion_tokens",
-        values.boolean,
-        "Whether it expects max_completion_tokens instead of max_tokens",
-        "no",
-    ),
-    (
-        "structured_output",
-        values.boolean,
-        "Whether it accepts a JSON schema as response_format",
-        "yes",
-    ),
-    (
-        "tools_on_responses",
-        values.boolean,
-        "Whether it calls tools while it reasons on the Responses API only",
-        "no",
-    ),
-    ("embedding", values.boolean, "Whether it is an embedding model", "no"),
+    {
+        "context_window": values.integer(1),
+        "max_output_tokens": values.integer(1),
+        "encoding": values.text,
+        "reasoning": values.boolean,
+        "refused_parameters": values.names,
+        "refused_when_reasoning": values.names,
+        "max_completion_tokens": values.boolean,
+        "structured_output": values.boolean,
+        "tools_on_responses": values.boolean,
+        "embedding": values.boolean,
+    },
 )
-
-
-# Parsers
 
 
 def mapping_of(parse: Parser, value_location: str = "{location} {name}") -> Parser:
@@ -121,12 +77,9 @@ def checked_fields(rows: Mapping[str, Setting], fields: Any, location: str) -> d
     for name, value in fields.items():
         if name not in rows:
             raise ConfigError(f"{location}: there is no setting {name!r}{nearest(name, rows)}")
-        if value is None:
-            continue
-        checked_value = check_setting(rows[name], value, f"{location} {rows[name].key}")
-        if checked_value is not UNSET and checked_value is not None:
-            checked[name] = checked_value
-    return checked
+        if value is not None:
+            checked[name] = rows[name].check(value, f"{location} {rows[name].key}")
+    return {name: value for name, value in checked.items() if value not in (UNSET, None)}
 
 
 parse_models = mapping_of(

@@ -1,7 +1,8 @@
-"""One setting: its place in config.ini, its parser, its default and its origin."""
+"""One setting, its values in a layer, and the merging of layers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -14,67 +15,74 @@ Rank = IntEnum(
 """The layers; a higher one wins."""
 
 
-class Origin(NamedTuple):
-    """The place that a value came from.
+class Given(NamedTuple):
+    """A setting's value in a layer.
 
-    :param rank: its layer's rank.
-    :param text: the place in words, e.g. ``"environment variable LLMCALL_MODEL"``.
+    :param value: the value; ``UNSET`` if the layer leaves it to those below.
+    :param rank: the layer's rank.
+    :param origin: the place that it came from, e.g. ``"environment variable LLMCALL_MODEL"``.
     """
 
-    rank: Rank
-    text: str
-
-
-class SettingValue(NamedTuple):
-    """A setting's value in a layer, and the place that it came from."""
-
     value: Any
-    origin: Origin
+    rank: Rank
+    origin: str
 
 
-Layer = dict[str, SettingValue]
+Layer = Mapping[str, Given]
+
+
+def merged(*layers: Layer) -> dict[str, Given]:
+    """Return several layers as one: of a setting's values, the one of the highest rank, or the last
+    of that rank.
+    """
+    result: dict[str, Given] = {}
+    for layer in layers:
+        for name, given in layer.items():
+            if given.value is not UNSET and (name not in result or given.rank >= result[name].rank):
+                result[name] = given
+    return result
 
 
 class Setting(NamedTuple):
     """One setting.
 
-    :param section: its section in config.ini.
-    :param key: its name there; empty if the whole section is the value, or if only code can set it.
     :param parse: checks its values.
     :param default: its value if nothing sets it; ``None`` if it may have none.
-    :param help: one line for config.ini.
-    :param example: what config.ini shows after a ``#`` if the default cannot be written there.
     :param name: its name in code; in capitals after ``LLMCALL_``, its environment variable.
+    :param section: its section in config.ini.
+    :param key: its name there; empty if the whole section is the value, or if only code can set it.
     """
 
-    section: str
-    key: str
     parse: Parser
     default: Any = None
-    help: str = ""
-    example: str = ""
     name: str = ""
+    section: str = ""
+    key: str = ""
+
+    def check(self, value: Any, location: str, folder: str | None = None) -> Any:
+        """Return a value as the setting's type.
+
+        :param value: text from a file or a variable, or a value from code; for a whole section, a
+            mapping of such values.
+        :param location: where it was found, for the message.
+        :param folder: the directory that a relative path starts from; ``None`` is the working
+            directory.
+        :returns: the value, or ``UNSET`` for empty text.
+        :raises ConfigError: if it is of the wrong type or outside the allowed range.
+        """
+        if isinstance(value, str):
+            value = value.strip()
+            if self.default != "":
+                if not value:
+                    return UNSET
+                if value.casefold() == "none" and self.parse not in values.WORDS:
+                    return None if self.default is None else UNSET
+        parsed = self.parse(value, location)
+        return values.absolute(parsed, folder) if self.parse is values.path else parsed
 
 
-def check_setting(row: Setting, value: Any, location: str, folder: str | None = None) -> Any:
-    """Return the value of a setting as its type.
-
-    :param value: text from a file or a variable, or a value from code; for a whole section, a
-        mapping of such values.
-    :param location: where it was found, for the message.
-    :param folder: the directory that a relative path starts from; ``None`` is the working
-        directory.
-    :returns: the value, or ``UNSET`` for empty text.
-    :raises ConfigError: if it is of the wrong type or outside the allowed range.
-    """
-    if isinstance(value, str):
-        value = value.strip()
-        if not value and row.default != "":
-            return UNSET
-        if value.casefold() == "none" and row.default != "" and row.parse not in values.WORDS:
-            return None if row.default is None else UNSET
-    return (
-        values.path(value, location, folder)
-        if row.parse is values.path
-        else row.parse(value, location)
-    )
+def settings_of(section: str, parsers: Mapping[str, Parser]) -> dict[str, Setting]:
+    """Return the settings of a named section by their names in code."""
+    return {
+        name: Setting(parse, None, name, section, name.upper()) for name, parse in parsers.items()
+    }

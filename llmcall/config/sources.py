@@ -8,7 +8,7 @@ are read as ours.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError
@@ -16,7 +16,7 @@ from ..notices import is_new, logger, warn_once
 from . import values
 from .endpoints import ENDPOINT_KEYS
 from .sections import MODEL_KEYS
-from .setting import Layer, Origin, Rank, Setting, SettingValue, check_setting
+from .setting import Given, Layer, Rank, Setting
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
 from .values import KeyReference, expand, nearest
 
@@ -59,11 +59,11 @@ ANCESTOR_KEYS = {
 }
 
 TABLES = ("Prices", "Aliases", "Fallbacks")  # their keys are names that the user chooses
-NAMED_SECTIONS = ("Endpoint", "Model")  # sections [Endpoint NAME], [Model NAME]
-KEYS: dict[str, dict[str, Setting]] = {}
+NAMED_SECTIONS = {"Endpoint": ENDPOINT_KEYS, "Model": MODEL_KEYS}  # [Endpoint NAME], [Model NAME]
+KEYS: dict[str, dict[str, Setting]] = {}  # by section; that of a whole section has an empty key
 for _row in [*SETTINGS.values(), *ENDPOINT_KEYS.values(), *MODEL_KEYS.values()]:
     KEYS.setdefault(_row.section, {})[_row.key] = _row
-SECTIONS = {section.casefold(): section for section in KEYS}
+OUR_SECTIONS = {section.casefold(): section for section in KEYS}
 
 Entry = tuple[Setting, Any, str]  # its value is as it is written; the text is its location
 
@@ -104,26 +104,26 @@ def read_sources() -> Sources:
     """
     folders = _project_folders()
     folder, root = folders[0], folders[-1]
-    dotenv_file = _file_in(folders, ".env")
     environment = {name: value.strip() for name, value in os.environ.items() if value.strip()}
+    dotenv_file = _file_in(folders, ".env")
     dotenv = _read_dotenv(dotenv_file) if dotenv_file else {}
-    dotenv_layer = _layer(
-        _variables(dotenv, f".env ({dotenv_file}), "),
-        Rank.DOTENV,
-        os.path.dirname(dotenv_file or ""),
+    variables = Settings(_defaults(root)).overlaid(
+        _layer(
+            _variables(dotenv, f".env ({dotenv_file}), "),
+            Rank.DOTENV,
+            os.path.dirname(dotenv_file or ""),
+        ),
+        _layer(_variables(environment, "environment variable "), Rank.ENVIRONMENT, folder),
     )
-    environment_layer = _layer(
-        _variables(environment, "environment variable "), Rank.ENVIRONMENT, folder
-    )
-    settings = Settings(_defaults(root)).overlaid(dotenv_layer).overlaid(environment_layer)
-    named_file, origin = settings.layer["_config"]
+    named_file, _, origin = variables.layer["_config"]
     if named_file and not os.path.isfile(named_file):
-        raise ConfigError(f"{origin.text}: there is no file {named_file}")
+        raise ConfigError(f"{origin}: there is no file {named_file}")
     config = named_file or _file_in([root], "config.ini")
+    settings = variables
     if config:
-        entries = _entries(config, lambda name: environment.get(name) or dotenv.get(name), dotenv)
         rank = Rank.NAMED_FILE if named_file else Rank.FOUND_FILE
-        settings = settings.overlaid(_layer(entries, rank, os.path.dirname(config)))
+        entries = _entries(config, environment, dotenv)
+        settings = variables.overlaid(_layer(entries, rank, os.path.dirname(config)))
     search_range = f" or above it, up to the project's root {root}" if root != folder else ""
     files = ", ".join(filter(None, (config, dotenv_file)))
     return Sources(
@@ -153,24 +153,25 @@ def _file_in(folders: Iterable[str], name: str) -> str | None:
 
 
 def _defaults(root: str) -> Layer:
-    layer: Layer = {}
-    for name, row in {**SETTINGS, **HIDDEN_SETTINGS}.items():
-        value = (
-            os.path.join(root, *row.default.split("/"))
+    return {
+        name: Given(
+            values.absolute(row.default, root)
             if row.parse is values.path and row.default
-            else row.default
+            else row.default,
+            Rank.DEFAULT,
+            "default",
         )
-        layer[name] = SettingValue(value, Origin(Rank.DEFAULT, "default"))
-    return layer
+        for name, row in {**SETTINGS, **HIDDEN_SETTINGS}.items()
+    }
 
 
 def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
-    """Return the checked values of a source; empty text gives ``UNSET``.
+    """Return the checked values of a source.
 
     :param folder: the directory that a relative path starts from.
     """
     return {
-        row.name: SettingValue(check_setting(row, value, location, folder), Origin(rank, location))
+        row.name: Given(row.check(value, location, folder), rank, location)
         for row, value, location in entries
     }
 
@@ -264,138 +265,113 @@ def _parsed(text: str, location: str) -> configparser.RawConfigParser:
         lines = text.split("\n")
         for number, _ in error.errors:
             header = next((line for line in reversed(lines[:number]) if line.startswith("[")), "")
-            if _section_name(header[1:].partition("]")[0]):
+            if _section_name(header[1:].partition("]")[0])[0]:
                 raise ConfigError(
                     f"{location}, line {number}: neither [Section] nor NAME = value"
                 ) from None
     return parser
 
 
-def _sections(text: str, location: str) -> dict[str, dict[str, str]]:
-    """Return our sections of a config.ini, as text; keys in capitals, unless they name models.
-
-    The sections of other programs are ignored.
-
-    :raises ConfigError: as :func:`_parsed`.
-    """
-    parser = _parsed(text, location)
-    sections: dict[str, dict[str, str]] = {}
-    for header in parser.sections():
-        name = _section_name(header)
-        if not name:
-            continue
-        pairs = {
-            key if name in TABLES else key.upper(): value for key, value in parser.items(header)
-        }
-        sections.setdefault(name, {}).update(pairs)
-    return sections
-
-
-def _hint(key: str, rows: Iterable[str]) -> str:
-    """Return where an unknown setting belongs, or which known one is most similar to it."""
-    sections = [section for section, keys in KEYS.items() if key in keys]
-    return f"; it belongs below [{sections[0]}]" if sections else nearest(key, rows)
-
-
-def _section_name(header: str) -> str:
-    """Return a section's name as we write it: ``"endpoint  east"`` gives ``"Endpoint east"``; empty
-    for a section that is not ours.
+def _section_name(header: str) -> tuple[str, str]:
+    """Return the section and the name in a header: ``"endpoint  East 1"`` gives ``"Endpoint"`` and
+    ``"East 1"``; the section is empty if it is not ours.
     """
     head, _, name = header.strip().partition(" ")
-    section = SECTIONS.get(head.casefold(), "")
-    return f"{section} {name.strip()}".strip() if bool(name) == (section in NAMED_SECTIONS) else ""
+    section = OUR_SECTIONS.get(head.casefold(), "")
+    return (section, name.strip()) if bool(name) == (section in NAMED_SECTIONS) else ("", "")
 
 
-def _entries(
-    path: str, lookup: Callable[[str], str | None], dotenv: Mapping[str, str]
-) -> Iterator[Entry]:
-    """Yield the settings in a config.ini.
+def _entries(path: str, environment: Mapping[str, str], dotenv: Mapping[str, str]) -> list[Entry]:
+    """Return the settings in a config.ini.
 
-    :param lookup: returns the value of an environment variable for ``${NAME}``.
+    :param environment: the variables that ``${NAME}`` means; those of ``.env`` come after them.
     """
-    location = f"{os.path.basename(path)} ({path})"
-
-    def expanded(row: Setting, text: str, location: str) -> Any:
-        """Return a value with its variables; a key's are looked up when it is used."""
-        _warn_of_quotes(row, text, location)
-        if row.parse is values.credential and "${" in text:
-            variables = tuple(pair for pair in dotenv.items() if pair[0] in text)
-            return KeyReference(text, location, variables)
-        return expand(text, location, lookup)
-
-    sections = _sections(_read(path, location), location)
-    # First, since our own keys override them.
-    yield from _entries_of_ancestor(sections.get("OpenAI", {}), location, expanded)
-    models: dict[str, Any] = {}
-    endpoints: list[dict[str, Any]] = []
-    for section, pairs in sections.items():
-        section_location = f"{location}, [{section}]"
-        kind, _, name = section.partition(" ")
-        fields = _section_fields(kind, pairs, section_location, expanded)
-        if kind in TABLES:
-            yield KEYS[kind][""], fields, section_location
-        elif kind == "Model":
-            models[name] = fields
-        elif kind == "Endpoint":
-            endpoints.append({"name": name, **fields})
-            if "models" not in fields:
-                warn_once(f"{section_location}: without MODELS this endpoint is never used")
-        else:
-            for setting, value in fields.items():
-                yield SETTINGS[setting], value, f"{section_location} {SETTINGS[setting].key}"
-    if models:
-        yield SETTINGS["models"], models, location
-    if endpoints:
-        yield SETTINGS["endpoints"], endpoints, location
-
-
-def _section_fields(
-    kind: str, pairs: Mapping[str, str], location: str, expanded: Callable[[Setting, str, str], Any]
-) -> dict[str, Any]:
-    """Return the fields of a section by their names in code, or in a table, by the user's names.
-
-    :param kind: the section's name, or its first word.
-    :param expanded: returns a value with its variables.
-    """
-    rows = KEYS[kind]
-    fields: dict[str, Any] = {}
-    for key, text in pairs.items():
-        row = rows.get("" if kind in TABLES else key)
-        if row is None:
-            warn_once(f"{location} {key}: there is no such setting{_hint(key, rows)}")
+    place = f"{os.path.basename(path)} ({path})"
+    parser = _parsed(_read(path, place), place)
+    entries: list[Entry] = []
+    whole: dict[str, dict[str, Any]] = {}  # by section: its values by names that the user chose
+    for header in parser.sections():
+        section, name = _section_name(header)
+        if not section:
             continue
-        value = expanded(row, text, f"{location} {key}")
-        if value:
-            fields[key if kind in TABLES else row.name] = value
-    return fields
+        fields = whole.setdefault(section, {})
+        if name:
+            fields = fields.setdefault(name, {})
+        for key, text in parser.items(header):
+            key = key if section in TABLES else key.upper()
+            location = f"{place}, [{f'{section} {name}'.rstrip()}] {key}"
+            row = _row_of(section, key, location)
+            value = None if row is None else _expanded(row, text, location, environment, dotenv)
+            if row is None or not value:
+                continue
+            if section in TABLES:
+                fields[key] = value
+            elif name:
+                fields[row.name] = value
+            elif key == row.key:
+                entries.append((row, value, location))
+            else:  # first, since our own keys override those of TinyTroupe
+                entries.insert(0, (row, _ancestor_value(key, value, location), location))
+    for section, fields in whole.items():
+        if section in TABLES:
+            entries.append((KEYS[section][""], fields, f"{place}, [{section}]"))
+        elif section == "Model":
+            entries.append((SETTINGS["models"], fields, place))
+        elif section == "Endpoint":
+            for name, endpoint in fields.items():
+                if "models" not in endpoint:
+                    warn_once(
+                        f"{place}, [Endpoint {name}]: without MODELS this endpoint is never used"
+                    )
+            endpoints = [{"name": name, **endpoint} for name, endpoint in fields.items()]
+            entries.append((SETTINGS["endpoints"], endpoints, place))
+    return entries
 
 
-def _entries_of_ancestor(
-    pairs: dict[str, str], location: str, expanded: Callable[[Setting, str, str], Any]
-) -> Iterator[Entry]:
-    """Yield TinyTroupe's settings as ours, and take them out of ``[OpenAI]``.
+def _row_of(section: str, key: str, location: str) -> Setting | None:
+    """Return the setting that a key means. One that means nothing is told, as is one of TinyTroupe."""
+    rows = KEYS[section]
+    if section in TABLES:
+        return rows[""]
+    if key in rows:
+        return rows[key]
+    if section != "OpenAI" or key not in ANCESTOR_KEYS:
+        others = [other for other, keys in KEYS.items() if key in keys]
+        hint = f"; it belongs below [{others[0]}]" if others else nearest(key, rows)
+        warn_once(f"{location}: there is no such setting{hint}")
+        return None
+    row = SETTINGS.get(ANCESTOR_KEYS[key])
+    meaning = (
+        f"read as [{row.section}] {row.key}"
+        if row
+        else "ignored, because llmcall has no such setting"
+    )
+    message = f"{location}: TinyTroupe's setting, {meaning}"
+    if is_new(message):
+        logger().info("%s", message)
+    return row
 
-    :param expanded: returns a value with its variables.
-    """
-    for key in sorted(pairs.keys() & ANCESTOR_KEYS.keys()):
-        key_location = f"{location}, [OpenAI] {key}"
-        text = pairs.pop(key)
-        row = SETTINGS.get(ANCESTOR_KEYS[key])
-        if row is None:
-            meaning = "ignored, because llmcall has no such setting"
-        else:
-            meaning = f"read as [{row.section}] {row.key}"
-            value = expanded(row, text, key_location).strip()
-            yield row, _ancestor_value(key, value, key_location), key_location
-        message = f"{key_location}: TinyTroupe's setting, {meaning}"
-        if is_new(message):
-            logger().info("%s", message)
+
+def _expanded(
+    row: Setting,
+    text: str,
+    location: str,
+    environment: Mapping[str, str],
+    dotenv: Mapping[str, str],
+) -> Any:
+    """Return a value with its variables; a key's are looked up when it is used."""
+    _warn_of_quotes(row, text, location)
+    if row.parse is values.credential and "${" in text:
+        return KeyReference(
+            text, location, tuple(pair for pair in dotenv.items() if pair[0] in text)
+        )
+    return expand(text, location, lambda name: environment.get(name) or dotenv.get(name))
 
 
 def _ancestor_value(key: str, value: str, location: str) -> str:
     """Return the value of a TinyTroupe setting as ours takes it."""
-    if key == "CACHE_API_CALLS" and value:
-        return "auto" if values.boolean(value, location) else "off"
+    if key == "CACHE_API_CALLS":
+        return "auto" if values.boolean(value.strip(), location) else "off"
     if key == "CACHE_FILE_NAME":
-        return values.directory_named(value)
+        return values.directory_named(value.strip())
     return "none" if key == "MAX_CONCURRENT_MODEL_CALLS" and values.as_number(value) == 0 else value

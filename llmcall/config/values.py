@@ -1,9 +1,9 @@
 """The values of settings: text or Python values in, checked values out.
 
 The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a
-value and the location where it was found, for messages; the parser of paths also takes the folder
-that a relative path starts from. Empty text gives ``UNSET``, and the word ``none`` gives ``None``, unless
-the parser is one of ``WORDS``. If a setting's default is empty text, both are ordinary texts.
+value and the location where it was found, for messages. Empty text gives ``UNSET``, and the word
+``none`` gives ``None``, unless the parser is one of ``WORDS``. If a setting's default is empty text,
+both are ordinary texts.
 """
 
 from __future__ import annotations
@@ -24,14 +24,8 @@ MASK = "***"
 NORMALIZERS = ("times", "uuids", "addresses", "temporary_paths")
 # The words of configparser.RawConfigParser.BOOLEAN_STATES.
 BOOLEANS = {
-    "1": True,
-    "yes": True,
-    "true": True,
-    "on": True,
-    "0": False,
-    "no": False,
-    "false": False,
-    "off": False,
+    **dict.fromkeys(("1", "yes", "true", "on"), True),
+    **dict.fromkeys(("0", "no", "false", "off"), False),
 }
 LONGEST_VALUE = 60
 
@@ -167,11 +161,16 @@ WORDS: set[Any] = {credential}
 function = parser(lambda value: value if callable(value) else None, "a function")
 
 
-def path(value: Any, location: str, folder: str | None = None) -> str:
-    """Return an absolute path; the address of a server stays as it is."""
-    if isinstance(value, os.PathLike):
-        value = value.__fspath__()
-    path_or_address = text(value, location)
+def path(value: Any, location: str) -> str:
+    """Return a path, or the address of a server."""
+    return text(value.__fspath__() if isinstance(value, os.PathLike) else value, location)
+
+
+def absolute(path_or_address: str, folder: str | None) -> str:
+    """Return an absolute path; the address of a server stays as it is.
+
+    :param folder: the directory that a relative path starts from; ``None`` is the working directory.
+    """
     if "://" in path_or_address:
         return path_or_address
     return os.path.normpath(

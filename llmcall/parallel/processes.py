@@ -223,7 +223,7 @@ def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
     if (
         session is not None
         and session.cassette is cassette
-        and session.generation == config.generation()
+        and session.settings is config.settings()
     ):
         # A map in a worker passes on the very same state, so its tasks can join the session of
         # their own map instead of waiting for its end.
@@ -315,7 +315,7 @@ class _Session:
     :param state: the state; see :func:`_packed_state`.
     :ivar tasks: the number of tasks that run in it.
     :ivar cassette: the copy of the open cassette, or ``None`` if none is open.
-    :ivar generation: the generation of its settings.
+    :ivar settings: its settings.
     """
 
     def __init__(self, state: bytes) -> None:
@@ -334,7 +334,7 @@ class _Session:
                 self.cassette.events = self._events
                 self.cassette.start()
                 _add_all(self.cassette, gained)
-        self.generation = self._layers.generation
+        self.settings = self._layers.settings()
 
     def apply(self) -> None:
         """Apply the settings, budgets and cassette, until ``applied`` is closed."""

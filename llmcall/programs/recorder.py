@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import askers, scopes
 from ..blocking import value
 from ..cassettes.current import current_cassette
-from ..config import resolve as config
-from ..config.settings import with_absolute_paths
+from ..config.settings import checked_layer
 from ..errors import (
     BudgetExceededError,
     CacheMissError,
@@ -111,9 +110,9 @@ class Recorder:
     ) -> None:
         self.actors = None if actor is None else Actors(actor)
         # a wrong one fails here, and not in the program's first request
-        config.settings_for(None, overrides, caller)
-        absolute = with_absolute_paths(overrides, caller)
-        self.client_at = functools.cache(functools.partial(_client_at, absolute))
+        checked = checked_layer(overrides, caller)
+        paths = {name: each.value for name, each in checked.items() if isinstance(each.value, str)}
+        self.client_at = functools.cache(functools.partial(_client_at, {**overrides, **paths}))
         self.has_overrides = bool(overrides)
         self.hosts = {_host(host) for host in ((hosts,) if isinstance(hosts, str) else hosts)}
         self.first_error: Exception | None = None

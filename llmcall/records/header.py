@@ -39,7 +39,7 @@ def header_of(
     :param base: the settings that a client was given, or ``None`` for the process's.
     :param namespaces: the models' namespaces, if an open cassette names them.
     """
-    values = config.without_code(base)
+    values = vars(config.without_code(base))
     header = {name: values[name] for name in KEYED if values[name] not in (None, "", (), {})}
     header = {
         name: list(value) if isinstance(value, tuple) else value for name, value in header.items()
@@ -86,7 +86,7 @@ def _file_name(path: str) -> str:
 
 def _namespaces(base: Settings | None) -> dict[str, str]:
     settings = base or config.settings()
-    if settings.origin_of("endpoints").rank >= Rank.CONFIGURED:
+    if settings.given("endpoints").rank >= Rank.CONFIGURED:
         return {}
     return {
         model: each.namespace
@@ -121,7 +121,7 @@ def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
         ):
             layer[name] = local_model
     if SECTIONS in header:
-        layer[SECTIONS] = {**config.without_code()[SECTIONS], **header[SECTIONS]}
+        layer[SECTIONS] = {**config.without_code().models, **header[SECTIONS]}
     return layer
 
 

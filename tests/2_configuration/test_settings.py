@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +22,10 @@ from typing import Any
 import openai
 import pytest
 from commands import written
-from config_file import example_file
 
 import llmcall
 from llmcall import ConfigError
+from llmcall.config.sources import KEYS
 from llmcall.testing import ScriptedClient
 from llmcall.types import Endpoint, Settings
 
@@ -347,9 +348,20 @@ def shown() -> str:
     return (Path(__file__).parents[2] / "config.ini").read_text(encoding="utf-8")
 
 
-def test_the_shown_file_is_what_the_table_of_settings_says(shown: str) -> None:
-    """A setting that is added stands there too."""
-    assert shown == example_file()
+def test_the_shown_file_has_every_setting_and_one_line_on_it(shown: str) -> None:
+    """Of sections that may have any name, an example; no other settings."""
+    found: set[tuple[str, str]] = set()
+    section = before = ""
+    for line in shown.splitlines()[5:]:
+        text = line.removeprefix("# ")
+        if match := re.match(r"\[(\w+)", text):
+            section = match[1]
+        elif match := re.match(r"([A-Z_]+) =", text):
+            assert before.startswith("# ")
+            found.add((section, match[1]))
+        before = line
+    known = {(row.section, row.key) for rows in KEYS.values() for row in rows.values() if row.key}
+    assert found == known
 
 
 def test_the_shown_file_changes_nothing(shown: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -726,6 +738,20 @@ def test_a_strange_host_is_announced_once(
     place = f"is sent to the host strange.example, which config.ini ({path})"
     assert [name in each and place in each for each in said] == [True] * is_said
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_host_that_a_dotenv_names_is_announced_unless_the_key_stands_beside_it(
+    beside: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file may be a stranger's, and the key the shell's."""
+    text = "OPENAI_BASE_URL=https://strange.example/v1\n"
+    if not beside:
+        monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    path = written(".env", text + f"OPENAI_API_KEY={SECRET}\n" * beside)
+    answered()
+    said = f"is sent to the host strange.example, which .env ({path})"
+    assert [said in record.getMessage() for record in caplog.records] == [True] * (not beside)
 
 
 @pytest.mark.parametrize(

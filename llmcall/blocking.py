@@ -1,15 +1,19 @@
 """Asynchronous code that also runs in a plain thread, where nothing that it awaits has to wait.
 
-So what sends a request is written once. In a thread it calls blocking functions.
+So each step of a call is written once. In a thread it calls blocking functions.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+# Whether the code that runs may block its thread: no event loop waits for it.
+may_block: ContextVar[bool] = ContextVar("llmcall blocks its thread", default=False)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -17,12 +21,14 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     hooks = sys.get_asyncgen_hooks()
     # A loop of this thread would else take the generators for its own, and close them at its end.
     sys.set_asyncgen_hooks(None, None)
+    token = may_block.set(True)
     try:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     finally:
         coroutine.close()
+        may_block.reset(token)
         sys.set_asyncgen_hooks(*hooks)
     raise RuntimeError("a coroutine waits, and there is no event loop")
 

@@ -18,7 +18,6 @@ from .patched_sdk import is_patched, with_patched_sdk
 if TYPE_CHECKING:
     import openai
 
-    from ..call.effects import Flow
 
 SDK_CLASSES = ("OpenAI", "AzureOpenAI")
 
@@ -49,13 +48,13 @@ def chatcompletion_request(
     return drive(answer(SDK_CLASSES, max_lenght_fallback, request_timeout, prompt, kwargs))
 
 
-def answer(
+async def answer(
     sdk_classes: tuple[str, ...],
     fallback: bool,
     timeout: float | None,
     prompt: str | None,
     arguments: dict[str, Any],
-) -> Flow[dict[str, Any]]:
+) -> dict[str, Any]:
     """Answer a request, or raise the SDK's error; the same for both drivers.
 
     If a test has replaced the SDK, the replacement is called, and its answers are not recorded.
@@ -87,7 +86,7 @@ def answer(
     if is_sdk_patched:
         call = call._replace(cassette=None)
     try:
-        reply = yield from reply_to(
+        reply = await reply_to(
             call, fallback=fallback, must_fit_window=True, is_fresh=is_sdk_patched
         )
     except APIError as error:

@@ -15,7 +15,7 @@ from ..values import TokenUsage, choices_of, finite, record_of
 from ..values.checks import is_cut_by_context_window
 from ..values.chunks import chunks_of, text_in
 from .attempt import RetryPolicy, retry
-from .effects import Do, Emit, with_cache
+from .effects import Piece, do, emit, with_cache
 from .lookup import check_fits, lookup
 from .send import Exchange
 from .share import share
@@ -25,20 +25,19 @@ if TYPE_CHECKING:
 
     from ..values import Received, Record
     from .calls import Call
-    from .effects import Flow
 
 
 log = logger()
 
 
-def answer(
+async def answer(
     call: Call,
     *,
     stream: bool = False,
     fallback: bool = True,
     must_fit_window: bool = False,
     record_cut_by_window: Record | None = None,
-) -> Flow[Record]:
+) -> Record:
     """Answer a chat call that is not recorded.
 
     If a fallback answers, the record of the call points to that of the fallback.
@@ -63,7 +62,7 @@ def answer(
                 ask = functools.partial(
                     _ask, policy=policy, stream=stream, must_fit_window=must_fit and not stream
                 )
-                records = yield from share([current], ask, policy, stream=stream)
+                records = await share([current], ask, policy, stream=stream)
                 record = records[current.request.cache_key]
             elif must_fit and is_cut_by_context_window(record.response, current.request):
                 raise ContextLengthError(
@@ -81,44 +80,44 @@ def answer(
                 next_model,
             )
         current = call.to_model(next_model)
-        record = yield from with_cache(call.cache, lookup, current)
+        record = await with_cache(call.cache, lookup, current)
     received = record.received
     if received is None:
         current.count_hit(record)
     if current is not call:
-        record = yield Do(functools.partial(call.store.add, record, call.request))
+        record = await do(call.store.add, record, call.request)
         record = record.replace(received=received)
     check_fits(call, record)  # an equal call with another response_format may have got it
     if stream and received is None:
-        yield from emit_recorded(record)
+        await emit_recorded(record)
     return record
 
 
-def emit_recorded(record: Record) -> Flow[None]:
+async def emit_recorded(record: Record) -> None:
     """Emit a recorded answer to the reader of a stream."""
     for chunk in chunks_of(record.response):
-        yield Emit(text_in(chunk), chunk)
+        await emit(Piece(text_in(chunk), chunk))
 
 
-def _ask(
+async def _ask(
     calls: Sequence[Call], policy: RetryPolicy, *, stream: bool, must_fit_window: bool
-) -> Flow[dict[str, Record]]:
+) -> dict[str, Record]:
     """Ask the model of one call, count what it used, and store the answer."""
     (call,) = calls
     exchange = Exchange(call, policy, stream=stream, must_fit_window=must_fit_window)
-    response, received = yield from retry(policy, call.label, exchange.attempt)
+    response, received = await retry(policy, call.label, exchange.attempt)
     if received is None:
         return {call.request.cache_key: response}
     if must_fit_window and is_cut_by_context_window(response, call.request):
         _count(call, response, received)
         if exchange.background is not None:
-            yield from exchange.background.delete()
+            await exchange.background.delete()
         raise ContextLengthError(
             "the answer was cut where the context window ended", endpoint=received.endpoint
         )
-    record = yield Do(functools.partial(_store, call, response, received))
+    record = await do(_store, call, response, received)
     if exchange.background is not None:
-        yield from exchange.background.finish()
+        await exchange.background.finish()
     return {call.request.cache_key: record}
 
 

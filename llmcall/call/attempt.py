@@ -20,17 +20,16 @@ from ..errors import (
 from ..interrupts import check_stops, current_stops
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..notices import logger, notice, warn_once
-from .effects import Wait
+from .effects import wait
 from .limits import LEFT_OUT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from tenacity import RetryCallState
 
     from ..config.endpoints import Endpoint
     from .calls import Call
-    from .effects import Flow
     from .limits import Pool
     from .options import Options
 
@@ -83,7 +82,7 @@ class RetryPolicy(NamedTuple):
         return is_wait and error.status_code is None
 
 
-def retry(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) -> Flow[T]:
+async def retry(policy: RetryPolicy, label: str, attempt: Callable[[int], Awaitable[T]]) -> T:
     """Make attempts until one succeeds or the policy forbids another, and return its result.
 
     :param label: what is tried, for the log.
@@ -125,12 +124,12 @@ def retry(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) ->
         reraise=True,
     )
     for each in attempts:
-        if waits:  # a flow does not sleep: its driver does
-            yield Wait(Future(), waits.pop())
+        if waits:
+            await wait(Future(), waits.pop())
         number = each.retry_state.attempt_number
         with each:
             try:
-                result = yield from attempt(number)
+                result = await attempt(number)
             except APIError as error:
                 error.attempts = number
                 raise

@@ -1,83 +1,90 @@
-"""Drivers: they run flows and perform their effects, in a thread or in an event loop."""
+"""Drivers: they run a call, in a thread or in an event loop, and hand on the pieces of a stream."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import suppress
 from functools import partial
+from types import coroutine
 from typing import Any, TypeVar
 
-from ..blocking import iterate, run
-from .effects import Effect, Emit, Flow
+from ..blocking import iterate, may_block, run
+from .effects import Piece
 
 T = TypeVar("T")
 
 
 class _AbandonedError(BaseException):
-    """Raised inside a flow whose reader has left: a flow that is closed could yield no effect in its
+    """Raised inside a call whose reader has left: one that is closed could await nothing in its
     ``finally``.
     """
 
 
-def drive(flow: Flow[T]) -> T:
-    """Run a flow that emits nothing, and return its result."""
-    return run(_result(flow, _perform))
+drive = run
 
 
-async def adrive(flow: Flow[T]) -> T:
-    """Run a flow that emits nothing in the running event loop, and return its result."""
-    return await _result(flow, _aperform)
+async def adrive(call: Coroutine[Any, Any, T]) -> T:
+    """Run a call in the running event loop, and return its result."""
+    may_block.set(False)  # the loop may itself run in a call that blocks its thread
+    return await call
 
 
-def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[Emit, None, None]:
-    """Run a flow, and yield the pieces that it emits.
+def drive_stream(
+    call: Coroutine[Any, Any, T], finish: Callable[[T], None]
+) -> Generator[Piece, None, None]:
+    """Run a call, and yield the pieces that it emits.
 
-    :param finish: called with the flow's result at its end, unless the reader leaves before.
+    :param finish: called with the call's result at its end, unless the reader leaves before.
     """
-    yield from iterate(_driven(flow, finish, _perform))
+    yield from iterate(_pieces(call, finish, blocks=True))
 
 
-def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[Emit, None]:
-    """Run a flow in the running event loop, and yield the pieces that it emits, as
+def adrive_stream(
+    call: Coroutine[Any, Any, T], finish: Callable[[T], None]
+) -> AsyncGenerator[Piece, None]:
+    """Run a call in the running event loop, and yield the pieces that it emits, as
     :func:`drive_stream`.
     """
-    return _driven(flow, finish, _aperform)
+    return _pieces(call, finish, blocks=False)
 
 
-async def _perform(effect: Effect) -> Any:
-    return effect.perform()
-
-
-async def _aperform(effect: Effect) -> Any:
-    return await effect.aperform()
-
-
-async def _result(flow: Flow[T], perform: Callable[[Effect], Awaitable[Any]]) -> T:
-    results: list[T] = []
-    try:
-        async for _ in _driven(flow, results.append, perform):
-            pass
-    finally:
-        flow.close()  # a coroutine that is closed leaves the asynchronous generator as it is
-    return results[0]
-
-
-async def _driven(
-    flow: Flow[T], finish: Callable[[T], None], perform: Callable[[Effect], Awaitable[Any]]
-) -> AsyncGenerator[Emit, None]:
-    step = partial(flow.send, None)
+async def _pieces(
+    call: Coroutine[Any, Any, T], finish: Callable[[T], None], *, blocks: bool
+) -> AsyncGenerator[Piece, None]:
     try:
         while True:
-            effect = step()
+            may_block.set(blocks)
+            piece = await _next_piece(partial(call.send, None), call)
+            if isinstance(piece, StopIteration):
+                finish(piece.value)
+                return
             try:
-                result = (yield effect) if isinstance(effect, Emit) else await perform(effect)
-                step = partial(flow.send, result)
+                yield piece
             except GeneratorExit:
-                step = partial(flow.throw, _AbandonedError())
-            except BaseException as error:  # noqa: BLE001 - the flow gets it thrown in, and raises it
-                step = partial(flow.throw, error)
-    except StopIteration as stop:
-        finish(stop.value)
-    except _AbandonedError:
-        pass
+                may_block.set(blocks)
+                with suppress(_AbandonedError):
+                    await _next_piece(partial(call.throw, _AbandonedError()), call)
+                return
     finally:
-        flow.close()  # Ctrl-C between two effects leaves it where it was
+        call.close()  # Ctrl-C between two pieces leaves it where it was
+
+
+@coroutine
+def _next_piece(
+    step: Callable[[], Any], call: Coroutine[Any, Any, Any]
+) -> Generator[Any, Any, Piece | StopIteration]:
+    """Advance a call to the next piece that it emits, or to its end.
+
+    :param step: the first step; what the call awaits goes to the event loop.
+    """
+    while True:
+        try:
+            awaited = step()
+        except StopIteration as stop:
+            return stop
+        if isinstance(awaited, Piece):
+            return awaited
+        try:
+            step = partial(call.send, (yield awaited))
+        except BaseException as error:  # noqa: BLE001 - the call gets it thrown in, and raises it
+            step = partial(call.throw, error)

@@ -1,8 +1,7 @@
-"""Effects: the input and output of a call, described but not performed.
+"""What a call waits for: another call, its server, the disk, the reader of its stream.
 
-A flow is a generator that yields effects and does no input or output itself. So each step of a call
-is written once, for threads and for event loops: an effect's ``perform`` blocks the thread, and its
-``aperform`` lets the event loop go on.
+The steps of a call are coroutines, written once for threads and for event loops. What has to wait
+is here: in a thread it blocks, in an event loop it lets the loop go on.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from types import coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ..blocking import may_block
 from ..errors import RequestTimeoutError
 from ..interrupts import check_stops, current_stops
 from ..system import current_task
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 END = object()  # comes after the last chunk
-
 
 # The monotonic time at which the attempt of the current context has to end.
 _ends_at: ContextVar[float | None] = ContextVar("llmcall end of an attempt", default=None)
@@ -55,18 +55,6 @@ def time_left() -> float | None:
     return None if ends_at is None else ends_at - time.monotonic()
 
 
-class Effect(Protocol):
-    """What a driver performs, in a thread or in an event loop; its result goes to the flow."""
-
-    def perform(self) -> Any:
-        """Perform it in this thread."""
-        ...
-
-    async def aperform(self) -> Any:
-        """Perform it without blocking the event loop."""
-        ...
-
-
 class Runner(NamedTuple):
     """Who runs something: a thread and, in an event loop, a task.
 
@@ -85,123 +73,95 @@ class Runner(NamedTuple):
     def waits_for_us(self) -> bool:
         """Return whether it goes on only after the current thread or task does."""
         current = Runner.current()
-        return self.thread == current.thread and self.task in (None, current.task)
+        # A wait that blocks the whole thread stops all of its tasks.
+        is_same_task = may_block.get() or self.task in (None, current.task)
+        return self.thread == current.thread and is_same_task
 
 
-class Wait(NamedTuple):
-    """Wait until a future is done, or some seconds have passed; the result is ``False`` if the future
-    could never be done.
+async def wait(future: Future[Any], seconds: float | None) -> None:
+    """Wait until a future is done, or some seconds have passed.
 
     :param future: what is waited for; a new one to wait for the seconds alone.
     :param seconds: the longest wait; ``None`` means no limit.
-    :param runner: who has to finish the future, if anybody: waiting for oneself would never end.
     """
-
-    future: Future[Any]
-    seconds: float | None
-    runner: Runner | None = None
-
-    def perform(self) -> bool:
-        """Wait in this thread."""
-        # A wait blocks the whole thread, so none of its tasks could finish the future.
-        is_own_thread = self.runner is not None and self.runner.thread == threading.get_ident()
-        if is_own_thread and not self.future.done():
-            return False
-        stops = current_stops.get()
-        wait_for_futures([self.future, *stops], self.seconds, FIRST_COMPLETED)
-        if not self.future.done():
+    stops = current_stops.get()
+    if may_block.get():
+        wait_for_futures([future, *stops], seconds, FIRST_COMPLETED)
+        if not future.done():
             check_stops(stops)
-        return True
+        return
+    import asyncio
 
-    async def aperform(self) -> bool:
-        """Wait without blocking the event loop."""
-        import asyncio
+    check_stops(stops)
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
 
-        if self.runner is not None and self.runner.waits_for_us() and not self.future.done():
-            return False
-        check_stops(current_stops.get())
-        loop = asyncio.get_running_loop()
-        done = asyncio.Event()
+    def wake(_: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(done.set)
 
-        def wake(_: object) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(done.set)
-
-        self.future.add_done_callback(wake)
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(done.wait(), self.seconds)
-        return True
+    future.add_done_callback(wake)
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(done.wait(), seconds)
 
 
-class Send(NamedTuple):
-    """Send a request; the result is the response."""
-
-    transport: Any
-    request: Request
-    timeout: float | None
-
-    def perform(self) -> Any:
-        """Call the transport."""
-        check_stops(current_stops.get())
-        with time_limit(self.timeout):
-            return self.transport.send(self.request, self.timeout)
-
-    async def aperform(self) -> Any:
-        """Call the transport's asynchronous method, or the other one in a thread."""
-        import asyncio
-
-        check_stops(current_stops.get())
-        if hasattr(self.transport, "asend"):
-            response = self.transport.asend(self.request, self.timeout)
-            return await _in_time(response, self.timeout)
-        return await asyncio.to_thread(self.perform)
-
-
-class AsOne(NamedTuple):
-    """Send a request and hand the response to a function, as one step that no cancellation parts; the
-    result is the function's.
+async def send(transport: Any, request: Request, timeout: float | None) -> Any:
+    """Send a request, and return the response: by the transport's asynchronous method, or by the other
+    one in a thread.
     """
+    check_stops(current_stops.get())
+    if not may_block.get() and hasattr(transport, "asend"):
+        return await _in_time(transport.asend(request, timeout), timeout)
 
-    send: Send
-    function: Callable[[Any], Any]
+    def send_in_thread() -> Any:
+        with time_limit(timeout):
+            return transport.send(request, timeout)
 
-    def perform(self) -> Any:
-        """Send it."""
-        return self.function(self.send.perform())
+    if may_block.get():
+        return send_in_thread()
+    import asyncio
 
-    async def aperform(self) -> Any:
-        """Send it, to the end even if the caller is cancelled meanwhile."""
-        import asyncio
-
-        async def both() -> Any:
-            return self.function(await self.send.aperform())
-
-        return await asyncio.shield(both())
+    return await asyncio.to_thread(send_in_thread)
 
 
-class Open(NamedTuple):
-    """Send a request; the result is an iterator of the answer's chunks, or ``None``, with nothing
-    sent, if the transport does not stream.
+async def to_the_end(step: Awaitable[T]) -> T:
+    """Await a step that goes on to its end if the caller is cancelled meanwhile, and return its result."""
+    if may_block.get():
+        return await step
+    import asyncio
+
+    return await asyncio.shield(step)
+
+
+async def do(function: Callable[..., T], *args: Any) -> T:
+    """Return the result of a function that may wait for the disk; an event loop runs it in a thread, to
+    its end even if the caller is cancelled meanwhile.
     """
+    if may_block.get():
+        return function(*args)
+    import asyncio
 
-    transport: Any
-    request: Request
-    timeout: float | None
+    loop = asyncio.get_running_loop()
+    run = partial(copy_context().run, function, *args)
+    return await asyncio.shield(loop.run_in_executor(None, run))
 
-    def perform(self) -> Any:
-        """Open a stream."""
-        check_stops(current_stops.get())
-        if not hasattr(self.transport, "stream"):
-            return None
-        return iter(self.transport.stream(self.request, self.timeout))
 
-    async def aperform(self) -> Any:
-        """Open an asynchronous stream, or one whose chunks are waited for in threads."""
-        check_stops(current_stops.get())
-        if hasattr(self.transport, "astream"):
-            return aiter(self.transport.astream(self.request, self.timeout))
-        chunks = self.perform()
-        return None if chunks is None else _in_threads(chunks)
+async def with_cache(cache: ResponseCache, function: Callable[..., T], *args: Any) -> T:
+    """Return the result of a function that reads a cache: at once unless that waits for a server."""
+    return await do(function, *args) if cache.storage.is_on_server else function(*args)
+
+
+def opened(transport: Any, request: Request, timeout: float | None) -> Any:
+    """Send a request; return an iterator of the answer's chunks, or ``None``, with nothing sent, if the
+    transport does not stream.
+    """
+    check_stops(current_stops.get())
+    if not may_block.get() and hasattr(transport, "astream"):
+        return aiter(transport.astream(request, timeout))
+    if not hasattr(transport, "stream"):
+        return None
+    chunks = iter(transport.stream(request, timeout))
+    return chunks if may_block.get() else _in_threads(chunks)
 
 
 async def _in_threads(chunks: Any) -> AsyncGenerator[Any, None]:
@@ -218,20 +178,12 @@ async def _in_threads(chunks: Any) -> AsyncGenerator[Any, None]:
             chunks.close()
 
 
-class Next(NamedTuple):
-    """Read the next chunk; the result is the chunk, or ``END``."""
-
-    chunks: Any
-    timeout: float | None
-
-    def perform(self) -> Any:
-        """Read it; the transport keeps to the time."""
-        with time_limit(self.timeout):
-            return next(self.chunks, END)
-
-    async def aperform(self) -> Any:
-        """Read it without blocking the event loop."""
-        return await _in_time(anext(self.chunks, END), self.timeout)
+async def next_of(chunks: Any, timeout: float | None) -> Any:
+    """Return the next chunk, or ``END``."""
+    if may_block.get():
+        with time_limit(timeout):  # the transport keeps to it
+            return next(chunks, END)
+    return await _in_time(anext(chunks, END), timeout)
 
 
 async def _in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
@@ -243,49 +195,23 @@ async def _in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
         raise RequestTimeoutError("no complete answer within the timeout") from None
 
 
-class Close(NamedTuple):
-    """Close the iterator of chunks, and its connection with it."""
+async def close(chunks: Any) -> None:
+    """Close the iterator of chunks, and its connection with it, if it can be closed."""
+    if may_block.get():
+        if hasattr(chunks, "close"):
+            chunks.close()
+        return
+    import asyncio
 
-    chunks: Any
-
-    def perform(self) -> None:
-        """Close it, if it can be closed."""
-        if hasattr(self.chunks, "close"):
-            self.chunks.close()
-
-    async def aperform(self) -> None:
-        """Close it, if it can be closed and the event loop does not: at its end, the loop closes
-        all generators at once.
-        """
-        import asyncio
-
-        try:
-            await asyncio.sleep(0)  # lets the event loop begin
-        finally:  # a cancelled scope of anyio cancels each wait in it
-            if hasattr(self.chunks, "aclose") and not getattr(self.chunks, "ag_running", False):
-                await self.chunks.aclose()
+    try:
+        await asyncio.sleep(0)  # at its end, the event loop closes all generators at once
+    finally:  # a cancelled scope of anyio cancels each wait in it
+        if hasattr(chunks, "aclose") and not getattr(chunks, "ag_running", False):
+            await chunks.aclose()
 
 
-class Do(NamedTuple):
-    """Run a function that may wait for the disk; the result is the function's."""
-
-    function: Callable[[], Any]
-
-    def perform(self) -> Any:
-        """Run it."""
-        return self.function()
-
-    async def aperform(self) -> Any:
-        """Run it in a thread, to its end even if its caller is cancelled meanwhile."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        run = partial(copy_context().run, self.function)
-        return await asyncio.shield(loop.run_in_executor(None, run))
-
-
-class Emit(NamedTuple):
-    """Give the reader of a stream a piece of the answer: the driver yields it.
+class Piece(NamedTuple):
+    """A piece of a streamed answer.
 
     :param text: the new text of the first choice; empty if there is none.
     :param chunk: the whole piece, as a ``chat.completion.chunk`` of the API; the bytes of an answer
@@ -296,12 +222,7 @@ class Emit(NamedTuple):
     chunk: Mapping[str, Any] | bytes = {}
 
 
-Flow = Generator[Effect | Emit, Any, T]
-
-
-def with_cache(cache: ResponseCache, function: Callable[..., T], *args: Any) -> Flow[T]:
-    """Call a function that reads a cache: as an effect if it waits for a server, else at once."""
-    if not cache.storage.is_on_server:
-        return function(*args)
-    result: T = yield Do(partial(function, *args))
-    return result
+@coroutine
+def emit(piece: Piece) -> Generator[Piece, None, None]:
+    """Give the reader of a stream a piece; go on when the reader wants the next one."""
+    yield piece

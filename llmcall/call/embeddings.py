@@ -11,7 +11,7 @@ from ..models.tokens import shares
 from ..values import TokenUsage, record_of, total_cost
 from ..values.checks import packed_vector
 from .attempt import RetryPolicy, retry
-from .effects import Do, with_cache
+from .effects import do, with_cache
 from .lookup import lookup
 from .send import Exchange
 from .share import share
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from ..values import Received, Record
     from .calls import Call
-    from .effects import Flow
 
 # OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000
 # tokens in all. No byte-level tokenizer makes more tokens than a text has bytes.
@@ -30,14 +29,14 @@ BYTES_PER_BATCH = 300_000
 FLOAT32 = 4  # bytes
 
 
-def embed(calls: Sequence[Call]) -> Flow[list[Record]]:
+async def embed(calls: Sequence[Call]) -> list[Record]:
     """Return the records of texts, one call each."""
     if not calls:
         return []
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
     for call in calls:
-        record = yield from with_cache(call.cache, lookup, call)
+        record = await with_cache(call.cache, lookup, call)
         if record is None:
             # The first of equal calls gives the record its place on a cassette.
             missing.setdefault(call.request.cache_key, call)
@@ -48,7 +47,7 @@ def embed(calls: Sequence[Call]) -> Flow[list[Record]]:
         policy = RetryPolicy.of(calls[0])
         ask = functools.partial(_ask_batch, policy=policy)
         for batch in _batches(unrecorded) if calls[0].transport is None else [unrecorded]:
-            records |= yield from share(batch, ask, policy)
+            records |= await share(batch, ask, policy)
     hits = [record for record in records.values() if record.received is None]
     if hits:
         calls[0].count_hit(hits[0].replace(cost=total_cost(record.cost for record in hits)))
@@ -70,15 +69,15 @@ def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
         yield batch
 
 
-def _ask_batch(calls: Sequence[Call], policy: RetryPolicy) -> Flow[dict[str, Record]]:
+async def _ask_batch(calls: Sequence[Call], policy: RetryPolicy) -> dict[str, Record]:
     """Ask for the embeddings of texts in one request, and store them."""
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
     batch = calls[0]._replace(request=request._replace(body={**request.body, "input": texts}))
     attempt = Exchange(batch, policy).attempt
-    response, received = yield from retry(policy, batch.label, attempt)
+    response, received = await retry(policy, batch.label, attempt)
     assert received is not None  # only a window has another process's answer
-    records = yield Do(functools.partial(_store_shares, calls, texts, response, received))
+    records = await do(_store_shares, calls, texts, response, received)
     return {record.cache_key: record for record in records}
 
 

@@ -19,7 +19,7 @@ from ..models.prices import tier_of
 from ..notices import notice
 from ..values import TokenUsage
 from . import budgets
-from .effects import Do, Runner, Wait
+from .effects import Runner, do, wait
 from .estimates import Estimate, estimate, estimate_of_http
 from .ledgers import NEVER, Amounts, spending_of
 from .limits import WINDOW, LimitedSend, Pool
@@ -27,7 +27,6 @@ from .limits import WINDOW, LimitedSend, Pool
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..values import Request
-    from .effects import Flow
 
 # HTTP clients call it when the request of the current context was sent.
 _when_sent: ContextVar[Callable[[], None]] = ContextVar(
@@ -96,7 +95,7 @@ class Permit:
         self._runner = Runner.current()
         self._waits_for_itself = False  # at the last look
 
-    def acquire(self, request: Request, endpoint: Endpoint | None = None) -> Flow[Endpoint]:
+    async def acquire(self, request: Request, endpoint: Endpoint | None = None) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
 
         :param request: what is asked; its body is what is sent.
@@ -110,13 +109,16 @@ class Permit:
             self._estimate = self._estimated(request)
         if budgets.open_budgets:
             reservation = self.reservation = budgets.Reservation(self._time_left, self._key)
-            reserve = Do(lambda: reservation.reserve(self._amounts()))
             while True:
-                seconds = reserve.perform() if reservation.is_in_memory else (yield reserve)
+                seconds = (
+                    reservation.reserve(self._amounts())
+                    if reservation.is_in_memory
+                    else await do(lambda: reservation.reserve(self._amounts()))
+                )
                 if seconds is None:
                     break
                 event = "calls under way settle what they reserved of a budget"
-                yield self._wait(reservation.wakeup, seconds, event, BudgetExceededError)
+                await self._wait(reservation.wakeup, seconds, event, BudgetExceededError)
         if endpoint is not None:
             return endpoint
         tokens = None if self._estimate is None else self._estimate.tokens
@@ -140,9 +142,8 @@ class Permit:
                 notice("%s: no call is sent there for %.0f s", names, shortest_wait)
             has_waited = True
             event = "an endpoint has a place for another call"
-            yield self._wait(self.limited_send.wakeup, next_look, event, RateLimitError)
+            await self._wait(self.limited_send.wakeup, next_look, event, RateLimitError)
         _held.add(self)
-        # A generator has no context of its own: the driver sends in this one.
         _when_sent.set(self.limited_send.note_sent)
         return endpoint
 
@@ -175,10 +176,10 @@ class Permit:
         budgets.check_price(self._pool.model, price, self._service_tier)
         return spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
 
-    def _wait(
+    async def _wait(
         self, wakeup: Future[None], seconds: float, event: str, in_vain: type[LLMCallError]
-    ) -> Wait:
-        """Return the wait until there is reason to look again.
+    ) -> None:
+        """Wait until there is reason to look again.
 
         :param seconds: the longest wait; infinite if only the end of another call gives a reason.
         :param event: is waited for, in words.
@@ -203,7 +204,7 @@ class Permit:
         if self._runner in holders:
             seconds = min(seconds, LOOK_AGAIN)
         longest = seconds if seconds_left is None else min(seconds, seconds_left)
-        return Wait(wakeup, None if longest == NEVER else longest)
+        await wait(wakeup, None if longest == NEVER else longest)
 
     def use(
         self,
@@ -242,10 +243,10 @@ class Permit:
         if self.reservation is not None:
             self.reservation.leave()
 
-    def settle(self) -> Flow[None]:
+    async def settle(self) -> None:
         """Settle the reservation; of a named budget, while others use the thread."""
         if self.reservation is not None and not self.reservation.is_in_memory:
-            yield Do(self.reservation.close)
+            await do(self.reservation.close)
 
     def close(self) -> None:
         """Give back the place, and settle the reservation; a second time changes nothing."""

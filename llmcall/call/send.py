@@ -18,7 +18,7 @@ from ..values.assembler import Assembler
 from ..values.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..values.chunks import says_something, text_in, text_pieces
 from .attempt import EndpointFailures
-from .effects import END, Close, Emit, Next, Open, Send
+from .effects import END, Piece, close, emit, next_of, opened, send
 from .estimates import tokens_used
 from .permit import Permit
 from .windows import Background
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from .attempt import RetryPolicy
     from .calls import Call
-    from .effects import Flow
 
 log = logger()
 
@@ -74,7 +73,7 @@ class Exchange:
         self.response: Any = None
         self.reader_has_text = False
 
-    def attempt(self, number: int) -> Flow[tuple[Any, Received | None]]:
+    async def attempt(self, number: int) -> tuple[Any, Received | None]:
         """Send the request to one endpoint after the other until one answers or the attempt fails;
         return the response, and how it was received; the record and ``None`` if another process
         recorded the answer meanwhile.
@@ -88,15 +87,15 @@ class Exchange:
         is_noted = background is not None and self.call.shared_store is not None
         key = self.call.request.cache_key if is_noted else None
         while True:
-            begun_at = None if background is None else (yield from background.begin())
+            begun_at = None if background is None else await background.begin()
             permit = Permit(
                 self.pool, self.policy.time_left, calls_only=not self.call.asks_model, key=key
             )
             with closing(permit):
-                endpoint = yield from permit.acquire(self.request, begun_at)
+                endpoint = await permit.acquire(self.request, begun_at)
                 sent_at = time.monotonic()
                 try:
-                    yield from self._send(endpoint, permit)
+                    await self._send(endpoint, permit)
                 except BaseException as error:
                     self._count_failure(endpoint, permit, error)
                     if not isinstance(error, APIError):
@@ -117,26 +116,24 @@ class Exchange:
             _, service_tier = self._used(self.response)
             return self.response, Received(endpoint.name, host, seconds, request_id, service_tier)
 
-    def _send(self, endpoint: Endpoint, permit: Permit) -> Flow[None]:
+    async def _send(self, endpoint: Endpoint, permit: Permit) -> None:
         """Send the request once, check what comes, and count it in limits and budgets."""
         self.assembler = None
         self.response = None
         if self.request.kind == "http":
-            answer = yield Send(self.call.transport, self.request, self.policy.time_left())
-            self.response = (
-                answer if isinstance(answer, dict) else (yield from self._pass_on(answer))
-            )
+            answer = await send(self.call.transport, self.request, self.policy.time_left())
+            self.response = answer if isinstance(answer, dict) else await self._pass_on(answer)
         else:
-            yield from self._receive(endpoint, permit)
+            await self._receive(endpoint, permit)
             if self.response is None:
                 return
         tokens, service_tier = self._used(self.response)
         permit.use(tokens, endpoint.name, service_tier=service_tier)
-        yield from permit.settle()
+        await permit.settle()
         if self.stream and self.assembler is None:
-            yield Emit("".join(text_pieces(self.response)))
+            await emit(Piece("".join(text_pieces(self.response))))
 
-    def _receive(self, endpoint: Endpoint, permit: Permit) -> Flow[None]:
+    async def _receive(self, endpoint: Endpoint, permit: Permit) -> None:
         """Send the request once, and check what comes; no response comes if another process was
         faster, or the server forgot it.
         """
@@ -146,37 +143,37 @@ class Exchange:
         timeout = self._timeout()
         chunks = None
         if self.stream:
-            chunks = yield Open(transport, request, timeout)
+            chunks = opened(transport, request, timeout)
             if chunks is None:  # the transport does not stream
                 body.pop("stream_options", None)
         if self.background is not None:
-            response = yield from self.background.response(endpoint, request, permit)
+            response = await self.background.response(endpoint, request, permit)
             if response is None:
                 return
             try:
                 self.response = transport.answer_in(response)
                 self._check()
             except APIError:
-                yield from self.background.delete()
+                await self.background.delete()
                 raise
             return
         if chunks is None:
-            self.response = yield Send(transport, request, timeout)
+            self.response = await send(transport, request, timeout)
         else:
-            self.response = yield from self._read_stream(chunks)
+            self.response = await self._read_stream(chunks)
         self._check()
 
-    def _pass_on(self, pieces: Any) -> Flow[Any]:
+    async def _pass_on(self, pieces: Any) -> Any:
         """Emit the pieces of an answer that is recorded as it is, and return what is recorded of it.
 
         :param pieces: an iterator or asynchronous iterator, whose last item is what is recorded.
         """
         try:
-            while isinstance(piece := (yield Next(pieces, self.policy.time_left())), bytes):
+            while isinstance(piece := await next_of(pieces, self.policy.time_left()), bytes):
                 self.reader_has_text = True
-                yield Emit("", piece)
+                await emit(Piece("", piece))
         finally:
-            yield Close(pieces)
+            await close(pieces)
         return piece
 
     def _used(self, response: Any) -> tuple[TokenUsage, str | None]:
@@ -223,7 +220,7 @@ class Exchange:
         permit.use(tokens, endpoint.name, service_tier=service_tier, calls=calls)
         self.call.count_answer(tokens, endpoint.name, service_tier=service_tier, calls=calls)
 
-    def _read_stream(self, chunks: Any) -> Flow[Any]:
+    async def _read_stream(self, chunks: Any) -> Any:
         """Return the whole of a streamed answer, which is emitted as it comes.
 
         Chunks that tell the reader nothing are held back until one does: until then the call can be
@@ -231,29 +228,30 @@ class Exchange:
         """
         assembler = Assembler()
         head = whole = Response({})
-        pending: list[Emit] = []
+        pending: list[Piece] = []
         has_content = text_in if self.call.transport is None else says_something
         try:
-            while (chunk := (yield Next(chunks, self._timeout()))) is not END:
+            while (chunk := await next_of(chunks, self._timeout())) is not END:
                 if isinstance(chunk, Response):
                     # the headers before the first chunk, or the whole answer after the last one
                     head, whole = (head, chunk) if chunk else (chunk, whole)
                     continue
                 text = assembler.add(chunk)
                 self.assembler = assembler
-                pending.append(Emit(text, assembler.latest))
+                pending.append(Piece(text, assembler.latest))
                 if self.reader_has_text or has_content(assembler.latest):
                     self.reader_has_text = True
-                    yield from pending
-                    pending.clear()
+                    while pending:
+                        await emit(pending.pop(0))
             response = Response(whole or assembler.response(), head.request_id)
-            yield from pending  # of an answer without text
-        except GeneratorExit:  # nobody runs this flow any more: it cannot yield
+            for piece in pending:  # of an answer without text
+                await emit(piece)
+        except GeneratorExit:  # nobody runs this call any more: it cannot await
             raise
         except BaseException:
-            yield Close(chunks)
+            await close(chunks)
             raise
-        yield Close(chunks)
+        await close(chunks)
         return response
 
     def _timeout(self) -> float | None:

@@ -12,10 +12,10 @@ from ..interrupts import waiting_in_window
 from ..models.prices import window_of
 from ..notices import warn_once
 from ..system import lock, this_process
-from .effects import Runner, Wait, with_cache
+from .effects import Runner, wait, with_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import TypeAlias
 
     from ..cache.cache import ResponseCache
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..values import Record
     from .attempt import RetryPolicy
     from .calls import Call
-    from .effects import Flow
 
     Records: TypeAlias = dict[str, Record]  # by the request's key
 
@@ -69,13 +68,13 @@ class Flight(Future[None]):
 flights: dict[tuple[int, ResponseCache | Cassette, str, bool], Flight] = {}
 
 
-def share(
+async def share(
     calls: Sequence[Call],
-    ask: Callable[[Sequence[Call]], Flow[Records]],
+    ask: Callable[[Sequence[Call]], Awaitable[Records]],
     policy: RetryPolicy,
     *,
     stream: bool = False,
-) -> Flow[Records]:
+) -> Records:
     """Answer calls that are not recorded: lead the flight of each request, or follow another call's.
 
     A leader does not share an error of its own deadline, budget or cancellation, nor that of a
@@ -87,7 +86,7 @@ def share(
     """
     store = calls[0].shared_store
     if store is None:
-        return (yield from ask(calls))
+        return await ask(calls)
     in_window = window_of(calls[0].request.body) is not None
 
     def place(call: Call) -> tuple[int, ResponseCache | Cassette, str, bool]:
@@ -116,13 +115,13 @@ def share(
                 key, cassette = call.request.cache_key, call.cassette
                 record = None
                 if call.cache.has_used(key) or (cassette and cassette.uses.has_used(key)):
-                    record = yield from with_cache(call.cache, call.store.get, call.request)
+                    record = await with_cache(call.cache, call.store.get, call.request)
                 if record is None:
                     unasked.append(call)
                 else:
                     records[call.request.cache_key] = record
             if unasked:
-                records |= yield from ask(unasked)
+                records |= await ask(unasked)
         except APIError as own_error:
             if not stream and not policy.ended_by_deadline(own_error):
                 error = copy.copy(own_error)  # the leader's own gets the leader's traceback
@@ -134,21 +133,21 @@ def share(
                     flights.pop(place(call), None)
                 flight.end(None if call.request.cache_key in records else error)
         for call, flight in followed:
-            with waiting_in_window() if in_window else nullcontext():
-                is_waited = yield Wait(flight, policy.time_left(), flight.leader)
-            if not is_waited:
-                records |= yield from _ask_beside(call, flight, ask)
+            if flight.leader.waits_for_us() and not flight.done():
+                records |= await _ask_beside(call, flight, ask)
                 continue
+            with waiting_in_window() if in_window else nullcontext():
+                await wait(flight, policy.time_left())
             flight.check()
-            record = yield from with_cache(call.cache, call.store.get, call.request)
+            record = await with_cache(call.cache, call.store.get, call.request)
             if record is not None:
                 records[call.request.cache_key] = record
     return records
 
 
-def _ask_beside(
-    call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Flow[Records]]
-) -> Flow[Records]:
+async def _ask_beside(
+    call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Awaitable[Records]]
+) -> Records:
     """Ask for a call although its own thread or task makes an equal one.
 
     If that is a stream, its reader has the first half of the answer already: it is the recorded
@@ -161,4 +160,4 @@ def _ask_beside(
     )
     if flight.is_stream:
         call = call._replace(options=call.options._replace(cache=False), cassette=None)
-    return (yield from ask([call]))
+    return await ask([call])

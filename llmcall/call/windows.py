@@ -29,7 +29,7 @@ from ..models.prices import window_of
 from ..notices import logger, notice, warn_once
 from ..values import Request
 from .drivers import drive
-from .effects import AsOne, Send, Wait
+from .effects import send, to_the_end, wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from ..values import Record
     from .calls import Call
     from .client import Client
-    from .effects import Flow
     from .permit import Permit
 
 HOURS = {"2h": 2.0, "8h": 8.0}
@@ -94,14 +93,14 @@ class Background:
         self._awaited: Awaited | None = None
         self._was_unknown = False
 
-    def begin(self) -> Flow[Endpoint | None]:
+    async def begin(self) -> Endpoint | None:
         """Return the endpoint at which this request's response is awaited, or ``None`` if it has to be
         begun.
 
         :raises ConfigError: if it is none of the call's.
         """
         self._awaited = None
-        yield from sweep(self._call)
+        await sweep(self._call)
         if self._journal is None:
             return None
         awaited = self._journal.get(self._key)
@@ -117,7 +116,7 @@ class Background:
         self._awaited, self.window = awaited, awaited.window
         return endpoint
 
-    def response(self, endpoint: Endpoint, request: Request, permit: Permit) -> Flow[Any]:
+    async def response(self, endpoint: Endpoint, request: Request, permit: Permit) -> Any:
         """Return the response once it is made; ``None`` if the server does not know it any more, or
         another process began one before: then begin anew, unless there is a ``record``.
 
@@ -129,7 +128,7 @@ class Background:
         response: Any = None
         seconds = 0.0
         if self._awaited is None:
-            response = yield from self._create(endpoint, request)
+            response = await self._create(endpoint, request)
             if response is None or response.get("status") not in UNDER_WAY:
                 return response
             seconds = FIRST_WAIT
@@ -137,10 +136,10 @@ class Background:
         try:
             with waiting_in_window():
                 while response is None or response.get("status") in UNDER_WAY:
-                    yield from self._wait(seconds)
+                    await self._wait(seconds)
                     seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
                     try:
-                        response = yield from self._send("look", self._awaited)
+                        response = await self._send("look", self._awaited)
                     except InvalidRequestError as error:
                         if error.status_code != 404:
                             raise
@@ -152,7 +151,7 @@ class Background:
             raise
         return response
 
-    def _create(self, endpoint: Endpoint, request: Request) -> Flow[Any]:
+    async def _create(self, endpoint: Endpoint, request: Request) -> Any:
         """Begin a response and note it; return it, or ``None`` if another process was faster: it began
         one, or there is a ``record``.
         """
@@ -170,8 +169,9 @@ class Background:
                 journal.remove(self._key, None)
                 return None
 
-        def note(response: Any) -> tuple[Any, Awaited | None]:
-            """Note a response; return it, and what is awaited for the request."""
+        async def sent_and_noted() -> tuple[Any, Awaited | None]:
+            """Send the request and note its response; return it, and what is awaited for the request."""
+            response = await send(self._transport, request, self._call.options.timeout)
             identifier = response.get("id")
             if not (isinstance(identifier, str) and IDENTIFIER.fullmatch(identifier)):
                 raise ServiceError(f"a response without a usable id: {response!r:.200}")
@@ -189,8 +189,7 @@ class Background:
 
         try:
             # Neither a cancellation nor the deadline parts them: what is sent is noted.
-            send = Send(self._transport, request, self._call.options.timeout)
-            response, first = yield AsOne(send, note)
+            response, first = await to_the_end(sent_and_noted())
         except APIError as error:
             if journal is not None:
                 journal.remove(self._key, None)
@@ -205,23 +204,23 @@ class Background:
             return response
         for operation in ("cancel", "delete"):
             try:
-                yield from self._send(operation, self._awaited)
+                await self._send(operation, self._awaited)
             except APIError as error:
                 log.debug(
                     "%s: the server did not %s %s: %s", label, operation, self._awaited, error
                 )
         return None
 
-    def _wait(self, seconds: float) -> Flow[None]:
+    async def _wait(self, seconds: float) -> None:
         seconds_left = self._time_left()
         if seconds_left is not None and seconds_left <= 0:
             raise RequestTimeoutError(
                 "the call's deadline passed while it waited in its window; made again, it waits for the same answer"
             )
         self._call.cache.rest()
-        yield Wait(Future(), seconds if seconds_left is None else min(seconds, seconds_left))
+        await wait(Future(), seconds if seconds_left is None else min(seconds, seconds_left))
 
-    def _send(self, operation: str, awaited: Awaited | None) -> Flow[Any]:
+    async def _send(self, operation: str, awaited: Awaited | None) -> Any:
         """Look at a response, cancel or delete it; return what the server says.
 
         :param operation: a ``wire``.
@@ -231,7 +230,7 @@ class Background:
         timeout, seconds_left = self._call.options.timeout, self._time_left()
         if timeout and seconds_left and seconds_left > 0:
             timeout = min(timeout, seconds_left)
-        return (yield Send(self._transport, request, timeout))
+        return await send(self._transport, request, timeout)
 
     def _unknown(self) -> None:
         """Look for the answer in the cache, since the server knows the response no more.
@@ -251,14 +250,14 @@ class Background:
         self._was_unknown = True
         notice("%s: %s; it is sent again, and may be paid for twice", self._call.label, words)
 
-    def delete(self, *, is_recorded: bool = False) -> Flow[None]:
+    async def delete(self, *, is_recorded: bool = False) -> None:
         """Delete the server's copy and the note.
 
         :param is_recorded: whether the note may stay if the server cannot be reached: the first call
             of another process deletes both.
         """
         if self._awaited is not None:
-            is_gone = yield from _delete(self._call, self._transport, self._awaited)
+            is_gone = await _delete(self._call, self._transport, self._awaited)
             if self._journal is not None and (is_gone or not is_recorded):
                 self._journal.remove(self._key, self._awaited.id)
 
@@ -266,11 +265,11 @@ class Background:
         if self._journal is not None and self._awaited is not None:
             self._journal.mark_recorded(self._key, self._awaited.id)
 
-    def finish(self) -> Flow[None]:
+    async def finish(self) -> None:
         """Delete the server's copy and the note as soon as the answer is on the disk."""
         cassette = self._call.cassette
         if self._journal is None:
-            yield from self.delete()
+            await self.delete()
         elif self._call.settings.cache_mode == "off":
             assert cassette is not None
             # All are marked before the first is deleted: whatever ends the process, the next one
@@ -278,11 +277,11 @@ class Background:
             cassette.after_write.insert(0, self._mark_recorded)
             cassette.after_write.append(lambda: drive(self.delete(is_recorded=True)))
         elif self._call.cache.is_on_disk(self._key):
-            yield from self.delete(is_recorded=True)
+            await self.delete(is_recorded=True)
         self._call.cache.rest()  # a map that had a thousand calls wait has as many threads
 
 
-def sweep(call: Call) -> Flow[None]:
+async def sweep(call: Call) -> None:
     """Delete what a kill left at the server: the responses whose answers are recorded. Count the
     requests that were being sent. The first call in a window does this, once a process.
     """
@@ -306,7 +305,7 @@ def sweep(call: Call) -> Flow[None]:
                 endpoint = _endpoint_of(call, awaited)
             if endpoint is not None:
                 transport = call.client.transport_of(endpoint)
-                is_reached = yield from _delete(call, transport, awaited)
+                is_reached = await _delete(call, transport, awaited)
                 if is_reached:
                     journal.remove(key, awaited.id)
     if unacknowledged:
@@ -342,11 +341,11 @@ def _endpoint_among(
     return next(named, found[0] if found else None)
 
 
-def _delete(call: Call, transport: Any, awaited: Awaited) -> Flow[bool]:
+async def _delete(call: Call, transport: Any, awaited: Awaited) -> bool:
     """Delete a response; return whether the server has it no more."""
     request = _request("delete", awaited)._replace(headers=call.request.headers)
     try:
-        yield Send(transport, request, call.options.timeout)
+        await send(transport, request, call.options.timeout)
     except InvalidRequestError:
         pass  # it had it no more
     except APIError as error:

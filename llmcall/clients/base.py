@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..call.calls import Call
-    from ..call.effects import Flow
     from ..call.limits import Pool
     from ..call.usage import Usage
     from ..config.settings import Settings
@@ -420,11 +419,11 @@ class LLMClient:
         calls = prepare_embeddings(self, text, model, arguments)
         return await adrive(self._embedding_flow(calls, is_one=isinstance(text, str)))
 
-    def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Flow[Any]:
+    async def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Any:
         from ..call.embeddings import embed
 
         try:
-            records = yield from embed(calls)
+            records = await embed(calls)
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, calls[0])
         for call, record in zip(calls, records, strict=True):

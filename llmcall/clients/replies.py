@@ -16,18 +16,17 @@ from .failed_calls import handle_failure
 
 if TYPE_CHECKING:
     from ..call.calls import Call
-    from ..call.effects import Flow
     from ..values import Record
 
 
-def reply_to(
+async def reply_to(
     call: Call,
     *,
     stream: bool = False,
     fallback: bool = True,
     must_fit_window: bool = False,
     is_fresh: bool = False,
-) -> Flow[Any]:
+) -> Any:
     """Answer a chat call, from the record or by its model.
 
     :param stream: emit the answer, piece by piece.
@@ -43,7 +42,7 @@ def reply_to(
     is_cut = False
     is_early = False
     try:
-        record = None if is_fresh else (yield from with_cache(call.cache, lookup, call))
+        record = None if is_fresh else await with_cache(call.cache, lookup, call)
         if must_fit_window and record is not None:
             if record.cache_key != call.request.cache_key and not fallback:
                 raise ContextLengthError(
@@ -57,7 +56,7 @@ def reply_to(
             if stream:
                 failures = call.failures
                 token = failures.begin(call.scope, call.label)
-            record = yield from answer(
+            record = await answer(
                 call,
                 stream=stream,
                 fallback=fallback,
@@ -68,11 +67,11 @@ def reply_to(
         if window_of(call.request.body) is not None:
             from ..call.windows import sweep
 
-            yield from sweep(call)
+            await sweep(call)
         if stream:
             from ..call.answer import emit_recorded
 
-            yield from emit_recorded(record)
+            await emit_recorded(record)
         call.count_hit(record)
         return _finish(call, record)
     except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again

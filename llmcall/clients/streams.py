@@ -5,17 +5,16 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from functools import cache, partial
-from inspect import GEN_SUSPENDED, getgeneratorstate
+from inspect import CORO_CREATED, CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, proxy
 
 from ..system import after_fork_in_child, at_exit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
     from ..call.calls import Call
-    from ..call.effects import Flow
     from ..values import Reply
 
 
@@ -28,7 +27,9 @@ class _AnyStream:
     :ivar request: the request.
     """
 
-    def __init__(self, call: Call, flow: Flow[Any], drive: Callable[..., Any]) -> None:
+    def __init__(
+        self, call: Call, flow: Coroutine[Any, Any, Any], drive: Callable[..., Any]
+    ) -> None:
         self.reply: Reply | None = None
         self.request = call.request
         self._call = call
@@ -43,7 +44,10 @@ class _AnyStream:
         return f"{type(self).__name__}({'open' if self.reply is None else 'ended'})"
 
     def __del__(self) -> None:
-        if getgeneratorstate(self._flow) == GEN_SUSPENDED:
+        state = getcoroutinestate(self._flow)
+        if state == CORO_CREATED:
+            self._flow.close()  # nobody read it
+        if state == CORO_SUSPENDED:
             message = f"a stream of {self.request.model} was left unread; open it in a with block"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
         # An event loop closes the generator so late that another call may have drawn.

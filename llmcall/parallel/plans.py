@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..call.drivers import drive
 from ..call.estimates import estimate
 from ..cassettes.current import current_cassette
 from ..cassettes.stores import CacheStore, CassetteStore
@@ -113,6 +114,10 @@ class _Miss(NamedTuple):
     price: Price | None
 
 
+class _UnrecordedError(Exception):
+    """Ends the conversation of a task at the first request that is not recorded."""
+
+
 class Planner:
     """Look up what tasks would ask; nothing is sent, counted, drawn or recorded.
 
@@ -158,19 +163,20 @@ class Planner:
         )
 
     def _is_hit(self, item: Any, position: TaskPosition, draws: Draws) -> bool:
-        conversation = self._job.conversation(item)
+        async def recorded_reply(question: Any) -> Reply:
+            request = self._client.build_request(question.messages, **question.params)
+            mode = self._mode(question.params)
+            record = self._find(request, mode)
+            if record is None:
+                raise _UnrecordedError(request, mode)
+            return Reply.of(record)
+
         with position.scope(draws):
             try:
-                question = next(conversation)
-                while True:
-                    request = self._client.build_request(question.messages, **question.params)
-                    mode = self._mode(question.params)
-                    record = self._find(request, mode)
-                    if record is None:
-                        return self._is_planned_before(request, mode)
-                    question = conversation.send(Reply.of(record))
-            except StopIteration:
-                return True
+                drive(self._job.conversation(item, recorded_reply))
+            except _UnrecordedError as error:
+                return self._is_planned_before(*error.args)
+        return True
 
     def _mode(self, params: Mapping[str, Any]) -> str:
         """Return the mode of the disk cache for a call with some parameters."""

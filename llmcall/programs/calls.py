@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from ..call.calls import Call
     from ..call.client import ResolvedSettings
-    from ..call.effects import Flow
     from ..models.catalog import Capabilities
     from ..values import Record, Request
 
@@ -128,7 +127,7 @@ class ProgramCall:
         first = await self._first(pieces)
         return values[0] if first is END else BegunStream(None, pieces, first)
 
-    async def _answer(self, call: Call | None, flow: Flow[Any]) -> Any:
+    async def _answer(self, call: Call | None, flow: Coroutine[Any, Any, Any]) -> Any:
         """Return the answer to a chat call, or to embeddings without one."""
         if call is None or self.client_call.method == "send_message":
             return await adrive(flow) if self.is_async else drive(flow)
@@ -140,7 +139,7 @@ class ProgramCall:
         chunks = stream.chunks()
         return BegunStream(stream, chunks, await self._first(chunks))
 
-    def _chat_or_embedding(self) -> tuple[Call | None, Flow[Any]]:
+    def _chat_or_embedding(self) -> tuple[Call | None, Coroutine[Any, Any, Any]]:
         """Return the chat call that the request becomes, or ``None`` for embeddings, and the flow to its
         answer. This object is the call's transport.
         """
@@ -157,7 +156,7 @@ class ProgramCall:
     async def _first(self, pieces: Any) -> Any:
         return await anext(pieces, END) if self.is_async else next(pieces, END)
 
-    def _http_flow(self) -> Flow[dict[str, Any]]:
+    def _http_flow(self) -> Coroutine[Any, Any, dict[str, Any]]:
         """Return the flow of a request that is recorded as it is."""
         client, body = self.client, self.client_call.body
         model, streams = None, False

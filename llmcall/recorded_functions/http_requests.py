@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..call.client import Client
-    from ..call.effects import Flow
     from ..config.settings import Settings
 
 
-def http_call(
+async def http_call(
     method: str,
     host: str,
     path: str,
@@ -28,8 +27,8 @@ def http_call(
     settings: Settings,
     client: Client | None = None,
     model: str | None = None,
-) -> Flow[Any]:
-    """Return the flow to the response of an HTTP request; one without a body is sent whenever that is
+) -> Any:
+    """Return the response of an HTTP request; one without a body is sent whenever that is
     allowed.
 
     Fields of the query and the body that are credentials by their names are neither recorded nor
@@ -63,4 +62,4 @@ def http_call(
         asks_model=model is not None,
         is_live=body is None,
     )
-    return result_of(call)
+    return await result_of(call)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 from ..call.attempt import RetryPolicy, retry
-from ..call.effects import Do, Send, with_cache
+from ..call.effects import do, send, with_cache
 from ..call.lookup import check_guards, lookup
 from ..call.send import Exchange
 from ..call.share import share
@@ -19,11 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..call.calls import Call
-    from ..call.effects import Flow
     from ..values import Record
 
 
-def result_of(call: Call) -> Flow[Any]:
+async def result_of(call: Call) -> Any:
     """Return the recorded result, or run the function; a call that fails gives its draw back.
 
     :raises CacheMissError: if nothing is recorded, and the function may not run.
@@ -31,9 +29,9 @@ def result_of(call: Call) -> Flow[Any]:
     try:
         if call.asks_always and call.request.sample is None:
             check_guards(call)
-            record = yield from _run(call)
+            record = await _run(call)
         else:
-            record = yield from _record_of(call)
+            record = await _record_of(call)
     except BaseException as error:
         note_failure(error, call)
         raise
@@ -41,20 +39,20 @@ def result_of(call: Call) -> Flow[Any]:
     return record.response["value"]
 
 
-def _record_of(call: Call) -> Flow[Record]:
+async def _record_of(call: Call) -> Record:
     """Return the record of a call; if there is none, that of its result now."""
-    record = yield from with_cache(call.cache, lookup, call)
+    record = await with_cache(call.cache, lookup, call)
     if record is None:
         if runs_here(call):
-            return (yield from _run(call))
+            return await _run(call)
         is_own = False
 
-        def run(_: Sequence[Call]) -> Flow[dict[str, Record]]:
+        async def run(_: Sequence[Call]) -> dict[str, Record]:
             nonlocal is_own
             is_own = True
-            return {call.request.cache_key: (yield from _run(call))}
+            return {call.request.cache_key: await _run(call)}
 
-        records = yield from share([call], run, RetryPolicy.of(call))
+        records = await share([call], run, RetryPolicy.of(call))
         record = records[call.request.cache_key]
         if is_own:
             return record
@@ -62,25 +60,24 @@ def _record_of(call: Call) -> Flow[Record]:
     return record
 
 
-def _run(call: Call) -> Flow[Record]:
+async def _run(call: Call) -> Record:
     """Run the function, or send the HTTP request, and store its result."""
     cost = None
     if call.request.kind == "function":
-        result = yield Send(call.transport, call.request, None)
+        result = await send(call.transport, call.request, None)
     else:
-        result, cost = yield from _send(call)
+        result, cost = await _send(call)
     value = ordered(plain(result, f"{call.name}: the result", for_record=True))
     record = record_of(call.request, {"value": value}, cost=cost)
-    stored_record: Record = yield Do(functools.partial(call.store.add, record))
-    return stored_record
+    return await do(call.store.add, record)
 
 
-def _send(call: Call) -> Flow[tuple[Any, float | None]]:
+async def _send(call: Call) -> tuple[Any, float | None]:
     """Send an HTTP request, again if it fails, until its deadline; return the answer and its cost."""
     policy = RetryPolicy.of(call)
     if call.maker is not None:
-        attempt = Exchange(call, policy).attempt
-        response, received = yield from retry(policy, call.name, attempt)
+        exchange = Exchange(call, policy)
+        response, received = await retry(policy, call.name, exchange.attempt)
         assert received is not None
         answer = http_as_chat(response["body"])
         return response, call.count_answer(
@@ -90,7 +87,7 @@ def _send(call: Call) -> Flow[tuple[Any, float | None]]:
             service_tier=received.service_tier,
         )
 
-    def send(number: int) -> Flow[Any]:
-        return (yield Send(call.transport, call.request, policy.time_left()))
+    async def attempt(number: int) -> Any:
+        return await send(call.transport, call.request, policy.time_left())
 
-    return (yield from retry(policy, call.name, send)), None
+    return await retry(policy, call.name, attempt), None

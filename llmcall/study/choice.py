@@ -28,9 +28,9 @@ from .choice_shares import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from ..typed.conversations import Conversation
+    from ..typed.conversations import Ask, Conversation
     from ..values import Reply
 
 # What a question settles by itself.
@@ -123,17 +123,20 @@ class Choice(LLMCall):
         table.attrs["refusal"] = int((is_missing & is_refusal).sum())
         return table
 
-    def conversation(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Conversation]:
+    async def conversation(
+        self, variables: dict[str, Any], ask: Ask = SendMessage.reply
+    ) -> Conversation:
         """Ask until an answer names an option or the tries are used up; a failure is returned, not
         raised.
         """
         respondent = Respondent.current()
         order = self._full_order(moving_order(self.order, self._moving_count, respondent))
-        conversation = yield from converse(
+        conversation = await converse(
             SendMessage(self.client, self.prompt(variables, order), self.model_params),
             read=lambda reply: self._read_position(reply, order),
             correction=lambda: correction(INSTRUCTION),
             most_corrections=self.output_retries,
+            ask=ask,
         )
         warn_of_given_order(self.order, respondent)
         position = conversation.value

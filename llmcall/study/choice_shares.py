@@ -14,9 +14,10 @@ from ..values import choices_of
 from .choice_orders import Respondent
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from ..clients.base import LLMClient
+    from ..typed.conversations import Ask
     from ..values import Reply
 
 MOST_OPTIONS = 20  # of which the API gives probabilities
@@ -89,7 +90,7 @@ class SharesJob:
                     return shares
         return drive(self.conversation(item))
 
-    def conversation(self, item: Any) -> Generator[SendMessage, Any, list[float] | None]:
+    async def conversation(self, item: Any, ask: Ask = SendMessage.reply) -> list[float] | None:
         """Ask about a row in one order."""
         order = self._orders[Respondent.current().repeat % len(self._orders)]
         params = self.call.model_params
@@ -97,7 +98,7 @@ class SharesJob:
         wanted = {**limit, **params, "logprobs": True, "top_logprobs": MOST_OPTIONS}
         messages = self.call.prompt(self.call.__map_job__().variables(item), order)
         try:
-            reply = yield SendMessage(self.client, messages, wanted)
+            reply = await ask(SendMessage(self.client, messages, wanted))
         except (EmptyAnswerError, InvalidRequestError) as error:
             # one token of a model that reasons first is empty
             is_told = isinstance(error, EmptyAnswerError) or "logprobs" in str(error)

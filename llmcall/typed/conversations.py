@@ -6,16 +6,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..blocking import may_block
 from ..display.formatting import shortened
 from ..errors import APIError, OutputError
 from ..keys.keys import short_key
 from ..values import message_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from typing import TypeAlias
 
     from ..clients.base import LLMClient
     from ..values import Reply
+
+    Ask: TypeAlias = Callable[["SendMessage"], Awaitable[Any]]
 
 
 class Answer(NamedTuple):
@@ -73,28 +77,27 @@ class Conversation(NamedTuple):
 
 
 class SendMessage(NamedTuple):
-    """Ask for the reply to some messages: the effect of a conversation."""
+    """Asks for the reply to some messages."""
 
     client: LLMClient
     messages: list[dict[str, Any]]
     params: dict[str, Any]
 
-    def perform(self) -> Any:
-        """Ask in this thread."""
-        return self.client.send_message(self.messages, **self.params)
-
-    async def aperform(self) -> Any:
-        """Ask without blocking the event loop."""
+    async def reply(self) -> Any:
+        """Ask in this thread, or without blocking the event loop."""
+        if may_block.get():
+            return self.client.send_message(self.messages, **self.params)
         return await self.client.asend_message(self.messages, **self.params)
 
 
-def converse(
+async def converse(
     first: SendMessage,
     *,
     read: Callable[[Reply], Any],
     correction: Callable[[], str],
     most_corrections: int,
-) -> Generator[SendMessage, Any, Conversation]:
+    ask: Ask = SendMessage.reply,
+) -> Conversation:
     """Ask until an answer fits, the model refuses, or no correction is left.
 
     A failure is returned, not raised.
@@ -104,6 +107,7 @@ def converse(
         not fit, and for a refusal.
     :param correction: returns the message that asks again.
     :param most_corrections: how often an answer that does not fit is asked for again.
+    :param ask: returns the reply to some messages.
     """
     messages = first.messages
     replies: list[Reply] = []
@@ -111,7 +115,7 @@ def converse(
     while True:
         tries = len(replies) + 1
         try:
-            reply = yield first._replace(messages=messages)
+            reply = await ask(first._replace(messages=messages))
         except APIError as error:
             reply = error
         if reply is None or isinstance(reply, Exception):  # as the client's on_error says

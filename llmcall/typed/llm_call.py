@@ -23,11 +23,11 @@ from .tables import fields_of, table
 from .templates import Source, Templates, given_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from ..clients.base import LLMClient
     from ..values import Reply
-    from .conversations import Conversation
+    from .conversations import Ask, Conversation
 
 
 # The last answer of each call. Contexts share the one that they inherit, so each change makes a copy.
@@ -160,9 +160,9 @@ class LLMCall:
         last_answers = _last_answers.get(None)
         return None if last_answers is None else last_answers.get(self)
 
-    def _answer(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Answer]:
+    async def _answer(self, variables: dict[str, Any]) -> Answer:
         """Ask until an answer fits, and return it, or raise the failure if ``on_error`` says so."""
-        conversation = yield from self.conversation(variables)
+        conversation = await self.conversation(variables)
         failure = conversation.failure
         on_error = "" if failure is None else self.model_params["on_error"]
         value = failure if on_error == "return" else conversation.value
@@ -176,7 +176,9 @@ class LLMCall:
             logger().error("the answer cannot be used: %s", failure)
         return answer
 
-    def conversation(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Conversation]:
+    async def conversation(
+        self, variables: dict[str, Any], ask: Ask = SendMessage.reply
+    ) -> Conversation:
         """Ask until an answer fits, or the model refuses; a failure is returned, not raised."""
         client = self.client
         messages = self.render(**variables)
@@ -184,11 +186,12 @@ class LLMCall:
         structured = self._structured_output(client)
         if not structured:
             _append(messages[-1], describe(self.output_type, prompt))
-        conversation = yield from converse(
+        conversation = await converse(
             SendMessage(client, messages, {**self.model_params, **structured}),
             read=self._read,
             correction=lambda: correction(describe(self.output_type, prompt)),
             most_corrections=self.output_retries,
+            ask=ask,
         )
         model = None if structured else self._model_without_structured_output(client)
         return self._finished(conversation, variables, model)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..call.drivers import drive
 from ..errors import LLMCallError, OutputError
 from ..parallel.rows import CellRow
+from .conversations import SendMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
-    from .conversations import Conversation, SendMessage
+    from .conversations import Ask, Conversation
 
 
 class RowJob(NamedTuple):
@@ -47,11 +48,10 @@ class RowJob(NamedTuple):
         """Ask about a row, and return the value."""
         return self.call_of(item).run(**self.variables(item)).value
 
-    def conversation(self, item: Any) -> Generator[SendMessage, Any, Conversation]:
+    async def conversation(self, item: Any, ask: Ask = SendMessage.reply) -> Conversation:
         """Ask about a row until an answer fits."""
-        conversation: Conversation = yield from self.call_of(item).conversation(
-            self.variables(item)
-        )
+        call = self.call_of(item)
+        conversation: Conversation = await call.conversation(self.variables(item), ask)
         return conversation
 
     def identity(self, item: Any) -> dict[str, Any]:

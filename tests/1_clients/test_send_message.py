@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,7 +26,6 @@ from llmcall import (
     RequestTimeoutError,
     ServiceError,
 )
-from llmcall.call.effects import Wait  # a clock that does not pass
 from llmcall.testing import ScriptedClient
 
 
@@ -99,7 +98,11 @@ def test_without_enable_pydantic_model_return_the_object_is_parsed() -> None:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between attempts, in seconds; none of that time passes."""
     seconds: list[float] = []
-    monkeypatch.setattr(Wait, "perform", lambda wait: seconds.append(wait.seconds))
+
+    async def wait(future: Future[None], longest: float) -> None:
+        seconds.append(longest)
+
+    monkeypatch.setattr("llmcall.call.attempt.wait", wait)  # a clock that does not pass
     return seconds
 
 

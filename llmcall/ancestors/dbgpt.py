@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..clients.masking import masked, secrets_of
 from ..errors import ServiceError
 from ..notices import logger
-from ..values import EventStreamDecoder, check_no_error
+from ..values import check_no_error, events_in
 
 if TYPE_CHECKING:
     import httpx
@@ -35,7 +35,7 @@ async def chat_completion_stream(
     :param timeout: seconds for connecting, and for each read.
     :param caller: called with each piece before it is yielded, and awaited if it is a coroutine.
     :raises httpx.RequestError: if the status is not 200 (the log shows the body), the connection
-        fails, an event is malformed or reports an error, or the answer exceeds 256 MiB.
+        fails, or an event is malformed or reports an error.
 
     >>> import asyncio, httpx
     >>> events = "".join(f'data: {{"choices": [{{"text": "{word}"}}]}}\n\n' for word in ("Good", " morning!"))
@@ -109,18 +109,11 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
     """Yield the pieces of text in a body."""
     import httpx
 
-    decoder = EventStreamDecoder()
     try:
-        async with aclosing(response.aiter_bytes()) as chunks:  # type: ignore[type-var]
-            async for data in chunks:
-                for event in decoder.feed(data):
-                    if text := _text_of(event):
-                        yield text
-                if decoder.done:
-                    return
-        for event in decoder.close():
-            if text := _text_of(event):
-                yield text
+        async with aclosing(response.aiter_bytes()) as data:  # type: ignore[type-var]
+            async for event in events_in(data):
+                if text := _text_of(event):
+                    yield text
     except ServiceError as error:
         raise httpx.RequestError(str(error), request=response.request) from error
 

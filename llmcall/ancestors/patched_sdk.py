@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ..clients.api_errors import mapped_error
 from ..clients.openai import NO_KEY, OpenAIClient
-from ..clients.sdk_exceptions import mapped_error
 from ..config.endpoints import Endpoint
 from ..values import Request
 

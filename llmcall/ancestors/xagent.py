@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..call.drivers import drive
 from ..call.prepare import prepare_chat
+from ..clients.api_errors import http_library
 from ..clients.openai import OpenAIClient
 from ..clients.registry import client as shared_client
 from ..clients.replies import reply_to
-from ..clients.sdk_exceptions import http_library
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
 from ..notices import logger
 from ..values import as_chat

@@ -123,7 +123,7 @@ def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check
 
 def _moved_check(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
     """Return a check that names the address at which the API does answer, or ``None``."""
-    from ..clients.meant_addresses import meant_address
+    from ..clients.api_errors import meant_address
 
     if error.status_code != 404 or endpoint.api_type == "azure" or not endpoint.base_url:
         return None

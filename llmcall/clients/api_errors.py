@@ -1,9 +1,13 @@
-"""llmcall's errors for what servers answer instead of an answer."""
+"""llmcall's errors for what servers answer instead of an answer, and for the SDK's exceptions."""
 
 from __future__ import annotations
 
+import re
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+from ..config.values import is_loopback
 from ..display.formatting import shortened
 from ..errors import (
     APIError,
@@ -13,11 +17,11 @@ from ..errors import (
     InvalidRequestError,
     QuotaExceededError,
     RateLimitError,
+    RequestTimeoutError,
     ServiceError,
 )
-from ..values import read_object
 from .context_lengths import lengths_in, says_too_long
-from .retry_after import seconds_to_wait
+from .masking import mask, masked, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,20 +42,23 @@ FILTER_CODES = frozenset(
 
 RETRYABLE_STATUSES = (408, 409, 425)  # Request Timeout, Conflict, Too Early: worth another attempt
 LONGEST_MESSAGE = 1000  # characters
+LONGEST_WAIT = 366 * 86400.0  # seconds; a longer one would be an error of the system's clock
+# What a request adds to BASE_URL.
+CALL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models")
+VERSION = re.compile(r"/v\d")  # of an API, in nearly every address
 
 
-def failure(
-    status_code: int, body: object, *, headers: Mapping[str, str] | None = None
-) -> APIError:
+def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) -> APIError:
     """Return the error for a status and a body.
 
     :param body: the parsed body, usually ``{"error": {"message", "type", "code", "param"}}``, or
         its text.
     :param headers: the response's headers, names in lower case.
     """
-    headers = headers or {}
     error = _error_object(body)
-    message = _message(error) or (body.strip() if isinstance(body, str) else "")
+    # FastAPI's ``detail`` is a text or a list
+    message = error.get("message") or error.get("detail") or error
+    message = str(message) if message else body.strip() if isinstance(body, str) else ""
     error_class, extras = _classified(status_code, error, message)
     api_error = error_class(
         f"{status_code}: {shortened(message, LONGEST_MESSAGE) or 'no message'}",
@@ -68,15 +75,6 @@ def failure(
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the server's identifier for a request: OpenAI's header, or that of Azure's gateway."""
     return headers.get("x-request-id") or headers.get("apim-request-id")
-
-
-def parsed_response(body: bytes | bytearray) -> dict[str, Any]:
-    """Return the JSON object that a server sent with the status 200.
-
-    :raises ServiceError: if it is not a JSON object.
-    :raises APIError: if it reports an error and has no choices or embeddings.
-    """
-    return refuse_reported(read_object(body, "answer"))
 
 
 def refuse_reported(body: dict[str, Any]) -> dict[str, Any]:
@@ -103,24 +101,24 @@ def _error_object(body: object) -> dict[str, Any]:
     return {"message": details} if isinstance(details, str) else {}
 
 
-def _message(error: dict[str, Any]) -> str:
-    """Return the server's message: ``message``, FastAPI's ``detail`` (a text or a list), or else the
-    body.
-    """
-    text = error.get("message") or error.get("detail") or error
-    return str(text) if text else ""
-
-
 def _classified(
     status: int, error: dict[str, Any], message: str
 ) -> tuple[type[APIError], dict[str, Any]]:
     """Return the class of an error, and its further arguments."""
-    codes = _codes_of(error)
-    if codes & CONTEXT_CODES or (_may_mean_too_long(status) and says_too_long(message)):
+    inner = error.get("innererror")
+    codes = [
+        error.get("code"),
+        error.get("type"),
+        inner.get("code") if isinstance(inner, dict) else None,
+    ]
+    names = {code.lower() for code in codes if isinstance(code, str)}
+    # Some servers report it as a failure of their own (500: vLLM behind Xinference, Ollama).
+    may_be_too_long = status not in (401, 403, 429) and (status < 500 or status in (500, 503))
+    if names & CONTEXT_CODES or (may_be_too_long and says_too_long(message)):
         return ContextLengthError, lengths_in(error, message)
-    if status < 500 and codes & FILTER_CODES:
+    if status < 500 and names & FILTER_CODES:
         return ContentFilterError, {}
-    if (codes & QUOTA_CODES and status < 500) or status == 402:
+    if (names & QUOTA_CODES and status < 500) or status == 402:
         return QuotaExceededError, {}
     if status in (401, 403):
         return AuthenticationError, {}
@@ -131,20 +129,108 @@ def _classified(
     return ServiceError, {}
 
 
-def _codes_of(error: dict[str, Any]) -> set[str]:
-    """Return the codes of an error, in lower case."""
-    inner = error.get("innererror")
-    codes = [error.get("code"), error.get("type")]
-    if isinstance(inner, dict):
-        codes.append(inner.get("code"))
-    return {code.lower() for code in codes if isinstance(code, str)}
+def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``Retry-After`` in
+    seconds or as a date.
 
-
-def _may_mean_too_long(status: int) -> bool:
-    """Return whether a status may mean that a prompt is too long.
-
-    Some servers report that as a failure of their own (500: vLLM behind Xinference, Ollama).
+    Source: RFC 9110, section 10.2.3; ``retry-after-ms`` is OpenAI's and Azure's own. A date comes
+    from the server's clock, which may differ from this machine's, so the response's own ``Date``
+    (section 6.6.1) is subtracted from it.
     """
-    if status in (401, 403, 429):
-        return False
-    return status < 500 or status in (500, 503)
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            seconds = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if 0 <= seconds < float("inf"):
+            return min(seconds, LONGEST_WAIT)
+    until = _date(headers.get("retry-after"))
+    if until is None:
+        return None
+    sent_at = _date(headers.get("date"))
+    return min(max(0.0, until - (time.time() if sent_at is None else sent_at)), LONGEST_WAIT)
+
+
+def _date(text: str | None) -> float | None:
+    """Return an HTTP date in seconds since 1970, or ``None`` if it is not a possible date."""
+    from datetime import timezone
+    from email.utils import parsedate_to_datetime
+
+    try:
+        date = parsedate_to_datetime(text or "")
+        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def http_library() -> Any:
+    """Return the installed SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x."""
+    # openai 3 looks for httpx in sys.modules for each request, and fails while another thread
+    # imports it.
+    import httpx  # noqa: F401
+    import openai
+
+    base_class = next(
+        each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client"
+    )
+    return sys.modules[base_class.__module__.partition(".")[0]]
+
+
+def mapped_error(error: BaseException, url: str) -> APIError:
+    """Return llmcall's error for an exception of the SDK or its HTTP library, without secrets.
+
+    :param url: the request's address, for the message.
+    """
+    import openai
+
+    if isinstance(error, APIError):
+        return error
+    secrets: list[str] = []
+    if isinstance(error, openai.APIError):
+        secrets = secrets_of(error.request)
+        mask(error, secrets)  # it is the cause of ours, and shown with it
+    if isinstance(error, openai.APIStatusError):
+        body = masked(error.response.text, secrets) if error.body is None else error.body
+        return failure(error.status_code, body, headers=dict(error.response.headers.items()))
+    cause = error.__cause__ or error
+    description = masked(f"{type(cause).__name__}: {cause}".removesuffix(": "), secrets)
+    if isinstance(error, (openai.APITimeoutError, http_library().TimeoutException)):
+        return RequestTimeoutError(f"no answer from {url} within the timeout ({description})")
+    return connection_error(cause, url, description)
+
+
+def connection_error(error: BaseException, url: str, description: str) -> ServiceError:
+    """Return the error for a server that cannot be reached, or whose connection broke.
+
+    :param description: what happened.
+    """
+    service_error = ServiceError(
+        f"the connection failed: {description.rstrip('.')}. Is the server at {url} running, and is that its address?"
+    )
+    is_unreachable = type(error).__name__ == "ConnectError"  # of httpx, or of httpx2
+    service_error.is_loopback_unreachable = is_loopback(url) and is_unreachable
+    return service_error
+
+
+def meant_address(url: str) -> str | None:
+    """Return the address that ``BASE_URL`` should probably be, or ``None`` if it looks right.
+
+    :param url: without a query.
+    """
+    address = url.rstrip("/")
+    suggestion = address
+    for ending in CALL_PATHS:
+        suggestion = suggestion.removesuffix(ending)
+    if not VERSION.search(suggestion):
+        suggestion += "/v1"
+    return None if suggestion == address else suggestion
+
+
+def guess_address(error: APIError, url: str) -> None:
+    """Add the address that was probably meant to a 404, unless the model is what does not exist."""
+    suggestion = meant_address(url)
+    if error.status_code != 404 or suggestion is None:
+        return
+    if suggestion.startswith(url.rstrip("/")) and "model" in f"{error.code} {error}".lower():
+        return
+    error.args = (f"{error} (BASE_URL is {url}; did you mean {suggestion}?)",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.stack import header_namespaces
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..models.catalog import Capabilities
-    from .sdk_transport import SDKTransport
 
 # as of openai 3.52, Ollama 0.12
 ADDRESSES = {
@@ -160,67 +158,33 @@ class OpenAIClient(LLMClient):
 
         :raises ConfigError: if its address is wrong, or its key or another setting is missing.
         """
-        if (endpoint.api_type or self.api_type) == "azure":
-            return self._azure_transport(endpoint)
-        address = _address(endpoint.base_url or self._default_address(endpoint), "BASE_URL")
-        sign_in = "api_key", self._key(endpoint)
-        return self._sdk_transport(endpoint, "OpenAI", address, sign_in, base_url=address.url)
+        from .sdk import Hidden, SDKTransport
 
-    def _sdk_transport(
-        self,
-        endpoint: Endpoint,
-        sdk_class: str,
-        address: Address,
-        sign_in: tuple[str, Any],
-        **arguments: Any,
-    ) -> SDKTransport:
-        """Return a transport that sends through the SDK's clients.
-
-        :param sdk_class: the name of the SDK's class.
-        :param sign_in: the SDK's argument for the key, and the key or a function that returns it.
-        :param arguments: further arguments of the SDK's class.
-        """
-        from .sdk_exceptions import http_library
-        from .sdk_transport import Hidden, SDKTransport
-
+        is_azure = (endpoint.api_type or self.api_type) == "azure"
+        if is_azure:
+            address, version = self._azure_address(endpoint)
+            arguments: dict[str, Any] = {"azure_endpoint": address.url, "api_version": version}
+            arguments["azure_deployment"] = endpoint.deployment
+            key_argument, key = self._azure_sign_in(endpoint)
+        else:
+            address = _address(endpoint.base_url or self._default_address(endpoint), "BASE_URL")
+            arguments = {"base_url": address.url}
+            key_argument, key = "api_key", self._key(endpoint)
         config.announce_key_destination(self.settings, endpoint)
-        user_client = self._http_client
-        key_argument, key = sign_in
-        # SDKTransport calls a function for each request and puts what it returns into the header.
+        # The transport calls a function for each request, and puts what it returns into the header.
         token = key if callable(key) else None
         arguments[key_argument] = Hidden(key if key and token is None else NO_KEY)
-        headers = {name: Hidden(value) for name, value in address.headers.items()}
-
-        @functools.cache
-        def tls_context() -> Any:
-            """Read the certificates, which takes longer than all else, for all SDK clients."""
-            return http_library().create_ssl_context()
-
-        def make(asynchronous: bool) -> Any:
-            """Make an SDK client."""
-            http_library()  # imports httpx, too
-            import openai
-
-            http_client = None
-            if user_client is not None and hasattr(user_client, "aclose") == asynchronous:
-                http_client = user_client
-            elif not asynchronous:
-                http_client = openai.DefaultHttpxClient(verify=tls_context())
-            return getattr(openai, f"Async{sdk_class}" if asynchronous else sdk_class)(
-                **arguments,
-                organization=endpoint.organization,
-                default_headers=headers,
-                default_query=address.query,
-                max_retries=0,
-                http_client=http_client,
-            )
-
+        arguments["organization"] = endpoint.organization
+        arguments["default_headers"] = {
+            name: Hidden(value) for name, value in address.headers.items()
+        }
+        arguments["default_query"] = address.query
         return SDKTransport(
-            make,
+            "AzureOpenAI" if is_azure else "OpenAI",
+            arguments,
             address.url,
             token=token,
-            http_client=user_client,
-            suggests_base_url=sdk_class == "OpenAI",
+            http_client=self._http_client,
             deployment=endpoint.deployment,
         )
 
@@ -238,10 +202,10 @@ class OpenAIClient(LLMClient):
             )
         return key
 
-    def _azure_transport(self, endpoint: Endpoint) -> SDKTransport:
-        url = endpoint.address
+    def _azure_address(self, endpoint: Endpoint) -> tuple[Address, str]:
+        """Return an endpoint's address at Azure and its API version."""
         version = endpoint.azure_api_version or self.settings.azure_api_version
-        if not url:
+        if not endpoint.address:
             raise ConfigError(
                 "no Azure endpoint: set AZURE_OPENAI_ENDPOINT, or AZURE_ENDPOINT in config.ini"
             )
@@ -250,16 +214,7 @@ class OpenAIClient(LLMClient):
                 f"no API version for {endpoint.name}: set OPENAI_API_VERSION, or AZURE_API_VERSION in config.ini "
                 "(such as 2024-10-21)"
             )
-        address = _address(url, "AZURE_ENDPOINT")
-        return self._sdk_transport(
-            endpoint,
-            "AzureOpenAI",
-            address,
-            self._azure_sign_in(endpoint),
-            azure_endpoint=address.url,
-            api_version=version,
-            azure_deployment=endpoint.deployment,
-        )
+        return _address(endpoint.address, "AZURE_ENDPOINT"), version
 
     def _azure_sign_in(self, endpoint: Endpoint) -> tuple[str, Any]:
         """Return the SDK's argument for a key or a token, and its value or a function that returns

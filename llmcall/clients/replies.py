@@ -8,6 +8,7 @@ from ..call.effects import with_cache
 from ..call.lookup import lookup
 from ..errors import CacheCorruptError, ContextLengthError
 from ..failures import is_abandoned
+from ..keys.keys import short_key
 from ..models.prices import window_of
 from ..scopes import warn_of_shared_answers
 from ..values import Reply
@@ -98,7 +99,7 @@ def _finish(call: Call, record: Record) -> Any:
     try:
         reply = Reply.of(record, call.parse)
     except (LookupError, TypeError, AttributeError) as error:
-        key = record.cache_key[:12]
+        key = short_key(record.cache_key)
         remedy = f"'llmcall cache delete {key}', or after its line is removed from the cassette, llmcall asks again"
         raise CacheCorruptError(
             f"the record {key}… does not contain a model's answer; after {remedy}"

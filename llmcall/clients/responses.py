@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
-from ..values import Response, choices_of
+from ..values import Response
+from ..values.checks import check_chat
+from ..values.chunks import chunks_of
 from .api_errors import failure, refuse_reported
-from .chunk_reader import ChunkReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -132,33 +133,32 @@ def answer_in(response: dict[str, Any]) -> dict[str, Any]:
     return without_request(refuse_reported(response))
 
 
-class EventReader(ChunkReader):
-    """Read a streamed body: pieces of text as chunks of a chat, and at its end the whole response."""
-
-    def _read(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        kind = event.get("type")
-        if kind in ("response.output_text.delta", "response.refusal.delta"):
-            yield _chunk("content" if "text" in kind else "refusal", event.get("delta"))
-        elif kind in ("response.completed", "response.incomplete"):
-            self.done = True
-            yield Response(without_request(event.get("response") or {}))
-        elif kind == "response.failed":
-            refuse_reported(event.get("response") or {})
-            raise ServiceError("the response failed, and the server does not say why")
-        elif kind == "error":
-            raise failure(500, event)
-        elif event.get("object") == "error" or "error" in event:
-            refuse_reported(event)
-
-    def _whole(self, response: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        answer = without_request(response)
-        for choice in choices_of(answer):
-            yield _chunk("content", choice["message"]["content"])
-        yield Response(answer)
+def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the chunks that an event is: a piece of text as a chunk of a chat, and the whole response
+    that ends a stream as it is.
+    """
+    kind = event.get("type")
+    if kind in ("response.output_text.delta", "response.refusal.delta"):
+        field = "content" if "text" in kind else "refusal"
+        delta = {field: event.get("delta") or ""}
+        yield {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    elif kind in ("response.completed", "response.incomplete"):
+        yield Response(without_request(event.get("response") or {}))
+    elif kind == "response.failed":
+        refuse_reported(event.get("response") or {})
+        raise ServiceError("the response failed, and the server does not say why")
+    elif kind == "error":
+        raise failure(500, event)
+    else:
+        refuse_reported(event)
 
 
-def _chunk(field: str, text: Any) -> dict[str, Any]:
-    return {"choices": [{"index": 0, "delta": {field: text or ""}, "finish_reason": None}]}
+def chunks_of_answer(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the chunks that a whole answer is."""
+    response = without_request(answer)
+    check_chat(response)
+    yield from chunks_of(response)
+    yield Response(response)
 
 
 def _no_place_for(what: str, remedy: str) -> ValueError:

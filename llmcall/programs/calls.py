@@ -14,11 +14,10 @@ from ..call.drivers import adrive, adrive_stream, drive, drive_stream
 from ..call.effects import END
 from ..call.embeddings import ordered_embeddings
 from ..call.prepare import prepare_chat, prepare_embeddings
-from ..clients.api_errors import failure
-from ..clients.chunk_reader import ChunkReader
+from ..clients.api_errors import connection_error, failure
+from ..clients.chat import streamed_chunks
 from ..clients.openai import OpenAIClient
 from ..clients.replies import reply_to
-from ..clients.sdk_exceptions import connection_error
 from ..clients.streams import AsyncStream, Stream
 from ..errors import APIError, RequestTimeoutError
 from ..failures import UnrecordedAnswer
@@ -293,15 +292,11 @@ class ProgramCall:
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer."""
-        chunks = ChunkReader()
         async with self._response(self._attempt(request, timeout)) as response:
             if response.status_code != 200:
                 await self._read(response)
                 raise response_error(response)
-            async for data in self._data_of(response):
-                for chunk in chunks.feed(data):
-                    yield chunk
-            for chunk in chunks.close():
+            async for chunk in streamed_chunks(self._data_of(response)):
                 yield chunk
 
     def _attempt(self, request: Request, timeout: float | None) -> Any:

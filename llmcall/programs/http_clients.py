@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..clients.sdk_exceptions import http_library
+from ..clients.api_errors import http_library
 from .actors import Actor
 from .answers import derived
 from .front import FrontTransport

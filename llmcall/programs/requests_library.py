@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ..blocking import run
-from ..clients.sdk_exceptions import http_library
+from ..clients.api_errors import http_library
 from .answers import derived
 from .calls import MESSAGE_HEADERS
 from .recorder import Recorder

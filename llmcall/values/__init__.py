@@ -1,9 +1,8 @@
 """The values of every call: a request, a record, a reply. Nobody changes one that is made."""
 
-from .bodies import append, check_no_error, finite, read_object
+from .bodies import EventStream, check_no_error, events_in, events_of, finite, read_object
 from .data import Data
 from .days import Days, day_of, joined_days
-from .event_streams import EventStreamDecoder, events_of
 from .http_answers import http_as_chat, lasting_parts, model_answer, without_new_fields
 from .http_requests import CONTENT_FIELDS, messages_asked, text_in
 from .message import is_content, is_part, message_of, message_text, text_of, transcript_of
@@ -24,7 +23,7 @@ __all__ = [
     "AsyncTransport",
     "Data",
     "Days",
-    "EventStreamDecoder",
+    "EventStream",
     "Received",
     "Record",
     "Reply",
@@ -32,12 +31,12 @@ __all__ = [
     "Response",
     "TokenUsage",
     "Transport",
-    "append",
     "as_chat",
     "asked_model",
     "check_no_error",
     "choices_of",
     "day_of",
+    "events_in",
     "events_of",
     "finite",
     "http_as_chat",

@@ -1,39 +1,77 @@
-"""The bytes of a response as JSON."""
+"""Bodies of answers as servers send them: JSON objects, and event streams of JSON objects."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from ..notices import warn_once
 
-# Bytes of an answer, after the decoding of gzip: 2,048 embeddings of 3,072 numbers, the most that
-# OpenAI gives at once, have about half of it.
-LARGEST = 256 * 2**20
-
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+LINE_END = re.compile(rb"[\r\n]+")
+NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no data
 
 
-def append(body: bytearray, data: bytes) -> None:
-    """Append the next piece of a body.
+class EventStream:
+    """Read server-sent events (HTML standard, section 9.2). The APIs of models write each event's data
+    as a JSON object in one line.
 
-    :raises ServiceError: if the body gets larger than ``LARGEST``; another attempt would not help.
+    :ivar done: whether ``[DONE]`` arrived; anything after it is ignored.
     """
-    body += data
-    check_size(len(body))
+
+    def __init__(self) -> None:
+        self.done = False
+        self._rest = b""  # of the last line, which has not ended
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
+        """Yield the events that end in this data, and other lines as they are: a server may send an
+        error so. A line end completes the last event of a stream.
+
+        :raises ServiceError: if an event is not a JSON object.
+        """
+        *lines, self._rest = LINE_END.split(self._rest + data)
+        for line in lines:
+            text = line.decode(errors="replace")
+            event = text.removeprefix("data:").strip()
+            if not text.startswith("data:"):
+                if text and not text.startswith(NOT_DATA):
+                    yield text
+            elif event.lower() == "[done]":
+                self.done = True
+                return
+            elif event:
+                yield read_object(event, "chunk in the stream")
 
 
-def check_size(size: int) -> None:
-    if size > LARGEST:
-        error = ServiceError(
-            f"the answer is larger than {LARGEST >> 20} MiB, so llmcall stopped reading it"
-        )
-        error.retryable = False
-        raise error
+async def events_in(
+    data: AsyncIterator[bytes],
+) -> AsyncGenerator[dict[str, Any] | str, None]:
+    """Yield the events of a stream as they arrive, and other lines as they are.
+
+    :raises ServiceError: if an event is not a JSON object.
+    """
+    stream = EventStream()
+    async for piece in data:
+        for event in stream.feed(piece):
+            yield event
+        if stream.done:
+            return
+    for event in stream.feed(b"\n"):
+        yield event
+
+
+def events_of(body: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the events of a whole stream, without its other lines.
+
+    :raises ServiceError: if an event is not a JSON object.
+    """
+    return (event for event in EventStream().feed(body + b"\n") if isinstance(event, dict))
 
 
 def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:
@@ -50,18 +88,13 @@ def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:
         text = text if isinstance(text, str) else text.decode()
         data = json.loads(text, parse_constant=_no_number, parse_float=_finite)
         if SURROGATE_ESCAPE.search(text):
-            data = without_halves(data)
+            plain = json.dumps(data, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+            data = json.loads(plain.decode("utf-16-le", "replace"))
     except (ValueError, RecursionError) as error:
         raise ServiceError(f"a malformed {name}, not JSON: {start!r}") from error
     if not isinstance(data, dict):
         raise ServiceError(f"a malformed {name}, not a JSON object: {start!r}")
     return data
-
-
-def without_halves(data: Any) -> Any:
-    """Return a copy of plain data with U+FFFD for each lone surrogate."""
-    encoded = json.dumps(data, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
-    return json.loads(encoded.decode("utf-16-le", "replace"))
 
 
 def finite(data: Any) -> Any:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import ServiceError
-from .event_streams import events_of
+from .bodies import events_of
 from .message import tool_call
 from .usage import TokenUsage
 

@@ -33,8 +33,7 @@ from llmcall import (
 )
 
 # any body, any header: a grammar for a property test
-from llmcall.clients.api_errors import failure
-from llmcall.clients.retry_after import seconds_to_wait
+from llmcall.clients.api_errors import failure, seconds_to_wait
 
 # Status, fields of the error, class, requests that the server sees of three possible ones.
 STATUSES: list[tuple[int, dict[str, Any], type[APIError], int]] = [

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import re
+import threading
+import weakref
 from contextlib import asynccontextmanager
-from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from ..blocking import each, iterate, run, value
 from ..call.effects import time_left, time_limit
+from ..call.permit import note_sent, note_sent_async
 from ..config.values import check_credential
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..system import is_own_request
-from ..values import Request, Response, append, read_object
-from .api_errors import parsed_response, request_id
-from .chunk_reader import ChunkReader
+from ..values import Request, Response, read_object
+from . import chat, responses
+from .api_errors import guess_address, http_library, mapped_error, refuse_reported, request_id
 from .masking import mask, secrets_of
-from .meant_addresses import guess_address
-from .responses import EventReader, answer_in, body_of, chat_name, without_request
-from .sdk_clients import SDKClients
-from .sdk_exceptions import http_errors, http_library, mapped_error
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
@@ -43,38 +42,46 @@ ROUTES = {
 
 
 class SDKTransport:
-    """Send requests through SDK clients.
+    """Send requests to one endpoint by clients of the SDK: one for all threads, and one for each event
+    loop, made when they are first needed.
 
-    :param make: see :class:`~llmcall.clients.sdk_clients.SDKClients`.
+    :param sdk_class: the name of the SDK's synchronous class.
+    :param arguments: its arguments.
     :param url: the endpoint's address, without credentials.
     :param token: a function, sync or async, that returns the token for an attempt. Tokens are never
         kept.
     :param http_client: the user's HTTP client, which the user closes.
-    :param suggests_base_url: whether the error of a 404 suggests the ``BASE_URL`` that was probably
-        meant.
     :param deployment: the model's name at Azure, if it has another one there.
     :ivar renewable: whether a function returns the key, so that it may replace a refused one.
     :ivar answer_in: returns the answer that a response in the background is.
     """
 
-    answer_in = staticmethod(answer_in)
+    answer_in = staticmethod(responses.answer_in)
 
     def __init__(
         self,
-        make: Callable[[bool], Any],
+        sdk_class: str,
+        arguments: Mapping[str, Any],
         url: str,
         *,
         token: Callable[[], Any] | None = None,
         http_client: Any = None,
-        suggests_base_url: bool = True,
         deployment: str | None = None,
     ) -> None:
-        self._clients = SDKClients(make, http_client)
         self.url = url
-        self._token = token
-        self._suggests_base_url = suggests_base_url
-        self._deployment = deployment
         self.renewable = token is not None
+        self._class = sdk_class
+        self._arguments = arguments
+        self._token = token
+        self._deployment = deployment
+        # by whether it is asynchronous
+        self._users = {} if http_client is None else {hasattr(http_client, "aclose"): http_client}
+        self._lock = threading.Lock()
+        self._library: Any = None
+        self._client: Any = None
+        self._loop_clients: dict[
+            asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]
+        ] = {}
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response.
@@ -118,21 +125,18 @@ class SDKTransport:
         body = bytearray()
         async with self._opened(request, timeout, is_async=is_async) as response:
             async for data in self._data(response, is_async=is_async):
-                append(body, data)
-            return _answer(response, request, body)
+                body += data
+            return Response(_answer(request.wire, body), request_id(response.headers))
 
     async def _stream(
         self, request: Request, timeout: float | None, *, is_async: bool
     ) -> AsyncGenerator[dict[str, Any], None]:
         async with self._opened(request, timeout, is_async=is_async, stream=True) as response:
-            yield _response(response)
-            chunks = EventReader() if request.wire == "responses" else ChunkReader()
-            async for data in self._data(response, is_async=is_async):
-                for chunk in chunks.feed(data):
-                    yield chunk
-                if chunks.done:
-                    return
-            for chunk in chunks.close():
+            yield Response({}, request_id(response.headers))
+            wire = responses if request.wire == "responses" else chat
+            data = self._data(response, is_async=is_async)
+            read = chat.streamed_chunks(data, wire.chunks_of_event, wire.chunks_of_answer)
+            async for chunk in read:
                 yield chunk
 
     async def _data(self, response: Any, *, is_async: bool) -> AsyncGenerator[bytes, None]:
@@ -152,62 +156,52 @@ class SDKTransport:
 
         :raises APIError: for an exception of the SDK or its HTTP library.
         """
-        headers = await self._headers(is_async=is_async)
-        clients = self._clients
-        sdk = await clients.of_running_loop() if is_async else clients.of_threads()
-        send = self._sending(sdk, request, timeout, headers, stream)
+        import openai
+
+        sdk = await self._of_running_loop() if is_async else self._of_threads()
+        method, path, arguments = self._prepared(request, timeout, stream)
+        if self._token is not None:
+            arguments["options"]["headers"]["Authorization"] = await self._fresh_token(is_async)
         response: Any = None
         try:
             token = is_own_request.set(True)
             try:
-                response = await value(send())
+                response = await value(getattr(sdk, method)(path, **arguments))
             finally:
                 is_own_request.reset(token)
             try:
                 yield response
             finally:
                 await value(response.aclose() if is_async else response.close())
-        except _failures() as error:
-            api_error = self._mapped(error, response, request)
+        except (openai.APIError, APIError, self._library.RequestError) as error:
+            api_error = mapped_error(error, self.url)
+            if response is not None:
+                api_error.status_code = response.status_code
+                api_error.request_id = request_id(response.headers)
+                mask(api_error, secrets_of(response.request))
+            if request.wire in ("responses", "background"):
+                api_error.param = responses.chat_name(api_error.param, request.body)
+            if self._class == "OpenAI":  # the only class that BASE_URL is for
+                guess_address(api_error, self.url)
             if api_error is error:
                 raise
             raise api_error from error
 
-    def _mapped(self, error: BaseException, response: Any, request: Request) -> APIError:
-        """Return llmcall's error for an exception of a failed call."""
-        api_error = mapped_error(error, self.url)
-        if response is not None:
-            api_error.status_code = response.status_code
-            api_error.request_id = _response(response).request_id
-            mask(api_error, secrets_of(response.request))
-        if request.wire in ("responses", "background"):
-            api_error.param = chat_name(api_error.param, request.body)
-        if self._suggests_base_url:
-            guess_address(api_error, self.url)
-        return api_error
-
-    async def _headers(self, *, is_async: bool) -> dict[str, str]:
-        """Return the header with a fresh token, if a function returns tokens."""
-        if self._token is None:
-            return {}
+    async def _fresh_token(self, is_async: bool) -> str:
+        """Return the header with the token that the user's function returns."""
+        assert self._token is not None
         token = self._token()
         if isawaitable(token):
             token = await token if is_async else _run(token)
         token = check_credential(
             token, "what the api_key function returned", "a token: one word of text"
         )
-        return {"Authorization": Hidden(f"Bearer {token}")}
+        return Hidden(f"Bearer {token}")
 
-    def _sending(
-        self,
-        sdk: Any,
-        request: Request,
-        timeout: float | None,
-        headers: dict[str, str],
-        stream: bool,
-    ) -> Callable[[], Any]:
-        """Return a function that sends a request through the SDK, and returns the response of its
-        HTTP library before the body is read.
+    def _prepared(
+        self, request: Request, timeout: float | None, stream: bool
+    ) -> tuple[str, str, dict[str, Any]]:
+        """Return the name of the SDK's method that sends a request, its path, and further arguments.
 
         The SDK's ``post`` sends a body as it is, fields that the SDK does not know included. Its
         ``create`` would search the messages for something to change.
@@ -223,11 +217,13 @@ class SDKTransport:
         elif "id" in body:
             path = path.format(id=body.pop("id"))
         elif request.wire in ("responses", "background"):
-            body = body_of(body)
+            body = responses.body_of(body)
             body["model"] = self._deployment or body["model"]
         if extra_body:
             essential = {name: body[name] for name in ESSENTIAL_FIELDS if name in body}
             body = {**body, **extra_body, **essential}
+        if stream:
+            body["stream"] = True
         for name, text in request.headers.items():
             if not (
                 HEADER_NAME.fullmatch(name) and str(text).isascii() and str(text).isprintable()
@@ -235,53 +231,94 @@ class SDKTransport:
                 raise ConfigError(
                     f"extra_headers[{name!r}]: an HTTP header cannot have this name or value"
                 )
-            headers[name] = str(text)
         options = {
-            "headers": headers,
+            "headers": {name: str(text) for name, text in request.headers.items()},
             "params": query or {},
             "timeout": None if timeout is None else min(timeout, LONGEST_TIMEOUT),
             "security": SECURITY,
         }
-        if stream:
-            body["stream"] = True
-        arguments: dict[str, Any] = {"cast_to": http_library().Response, "options": options}
+        arguments: dict[str, Any] = {"cast_to": self._library.Response, "options": options}
         if method != "delete":  # whose answer the SDK reads at once
             arguments |= {"stream": True, "stream_cls": None}
         if method == "post":
             arguments["body"] = body
-        return partial(getattr(sdk, method), path, **arguments)
+        return method, path, arguments
+
+    def _of_threads(self) -> Any:
+        """Return the synchronous client."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._new_client(is_async=False)
+                if False not in self._users:
+                    # An SDK client is a cycle: without this, pytest -W error reports its sockets.
+                    weakref.finalize(self, self._client.close).atexit = False
+            return self._client
+
+    async def _of_running_loop(self) -> Any:
+        """Return the asynchronous client of the running event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        if loop not in self._loop_clients:
+            for other_loop in list(self._loop_clients):
+                # A loop that asyncio.run did not shut down left its generator open.
+                if other_loop.is_closed():
+                    self._loop_clients.pop(other_loop, None)
+            client = self._new_client(is_async=True)
+            closing = self._close_at_end(loop, client)
+            await anext(closing)
+            self._loop_clients.setdefault(loop, (client, closing))
+        return self._loop_clients[loop][0]
+
+    def _new_client(self, *, is_async: bool) -> Any:
+        self._library = http_library()
+        import openai
+
+        # The user's own HTTP client stays as it is.
+        http_client = self._users.get(is_async)
+        if http_client is None and is_async:
+            hooks = {"request": [note_sent_async]}
+            http_client = openai.DefaultAsyncHttpxClient(event_hooks=hooks)
+        elif http_client is None:
+            http_client = openai.DefaultHttpxClient(event_hooks={"request": [note_sent]})
+        sdk_class = getattr(openai, f"Async{self._class}" if is_async else self._class)
+        return sdk_class(**self._arguments, max_retries=0, http_client=http_client)
+
+    async def _close_at_end(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
+        """Close a client when its event loop ends, since ``asyncio.run`` closes open generators."""
+        try:
+            yield
+        finally:
+            self._loop_clients.pop(loop, None)
+            if True not in self._users:
+                await client.close()
 
     def close(self) -> None:
-        """Close the connections that no call uses, but those of event loops."""
-        self._clients.close()
+        """Close the connections of the synchronous client; the next call makes another one."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None and False not in self._users:
+            client.close()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop, and all that :meth:`close` closes."""
-        await self._clients.aclose()
+        import asyncio
+
+        self.close()
+        entry = self._loop_clients.pop(asyncio.get_running_loop(), None)
+        if entry is not None:
+            _, closing = entry
+            await closing.aclose()
 
 
-def _answer(http_response: Any, request: Request, body: bytearray) -> Response:
+def _answer(wire: str, body: bytearray) -> Mapping[str, Any]:
     """Return the answer that a body is; of the background, the response, finished or not."""
-    if request.wire in ("cancel", "delete"):
-        return _response(http_response)
-    if request.wire in ("background", "look"):
-        return _response(http_response, read_object(body, "response"))
-    data = parsed_response(body)
-    return _response(http_response, without_request(data) if request.wire == "responses" else data)
-
-
-def _failures() -> tuple[type[BaseException], ...]:
-    import openai
-
-    return (openai.APIError, APIError, *http_errors("RequestError"))
-
-
-def _response(http_response: Any, data: Mapping[str, Any] = {}) -> Response:
-    """Return a response with the request's identifier. Without data, it is what a stream yields
-    before its first chunk.
-    """
-    headers = {name.lower(): value for name, value in http_response.headers.items()}
-    return Response(data, request_id(headers))
+    if wire in ("cancel", "delete"):
+        return {}
+    if wire in ("background", "look"):
+        return read_object(body, "response")
+    answer = refuse_reported(read_object(body, "answer"))
+    return responses.without_request(answer) if wire == "responses" else answer
 
 
 class Hidden(str):

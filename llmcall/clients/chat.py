@@ -1,0 +1,52 @@
+"""Chat completions as a wire: the events of a stream as chunks, and so an answer that came whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..values import events_in, read_object
+from ..values.checks import check_chat
+from ..values.chunks import chunks_of
+from .api_errors import refuse_reported
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+
+    Reader = Callable[[dict[str, Any]], Iterator[dict[str, Any]]]
+
+
+def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the chunks that an event is."""
+    yield refuse_reported(event)
+
+
+def chunks_of_answer(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the chunks that a whole answer is."""
+    check_chat(answer)
+    return chunks_of(answer)
+
+
+async def streamed_chunks(
+    data: AsyncIterator[bytes],
+    of_event: Reader = chunks_of_event,
+    of_answer: Reader = chunks_of_answer,
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the chunks of a streamed answer. A server that does not stream sends it, or an error, as a
+    whole.
+
+    :param data: the body, in pieces.
+    :param of_event, of_answer: read an event, and a whole answer, of the API.
+    :raises APIError: if the answer is malformed, or reports an error.
+    """
+    has_events, other_lines = False, []
+    async for event in events_in(data):
+        if isinstance(event, str):
+            other_lines.append(event)
+            continue
+        has_events = True
+        for chunk in of_event(event):
+            yield chunk
+    if other_lines and not has_events:
+        answer = read_object("\n".join(other_lines).encode(), "answer")
+        for chunk in of_answer(refuse_reported(answer)):
+            yield chunk

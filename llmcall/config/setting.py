@@ -1,4 +1,4 @@
-"""One setting, its values in a layer, and the merging of layers."""
+"""One setting, and its values in a layer."""
 
 from __future__ import annotations
 
@@ -29,18 +29,6 @@ class Given(NamedTuple):
 
 
 Layer = Mapping[str, Given]
-
-
-def merged(*layers: Layer) -> dict[str, Given]:
-    """Return several layers as one: of a setting's values, the one of the highest rank, or the last
-    of that rank.
-    """
-    result: dict[str, Given] = {}
-    for layer in layers:
-        for name, given in layer.items():
-            if given.value is not UNSET and (name not in result or given.rank >= result[name].rank):
-                result[name] = given
-    return result
 
 
 class Setting(NamedTuple):

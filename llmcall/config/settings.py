@@ -12,7 +12,7 @@ from typing import Any
 from ..display.notebook import html_table
 from . import sections, values
 from .endpoints import Endpoint, parse_endpoints
-from .setting import Given, Layer, Rank, Setting, merged
+from .setting import Given, Layer, Rank, Setting
 from .values import MASK, UNSET, FrozenDict, choice, integer, nearest, number, without_password
 
 _setting: Any = Setting
@@ -140,9 +140,15 @@ class Settings:
         return self.overlaid(checked_layer(overrides, "Settings.replace()"))
 
     def overlaid(self, *layers: Layer) -> Settings:
-        """Return settings with the values of layers, unless a higher one sets them."""
-        layer = merged(self.layer, *layers)
-        return self if layer == self.layer else Settings(layer)
+        """Return settings with the values of layers: the one of the highest rank, or the last of that
+        rank.
+        """
+        merged = dict(self.layer)
+        for layer in layers:
+            for name, given in layer.items():
+                if given.value is not UNSET and given.rank >= merged[name].rank:
+                    merged[name] = given
+        return Settings(merged) if any(layers) else self
 
     def items(self) -> Iterator[tuple[Setting, Any, str]]:
         """Yield every setting with its value and origin, in the order of config.ini, secrets masked."""

@@ -6,9 +6,8 @@ import functools
 import json
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from fnmatch import fnmatchcase
-from fractions import Fraction
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -134,38 +133,18 @@ def _timestamp(text: str) -> float:
         ) from None
 
 
-class _Totals:
-    """The number of records, and the tokens and the cost of the models' answers; ``None`` if those of
-    one are unknown.
+def _add(totals: dict[str, Any], record: Record) -> None:
+    """Add a record to the number of records, and to the tokens and the cost of the models' answers;
+    ``None`` if those of one are unknown.
     """
-
-    def __init__(self) -> None:
-        self._amounts: dict[str, Any] = dict.fromkeys(TOTALS, 0)
-
-    def add(self, record: Record) -> None:
-        """Add a record."""
-        self._add("records", 1)
-        if is_given_by_model(record):
-            usage, cost = record.usage, record.cost
-            self._add("input_tokens", usage.input_tokens)
-            if record.kind != "embedding":  # which has none
-                self._add("output_tokens", usage.output_tokens)
-            # fractions: the sum does not depend on the order
-            self._add("cost", None if cost is None else Fraction(cost))
-
-    def _add(self, name: str, amount: Any) -> None:
-        total = self._amounts[name]
-        self._amounts[name] = None if None in (amount, total) else total + amount
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the totals by name."""
-        cost = self._amounts["cost"]
-        return {**self._amounts, "cost": None if cost is None else float(cost)}
-
-    def row(self, name: str) -> list[str]:
-        """Return a row of the table."""
-        totals = self.as_dict()
-        return [name, *map(quantity, totals, totals.values())]
+    amounts: dict[str, Any] = {"records": 1}
+    if is_given_by_model(record):
+        amounts["input_tokens"] = record.usage.input_tokens
+        if record.kind != "embedding":  # which has none
+            amounts["output_tokens"] = record.usage.output_tokens
+        amounts["cost"] = record.cost
+    for name, amount in amounts.items():
+        totals[name] = None if None in (amount, totals[name]) else totals[name] + amount
 
 
 @cache.command()
@@ -180,30 +159,28 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
     """
     size = response_cache.stats().size
     models: Counter[str] = Counter()
-    by_scope: dict[str, _Totals] = {}
+    by_scope: defaultdict[str, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(TOTALS, 0))
     oldest: float | None = None
-    totals = _Totals()
+    totals: dict[str, Any] = dict.fromkeys(TOTALS, 0)
     for record in response_cache.records(where=where):
         models[record.model or record.kind] += 1
-        totals.add(record)
-        by_scope.setdefault(record.scope.partition("/")[0], _Totals()).add(record)
+        _add(totals, record)
+        _add(by_scope[record.scope.partition("/")[0]], record)
         stored_at = record.stored_at or 0
         oldest = stored_at if oldest is None else min(oldest, stored_at)
-    scopes = sorted(by_scope)
-    count = totals.as_dict()["records"]
+    count = totals["records"]
     awaited = _awaited_count(response_cache)
     if as_json:
         data = {
             "path": str(response_cache.path),
-            **totals.as_dict(),
+            **totals,
             "size": size,
             "awaited": "damaged" if awaited is None else awaited,
             "models": models,
             "since": oldest,
+            "by_scope": dict(sorted(by_scope.items())),
         }
-        click.echo(
-            visible_json({**data, "by_scope": {name: by_scope[name].as_dict() for name in scopes}})
-        )
+        click.echo(visible_json(data))
         return
     click.echo(f"{response_cache.path}: {counted(count, 'record')}, {size / 1e6:,.1f} MB")
     if awaited != 0:
@@ -215,11 +192,15 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
         "models: "
         + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common())
     )
-    rows = [["scope", *(name.replace("_", " ") for name in TOTALS)], totals.row("all")]
-    rows += [by_scope[scope].row(printable(scope) or "(none)") for scope in scopes[:MOST_SCOPES]]
-    click.echo(table(rows, range(1, len(rows[0]))))
-    if len(scopes) > MOST_SCOPES:
-        click.echo(f"… and {len(scopes) - MOST_SCOPES:,} more scopes; --json shows all", err=True)
+    named = [("all", totals)]
+    named += [(printable(name) or "(none)", by_scope[name]) for name in sorted(by_scope)]
+    head = ["scope", *(name.replace("_", " ") for name in TOTALS)]
+    rows = [
+        [name, *map(quantity, TOTALS, each.values())] for name, each in named[: MOST_SCOPES + 1]
+    ]
+    click.echo(table([head, *rows], range(1, len(head))))
+    if len(named) > len(rows):
+        click.echo(f"… and {len(named) - len(rows):,} more scopes; --json shows all", err=True)
 
 
 def _awaited_count(response_cache: ResponseCache) -> int | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..display.printable import visible, visible_json
 from .cache import Source, json_option
-from .named import object_named
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .named import function_named
 
 
 @click.command()
@@ -50,18 +47,7 @@ if TYPE_CHECKING:
     help="Make no call. Print the number of calls and the cost.",
 )
 @json_option
-def drift(
-    run: str,
-    to: str | None,
-    share: float,
-    calls: int | None,
-    seed: int,
-    model: str | None,
-    value: str | None,
-    scope: str | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def drift(run: str, scope: str | None, value: str | None, as_json: bool, **options: Any) -> None:
     """Ask some recorded requests again and compare the answers.
 
     RUN is a cassette, an exported file or a cache directory. It is not changed. For each value, the
@@ -69,34 +55,12 @@ def drift(
     """
     from ..study.drift.drift import drift as check
 
-    if to is None and not dry_run:
+    if options["to"] is None and not options["dry_run"]:
         raise click.UsageError("name the file for the new answers, --to FILE, or use --dry-run")
-    options: dict[str, Any] = {
-        "share": share,
-        "calls": calls,
-        "seed": seed,
-        "value": None if value is None else _function(value),
-        "model": model,
-        "to": to,
-    }
-    recorded = run if scope is None else (run, scope)
-    if dry_run:
-        plan = check(recorded, **options, dry_run=True)
-        click.echo(visible_json(plan._asdict()) if as_json else visible(str(plan)))
-        return
-    result = check(recorded, **options)
-    click.echo(visible_json(result.to_dict()) if as_json else visible(str(result)))
-
-
-def _function(name: str) -> Callable[[str], Any]:
-    """Return the function that an option names; modules of the working directory are found."""
-    module, colon, function = name.partition(":")
-    if not (module and colon and function):
-        raise click.UsageError(f"--value {name!r} must be MODULE:FUNCTION")
-    try:
-        named_function = object_named(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise click.UsageError(f"--value {name!r}: {error}") from error
-    if not callable(named_function):
-        raise click.UsageError(f"--value {name!r} is not a function")
-    return named_function  # type: ignore[no-any-return]
+    if value is not None:
+        options["value"] = function_named("--value", value)
+    result: Any = check(run if scope is None else (run, scope), **options)
+    if as_json:
+        click.echo(visible_json(result._asdict() if options["dry_run"] else result.to_dict()))
+    else:
+        click.echo(visible(str(result)))

@@ -1,22 +1,34 @@
-"""Functions and classes that an option names, as MODULE:NAME."""
+"""Functions that an option names, as MODULE:FUNCTION."""
 
 from __future__ import annotations
 
 import pkgutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-def object_named(name: str, folder: str = "") -> Any:
-    """Return what a name stands for; its module is searched in a folder first.
+def function_named(
+    option: str, name: str, *, folder: str = "", forms: str = "MODULE:FUNCTION"
+) -> Callable[[Any], Any]:
+    """Return the function that an option names.
 
-    :param folder: the working directory if it is empty.
-    :raises ImportError: if there is no such module, or it cannot be imported.
-    :raises AttributeError: if the module has no such name.
-    :raises ValueError: if it is not the name of an object.
+    :param folder: where its module is sought first; the working directory if it is empty.
+    :param forms: what the option may be, in words.
+    :raises click.UsageError: if there is no such module or function.
     """
+    module, _, function = name.partition(":")
     sys.path.insert(0, folder)
     try:
-        return pkgutil.resolve_name(name)
+        named = pkgutil.resolve_name(name) if module and function else None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise click.UsageError(f"{option} {name}: {error}") from error
     finally:
         sys.path.remove(folder)
+    if not callable(named):
+        raise click.UsageError(f"{option} {name}: it must be {forms}")
+    return named  # type: ignore[no-any-return]

@@ -37,16 +37,8 @@ from .cache import json_option
     help='An environment variable that the program gets. A credential gets the value "none".',
 )
 @click.option("--prune", is_flag=True, help="Leave out records that no call used.")
-@click.option("--zip", "zip_file", type=click.Path(dir_okay=False), help="Also write a ZIP file.")
-def pack(
-    folder: str,
-    command: tuple[str, ...],
-    cassettes: tuple[str, ...],
-    add: tuple[str, ...],
-    env: tuple[str, ...],
-    prune: bool,
-    zip_file: str | None,
-) -> None:
+@click.option("--zip", type=click.Path(dir_okay=False), help="Also write a ZIP file.")
+def pack(**arguments: Any) -> None:
     """Pack a study so that others can run it again.
 
     FOLDER is the package to make. COMMAND is the program, after "--": SCRIPT [ARG...] or
@@ -55,16 +47,7 @@ def pack(
     """
     from ..study.packing.pack import pack as make
 
-    package = make(
-        folder,
-        command,
-        cassettes=cassettes,
-        add=add,
-        env=env,
-        prune=prune,
-        zip=zip_file,
-    )
-    click.echo(visible(str(package)))
+    click.echo(visible(str(make(**arguments))))
 
 
 @click.command()

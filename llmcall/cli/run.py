@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,13 +18,12 @@ from ..programs.options import RunOptions
 from ..programs.seeds import HASH_SEED, LARGEST, has_hash_seed, seeded
 from ..records.reader import header_in
 from ..scopes import default_scope
-from .named import object_named
+from .named import function_named
 
 if TYPE_CHECKING:
     from ..programs.actors import Actor
 
 DEFAULT_SCOPE = "run"  # of a call outside any scope
-NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -89,8 +87,9 @@ def run(
     request that is not recorded. The first such error is printed. A replay takes --scope, --actor,
     --normalize and --seed from the cassette.
     """
-    if not module:
-        _check_script(script)
+    if not module and not Path(script).is_file():
+        option = f"llmcall run has no option {script}, and " if script.startswith("-") else ""
+        raise click.UsageError(f"{option}{script} does not exist")
     mode = "none" if mode == "replay" else mode
     if cassette is None:
         settings = config.settings()
@@ -104,7 +103,11 @@ def run(
     from ..programs.execution import Execution
     from ..programs.recorder import Recorder
 
-    requested = RunOptions(scope, actor, _normalizers(normalizers), seed)
+    try:
+        names = values.normalizers("\n".join(normalizers), "--normalize")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    requested = RunOptions(scope, actor, names, seed)
     options = requested if cassette is None else _options(requested, cassette, mode)
     if options.seed is not None and not has_hash_seed(options.seed):
         _start_again(options.seed, is_own_process)
@@ -113,8 +116,9 @@ def run(
     overrides = {"cache_mode": "replay"} if is_none and cassette is None else {}
     tape = None
     with contextlib.ExitStack() as exit_stack:
-        if options.normalizers:
-            exit_stack.enter_context(_normalizing(options.normalizers))
+        if options.normalizers:  # below the cassette, so that its header has them
+            layer = config.push_layer({"cache_normalize": options.normalizers}, "--normalize")
+            exit_stack.callback(config.pop_layer, layer)
         if cassette is not None:
             tape = Cassette(cassette, mode or "once", command="llmcall run", run=options.header())
             exit_stack.enter_context(tape)
@@ -132,18 +136,6 @@ def run(
     Execution(recorder, tape, open_contexts).run(script, arguments, module=module)
 
 
-def _check_script(script: str) -> None:
-    """Check that the script exists.
-
-    :raises click.UsageError: if it does not.
-    """
-    if Path(script).is_file():
-        return
-    if script.startswith("-"):
-        raise click.UsageError(f"llmcall run has no option {script}, and no such script exists")
-    raise click.UsageError(f"{script} does not exist")
-
-
 def _check_cassette(cassette: str | None, mode: str | None) -> None:
     """Check that there is a cassette if the mode needs one.
 
@@ -157,17 +149,6 @@ def _check_cassette(cassette: str | None, mode: str | None) -> None:
         )
     if mode not in (None, "none") and cassette is None:
         raise click.UsageError(f"--mode {mode} needs a cassette; name one with --cassette")
-
-
-def _normalizers(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the normalizers that --normalize names.
-
-    :raises click.UsageError: if one is wrong.
-    """
-    try:
-        return values.normalizers("\n".join(names), "--normalize")
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
 
 
 def _options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptions:
@@ -187,21 +168,6 @@ def _options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptio
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     return requested._replace(normalizers=())
-
-
-@contextlib.contextmanager
-def _normalizing(normalizers: tuple[str, ...]) -> Iterator[None]:
-    """Apply normalizers for a block through the environment, so that the cassette's header has them."""
-    previous = os.environ.get(NORMALIZE)
-    os.environ[NORMALIZE] = "\n".join(normalizers)
-    config.refresh()
-    try:
-        yield
-    finally:
-        del os.environ[NORMALIZE]
-        if previous is not None:
-            os.environ[NORMALIZE] = previous
-        config.refresh()
 
 
 def _start_again(seed: int, is_own_process: bool) -> NoReturn:
@@ -238,25 +204,9 @@ def _actor_source(option: str, script: str, is_module: bool) -> Actor:
     if is_named_by_text(option):
         Actors(option)
         return option
-    module_name, _, function = option.partition(":")
-    if not module_name or not function:
-        raise click.UsageError(
-            f'--actor is {option!r}; it must be "system", "header:NAME", "user:REGEX" or MODULE:FUNCTION'
-        )
-    folder = "" if is_module else str(Path(script).resolve().parent)
-    try:
-        named_function = object_named(option, folder)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module exists, but one that it imports does not
-        folder_name = "the working directory" if is_module else "the script's folder"
-        raise click.UsageError(
-            f"--actor {option}: the module {error.name!r} is neither in {folder_name} nor installed"
-        ) from None
-    except AttributeError:
-        raise click.UsageError(
-            f"--actor {option}: the module {module_name!r} has no function {function!r}"
-        ) from None
-    if not callable(named_function):
-        raise click.UsageError(f"--actor {option}: {function} is not a function of the request")
-    return named_function  # type: ignore[no-any-return]
+    return function_named(
+        "--actor",
+        option,
+        folder="" if is_module else str(Path(script).resolve().parent),
+        forms='"system", "header:NAME", "user:REGEX" or MODULE:FUNCTION',
+    )

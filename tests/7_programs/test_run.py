@@ -157,8 +157,8 @@ def test_a_replay_takes_its_options_from_the_cassette(module: str, model: Number
     [
         (("--actor", "user:("), "its regular expression is invalid"),
         (("--actor", "nobody"), 'it must be "system", "header:NAME", "user:REGEX"'),
-        (("--actor", "nowhere:who"), "the module 'nowhere' is neither in the script's folder"),
-        (("--actor", "json:who"), "the module 'json' has no function 'who'"),
+        (("--actor", "nowhere:who"), "--actor nowhere:who: No module named 'nowhere'"),
+        (("--actor", "json:who"), "--actor json:who: module 'json' has no attribute 'who'"),
         (("--normalize", "("), "--normalize"),
         (("--seed", "x"), "--seed"),
         (("--mode", "new"), "--mode new needs a cassette"),

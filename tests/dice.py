@@ -131,10 +131,10 @@ def wait_or_fail(item: int) -> int:
         raise ValueError("item 0 fails")
     if item == 1:
         began.touch()
-        threading.Event().wait(0.5)
+        threading.Event().wait(0.2)
         Path("ended").touch()
     else:
-        threading.Event().wait(0.5)
+        threading.Event().wait(0.2)
         Path(f"began-{item}").touch()
     return item
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import openai
 import pytest
-from programs import LONGEST, RunningProgram
+from programs import LONGEST, PRICED, RunningProgram
 from pytest_httpserver import HTTPServer
 from sdk_programs import KEY, QUESTION, Server, ask, http
 from servers import completion
@@ -82,7 +82,12 @@ def started(address: str, *arguments: object) -> RunningProgram:
     """Start ``llmcall run`` in a fresh process, with a hash seed of its own."""
     return RunningProgram(
         [sys.executable, "-m", "llmcall", "run", *map(str, arguments)],
-        env={**os.environ, "MODEL_AT": address, "PYTHONHASHSEED": "random"},
+        env={
+            **os.environ,
+            "MODEL_AT": address,
+            "PYTHONHASHSEED": "random",
+            "LLMCALL_CONFIG": str(PRICED),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import LONGEST
+from programs import LONGEST, PRICED
 from random_programs import (
     ASKS,
     BLOCKS,
@@ -253,7 +253,12 @@ def ran_under_run(options: list[str], cache: str, plan: dict[str, Any]) -> dict[
     arguments = [script, "program.json", json.dumps(plan), "told.json"]
     done = subprocess.run(
         [sys.executable, "-m", "llmcall", "run", "--scope", "play", *options, *arguments],
-        env={**os.environ, "PYTHONHASHSEED": "random", "LLMCALL_CACHE_PATH": cache},
+        env={
+            **os.environ,
+            "PYTHONHASHSEED": "random",
+            "LLMCALL_CACHE_PATH": cache,
+            "LLMCALL_CONFIG": str(PRICED),
+        },
         capture_output=True,
         text=True,
         check=False,

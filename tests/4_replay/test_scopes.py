@@ -285,7 +285,7 @@ def test_one_answer_for_all_is_told_however_they_ask(
     """
 
     def answer_late(messages: Any) -> str:
-        time.sleep(0.5)  # in which the others ask, too
+        time.sleep(0.2)  # in which the others ask, too
         return "yes"
 
     ask(ScriptedClient(answer_late, cache_mode="auto"))

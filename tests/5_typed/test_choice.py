@@ -281,7 +281,7 @@ def test_last_stays_at_the_end(order: str) -> None:
     mixing=st.randoms(use_true_random=False),
     is_scoped=st.booleans(),
 )
-@settings(max_examples=40)
+@settings(max_examples=12)
 def test_added_and_sorted_rows_move_no_order(
     rows: list[str], added: list[str], order: str, mixing: Any, is_scoped: bool
 ) -> None:

@@ -601,8 +601,11 @@ def test_a_printed_budget_says_what_was_spent_of_what() -> None:
 
 
 @pytest.mark.parametrize("limit", ["budget", "place"])
-def test_a_call_in_a_streams_own_loop_does_not_wait_for_ever(limit: str) -> None:
+def test_a_call_in_a_streams_own_loop_does_not_wait_for_ever(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the stream holds would come back only after the call, which is therefore refused."""
+    monkeypatch.setattr("llmcall.call.permit.LOOK_AGAIN", 0.05)
     asking = Streamed(
         *TWO_COINS,
         model="m",

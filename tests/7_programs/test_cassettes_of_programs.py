@@ -287,7 +287,10 @@ def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
     Path("test_market.py").write_text(text, encoding="utf-8")
     for options, key in ((["--llm-record=once"], {"OPENAI_API_KEY": KEY}), ([], {})):
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
+            [
+                *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+                *("-p", "llmcall.pytest_plugin", *options),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -295,6 +298,7 @@ def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
             env={
                 **os.environ,
                 "LLMCALL_CONFIG": str(PRICED),
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # others take more time than the test
                 "OPENAI_BASE_URL": httpserver.url_for("/v1"),
                 **key,
             },

@@ -24,7 +24,8 @@ import atexit, signal, threading, time
 from concurrent.futures import ThreadPoolExecutor
 {ASK}
 def tell(text):
-    print(text, ask(text), flush=True)
+    sys.stdout.write(f"{{text}} {{ask(text)}}\\n")  # whole, whatever other threads print
+    sys.stdout.flush()
 def post_by_urllib(text):
     import json, urllib.request
     body = {{"model": "gpt-4o-mini", "messages": [{{"role": "user", "content": text}}]}}
@@ -33,7 +34,7 @@ def post_by_urllib(text):
     request = urllib.request.Request(address, json.dumps(body).encode(), headers)
     return json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"]
 """
-SLOWLY = 1.0  # seconds that the model takes for a question that asks it to be slow
+SLOWLY = 0.4  # seconds that the model takes for a question that asks it to be slow
 
 
 @pytest.fixture
@@ -132,21 +133,21 @@ def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: NumberedS
 NAMING = "def who(request): return request.body['messages'][-1]['content'].split()[0]\n"
 
 
-@pytest.mark.parametrize("module", ["naming", "systems"])
-def test_a_replay_takes_its_options_from_the_cassette(module: str, model: NumberedServer) -> None:
+def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> None:
     """Scope, normalizers and seed stand in the header; a function must be named again, since a
     cassette runs no code.
     """
-    Path(f"{module}.py").write_text(NAMING, encoding="utf-8")
-    actor = "--actor", f"{module}:who"
+    # begins as "system" does, which names a text
+    Path("systems.py").write_text(NAMING, encoding="utf-8")
+    actor = "--actor", "systems:who"
     options = "--scope", "rep-1", "--seed", "3", "--normalize", "times"
     asking = "import random; tell('Lisa asks at 12:03'); tell('Lisa has ' + str(random.random()))"
     live, _ = ran(asking, *A, *options, *actor)
-    recorded = {"actor": f"{module}:who", "normalizers": ["times"], "scope": "rep-1", "seed": 3}
+    recorded = {"actor": "systems:who", "normalizers": ["times"], "scope": "rep-1", "seed": 3}
     assert entries("a.jsonl")[0]["run"] == recorded
     assert samples("a.jsonl") == ["rep-1/Lisa#0", "rep-1/Lisa#0"]
     assert ran(asking.replace("12:03", "12:04"), *NONE, *actor)[0] == live.replace("12:03", "12:04")
-    assert f"--actor {module}:who. Name it again: a cassette runs no code" in refused(*NONE)
+    assert "--actor systems:who. Name it again: a cassette runs no code" in refused(*NONE)
     assert "contradicts a.jsonl, which was recorded with --seed 3" in refused(
         *NONE, *actor, "--seed", "4"
     )
@@ -182,7 +183,7 @@ def test_none_needs_the_cassette_before_the_program_starts() -> None:
 CHANCE = """
 import random
 own = random.Random()
-words = {f"word {n}" for n in range(20)}
+words = {f"word {n}" for n in range(6)}
 tell(f"{random.random()} {own.random()} {random.Random().random()} {list(words)}")
 tell(f"{random.Random(3).random()}")
 try:
@@ -223,26 +224,26 @@ def test_threads_draw_the_same_whichever_is_first(model: NumberedServer) -> None
 
 # What outlives the script
 
-LEFT_BEHIND = {
-    "thread": "threading.Thread(target=tell, args=['from a thread, slowly']).start()",
-    "executor": "ThreadPoolExecutor(1).submit(tell, 'from an executor, slowly')",
-    "atexit": "atexit.register(tell, 'at exit')",
-}
+A_THREAD = "threading.Thread(target=tell, args=['from a thread, slowly']).start()"
+LEFT_BEHIND = f"""
+{A_THREAD}
+ThreadPoolExecutor(1).submit(tell, 'from an executor, slowly')
+atexit.register(tell, 'at exit')
+"""
 
 
-@pytest.mark.parametrize("left_behind", LEFT_BEHIND)
-def test_what_outlives_the_script_is_recorded(model: NumberedServer, left_behind: str) -> None:
+def test_what_outlives_the_script_is_recorded(model: NumberedServer) -> None:
     """What threads, executors and functions of ``atexit`` ask after the last line replays."""
-    live, _ = ran(LEFT_BEHIND[left_behind], *A)
-    assert "answer 0" in live
-    assert ran(LEFT_BEHIND[left_behind], *NONE)[0] == live
-    assert len(model.asked) == 1
+    live, _ = ran(LEFT_BEHIND, *A)
+    assert live.count("answer") == 3
+    assert sorted(ran(LEFT_BEHIND, *NONE)[0].splitlines()) == sorted(live.splitlines())
+    assert len(model.asked) == 3
 
 
 def test_none_sends_nothing_after_the_script(model: NumberedServer) -> None:
     """What outlives the script and is not recorded is refused, and the exit code is 1."""
     ran("tell('Bread?')", *A)
-    _, said = ran(f"tell('Bread?')\n{LEFT_BEHIND['thread']}", *NONE, code=1)
+    _, said = ran(f"tell('Bread?')\n{A_THREAD}", *NONE, code=1)
     assert "is not recorded" in said
     assert model.asked == ["Bread?"]
 
@@ -474,10 +475,10 @@ def test_the_sdks_need_no_key_in_none(model: NumberedServer) -> None:
     asking = """
         import openai
         sdk = openai.OpenAI(base_url=os.environ["MODEL_AT"])
-        messages = [{"role": "user", "content": "Bread?"}]
-        print(sdk.chat.completions.create(model="gpt-4o-mini", messages=messages).choices[0].message.content)
+        asked = {"messages": [{"role": "user", "content": "Bread?"}], "temperature": 1}
+        print(sdk.chat.completions.create(model="gpt-4o-mini", **asked).choices[0].message.content)
     """
-    live, _ = ran(f"os.environ['OPENAI_API_KEY'] = 'one'{textwrap.dedent(asking)}", *A)
+    live, _ = ran("print(ask('Bread?'))", *A)
     assert ran(asking, *NONE)[0] == live == "answer 0\n"
 
 
@@ -489,9 +490,9 @@ def test_the_cassette_that_the_settings_name_is_the_runs(
     live, said = ran("tell('Bread?')")
     assert "1 asked (15 tokens, <$0.0001): " in said
     monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "replay")
-    assert ran("tell('Bread?')")[0] == ran("tell('Bread?')", "--mode", "replay")[0] == live
-    ran("tell('Salt?')", code=1)
-    ran("tell('Salt?')", "--mode", "new")
+    both = "tell('Bread?'); tell('Salt?')"
+    assert ran(both, code=1)[0] == live
+    assert ran(both, "--mode", "new")[0].startswith(live)
     assert model.asked == ["Bread?", "Salt?"]
 
 

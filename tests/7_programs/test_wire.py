@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import LONGEST
+from programs import LONGEST, PRICED
 from sdk_programs import KEY, QUESTION, Server, http, program, streamed_answer
 from servers import completion
 from streaming import chunks_of, event
@@ -311,7 +313,9 @@ client.chat.completions.create(
 """
 
 
-def test_llmcall_run_sends_what_the_program_sends(httpserver: Any) -> None:
+def test_llmcall_run_sends_what_the_program_sends(
+    httpserver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under ``llmcall run`` the server gets the same bytes as without it."""
     sent: list[bytes] = []
 
@@ -321,9 +325,11 @@ def test_llmcall_run_sends_what_the_program_sends(httpserver: Any) -> None:
 
     httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
     Path("script.py").write_text(SCRIPT, encoding="utf-8")
-    for command in ([], ["-m", "llmcall", "run", "--cassette", "run.jsonl"]):
-        url = httpserver.url_for("/v1")
-        subprocess.run([sys.executable, *command, "script.py", url], check=True, timeout=LONGEST)
+    monkeypatch.setattr(sys, "argv", ["script.py", httpserver.url_for("/v1")])
+    runpy.run_path("script.py")
+    command = [sys.executable, "-m", "llmcall", "run", "--cassette", "run.jsonl", *sys.argv]
+    environment = {**os.environ, "LLMCALL_CONFIG": str(PRICED)}
+    subprocess.run(command, env=environment, check=True, timeout=LONGEST)
     plain, recorded = sent
     assert plain
     assert recorded == plain

@@ -235,6 +235,7 @@ def test_the_survey_makes_no_cache(survey: tuple[Any, Path]) -> None:
     assert not (survey[1] / "cache").exists()
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_treatment_is_that_of_its_page() -> None:
     """The experiment on the page draws the picture that is there."""
     script = runpy.run_path(str(ROOT / "docs" / "pictures" / "spread.py"))

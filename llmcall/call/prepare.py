@@ -42,13 +42,7 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    call = _call(client, "chat", arguments)
-    checked = check_messages(messages, dedent=call.options.dedent_messages)
-    normalize = normalizer(call.settings.cache_normalize)
-    request, identity_hash = _asking(
-        call.request, "messages", checked, keyed_messages(checked, normalize)
-    )
-    return with_draw(call, request, identity_hash)
+    return with_draw(*_call(client, "chat", messages, arguments))
 
 
 def prepare_embeddings(
@@ -63,44 +57,56 @@ def prepare_embeddings(
     :param transport: as of :class:`~llmcall.call.calls.Call`.
     :raises TypeError: for a wrong argument.
     """
-    with_model = {**arguments, "model": model or client.default_embedding_model()}
-    call = _call(client, "embedding", with_model)
-    if call.options.sample is not None:
-        raise TypeError("embeddings take no sample, because the same text has the same embedding")
-    normalize = normalizer(call.settings.cache_normalize) or str
-    call = call._replace(transport=transport, **_place(call, current_scope()))
-    requests = [_asking(call.request, "input", each, normalize(each))[0] for each in texts_of(text)]
-    return [call._replace(request=each, order=next_order()) for each in requests]
+    arguments = {**arguments, "model": model or client.default_embedding_model()}
+    texts = texts_of(text)
+    calls = [_call(client, "embedding", each, arguments)[0] for each in texts]
+    return [call._replace(transport=transport, **_place(call, current_scope())) for call in calls]
 
 
-def _call(client: Client, kind: str, arguments: Mapping[str, Any]) -> Call:
-    """Return a call as its arguments describe it, without what it asks.
+def _call(
+    client: Client, kind: str, content: Any, arguments: Mapping[str, Any]
+) -> tuple[Call, Any]:
+    """Return a call as its arguments describe it, without a draw, and the hash of what identifies its
+    request.
 
     :param kind: ``"chat"`` or ``"embedding"``.
+    :param content: the messages, or the text.
     :raises TypeError, ValueError: for a wrong argument.
     :raises CacheError: for a field that may hold a credential by its name.
     """
     cassette = cassette_for(client.base_settings)  # first: it may have settings of its own
     resolved = client.resolved
     settings = resolved.settings
-    without_none = {name: value for name, value in arguments.items() if value is not None}
-    options, params = split_options(without_none, settings)
+    given = {name: value for name, value in arguments.items() if value is not None}
+    options, params = split_options(given, settings)
     model = client.model_named(params.pop("model", None))
     window = checked_window(params.pop("window", settings.window))
     check_names(params, kind)
     sent = given_parameters(params)
     is_effort_named = True
+    normalize = normalizer(settings.cache_normalize)
     if kind == "chat":
+        field = "messages"
+        content = check_messages(content, dedent=options.dedent_messages)
+        keyed_content = keyed_messages(content, normalize)
         named = {**resolved.defaults, **sent}
         sent = client.with_effort(model, named)
         is_effort_named = (EFFORT in named) == (EFFORT in sent)
-    elif window is not None:
-        warn_once(f"WINDOW = {window}: embeddings are sent without a window")
+    else:
+        field = "input"
+        keyed_content = content if normalize is None else normalize(content)
+        if options.sample is not None:
+            raise TypeError(
+                "embeddings take no sample, because the same text has the same embedding"
+            )
+        if window is not None:
+            warn_once(f"WINDOW = {window}: embeddings are sent without a window")
     headers = sent.pop("extra_headers", {})
-    keyed = {"model": model, **keyed_parameters(sent)}
-    check_credentials(keyed, settings.cassette_allow)
+    asked = {"model": model, **keyed_parameters(sent)}
+    check_credentials(asked, settings.cassette_allow)
     if namespace := client.namespace(model):
-        keyed["namespace"] = namespace
+        asked["namespace"] = namespace
+    asked[field] = keyed_content
     if kind == "chat" and window is not None:
         sent = {"store": True, **sent, **in_window(window)}
         if options.deadline is None:
@@ -111,36 +117,30 @@ def _call(client: Client, kind: str, arguments: Mapping[str, Any]) -> Call:
         from ..typed.reading import read
 
         parse = functools.partial(read, output_type=response_format)
-    return Call(
+    identity_hash = identity(kind, asked)
+    request = Request(
+        kind=kind,
+        model=model,
+        asked=asked,
+        body={"model": model, field: content, **sent},
+        headers=headers,
+        sample=None,
+        cache_key=sampled_key(identity_hash, None),
+        expected=expected_answer(response_format),
+    )
+    call = Call(
         maker=client,
         settings=settings,
         cache=resolved.cache,
-        request=Request(
-            kind, model, keyed, sent, headers, None, "", expected_answer(response_format)
-        ),
+        request=request,
         options=options,
         name=model,
         cassette=cassette,
+        order=next_order(),
         parse=parse,
         is_effort_named=is_effort_named,
     )
-
-
-def _asking(request: Request, field: str, content: Any, keyed_content: Any) -> tuple[Request, Any]:
-    """Return a request with what it asks, but without a sample, and the hash of what identifies it.
-
-    :param field: ``"messages"`` or ``"input"``.
-    :param content: what is sent in it.
-    :param keyed_content: what of it enters the key.
-    """
-    asked = {**request.asked, field: keyed_content}
-    identity_hash = identity(request.kind, asked)
-    request = request._replace(
-        asked=asked,
-        body={"model": request.model, field: content, **request.body},
-        cache_key=sampled_key(identity_hash, None),
-    )
-    return request, identity_hash
+    return call, identity_hash
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> Call:
@@ -178,24 +178,27 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
     )
 
 
-def with_draw(call: Call, request: Request, identity_hash: Any) -> Call:
+def with_draw(call: Call, identity_hash: Any) -> Call:
     """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one.
 
-    :param request: what it asks; it has no sample yet.
+    :param call: its request has no sample yet.
     :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
     :raises ScopeError: if timing would decide which draw it takes.
     """
     try:
         active = scope_of_call()
     except ScopeError as error:
-        place = _place(call, current_scope())
-        note_refused(call._replace(request=request, **place), error)
+        note_refused(call._replace(**_place(call, current_scope())), error)
         raise
+    named = call.options.sample
+    if active is None and named is None:
+        return call
+    request = call.request
     place = _place(call, active)
-    if call.options.sample is not None:
-        sample = f"{place.get('scope', '')}#{call.options.sample}"
-    elif active is not None:
+    if active is None or named is not None:
+        sample = f"{place.get('scope', '')}#{named}"
+    else:
         path = active.path
 
         def recorded_askers() -> RecordedAskers:
@@ -204,10 +207,10 @@ def with_draw(call: Call, request: Request, identity_hash: Any) -> Call:
 
         place["draw"] = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)
         sample = place["draw"].sample
-    else:
-        return call._replace(request=request, order=next_order())
-    request = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
-    return call._replace(request=request, order=next_order(), **place)
+    return call._replace(
+        request=request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample)),
+        **place,
+    )
 
 
 def _place(call: Call, active: ActiveScope | None) -> dict[str, Any]:

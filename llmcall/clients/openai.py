@@ -138,6 +138,8 @@ class OpenAIClient(LLMClient):
         :raises ConfigError: if a model's endpoints name different ones.
         """
         recorded_namespaces = header_namespaces()
+        if recorded_namespaces is None and not self.settings.endpoints:
+            return ""
         set_in_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
         if (
             recorded_namespaces is not None

@@ -86,6 +86,8 @@ def check_names(params: Mapping[str, Any], kind: str = "chat") -> None:
     :raises TypeError: if it lacks one; names it, the nearest known one, and ``extra_body``.
     """
     table = parameters_of(kind)
+    if params.keys() <= table:
+        return
     for name in params.keys() - table - ACCEPTED_UNSENT:
         if name in ("stream", "stream_options"):
             raise TypeError(
@@ -175,9 +177,10 @@ def with_effort(model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     Its answers are then quick and cheap, and have room in a small ``max_tokens``.
     """
-    if model != DEFAULT_MODEL or EFFORT in {**parameters, **parameters.get("extra_body", {})}:
-        return dict(parameters)
-    return {**parameters, EFFORT: "none"}
+    fields = dict(parameters)
+    if model == DEFAULT_MODEL and EFFORT not in fields.get("extra_body", ()):
+        fields.setdefault(EFFORT, "none")
+    return fields
 
 
 def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:

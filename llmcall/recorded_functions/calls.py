@@ -15,7 +15,7 @@ from ..cassettes.uses import function_scope
 from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts
-from ..scopes import scope_of_call
+from ..scopes import next_order, scope_of_call
 from ..values import Request
 
 if TYPE_CHECKING:
@@ -111,8 +111,9 @@ def prepare_function(
         asks_model=asks_model,
         is_live=is_live,
         cassette=cassette,
+        order=next_order(),
     )
-    return with_draw(call, request, identity_hash)
+    return with_draw(call, identity_hash)
 
 
 def normalized(value: Any, settings: Settings) -> Any:

@@ -15,8 +15,8 @@ MOST_DRAWS = 10_000  # that are remembered: a mistake shows earlier
 # None once the warning is out.
 _given: set[tuple[object, str]] | None = set()
 # The first draws in the cassette or cache that was used last: by path and key, the number of the
-# outermost scope and the notebook's cell.
-_first_draws: dict[tuple[str, str], tuple[int, int | None]] = {}
+# outermost scope and the notebook's cell; None once the warning is out.
+_first_draws: dict[tuple[str, str], tuple[int, int | None]] | None = {}
 _store: object = None
 
 
@@ -59,13 +59,20 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
     :param request: what it asked.
     :param store: the cassette or cache that keeps the answer.
     """
-    global _store
+    global _first_draws, _store
     number = draw.draws.outermost_scope
-    if number is None or draw.number or request.asked.get("temperature") == 0:
+    if (
+        _first_draws is None
+        or number is None
+        or draw.number
+        or request.asked.get("temperature") == 0
+    ):
         return
     path, key, _ = draw.request
     this = number, _notebook_cell()
     with lock:
+        if _first_draws is None:
+            return
         if _store is not store:
             _store = store
             _first_draws.clear()
@@ -74,13 +81,15 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
         earlier = _first_draws.setdefault((path, key), this)
         if earlier[1] != this[1]:
             _first_draws[path, key] = earlier = this
-    if earlier != this:
-        name = path.partition("/")[0]
-        warn_once(
-            f"the scope {name!r} starts again and gets its earlier answers; if rounds are meant, put one scope around "
-            "them",
-            about=warn_of_restart,
-        )
+        if earlier == this:
+            return
+        _first_draws = None
+    name = path.partition("/")[0]
+    warn_once(
+        f"the scope {name!r} starts again and gets its earlier answers; if rounds are meant, put one scope around "
+        "them",
+        about=warn_of_restart,
+    )
 
 
 def _notebook_cell() -> int | None:
@@ -91,7 +100,7 @@ def _notebook_cell() -> int | None:
 
 def forget_given_answers() -> None:
     """Forget which answers were given."""
-    global _given
+    global _given, _first_draws
     with lock:
         _given = set()
-        _first_draws.clear()
+        _first_draws = {}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..models.catalog import Capabilities
     from ..values import Request
     from .limits import Pool
+    from .options import Options
     from .usage import Meter
 
 
@@ -28,6 +29,7 @@ class ResolvedSettings(NamedTuple):
     :param pools: by model, the pool of its endpoints, made at the model's first call.
     :param checked_hosts: the models and hosts whose records were checked for their origin.
     :param defaults: the parameters that the settings give a default to.
+    :param options: those of a call that names none.
     """
 
     current: Settings
@@ -36,6 +38,7 @@ class ResolvedSettings(NamedTuple):
     pools: dict[str, Pool]
     checked_hosts: set[tuple[str, str]]
     defaults: dict[str, Any]
+    options: Options
 
 
 class Client(Protocol):

@@ -41,32 +41,36 @@ class Options(NamedTuple):
     dedent_messages: bool = False
     enable_pydantic_model_return: bool = False
 
+    @classmethod
+    def of(cls, settings: Settings) -> Options:
+        """Return the options of a call that names none."""
+        return cls(
+            settings.timeout,
+            settings.deadline,
+            settings.retry_max_attempts,
+            settings.retry_waiting_time,
+            settings.retry_exponential_backoff_factor,
+            settings.on_error,
+        )
+
 
 def split_options(
-    arguments: Mapping[str, Any], settings: Settings
+    arguments: Mapping[str, Any], defaults: Options
 ) -> tuple[Options, dict[str, Any]]:
     """Return a call's options, checked, and its other arguments.
 
     :param arguments: arguments by name, none of which is ``None``.
-    :param settings: say what the arguments do not.
+    :param defaults: say what the arguments do not.
     :raises TypeError: for an option of the wrong type, naming it.
     :raises ValueError: for one out of range.
     """
-    options: dict[str, Any] = {
-        "timeout": settings.timeout,
-        "deadline": settings.deadline,
-        "max_attempts": settings.retry_max_attempts,
-        "waiting_time": settings.retry_waiting_time,
-        "exponential_backoff_factor": settings.retry_exponential_backoff_factor,
-        "on_error": settings.on_error,
-    }
-    others = {}
+    given, others = {}, {}
     for name, value in arguments.items():
         if name in Options._fields:
-            options[name] = _checked_option(name, value)
+            given[name] = _checked_option(name, value)
         else:
             others[name] = value
-    return Options(**options), others
+    return defaults._replace(**given) if given else defaults, others
 
 
 def _checked_option(name: str, value: Any) -> Any:

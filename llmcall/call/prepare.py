@@ -78,7 +78,7 @@ def _call(
     resolved = client.resolved
     settings = resolved.settings
     given = {name: value for name, value in arguments.items() if value is not None}
-    options, params = split_options(given, settings)
+    options, params = split_options(given, resolved.options)
     model = client.model_named(params.pop("model", None))
     window = checked_window(params.pop("window", settings.window))
     check_names(params, kind)
@@ -88,7 +88,7 @@ def _call(
     if kind == "chat":
         field = "messages"
         content = check_messages(content, dedent=options.dedent_messages)
-        keyed_content = keyed_messages(content, normalize)
+        keyed_content: Any = keyed_messages(content, normalize)
         named = {**resolved.defaults, **sent}
         sent = client.with_effort(model, named)
         is_effort_named = (EFFORT in named) == (EFFORT in sent)
@@ -171,7 +171,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
         cache=resolved.cache,
         request=request,
         name=request.model,
-        options=split_options({"cache": False, "on_error": "raise"}, resolved.settings)[0],
+        options=resolved.options._replace(cache=False, on_error="raise"),
         cassette=cassette,
         order=next_order(),
         scope=sample.partition("#")[0],

@@ -57,9 +57,11 @@ def checked_window(window: str) -> str | None:
 
     :raises ValueError: if there is no such window.
     """
-    if checked("window", window) != "none" and window not in HOURS:
+    if window == "none":
+        return None
+    if checked("window", window) not in HOURS:
         raise ValueError(f"window is {window!r}; it must be one of '2h', '8h', 'none'")
-    return None if window == "none" else window
+    return window
 
 
 def in_window(window: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from weakref import WeakSet
 from ..cache.shared import shared_cache
 from ..call.client import ResolvedSettings
 from ..call.drivers import adrive, adrive_stream, drive, drive_stream
+from ..call.options import Options
 from ..call.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..call.usage import Meter
 from ..config import resolve as config
@@ -100,9 +101,9 @@ class LLMClient:
         current = config.settings()
         settings = config.settings_for(self.base_settings, self._overrides)
         cache = shared_cache(settings.cache_path)
-        return ResolvedSettings(
-            current, settings, cache, {}, set(), configured_parameters(settings)
-        )
+        defaults = configured_parameters(settings)
+        options = Options.of(settings)
+        return ResolvedSettings(current, settings, cache, {}, set(), defaults, options)
 
     def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a chat call, with the effort that a model is asked for by default."""

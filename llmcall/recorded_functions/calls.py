@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cache.shared import shared_cache
 from ..call.calls import Call
-from ..call.options import split_options
+from ..call.options import Options
 from ..call.prepare import with_draw
 from ..cassettes.current import cassette_for
 from ..cassettes.uses import function_scope
@@ -95,7 +95,7 @@ def prepare_function(
     if settings.cache_namespace:
         identity_fields = {**identity_fields, "namespace": settings.cache_namespace}
     identity_hash = identity(kind, identity_fields)
-    options, _ = split_options({}, settings)
+    options = Options.of(settings)
     if kind == "function":
         options = options._replace(deadline=None)
     key = sampled_key(identity_hash, None)

@@ -6,192 +6,100 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
+from ._version import __version__ as __version__
 from .lazy_names import imported_by_name
 
 if TYPE_CHECKING:
-    from . import aio, testing, types
-    from .ancestors.xagent import chatcompletion_request
-    from .cache.cache import ResponseCache
-    from .call.budgets import budget
-    from .call.usage import track
-    from .clients.base import LLMClient
-    from .clients.local import LocalClient
-    from .clients.openai import AzureClient, OpenAIClient
-    from .clients.registry import client, count_tokens, register_client, reset, settings, usage
-    from .config.resolve import configure, configured, force_api_cache, force_api_type
-    from .errors import (
-        APIError,
-        AuthenticationError,
-        BudgetExceededError,
-        CacheCorruptError,
-        CacheError,
-        CacheMissError,
-        ConfigError,
-        ContentFilterError,
-        ContextLengthError,
-        EmptyAnswerError,
-        InvalidRequestError,
-        LLMCallError,
-        OutputError,
-        QuotaExceededError,
-        RateLimitError,
-        RequestTimeoutError,
-        ScopeError,
-        ServiceError,
-        TemplateError,
-    )
-    from .parallel.map import imap, map
-    from .programs.blocks import cassette, patched
-    from .programs.http_clients import async_http_client, http_client
-    from .recorded_functions import recorded
-    from .review.comparison import compare
-    from .scopes import arm, bind, scope, seed
-    from .study.arms import arms
-    from .study.choice import choice
-    from .study.drift.drift import drift
-    from .study.packing.pack import pack
-    from .study.packing.verify import verify
-    from .typed.functions import llm
-    from .typed.llm_call import LLMCall
-
-__all__ = [
-    "APIError",
-    "AuthenticationError",
-    "AzureClient",
-    "BudgetExceededError",
-    "CacheCorruptError",
-    "CacheError",
-    "CacheMissError",
-    "ConfigError",
-    "ContentFilterError",
-    "ContextLengthError",
-    "EmptyAnswerError",
-    "InvalidRequestError",
-    "LLMCall",
-    "LLMCallError",
-    "LLMClient",
-    "LocalClient",
-    "OpenAIClient",
-    "OutputError",
-    "QuotaExceededError",
-    "RateLimitError",
-    "RequestTimeoutError",
-    "ResponseCache",
-    "ScopeError",
-    "ServiceError",
-    "TemplateError",
-    "__version__",
-    "aio",
-    "arm",
-    "arms",
-    "async_http_client",
-    "bind",
-    "budget",
-    "cassette",
-    "chatcompletion_request",
-    "choice",
-    "client",
-    "compare",
-    "configure",
-    "configured",
-    "count_tokens",
-    "drift",
-    "force_api_cache",
-    "force_api_type",
-    "http_client",
-    "imap",
-    "llm",
-    "map",
-    "pack",
-    "patched",
-    "recorded",
-    "register_client",
-    "reset",
-    "scope",
-    "seed",
-    "settings",
-    "testing",
-    "track",
-    "types",
-    "usage",
-    "verify",
-]
+    from . import aio as aio
+    from . import testing as testing
+    from . import types as types
+    from .ancestors.xagent import chatcompletion_request as chatcompletion_request
+    from .cache.cache import ResponseCache as ResponseCache
+    from .call.budgets import budget as budget
+    from .call.usage import track as track
+    from .clients.base import LLMClient as LLMClient
+    from .clients.local import LocalClient as LocalClient
+    from .clients.openai import AzureClient as AzureClient
+    from .clients.openai import OpenAIClient as OpenAIClient
+    from .clients.registry import client as client
+    from .clients.registry import count_tokens as count_tokens
+    from .clients.registry import register_client as register_client
+    from .clients.registry import reset as reset
+    from .clients.registry import settings as settings
+    from .clients.registry import usage as usage
+    from .config.resolve import configure as configure
+    from .config.resolve import configured as configured
+    from .config.resolve import force_api_cache as force_api_cache
+    from .config.resolve import force_api_type as force_api_type
+    from .errors import APIError as APIError
+    from .errors import AuthenticationError as AuthenticationError
+    from .errors import BudgetExceededError as BudgetExceededError
+    from .errors import CacheCorruptError as CacheCorruptError
+    from .errors import CacheError as CacheError
+    from .errors import CacheMissError as CacheMissError
+    from .errors import ConfigError as ConfigError
+    from .errors import ContentFilterError as ContentFilterError
+    from .errors import ContextLengthError as ContextLengthError
+    from .errors import EmptyAnswerError as EmptyAnswerError
+    from .errors import InvalidRequestError as InvalidRequestError
+    from .errors import LLMCallError as LLMCallError
+    from .errors import OutputError as OutputError
+    from .errors import QuotaExceededError as QuotaExceededError
+    from .errors import RateLimitError as RateLimitError
+    from .errors import RequestTimeoutError as RequestTimeoutError
+    from .errors import ScopeError as ScopeError
+    from .errors import ServiceError as ServiceError
+    from .errors import TemplateError as TemplateError
+    from .parallel.map import imap as imap
+    from .parallel.map import map as map
+    from .programs.blocks import cassette as cassette
+    from .programs.blocks import patched as patched
+    from .programs.http_clients import async_http_client as async_http_client
+    from .programs.http_clients import http_client as http_client
+    from .recorded_functions import recorded as recorded
+    from .review.comparison import compare as compare
+    from .scopes import arm as arm
+    from .scopes import bind as bind
+    from .scopes import scope as scope
+    from .scopes import seed as seed
+    from .study.arms import arms as arms
+    from .study.choice import choice as choice
+    from .study.drift.drift import drift as drift
+    from .study.packing.pack import pack as pack
+    from .study.packing.verify import verify as verify
+    from .typed.functions import llm as llm
+    from .typed.llm_call import LLMCall as LLMCall
 
 _MODULES = {
-    "ancestors.xagent": ("chatcompletion_request",),
-    "cache.cache": ("ResponseCache",),
-    "call.budgets": ("budget",),
-    "call.usage": ("track",),
-    "clients.base": ("LLMClient",),
-    "clients.local": ("LocalClient",),
-    "clients.openai": (
-        "AzureClient",
-        "OpenAIClient",
-    ),
-    "clients.registry": (
-        "client",
-        "count_tokens",
-        "register_client",
-        "reset",
-        "settings",
-        "usage",
-    ),
-    "config.resolve": (
-        "configure",
-        "configured",
-        "force_api_cache",
-        "force_api_type",
-    ),
-    "errors": (
-        "APIError",
-        "AuthenticationError",
-        "BudgetExceededError",
-        "CacheCorruptError",
-        "CacheError",
-        "CacheMissError",
-        "ConfigError",
-        "ContentFilterError",
-        "ContextLengthError",
-        "EmptyAnswerError",
-        "InvalidRequestError",
-        "LLMCallError",
-        "OutputError",
-        "QuotaExceededError",
-        "RateLimitError",
-        "RequestTimeoutError",
-        "ScopeError",
-        "ServiceError",
-        "TemplateError",
-    ),
-    "parallel.map": (
-        "imap",
-        "map",
-    ),
-    "programs.blocks": (
-        "cassette",
-        "patched",
-    ),
-    "programs.http_clients": (
-        "async_http_client",
-        "http_client",
-    ),
-    "recorded_functions": ("recorded",),
-    "review.comparison": ("compare",),
-    "scopes": (
-        "arm",
-        "bind",
-        "scope",
-        "seed",
-    ),
-    "study.arms": ("arms",),
-    "study.choice": ("choice",),
-    "study.drift.drift": ("drift",),
-    "study.packing.pack": ("pack",),
-    "study.packing.verify": ("verify",),
-    "typed.functions": ("llm",),
-    "typed.llm_call": ("LLMCall",),
+    "ancestors.xagent": "chatcompletion_request",
+    "cache.cache": "ResponseCache",
+    "call.budgets": "budget",
+    "call.usage": "track",
+    "clients.base": "LLMClient",
+    "clients.local": "LocalClient",
+    "clients.openai": "AzureClient OpenAIClient",
+    "clients.registry": "client count_tokens register_client reset settings usage",
+    "config.resolve": "configure configured force_api_cache force_api_type",
+    "errors": "APIError AuthenticationError BudgetExceededError CacheCorruptError CacheError "
+    "CacheMissError ConfigError ContentFilterError ContextLengthError "
+    "EmptyAnswerError InvalidRequestError LLMCallError OutputError QuotaExceededError "
+    "RateLimitError RequestTimeoutError ScopeError ServiceError TemplateError",
+    "parallel.map": "imap map",
+    "programs.blocks": "cassette patched",
+    "programs.http_clients": "async_http_client http_client",
+    "recorded_functions": "recorded",
+    "review.comparison": "compare",
+    "scopes": "arm bind scope seed",
+    "study.arms": "arms",
+    "study.choice": "choice",
+    "study.drift.drift": "drift",
+    "study.packing.pack": "pack",
+    "study.packing.verify": "verify",
+    "typed.functions": "llm",
+    "typed.llm_call": "LLMCall",
 }
+
+__all__ = sorted(["__version__", "aio", "testing", "types", *" ".join(_MODULES.values()).split()])
 
 
 def __getattr__(name: str) -> Any:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 
-def imported_by_name(
-    name: str, modules: Mapping[str, Sequence[str]], namespace: dict[str, Any]
-) -> Any:
+def imported_by_name(name: str, modules: Mapping[str, str], namespace: dict[str, Any]) -> Any:
     """Import what a module exports, and keep it there.
 
     :param name: the exported name, or that of a module next to the exporting one.
-    :param modules: the names by the module of llmcall that defines them.
+    :param modules: the names, with blanks between, by the module of llmcall that defines them.
     :param namespace: the exporting module's ``globals()``.
     :raises AttributeError: if there is no such name.
     """
     if name in namespace["__all__"]:
         for module, names in modules.items():
-            if name in names:
+            if name in names.split():
                 namespace[name] = getattr(import_module(f"llmcall.{module}"), name)
                 return namespace[name]
         return import_module(f"llmcall.{name}")

@@ -91,55 +91,31 @@ async def answer(
         )
     except APIError as error:
         raise sdk_error(error) from error
-    return reply.raw if is_sdk_patched else model_dump(reply.raw)
+    return reply.raw if is_sdk_patched else model_dump(as_chat(reply.raw))  # type: ignore[no-any-return]
 
 
 # The response as the SDK's model_dump() gives it
 
-# The fields that it always has, whether the API sent them or not (openai 3.51).
-LOGPROBS = ("content", "refusal")
-MESSAGE = ("content", "refusal", "role", "annotations", "audio", "function_call", "tool_calls")
-CHOICE = ("finish_reason", "index", "logprobs", "message")
-USAGE = (
-    "completion_tokens",
-    "prompt_tokens",
-    "total_tokens",
-    "completion_tokens_details",
-    "prompt_tokens_details",
-)
-RESPONSE = (
-    "id",
-    "choices",
-    "created",
-    "model",
-    "object",
-    "metadata",
-    "moderation",
-    "service_tier",
-    "system_fingerprint",
+# The fields that it always has, whether the API sent them or not (openai 3.51), by the object's name.
+FIELDS = {
+    "response": "id choices created model object metadata moderation service_tier system_fingerprint "
     "usage",
-)
+    "choices": "finish_reason index logprobs message",
+    "message": "content refusal role annotations audio function_call tool_calls",
+    "logprobs": "content refusal",
+    "usage": "completion_tokens prompt_tokens total_tokens completion_tokens_details "
+    "prompt_tokens_details",
+}
 
 
-def model_dump(response: dict[str, Any]) -> dict[str, Any]:
-    """Return a response with ``None`` for each field that the API left out."""
-    chat = as_chat(response)
-    dumped: dict[str, Any] = _filled(RESPONSE, chat)
-    dumped["usage"] = _filled(USAGE, dumped["usage"])
-    dumped["choices"] = [_dumped_choice(choice) for choice in chat["choices"]]
-    return dumped
-
-
-def _dumped_choice(choice: dict[str, Any]) -> dict[str, Any]:
-    dumped: dict[str, Any] = _filled(CHOICE, choice)
-    dumped["message"] = _filled(MESSAGE, dumped["message"])
-    dumped["logprobs"] = _filled(LOGPROBS, dumped["logprobs"])
-    return dumped
-
-
-def _filled(names: tuple[str, ...], value: Any) -> Any:
-    """Return an object with ``None`` for each of its fields that is missing; other data as it is."""
-    return {**dict.fromkeys(names), **value} if isinstance(value, dict) else value
+def model_dump(value: Any, name: str = "response") -> Any:
+    """Return a response, or an object in it, with ``None`` for each field that the API left out."""
+    if isinstance(value, list):
+        return [model_dump(item, name) for item in value]
+    if not isinstance(value, dict):
+        return value
+    filled = {**dict.fromkeys(FIELDS[name].split()), **value}
+    return {key: model_dump(item, key) if key in FIELDS else item for key, item in filled.items()}
 
 
 # The errors that the SDK raises

@@ -13,10 +13,9 @@ from ..failures import UnrecordedAnswer
 from ..models.prices import tier_of
 from ..notices import logger
 from ..secrets import SHORTEST_SECRET, masked
-from ..values import Received, Response, TokenUsage, http_as_chat
-from ..values.assembler import Assembler
+from ..values import Received, Response, TokenUsage, choices_of, http_as_chat, text_of
 from ..values.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
-from ..values.chunks import says_something, text_in, text_pieces
+from ..values.chunks import Assembler, says_something, text_in
 from .attempt import EndpointFailures
 from .effects import END, Piece, close, emit, next_of, opened, send
 from .estimates import tokens_used
@@ -131,7 +130,8 @@ class Exchange:
         permit.use(tokens, endpoint.name, service_tier=service_tier)
         await permit.settle()
         if self.stream and self.assembler is None:
-            await emit(Piece("".join(text_pieces(self.response))))
+            message = choices_of(self.response)[0]["message"]
+            await emit(Piece(text_of(message.get("content")) or ""))
 
     async def _receive(self, endpoint: Endpoint, permit: Permit) -> None:
         """Send the request once, and check what comes; no response comes if another process was
@@ -238,8 +238,8 @@ class Exchange:
                     continue
                 text = assembler.add(chunk)
                 self.assembler = assembler
-                pending.append(Piece(text, assembler.latest))
-                if self.reader_has_text or has_content(assembler.latest):
+                pending.append(Piece(text, chunk))
+                if self.reader_has_text or has_content(chunk):
                     self.reader_has_text = True
                     while pending:
                         await emit(pending.pop(0))

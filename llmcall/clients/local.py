@@ -161,7 +161,7 @@ class LocalTransport:
         :raises ContextLengthError: if the prompt is longer than the context window.
         :raises RequestTimeoutError: if the answer takes longer; the model then stops.
         """
-        from ..values.assembler import Assembler
+        from ..values.chunks import Assembler
 
         deadline_at = None if timeout is None else time.monotonic() + timeout
         if request.kind == "embedding":

@@ -1,36 +1,213 @@
-"""The chunks in which a replayed stream gives a recorded response."""
+"""An answer in the chunks of a stream: put together, and taken apart."""
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ServiceError
+from .bodies import check_no_error
 from .message import text_of
-from .shapes import as_chat, choices_of
+from .shapes import as_chat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
+    from collections.abc import Iterator, Mapping
 
 WORDS = re.compile(r"\s*\S+|\s+")  # each with the blanks before it; together they are the text
-
-
-# the fields that every chunk repeats
+# The fields that every chunk repeats.
 EACH_CHUNK = ("id", "object", "created", "model", "service_tier", "system_fingerprint")
-
-
-CHUNK = {"object": "chat.completion.chunk"}
-
-
-# the fields that the first chunk of a choice lacks
-NOT_IN_FIRST_CHUNK = ("choices", "usage")
-
-
-WHOLE_CHOICE = ("index", "message", "finish_reason", "logprobs")
-
-
-# texts that a model writes before its answer (DeepSeek and vLLM; OpenRouter)
+# Some servers date each chunk separately, and Azure's last ones are nameless.
+KEEP_FIRST = ("id", "created", "model")
+# The last is random padding against eavesdroppers (OpenAI).
+STREAMED_ONLY = ("choices", "object", "obfuscation")
+# An unstreamed message has these only where there are some.
+OPTIONAL_FIELDS = ("tool_calls", "function_call", "audio")
+# Texts that a model writes before its answer (DeepSeek and vLLM; OpenRouter).
 REASONING_FIELDS = ("reasoning_content", "reasoning")
+
+
+class Assembler:
+    """Put the chunks of one chat completion together, to the response of the unstreamed call.
+
+    The fields of deltas are joined as the openai SDK joins them: texts, lists and objects. Of any
+    other field, the last value that is not empty counts.
+    """
+
+    def __init__(self) -> None:
+        self._fields: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._chunk_count = 0
+
+    def add(self, chunk: Any) -> str:
+        """Add the next chunk; return the new text of choice 0, or ``""``.
+
+        :param chunk: a ``chat.completion.chunk`` as the API sends it.
+        :raises ServiceError: if the chunk is malformed, or reports an error.
+        """
+        try:
+            check_no_error(chunk)
+            for name, value in chunk.items():
+                is_kept = name in KEEP_FIRST and self._fields.get(name)
+                if name not in STREAMED_ONLY and not is_kept:
+                    _set(self._fields, name, value)
+            for position, choice in enumerate(chunk.get("choices") or ()):
+                whole = self._choices.setdefault(int(choice.get("index", position)), {"delta": {}})
+                for name, value in choice.items():
+                    if name == "delta":
+                        _add_delta(whole["delta"], value or {})
+                    elif name == "logprobs":
+                        whole[name] = _joined(whole.get(name), value)
+                    else:
+                        _set(whole, name, value)
+            text = text_in(chunk)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ServiceError(f"a malformed chunk in the stream: {chunk!r:.200}") from error
+        self._chunk_count += 1
+        return text
+
+    def response(self) -> dict[str, Any]:
+        """Return the response: ``{"id", "object": "chat.completion", "created", "model", "choices",
+        "usage", …}``.
+
+        :raises ServiceError: if the stream broke off.
+        """
+        unfinished = sorted(
+            index for index, choice in self._choices.items() if not choice.get("finish_reason")
+        )
+        if unfinished or 0 not in self._choices:
+            names = ", ".join(map(str, unfinished))
+            missing = (
+                f"no finish_reason for choice {names}"
+                if unfinished
+                else "no choice 0 in any of them"
+            )
+            raise ServiceError(f"the stream broke off after {self._chunk_count} chunks: {missing}")
+        return self.partial_response()
+
+    def partial_response(self) -> dict[str, Any]:
+        """Return as much of the response as has come."""
+        choices = [_whole_choice(index, choice) for index, choice in sorted(self._choices.items())]
+        return {**self._fields, "object": "chat.completion", "choices": choices}
+
+
+def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
+    delta = choice["delta"]
+    message = {
+        "role": delta.get("role") or "assistant",
+        "content": delta.get("content"),
+        **{
+            name: value
+            for name, value in delta.items()
+            if name not in ("role", "content") and (value or name not in OPTIONAL_FIELDS)
+        },
+    }
+    if "tool_calls" in message:
+        calls = sorted(message["tool_calls"], key=lambda call: call["index"])
+        message["tool_calls"] = [*map(_whole_call, calls)]
+    rest = {name: value for name, value in choice.items() if name != "delta"}
+    return {**rest, "index": index, "message": message}
+
+
+def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
+    tool_call = {name: value for name, value in call.items() if name != "index"}
+    if "function" in tool_call:
+        tool_call["function"] = {"arguments": "", **tool_call["function"]}
+        tool_call["type"] = tool_call.get("type") or "function"
+    return tool_call
+
+
+def _set(fields: dict[str, Any], name: str, value: Any) -> None:
+    """Set a field, unless it has a value and the new one is empty."""
+    if value or not fields.get(name):
+        fields[name] = value
+
+
+def _joined(value: Any, piece: Any) -> Any:
+    """Join texts, lists and objects; of anything else, the last that is not empty counts."""
+    if value is None or piece is None:
+        return value if piece is None else piece
+    if isinstance(value, dict) and isinstance(piece, dict):
+        return {**value, **{name: _joined(value.get(name), each) for name, each in piece.items()}}
+    if type(value) is type(piece) and isinstance(value, (str, list)):
+        return value + piece
+    return piece or value
+
+
+def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    """Add a delta to the message so far."""
+    for name, piece in delta.items():
+        value = message.get(name)
+        if name == "role":
+            message[name] = value or piece
+        elif name == "tool_calls":
+            calls = message[name] = value or []
+            for each in piece or ():
+                _add_tool_call(each, calls)
+        elif name == "content" and list in (type(value), type(piece)):
+            message[name] = _joined_parts(value, piece)
+        elif name == "audio" and value and piece and "data" in piece:
+            # each piece is encoded by itself
+            pieces = (value.get("data") or "", piece["data"])
+            data = b"".join(base64.b64decode(each, validate=True) for each in pieces)
+            message[name] = _joined(value, {**piece, "data": None})
+            message[name]["data"] = base64.b64encode(data).decode()
+        else:
+            message[name] = _joined(value, piece)
+
+
+def _joined_parts(value: Any, piece: Any) -> list[dict[str, Any]]:
+    """Join the parts of a content (Mistral's models that think); texts that follow one another are one
+    part.
+    """
+    parts: list[dict[str, Any]] = []
+    for content in (value, piece):
+        text = [{"type": "text", "text": content or ""}]
+        for part in content if isinstance(content, list) else text:
+            if part["type"] == "text" and parts and parts[-1]["type"] == "text":
+                parts[-1] = {**part, "text": parts[-1]["text"] + part["text"]}
+            elif part.get("text") != "":
+                parts.append(part)
+    return parts
+
+
+def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> None:
+    """Add a piece of a tool call to the calls so far."""
+    call = _call_of(piece, calls)
+    if call is None:
+        index = piece.get("index")
+        call = {"index": len(calls) if index is None else int(index)}
+        calls.append(call)
+    for name, value in piece.items():
+        if name in ("function", "custom"):
+            tool = call.setdefault(name, {})
+            for field, text in (value or {}).items():
+                if field in ("arguments", "input"):
+                    tool[field] = (tool.get(field) or "") + (text or "")
+                else:
+                    _set(tool, field, text)
+        elif name not in ("index", "id") or not call.get(name, name == "index"):
+            _set(call, name, value)
+
+
+def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the call that a piece continues, or ``None`` if it begins one.
+
+    The index decides, unless the piece has another id and a name: some servers give every call the
+    index 0. (Others, such as vLLM, give every piece a new id; the first one stays.) Without an index,
+    as from Gemini, the id decides. Without a known id, a piece with a name begins a call, and any
+    other piece continues the last one.
+    """
+    index, identifier = piece.get("index"), piece.get("id")
+    tools = [piece.get("function"), piece.get("custom")]
+    is_named = any(tool.get("name") for tool in tools if tool)
+    if index is None:
+        last = None if is_named or not calls else calls[-1]
+        return next((call for call in calls if identifier and call.get("id") == identifier), last)
+    call = next((call for call in reversed(calls) if call["index"] == int(index)), None)
+    known = call.get("id") if call is not None else None
+    is_another = is_named and identifier and known and identifier != known
+    return None if is_another else call
 
 
 def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -41,134 +218,86 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     by token, each with its own.
     """
     response = as_chat(response)
-    first_fields = {
-        **{name: response[name] for name in response if name not in NOT_IN_FIRST_CHUNK},
-        **CHUNK,
-    }
+    fields = {name: response[name] for name in response if name not in ("choices", "usage")}
+    first_fields = {**fields, "object": "chat.completion.chunk"}
     chunk_fields = {name: first_fields[name] for name in EACH_CHUNK if name in first_fields}
-    usage = {name: response[name] for name in ("usage",) if response.get(name) is not None}
     for number, choice in enumerate(response["choices"]):
-        # the SDK keeps what the first chunk has, even a null
-        no_logprobs = {"logprobs": None} if "logprobs" in choice else {}
-        position = {"index": choice.get("index", number), **no_logprobs}
-        rest = {name: choice[name] for name in choice if name not in WHOLE_CHOICE}
-        tokens = _tokens_of_content(choice)
-        first_delta, further_deltas = _deltas(choice["message"], [each["token"] for each in tokens])
-        own_logprobs = iter(tokens)
-        yield {
-            **first_fields,
-            "choices": [{**position, **rest, "delta": first_delta, "finish_reason": None}],
+        place = {
+            "index": choice.get("index", number),
+            # the SDK keeps what the first chunk has, even a null
+            **({"logprobs": None} if "logprobs" in choice else {}),
         }
-        for delta in further_deltas:
-            piece = {**position, "delta": delta, "finish_reason": None}
+        own = {name: choice[name] for name in choice if name not in ("message", "logprobs")}
+        ending = {**own, **place, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        tokens = _tokens_of(choice)
+        first, *further = _deltas(choice["message"], [each["token"] for each in tokens])
+        yield {**first_fields, "choices": [{**ending, "delta": first, "finish_reason": None}]}
+        logprobs = iter(tokens)
+        for delta in further:
+            piece = {**place, "delta": delta, "finish_reason": None}
             if tokens and "content" in delta:
-                without = dict.fromkeys(choice["logprobs"])
-                piece["logprobs"] = {**without, "content": [next(own_logprobs)]}
+                piece["logprobs"] = {**choice["logprobs"], "content": [next(logprobs)]}
             yield {**chunk_fields, "choices": [piece]}
         if choice.get("logprobs") is not None and not tokens:
-            with_logprobs = {"delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
-            yield {**chunk_fields, "choices": [{**position, **with_logprobs}]}
+            piece = {**place, "delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
+            yield {**chunk_fields, "choices": [piece]}
         # As the API does: programs stop reading where they see the reason, and look no further
         # into that chunk.
-        last = {**position, **rest, "delta": {}, "finish_reason": choice.get("finish_reason")}
-        ending = usage if number == len(response["choices"]) - 1 else {}
-        yield {**chunk_fields, "choices": [last], **ending}
+        last = {**chunk_fields, "choices": [ending]}
+        if number == len(response["choices"]) - 1 and response.get("usage") is not None:
+            last["usage"] = response["usage"]
+        yield last
 
 
-def _tokens_of_content(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the tokens of a choice's text with their log probabilities; empty if these are not those
-    of the whole text, or if there are others.
-    """
-    logprobs = choice.get("logprobs")
-    if not isinstance(logprobs, dict):
-        return []
-    tokens = logprobs.get("content")
-    others = [value for name, value in logprobs.items() if name != "content" and value]
-    if not isinstance(tokens, list) or others:
-        return []
-    texts = [each.get("token") if isinstance(each, dict) else None for each in tokens]
-    if not all(isinstance(text, str) and text for text in texts):
-        return []
-    return tokens if "".join(map(str, texts)) == choice["message"].get("content") else []
+def _tokens_of(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tokens of a choice's text with their log probabilities, if these are all it has."""
+    logprobs = choice.get("logprobs") or {}
+    tokens: list[dict[str, Any]] = logprobs.get("content") or []
+    is_text = "".join(each["token"] for each in tokens) == choice["message"].get("content")
+    return tokens if is_text and not logprobs.get("refusal") else []
 
 
-def _deltas(
-    message: Mapping[str, Any], tokens: Sequence[str]
-) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
-    """Return the first delta of a message, and those that follow.
+def _deltas(message: Mapping[str, Any], tokens: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the deltas of a message. Each tool call comes by itself, its name before its arguments:
+    programs read only the first call of a delta.
 
     :param tokens: the pieces in which its text comes; if empty, it comes word by word.
     """
-    content = message.get("content")
+    texts = {
+        name: message[name]
+        for name in (*REASONING_FIELDS, "content")
+        if isinstance(message.get(name), str)
+    }
     first: dict[str, Any] = {name: value for name, value in message.items() if value is None}
     first["role"] = message.get("role") or "assistant"
-    if isinstance(content, str):
+    if "content" in texts:
         first["content"] = ""
-    rest = {name: value for name, value in message.items() if name not in first}
-    rest.pop("content", None)
-    return first, _further_deltas(message, rest, tokens)
-
-
-def _further_deltas(
-    message: Mapping[str, Any], rest: dict[str, Any], tokens: Sequence[str]
-) -> Iterator[dict[str, Any]]:
-    for name in (*REASONING_FIELDS, "content"):
-        value = message.get(name)
-        if isinstance(value, str):
-            rest.pop(name, None)
-            pieces = tokens if tokens and name == "content" else WORDS.findall(value)
-            yield from ({name: piece} for piece in pieces)
-        elif value is not None and name == "content":
-            yield {name: value}
-    calls = rest.pop("tool_calls") if isinstance(rest.get("tool_calls"), list) else []
-    # As the API once named the only call.
-    function = rest.pop("function_call") if isinstance(rest.get("function_call"), dict) else None
+    yield first
+    for name, text in texts.items():
+        pieces = tokens if tokens and name == "content" else WORDS.findall(text)
+        yield from ({name: piece} for piece in pieces)
+    done = {*first, *texts, "tool_calls"}
+    rest = {name: value for name, value in message.items() if name not in done}
     if rest:
         yield rest
-    if function is not None:
-        yield from ({"function_call": piece} for piece in _pieces_of_function(function))
-    for number, call in enumerate(calls):
-        yield from _tool_call_deltas({**call, "index": number})
-
-
-def _tool_call_deltas(call: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the deltas of one tool call, as the API does: programs read only the first call of a
-    delta, and take its name from one and its arguments from the next ones.
-    """
-    function = call.get("function")
-    if not isinstance(function, dict):
-        yield {"tool_calls": [call]}
-        return
-    first, *others = _pieces_of_function(function)
-    yield {"tool_calls": [{**call, "function": first}]}
-    for piece in others:
-        yield {"tool_calls": [{"index": call["index"], "function": piece}]}
-
-
-def _pieces_of_function(function: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a called function in the pieces in which the API gives it: its name, its arguments."""
-    arguments = function.get("arguments")
-    if not isinstance(arguments, str):
-        return [function]
-    return [{**function, "arguments": ""}, {"arguments": arguments}]
+    for number, call in enumerate(message.get("tool_calls") or ()):
+        function = call.get("function")
+        if not isinstance(function, dict):
+            yield {"tool_calls": [{**call, "index": number}]}
+            continue
+        arguments = {"arguments": function.get("arguments") or ""}
+        yield {"tool_calls": [{**call, "index": number, "function": {**function, "arguments": ""}}]}
+        yield {"tool_calls": [{"index": number, "function": arguments}]}
 
 
 def text_in(chunk: Mapping[str, Any]) -> str:
     """Return the text of the first choice in a chunk."""
-    deltas = [each["delta"] for each in chunk["choices"] if each["index"] == 0]
+    choices = enumerate(chunk.get("choices") or ())
+    deltas = [each.get("delta") or {} for place, each in choices if each.get("index", place) == 0]
     return "".join(text_of(delta.get("content")) or "" for delta in deltas)
 
 
 def says_something(chunk: Mapping[str, Any]) -> bool:
     """Return whether a chunk holds a part of an answer, more than its role."""
-    deltas = [choice["delta"] for choice in chunk["choices"]]
+    deltas = [choice.get("delta") or {} for choice in chunk.get("choices") or ()]
     return any(value for delta in deltas for name, value in delta.items() if name != "role")
-
-
-def text_pieces(response: Mapping[str, Any]) -> list[str]:
-    """Return the text of a recorded response in the pieces in which a replayed stream yields it:
-    word by word.
-
-    The record does not keep how the network cut the text.
-    """
-    return WORDS.findall(text_of(choices_of(response)[0]["message"].get("content")) or "")

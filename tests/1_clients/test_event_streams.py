@@ -14,7 +14,7 @@ import pytest
 
 from llmcall import ServiceError
 from llmcall.values import EventStream
-from llmcall.values.assembler import Assembler
+from llmcall.values.chunks import Assembler
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
@@ -192,13 +192,6 @@ def test_a_chunk_without_choices_changes_nothing(empty: dict[str, Any]) -> None:
         {"choices": [{"index": 0, "delta": {"content": [{"type": "text"}]}}]},
         {"choices": [{"index": 0, "delta": {"tool_calls": ["f"]}}]},
         {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": "x"}]}}]},
-        {
-            "choices": [
-                {"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": {}}}]}}
-            ]
-        },
-        {"choices": [{"index": 0, "delta": {"function_call": "f"}}]},
-        {"choices": [{"index": 0, "delta": {}, "logprobs": []}]},
     ],
 )
 def test_a_malformed_chunk_is_a_failure_of_the_service(broken: Any) -> None:

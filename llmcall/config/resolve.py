@@ -28,9 +28,9 @@ INTERVAL = 1.0  # seconds for which calls do not look at environment and files a
 class Layers:
     """The layers of this process, or of another; changes need ``_lock``."""
 
-    def __init__(self, sources: Sources | None = None) -> None:
+    def __init__(self, sources: Sources | None = None, read_at: float = 0.0) -> None:
         self.sources = sources
-        self.read_at = 0.0
+        self.read_at = read_at
         self.pushed: list[Layer] = []  # what open cassettes recorded, the innermost last
         self.configured: Layer = {}  # UNSET means that an earlier configure() no longer decides
         self.forced: Layer = {}
@@ -323,20 +323,13 @@ def pop_layer(pushed: Layer) -> None:
 # Settings that are sent to another process, where the code, environment and files of this one apply.
 
 
-def pack() -> tuple[Any, ...]:
-    """Return the layers of this process, keys included, to be pickled for :func:`unpacked`."""
+def packed() -> Layers:
+    """Return the layers of this process, keys included, to be pickled for :func:`using`."""
     block = _open_block()
     with _lock:
-        configured = {**layers.configured, **(block.layer if block else {})}
-        return layers.read().settings, list(layers.pushed), configured, layers.forced
-
-
-def unpacked(packed: tuple[Any, ...]) -> Layers:
-    """Return the layers of another process, for :func:`using`."""
-    settings, pushed, configured, forced = packed
-    other = Layers(Sources(settings))
-    other.pushed, other.configured, other.forced = pushed, configured, forced
-    other.read_at = float("inf")
+        other = Layers(layers.read(), float("inf"))
+        other.pushed, other.forced = list(layers.pushed), layers.forced
+        other.configured = {**layers.configured, **(block.layer if block else {})}
     return other
 
 

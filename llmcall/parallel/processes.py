@@ -232,7 +232,7 @@ def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
     if cassette is not None:
         path_and_mode = os.path.realpath(cassette.path), cassette.mode
     try:
-        return pickle.dumps((config.pack(), tuple(budgets.open_budgets), path_and_mode, gained))
+        return pickle.dumps((config.packed(), tuple(budgets.open_budgets), path_and_mode, gained))
     except UNPICKLABLE as error:
         raise TypeError(
             f"the settings cannot be sent to other processes: {error}. A function among them, such as api_key=, must "
@@ -319,7 +319,7 @@ class _Session:
     """
 
     def __init__(self, state: bytes) -> None:
-        settings, self._budgets, path_and_mode, gained = pickle.loads(state)
+        self._layers, self._budgets, path_and_mode, gained = pickle.loads(state)
         self.state = state
         self.tasks = 0
         self._events: deque[tuple[str, tuple[Any, ...]]] = deque()  # of the cassette
@@ -327,7 +327,6 @@ class _Session:
         self.applied = ExitStack()
         self.cassette: Cassette | None = None
         cassettes.forget_named()
-        self._layers = config.unpacked(settings)
         if path_and_mode is not None:
             with config.using(self._layers):
                 self.cassette = Cassette(*path_and_mode, write=False)

@@ -548,28 +548,26 @@ def test_a_second_401_a_403_and_a_fixed_keys_401_are_authentication_errors(
     assert len(server.requests) == count
 
 
-@pytest.mark.parametrize(
-    "value",
-    [None, b"secret", 5, "", " \n", ["secret"], "sec\nret", "sécret", "sec\x00ret"],
-    ids=repr,
-)
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["function", "coroutine function"])
 @pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
 def test_a_key_that_no_header_can_carry_is_refused_before_any_call(
-    ask: Any, value: Any, asynchronous: bool, httpserver: HTTPServer
+    ask: Any, asynchronous: bool, httpserver: HTTPServer
 ) -> None:
     """The error does not show it."""
     server = ScriptedServer(httpserver, OK)
+    values: list[Any] = []
 
     async def coroutine() -> Any:
-        return value
+        return values[-1]
 
     client = OpenAIClient(
-        base_url=server.base_url, api_key=coroutine if asynchronous else lambda: value
+        base_url=server.base_url, api_key=coroutine if asynchronous else lambda: values[-1]
     )
-    with pytest.raises(llmcall.ConfigError, match="the api_key function returned") as raised:
-        ask(client)
-    assert "sec" not in str(raised.value)
+    for value in (None, b"secret", 5, "", " \n", ["secret"], "sec\nret", "sécret", "sec\x00ret"):
+        values.append(value)
+        with pytest.raises(llmcall.ConfigError, match="the api_key function returned") as raised:
+            ask(client)
+        assert "sec" not in str(raised.value)
     assert not server.requests
 
 

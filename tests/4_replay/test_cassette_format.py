@@ -495,26 +495,23 @@ ORDINARY = [
 ]
 
 
-@pytest.mark.parametrize(("text", "kind"), FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize(
     "around", ["{}", "A key: {}. Thanks!", '{{"a": "{}"}}', "a\n{}\nb", "a\\n{}\\n", "«{}»"]
 )
-def test_each_form_of_a_credential_is_found_wherever_it_stands(
-    text: str, kind: str, around: str
-) -> None:
+def test_each_form_of_a_credential_is_found_wherever_it_stands(around: str) -> None:
     """The finding has its kind and its first four characters, and no more of it."""
-    whole = around.format(text)
-    found = credentials.find(whole)
-    assert found is not None
-    assert kind in found.kind
-    assert found.beginning == whole[found.start : found.end][:4]
-    assert text not in repr(found)
+    for text, kind in FORMS.values():
+        whole = around.format(text)
+        found = credentials.find(whole)
+        assert found is not None, whole
+        assert kind in found.kind
+        assert found.beginning == whole[found.start : found.end][:4]
+        assert text not in repr(found)
 
 
-@pytest.mark.parametrize("text", ORDINARY)
-def test_ordinary_text_is_no_credential(text: str) -> None:
+def test_ordinary_text_is_no_credential() -> None:
     """Placeholders, hashes, images, words and code are none."""
-    assert credentials.find(text) is None
+    assert [text for text in ORDINARY if credentials.find(text)] == []
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,10 @@ def chat(stream: bool = False, **params: Any) -> Call:
     return call
 
 
-@pytest.mark.parametrize("name", CHAT)
-def test_each_chat_parameter_is_sent_as_the_sdk_sends_it(name: str) -> None:
+def test_each_chat_parameter_is_sent_as_the_sdk_sends_it() -> None:
     """Each parameter of the installed SDK's chat method reaches the server as its bytes."""
-    check_sent(by_http_client, chat(**{name: value_of(name)}))
+    for name in CHAT:
+        check_sent(by_http_client, chat(**{name: value_of(name)}))
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -96,18 +96,13 @@ def test_a_group_of_commands_lists_its_commands_in_whole_sentences(group: str) -
     assert "..." not in listed
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        f"{group} {command}".strip()
-        for group, commands in COMMANDS.items()
-        for command in commands.split()
-        if command != "demo"
-    ],
-)
-def test_every_command_has_a_help(path: str) -> None:
+@pytest.mark.parametrize("group", COMMANDS)
+def test_every_command_has_a_help(group: str) -> None:
     """It begins with the command's usage."""
-    assert done(*path.split(), "-h").startswith(f"Usage: main {path}")
+    for command in COMMANDS[group].split():
+        if command != "demo":
+            path = f"{group} {command}".strip()
+            assert done(*path.split(), "-h").startswith(f"Usage: main {path}")
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_a_key_is_told_to_its_server_alone(
     assert files_with(KEY, tmp_path, (".env", "config.ini")) == []
 
 
-@pytest.mark.parametrize("start", range(960, 1001, 3))
+@pytest.mark.parametrize("start", range(960, 1001, 10))
 def test_a_long_message_is_not_shortened_within_a_key(start: int) -> None:
     """No piece of it is left."""
     words = "x" * start + f" {KEY} " + "y" * 500
@@ -264,40 +264,40 @@ def test_no_miss_record_or_repr_holds_a_key(
     assert files_with(KEY, tmp_path, (".env",)) == []
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "config",
-        "config --json",
-        "doctor",
-        "doctor --json",
-        "cache stats",
-        "cache ls",
-        "show tape.jsonl",
-        "report tape.jsonl -o page.html",
-        "cache verify",
-        "cache export second.jsonl",
-        "ask 'What do apples cost?'",
-        "cache show {key}",
-        "cache explain asked.json",
-        "ask 'What do plums cost?'",
-        "cache rekey",
-        "cache salvage saved",
-        "cache load export.jsonl",
-    ],
-)
+COMMANDS = [
+    "config",
+    "config --json",
+    "doctor",
+    "doctor --json",
+    "cache stats",
+    "cache ls",
+    "show tape.jsonl",
+    "report tape.jsonl -o page.html",
+    "cache verify",
+    "cache export second.jsonl",
+    "ask 'What do apples cost?'",
+    "cache show {key}",
+    "cache explain asked.json",
+    "ask 'What do plums cost?'",
+    "cache rekey",
+    "cache salvage saved",
+    "cache load export.jsonl",
+]
+
+
 def test_no_command_prints_or_writes_a_key(
-    command: str, asked_with_a_key: llmcall.LLMClient, told: Told, tmp_path: Path
+    asked_with_a_key: llmcall.LLMClient, told: Told, tmp_path: Path
 ) -> None:
     """It ends in words, whatever it finds."""
     messages = [{"role": "user", "content": "What do pears cost?"}]
     question = {"model": "gpt-6-luna", "messages": messages}
     Path("asked.json").write_text(json.dumps(question))
     (key,) = [record.cache_key for record in asked_with_a_key.cache.records()]
-    result = run(*shlex.split(command.format(key=key)))
-    assert result.exit_code in (0, 1), result.output
-    assert not isinstance(result.exception, Exception), result.output
-    told.add(result.output, result.exception)
+    for command in COMMANDS:
+        result = run(*shlex.split(command.format(key=key)))
+        assert result.exit_code in (0, 1), result.output
+        assert not isinstance(result.exception, Exception), result.output
+        told.add(result.output, result.exception)
     assert told.finds(KEY) == []
     assert files_with(KEY, tmp_path, (".env",)) == []
 

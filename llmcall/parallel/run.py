@@ -6,8 +6,7 @@ import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures import CancelledError
-from contextlib import suppress
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +25,13 @@ from .processes import run_task
 from .tasks import NotBegunError, TaskResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Iterator
 
     from ..scopes import Journal
     from .bar import Bar
     from .options import MapOptions
     from .processes import MapGroup, Task
     from .tasks import TaskPosition
-
-    NoteResult = Callable[[Task, TaskResult], None]
 
 # Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
@@ -71,14 +67,11 @@ class DaemonThreads:
     def __init__(self, most: int) -> None:
         self._most = most
         self._count = 0
-        self._todo: queue.SimpleQueue[tuple[Task, NoteResult] | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[tuple[Task, Future[TaskResult]] | None] = queue.SimpleQueue()
 
-    def submit(self, task: Task, note: NoteResult) -> None:
-        """Run a task.
-
-        :param note: gets the task and its result.
-        """
-        self._todo.put((task, note))
+    def submit(self, task: Task, future: Future[TaskResult]) -> None:
+        """Run a task, and give the future its result."""
+        self._todo.put((task, future))
         self.grow(min(self._count + 1, self._most))
 
     def grow(self, count: int) -> None:
@@ -90,16 +83,10 @@ class DaemonThreads:
 
     def _work(self) -> None:
         while (work := self._todo.get()) is not None:
-            task, note = work
-            note(task, task.run())
-            del work, task, note  # keep nothing while waiting for the next one
-
-    def cancel(self) -> None:
-        """Give back the tasks that have not begun."""
-        with suppress(queue.Empty):
-            while (work := self._todo.get_nowait()) is not None:
-                task, note = work
-                note(task, TaskResult(error=NotBegunError()))
+            task, future = work
+            if future.set_running_or_notify_cancel():
+                future.set_result(task.run())
+            del work, task, future  # keep nothing while waiting for the next one
 
     def end(self) -> None:
         """End the threads, once they have done what was submitted."""
@@ -174,26 +161,25 @@ class MapRun:
         # Ctrl-C may come during the submission, so the task is noted before.
         self._begun.setdefault(task.position.number, []).append(task)
         self._uncollected += 1
+        note = partial(self._note_result, task.position)  # a future keeps it, so it keeps no task
         if self._executor is None:
-            self._threads.submit(task, self._note_result)
-            return
-        task.future = self._executor.submit(run_task, task)
-        # A future keeps its callbacks, so they keep no task.
-        task.future.add_done_callback(partial(self._note_future, task.position))
+            task.future = Future()
+            task.future.add_done_callback(note)
+            self._threads.submit(task, task.future)
+        else:
+            task.future = self._executor.submit(run_task, task)
+            task.future.add_done_callback(note)
 
-    def _note_future(self, position: TaskPosition, future: Future[TaskResult]) -> None:
+    def _note_result(self, position: TaskPosition, future: Future[TaskResult]) -> None:
+        """Note a task's result, and count here what it did in another process. If its error ends the
+        run, no other task begins here.
+        """
+        task = self._begun[position.number][position.repeat]
         try:
             error = future.exception()
         except CancelledError:
             error = NotBegunError(CANCELLED)
-        result = future.result() if error is None else TaskResult(error=error)
-        self._note_result(self._begun[position.number][position.repeat], result)
-
-    def _note_result(self, task: Task, result: TaskResult) -> None:
-        """Note a task's result, and count here what it did in another process. If its error ends the
-        run, no other task begins here.
-        """
-        task.result = result
+        task.result = result = TaskResult(error=error) if error else future.result()
         try:
             self._group.apply(task, result)
             if result.error is None:
@@ -351,7 +337,6 @@ class MapRun:
     def _cancel(self) -> None:
         """Prevent further tasks from beginning."""
         self._group.is_over = True
-        self._threads.cancel()
         for task in self._under_way():
             if (future := task.future) is not None:
                 future.cancel()
@@ -360,13 +345,8 @@ class MapRun:
         return [task for tasks in list(self._begun.values()) for task in tasks]
 
     def _under_way(self) -> list[Task]:
-        """Return the tasks that have not ended and were submitted for certain."""
-        is_certain = self._executor is None
-        return [
-            task
-            for task in self._all_begun()
-            if not task.is_noted and (is_certain or task.future is not None)
-        ]
+        """Return the tasks that were submitted and have not ended."""
+        return [task for task in self._all_begun() if not task.is_noted and task.future is not None]
 
     def _interrupt(self) -> float:
         """Prevent further calls from beginning; return the time until which to wait for the others."""

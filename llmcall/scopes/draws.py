@@ -90,11 +90,6 @@ class _Numbers:
     def lowest_free(self) -> int:
         return min(self.free, default=self.unused)
 
-    def mark(self, number: int) -> None:
-        self.free.update(range(self.unused, number))
-        self.free.discard(number)
-        self.unused = max(self.unused, number + 1)
-
 
 class _EqualRequests:
     """The draws of one request in one scope: by which fork a number is taken, and who asks.
@@ -111,9 +106,10 @@ class _EqualRequests:
 
     def mark(self, forks: Forks, number: int) -> None:
         """Note that a fork takes a number."""
-        if forks not in self.numbers:
-            self.numbers[forks] = _Numbers()
-        self.numbers[forks].mark(number)
+        numbers = self.numbers.setdefault(forks, _Numbers())
+        numbers.free.update(range(numbers.unused, number))
+        numbers.free.discard(number)
+        numbers.unused = max(numbers.unused, number + 1)
 
     def is_free(self, number: int, forks: Forks) -> bool:
         """Return whether a fork may take a number."""

@@ -14,7 +14,7 @@ from ..notices import logger, warn_once
 from ..values import TokenUsage, choices_of, finite, record_of
 from ..values.checks import is_cut_by_context_window
 from ..values.chunks import chunks_of, text_in
-from .attempt import RetryPolicy, retry
+from .attempt import retry
 from .effects import Piece, do, emit, with_cache
 from .lookup import check_fits, lookup
 from .send import Exchange
@@ -51,8 +51,8 @@ async def answer(
         for again.
     :raises ContextLengthError: if the context is too long, and no model is left to ask.
     """
-    policy = RetryPolicy.of(call)
     fallbacks = list(call.settings.fallbacks.get(call.request.model, ())) if fallback else []
+    call = call.begun()
     current, record = call, record_cut_by_window
     while True:
         must_fit = must_fit_window or bool(fallbacks)
@@ -60,9 +60,9 @@ async def answer(
             if record is None:
                 # The reader of a stream has read one model's text: no other can replace it.
                 ask = functools.partial(
-                    _ask, policy=policy, stream=stream, must_fit_window=must_fit and not stream
+                    _ask, stream=stream, must_fit_window=must_fit and not stream
                 )
-                records = await share([current], ask, policy, stream=stream)
+                records = await share([current], ask, stream=stream)
                 record = records[current.request.cache_key]
             elif must_fit and is_cut_by_context_window(record.response, current.request):
                 raise ContextLengthError(
@@ -99,22 +99,13 @@ async def emit_recorded(record: Record) -> None:
         await emit(Piece(text_in(chunk), chunk))
 
 
-async def _ask(
-    calls: Sequence[Call], policy: RetryPolicy, *, stream: bool, must_fit_window: bool
-) -> dict[str, Record]:
-    """Ask the model of one call, count what it used, and store the answer."""
+async def _ask(calls: Sequence[Call], *, stream: bool, must_fit_window: bool) -> dict[str, Record]:
+    """Ask the model of one call, and store the answer."""
     (call,) = calls
-    exchange = Exchange(call, policy, stream=stream, must_fit_window=must_fit_window)
-    response, received = await retry(policy, call.label, exchange.attempt)
+    exchange = Exchange(call, stream=stream, must_fit_window=must_fit_window)
+    response, received = await retry(call, exchange.attempt)
     if received is None:
         return {call.request.cache_key: response}
-    if must_fit_window and is_cut_by_context_window(response, call.request):
-        _count(call, response, received)
-        if exchange.background is not None:
-            await exchange.background.delete()
-        raise ContextLengthError(
-            "the answer was cut where the context window ended", endpoint=received.endpoint
-        )
     record = await do(_store, call, response, received)
     if exchange.background is not None:
         await exchange.background.finish()
@@ -122,26 +113,19 @@ async def _ask(
 
 
 def _store(call: Call, response: Any, received: Received) -> Record:
-    """Count what an answer used, warn of what it lacks, and record it."""
+    """Warn of what an answer lacks, and record it."""
     # As a cassette gives it back: a later prompt may quote it.
     response = ordered(finite(response))
-    cost = _count(call, response, received)
     _warn_of_cut_answer(call, response)
     _warn_of_cut_prompt(call, TokenUsage.of(response).input_tokens)
     record = record_of(
-        call.request, response, cost=cost, api_type=call.client.api_type, host=received.host
+        call.request,
+        response,
+        cost=received.cost,
+        api_type=call.client.api_type,
+        host=received.host,
     )
     return call.store.add(record).replace(received=received)
-
-
-def _count(call: Call, response: Any, received: Received) -> float | None:
-    """Count what an answer used, and return its cost in USD, or ``None`` if that is unknown."""
-    return call.count_answer(
-        TokenUsage.of(response),
-        received.endpoint,
-        served=response.get("model"),
-        service_tier=received.service_tier,
-    )
 
 
 def _warn_of_cut_answer(call: Call, response: Any) -> None:

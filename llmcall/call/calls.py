@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.stores import CacheStore, CassetteStore
@@ -53,6 +54,7 @@ class Call(NamedTuple):
     :param order: says which calls come before it on a cassette.
     :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
     :param is_effort_named: whether the effort is not that which the model is asked for by default.
+    :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
     """
 
     settings: Settings
@@ -72,6 +74,16 @@ class Call(NamedTuple):
     order: CallOrder = ()
     parse: Callable[[str], Any] | None = None
     is_effort_named: bool = True
+    deadline_at: float | None = None
+
+    def begun(self) -> Call:
+        """Return the call with its deadline, which starts to run now."""
+        deadline = self.options.deadline
+        return self if deadline is None else self._replace(deadline_at=time.monotonic() + deadline)
+
+    def time_left(self) -> float | None:
+        """Return the seconds until the deadline, or ``None`` if there is none."""
+        return None if self.deadline_at is None else self.deadline_at - time.monotonic()
 
     @property
     def client(self) -> Client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from ..errors import ServiceError
 from ..models.tokens import shares
 from ..values import TokenUsage, record_of, total_cost
 from ..values.checks import packed_vector
-from .attempt import RetryPolicy, retry
+from .attempt import retry
 from .effects import do, with_cache
 from .lookup import lookup
 from .send import Exchange
@@ -39,15 +38,13 @@ async def embed(calls: Sequence[Call]) -> list[Record]:
         record = await with_cache(call.cache, lookup, call)
         if record is None:
             # The first of equal calls gives the record its place on a cassette.
-            missing.setdefault(call.request.cache_key, call)
+            missing.setdefault(call.request.cache_key, call.begun())
         else:
             records[call.request.cache_key] = record
     if missing:
         unrecorded = list(missing.values())
-        policy = RetryPolicy.of(calls[0])
-        ask = functools.partial(_ask_batch, policy=policy)
         for batch in _batches(unrecorded) if calls[0].transport is None else [unrecorded]:
-            records |= await share(batch, ask, policy)
+            records |= await share(batch, _ask_batch)
     hits = [record for record in records.values() if record.received is None]
     if hits:
         calls[0].count_hit(hits[0].replace(cost=total_cost(record.cost for record in hits)))
@@ -69,13 +66,12 @@ def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
         yield batch
 
 
-async def _ask_batch(calls: Sequence[Call], policy: RetryPolicy) -> dict[str, Record]:
+async def _ask_batch(calls: Sequence[Call]) -> dict[str, Record]:
     """Ask for the embeddings of texts in one request, and store them."""
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
     batch = calls[0]._replace(request=request._replace(body={**request.body, "input": texts}))
-    attempt = Exchange(batch, policy).attempt
-    response, received = await retry(policy, batch.label, attempt)
+    response, received = await retry(batch, Exchange(batch).attempt)
     assert received is not None  # only a window has another process's answer
     records = await do(_store_shares, calls, texts, response, received)
     return {record.cache_key: record for record in records}
@@ -85,10 +81,8 @@ def _store_shares(
     calls: Sequence[Call], texts: list[str], response: Any, received: Received
 ) -> list[Record]:
     """Store the embeddings of a response, each with its share of tokens and cost."""
-    usage = TokenUsage.of(response)
-    cost = calls[0].count_answer(usage, received.endpoint, served=response.get("model"))
     vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
-    total = usage.input_tokens
+    total, cost = TokenUsage.of(response).input_tokens, received.cost
     tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
     records = []
     for call, vector, tokens in zip(calls, vectors, tokens_of_texts, strict=True):

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..models.prices import price_of
 from ..system import lock, this_process
@@ -183,20 +183,6 @@ def forget() -> None:
     _states.clear()
 
 
-class AdmitResult(NamedTuple):
-    """What a pool answers to a send that wants to begin.
-
-    :param endpoint: the one that admits it, or ``None``.
-    :param next_look: the seconds after which to look again without being woken; infinite if others
-        have to come first.
-    :param shortest_wait: the seconds that it waits at least; 0 if time does not decide.
-    """
-
-    endpoint: Endpoint | None
-    next_look: float
-    shortest_wait: float
-
-
 class Pool:
     """The endpoints that serve a model, asked in turn, from any number of threads.
 
@@ -250,11 +236,16 @@ class Pool:
         usable = [each for each in self.endpoints if self._left_out_until.get(each, now) <= now]
         return usable or self.endpoints
 
-    def admit(self, send: LimitedSend, tokens: int | None, now: float) -> AdmitResult:
+    def admit(
+        self, send: LimitedSend, tokens: int | None, now: float
+    ) -> tuple[Endpoint | None, float, float]:
         """Admit a send if an endpoint allows it and no other waited longer; else queue it.
 
         :param tokens: what the send may use, or ``None`` if nobody counted it.
         :param now: the monotonic time.
+        :returns: the endpoint that admits it, or ``None``; the seconds after which to look again
+            without being woken, infinite if others have to come first; and those that it waits at
+            least, 0 if time does not decide.
         """
         with lock:
             usable = self._usable_endpoints(now)
@@ -279,31 +270,29 @@ class Pool:
                 send.tokens = tokens or 0
                 state.tokens += send.tokens
                 send.leave_queues()
-                return AdmitResult(endpoint, 0.0, 0.0)
+                return endpoint, 0.0, 0.0
             if shortest_wait == NEVER:  # time does not decide at any endpoint
                 shortest_wait = 0.0
-            return AdmitResult(None, next_look, shortest_wait)
+            return None, next_look, shortest_wait
 
-    def rest(self, endpoint: Endpoint, until: float) -> bool:
-        """Stop asking an endpoint until a monotonic time; return whether another is free before."""
+    def rest(self, endpoint: Endpoint, seconds: float) -> float:
+        """Stop asking an endpoint for some seconds; return those until the first other one has rested,
+        infinite if there is none.
+        """
+        now = time.monotonic()
         with lock:
             state = self._states[endpoint]
-            state.resting_until = max(until, state.resting_until)
-            return any(
-                other.resting_until < until for other in self._states.values() if other is not state
-            )
-
-    def free_after(self, now: float) -> float:
-        """Return the seconds until the first endpoint has rested."""
-        with lock:
-            free_at = min(self._states[each].resting_until for each in self._usable_endpoints(now))
+            state.resting_until = max(now + seconds, state.resting_until)
+            others = [each for each in self._usable_endpoints(now) if each is not endpoint]
+            free_at = min((self._states[each].resting_until for each in others), default=NEVER)
             return max(0.0, free_at - now)
 
-    def leave_out(self, endpoint: Endpoint, now: float) -> bool:
+    def leave_out(self, endpoint: Endpoint) -> bool:
         """Leave an endpoint out for some minutes, unless it is the last; return whether others
         remain.
         """
         with lock:
+            now = time.monotonic()
             others_remain = any(other is not endpoint for other in self._usable_endpoints(now))
             if others_remain:
                 self._left_out_until[endpoint] = now + LEFT_OUT_SECONDS

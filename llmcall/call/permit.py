@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import (
     APIError,
     BudgetExceededError,
-    LLMCallError,
     RateLimitError,
     RequestTimeoutError,
 )
@@ -19,7 +18,7 @@ from ..models.prices import tier_of
 from ..notices import notice
 from ..values import TokenUsage
 from . import budgets
-from .effects import Runner, do, wait
+from .effects import do, wait
 from .estimates import Estimate, estimate, estimate_of_http
 from .ledgers import NEVER, Amounts, spending_of
 from .limits import WINDOW, LimitedSend, Pool
@@ -27,6 +26,7 @@ from .limits import WINDOW, LimitedSend, Pool
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..values import Request
+    from .calls import Call
 
 # HTTP clients call it when the request of the current context was sent.
 _when_sent: ContextVar[Callable[[], None]] = ContextVar(
@@ -57,43 +57,23 @@ async def note_sent_async(request: Any) -> None:
     request.extensions["trace"] = trace
 
 
-LOOK_AGAIN = 1.0  # seconds after which a wait looks whether it waits for its own thread
-_held: set[Permit] = set()
-
-
 class Permit:
     """What one send holds: its reservation in the open budgets, and an endpoint's place.
 
     It has two ends: whoever waits long gives the place back and keeps the reservation; closing it
     gives both back, however the send ended.
 
+    :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
-    :param time_left: returns the seconds after which nobody waits, or ``None``.
-    :param calls_only: whether it counts as a call only, and uses no tokens.
-    :param key: the request's, under which the same call, made again, takes over what is reserved of a
-        named budget; ``None`` if it does not.
-    :ivar limited_send: the send as the limits count it.
-    :ivar reservation: what it holds of the open budgets, or ``None``.
     """
 
-    def __init__(
-        self,
-        pool: Pool,
-        time_left: Callable[[], float | None],
-        *,
-        calls_only: bool = False,
-        key: str | None = None,
-    ) -> None:
-        self.limited_send = LimitedSend()
-        self.reservation: budgets.Reservation | None = None
+    def __init__(self, call: Call, pool: Pool) -> None:
+        self._call = call
         self._pool = pool
-        self._time_left = time_left
-        self._calls_only = calls_only
-        self._key = key
+        self._place = LimitedSend()
+        self._reservation: budgets.Reservation | None = None
         self._estimate: Estimate | None = None
         self._service_tier: str | None = None  # the one that is asked for
-        self._runner = Runner.current()
-        self._waits_for_itself = False  # at the last look
 
     async def acquire(self, request: Request, endpoint: Endpoint | None = None) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -108,29 +88,40 @@ class Permit:
         if limits_tokens or budgets.counts_tokens():
             self._estimate = self._estimated(request)
         if budgets.open_budgets:
-            reservation = self.reservation = budgets.Reservation(self._time_left, self._key)
-            while True:
-                seconds = (
-                    reservation.reserve(self._amounts())
-                    if reservation.is_in_memory
-                    else await do(lambda: reservation.reserve(self._amounts()))
-                )
-                if seconds is None:
-                    break
-                event = "calls under way settle what they reserved of a budget"
-                await self._wait(reservation.wakeup, seconds, event, BudgetExceededError)
-        if endpoint is not None:
-            return endpoint
+            await self._reserve(request)
+        return await self._enter() if endpoint is None else endpoint
+
+    async def _reserve(self, request: Request) -> None:
+        # The same call, made again, takes over what is reserved for an answer in a window.
+        is_noted = request.wire == "background" and self._call.shared_store is not None
+        key = self._call.request.cache_key if is_noted else None
+        reservation = self._reservation = budgets.Reservation(self._call.time_left, key)
+        amounts = self._amounts()
+        while True:
+            seconds = (
+                reservation.reserve(amounts)
+                if reservation.is_in_memory
+                else await do(reservation.reserve, amounts)
+            )
+            if seconds is None:
+                return
+            event = "calls under way settle what they reserved of a budget"
+            await self._wait(reservation.wakeup, seconds, event)
+
+    async def _enter(self) -> Endpoint:
+        """Wait for a place at an endpoint, and return that."""
         tokens = None if self._estimate is None else self._estimate.tokens
         names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
         has_waited = False
         while True:
             endpoint, next_look, shortest_wait = self._pool.admit(
-                self.limited_send, tokens, time.monotonic()
+                self._place, tokens, time.monotonic()
             )
             if endpoint is not None:
-                break
-            seconds_left = self._time_left()
+                # HTTP clients call it in this context.
+                _when_sent.set(self._place.note_sent)
+                return endpoint
+            seconds_left = self._call.time_left()
             if seconds_left is not None and shortest_wait > max(0.0, seconds_left):
                 raise _last(
                     RateLimitError(
@@ -141,11 +132,9 @@ class Permit:
             if not has_waited and shortest_wait > WINDOW:  # longer than [Limits] alone make it wait
                 notice("%s: no call is sent there for %.0f s", names, shortest_wait)
             has_waited = True
-            event = "an endpoint has a place for another call"
-            await self._wait(self.limited_send.wakeup, next_look, event, RateLimitError)
-        _held.add(self)
-        _when_sent.set(self.limited_send.note_sent)
-        return endpoint
+            await self._wait(
+                self._place.wakeup, next_look, "an endpoint has a place for another call"
+            )
 
     def _estimated(self, request: Request) -> Estimate | None:
         """Return what the send may use, or ``None`` if nobody can know it.
@@ -154,7 +143,7 @@ class Permit:
         """
         if request.kind != "http":
             return estimate(request.kind, request.body, self._pool.capabilities)
-        if self._calls_only:
+        if not self._call.asks_model:
             return None
         estimated = estimate_of_http(request.body, self._pool.capabilities)
         if estimated is None and budgets.limits_tokens():
@@ -169,42 +158,25 @@ class Permit:
 
     def _amounts(self) -> Amounts:
         """Return what is reserved."""
-        if self._calls_only:
+        if not self._call.asks_model:
             return Amounts(calls=1)
         needed = self._estimate or Estimate(0, 0)
         price = self._pool.price(needed.input_tokens, service_tier=self._service_tier)
         budgets.check_price(self._pool.model, price, self._service_tier)
         return spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
 
-    async def _wait(
-        self, wakeup: Future[None], seconds: float, event: str, in_vain: type[LLMCallError]
-    ) -> None:
+    async def _wait(self, wakeup: Future[None], seconds: float, event: str) -> None:
         """Wait until there is reason to look again.
 
         :param seconds: the longest wait; infinite if only the end of another call gives a reason.
         :param event: is waited for, in words.
-        :param in_vain: is raised if only streams that the current thread or task has open could bring
-            the event about, now and at the last look.
         """
-        seconds_left = self._time_left()
-        if seconds_left is not None and seconds_left <= 0:
-            raise _last(RequestTimeoutError(f"the call's deadline passed before {event}"))
-        holders = [each._runner for each in tuple(_held)]
-        waited_for_itself = self._waits_for_itself
-        self._waits_for_itself = (
-            bool(holders) and seconds == NEVER and all(each.waits_for_us() for each in holders)
-        )
-        if self._waits_for_itself and waited_for_itself:
-            raise _last(
-                in_vain(
-                    f"the call waits until {event}, which only a stream that this thread or task has open can bring "
-                    "about: read it to its end or close it before the next call"
-                )
-            )
-        if self._runner in holders:
-            seconds = min(seconds, LOOK_AGAIN)
-        longest = seconds if seconds_left is None else min(seconds, seconds_left)
-        await wait(wakeup, None if longest == NEVER else longest)
+        seconds_left = self._call.time_left()
+        if seconds_left is not None:
+            if seconds_left <= 0:
+                raise _last(RequestTimeoutError(f"the call's deadline passed before {event}"))
+            seconds = min(seconds, seconds_left)
+        await wait(wakeup, None if seconds == NEVER else seconds)
 
     def use(
         self,
@@ -221,45 +193,43 @@ class Permit:
         :param service_tier: the tier that the answer names.
         """
         input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
-        self.limited_send.use(None if input_tokens is None else input_tokens + output_tokens)
-        if self.reservation is None:
+        self._place.use(None if input_tokens is None else input_tokens + output_tokens)
+        if self._reservation is None:
             return
-        if self._calls_only or input_tokens is None:
+        if not self._call.asks_model or input_tokens is None:
             spent = self._amounts()
         else:
             spent = spending_of(tokens, self._pool.price(input_tokens, endpoint, service_tier))
-        self.reservation.used = spent._replace(calls=calls)
+        self._reservation.used = spent._replace(calls=calls)
 
     def give_place_back(self) -> None:
         """Give the endpoint's place back, and keep the reservation; what was sent counts in the limits."""
-        self.limited_send.use(None)
-        self.limited_send.end()
+        self._place.use(None)
+        self._place.end()
 
     def leave(self) -> None:
         """Give the place back; what is reserved counts as spent until the same call, made again, takes
         the reservation over: its answer is still being made.
         """
         self.give_place_back()
-        if self.reservation is not None:
-            self.reservation.leave()
+        if self._reservation is not None:
+            self._reservation.leave()
 
     async def settle(self) -> None:
         """Settle the reservation; of a named budget, while others use the thread."""
-        if self.reservation is not None and not self.reservation.is_in_memory:
-            await do(self.reservation.close)
+        if self._reservation is not None and not self._reservation.is_in_memory:
+            await do(self._reservation.close)
 
     def close(self) -> None:
         """Give back the place, and settle the reservation; a second time changes nothing."""
-        _held.discard(self)
         try:
-            self.limited_send.end()
+            self._place.end()
         finally:
-            if self.reservation is not None:
-                self.reservation.close()
+            if self._reservation is not None:
+                self._reservation.close()
 
 
-def _last(error: LLMCallError) -> LLMCallError:
+def _last(error: APIError) -> APIError:
     """Return an error that no further attempt can mend."""
-    if isinstance(error, APIError):
-        error.retryable = False
+    error.retryable = False
     return error

@@ -5,29 +5,53 @@ from __future__ import annotations
 import copy
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config.values import MASK
-from ..errors import APIError, RequestTimeoutError
+from ..errors import (
+    APIError,
+    AuthenticationError,
+    ContextLengthError,
+    InvalidRequestError,
+    QuotaExceededError,
+    RateLimitError,
+    RequestTimeoutError,
+)
 from ..failures import UnrecordedAnswer
+from ..keys.parameters import ESSENTIAL_FIELDS
 from ..models.prices import tier_of
-from ..notices import logger
+from ..notices import logger, notice, warn_once
 from ..secrets import SHORTEST_SECRET, masked
 from ..values import Received, Response, TokenUsage, choices_of, http_as_chat, text_of
 from ..values.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..values.chunks import Assembler, says_something, text_in
-from .attempt import EndpointFailures
 from .effects import END, Piece, close, emit, next_of, opened, send
 from .estimates import tokens_used
+from .limits import LEFT_OUT_SECONDS
 from .permit import Permit
 from .windows import Background
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
-    from .attempt import RetryPolicy
     from .calls import Call
 
+REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
+# the API's error codes
+UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
+
 log = logger()
+
+
+class Used(NamedTuple):
+    """What a response reports.
+
+    :param service_tier: the tier or window in which it was made.
+    :param model: the one that answered, by the server's name.
+    """
+
+    tokens: TokenUsage
+    service_tier: str | None = None
+    model: object = None
 
 
 class Exchange:
@@ -35,41 +59,30 @@ class Exchange:
 
     :param call: the call that it is for; of a batch of embeddings, one whose body asks for all.
     :param stream: emit the text as it comes.
-    :param must_fit_window: an answer that the context window cut is an error, so it need not fit
-        its ``response_format``.
+    :param must_fit_window: an answer that the context window cut is an error.
     """
 
-    def __init__(
-        self,
-        call: Call,
-        policy: RetryPolicy,
-        *,
-        stream: bool = False,
-        must_fit_window: bool = False,
-    ) -> None:
+    def __init__(self, call: Call, *, stream: bool = False, must_fit_window: bool = False) -> None:
         self.call = call
-        self.policy = policy
         self.stream = stream
         self.must_fit_window = must_fit_window
         self.request = call.request
-        self.client = call.client
         self.pool = call.client.pool(call.request.model)
         self.body: dict[str, Any] = {}
         self.background: Background | None = None
         if call.request.kind != "http":
             maker = call.client if call.transport is None else call.transport
             self.request = maker.sent(call.request, self.pool.capabilities, stream)
-            if stream:
-                # One that nobody reads is counted where it is collected: perhaps amid the import of prices.
-                self.pool.price(0)
             # Parameters that turn out to be unsupported are taken out of it.
             self.body = dict(self.request.body)
             self.request = self.request._replace(body=self.body)
             if self.request.wire == "background":
-                self.background = Background(call, policy.time_left)
-        # Of the current attempt: the chunks of a streamed answer so far, and the whole answer.
+                self.background = Background(call)
+        # Of the current attempt: the chunks of a streamed answer so far, the whole answer, and the statuses
+        # with which endpoints failed; each endpoint gets another chance only once for each.
         self.assembler: Assembler | None = None
         self.response: Any = None
+        self.statuses: set[tuple[str, int]] = set()
         self.reader_has_text = False
 
     async def attempt(self, number: int) -> tuple[Any, Received | None]:
@@ -81,71 +94,65 @@ class Exchange:
         """
         if number > 1:
             self.call.add_usage(retries=1)
-        failures = EndpointFailures(self.call, self.pool, self.policy, self.body)
+        self.statuses.clear()
         background = self.background
-        is_noted = background is not None and self.call.shared_store is not None
-        key = self.call.request.cache_key if is_noted else None
         while True:
             begun_at = None if background is None else await background.begin()
-            permit = Permit(
-                self.pool, self.policy.time_left, calls_only=not self.call.asks_model, key=key
-            )
-            with closing(permit):
+            with closing(Permit(self.call, self.pool)) as permit:
                 endpoint = await permit.acquire(self.request, begun_at)
                 sent_at = time.monotonic()
                 try:
-                    await self._send(endpoint, permit)
+                    used = await self._send(endpoint, permit)
                 except BaseException as error:
                     self._count_failure(endpoint, permit, error)
                     if not isinstance(error, APIError):
                         raise
                     error.endpoint = endpoint.name
                     error.args = tuple(_without_key(each, endpoint) for each in error.args)
-                    if failures.can_go_on(endpoint, error, reader_has_text=self.reader_has_text):
+                    if self._can_go_on(endpoint, error):
                         continue
                     raise
                 seconds = time.monotonic() - sent_at
-            if background is not None and self.response is None:
-                if background.record is not None:
-                    return background.record, None
-                continue
-            log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
-            request_id = getattr(self.response, "request_id", None)
-            host = self.client.host(endpoint)
-            _, service_tier = self._used(self.response)
-            return self.response, Received(endpoint.name, host, seconds, request_id, service_tier)
+            if used is not None:
+                break
+            assert background is not None
+            if background.record is not None:
+                return background.record, None
+        log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
+        cost = self.call.count_answer(
+            used.tokens, endpoint.name, served=used.model, service_tier=used.service_tier
+        )
+        request_id = getattr(self.response, "request_id", None)
+        host = self.call.client.host(endpoint)
+        return self.response, Received(endpoint.name, host, seconds, request_id, cost)
 
-    async def _send(self, endpoint: Endpoint, permit: Permit) -> None:
-        """Send the request once, check what comes, and count it in limits and budgets."""
+    async def _send(self, endpoint: Endpoint, permit: Permit) -> Used | None:
+        """Send the request once, check what comes, and count it in limits and budgets; return what it used,
+        or ``None`` if another process was faster, or the server forgot the response.
+        """
         self.assembler = None
         self.response = None
         if self.request.kind == "http":
-            answer = await send(self.call.transport, self.request, self.policy.time_left())
+            answer = await send(self.call.transport, self.request, self.call.time_left())
             self.response = answer if isinstance(answer, dict) else await self._pass_on(answer)
         else:
             await self._receive(endpoint, permit)
             if self.response is None:
-                return
-        tokens, service_tier = self._used(self.response)
-        permit.use(tokens, endpoint.name, service_tier=service_tier)
+                return None
+        used = self._used()
+        permit.use(used.tokens, endpoint.name, service_tier=used.service_tier)
         await permit.settle()
         if self.stream and self.assembler is None:
             message = choices_of(self.response)[0]["message"]
             await emit(Piece(text_of(message.get("content")) or ""))
+        return used
 
     async def _receive(self, endpoint: Endpoint, permit: Permit) -> None:
-        """Send the request once, and check what comes; no response comes if another process was
-        faster, or the server forgot it.
-        """
+        """Send the request once, and check what comes."""
         body = copy.deepcopy(self.body)  # a transport may change what it is given
         request = self.request._replace(body=body, headers=dict(self.request.headers))
         transport = self.call.transport_of(endpoint)
         timeout = self._timeout()
-        chunks = None
-        if self.stream:
-            chunks = opened(transport, request, timeout)
-            if chunks is None:  # the transport does not stream
-                body.pop("stream_options", None)
         if self.background is not None:
             response = await self.background.response(endpoint, request, permit)
             if response is None:
@@ -157,7 +164,10 @@ class Exchange:
                 await self.background.delete()
                 raise
             return
+        chunks = opened(transport, request, timeout) if self.stream else None
         if chunks is None:
+            if self.stream:  # the transport does not stream
+                body.pop("stream_options", None)
             self.response = await send(transport, request, timeout)
         else:
             self.response = await self._read_stream(chunks)
@@ -169,19 +179,20 @@ class Exchange:
         :param pieces: an iterator or asynchronous iterator, whose last item is what is recorded.
         """
         try:
-            while isinstance(piece := await next_of(pieces, self.policy.time_left()), bytes):
+            while isinstance(piece := await next_of(pieces, self.call.time_left()), bytes):
                 self.reader_has_text = True
                 await emit(Piece("", piece))
         finally:
             await close(pieces)
         return piece
 
-    def _used(self, response: Any) -> tuple[TokenUsage, str | None]:
-        """Return the tokens that a response reports, and the tier or window in which it was made."""
+    def _used(self) -> Used:
+        """Return what the response reports."""
+        response = self.response
         if self.request.kind == "http":
             response = http_as_chat(response["body"])
         window = None if self.background is None else self.background.window
-        return TokenUsage.of(response), tier_of(response, window)
+        return Used(TokenUsage.of(response), tier_of(response, window), response.get("model"))
 
     def _check(self) -> None:
         """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
@@ -189,11 +200,10 @@ class Exchange:
             check_embeddings(self.response, len(self.body["input"]))
             return
         check_chat(self.response)
-        if self.request.expected is None:
-            return
         if self.must_fit_window and is_cut_by_context_window(self.response, self.request):
-            return
-        check_fits(self.request, self.response)
+            raise ContextLengthError("the answer was cut where the context window ended")
+        if self.request.expected is not None:
+            check_fits(self.request, self.response)
 
     def _count_failure(self, endpoint: Endpoint, permit: Permit, error: BaseException) -> None:
         """Count what an attempt used that failed, or whose reader left.
@@ -201,24 +211,25 @@ class Exchange:
         The server reports it with the answer. For a part of a stream it is counted here, because
         most servers report at the end.
         """
-        tokens, service_tier = TokenUsage(), None
         is_unrecorded = isinstance(error, UnrecordedAnswer)
         if isinstance(self.response, dict):
-            tokens, service_tier = self._used(self.response)
+            used = self._used()
         elif self.assembler is not None:
             partial = self.assembler.partial_response()
-            service_tier = tier_of(partial)
             tokens = tokens_used(partial, self.request, self.pool.capabilities)
-        elif not is_unrecorded:
+            used = Used(tokens, tier_of(partial))
+        elif is_unrecorded:
+            used = Used(TokenUsage())
+        else:
             return
         # A call whose reader left was answered. One that failed was not: it counts only as far as
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
-        if not was_answered and tokens.input_tokens is None:
+        if not was_answered and used.tokens.input_tokens is None:
             return
-        calls = 1 if was_answered else 0
-        permit.use(tokens, endpoint.name, service_tier=service_tier, calls=calls)
-        self.call.count_answer(tokens, endpoint.name, service_tier=service_tier, calls=calls)
+        tier, calls = used.service_tier, 1 if was_answered else 0
+        permit.use(used.tokens, endpoint.name, service_tier=tier, calls=calls)
+        self.call.count_answer(used.tokens, endpoint.name, service_tier=tier, calls=calls)
 
     async def _read_stream(self, chunks: Any) -> Any:
         """Return the whole of a streamed answer, which is emitted as it comes.
@@ -260,12 +271,98 @@ class Exchange:
         :raises RequestTimeoutError: if the call's deadline has passed.
         """
         timeout = self.call.options.timeout
-        seconds_left = self.policy.time_left()
+        seconds_left = self.call.time_left()
         if seconds_left is None:
             return timeout
         if seconds_left <= 0:
             raise RequestTimeoutError("the call's deadline passed")
         return seconds_left if timeout is None else min(seconds_left, timeout)
+
+    # After the failure of one endpoint
+
+    def _can_go_on(self, endpoint: Endpoint, error: APIError) -> bool:
+        """Return whether the attempt can go on: at another endpoint, with a fresh key, or without a
+        parameter.
+
+        :param endpoint: the one that failed.
+        """
+        if self.reader_has_text:
+            error.retryable = False  # another answer would begin again
+        if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
+            return self._can_use_another(endpoint, error)
+        if self.reader_has_text:
+            return False
+        if isinstance(error, QuotaExceededError):
+            return self._can_leave_out(endpoint, "has no quota left", error)
+        if isinstance(error, AuthenticationError):
+            # A function that gives the key can be asked for a fresh one.
+            is_renewable = getattr(self.call.transport_of(endpoint), "renewable", False)
+            if is_renewable and error.status_code == 401 and self._is_first_status(401, endpoint):
+                return True
+            return self._can_leave_out(endpoint, "refused its API key", error)
+        return isinstance(error, InvalidRequestError) and _drop_unsupported(self.body, error)
+
+    def _can_use_another(self, endpoint: Endpoint, error: APIError) -> bool:
+        """Let an endpoint rest after a 429; return whether another one is free."""
+        has_others = len(self.pool.endpoints) > 1
+        seconds = error.retry_after
+        if seconds is None:
+            seconds = REST_SECONDS if has_others else self.call.options.waiting_time
+        free_after = self.pool.rest(endpoint, seconds)
+        if not error.retryable:
+            return False
+        if free_after < seconds and self._is_first_status(429, endpoint):
+            warn_once(
+                f"{self.call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
+                f"({type(error).__name__}: {error}); llmcall uses another one, now and whenever this "
+                "happens again",
+                about=("rests", endpoint.name),
+            )
+            return True
+        if has_others:
+            error.retry_after = min(free_after, seconds)
+        return False
+
+    def _can_leave_out(self, endpoint: Endpoint, problem: str, error: APIError) -> bool:
+        """Leave an endpoint out that will refuse further calls; return whether others remain."""
+        others_remain = self.pool.leave_out(endpoint)
+        if others_remain:
+            notice(
+                "endpoint %s %s and is not used for %.0f minutes: %s",
+                endpoint.name,
+                problem,
+                LEFT_OUT_SECONDS / 60,
+                error,
+            )
+        return others_remain
+
+    def _is_first_status(self, status: int, endpoint: Endpoint) -> bool:
+        """Return whether an endpoint answers the attempt with a status for the first time, and note
+        it.
+        """
+        is_first = (endpoint.name, status) not in self.statuses
+        self.statuses.add((endpoint.name, status))
+        return is_first
+
+
+def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
+    """Take the parameter out of the body that the API does not support; return whether there is one."""
+    if "stream_options" in str(error) and body.pop("stream_options", None):
+        return True  # an older server, which then reports no usage
+    name = error.param
+    if error.code not in UNSUPPORTED_CODES or not isinstance(name, str) or name in ESSENTIAL_FIELDS:
+        return False
+    if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
+        body["max_completion_tokens"] = body.pop(name)
+        return True
+    if body.pop(name, None) is None:
+        return False
+    model = body.get("model")
+    warn_once(
+        f"{model} does not support {name}, so llmcall leaves it out: {error}",
+        about=("unsupported", model, name),
+    )
+    return True
 
 
 def _without_key(text: Any, endpoint: Endpoint) -> Any:

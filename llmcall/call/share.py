@@ -7,11 +7,11 @@ from concurrent.futures import Future
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from ..errors import APIError, RequestTimeoutError
+from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..interrupts import waiting_in_window
 from ..models.prices import window_of
 from ..notices import warn_once
-from ..system import lock, this_process
+from ..system import after_fork_in_child, lock
 from .effects import Runner, wait, with_cache
 
 if TYPE_CHECKING:
@@ -21,57 +21,33 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
     from ..values import Record
-    from .attempt import RetryPolicy
     from .calls import Call
 
     Records: TypeAlias = dict[str, Record]  # by the request's key
 
 
 class Flight(Future[None]):
-    """One request under way.
+    """One request under way; done when the answer is stored, or with the error that followers get. Where
+    it has neither, they ask themselves.
 
     :ivar leader: the thread and task that make the call; of a stream, those that began to read it.
     :ivar is_stream: whether the answer comes no faster than a reader reads it.
-    :ivar followers: how many others wait, or waited, for it.
     """
 
     def __init__(self, *, is_stream: bool) -> None:
         super().__init__()
         self.leader = Runner.current()
         self.is_stream = is_stream
-        self.followers = 0
-
-    def end(self, error: APIError | None) -> None:
-        """End it: the answer is stored, or the followers get an error or, without one, ask themselves."""
-        if error is not None:
-            self.set_exception(error)
-        else:
-            self.set_result(None)
-
-    def check(self) -> None:
-        """Raise what kept the leader from an answer that can be shared.
-
-        :raises RequestTimeoutError: if the call is still under way.
-        :raises APIError: the leader's, with a traceback of its own.
-        """
-        if not self.done():
-            raise RequestTimeoutError(
-                "the call's deadline passed while it waited for an identical call"
-            )
-        error = self.exception()
-        if isinstance(error, APIError):
-            raise copy.copy(error) from error.__cause__
 
 
-# By process (a forked one lacks the threads that made them), store, key and whether it
-# is answered within a window.
-flights: dict[tuple[int, ResponseCache | Cassette, str, bool], Flight] = {}
+# By store, key and whether it is answered within a window.
+flights: dict[tuple[ResponseCache | Cassette, str, bool], Flight] = {}
+after_fork_in_child(flights.clear)  # a forked process lacks the threads that make them
 
 
 async def share(
     calls: Sequence[Call],
     ask: Callable[[Sequence[Call]], Awaitable[Records]],
-    policy: RetryPolicy,
     *,
     stream: bool = False,
 ) -> Records:
@@ -89,8 +65,8 @@ async def share(
         return await ask(calls)
     in_window = window_of(calls[0].request.body) is not None
 
-    def place(call: Call) -> tuple[int, ResponseCache | Cassette, str, bool]:
-        return this_process(), store, call.request.cache_key, in_window
+    def place(call: Call) -> tuple[ResponseCache | Cassette, str, bool]:
+        return store, call.request.cache_key, in_window
 
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
@@ -107,7 +83,6 @@ async def share(
                         flight = flights[place(call)] = Flight(is_stream=stream)
                         led.append((call, flight))
                     else:
-                        flight.followers += 1
                         followed.append((call, flight))
             unasked = []
             for call, _ in led:
@@ -123,7 +98,7 @@ async def share(
             if unasked:
                 records |= await ask(unasked)
         except APIError as own_error:
-            if not stream and not policy.ended_by_deadline(own_error):
+            if not stream and not _ended_by_own_deadline(calls[0], own_error):
                 error = copy.copy(own_error)  # the leader's own gets the leader's traceback
                 error.__cause__ = own_error.__cause__
             raise
@@ -131,18 +106,38 @@ async def share(
             for call, flight in led:
                 with lock:
                     flights.pop(place(call), None)
-                flight.end(None if call.request.cache_key in records else error)
+                flight.set_exception(None if call.request.cache_key in records else error)
         for call, flight in followed:
             if flight.leader.waits_for_us() and not flight.done():
                 records |= await _ask_beside(call, flight, ask)
                 continue
             with waiting_in_window() if in_window else nullcontext():
-                await wait(flight, policy.time_left())
-            flight.check()
+                await wait(flight, call.time_left())
+            if not flight.done():
+                raise RequestTimeoutError(
+                    "the call's deadline passed while it waited for an identical call"
+                )
+            shared_error = flight.exception()
+            if shared_error is not None:  # with a traceback of its own
+                raise copy.copy(shared_error) from shared_error.__cause__
             record = await with_cache(call.cache, call.store.get, call.request)
             if record is not None:
                 records[call.request.cache_key] = record
     return records
+
+
+def _ended_by_own_deadline(call: Call, error: APIError) -> bool:
+    """Return whether a call failed only because its own deadline came."""
+    seconds_left = call.time_left()
+    if seconds_left is None:
+        return False
+    if seconds_left <= 0:
+        return True
+    if error.retryable:
+        return error.attempts < call.options.max_attempts
+    # The limits, or another call's flight, would have kept it waiting past the deadline.
+    is_wait = isinstance(error, (RateLimitError, RequestTimeoutError))
+    return is_wait and error.status_code is None
 
 
 async def _ask_beside(

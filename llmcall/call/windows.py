@@ -32,7 +32,7 @@ from .drivers import drive
 from .effects import send, to_the_end, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ..cache.awaited import Journal
     from ..config.endpoints import Endpoint
@@ -78,17 +78,15 @@ class Background:
     """The response to one request in a window: begun or found in the journal, awaited, and deleted.
 
     :param call: the call that it answers.
-    :param time_left: returns the seconds until the call's deadline, or ``None``.
     :ivar window: in which it is made.
     :ivar record: the answer, if another process has recorded it.
     """
 
-    def __init__(self, call: Call, time_left: Callable[[], float | None]) -> None:
+    def __init__(self, call: Call) -> None:
         self.window = window_of(call.request.body) or ""
         self.record: Record | None = None
         self._call = call
         self._key = call.request.cache_key
-        self._time_left = time_left
         # A call that is recorded nowhere would not find its note again.
         self._journal = None if call.shared_store is None else call.cache.awaited
         self._transport: Any = None
@@ -214,7 +212,7 @@ class Background:
         return None
 
     async def _wait(self, seconds: float) -> None:
-        seconds_left = self._time_left()
+        seconds_left = self._call.time_left()
         if seconds_left is not None and seconds_left <= 0:
             raise RequestTimeoutError(
                 "the call's deadline passed while it waited in its window; made again, it waits for the same answer"
@@ -229,7 +227,7 @@ class Background:
         """
         assert awaited is not None
         request = _request(operation, awaited)._replace(headers=self._call.request.headers)
-        timeout, seconds_left = self._call.options.timeout, self._time_left()
+        timeout, seconds_left = self._call.options.timeout, self._call.time_left()
         if timeout and seconds_left and seconds_left > 0:
             timeout = min(timeout, seconds_left)
         return await send(self._transport, request, timeout)

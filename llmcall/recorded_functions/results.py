@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..call.attempt import RetryPolicy, retry
+from ..call.attempt import retry
 from ..call.effects import do, send, with_cache
 from ..call.lookup import check_guards, lookup
 from ..call.send import Exchange
 from ..call.share import share
 from ..clients.failed_calls import note_failure
 from ..keys.plain_data import ordered, plain
-from ..values import TokenUsage, http_as_chat, record_of
+from ..values import record_of
 from .calls import runs_here
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ async def result_of(call: Call) -> Any:
 
     :raises CacheMissError: if nothing is recorded, and the function may not run.
     """
+    call = call.begun()
     try:
         if call.asks_always and call.request.sample is None:
             check_guards(call)
@@ -52,7 +53,7 @@ async def _record_of(call: Call) -> Record:
             is_own = True
             return {call.request.cache_key: await _run(call)}
 
-        records = await share([call], run, RetryPolicy.of(call))
+        records = await share([call], run)
         record = records[call.request.cache_key]
         if is_own:
             return record
@@ -74,20 +75,12 @@ async def _run(call: Call) -> Record:
 
 async def _send(call: Call) -> tuple[Any, float | None]:
     """Send an HTTP request, again if it fails, until its deadline; return the answer and its cost."""
-    policy = RetryPolicy.of(call)
     if call.maker is not None:
-        exchange = Exchange(call, policy)
-        response, received = await retry(policy, call.name, exchange.attempt)
-        assert received is not None
-        answer = http_as_chat(response["body"])
-        return response, call.count_answer(
-            TokenUsage.of(answer),
-            received.endpoint,
-            served=answer["model"],
-            service_tier=received.service_tier,
-        )
+        response, received = await retry(call, Exchange(call).attempt)
+        assert received is not None  # only a window has another process's answer
+        return response, received.cost
 
     async def attempt(number: int) -> Any:
-        return await send(call.transport, call.request, policy.time_left())
+        return await send(call.transport, call.request, call.time_left())
 
-    return await retry(policy, call.name, attempt), None
+    return await retry(call, attempt), None

@@ -10,14 +10,14 @@ class Received(NamedTuple):
 
     :param latency: seconds from sending to the end of the answer.
     :param request_id: the server's identifier of the request, or ``None``.
-    :param service_tier: the tier, or the window, in which it was made.
+    :param cost: USD, or ``None`` if unknown.
     """
 
     endpoint: str
     host: str
     latency: float
     request_id: str | None
-    service_tier: str | None = None
+    cost: float | None = None
 
 
 # Where a cassette got a record: from a server, from the disk cache, or from a recorded function. A

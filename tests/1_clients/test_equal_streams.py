@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -14,7 +14,7 @@ from sdk_programs import KEY, QUESTION, http, streamed_answer
 from streaming import chunks_of, event
 
 import llmcall
-from llmcall.call import share
+from llmcall.call import effects, share
 
 TIMEOUT = 30.0  # seconds; a test that waits longer hangs
 
@@ -82,15 +82,24 @@ async def astream(client: llmcall.LLMClient) -> str:
     return "".join(pieces)
 
 
-def waiting() -> int:
-    """Return how many calls wait for an equal one."""
-    return sum(flight.followers for flight in tuple(share.flights.values()))
+# What the calls wait for that wait for an equal one.
+awaited: list[Future[Any]] = []
+
+
+@pytest.fixture(autouse=True)
+def _awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wait(future: Future[Any], seconds: float | None) -> None:
+        awaited.append(future)
+        await effects.wait(future, seconds)
+
+    awaited.clear()
+    monkeypatch.setattr(share, "wait", wait)
 
 
 def wait_for_followers(count: int) -> None:
     """Wait until so many calls wait for an equal one."""
     turn = threading.Event()
-    while waiting() < count:
+    while sum(not each.done() for each in awaited) < count:
         turn.wait(0.001)
 
 

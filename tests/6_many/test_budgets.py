@@ -25,7 +25,6 @@ from hypothesis import given
 from programs import LONGEST, ran, start
 from redis_servers import RedisProcess
 from servers import Responding, completion
-from streaming import TWO_COINS, Streamed
 
 import llmcall
 from llmcall.call import budgets
@@ -598,26 +597,3 @@ def test_a_printed_budget_says_what_was_spent_of_what() -> None:
     with llmcall.budget(usd=2, calls=10) as budget:
         ScriptedClient(["Yes."]).send_message("Bread?", on_error="raise")
     assert re.fullmatch(r"budget: \$\d+\.\d{4} of \$2\.00, 1 of 10 calls spent", str(budget))
-
-
-@pytest.mark.parametrize("limit", ["budget", "place"])
-def test_a_call_in_a_streams_own_loop_does_not_wait_for_ever(
-    limit: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the stream holds would come back only after the call, which is therefore refused."""
-    monkeypatch.setattr("llmcall.call.permit.LOOK_AGAIN", 0.05)
-    asking = Streamed(
-        *TWO_COINS,
-        model="m",
-        prices=PRICE,
-        cache_mode="off",
-        limits_max_concurrent_calls=1 if limit == "place" else None,
-    )
-    asked = {"max_tokens": 50, "on_error": "raise"}
-    with llmcall.budget(tokens=90 if limit == "budget" else 1000), llmcall.scope("s"):
-        with asking.stream_message("Hello", **asked) as stream:
-            next(stream)
-            expected = BudgetExceededError if limit == "budget" else llmcall.RateLimitError
-            with pytest.raises(expected, match="read it to its end"):
-                asking.send_message("Hello", **asked)
-        assert "".join(asking.stream_message("Hello", **asked)) == "Two coins."

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 import time
 from collections import Counter, defaultdict
 from fnmatch import fnmatchcase
 from itertools import islice
+from shutil import get_terminal_size
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 MOST_COUNTED_KEYS = 10  # most keys with the same beginning that a message counts
-LONGEST_TEXT = 40  # characters of a question or an answer that a table shows
+# Characters of a question or an answer that a table shows, fewer on a narrow terminal, where the
+# other columns take about so many.
+LONGEST_TEXT, SHORTEST_TEXT, OTHER_COLUMNS = 40, 10, 60
 MOST_ROWS = 50  # most rows of a table
 MOST_SCOPES = 20  # most scopes that stats shows
 TOTALS = ("records", "input_tokens", "output_tokens", "cost")
@@ -241,7 +245,10 @@ def list_records(
     if not records:
         click.echo(_nothing_selected(response_cache), err=True)
         return
-    click.echo(table([HEADS, *map(_row, records)], right=(3, 4), truncatable=(1, 2, 5, 6)))
+    length = LONGEST_TEXT
+    if sys.stdout.isatty():
+        length = min(length, max(SHORTEST_TEXT, (get_terminal_size().columns - OTHER_COLUMNS) // 2))
+    click.echo(table([HEADS, *(_row(record, length) for record in records)], right=(3, 4)))
     if limit and len(records) == limit and len(response_cache) > limit:
         click.echo(
             f"… the first {limit} of up to {len(response_cache):,}; --limit 0 shows all", err=True
@@ -275,12 +282,10 @@ def _record_fields(record: Record) -> dict[str, Any]:
     }
 
 
-def _row(record: Record) -> tuple[str, ...]:
+def _row(record: Record, length: int) -> tuple[str, ...]:
     model = printable(record.model or "-")
     sample = printable(record.sample or "-")
-    prompt, answer = (
-        printable(one_line(text, LONGEST_TEXT)) for text in (record.prompt, record.answer)
-    )
+    prompt, answer = (printable(one_line(text, length)) for text in (record.prompt, record.answer))
     cost = quantity("cost", record.cost)
     return (
         short_key(record.cache_key),

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
+from .cassettes import openers
 from .lazy_names import imported_by_name
 
 if TYPE_CHECKING:
@@ -100,6 +101,15 @@ _MODULES = {
 }
 
 __all__ = sorted(["__version__", "aio", "testing", "types", *" ".join(_MODULES.values()).split()])
+
+
+def _open_named_cassette(path: str, mode: str) -> None:
+    from .programs.blocks import open_named_cassette
+
+    open_named_cassette(path, mode)
+
+
+openers.append(_open_named_cassette)
 
 
 def __getattr__(name: str) -> Any:

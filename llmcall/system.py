@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -44,18 +44,39 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-def process_lock(module: str) -> AbstractContextManager[bool]:
-    """Return a re-entrant lock for a module's variable ``_lock``, which may be held for long.
-
-    A forked process gets a new one, since a thread that was not forked may hold the old one.
-
-    :param module: the module's name.
+class ProcessLock:
+    """A re-entrant lock that may be held for long. In a forked process it is free, if a thread held it
+    that was not forked.
     """
-    after_fork_in_child(lambda: setattr(sys.modules[module], "_lock", threading.RLock()))
-    return threading.RLock()
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _process_locks.append(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def free(self) -> None:
+        """Take the lock from a thread that this process does not have."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:
+            self._lock = threading.RLock()
 
 
-_lock = process_lock(__name__)
+_process_locks: list[ProcessLock] = []
+
+
+@after_fork_in_child
+def _free_locks() -> None:
+    for each in _process_locks:
+        each.free()
+
+
+_lock = ProcessLock()
 
 
 @contextmanager

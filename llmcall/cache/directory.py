@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import CacheCorruptError, CacheError
-from ..system import process_lock
+from ..system import ProcessLock
 from .forks import using_database
 from .rows import DAMAGE
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME
 
-_lock = process_lock(__name__)
+_lock = ProcessLock()
 
 
 class Directory:

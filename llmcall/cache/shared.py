@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from ..system import process_lock
+from ..system import ProcessLock
 from .cache import ResponseCache
 
 _caches: dict[str, ResponseCache] = {}  # by path
-_lock = process_lock(__name__)
+_lock = ProcessLock()
 
 
 def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:

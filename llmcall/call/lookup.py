@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..cassettes.current import check_may_send
+from ..cassettes import current as cassettes
 from ..errors import CacheMissError, ScopeError
 from ..failures import MISSED, UNSCOPED, note_refusal, process_failures
 from ..notices import first
@@ -55,7 +55,8 @@ def check_guards(call: Call) -> None:
     """
     try:
         if call.request.kind != "function":
-            check_may_send(call.maker, call.cassette)
+            for guard in cassettes.guards:
+                guard(call.maker, call.cassette)
     except CacheMissError as error:
         note_refused(call, error)
         raise

@@ -17,10 +17,10 @@ from ..records.frame import record_frame
 from ..records.header import header_of, joined_headers, layer_of
 from ..records.reader import read
 from ..records.served import served_by
-from ..system import at_exit, process_lock
+from ..system import ProcessLock, at_exit
 from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
+from .current import header_namespaces, open_cassettes, pop, push
 from .recording import Recording
-from .stack import header_namespaces, open_cassettes, pop, push
 from .unused import keep_in_cache, unused_words
 from .uses import Caller, Uses
 
@@ -43,7 +43,7 @@ MODES = ("none", "once", "new", "update", "rewrite")
 before_start: list[Callable[[Cassette], None]] = []
 after_stop: list[Callable[[Cassette], None]] = []
 
-_lock = process_lock(__name__)
+_lock = ProcessLock()
 
 
 class Cassette(ContextDecorator):

@@ -1,47 +1,75 @@
-"""The current cassette: the one that code opened last, or else the one that the settings name."""
+"""The cassettes that are open in this process, and the current one among them."""
 
 from __future__ import annotations
 
-import functools
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
-from ..system import after_fork_in_child, at_exit, process_lock
-from .stack import open_cassettes, pop
+from ..records.header import NAMESPACES
+from ..system import ProcessLock, at_exit, lock
+from . import openers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..config.settings import Settings
-    from .cassette import Cassette
 
+# Each is a Cassette. The innermost is last. One that is open several times appears as often; the one
+# that the settings name is first.
+open_cassettes: list[Any] = []
+_set_aside: list[Any] = []  # those that were open before a block with only one began
 # Each is given the client and the current cassette of a call that no record answers, and raises an
 # error if the call may not be sent.
-guards: list[Callable[[object, Cassette | None], None]] = []
-_lock = process_lock(__name__)
+guards: list[Callable[[object, Any], None]] = []
+_lock = ProcessLock()
 
 
-def check_may_send(client: object, cassette: Cassette | None) -> None:
-    """Raise an error if a guard forbids to send a call that no record answers.
+def push(cassette: Any) -> None:
+    """Make a cassette the innermost one, until it closes."""
+    with lock:
+        open_cassettes.append(cassette)
 
-    :param client: makes the call; ``None`` if no client does.
-    :param cassette: the current one, or ``None``.
+
+def pop(cassette: Any) -> None:
+    """Remove a closed cassette; if it was opened several times, only the innermost one."""
+    with lock:
+        for cassettes in (open_cassettes, _set_aside):
+            indexes = [index for index, each in enumerate(cassettes) if each is cassette]
+            if indexes:
+                del cassettes[max(indexes)]
+                return
+
+
+@contextmanager
+def only(cassette: Any) -> Iterator[None]:
+    """Make one cassette, or none, the only open one for a block; then those from before are open
+    again.
+
+    Other threads may close any of them during the block, and close later what they opened in it.
     """
-    for guard in guards:
-        guard(client, cassette)
+    with lock:
+        _set_aside[:] = open_cassettes
+        open_cassettes[:] = [] if cassette is None else [cassette]
+    try:
+        yield
+    finally:
+        with lock:
+            open_cassettes[:] = _set_aside
+            _set_aside.clear()
 
 
-def opened_by_code() -> Cassette | None:
-    """Return the cassette that code opened last, or ``None`` if code has none open.
-
-    The one that the settings name is left out.
+def header_namespaces() -> dict[str, str] | None:
+    """Return the models' namespaces in an open cassette's header, or ``None`` if no header was
+    read.
     """
-    innermost: list[Cassette] = open_cassettes[-1:]  # a copy, since other threads may close it
-    return innermost[0] if innermost and not innermost[0].is_named_by_settings else None
+    for each in reversed(tuple(open_cassettes)):
+        if each.stored is not None:
+            return dict(each.stored.settings.get(NAMESPACES, {}))
+    return None
 
 
-def cassette_for(base_settings: Settings | None) -> Cassette | None:
+def cassette_for(base_settings: Settings | None) -> Any:
     """Return the current cassette for a call, whose header then has the caller's settings.
 
     Do this before you read the settings of the call: a cassette's settings override them.
@@ -55,49 +83,33 @@ def cassette_for(base_settings: Settings | None) -> Cassette | None:
     return cassette
 
 
-def current_cassette() -> Cassette | None:
+def current_cassette() -> Any:
     """Return the cassette that code opened last, or else the one that ``[Cassette] PATH`` names, or
     ``None``.
 
     The first call opens the one that the settings name.
     """
-    code_cassette = opened_by_code()
-    if code_cassette is not None:
-        return code_cassette
+    innermost = open_cassettes[-1:]  # a copy, since other threads may close it
+    if innermost and not innermost[0].is_named_by_settings:
+        return innermost[0]
     settings = config.settings()
     path, mode = settings.cassette_path, settings.cassette_mode
-    if path is None and _named() is None:
+    if path is None and not innermost:
         return None
     with _lock:
         named = _named()
         if named is None or (str(named.path), named.mode) != (path, mode):
             close_named()  # what the settings named before
             if path is not None:
-                _open_named(path, mode)
+                for open_named in openers:
+                    open_named(path, mode)
+                at_exit(lambda: close_named(getattr(sys, "last_value", None)))
         return _named()
 
 
-def _named() -> Cassette | None:
+def _named() -> Any:
     """Return the cassette that the settings name, if it is open."""
-    outermost: list[Cassette] = open_cassettes[:1]
-    return outermost[0] if outermost and outermost[0].is_named_by_settings else None
-
-
-def _open_named(path: str, mode: str) -> None:
-    """Open the cassette that the settings name, until they name another one or the process ends."""
-    import pkgutil
-
-    from .cassette import Cassette
-
-    # By its name: programs stand above this room, and their requests are recorded from now on, too.
-    recording_programs = pkgutil.resolve_name("llmcall.programs.blocks:recording_programs")
-    recording_programs(Cassette(path, mode, is_named_by_settings=True)).__enter__()
-    _close_at_exit()
-
-
-@functools.cache
-def _close_at_exit() -> None:
-    at_exit(lambda: close_named(getattr(sys, "last_value", None)))
+    return next((each for each in tuple(open_cassettes) if each.is_named_by_settings), None)
 
 
 def close_named(error: BaseException | None = None) -> None:
@@ -114,10 +126,4 @@ def close_named(error: BaseException | None = None) -> None:
 
 def forget_named() -> None:
     """Forget the cassette that the settings of the process named that forked this one."""
-    with _lock:
-        cassette = _named()
-        if cassette is not None:
-            pop(cassette)
-
-
-after_fork_in_child(_close_at_exit.cache_clear)
+    pop(_named())

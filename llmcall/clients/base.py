@@ -17,7 +17,7 @@ from ..config.settings import checked_layer
 from ..errors import ConfigError
 from ..keys.parameters import configured_parameters, sent_body, with_effort
 from ..models.prices import window_of
-from ..system import after_fork_in_child, process_lock
+from ..system import ProcessLock, after_fork_in_child
 from .failed_calls import handle_failure
 from .replies import reply_to
 
@@ -503,7 +503,7 @@ def no_window(window: str, reason: str) -> ConfigError:
     )
 
 
-_lock = process_lock(__name__)
+_lock = ProcessLock()
 _clients: WeakSet[LLMClient] = WeakSet()
 # Connections of the parent process. A forked child keeps them open: closing them could wait forever
 # for a lock that another of the parent's threads held at the fork.

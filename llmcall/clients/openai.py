@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.stack import header_namespaces
+from ..cassettes.current import header_namespaces
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank

@@ -15,7 +15,7 @@ from ..config.values import nearest
 from ..errors import ConfigError
 from ..failures import process_failures
 from ..models.catalog import capabilities, resolve
-from ..system import process_lock
+from ..system import ProcessLock
 from .base import LLMClient
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ BUILT_IN = {
     "openai": "openai:OpenAIClient",
 }
 
-_lock = process_lock(__name__)
+_lock = ProcessLock()
 _registered: dict[str, LLMClient | Callable[[Settings], LLMClient]] = {}
 _shared: dict[str, LLMClient] = {}
 

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..notices import forget_notices, warn_once
-from ..system import process_lock
+from ..system import ProcessLock
 from .endpoints import Endpoint
 from .setting import Given, Layer, Rank
 from .settings import SETTINGS, Settings, checked_layer
@@ -102,8 +102,12 @@ class Block:
 
 
 layers = Layers()
+<<<<<<< HEAD
 _block: ContextVar[Block | None] = ContextVar("llmcall_configured", default=None)
 _lock = process_lock(__name__)
+=======
+_lock = ProcessLock()
+>>>>>>> 95a083f1 (One module of open cassettes; the package gives what opens the named one; a fork frees locks in one place)
 
 
 def _open_block() -> Block | None:

@@ -19,7 +19,7 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ..system import process_lock, without_warnings
+from ..system import ProcessLock, without_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ _DIGESTS = {
 }
 _ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 
-_lock = process_lock(__name__)
+_lock = ProcessLock()
 
 
 def counter(encoding: str | None) -> Callable[[str], int] | None:

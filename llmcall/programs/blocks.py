@@ -82,6 +82,11 @@ def cassette(
     return recording_programs(Cassette(path, mode), actor, hosts)
 
 
+def open_named_cassette(path: str, mode: str) -> None:
+    """Open the cassette that the settings name, until they name another one or the process ends."""
+    recording_programs(Cassette(path, mode, is_named_by_settings=True)).__enter__()
+
+
 def recording_programs(
     tape: Cassette, actor: Actor | None = None, hosts: Collection[str] = ()
 ) -> Cassette:

@@ -97,4 +97,4 @@ def written(
 
 def read(path: Path) -> list[Record]:
     """Return the records of a cassette or an export."""
-    return reader.read(path).records()
+    return list(reader.read(path))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
+import time
 from contextlib import ContextDecorator, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..cache.shared import shared_cache
 from ..config import resolve as config
 from ..display.formatting import counted
 from ..display.notebook import html_records
@@ -15,28 +18,48 @@ from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
 from ..records.header import header_of, joined_headers, layer_of
-from ..records.reader import read
+from ..records.reader import RecordFile, copy_of, header_in, read
 from ..records.served import served_by
+from ..records.writer import write
 from ..system import ProcessLock, at_exit
-from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
+from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, day_of
 from .current import header_namespaces, open_cassettes, pop, push
-from .recording import Recording
-from .unused import keep_in_cache, unused_words
 from .uses import Caller, Uses
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from contextlib import AbstractContextManager
 
     from ..config.endpoints import Endpoint
     from ..config.setting import Layer
     from ..config.settings import Settings
-    from ..records.reader import RecordFile
     from ..scopes import CallOrder
     from ..values import Days, Record
 
-MODES = ("none", "once", "new", "update", "rewrite")
+
+class Mode(NamedTuple):
+    """What a mode does.
+
+    :param reads: whether the records of the file answer.
+    :param begins: whether it records if there is no file, or its recording is incomplete.
+    :param adds: whether it records what is missing in a complete file.
+    :param moves_unused: whether records that no call used leave the file.
+    """
+
+    reads: bool
+    begins: bool
+    adds: bool
+    moves_unused: bool
+
+
+MODES = {
+    "none": Mode(reads=True, begins=False, adds=False, moves_unused=False),
+    "once": Mode(reads=True, begins=True, adds=False, moves_unused=False),
+    "new": Mode(reads=True, begins=True, adds=True, moves_unused=False),
+    "update": Mode(reads=True, begins=True, adds=True, moves_unused=True),
+    "rewrite": Mode(reads=False, begins=True, adds=True, moves_unused=False),
+}
 
 # Called with each cassette before it reads its file, and when it closes: a packed study's replay
 # makes it read-only, and learns what was used.
@@ -100,11 +123,16 @@ class Cassette(ContextDecorator):
         self.around: Callable[[], AbstractContextManager[None]] = nullcontext
         self._around: list[AbstractContextManager[None]] = []
         self._depth = 0
-        self._recording: Recording | None = None  # from the first opening on
         self._forget()
 
     def _forget(self) -> None:
         """Forget what an earlier opening knew."""
+        self.file = ""  # its real path, once it is open
+        self.stored: RecordFile | None = (
+            None  # what the file held when it was opened, if that is read
+        )
+        self._digest = b""  # of the file's content
+        self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
         self.replayed = 0
         self.uses = Uses()  # which records answered calls
         self.unused_report = ""  # says at the end how many records no call used, if there are any
@@ -180,7 +208,7 @@ class Cassette(ContextDecorator):
                 )
         self.__enter__()
         self._is_in_cells = True
-        _close_cells_at_exit()
+        at_exit(_close_cells)
         return self
 
     def close(self) -> None:
@@ -223,17 +251,19 @@ class Cassette(ContextDecorator):
             function(self)
         for other in self._others():
             raise CacheError(f"{self.path} is already open {other._opened_by()}")
-        self._recording = None
         self._forget()
-        self._recording = Recording(self.path, reads=self.mode != "rewrite")
-        stored = self._recording.stored
-        if stored is None:
-            self._header = header_of(namespaces=header_namespaces())
-        else:
-            self.run, self._header = stored.run, stored.settings
+        file = os.path.realpath(self.path)
+        content = _content_of(file)
+        if content and MODES[self.mode].reads:
+            self.stored = RecordFile(content, file)
+            self.run, self._header = self.stored.run, self.stored.settings
             self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
-        is_recording = self.may_record and not self._recording.is_complete
-        self.uses = Uses(stored, is_recording=is_recording)
+        else:
+            header_in(file)  # an error if it is no cassette, which no mode writes over
+            self._header = header_of(namespaces=header_namespaces())
+        self.file, self._digest = file, hashlib.sha256(content).digest()
+        is_recording = self.may_record and not self.is_complete
+        self.uses = Uses(self.stored, is_recording=is_recording)
         if self.may_record and self._layer is not None:
             self._tell_overridden_settings(self._layer)
 
@@ -287,16 +317,23 @@ class Cassette(ContextDecorator):
         if isinstance(self._error, KeyboardInterrupt):
             self.failures.forget(ABANDONED)  # whoever pressed Ctrl-C knows
         unused = self.unused() if self._error is None and self.reports_unused else []
-        dropped = unused if self.mode == "update" and not self._why_unused_stay() else []
+        why_unused_stay = self._why_unused_stay()
+        dropped = unused if MODES[self.mode].moves_unused and not why_unused_stay else []
         if unused:
-            self.unused_report = unused_words(len(unused), self.mode, self._why_unused_stay())
+            count = counted(len(unused), "record")
+            self.unused_report = f"{count} {'was' if len(unused) == 1 else 'were'} not used; "
+            if not MODES[self.mode].moves_unused:
+                self.unused_report += "the mode 'update' moves such records to the disk cache"
+            elif why_unused_stay:
+                self.unused_report += f"the file keeps such records, because {why_unused_stay}"
+            else:
+                self.unused_report += "moved to the disk cache"
             if not self.command:  # else the command reports it
                 notice("%s: %s", self.path, self.unused_report)
-        has_failed = not self.recorded and bool(self._why_unused_stay())
         self.failures.warn(
             f"replay of the cassette {self.path}", "record it again with the mode 'new'"
         )
-        if self.mode == "rewrite" and has_failed and self.path.exists():
+        if self.mode == "rewrite" and self.path.exists() and why_unused_stay and not self.recorded:
             notice("%s is left as it was: no call was answered", self.path)
         elif self.write_at_end and (dropped or self._is_changed()):
             keep_in_cache(dropped)
@@ -320,11 +357,15 @@ class Cassette(ContextDecorator):
 
     def _write(self, dropped_keys: set[str]) -> None:
         """Write the file, whole or not at all, without some records."""
-        assert self._recording is not None
-        is_complete, gained_keys = self._error is None, set(self._recording.gained())
+        if hashlib.sha256(_content_of(self.file)).digest() != self._digest:
+            raise CacheError(
+                f"{self.path} was written by another process while it was being recorded here, so it is not "
+                "overwritten. The answers are in the disk cache: record again, one process at a time"
+            )
+        is_complete = self._error is None
         records = [
             self.uses.with_asker(
-                record, is_gained=record.cache_key in gained_keys, is_complete=is_complete
+                record, is_gained=record.cache_key in self._gained, is_complete=is_complete
             )
             for record in self.all_records()
             if record.cache_key not in dropped_keys
@@ -332,7 +373,9 @@ class Cassette(ContextDecorator):
         if not self.is_complete:
             # One order for the records of both recordings.
             records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
-        self._recording.write(self._header, records, run=self.run, complete=is_complete)
+        allow = config.settings().cassette_allow
+        write(self.file, self._header, records, run=self.run, allow=allow, complete=is_complete)
+        self._digest = hashlib.sha256(_content_of(self.file)).digest()
         self.is_written = True
         for function in self.after_write:
             function()
@@ -344,36 +387,28 @@ class Cassette(ContextDecorator):
     # What may answer, and what did
 
     @property
-    def file(self) -> str:
-        """Return the real path of the file, once it was opened; empty before."""
-        return "" if self._recording is None else self._recording.file
-
-    @property
-    def stored(self) -> RecordFile | None:
-        """Return the records that its file held when it was opened, if it reads them."""
-        return None if self._recording is None else self._recording.stored
-
-    @property
     def is_complete(self) -> bool:
         """Return whether the recording in the file is complete; one that an exception ended goes on."""
-        return self._recording is None or self._recording.is_complete
+        return self.stored is None or self.stored.is_complete
 
     @property
     def may_record(self) -> bool:
         """Return whether a call may ask for an answer that it lacks, and record it."""
-        if self.mode == "once":
-            return self.stored is None or not self.is_complete
-        return self.mode != "none"
+        is_begun = self.stored is None or not self.stored.is_complete
+        return MODES[self.mode].begins if is_begun else MODES[self.mode].adds
 
     @property
     def records(self) -> int:
         """Return the number of its records."""
-        return 0 if self._recording is None else len(self._recording)
+        new_keys = [
+            key for key in list(self._gained) if self.stored is None or key not in self.stored
+        ]
+        return len(self.stored or ()) + len(new_keys)
 
     @property
     def recorded(self) -> int:
         """Return the number of records that it gained."""
-        return 0 if self._recording is None else len(self._recording.gained())
+        return len(self._gained)
 
     @property
     def served(self) -> dict[str, Days | None]:
@@ -385,12 +420,15 @@ class Cassette(ContextDecorator):
     @property
     def asked(self) -> int:
         """Return the number of gained records that a server answered."""
-        return 0 if self._recording is None else self._recording.count(FROM_SERVER)
+        return self._count(FROM_SERVER)
 
     @property
     def supplied(self) -> int:
         """Return the number of gained records that came from the disk cache."""
-        return 0 if self._recording is None else self._recording.count(FROM_CACHE)
+        return self._count(FROM_CACHE)
+
+    def _count(self, source: str) -> int:
+        return sum(each == source for _, each in list(self._gained.values()))
 
     # Settings
 
@@ -417,7 +455,10 @@ class Cassette(ContextDecorator):
 
     def get(self, key: str) -> Record | None:
         """Return the record of a key, or ``None``; it does not count as used."""
-        return None if self._recording is None else self._recording.get(key)
+        gained = self._gained.get(key)
+        if gained is not None:
+            return copy_of(gained[0])
+        return None if self.stored is None else self.stored.get(key)
 
     def find(self, key: str, caller: Caller) -> Record | None:
         """Return the record of a key, which answers a call, or ``None``.
@@ -451,16 +492,17 @@ class Cassette(ContextDecorator):
             from the second call on, so that a program that asks once gets what is recorded.
         """
         with _lock:
-            if self._depth and self._recording is not None:
+            if self._depth:
                 self._note_event("add", record, caller._replace(draw=None), source, replace)
                 is_asked_again = self.uses.has_used(record.cache_key)
-                existing = self._recording.get(record.cache_key)
+                existing = self.get(record.cache_key)
                 if existing is not None:
                     self.uses.note(existing, caller, is_replayed=True)
                     is_same = existing.response == record.response
                     if is_same or not (replace and is_asked_again):
                         return existing
-                record = self._recording.add(record, source)
+                record = record.replace(days=_days_of(record, source))
+                self._gained[record.cache_key] = copy_of(record), source
                 self.uses.note(record, caller)
                 return record
         warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
@@ -473,18 +515,16 @@ class Cassette(ContextDecorator):
 
     def all_records(self) -> list[Record]:
         """Return its records; if it was never opened, those of the file."""
-        if self._recording is None:
-            return read(self.path).records() if self.path.exists() else []
-        return [*self._recording.kept(), *(record for record, _ in self.gained())]
+        if not self.file:
+            return list(read(self.path)) if self.path.exists() else []
+        kept = (each for each in self.stored or () if each.cache_key not in self._gained)
+        return [*kept, *(record for record, _ in self.gained())]
 
     def gained(self) -> list[tuple[Record, CallOrder]]:
         """Return the records that it gained, each with its order, in the order of the calls."""
-        if self._recording is None:
-            return []
         with _lock:
-            keys = sorted((self.uses.sort_key(key), key) for key in self._recording.gained())
-            found = [(self._recording.get(key), order) for (_, order), key in keys]
-            return [(record, order) for record, order in found if record is not None]
+            keys = sorted((self.uses.sort_key(key), key) for key in self._gained)
+            return [(self._gained[key][0], order) for (_, order), key in keys]
 
     def unused(self) -> list[Record]:
         """Return the records of the file that answered no call and that no dry run looked up.
@@ -508,7 +548,7 @@ class Cassette(ContextDecorator):
             uses another column's name.
         """
         records = self.all_records()
-        unused_records = records if self._recording is None else self.uses.unused(records)
+        unused_records = self.uses.unused(records)
         unused_keys = {record.cache_key for record in unused_records}
         return record_frame(records, lambda record: record.cache_key not in unused_keys, levels)
 
@@ -546,11 +586,6 @@ class Cassette(ContextDecorator):
         return html_records(repr(self), notes, records)
 
 
-@functools.cache
-def _close_cells_at_exit() -> None:
-    at_exit(_close_cells)
-
-
 def _close_cells() -> None:
     """Close the cassettes that :meth:`Cassette.open` opened and nobody closed, since the process ends."""
     for cassette in tuple(open_cassettes):
@@ -564,3 +599,25 @@ def _close_cells() -> None:
             while cassette._depth:
                 with suppress(CacheMissError, ScopeError):  # the process warns of refused calls
                     cassette.__exit__(None, error, None)
+
+
+def keep_in_cache(records: Collection[Record]) -> None:
+    """Add records that leave a cassette to the disk cache."""
+    if records:
+        shared_cache(config.settings().cache_path).add_all(records)
+
+
+def _content_of(path: str) -> bytes:
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read()
+    return b""
+
+
+def _days_of(record: Record, source: str) -> Days | None:
+    """Return the days of an added answer; ``None`` if they are unknown."""
+    if record.days is not None or source in (FROM_FUNCTION, POINTER):
+        return record.days
+    # The answer of an equal call that was under way also came from a server just now; no cache holds
+    # it yet.
+    is_new = source == FROM_SERVER or (record.stored_at is None and record.was_asked)
+    return record.answered_on(day_of(time.time())) if is_new else None

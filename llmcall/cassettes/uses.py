@@ -11,7 +11,7 @@ from ..system import lock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..records.reader import Askers, RecordFile
+    from ..records.reader import RecordFile
     from ..scopes import Draw
     from ..values import Record
 
@@ -29,6 +29,8 @@ class Caller(NamedTuple):
     draw: Draw | None = None
 
 
+# By scope path and by the request's key outside any scope: by the number of a draw, who asked.
+Askers = dict[tuple[str, str], dict[int, str]]
 # First by the levels of the caller's scope path, then by the order of the calls.
 SortKey = tuple[list[str], CallOrder]
 AFTER_ALL: SortKey = (["\U0010ffff"], ())
@@ -135,7 +137,13 @@ class Uses:
         :param request_key: the request's key outside any scope.
         """
         if self._recorded is None:  # if two threads read them, they read the same
-            self._recorded = {} if self._stored is None else self._stored.askers()
+            recorded: Askers = {}
+            for record in self._stored or ():
+                scope, _, number = (record.sample or "").partition("#")
+                if record.asker is not None and number.isdecimal():
+                    request = scope, key_of(record.kind, record.request, None)
+                    recorded.setdefault(request, {})[int(number)] = record.asker
+            self._recorded = recorded
         return RecordedAskers(self._recorded.get((path, request_key), {}), self._is_recording)
 
     def with_asker(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:

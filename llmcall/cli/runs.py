@@ -329,7 +329,7 @@ def _rekey_file(path: str, on_conflict: str) -> str:
     result = rekeyed(
         recording.settings,
         recording.run,
-        recording.records(),
+        list(recording),
         on_conflict,
         named_by_system if names_by_system else None,
     )

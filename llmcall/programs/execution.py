@@ -93,9 +93,10 @@ class Execution:
         self._error: BaseException | None = None  # what ended the script
         self._code = 0
         self._notices = hold_notices()
-        self._front = contextlib.ExitStack()  # until the process ends
-        self._front.enter_context(in_front(recorder))
-        self._front.enter_context(askers.naming_own_calls())
+        front = contextlib.ExitStack()
+        front.enter_context(in_front(recorder))
+        front.enter_context(askers.naming_own_calls())
+        atexit.register(front.close)  # after all else
         guards.append(self._check_may_send)
         end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)

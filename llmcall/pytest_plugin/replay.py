@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from .. import askers, scopes
-from ..cassettes.cassette import Cassette
-from ..cassettes.current import guards
+from ..cassettes.cassette import Cassette, keep_in_cache
+from ..cassettes.current import guards, only
 from ..cassettes.misses import recording_command
-from ..cassettes.stack import only
-from ..cassettes.unused import drop_records, keep_in_cache
+from ..config.resolve import settings
 from ..display.formatting import counted
 from ..errors import CacheError, CacheMissError, ConfigError
 from ..failures import REFUSED, process_failures
@@ -28,6 +27,7 @@ from ..programs.connections import refusal
 from ..programs.front import in_front
 from ..programs.recorder import Recorder
 from ..records.reader import read
+from ..records.writer import write
 from ..testing import answers_in_process
 from .names import item_name, item_path
 
@@ -219,7 +219,7 @@ class Replay:
             mode = "new"  # unused records are known, and removed, only after all tests
         if is_shared and mode == "rewrite" and path.exists():
             with contextlib.suppress(CacheError):  # a damaged file is replaced
-                keep_in_cache(read(path).records())  # of tests that this run leaves out
+                keep_in_cache(read(path))  # of tests that this run leaves out
         # What is added to a cassette that is rewritten is asked anew, too.
         tape = Cassette(path, mode, write=False, bypasses_cache=self.mode == "rewrite")
         unused: list[Record] = []
@@ -303,11 +303,24 @@ class Replay:
             return
         if self.mode == "update":
             for name, unused in self.unused().items():
-                drop_records(self.config.rootpath / name, unused)
+                self._drop(self.config.rootpath / name, unused)
                 self.dropped[name] = len(unused)
         fails_on_unused = self.config.getoption("llm_unused") == "fail"
         if fails_on_unused and exitstatus == pytest.ExitCode.OK and self.unused():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _drop(self, path: Path, keys: Container[str]) -> None:
+        """Move records from a file to the disk cache."""
+        file = read(path)
+        keep_in_cache([record for record in file if record.cache_key in keys])
+        write(
+            path,
+            file.settings,
+            [record for record in file if record.cache_key not in keys],
+            run=file.run,
+            allow=settings().cassette_allow,
+            complete=file.is_complete,
+        )
 
     def unused(self) -> dict[str, dict[str, str]]:
         """Return the unused records of each cassette, as far as this run can tell."""

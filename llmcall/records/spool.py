@@ -29,13 +29,13 @@ CREATE INDEX Targets ON Records (target) WHERE target IS NOT NULL;
 CREATE INDEX Equals ON Records (equal, asker) WHERE equal IS NOT NULL;
 CREATE TABLE Texts (digest TEXT PRIMARY KEY, text BLOB);
 """
-ADD = "INSERT OR IGNORE INTO Records VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)"
+ADD = "INSERT OR IGNORE INTO Records VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 ALL = """
 SELECT key, packed, stored_at, equal IS NOT NULL AND 2 > (
     SELECT COUNT(DISTINCT asker) FROM Records AS other WHERE other.equal = Records.equal
 ) FROM Records ORDER BY path, number
 """
-PACKED = "SELECT packed FROM Records WHERE key = ?"
+FIND = "SELECT number, packed FROM Records WHERE key = ?"
 MISSING_TARGET = """
 SELECT target FROM Records WHERE target > ? AND target NOT IN (SELECT key FROM Records)
 ORDER BY target LIMIT 1
@@ -66,21 +66,24 @@ class Spool:
                 "folder on another one"
             ) from error
 
-    def add(self, record: Record) -> bool:
-        """Add a record, unless there is one with its key; return whether it was added."""
+    def add(self, record: Record, number: int | None = None) -> None:
+        """Add a record, unless there is one with its key.
+
+        :param number: of its line; ``None``: it follows the last one.
+        """
         key = record.cache_key
         levels = () if record.sample is None else ("", *record.scope.split("/"))
         equal = None
         if record.asker is not None:
             equal = f"{key_of(record.kind, record.request, None)} {record.scope}"
         path, target = "\0".join(levels).encode(), target_key(record)
-        row = key, path, pack(record), record.stored_at, target, equal, record.asker
-        return self._connection.execute(ADD, row).rowcount > 0
+        row = number, key, path, pack(record), record.stored_at, target, equal, record.asker
+        self._connection.execute(ADD, row)
 
-    def get(self, key: str) -> Record | None:
-        """Return the record of a key, or ``None``."""
-        packed = self._value(PACKED, key)
-        return None if packed is None else unpack(key, packed)
+    def find(self, key: str) -> tuple[int, Record] | None:
+        """Return the record of a key with its number, or ``None``."""
+        row = self._connection.execute(FIND, (key,)).fetchone()
+        return None if row is None else (row[0], unpack(key, row[1]))
 
     def __len__(self) -> int:
         count: int = self._value("SELECT COUNT(*) FROM Records")

@@ -98,7 +98,7 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     file = read_records(run)
     return RecordedRun(
         os.fspath(run),
-        list(filter(where, file.records())),
+        list(filter(where, file)),
         dict(file.settings),
         file.is_complete,
     )

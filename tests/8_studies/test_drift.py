@@ -560,10 +560,10 @@ def test_served_models_and_days_then_and_now(model: Model, monkeypatch: pytest.M
         "model": snapshot,
         "choices": [{"index": 0, "message": rating, "finish_reason": "stop"}],
     }
-    monkeypatch.setattr("llmcall.cassettes.recording.day_of", lambda seconds: "2026-05-01")
+    monkeypatch.setattr("llmcall.cassettes.cassette.day_of", lambda seconds: "2026-05-01")
     record(model, 3, 2)
     snapshot = "gpt-6-luna-2026-10-01"
-    monkeypatch.setattr("llmcall.cassettes.recording.day_of", lambda seconds: "2026-11-22")
+    monkeypatch.setattr("llmcall.cassettes.cassette.day_of", lambda seconds: "2026-11-22")
     drift = llmcall.drift(STUDY, share=1, to=CHECK)
     assert "Another model answers under the same name: gpt-6-luna-2026-10-01 now" in str(drift)
     assert "then: gpt-6-luna-2026-05-01 (2026-05-01)" in str(drift)

@@ -43,7 +43,7 @@ def run_of(folder: Path, paths: Sequence[str]) -> RecordedRun:
         if len(paths) == 1
         else record.replace(sample=f"{path}{'/' * bool(record.scope)}{record.sample or ''}")
         for path in paths
-        for record in read(folder / path).records()
+        for record in read(folder / path)
     ]
     return RecordedRun("the packed recordings", records, {})
 

@@ -262,7 +262,7 @@ def _copy_recording(
     if not unused_keys:
         copy_file(source, target)
         return
-    records = [record for record in recording.records() if record.cache_key not in unused_keys]
+    records = [record for record in recording if record.cache_key not in unused_keys]
     allow = config.settings().cassette_allow
     write(target, recording.settings, records, run=recording.run, allow=allow)
 

@@ -147,7 +147,7 @@ def run_options(folder: Path, cassettes: Sequence[str]) -> list[str]:
 
 def unused_records(run: Observation, path: str, recording: RecordFile) -> dict[str, str]:
     """Return the records of a cassette that no call of a run used: their samples by their keys."""
-    names = {each.cache_key: each.sample or "(outside any scope)" for each in recording.records()}
+    names = {each.cache_key: each.sample or "(outside any scope)" for each in recording}
     unused = run.unused_keys.get(path, names)
     return {key: name for key, name in names.items() if key in unused}
 

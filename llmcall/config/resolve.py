@@ -102,12 +102,8 @@ class Block:
 
 
 layers = Layers()
-<<<<<<< HEAD
 _block: ContextVar[Block | None] = ContextVar("llmcall_configured", default=None)
-_lock = process_lock(__name__)
-=======
 _lock = ProcessLock()
->>>>>>> 95a083f1 (One module of open cassettes; the package gives what opens the named one; a fork frees locks in one place)
 
 
 def _open_block() -> Block | None:

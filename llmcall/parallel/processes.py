@@ -325,12 +325,7 @@ class _Session:
         self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
         self.applied = ExitStack()
         self.cassette: Cassette | None = None
-<<<<<<< HEAD
-        cassettes.forget_named()
-=======
         forget_named()
-        self._layers = config.unpacked(settings)
->>>>>>> 95a083f1 (One module of open cassettes; the package gives what opens the named one; a fork frees locks in one place)
         if path_and_mode is not None:
             with config.using(self._layers):
                 self.cassette = Cassette(*path_and_mode, write=False)

@@ -487,7 +487,7 @@ def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(projec
 
 
 def test_runs_that_differ_stop_the_packing(project: Path) -> None:
-    """Each result is named, with what differs; --add packs what llmcall cannot see."""
+    """Each result is named, with what differs."""
     added = """
 import subprocess, time
 print(subprocess.run(["cat", "notes.txt"], capture_output=True, text=True).stdout)
@@ -498,8 +498,6 @@ with open("out/log.txt", "w") as file:
     said = packing()
     assert "printed text: differs" in said and "-never read" in said
     assert "result out/log.txt: differs" in said
-    edited(project / SCRIPT, "time.time_ns()", "7")
-    assert "data       data/notes.txt" in packing("--add", "notes.txt", code=0)
 
 
 def test_a_credential_stops_the_packing(project: Path) -> None:
@@ -518,19 +516,25 @@ def test_a_credential_stops_the_packing(project: Path) -> None:
 def test_the_environment_is_bare_and_what_is_personal_is_listed(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``--env`` passes a variable on, a credential as "none"; e-mail addresses have their places."""
+    """``--env`` passes a variable on, a credential as "none"; e-mail addresses have their places;
+    ``--add`` packs what llmcall cannot see.
+    """
     for name in ("CITY", "LAB_TOKEN", "SECRET_PLACE"):
         monkeypatch.setenv(name, f"mine-{name}")
     added = """
-import os
+import os, subprocess
+print(subprocess.run(["cat", "notes.txt"], capture_output=True, text=True).stdout, end="")
 print(os.environ["CITY"], os.environ["LAB_TOKEN"], os.environ.get("SECRET_PLACE"), os.environ["TZ"])
 print(os.listdir(os.environ["HOME"]), os.environ["PYTHONHASHSEED"], "ada@example.org")
 """
     edited(project / SCRIPT, "    main()\n", f"    main()\n{added}")
-    said = packing("--env", "CITY", "--env", "LAB_TOKEN", code=0)
+    said = packing("--env", "CITY", "--env", "LAB_TOKEN", "--add", "notes.txt", code=0)
+    assert "data       data/notes.txt" in said
     manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
-    assert manifest["printed"].endswith("mine-CITY none None UTC\n[] 0 ada@example.org\n")
-    assert "look at printed text:3: ada@example.org" in said
+    assert manifest["printed"].endswith(
+        "never read\nmine-CITY none None UTC\n[] 0 ada@example.org\n"
+    )
+    assert "look at printed text:4: ada@example.org" in said
 
 
 def test_an_incomplete_recording_stops_the_packing(project: Path) -> None:

@@ -34,7 +34,7 @@ def check_together(workers: list[Worker], folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("processes", "threads", "seconds"), [(3, 4, 1.0), pytest.param(8, 16, 15.0, marks=SLOW)]
+    ("processes", "threads", "seconds"), [(3, 4, 0.4), pytest.param(8, 16, 15.0, marks=SLOW)]
 )
 def test_processes_of_many_threads_get_the_same_answers_from_one_cache(
     processes: int, threads: int, seconds: float, tmp_path: Path

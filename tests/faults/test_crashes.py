@@ -117,14 +117,14 @@ def test_what_any_of_four_writers_had_received_is_there_after_a_kill(
     assert len(answers) >= 3 * rounds
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_process_killed_while_it_makes_a_cache_hinders_no_other(
-    rounds: int, nursery: Nursery, tmp_path: Path
+    nursery: Nursery, tmp_path: Path
 ) -> None:
     """The next one finishes it, and has what the killed one had received. (12 kills)"""
     chance = seeded()
     longest = time_of(nursery.start("create", tmp_path / "unharmed"))
-    for number in range(rounds):
+    for number in range(12):
         folder = tmp_path / f"cache {number}"
         worker = nursery.start("create", folder)
         strike(worker, longest, chance)
@@ -173,9 +173,9 @@ def read_lines(path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_an_export_that_was_killed_leaves_the_old_file_or_the_new_one(
-    rounds: int, nursery: Nursery, tmp_path: Path
+    nursery: Nursery, tmp_path: Path
 ) -> None:
     """The next export removes what was begun beside it. (20 kills)"""
     chance = seeded()
@@ -185,7 +185,7 @@ def test_an_export_that_was_killed_leaves_the_old_file_or_the_new_one(
     assert read_lines(target) == whole
     with ResponseCache(tmp_path / "cache") as cache:
         cache.export(tmp_path / "out" / "old.jsonl", where=lambda record: False)
-    for _ in range(rounds):
+    for _ in range(20):
         os.replace(tmp_path / "out" / "old.jsonl", target)
         old = target.read_bytes()
         strike(nursery.start("change", tmp_path / "cache", "export", target), longest, chance)
@@ -196,10 +196,10 @@ def test_an_export_that_was_killed_leaves_the_old_file_or_the_new_one(
     assert stored(tmp_path / "cache") == whole
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["load", "rekey"])
 def test_a_load_or_rekey_that_was_killed_has_changed_all_records_or_none(
-    change: str, rounds: int, nursery: Nursery, tmp_path: Path
+    change: str, nursery: Nursery, tmp_path: Path
 ) -> None:
     """The next one finishes it. (40 kills)"""
     chance = seeded()
@@ -210,7 +210,7 @@ def test_a_load_or_rekey_that_was_killed_has_changed_all_records_or_none(
         cache.export(source)
     fill(tmp_path / "cache", held)
     longest = time_of(nursery.start("change", tmp_path / "cache", change, argument))
-    for number in range(rounds):
+    for number in range(20):
         folder = tmp_path / f"cache {number}"
         fill(folder, held)
         before, answers = keys_of(folder), stored(folder)

@@ -231,6 +231,7 @@ print({reply.content for reply in replies} == {"an answer " * 2000})
 """
 
 
+@pytest.mark.slow
 def test_a_database_that_is_cut_short_while_it_is_open_is_asked_again(tmp_path: Path) -> None:
     """Whoever has it open goes on; a mapped file would end the process."""
     command = [sys.executable, "-c", CUT_SHORT, str(tmp_path / "cache")]

@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import json
 import os
+import re
 import runpy
 import socket
 import sys
@@ -91,16 +92,21 @@ def _versions(folder: str) -> dict[str, str]:
     A module of the project, in whose folder the program runs, is packed itself: its name may be that
     of a distribution, such as the installed project.
     """
-    from importlib.metadata import packages_distributions, version
+    from importlib.metadata import distributions
 
-    distributions = packages_distributions()
     imported = {
         name.partition(".")[0]
         for name, module in list(sys.modules.items())
         if module and not str(getattr(module, "__file__", "")).startswith(folder + os.sep)
     }
-    names = {each for module in imported for each in distributions.get(module, ())}
-    return {name: version(name) for name in sorted(names, key=str.lower)}
+    found: dict[str, str] = {}
+    for each in distributions():  # packages_distributions() takes longer than most programs
+        names = (each.read_text("top_level.txt") or "").split()
+        files = "" if names else each.read_text("RECORD") or ""
+        names += [re.split(r"[/.,]", line, maxsplit=1)[0] for line in files.splitlines()]
+        if not imported.isdisjoint(names):
+            found.setdefault(each.metadata["Name"], each.version)
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:

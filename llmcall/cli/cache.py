@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from fnmatch import fnmatchcase
 from itertools import islice
 from shutil import get_terminal_size
@@ -37,8 +37,7 @@ MOST_COUNTED_KEYS = 10  # most keys with the same beginning that a message count
 # other columns take about so many.
 LONGEST_TEXT, SHORTEST_TEXT, OTHER_COLUMNS = 40, 10, 60
 MOST_ROWS = 50  # most rows of a table
-MOST_SCOPES = 20  # most scopes that stats shows
-TOTALS = ("records", "input_tokens", "output_tokens", "cost")
+TOTALS = ("input_tokens", "output_tokens", "cost")
 
 
 @click.group()
@@ -137,20 +136,6 @@ def _timestamp(text: str) -> float:
         ) from None
 
 
-def _add(totals: dict[str, Any], record: Record) -> None:
-    """Add a record to the number of records, and to the tokens and the cost of the models' answers;
-    ``None`` if those of one are unknown.
-    """
-    amounts: dict[str, Any] = {"records": 1}
-    if is_given_by_model(record):
-        amounts["input_tokens"] = record.usage.input_tokens
-        if record.kind != "embedding":  # which has none
-            amounts["output_tokens"] = record.usage.output_tokens
-        amounts["cost"] = record.cost
-    for name, amount in amounts.items():
-        totals[name] = None if None in (amount, totals[name]) else totals[name] + amount
-
-
 @cache.command()
 @selection_options
 @json_option
@@ -158,53 +143,45 @@ def _add(totals: dict[str, Any], record: Record) -> None:
 def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> None:
     """Show where the cache is, how large it is, and what is in it.
 
-    Shows records, models, tokens, cost and the oldest record's date, in total and for each
-    outermost scope.
+    Shows records, models, tokens, cost and the oldest record's date; --scope, --model and --since
+    show those of some.
     """
-    size = response_cache.stats().size
     models: Counter[str] = Counter()
-    by_scope: defaultdict[str, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(TOTALS, 0))
+    totals: dict[str, Any] = dict.fromkeys(TOTALS, 0)  # None if that of one record is unknown
     oldest: float | None = None
-    totals: dict[str, Any] = dict.fromkeys(TOTALS, 0)
     for record in response_cache.records(where=where):
         models[record.model or record.kind] += 1
-        _add(totals, record)
-        _add(by_scope[record.scope.partition("/")[0]], record)
-        stored_at = record.stored_at or 0
-        oldest = stored_at if oldest is None else min(oldest, stored_at)
-    count = totals["records"]
+        oldest = min(oldest or record.stored_at or 0, record.stored_at or 0)
+        if is_given_by_model(record):
+            usage = record.usage
+            amounts = {"input_tokens": usage.input_tokens, "cost": record.cost}
+            if record.kind != "embedding":  # which has none
+                amounts["output_tokens"] = usage.output_tokens
+            for name, amount in amounts.items():
+                total = totals[name]
+                totals[name] = None if total is None or amount is None else total + amount
+    size = response_cache.stats().size
+    count = models.total()
     awaited = _awaited_count(response_cache)
     if as_json:
         data = {
             "path": str(response_cache.path),
+            "records": count,
             **totals,
             "size": size,
             "awaited": "damaged" if awaited is None else awaited,
             "models": models,
             "since": oldest,
-            "by_scope": dict(sorted(by_scope.items())),
         }
         click.echo(visible_json(data))
         return
     click.echo(f"{response_cache.path}: {counted(count, 'record')}, {size / 1e6:,.1f} MB")
     if awaited != 0:
         click.echo(f"awaited: {'damaged' if awaited is None else counted(awaited, 'answer')}")
-    if not count:
-        return
-    click.echo(f"since {_date(oldest)}")
-    click.echo(
-        "models: "
-        + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common())
-    )
-    named = [("all", totals)]
-    named += [(printable(name) or "(none)", by_scope[name]) for name in sorted(by_scope)]
-    head = ["scope", *(name.replace("_", " ") for name in TOTALS)]
-    rows = [
-        [name, *map(quantity, TOTALS, each.values())] for name, each in named[: MOST_SCOPES + 1]
-    ]
-    click.echo(table([head, *rows], range(1, len(head))))
-    if len(named) > len(rows):
-        click.echo(f"… and {len(named) - len(rows):,} more scopes; --json shows all", err=True)
+    if count:
+        names = (f"{printable(name)} ({number:,})" for name, number in models.most_common())
+        sums = (f"{name.replace('_', ' ')} {quantity(name, totals[name])}" for name in TOTALS)
+        click.echo(f"since {_date(oldest)}\nmodels: {', '.join(names)}\n{', '.join(sums)}")
 
 
 def _awaited_count(response_cache: ResponseCache) -> int | None:
@@ -348,12 +325,6 @@ def export(response_cache: ResponseCache, file: str, where: Where | None) -> Non
 
     FILE has the format of a cassette (JSON Lines). If no record is selected, nothing is written.
     """
-    if "://" in file:
-        raise click.BadParameter(
-            f"{without_password(file)} is an address; to copy the records to a server, use "
-            "'llmcall cache --path ADDRESS load CACHE'",
-            param_hint="FILE",
-        )
     if not any(True for _ in response_cache.records(where=where)):
         raise CacheError(f"{_nothing_selected(response_cache)}, so {file} was not written")
     click.echo(f"{counted(response_cache.export(file, where=where), 'record')} written to {file}")

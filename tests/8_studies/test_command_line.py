@@ -460,12 +460,12 @@ def test_looking_at_a_cache_that_is_not_there_makes_none(command: list[str], wor
 
 
 def test_stats_says_what_the_cache_holds(keys: list[str]) -> None:
-    """It shows the place, the number of records, their age, models and scopes."""
+    """It shows the place, the number of records, their age, models, tokens and cost."""
     shown = cache("stats")
     assert shown.startswith(f"{Path.cwd() / '.llmcall' / 'cache'}: 4 records, ")
     assert "since 20" in shown
     assert "gpt-4o (2)" in shown
-    assert "trial-3" in shown
+    assert "input tokens ?, output tokens ?, cost ?\n" in shown  # scripted answers name none
 
 
 def test_stats_as_json_has_the_same(keys: list[str]) -> None:
@@ -475,8 +475,6 @@ def test_stats_as_json_has_the_same(keys: list[str]) -> None:
     assert found["size"] > 0
     assert time.time() - found["since"] < 600
     assert found["models"] == {"gpt-4o": 2, "gpt-4": 1, "embedder": 1}
-    scopes = [(name, each["records"]) for name, each in found["by_scope"].items()]
-    assert scopes == [("", 3), ("trial-3", 1)]
 
 
 def test_ls_shows_scopes_tool_calls_and_embeddings(keys: list[str]) -> None:

@@ -42,6 +42,13 @@ scope_option = click.option(
     help="Only this scope and the scopes below it, or all that match a pattern such as 'rep-1/l*'. "
     "Without RUN, the configured cache is searched.",
 )
+other_scope_option = click.option(
+    "--with",
+    "other_scope",
+    callback=_checked_scope,
+    metavar="GLOB",
+    help="Like --scope, but for the other run, which is in RUN too unless another place is named.",
+)
 
 
 def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> RecordedRun:
@@ -58,6 +65,13 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     return load(source if scope is None else (source, scope), may_be_empty=may_be_empty)
 
 
+def _load_both(
+    run: str | None, scope: str | None, other: str | None, other_scope: str | None
+) -> list[RecordedRun]:
+    """Return the two runs that the arguments name."""
+    return [_load(run, scope), _load(other or run, other_scope or (scope if other else None))]
+
+
 @click.command()
 @click.argument("run", required=False, type=SOURCE)
 @scope_option
@@ -69,12 +83,7 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     help="Group the calls by actor or by round.",
 )
 @json_option
-def show(
-    run: str | None,
-    scope: str | None,
-    by: str,
-    as_json: bool,
-) -> None:
+def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     """Show what was asked and answered, as conversations.
 
     RUN is a cassette, an exported file or a cache directory. "--by round" shows all actors' first
@@ -97,15 +106,11 @@ def show(
     if as_json:
         records = [record.as_dict() for record in recorded_run.records]
         click.echo(visible_json(records, default=bytes.hex))
-    else:
-        if by == "round":
-            _write(text_lines({}, by_round(recorded_run), recorded_run.served))
-        else:
-            _write(
-                text_lines(
-                    recorded_run.used_settings, conversations(recorded_run), recorded_run.served
-                )
-            )
+        return
+    is_by_round = by == "round"
+    calls = by_round(recorded_run) if is_by_round else conversations(recorded_run)
+    settings = {} if is_by_round else recorded_run.used_settings
+    _write(text_lines(settings, calls, recorded_run.served))
 
 
 def _write(lines: Iterable[str]) -> None:
@@ -118,13 +123,7 @@ def _write(lines: Iterable[str]) -> None:
 @click.argument("run", required=False, type=SOURCE)
 @click.argument("other", required=False, type=SOURCE)
 @scope_option
-@click.option(
-    "--with",
-    "other_scope",
-    callback=_checked_scope,
-    metavar="GLOB",
-    help="Like --scope, but for the second run. Without OTHER, both runs are in the same place.",
-)
+@other_scope_option
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the runs differ.")
 @json_option
 def diff(
@@ -144,10 +143,7 @@ def diff(
 
     if other is None and other_scope is None:
         raise click.UsageError("name two runs: RUN OTHER, or --scope NAME --with NAME")
-    comparison = compare(
-        _load(run, scope),
-        _load(other or run, other_scope or (scope if other else None)),
-    )
+    comparison = compare(*_load_both(run, scope, other, other_scope))
     if as_json:
         click.echo(visible_json(comparison.to_dict()))
     else:
@@ -160,13 +156,7 @@ def diff(
 @click.argument("run", required=False, type=SOURCE)
 @click.option("--against", type=SOURCE, help="Another run, to show next to this one.")
 @scope_option
-@click.option(
-    "--with",
-    "other_scope",
-    callback=_checked_scope,
-    metavar="GLOB",
-    help="Like --scope, but for the other run. Without --against, both runs are in RUN.",
-)
+@other_scope_option
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
@@ -203,12 +193,10 @@ def report(
             raise click.UsageError(
                 f"the page would replace the run in {source}; give another file with -o"
             )
-    runs = [_load(run, scope)]
-    if against is not None or other_scope is not None:
-        runs.append(_load(against or run, other_scope or (scope if against else None)))
-    first, *others = runs
-    comparison = Comparison(first, others) if others else None
-    html = page(first, *others, comparison=comparison, sample=sample)
+    is_one = against is None and other_scope is None
+    runs = [_load(run, scope)] if is_one else _load_both(run, scope, against, other_scope)
+    comparison = None if is_one else Comparison(runs[0], runs[1:])
+    html = page(*runs, comparison=comparison, sample=sample)
     Path(output).write_text(html, encoding="utf-8")
     click.echo(f"written to {output}", err=True)
     match = secrets.find(html, settings().cassette_allow)

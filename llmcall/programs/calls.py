@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..blocking import each, iterate, run, value
-from ..call.drivers import adrive, adrive_stream, drive, drive_stream
+from ..blocking import each, iterate, may_block, run, value
+from ..call.drivers import adrive_stream, drive_stream
 from ..call.effects import END
 from ..call.embeddings import ordered_embeddings
 from ..call.prepare import prepare_chat, prepare_embeddings
@@ -109,6 +109,7 @@ class ProgramCall:
         """Return the answer; for a stream a :class:`BegunStream`, so that a failure before the
         first piece is raised here.
         """
+        may_block.set(not self.is_async)
         if self.client_call.method != "http_call":
             try:
                 call, flow = self._chat_or_embedding()
@@ -119,24 +120,20 @@ class ProgramCall:
                 # no chat of llmcall's, but the server may take it
                 self.client_call = http_call_of(self.request, body)
             else:
-                return await self._answer(call, flow)
+                if call is None or self.client_call.method == "send_message":
+                    return await flow
+                stream = (
+                    AsyncStream(call, flow, adrive_stream)
+                    if self.is_async
+                    else Stream(call, flow, drive_stream)
+                )
+                chunks = stream.chunks()
+                return BegunStream(stream, chunks, await self._first(chunks))
         values: list[Any] = []
         flow = self._http_flow()
         pieces: Any = (adrive_stream if self.is_async else drive_stream)(flow, values.append)
         first = await self._first(pieces)
         return values[0] if first is END else BegunStream(None, pieces, first)
-
-    async def _answer(self, call: Call | None, flow: Coroutine[Any, Any, Any]) -> Any:
-        """Return the answer to a chat call, or to embeddings without one."""
-        if call is None or self.client_call.method == "send_message":
-            return await adrive(flow) if self.is_async else drive(flow)
-        stream = (
-            AsyncStream(call, flow, adrive_stream)
-            if self.is_async
-            else Stream(call, flow, drive_stream)
-        )
-        chunks = stream.chunks()
-        return BegunStream(stream, chunks, await self._first(chunks))
 
     def _chat_or_embedding(self) -> tuple[Call | None, Coroutine[Any, Any, Any]]:
         """Return the chat call that the request becomes, or ``None`` for embeddings, and the flow to its
@@ -167,7 +164,7 @@ class ProgramCall:
             streams = body.get("stream") is True or path_of(self.request).endswith(STREAMING)
 
         async def receive() -> Any:
-            return self._pieces() if streams else await self._receive(self.request, self._fields)
+            return self._pieces() if streams else self._fields(await self._received(self.request))
 
         def receive_blocking() -> Any:
             return iterate(self._pieces()) if streams else run(receive())
@@ -261,12 +258,12 @@ class ProgramCall:
     def _data_of(self, response: Any) -> AsyncIterator[bytes]:
         return each(response.aiter_bytes() if self.is_async else response.iter_bytes())
 
-    async def _receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Send a request, and return what ``read`` takes from its response."""
+    async def _received(self, request: Any) -> Any:
+        """Send a request, and return its response, which is read."""
         async with self._response(request) as response:
             await self._read(response)
         self.last_response = response
-        return read(response)
+        return response
 
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
@@ -274,7 +271,10 @@ class ProgramCall:
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        response = await self._receive(self._attempt(request, timeout), _parsed_response)
+        received = await self._received(self._attempt(request, timeout))
+        if received.status_code != 200:
+            raise response_error(received)
+        response = read_object(received.content, "answer")
         if request.kind != "embedding":
             return response
         texts = _texts(self._body(request))
@@ -401,12 +401,6 @@ def _is_recordable(response: Any) -> bool:
 
 def _media_type(response: Any) -> str:
     return str(response.headers.get("content-type", "").partition(";")[0])
-
-
-def _parsed_response(response: Any) -> dict[str, Any]:
-    if response.status_code != 200:
-        raise response_error(response)
-    return read_object(response.content, "answer")
 
 
 def response_error(response: Any) -> APIError:

@@ -7,7 +7,6 @@ import contextlib
 import importlib.machinery
 import logging
 import os
-import pkgutil
 import runpy
 import signal
 import sys
@@ -53,9 +52,6 @@ def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) ->
     if module:
         sys.path.insert(0, "")
         runpy._run_module_as_main(script)  # type: ignore[attr-defined]
-    elif pkgutil.get_importer(script) is not None:  # an archive with a __main__.py
-        sys.path.insert(0, script)
-        runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
     else:
         sys.path.insert(0, str(Path(script).resolve().parent))
         file = os.path.abspath(script)

@@ -156,7 +156,13 @@ class Recorder:
                 try:
                     client_call = client_call_of(request, content, hosts, is_models_host=is_models)
                 except UnreadableBodyError:
-                    self._note_unreadable(f"{request.method} {request.url.path}")
+                    label = f"{request.method} {request.url.path}"
+                    reason = "its body is not JSON"
+                    if self.sends_nothing:
+                        raise LLMCallError(
+                            f"{label} was not recorded, so a replay does not send it: {reason}"
+                        ) from None
+                    warn_once(f"{label} is sent but not recorded: {reason}. A replay refuses it")
             if client_call is None:
                 if is_models and self.sends_nothing:  # such as openai-agents' traces
                     return http.Response(204)
@@ -194,16 +200,6 @@ class Recorder:
         """Yield this recorder, and those in front of the process's clients, the innermost first."""
         yield self
         yield from reversed(tuple(recorders))
-
-    def _note_unreadable(self, label: str) -> None:
-        """Warn of a request that cannot be recorded.
-
-        :raises LLMCallError: if nothing may be sent.
-        """
-        reason = "its body is not JSON"
-        if self.sends_nothing:
-            raise LLMCallError(f"{label} was not recorded, so a replay does not send it: {reason}")
-        warn_once(f"{label} is sent but not recorded: {reason}. A replay refuses it")
 
     def _scope_of(self, call: ProgramCall) -> AbstractContextManager[Any]:
         """Return the scope of the actor who makes a call; without one, the scope stays."""

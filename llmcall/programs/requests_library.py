@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -105,7 +104,7 @@ class _Body:
         self._response.close()
 
 
-class _Raw(io.RawIOBase):
+class _Raw:
     """A response as ``requests`` reads it from urllib3. Its body comes in pieces as they arrive:
     urllib3 itself waits for full ones.
     """
@@ -116,31 +115,11 @@ class _Raw(io.RawIOBase):
         self.status = response.status_code
         self.reason = http.client.responses.get(response.status_code)
         self.headers = dict(response.headers.items())
-        self._response = response
+        self.close = self.release_conn = response.close
         self._pieces = response.iter_bytes()
-        self._rest = b""
 
-    def stream(self, size: int = PIECE, decode_content: bool = True) -> Iterator[bytes]:
+    def stream(self, size: int, decode_content: bool) -> Iterator[bytes]:
         """Yield the pieces, none longer than ``size``."""
         for piece in self._pieces:
             for begin in range(0, len(piece), size):
                 yield piece[begin : begin + size]
-
-    def readable(self) -> bool:
-        """Return ``True``: it can be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with what has come."""
-        data = self._rest or next(self._pieces, b"")
-        size = min(len(data), len(buffer))
-        buffer[:size] = data[:size]
-        self._rest = data[size:]
-        return size
-
-    def close(self) -> None:
-        """Close the response, and leave the rest unread."""
-        self._response.close()
-        super().close()
-
-    release_conn = close

@@ -93,35 +93,37 @@ class _Form(NamedTuple):
     mixed: bool = False  # whether the secret has letters and digits
 
 
+def _token(kind: str, marks: str, pattern: str, *, mixed: bool = False) -> _Form:
+    return _Form(kind, marks, _TOKEN + pattern, mixed=mixed)
+
+
 _FORMS = (
-    _Form("an Anthropic API key", "sk-", _TOKEN + r"sk-ant-" + _KEY),
-    _Form("an OpenAI API key", "sk-", _TOKEN + r"sk-(?:proj|svcacct|admin)-" + _KEY),
-    _Form(
+    _token("an Anthropic API key", "sk-", r"sk-ant-" + _KEY),
+    _token("an OpenAI API key", "sk-", r"sk-(?:proj|svcacct|admin)-" + _KEY),
+    _token(
         "an API key",
         "sk-",
-        _TOKEN + r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})",
+        r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})",
         mixed=True,
     ),
-    _Form("an AWS access key", "akia", _TOKEN + r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
-    _Form(
-        "an AWS access key", "asia", _TOKEN + r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True
-    ),
-    _Form("a GitHub token", "ghp_|gho_|ghu_|ghs_|ghr_", _TOKEN + r"gh[pousr]_([A-Za-z0-9]{30,})"),
-    _Form("a GitHub token", "github_pat_", _TOKEN + r"github_pat_([A-Za-z0-9_]{22,})"),
-    _Form("a GitLab token", "glpat-", _TOKEN + r"glpat-([A-Za-z0-9_-]{20,})", mixed=True),
-    _Form("a Google API key", "aiza", _TOKEN + r"(?<!/)AIza([A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"),
-    _Form("a Google access token", "ya29.", _TOKEN + r"ya29\.([A-Za-z0-9_-]{20,})"),
-    _Form("a Slack token", "xox", _TOKEN + r"xox[abeprs]-([A-Za-z0-9-]{10,})", mixed=True),
-    _Form("a Stripe key", "sk_live_|rk_live_", _TOKEN + r"[sr]k_live_([A-Za-z0-9]{16,})"),
-    _Form("a Hugging Face token", "hf_", _TOKEN + r"hf_([A-Za-z0-9]{30,})"),
-    _Form("a Groq API key", "gsk_", _TOKEN + r"gsk_([A-Za-z0-9]{32,})"),
-    _Form("an xAI API key", "xai-", _TOKEN + r"xai-([A-Za-z0-9]{32,})"),
-    _Form("an npm token", "npm_", _TOKEN + r"npm_([A-Za-z0-9]{36,})"),
-    _Form("a PyPI token", "pypi-age", _TOKEN + r"pypi-AgE([A-Za-z0-9_-]{20,})"),
-    _Form(
+    _token("an AWS access key", "akia", r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
+    _token("an AWS access key", "asia", r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),
+    _token("a GitHub token", "ghp_|gho_|ghu_|ghs_|ghr_", r"gh[pousr]_([A-Za-z0-9]{30,})"),
+    _token("a GitHub token", "github_pat_", r"github_pat_([A-Za-z0-9_]{22,})"),
+    _token("a GitLab token", "glpat-", r"glpat-([A-Za-z0-9_-]{20,})", mixed=True),
+    _token("a Google API key", "aiza", r"(?<!/)AIza([A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"),
+    _token("a Google access token", "ya29.", r"ya29\.([A-Za-z0-9_-]{20,})"),
+    _token("a Slack token", "xox", r"xox[abeprs]-([A-Za-z0-9-]{10,})", mixed=True),
+    _token("a Stripe key", "sk_live_|rk_live_", r"[sr]k_live_([A-Za-z0-9]{16,})"),
+    _token("a Hugging Face token", "hf_", r"hf_([A-Za-z0-9]{30,})"),
+    _token("a Groq API key", "gsk_", r"gsk_([A-Za-z0-9]{32,})"),
+    _token("an xAI API key", "xai-", r"xai-([A-Za-z0-9]{32,})"),
+    _token("an npm token", "npm_", r"npm_([A-Za-z0-9]{36,})"),
+    _token("a PyPI token", "pypi-age", r"pypi-AgE([A-Za-z0-9_-]{20,})"),
+    _token(
         "a JSON Web Token",
         "eyj",
-        _TOKEN + r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})",
+        r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})",
     ),
     _Form(
         "a private key",
@@ -220,7 +222,8 @@ def refuse(
         ``request.messages[2].content``.
     """
     safe_texts = set() if safe_texts is None else safe_texts
-    for location, text in _texts_in(data, ""):
+    for location, name, value in _texts_in(data):
+        text = f"{name}: {value}" if _is_marked(name) else value
         if hash(text) in safe_texts:
             continue
         match = find(text, allow)
@@ -296,40 +299,20 @@ def refuse_named(body: Data, allow: Sequence[str], data_name: str) -> None:
     :param data_name: the error's name for the body.
     :raises CacheError: if one may, naming it.
     """
-    for location, name, value in _named_texts(body, ""):
+    for location, name, value in _texts_in(body):
         if value == LEFT_OUT or not names_credential(name, include_ambiguous=True):
             continue
-        if location != name and not _could_be_credential(name, value):
+        # Signatures are part of what models answer: Anthropic's API signs the thinking that later
+        # requests repeat ("Extended thinking", its documentation).
+        is_signature = name.lower() in ("sig", "signature")
+        could_be = not is_signature and _COULD_BE_CREDENTIAL.fullmatch(value)
+        if location != name and not could_be:
             continue
         if not any(re.fullmatch(each, value) for each in allow):
             raise CacheError(
                 f"{data_name}: its field {location!r} looks like a credential by its name. Send it in a header or, if "
                 "it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
-
-
-def _could_be_credential(name: str, value: str) -> bool:
-    """Return whether a field deep in a body may hold a credential.
-
-    Signatures are part of what models answer: Anthropic's API signs the thinking that later requests
-    repeat ("Extended thinking", its documentation).
-    """
-    is_signature = name.lower() in ("sig", "signature")
-    return not is_signature and _COULD_BE_CREDENTIAL.fullmatch(value) is not None
-
-
-def _named_texts(data: Data, location: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the location, the name and the text of each field that holds a text."""
-    if isinstance(data, dict):
-        for name, item in data.items():
-            item_location = f"{location}.{name}".lstrip(".")
-            if isinstance(item, str):
-                yield item_location, name, item
-            else:
-                yield from _named_texts(item, item_location)
-    elif isinstance(data, list):
-        for index, item in enumerate(data):
-            yield from _named_texts(item, f"{location}[{index}]")
 
 
 def _is_secret(form: _Form, secret: str) -> bool:
@@ -343,17 +326,16 @@ def _covers(expression: str, match: re.Match[str]) -> bool:
     return any(each.start() <= match.start() and each.end() >= match.end() for each in matches)
 
 
-def _texts_in(data: Data, location: str) -> Iterator[tuple[str, str]]:
-    """Yield each text with its location: keys, values, and some values together with their names."""
+def _texts_in(data: Data, location: str = "", name: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield each text in plain data, keys included: its location, the name of its field (empty for
+    items of a list, and for keys), and the text.
+    """
     if isinstance(data, str):
-        yield location, data
+        yield location, name, data
     elif isinstance(data, dict):
-        for name, item in data.items():
-            yield f"a key of {location or 'the data'}", name
-            item_location = f"{location}.{name}".lstrip(".")
-            if isinstance(item, str) and _is_marked(name):
-                yield item_location, f"{name}: {item}"
-            yield from _texts_in(item, item_location)
+        for key, item in data.items():
+            yield f"a key of {location or 'the data'}", "", key
+            yield from _texts_in(item, f"{location}.{key}".lstrip("."), key)
     elif isinstance(data, list):
         for index, item in enumerate(data):
             yield from _texts_in(item, f"{location}[{index}]")

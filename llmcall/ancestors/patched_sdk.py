@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ..blocking import value
 from ..clients.api_errors import mapped_error
-from ..clients.openai import NO_KEY, OpenAIClient
+from ..clients.openai import NO_KEY
 from ..config.endpoints import Endpoint
 from ..values import Request
 
@@ -33,14 +33,14 @@ def _is_of_the_sdk(replaceable: Any) -> bool:
     return module.partition(".")[0] == "openai"
 
 
-def with_patched_sdk(client: OpenAIClient) -> OpenAIClient:
+def with_patched_sdk(client: Any) -> Any:
     """Return a client that shares all with another one but calls the replaced SDK."""
     # copy.copy() would make a client with a meter of its own.
     patched = object.__new__(type(client))
     patched.__dict__.update(client.__dict__)
     patched._transports = {}
     patched.transport = None
-    patched.make_transport = PatchedTransport  # type: ignore[method-assign]
+    patched.make_transport = PatchedTransport
     return patched
 
 
@@ -83,8 +83,8 @@ class PatchedTransport:
 
         try:
             sdk = getattr(openai, f"Async{self._class}")(**self._arguments, timeout=timeout)
-            completion = await _awaited(sdk.chat.completions.create(**_arguments_of(request)))
-            return await _awaited(completion.model_dump())
+            completion = await value(sdk.chat.completions.create(**_arguments_of(request)))
+            return await value(completion.model_dump())
         except openai.APIError as error:
             raise mapped_error(error, self._endpoint) from error
 
@@ -93,8 +93,3 @@ def _arguments_of(request: Request) -> Mapping[str, Any]:
     if not request.headers:
         return request.body
     return {**request.body, "extra_headers": dict(request.headers)}
-
-
-async def _awaited(value: Any) -> Any:
-    """Return a value; a mock may or may not have made it awaitable."""
-    return await value if inspect.isawaitable(value) else value

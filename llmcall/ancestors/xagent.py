@@ -66,25 +66,19 @@ async def answer(
     :param arguments: the other arguments of the call.
     :raises TypeError: if both ``prompt`` and ``messages`` are given, or neither.
     """
-    parameters = dict(arguments)
-    parameters.pop("schema_error_retry", None)  # an option of XAgent's own
-    messages = parameters.pop("messages", None)
+    options = {"timeout": timeout, **arguments, "on_error": "raise"}
+    options.pop("schema_error_retry", None)  # an option of XAgent's own
+    messages = options.pop("messages", None)
     if (messages is None) == (prompt is None):
         raise TypeError("give either messages= or prompt= (the text of a single user message)")
-    if messages is None:
-        messages = prompt
     client = shared_client()
-    is_sdk_patched = False
-    if isinstance(client, OpenAIClient) and client.api_type != "local":
-        is_sdk_patched = is_patched(sdk_classes)
-        if is_sdk_patched:
-            client = with_patched_sdk(client)
-    options = {"timeout": timeout, **parameters, "on_error": "raise"}
+    takes_sdk = isinstance(client, OpenAIClient) and client.api_type != "local"
+    is_sdk_patched = takes_sdk and is_patched(sdk_classes)
     if is_sdk_patched:
+        client = with_patched_sdk(client)
         options["cache"] = False
-    call = prepare_chat(client, messages, options)._replace(parse=None)
-    if is_sdk_patched:
-        call = call._replace(cassette=None)
+    call = prepare_chat(client, prompt if messages is None else messages, options)
+    call = call._replace(parse=None, cassette=None if is_sdk_patched else call.cassette)
     try:
         reply = await reply_to(
             call, fallback=fallback, must_fit_window=True, is_fresh=is_sdk_patched

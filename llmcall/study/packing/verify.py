@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..._version import __version__
 from ...display.formatting import counted
 from ...display.printable import visible
 from ...errors import CacheError
 from ...records.reader import read
-from .contents import PROOF, README, readme, run_of
+from .contents import PROOF
 from .differences import differences
 from .package import (
     ABOUT,
@@ -32,7 +31,6 @@ from .project import copy_file, is_left_out
 from .replay import Observation, has_namespace, run_program, unused_records, unused_words
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
-DISTRIBUTION = "llmcall-sim"
 WARNING = (
     "verify runs the author's code on this machine, in a temporary folder, without network access."
 )
@@ -178,7 +176,6 @@ def _checks(
         f"{attempts} to connect, refused",
         list(dict.fromkeys(observation.connections)),
     )
-    yield _readme(package, manifest)
     yield _versions(manifest, observation)
 
 
@@ -223,20 +220,6 @@ def _replay(package: Path, manifest: Manifest, observation: Observation) -> Iter
     yield _check("recordings", readable, "not as they were packed", damages)
     good = f"{counted(used, 'record')} used, no call unanswered"
     yield _check("replay", good, "not as it was packed", details)
-
-
-def _readme(package: Path, manifest: Manifest) -> Check:
-    """Compare what the README says with the recordings and the manifest."""
-    made_by = manifest.packages.get(DISTRIBUTION)
-    if made_by != __version__:
-        return Check(README, NOTE, f"made by llmcall {made_by}, and not compared")
-    try:
-        run = run_of(package / FOLDERS[RECORDING], manifest.recordings)
-        expected = readme(package, manifest, run).encode()
-        details = differences(expected, (package / README).read_bytes())
-    except (CacheError, OSError) as error:
-        details = [str(error)]
-    return _check(README, "says what the recordings say", "is not what they say", details)
 
 
 def _versions(manifest: Manifest, observation: Observation) -> Check:

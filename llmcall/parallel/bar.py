@@ -16,20 +16,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-def in_notebook() -> bool:
-    """Return whether the code runs in a notebook's kernel."""
-    return hasattr(ipython_shell(), "kernel")
-
-
-def _is_terminal(stream: Any) -> bool:
-    """Return whether a stream is a terminal. A program without a console has no stream, and a
-    stream that only logs may have nothing but ``write``.
-    """
-    return (
-        hasattr(stream, "isatty") and not getattr(stream, "closed", False) and bool(stream.isatty())
-    )
-
-
 class Bar:
     """Progress bar of a map; does nothing when hidden.
 
@@ -79,16 +65,6 @@ class Bar:
             print(line, file=sys.stderr)
 
 
-def is_shown(progress: bool | None) -> bool:
-    """Return whether a map shows its bar.
-
-    :param progress: the map's argument; ``None`` means only on a terminal or in a notebook.
-    """
-    if sys.stderr is None:
-        return False
-    return (in_notebook() or _is_terminal(sys.stderr)) if progress is None else progress
-
-
 @contextmanager
 def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
     """Open a progress bar for a block; it counts every call of the process.
@@ -96,7 +72,10 @@ def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
     :param progress: whether it is shown; ``None`` means only on a terminal or in a notebook.
     :param total: the number of steps; ``None`` if nobody knows.
     """
-    if not is_shown(progress):
+    if progress is None:
+        # a stream that only logs may have nothing but ``write``
+        progress = hasattr(ipython_shell(), "kernel") or getattr(sys.stderr, "isatty", bool)()
+    if not progress or sys.stderr is None:
         yield Bar()
         return
     with (

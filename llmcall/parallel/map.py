@@ -21,7 +21,7 @@ from .names import ItemNames
 from .options import MapOptions
 from .plans import NOTHING_PLANNED, Planner
 from .processes import MapGroup, Task
-from .rows import CellRow, cell_of, check_items, length_of, rows_of
+from .rows import CellRow, cell_of, length_of, rows_of
 from .run import BATCH_SIZE, MapRun
 from .tasks import TaskPosition, job_of
 
@@ -113,7 +113,6 @@ def map(  # type: ignore[misc]  # options are those that it names
     ['trial-1/Ann#0', 'trial-1/Ben#0']
     """
     options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
-    check_items(items)
     job = job_of(fn)
     context = copy_context()
     if dry_run:
@@ -163,7 +162,6 @@ def imap(
     [(0, 'ANN'), (1, 'BEN')]
     """
     options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
-    check_items(items)
     return _yield_results(job_of(fn), items, options, copy_context())
 
 

@@ -44,22 +44,11 @@ def is_frame(items: Any) -> bool:
     )
 
 
-def check_items(items: Any) -> None:
-    """Check that items can be taken one by one.
-
-    :raises TypeError: if they cannot.
-    """
-    if not (hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
-        kind = "an asynchronous generator" if hasattr(items, "__aiter__") else type(items).__name__
-        raise TypeError(
-            f"items is {kind}; it must be an iterable, such as a list, a generator or a DataFrame"
-        )
-
-
 def rows_of(items: Any) -> Iterator[Any]:
     """Return an iterator over items; for a DataFrame, over its rows as dicts.
 
-    :raises TypeError: for a polars DataFrame, which would give its columns.
+    :raises TypeError: if they cannot be taken one by one; for a polars DataFrame, which would give its
+        columns.
     :raises ValueError: if a DataFrame has two columns of the same name.
     """
     if type(items).__module__.partition(".")[0] == "polars" and hasattr(items, "to_dicts"):

@@ -154,27 +154,14 @@ class ProgramCall:
 
     def _http_flow(self) -> Coroutine[Any, Any, dict[str, Any]]:
         """Return the flow of a request that is recorded as it is."""
-        client, body = self.client, self.client_call.body
-        model, streams = None, False
-        if asks_model(path_of(self.request), body):
-            named = GEMINI_MODEL.search(path_of(self.request))
+        model, body, path = None, self.client_call.body, path_of(self.request)
+        if asks_model(path, body):
+            named = GEMINI_MODEL.search(path)
             model = named[1] if named else body.get("model")
             if not isinstance(model, str):
                 model = ""
-            streams = body.get("stream") is True or path_of(self.request).endswith(STREAMING)
-
-        async def receive() -> Any:
-            return self._pieces() if streams else self._fields(await self._received(self.request))
-
-        def receive_blocking() -> Any:
-            return iterate(self._pieces()) if streams else run(receive())
-
         return http_call(
-            **self.client_call.arguments,
-            send=receive if self.is_async else receive_blocking,
-            settings=client.settings,
-            client=None if body is None else client,
-            model=model,
+            **self.client_call.arguments, transport=self, client=self.client, model=model
         )
 
     async def _pieces(self) -> AsyncGenerator[Any, None]:
@@ -265,12 +252,20 @@ class ProgramCall:
         self.last_response = response
         return response
 
-    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
-        """Return the response of the API."""
-        return run(self.asend(request, timeout))
+    def send(self, request: Request, timeout: float | None) -> Any:
+        """Return what :meth:`asend` does; the pieces one by one."""
+        answer = run(self.asend(request, timeout))
+        return answer if isinstance(answer, dict) else iterate(answer)
 
-    async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
-        """Return the response of the API."""
+    async def asend(self, request: Request, timeout: float | None) -> Any:
+        """Return the response of the API; the pieces of a streamed answer that is recorded as it is,
+        and last what is recorded of it.
+        """
+        if request.kind == "http":
+            path, body = path_of(self.request), self.client_call.body
+            if asks_model(path, body) and (path.endswith(STREAMING) or body.get("stream") is True):
+                return self._pieces()
+            return self._fields(await self._received(self.request))
         received = await self._received(self._attempt(request, timeout))
         if received.status_code != 200:
             raise response_error(received)

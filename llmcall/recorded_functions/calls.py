@@ -21,7 +21,6 @@ from ..values import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ..call.client import Client
     from ..config.settings import Settings
 
 # The keys of the calls that run in this context.
@@ -74,22 +73,19 @@ def prepare_function(
     kind: str,
     identity_fields: dict[str, Any],
     settings: Settings,
-    run: Callable[[], Any],
+    transport: Any,
     *,
-    name: str,
     model: str = "",
     body: Mapping[str, Any] | None = None,
-    client: Client | None = None,
-    asks_model: bool = False,
-    is_live: bool = False,
+    **fields: Any,
 ) -> Call:
     """Return a call; inside a scope it takes a draw.
 
     :param identity_fields: what identifies it, apart from the namespace.
-    :param run: as of :class:`FunctionTransport`.
+    :param transport: sends the request, or runs the function.
     :param model: the model that is asked, or the host, under which it counts.
     :param body: what is sent.
-    :param name, client, asks_model, is_live: as of :class:`~llmcall.call.calls.Call`.
+    :param fields: further ones of the :class:`~llmcall.call.calls.Call`.
     """
     cassette = cassette_for(None)
     if settings.cache_namespace:
@@ -99,19 +95,15 @@ def prepare_function(
     if kind == "function":
         options = options._replace(deadline=None)
     key = sampled_key(identity_hash, None)
-    request = Request(kind, model, identity_fields, body or {}, {}, None, key)
     call = Call(
         settings=settings,
         cache=shared_cache(settings.cache_path),
-        request=request,
+        request=Request(kind, model, identity_fields, body or {}, {}, None, key),
         options=options,
-        name=name,
-        maker=client,
-        transport=FunctionTransport(run),
-        asks_model=asks_model,
-        is_live=is_live,
+        transport=transport,
         cassette=cassette,
         order=next_order(),
+        **fields,
     )
     return with_draw(call, identity_hash)
 

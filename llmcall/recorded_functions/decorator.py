@@ -11,7 +11,7 @@ from ..config import resolve as config
 from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
 from ..scopes import current_scope
-from .calls import normalized, prepare_function
+from .calls import FunctionTransport, normalized, prepare_function
 from .results import result_of
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ class _RecordedFunction(NamedTuple):
         active = current_scope()
         if not self.shared and active is not None and active.arm is not None:
             identity_fields["arm"] = active.arm.name
-        run = functools.partial(self.function, *args, **kwargs)
-        return prepare_function("function", identity_fields, settings, run, name=name)
+        transport = FunctionTransport(functools.partial(self.function, *args, **kwargs))
+        return prepare_function("function", identity_fields, settings, transport, name=name)
 
     def _key_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], settings: Settings

@@ -11,10 +11,9 @@ from .calls import normalized, prepare_function
 from .results import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from ..call.client import Client
-    from ..config.settings import Settings
+    from ..clients.base import LLMClient
 
 
 async def http_call(
@@ -23,10 +22,9 @@ async def http_call(
     path: str,
     query: Sequence[tuple[str, str]],
     body: Any,
-    send: Callable[[], Any],
-    settings: Settings,
-    client: Client | None = None,
-    model: str | None = None,
+    transport: Any,
+    client: LLMClient,
+    model: str | None,
 ) -> Any:
     """Return the response of an HTTP request; one without a body is sent whenever that is
     allowed.
@@ -36,12 +34,13 @@ async def http_call(
 
     :param method: with ``host``, ``path``, ``query`` and ``body`` (plain data, or ``None``) what
         identifies the request.
-    :param send: sends it and returns plain data; in an event loop it is asynchronous.
-    :param settings: decide where it is recorded, and in which mode.
-    :param client: counts it in usage, budgets and limits, or ``None``.
+    :param transport: sends it and returns plain data.
+    :param client: counts a request with a body in usage, budgets and limits; its settings decide
+        where it is recorded, and in which mode.
     :param model: the one that is asked; ``None`` if the request asks none: it counts as a call only.
     :raises CacheError: for a body with a field that may hold a credential by its name.
     """
+    settings, has_body = client.settings, body is not None
     address = f"{method} {host}{path}"
     recorded_body = secrets.without_credentials(plain(body, "the body"))
     secrets.refuse_named(recorded_body, settings.cassette_allow, address)
@@ -54,12 +53,12 @@ async def http_call(
         "http",
         http_identity(method, host, path, recorded_query, normalized(recorded_body, settings)),
         settings,
-        send,
-        name=f"{method} {path}",
-        model="" if client is None else model or host,
+        transport,
+        model=(model or host) if has_body else "",
         body=body if isinstance(body, dict) else None,
-        client=client,
+        name=f"{method} {path}",
+        maker=client if has_body else None,
         asks_model=model is not None,
-        is_live=body is None,
+        is_live=not has_body,
     )
     return await result_of(call)

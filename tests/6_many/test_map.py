@@ -540,11 +540,6 @@ async def coroutine(item: int) -> int:
     return item
 
 
-async def agenerator() -> Any:
-    """Yield one item, asynchronously."""
-    yield 1
-
-
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "words"),
     [
@@ -555,7 +550,6 @@ async def agenerator() -> Any:
             TypeError,
             "the function of a map is asynchronous",
         ),
-        ((ask, agenerator()), {}, TypeError, "items is an asynchronous generator"),
         ((ask, [1]), {"repeats": 0}, ValueError, "repeats is 0; it must be at least 1"),
         (
             (ask, [1]),

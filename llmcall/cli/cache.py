@@ -22,6 +22,7 @@ from ..display.tables import table
 from ..errors import CacheCorruptError, CacheError
 from ..keys.keys import short_key
 from ..records.served import is_given_by_model
+from .options import Source, conflict_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,33 +54,6 @@ def cache(context: click.Context, path: str | None) -> None:
     from ..clients.registry import settings
 
     context.obj = context.with_resource(ResponseCache(path or settings().cache_path))
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-
-
-def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
-    """Return the option that decides between two answers to one request.
-
-    :param choices: what each choice does, in words.
-    """
-    return click.option(
-        "--on-conflict",
-        type=click.Choice(["keep", "replace", "raise"]),
-        default=default,
-        show_default=True,
-        help=f"If two answers to a request differ: {choices}.",
-    )
-
-
-class Source(click.Path):
-    """Takes an existing file or directory, or a server's address."""
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> Any:
-        """Return the path or address."""
-        return value if "://" in str(value) else super().convert(value, parameter, context)
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,11 +14,11 @@ from ..display.printable import visible, visible_json
 from ..display.tables import table
 from ..errors import APIError, LLMCallError
 from ..failures import process_failures
-from .cache import cache, json_option
-from .drift import drift
-from .pack import pack, verify
+from .cache import cache
+from .options import json_option
 from .run import run
 from .runs import cassette, diff, report, show
+from .study import drift, pack, verify
 
 DEMO = "market_day.py"
 # A model this small does best with the words that it finds most likely, and may never stop by itself.

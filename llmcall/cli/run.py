@@ -18,7 +18,7 @@ from ..programs.options import RunOptions
 from ..programs.seeds import HASH_SEED, LARGEST, has_hash_seed, seeded
 from ..records.reader import header_in
 from ..scopes import default_scope
-from .named import function_named
+from .options import function_named
 
 if TYPE_CHECKING:
     from ..programs.actors import Actor

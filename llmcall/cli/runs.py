@@ -15,7 +15,7 @@ from .. import secrets
 from ..display.formatting import counted
 from ..display.printable import visible, visible_json
 from ..errors import CacheError
-from .cache import Source, conflict_option, json_option
+from .options import Source, conflict_option, json_option
 
 if TYPE_CHECKING:
     from ..review.runs import RecordedRun

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 from . import values
-from .sections import checked_fields
-from .setting import settings_of
+from .setting import checked_fields, settings_of
 from .values import MASK, KeyReference, refuse, without_password
 
 

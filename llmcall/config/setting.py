@@ -1,4 +1,4 @@
-"""One setting, and its values in a layer."""
+"""One setting, its values in a layer, and settings that are whole sections of config.ini."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from ..errors import ConfigError
 from . import values
-from .values import UNSET, Parser
+from .values import UNSET, FrozenDict, Parser, nearest, refuse
 
 Rank = IntEnum(
     "Rank", "DEFAULT NAMED_FILE FOUND_FILE DOTENV ENVIRONMENT PUSHED CONFIGURED ARGUMENT FORCED"
@@ -74,3 +75,83 @@ def settings_of(section: str, parsers: Mapping[str, Parser]) -> dict[str, Settin
     return {
         name: Setting(parse, None, name, section, name.upper()) for name, parse in parsers.items()
     }
+
+
+# Whole sections.
+
+MODEL_KEYS = settings_of(
+    "Model",
+    {
+        "context_window": values.integer(1),
+        "max_output_tokens": values.integer(1),
+        "encoding": values.text,
+        "reasoning": values.boolean,
+        "refused_parameters": values.names,
+        "refused_when_reasoning": values.names,
+        "max_completion_tokens": values.boolean,
+        "structured_output": values.boolean,
+        "tools_on_responses": values.boolean,
+        "embedding": values.boolean,
+    },
+)
+
+
+def mapping_of(parse: Parser, value_location: str = "{location} {name}") -> Parser:
+    """Return the parser of a mapping of values by the names of models.
+
+    :param parse: the parser of its values.
+    :param value_location: where a value is, for messages.
+    """
+
+    def parse_each(value: Any, location: str) -> FrozenDict:
+        """Return a mapping of parsed values."""
+        if not isinstance(value, Mapping):
+            refuse(location, value, "a mapping")
+        return FrozenDict(
+            {
+                name: parse(item, value_location.format(location=location, name=name))
+                for name, item in value.items()
+            }
+        )
+
+    return parse_each
+
+
+def _price(value: Any) -> tuple[float, ...] | None:
+    """Return a price as numbers, or ``None`` to refuse it."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
+        return None
+    numbers = [values.as_number(item, 0) for item in value]
+    return None if None in numbers else tuple(number for number in numbers if number is not None)
+
+
+_PRICES = (
+    "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
+)
+parse_prices = mapping_of(values.parser(_price, _PRICES))
+
+
+def checked_fields(rows: Mapping[str, Setting], fields: Any, location: str) -> dict[str, Any]:
+    """Return the checked fields of one named section, without those that are unset or ``None``.
+
+    :param rows: the settings that it may have, by their names in code.
+    :param fields: its values, by the same names.
+    :param location: where it is, for messages.
+    """
+    if not isinstance(fields, Mapping):
+        refuse(location, fields, "a mapping")
+    checked = {}
+    for name, value in fields.items():
+        if name not in rows:
+            raise ConfigError(f"{location}: there is no setting {name!r}{nearest(name, rows)}")
+        if value is not None:
+            checked[name] = rows[name].check(value, f"{location} {rows[name].key}")
+    return {name: value for name, value in checked.items() if value not in (UNSET, None)}
+
+
+parse_models = mapping_of(
+    lambda value, location: FrozenDict(checked_fields(MODEL_KEYS, value, location)),
+    "{location}, [Model {name}]",
+)

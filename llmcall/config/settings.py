@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..display.notebook import html_table
-from . import sections, values
+from . import setting, values
 from .endpoints import Endpoint, parse_endpoints
 from .setting import Given, Layer, Rank, Setting
 from .values import MASK, UNSET, FrozenDict, choice, integer, nearest, number, without_password
@@ -84,13 +84,13 @@ class Settings:
     limits_requests_per_minute: int | None = _setting(integer(1))
     limits_tokens_per_minute: int | None = _setting(integer(1))
     templates_path: str = _setting(values.path, "templates")
-    prices: Mapping[str, tuple[float, ...]] = _setting(sections.parse_prices, FrozenDict())
-    aliases: Mapping[str, str] = _setting(sections.mapping_of(values.text), FrozenDict())
+    prices: Mapping[str, tuple[float, ...]] = _setting(setting.parse_prices, FrozenDict())
+    aliases: Mapping[str, str] = _setting(setting.mapping_of(values.text), FrozenDict())
     fallbacks: Mapping[str, tuple[str, ...]] = _setting(
-        sections.mapping_of(values.names), FrozenDict()
+        setting.mapping_of(values.names), FrozenDict()
     )
     endpoints: tuple[Endpoint, ...] = _setting(parse_endpoints, ())
-    models: Mapping[str, Mapping[str, Any]] = _setting(sections.parse_models, FrozenDict())
+    models: Mapping[str, Mapping[str, Any]] = _setting(setting.parse_models, FrozenDict())
     layer: Layer
 
     def __init__(self, layer: Layer) -> None:

@@ -15,8 +15,7 @@ from ..errors import ConfigError
 from ..notices import is_new, logger, warn_once
 from . import values
 from .endpoints import ENDPOINT_KEYS
-from .sections import MODEL_KEYS
-from .setting import Given, Layer, Rank, Setting
+from .setting import MODEL_KEYS, Given, Layer, Rank, Setting
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
 from .values import KeyReference, expand, nearest
 

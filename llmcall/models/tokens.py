@@ -13,17 +13,24 @@ otherwise 85, and 170 for each tile of 512 pixels, here always the 4 tiles of a 
 (gpt-4o-mini: 2833, and 5667 for each tile). A file counts like an image. Audio counts a token for
 each 4800 bytes (0.1 s of 24 kHz mono PCM, the rate of OpenAI's realtime pricing), which is too few
 for compressed formats.
+
+*The estimate* adds a weight for each thing of a Unicode class in the text. The weights were fitted
+to o200k_base by least squares on Django 5.2's translations (96 languages), its Python and
+JavaScript, and the standard library's docstrings. On these, the mean error is 9 %, and 95 % of the
+texts are within 25 %. On the samples of the unit tests, which were not used for the fit, it is off
+by 4 % (English), 8 % (German), 14 % (Chinese) and -16 % (Python); a quarter of the length by 26 %,
+14 %, -66 % and -2 %.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from .catalog import capabilities
-from .token_estimates import estimated_tokens
 from .vocabularies import counter
 
 if TYPE_CHECKING:
@@ -170,3 +177,33 @@ def _estimated_pieces(data: Any) -> Iterator[str | int]:
     """Yield the pieces of something that counts as its JSON, which makes the count an estimate."""
     yield 0
     yield json.dumps(data, ensure_ascii=False, sort_keys=True, default=str)
+
+
+# The estimate
+
+_LATIN = "A-Za-z\u00c0-\u024f"
+_WEIGHTS = (
+    (f"[{_LATIN}]+", 0.96),  # a word
+    (f"(?<=[{_LATIN}]{{6}})[{_LATIN}]", 0.50),  # each further letter of a long one
+    ("[\u00c0-\u024f]", 1.21),  # an accent
+    ("[\u0370-\u07ff]", 0.43),  # Greek, Cyrillic, Armenian, Hebrew, Arabic
+    # the scripts of India and South-East Asia, Georgian, Ethiopic
+    ("[\u0800-\u1fff\ua000-\uabff]", 0.47),
+    ("[\u2000-\u2fff]", 1.0),  # symbols, quotation marks, dashes
+    ("[\u3000-\u303f\uff00-\uffef]", 0.70),  # full-width punctuation
+    ("[\u3040-\u30ff]", 0.71),  # kana
+    ("[\u3400-\u9fff]", 0.85),  # ideographs
+    ("[\uac00-\ud7a3]", 0.80),  # hangul
+    ("[\U00010000-\U0010ffff]", 1.7),  # emoji and rare scripts
+    ("[0-9]{1,3}", 1.69),  # with the blank before it
+    (r"[!-/:-@\[-`{-~]+", 0.41),  # a run of punctuation
+    (r"\n\s*", 0.84),  # a line's end, with the next one's indentation
+)
+
+
+def estimated_tokens(text: str) -> int:
+    """Return about how many tokens a text has; at least one unless it is empty."""
+    return max(
+        round(sum(weight * len(re.findall(pattern, text)) for pattern, weight in _WEIGHTS)),
+        bool(text),
+    )

@@ -1,4 +1,4 @@
-"""Functions that an option names, as MODULE:FUNCTION."""
+"""Options and arguments that several commands take."""
 
 from __future__ import annotations
 
@@ -10,6 +10,33 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
+    """Return the option that decides between two answers to one request.
+
+    :param choices: what each choice does, in words.
+    """
+    return click.option(
+        "--on-conflict",
+        type=click.Choice(["keep", "replace", "raise"]),
+        default=default,
+        show_default=True,
+        help=f"If two answers to a request differ: {choices}.",
+    )
+
+
+class Source(click.Path):
+    """Takes an existing file or directory, or a server's address."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """Return the path or address."""
+        return value if "://" in str(value) else super().convert(value, parameter, context)
 
 
 def function_named(

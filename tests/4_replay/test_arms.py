@@ -459,13 +459,6 @@ def test_where_two_arms_part() -> None:
     assert comparison.same == 2 and not runs.compare("control", "placebo").parted
 
 
-def test_the_name_of_an_arm_may_be_a_number() -> None:
-    """As that of a scope; it is looked up as it was given."""
-    runs = llmcall.arms(lambda tax: tax, {tax: {"tax": tax} for tax in (0, 0.5)}, scope="app")
-    assert (runs[0, 0], runs[0.5, 0], runs["0.5", 0]) == (0, 0.5, 0.5)
-    assert runs.compare(0, 0.5).changed == 0
-
-
 def test_a_study_costs_what_its_draws_cost() -> None:
     """Each draw once, when it was made: a replay, which pays nothing, says the same."""
     prices = {"gpt-4o-mini": (0.15, 0.60)}
@@ -605,30 +598,6 @@ def test_wrong_arguments_of_a_study_are_named(wrong: dict[str, Any], error: str)
 
 async def asynchronous() -> None:
     """Return nothing, asynchronously."""
-
-
-@pytest.mark.parametrize(
-    ("fn", "error"),
-    [(asynchronous, "asynchronous is asynchronous"), (3, "fn is 3")],
-)
-def test_a_study_needs_a_function_that_it_can_call(fn: Any, error: str) -> None:
-    """As a map does."""
-    with pytest.raises(TypeError, match=error):
-        llmcall.arms(fn, {"a": {}}, scope="app")
-
-
-def test_a_thread_of_a_study_without_a_scope_names_the_remedy() -> None:
-    """A program that starts threads itself needs ``process=True``."""
-    client = numbered()
-
-    def play() -> str:
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(ask, client).result()
-
-    with pytest.raises(ScopeError, match=r"arms\(…, process=True\)"):
-        llmcall.arms(play, {"a": {}}, scope="app")
-    runs = llmcall.arms(play, {"a": {}, "b": {}}, scope="app", process=True)
-    assert set(runs.values()) == {"app/0#0"}
 
 
 @pytest.mark.parametrize("run", [("b", 0), ("a", 1), "a", 5])

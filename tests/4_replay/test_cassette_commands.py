@@ -70,22 +70,6 @@ def test_show_prints_the_settings_that_a_call_used() -> None:
     assert configured == ['configured model: "m"', "configured top_p: 0.5"]
 
 
-def test_show_of_a_file_without_a_byte_prints_nothing() -> None:
-    """It is no damage."""
-    Path("empty.jsonl").touch()
-    assert done("show", "empty.jsonl") == ""
-
-
-@pytest.mark.parametrize("pair", [("empty.jsonl", "market.jsonl"), ("market.jsonl", "empty.jsonl")])
-def test_merge_with_a_file_without_a_byte_writes_the_other_one(
-    pair: tuple[str, str], market: Path
-) -> None:
-    """Either may come first."""
-    Path("empty.jsonl").touch()
-    done("cassette", "merge", *pair, "-o", "merged.jsonl")
-    assert Path("merged.jsonl").read_bytes() == market.read_bytes()
-
-
 def test_show_writes_utf_8_to_a_pipe_whatever_the_terminals_coding(market: Path) -> None:
     """The output has plain line ends and no colours."""
     command = [sys.executable, "-m", "llmcall", "show", str(market)]
@@ -229,13 +213,6 @@ def test_a_long_text_that_several_actors_are_given_is_shown_once() -> None:
     assert shown.count("… as above, 1,020 characters: A careful buyer. A careful") == 2
 
 
-def test_a_text_cannot_pass_for_a_heading() -> None:
-    """What was said is indented, so that it is not taken for a scope, a call or an answer."""
-    lines = text_of([chat("=== trial\n--- #0\n→ assistant\r=== x", "ok", "s#0")]).splitlines()
-    assert [line for line in lines if line.startswith("===")] == ["=== s"]
-    assert [line for line in lines if line.startswith("---")] == ["--- call 1  #0  m"]
-
-
 def test_an_added_call_moves_no_line_of_another_actor() -> None:
     """A call adds lines and changes only the numbers of the actor's later ones."""
     before = [chat("a", "1", "s#0"), chat("c", "3", "s#0"), chat("c", "3", "t#0")]
@@ -294,12 +271,9 @@ def test_git_shows_what_was_answered_otherwise(repository: Path) -> None:
 
 
 @pytest.mark.newest_only
-@pytest.mark.parametrize(
-    "damage", ["<<<<<<< HEAD\n", '{"llmcall": 99, "settings": {}}\n', "\xff\x1b[31m"]
-)
-def test_git_shows_a_damaged_cassette_as_it_is(repository: Path, damage: str) -> None:
+def test_git_shows_a_damaged_cassette_as_it_is(repository: Path) -> None:
     """What is wrong with it stands above it, and git goes on."""
-    repository.write_bytes(damage.encode("latin-1") + repository.read_bytes())
+    repository.write_bytes(b"\xff\x1b[31m" + repository.read_bytes())
     shown = git("diff")
     assert "+cannot be read: " in shown
     assert '"kind": "chat"' in shown

@@ -16,7 +16,6 @@ from typing import Any
 import openai
 import pytest
 from commands import cache
-from disks import in_database
 from programs import LONGEST, start
 from sdk_programs import Server, program
 
@@ -394,32 +393,6 @@ def test_the_nearest_record_is_the_same_personas(api: str) -> None:
         ask_as("Lisa", "Milk?")
 
 
-def test_a_miss_over_the_order_of_another_api_says_so() -> None:
-    """The messages of /responses count as those of chats."""
-    heard: list[Any] = [{"role": "user", "content": f"{name} says hi."} for name in ("Ann", "Bo")]
-    client = program(Server())
-    with llmcall.cassette("heard.jsonl"):
-        client.responses.create(model="gpt-6-luna", input=heard)
-    with (
-        pytest.raises(openai.APIStatusError, match="in a fixed order"),
-        llmcall.cassette("heard.jsonl", mode="none"),
-    ):
-        client.responses.create(model="gpt-6-luna", input=heard[::-1])
-
-
-def test_a_temperature_that_only_the_recording_had_is_named() -> None:
-    """A setting gave it when the answer was recorded; the message has the line to write."""
-    with llmcall.configured(temperature=0.5):
-        ask()(recorder())
-    assert "write TEMPERATURE = 0.5" in flat(explained())
-
-
-def test_a_schema_that_only_the_recording_had_names_its_setting() -> None:
-    """Whether a schema is sent depends on a setting of the model."""
-    ask("Colour?", response_format={"type": "json_object"})(recorder())
-    assert "STRUCTURED_OUTPUT below [Model …] decides whether" in flat(explained("Colour?"))
-
-
 def price(item: str, day: int) -> int:
     """Return a price."""
     return len(item) * day
@@ -453,35 +426,6 @@ def test_an_embeddings_miss_is_explained_word_by_word() -> None:
     ):
         ScriptedClient(cache_mode="replay").get_embedding("bread and eggs", "embedder")
     assert "scope shared by all scopes" in flat(caught.value)
-
-
-def test_a_damaged_record_is_passed_over() -> None:
-    """The nearest record that can be read is shown."""
-    client = recorder()
-    ask()(client)
-    ask(temperature=0.5)(client)
-    first, second = client.cache.records()
-    llmcall.reset()
-    in_database(
-        ".llmcall/cache", "UPDATE Cache SET value = value || x'00' WHERE key = ?", first.cache_key
-    )
-    miss = explained(max_tokens=5)
-    assert miss.nearest is not None
-    assert miss.nearest.cache_key == second.cache_key
-
-
-def test_a_miss_of_a_cache_that_cannot_be_read_says_so() -> None:
-    """The explanation has no nearest record, and names the command that saves what is sound."""
-    ask()(recorder())
-    request = recorder().build_request(QUESTION)
-    llmcall.reset()
-    for each in Path(".llmcall/cache").glob("cache.db*"):
-        each.unlink()
-    Path(".llmcall/cache/cache.db").write_bytes(b"no database" * 1000)
-    miss = ResponseCache(".llmcall/cache").explain(request)
-    assert miss.nearest is None
-    assert "is damaged" in flat(miss)
-    assert "salvage" in str(miss)
 
 
 def test_a_miss_masks_credentials() -> None:
@@ -610,27 +554,3 @@ def test_swallowed_misses_and_scope_errors_are_told_apart() -> None:
     assert unscoped.startswith("2 calls had no clear scope and raised ScopeError")
     assert "llmcall.bind(function)" in unscoped
     assert "MODE" not in unscoped
-
-
-def test_an_error_that_ends_the_process_is_not_told_again_at_its_end() -> None:
-    """Its traceback says all."""
-    with start('ScriptedClient(cache_mode="replay").send_message("Bread?")') as program:
-        complaints = program.communicate(timeout=LONGEST)[1]
-    assert "CacheMissError: " in complaints
-    assert "had no recorded answer" not in complaints
-
-
-ONE_REQUEST = """
-client = ScriptedClient([], cache_mode="replay", on_error="raise")
-for question in ("Bread?", "Bread?", "Milk?"):
-    try:
-        client.send_message(question)
-    except llmcall.CacheMissError as error:
-        print("first miss" in str(error))
-"""
-
-
-def test_a_later_miss_of_the_same_request_does_not_name_the_first() -> None:
-    """It is no other one."""
-    with start(ONE_REQUEST) as program:
-        assert program.communicate(timeout=LONGEST)[0].split() == ["False", "False", "True"]

@@ -192,14 +192,6 @@ def test_a_page_says_what_failed_and_what_is_unknown() -> None:
     assert facts["cost"] == "unknown"
 
 
-def test_unknown_tokens_are_no_part_of_a_sum_without_a_word() -> None:
-    """The page says how many answers do not tell theirs."""
-    records = [chat("Bread?", "yes", f"p-{n}#0") for n in range(10)]
-    for record in records[1:]:
-        record.response.pop("usage")
-    assert facts_of(report(str(written("c.jsonl", records))))["tokens in"] == "20, 9 unknown"
-
-
 def test_the_actors_with_the_largest_costs_are_listed() -> None:
     """An unknown cost is no zero, and makes no sum look like a whole one."""
     records = [chat("Bread?", "Yes.", f"{name}#{n}") for n in (0, 1) for name in "abc"]
@@ -331,17 +323,6 @@ def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
         answer = "B." if number % 2 else "a"
         records.append(chat(asked, answer, f"survey/{number}#0", finish_reason="length"))
     assert distributions(report(str(written("a.jsonl", records)))) == {"answer": [("ban", "24")]}
-
-
-def test_each_choice_of_an_answer_counts_in_a_survey() -> None:
-    """One call with ``n=2`` gives two answers."""
-    records = [chat("Bus?", "yes", f"p-{n}#0") for n in range(24)]
-    for number, record in enumerate(records):
-        [choice] = record.response["choices"]
-        said = {"role": "assistant", "content": "yes" if number % 2 else "no"}
-        record.response["choices"] = [choice, {**choice, "index": 1, "message": said}]
-    found = distributions(report(str(written("c.jsonl", records))))
-    assert found == {"answer": [("yes", "36"), ("no", "12")]}
 
 
 def test_free_texts_and_simulations_have_no_distribution(page: str) -> None:

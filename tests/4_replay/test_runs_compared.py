@@ -263,38 +263,6 @@ def test_equal_requests_with_different_answers_part_by_a_draw() -> None:
     )
 
 
-def test_answers_that_begin_alike_are_told_by_their_words() -> None:
-    """A line never shows the same words twice."""
-    one, two = (one_call(f"{end}.jsonl", answer=f"{'Yes, ' * 100} {end}") for end in ("a", "b"))
-    assert str(llmcall.compare(one, two)).splitlines()[1].endswith(": [-a-] {+b+}")
-
-
-def test_of_answers_with_the_same_words_the_field_that_differs_is_shown() -> None:
-    """One was cut, say."""
-    record = chat("Bread?", "Yes.", "lisa#0")
-    record.response["choices"][0]["finish_reason"] = "length"
-    found = llmcall.compare(one_call("a.jsonl"), written("b.jsonl", [record]))
-    assert 'finish_reason="stop"" → "response.choices[0].finish_reason="length""' in str(found)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "told"),
-    [
-        ("see «word»now", "see (word)then", "see [-«-] {+(+}word … [-»now-] {+)then+}"),
-        ("a, longword. Z", "a; longword cat Z", "a[-,-] {+;+} longword … [-.-] {+cat+}"),
-        ("Bread?", "Bread ?", "Bread{+ +}?"),
-        ("Bread?", "Bread?\n", "Bread?{+\\n+}"),
-    ],
-)
-def test_a_changed_mark_or_blank_is_shown_with_its_words(
-    before: str, after: str, told: str
-) -> None:
-    """They end before the next change."""
-    found = llmcall.compare(one_call("a.jsonl", before), one_call("b.jsonl", after))
-    assert str(found).endswith(f"the prompt changed: {told}")
-    assert not found.parted[0].follows
-
-
 # Causes and consequences
 
 
@@ -382,18 +350,6 @@ def test_what_no_answer_explains_in_all_its_words_follows_from_nothing(
     found = llmcall.compare(one, run("b.jsonl", "I am sad.", **other))
     assert len(found.parted) == 2
     assert not any(each.follows for each in found.parted)
-
-
-@pytest.mark.parametrize("cut", [slice(18), slice(-18, None)])
-def test_a_quote_that_was_cut_is_known(cut: slice) -> None:
-    """Also if the cut is within a word."""
-
-    def run(path: str, said: str) -> Path:
-        return written(path, [chat("?", said, "ann#0"), chat(f"{said[cut]}!", "Hm", "bob#0")])
-
-    one = run("a.jsonl", "I would rather have another loaf of bread")
-    found = llmcall.compare(one, run("b.jsonl", "No money remains for anything else today"))
-    assert [each.follows for each in found.parted] == [None, ("ann", 0)]
 
 
 def test_the_words_of_added_and_missing_calls_explain_a_prompt() -> None:
@@ -667,16 +623,6 @@ def test_diff_without_a_second_run_is_wrong_usage(
     done("diff", two_runs[0], *other, code=2)
 
 
-@pytest.mark.parametrize("option", ["--scope", "--with"])
-def test_diff_with_a_file_in_place_of_a_scope_is_wrong_usage(
-    option: str, two_runs: tuple[str, str]
-) -> None:
-    """The message says where the file belongs."""
-    assert "give it as the other run: OTHER" in done(
-        "diff", two_runs[0], option, two_runs[1], code=2
-    )
-
-
 @pytest.mark.parametrize(("one", "other"), [("rep-1", "rep-2"), ("rep-1/l*", "*-2")])
 @pytest.mark.parametrize("whole", [[], ["all.jsonl"]])
 @pytest.mark.usefixtures("replicates")
@@ -684,19 +630,6 @@ def test_diff_compares_two_scopes(whole: list[str], one: str, other: str) -> Non
     """Of the configured cache or a file, by their names or by patterns."""
     printed = done("diff", *whole, "--scope", one, "--with", other)
     assert printed.startswith("1 call: 1 the same")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["diff", "--scope", "nobody", "--with", "rep-1"],
-        ["show", "--scope", "nobody"],
-        ["show", "."],
-    ],
-)
-def test_a_scope_or_folder_without_records_is_told_in_a_sentence(arguments: list[str]) -> None:
-    """The command fails."""
-    assert "nothing is recorded in" in done(*arguments, code=1)
 
 
 def headings(*arguments: str) -> list[str]:

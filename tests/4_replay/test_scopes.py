@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import Context, copy_context
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -214,13 +213,6 @@ def test_inside_scope_none_there_is_no_draw() -> None:
         assert sample() == "a#0"
 
 
-def test_an_exception_ends_scopes() -> None:
-    """After an exception no scope is open, in this thread or in another."""
-    with pytest.raises(ZeroDivisionError), scope("a"), scope("b"):
-        raise ZeroDivisionError
-    assert (sample(), in_a_thread(sample)) == (None, None)
-
-
 def test_one_answer_for_many_personas_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """Outside any scope, a single warning tells that an answer serves a second time."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
@@ -376,17 +368,6 @@ def test_a_later_cell_of_a_notebook_may_start_a_scope_again(
     assert caplog.messages == [RESTARTED]
 
 
-def test_answers_of_different_cassettes_are_not_one(
-    caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    """The same request in another cassette has an answer of its own: no warning."""
-    for mode in ("once", "none"):
-        for name in ("first", "second"):
-            with llmcall.cassette(tmp_path / name, mode=mode):
-                client_with().send_message("Buy bread?", temperature=1)
-    assert caplog.messages == []
-
-
 # Threads, tasks and bind
 
 
@@ -437,12 +418,6 @@ def test_bound_functions_draw_from_the_scope() -> None:
         drawn = [in_a_thread(bound), sample(), in_a_thread(bound, "other"), in_a_thread(bound)]
     assert drawn == ["a/b#0", "a/b#1", "a/b#0", "a/b#2"]
     assert bound() == "a/b#3"
-
-
-def test_a_thread_without_a_scope_binds_no_function_while_another_has_one() -> None:
-    """The function would not run in that scope: a library's thread may evaluate the call of bind."""
-    with scope("a"), pytest.raises(ScopeError, match="in the thread that opened the scope"):
-        in_a_thread(lambda: bind(sample))
 
 
 def test_a_bound_coroutine_function_stands_in_the_scope_while_it_runs() -> None:
@@ -576,12 +551,6 @@ def test_the_same_request_of_two_tasks_warns(caplog: pytest.LogCaptureFixture) -
     assert "give each task its own scope" in warning
 
 
-def test_tasks_with_scopes_of_their_own_warn_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """The same request in different scopes is no matter of chance."""
-    ask_in_tasks_of("a", "b")
-    assert caplog.messages == []
-
-
 # Generators
 
 
@@ -602,18 +571,6 @@ def staged_actor(name: str) -> Generator[str | None, None, None]:
 
 
 OPEN_AROUND_EACH_STEP = "Open the scope around each step"
-
-
-@pytest.mark.parametrize("acting", [actor, staged_actor])
-def test_interleaved_generators_are_told_to_open_a_scope_around_each_step(acting: Any) -> None:
-    """Their scopes would nest by chance, so the second one's draw raises, and the first goes on."""
-    first, second = acting("a"), acting("b")
-    assert next(first) == "a#0"
-    with pytest.raises(ScopeError, match=rf"generator \w*actor .* {OPEN_AROUND_EACH_STEP}"):
-        next(second)
-    assert next(first) == "a#1"
-    first.close()
-    assert sample() is None
 
 
 @pytest.mark.parametrize("acting", [actor, staged_actor])
@@ -721,17 +678,6 @@ def test_a_worker_that_was_started_inside_a_scope_needs_a_bound_function(method:
         assert list(later.map(tried, "ab")) == [None, None]
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_forked_workers_see_scopes_that_open_and_close_later() -> None:
-    """They raise as long as one is open in the process that forked them."""
-    with pool("fork") as early:
-        assert list(early.map(tried, "ab")) == [None, None]
-        with scope("s"):
-            assert set(early.map(tried, "abcd")) == {"ScopeError"}
-            assert list(early.map(bind(tried), "ab")) == ["s#0", "s#0"]
-        assert list(early.map(tried, "ab")) == [None, None]
-
-
 @pytest.mark.parametrize("method", [each for each in METHODS if each.values != ("fork",)])
 def test_workers_are_told_of_a_scope_at_their_start(method: str) -> None:
     """A worker that was not forked does not learn of a scope that opens or ends after its start."""
@@ -790,22 +736,6 @@ def test_forked_processes_that_make_the_same_draw_are_told(way: str) -> None:
     )
 
 
-@pytest.fixture
-def root_scope(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A root scope ``r1``."""
-    monkeypatch.setenv("LLMCALL_SCOPE", "r1")
-    llmcall.reset()
-
-
-@pytest.mark.usefixtures("root_scope")
-def test_a_root_scope_is_not_that_of_a_pool() -> None:
-    """Each worker would count its draws from 0: without ``bind`` it raises."""
-    with pool("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn") as executor:
-        assert set(executor.map(tried, "abcd")) == {"ScopeError"}
-        assert list(executor.map(bind(tried), "ab")) == ["r1#0", "r1#0"]
-    assert sample() == "r1#0"
-
-
 ROOTED = """
     client = ScriptedClient(lambda messages: "yes")
     samples = [client.send_message("Hello").sample]
@@ -823,14 +753,6 @@ ROOTED = """
 def test_a_root_scope_is_that_of_a_whole_process() -> None:
     """``LLMCALL_SCOPE`` names the scope of all threads, above the program's own."""
     assert ran(ROOTED, LLMCALL_SCOPE="r1") == "r1#0 r1/lisa#0 r1#1 None"
-
-
-def test_a_wrong_root_scope_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error about a name that no scope can have says where the name stands."""
-    monkeypatch.setenv("LLMCALL_SCOPE", "a/b")
-    llmcall.reset()
-    with pytest.raises(ValueError, match="LLMCALL_SCOPE 'a/b'"):
-        sample()
 
 
 # A default scope

@@ -153,21 +153,6 @@ def test_a_model_that_the_answer_does_not_name_is_called_as_it_was_asked_for() -
     assert list(record("tape.jsonl", {"output": []})["served"]) == ["m"]
 
 
-@pytest.fixture
-def snapshots() -> tuple[str, str]:
-    """Two recordings of one request, which two snapshots answered."""
-    record("a.jsonl", RESPONSE, cache_mode="off")
-    record("b.jsonl", {**RESPONSE, "model": "m-2026-09-01"}, cache_mode="off")
-    return "a.jsonl", "b.jsonl"
-
-
-def test_diff_tells_snapshots_apart(snapshots: tuple[str, str]) -> None:
-    """At the call whose answers differ, and with their days."""
-    told = commands.done("diff", *snapshots)
-    assert "(answered by m-2026-05-01 and m-2026-09-01)" in told
-    assert f"b.jsonl: answered by m-2026-09-01 ({today()})" in told
-
-
 def test_the_cache_knows_an_answer_of_an_api_by_its_model() -> None:
     """Where records are selected, counted and listed, as an answer of a chat."""
     record("tape.jsonl", RESPONSE)
@@ -359,10 +344,3 @@ def test_answers_that_are_cut_or_refused_are_told(
     """As those of chats, in the words of the API."""
     record("tape.jsonl", answer, api)
     assert facts_of("tape.jsonl")["failures"] == told
-
-
-def test_a_refusal_is_shown_in_its_column() -> None:
-    """With the text in which the model refused."""
-    record("tape.jsonl", {**RESPONSE, "output": REFUSAL})
-    frame = llmcall.cassette("tape.jsonl").to_frame()
-    assert frame["refusal"].tolist() == ["I cannot."]

@@ -15,7 +15,6 @@ import commands
 import pytest
 from servers import Responding, completion
 
-import llmcall
 from llmcall import cassette, scope
 from llmcall.values.days import Days
 
@@ -75,17 +74,6 @@ def test_a_header_says_which_model_answered_and_when() -> None:
             client.send_message("Hi", on_error="raise")
     day = {"first": today(), "last": today()}
     assert header()["served"] == {SNAPSHOT: {**day, "fingerprints": ["fp_a", "fp_b"]}}
-
-
-def test_a_model_that_the_server_does_not_name_is_called_as_it_was_asked_for() -> None:
-    """So is the model of embeddings; recorded functions have none."""
-    response = completion()
-    del response["model"]
-    client = Responding(response, model="my-model")
-    with cassette(PATH):
-        client.send_message("Hi", on_error="raise")
-        llmcall.recorded(name="clock")(lambda: 7)()
-    assert header()["served"] == {"my-model": {"first": today(), "last": today()}}
 
 
 def test_an_answer_from_the_cache_has_the_day_on_which_the_cache_got_it() -> None:

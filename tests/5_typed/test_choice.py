@@ -407,19 +407,3 @@ def test_wrong_options_are_refused_before_anything_is_asked(
     """The error names what is wrong."""
     with pytest.raises(ValueError, match=re.escape(words)):
         llmcall.choice("What?", options, **params)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"options": "tax"}, "options is 'tax'"),
-        ({"options": [1, 2]}, "{1: '1'}"),
-        ({"options": OPTIONS, "output_type": str}, "output_type"),
-        ({"options": OPTIONS, "user": "What?"}, "user"),
-        ({"options": OPTIONS, "response_format": {"type": "json_object"}}, "response_format"),
-    ],
-)
-def test_arguments_of_the_wrong_kind_are_refused(arguments: dict[str, Any], words: str) -> None:
-    """So are those that the question settles; the error names them."""
-    with pytest.raises(TypeError, match=re.escape(words)):
-        llmcall.choice("What?", **arguments)

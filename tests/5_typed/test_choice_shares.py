@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
-from servers import Answer, ScriptedServer, client_for, completion, refusal
+from servers import Answer, ScriptedServer, client_for, completion
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -116,26 +116,6 @@ def test_the_share_of_other_tokens_is_p_other() -> None:
     assert share(found, "p_tax") == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("nothing", [None, -math.inf])
-def test_a_token_that_cannot_come_has_no_share(nothing: float | None) -> None:
-    """Some servers give the logarithm of 0 as null; minus infinity is recorded as null, too."""
-    answer = response({"role": "assistant", "content": "A"}, {"A": 0.6, "B": 0.4, "C": 0.0})
-    [choice] = answer["choices"]
-    choice["logprobs"]["content"][0]["top_logprobs"][2]["logprob"] = nothing
-    found = policy(ScriptedClient(lambda messages: answer)).shares(TOWNS[:1])
-    assert share(found, "p_tax") == pytest.approx(0.6)
-    assert share(found, "p_label") == 0
-
-
-def test_a_drawn_letter_that_is_none_of_the_likeliest_tokens_has_its_share() -> None:
-    """The server tells its probability beside those of the likeliest."""
-    answer = response({"role": "assistant", "content": "A"}, {"A": 0.1, "B": 0.6, "C": 0.3})
-    [choice] = answer["choices"]
-    del choice["logprobs"]["content"][0]["top_logprobs"][0]
-    found = policy(ScriptedClient(lambda messages: answer)).shares(TOWNS[:1])
-    assert share(found, "p_tax") == pytest.approx(0.1)
-
-
 def test_shares_ask_for_one_token_and_the_twenty_likeliest_ones() -> None:
     """No more is needed."""
     client = BiasedModel()
@@ -220,31 +200,6 @@ def test_a_model_that_reasons_is_told_before_the_second_call(
     assert len(client.requests) == 1
 
 
-def test_a_model_that_spends_its_token_on_reasoning_is_told() -> None:
-    """An empty answer to the first call is the same error: the one token went into reasoning."""
-    answer = completion(None, finish_reason="length")
-    client = ScriptedClient(lambda messages: answer)
-    with pytest.raises(llmcall.ConfigError, match="logprobs=False"):
-        policy(client, order="rotate").shares(TOWNS)
-    assert len(client.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [("unsupported_parameter", "Unsupported parameter: 'logprobs'"), (None, "logprobs: at most 5")],
-)
-def test_a_server_that_refuses_logprobs_is_told(
-    httpserver: HTTPServer, code: str | None, message: str
-) -> None:
-    """Over HTTP, too, a refusal of the parameter is the error that names the remedy."""
-    refused = refusal(400, message, param="logprobs", code=code)
-    server = ScriptedServer(httpserver, refused, Answer(200, completion("A")))
-    choice = policy(client_for(server.base_url), order="rotate")
-    with pytest.raises(llmcall.ConfigError, match="logprobs=False"):
-        choice.shares(TOWNS)
-    assert len(server.requests) == (1 if code is None else 2)  # the second is without it
-
-
 def test_the_sdk_sends_the_parameters_of_shares_and_gives_the_probabilities(
     httpserver: HTTPServer,
 ) -> None:
@@ -307,20 +262,6 @@ def test_a_failed_row_has_missing_shares() -> None:
     assert isinstance(found["error"][1], llmcall.AuthenticationError)
 
 
-@pytest.mark.newest_only
-@pytest.mark.parametrize("on_error", ["return", "none"])
-def test_a_failed_draw_has_no_counted_shares(on_error: str) -> None:
-    """The other draws say nothing of the row's: in rotated orders, they are not balanced."""
-    answers = [*["B"] * 9, llmcall.InvalidRequestError("the server is down")]
-    rye = policy(ScriptedClient(answers), order="given")
-    options = {"logprobs": False, "repeats": 10, "workers": 1, "on_error": on_error}
-    with llmcall.scope("survey"):
-        found = rye.shares(TOWNS[:1], **options)
-    assert found.filter(like="p_").isna().all(axis=None)
-    if on_error == "return":
-        assert isinstance(found["error"][0], llmcall.InvalidRequestError)
-
-
 # By draws
 
 
@@ -357,19 +298,6 @@ def test_draws_are_counted_where_the_model_gives_no_log_probabilities(
         assert found.attrs["method"] == "draws"
         assert found[["p_tax", "p_ban", "p_label"]].sum(axis=1).tolist() == [1.0, 1.0]
         assert len(client.requests) == 2 * repeats + (model == "my-model")
-
-
-def test_a_replay_counts_the_draws_of_a_model_whose_first_answer_failed(tmp_path: Path) -> None:
-    """What told that it gives no log probabilities is no answer, and not recorded."""
-    answers = [completion(None, finish_reason="length"), *"ABAB"]
-    recording = ScriptedClient(answers, cache_mode="auto", cache_path=tmp_path, model="my-model")
-    replaying = ScriptedClient([], cache_mode="replay", cache_path=tmp_path, model="my-model")
-    found = []
-    for client in (recording, replaying):
-        with llmcall.scope("survey"):
-            found.append(policy(client).shares(TOWNS[:1], repeats=4, workers=1))
-    assert found[0]["p_tax"].tolist() == [0.5]
-    pandas.testing.assert_frame_equal(*found)
 
 
 def test_log_probabilities_go_before_draws() -> None:

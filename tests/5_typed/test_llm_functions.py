@@ -188,20 +188,6 @@ def test_an_output_error_shows_answer_expectation_scope_item_and_tries(unread: U
     ]
 
 
-def test_an_output_error_names_the_records_to_delete(unread: Unread) -> None:
-    """The command in it deletes each try, so that the model is asked again."""
-    client, _, error = unread
-    begun = str(error).partition("llmcall cache delete ")[2].split()
-    deleted = client.cache.delete(where=lambda record: record.cache_key.startswith(tuple(begun)))
-    assert deleted == 3 == len(begun)
-
-
-def test_an_output_error_is_pickled_with_all_it_says(unread: Unread) -> None:
-    """It can come from a worker process."""
-    error = unread[2]
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
-
-
 MOODS = Literal["good", "bad", "very good"]
 
 
@@ -243,26 +229,6 @@ def test_options_of_a_list_and_yes_and_no_are_listed_unless_the_prompt_holds_the
     assert second.endswith(f".\n{sentence}")
 
 
-class Feeling(pydantic.BaseModel):
-    """A model with options in a field, in a list and in one that may be missing."""
-
-    now: MOODS
-    before: list[MOODS]
-    later: MOODS | None = None
-
-
-FEELING = '{"now": "good", "before": ["bad"], "later": null}'
-
-
-def test_a_schema_lists_the_options_of_fields_in_the_prompts_order() -> None:
-    """The prompt names all of them."""
-    client = ScriptedClient([FEELING], model="my-model")
-    LLMCall(user="Bad, very good or good?", output_type=Feeling, client=client)()
-    text = client.requests[0].messages[-1]["content"]
-    assert '["bad", "very good", "good"]' in text
-    assert '["good", "bad"' not in text
-
-
 @pytest.mark.parametrize(
     "user", ["Is it bad or very good?", "Is it bad, very good, or goods?", "A good-natured bad?"]
 )
@@ -280,18 +246,6 @@ def test_an_answer_that_was_cut_names_max_tokens() -> None:
     call = LLMCall(user="Who?", output_type=Deal, output_retries=0, client=client, max_tokens=5)
     with pytest.raises(OutputError, match="raise max_tokens"):
         call()
-
-
-def test_a_tool_call_instead_of_an_answer_is_told() -> None:
-    """It isn't asked again: the API takes no further question before the tool's result."""
-    function = {"name": "price_of", "arguments": '{"item": "bread"}'}
-    tool_call = {"id": "c0", "type": "function", "function": function}
-    message = {"role": "assistant", "content": None, "tool_calls": [tool_call]}
-    client = ScriptedClient(lambda _: message, cache_mode="off")
-    call = LLMCall(user="Who?", output_type=bool, client=client, tools=[])
-    with pytest.raises(OutputError, match=r"the model called a tool[^\0]*price_of"):
-        call()
-    assert len(client.requests) == 1
 
 
 # Refusals
@@ -657,25 +611,6 @@ def test_a_row_with_the_name_of_an_answers_column_is_refused_before_any_call(
     assert client.requests == []
 
 
-def test_a_large_whole_number_stays_exact_beside_a_missing_one() -> None:
-    """pandas would make it a decimal number, and round it."""
-    pytest.importorskip("pandas")
-    client = ScriptedClient(["90071992547409931", REFUSAL])
-    table = LLMCall(user="{{ name }}", output_type=int, client=client).table(PEOPLE[:2], workers=1)
-    assert table["value"].tolist() == [90071992547409931, None]
-
-
-@pytest.mark.parametrize("missing", [float("nan"), "NA"])
-def test_a_missing_value_in_a_prompt_is_told(
-    missing: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The model would read "nan"."""
-    pandas = pytest.importorskip("pandas")
-    value = getattr(pandas, missing) if isinstance(missing, str) else missing
-    LLMCall(user="Age: {{ age }}", client=ScriptedClient(["hm"]))(age=value)
-    assert f"a prompt contains the missing value {value}" in caplog.text
-
-
 def counting_call(**options: Any) -> LLMCall:
     """Return a call that gets a number for everybody but Bart."""
     client = ScriptedClient(lambda messages: "many" if "Bart" in messages[0]["content"] else "7")
@@ -788,19 +723,6 @@ def test_a_table_has_a_column_for_each_field_of_a_value(output_type: Any) -> Non
     assert (table["item"][0], table["price"][0]) == ("salt", 2.5)
     assert table["item"].isna()[1]
     assert table["price"].isna()[1]
-
-
-def test_a_field_whose_name_is_taken_is_named_after_the_value() -> None:
-    """A field with the name of a column of the rows, or of the table, is called value.NAME."""
-    pytest.importorskip("pandas")
-
-    class Priced(pydantic.BaseModel):
-        price: int
-        cost: int
-
-    client = ScriptedClient([{"price": 4, "cost": 3}])
-    table = LLMCall(user=USER, output_type=Priced, client=client).table([BREAD])
-    assert (table["price"][0], table["value.price"][0], table["value.cost"][0]) == (3, 4, 3)
 
 
 def test_the_cost_of_a_row_includes_its_corrections() -> None:

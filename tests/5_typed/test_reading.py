@@ -248,7 +248,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
                 assert error.text == text
 
 
-@pytest.mark.parametrize("unit", ["[", '{"a":', '["', "- 1 ", "```\n", '"', "**", "\\", " "])
+@pytest.mark.parametrize("unit", ["[", '{"a":', "```\n"])
 def test_an_answer_that_repeats_itself_is_refused(unit: str) -> None:
     """Twenty thousand levels, or repetitions, are like any other nonsense."""
     for output_type in (bool, int, Trade, list, dict, Offer):

@@ -110,15 +110,6 @@ def test_a_call_after_a_varied_table_is_another_draw(
     assert not {*later["value"]} & {*table["value"]}
 
 
-def test_a_plan_counts_equal_requests_of_cells_once() -> None:
-    """Equal requests of two cells count once, as they are asked once."""
-    client = numbered()
-    call = call_of(client)
-    call.table(ROWS, vary={**VARY, "model": ["gpt-4o"]}, scope="s")
-    plan = call.table(ROWS, vary=VARY, scope="s", dry_run=True)
-    assert (plan.hits, plan.misses) == (16, 16)
-
-
 @pytest.fixture
 def failing_cell() -> llmcall.LLMCall:
     """A call whose formal wording fails."""
@@ -187,12 +178,6 @@ def test_the_arguments_of_a_function_of_a_model_vary() -> None:
     table = buys_function().table(ROWS, vary={"price": [1, 2]}, scope="s", key="name")
     assert table["price"].tolist() == [1, 1, 2, 2]
     assert len({*table["cache_key"]}) == 4
-
-
-def test_rows_that_are_no_dicts_do_not_vary() -> None:
-    """The error says what a row is."""
-    with pytest.raises(TypeError, match="a row is str"):
-        buys_function().table(["Ann"], vary={"price": [1]})
 
 
 def test_cells_travel_to_other_processes() -> None:

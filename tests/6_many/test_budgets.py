@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -30,7 +29,7 @@ import llmcall
 from llmcall.call import budgets
 from llmcall.call.budgets import Reservation
 from llmcall.call.ledgers import Amounts
-from llmcall.errors import BudgetExceededError, CacheError, ConfigError
+from llmcall.errors import BudgetExceededError, ConfigError
 from llmcall.testing import ScriptedClient
 
 PRICE = {"m": (1.0, 2.0)}  # USD per million tokens
@@ -159,9 +158,6 @@ def test_the_prompt_and_max_tokens_must_fit_before_a_call(greeted: tuple[Respond
         asking.send_message("Hello", max_tokens=45 - prompt)
 
 
-SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
-
-
 @pytest.mark.parametrize(
     ("arguments", "tokens"),
     [
@@ -182,13 +178,6 @@ def test_a_call_reserves_its_prompt_and_the_most_it_may_answer(
     asking = metered(1, 1, models=known)
     prompt = int(asking.count_tokens([{"role": "user", "content": "Hello"}]))
     assert reserved(asking, **arguments) == prompt + tokens
-
-
-def test_a_call_reserves_its_schema() -> None:
-    """A server counts it as a part of the prompt."""
-    asking = metered(1, 1)
-    without = reserved(asking, max_tokens=50)
-    assert reserved(asking, max_tokens=50, response_format=SCHEMA) > without + 5
 
 
 def test_an_embedding_reserves_and_spends_the_tokens_of_its_texts() -> None:
@@ -554,41 +543,6 @@ def test_a_paid_answer_is_not_lost_if_its_use_cannot_be_noted(
             assert ScriptedClient(answer).send_message("Hello", on_error="raise").content == "yes"
         (warning,) = caplog.messages
         assert "counts as spent" in warning
-
-
-@pytest.mark.parametrize(
-    ("where", "error", "says"),
-    [
-        (
-            "file",
-            CacheError,
-            r"the budget 'survey' cannot be stored: the cache path .*file is a file",
-        ),
-        (
-            "unix://:sesame@/nobody",
-            CacheError,
-            r"'survey' cannot be stored: .*unix://\*\*\*@/nobody cannot be reached",
-        ),
-        (
-            "s3://:secret@host",
-            ConfigError,
-            r"s3://\*\*\*@host is neither a directory nor the address",
-        ),
-    ],
-)
-def test_where_nothing_can_be_kept_no_call_is_made(
-    where: str, error: type[Exception], says: str
-) -> None:
-    """The error names the budget and the place, not its password."""
-    Path("file").write_text("")
-    asking = ScriptedClient(["yes"])
-    with (
-        llmcall.configured(cache_path=where),
-        pytest.raises(error, match=says),
-        llmcall.budget(calls=3, name="survey"),
-    ):
-        asking.send_message("Hello")
-    assert asking.requests == []
 
 
 def test_a_printed_budget_says_what_was_spent_of_what() -> None:

@@ -6,12 +6,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import (
     BrokenExecutor,
-    CancelledError,
     Executor,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
@@ -23,13 +20,11 @@ from typing import Any
 import pytest
 from dice import (
     CALL,
-    OddError,
     ask,
     calls,
     describe,
     divide,
     draw,
-    fail_oddly,
     first,
     greet,
     nested,
@@ -42,7 +37,7 @@ from redis_servers import RedisProcess
 
 import llmcall
 from llmcall import imap, map, scope
-from llmcall.errors import BudgetExceededError, LLMCallError
+from llmcall.errors import BudgetExceededError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 ELSEWHERE = [
@@ -111,26 +106,6 @@ def test_scopes_and_repeats_apply_in_workers(pool: Executor, how: dict[str, Any]
     assert map(samples, "aab", executor=pool, **how) == map(samples, "aab", **how)
 
 
-def test_ctrl_c_while_a_result_is_counted_stops_the_map(
-    processes: Executor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is not taken for a map that is over already."""
-    submit = processes.submit
-
-    def submit_and_wait(*work: Any) -> Any:
-        future = submit(*work)
-        future.exception()
-        return future  # so that this thread counts its result
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(processes, "submit", submit_and_wait)
-    monkeypatch.setattr("llmcall.scopes.Draws.claim", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        map(sample, "ab", executor=processes, scope="survey")
-
-
 def test_draws_go_on_counting(pool: Executor) -> None:
     """What was drawn before a map, here or there, is counted there, and what it draws is counted
     here; all replays.
@@ -180,17 +155,6 @@ def test_a_failed_draw_is_given_back(pool: Executor) -> None:
         ) == ["trial/a#0", None]
         Path("mended").touch()
         assert map(draw, [("a", "fail")], key=first, executor=pool) == ["trial/a#0"]
-
-
-def test_a_maps_settings_end_with_its_tasks() -> None:
-    """Another function of the same pool has the settings of its worker again."""
-    with ProcessPoolExecutor(1) as pool:
-        before = pool.submit(describe, 0).result()
-        with llmcall.configured(model="another-model", temperature=0.5):
-            [during] = map(describe, [0], executor=pool)
-        after = pool.submit(describe, 0).result()
-    assert during[1:3] == ("another-model", 0.5)
-    assert after[:3] == before[:3]
 
 
 def test_settings_apply_in_workers(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,16 +266,6 @@ def test_what_has_begun_is_waited_for(pool: Executor) -> None:
     assert len(list(Path().glob("began-*"))) < 200  # on a slow machine the failure is heard of late
 
 
-def test_an_error_that_cannot_be_unpickled(processes: Executor) -> None:
-    """An exception that cannot be unpickled is replaced by one that names it, and the pool keeps working."""
-    (error,) = map(fail_oddly, [1], executor=processes, on_error="return")
-    assert type(error) is LLMCallError
-    assert str(error).startswith("OddError: onetwo (it cannot be sent between processes:")
-    assert map(divide, [1], executor=processes) == [6.0]
-    with pytest.raises(OddError):
-        fail_oddly(1)
-
-
 def test_what_cannot_be_sent(processes: Executor) -> None:
     """A lambda is refused before anything is run, with the remedy."""
     with pytest.raises(TypeError, match=r"fn cannot be sent to other processes: .* not a lambda"):
@@ -342,32 +296,6 @@ def test_a_broken_pool() -> None:
     ):
         map(os._exit, [3], executor=made)
     assert caught.value.results == [None]  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("on_error", ["raise", "none", "return"])
-def test_an_executor_that_is_shut_down(on_error: str) -> None:
-    """What it cancelled is said, with the item and the remedy, whatever becomes of an item's own
-    errors.
-    """
-    submitted = threading.Event()
-
-    def items() -> Iterator[str]:
-        yield from "abc"
-        submitted.set()
-
-    def work(item: str) -> None:
-        assert submitted.wait(30)
-        executor.shutdown(wait=False, cancel_futures=True)
-
-    with (
-        ThreadPoolExecutor(1) as executor,
-        pytest.raises(CancelledError, match="cancelled it before it began") as caught,
-    ):
-        llmcall.map(work, items(), executor=executor, workers=2, on_error=on_error)
-    assert "let the map end before you shut the executor down" in str(caught.value)
-    assert caught.value.results == [None]  # type: ignore[attr-defined]
-    if sys.version_info >= (3, 11):
-        assert caught.value.__notes__[0].startswith("item 2 ('b'): 1 done")
 
 
 @pytest.mark.slow

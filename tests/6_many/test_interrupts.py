@@ -9,8 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import wait as wait_for_futures
 from types import FrameType
 from typing import Any
 
@@ -179,68 +177,12 @@ def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
     assert len(begun) < 300_000
 
 
-def test_a_bound_function_of_an_items_threads_begins_no_call() -> None:
-    """Its thread is not the map's own, but its calls are."""
-    client = client_of(interrupts_and(answers), answers)
-
-    def ask_twice() -> None:
-        for number in range(2):
-            client.send_message(f"call {number}")
-
-    def work(_: int) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            running.append(pool.submit(llmcall.bind(ask_twice)))
-
-    running: list[Any] = []
-    with pytest.raises(KeyboardInterrupt):
-        map(work, [1])
-    assert type(running[0].exception(30)) is KeyboardInterrupt
-    assert len(client.requests) == 1
-
-
-@pytest.fixture
-def answered_in_time(monkeypatch: pytest.MonkeyPatch) -> tuple[ScriptedClient, Any]:
-    """A map whose server answers just after Ctrl-C; its client and the error."""
-    monkeypatch.setattr("llmcall.parallel.run.GRACE", 30.0)
-    client = client_of(interrupts_and(answers))
-    with pytest.raises(KeyboardInterrupt) as caught:
-        map(asking(client), range(3), workers=1)
-    return client, caught.value
-
-
-def test_an_answer_just_after_ctrl_c_is_among_the_results(
-    answered_in_time: tuple[ScriptedClient, Any],
-) -> None:
-    """It is paid."""
-    assert answered_in_time[1].results == ["Two coins.", None, None]
-
-
 def test_the_draw_of_a_call_that_was_cut_is_the_next_ones() -> None:
     """No number is lost."""
     client = client_of(interrupts_and(stays_silent), lambda: "Three.", cache_path="draws")
     with scope("trial"):
         with pytest.raises(KeyboardInterrupt):
             map(asking(client), ["a"], key=str)
-        assert map(lambda item: client.build_request(f"item {item}").sample, ["a"], key=str) == [
-            "trial/a#0"
-        ]
-
-
-class InterruptedExecutor(ThreadPoolExecutor):
-    """An executor that presses Ctrl-C while a task is handed over that has run already."""
-
-    def submit(self, *args: Any, **kwargs: Any) -> Any:
-        future = super().submit(*args, **kwargs)
-        wait_for_futures([future])
-        raise KeyboardInterrupt
-
-
-def test_the_draw_of_a_task_that_was_just_handed_over_is_the_next_ones() -> None:
-    """Ctrl-C came between an executor's taking the task and its saying so."""
-    client = client_of(answers)
-    with scope("trial"), InterruptedExecutor(1) as executor:
-        with pytest.raises(KeyboardInterrupt):
-            map(asking(client), ["a"], key=str, executor=executor)
         assert map(lambda item: client.build_request(f"item {item}").sample, ["a"], key=str) == [
             "trial/a#0"
         ]

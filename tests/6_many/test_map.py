@@ -10,7 +10,6 @@ import datetime
 import decimal
 import enum
 import io
-import logging
 import pathlib
 import random
 import re
@@ -18,9 +17,7 @@ import sys
 import threading
 import time
 import uuid
-import weakref
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import wait as wait_for_futures
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -46,24 +43,6 @@ from llmcall.types import Plan
 
 
 number: ContextVar[int] = ContextVar("a number of the caller's", default=0)
-
-
-class Item:
-    """An item that can be watched."""
-
-
-class Watched(list[int]):
-    """Items that tell when the last of them is taken."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__(range(count))
-        self.all_taken = threading.Event()
-
-    def __iter__(self) -> Iterator[int]:
-        for item in super().__iter__():
-            if item == len(self) - 1:
-                self.all_taken.set()
-            yield item
 
 
 def at_once(count: int) -> Any:
@@ -130,24 +109,6 @@ def test_all_workers_begin_beside_a_thread_that_computes(function: Any) -> None:
         computing.join()
         sys.setswitchinterval(interval)
     assert len(found) == 32
-
-
-def test_items_and_results_are_forgotten() -> None:
-    """Neither an item nor its result stays with imap once it was yielded."""
-    alive: weakref.WeakSet[Item] = weakref.WeakSet()
-
-    def items() -> Iterator[Item]:
-        for _ in range(200):
-            item = Item()
-            alive.add(item)
-            yield item
-
-    most = 0
-    for _, result in imap(lambda item: item, items(), workers=2):
-        del result
-        most = max(most, len(alive))
-    # Without the interpreter lock, what several threads held is freed some moments later.
-    assert most <= (2 * 2 + 2 if getattr(sys, "_is_gil_enabled", lambda: True)() else 50)
 
 
 # Scopes, keys, repeats
@@ -529,12 +490,6 @@ def test_imap_raises_after_what_is_done() -> None:
     assert caught.value.results == []  # type: ignore[attr-defined]
 
 
-def test_an_imap_checks_its_arguments_at_once() -> None:
-    """Before any result is asked for."""
-    with pytest.raises(TypeError, match="fn is 3"):
-        imap(3, [1])
-
-
 async def coroutine(item: int) -> int:
     """Return the item, asynchronously."""
     return item
@@ -608,15 +563,6 @@ def test_a_wrong_argument_is_refused_before_any_call(
     assert calls() == 0
 
 
-@pytest.mark.parametrize("function", [map, imap])
-def test_a_polars_frame_is_refused(function: Any) -> None:
-    """It would give its columns, and each would be an item."""
-    frame = type("DataFrame", (list,), {"__module__": "polars.dataframe.frame", "to_dicts": list})
-    with pytest.raises(TypeError, match=r"pass frame.to_dicts\(\)"):
-        list(function(str, frame(["a column"])))
-    assert calls() == 0
-
-
 def fail_at_c(trial: Any) -> ValueError:
     """Run a map in a scope that fails at its third item, and return the exception."""
 
@@ -648,25 +594,6 @@ def test_a_note_says_which_item_failed_and_how_many_are_done() -> None:
     assert error.__notes__[0].startswith(f"item 3 of 4 (c): {len(done)} of 4 done")
 
 
-def test_an_imap_that_failed_gives_back_what_was_received_too() -> None:
-    """Running it again in the same scope goes on from there, with the same draws."""
-    client = ScriptedClient(lambda messages: "yes", on_error="raise")
-
-    def draw(item: str) -> str | None:
-        if item == "fails":
-            raise ValueError(item)
-        reply = client.send_message("Hello", temperature=1)
-        return None if reply is None else reply.sample
-
-    found = []
-    with scope("s"):
-        with pytest.raises(ValueError, match="fails"):
-            for each in imap(draw, ["a", "b", "fails"], key=str, workers=1):
-                found.append(each)
-        again = list(imap(draw, ["a", "b"], key=str, workers=1))
-    assert found == again == [(0, "s/a#0"), (1, "s/b#0")]
-
-
 def test_an_imap_left_early_gives_its_draws_back() -> None:
     """What was begun and not received is what the next one gets; what was received stays."""
     with scope("trial"):
@@ -676,44 +603,6 @@ def test_an_imap_left_early_gives_its_draws_back() -> None:
             "trial/a#1",
             *(f"trial/{item}#0" for item in "bcdef"),
         ]
-
-
-def test_items_that_an_imap_left_under_way_refuse_no_call() -> None:
-    """A call outside any scope is none of theirs, although they are still in their scopes."""
-    all_begun, release = threading.Barrier(3, timeout=LONGEST), threading.Event()
-
-    def work(item: str) -> None:
-        all_begun.wait()
-        if item != "a":
-            release.wait(LONGEST)
-
-    with scope("trial"):
-        for _ in imap(work, "abc", key=str, workers=3):
-            break
-    try:
-        assert sample("bread") is None
-    finally:
-        release.set()
-
-
-def test_a_loop_over_an_imap_makes_calls_outside_the_scopes_of_its_items() -> None:
-    """Also while other items are still in scopes that they opened."""
-    opened, release = threading.Event(), threading.Event()
-
-    def work(item: str) -> str | None:
-        if item == "a":
-            opened.wait(LONGEST)
-            return "a"
-        with scope("trial"):
-            opened.set()
-            release.wait(LONGEST)
-            return sample(item)
-
-    found = []
-    for _, result in imap(work, "ab", workers=2):
-        found.append((result, sample("bread")))
-        release.set()
-    assert found == [("a", None), ("trial#0", None)]
 
 
 # Plans
@@ -913,30 +802,6 @@ def test_a_plan_counts_hits_as_the_mode_reads_them(
     assert call.map(ROWS, dry_run=True)[:2] == (recorded, 3 - recorded)
 
 
-class TooLong(ScriptedClient):
-    """Two models, of which only the larger one has room for a prompt."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(["7"], model="gpt-4", fallbacks={"gpt-4": ("gpt-4-turbo",)}, **settings)
-
-    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-        if request.model == "gpt-4":
-            raise llmcall.ContextLengthError("too long")
-        return super().send(request, timeout)
-
-
-def how_many(**settings: Any) -> LLMCall:
-    """Return a call whose model has too little room."""
-    return LLMCall(user="How many?", output_type=int, client=TooLong(**settings))
-
-
-def test_what_a_longer_context_fallback_answered_is_a_hit() -> None:
-    """The record of what was asked only points to the answer, which is what a plan reads."""
-    call = how_many(cache_mode="auto")
-    assert call.call() == 7
-    assert call.map([{}], dry_run=True)[:2] == (1, 0)
-
-
 @pytest.fixture
 def uncached() -> LLMCall:
     """A call without the disk cache."""
@@ -1014,51 +879,6 @@ def test_the_bar_shows_progress_speed_hits_tokens_and_cost(
     assert re.fullmatch(shown, terminal.last())
 
 
-def test_the_bar_shows_what_is_done_while_other_items_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results are shown even if fewer have finished than the map waits for."""
-    terminal = on_terminal(monkeypatch)
-    items = Watched(2)
-
-    def work(item: int) -> None:
-        if item == 0:
-            assert items.all_taken.wait(LONGEST)
-            time.sleep(0.05)  # until the map waits
-            return
-        limit = time.monotonic() + LONGEST
-        while "1/2" not in terminal.last():
-            assert time.monotonic() < limit
-            time.sleep(0.01)
-
-    map(work, items, workers=1)
-    assert "2/2" in terminal.last()
-
-
-def map_in_a_map(**options: Any) -> None:
-    """Run a map of three items inside each item of a map of two."""
-
-    def inner(item: str) -> list[Any]:
-        return map(ask, [item + each for each in "abc"], **options)
-
-    map(inner, "xy", workers=1)
-
-
-def test_a_map_inside_another_one_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The outer one's counts its calls, too."""
-    terminal = on_terminal(monkeypatch)
-    map_in_a_map()
-    assert "2/2" in terminal.last()
-    assert "/3" not in terminal.getvalue()
-
-
-def test_the_bar_counts_replayed_answers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of a cassette stand beside those of the cache."""
-    terminal = on_terminal(monkeypatch)
-    for _ in range(2):
-        with llmcall.cassette("tape.jsonl"):
-            map(ask, "ab", workers=1)
-    assert "replayed=2, cached=0" in terminal.last()
-
-
 def test_progress_false_shows_no_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is shown at all."""
     terminal = on_terminal(monkeypatch)
@@ -1073,26 +893,6 @@ def test_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     map(ask, "ab")
     list(imap(ask, "ab"))
     assert log_file.getvalue() == ""
-
-
-@pytest.mark.parametrize("configured", [True, False])
-def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configured: bool) -> None:
-    """What is logged to the console meanwhile has lines of its own; its handler stays as it was."""
-    terminal = on_terminal(monkeypatch)
-    logger = logging.getLogger("llmcall")
-    handler = logging.StreamHandler(terminal)
-    root_handlers = logging.getLogger().handlers[:]
-    logging.getLogger().handlers[:] = []  # pytest's own
-    if configured:
-        logger.addHandler(handler)
-    try:
-        map(divide, [1, 0, 2], on_error="none", workers=1)
-    finally:
-        logger.removeHandler(handler)
-        logging.getLogger().handlers[:] = root_handlers
-    lines = [line.rpartition("\r")[2] for line in terminal.getvalue().splitlines()]
-    assert "item 2 of 3 (0) failed: ZeroDivisionError: division by zero" in lines
-    assert handler.stream is terminal
 
 
 @pytest.mark.parametrize(

@@ -529,14 +529,6 @@ def test_an_answer_that_is_cut_or_goes_on_is_recorded(answer: Any) -> None:
     assert first == second
 
 
-def test_a_get_of_an_answer_that_failed_is_recorded() -> None:
-    """The GET did not fail, and a replayed program that waits for an end needs one."""
-    failed = {"status": "failed", "error": {"code": "server_error"}}
-    for mode, answers in (("once", [failed]), ("none", [])):
-        with llmcall.cassette("run.jsonl", mode=mode), in_turn(*answers) as client:
-            assert poll(client, times=1) == [failed]
-
-
 # Polling
 
 POLLED: list[dict[str, Any]] = [
@@ -680,11 +672,3 @@ def test_a_stream_that_a_program_leaves_at_its_last_event_is_recorded() -> None:
         for _ in RESPONSES_EVENTS:
             next(pieces)
     assert tape.recorded == 1
-
-
-def test_a_model_that_answers_a_page_failed(caplog: pytest.LogCaptureFixture) -> None:
-    """A page of a proxy is no answer of a known API."""
-    page = http.Response(200, headers={"content-type": "text/html"}, content=b"Log in")
-    with llmcall.cassette("run.jsonl"), in_turn(page) as client:
-        assert posts(client, "responses", times=1) == ["Log in"]
-    assert "1 call failed after all retries" in caplog.text

@@ -53,14 +53,6 @@ def test_a_name_that_no_scope_can_have_becomes_its_beginning_and_a_digest(
     assert len(set(found)) == 3
 
 
-def test_text_in_parts_names_an_actor_as_plain_text_does(server: ScriptedServer) -> None:
-    """A system message in parts is the same actor as one of the same text."""
-    parts = [{"type": "text", "text": "You are Lisa."}]
-    asked = said("Bread?", "You are Lisa."), said("Milk?", parts)
-    names = scopes_of(server, *asked, actor="system")
-    assert names == ["You are Lisa.-3fe313b2"] * 2
-
-
 def test_a_developer_message_names_an_actor_as_a_system_message_does(
     server: ScriptedServer,
 ) -> None:

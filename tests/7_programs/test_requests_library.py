@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import werkzeug
-from servers import completion, embeddings, refusing
+from servers import completion, embeddings
 from streaming import chunks_of, event
 
 import llmcall
@@ -136,20 +136,6 @@ def test_a_stream_gives_the_same_however_it_is_read(model: Model, read: str) -> 
     assert len(model.requests) == 1
 
 
-def test_a_recorded_stream_is_read_as_utf_8(model: Model) -> None:
-    """A stream that is recorded as it is keeps its letters when ``requests`` decodes its lines."""
-
-    def lines() -> list[str]:
-        body = {"model": "gpt-5", "input": "Bread?", "stream": True}
-        with requests.post(f"{model.address}/responses", json=body, stream=True) as response:
-            return [line for line in response.iter_lines(decode_unicode=True) if line]
-
-    with llmcall.patched():
-        assert lines() == ['data: {"type": "response.completed", "delta": "Brötchen"}']
-    with llmcall.patched(cache_mode="replay"):
-        assert lines() == ['data: {"type": "response.completed", "delta": "Brötchen"}']
-
-
 def test_embeddings_and_lists_are_recorded(model: Model) -> None:
     """Embeddings and a GET replay, too."""
 
@@ -166,20 +152,6 @@ def test_embeddings_and_lists_are_recorded(model: Model) -> None:
     assert len(model.requests) == 2
 
 
-def test_redirects_and_hooks_of_requests_work(model: Model) -> None:
-    """What the library does around sending stays its own."""
-    seen: list[int] = []
-    with llmcall.patched():
-        response = requests.post(
-            model.address.replace("/v1", "/old") + "/chat/completions",
-            json={"model": "gpt-4o-mini", "messages": QUESTION},
-            hooks={"response": lambda response, **_: seen.append(response.status_code)},
-        )
-    assert said(response) == "answer 0"
-    assert seen == [307, 200]
-    assert [each.status_code for each in response.history] == [307]
-
-
 def test_a_failure_that_remains_comes_as_the_api_sent_it(model: Model) -> None:
     """With its status and body."""
     model.failures = [400]
@@ -188,25 +160,7 @@ def test_a_failure_that_remains_comes_as_the_api_sent_it(model: Model) -> None:
     assert (refused.status_code, refused.json()) == (400, {"error": {"message": "later"}})
 
 
-def test_a_connection_that_fails_is_the_status_503() -> None:
-    """As it is for every HTTP library."""
-    with refusing() as address, llmcall.patched(retry_max_attempts=1):
-        body = {"model": "gpt-4o-mini", "messages": QUESTION}
-        response = requests.post(f"{address}/chat/completions", json=body)
-    assert response.status_code == 503
-    assert "the connection" in response.json()["error"]["message"]
-
-
 def test_a_miss_that_a_program_swallows_is_raised_at_the_end_of_patched(model: Model) -> None:
     """The program did not look at the status."""
     with pytest.raises(llmcall.CacheMissError), llmcall.patched(cache_mode="replay"):
         ask(model)
-
-
-def test_other_requests_of_a_session_pass(httpserver: Any) -> None:
-    """What asks no model gets its own response, with its cookies."""
-    answer = werkzeug.Response("a page", headers={"set-cookie": "place=market"})
-    httpserver.expect_request("/page").respond_with_response(answer)
-    with llmcall.patched(), requests.Session() as session:
-        assert session.get(httpserver.url_for("/page")).text == "a page"
-        assert session.cookies["place"] == "market"

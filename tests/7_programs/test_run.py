@@ -202,26 +202,6 @@ def test_a_seed_fixes_the_programs_own_chance(model: NumberedServer) -> None:
     assert len(set(drawn)) == 3
 
 
-def test_threads_draw_the_same_whichever_is_first(model: NumberedServer) -> None:
-    """An unseeded generator's seed depends on the thread that makes it, not on the other threads."""
-    drawing = """
-    import random
-    both_begun, other_is_done = threading.Barrier(2), threading.Event()
-    def draw(number):
-        both_begun.wait()
-        if number == {last}:
-            other_is_done.wait()
-        drawn = random.Random().random()
-        other_is_done.set()
-        return ask(f"{{drawn}}")
-    with ThreadPoolExecutor(2) as pool:
-        print(*pool.map(draw, range(2)))
-    """
-    live, _ = ran(drawing.format(last=0), *A, "--seed", "7")
-    assert ran(drawing.format(last=1), *NONE)[0] == live
-    assert len({*model.asked}) == 2
-
-
 # What outlives the script
 
 A_THREAD = "threading.Thread(target=tell, args=['from a thread, slowly']).start()"
@@ -294,14 +274,12 @@ def test_a_stream_that_is_read_at_exit_is_recorded(streaming: RawServer) -> None
 
 PROGRAMS = {
     "code": "sys.exit(3)",
-    "words": "sys.exit('no more bread')",
     "error": "def bake():\n    raise ValueError('no flour')\nbake()",
     "interrupt": """
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
     """,
-    "syntax": "for",
     "order": """
         import weakref
         class Baker:
@@ -402,7 +380,6 @@ def test_update_takes_unused_records_out_if_the_program_ends_well(model: Numbere
 
 
 TAKEN_OVER = {
-    "closed": "sys.stderr.close()",
     "replaced": "import io; sys.stderr = sys.__stderr__ = io.StringIO()",
     "redirected": "os.dup2(os.open(os.devnull, os.O_WRONLY), 2)",
     "logging": "import logging.config; logging.config.dictConfig({'version': 1})",

@@ -23,7 +23,6 @@ from sdk_programs import (
     program,
     streamed_answer,
 )
-from servers import embeddings
 
 import llmcall
 
@@ -197,24 +196,6 @@ def test_embeddings_are_shared_with_get_embedding() -> None:
     """Their keys are the same."""
     own = llmcall.OpenAIClient(cache_mode="replay")
     assert own.get_embedding("bread", "text-embedding-3-small", on_error="raise") == [5, 0.5]
-
-
-def test_each_text_of_embeddings_gets_its_own_vector() -> None:
-    """A server may return vectors in any order, and a program may repeat a text."""
-
-    def answer(request: Any) -> Any:
-        texts = json.loads(request.content)["input"]
-        response = embeddings(*([len(text), 0.5] for text in texts))
-        response["data"].reverse()
-        return http.Response(200, json=response)
-
-    with llmcall.http_client(transport=http.MockTransport(answer)) as http_client:
-        client = openai.OpenAI(api_key=KEY, http_client=http_client)
-        made = client.embeddings.create(
-            model="text-embedding-3-small", input=["salt", "bread", "salt"]
-        )
-    assert [each.embedding[0] for each in made.data] == [4, 5, 4]
-    assert [each.index for each in made.data] == [0, 1, 2]
 
 
 async def ask_asynchronously(client: Any) -> Any:
@@ -537,47 +518,6 @@ def test_a_client_of_http_client_keeps_its_settings_inside_patched(server: Serve
     assert json.loads(sent.content)["temperature"] == 0.5
 
 
-@pytest.fixture
-def moved(server: Server) -> tuple[Any, list[str]]:
-    """A client with authentication, hooks, cookies and redirects, for an API that has moved; and
-    the paths that its hook saw.
-    """
-    seen: list[str] = []
-
-    def answer(request: Any) -> Any:
-        if request.url.path == "/old/chat/completions":
-            headers = {"location": "/v1/chat/completions", "set-cookie": "place=market; Path=/"}
-            return http.Response(307, headers=headers)
-        return server.answer(request)
-
-    client = http.Client(
-        transport=http.MockTransport(answer),
-        auth=("user", "password"),
-        follow_redirects=True,
-        event_hooks={"request": [lambda request: seen.append(request.url.path)]},
-    )
-    return client, seen
-
-
-def post_to(client: Any) -> str:
-    """Ask the question at the old address, and return the answer."""
-    body = {"model": "gpt-4o-mini", "messages": QUESTION}
-    response = client.post("http://api.example/old/chat/completions", json=body)
-    return str(response.json()["choices"][0]["message"]["content"])
-
-
-def test_authentication_cookies_and_redirects_of_a_client_work_inside_patched(
-    moved: tuple[Any, list[str]], server: Server
-) -> None:
-    """The request that reaches the API has them."""
-    with llmcall.patched():
-        assert post_to(moved[0]) == "answer number 0"
-    (sent,) = server.requests
-    assert sent.url.path == "/v1/chat/completions"
-    assert sent.headers["cookie"] == "place=market"
-    assert sent.headers["authorization"].startswith("Basic ")
-
-
 TAKES_SETTINGS = pytest.mark.parametrize(
     "make",
     [
@@ -595,28 +535,6 @@ def test_an_unknown_setting_is_refused_where_it_is_given(make: Callable[..., Any
     unknown = r"(client|patched)\(\) has no setting 'modl'; did you mean 'model'\?"
     with pytest.raises(TypeError, match=unknown):
         make(modl="x")
-
-
-@pytest.mark.skipif(
-    hasattr(getattr(http._utils, "Timer", None), "async_start"),
-    reason="this httpx itself asks which asynchronous library runs",
-)
-def test_an_asynchronous_request_without_asyncio_is_refused(server: Server) -> None:
-    """Another library than asyncio, such as trio, gets an error that names asyncio."""
-
-    async def post() -> Any:
-        async with http.AsyncClient(transport=server.transport) as client:
-            body = {"model": "gpt-4o-mini", "messages": QUESTION}
-            return await client.post("https://api.openai.com/v1/chat/completions", json=body)
-
-    with (
-        pytest.raises(llmcall.LLMCallError, match="on asyncio only"),
-        llmcall.patched(cache_mode="off"),
-    ):
-        with pytest.raises(StopIteration) as ended:
-            post().send(None)  # as trio would
-        assert ended.value.value.status_code == 409
-    assert not server.requests
 
 
 def test_patched_raises_the_first_error_again(reached: Server) -> None:

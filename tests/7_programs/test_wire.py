@@ -261,13 +261,6 @@ def test_a_changed_body_is_written_as_the_program_writes_json(style: dict[str, A
     assert server.bodies() == [json.dumps({**body, "temperature": 0}, **style).encode()]
 
 
-def test_an_override_of_max_tokens_leaves_the_programs_max_completion_tokens() -> None:
-    """They are two names of one limit, and the API refuses both at once."""
-    server = Wire()
-    chat(max_completion_tokens=9)(program(server, max_tokens=5))
-    assert server.bodies() == sent_plainly(server, chat(max_completion_tokens=9))
-
-
 def test_send_message_replays_a_field_beyond_the_api() -> None:
     """By ``extra_body``."""
     answer = program(Wire()).chat.completions.create(

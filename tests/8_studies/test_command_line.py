@@ -16,23 +16,19 @@ from typing import Any
 
 import click
 import pytest
-from commands import cache, done, main, run, written
+from commands import cache, done, main, written
 from disks import in_database
 from programs import LONGEST
 from pytest_httpserver import HTTPServer
 from servers import (
     QUESTION,
     Answer,
-    Behaviour,
-    RawServer,
     ScriptedServer,
     refusal,
     refusing,
-    stays_silent,
 )
 
 import llmcall
-from llmcall.cli import doctor
 from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.newest_only
@@ -244,15 +240,6 @@ def test_tokens_counts_a_file() -> None:
     assert done("tokens", "a.txt").split() == [repr(count), "a.txt"]
 
 
-def test_tokens_adds_up_several_files() -> None:
-    """Each has its line, standard input too; the last line has the sum."""
-    written("a.txt", "Hello world")
-    shown = done("tokens", "a.txt", "-", text="Hello world").splitlines()
-    counts, names = zip(*(line.split() for line in shown), strict=True)
-    assert names == ("a.txt", "<stdin>", "all")
-    assert int(counts[0]) + int(counts[1]) == int(counts[2])
-
-
 def test_tokens_marks_an_estimate() -> None:
     """A model without a known tokenizer has a tilde before the count, and nothing counts 0."""
     written("a.txt", "Hello world")
@@ -445,20 +432,6 @@ def keys() -> list[str]:
     return [record.cache_key for record in client.cache.records()]
 
 
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        (["stats"], ": 0 records, 0.0 MB"),
-        (["ls"], "0 records in {path}"),
-    ],
-)
-def test_looking_at_a_cache_that_is_not_there_makes_none(command: list[str], words: str) -> None:
-    """The commands say that it is empty, and leave the folder as it is."""
-    shown = run("cache", *command).output
-    assert words.format(path=Path.cwd() / ".llmcall" / "cache") in shown
-    assert not Path(".llmcall").exists()
-
-
 def test_stats_says_what_the_cache_holds(keys: list[str]) -> None:
     """It shows the place, the number of records, their age, models, tokens and cost."""
     shown = cache("stats")
@@ -511,14 +484,6 @@ def on_a_terminal(*arguments: str) -> list[str]:
     return click.unstyle(terminal.getvalue()).splitlines()
 
 
-def test_ls_shows_less_of_the_texts_on_a_narrow_terminal(
-    keys: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So that the answer still stands beside the question."""
-    monkeypatch.setenv("COLUMNS", "80")
-    assert any("What do a…" in line for line in on_a_terminal("cache", "ls"))
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -558,16 +523,6 @@ def test_show_prints_an_embeddings_text_and_length(keys: list[str]) -> None:
     assert record["response"]["embedding"] == "0000003f0000803e"
 
 
-@pytest.mark.parametrize(
-    ("begin", "words"), [("zz", "Error: no key begins with 'zz'"), ("", "4 keys begin with ''")]
-)
-def test_show_refuses_a_beginning_that_names_no_single_key(
-    begin: str, words: str, keys: list[str]
-) -> None:
-    """It says how many keys begin so."""
-    assert words in cache("show", begin, code=1)
-
-
 def keys_of(path: str) -> list[str]:
     """Return the sorted keys that a cache holds."""
     return sorted(row["key"] for row in json.loads(cache("--path", path, "ls", "--json")))
@@ -577,15 +532,6 @@ def test_export_writes_the_selected_records(keys: list[str]) -> None:
     """It says how many, and into which file."""
     assert cache("export", "all.jsonl") == "4 records written to all.jsonl\n"
     assert cache("export", "some.jsonl", "--scope", "trial-3/*").startswith("1 record ")
-
-
-def test_export_of_no_record_leaves_the_file(keys: list[str]) -> None:
-    """It fails, and says that nothing was selected."""
-    cache("export", "all.jsonl")
-    before = Path("all.jsonl").read_bytes()
-    told = cache("export", "all.jsonl", "--scope", "trial-3", code=1)
-    assert re.search(r"none of 4 records in .* matches, so all\.jsonl was not written", told)
-    assert Path("all.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("source", ["all.jsonl", ".llmcall/cache"])
@@ -716,14 +662,6 @@ def test_the_doctor_says_of_each_check_that_it_is_well(serve: Serve) -> None:
     assert lines == [["ok", name] for name in [*names, "price"]]
 
 
-def test_the_doctor_names_the_source_of_a_key_and_not_the_key(serve: Serve) -> None:
-    """It can be pasted into a question to others."""
-    serve(listing("gpt-4o", "gpt-6-luna"))
-    shown = done("doctor")
-    assert "environment variable OPENAI_API_KEY" in shown
-    assert SECRET not in shown
-
-
 def test_the_doctor_only_lists_models_and_makes_no_cache(serve: Serve) -> None:
     """A check costs nothing, and leaves nothing behind."""
     server = serve(listing("gpt-4o", "gpt-6-luna"))
@@ -786,18 +724,6 @@ def test_the_doctor_tells_what_the_endpoint_answers(
     assert SECRET not in str(check) and "<html>" not in check["found"]
 
 
-@pytest.mark.parametrize("behaviour", [stays_silent], ids=["silent"])
-def test_the_doctor_waits_for_a_list_of_models_only_so_long(
-    behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The whole answer must come in time; it is not enough that some of it comes."""
-    monkeypatch.setattr(doctor, "SECONDS", 0.3)
-    with RawServer(behaviour) as server:
-        llmcall.configure(base_url=server.base_url)
-        check = checks(code=1)["endpoint"]
-    assert not check["ok"] and "within the timeout" in check["found"]
-
-
 @pytest.mark.parametrize("wrong", ["", "/v1/chat/completions"])
 def test_the_doctor_names_the_address_that_was_probably_meant(
     wrong: str, httpserver: HTTPServer
@@ -819,77 +745,6 @@ def test_the_doctor_says_how_to_switch_structured_output_on() -> None:
     assert check["ok"]
     assert "my-model: structured output is not used" in check["found"]
     assert "STRUCTURED_OUTPUT = yes below [Model my-model]" in check["remedy"]
-
-
-def test_the_doctor_suggests_the_models_most_like_a_wrong_name(serve: Serve) -> None:
-    """Of a server's many models only those are told."""
-    serve(listing("whisper-1", "gpt-4o", *(f"model-{index}" for index in range(50))))
-    llmcall.configure(model="gpt-4p")
-    check = checks(code=1)["model"]
-    assert "gpt-4p" in check["found"]
-    assert check["remedy"].startswith("set [OpenAI] MODEL to gpt-4o")
-    assert "whisper" not in check["remedy"]
-
-
-def test_the_doctor_looks_for_an_aliass_model_at_each_endpoint(serve: Serve) -> None:
-    """Each endpoint of a pool has its own line of the key."""
-    server = serve(listing("whisper-1", "gpt-4o"))
-    written(
-        "config.ini",
-        f"""
-[Aliases]
-best = gpt-4o
-[Endpoint east]
-MODELS = gpt-4o
-BASE_URL = {server.base_url}
-API_KEY = ${{OPENAI_API_KEY}}
-[Endpoint west]
-MODELS = gpt-4o
-BASE_URL = {server.base_url}
-""",
-    )
-    llmcall.configure(model="best")
-    found = done("doctor")
-    assert "east: from [Endpoint east]" in found
-    assert "west: no API key is needed" in found
-
-
-@pytest.fixture
-def azure(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> tuple[ScriptedServer, dict[str, str]]:
-    """Use Azure without its login; return a server and the variables that Azure needs."""
-    monkeypatch.setitem(sys.modules, "azure.identity", None)
-    server = serve(listing("gpt-4o-mini-2024-07-18"))
-    llmcall.configure(api_type="azure")
-    return server, {
-        "AZURE_OPENAI_ENDPOINT": server.base_url.removesuffix("/v1"),
-        "OPENAI_API_VERSION": "2024-10-21",
-        "AZURE_OPENAI_API_KEY": SECRET,
-    }
-
-
-def test_the_doctor_names_each_variable_that_azure_lacks(
-    azure: tuple[ScriptedServer, dict[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It names the next one once the last one is set."""
-    for name, value in azure[1].items():
-        assert name in checks(code=1)["key"]["found"]
-        monkeypatch.setenv(name, value)
-    checks()
-
-
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ("[Aliases]\ngpt-6-luna = gpt-6-luna\n", "form a cycle"),
-    ],
-)
-def test_the_doctor_stops_at_settings_that_cannot_be_used(config: str, words: str) -> None:
-    """No other check could say anything."""
-    written("config.ini", config)
-    *_, check = checks(code=1).values()
-    assert check["name"] == "settings"
-    assert not check["ok"]
-    assert words in check["found"]
 
 
 @pytest.mark.parametrize("place", ["somewhere", "locked"])
@@ -914,18 +769,3 @@ def test_the_doctor_says_that_tokens_are_estimated() -> None:
     check = checks()["tokenizer"]
     assert check["found"] == "estimated for my-model"
     assert not check["remedy"]
-
-
-def test_the_doctor_says_how_to_make_a_price_known() -> None:
-    """An unknown price is no fault; a section would give it."""
-    llmcall.configure(model="my-model", cache_mode="replay")
-    check = checks()["price"]
-    assert check["found"] == "my-model: unknown, so costs are shown as ?"
-    assert "my-model = IN, OUT below [Prices]" in check["remedy"]
-
-
-def test_the_doctor_says_where_a_price_is_from() -> None:
-    """The price stands there, too."""
-    llmcall.configure(model="gpt-6-luna", prices={"gpt-6-luna": (0.15, 0.6)}, cache_mode="replay")
-    said = "gpt-6-luna: $0.15 in and $0.6 out per million tokens, according to [Prices]"
-    assert checks()["price"] == {"name": "price", "ok": True, "found": said, "remedy": ""}

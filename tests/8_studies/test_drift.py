@@ -421,13 +421,6 @@ def test_value_may_fail_to_read(model: Model) -> None:
     assert list(both.shifts) == ["b"]
 
 
-def test_value_must_return_a_number(model: Model) -> None:
-    """Anything else is a mistake, told at once."""
-    record(model, 3, 1)
-    with pytest.raises(TypeError, match="value returned 'high'"):
-        llmcall.drift(STUDY, share=1, value=lambda text: "high", to=CHECK)
-
-
 def marked(kind: str) -> Any:
     """Return an answer that is unreadable, cut or refused."""
     message = {"role": "assistant", "content": "3" if kind == "cut" else "well"}
@@ -613,25 +606,6 @@ def test_the_table_has_a_row_for_each_new_answer(model: Model) -> None:
     assert all(len(values) == 4 for values in frame["recorded"])
     assert list(frame["recorded_mean"]) == [statistics.mean(each) for each in frame["recorded"]]
     assert list(frame["value"]) == [float(text) for text in frame["text"]]
-
-
-def test_several_choices_are_several_answers(model: Model) -> None:
-    """With ``n``, each choice counts."""
-
-    def answer(messages: list[Any], chance: random.Random) -> Any:
-        texts = [str(model.number(chance)) for _ in range(3)]
-        messages = [{"role": "assistant", "content": text} for text in texts]
-        choices = [
-            {"index": index, "message": each, "finish_reason": "stop"}
-            for index, each in enumerate(messages)
-        ]
-        return {"choices": choices}
-
-    model.answer = answer
-    record(model, 4, 2, n=3)
-    frame = llmcall.drift(STUDY, share=1, to=CHECK).to_frame()
-    assert len(frame) == 12
-    assert all(len(values) == 6 for values in frame["recorded"])
 
 
 # Arguments and the command

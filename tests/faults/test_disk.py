@@ -287,7 +287,7 @@ def test_a_change_that_needs_room_fails_on_a_full_disk_and_changes_nothing(
         assert deletes or (stored(disk / "cache"), keys_of(disk / "cache")) == (before, keys)
 
 
-@pytest.fixture(params=["with a space", "кэш-缓存-🧀", "per%cent#and?mark", "-dash", "quote'\"s"])
+@pytest.fixture(params=["кэш-缓存 🧀", "-per%cent#and?quote'\"s"])
 def strange(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A folder with strange letters in its name."""
     (tmp_path / request.param).mkdir()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .sample import Check
     from .values import Reader
 
-MARKS = ("unreadable", "cut", "refused")  # whose shares are compared, too
+MARKS = ("unreadable", "refused")  # whose shares are compared, too
 VALUE = "value."  # begins the names of columns with values
 NAME_CHARACTERS = 60  # of a value's name; that of a field may be long
 FEW_UNITS = 10
@@ -55,7 +55,6 @@ class Drift:
     :ivar served: the models that answered, then and now, with their days.
     :ivar shifts: by the value's name, its :class:`~llmcall.study.drift.estimate.Shift`.
     :ivar unreadable: the share of answers from which no value could be read, as a shift too.
-    :ivar cut: the share of answers that ended at their token limit.
     :ivar refused: the share of answers in which the model refused.
     :ivar model: the model that was asked in place of the recorded ones, or ``None``.
 
@@ -94,13 +93,13 @@ class Drift:
             for column, shift in self._shifts.items()
             if column not in MARKS
         }
-        self.unreadable, self.cut, self.refused = (self._shifts[mark] for mark in MARKS)
+        self.unreadable, self.refused = (self._shifts[mark] for mark in MARKS)
 
     def to_frame(self) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each new answer.
 
         :returns: the columns actor, sample, request (its digest), asked (the model), another_model
-            (whether that is another than the recorded one), served, prompt, text, unreadable, cut,
+            (whether that is another than the recorded one), served, prompt, text, unreadable,
             refused, cost; then for each value ``value``, ``recorded`` (a list of the values of the
             recorded draws of the same request) and ``recorded_mean``. If there are several values,
             these three have the value's name after a dot: ``value.price``.
@@ -191,11 +190,6 @@ class Drift:
                 f"{counted(self.unanswered, 'further call')} got no answer: it was filtered or empty. Their "
                 "requests are not compared; run the check again to ask them again."
             )
-        before, now = set(self.served.before), set(self.served.now)
-        if self.model is None and not now <= before:
-            notes.append(
-                f"Another model answers under the same name: {_joined(now - before)} now, {_joined(before)} then."
-            )
         return notes
 
     def _unit_words(self) -> str:
@@ -223,7 +217,7 @@ def _answers_of(
     def add(record: Record, actor: str, digest: str, *, is_new: bool) -> None:
         for answer in answers_of(record):
             values = {} if answer.is_refused else reader(answer.text)
-            marks = (not values and not answer.is_refused, answer.is_cut, answer.is_refused)
+            marks = (not values and not answer.is_refused, answer.is_refused)
             rows.append(
                 {
                     "answer": len(rows),
@@ -254,7 +248,3 @@ def _as_json(shift: Shift) -> dict[str, Any]:
     return {
         name: value if math.isfinite(value) else None for name, value in shift._asdict().items()
     }
-
-
-def _joined(names: Iterable[str]) -> str:
-    return ", ".join(map(printable, sorted(names)))

@@ -1,4 +1,4 @@
-"""Readers of answers: numbers by name, and whether an answer was cut or refused."""
+"""Readers of answers: numbers by name, and whether an answer was refused."""
 
 from __future__ import annotations
 
@@ -29,12 +29,10 @@ class Answer(NamedTuple):
     """One answer; a record with several choices holds several.
 
     :param text: what the model said; a tool call in words.
-    :param is_cut: whether it ended at its token limit.
     :param is_refused: whether the model refused.
     """
 
     text: str
-    is_cut: bool
     is_refused: bool
 
 
@@ -43,7 +41,6 @@ def answers_of(record: Record) -> list[Answer]:
     return [
         Answer(
             message_text(choice["message"]),
-            choice.get("finish_reason") == "length",
             bool(choice["message"].get("refusal")),
         )
         for choice in choices_of(record.response)

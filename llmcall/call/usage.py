@@ -7,10 +7,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..display.data_frames import import_pandas
-from ..display.formatting import USD_COLUMNS, quantity
+from ..display.formatting import USD_COLUMNS, quantity, table
 from ..display.notebook import html_table
 from ..display.printable import printable
-from ..display.tables import table
 from ..notices import warn_once
 from ..scopes import path_before_items
 from ..system import lock

@@ -16,9 +16,8 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from ..config.values import without_password
-from ..display.formatting import counted, one_line, quantity
+from ..display.formatting import counted, one_line, quantity, table
 from ..display.printable import printable, visible_json
-from ..display.tables import table
 from ..errors import CacheCorruptError, CacheError
 from ..keys.keys import short_key
 from ..records.served import is_given_by_model

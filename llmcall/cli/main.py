@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from .._version import __version__
+from ..display.formatting import table
 from ..display.printable import visible, visible_json
-from ..display.tables import table
 from ..errors import APIError, LLMCallError
 from ..failures import process_failures
 from .cache import cache

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..display.notebook import html_table
 from . import setting, values
 from .endpoints import Endpoint, parse_endpoints
 from .setting import Given, Layer, Rank, Setting
@@ -162,14 +161,6 @@ class Settings:
             if origin != "default" or row.name in ("api_type", "model")
         ]
         return f"Settings({', '.join(assignments)})"
-
-    def _repr_html_(self) -> str:
-        # Changed settings come first.
-        rows = sorted(self.items(), key=lambda item: item[2] == "default")
-        cells = [
-            (row.name, "" if value is None else str(value), origin) for row, value, origin in rows
-        ]
-        return html_table([("setting", "value", "from"), *cells])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Settings, (self.layer,)

@@ -1,9 +1,10 @@
-"""Numbers, amounts and short forms of texts, as messages and tables show them."""
+"""Tables, and the numbers, amounts and short forms of texts in them and in messages."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 OUTSIDE_ANY_SCOPE = "outside any scope"
@@ -50,3 +51,15 @@ def quantity(column: str, value: float | None) -> str:
     if value is None:
         return "?"
     return money(value) if column in USD_COLUMNS else f"{value:,}"
+
+
+def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Return rows of cells as lines with aligned columns.
+
+    :param rows: the rows, all of one length, at least one.
+    :param right: the positions of number columns, which are aligned to the right.
+    """
+    from tabulate import tabulate  # takes a tenth of a second
+
+    alignments = ["right" if position in right else "left" for position in range(len(rows[0]))]
+    return str(tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=alignments))

@@ -12,9 +12,8 @@ from .. import scopes
 from ..cassettes.current import current_cassette
 from ..config import resolve as config
 from ..display.data_frames import import_pandas
-from ..display.formatting import as_json, counted, money
+from ..display.formatting import as_json, counted, money, table
 from ..display.notebook import html_table
-from ..display.tables import table
 from ..errors import ConfigError
 from ..notices import notice
 from ..parallel.map import map as run_map

@@ -808,7 +808,6 @@ def test_secrets_are_masked_in_every_text(
     texts = [
         repr(secretive),
         str(secretive),
-        secretive._repr_html_(),
         repr(secretive.endpoints),
         *map(str, secretive.items()),
         *(record.getMessage() for record in caplog.get_records("setup")),

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...display.formatting import counted, money, shortened
+from ...display.formatting import counted, money, shortened, table
 from ...display.printable import printable
-from ...display.tables import table
 from ...records.served import served_by, served_words
 from ...values import total_cost
 from .estimate import Shift, shift_of, unit_of

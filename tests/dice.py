@@ -37,20 +37,6 @@ class Dice(LLMClient):
         }
 
 
-class OddError(Exception):
-    """An exception that cannot be unpickled."""
-
-    def __init__(self, one: str, two: str) -> None:
-        super().__init__(one + two)
-
-    def __reduce__(self) -> Any:
-        # also with tblib, which distributed brings and which helps other exceptions to travel
-        return (
-            stay,
-            (),
-        )
-
-
 def stay() -> Any:
     """Fail when it is unpickled."""
     raise ValueError("it stays where it is")
@@ -94,20 +80,6 @@ def describe(item: Any) -> tuple[int, str, float | None, int]:
     return os.getpid(), settings.model, settings.temperature, threading.get_ident()
 
 
-own_cassettes: list[llmcall.types.Cassette] = []  # those that functions opened in this process
-
-
-def open_own(item: Any) -> str:
-    """Open a cassette that stays open; return the current model."""
-    own_cassettes.append(llmcall.cassette("own.jsonl", mode="new").open())
-    return llmcall.settings().model
-
-
-def close_own(item: Any) -> str:
-    """Close it, if it is open; return the current model."""
-    while own_cassettes:
-        own_cassettes.pop().close()
-    return llmcall.settings().model
 
 
 def model(item: Any) -> str:
@@ -137,11 +109,6 @@ def wait_or_fail(item: int) -> int:
         threading.Event().wait(0.2)
         Path(f"began-{item}").touch()
     return item
-
-
-def fail_oddly(item: Any) -> None:
-    """Fail with what cannot be unpickled."""
-    raise OddError("one", "two")
 
 
 def nested(item: int) -> list[str]:

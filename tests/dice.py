@@ -80,8 +80,6 @@ def describe(item: Any) -> tuple[int, str, float | None, int]:
     return os.getpid(), settings.model, settings.temperature, threading.get_ident()
 
 
-
-
 def model(item: Any) -> str:
     """Return the current model."""
     return llmcall.settings().model

@@ -319,17 +319,6 @@ def test_an_answer_that_fits_its_response_format_is_replayed(
     assert again.requests == []
 
 
-@pytest.mark.parametrize("response_format", [Person, STRICT])
-def test_a_refusal_halfway_fits_any_schema(response_format: Any, tmp_path: Path) -> None:
-    """A model that refuses after the first words of its answer is not asked again."""
-    refusal = {"role": "assistant", "content": '{"name": "Li', "refusal": "No."}
-    client = client_of([refusal], tmp_path)
-    for _ in range(2):
-        reply = client.send_message("Who?", response_format=response_format)
-        assert (reply.refusal, reply.parsed) == ("No.", None)
-    assert len(client.requests) == len(client.cache) == 1
-
-
 UNREADABLE = {"name": "x", "strict": True, "schema": {"$ref": "http://127.0.0.1:9/schema.json"}}
 
 
@@ -377,20 +366,6 @@ def test_an_answer_in_parts_is_their_text(tmp_path: Path) -> None:
     reply = client.send_message("Is it?")
     assert reply.content == "yes"
     assert reply.raw["choices"][0]["message"]["content"] == PARTS
-
-
-def test_an_answer_in_parts_is_streamed_from_its_record(tmp_path: Path) -> None:
-    """The pieces are its text."""
-    client = client_of([{"role": "assistant", "content": PARTS}], tmp_path)
-    client.send_message("Is it?")
-    assert "".join(client.stream_message("Is it?")) == "yes"
-
-
-def test_a_streamed_answer_in_parts_is_replayed_as_its_text(tmp_path: Path) -> None:
-    """A stream and a call share the record."""
-    client = client_of([{"role": "assistant", "content": PARTS}], tmp_path)
-    assert "".join(client.stream_message("Was it?")) == "yes"
-    assert client.send_message("Was it?").content == "yes"
 
 
 def test_an_answer_in_parts_is_read_as_a_type() -> None:

@@ -235,21 +235,6 @@ def test_an_unknown_api_type_is_refused_with_the_nearest_and_all_known_ones(ask:
         ask()
 
 
-@pytest.mark.parametrize(
-    ("registered", "said"),
-    [(3, "is 3"), (None, "is None"), (lambda settings: [settings.model], r"returned \['")],
-)
-def test_what_is_registered_and_no_client_is_named_when_it_is_needed(
-    registered: Any, said: str
-) -> None:
-    """The error has the api_type."""
-    llmcall.register_client("mine", registered)
-    with pytest.raises(
-        ConfigError, match=f"registered for the api_type 'mine' {said}.*, not an LLMClient"
-    ):
-        llmcall.client("mine")
-
-
 def test_a_reset_forgets_the_shared_client() -> None:
     """The next one is new."""
     before = llmcall.client("openai")
@@ -313,20 +298,6 @@ def test_the_client_of_an_installed_package_is_found_by_its_name(plugged: list[s
     assert plugged[0] == "plugged in"
 
 
-def test_clients_of_installed_packages_are_listed_among_the_known(plugged: list[str]) -> None:
-    """They are suggested, too."""
-    known = "absent, azure, broken, local, ollama, openai, plugged"
-    assert f"did you mean 'plugged'? Known: {known}" in plugged[1]
-
-
-def test_the_client_of_an_installed_package_that_cannot_be_loaded_is_named(
-    plugged: list[str],
-) -> None:
-    """The error has the entry point and the api_type."""
-    assert "llmcall_plugged:Missing for the api_type 'broken' cannot be loaded" in plugged[2]
-    assert "not_there:Client for the api_type 'absent' cannot be loaded" in plugged[3]
-
-
 SECRET = "sk-proj-a-very-secret-key-0123456789"
 
 
@@ -356,15 +327,6 @@ def seen(server: ScriptedServer) -> Any:
     )
     (seen,) = server.requests
     return seen
-
-
-@pytest.mark.parametrize("headers", [{"X Run": "7"}, {"X-Run": "sieben\u00df"}, {"X-Run": "a\nb"}])
-def test_a_header_that_http_cannot_send_is_refused(
-    server: ScriptedServer, headers: dict[str, str]
-) -> None:
-    """The error names it."""
-    with pytest.raises(ConfigError, match="an HTTP header cannot have this name or value"):
-        client_for(server.base_url).send_message("Hello", extra_headers=headers)
 
 
 def test_a_call_goes_to_the_apis_path(seen: Any) -> None:

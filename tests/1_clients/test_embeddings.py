@@ -175,14 +175,6 @@ def test_the_embedding_model_is_the_argument_or_the_configured_one() -> None:
     assert [request.model for request in client.requests] == ["mine", "text-embedding-3-large"]
 
 
-def test_a_request_has_no_more_texts_than_the_api_takes() -> None:
-    """That is 2,048; each request is a call."""
-    client = embedder()
-    client.get_embedding([str(number) for number in range(2100)])
-    assert [len(texts) for texts in asked(client)] == [2048, 52]
-    assert (len(client.cache), client.usage.calls) == (2100, 2)
-
-
 def in_eight_threads(client: ScriptedClient, lists: list[list[str]]) -> None:
     """Embed lists of texts at once, from threads that take turns very often."""
     interval, barrier = sys.getswitchinterval(), threading.Barrier(8, timeout=LONGEST)
@@ -208,16 +200,3 @@ def test_threads_embed_each_text_once() -> None:
     turned = [NUMBERS[number:] + NUMBERS[:number] for number in range(0, 8, 2)]
     in_eight_threads(client, [*turned, *[NUMBERS[::-1]] * 4])
     assert sorted(text for each in asked(client) for text in each) == sorted(NUMBERS)
-
-
-def test_embeddings_count_under_their_scope() -> None:
-    """Those of a batch that were recorded are saved ones."""
-    client = ScriptedClient(lambda texts: [[1.0]] * len(texts), cache_mode="auto")
-    with llmcall.scope("lisa"):
-        client.get_embedding(["a", "b"])
-        client.get_embedding(["b", "c"])
-    client.get_embedding("a")
-    counted = {
-        name: (usage.calls, usage.cached_calls) for name, usage in client.usage.by_scope.items()
-    }
-    assert counted == {"lisa": (2, 1), "": (0, 1)}

@@ -230,12 +230,6 @@ def test_a_programs_equal_streams_are_one_request(program: Program) -> None:
     assert len(program.requests) == 1
 
 
-def test_a_programs_equal_streams_replay_as_what_they_were(program: Program) -> None:
-    """Nothing is asked again."""
-    live = program.run("auto")
-    assert program.run("replay") == live
-
-
 def test_the_next_call_asks_if_a_streams_reader_leaves() -> None:
     """The stream gives nothing to others."""
     client = Slow()
@@ -277,20 +271,6 @@ def test_a_thread_does_not_wait_for_its_own_stream(
 ) -> None:
     """It asks for itself."""
     assert beside_a_stream(Slow(), way) == ("answer 1", "answer 0")
-
-
-@pytest.mark.parametrize("way", [stream, whole])
-def test_the_answer_beside_a_thread_s_own_stream_is_not_recorded(
-    way: Callable[[llmcall.LLMClient], Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    """A warning says so; later calls and a replay get the stream's."""
-    client = Slow()
-    with llmcall.cassette("run.jsonl"):
-        beside_a_stream(client, way)
-        assert way(client) == "answer 0"
-    assert "was made while its own thread or task makes the same request" in caplog.text
-    with llmcall.cassette("run.jsonl", mode="none"):
-        assert way(client) == "answer 0"
 
 
 @pytest.mark.parametrize("way", [astream, awhole])

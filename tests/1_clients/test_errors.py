@@ -124,33 +124,12 @@ def test_an_error_does_not_show_the_password_of_basic_authentication(
     assert "sesame" not in str(error)
 
 
-def test_a_key_of_a_few_letters_blots_out_no_word(httpserver: HTTPServer) -> None:
-    """A local server's key may be one that is no secret."""
-    server = ScriptedServer(httpserver, refusal(400, "The kiosk is closed."))
-    with client_for(server.base_url, api_key="k") as client:
-        error = client.send_message("Hello", on_error="return")
-    assert "The kiosk is closed." in str(error)
-
-
 def test_a_refused_connection_is_tried_twice(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody listens at an address of this machine: the log names the two attempts that are made."""
     with refusing() as address, client_for(address, retry_max_attempts=5) as client:
         failure = client.send_message(QUESTION, on_error="return")
     assert isinstance(failure, ServiceError) and failure.attempts == 2
     assert "attempt 1 of 2 of chat" in caplog.text
-
-
-def test_on_error_is_what_it_was_when_the_call_was_made() -> None:
-    """Settings that change while a call is under way count from the next call on."""
-
-    class Meddler(llmcall.LLMClient):
-        def send(self, request: Any, timeout: float | None) -> Any:
-            llmcall.configure(on_error="none")
-            raise InvalidRequestError("no such model")
-
-    llmcall.configure(on_error="return")
-    error = Meddler(model="m", cache_mode="off").send_message("Hello")
-    assert isinstance(error, InvalidRequestError)
 
 
 def overflow(form: str, told: Any) -> Answer:
@@ -187,26 +166,6 @@ def test_each_servers_way_to_say_that_a_prompt_is_too_long_is_known(
     assert (error.prompt_tokens, error.context_window) == (prompt, window)
     assert error.status_code == answer.status
     assert (len(server.requests), len(client.cache)) == (1, 0)
-
-
-@pytest.mark.parametrize(
-    "words", ["Invalid 'messages[0].content': string too long.", "max_tokens is too large: 100000."]
-)
-def test_what_is_too_long_for_another_reason_is_an_invalid_request(words: str) -> None:
-    """A model with a longer context would not help."""
-    assert type(failure(400, {"error": {"message": words}})) is InvalidRequestError
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError)],
-)
-def test_a_refused_key_or_a_rate_limit_that_speaks_of_the_context_is_what_its_status_says(
-    status: int, kind: type[APIError]
-) -> None:
-    """The prompt was not looked at."""
-    words = "Tier 1 allows a maximum context length of 8192 tokens"
-    assert type(failure(status, {"error": {"message": words}})) is kind
 
 
 # Errors that some servers send with the status 200, and what their code says of them.

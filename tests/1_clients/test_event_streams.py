@@ -7,7 +7,6 @@ send one by one.
 from __future__ import annotations
 
 import base64
-import copy
 from typing import Any
 
 import pytest
@@ -159,12 +158,6 @@ def test_openais_random_padding_is_left_out() -> None:
     """It would make each recording another one."""
     found = whole_of({"obfuscation": "zq"}, {}, {"obfuscation": ""})
     assert found == response(choice({"content": "a"}))
-
-
-def test_log_probabilities_of_null_stay() -> None:
-    """An answer that is not streamed has them so."""
-    chunks = [chunk(piece({"content": "a"}, 0, "stop", logprobs=None))]
-    assert assembled(chunks) == response(choice({"content": "a"}, logprobs=None))
 
 
 @pytest.mark.parametrize(
@@ -408,10 +401,3 @@ def test_the_text_of_a_stream_is_that_of_its_first_choice() -> None:
     """Each chunk gives its piece."""
     assembler = Assembler()
     assert "".join([assembler.add(each) for each in MIXED]) == "Hellö, you"
-
-
-def test_the_chunks_of_a_stream_stay_as_they_were() -> None:
-    """The program may read them later."""
-    chunks = copy.deepcopy(MIXED)
-    assembled(chunks)
-    assert chunks == MIXED

@@ -153,14 +153,6 @@ def test_a_model_is_known_by_its_files_stem(model: str | None, name: str) -> Non
     assert repr(client) == f"LocalClient(model={name!r})"
 
 
-def test_a_call_may_name_another_file_by_its_path_and_then_by_its_stem() -> None:
-    """A stem of no file so far means the packaged model."""
-    client = LocalClient(model="one.gguf")
-    assert client.build_request("Hello", model="folder/two.gguf").model == "two"
-    assert client.build_request("Hello", model="two").model == "two"
-    assert client.build_request("Hello", model="three").model == PACKAGED
-
-
 def test_another_models_name_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """The packaged model answers in its place; the default of MODEL says nothing."""
     for model in ("qwen3-8b", "qwen3-8b", "gpt-6-luna", None):
@@ -168,12 +160,6 @@ def test_another_models_name_is_told_once(caplog: pytest.LogCaptureFixture) -> N
     assert [each.message for each in caplog.records] == [
         f"the local model {PACKAGED} answers in place of qwen3-8b, which is not the path of a .gguf file"
     ]
-
-
-def test_a_model_that_is_no_name_is_refused() -> None:
-    """Other clients refuse it, too."""
-    with pytest.raises(TypeError, match="model"):
-        LocalClient(model="one.gguf").build_request("Hello", model=5)
 
 
 @pytest.fixture
@@ -237,35 +223,3 @@ def test_any_local_model_gets_a_schema() -> None:
     assert client.capabilities("any").structured_output
     assert LLMCall(user="Buy?", output_type=bool, client=client).call() is True
     assert model.requests[0].body["response_format"]["type"] == "json_schema"
-
-
-def test_a_runtime_that_cannot_be_imported_is_named(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as one whose shared library is missing; another attempt would not help."""
-    (tmp_path / "xllamacpp.py").write_text("raise ImportError('libgomp.so.1: no such file')")
-    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
-    monkeypatch.syspath_prepend(tmp_path)
-    file = tmp_path / "any.gguf"
-    file.touch()
-    client = LocalClient(model=str(file), cache_mode="off")
-    with pytest.raises(ConfigError, match=r"xllamacpp cannot be imported: libgomp\.so\.1"):
-        client.send_message("Hello")
-
-
-def test_an_error_of_the_system_while_a_model_is_loaded_is_the_calls(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It comes from the thread that loads the model, and is not taken for an empty answer."""
-
-    def server(parameters: Any) -> Any:
-        raise MemoryError("no room for the model")
-
-    runtime = Runtime()
-    monkeypatch.setattr(runtime, "Server", server)
-    monkeypatch.setitem(sys.modules, "xllamacpp", runtime)
-    file = tmp_path / "any.gguf"
-    file.touch()
-    client = LocalClient(model=str(file), cache_mode="off")
-    with pytest.raises(MemoryError, match="no room for the model"):
-        client.send_message("Hello")

@@ -201,17 +201,6 @@ def test_a_value_is_sent_as_plain_data(name: str, value: Any, found: Any) -> Non
     assert type(sent(**{name: value})[name]) is type(found)
 
 
-def test_a_number_of_numpy_is_sent_as_the_number_that_it_holds() -> None:
-    """Whole ones as whole ones."""
-    numpy = pytest.importorskip("numpy")
-    given_ones = {
-        "temperature": numpy.float32(0.5),
-        "seed": numpy.int64(3),
-        "top_p": numpy.float64(1),
-    }
-    assert sent(**given_ones) == {"temperature": 0.5, "seed": 3, "top_p": 1}
-
-
 DEFAULTS = {"temperature": 0.5, "max_tokens": 100, "top_p": 1.0}
 
 

@@ -78,25 +78,11 @@ def test_a_call_too_many_fails_the_test() -> None:
         list(client.stream_message("third"))
 
 
-def test_a_single_text_is_no_script() -> None:
-    """The error says that a list is needed."""
-    with pytest.raises(TypeError, match="list of answers"):
-        ScriptedClient("text")
-
-
 LIMITS = {
     "limits_requests_per_minute": 1,
     "limits_tokens_per_minute": 1,
     "limits_max_concurrent_calls": 1,
 }
-
-
-def test_limits_of_the_project_do_not_hold() -> None:
-    """A unit test waits for no rate limit of the project."""
-    with llmcall.configured(**LIMITS):
-        client = ScriptedClient(lambda messages: "yes", deadline=30)
-        replies = [client.send_message("a", on_error="raise") for _ in range(3)]
-    assert [reply.content for reply in replies] == ["yes"] * 3
 
 
 def test_limits_among_the_clients_arguments_hold() -> None:
@@ -117,18 +103,6 @@ def test_a_streamed_tool_call_is_in_the_reply() -> None:
     with ScriptedClient([CALLING]).stream_message("b") as stream:
         assert list(stream) == []
     assert stream.reply == CALLING
-
-
-def test_several_answers_are_streamed_as_they_are_sent() -> None:
-    """A script for ``n=2`` gives both choices either way."""
-    messages = [{"role": "assistant", "content": text} for text in ("One coin.", "Two coins.")]
-    answer = {"choices": [{"message": each, "finish_reason": "stop"} for each in messages]}
-    client = ScriptedClient([answer, answer])
-    sent = client.send_message("a", n=2, on_error="raise")
-    with client.stream_message("a", n=2, on_error="raise") as stream:
-        assert "".join(stream) == "One coin."
-    assert sent.choices == messages
-    assert stream.reply.choices == messages
 
 
 def test_from_many_threads_each_answer_is_given_once() -> None:

@@ -5,10 +5,8 @@ calls at once.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any
 
 import pydantic
@@ -154,22 +152,6 @@ def test_the_longer_wait_wins(slept: list[float], delayed: ScriptedClient) -> No
     long, short = slept
     assert long == 30.0
     assert 2.0 <= short <= 2.5
-
-
-@pytest.mark.usefixtures("slept")
-def test_the_first_wait_is_told_and_the_others_are_counted(
-    delayed: ScriptedClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The line says where the count is."""
-    ((level, line),) = [
-        (each.levelno, each.getMessage())
-        for each in caplog.get_records("setup")
-        if each.name == "llmcall"
-    ]
-    assert level == logging.WARNING
-    assert line.startswith("trying again in 30.00 s: ")
-    assert line.endswith("; llmcall.usage() counts further retries")
-    assert delayed.usage.retries == 2
 
 
 @pytest.mark.parametrize(
@@ -349,50 +331,6 @@ def test_a_pointer_to_nothing_is_a_miss() -> None:
     assert "this chat request to gpt-4 is not recorded" in report
     assert "a fallback gave the recorded answer, and that answer was deleted" in report
     assert "cache_mode='auto'" in report
-
-
-@pytest.mark.parametrize("first", ["the model itself", "another fallback"])
-@pytest.mark.parametrize("where", ["cache", "cassette"])
-def test_a_fallback_gets_what_was_recorded_first(first: str, where: str) -> None:
-    """While it answers, an equal call is answered by another model: that answer is recorded, so both
-    callers get it, and so does a replay.
-    """
-    asked = threading.Event()
-    going = threading.Event()
-
-    class Flapping(llmcall.LLMClient):
-        """The first model has room for the second call; the fallback waits for that call."""
-
-        count = 0
-
-        def send(self, request: Any, timeout: float | None) -> Any:
-            if request.model == SMALL:
-                Flapping.count += 1
-                if Flapping.count == 1 or first == "another fallback":
-                    raise llmcall.ContextLengthError("too long")
-            if request.model == LARGE:
-                asked.set()
-                assert going.wait(30)
-            message = {"role": "assistant", "content": request.model}
-            return {"choices": [{"message": message, "finish_reason": "stop"}]}
-
-    def client(fallback: str) -> llmcall.LLMClient:
-        mode = "auto" if where == "cache" else "off"
-        return Flapping(model=SMALL, fallbacks={SMALL: (fallback,)}, cache_mode=mode)
-
-    def ask(fallback: str) -> str:
-        return client(fallback).send_message("Hello", on_error="raise").content
-
-    with ExitStack() as stack:
-        if where == "cassette":
-            stack.enter_context(llmcall.cassette("tape.jsonl"))
-        with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(ask, LARGE)
-            assert asked.wait(30)
-            recorded = ask(MIDDLE)
-            going.set()
-            assert slow.result(30) == recorded == (MIDDLE if "fallback" in first else SMALL)
-        assert ask(LARGE) == recorded
 
 
 @pytest.mark.parametrize("models", [("gpt-6-luna", LARGE), (LARGE, "gpt-6-luna")])

@@ -15,7 +15,6 @@ from servers import (
     ScriptedServer,
     client_for,
     completion,
-    embeddings,
 )
 from streaming import TWO_COINS, WAYS, Streamed
 
@@ -81,13 +80,6 @@ def test_the_tier_is_in_no_key(asking: Any) -> None:
     assert plain.cache_key == flex.cache_key
 
 
-def test_embeddings_get_no_tier(asking: Any) -> None:
-    """The embeddings API has no tiers."""
-    client, server = asking(Answer(200, embeddings([1.0])), service_tier="flex")
-    client.get_embedding("Hello", model="e")
-    assert tiers(server) == [None]
-
-
 def test_an_unchanged_program_gets_the_tier_by_an_override(httpserver: HTTPServer) -> None:
     """``http_client(service_tier="flex")`` adds the tier to what the SDK sends."""
     server = ScriptedServer(httpserver, served("flex"))
@@ -125,16 +117,6 @@ def test_a_streamed_answer_costs_what_its_tier_costs(tier: str | None, cost: flo
         "".join(stream)
     assert stream.reply is not None
     assert stream.reply.cost == pytest.approx(cost)
-
-
-def test_a_stream_that_is_left_is_billed_at_its_tier() -> None:
-    """What came until then counts at half price."""
-    chunks = [{**each, "service_tier": "flex"} for each in TWO_COINS]
-    client = Streamed(*chunks, model="m", prices=PRICES, cache_mode="off", service_tier="flex")
-    with llmcall.budget(usd=1) as budget, client.stream_message(QUESTION) as stream:
-        next(iter(stream))
-    prompt = llmcall.count_tokens(QUESTION, "m")
-    assert budget.spent.usd == pytest.approx((prompt * 1.0 + 1 * 2.0) / 2 / 1e6)
 
 
 def test_a_tier_may_have_a_price_of_its_own(asking: Any) -> None:

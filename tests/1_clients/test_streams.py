@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
-from programs import LONGEST, start
 from servers import (
     OK,
     QUESTION,
@@ -21,7 +19,6 @@ from servers import (
     answers,
     client_for,
     completion,
-    dripping,
     refusal,
     sends,
     stays_silent_after,
@@ -417,40 +414,6 @@ def test_a_stream_that_is_left_counts_as_a_call(
     billed(leaving, client, tokens or counted(client, "one"))
 
 
-def tool(name: str | None, arguments: str) -> dict[str, Any]:
-    """Return a chunk with a piece of a tool call."""
-    function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
-    return chunk(
-        tool_calls=[{"index": 0, "id": "call-1", "type": "function", "function": function}]
-    )
-
-
-@pytest.mark.parametrize(
-    ("chunks", "text"),
-    [
-        ([chunk("", role="assistant")], ""),
-        ([chunk(reasoning_content="Let me"), chunk(reasoning_content=" think")], "Let me think"),
-        ([chunk(reasoning="Let me"), chunk("one", reasoning=" think")], "Let me thinkone"),
-        ([tool("buy", '{"item"'), tool(None, ': "bread"}')], 'buy{"item": "bread"}'),
-        ([{"choices": [], "prompt_filter_results": []}], ""),
-    ],
-    ids=["its beginning", "reasoning", "reasoning and text", "a tool call", "the prompt's filter"],
-)
-def test_a_stream_that_is_interrupted_before_its_text_is_billed(
-    chunks: list[Any], text: str
-) -> None:
-    """Once a chunk has come, a model has read the prompt: reasoning and calls are billed as text
-    is.
-    """
-    client = Streamed(*chunks, KeyboardInterrupt())
-
-    def interrupted(client: llmcall.LLMClient) -> None:
-        with pytest.raises(KeyboardInterrupt):
-            list(client.stream_message("Hello"))
-
-    billed(interrupted, client, counted(client, text))
-
-
 @pytest.mark.parametrize("kind", [Streamed, AStreamed])
 @pytest.mark.parametrize(
     ("chunks", "attempts", "text"),
@@ -530,24 +493,6 @@ def test_what_was_not_received_gives_its_draw_back(
         assert client.send_message("Hello", on_error="raise").sample == sample
 
 
-def test_a_stream_that_an_exception_of_the_program_ends_is_told_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """It failed; its reader did not leave."""
-
-    class Broken(ScriptedClient):
-        """A client with a fault of its own."""
-
-        def stream(self, request: Any, timeout: float | None) -> Iterator[dict[str, Any]]:
-            yield next(super().stream(request, timeout))
-            raise ZeroDivisionError
-
-    with llmcall.cassette("left.jsonl"), pytest.raises(ZeroDivisionError):
-        list(Broken(["once upon a time"]).stream_message("Hello"))
-    assert "1 call failed after all retries" in caplog.text
-    assert "ended before the whole answer arrived" not in caplog.text
-
-
 @LEAVING
 def test_the_end_of_a_cassette_tells_what_was_not_received(
     leaving: Leave, caplog: pytest.LogCaptureFixture
@@ -558,79 +503,3 @@ def test_the_end_of_a_cassette_tells_what_was_not_received(
         leaving(client)
         client.send_message("Hello", on_error="raise")
     assert "1 call ended before the whole answer arrived" in caplog.text
-
-
-def close_and_ask_again(client: llmcall.LLMClient, pieces: int) -> Any:
-    """Read some pieces of a stream, close it, and ask again while it is kept."""
-    stream = client.stream_message("Hello")
-    for _ in range(pieces):
-        next(stream)
-    stream.close()
-    reply = client.send_message("Hello", on_error="raise", deadline=60)
-    assert stream.reply is None
-    return reply
-
-
-def aclose_and_ask_again(client: llmcall.LLMClient, pieces: int) -> Any:
-    """Do the same in a task."""
-
-    async def main() -> Any:
-        stream = client.astream_message("Hello")
-        for _ in range(pieces):
-            await anext(stream)
-        await stream.aclose()
-        reply = await client.asend_message("Hello", on_error="raise", deadline=60)
-        assert stream.reply is None
-        return reply
-
-    return asyncio.run(main())
-
-
-BOTH = pytest.mark.parametrize("asking_again", [close_and_ask_again, aclose_and_ask_again])
-
-
-@pytest.mark.parametrize("pieces", [0, 1])
-@BOTH
-def test_a_closed_stream_gives_its_draw_back_though_it_is_kept(
-    asking_again: Any, pieces: int
-) -> None:
-    """The next call draws the same number, whether or not anybody still holds the stream."""
-    client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
-    with llmcall.scope("s"):
-        assert asking_again(client, pieces).sample == "s#0"
-
-
-# What a program keeps to its end: a stream, or the event loop that would close it.
-KEPT = {
-    "stream": """
-        kept = llmcall.OpenAIClient(**how).stream_message("Hello")
-        next(kept)
-    """,
-    "cycle of a program": """
-        http_client = llmcall.http_client(cache_mode="off")
-        program = openai.OpenAI(base_url=sys.argv[1], api_key="k", http_client=http_client)
-        for kept in program.chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "Hello"}], stream=True
-        ):
-            break
-        del kept
-    """,
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT)
-def test_a_stream_that_is_open_when_the_process_ends_is_left(kept: str) -> None:
-    """It ends with the process as if its reader had left it, and nothing is printed."""
-    opening = """
-        import asyncio, warnings
-        import openai
-        warnings.simplefilter("ignore", ResourceWarning)  # a client that nobody closes
-        how = {"base_url": sys.argv[1], "api_key": "k", "cache_mode": "off"}
-    """
-    drips = dripping(HEAD + event(chunk("one ")), event(chunk("more ")))
-    with (
-        RawServer(drips) as server,
-        start(textwrap.dedent(opening) + textwrap.dedent(kept), server.base_url) as process,
-    ):
-        assert process.communicate(timeout=LONGEST) == ("", "")

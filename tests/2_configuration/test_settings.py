@@ -9,7 +9,6 @@ import contextvars
 import importlib
 import json
 import logging
-import os
 import pickle
 import re
 import threading
@@ -592,17 +591,6 @@ KEY_VARIABLES = ["OPENAI_API_KEY", "LLMCALL_ORGANIZATION"]
 
 
 @pytest.mark.parametrize("variable", KEY_VARIABLES)
-@pytest.mark.parametrize("value", [f" {SECRET}\r\n"])
-def test_blanks_around_a_key_are_no_part_of_it(
-    value: str, variable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nor a line's end; the same holds for an organization."""
-    monkeypatch.setenv(variable, value)
-    name = "organization" if "ORG" in variable else "api_key"
-    assert getattr(llmcall.settings(), name) == SECRET
-
-
-@pytest.mark.parametrize("variable", KEY_VARIABLES)
 @pytest.mark.parametrize("value", [f"{SECRET}ü", f"{SECRET}\n{SECRET}"])
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(
     value: str, variable: str, monkeypatch: pytest.MonkeyPatch
@@ -841,38 +829,3 @@ def test_an_unknown_setting_is_an_error_with_the_nearest_name() -> None:
         llmcall.settings().origin("MODLE")
     with pytest.raises(TypeError, match=r"has no setting 'modle'; did you mean 'model'\?"):
         llmcall.configure(modle="a")
-
-
-def test_a_loop_of_hits_looks_at_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings are read once: recorded answers, typed ones in scopes too, ask neither for files nor
-    for folders.
-    """
-    # else a second look comes after a second
-    monkeypatch.setattr("llmcall.config.resolve.INTERVAL", float("inf"))
-    llmcall.register_client(
-        "scripted", ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path=tmp_path)
-    )
-    llmcall.configure(api_type="scripted")
-    buys = llmcall.LLMCall(user="Would {{ name }} buy it?", output_type=bool)
-
-    def ask_all() -> None:
-        for name in ("Lisa", "Oscar"):
-            with llmcall.scope(name):
-                assert buys(name=name) is True
-            assert buys(name=name) is True
-
-    ask_all()
-    looked: list[object] = []
-
-    def told(function: Callable[..., Any]) -> Callable[..., Any]:
-        def tell(*args: Any, **kwargs: Any) -> Any:
-            looked.append(args)
-            return function(*args, **kwargs)
-
-        return tell
-
-    for name in ("stat", "lstat", "getcwd", "listdir", "open"):
-        monkeypatch.setattr(os, name, told(getattr(os, name)))
-    for _ in range(10):
-        ask_all()
-    assert looked == []

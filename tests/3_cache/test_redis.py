@@ -310,14 +310,6 @@ def test_an_address_that_is_none_is_refused_with_the_forms_that_there_are(addres
     assert "redis://[[USER]:PASSWORD@]HOST" in str(refused(address))
 
 
-@pytest.mark.parametrize("address", WRONG_ADDRESSES_WITH_A_PASSWORD)
-def test_the_error_of_an_address_that_is_none_does_not_show_its_password(address: str) -> None:
-    """Neither the error nor its causes do."""
-    error = told(refused(address))
-    assert "same" not in error
-    assert "sesa/" not in error
-
-
 def test_without_the_client_library_an_error_names_the_extra() -> None:
     """It comes before anything is asked or paid for."""
     program = """
@@ -369,21 +361,3 @@ def test_calls_to_a_server_that_hangs_are_errors_that_name_it(
     outcomes = asyncio.run(ask_everything(hanging))
     assert [type(outcome) for outcome in outcomes] == [CacheError] * 5
     assert all(f"the Redis server unix://{mortal.socket}" in str(outcome) for outcome in outcomes)
-
-
-def test_an_event_loop_goes_on_while_a_server_hangs(mortal: RedisProcess) -> None:
-    """Other tasks take their turns while calls wait for the server."""
-    client = client_at(f"unix://{mortal.socket}?socket_timeout=30")
-    client.send_message("a")
-    assert mortal.process is not None
-    mortal.process.send_signal(signal.SIGSTOP)
-
-    async def take_turns_while_asking() -> None:
-        asking = asyncio.ensure_future(ask_everything(client))
-        for _ in range(20):
-            await asyncio.sleep(0.01)
-        assert not asking.done()  # a loop that stands still has one turn for each call
-        mortal.process.send_signal(signal.SIGCONT)
-        await asking
-
-    asyncio.run(take_turns_while_asking())

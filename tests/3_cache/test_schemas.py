@@ -299,20 +299,10 @@ class Shop:
         """Sell it."""
 
 
-def bare_tool(a, b=object()):  # type: ignore[no-untyped-def]  # noqa: B008  a default that is not JSON
-    return a, b
-
-
 def test_a_tool_has_its_functions_name_docstring_and_parameters() -> None:
     """``self`` and parameters without names are left out."""
     what = {"properties": {"what": {"type": "string"}}, "required": ["what"], **CLOSED}
     assert tool(Shop().sell) == {"name": "sell", "description": "Sell it.", "parameters": what}
-
-
-def test_a_tool_without_types_takes_anything() -> None:
-    """A default that is no JSON is left out, and so is a missing docstring."""
-    anything = {"properties": {"a": {}, "b": {}}, "required": ["a"], **CLOSED}
-    assert tool(bare_tool) == {"name": "bare_tool", "parameters": anything}
 
 
 def unresolved(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821  the point of the test

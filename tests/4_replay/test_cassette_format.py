@@ -12,7 +12,6 @@ import json
 import os
 import random
 import re
-import stat
 import string
 from hashlib import sha256
 from pathlib import Path
@@ -161,14 +160,6 @@ def test_a_line_that_was_written_otherwise_answers(length: int) -> None:
     found = file.get(record.cache_key)
     assert found is not None
     assert found.request == record.request
-
-
-@pytest.mark.parametrize("length", [20, 600])
-def test_an_escaped_name_of_a_text_is_read(length: int) -> None:
-    """JSON allows it."""
-    record = chat("é" * length, sample="a#0", seed=1)
-    escaped = decoded(written([record]).replace('"$text"', '"\\u0024text"'))
-    assert [each.request for each in escaped] == [record.request]
 
 
 @pytest.mark.parametrize("form", ["\ufeff{}", "\n \n{}\n", "{}\n\n", "{}\r\n{}\r\n"])
@@ -340,71 +331,6 @@ def test_an_answer_with_halves_of_characters_is_read_back(texts: list[str]) -> N
     ]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
-def test_writing_draws_nothing_from_the_programs_chance(tmp_path: Path) -> None:
-    """A program that seeds ``random`` draws the same numbers, however many files are written."""
-    random.seed(7)
-    before = random.getstate()
-    writer.write(tmp_path / "f.jsonl", {}, [chat("Hello")])
-    assert random.getstate() == before
-
-
-def test_temporary_files_have_names_that_no_seed_fixes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two processes that seed ``random`` alike never write to the same temporary file."""
-    names = []
-    replace = os.replace
-
-    def noted(temporary: str, target: str) -> None:
-        names.append(temporary)
-        replace(temporary, target)
-
-    monkeypatch.setattr(os, "replace", noted)
-    for _ in range(2):
-        random.seed(7)
-        writer.write(tmp_path / "f.jsonl", {}, [chat("Hello")])
-    assert len({*names}) == 2
-
-
-def mode_of(path: Path) -> int:
-    """Return the permissions of a file."""
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def test_a_new_file_has_the_umasks_mode(tmp_path: Path) -> None:
-    """So has any other file of the user's."""
-    old = os.umask(0o027)
-    try:
-        writer.write(tmp_path / "f.jsonl", {}, [])
-    finally:
-        os.umask(old)
-    assert mode_of(tmp_path / "f.jsonl") == 0o640
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o664])
-def test_an_old_file_keeps_its_mode(mode: int, tmp_path: Path) -> None:
-    """Whoever set it meant it."""
-    path = tmp_path / "f.jsonl"
-    writer.write(path, {}, [])
-    path.chmod(mode)
-    writer.write(path, {}, [chat("a")])
-    assert mode_of(path) == mode
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o664])
-def test_a_link_to_a_file_goes_on_linking(mode: int, tmp_path: Path) -> None:
-    """The file that it names is written, and keeps its mode."""
-    path, link = tmp_path / "f.jsonl", tmp_path / "link"
-    writer.write(path, {}, [])
-    path.chmod(mode)
-    link.symlink_to(path)
-    writer.write(link, {}, [chat("a")])
-    assert link.is_symlink()
-    assert mode_of(path) == mode
-    assert len(reader.read(path)) == 1
-
-
 # Credentials
 
 LETTERS_DIGITS = string.ascii_letters + string.digits
@@ -557,26 +483,6 @@ def test_the_place_of_a_credential_is_named_without_it(data: Any, place: str) ->
     assert "set [Cassette] ALLOW" in message
     assert SECRET[4:] not in message
     assert fake(32, HEX) not in message
-
-
-def test_only_texts_are_searched_for_credentials() -> None:
-    """Bytes, numbers and None are none."""
-    credentials.refuse({"a": [SECRET.encode(), 1, 2.5, None, True]}, (), "record 1")
-
-
-def test_a_text_that_was_harmless_is_a_credential_behind_a_telling_name() -> None:
-    """It is one though it has been searched before."""
-    digits, searched = fake(32, HEX), set[str]()
-    credentials.refuse({"digest": digits, "api-key": "none"}, (), "record 1", searched)
-    with pytest.raises(CacheError, match="record 2: api-key contains"):
-        credentials.refuse({"api-key": digits}, (), "record 2", searched)
-
-
-def test_a_credential_behind_one_that_is_allowed_is_found() -> None:
-    """The search goes on."""
-    found = credentials.find(f"{SECRET} {'sk-' + fake(48)}", (SECRET,))
-    assert found is not None
-    assert found.start == len(SECRET) + 1
 
 
 def test_the_header_is_searched_for_credentials() -> None:

@@ -22,11 +22,8 @@ from programs import LONGEST, ran, start
 from pytest_httpserver import HTTPServer
 from servers import (
     OK,
-    Answer,
-    Responding,
     ScriptedServer,
     client_for,
-    completion,
     embeddings,
     refusal,
 )
@@ -424,16 +421,6 @@ def test_all_cells_after_the_last_one_ask_nothing(notebook: Notebook) -> None:
     notebook.run(LAST_CELL, FIRST_CELL, SECOND_CELL, LAST_CELL)
     assert is_complete()
     assert (len(notebook.client.requests), len(asked_in())) == (3, 3)
-
-
-def test_a_run_that_gains_nothing_does_not_write() -> None:
-    """It does not even write the same bytes."""
-    taped("Hi")
-    before = os.stat(PATH)
-    with cassette(PATH, mode="new"):
-        said(counting())
-    after = os.stat(PATH)
-    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 
 
 def test_a_run_that_asks_nothing_makes_no_file() -> None:
@@ -852,12 +839,6 @@ def test_the_path_of_a_model_does_not_reach_the_header(in_a_file: None) -> None:
     assert lines()[1]["request"]["model"] == "Tiny-1"
 
 
-def test_a_replay_needs_no_model_file(in_a_file: None) -> None:
-    """The model is not on the other machine."""
-    with cassette(PATH, mode="none"):
-        assert said(llmcall.LocalClient()) == "answer 1"
-
-
 # [Cassette] PATH and MODE
 
 
@@ -903,16 +884,6 @@ def test_a_cassette_in_code_counts_inside_a_named_one() -> None:
     said(client, "c")
     llmcall.reset()
     assert (asked_in("named.jsonl"), asked_in()) == (["a", "c"], ["b"])
-
-
-def test_a_reset_ends_a_named_cassette() -> None:
-    """Later calls are not in it."""
-    client = counting()
-    llmcall.configure(cassette_path="named.jsonl")
-    said(client, "d")
-    llmcall.reset()
-    said(client, "e")
-    assert asked_in("named.jsonl") == ["d"]
 
 
 # The file
@@ -1067,53 +1038,6 @@ def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
     assert b'"other"' not in before
 
 
-HALVES = {
-    "short": "half \ud83d",
-    "long": "x" * 600 + "\n\udc00 half\ud83d",
-    "whole": "\ud83d\ude00",
-}
-
-
-@pytest.fixture
-def halves() -> tuple[ScriptedClient, list[str]]:
-    """Record answers that end in the middle of a character; return their client and them."""
-    client = ScriptedClient(lambda messages: HALVES[messages[-1]["content"]], cache_mode="auto")
-    with cassette(PATH), scope("s"):
-        return client, [said(client, text) for text in HALVES]
-
-
-Halves = tuple[ScriptedClient, list[str]]
-
-
-def test_an_answer_that_ends_within_a_character_is_replayed(halves: Halves) -> None:
-    """The replay returns what the recording returned, and shows it in a notebook."""
-    client, answers = halves
-    with cassette(PATH, mode="none") as tape, scope("s"):
-        assert [said(client, text) for text in HALVES] == answers
-        assert tape._repr_html_().encode()
-
-
-@pytest.mark.parametrize("number", ["NaN", "1e999"])
-@pytest.mark.parametrize("is_own", [False, True], ids=["server", "client of one's own"])
-def test_a_number_that_json_does_not_have_is_recorded_as_null(
-    httpserver: HTTPServer, number: str, is_own: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Some servers send one as a token's log probability; a warning says so, and nothing is lost."""
-    body = json.dumps({**completion("yes"), "logprob": "?"}).replace('"?"', number)
-    server = ScriptedServer(httpserver, Answer(200, body))
-    client: llmcall.LLMClient = client_for(server.base_url, cache_mode="auto")
-    if is_own:
-        client = Responding(json.loads(body), cache_mode="auto")
-    with client:
-        with cassette(PATH):
-            live = client.send_message("Hello", on_error="raise")
-        with cassette(PATH, mode="none"):
-            replayed = client.send_message("Hello", on_error="raise")
-        assert live.raw["logprob"] is replayed.raw["logprob"] is None
-        assert client.cache.export("all.jsonl") == 1
-    assert "which JSON cannot represent" in caplog.text
-
-
 # What no call used
 
 
@@ -1163,18 +1087,6 @@ def test_update_by_the_settings(ending: str, left: int, monkeypatch: pytest.Monk
     with start(f"ScriptedClient(['asked']).send_message('Bye')\n{ending}") as process:
         process.communicate(timeout=LONGEST)
     assert len(asked_in()) == left
-
-
-def test_update_keeps_what_a_dry_run_looked_up(caplog: pytest.LogCaptureFixture) -> None:
-    """What neither a call used nor a dry run looked up leaves the file."""
-    taped("Hi", "Bye", "Ciao")
-    client = counting()
-    ask = llmcall.LLMCall(user="{{ word }}", client=client)
-    with cassette(PATH, mode="update"):
-        assert ask.map([{"word": "Bye"}], dry_run=True).hits == 1
-        said(client, "Hi")
-    assert "tape.jsonl: 1 record was not used; moved to the disk cache" in caplog.text
-    assert asked_in() == ["Hi", "Bye"]
 
 
 @pytest.mark.parametrize("mode", ["none", "once", "new"])

@@ -142,27 +142,11 @@ class Market:
         return rate * 2
 
 
-class Basket(dict):  # type: ignore[type-arg]
-    """An object that is plain data."""
-
-    @recorded
-    def price(self) -> int:
-        """Return the sum."""
-        CALLS.append(dict(self))
-        return sum(self.values())
-
-
 def test_objects_that_are_not_plain_data_share_an_answer() -> None:
     """``self`` is no argument of the record, however the method is called."""
     one, other = Market("one"), Market("other")
     assert [one.price("salt"), other.price("salt"), Market.price(other, "salt")] == ["one 1"] * 3
     assert records()[0].request["arguments"] == {"item": "salt"}
-
-
-def test_an_object_that_is_plain_data_is_an_argument() -> None:
-    """Objects with other data have answers of their own."""
-    assert [Basket(salt=1).price(), Basket(salt=2).price(), Basket(salt=1).price()] == [1, 2, 1]
-    assert records()[-1].request["arguments"] == {"self": {"salt": 2}}
 
 
 def test_class_methods_and_static_methods_are_recorded() -> None:
@@ -323,22 +307,10 @@ def test_a_call_that_fails_is_made_by_the_next_that_waits() -> None:
 
 
 @recorded
-def ask_again() -> int:
-    """Call this function with the same arguments until the third time."""
-    CALLS.append(None)
-    return len(CALLS) if len(CALLS) == 3 else ask_again()
-
-
-@recorded
 async def aask_again() -> int:
     """Call this function with the same arguments until the third time, in a task."""
     CALLS.append(None)
     return len(CALLS) if len(CALLS) == 3 else await asyncio.ensure_future(aask_again())
-
-
-def test_a_function_that_calls_itself_does_not_wait_for_itself() -> None:
-    """A function may try again with the same arguments."""
-    assert ask_again() == 3
 
 
 # What can be recorded

@@ -238,25 +238,6 @@ def test_after_the_last_block_every_class_is_as_before() -> None:
     assert state() == before
 
 
-def test_a_library_that_is_imported_in_a_block_keeps_its_own_loader(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """One that executes it, and one that is only looked up, as ``importlib.util.find_spec`` does."""
-    from importlib.util import find_spec
-
-    (tmp_path / "uvloop.py").write_text("from asyncio import BaseEventLoop as Loop\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "uvloop", raising=False)
-    loaders: list[Any] = []
-    with llmcall.cassette(TAPE):
-        spec = find_spec("uvloop")
-        assert spec is not None
-        loaders += spec.loader, importlib.import_module("uvloop").__spec__.loader
-    monkeypatch.delitem(sys.modules, "uvloop")
-    for loader in loaders:
-        assert loader.exec_module.__func__ is type(loader).exec_module
-
-
 PROJECT = """
 import openai, pytest
 
@@ -325,20 +306,6 @@ def test_a_connection_of_another_client_to_a_model_is_told(
                 urllib.request.urlopen(model.address)
     assert caplog.text.count("what was sent to localhost by other clients is not recorded") == 1
     assert caplog.text.count("a replay refused a connection to localhost") == 1
-
-
-def test_a_server_that_a_block_asked_is_a_models_in_that_block_only(
-    model: NumberedServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Another block does not watch it."""
-    import urllib.request
-
-    body = {"model": "gpt-4o-mini", "messages": QUESTION}
-    with llmcall.cassette("first.jsonl"):
-        http.post(f"{model.address}/chat/completions", json=body)
-    with llmcall.cassette("second.jsonl"), pytest.raises(OSError):
-        urllib.request.urlopen(model.address)
-    assert "is not recorded" not in caplog.text
 
 
 def test_a_programs_request_shows_no_key() -> None:

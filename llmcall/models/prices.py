@@ -106,23 +106,23 @@ def price_of(
     :param address: that of the API. If it is none of a provider that the package knows, only the
         names of OpenAI's own models have a price: anybody may serve the others.
     :param input_tokens: of the prompt: some models cost more for a long one.
-    :param service_tier: as the API names it, or a window. The tiers flex and batch cost half if
-        nothing else is known of them; ``priority`` has a price only if someone names it; any other tier costs what
-        the model costs.
+    :param service_tier: as the API names it, or a window. The tiers flex and batch cost half;
+        ``priority`` has a price only if ``configured`` names it; any other tier costs what the
+        model costs.
     """
-    if service_tier is not None:
-        tier_price = configured.get(f"{model} {service_tier}")
-        if tier_price is not None:
-            return _configured(tier_price)
+    if f"{model} {service_tier}" in configured:
+        return _configured(configured[f"{model} {service_tier}"])
+    price: Price | None
     if model in configured:
-        price = _configured(configured[model])
-        if service_tier in DEARER_TIERS:
-            return None
-        return price.times(SHARES.get(service_tier or "", 1))
-    from datetime import datetime, timezone
+        price, has_shares = _configured(configured[model]), True
+    else:
+        from datetime import datetime, timezone
 
-    day = datetime.now(timezone.utc).date().isoformat()
-    return _packaged(model, address, input_tokens, service_tier, day)
+        day = datetime.now(timezone.utc).date().isoformat()
+        price, has_shares = _packaged(model, address, input_tokens, day)
+    if price is None or service_tier in DEARER_TIERS:
+        return None
+    return price.times(SHARES.get(service_tier or "", 1)) if has_shares else price
 
 
 def _configured(numbers: Sequence[float]) -> Price:
@@ -131,65 +131,41 @@ def _configured(numbers: Sequence[float]) -> Price:
 
 @lru_cache(maxsize=4096)
 def _packaged(
-    model: str, address: str | None, input_tokens: int, service_tier: str | None, day: str
-) -> Price | None:
-    """Return a model's price as genai-prices knows it, for one day.
-
-    The package falls back to the standard price if it knows none of the tier.
-    """
-    # The provider at the address; and OpenAI, if only OpenAI's models have such names.
-    providers = [{"provider_api_url": address}] if address else []
-    providers += [] if model.startswith(OPEN_WEIGHTS) else [{"provider_id": "openai"}]
-    for provider in providers:
-        try:
-            standard, provider_id = _calculated(model, input_tokens, day, {}, provider)
-            if service_tier not in SHARES.keys() | DEARER_TIERS:
-                return standard
-            context = {"processing" if service_tier == "batch" else "service_tier": service_tier}
-            tier_price, _ = _calculated(model, input_tokens, day, context, provider)
-        except LookupError:
-            continue
-        if tier_price != standard:
-            return tier_price
-        if service_tier in DEARER_TIERS:
-            return None
-        is_known = provider_id in PROVIDERS_WITH_SHARES
-        return standard.times(SHARES.get(service_tier or "", 1)) if is_known else standard
-    return None
-
-
-def _calculated(
-    model: str,
-    input_tokens: int,
-    day: str,
-    context: Mapping[str, str | None],
-    provider: Mapping[str, str],
-) -> tuple[Price, str]:
-    """Return a price, and the package's name of its provider.
-
-    :raises LookupError: if the package does not know the provider or the model.
+    model: str, address: str | None, input_tokens: int, day: str
+) -> tuple[Price | None, bool]:
+    """Return a model's price as genai-prices knows it, for one day, and whether ``SHARES`` are its
+    provider's.
     """
     from datetime import datetime, timezone
     from importlib.metadata import version
 
     import genai_prices
 
-    tokens = max(1, input_tokens)
     timestamp = datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
-    usages = [
-        genai_prices.Usage(input_tokens=tokens, cache_read_tokens=cached, output_tokens=MILLION)
-        for cached in (0, tokens)
-    ]
-    calculations = [
-        genai_prices.calc_price(
-            usage, model, genai_request_timestamp=timestamp, price_context=dict(context), **provider
+    tokens = max(1, input_tokens)
+    # The provider at the address; and OpenAI, if only OpenAI's models have such names.
+    providers = [{"provider_api_url": address}] if address else []
+    providers += [] if model.startswith(OPEN_WEIGHTS) else [{"provider_id": "openai"}]
+    for provider in providers:
+        try:
+            whole, cached = (
+                genai_prices.calc_price(
+                    genai_prices.Usage(
+                        input_tokens=tokens, cache_read_tokens=cached_tokens, output_tokens=MILLION
+                    ),
+                    model,
+                    genai_request_timestamp=timestamp,
+                    **provider,
+                )
+                for cached_tokens in (0, tokens)
+            )
+        except LookupError:  # it does not know the provider or the model
+            continue
+        price = Price(
+            round(float(whole.input_price) / tokens * MILLION, 9),
+            float(whole.output_price),
+            round(float(cached.input_price) / tokens * MILLION, 9),
+            f"genai-prices {version('genai-prices')} for {day}",
         )
-        for usage in usages
-    ]
-    input_price, cached_price = (
-        round(float(each.input_price) / tokens * MILLION, 9) for each in calculations
-    )
-    output_price = float(calculations[0].output_price)
-    source = f"genai-prices {version('genai-prices')} for {day}"
-    price = Price(input_price, output_price, cached_price, source)
-    return price, calculations[0].provider.id
+        return price, whole.provider.id in PROVIDERS_WITH_SHARES
+    return None, False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from ..system import ipython_shell, without_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
 
 class Bar:
@@ -48,10 +46,8 @@ class Bar:
             "failed": max(self._failed_count, usage.errors),
             "retries": usage.retries,
         }
-        if usage.replayed_calls:
-            counts["replayed"] = usage.replayed_calls
         figures = [f"{name}={count:,}" for name, count in counts.items() if count]
-        figures.append(f"cached={usage.cached_calls - usage.replayed_calls:,}")
+        figures.append(f"cached={usage.cached_calls:,}")
         tokens: Any = usage.input_tokens, usage.output_tokens
         figures.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
         figures.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.4f}")
@@ -81,7 +77,6 @@ def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
     with (
         _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True) as tqdm_bar,
         metering.track() as usage,
-        _logs_above(),
     ):
         bar = Bar(tqdm_bar, usage)
         try:
@@ -97,21 +92,3 @@ def _tqdm() -> Any:
     with without_warnings():
         from tqdm.auto import tqdm
     return tqdm
-
-
-def _logs_above() -> AbstractContextManager[None]:
-    """Put what log handlers write on the console above the bar, for a block."""
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    root = logging.getLogger()
-    loggers = [root, logging.getLogger("llmcall")]
-    if any(logger.handlers for logger in loggers):
-        on_console = [logger for logger in loggers if _is_on_console(logger)]
-    else:
-        on_console = [root]  # without handlers, logging itself writes warnings there
-    return logging_redirect_tqdm(on_console)  # type: ignore[no-any-return]
-
-
-def _is_on_console(logger: logging.Logger) -> bool:
-    streams = [getattr(handler, "stream", None) for handler in logger.handlers]
-    return any(stream in (sys.stdout, sys.stderr) for stream in streams)

@@ -47,12 +47,9 @@ def is_frame(items: Any) -> bool:
 def rows_of(items: Any) -> Iterator[Any]:
     """Return an iterator over items; for a DataFrame, over its rows as dicts.
 
-    :raises TypeError: if they cannot be taken one by one; for a polars DataFrame, which would give its
-        columns.
+    :raises TypeError: if they cannot be taken one by one.
     :raises ValueError: if a DataFrame has two columns of the same name.
     """
-    if type(items).__module__.partition(".")[0] == "polars" and hasattr(items, "to_dicts"):
-        raise TypeError("a polars DataFrame gives columns, not rows; pass frame.to_dicts()")
     if is_frame(items):
         names = list(items.columns)
         duplicates = [name for name in names if names.count(name) > 1]

@@ -20,7 +20,7 @@ from ..errors import (
 from ..failures import on_refusal
 from ..keys.normalizers import normalizer
 from ..notices import warn_once
-from ..system import after_fork_in_child, running_loop
+from ..system import after_fork_in_child
 from . import connections
 from .actors import Actor, Actors
 from .requests import (
@@ -169,12 +169,6 @@ class Recorder:
                 return await value((send_unrecorded or send)(request))
             if self.has_ended:
                 raise LLMCallError(HAS_ENDED)
-            if is_async and running_loop() is None:
-                raise LLMCallError(
-                    f"{request.method} {request.url.path} was not sent: llmcall can record asynchronous "
-                    "requests on asyncio only. Run the program on asyncio (with anyio: "
-                    'backend="asyncio")'
-                )
             if client_call.body is not None and is_of_model(request):
                 self.models.add(connections.address_of(request.url))
             from . import answers, calls  # not for a block in which only llmcall asks

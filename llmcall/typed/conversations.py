@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..blocking import may_block
 from ..display.formatting import shortened
 from ..errors import APIError, OutputError
-from ..keys.keys import short_key
 from ..values import message_text
 
 if TYPE_CHECKING:
@@ -143,18 +142,15 @@ def final_error(
     replies: Sequence[Reply],
     variables: Mapping[str, Any],
     *,
-    is_recorded: bool,
     unstructured_model: str | None,
 ) -> OutputError:
     """Return the error that a call raises after its last answer.
 
-    Its message gives the answer, what was expected, the scope, the item, the number of tries, and
-    how to ask again.
+    Its message gives the answer, what was expected, the scope, the item and the number of tries.
 
     :param error: why the last answer cannot be used.
     :param replies: all answers.
     :param variables: the values that the templates used.
-    :param is_recorded: whether the cache keeps the answers.
     :param unstructured_model: the model's name if structured output was not used, because the model
         is not known to support it; else ``None``.
     """
@@ -175,19 +171,10 @@ def final_error(
     if variables:
         item = ", ".join(f"{name}={shortened_repr(value)}" for name, value in variables.items())
         lines.append(f"item: {item}")
-    lines.append(_tries_line(replies, is_recorded=is_recorded or last.cached))
+    lines.append("after 1 try" if len(replies) == 1 else f"after {len(replies)} tries")
     final = OutputError("\n  ".join(lines), text=error.text, expected=error.expected)
     final.__cause__ = error.__cause__
     return final
-
-
-def _tries_line(replies: Sequence[Reply], *, is_recorded: bool) -> str:
-    """Return the line that counts the tries, and names the records to delete."""
-    tries_text = "after 1 try" if len(replies) == 1 else f"after {len(replies)} tries"
-    if not is_recorded:
-        return tries_text
-    keys = " ".join(short_key(reply.cache_key) for reply in replies)
-    return f"{tries_text}, recorded; to ask again, delete the records: llmcall cache delete {keys}"
 
 
 def shortened_repr(value: Any, most: int = 60) -> str:

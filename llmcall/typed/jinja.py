@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from traceback import walk_tb
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TemplateError
-from ..notices import warn_once
 from .template import Template, all_variables, fixed_texts, missing_variable
 
 if TYPE_CHECKING:
@@ -93,17 +91,12 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
     return environment
 
 
-MISSING_TYPES = ("NAType", "NaTType")  # of pandas; its other missing values are floats or None
-
-
 class _UnprintableError(TypeError):
     """Raised when a template prints a value that has no text of its own."""
 
 
 def _printable(value: Any) -> Any:
-    """Refuse to print an object that Python shows by its address, which differs in each process, and
-    warn of a missing value.
-    """
+    """Refuse to print an object that Python shows by its address, which differs in each process."""
     value_type: Any = type(value)
     if value_type.__repr__ is object.__repr__ and value_type.__str__ is object.__str__:
         raise _UnprintableError(
@@ -111,12 +104,6 @@ def _printable(value: Any) -> Any:
         )
     if isinstance(value, (BuiltinFunctionType, FunctionType, MethodType)):
         raise _UnprintableError("it prints a function; did you mean to call it?")
-    if value_type.__name__ in MISSING_TYPES or (isinstance(value, float) and math.isnan(value)):
-        warn_once(
-            f"a prompt contains the missing value {value}. Fill the missing cells of your rows, or drop these rows. "
-            "A pandas column with missing cells turns whole numbers into floats: 1 becomes 1.0",
-            about="missing value in a prompt",
-        )
     return value
 
 

@@ -14,7 +14,6 @@ from ..keys.parameters import UNCHECKED
 from ..keys.schemas import response_format
 from ..notices import logger
 from ..parallel.map import map as run_map
-from ..values import message_text
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
 from .expectations import correction, describe
 from .reading import read
@@ -210,7 +209,6 @@ class LLMCall:
             conversation.failure,
             conversation.replies,
             {name: value for name, value in variables.items() if name in used_variables},
-            is_recorded=self._is_recorded(self.client),
             unstructured_model=unstructured_model if conversation.refusal is None else None,
         )
         return conversation._replace(failure=failure)
@@ -224,12 +222,6 @@ class LLMCall:
             raise OutputError(
                 "the model refused to answer",
                 text=reply.refusal,
-                expected=describe(self.output_type),
-            )
-        if reply.tool_calls and not reply.content and self.output_type is not str:
-            raise OutputError(
-                "the model called a tool instead of answering, and an LLMCall runs no tools",
-                text=message_text(reply),
                 expected=describe(self.output_type),
             )
         return read(reply.content or "", self.output_type)
@@ -255,10 +247,6 @@ class LLMCall:
         if response_format(self.output_type) is None:
             return None
         return client.model_named(self.model_params.get("model"))
-
-    def _is_recorded(self, client: LLMClient) -> bool:
-        """Return whether the cache keeps the answers."""
-        return client.settings.cache_mode != "off" and self.model_params.get("cache") is not False
 
     # Rows
 

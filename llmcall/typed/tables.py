@@ -69,19 +69,7 @@ def table(
     values = data_frame([_cells(*draw, list(columns)) for draw in draws], names, dtype=object)
     frame = frame.reset_index(drop=True)
     table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True)
-    return table.join(_with_types(values.astype(TYPES)))
-
-
-def _with_types(columns: Any) -> Any:
-    """Return columns whose values have the type that they have in common. Values of several types,
-    and whole numbers that pandas would round beside a missing value, stay as they are.
-    """
-    typed_columns = columns.infer_objects()
-    for name in columns:
-        pairs = zip(columns[name], typed_columns[name], strict=True)
-        if any(isinstance(old, int) and int(new) != old for old, new in pairs):
-            typed_columns[name] = columns[name]
-    return typed_columns
+    return table.join(values.astype(TYPES).infer_objects())
 
 
 def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:

@@ -56,15 +56,9 @@ def user_reader(value: Callable[[str], Any]) -> Reader:
         except (ValueError, OutputError):  # as float(text) and llmcall's own readers raise it
             return {}
         numbers = result if isinstance(result, Mapping) else {ANSWER: result}
-        try:
-            return _finite(
-                {str(name): float(each) for name, each in numbers.items() if each is not None}
-            )
-        except (TypeError, ValueError, OverflowError) as error:
-            raise TypeError(
-                f"value returned {result!r:.60}; it must return a number, None for an answer that it "
-                "cannot read, or a dict of numbers by name"
-            ) from error
+        return _finite(
+            {str(name): float(each) for name, each in numbers.items() if each is not None}
+        )
 
     return read_text
 

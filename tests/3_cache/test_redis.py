@@ -329,7 +329,7 @@ def test_without_the_client_library_an_error_names_the_extra() -> None:
 @pytest.fixture
 def hanging(mortal: RedisProcess) -> Iterator[Any]:
     """A client whose server hangs, until the test ends."""
-    client = client_at(f"unix://{mortal.socket}?socket_timeout=1")
+    client = client_at(f"unix://{mortal.socket}?socket_timeout=0.3")
     client.send_message("a")
     assert mortal.process is not None
     mortal.process.send_signal(signal.SIGSTOP)

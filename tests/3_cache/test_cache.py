@@ -5,7 +5,6 @@ shares it.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import struct
 from collections.abc import Iterator
@@ -540,17 +539,6 @@ def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
         assert isinstance(opened[asked("question 0").cache_key], bytes)
 
 
-def test_a_directory_that_is_gone_is_made_again(tmp_path: Path) -> None:
-    """What is stored from then on is there for later runs."""
-    cache = ResponseCache(tmp_path / "cache")
-    (before,) = filled(cache, 1)
-    assert cache.get(before) is not None
-    shutil.rmtree(tmp_path / "cache")
-    cache.put(asked("after"), answer("yes"))
-    assert cache.get(before) is None
-    assert cache.get(asked("after")) is not None
-
-
 @pytest.fixture
 def a_file(tmp_path: Path) -> Iterator[Path]:
     """A file in the place of a cache, while the test runs."""
@@ -571,12 +559,3 @@ def test_a_path_that_is_a_file_is_refused_before_anything_is_paid_for(
         client.send_message("a")
     assert not client.requests
     assert a_file.read_text() == "mine"
-
-
-def test_an_answer_that_could_not_be_stored_is_stored_once_the_file_is_gone(a_file: Path) -> None:
-    """It is stored at the latest when the client is closed."""
-    client = client_at(a_file, mode="refresh")
-    client.send_message("a")
-    a_file.unlink()
-    client.close()
-    assert len(client.cache) == 1

@@ -62,14 +62,6 @@ def test_show_as_json_has_whole_records(market: Path) -> None:
     assert [len(record["request"]["messages"]) for record in records] == [1, 2, 4, 6]
 
 
-def test_show_prints_the_settings_that_a_call_used() -> None:
-    """Of the defaults in the header."""
-    settings = {"model": "m", "embedding_model": "e", "temperature": 1, "top_p": 0.5}
-    shown = done("show", written("bare.jsonl", [chat("?", "!", top_p=0.5)], settings))
-    configured = [line for line in shown.splitlines() if line.startswith("configured")]
-    assert configured == ['configured model: "m"', "configured top_p: 0.5"]
-
-
 def test_show_writes_utf_8_to_a_pipe_whatever_the_terminals_coding(market: Path) -> None:
     """The output has plain line ends and no colours."""
     command = [sys.executable, "-m", "llmcall", "show", str(market)]
@@ -112,9 +104,6 @@ def test_a_command_says_what_it_cannot_do(
 
 
 # Records as conversations
-
-
-LONG = "A careful buyer. " * 60
 
 
 def text_of(records: list[Record], settings: dict[str, Any] | None = None) -> str:
@@ -188,38 +177,6 @@ def test_show_prints_a_record_of_any_kind(record: Record, expected: list[str]) -
     """
     shown = [line.strip().removeprefix("--- call 1  ") for line in text_of([record]).splitlines()]
     assert [line for line in shown if line in expected] == expected
-
-
-@pytest.mark.parametrize(
-    ("message", "answer"),
-    [
-        ({"content": None, "audio": {"data": "UklG", "transcript": "Two coins."}}, "Two coins."),
-        ({"content": None, "function_call": {"name": "f", "arguments": "{}"}}, "f({})"),
-    ],
-    ids=["a sound", "a function call"],
-)
-def test_the_answer_of_a_record_has_what_was_said_or_called(
-    message: dict[str, Any], answer: str
-) -> None:
-    """The words of a sound, and a function call of the older API."""
-    assert chat("?", message).answer == answer
-
-
-def test_a_long_text_that_several_actors_are_given_is_shown_once() -> None:
-    """Later it has its length and its beginning."""
-    records = [record for name in "abc" for record in conversation(f"{name}#0", TURNS, LONG)]
-    shown = text_of(records)
-    assert shown.count(LONG.strip()) == 1
-    assert shown.count("… as above, 1,020 characters: A careful buyer. A careful") == 2
-
-
-def test_an_added_call_moves_no_line_of_another_actor() -> None:
-    """A call adds lines and changes only the numbers of the actor's later ones."""
-    before = [chat("a", "1", "s#0"), chat("c", "3", "s#0"), chat("c", "3", "t#0")]
-    after = [before[0], chat("b", "2", "s#0"), *before[1:]]
-    old, new = text_of(before).splitlines(), text_of(after).splitlines()
-    added = ["--- call 2  #0  m", "user", "    b", "→ assistant", "    2", ""]
-    assert new == [*old[:10], *added, "--- call 3  #0  m", *old[11:]]
 
 
 # git

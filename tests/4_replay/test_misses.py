@@ -20,7 +20,6 @@ from programs import LONGEST, start
 from sdk_programs import Server, program
 
 import llmcall
-from llmcall import ResponseCache
 from llmcall.testing import ScriptedClient
 from llmcall.types import Miss
 
@@ -451,23 +450,6 @@ def test_a_miss_escapes_control_and_invisible_characters(
     assert "\u200b" not in said
     for escaped in ("\\x1b[32m", "\\u200b", "\\n", "m\\x1b[2Jodel", "s\\x1b[1m"):
         assert escaped in said
-
-
-def test_the_record_of_the_same_question_is_the_nearest_of_many(tmp_path: Path) -> None:
-    """Of two hundred alike, it is found, whichever parameter was changed."""
-    cache, client = ResponseCache(tmp_path / "many"), ScriptedClient(cache_mode="off")
-
-    def question(number: int) -> str:
-        return f"You are person {number}. {'All say the same at length. ' * 8} Would you buy {number % 7} loaves?"
-
-    for number in range(200):
-        cache.put(client.build_request(question(number)), {"choices": []})
-    for number, parameter in enumerate(["temperature", "top_p", "seed", "frequency_penalty"] * 5):
-        asked = question(10 * number)
-        miss = cache.explain(client.build_request(asked, **{parameter: 1}))
-        assert miss.nearest is not None
-        assert miss.nearest.request["messages"][0]["content"] == asked
-        assert [each.place for each in miss.differences] == [parameter]
 
 
 MESSAGES = [{"role": "user", "content": QUESTION}]

@@ -611,45 +611,6 @@ def test_update_waits_for_all_tests_that_share_a_cassette(
     assert project.cassettes() == {UPDATED: left}
 
 
-INNER = """
-    @llmcall.recorded
-    async def think(text):
-        return (await Model().asend_message(f"think of {text}")).content
-
-    @llmcall.recorded
-    def price(item):
-        with llmcall.scope("clerk"):
-            return ask(f"price of {item}") + discount(item)
-
-    @llmcall.recorded
-    def discount(item):
-        return ask(f"discount on {item}")
-
-    @pytest.mark.llm
-    @pytest.mark.parametrize("scoped", [True, False])
-    def test_one(scoped):
-        import asyncio
-        with llmcall.scope("lisa" if scoped else None):
-            price("bread")
-            asyncio.run(think("milk"))
-            ask("bread")
-"""
-
-
-def test_what_a_replayed_function_asked_when_it_ran_counts_as_used(project: Project) -> None:
-    """The function does not run again. A call of the test itself, in the same scope, can be unused."""
-    project.record(INNER, passed=2)
-    result = project.result("--llm-unused=fail", passed=2)
-    assert result.ret == 0
-    assert summary(result.stdout.str()) == ["llmcall: 6 calls replayed, 0 recorded"]
-    project.write(INNER.replace('            ask("bread")\n', ""))
-    unused = project.result("--llm-unused=fail", passed=2)
-    assert unused.ret == pytest.ExitCode.TESTS_FAILED
-    assert project.calls() == []
-    told = '1 record of cassettes/test_market/test_one[True]-5473be87.jsonl not used: lisa#0 gpt-6-luna "bread"'
-    assert f"llmcall: {told}" in unused.stdout.str()
-
-
 REFUSED = "@pytest.mark.llm\ndef test_one():\n    Model(on_error='none').send_message('refused')\n    ask('bread')\n"
 
 
@@ -756,30 +717,6 @@ def test_workers_record_a_tests_own_cassette_and_replay_a_shared_one(workers: Pr
     assert "pytest -n 0 --llm-record=new" in printed
     assert summary(printed)[1].endswith(", 6 recorded")
     assert sorted(workers.calls()) == list("012345")
-
-
-SAME_QUESTION = """
-    def test_without_a_cassette():
-        from llmcall.testing import ScriptedClient
-        client = ScriptedClient(["Yes", "Yes"])
-        for persona in ("Lisa", "Emma"):
-            client.send_message("bread")
-
-    @pytest.mark.llm
-    def test_personas():
-        for persona in ("Lisa", "Emma"):
-            ask("bread")
-"""
-
-
-def test_warnings_while_a_cassette_is_open_are_repeated_in_the_summary(project: Project) -> None:
-    """Pytest shows the log of a failed test only."""
-    project.record(SAME_QUESTION, passed=2)
-    told = [line for line in summary(project.run()) if "equal requests" in line]
-    assert len(told) == 1
-    assert told[0].startswith(
-        "llmcall: cassettes/test_market/test_personas.jsonl: outside any scope"
-    )
 
 
 PROGRAM = """

@@ -496,21 +496,6 @@ def test_models_inside_stand_in_a_scope_of_the_functions_name() -> None:
     assert all(str(sample).startswith("a/tools.search.1.") for sample in inside)
 
 
-def test_an_embedding_that_a_replayed_function_asked_for_is_not_unused() -> None:
-    """It has no scope, so that any function may have asked for it."""
-    client = ScriptedClient(lambda texts: [0.1, 0.2])
-
-    @recorded
-    def closeness(text: str) -> float:
-        return client.get_embedding(text)[0]  # type: ignore[index, no-any-return]
-
-    with cassette("c.jsonl"):
-        closeness("bread")
-    with cassette("c.jsonl") as tape:
-        closeness("bread")
-        assert tape.unused() == []
-
-
 SCRIPT = """
 import multiprocessing, random, sys
 from concurrent.futures import ProcessPoolExecutor

@@ -330,14 +330,6 @@ def test_outside_a_scope_the_order_depends_on_the_item() -> None:
         assert row.order == (*OPTIONS[start:], *OPTIONS[:start])
 
 
-def test_without_scope_and_item_the_order_is_as_given(caplog: pytest.LogCaptureFixture) -> None:
-    """A call that stands nowhere keeps the given order, and says so once."""
-    choice = question(order="shuffle")
-    assert [choice(town="Rye"), choice(town="Rye")] == ["tax", "tax"]
-    [said] = [record for record in caplog.records if "given order" in record.message]
-    assert "scope" in said.message
-
-
 def test_orders_are_the_same_in_other_processes() -> None:
     """A process pool asks in the orders of threads, outside any scope too."""
     choice = llmcall.choice("What?", OPTIONS, order="shuffle", client=ScriptedFirst())

@@ -543,11 +543,3 @@ def test_a_paid_answer_is_not_lost_if_its_use_cannot_be_noted(
             assert ScriptedClient(answer).send_message("Hello", on_error="raise").content == "yes"
         (warning,) = caplog.messages
         assert "counts as spent" in warning
-
-
-def test_a_printed_budget_says_what_was_spent_of_what() -> None:
-    """Each limit stands beside what is spent of it."""
-    llmcall.configure(prices={"gpt-4o-mini": (0.15, 0.60)})
-    with llmcall.budget(usd=2, calls=10) as budget:
-        ScriptedClient(["Yes."]).send_message("Bread?", on_error="raise")
-    assert re.fullmatch(r"budget: \$\d+\.\d{4} of \$2\.00, 1 of 10 calls spent", str(budget))

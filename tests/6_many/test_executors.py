@@ -225,16 +225,6 @@ def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
     assert (replayed.replayed, replayed.unused(), calls()) == (9, [], before)
 
 
-def test_what_a_cassette_gained_before_is_known_in_workers(pool: Executor) -> None:
-    """Without a cache, a worker gets the answer that this process recorded on the cassette a moment
-    ago.
-    """
-    with llmcall.configured(cache_mode="off"), llmcall.cassette("market.jsonl", mode="rewrite"):
-        found = map(ask, "ab")
-        assert map(ask, "ab", executor=pool) == found
-    assert calls() == 2
-
-
 def test_a_failure_is_said_at_the_end_of_a_recording(
     pool: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:

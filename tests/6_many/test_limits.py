@@ -37,7 +37,7 @@ from streaming import WAYS
 import llmcall
 from llmcall import OpenAIClient
 from llmcall.call.limits import WINDOW, LimitedSend, Pool, forget
-from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
+from llmcall.errors import RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
 from llmcall.types import Endpoint
@@ -423,43 +423,12 @@ def test_an_endpoint_without_quota_leaves_the_pool(
     assert caplog.text.count("endpoint east has no quota left and is not used for 5 minutes") == 1
 
 
-def test_a_refused_key_is_tried_again_after_five_minutes(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A key that was refused once, or renewed, is no reason to leave its endpoint out for ever."""
-    serve(east=(REFUSED, OK), west=OK)
-    caller, now, found = client(), time.monotonic, []
-    for minutes in (0, 4, 6):
-        monkeypatch.setattr(time, "monotonic", lambda minutes=minutes: now() + 60 * minutes)
-        found.append(
-            {caller.send_message(f"question {minutes} {number}").endpoint for number in range(2)}
-        )
-    assert found == [{"west"}, {"west"}, {"east", "west"}]
-
-
 @ASK
 def test_the_next_attempt_after_a_failure_goes_to_the_next_endpoint(ask: Any, serve: Serve) -> None:
     """Each is asked once."""
     servers = serve(east=refusal(500, "broken"), west=OK)
     assert ask(client(2), "Hello").endpoint == "west"
     assert asked(servers) == {"east": 1, "west": 1}
-
-
-@pytest.mark.parametrize("code", [429, 401])
-def test_a_stream_that_fails_after_its_first_piece_goes_to_no_other_endpoint(
-    code: int, serve: Serve
-) -> None:
-    """Its reader has had that piece, whatever the error."""
-    chunk = {"choices": [{"index": 0, "delta": {"content": "Two "}}]}
-    events = "".join(
-        f"data: {json.dumps(event)}\n\n"
-        for event in (chunk, {"error": {"message": "no", "code": code}})
-    )
-    servers, pieces = serve(east=Answer(200, events), west=OK), []
-    with pytest.raises(APIError), client().stream_message("Hello") as stream:
-        pieces.extend(stream)
-    assert pieces == ["Two "]
-    assert asked(servers) == {"east": 1, "west": 0}
 
 
 def test_any_endpoint_answers_for_all(serve: Serve) -> None:
@@ -580,42 +549,3 @@ def test_no_minute_holds_more_than_the_limits(
         assert sum(each.tokens for each in in_a_minute) <= tokens
     times = [each.sent_at for each in sent]
     assert all(sum(start <= each < start + 60 for each in times) <= limit for start in times)
-
-
-@pytest.fixture
-def queue() -> tuple[Door, LimitedSend, LimitedSend, LimitedSend]:
-    """A door with one place, the call that has it, and two that wait for it."""
-    door = Door(limits_max_concurrent_calls=1)
-    running, first, second = door.admitted(), door.place(), door.place()
-    for place in (first, second):
-        assert door.ask(place) == (None, float("inf"))
-    return door, running, first, second
-
-
-Queue = tuple[Door, LimitedSend, LimitedSend, LimitedSend]
-
-
-def test_the_end_of_a_call_wakes_whoever_waits_first(queue: Queue) -> None:
-    """Ending it twice wakes nobody else."""
-    door, running, first, second = queue
-    door.end(running)
-    door.end(running)
-    assert (first.wakeup.done(), second.wakeup.done()) == (True, False)
-
-
-def test_nobody_overtakes_whoever_waits_first(queue: Queue) -> None:
-    """Neither a later caller nor the second one gets the place."""
-    door, running, first, second = queue
-    door.end(running)
-    assert [door.ask(place)[0] for place in (door.place(), second, first)] == [None, None, "a"]
-
-
-def test_a_caller_that_leaves_while_it_waits_holds_nobody_up(queue: Queue) -> None:
-    """The place goes to the next one."""
-    door, running, first, second = queue
-    late = door.place()
-    door.end(running)
-    assert door.ask(first)[0] == "a"
-    door.end(second)
-    door.end(first)
-    assert door.ask(late)[0] == "a"

@@ -190,41 +190,7 @@ def test_a_message_in_parts_and_a_reply_count_like_their_text(bpe: None) -> None
         assert repr(count_tokens(asked, "gpt-4o")) == "12"
 
 
-def test_a_refusal_counts_like_a_text(bpe: None) -> None:
-    """It stands in the place of the content."""
-    message = {"role": "assistant", "content": None, "refusal": "No."}
-    assert count_tokens([message], "gpt-4o") == 3 + 3 + 1 + 2
-
-
 ARGUMENTS = '{"at": "the sky"}'
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        {
-            "tool_calls": [
-                {
-                    "id": "1",
-                    "type": "function",
-                    "function": {"name": "look", "arguments": ARGUMENTS},
-                }
-            ]
-        },
-        {
-            "tool_calls": [
-                {"id": "1", "type": "custom", "custom": {"name": "look", "input": ARGUMENTS}}
-            ]
-        },
-        {"function_call": {"name": "look", "arguments": ARGUMENTS}},
-    ],
-    ids=["function", "custom", "function_call"],
-)
-def test_a_call_of_a_tool_counts_by_its_name_and_arguments(call: dict[str, Any], bpe: None) -> None:
-    """It is an estimate."""
-    count = count_tokens([{"role": "assistant", "content": None, **call}], "gpt-4o")
-    assert count == 3 + 3 + 1 + 3 + 1 + count_tokens(ARGUMENTS, "gpt-4o")
-    assert count.estimated
 
 
 # Vocabularies
@@ -250,13 +216,6 @@ def test_a_vocabulary_is_found_where_tiktoken_keeps_it(vocabulary: Path, tiny: b
     vocabulary.write_bytes(tiny)
     assert repr(count_tokens("größer", "gpt-4o")) == "8"
     assert os.listdir(vocabulary.parent) == [O200K_FILE]
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_damaged_vocabulary_is_not_used(vocabulary: Path) -> None:
-    """The count is an estimate."""
-    vocabulary.write_bytes(b"damaged")
-    assert count_tokens("größer", "gpt-4o").estimated
 
 
 def test_names_and_digests_are_those_of_tiktoken() -> None:

@@ -566,20 +566,6 @@ def test_polling_inside_a_scope_replays_each_answer() -> None:
             assert poll(client) == POLLED
 
 
-@pytest.mark.parametrize("mode", ["new", "update"])
-def test_a_get_that_is_recorded_in_a_scope_is_not_sent_again(mode: str) -> None:
-    """Only what is missing is asked for; the recorded GETs count as replayed."""
-    with llmcall.cassette("run.jsonl"), in_turn(*POLLED[:2]) as client, llmcall.scope("poll"):
-        poll(client, times=2)
-    with (
-        llmcall.cassette("run.jsonl", mode=mode) as tape,
-        in_turn(*POLLED[2:]) as client,
-        llmcall.scope("poll"),
-    ):
-        assert poll(client) == POLLED
-    assert (tape.replayed, tape.asked) == (2, 1)
-
-
 def test_the_disk_cache_answers_no_get_that_may_be_sent() -> None:
     """What it holds may be long past; a job would seem to be done."""
     for answer in POLLED[:2]:

@@ -18,11 +18,10 @@ from ..interrupts import Stop, current_stops
 from ..scopes import reserved_name
 from .bar import progress_bar
 from .names import ItemNames
-from .options import MapOptions
 from .plans import NOTHING_PLANNED, Planner
 from .processes import MapGroup, Task
 from .rows import CellRow, cell_of, length_of, rows_of
-from .run import BATCH_SIZE, MapRun
+from .run import BATCH_SIZE, MapOptions, MapRun
 from .tasks import TaskPosition, job_of
 
 if TYPE_CHECKING:

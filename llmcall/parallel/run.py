@@ -6,10 +6,13 @@ import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Executor, Future
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .. import scopes
+from ..call.options import ON_ERROR
 from ..config import resolve as config
 from ..errors import (
     BudgetExceededError,
@@ -20,7 +23,7 @@ from ..errors import (
 )
 from ..interrupts import check_stops
 from ..notices import logger
-from .names import item_words
+from .names import item_words, key_function
 from .processes import run_task
 from .tasks import NotBegunError, TaskResult
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
     from ..scopes import Journal
     from .bar import Bar
-    from .options import MapOptions
     from .processes import MapGroup, Task
     from .tasks import TaskPosition
 
@@ -56,6 +58,57 @@ CANCELLED = (
     "you shut the executor down"
 )
 _MISSING: Any = object()  # in place of a result that is not there yet
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """The arguments of a map; see :func:`llmcall.map`.
+
+    :raises TypeError: if one has the wrong type.
+    :raises ValueError: if one has the wrong value.
+    """
+
+    key: Any
+    repeats: int
+    workers: int | None
+    progress: bool | None
+    on_error: str
+    executor: Executor | None
+    scope: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", key_function(self.key))
+        checked_count("repeats", self.repeats)
+        if self.workers is not None:
+            checked_count("workers", self.workers)
+        if self.on_error not in ON_ERROR:
+            raise ValueError(
+                f"on_error is {self.on_error!r}; it must be one of {', '.join(ON_ERROR)}"
+            )
+        if self.progress is not None and not isinstance(self.progress, bool):
+            raise TypeError(
+                f"progress is {self.progress!r}; it must be True, False or None (on a terminal or in a notebook)"
+            )
+        if self.executor is not None and not isinstance(self.executor, Executor):
+            hint = ": pass client.get_executor()" if hasattr(self.executor, "get_executor") else ""
+            raise TypeError(
+                f"executor is {type(self.executor).__name__}; it must be a concurrent.futures.Executor{hint}"
+            )
+        if self.scope is not None and not isinstance(self.scope, scopes.Scope):
+            object.__setattr__(self, "scope", scopes.scope(self.scope))
+
+
+def checked_count(name: str, value: Any) -> int:
+    """Return a whole number of at least 1.
+
+    :param name: the argument's name, for the message.
+    :raises TypeError, ValueError: if it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; it must be a whole number")
+    if value < 1:
+        raise ValueError(f"{name} is {value}; it must be at least 1")
+    return value
 
 
 class DaemonThreads:

@@ -1,4 +1,4 @@
-"""One call of a recorded function, or one recorded HTTP request."""
+"""Calls of recorded functions and recorded HTTP requests: each is recorded, shared with an equal one, or new."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..cache.shared import shared_cache
+from ..call.attempt import retry
 from ..call.calls import Call
+from ..call.effects import do, send, with_cache
+from ..call.lookup import check_guards, lookup
 from ..call.options import Options
 from ..call.prepare import with_draw
+from ..call.send import Exchange
+from ..call.share import share
 from ..cassettes.current import cassette_for
 from ..cassettes.uses import function_scope
+from ..clients.failed_calls import note_failure
 from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
-from ..keys.plain_data import map_texts
+from ..keys.plain_data import map_texts, ordered, plain
 from ..scopes import next_order, scope_of_call
-from ..values import Request
+from ..values import Request, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ..config.settings import Settings
+    from ..values import Record
 
 # The keys of the calls that run in this context.
 _running: ContextVar[frozenset[str]] = ContextVar(
@@ -112,3 +119,68 @@ def normalized(value: Any, settings: Settings) -> Any:
     """Return plain data with ``[Cache] NORMALIZE`` applied to its texts."""
     normalize = normalizer(settings.cache_normalize)
     return value if normalize is None else map_texts(value, normalize)
+
+
+async def result_of(call: Call) -> Any:
+    """Return the recorded result, or run the function; a call that fails gives its draw back.
+
+    :raises CacheMissError: if nothing is recorded, and the function may not run.
+    """
+    call = call.begun()
+    try:
+        if call.asks_always and call.request.sample is None:
+            check_guards(call)
+            record = await _run(call)
+        else:
+            record = await _record_of(call)
+    except BaseException as error:
+        note_failure(error, call)
+        raise
+    call.end(record)
+    return record.response["value"]
+
+
+async def _record_of(call: Call) -> Record:
+    """Return the record of a call; if there is none, that of its result now."""
+    record = await with_cache(call.cache, lookup, call)
+    if record is None:
+        if runs_here(call):
+            return await _run(call)
+        is_own = False
+
+        async def run(_: Sequence[Call]) -> dict[str, Record]:
+            nonlocal is_own
+            is_own = True
+            return {call.request.cache_key: await _run(call)}
+
+        records = await share([call], run)
+        record = records[call.request.cache_key]
+        if is_own:
+            return record
+    call.count_hit(record)
+    return record
+
+
+async def _run(call: Call) -> Record:
+    """Run the function, or send the HTTP request, and store its result."""
+    cost = None
+    if call.request.kind == "function":
+        result = await send(call.transport, call.request, None)
+    else:
+        result, cost = await _send(call)
+    value = ordered(plain(result, f"{call.name}: the result", for_record=True))
+    record = record_of(call.request, {"value": value}, cost=cost)
+    return await do(call.store.add, record)
+
+
+async def _send(call: Call) -> tuple[Any, float | None]:
+    """Send an HTTP request, again if it fails, until its deadline; return the answer and its cost."""
+    if call.maker is not None:
+        response, received = await retry(call, Exchange(call).attempt)
+        assert received is not None  # only a window has another process's answer
+        return response, received.cost
+
+    async def attempt(number: int) -> Any:
+        return await send(call.transport, call.request, call.time_left())
+
+    return await retry(call, attempt), None

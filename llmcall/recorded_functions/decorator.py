@@ -11,8 +11,7 @@ from ..config import resolve as config
 from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
 from ..scopes import current_scope
-from .calls import FunctionTransport, normalized, prepare_function
-from .results import result_of
+from .calls import FunctionTransport, normalized, prepare_function, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

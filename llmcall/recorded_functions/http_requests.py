@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import secrets
 from ..keys.http_identity import NOT_COUNTED, api_path, http_identity
 from ..keys.plain_data import plain
-from .calls import normalized, prepare_function
-from .results import result_of
+from .calls import normalized, prepare_function, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,6 @@ from ..config.settings import Settings
 from ..differences.fields import Difference, brief
 from ..keys.normalizers import NORMALIZERS, normalizer
 from ..keys.parameters import CONFIGURED
-from ..scopes import without_repeats
 from ..values import Request
 from .search import SearchResult, split_sample
 
@@ -41,10 +40,6 @@ def causes_of(
         others = [each for each in result.scopes if each]
         listed = f"; there are records in {_listed(others)}" if others else ""
         causes.append(f"nothing is recorded in the scope {path!r}{listed}")
-    if result.is_unrelated:
-        return causes or [
-            "no similar request is recorded: even the nearest record has little in common with this one"
-        ]
     causes += [cause for each in differences if (cause := _cause_of_field(each, settings))]
     return list(dict.fromkeys(causes))
 
@@ -70,14 +65,8 @@ def _cause_of_sample(sample: str | None, samples: Sequence[str | None]) -> str:
         )
         return f"this call is draw {draw} of the request {in_scope}, but {recorded}: {reason}"
     if draws:
-        one, other = (f"sample={each!r}" if each else "no sample" for each in (draw, draws[0]))
-        return f"this call is made {in_scope} with {one}, but the same request is recorded with {other}"
+        return f"the same request is recorded {in_scope} as another sample"
     paths = sorted({scope for scope, _ in map(split_sample, samples) if scope})
-    if path and any(without_repeats(each)[0] == without_repeats(path)[0] for each in paths):
-        return (
-            f"this call is {in_scope}, but the same request is recorded in other repeats only: its call failed "
-            "or was cut off in the recording, or repeats= was smaller"
-        )
     where = f"in {_listed(paths)}" if paths else "outside any scope; each scope has its own draws"
     cause = f"this call is {in_scope}, but the same request is recorded {where}"
     if path:
@@ -104,10 +93,6 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
             f"[Cache] NAMESPACE is different here ({origin}): 'llmcall cache rekey' moves a "
             "cache's records to it"
         )
-    if difference.role == "assistant":
-        return "an earlier answer differs: the runs diverge before this call"
-    if isinstance(recorded, str) and recorded.split() == str(asked).split():
-        return f"{field} differs only in whitespace; if it is common indentation, dedent_messages=True removes it"
     if field == "response_format" and None in (recorded, asked):
         return (
             "STRUCTURED_OUTPUT below [Model …] decides whether the schema of an output type is sent"

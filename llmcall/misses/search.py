@@ -14,7 +14,6 @@ from ..keys.contents import messages_of, strings_in, text_of
 from ..keys.plain_data import map_texts
 from ..values import CONTENT_FIELDS, Data, Record, Request
 
-UNRELATED = 0.8  # from this unlikeness on, a record has little to do with a request
 BEGINNING = 40  # characters
 
 
@@ -41,7 +40,6 @@ class SearchResult(NamedTuple):
     :param looked_in: what was searched, in words.
     :param problem: why nothing could be read; empty if it could.
     :param nearest: the nearest record of the request's kind.
-    :param is_unrelated: whether it has little in common with the request.
     :param samples: the samples of the records that asked the same.
     :param scopes: the scope paths of all records, in order.
     :param reordered: the scope paths of the records that asked the same in another order.
@@ -50,7 +48,6 @@ class SearchResult(NamedTuple):
     looked_in: str
     problem: str = ""
     nearest: Record | None = None
-    is_unrelated: bool = False
     samples: Sequence[str | None] = ()
     scopes: Sequence[str] = ()
     reordered: Sequence[str] = ()
@@ -94,8 +91,7 @@ def search(request: Request, source: Source | None) -> SearchResult:
     if not nearest:
         return SearchResult(looked_in)
     record = min(nearest, key=lambda each: _distance(asked, each.request))
-    is_unrelated = _unlikeness(asked, record.request) > UNRELATED
-    return SearchResult(looked_in, "", record, is_unrelated, samples, sorted(scopes), reordered)
+    return SearchResult(looked_in, "", record, samples, sorted(scopes), reordered)
 
 
 def split_sample(sample: str | None) -> tuple[str, str]:

@@ -32,6 +32,7 @@ STDERR = pytest.StashKey[int]()
 # The same examples on every machine, however slow it is.
 hypothesis.settings.register_profile(
     "llmcall",
+    max_examples=50,
     database=None,
     deadline=None,
     derandomize=True,

@@ -744,23 +744,23 @@ def test_in_a_map_each_waiting_call_lets_another_item_begin(
     server.looks = sys.maxsize
 
     def before(operation: str, _: object) -> None:
-        if operation == "look" and server.counts["create"] == 40 and server.looks:
+        if operation == "look" and server.counts["create"] == 34 and server.looks:
             time.sleep(0.3)  # the bar is drawn ten times a second
             server.looks = 0
 
     server.before = before
     client = client_at(server)
     replies = llmcall.map(
-        client.send_message, [f"item {each}" for each in range(40)], progress=True
+        client.send_message, [f"item {each}" for each in range(34)], progress=True
     )
-    assert len({reply.content for reply in replies}) == 40
-    assert "waiting=40" in capsys.readouterr().err
+    assert len({reply.content for reply in replies}) == 34
+    assert "waiting=34" in capsys.readouterr().err
 
 
 def test_calls_that_wait_for_anothers_answer_let_other_items_begin(
     server: BackgroundServer,
 ) -> None:
-    """Forty equal items occupy no worker."""
+    """More equal items than workers occupy none."""
     server.looks = sys.maxsize
 
     def before(operation: str, _: object) -> None:
@@ -769,7 +769,7 @@ def test_calls_that_wait_for_anothers_answer_let_other_items_begin(
 
     server.before = before
     client = client_at(server, deadline=60)
-    replies = llmcall.map(client.send_message, [*["equal"] * 40, "another"])
+    replies = llmcall.map(client.send_message, [*["equal"] * 34, "another"])
     assert len({reply.content for reply in replies}) == 2
 
 
@@ -778,7 +778,7 @@ def test_a_map_within_a_map_lets_items_of_both_begin(server: BackgroundServer) -
     server.looks = sys.maxsize
 
     def before(operation: str, _: object) -> None:
-        if operation == "look" and server.counts["create"] == 80:
+        if operation == "look" and server.counts["create"] == 68:
             server.looks = 0
 
     server.before = before
@@ -787,7 +787,7 @@ def test_a_map_within_a_map_lets_items_of_both_begin(server: BackgroundServer) -
     def ask_twice(number: int) -> list[Any]:
         return llmcall.map(client.send_message, [f"{number} a", f"{number} b"])
 
-    assert len(llmcall.map(ask_twice, range(40))) == 40
+    assert len(llmcall.map(ask_twice, range(34))) == 34
 
 
 def test_after_ctrl_c_in_a_map_the_same_responses_are_waited_for(server: BackgroundServer) -> None:
@@ -795,19 +795,19 @@ def test_after_ctrl_c_in_a_map_the_same_responses_are_waited_for(server: Backgro
     server.looks = sys.maxsize
 
     def before(operation: str, _: object) -> None:
-        if operation == "look" and server.counts["create"] == 40 and server.looks > 9:
+        if operation == "look" and server.counts["create"] == 34 and server.looks > 9:
             server.looks = 9
             os.kill(os.getpid(), signal.SIGINT)
 
     server.before = before
     client = client_at(server)
-    items = [f"item {each}" for each in range(40)]
+    items = [f"item {each}" for each in range(34)]
     with ctrl_c_interrupts(), pytest.raises(KeyboardInterrupt):
         llmcall.map(client.send_message, items)
     wait_for_maps()
     server.looks = 0
-    assert len(llmcall.map(client.send_message, items)) == 40
-    assert (server.counts["create"], server.responses, awaited()) == (40, {}, 0)
+    assert len(llmcall.map(client.send_message, items)) == 34
+    assert (server.counts["create"], server.responses, awaited()) == (34, {}, 0)
 
 
 def test_the_number_of_workers_that_was_asked_for_holds(server: BackgroundServer) -> None:

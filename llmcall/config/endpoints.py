@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from ..notices import warn_once
 from . import values
 from .setting import checked_fields, settings_of
 from .values import MASK, KeyReference, refuse, without_password
@@ -89,30 +90,30 @@ ENDPOINT_KEYS = settings_of(
 def parse_endpoints(value: Any, location: str) -> tuple[Endpoint, ...]:
     """Return checked endpoints.
 
-    :param value: a list of endpoints, or of mappings of their fields.
+    :param value: a list of endpoints, or of mappings of their fields; or the fields by their names.
     :param location: where it is, for messages.
     :raises ConfigError: if a field is wrong, or two endpoints have one name.
     """
-    if not isinstance(value, (list, tuple)) or isinstance(value, Endpoint):
+    named = isinstance(value, Mapping)
+    if not named and (not isinstance(value, (list, tuple)) or isinstance(value, Endpoint)):
         refuse(location, value, "a list of endpoints")
-    endpoints = tuple(_endpoint(item, location) for item in value)
-    names = [endpoint.name for endpoint in endpoints]
-    for name in names:
-        if names.count(name) > 1:
+    items = value.items() if named else [(None, item) for item in value]
+    endpoints: dict[str, Endpoint] = {}
+    for name, item in items:
+        fields = item._asdict() if isinstance(item, Endpoint) else item
+        if not isinstance(fields, Mapping):
+            refuse(location, item, "an Endpoint")
+        name = name or fields.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError(f"{location}: an endpoint needs a name")
+        name, place = name.strip(), f"{location}, [Endpoint {name}]"
+        if name in endpoints:
             raise ConfigError(f"{location}: there are two endpoints {name!r}")
-    return endpoints
-
-
-def _endpoint(value: Any, location: str) -> Endpoint:
-    if isinstance(value, Endpoint):
-        value = value._asdict()
-    if not isinstance(value, Mapping):
-        refuse(location, value, "an Endpoint")
-    fields = dict(value)
-    name = fields.pop("name", None)
-    if not isinstance(name, str) or not name.strip():
-        raise ConfigError(f"{location}: an endpoint needs a name")
-    checked = checked_fields(ENDPOINT_KEYS, fields, f"{location}, [Endpoint {name}]")
-    if checked.get("azure_endpoint") or checked.get("azure_api_version"):
-        checked.setdefault("api_type", "azure")
-    return Endpoint(name.strip(), **checked)
+        rest = {key: field for key, field in fields.items() if key != "name"}
+        checked = checked_fields(ENDPOINT_KEYS, rest, place)
+        if checked.get("azure_endpoint") or checked.get("azure_api_version"):
+            checked.setdefault("api_type", "azure")
+        if not checked.get("models"):
+            warn_once(f"{place}: without MODELS this endpoint is never used")
+        endpoints[name] = Endpoint(name, **checked)
+    return tuple(endpoints.values())

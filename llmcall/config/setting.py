@@ -96,11 +96,11 @@ MODEL_KEYS = settings_of(
 )
 
 
-def mapping_of(parse: Parser, value_location: str = "{location} {name}") -> Parser:
+def mapping_of(parse: Parser, place: str) -> Parser:
     """Return the parser of a mapping of values by the names of models.
 
     :param parse: the parser of its values.
-    :param value_location: where a value is, for messages.
+    :param place: where the value of a ``{name}`` stands, for messages.
     """
 
     def parse_each(value: Any, location: str) -> FrozenDict:
@@ -109,7 +109,7 @@ def mapping_of(parse: Parser, value_location: str = "{location} {name}") -> Pars
             refuse(location, value, "a mapping")
         return FrozenDict(
             {
-                name: parse(item, value_location.format(location=location, name=name))
+                name: parse(item, f"{location}, {place.format(name=name)}")
                 for name, item in value.items()
             }
         )
@@ -130,7 +130,7 @@ def _price(value: Any) -> tuple[float, ...] | None:
 _PRICES = (
     "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
 )
-parse_prices = mapping_of(values.parser(_price, _PRICES))
+parse_prices = mapping_of(values.parser(_price, _PRICES), "[Prices] {name}")
 
 
 def checked_fields(rows: Mapping[str, Setting], fields: Any, location: str) -> dict[str, Any]:
@@ -153,5 +153,5 @@ def checked_fields(rows: Mapping[str, Setting], fields: Any, location: str) -> d
 
 parse_models = mapping_of(
     lambda value, location: FrozenDict(checked_fields(MODEL_KEYS, value, location)),
-    "{location}, [Model {name}]",
+    "[Model {name}]",
 )

@@ -84,9 +84,11 @@ class Settings:
     limits_tokens_per_minute: int | None = _setting(integer(1))
     templates_path: str = _setting(values.path, "templates")
     prices: Mapping[str, tuple[float, ...]] = _setting(setting.parse_prices, FrozenDict())
-    aliases: Mapping[str, str] = _setting(setting.mapping_of(values.text), FrozenDict())
+    aliases: Mapping[str, str] = _setting(
+        setting.mapping_of(values.text, "[Aliases] {name}"), FrozenDict()
+    )
     fallbacks: Mapping[str, tuple[str, ...]] = _setting(
-        setting.mapping_of(values.names), FrozenDict()
+        setting.mapping_of(values.names, "[Fallbacks] {name}"), FrozenDict()
     )
     endpoints: tuple[Endpoint, ...] = _setting(parse_endpoints, ())
     models: Mapping[str, Mapping[str, Any]] = _setting(setting.parse_models, FrozenDict())

@@ -312,18 +312,8 @@ def _entries(path: str, environment: Mapping[str, str], dotenv: Mapping[str, str
             else:  # first, since our own keys override those of TinyTroupe
                 entries.insert(0, (row, _ancestor_value(key, value, location), location))
     for section, fields in whole.items():
-        if section in TABLES:
-            entries.append((KEYS[section][""], fields, f"{place}, [{section}]"))
-        elif section == "Model":
-            entries.append((SETTINGS["models"], fields, place))
-        elif section == "Endpoint":
-            for name, endpoint in fields.items():
-                if "models" not in endpoint:
-                    warn_once(
-                        f"{place}, [Endpoint {name}]: without MODELS this endpoint is never used"
-                    )
-            endpoints = [{"name": name, **endpoint} for name, endpoint in fields.items()]
-            entries.append((SETTINGS["endpoints"], endpoints, place))
+        if section in TABLES or section in NAMED_SECTIONS:
+            entries.append((KEYS[section][""], fields, place))
     return entries
 
 

@@ -600,15 +600,6 @@ async def asynchronous() -> None:
     """Return nothing, asynchronously."""
 
 
-@pytest.mark.parametrize("run", [("b", 0), ("a", 1), "a", 5])
-def test_an_unknown_run_lists_the_known_ones(run: Any) -> None:
-    """And is not in the results."""
-    runs = llmcall.arms(lambda: None, {"a": {}}, scope="app")
-    assert run not in runs
-    with pytest.raises(KeyError, match="the arms are a, the repeats 0 to 0"):
-        runs[run]
-
-
 def test_arms_without_a_record_are_refused() -> None:
     """With the cache off and no cassette, nothing could be shared."""
     with llmcall.configured(cache_mode="off"), pytest.raises(llmcall.ConfigError, match="share no"):

@@ -192,22 +192,6 @@ def test_a_page_says_what_failed_and_what_is_unknown() -> None:
     assert facts["cost"] == "unknown"
 
 
-def test_the_actors_with_the_largest_costs_are_listed() -> None:
-    """An unknown cost is no zero, and makes no sum look like a whole one."""
-    records = [chat("Bread?", "Yes.", f"{name}#{n}") for n in (0, 1) for name in "abc"]
-    for record, cost in zip(records, (0.25, 0.5, None, None, None, None), strict=True):
-        record.cost = cost
-    listed = report(str(written("a.jsonl", records))).partition('id="costs"')[2]
-    assert re.findall(r'auto">(\w)</th><td class="number">(.*?)</td>', listed) == [
-        ("b", "$0.5000, 1 unknown"),
-        ("a", "$0.2500, 1 unknown"),
-        ("c", "unknown"),
-    ]
-    for record in records:
-        record.cost = None
-    assert 'id="costs"' not in report(str(written("a.jsonl", records)))
-
-
 @pytest.fixture
 def page_of_two_runs() -> str:
     """The page of two runs, in which an actor's third answer differs."""
@@ -308,12 +292,6 @@ def test_the_calls_of_each_person_are_questions() -> None:
     assert found == {"call 1: answer": [("x", "20")], "call 2: answer": [("y", "20")]}
 
 
-def test_two_surveys_show_their_answers_side_by_side() -> None:
-    """Each run has a column."""
-    found = distributions(report(survey("a.jsonl"), "--against", survey("b.jsonl", people=12)))
-    assert found["bus"] == [("yes", "24", "12"), ("no", "23", "11"), ("(refused)", "1", "1")]
-
-
 def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
     """In another order, the same letter is another option. An answer of one token is none that is cut."""
     records = []
@@ -323,20 +301,6 @@ def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
         answer = "B." if number % 2 else "a"
         records.append(chat(asked, answer, f"survey/{number}#0", finish_reason="length"))
     assert distributions(report(str(written("a.jsonl", records)))) == {"answer": [("ban", "24")]}
-
-
-def test_free_texts_and_simulations_have_no_distribution(page: str) -> None:
-    """Every answer is another; a few actors with many calls are no survey."""
-    texts = [chat("Bread?", f"Well, {n} of them.", f"p-{n}#0") for n in range(60)]
-    assert not distributions(report(str(written("a.jsonl", texts))))
-    assert not distributions(page)
-
-
-def test_repeats_are_one_row() -> None:
-    """The repeats of an item are in one row."""
-    data = data_of(report(survey("a.jsonl")))
-    assert len(data["rows"]) == 24
-    assert len(data["cells"]["row"]) == 49
 
 
 def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
@@ -481,15 +445,6 @@ def test_a_filter_keeps_the_rows_and_columns_in_which_it_shows_a_call(open_page:
     search(tab, '"the runs part"', "3 calls of 12")
 
 
-def test_filters_show_what_was_cut_refused_and_asked_again(open_page: Open) -> None:
-    """Each shows its call."""
-    report(survey("c.jsonl"))
-    tab = open_page()
-    for name in ("cut", "refused", "asked again"):
-        tab.locator("#only").select_option(name)
-        tab.locator("#found", has_text="1 call of 49").wait_for()
-
-
 def test_a_link_opens_the_same_call_in_another_page_of_the_run(tab: Any) -> None:
     """It names the scope and the call, whatever its place there."""
     tab.locator("[data-cell='9']").click()
@@ -509,83 +464,6 @@ def test_changed_words_are_marked_in_the_texts(open_page: Open) -> None:
     tab.locator("[data-cell='0']").click()
     assert tab.locator("article del").all_text_contents() == ["thrifty", "two"]
     assert tab.locator("article ins").all_text_contents() == ["generous", "five"]
-
-
-def is_readable(tab: Any, width: int) -> bool:
-    """Return whether nothing is wider than the window, and each text stands out in both schemes."""
-    poor = []
-    for scheme in ("dark", "light"):
-        tab.emulate_media(color_scheme=scheme)
-        poor += tab.evaluate(CONTRASTS)
-    return tab.evaluate("document.documentElement.scrollWidth") <= width and not poor
-
-
-@pytest.mark.parametrize("width", [1400, 390])
-def test_the_page_of_a_survey_is_readable_in_a_narrow_window(open_page: Open, width: int) -> None:
-    """And in a wide one, dark and light."""
-    report(survey("a.jsonl"))
-    assert is_readable(open_page(width), width)
-
-
-@pytest.mark.parametrize(("width", "is_beside"), [(400, False), (1400, True)])
-def test_two_runs_stand_side_by_side_or_below_one_another(
-    open_page: Open, width: int, is_beside: bool
-) -> None:
-    """As the window has room; nothing is wider than it, and all can be read, from right to left too."""
-    one = play("a.jsonl", lambda actor, number: "سأشتري الخبز " + "long" * 80)
-    other = play("b.jsonl", lambda actor, number: "No" + "o" * 400, word="generous")
-    report(one, "--against", other)
-    tab = open_page(width)
-    tab.locator("[data-cell]").first.click()
-    assert tab.locator("#status ins").text_content() == "generous"
-    assert tab.evaluate(IS_SEEN, "#title"), "something lies over the title"
-    answer = tab.locator("article .answer .text").first
-    assert answer.evaluate("each => getComputedStyle(each).direction") == "rtl"
-    first, second = (tab.locator("article").nth(number).bounding_box() for number in range(2))
-    assert (first["y"] == second["y"]) == is_beside
-    assert is_readable(tab, width)
-
-
-def test_paper_has_all_calls(open_page: Open) -> None:
-    """Of all actors that are shown, in their order, whatever is in sight on the screen."""
-    report(play("a.jsonl", agreed, actors=30, rounds=12))
-    tab = open_page(800)
-    tab.evaluate("document.getElementById('box').scrollTop = 1000")
-    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
-    tab.emulate_media(media="print")
-    names = tab.locator("#paper h3").all_text_contents()
-    assert len(names) == 30
-    assert names == sorted(names)
-    assert tab.locator("#paper li").count() == 360
-    assert tab.locator("#box").is_hidden()
-    tab.emulate_media(media="screen")
-
-
-# Whether an element is what a click on its upper edge would meet.
-IS_SEEN = """(name) => {
-  const element = document.querySelector(name), box = element.getBoundingClientRect();
-  return element.contains(document.elementFromPoint(box.left + 2, box.top + 2));
-}"""
-# Of each text in sight, its contrast with what is behind it (WCAG 2.1), where it is below AA's 4.5.
-CONTRASTS = """() => {
-  const parts = (color) => color.match(/[\\d.]+/g).map(Number);
-  const light = (color) => {
-    const [r, g, b] = parts(color).map((each) => each / 255).map((each) => (each <= 0.03928 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (element) => {
-    for (let each = element; each; each = each.parentElement) {
-      const color = getComputedStyle(each).backgroundColor;
-      if ((parts(color)[3] ?? 1) > 0) return color;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  return Array.from(document.querySelectorAll("body *")).filter((element) => element.checkVisibility() && !element.disabled
-    && Array.from(element.childNodes).some((node) => node.nodeType === 3 && node.data.trim())).map((element) => {
-    const [high, low] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => b - a);
-    return [element.className, element.textContent.slice(0, 20), (high + 0.05) / (low + 0.05)];
-  }).filter(([, , contrast]) => contrast < 4.5);
-}"""  # noqa: E501 - a script of the browser's
 
 
 def test_a_large_page_builds_only_the_cells_in_sight(open_page: Open) -> None:

@@ -133,11 +133,6 @@ class Arms(Mapping[tuple[str, int], Any]):
                     )
                 row |= columns
             rows.append(row)
-        if self._failed:
-            notice(
-                "%s: these rows of the table have no values, and the arms are not paired there",
-                self._failures(),
-            )
         return import_pandas().DataFrame(rows)
 
     def compare(self, one: str, other: str) -> Comparison:

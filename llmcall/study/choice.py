@@ -95,33 +95,11 @@ class Choice(LLMCall):
         return f"Choice({self.question!r}, [{options}], order={self.order!r})"
 
     def columns(self) -> tuple[str, ...]:
-        """Return the names of what has a column of its own in a table, beside the value."""
-        return ("position", "order")
-
-    def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
-        """Ask about each row, and return a DataFrame with a row for each row and repeat.
-
-        Its columns are those of :meth:`llmcall.LLMCall.table`, and after ``value``
-
-        - ``position``, the place of the chosen option in the list that was read, from 1
-        - ``order``, all options as the letters A, B, C, … stood for them.
-
-        An answer that is none of the options is a missing value, and no error: its text is in
-        ``unread``, or in ``refusal``. The table's ``attrs`` count both under these names.
-
-        :param rows: dicts of the question's variables, or a pandas DataFrame.
-        :param map_options: those of :func:`llmcall.map`.
-        :raises ConfigError: if pandas is not installed.
+        """Return the names of what has a column of its own in a table, beside the value: the place of the
+        chosen option in the list that was read, from 1, and all options as the letters A, B, C, … stood
+        for them.
         """
-        table = super().table(rows, **map_options)
-        if map_options.get("dry_run"):
-            return table
-        is_missing = table["value"].isna() & table["error"].isna()
-        is_refusal = table["refusal"].notna()
-        is_unread = table["unread"].notna() & ~is_refusal
-        table.attrs["unread"] = int((is_missing & is_unread).sum())
-        table.attrs["refusal"] = int((is_missing & is_refusal).sum())
-        return table
+        return ("position", "order")
 
     async def conversation(
         self, variables: dict[str, Any], ask: Ask = SendMessage.reply

@@ -496,8 +496,8 @@ def test_a_bar_shows_the_runs_of_a_study(capsys: pytest.CaptureFixture[str]) -> 
     assert "6/6" in capsys.readouterr().err
 
 
-def test_an_arm_that_fails_has_no_values(caplog: pytest.LogCaptureFixture) -> None:
-    """Failures follow ``on_error``, as in ``map``; the study and its table tell them."""
+def test_an_arm_that_fails_has_no_values() -> None:
+    """Failures follow ``on_error``, as in ``map``; the study tells them."""
 
     def play(fails: bool) -> int:
         if fails:
@@ -509,7 +509,6 @@ def test_an_arm_that_fails_has_no_values(caplog: pytest.LogCaptureFixture) -> No
     assert runs["a", 0] == 1 and isinstance(runs["b", 0], ValueError)
     assert runs.table(lambda value: value)["measure"].isna().tolist() == [False, True]
     assert "1 of 2 runs failed (b 0)" in str(runs)
-    assert "1 of 2 runs failed (b 0): these rows of the table have no values" in caplog.text
 
 
 def test_what_finished_is_in_the_exception() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 
 from ..display.printable import printable
@@ -34,6 +35,20 @@ def text_of(message: Data) -> str:
         return next(strings_in(content), "")
     parts = [part if isinstance(part, dict) else {} for part in content]
     return " ".join(str(part.get("text", f"[{part.get('type')}]")) for part in parts)
+
+
+def naming_system_text(scope: str, request: Mapping[str, Data]) -> str:
+    """Return the system message that names an actor's scope, as ``actor="system"`` does; empty if it
+    does not.
+    """
+    systems = [
+        text_of(each)
+        for each in messages_of(request)
+        if isinstance(each, dict) and each.get("role") in ("system", "developer")
+    ]
+    text = next(filter(None, systems), "")
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return text if text and scope.endswith(f"-{digest[:8]}") else ""
 
 
 def strings_in(data: Data) -> Iterator[str]:

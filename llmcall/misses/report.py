@@ -11,7 +11,7 @@ from ..config.settings import Settings
 from ..differences.fields import Difference, differences
 from ..display.formatting import OUTSIDE_ANY_SCOPE, shortened
 from ..display.printable import printable
-from ..keys.contents import messages_of, text_of, title_of
+from ..keys.contents import messages_of, naming_system_text, text_of, title_of
 from ..keys.keys import short_key
 from ..records.pointers import target_of
 from ..secrets import masked
@@ -30,6 +30,9 @@ FIXED_ORDER = (
     "add them to the prompt in a fixed order, such as by actor, not as they arrive, and then record the "
     "run again. A call now would pay for this order, and the next run may miss again"
 )
+
+
+RENAMED = "the system message names the actor, so a changed one is an actor without records"
 
 
 class Miss(NamedTuple):
@@ -154,11 +157,20 @@ def explain(
     result = search(request, source)
     nearest = result.nearest
     changes: tuple[Difference, ...] = ()
+    is_renamed = False
     if nearest is not None:
         changes = differences(nearest.request, request.asked)
-        if nearest.sample != request.sample:
+        scope = split_sample(request.sample)[0]
+        is_renamed = bool(
+            naming_system_text(scope, request.asked)
+            and naming_system_text(nearest.scope, nearest.request)
+            and nearest.scope != scope
+        )
+        if nearest.sample != request.sample and not is_renamed:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
     causes = causes_of(request, result, changes, settings)
+    if is_renamed:
+        causes = [RENAMED]
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     is_fallback_gone = is_found and source is not None and target_of(nearest, source.find) is None
     if is_fallback_gone:

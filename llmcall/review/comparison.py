@@ -8,9 +8,11 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..differences.words import word_changes
 from ..display.data_frames import data_frame
 from ..display.formatting import OF_NO_ACTOR, counted
 from ..display.printable import printable
+from ..keys.contents import naming_system_text
 from ..values import Record
 from .pairs import Align, Pair, paired_runs
 from .partings import WHY, Parting, partings
@@ -126,6 +128,7 @@ class Comparison:
             f"{counted(len(self.pairs), 'call')}: {self.same:,} the same, {self.changed:,} changed, "
             f"{self.added:,} added, {self.missing:,} missing"
         )
+        yield from self._renamed_lines()
         if not self.same and not self.changed:
             yield "The runs have no actor in common: their scopes differ."
             return
@@ -140,6 +143,23 @@ class Comparison:
                 "changed earlier, so this may be only a consequence"
             )
         yield from self._model_lines()
+
+    def _renamed_lines(self) -> Iterator[str]:
+        """Yield what changed in system messages that name their actors, if it is the same in all."""
+        texts: dict[str, list[str]] = {"missing": [], "added": []}
+        for pair in self.pairs:
+            record = pair.one or pair.other
+            if record and pair.place == 0 and pair.status in texts:
+                if text := naming_system_text(record.scope, record.request):
+                    texts[pair.status].append(text)
+        changes = {
+            word_changes(*sides) for sides in zip(texts["missing"], texts["added"], strict=False)
+        }
+        if len(texts["missing"]) == len(texts["added"]) and len(changes) == 1:
+            yield (
+                f"the system message of {counted(len(texts['added']), 'actor')} changed, and with it the "
+                f"actor's name: {changes.pop()}"
+            )
 
     def _change_lines(self) -> Iterator[str]:
         """Yield a line for each change that follows from nothing, however many scopes it is in: first

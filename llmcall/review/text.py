@@ -69,11 +69,16 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
     """
     from click import style
 
+    tools = _names(call.record.request.get("tools"))
     parameters = "".join(
-        f"  {name}={_short(value, shown_texts)}" for name, value in call.parameters
+        f"  {name}={tools if name == 'tools' and tools else _short(value, shown_texts)}"
+        for name, value in call.parameters
     )
+    asker = f"  asked by {call.record.asker}" if call.record.asker else ""
     draw = f"#{call.draw}  " if call.draw else ""
-    yield style(visible(f"--- call {call.number}  {draw}{call.title}{parameters}"), fg="cyan")
+    yield style(
+        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{asker}"), fg="cyan"
+    )
     if call.repeated:
         yield style(f"{INDENT}… {counted(call.repeated, 'message')} as above", dim=True)
     utterances = [("", "blue", utterance) for utterance in call.messages[call.repeated :]]
@@ -83,6 +88,17 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
         for text in utterance.texts:
             for line in visible(_short(text, shown_texts)).split("\n"):
                 yield f"{INDENT}{line}".rstrip()
+
+
+def _names(tools: Any) -> str:
+    """Return the names of a chat's tools, and how long their descriptions are; empty if a tool has no
+    name.
+    """
+    functions = [each.get("function", each) for each in tools or ()]
+    names = [str(each.get("name", "")) for each in functions]
+    return (
+        f"{', '.join(names)} ({len(as_json(tools)):,} characters)" if all(names) and names else ""
+    )
 
 
 def _short(text: str, shown_texts: set[str]) -> str:

@@ -434,3 +434,13 @@ def test_check_says_what_does_not_fit_together(monkeypatch: pytest.MonkeyPatch) 
         ("key", 1, "s#0"),
         ("draws", 2, "s#2"),
     ]
+
+
+def test_show_names_the_tools_and_the_asker_of_a_call() -> None:
+    """In the line of the call; the descriptions of the tools are in ``--json``."""
+    tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in "ab"]
+    record = chat("?", "!", "s#0", tools=tools).replace(asker="task main 0/task ask 1")
+    [line] = [line for line in text_of([record]).splitlines() if line.startswith("--- call 1")]
+    assert "tools=a, b (" in line
+    assert "parameters" not in line
+    assert line.endswith("asked by task main 0/task ask 1")

@@ -4,6 +4,7 @@ never shows.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
@@ -500,3 +501,24 @@ def test_swallowed_misses_and_scope_errors_are_told_apart() -> None:
     assert unscoped.startswith("2 calls had no clear scope and raised ScopeError")
     assert "llmcall.bind(function)" in unscoped
     assert "MODE" not in unscoped
+
+
+def test_a_miss_over_a_system_message_that_names_the_actor_shows_the_message() -> None:
+    """With ``actor="system"``, the scope is the message: its own difference would hide that of it."""
+    client = recorder()
+
+    def ask(trait: str) -> None:
+        system = f"You are Ada. Ada {trait}loves bread."
+        digest = hashlib.sha256(system.encode()).hexdigest()
+        with llmcall.scope(f"You are Ada.-{digest[:8]}"):
+            client.send_message(
+                [{"role": "system", "content": system}, {"role": "user", "content": "Bread?"}]
+            )
+
+    with llmcall.cassette("ada.jsonl"):
+        ask("")
+    miss = missed(lambda _: ask("really "), tape="ada.jsonl").miss
+    assert [each.place for each in miss.differences] == ["messages[0].content"]
+    assert miss.causes == (
+        "the system message names the actor, so a changed one is an actor without records",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -123,6 +124,22 @@ def test_a_call_outside_any_scope_is_not_the_only_actors() -> None:
         ("lisa", "missing"),
         ("liz", "added"),
     }
+
+
+def test_a_changed_system_message_that_names_the_actor_is_named_first() -> None:
+    """With ``actor="system"``, the actor of a changed message has another name."""
+    runs = []
+    for number, trait in enumerate(("", "really ")):
+        records = []
+        for name in ("Ada", "Bea"):
+            system = f"You are {name}. {name} {trait}loves bread."
+            digest = hashlib.sha256(system.encode()).hexdigest()
+            records += conversation(f"{system[:20]}-{digest[:8]}#0", [("Bread?", "Yes.")], system)
+        runs.append(written(f"{number}.jsonl", records))
+    lines = str(llmcall.compare(*runs)).splitlines()
+    assert lines[1] == (
+        "the system message of 2 actors changed, and with it the actor's name: {+really+}"
+    )
 
 
 def test_runs_without_an_actor_in_common_are_told() -> None:

@@ -149,9 +149,10 @@ class Comparison:
         texts: dict[str, list[str]] = {"missing": [], "added": []}
         for pair in self.pairs:
             record = pair.one or pair.other
-            if record and pair.place == 0 and pair.status in texts:
-                if text := naming_system_text(record.scope, record.request):
-                    texts[pair.status].append(text)
+            if record is None or pair.place or pair.status not in texts:
+                continue
+            if text := naming_system_text(record.scope, record.request):
+                texts[pair.status].append(text)
         changes = {
             word_changes(*sides) for sides in zip(texts["missing"], texts["added"], strict=False)
         }

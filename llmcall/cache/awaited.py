@@ -6,12 +6,11 @@ import json
 import os
 import re
 import shutil
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CacheCorruptError, CacheError
-from .directory import Directory
-from .rows import Change
+from ..notices import warn_once
+from .directory import Change, Directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,8 +88,7 @@ class Journal:
         return self.get(key) or awaited
 
     def remove(self, key: str, identifier: str | None) -> None:
-        """Forget a response, unless another one is noted by now. A note that cannot be deleted leads to
-        a response that the server no longer knows.
+        """Forget a response, unless another one is noted by now.
 
         :param identifier: its ``id``.
         """
@@ -115,8 +113,13 @@ class Journal:
             if first is not None and first.id == identifier:
                 yield Change(key, changed(first), replaces=True)
 
-        with suppress(OSError, CacheError):
+        try:
             self._rows.write(changes())
+        except (OSError, CacheError) as error:
+            warn_once(
+                f"a note of an awaited answer cannot be changed, and its response may stay at the server: {error}",
+                about=(Journal, self._rows.name),
+            )
 
     def delete(self) -> None:
         """Delete the journal, also one that cannot be read.

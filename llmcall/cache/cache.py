@@ -10,19 +10,19 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
+from ..display.formatting import counted
 from ..errors import CacheCorruptError, CacheError
-from ..notices import warn_once
+from ..notices import notice, warn_once
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.pointers import target_of
-from ..system import lock
+from ..system import at_exit, lock
 from ..values import record_of
+from .directory import Change
 from .places import storage_at
-from .rows import Change
-from .unstored import UnstoredAnswers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ..misses.report import Miss
@@ -140,7 +140,7 @@ class ResponseCache:
         if mode == "refresh" and key not in self._refreshed_keys:
             replace = True
         if replace:
-            self._unstored.discard(key)
+            self._unstored.pop(key, None)
         # The answer that came first counts, even if only memory has it.
         packed = self._unstored.get(key) or packed
         try:
@@ -409,3 +409,51 @@ class ResponseCache:
 
     def __repr__(self) -> str:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
+
+
+class UnstoredAnswers(dict[str, bytes]):
+    """Paid answers that a storage did not take, packed, by key: they are kept in memory until it does.
+
+    :param storage: is tried again.
+    :param replaced_keys: the keys whose records replace what is stored.
+    """
+
+    def __init__(self, storage: Storage, replaced_keys: Container[str]) -> None:
+        super().__init__()
+        self._storage = storage
+        self._replaced_keys = replaced_keys
+        self._warned_process: int | None = None  # the process that was told
+
+    def keep(self, key: str, packed: bytes, error: Exception) -> bytes:
+        """Keep a record, and warn once in each process.
+
+        :param error: why the storage refused it.
+        :returns: the record that counts, packed: the first one under the key.
+        """
+        if self._warned_process != os.getpid():
+            self._warned_process = os.getpid()
+            at_exit(self._store_at_exit)
+            notice(
+                "the cache cannot store answers; they are kept in memory until it can: %s", error
+            )
+        return self.setdefault(key, packed)
+
+    def store(self, consequence: str = "") -> None:
+        """Try to store all records again: a disk may have room by now.
+
+        :param consequence: what becomes of those that cannot be stored now, for a warning.
+        """
+        failure: Exception | None = None
+        for key, packed in list(self.items()):
+            try:
+                self._storage.write([Change(key, packed, replaces=key in self._replaced_keys)])
+            except (OSError, CacheError) as error:
+                failure = error
+            else:
+                self.pop(key, None)
+        if consequence and failure is not None:
+            notice("%s %s: %s", counted(len(self), "answer"), consequence, failure)
+
+    def _store_at_exit(self) -> None:
+        self.store("lost, because nothing could be stored")
+        self.clear()

@@ -1,30 +1,73 @@
-"""A cache in a diskcache directory, which threads and processes of one machine share."""
+"""A cache in a diskcache directory, which threads and processes of one machine share.
+
+By default diskcache would unpickle what lies in a directory, which is what CVE-2025-69872 is about,
+write long values to files of their own, and drop the oldest above 1 GB. Here it takes and gives bytes
+only, and evicts nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import diskcache
+from diskcache.core import DBNAME, MODE_RAW, Timeout
 
 from ..errors import CacheCorruptError, CacheError
 from ..system import ProcessLock
 from .forks import using_database
-from .rows import DAMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from .database import Database
-    from .rows import Change, Row
-
     T = TypeVar("T")
 
-DATABASE = "cache.db"  # diskcache.core.DBNAME
+PAGE = 100  # rows that are read at a time
+LONGEST_GAP = 20_000  # numbers of rows, deleted or damaged, after which there are no more
+SETTINGS = {
+    "eviction_policy": "none",
+    "cull_limit": 0,
+    "size_limit": 2**62,
+    "statistics": 0,
+    "sqlite_mmap_size": 0,  # a mapped file that is cut short kills the process (SIGBUS)
+    "sqlite_cache_size": -4000,  # KiB, for each thread
+}
+WRITE_ERRORS = (sqlite3.OperationalError, Timeout)
+# What the reading of a damaged database raises: SQLite quotes a damaged name.
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
+
+# Others may have stored a text, even one that cannot be decoded, where bytes belong.
+_ROW = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
+_ROWS = (
+    "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache "
+    "WHERE rowid > ? ORDER BY rowid LIMIT ?"
+)
+_KEYS = "SELECT key FROM Cache INDEXED BY Cache_key_raw"
+_NUMBERED_ROW = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
+_STORED_AT = "UPDATE Cache SET store_time = ? WHERE key = ? AND raw = 1"
+
+# its key, its bytes (None if they are none of ours), and when they were stored: seconds since the epoch
+Row = tuple[str, "bytes | None", float]
 
 _lock = ProcessLock()
+
+
+class Change(NamedTuple):
+    """A row to be stored or deleted.
+
+    :param value: the new bytes, or ``None`` to delete the key.
+    :param replaces: whether they replace what the key has.
+    :param stored_at: when they were first stored, in seconds since the epoch; ``None`` means now.
+    """
+
+    key: str
+    value: bytes | None
+    replaces: bool = False
+    stored_at: float | None = None
 
 
 class Directory:
@@ -43,7 +86,7 @@ class Directory:
 
     def __init__(self, path: str) -> None:
         self.name = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
-        self._file = os.path.join(self.name, DATABASE)
+        self._file = os.path.join(self.name, DBNAME)
         self._database: Database | None = None
 
     @cached_property
@@ -66,7 +109,7 @@ class Directory:
         """
         try:
             with using_database:
-                database = self._opened()
+                database = self._database or self._opened()
                 return None if database is None else database.row(key)
         except DAMAGE as error:
             raise self._damaged(error) from error
@@ -85,10 +128,8 @@ class Directory:
 
         :raises CacheCorruptError: if not even the beginning of the database can be read.
         """
-        from .database import readable_rows
-
         try:
-            yield from readable_rows(self._file)
+            yield from _readable_rows(self._file)
         except DAMAGE as error:
             raise CacheCorruptError(
                 f"nothing in the cache {self.name} can be read: {error}"
@@ -160,8 +201,6 @@ class Directory:
 
         :param is_made: whether it is made if there is none.
         """
-        if self._database is not None:
-            return self._database
         with _lock:
             if self._database is None:
                 if os.path.isfile(self.name):
@@ -175,8 +214,6 @@ class Directory:
             return self._database
 
     def _open(self) -> Database:
-        from .database import Database
-
         try:
             return Database(self.name)
         except sqlite3.OperationalError as error:
@@ -198,8 +235,6 @@ class Directory:
 
     @contextmanager
     def _writing(self) -> Iterator[Database]:
-        from .database import WRITE_ERRORS
-
         if self._database is not None and not self.exists():
             self.close()  # somebody deleted the folder, as one does beside a notebook
         with using_database:
@@ -229,3 +264,133 @@ def _make_private(folder: str) -> None:
         os.chmod(folder, 0o700)
         with open(os.path.join(folder, ".gitignore"), "w", encoding="utf-8") as file:
             file.write("*\n")
+
+
+class BytesDisk(diskcache.Disk):  # type: ignore[misc]
+    """Keeps bytes in the database, under text keys, and reads no pickle."""
+
+    def put(self, key: str) -> tuple[str, bool]:
+        """Return what the database holds of a key."""
+        return key, True
+
+    def get(self, key: object, raw: bool) -> str:
+        """Return a key; one that somebody else stored may be no text."""
+        return str(key)
+
+    def store(self, value: bytes, read: bool, key: object = None) -> tuple[int, int, None, bytes]:
+        """Return what the database holds of a value."""
+        return 0, MODE_RAW, None, value
+
+    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
+        """Return a value; what somebody else stored may be none."""
+        return value if isinstance(value, bytes) else b""
+
+
+class Database(diskcache.Cache):  # type: ignore[misc]
+    """A diskcache directory. It has a connection for each thread, and new ones in a forked process."""
+
+    def __init__(self, folder: str) -> None:
+        try:
+            super().__init__(folder, disk=BytesDisk, **SETTINGS)
+        except BaseException:
+            self.close()
+            raise
+        using_database.databases.add(self)
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        try:
+            connection: sqlite3.Connection = super()._con
+        except sqlite3.Error:
+            self.close()
+            raise
+        closer = getattr(self._local, "closer", None)
+        if closer is None or closer.connection is not connection:
+            self._local.closer = _Closer(connection)
+        return connection
+
+    def row(self, key: str) -> tuple[bytes | None, float] | None:
+        """Return the bytes of a key and when they were stored, which diskcache does not say."""
+        row: tuple[bytes | None, float] | None = self._sql(_ROW, (key,)).fetchone()
+        return row
+
+    def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
+        """Yield all rows in the order of storing.
+
+        :raises sqlite3.DatabaseError: if a damaged tree leads in circles.
+        """
+        last = 0
+        while page := self._page(last):
+            for number, key, value, stored_at in page:
+                if number <= last:
+                    raise sqlite3.DatabaseError("its rows are out of order")
+                last = number
+                yield str(key), value, stored_at
+
+    def _page(self, last: int) -> list[Any]:
+        with using_database:
+            rows: list[Any] = self._sql(_ROWS, (last, PAGE)).fetchall()
+        return rows
+
+    def change(self, change: Change) -> bool:
+        """Store or delete a row; return whether that changed anything."""
+        if change.value is None:
+            return bool(self.delete(change.key))
+        store = self.set if change.replaces else self.add
+        is_stored = bool(store(change.key, change.value))
+        if is_stored and change.stored_at is not None:
+            self._sql(_STORED_AT, (change.stored_at, change.key))
+        return is_stored
+
+    def budget(self, name: str) -> str | None:
+        """Return the text of a budget."""
+        self._sql("CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)")
+        row = self._sql("SELECT state FROM Budgets WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_budget(self, name: str, text: str) -> None:
+        """Store the text of a budget."""
+        self._sql("INSERT OR REPLACE INTO Budgets VALUES (?, ?)", (name, text))
+
+
+class _Closer:
+    """Closes a connection when its thread ends: from Python 3.13 on, one left open is warned of."""
+
+    # Kept here: when a pool's worker ends, the names of its modules are gone before its connection.
+    _unless_forgotten = suppress(sqlite3.ProgrammingError)  # by another thread
+    _gate = using_database
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        with self._unless_forgotten, self._gate:
+            self.connection.close()
+
+
+def _readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
+    """Yield the rows that SQLite can still read in a damaged database: each number is looked up.
+
+    :raises sqlite3.DatabaseError: if not even the beginning can be read.
+    """
+    connection = sqlite3.connect(file, isolation_level=None)
+    try:
+        connection.execute("PRAGMA writable_schema = ON")  # else a file cut short is refused
+        connection.execute("SELECT key, value, store_time FROM Cache LIMIT 0")
+        number = last = 0
+        while number - last < LONGEST_GAP:
+            number += 1
+            with suppress(*DAMAGE):
+                for key, value, stored_at in connection.execute(_NUMBERED_ROW, (number,)):
+                    last = number
+                    yield str(key), value, stored_at if isinstance(stored_at, float) else 0.0
+        # A row whose key is damaged may be whole under the key in the index.
+        keys: list[str] = []
+        with suppress(*DAMAGE):
+            keys.extend(str(key) for (key,) in connection.execute(_KEYS))
+        for key in keys:
+            with suppress(*DAMAGE):
+                for value, stored_at in connection.execute(_ROW, (key,)):
+                    yield key, value, stored_at if isinstance(stored_at, float) else 0.0
+    finally:
+        connection.close()

@@ -14,8 +14,8 @@ from ..records.answers import same_answer
 from ..records.header import header_differences, header_of
 from ..records.packed import pack, unpack
 from ..records.spool import Spool
+from .directory import Change
 from .places import is_address, storage_at
-from .rows import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

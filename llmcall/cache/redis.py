@@ -22,7 +22,7 @@ from ..errors import CacheError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .rows import Change, Row
+    from .directory import Change, Row
 
     T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from ..keys.rekeying import under_settings
 from ..notices import notice
 from ..records.packed import pack, unpack
 from ..records.pointers import pointing_to, target_key
-from .rows import Change
+from .directory import Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

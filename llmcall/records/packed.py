@@ -18,26 +18,13 @@ from ..keys.plain_data import plain
 from ..values import Record
 from .served import days_entry, days_of
 
-# The first of the pickled fields says which ones follow.
-LAYOUT = 2
-LAYOUT_WITH_ASKER = 3
-LAYOUT_WITH_DAYS = 4
+# The first of the pickled fields says which ones follow. The last layout is written.
+LAYOUT = 4
 COMMON_FIELDS = ("kind", "sample", "cost", "api_type", "host", "version")
 FIELDS = {
-    LAYOUT: (*COMMON_FIELDS, "response"),
-    LAYOUT_WITH_ASKER: (*COMMON_FIELDS, "asker", "response"),
-    LAYOUT_WITH_DAYS: (*COMMON_FIELDS, "asker", "days", "response"),
-}
-TYPES: dict[str, tuple[type, ...]] = {
-    "kind": (str,),
-    "sample": (str, type(None)),
-    "cost": (float, int, type(None)),
-    "api_type": (str, type(None)),
-    "host": (str, type(None)),
-    "version": (str, type(None)),
-    "asker": (str, type(None)),
-    "days": (dict,),
-    "response": (dict,),
+    2: (*COMMON_FIELDS, "response"),
+    3: (*COMMON_FIELDS, "asker", "response"),
+    LAYOUT: (*COMMON_FIELDS, "asker", "days", "response"),
 }
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
 CHECKSUM_BYTES = 4
@@ -78,22 +65,14 @@ def pack(record: Record) -> bytes:
     :raises TypeError: if the record holds something that is not plain data and has no plain form,
         naming its place.
     """
-    layout = LAYOUT if record.asker is None else LAYOUT_WITH_ASKER
-    if record.noted_days is not None:
-        layout = LAYOUT_WITH_DAYS
-    names = FIELDS[layout]
-    fields = [getattr(record, name) for name in names]
-    if record.noted_days is not None:
-        fields[names.index("days")] = days_entry(record.noted_days)
-    request = record.request
+    names, request = FIELDS[LAYOUT], record.request
+    days = {} if record.noted_days is None else days_entry(record.noted_days)
+    fields = [days if name == "days" else getattr(record, name) for name in names]
     try:
-        body = _pickled((layout, *fields)) + _pickled(request)
+        body = _pickled((LAYOUT, *fields)) + _pickled(request)
     except (_NotPlain, RecursionError):
         fields = [plain(value, name) for name, value in zip(names, fields, strict=True)]
-        request = plain(request, "request")
-        body = _pickled((layout, *fields)) + _pickled(request)
-    if problem := _misfit(layout, fields):
-        raise TypeError(f"the record {record.cache_key} could not be read again: {problem}")
+        body = _pickled((LAYOUT, *fields)) + _pickled(plain(request, "request"))
     return body + _checksum(record.cache_key, body)
 
 
@@ -104,27 +83,24 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     :raises CacheCorruptError: if the checksum does not fit, or the bytes hold anything but a record
         of plain data.
     """
-    if not packed:
-        raise _damaged(cache_key)
-    body = packed[:-CHECKSUM_BYTES]
-    checksum = packed[-CHECKSUM_BYTES:]
-    if checksum != _checksum(cache_key, body):
-        raise _damaged(cache_key)
+    body = (packed or b"")[:-CHECKSUM_BYTES]
+    if not packed or packed[-CHECKSUM_BYTES:] != _checksum(cache_key, body):
+        raise CacheCorruptError(
+            f"the record {short_key(cache_key)}… is damaged: its checksum does not match; {REMEDY}"
+        )
     file = BytesIO(body)
     try:
-        fields = _Unpickler(file).load()
+        layout, *values = _Unpickler(file).load()
+        fields = dict(zip(FIELDS[layout], values, strict=True))
         request = _Unpickler(file).load()
+        if type(request) is not dict or type(fields["response"]) is not dict:
+            raise ValueError("it is not a record")
     except UNREADABLE as error:
-        raise _unreadable(cache_key, error) from error
-    if type(fields) is not tuple or not fields or type(request) is not dict:
-        raise _unreadable(cache_key, "it is not a record")
-    layout, *values = fields
-    if problem := _misfit(layout, values):
-        raise _unreadable(cache_key, problem)
-    fields_by_name = dict(zip(FIELDS[layout], values, strict=True))
-    if "days" in fields_by_name:
-        fields_by_name["days"] = days_of(fields_by_name["days"])
-    return Record(cache_key, request=request, stored_at=stored_at, **fields_by_name)
+        raise CacheCorruptError(
+            f"the record {short_key(cache_key)}… cannot be read: {error}; {REMEDY}"
+        ) from error
+    fields["days"] = days_of(fields["days"]) if fields.get("days") else None
+    return Record(cache_key, request=request, stored_at=stored_at, **fields)
 
 
 def _pickled(value: Any) -> bytes:
@@ -136,26 +112,3 @@ def _pickled(value: Any) -> bytes:
 def _checksum(cache_key: str, body: bytes) -> bytes:
     key_checksum = crc32(cache_key.encode("utf-8", "replace"))
     return crc32(body, key_checksum).to_bytes(CHECKSUM_BYTES, "little")
-
-
-def _misfit(layout: Any, values: list[Any]) -> str | None:
-    """Return why fields are not those of a layout, or ``None`` if they are."""
-    names = FIELDS.get(layout, ()) if type(layout) is int else ()
-    if len(values) != len(names) or not names:
-        return "it has another layout"
-    for name, value in zip(names, values, strict=True):
-        if type(value) not in TYPES[name]:
-            return f"its {name} is {type(value).__name__}"
-    return None
-
-
-def _damaged(cache_key: str) -> CacheCorruptError:
-    return CacheCorruptError(
-        f"the record {short_key(cache_key)}… is damaged: its checksum does not match; {REMEDY}"
-    )
-
-
-def _unreadable(cache_key: str, reason: object) -> CacheCorruptError:
-    return CacheCorruptError(
-        f"the record {short_key(cache_key)}… cannot be read: {reason}; {REMEDY}"
-    )

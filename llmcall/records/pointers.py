@@ -35,10 +35,7 @@ def target_of(record: Record | None, find: Callable[[str], Record | None]) -> Re
     :returns: ``None`` if the pointer leads nowhere.
     """
     for _ in range(MOST_POINTERS):
-        if record is None:
-            return None
-        key = target_key(record)
-        if key is None:
+        if record is None or FIELD not in record.response or record.kind != "chat":
             return record
-        record = find(key)
+        record = find(str(record.response[FIELD]))
     return None

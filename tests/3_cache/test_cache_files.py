@@ -233,24 +233,12 @@ def test_what_has_a_plain_form_is_stored_in_it(tmp_path: Path) -> None:
     assert found == {"model": "gpt-4o-mini", "more": {"a": [1, 2]}}
 
 
-@pytest.mark.parametrize(
-    ("response", "options", "words"),
-    [
-        (
-            {"choices": [{"at": datetime.datetime(2026, 1, 1)}]},
-            {},
-            r"response\.choices\[0\]\.at is a datetime",
-        ),
-        ({}, {"cost": True}, "could not be read"),
-    ],
-)
-def test_what_has_no_plain_form_is_refused_before_it_is_stored(
-    response: Any, options: dict[str, Any], words: str, tmp_path: Path
-) -> None:
+def test_what_has_no_plain_form_is_refused_before_it_is_stored(tmp_path: Path) -> None:
     """The error names its place."""
+    response = {"choices": [{"at": datetime.datetime(2026, 1, 1)}]}
     with ResponseCache(tmp_path / "cache") as cache:
-        with pytest.raises(TypeError, match=words):
-            cache.put(asked("b"), response, **options)
+        with pytest.raises(TypeError, match=r"response\.choices\[0\]\.at is a datetime"):
+            cache.put(asked("b"), response)
         assert len(cache) == 0
 
 

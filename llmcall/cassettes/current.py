@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Each is a Cassette. The innermost is last. One that is open several times appears as often; the one
 # that the settings name is first.
 open_cassettes: list[Any] = []
-_set_aside: list[Any] = []  # those that were open before a block with only one began
+_set_aside: list[list[Any]] = []  # those that were open before each block with only one
 # Each is given the client and the current cassette of a call that no record answers, and raises an
 # error if the call may not be sent.
 guards: list[Callable[[object, Any], None]] = []
@@ -34,7 +34,7 @@ def push(cassette: Any) -> None:
 def pop(cassette: Any) -> None:
     """Remove a closed cassette; if it was opened several times, only the innermost one."""
     with lock:
-        for cassettes in (open_cassettes, _set_aside):
+        for cassettes in (open_cassettes, *reversed(_set_aside)):
             indexes = [index for index, each in enumerate(cassettes) if each is cassette]
             if indexes:
                 del cassettes[max(indexes)]
@@ -49,14 +49,15 @@ def only(cassette: Any) -> Iterator[None]:
     Other threads may close any of them during the block, and close later what they opened in it.
     """
     with lock:
-        _set_aside[:] = open_cassettes
+        before = open_cassettes.copy()
+        _set_aside.append(before)
         open_cassettes[:] = [] if cassette is None else [cassette]
     try:
         yield
     finally:
         with lock:
-            open_cassettes[:] = _set_aside
-            _set_aside.clear()
+            open_cassettes[:] = before
+            _set_aside.pop()  # such blocks nest
 
 
 def header_namespaces() -> dict[str, str] | None:

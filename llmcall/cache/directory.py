@@ -1,9 +1,4 @@
-"""A cache in a diskcache directory, which threads and processes of one machine share.
-
-By default diskcache would unpickle what lies in a directory, which is what CVE-2025-69872 is about,
-write long values to files of their own, and drop the oldest above 1 GB. Here it takes and gives bytes
-only, and evicts nothing.
-"""
+"""A cache in a diskcache directory, which threads and processes of one machine share."""
 
 from __future__ import annotations
 
@@ -11,10 +6,7 @@ import os
 import sqlite3
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-
-import diskcache
-from diskcache.core import DBNAME, MODE_RAW, Timeout
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import CacheCorruptError, CacheError
 from ..system import ProcessLock
@@ -24,31 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from .database import Database
+
     T = TypeVar("T")
 
-PAGE = 100  # rows that are read at a time
+DATABASE = "cache.db"  # diskcache.core.DBNAME
 LONGEST_GAP = 20_000  # numbers of rows, deleted or damaged, after which there are no more
-SETTINGS = {
-    "eviction_policy": "none",
-    "cull_limit": 0,
-    "size_limit": 2**62,
-    "statistics": 0,
-    "sqlite_mmap_size": 0,  # a mapped file that is cut short kills the process (SIGBUS)
-    "sqlite_cache_size": -4000,  # KiB, for each thread
-}
-WRITE_ERRORS = (sqlite3.OperationalError, Timeout)
 # What the reading of a damaged database raises: SQLite quotes a damaged name.
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
-
 # Others may have stored a text, even one that cannot be decoded, where bytes belong.
 _ROW = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
-_ROWS = (
-    "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache "
-    "WHERE rowid > ? ORDER BY rowid LIMIT ?"
-)
-_KEYS = "SELECT key FROM Cache INDEXED BY Cache_key_raw"
 _NUMBERED_ROW = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
-_STORED_AT = "UPDATE Cache SET store_time = ? WHERE key = ? AND raw = 1"
+_KEYS = "SELECT key FROM Cache INDEXED BY Cache_key_raw"
 
 # its key, its bytes (None if they are none of ours), and when they were stored: seconds since the epoch
 Row = tuple[str, "bytes | None", float]
@@ -86,7 +65,7 @@ class Directory:
 
     def __init__(self, path: str) -> None:
         self.name = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
-        self._file = os.path.join(self.name, DBNAME)
+        self._file = os.path.join(self.name, DATABASE)
         self._database: Database | None = None
 
     @cached_property
@@ -157,7 +136,7 @@ class Directory:
         :raises OSError: if the directory cannot be written, or the disk is full.
         """
         with self._writing() as database, database.transact():
-            return sum(map(database.change, changes))
+            return sum(database.change(*each) for each in changes)
 
     def clear(self) -> int:
         """Delete all rows; return how many there were."""
@@ -214,6 +193,8 @@ class Directory:
             return self._database
 
     def _open(self) -> Database:
+        from .database import Database  # imports diskcache
+
         try:
             return Database(self.name)
         except sqlite3.OperationalError as error:
@@ -235,6 +216,8 @@ class Directory:
 
     @contextmanager
     def _writing(self) -> Iterator[Database]:
+        from .database import WRITE_ERRORS
+
         if self._database is not None and not self.exists():
             self.close()  # somebody deleted the folder, as one does beside a notebook
         with using_database:
@@ -264,108 +247,6 @@ def _make_private(folder: str) -> None:
         os.chmod(folder, 0o700)
         with open(os.path.join(folder, ".gitignore"), "w", encoding="utf-8") as file:
             file.write("*\n")
-
-
-class BytesDisk(diskcache.Disk):  # type: ignore[misc]
-    """Keeps bytes in the database, under text keys, and reads no pickle."""
-
-    def put(self, key: str) -> tuple[str, bool]:
-        """Return what the database holds of a key."""
-        return key, True
-
-    def get(self, key: object, raw: bool) -> str:
-        """Return a key; one that somebody else stored may be no text."""
-        return str(key)
-
-    def store(self, value: bytes, read: bool, key: object = None) -> tuple[int, int, None, bytes]:
-        """Return what the database holds of a value."""
-        return 0, MODE_RAW, None, value
-
-    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
-        """Return a value; what somebody else stored may be none."""
-        return value if isinstance(value, bytes) else b""
-
-
-class Database(diskcache.Cache):  # type: ignore[misc]
-    """A diskcache directory. It has a connection for each thread, and new ones in a forked process."""
-
-    def __init__(self, folder: str) -> None:
-        try:
-            super().__init__(folder, disk=BytesDisk, **SETTINGS)
-        except BaseException:
-            self.close()
-            raise
-        using_database.databases.add(self)
-
-    @property
-    def _con(self) -> sqlite3.Connection:
-        try:
-            connection: sqlite3.Connection = super()._con
-        except sqlite3.Error:
-            self.close()
-            raise
-        closer = getattr(self._local, "closer", None)
-        if closer is None or closer.connection is not connection:
-            self._local.closer = _Closer(connection)
-        return connection
-
-    def row(self, key: str) -> tuple[bytes | None, float] | None:
-        """Return the bytes of a key and when they were stored, which diskcache does not say."""
-        row: tuple[bytes | None, float] | None = self._sql(_ROW, (key,)).fetchone()
-        return row
-
-    def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
-        """Yield all rows in the order of storing.
-
-        :raises sqlite3.DatabaseError: if a damaged tree leads in circles.
-        """
-        last = 0
-        while page := self._page(last):
-            for number, key, value, stored_at in page:
-                if number <= last:
-                    raise sqlite3.DatabaseError("its rows are out of order")
-                last = number
-                yield str(key), value, stored_at
-
-    def _page(self, last: int) -> list[Any]:
-        with using_database:
-            rows: list[Any] = self._sql(_ROWS, (last, PAGE)).fetchall()
-        return rows
-
-    def change(self, change: Change) -> bool:
-        """Store or delete a row; return whether that changed anything."""
-        if change.value is None:
-            return bool(self.delete(change.key))
-        store = self.set if change.replaces else self.add
-        is_stored = bool(store(change.key, change.value))
-        if is_stored and change.stored_at is not None:
-            self._sql(_STORED_AT, (change.stored_at, change.key))
-        return is_stored
-
-    def budget(self, name: str) -> str | None:
-        """Return the text of a budget."""
-        self._sql("CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)")
-        row = self._sql("SELECT state FROM Budgets WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def set_budget(self, name: str, text: str) -> None:
-        """Store the text of a budget."""
-        self._sql("INSERT OR REPLACE INTO Budgets VALUES (?, ?)", (name, text))
-
-
-class _Closer:
-    """Closes a connection when its thread ends: from Python 3.13 on, one left open is warned of."""
-
-    # Kept here: when a pool's worker ends, the names of its modules are gone before its connection.
-    _unless_forgotten = suppress(sqlite3.ProgrammingError)  # by another thread
-    _gate = using_database
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-
-    def __del__(self) -> None:
-        with self._unless_forgotten, self._gate:
-            self.connection.close()
 
 
 def _readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:

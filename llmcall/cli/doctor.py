@@ -8,8 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from diskcache.core import DBNAME
-
+from ..cache.directory import DATABASE
 from ..config.values import without_password
 from ..display.formatting import counted, shortened
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError, RequestTimeoutError
@@ -201,7 +200,7 @@ def _try_to_write(directory: Path) -> None:
     tempfile.TemporaryFile(
         dir=next(folder for folder in (directory, *directory.parents) if folder.exists())
     ).close()
-    database = directory / DBNAME
+    database = directory / DATABASE
     if database.exists():
         database.open("r+b").close()
 

@@ -1,0 +1,141 @@
+"""diskcache, set up so that it takes and gives bytes only, and evicts nothing.
+
+By default it would unpickle what lies in a directory, which is what CVE-2025-69872 is about, write long
+values to files of their own, and drop the oldest above 1 GB.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import diskcache
+from diskcache.core import MODE_RAW, Timeout
+
+from .forks import using_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE = 100  # rows that are read at a time
+SETTINGS = {
+    "eviction_policy": "none",
+    "cull_limit": 0,
+    "size_limit": 2**62,
+    "statistics": 0,
+    "sqlite_mmap_size": 0,  # a mapped file that is cut short kills the process (SIGBUS)
+    "sqlite_cache_size": -4000,  # KiB, for each thread
+}
+WRITE_ERRORS = (sqlite3.OperationalError, Timeout)
+
+# Others may have stored a text, even one that cannot be decoded, where bytes belong.
+_ROW = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
+_ROWS = (
+    "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache "
+    "WHERE rowid > ? ORDER BY rowid LIMIT ?"
+)
+_STORED_AT = "UPDATE Cache SET store_time = ? WHERE key = ? AND raw = 1"
+
+
+class BytesDisk(diskcache.Disk):  # type: ignore[misc]
+    """Keeps bytes in the database, under text keys, and reads no pickle."""
+
+    def put(self, key: str) -> tuple[str, bool]:
+        """Return what the database holds of a key."""
+        return key, True
+
+    def get(self, key: object, raw: bool) -> str:
+        """Return a key; one that somebody else stored may be no text."""
+        return str(key)
+
+    def store(self, value: bytes, read: bool, key: object = None) -> tuple[int, int, None, bytes]:
+        """Return what the database holds of a value."""
+        return 0, MODE_RAW, None, value
+
+    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
+        """Return a value; what somebody else stored may be none."""
+        return value if isinstance(value, bytes) else b""
+
+
+class Database(diskcache.Cache):  # type: ignore[misc]
+    """A diskcache directory. It has a connection for each thread, and new ones in a forked process."""
+
+    def __init__(self, folder: str) -> None:
+        try:
+            super().__init__(folder, disk=BytesDisk, **SETTINGS)
+        except BaseException:
+            self.close()
+            raise
+        using_database.databases.add(self)
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        try:
+            connection: sqlite3.Connection = super()._con
+        except sqlite3.Error:
+            self.close()
+            raise
+        closer = getattr(self._local, "closer", None)
+        if closer is None or closer.connection is not connection:
+            self._local.closer = _Closer(connection)
+        return connection
+
+    def row(self, key: str) -> tuple[bytes | None, float] | None:
+        """Return the bytes of a key and when they were stored, which diskcache does not say."""
+        row: tuple[bytes | None, float] | None = self._sql(_ROW, (key,)).fetchone()
+        return row
+
+    def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
+        """Yield all rows in the order of storing.
+
+        :raises sqlite3.DatabaseError: if a damaged tree leads in circles.
+        """
+        last = 0
+        while page := self._page(last):
+            for number, key, value, stored_at in page:
+                if number <= last:
+                    raise sqlite3.DatabaseError("its rows are out of order")
+                last = number
+                yield str(key), value, stored_at
+
+    def _page(self, last: int) -> list[Any]:
+        with using_database:
+            rows: list[Any] = self._sql(_ROWS, (last, PAGE)).fetchall()
+        return rows
+
+    def change(
+        self, key: str, value: bytes | None, replaces: bool, stored_at: float | None
+    ) -> bool:
+        """Store or delete a row; return whether that changed anything."""
+        if value is None:
+            return bool(self.delete(key))
+        is_stored = bool(self.set(key, value) if replaces else self.add(key, value))
+        if is_stored and stored_at is not None:
+            self._sql(_STORED_AT, (stored_at, key))
+        return is_stored
+
+    def budget(self, name: str) -> str | None:
+        """Return the text of a budget."""
+        self._sql("CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)")
+        row = self._sql("SELECT state FROM Budgets WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_budget(self, name: str, text: str) -> None:
+        """Store the text of a budget."""
+        self._sql("INSERT OR REPLACE INTO Budgets VALUES (?, ?)", (name, text))
+
+
+class _Closer:
+    """Closes a connection when its thread ends: from Python 3.13 on, one left open is warned of."""
+
+    # Kept here: when a pool's worker ends, the names of its modules are gone before its connection.
+    _unless_forgotten = suppress(sqlite3.ProgrammingError)  # by another thread
+    _gate = using_database
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        with self._unless_forgotten, self._gate:
+            self.connection.close()

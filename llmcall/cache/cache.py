@@ -60,6 +60,7 @@ class ResponseCache:
         ``.gitignore``; or the server's address: ``redis://…``, ``rediss://…`` or ``unix://…``.
     :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites
         each key once per process and reads it from then on, ``off`` neither reads nor stores.
+    :ivar used_keys: the keys of the records that calls of this process used, or made.
 
     >>> cache = llmcall.ResponseCache("answers")
     >>> cache.load("examples/market_day.jsonl")
@@ -73,8 +74,7 @@ class ResponseCache:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
         self.storage: Storage = storage_at(os.fspath(path))
         self.mode = mode
-        # The keys of the records that calls of this process used, replaced, and named an asker of.
-        self._used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
+        self.used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
         self._refreshed_keys: set[str] = set()
         self._keys_with_asker: set[str] = set()
         self._unstored = UnstoredAnswers(self.storage, replaced_keys=self._refreshed_keys)
@@ -224,17 +224,10 @@ class ResponseCache:
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.
         """
-        used_keys = self._used_keys
+        used_keys = self.used_keys
         return record_frame(
             self.records(where=where), lambda record: record.cache_key in used_keys, levels
         )
-
-    def note_used(self, key: str) -> None:
-        """Note that a call of this process used a record, or made it.
-
-        :param key: the record's.
-        """
-        self._used_keys.add(key)
 
     @cached_property
     def awaited(self) -> Journal:
@@ -251,13 +244,6 @@ class ResponseCache:
         """Close this thread's connections until it needs them again: a thread may wait for hours."""
         self.awaited.rest()
         self.storage.rest()
-
-    def has_used(self, key: str) -> bool:
-        """Return whether a call of this process used a record, or made it.
-
-        :param key: the record's.
-        """
-        return key in self._used_keys
 
     def stats(self) -> CacheStats:
         """Return the path, the number of records and the bytes on the disk; its cost does not grow
@@ -365,13 +351,9 @@ class ResponseCache:
         several records would get the same key, the first one gets it, and the others stay as they
         are.
         """
-        from .repair import Rekeying
+        from .repair import rekey
 
-        if not self.exists():
-            return 0
-        rekeying = Rekeying(self.storage)
-        self.storage.write(rekeying.changes())
-        return rekeying.count
+        return rekey(self.storage) if self.exists() else 0
 
     def search_source(self) -> Source:
         """Return the records as a source, to be searched for the nearest to a request."""

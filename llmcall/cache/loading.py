@@ -62,20 +62,35 @@ def load(
         )
     with Spool() as spool:
         name, records = _opened(source, spool)
-        conflicts = _Conflicts(f"{name} and {storage.location}")
-        if on_conflict == "raise":
-            for record in records():
-                conflicts.add_if(storage, record)
-            conflicts.tell(on_conflict)
+        count = 0  # of conflicts
+        keys: list[str] = []  # of the first ones
 
-        def changes() -> Iterator[Change]:
-            for record in records():
-                is_conflict = conflicts.add_if(storage, record)
-                yield _added(record, replaces=is_conflict and on_conflict == "replace")
+        def is_conflict(record: Record) -> bool:
+            nonlocal count
+            row = storage.get(record.cache_key)
+            if row is None or same_answer(unpack(record.cache_key, *row), record):
+                return False
+            count += 1
+            if len(keys) < MOST_LISTED_KEYS:
+                keys.append(short_key(record.cache_key))
+            return True
 
-        count = storage.write(changes())
-        conflicts.tell(on_conflict)
-        return count
+        def words() -> str:
+            listed = keys if count == len(keys) else [*keys, "…"]
+            requests = f"{counted(count, 'request')} ({', '.join(listed)})"
+            return f"{name} and {storage.location} answer {requests} differently"
+
+        if on_conflict == "raise" and sum(map(is_conflict, records())):
+            raise CacheError(
+                f"{words()}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
+            )
+        replaces = on_conflict == "replace"
+        stored = storage.write(
+            _added(record, replaces=is_conflict(record) and replaces) for record in records()
+        )
+        if count:
+            notice("%s: %s", words(), on_conflict)
+        return stored
 
 
 def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iterable[Record]]]:
@@ -119,40 +134,3 @@ def _warn_of_other_settings(path: str, header: Mapping[str, Any]) -> None:
             path,
             differences,
         )
-
-
-class _Conflicts:
-    """The requests to which two caches have two answers.
-
-    :param locations: their names.
-    """
-
-    def __init__(self, locations: str) -> None:
-        self._locations = locations
-        self._count = 0
-        self._keys: list[str] = []  # the first ones
-
-    def add_if(self, storage: Storage, record: Record) -> bool:
-        """Add a record's request if a storage has another answer to it; return whether it has."""
-        row = storage.get(record.cache_key)
-        if row is None or same_answer(unpack(record.cache_key, *row), record):
-            return False
-        self._count += 1
-        if len(self._keys) < MOST_LISTED_KEYS:
-            self._keys.append(short_key(record.cache_key))
-        return True
-
-    def tell(self, on_conflict: str) -> None:
-        """Log which requests these are, if there are any.
-
-        :raises CacheError: if there are any and ``on_conflict`` is ``"raise"``.
-        """
-        if not self._count:
-            return
-        keys = self._keys if self._count == len(self._keys) else [*self._keys, "…"]
-        words = f"{self._locations} answer {counted(self._count, 'request')} ({', '.join(keys)}) differently"
-        if on_conflict == "raise":
-            raise CacheError(
-                f"{words}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
-            )
-        notice("%s: %s", words, on_conflict)

@@ -79,66 +79,60 @@ def _sound_rows(source: Storage, saved_keys: set[str]) -> Iterator[Change]:
             yield Change(key, packed, stored_at=stored_at)
 
 
-class Rekeying:
-    """New keys for the records of a storage, under the current settings.
+def rekey(storage: Storage) -> int:
+    """Give the records of a storage new keys, under the current settings; return how many changed.
 
     If several records would get the same key, or another record has it, they stay as they are, but
     for the first of them.
-
-    :ivar count: how many records have changed.
     """
+    settings = config.settings()
+    new_keys: dict[str, str] = {}  # by the old one
+    changed_keys: set[str] = set()
+    pointers: set[str] = set()  # the keys of records that only point to another one
+    damaged_count = unchanged_count = 0
 
-    def __init__(self, storage: Storage) -> None:
-        self.count = 0
-        self._storage = storage
-        self._settings = config.settings()
-        self._new_keys: dict[str, str] = {}  # by the old one
-        self._pointers: set[str] = set()  # the keys of records that only point to another one
-        self._damaged_count = 0
-        self._unchanged_count = 0
-
-    def changes(self) -> Iterator[Change]:
+    def changes() -> Iterator[Change]:
         """Yield what changes; the rows are read while that is stored."""
-        for key, packed, stored_at in self._storage.rows():
+        nonlocal damaged_count, unchanged_count
+        for key, packed, stored_at in storage.rows():
             try:
                 record = unpack(key, packed, stored_at)
             except CacheCorruptError:
-                self._damaged_count += 1
+                damaged_count += 1
                 continue
-            request = under_settings(record.request, self._settings)
+            request = under_settings(record.request, settings)
             new_key = key_of(record.kind, request, record.sample)
-            if new_key != key and self._storage.get(new_key) is not None:
-                self._unchanged_count += 1
+            if new_key != key and storage.get(new_key) is not None:
+                unchanged_count += 1
                 new_key = key
             if target_key(record) is not None:
-                self._pointers.add(new_key)
+                pointers.add(new_key)
             if new_key != key:
-                self._new_keys[key] = new_key
+                new_keys[key] = new_key
                 yield _stored(record.replace(cache_key=new_key, request=request))
                 yield Change(key, None)
-        changed_keys = set(self._new_keys.values())
-        for key in self._pointers:
-            record = unpack(key, *(self._storage.get(key) or (None,)))
-            target = self._new_keys.get(str(target_key(record)))
+        changed_keys.update(new_keys.values())
+        for key in pointers:
+            record = unpack(key, *(storage.get(key) or (None,)))
+            target = new_keys.get(str(target_key(record)))
             if target is not None:
                 changed_keys.add(key)
                 yield _stored(record.replace(response=pointing_to(target)), replaces=True)
-        self.count = len(changed_keys)
-        self._tell()
 
-    def _tell(self) -> None:
-        if self._damaged_count:
-            notice(
-                "%s: %s left unchanged; 'llmcall cache verify' lists all damaged rows",
-                self._storage.location,
-                counted(self._damaged_count, "damaged row"),
-            )
-        if self._unchanged_count:
-            notice(
-                "%s: %s not updated, because other records have the new keys",
-                self._storage.location,
-                counted(self._unchanged_count, "record"),
-            )
+    storage.write(changes())
+    if damaged_count:
+        notice(
+            "%s: %s left unchanged; 'llmcall cache verify' lists all damaged rows",
+            storage.location,
+            counted(damaged_count, "damaged row"),
+        )
+    if unchanged_count:
+        notice(
+            "%s: %s not updated, because other records have the new keys",
+            storage.location,
+            counted(unchanged_count, "record"),
+        )
+    return len(changed_keys)
 
 
 def _stored(record: Record, *, replaces: bool = False) -> Change:

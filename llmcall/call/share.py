@@ -89,7 +89,7 @@ async def share(
                 # Another leader may have stored the answer since the first look, and noted the key.
                 key, cassette = call.request.cache_key, call.cassette
                 record = None
-                if call.cache.has_used(key) or (cassette and cassette.uses.has_used(key)):
+                if key in call.cache.used_keys or (cassette and cassette.uses.has_used(key)):
                     record = await with_cache(call.cache, call.store.get, call.request)
                 if record is None:
                     unasked.append(call)

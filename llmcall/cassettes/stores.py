@@ -74,7 +74,7 @@ class CacheStore:
         """Return the recorded answer of a request for a cassette, which notes who asks, or ``None``."""
         record = target_of(self._find(request.cache_key), self._find)
         if record is not None and self._caller is not None:
-            self._cache.note_used(record.cache_key)
+            self._cache.used_keys.add(record.cache_key)
         return record
 
     def add(self, record: Record, request: Request | None = None) -> Record:
@@ -85,7 +85,7 @@ class CacheStore:
             new = new.replace(asker=draw.asker.name)
         if self._mode == "off":
             return record
-        self._cache.note_used(new.cache_key)
+        self._cache.used_keys.add(new.cache_key)
         stored = self._cache.store(new, mode=self._mode, replace=self._overwrites)
         if target_key(stored) == record.cache_key:
             return record

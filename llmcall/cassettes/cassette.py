@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cache.shared import shared_cache
 from ..config import resolve as config
 from ..display.formatting import counted
-from ..display.notebook import html_records
 from ..errors import CacheError, CacheMissError, ScopeError
 from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
@@ -128,9 +127,8 @@ class Cassette(ContextDecorator):
     def _forget(self) -> None:
         """Forget what an earlier opening knew."""
         self.file = ""  # its real path, once it is open
-        self.stored: RecordFile | None = (
-            None  # what the file held when it was opened, if that is read
-        )
+        # What the file held when it was opened, if that is read.
+        self.stored: RecordFile | None = None
         self._digest = b""  # of the file's content
         self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
         self.replayed = 0
@@ -375,7 +373,6 @@ class Cassette(ContextDecorator):
             records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
         allow = config.settings().cassette_allow
         write(self.file, self._header, records, run=self.run, allow=allow, complete=is_complete)
-        self._digest = hashlib.sha256(_content_of(self.file)).digest()
         self.is_written = True
         for function in self.after_write:
             function()
@@ -574,16 +571,6 @@ class Cassette(ContextDecorator):
 
     def __repr__(self) -> str:
         return f"cassette({str(self.path)!r}, mode={self.mode!r})"
-
-    def _repr_html_(self) -> str:
-        records = self.all_records()
-        notes = (
-            counted(len(records), "record"),
-            f"{self.replayed:,} replayed",
-            f"{self.asked:,} asked",
-            f"{self.recorded:,} recorded",
-        )
-        return html_records(repr(self), notes, records)
 
 
 def _close_cells() -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from .formatting import one_line
 from .printable import visible
 
 BUBBLE = (
     "border:1px solid #8886;border-radius:8px;padding:.4em .8em;max-width:60em;white-space:pre-wrap"
 )
-MOST_RECORDS = 20  # records that a table shows
-LONGEST_CELL = 80  # characters of a prompt or an answer that it shows
 
 
 def html_table(rows: Iterable[Sequence[str]]) -> str:
@@ -34,26 +30,6 @@ def html_message(text: str, notes: Iterable[str]) -> str:
     """
     footer = " · ".join(note for note in notes if note)
     return f'<div style="{BUBBLE}">{_escaped(text)}</div><small>{_escaped(footer)}</small>'
-
-
-def html_records(title: str, notes: Iterable[str], records: Sequence[Any]) -> str:
-    """Return a message, and a table of the first of some :class:`llmcall.types.Record`, as HTML.
-
-    :param notes: shown below the message.
-    """
-    omission = (
-        [f"… and {len(records) - MOST_RECORDS:,} more"] if len(records) > MOST_RECORDS else []
-    )
-    rows = [
-        (
-            record.sample or "",
-            one_line(record.prompt, LONGEST_CELL),
-            one_line(record.answer, LONGEST_CELL),
-        )
-        for record in records[:MOST_RECORDS]
-    ]
-    table = html_table([("sample", "prompt", "answer"), *rows])
-    return html_message(title, (*notes, *omission)) + table
 
 
 def _escaped(text: str) -> str:

@@ -44,9 +44,9 @@ def pop(cassette: Any) -> None:
 @contextmanager
 def only(cassette: Any) -> Iterator[None]:
     """Make one cassette, or none, the only open one for a block; then those from before are open
-    again.
+    again, below those that were opened in the block and not closed.
 
-    Other threads may close any of them during the block, and close later what they opened in it.
+    Other threads may close any of them during the block.
     """
     with lock:
         before = open_cassettes.copy()
@@ -56,7 +56,8 @@ def only(cassette: Any) -> Iterator[None]:
         yield
     finally:
         with lock:
-            open_cassettes[:] = before
+            opened = [each for each in open_cassettes if each is not cassette]
+            open_cassettes[:] = [*before, *opened]
             _set_aside.pop()  # such blocks nest
 
 

@@ -414,6 +414,23 @@ def test_a_wider_fixture_opens_a_cassette_of_its_own(project: Project) -> None:
     assert project.calls() == []
 
 
+def test_a_cassette_that_a_wider_fixture_keeps_open_records_its_tests(project: Project) -> None:
+    """Those without a cassette of their own."""
+    fixture = """
+        @pytest.fixture(scope="session")
+        def tape():
+            with llmcall.cassette("cassettes/all.jsonl"):
+                yield
+
+        """
+    project.record(
+        textwrap.dedent(fixture) + "def test_free(tape):\n    ask('free')\n" + TEST_ONE, passed=2
+    )
+    assert project.cassettes() == {"cassettes/all.jsonl": ["free"], ONE: ["bread"]}
+    project.run(passed=2)
+    assert project.calls() == []
+
+
 # Names
 
 

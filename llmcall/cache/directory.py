@@ -88,7 +88,9 @@ class Directory:
         """
         try:
             with using_database:
-                database = self._database or self._opened()
+                database = self._database
+                if database is None:  # not "or": the truth of a database is its length, a query
+                    database = self._opened()
                 return None if database is None else database.row(key)
         except DAMAGE as error:
             raise self._damaged(error) from error

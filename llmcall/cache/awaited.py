@@ -142,13 +142,8 @@ def _read(packed: bytes | None) -> Awaited | None:
     """Return a note, or ``None`` if it is none of ours."""
     try:
         awaited = Awaited(*json.loads(packed or b"[]"))
-        is_ours = (
-            (awaited.id is None or IDENTIFIER.fullmatch(awaited.id))
-            and isinstance(awaited.url, str)
-            and isinstance(awaited.window, str)
-            and isinstance(awaited.begun_at, float)
-            and isinstance(awaited.endpoint, str)
-            and isinstance(awaited.is_recorded, bool)
+        is_ours = all(map(isinstance, awaited[1:], (str, str, float, str, bool))) and (
+            awaited.id is None or IDENTIFIER.fullmatch(awaited.id)
         )
     except (TypeError, ValueError):
         return None

@@ -261,8 +261,6 @@ class ResponseCache:
         """
         if (where is None) == (keys is None):
             raise TypeError("give either where= or keys=; clear() deletes all records")
-        if isinstance(keys, str):
-            raise TypeError(f"keys is {keys!r}; it must be a sequence of keys")
         if keys is None:
             keys = [record.cache_key for record in self.records(where=where)]
         if not self.exists():

@@ -1,4 +1,4 @@
-"""A recording whose requests are written as the current settings ask them: with new keys.
+"""Recordings under given settings: their keys made anew, or checked.
 
 Requests that differed only in what a normalizer leaves out are the same request then. In a scope they
 are draws, numbered in the order of the calls, as a run under these settings numbers them.
@@ -6,15 +6,19 @@ are draws, numbered in the order of the calls, as a run under these settings num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..config import resolve as config
+from ..config.settings import Settings
+from ..display.printable import printable
 from ..keys.keys import key_of
 from ..keys.rekeying import under_settings
 from ..records.answers import same_answer
 from ..records.header import NAMESPACES, header_of
 from ..records.pointers import pointing_to, target_key
+from ..records.reader import RecordFile
 from ..values import Record
 
 Conflict = tuple[Record, Record]  # two answers to one request
@@ -77,10 +81,8 @@ def _with_new_keys(
     records: Sequence[Record], header: Mapping[str, Any], name_of: NameOf | None
 ) -> list[Record]:
     """Return the records with requests, samples and keys as a header's settings make them."""
-    normalizers = tuple(_normalizers(header))
-    with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
-        current = config.settings()
-        requests = [under_settings(record.request, current) for record in records]
+    settings = _settings_of(header)
+    requests = [under_settings(record.request, settings) for record in records]
     paths = [
         _path(record, request, name_of) for record, request in zip(records, requests, strict=True)
     ]
@@ -91,6 +93,13 @@ def _with_new_keys(
         )
         for record, request, sample in zip(records, requests, samples, strict=True)
     ]
+
+
+def _settings_of(header: Mapping[str, Any]) -> Settings:
+    """Return the current settings with a header's normalizers and aliases."""
+    normalizers = tuple(_normalizers(header))
+    with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
+        return config.settings()
 
 
 def _by_key(records: Iterable[Record], choice: str) -> tuple[dict[str, Record], list[Conflict]]:
@@ -182,3 +191,50 @@ def _with_new_pointer(record: Record, keys: Mapping[str, str]) -> Record:
     """Return a record that points to the new key of its answer, if it points to one."""
     new_key = keys.get(target_key(record) or "")
     return record if new_key is None else record.replace(response=pointing_to(new_key))
+
+
+class Finding(NamedTuple):
+    """What does not fit together in a file.
+
+    :param about: ``"key"`` or ``"draws"``.
+    :param record: the record's number in the file, from 1.
+    :param sample: its scope path and draw; empty outside any scope.
+    :param words: what does not fit.
+    """
+
+    about: str
+    record: int
+    sample: str
+    words: str
+
+    def __str__(self) -> str:
+        sample = f" ({printable(self.sample)})" if self.sample else ""
+        return f"record {self.record}{sample}: {self.words}"
+
+
+def findings(file: RecordFile) -> Iterator[Finding]:
+    """Yield the records of a file that no call under its header finds, then those before which a draw
+    is missing.
+    """
+    header: Any = file.settings
+    settings = _settings_of(header)
+    draws: dict[tuple[str, str], set[int]] = defaultdict(set)
+    numbered = []
+    for number, record in enumerate(file, 1):
+        sample = record.sample or ""
+        request = under_settings(record.request, settings)
+        request.pop("namespace", None)
+        if "namespace" in record.request:
+            request["namespace"] = record.request["namespace"]
+        if key_of(record.kind, request, record.sample) != record.cache_key:
+            words = "under the header's settings its request has another key, so no call finds it"
+            yield Finding("key", number, sample, words)
+        draw = sample.partition("#")[2]
+        if draw.isdecimal():
+            of_request = record.scope, key_of(record.kind, record.request, None)
+            draws[of_request].add(int(draw))
+            numbered.append((number, sample, int(draw), of_request))
+    for number, sample, draw_number, of_request in numbered:
+        if draw_number and draw_number - 1 not in draws[of_request]:
+            words = f"the draw before it, #{draw_number - 1}, is missing"
+            yield Finding("draws", number, sample, words)

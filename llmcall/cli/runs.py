@@ -269,7 +269,7 @@ def check(file: str, as_json: bool) -> None:
     It names what cannot be read, requests that no call can make under the header's settings, and
     draws that are missing. The exit code is 1 if something is found, or if the file cannot be read.
     """
-    from ..cassettes.check import findings
+    from ..cassettes.rekey import findings
     from ..records.reader import read
 
     recording = read(file)

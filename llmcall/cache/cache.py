@@ -16,7 +16,7 @@ from ..notices import notice, warn_once
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.pointers import target_of
-from ..system import at_exit, lock
+from ..system import ProcessLock, at_exit, lock
 from ..values import record_of
 from .directory import Change
 from .places import storage_at
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "replay", "refresh", "off")
 
+_shared_caches: dict[str, ResponseCache] = {}  # by path
+_shared_lock = ProcessLock()
 # By cache: the keys of the records that calls of this process used.
 _used_keys_by_path: dict[str, set[str]] = {}
 
@@ -437,3 +439,24 @@ class UnstoredAnswers(dict[str, bytes]):
     def _store_at_exit(self) -> None:
         self.store("lost, because nothing could be stored")
         self.clear()
+
+
+def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
+    """Return the one cache object of a directory in this process: its lock and its unstored answers
+    are shared.
+    """
+    name = os.fspath(path)
+    cache = _shared_caches.get(name)
+    if cache is None:
+        with _shared_lock:
+            cache = _shared_caches.setdefault(name, ResponseCache(name))
+    return cache
+
+
+def forget_shared() -> None:
+    """Close and forget the shared cache objects."""
+    with _shared_lock:
+        caches = list(_shared_caches.values())
+        _shared_caches.clear()
+    for cache in caches:
+        cache.close()

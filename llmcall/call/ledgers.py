@@ -13,7 +13,7 @@ from contextlib import suppress
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from ..cache.shared import shared_cache
+from ..cache.cache import shared_cache
 from ..display.formatting import counted
 from ..errors import BudgetExceededError, CacheError
 from ..notices import notice

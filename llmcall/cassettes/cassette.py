@@ -9,7 +9,7 @@ import time
 from contextlib import ContextDecorator, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.shared import shared_cache
+from ..cache.cache import shared_cache
 from ..config import resolve as config
 from ..display.formatting import counted
 from ..errors import CacheError, CacheMissError, ScopeError

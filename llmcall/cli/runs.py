@@ -53,7 +53,7 @@ other_scope_option = click.option(
 
 def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> RecordedRun:
     """Return the run that the arguments name."""
-    from ..cache.shared import shared_cache
+    from ..cache.cache import shared_cache
     from ..clients.registry import settings
     from ..review.runs import load
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet
 
-from ..cache.shared import shared_cache
+from ..cache.cache import shared_cache
 from ..call.client import ResolvedSettings
 from ..call.drivers import adrive, adrive_stream, drive, drive_stream
 from ..call.options import Options

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..cache.shared import forget_shared
+from ..cache.cache import forget_shared
 from ..call import limits
 from ..call.usage import forget_served_models, process_meter
 from ..cassettes.current import close_named

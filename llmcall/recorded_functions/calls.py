@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ..cache.shared import shared_cache
+from ..cache.cache import shared_cache
 from ..call.attempt import retry
 from ..call.calls import Call
 from ..call.effects import do, send, with_cache

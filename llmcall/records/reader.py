@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CacheCorruptError, CacheError
 from ..values import Data, Record
 from .header import header_differences, joined_headers
-from .line import RESTORE, entry_of
-from .references import resolved, text_in
+from .line import RESTORE, entry_of, resolved, text_in
 from .served import from_header, joined_served, model_of
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from ..surrogates import check_unicode
 from ..values import finite
 from .answers import lasting
 from .header import with_used_models
-from .line import RECORD, VERSION, line_of
-from .references import INLINE_CHARACTERS, digest_of, stands_for_another
+from .line import INLINE_CHARACTERS, RECORD, VERSION, digest_of, line_of, stands_for_another
 from .served import as_header, served_by
 
 if TYPE_CHECKING:

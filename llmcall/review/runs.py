@@ -6,8 +6,7 @@ import os
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.cache import ResponseCache
-from ..cache.shared import shared_cache
+from ..cache.cache import ResponseCache, shared_cache
 from ..cassettes.cassette import Cassette
 from ..errors import CacheError
 from ..keys.parameters import CONFIGURED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..display.formatting import OF_NO_ACTOR, OUTSIDE_ANY_SCOPE, as_json, counted, one_line
 from ..display.printable import printable, visible
 from ..keys.contents import title_of
-from ..records.references import INLINE_CHARACTERS
+from ..records.line import INLINE_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

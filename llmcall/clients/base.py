@@ -18,8 +18,7 @@ from ..errors import ConfigError
 from ..keys.parameters import configured_parameters, sent_body, with_effort
 from ..models.prices import window_of
 from ..system import ProcessLock, after_fork_in_child
-from .failed_calls import handle_failure
-from .replies import reply_to
+from .replies import handle_failure, reply_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,10 +123,6 @@ class LLMClient:
         """Return what this client's calls used."""
         return self.meter.usage()
 
-    def default_model(self) -> str:
-        """Return the model of a call that names none."""
-        return self.settings.model
-
     def default_embedding_model(self) -> str:
         """Return the model of an embeddings call that names none."""
         return self.settings.embedding_model
@@ -138,8 +133,8 @@ class LLMClient:
         :param model: the name that the call gives; ``None`` means the default model.
         :raises TypeError: if it is not a string.
         """
-        settings = self.settings
-        name = model or self.default_model()
+        settings = self.resolved.settings
+        name = model or settings.model
         if not isinstance(name, str):
             raise TypeError(f"model is {name!r}; it must be a string")
         name = str.__str__(name)  # of an enum: a record holds plain texts
@@ -173,10 +168,7 @@ class LLMClient:
 
     def namespace(self, model: str) -> str:
         """Return what keeps a model's records apart from those of other servers, or ``""``."""
-        return self._namespace_of_endpoints(model) or self.settings.cache_namespace
-
-    def _namespace_of_endpoints(self, model: str) -> str:
-        return ""
+        return self.resolved.settings.cache_namespace
 
     def pool(self, model: str) -> Pool:
         """Return the endpoints that serve a model, with their limits and prices."""
@@ -201,16 +193,15 @@ class LLMClient:
             with _lock:
                 transport = self._transports.get(endpoint_and_key)
                 if transport is None:
-                    transport = self._checked_transport(endpoint)
+                    transport = self.transport
+                    if transport is None:
+                        transport = self.make_transport(endpoint)
+                    if not hasattr(transport, "send"):
+                        raise ConfigError(
+                            f"{type(self).__name__} has no transport: define send(request, timeout), "
+                            "or pass transport="
+                        )
                     self._transports[endpoint_and_key] = transport
-        return transport
-
-    def _checked_transport(self, endpoint: Endpoint) -> Any:
-        transport = self.make_transport(endpoint) if self.transport is None else self.transport
-        if not hasattr(transport, "send"):
-            raise ConfigError(
-                f"{type(self).__name__} has no transport: define send(request, timeout), or pass transport="
-            )
         return transport
 
     def sent(self, request: Request, capabilities: Capabilities, stream: bool) -> Request:
@@ -493,7 +484,7 @@ class LLMClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(model={self.default_model()!r})"
+        return f"{type(self).__name__}(model={self.model_named(None)!r})"
 
 
 def no_window(window: str, reason: str) -> ConfigError:

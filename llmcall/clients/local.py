@@ -61,13 +61,9 @@ class LocalClient(OpenAIClient):
         self._files: dict[str, str] = {}
         super().__init__(*args, **overrides)
 
-    def default_model(self) -> str:
-        """Return the stem of the configured model's file."""
-        return self.model_named(self.settings.model)
-
     def default_embedding_model(self) -> str:
-        """Return the same: one model does both."""
-        return self.default_model()
+        """Return the stem of the configured model's file: one model does both."""
+        return self.model_named(None)
 
     def model_named(self, model: str | None) -> str:
         """Return the stem of the file that a call's model names."""

@@ -132,28 +132,30 @@ class OpenAIClient(LLMClient):
         api_type = endpoint.api_type or self.api_type
         return "" if api_type == "azure" else ADDRESSES.get(api_type, ADDRESSES["openai"])
 
-    def _namespace_of_endpoints(self, model: str) -> str:
-        """Return the namespace of a model's endpoints, or the one in an open cassette's header.
+    def namespace(self, model: str) -> str:
+        """Return the namespace of a model's endpoints, or the one in an open cassette's header, or the
+        cache's.
 
         :raises ConfigError: if a model's endpoints name different ones.
         """
+        of_cache = super().namespace(model)
         recorded_namespaces = header_namespaces()
         if recorded_namespaces is None and not self.settings.endpoints:
-            return ""
+            return of_cache
         set_in_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
         if (
             recorded_namespaces is not None
             and not set_in_code
             and self.settings.given("endpoints").rank < Rank.CONFIGURED
         ):
-            return recorded_namespaces.get(model, "")
+            return recorded_namespaces.get(model, "") or of_cache
         names = {endpoint.namespace or "" for endpoint in self._configured_endpoints(model)} or {""}
         if len(names) > 1:
             raise ConfigError(
                 f"the endpoints of {model} name different namespaces ({', '.join(sorted(map(repr, names)))}): "
                 "any of them may answer, so give all of them the same NAMESPACE"
             )
-        return names.pop()
+        return names.pop() or of_cache
 
     def make_transport(self, endpoint: Endpoint) -> Any:
         """Return a transport that reaches an endpoint through the SDK.

@@ -1,4 +1,4 @@
-"""The reply that the caller of a chat call gets: from the record, or from a model."""
+"""What the caller of a call gets: the reply, from the record or from a model, or its failure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 from ..call.effects import with_cache
 from ..call.lookup import lookup
-from ..errors import CacheCorruptError, ContextLengthError
-from ..failures import is_abandoned
+from ..config.values import without_password
+from ..errors import APIError, BudgetExceededError, CacheCorruptError, ContextLengthError
+from ..failures import (
+    ABANDONED,
+    FAILED,
+    NOT_JSON,
+    OVER_BUDGET,
+    UnrecordedAnswer,
+    is_abandoned,
+    is_failure,
+    process_failures,
+)
 from ..keys.keys import short_key
 from ..models.prices import window_of
+from ..notices import is_new, logger
 from ..scopes import warn_of_shared_answers
 from ..values import Reply
 from ..values.checks import is_cut_by_context_window
-from .failed_calls import handle_failure
 
 if TYPE_CHECKING:
     from ..call.calls import Call
@@ -107,3 +117,62 @@ def _finish(call: Call, record: Record) -> Any:
     if call.options.enable_pydantic_model_return and call.parse is not None:
         return reply.parsed
     return reply
+
+
+def handle_failure(error: BaseException, call: Call, *, stream: bool = False) -> Any:
+    """Raise, log or return an API failure, as the caller wants; raise any other error.
+
+    The call's draw is given back.
+
+    :param stream: whether its answer was streamed. A stream has no value that could be the error,
+        so it raises the error that a call would return.
+    :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
+    """
+    note_failure(error, call, stream=stream)
+    if not isinstance(error, APIError):
+        raise error
+    on_error, model = call.options.on_error, call.request.model
+    endpoints = call.client.pool(model).endpoints
+    # all may have failed
+    failed = [each for each in endpoints if each.name == error.endpoint] or endpoints
+    addresses = {without_password(each.address) or call.client.host(each) for each in failed}
+    address = ", ".join(sorted(each.partition("?")[0] for each in addresses))
+    if on_error == "raise" or (on_error == "return" and stream):
+        note = f"model {model} at {address}. {error.remedy}"
+        # Python 3.10 has no notes; an error that several calls share is raised more than once.
+        if hasattr(error, "add_note") and note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        raise error
+    if on_error == "return":
+        return error
+    line = f"{call.label} at {address} failed: {error}"
+    if is_new(("failed", address, type(error))):
+        full_stop = "" if line.endswith((".", "?", "!")) else "."
+        line += f'{full_stop} {error.remedy}; on_error="raise" raises this error'
+    logger().error("%s", line)
+    return None
+
+
+def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> None:
+    """Note a call that failed after all retries or was cancelled, and give its draw back: a replay will
+    not find its answer.
+
+    :param stream: whether its answer was streamed; a stream notes by itself that its reader left.
+    """
+    asks_model = call.request.kind != "function"
+    words = call.label
+    if isinstance(error, UnrecordedAnswer):
+        call.failures.add(call.scope, f"{call.name}: {error}", NOT_JSON)
+    elif isinstance(error, BudgetExceededError):
+        if asks_model:  # a function's own calls note it
+            process_failures.count_refused()
+            call.failures.add(call.scope, words, OVER_BUDGET, asks_model=False)
+    elif is_failure(error):
+        words += f": {type(error).__name__}"
+        if isinstance(error, APIError) and call.maker is not None:
+            call.add_usage(errors=1)
+            words += f". {error.remedy}"
+        call.failures.add(call.scope, words, FAILED, asks_model=asks_model)
+    elif is_abandoned(error) and not stream:
+        call.failures.add(call.scope, words, ABANDONED, asks_model=asks_model)
+    call.give_back()

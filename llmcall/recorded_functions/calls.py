@@ -17,7 +17,7 @@ from ..call.send import Exchange
 from ..call.share import share
 from ..cassettes.current import cassette_for
 from ..cassettes.uses import function_scope
-from ..clients.failed_calls import note_failure
+from ..clients.replies import note_failure
 from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts, ordered, plain

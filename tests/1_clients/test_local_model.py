@@ -14,7 +14,7 @@ import llmcall
 from llmcall import ConfigError, LLMCall, LLMClient, LocalClient
 from llmcall.testing import ScriptedClient
 
-PACKAGED = LocalClient().default_model()
+PACKAGED = LocalClient().model_named(None)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_what_a_local_model_lacks_is_named(
 def test_a_model_is_known_by_its_files_stem(model: str | None, name: str) -> None:
     """Any other name means the packaged one."""
     client = LocalClient(model=model)
-    assert client.default_model() == client.default_embedding_model() == name
+    assert client.model_named(None) == client.default_embedding_model() == name
     request = client.build_request("Hello")
     assert request.model == request.asked["model"] == name
     assert [endpoint.name for endpoint in client.endpoints(name)] == [name]

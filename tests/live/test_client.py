@@ -73,7 +73,7 @@ class Person(BaseModel):
 
 def test_a_class_comes_back_by_structured_output(client: llmcall.OpenAIClient) -> None:
     """The server gives JSON that fits."""
-    with llmcall.configured(models={client.default_model(): {"structured_output": True}}):
+    with llmcall.configured(models={client.model_named(None): {"structured_output": True}}):
         who = llmcall.LLMCall(
             user="Maria bakes bread. Who is she?", output_type=Person, client=client, temperature=0
         )
@@ -109,7 +109,7 @@ def test_the_local_client_answers_in_this_process(tmp_path: Path) -> None:
     with llmcall.LocalClient(cache_path=tmp_path / "cache") as client:
         reply = client.send_message(QUESTION, on_error="raise", **ASKED)
         assert "Paris" in (reply.content or "")
-        assert reply.model == client.default_model() == "SmolLM2-135M-Instruct.Q4_1"
+        assert reply.model == client.model_named(None) == "SmolLM2-135M-Instruct.Q4_1"
         assert len(client.get_embedding("bread") or ()) == 576
 
 

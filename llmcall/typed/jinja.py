@@ -8,7 +8,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TemplateError
-from .template import Template, all_variables, fixed_texts, missing_variable
+from .template import Template, all_variables, missing_variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,7 +37,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
     """
     if not any(mark in text for mark in ("{{", "{%", "{#")):
         # A plain text does not need Jinja2, which takes 30 ms to import.
-        return Template(name, text, {}, lambda variables: text, (text,))
+        return Template(name, text, {}, lambda variables: text, text)
     from jinja2 import TemplateError as JinjaError
 
     paths = [name]  # of the template and its includes, to find where an error occurred
@@ -45,7 +45,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
     try:
         code = environment.compile(text, name, name)
         variables = _variables(environment, name, text, {name})
-        fixed = fixed_texts(_pieces(environment, text))
+        fixed = _longest_text(environment, text)
     except (JinjaError, *RUNTIME_ERRORS) as error:
         raise _template_error(error, paths, ()) from error
     # All that a template finds by a name, in one dict: Jinja2 copies it for each rendering.
@@ -137,16 +137,14 @@ def _variables(
     return all_variables(variables)
 
 
-def _pieces(environment: jinja2.Environment, source: str) -> list[str]:
-    """Return the texts outside all tags of a template in order, and an empty one for each tag."""
+def _longest_text(environment: jinja2.Environment, source: str) -> str:
+    """Return the longest text outside all tags of a template."""
     from jinja2 import nodes
 
-    pieces = []
-    for node in environment.parse(source).body:
-        children: list[nodes.Node] = list(node.nodes) if isinstance(node, nodes.Output) else [node]
-        for child in children:
-            pieces.append(child.data if isinstance(child, nodes.TemplateData) else "")
-    return pieces
+    outputs = (node for node in environment.parse(source).body if isinstance(node, nodes.Output))
+    parts = (each for node in outputs for each in node.nodes)
+    texts = (each.data for each in parts if isinstance(each, nodes.TemplateData))
+    return max(texts, key=len, default="")
 
 
 def _template_error(

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, TemplateError
-from .template import Template, fixed_texts, missing_variable
+from .template import Template, missing_variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
 
     # Each tag takes the blanks around it, since a section alone on a line takes that line.
     pieces = [piece.strip() for piece in _TAG.sub("\0", _SECTION.sub("\0", text)).split("\0")]
-    return Template(name, text, variables, render, fixed_texts(["", *pieces]))
+    return Template(name, text, variables, render, max(pieces, key=len))
 
 
 def _parsed(path: str, source: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..config.values import nearest
@@ -26,27 +26,14 @@ class Template(NamedTuple):
         the template takes. It raises a ``TemplateError`` for a missing variable and for any error in
         the template, naming template and line (counted from the first that is not blank). The cause
         is the template engine's own error.
-    :param fixed: the texts that every rendering has, in order; each rendering begins with the first,
-        which may be empty.
+    :param fixed: the longest text that every rendering has.
     """
 
     name: str
     text: str
     variables: Variables
     render: Render
-    fixed: tuple[str, ...] = ("",)
-
-    def may_have_made(self, text: str) -> bool:
-        """Return whether a text has the fixed texts of a rendering."""
-        if not text.startswith(self.fixed[0]):
-            return False
-        end = len(self.fixed[0])
-        for piece in self.fixed[1:]:
-            begin = text.find(piece, end)
-            if begin < 0:
-                return False
-            end = begin + len(piece)
-        return True
+    fixed: str = ""
 
 
 def all_variables(templates: Iterable[Variables]) -> Variables:
@@ -60,16 +47,6 @@ def all_variables(templates: Iterable[Variables]) -> Variables:
             else:
                 union[name] = earlier_fields | fields
     return union
-
-
-def fixed_texts(pieces: Sequence[str]) -> tuple[str, ...]:
-    """Return the texts that every rendering has; see :class:`Template`.
-
-    :param pieces: of the template, in order: its texts, and an empty one for each tag.
-    """
-    if not pieces:
-        return ("",)
-    return (pieces[0], *filter(None, pieces[1:]))
 
 
 def missing_variable(name: str, names: Iterable[str]) -> str:

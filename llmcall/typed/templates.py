@@ -134,16 +134,13 @@ class Templates(NamedTuple):
             return None
         for message, (role, template) in zip(messages, self.by_role.items(), strict=False):
             text = message.get("content")
-            if message.get("role") != role or not isinstance(text, str):
-                return None
-            if not template.may_have_made(text):
+            if message.get("role") != role or template.fixed not in (text or ()):
                 return None
         return "first" if len(messages) == len(self.by_role) else "correction"
 
     def longest_fixed_text(self) -> str:
         """Return the longest text that every prompt of the call has."""
-        texts = [text for template in self.by_role.values() for text in template.fixed]
-        return max(texts, key=len)
+        return max((template.fixed for template in self.by_role.values()), key=len)
 
 
 def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[str, str]:

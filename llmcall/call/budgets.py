@@ -193,7 +193,9 @@ _waiting: OrderedDict[Reservation, None] = OrderedDict()
 
 def counts_tokens() -> bool:
     """Return whether a call's tokens must be counted before it is made."""
-    return limits_tokens() or any(each.name is not None for each in tuple(open_budgets))
+    return any(
+        each.name is not None or each.limit.keys() - {"calls"} for each in tuple(open_budgets)
+    )
 
 
 def limits_tokens() -> bool:

@@ -32,9 +32,9 @@ WINDOW = 61.0
 LEFT_OUT_SECONDS = 300.0  # how long an endpoint that refused its key is not asked
 
 
-# The wakeup of all sends that have ended: a future of its own would be most of what is kept of one.
-ENDED: Future[None] = Future()
-ENDED.set_result(None)
+# The wakeup of all that do not wait: a future of its own would be most of what is kept of a send.
+NOT_WAITING: Future[None] = Future()
+NOT_WAITING.set_result(None)
 
 
 class LimitedSend:
@@ -53,7 +53,7 @@ class LimitedSend:
     """
 
     def __init__(self) -> None:
-        self.wakeup: Future[None] = Future()
+        self.wakeup = NOT_WAITING
         self.queues: set[EndpointState] = set()
         self.state: EndpointState | None = None
         self.sent_at: float | None = None
@@ -104,7 +104,6 @@ class LimitedSend:
             if state is None or self not in state.running:
                 return
             state.running.remove(self)
-            self.wakeup = ENDED
             if self.is_counted and not self.is_answered:
                 state.tokens -= self.tokens
                 self.tokens = 0
@@ -249,7 +248,7 @@ class Pool:
         """
         with lock:
             usable = self._usable_endpoints(now)
-            send.wakeup = Future()
+            send.wakeup = NOT_WAITING
             next_look = shortest_wait = NEVER
             for index in range(self._next_index, self._next_index + len(usable)):
                 endpoint = usable[index % len(usable)]
@@ -271,6 +270,7 @@ class Pool:
                 state.tokens += send.tokens
                 send.leave_queues()
                 return endpoint, 0.0, 0.0
+            send.wakeup = Future()
             if shortest_wait == NEVER:  # time does not decide at any endpoint
                 shortest_wait = 0.0
             return None, next_look, shortest_wait

@@ -111,7 +111,6 @@ class Permit:
     async def _enter(self) -> Endpoint:
         """Wait for a place at an endpoint, and return that."""
         tokens = None if self._estimate is None else self._estimate.tokens
-        names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
         has_waited = False
         while True:
             endpoint, next_look, shortest_wait = self._pool.admit(
@@ -121,6 +120,7 @@ class Permit:
                 # HTTP clients call it in this context.
                 _when_sent.set(self._place.note_sent)
                 return endpoint
+            names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
             seconds_left = self._call.time_left()
             if seconds_left is not None and shortest_wait > max(0.0, seconds_left):
                 raise _last(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +18,7 @@ from ..errors import (
 )
 from ..failures import UnrecordedAnswer
 from ..keys.parameters import ESSENTIAL_FIELDS
+from ..keys.plain_data import map_texts
 from ..models.prices import tier_of
 from ..notices import logger, notice, warn_once
 from ..secrets import SHORTEST_SECRET, masked
@@ -149,7 +149,7 @@ class Exchange:
 
     async def _receive(self, endpoint: Endpoint, permit: Permit) -> None:
         """Send the request once, and check what comes."""
-        body = copy.deepcopy(self.body)  # a transport may change what it is given
+        body = map_texts(self.body, str)  # a transport may change what it is given
         request = self.request._replace(body=body, headers=dict(self.request.headers))
         transport = self.call.transport_of(endpoint)
         timeout = self._timeout()

@@ -65,9 +65,6 @@ async def share(
         return await ask(calls)
     in_window = window_of(calls[0].request.body) is not None
 
-    def place(call: Call) -> tuple[ResponseCache | Cassette, str, bool]:
-        return store, call.request.cache_key, in_window
-
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         led: list[tuple[Call, Flight]] = []
@@ -78,9 +75,10 @@ async def share(
             # other.
             with lock:
                 for call in missing:
-                    flight = flights.get(place(call))
+                    place = store, call.request.cache_key, in_window
+                    flight = flights.get(place)
                     if flight is None:
-                        flight = flights[place(call)] = Flight(is_stream=stream)
+                        flight = flights[place] = Flight(is_stream=stream)
                         led.append((call, flight))
                     else:
                         followed.append((call, flight))
@@ -105,7 +103,7 @@ async def share(
         finally:
             for call, flight in led:
                 with lock:
-                    flights.pop(place(call), None)
+                    flights.pop((store, call.request.cache_key, in_window), None)
                 flight.set_exception(None if call.request.cache_key in records else error)
         for call, flight in followed:
             if flight.leader.waits_for_us() and not flight.done():

@@ -139,7 +139,7 @@ class Background:
                     await self._wait(seconds)
                     seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
                     try:
-                        response = await self._send("look", self._awaited)
+                        response = await self._tell("look")
                     except InvalidRequestError as error:
                         if error.status_code != 404:
                             raise
@@ -204,7 +204,7 @@ class Background:
             return response
         for operation in ("cancel", "delete"):
             try:
-                await self._send(operation, self._awaited)
+                await self._tell(operation)
             except APIError as error:
                 log.debug(
                     "%s: the server did not %s %s: %s", label, operation, self._awaited, error
@@ -220,17 +220,9 @@ class Background:
         self._call.cache.rest()
         await wait(Future(), seconds if seconds_left is None else min(seconds, seconds_left))
 
-    async def _send(self, operation: str, awaited: Awaited | None) -> Any:
-        """Look at a response, cancel or delete it; return what the server says.
-
-        :param operation: a ``wire``.
-        """
-        assert awaited is not None
-        request = _request(operation, awaited)._replace(headers=self._call.request.headers)
-        timeout, seconds_left = self._call.options.timeout, self._call.time_left()
-        if timeout and seconds_left and seconds_left > 0:
-            timeout = min(timeout, seconds_left)
-        return await send(self._transport, request, timeout)
+    async def _tell(self, operation: str) -> Any:
+        assert self._awaited is not None
+        return await _tell(self._call, self._transport, operation, self._awaited)
 
     def _unknown(self) -> None:
         """Look for the answer in the cache, since the server knows the response no more.
@@ -261,20 +253,16 @@ class Background:
             if self._journal is not None and (is_gone or not is_recorded):
                 self._journal.remove(self._key, self._awaited.id)
 
-    def _mark_recorded(self) -> None:
-        if self._journal is not None and self._awaited is not None:
-            self._journal.mark_recorded(self._key, self._awaited.id)
-
     async def finish(self) -> None:
         """Delete the server's copy and the note as soon as the answer is on the disk."""
-        cassette = self._call.cassette
-        if self._journal is None:
+        cassette, journal, awaited = self._call.cassette, self._journal, self._awaited
+        if journal is None or awaited is None:
             await self.delete()
         elif self._call.settings.cache_mode == "off":
             assert cassette is not None
             # All are marked before the first is deleted: whatever ends the process, the next one
             # deletes the others.
-            cassette.after_write.insert(0, self._mark_recorded)
+            cassette.after_write.insert(0, lambda: journal.mark_recorded(self._key, awaited.id))
             cassette.after_write.append(lambda: drive(self.delete(is_recorded=True)))
         elif self._call.cache.is_on_disk(self._key):
             await self.delete(is_recorded=True)
@@ -300,10 +288,10 @@ async def sweep(call: Call) -> None:
             unacknowledged += 1
             journal.remove(key, None)
         elif awaited.id is not None and is_reached and _is_recorded(call, key, awaited):
-            endpoint = None
             with suppress(ConfigError):  # a recorded answer needs no key
                 endpoint = _endpoint_of(call, awaited)
-            if endpoint is not None:
+                if endpoint is None:
+                    continue
                 transport = call.client.transport_of(endpoint)
                 is_reached = await _delete(call, transport, awaited)
                 if is_reached:
@@ -343,15 +331,26 @@ def _endpoint_among(
 
 async def _delete(call: Call, transport: Any, awaited: Awaited) -> bool:
     """Delete a response; return whether the server has it no more."""
-    request = _request("delete", awaited)._replace(headers=call.request.headers)
     try:
-        await send(transport, request, call.options.timeout)
+        await _tell(call, transport, "delete", awaited)
     except InvalidRequestError:
         pass  # it had it no more
     except APIError as error:
         log.debug("the response %s was not deleted: %s", awaited.id, error)
         return False
     return True
+
+
+async def _tell(call: Call, transport: Any, operation: str, awaited: Awaited) -> Any:
+    """Look at a response, cancel or delete it; return what the server says.
+
+    :param operation: a ``wire``.
+    """
+    request = _request(operation, awaited)._replace(headers=call.request.headers)
+    timeout, seconds_left = call.options.timeout, call.time_left()
+    if timeout and seconds_left and seconds_left > 0:
+        timeout = min(timeout, seconds_left)
+    return await send(transport, request, timeout)
 
 
 def _request(operation: str, awaited: Awaited) -> Request:

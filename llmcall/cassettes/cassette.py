@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 class Mode(NamedTuple):
     """What a mode does.
 
-    :param reads: whether the records of the file answer.
+    :param reads: whether the records of the file answer; otherwise everything is asked anew, and the
+        disk cache supplies no answer.
     :param begins: whether it records if there is no file, or its recording is incomplete.
     :param adds: whether it records what is missing in a complete file.
     :param moves_unused: whether records that no call used leave the file.
@@ -108,7 +109,7 @@ class Cassette(ContextDecorator):
         self.path = Path(path)
         self.mode = mode
         # The disk cache supplies no answer, and new answers replace those in it.
-        self.bypasses_cache = bypasses_cache or mode == "rewrite"
+        self.bypasses_cache = bypasses_cache or not MODES[mode].reads
         # Without this, its owner decides at the end, and reports unused records.
         self.write_at_end = write
         self.reports_unused = write
@@ -530,7 +531,12 @@ class Cassette(ContextDecorator):
         records outside any scope, such as embeddings. If the function itself was called outside any
         scope, they also include those in outermost scopes that this run did not enter.
         """
-        return self.uses.unneeded(self.stored or ())
+        planned_keys = self.uses.planned_keys
+        return [
+            record
+            for record in self.uses.unused(self.stored or ())
+            if record.cache_key not in planned_keys
+        ]
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record. The cassette need not be open.

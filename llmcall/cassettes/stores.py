@@ -153,7 +153,7 @@ class CassetteStore:
             return self._cassette.find(key, self._caller)
         record = self._cassette.get(key)
         if record is not None:
-            self._cassette.uses.note_planned(key)
+            self._cassette.uses.planned_keys.add(key)
         return record
 
     def _put(self, record: Record, request: Request | None, source: str) -> Record:

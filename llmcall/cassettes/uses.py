@@ -56,11 +56,13 @@ class Uses:
 
     :param stored: the records of the file, or ``None`` if none was read.
     :param is_recording: whether the recording in the file goes on.
+    :ivar planned_keys: the keys of the records that dry runs looked up.
     :ivar has_new_askers: whether the names of this run's askers differ from those in the file.
     """
 
     def __init__(self, stored: RecordFile | None = None, *, is_recording: bool = False) -> None:
         self.has_new_askers = False
+        self.planned_keys: set[str] = set()
         self._stored = stored
         self._is_recording = is_recording
         self._recorded: Askers | None = None  # those of the file, read when somebody needs them
@@ -68,7 +70,6 @@ class Uses:
         self._first_calls: dict[str, SortKey] = {}  # by the key of a record
         # The scopes of recorded functions that did not run, since they were replayed.
         self._skipped_scopes: set[str] = set()
-        self._planned_keys: set[str] = set()  # of the records that dry runs looked up
 
     def note(self, record: Record, caller: Caller, *, is_replayed: bool = False) -> None:
         """Note a call that a record answers.
@@ -86,10 +87,6 @@ class Uses:
                 is_first = self._draws.setdefault(key, draw) is draw
                 if is_first and is_replayed and record.asker not in (None, draw.asker.name):
                     self.has_new_askers = True
-
-    def note_planned(self, key: str) -> None:
-        """Note that the record of a key would answer a call of a dry run."""
-        self._planned_keys.add(key)
 
     def has_used(self, key: str) -> bool:
         """Return whether the record of a key answered a call."""
@@ -123,10 +120,6 @@ class Uses:
                 and not f"{each.scope}/".startswith(skipped)
                 and not (is_any_outside and _outermost_scope(each) not in entered)
             ]
-
-    def unneeded(self, records: Iterable[Record]) -> list[Record]:
-        """Return the unused records that no dry run looked up."""
-        return [each for each in self.unused(records) if each.cache_key not in self._planned_keys]
 
     # Askers
 

@@ -229,6 +229,25 @@ def test_a_response_that_cannot_be_noted_is_not_begun(
     assert server.counts["create"] == 0
 
 
+def test_a_note_that_cannot_be_removed_is_told(
+    server: BackgroundServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer is returned and stored."""
+
+    def fail(*_: Any) -> None:
+        raise OSError("no space left")
+
+    def before(operation: str, _: Any) -> None:
+        if operation == "look":
+            monkeypatch.setattr("llmcall.cache.awaited._Notes.write", fail)
+
+    server.before = before
+    client = client_at(server)
+    assert client.send_message("Hello").content == "Hello 1"
+    assert "a note of an awaited answer cannot be changed" in caplog.text
+    assert client.send_message("Hello").cached
+
+
 def test_a_damaged_journal_keeps_no_recorded_answer_back(server: BackgroundServer) -> None:
     """A call that would ask names it."""
     client = client_at(server)

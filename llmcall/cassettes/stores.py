@@ -1,9 +1,13 @@
-"""Stores of a call's records: the disk cache, or a cassette over it."""
+"""Stores of a call's records: the disk cache, or a cassette over it.
+
+If a fallback answered a call, the call's own record is a pointer to the fallback's; a store follows and
+makes them.
+"""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..keys.keys import sampled_key
 from ..records.pointers import pointing_to, target_key, target_of
@@ -15,32 +19,6 @@ if TYPE_CHECKING:
     from ..values import Record, Request
     from .cassette import Cassette
     from .uses import Caller
-
-
-class Store(Protocol):
-    """Holds records by key, as one call sees them. If a fallback answered a call, the call's own record
-    is a pointer to the fallback's; a store follows and makes them.
-    """
-
-    def get(self, request: Request) -> Record | None:
-        """Return the recorded answer of a request, or ``None``."""
-        ...
-
-    def add(self, record: Record, request: Request | None = None) -> Record:
-        """Add an answer, and return the one that counts: whatever was stored first.
-
-        :param request: what it answers, if the record is that of a fallback.
-        """
-        ...
-
-    def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
-        """Return who took the draws of a request when they were recorded.
-
-        :param path: the scope path.
-        :param identity: what :func:`llmcall.keys.keys.identity` returns for the request.
-        :param key: the request's key outside any scope.
-        """
-        ...
 
 
 class CacheStore:
@@ -78,7 +56,10 @@ class CacheStore:
         return record
 
     def add(self, record: Record, request: Request | None = None) -> Record:
-        """Add an answer, and return the one that counts."""
+        """Add an answer, and return the one that counts: whatever was stored first.
+
+        :param request: what it answers, if the record is that of a fallback.
+        """
         new = record if request is None else _pointer(request, record)
         draw = None if self._caller is None else self._caller.draw
         if draw is not None and draw.asker is not None:
@@ -92,7 +73,12 @@ class CacheStore:
         return target_of(stored, partial(self._cache.get, mode=self._mode)) or record
 
     def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
-        """Return who took the draws of a request when they were recorded."""
+        """Return who took the draws of a request when they were recorded.
+
+        :param path: the scope path.
+        :param identity: what :func:`llmcall.keys.keys.identity` returns for the request.
+        :param key: the request's key outside any scope.
+        """
         askers: dict[int, str] = {}
         number = 0
         while (record := self._find(sampled_key(identity, f"{path}#{number}"))) is not None:
@@ -136,7 +122,10 @@ class CassetteStore:
         return record
 
     def add(self, record: Record, request: Request | None = None) -> Record:
-        """Add an answer, and return the one that counts."""
+        """Add an answer, and return the one that counts: whatever was stored first.
+
+        :param request: what it answers, if the record is that of a fallback.
+        """
         source = FROM_FUNCTION if record.kind == "function" else FROM_SERVER
         return self._put(self._cache.add(record, request), request, source)
 
@@ -166,6 +155,9 @@ class CassetteStore:
                 return target_of(pointer, self._find) or record
         added = self._cassette.add(record, self._caller, source, self._replaces)
         return target_of(added, self._find) or record
+
+
+Store = CacheStore | CassetteStore
 
 
 def _pointer(request: Request, record: Record) -> Record:

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import coroutine
@@ -195,8 +203,20 @@ async def _in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
         raise RequestTimeoutError("no complete answer within the timeout") from None
 
 
-async def close(chunks: Any) -> None:
-    """Close the iterator of chunks, and its connection with it, if it can be closed."""
+@asynccontextmanager
+async def reading(chunks: Any) -> AsyncIterator[None]:
+    """Close the iterator of chunks, and its connection with it, at the end of a block."""
+    try:
+        yield
+    except GeneratorExit:  # nobody runs this call any more: it cannot await
+        raise
+    except BaseException:
+        await _close(chunks)
+        raise
+    await _close(chunks)
+
+
+async def _close(chunks: Any) -> None:
     if may_block.get():
         if hasattr(chunks, "close"):
             chunks.close()

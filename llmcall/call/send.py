@@ -25,7 +25,7 @@ from ..secrets import SHORTEST_SECRET, masked
 from ..values import Received, Response, TokenUsage, choices_of, http_as_chat, text_of
 from ..values.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..values.chunks import Assembler, says_something, text_in
-from .effects import END, Piece, close, emit, next_of, opened, send
+from .effects import END, Piece, emit, next_of, opened, reading, send
 from .estimates import tokens_used
 from .limits import LEFT_OUT_SECONDS
 from .permit import Permit
@@ -178,12 +178,10 @@ class Exchange:
 
         :param pieces: an iterator or asynchronous iterator, whose last item is what is recorded.
         """
-        try:
+        async with reading(pieces):
             while isinstance(piece := await next_of(pieces, self.call.time_left()), bytes):
                 self.reader_has_text = True
                 await emit(Piece("", piece))
-        finally:
-            await close(pieces)
         return piece
 
     def _used(self) -> Used:
@@ -241,7 +239,7 @@ class Exchange:
         head = whole = Response({})
         pending: list[Piece] = []
         has_content = text_in if self.call.transport is None else says_something
-        try:
+        async with reading(chunks):
             while (chunk := await next_of(chunks, self._timeout())) is not END:
                 if isinstance(chunk, Response):
                     # the headers before the first chunk, or the whole answer after the last one
@@ -257,12 +255,6 @@ class Exchange:
             response = Response(whole or assembler.response(), head.request_id)
             for piece in pending:  # of an answer without text
                 await emit(piece)
-        except GeneratorExit:  # nobody runs this call any more: it cannot await
-            raise
-        except BaseException:
-            await close(chunks)
-            raise
-        await close(chunks)
         return response
 
     def _timeout(self) -> float | None:

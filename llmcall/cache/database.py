@@ -30,7 +30,7 @@ SETTINGS = {
 WRITE_ERRORS = (sqlite3.OperationalError, Timeout)
 
 # Others may have stored a text, even one that cannot be decoded, where bytes belong.
-_ROW = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
+ROW = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
 _ROWS = (
     "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache "
     "WHERE rowid > ? ORDER BY rowid LIMIT ?"
@@ -83,7 +83,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
 
     def row(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and when they were stored, which diskcache does not say."""
-        row: tuple[bytes | None, float] | None = self._sql(_ROW, (key,)).fetchone()
+        row: tuple[bytes | None, float] | None = self._sql(ROW, (key,)).fetchone()
         return row
 
     def rows(self) -> Iterator[tuple[str, bytes | None, float]]:

@@ -24,8 +24,6 @@ DATABASE = "cache.db"  # diskcache.core.DBNAME
 LONGEST_GAP = 20_000  # numbers of rows, deleted or damaged, after which there are no more
 # What the reading of a damaged database raises: SQLite quotes a damaged name.
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
-# Others may have stored a text, even one that cannot be decoded, where bytes belong.
-_ROW = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
 _NUMBERED_ROW = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
 _KEYS = "SELECT key FROM Cache INDEXED BY Cache_key_raw"
 
@@ -256,6 +254,8 @@ def _readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
 
     :raises sqlite3.DatabaseError: if not even the beginning can be read.
     """
+    from .database import ROW
+
     connection = sqlite3.connect(file, isolation_level=None)
     try:
         connection.execute("PRAGMA writable_schema = ON")  # else a file cut short is refused
@@ -273,7 +273,7 @@ def _readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
             keys.extend(str(key) for (key,) in connection.execute(_KEYS))
         for key in keys:
             with suppress(*DAMAGE):
-                for value, stored_at in connection.execute(_ROW, (key,)):
+                for value, stored_at in connection.execute(ROW, (key,)):
                     yield key, value, stored_at if isinstance(stored_at, float) else 0.0
     finally:
         connection.close()

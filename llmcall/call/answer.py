@@ -14,9 +14,9 @@ from ..notices import logger, warn_once
 from ..values import TokenUsage, choices_of, finite, record_of
 from ..values.checks import is_cut_by_context_window
 from ..values.chunks import chunks_of, text_in
-from .attempt import retry
 from .effects import Piece, do, emit, with_cache
-from .lookup import check_fits, lookup
+from .lookup import lookup, refuse_misfit
+from .retry import retry
 from .send import Exchange
 from .share import share
 
@@ -87,7 +87,7 @@ async def answer(
     if current is not call:
         record = await do(call.store.add, record, call.request)
         record = record.replace(received=received)
-    check_fits(call, record)  # an equal call with another response_format may have got it
+    refuse_misfit(call, record)  # an equal call with another response_format may have got it
     if stream and received is None:
         await emit_recorded(record)
     return record

@@ -19,6 +19,7 @@ from ..interrupts import current_stops
 from ..models.prices import DEARER_TIERS
 from ..notices import warn_once
 from ..system import after_fork_in_child, lock
+from .effects import wake_first
 from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger
 
 if TYPE_CHECKING:
@@ -296,17 +297,6 @@ class Reservation:
             ledgers, self._ledgers = self._ledgers, []
             _waiting.pop(self, None)
         return ledgers
-
-
-def wake_first(queue: Mapping[Any, None]) -> None:
-    """Wake whoever has waited longest, to look again: something has changed.
-
-    :param queue: those who wait, the oldest first; each has a future ``wakeup``. Nobody else may
-        change it meanwhile.
-    """
-    first = next(iter(queue), None)
-    if first is not None and not first.wakeup.done():
-        first.wakeup.set_result(None)
 
 
 def _wake_first() -> None:

@@ -134,7 +134,7 @@ class Call(NamedTuple):
 
     @property
     def store(self) -> Store:
-        """Return what holds its record: the cassette over the disk cache, or the cache alone."""
+        """Return what holds its record, made anew: the cassette over the disk cache, or the cache alone."""
         caller = Caller(self.scope, self.order, self.draw)
         mode = "off" if self.options.cache is False else self.settings.cache_mode
         overwrites = self.asks_always or (

@@ -113,6 +113,17 @@ async def wait(future: Future[Any], seconds: float | None) -> None:
         await asyncio.wait_for(done.wait(), seconds)
 
 
+def wake_first(queue: Mapping[Any, None]) -> None:
+    """Wake whoever has waited longest, to look again: something has changed.
+
+    :param queue: those who wait, the oldest first; each has a future ``wakeup``. Nobody else may
+        change it meanwhile.
+    """
+    first = next(iter(queue), None)
+    if first is not None and not first.wakeup.done():
+        first.wakeup.set_result(None)
+
+
 async def send(transport: Any, request: Request, timeout: float | None) -> Any:
     """Send a request, and return the response: by the transport's asynchronous method, or by the other
     one in a thread.

@@ -9,9 +9,9 @@ from ..errors import ServiceError
 from ..models.tokens import shares
 from ..values import TokenUsage, record_of, total_cost
 from ..values.checks import packed_vector
-from .attempt import retry
 from .effects import do, with_cache
 from .lookup import lookup
+from .retry import retry
 from .send import Exchange
 from .share import share
 

@@ -144,7 +144,7 @@ class Ledger:
             earlier = account["reserved"].pop(key, None)
             try:
                 totals = _totals(account)
-                fits = [check_fits(self._title, limit, *totals, needed) for limit in limits]
+                fits = [fits_now(self._title, limit, *totals, needed) for limit in limits]
                 if all(fits):
                     earlier = needed, until
             finally:
@@ -201,7 +201,7 @@ class Ledger:
         self._account["reserved"].clear()
 
 
-def check_fits(
+def fits_now(
     title: str, limit: Mapping[str, int], spent: Amounts, reserved: Amounts, needed: Amounts
 ) -> bool:
     """Return whether a reservation fits now; ``False`` if it would once others are settled.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..models.prices import price_of
 from ..system import lock, this_process
-from . import budgets
+from .effects import wake_first
 from .ledgers import NEVER
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class LimitedSend:
         while self.queues:
             state = self.queues.pop()
             state.queue.pop(self, None)
-            budgets.wake_first(state.queue)
+            wake_first(state.queue)
 
     def note_sent(self, now: float | None = None) -> None:
         """Count the send as sent from now on; a second time changes nothing.
@@ -79,7 +79,7 @@ class LimitedSend:
                 return
             self.sent_at = time.monotonic() if now is None else now
             state.sent.append(self)
-            budgets.wake_first(state.queue)
+            wake_first(state.queue)
 
     def use(self, tokens: int | None) -> None:
         """Count the tokens that the send used, in place of those that it reserved.
@@ -107,7 +107,7 @@ class LimitedSend:
             if self.is_counted and not self.is_answered:
                 state.tokens -= self.tokens
                 self.tokens = 0
-            budgets.wake_first(state.queue)
+            wake_first(state.queue)
 
 
 class EndpointState:

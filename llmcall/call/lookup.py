@@ -45,7 +45,7 @@ def lookup(call: Call) -> Record | None:
         check_guards(call)
         return None
     call.check_origin(record)
-    check_fits(call, record)
+    refuse_misfit(call, record)
     return record
 
 
@@ -62,7 +62,7 @@ def check_guards(call: Call) -> None:
         raise
 
 
-def check_fits(call: Call, record: Record) -> None:
+def refuse_misfit(call: Call, record: Record) -> None:
     """Refuse an answer of another call that does not fit this call's ``response_format``.
 
     :raises CacheMissError: an :class:`LLMCall` reads answers itself, and records them whether they

@@ -97,12 +97,12 @@ class Exchange:
         self.statuses.clear()
         background = self.background
         while True:
-            begun_at = None if background is None else await background.begin()
+            awaited_endpoint = None if background is None else await background.begin()
             with closing(Permit(self.call, self.pool)) as permit:
-                endpoint = await permit.acquire(self.request, begun_at)
+                endpoint = await permit.acquire(self.request, awaited_endpoint)
                 sent_at = time.monotonic()
                 try:
-                    used = await self._send(endpoint, permit)
+                    used = await self._send_once(endpoint, permit)
                 except BaseException as error:
                     self._count_failure(endpoint, permit, error)
                     if not isinstance(error, APIError):
@@ -126,7 +126,7 @@ class Exchange:
         host = self.call.client.host(endpoint)
         return self.response, Received(endpoint.name, host, seconds, request_id, cost)
 
-    async def _send(self, endpoint: Endpoint, permit: Permit) -> Used | None:
+    async def _send_once(self, endpoint: Endpoint, permit: Permit) -> Used | None:
         """Send the request once, check what comes, and count it in limits and budgets; return what it used,
         or ``None`` if another process was faster, or the server forgot the response.
         """
@@ -295,7 +295,9 @@ class Exchange:
         return isinstance(error, InvalidRequestError) and _drop_unsupported(self.body, error)
 
     def _can_use_another(self, endpoint: Endpoint, error: APIError) -> bool:
-        """Let an endpoint rest after a 429; return whether another one is free."""
+        """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
+        this call waits before its next attempt.
+        """
         has_others = len(self.pool.endpoints) > 1
         seconds = error.retry_after
         if seconds is None:

@@ -104,6 +104,7 @@ async def share(
             for call, flight in led:
                 with lock:
                     flights.pop((store, call.request.cache_key, in_window), None)
+                # None: done; a follower finds the record, or leads the next flight.
                 flight.set_exception(None if call.request.cache_key in records else error)
         for call, flight in followed:
             if flight.leader.waits_for_us() and not flight.done():

@@ -119,7 +119,7 @@ class Cassette(ContextDecorator):
         self.failures = Failures()
         # In a worker process: what the cassette of the map's process has to repeat.
         self.events: deque[tuple[str, tuple[Any, ...]]] | None = None
-        # Records the requests of the process's HTTP clients while it is open.
+        # Records the requests of the process's HTTP clients while it is open; programs.blocks sets it.
         self.around: Callable[[], AbstractContextManager[None]] = nullcontext
         self._around: list[AbstractContextManager[None]] = []
         self._depth = 0

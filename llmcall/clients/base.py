@@ -313,7 +313,7 @@ class LLMClient:
         :raises ConfigError: if a setting, such as the key, is missing or wrong.
         :raises CacheMissError: if the mode is ``replay`` and the answer is not recorded.
         """
-        arguments = {**locals(), **params}
+        arguments = {**locals(), **params}  # those that are None are not given
         for name in ("self", "current_messages", "params"):
             del arguments[name]
         return drive(reply_to(prepare_chat(self, current_messages, arguments)))  # type: ignore[no-any-return]

@@ -1,5 +1,5 @@
-"""Maps in worker processes: the state of the map's process goes with each task, and what the task drew,
-used and recorded comes back with its result.
+"""The tasks of a ``map``, in its threads or in worker processes. To these the state of the map's process goes
+with each task, and what the task drew, used and recorded comes back with its result.
 
 While a worker runs a task, the settings, keys, open cassette and named budgets of the map's process
 apply in it.

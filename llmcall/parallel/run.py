@@ -224,8 +224,8 @@ class MapRun:
             task.future.add_done_callback(note)
 
     def _note_result(self, position: TaskPosition, future: Future[TaskResult]) -> None:
-        """Note a task's result, and count here what it did in another process. If its error ends the
-        run, no other task begins here.
+        """Note a task's result, in the thread that ran it or that got it from another process; what it did
+        there counts here. If its error ends the run, no other task begins here.
         """
         task = self._begun[position.number][position.repeat]
         try:

@@ -1,4 +1,4 @@
-"""The tasks of a ``map``: each is one draw of one item."""
+"""What a task of a ``map`` does, in any process: its job, its scopes, its result."""
 
 from __future__ import annotations
 

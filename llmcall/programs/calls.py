@@ -110,7 +110,7 @@ class ProgramCall:
         first piece is raised here.
         """
         may_block.set(not self.is_async)
-        if self.client_call.method != "http_call":
+        if self.client_call.kind != "http_call":
             try:
                 call, flow = self._chat_or_embedding()
             except (TypeError, ValueError):
@@ -120,7 +120,7 @@ class ProgramCall:
                 # no chat of llmcall's, but the server may take it
                 self.client_call = http_call_of(self.request, body)
             else:
-                if call is None or self.client_call.method == "send_message":
+                if call is None or self.client_call.kind == "send_message":
                     return await flow
                 stream = (
                     AsyncStream(call, flow, adrive_stream)
@@ -139,15 +139,15 @@ class ProgramCall:
         """Return the chat call that the request becomes, or ``None`` for embeddings, and the flow to its
         answer. This object is the call's transport.
         """
-        method, _, given = self.client_call
+        kind, _, given = self.client_call
         arguments = dict(given)
-        if method == "get_embedding":
+        if kind == "get_embedding":
             text, model = arguments.pop("text"), arguments.pop("model", None)
             calls = prepare_embeddings(self.client, text, model, arguments, self)
             return None, self.client._embedding_flow(calls, is_one=False)
         messages = arguments.pop("current_messages")
         call = prepare_chat(self.client, messages, arguments)._replace(transport=self)
-        return call, reply_to(call, stream=method == "stream_message")
+        return call, reply_to(call, stream=kind == "stream_message")
 
     async def _first(self, pieces: Any) -> Any:
         return await anext(pieces, END) if self.is_async else next(pieces, END)

@@ -173,8 +173,10 @@ class Recorder:
                 self.models.add(connections.address_of(request.url))
             from . import answers, calls  # not for a block in which only llmcall asks
 
-            settled = next((each for each in self._chain() if each.has_overrides), self)
-            call = calls.ProgramCall(http, request, send, is_async, settled.client_at, client_call)
+            with_overrides = next((each for each in self._chain() if each.has_overrides), self)
+            call = calls.ProgramCall(
+                http, request, send, is_async, with_overrides.client_at, client_call
+            )
             with (
                 scopes.inherited(self._outer_scope),
                 self._scope_of(call),

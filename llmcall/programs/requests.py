@@ -47,14 +47,13 @@ class ProgramRequest(NamedTuple):
 class ClientCall(NamedTuple):
     """The call of llmcall's client that a program's request becomes.
 
-    :param method: the client's method that makes the call: ``"send_message"``, ``"stream_message"`` or
-        ``"get_embedding"``. ``"http_call"`` is none of them: it sends and records the request as it
-        is.
+    :param kind: a chat ``"send_message"``, a streamed one ``"stream_message"``, ``"get_embedding"``,
+        as the methods with these arguments are called; or ``"http_call"``, which is recorded as it is.
     :param body: the parsed JSON body, or ``None``.
-    :param arguments: the method's arguments, by name.
+    :param arguments: by name.
     """
 
-    method: str
+    kind: str
     body: Any
     arguments: dict[str, Any]
 
@@ -101,10 +100,10 @@ def client_call_of(
             raise UnreadableBodyError
         return None
     if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
-        method = "stream_message" if body.get("stream") else "send_message"
+        kind = "stream_message" if body.get("stream") else "send_message"
         parameters = _parameters("chat", body, "messages", "stream", "stream_options")
         parameters["current_messages"] = body["messages"]
-        return ClientCall(method, body, _arguments(request, parameters))
+        return ClientCall(kind, body, _arguments(request, parameters))
     if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
         parameters = _parameters("embedding", body, "input", "encoding_format")
         parameters["text"] = body["input"]

@@ -7,12 +7,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..cache.cache import shared_cache
-from ..call.attempt import retry
 from ..call.calls import Call
 from ..call.effects import do, send, with_cache
 from ..call.lookup import check_guards, lookup
 from ..call.options import Options
 from ..call.prepare import with_draw
+from ..call.retry import retry
 from ..call.send import Exchange
 from ..call.share import share
 from ..cassettes.current import cassette_for

@@ -75,7 +75,7 @@ async def retry(call: Call, attempt: Callable[[int], Awaitable[T]]) -> T:
     ):
         number = each.retry_state.attempt_number
         with each:
-            if number == 1:
+            if number == 1:  # it was made above, before tenacity was imported
                 raise first_error
             try:
                 return await attempt(number)

@@ -21,7 +21,18 @@ class Contestant(AsyncContestant):
 
     def __init__(self, folder: str, base_url: str) -> None:
         super().__init__(folder, base_url)
-        inner = OpenAIChatCompletionClient(model=MODEL, api_key=API_KEY, base_url=base_url)
+        inner = OpenAIChatCompletionClient(
+            model=MODEL,
+            api_key=API_KEY,
+            base_url=base_url,
+            model_info={  # it does not know the model
+                "vision": False,
+                "function_calling": True,
+                "json_output": True,
+                "structured_output": True,
+                "family": "unknown",
+            },
+        )
         self.cache = Cache(folder)
         self.client = ChatCompletionCache(inner, DiskCacheStore[CHAT_CACHE_VALUE_TYPE](self.cache))
 

@@ -39,7 +39,13 @@ class Contestant(AsyncContestant):
         os.environ["INSPECT_CACHE_DIR"] = folder
         # its default would hold back the calls at once
         config = GenerateConfig(max_connections=1000)
-        self.model = get_model(f"openai/{MODEL}", api_key=API_KEY, base_url=base_url, config=config)
+        self.model = get_model(
+            f"openai/{MODEL}",
+            api_key=API_KEY,
+            base_url=base_url,
+            config=config,
+            responses_api=False,
+        )
 
     def prepared(self, messages: list[dict[str, str]]) -> Any:
         """Return inspect's messages."""

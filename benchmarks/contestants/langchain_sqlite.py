@@ -24,7 +24,9 @@ class Contestant(SyncContestant):
         super().__init__(folder, base_url)
         os.makedirs(folder, exist_ok=True)
         set_llm_cache(SQLiteCache(database_path=f"{folder}/langchain.db"))
-        self.model = ChatOpenAI(model=MODEL, api_key=API_KEY, base_url=base_url)
+        self.model = ChatOpenAI(
+            model=MODEL, api_key=API_KEY, base_url=base_url, use_responses_api=False
+        )
 
     def ask(self, prepared: Any) -> Any:
         """Return langchain's message."""

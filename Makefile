@@ -60,7 +60,6 @@ docs: $(VENV)/.docs
 
 pictures: $(VENV)/.made
 	@$(INSTALL) $(PACKAGE)
-	"$(VENV)/bin/python" docs/pictures/spread.py
 	@$(INSTALL) playwright nbclient nbconvert ipykernel
 	"$(VENV)/bin/python" docs/pictures/make.py
 

@@ -5,7 +5,6 @@ smallest.
 from __future__ import annotations
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -233,14 +232,6 @@ def test_the_survey_shows_its_pictures_and_its_bar(survey: tuple[Any, Path]) -> 
 def test_the_survey_makes_no_cache(survey: tuple[Any, Path]) -> None:
     """Its cassettes hold all answers."""
     assert not (survey[1] / "cache").exists()
-
-
-@pytest.mark.slow
-def test_the_picture_of_a_treatment_is_that_of_its_page() -> None:
-    """The experiment on the page draws the picture that is there."""
-    script = runpy.run_path(str(ROOT / "docs" / "pictures" / "spread.py"))
-    shown = (ROOT / "docs" / "pictures" / "spread.svg").read_text(encoding="utf-8")
-    assert script["picture"](script["spread"]()) == shown
 
 
 BENCHMARKS = """

@@ -136,8 +136,8 @@ def _warn_of_cut_answer(call: Call, response: Any) -> None:
         return  # one token was wanted, for its log probabilities
     if any(choice.get("finish_reason") == "length" for choice in choices_of(response)):
         warn_once(
-            f"{model}: an answer ended at its token limit (finish_reason 'length') and is kept as "
-            "it is; if answers should be longer, set max_tokens higher",
+            f"{model}: an answer ended at its token limit (finish_reason 'length') and is "
+            "recorded as it is; if answers should be longer, set max_tokens higher",
             about=("length", model),
         )
 

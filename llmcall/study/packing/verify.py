@@ -75,7 +75,10 @@ class Verification:
         if self.ok:
             return f"verified. {PROOF}"
         count = sum(check.status == DIFFERS for check in self.checks)
-        return f"not verified: {counted(count, 'check')} failed"
+        words = f"not verified: {counted(count, 'check')} failed"
+        if any(check.name == "versions" and check.status == NOTE for check in self.checks):
+            words += ", with other versions than those of its requirements.txt"
+        return words
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.checks), self.conclusion()])

@@ -66,8 +66,6 @@ OUR_SECTIONS = {section.casefold(): section for section in KEYS}
 
 Entry = tuple[Setting, Any, str]  # its value is as it is written; the text is its location
 
-_kept_folder: str | None = None  # takes the place of the working directory
-
 
 class Sources(NamedTuple):
     """The defaults, files and environment as they were read.
@@ -82,24 +80,12 @@ class Sources(NamedTuple):
     overridden: tuple[tuple[str, str], ...] = ()
 
 
-def keep_folder() -> None:
-    """Look for files from the present working directory on, even if the program leaves it.
-
-    If it is in no project and has no ``.env``, there is nothing to keep: a program often goes to its
-    own folder first.
-    """
-    global _kept_folder
-    folders = _project_folders()
-    if _has_any(folders[-1], (*MARKERS, ".env")):
-        _kept_folder = folders[0]
-
-
 def read_sources() -> Sources:
     """Read the environment, ``.env`` and config.ini.
 
     Both files are looked for from the working directory upward to the project's root: the nearest
     folder with config.ini, .llmcall, pyproject.toml or .git. Without one, only the working directory
-    counts. The folder that :func:`keep_folder` kept takes its place.
+    counts.
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
@@ -139,19 +125,15 @@ def read_sources() -> Sources:
 
 
 def _project_folders() -> list[str]:
-    """Return the working directory, or the folder that was kept, and its parents up to the project's
-    root; without a project, only the first.
+    """Return the working directory and its parents up to the project's root; without a project, only
+    the first.
     """
-    folders = [_kept_folder or os.getcwd()]
-    while not _has_any(folders[-1], MARKERS):
+    folders = [os.getcwd()]
+    while not any(os.path.exists(os.path.join(folders[-1], name)) for name in MARKERS):
         folders.append(os.path.dirname(folders[-1]))
         if folders[-1] == folders[-2]:
             return folders[:1]
     return folders
-
-
-def _has_any(folder: str, names: Iterable[str]) -> bool:
-    return any(os.path.exists(os.path.join(folder, name)) for name in names)
 
 
 def _file_in(folders: Iterable[str], name: str) -> str | None:

@@ -20,7 +20,6 @@ from ..cassettes.cassette import Cassette
 from ..cassettes.current import guards
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..config import resolve as config
-from ..config.sources import keep_folder
 from ..config.values import without_password
 from ..display.formatting import money
 from ..errors import CacheMissError, LLMCallError
@@ -79,7 +78,6 @@ class Execution:
         self._recorder = recorder
         self._cassette = cassette
         # The program may change the working directory, and close or redirect standard error.
-        keep_folder()
         self._file = None if cassette is None else Path(cassette.path).absolute()
         self._stderr: int | None = None
         with contextlib.suppress(OSError):

@@ -471,21 +471,3 @@ def test_the_cassette_that_the_settings_name_is_the_runs(
     assert ran(both, code=1)[0] == live
     assert ran(both, "--mode", "new")[0].startswith(live)
     assert model.asked == ["Bread?", "Salt?"]
-
-
-# Where it is
-
-ELSEWHERE = "import os; os.makedirs('elsewhere/.git'); os.chdir('elsewhere'); ask('Bread?')"
-
-
-def test_settings_and_cache_are_those_of_where_the_program_started(
-    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A program that goes into another project keeps them."""
-    Path(".git").mkdir()
-    ran(ELSEWHERE)
-    assert [path.name for path in Path("elsewhere").iterdir()] == [".git"]
-    monkeypatch.delenv("LLMCALL_CONFIG")
-    written("config.ini", "[Cache]\nMODE = replay\n")
-    ran(ELSEWHERE.replace("elsewhere", "other").replace("Bread", "Salt"), code=1)
-    assert model.asked == ["Bread?"]

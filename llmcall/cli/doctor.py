@@ -58,9 +58,6 @@ def checks() -> Iterator[Check]:
         client.settings.origin("MODEL") if model == client.settings.model else "the client's own"
     )
     yield Check("settings", True, f"{client.api_type}, model {model} ({origin})")
-    if overridden := resolve.overridden_in_config():
-        pairs = "; ".join(f"{source} goes before {place}" for place, source in overridden)
-        yield Check("overridden", True, pairs, "unset the variable to use the line of config.ini")
     if client.settings.cache_mode == "replay":
         yield Check("key", True, "not needed: [Cache] MODE is replay, which calls no model")
     else:

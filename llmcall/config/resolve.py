@@ -144,12 +144,6 @@ def file_summary() -> str:
         return layers.read().file_summary
 
 
-def overridden_in_config() -> tuple[tuple[str, str], ...]:
-    """Return the places of values in config.ini that do not count, and of those that do."""
-    with _lock:
-        return layers.read().overridden
-
-
 def settings_for(base: Settings | None, arguments: Layer) -> Settings:
     """Return the settings of a client.
 

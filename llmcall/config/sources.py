@@ -72,12 +72,10 @@ class Sources(NamedTuple):
 
     :param settings: the settings that they give.
     :param file_summary: the config.ini and ``.env`` that were read, or where none was found, in words.
-    :param overridden: the places of values in config.ini that do not count, and of those that do.
     """
 
     settings: Settings
     file_summary: str = ""
-    overridden: tuple[tuple[str, str], ...] = ()
 
 
 def read_sources() -> Sources:
@@ -107,21 +105,14 @@ def read_sources() -> Sources:
         raise ConfigError(f"{origin}: there is no file {named_file}")
     config = named_file or _file_in([root], "config.ini")
     settings = variables
-    overridden: tuple[tuple[str, str], ...] = ()
     if config:
         rank = Rank.NAMED_FILE if named_file else Rank.FOUND_FILE
         entries = _entries(config, environment, dotenv)
-        layer = _layer(entries, rank, os.path.dirname(config))
-        settings = variables.overlaid(layer)
-        overridden = tuple(
-            (given.origin, settings.layer[name].origin)
-            for name, given in layer.items()
-            if settings.layer[name].value != given.value
-        )
+        settings = variables.overlaid(_layer(entries, rank, os.path.dirname(config)))
     search_range = f" or above it, up to the project's root {root}" if root != folder else ""
     files = ", ".join(filter(None, (config, dotenv_file)))
     summary = f"read: {files}" if files else f"no config.ini in {folder}{search_range}"
-    return Sources(settings, summary, overridden)
+    return Sources(settings, summary)
 
 
 def _project_folders() -> list[str]:

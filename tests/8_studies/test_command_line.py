@@ -769,18 +769,3 @@ def test_the_doctor_says_that_tokens_are_estimated() -> None:
     check = checks()["tokenizer"]
     assert check["found"] == "estimated for my-model"
     assert not check["remedy"]
-
-
-def test_the_doctor_names_a_line_of_config_ini_that_a_variable_overrides(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both places are named, with the way back."""
-    serve(listing("gpt-4o", "gpt-6-luna"))
-    written("config.ini", "[OpenAI]\nMODEL = gpt-6-luna\n")
-    monkeypatch.setenv("LLMCALL_MODEL", "gpt-4o")
-    check = checks()["overridden"]
-    assert check["ok"]
-    assert check["found"].startswith("environment variable LLMCALL_MODEL goes before config.ini")
-    assert check["found"].endswith("[OpenAI] MODEL")
-    monkeypatch.delenv("LLMCALL_MODEL")
-    assert "overridden" not in checks()

@@ -20,7 +20,7 @@ from ..display.formatting import counted, one_line, quantity, table
 from ..display.printable import printable, visible_json
 from ..errors import CacheCorruptError, CacheError
 from ..keys.keys import short_key
-from ..records.served import is_given_by_model
+from ..records.served import model_of
 from .options import Source, conflict_option, json_option
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
     for record in response_cache.records(where=where):
         models[record.model or record.kind] += 1
         oldest = min(oldest or record.stored_at or 0, record.stored_at or 0)
-        if is_given_by_model(record):
+        if model_of(record):
             usage = record.usage
             amounts = {"input_tokens": usage.input_tokens, "cost": record.cost}
             if record.kind != "embedding":  # which has none

@@ -23,13 +23,6 @@ def lasting(response: dict[str, Data]) -> dict[str, Data]:
     return {name: kept[name] for name in kept if name not in VOLATILE}
 
 
-def says_the_same(record: Record, other: Record) -> bool:
-    """Return whether two records hold the same answer for a reader: the number of its tokens, say,
-    differs each time a model reasons.
-    """
-    return same_answer(record, other) or said(record) == said(other)
-
-
 def said(record: Record) -> Any:
     """Return what a response tells a reader: neither fields that always differ nor what it used, nor
     which of two APIs it came from.

@@ -98,17 +98,11 @@ class Headers:
     def _record_of(self, entry: dict[str, Any], store: RecordFile | Spool) -> Record:
         request = resolved(entry["request"], store.text)
         response = resolved(entry["response"], store.text)
-        model = model_of(entry["kind"], request, response) if self.days else None
-        return Record(
-            None,
-            entry["kind"],
-            entry.get("sample"),
-            request,
-            response,
-            entry.get("cost"),
-            asker=entry.get("asker"),
-            days=None if model is None else self.days.get(model),
-        )
+        kind, sample, cost = entry["kind"], entry.get("sample"), entry.get("cost")
+        record = Record(None, kind, sample, request, response, cost, asker=entry.get("asker"))
+        if self.days:
+            record.noted_days = self.days.get(model_of(record) or "")
+        return record
 
 
 def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.printable import printable
 from ..errors import CacheCorruptError
-from ..values import Days, asked_model, joined_days, model_answer
+from ..values import Days, joined_days, model_answer
 from . import pointers
 from .line import RESTORE
 
@@ -20,36 +20,29 @@ if TYPE_CHECKING:
     Served = Mapping[str, Days | None]
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_TYPES = {"first": str, "last": str, "fingerprints": list, "unknown": bool}
 
 
-def model_of(kind: str, request: Mapping[str, Any], response: Mapping[str, Any]) -> str | None:
+def model_of(record: Record) -> str | None:
     """Return the model that gave an answer, by the server's name if it gave one, else by the name
-    that was asked for; ``None`` if no model answered.
+    that was asked for; ``None`` if no model answered: a function did, or it is a pointer.
     """
-    if kind == "http":
-        http_answer = model_answer(request, response)
-        if http_answer is None:
-            return None
-        served = http_answer["model"]
-    elif kind in ("chat", "embedding") and pointers.FIELD not in response:
-        served = response.get("model")
-    else:
+    response: Mapping[str, Any] | None = record.response
+    if record.kind == "http":
+        response = model_answer(record.request, record.response)
+    elif record.kind == "function" or pointers.FIELD in record.response:
         return None
-    model = served if isinstance(served, str) and served else asked_model(kind, request)
+    if response is None:
+        return None
+    served = response.get("model")
+    model = served if isinstance(served, str) and served else record.model
     return None if model is None else model.encode(errors="replace").decode()  # no half characters
-
-
-def is_given_by_model(record: Record) -> bool:
-    """Return whether a record holds a model's answer, not a function's result or a pointer."""
-    return model_of(record.kind, record.request, record.response) is not None
 
 
 def served_by(records: Iterable[Record]) -> dict[str, Days | None]:
     """Return the models that gave the answers of some records, sorted, each with its days."""
     days_by_model: dict[str, Days | None] = {}
     for record in records:
-        model = model_of(record.kind, record.request, record.response)
+        model = model_of(record)
         if model is not None:
             days = record.days
             if model in days_by_model:
@@ -65,19 +58,10 @@ def served_words(served: Served) -> list[str]:
     return [f"{printable(model)} ({days or 'days not recorded'})" for model, days in served.items()]
 
 
-def as_header(served: Served) -> dict[str, Any]:
-    """Return what a header holds of the models that answered; of unknown days it says nothing."""
-    return {model: days_entry(days) for model, days in served.items() if days is not None}
-
-
 def days_entry(days: Days) -> dict[str, Any]:
     """Return some days as JSON data."""
     entry: dict[str, Any] = {"first": days.first, "last": days.last}
-    if days.fingerprints:
-        entry["fingerprints"] = list(days.fingerprints)
-    if not days.is_whole:
-        entry["unknown"] = True
-    return entry
+    return {**entry, "fingerprints": list(days.fingerprints)} if days.fingerprints else entry
 
 
 def from_header(served: Mapping[str, Any]) -> dict[str, Days]:
@@ -98,26 +82,18 @@ def from_header(served: Mapping[str, Any]) -> dict[str, Days]:
 
 def days_of(entry: Any) -> Days | None:
     """Return the days that :func:`days_entry` made JSON data of; ``None`` of anything else."""
-    is_sound = isinstance(entry, dict) and all(
-        isinstance(value, _TYPES.get(name, ())) for name, value in entry.items()
-    )
-    if is_sound:
-        days = entry.get("first", ""), entry.get("last", "")
-        fingerprints = entry.get("fingerprints", [])
-        if all(map(_DAY.fullmatch, days)) and all(isinstance(each, str) for each in fingerprints):
-            return Days(*days, tuple(fingerprints), is_whole=not entry.get("unknown", False))
-    return None
+    if not isinstance(entry, dict):
+        return None
+    days = entry.get("first", ""), entry.get("last", "")
+    fingerprints = entry.get("fingerprints", [])
+    are_days = all(isinstance(each, str) and _DAY.fullmatch(each) for each in days)
+    are_texts = isinstance(fingerprints, list) and all(isinstance(x, str) for x in fingerprints)
+    return Days(*days, tuple(fingerprints)) if are_days and are_texts else None
 
 
 def joined_served(served: Mapping[str, Days], other_served: Mapping[str, Days]) -> dict[str, Days]:
-    """Return what two headers of one file say of the models that answered.
-
-    A header that says nothing was written before headers did: its answers may be of any model.
-    """
-    if not served or not other_served:
-        days_by_model = served or other_served
-        return {model: days._replace(is_whole=False) for model, days in days_by_model.items()}
+    """Return what two headers of one file say of the models that answered."""
     joined = dict(served)
     for model, days in other_served.items():
-        joined[model] = joined_days(served.get(model, days), days) or days
+        joined[model] = joined_days(served.get(model), days) or days
     return joined

@@ -16,7 +16,7 @@ from ..values import finite
 from .answers import lasting
 from .header import with_used_models
 from .line import INLINE_CHARACTERS, RECORD, VERSION, digest_of, line_of, stands_for_another
-from .served import as_header, served_by
+from .served import days_entry, served_by
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -53,7 +53,8 @@ def encode(
         )
     header: dict[str, Any] = {} if run is None else {"run": ordered(dict(run))}
     header["settings"] = ordered(dict(with_used_models(settings, records)))
-    if days := as_header(served_by(records)):
+    served = served_by(records).items()
+    if days := {model: days_entry(days) for model, days in served if days is not None}:
         header["served"] = days
     secrets.refuse(header, allow, "the header")
     incomplete = {} if complete else {"complete": False}

@@ -132,7 +132,7 @@ def _messages_of(record: Record) -> Sequence[Mapping[str, Any]]:
 
 def _asks_model(record: Record) -> bool:
     """Return whether a request that is recorded as it is asks a model something."""
-    if record.kind != "http" or model_of(record.kind, record.request, record.response) is None:
+    if record.kind != "http" or model_of(record) is None:
         return False
     body = record.request.get("body")
     return isinstance(body, dict) and not set(CONTENT_FIELDS).isdisjoint(body)

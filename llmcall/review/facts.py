@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..display.formatting import OF_NO_ACTOR, as_json, counted, money
-from ..records.served import is_given_by_model
+from ..records.served import model_of
 from .conversations import ORDINARY_ENDS
 from .marks import ASKED_AGAIN, REFUSED, ends_of
 
@@ -24,7 +24,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
 
     :param marks: of each record, by its ``id``.
     """
-    answers = list(filter(is_given_by_model, run.records))
+    answers = list(filter(model_of, run.records))
     spoken = [answer.usage for answer in answers if answer.kind != "embedding"]
     kinds = Counter(record.kind for record in run.records)
     by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
@@ -48,7 +48,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
 
 
 def _costs(records: Iterable[Record]) -> list[float | None]:
-    return [record.cost for record in records if is_given_by_model(record)]
+    return [record.cost for record in records if model_of(record)]
 
 
 def costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:

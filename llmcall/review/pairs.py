@@ -8,7 +8,7 @@ from itertools import product, zip_longest
 from typing import NamedTuple
 
 from ..keys.keys import key_of
-from ..records.answers import says_the_same
+from ..records.answers import said
 from ..values import Record
 from .runs import RecordedRun, first_level, relative
 
@@ -119,7 +119,7 @@ def _paired(
     keys = (lambda call: call.request), (lambda call: call.record.prompt)
     for one, other in _matched(calls, other_calls, keys):
         if one and other and _are_alike(one.record, other.record):
-            is_same = one.request == other.request and says_the_same(one.record, other.record)
+            is_same = one.request == other.request and said(one.record) == said(other.record)
             status = "same" if is_same else "changed"
             yield Pair(scope, one.place, one.record, other.record, status, run_number)
             continue

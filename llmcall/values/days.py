@@ -11,17 +11,14 @@ class Days(NamedTuple):
     :param first: the first day, such as ``"2026-11-22"``.
     :param last: the last day.
     :param fingerprints: those that the model gave (``system_fingerprint``), sorted.
-    :param is_whole: whether the days of all its answers are known.
     """
 
     first: str
     last: str
     fingerprints: tuple[str, ...] = ()
-    is_whole: bool = True
 
     def __str__(self) -> str:
-        days = self.first if self.first == self.last else f"{self.first} to {self.last}"
-        return days if self.is_whole else f"{days}, and days not recorded"
+        return self.first if self.first == self.last else f"{self.first} to {self.last}"
 
 
 def day_of(seconds: float) -> str:
@@ -35,16 +32,14 @@ def day_of(seconds: float) -> str:
 
 
 def joined_days(days: Days | None, other_days: Days | None) -> Days | None:
-    """Return the days of two lots of answers of one model.
+    """Return the days of two lots of answers of one model, as far as they are known.
 
     :param days: ``None`` if they are unknown.
     """
     if days is None or other_days is None:
-        known_days = days or other_days
-        return None if known_days is None else known_days._replace(is_whole=False)
+        return days or other_days
     return Days(
         min(days.first, other_days.first),
         max(days.last, other_days.last),
         tuple(sorted({*days.fingerprints, *other_days.fingerprints})),
-        days.is_whole and other_days.is_whole,
     )

@@ -16,7 +16,7 @@ from ...keys.contents import strings_in
 from ...keys.keys import key_of
 from ...keys.messages import DIGEST
 from ...keys.normalizers import NORMALIZERS
-from ...records.served import is_given_by_model
+from ...records.served import model_of
 from ...scopes import without_repeats
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Check:
         by_actor: dict[str, dict[str, None]] = {}
         reasons: dict[str, str] = {}
         for record in run.records:
-            if record.kind not in ("chat", "http") or not is_given_by_model(record):
+            if record.kind not in ("chat", "http") or not model_of(record):
                 continue
             digest = key_of(record.kind, record.request, None)
             if reason := _reason_to_leave_out(record):

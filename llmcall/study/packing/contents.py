@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...display.formatting import money
 from ...records.reader import read
-from ...records.served import is_given_by_model
+from ...records.served import model_of
 from ...review.conversations import conversations
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, find_marks
 from ...review.runs import RecordedRun
@@ -82,7 +82,7 @@ install that file first (`python -m pip install PATH-OF-THE-FILE`), and repeat t
 
 
 def _answers(run: RecordedRun) -> str:
-    answers = list(filter(is_given_by_model, run.records))
+    answers = list(filter(model_of, run.records))
     marks = find_marks(conversations(run).values())
     counts = Counter(mark for record in answers for mark in marks.get(id(record), ()))
     cost = total_cost(record.cost for record in answers)

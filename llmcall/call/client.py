@@ -53,11 +53,6 @@ class Client(Protocol):
         ...
 
     @property
-    def base_settings(self) -> Settings | None:
-        """The settings that it was given, or ``None``."""
-        ...
-
-    @property
     def resolved(self) -> ResolvedSettings:
         """What the current settings mean for it."""
         ...

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..cassettes.current import cassette_for
+from ..cassettes.current import current_cassette
 from ..errors import ScopeError
 from ..keys.keys import identity, key_of, sampled_key
 from ..keys.messages import check_messages, keyed_messages
@@ -74,7 +74,7 @@ def _call(
     :raises TypeError, ValueError: for a wrong argument.
     :raises CacheError: for a field that may hold a credential by its name.
     """
-    cassette = cassette_for(client.base_settings)  # first: it may have settings of its own
+    cassette = current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
     settings = resolved.settings
     given = {name: value for name, value in arguments.items() if value is not None}
@@ -151,7 +151,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
     :param recorded_request: the recorded request.
     :param sample: the whole name of the draw; the current scope does not enter it.
     """
-    cassette = cassette_for(client.base_settings)
+    cassette = current_cassette()
     resolved = client.resolved
     defaults = resolved.defaults
     unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from contextlib import AbstractContextManager
 
-    from ..config.endpoints import Endpoint
     from ..config.setting import Layer
-    from ..config.settings import Settings
     from ..scopes import CallOrder
     from ..values import Days, Record
 
@@ -139,8 +137,6 @@ class Cassette(ContextDecorator):
         self._reason_to_keep_unused = ""  # for the mode ``update``, if its owner knows one
         self._refusals_before = process_failures.refused
         self._header: dict[str, Any] = {}
-        # The settings of its callers: those given to a client, those that code does not set, and endpoints.
-        self._callers: set[tuple[Settings | None, Settings, tuple[Endpoint, ...]]] = set()
         self._layer: Layer | None = None  # its settings, while they apply
         self.after_write: list[Callable[[], object]] = []  # called once the file is on the disk
         self._error: BaseException | None = None
@@ -251,12 +247,14 @@ class Cassette(ContextDecorator):
         for other in self._others():
             raise CacheError(f"{self.path} is already open {other._opened_by()}")
         self._forget()
+        config.refresh()
         file = os.path.realpath(self.path)
         content = _content_of(file)
         if content and MODES[self.mode].reads:
             self.stored = RecordFile(content, file)
-            self.run, self._header = self.stored.run, self.stored.settings
-            self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
+            self.run, settings = self.stored.run, self.stored.settings
+            self._layer = config.push_layer(layer_of(settings), f"cassette {self.path}")
+            self._header = joined_headers(settings, header_of())  # which may know further models
         else:
             header_in(file)  # an error if it is no cassette, which no mode writes over
             self._header = header_of(namespaces=header_namespaces())
@@ -427,27 +425,6 @@ class Cassette(ContextDecorator):
 
     def _count(self, source: str) -> int:
         return sum(each == source for _, each in list(self._gained.values()))
-
-    # Settings
-
-    def agree(self, base: Settings | None) -> None:
-        """Take the first caller's settings into the header, and of others what it lacks.
-
-        :param base: the settings that a client was given, or ``None`` for the process's.
-        """
-        caller = base, config.without_code(), config.settings().endpoints
-        if caller not in self._callers:
-            self.settle(header_of(base, namespaces=header_namespaces()))
-            self._callers.add(caller)
-
-    def settle(self, header: dict[str, Any]) -> None:
-        """Take a caller's header as the cassette's; of the second one on, what it says of further
-        models.
-        """
-        self._note_event("settle", header)
-        with _lock:
-            is_first = self.stored is None and not self._callers
-            self._header = joined_headers(header if is_first else self._header, header)
 
     # Records
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config import resolve as config
 from ..records.header import NAMESPACES
 from ..system import ProcessLock, at_exit, lock
 from . import openers
-
-if TYPE_CHECKING:
-    from ..config.settings import Settings
 
 # Each is a Cassette. The innermost is last. One that is open several times appears as often; the one
 # that the settings name is first.
@@ -69,20 +66,6 @@ def header_namespaces() -> dict[str, str] | None:
         if each.stored is not None:
             return dict(each.stored.settings.get(NAMESPACES, {}))
     return None
-
-
-def cassette_for(base_settings: Settings | None) -> Any:
-    """Return the current cassette for a call, whose header then has the caller's settings.
-
-    Do this before you read the settings of the call: a cassette's settings override them.
-
-    :param base_settings: the settings that the calling client was given, or ``None`` for the
-        process's.
-    """
-    cassette = current_cassette()
-    if cassette is not None and cassette.may_record:
-        cassette.agree(base_settings)
-    return cassette
 
 
 def current_cassette() -> Any:

@@ -68,7 +68,7 @@ class LLMClient:
         transport: Transport | None = None,
         **overrides: Any,
     ) -> None:
-        self.base_settings = settings
+        self._base_settings = settings
         self._overrides = checked_layer(overrides, f"{type(self).__name__}()")
         self.meter = Meter()
         self._resolved: ResolvedSettings | None = None
@@ -98,7 +98,7 @@ class LLMClient:
     def _resolve(self) -> ResolvedSettings:
         # Read before the settings: if they change meanwhile, the result is out of date at once.
         current = config.settings()
-        settings = config.settings_for(self.base_settings, self._overrides)
+        settings = config.settings_for(self._base_settings, self._overrides)
         cache = shared_cache(settings.cache_path)
         defaults = configured_parameters(settings)
         options = Options.of(settings)

@@ -258,23 +258,12 @@ def reset() -> None:
     forget_notices()
 
 
-def without_code(base: Settings | None = None) -> Settings:
+def without_code() -> Settings:
     """Return the settings of defaults, files, environment and open cassettes, without those of code:
     the very same object until something changes.
-
-    :param base: a client's settings; values that code set in them are left out as well.
     """
     with _lock:
-        process = layers.without_code()
-        if base is None:
-            return process
-        client = base.overlaid(*layers.pushed).layer
-        return Settings(
-            {
-                name: process.layer[name] if given.rank >= Rank.CONFIGURED else given
-                for name, given in client.items()
-            }
-        )
+        return layers.without_code()
 
 
 def push_layer(values: Mapping[str, Any], origin: str) -> Layer:

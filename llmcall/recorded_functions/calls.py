@@ -15,7 +15,7 @@ from ..call.prepare import with_draw
 from ..call.retry import retry
 from ..call.send import Exchange
 from ..call.share import share
-from ..cassettes.current import cassette_for
+from ..cassettes.current import current_cassette
 from ..cassettes.uses import function_scope
 from ..clients.replies import note_failure
 from ..keys.keys import identity, sampled_key
@@ -94,7 +94,7 @@ def prepare_function(
     :param body: what is sent.
     :param fields: further ones of the :class:`~llmcall.call.calls.Call`.
     """
-    cassette = cassette_for(None)
+    cassette = current_cassette()
     if settings.cache_namespace:
         identity_fields = {**identity_fields, "namespace": settings.cache_namespace}
     identity_hash = identity(kind, identity_fields)

@@ -15,7 +15,6 @@ from ..models.catalog import section_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..config.settings import Settings
     from ..values import Record
 
 NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
@@ -27,19 +26,16 @@ MODEL_FILE = ".gguf"
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
 
 
-def header_of(
-    base: Settings | None = None, *, namespaces: dict[str, str] | None = None
-) -> dict[str, Any]:
+def header_of(*, namespaces: dict[str, str] | None = None) -> dict[str, Any]:
     """Return the settings that decide keys, as JSON data: those from environment, files and
     defaults, not those from code.
 
     A model's file is named without its folder. All ``[Model …]`` sections are included;
     :func:`llmcall.records.writer.encode` writes those of the models that were used.
 
-    :param base: the settings that a client was given, or ``None`` for the process's.
     :param namespaces: the models' namespaces, if an open cassette names them.
     """
-    values = vars(config.without_code(base))
+    values = vars(config.without_code())
     header = {name: values[name] for name in KEYED if values[name] not in (None, "", (), {})}
     header = {
         name: list(value) if isinstance(value, tuple) else value for name, value in header.items()
@@ -57,7 +53,7 @@ def header_of(
     if sections:
         header[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}
     if namespaces is None:
-        namespaces = _namespaces(base)
+        namespaces = _namespaces()
     return {**header, NAMESPACES: namespaces} if namespaces else header
 
 
@@ -84,8 +80,8 @@ def _file_name(path: str) -> str:
     return re.split(r"[/\\]", path)[-1]
 
 
-def _namespaces(base: Settings | None) -> dict[str, str]:
-    settings = base or config.settings()
+def _namespaces() -> dict[str, str]:
+    settings = config.settings()
     if settings.given("endpoints").rank >= Rank.CONFIGURED:
         return {}
     return {

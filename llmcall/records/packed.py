@@ -18,14 +18,9 @@ from ..keys.plain_data import plain
 from ..values import Record
 from .served import days_entry, days_of
 
-# The first of the pickled fields says which ones follow. The last layout is written.
+# The number of the layout comes before the fields. Layout 3 has no days, layout 2 no asker either.
 LAYOUT = 4
-COMMON_FIELDS = ("kind", "sample", "cost", "api_type", "host", "version")
-FIELDS = {
-    2: (*COMMON_FIELDS, "response"),
-    3: (*COMMON_FIELDS, "asker", "response"),
-    LAYOUT: (*COMMON_FIELDS, "asker", "days", "response"),
-}
+FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker", "days", "response")
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
 CHECKSUM_BYTES = 4
 REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
@@ -65,13 +60,13 @@ def pack(record: Record) -> bytes:
     :raises TypeError: if the record holds something that is not plain data and has no plain form,
         naming its place.
     """
-    names, request = FIELDS[LAYOUT], record.request
+    request = record.request
     days = {} if record.noted_days is None else days_entry(record.noted_days)
-    fields = [days if name == "days" else getattr(record, name) for name in names]
+    fields = [days if name == "days" else getattr(record, name) for name in FIELDS]
     try:
         body = _pickled((LAYOUT, *fields)) + _pickled(request)
     except (_NotPlain, RecursionError):
-        fields = [plain(value, name) for name, value in zip(names, fields, strict=True)]
+        fields = [plain(value, name) for name, value in zip(FIELDS, fields, strict=True)]
         body = _pickled((LAYOUT, *fields)) + _pickled(plain(request, "request"))
     return body + _checksum(record.cache_key, body)
 
@@ -90,17 +85,32 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         )
     file = BytesIO(body)
     try:
-        layout, *values = _Unpickler(file).load()
-        fields = dict(zip(FIELDS[layout], values, strict=True))
+        layout, kind, sample, cost, api_type, host, version, *later, response = _Unpickler(
+            file
+        ).load()
         request = _Unpickler(file).load()
-        if type(request) is not dict or type(fields["response"]) is not dict:
+        is_known = layout <= LAYOUT and len(later) == layout - 2
+        if not is_known or type(request) is not dict or type(response) is not dict:
             raise ValueError("it is not a record")
     except UNREADABLE as error:
         raise CacheCorruptError(
             f"the record {short_key(cache_key)}… cannot be read: {error}; {REMEDY}"
         ) from error
-    fields["days"] = days_of(fields["days"]) if fields.get("days") else None
-    return Record(cache_key, request=request, stored_at=stored_at, **fields)
+    asker, days = (*later, None, None)[:2]
+    return Record(
+        cache_key,
+        kind,
+        sample,
+        request,
+        response,
+        cost,
+        api_type,
+        host,
+        version,
+        stored_at,
+        asker,
+        days_of(days) if days else None,
+    )
 
 
 def _pickled(value: Any) -> bytes:

@@ -54,23 +54,27 @@ class Options(NamedTuple):
         )
 
 
+OPTIONS = frozenset(Options._fields)
+
+
 def split_options(
     arguments: Mapping[str, Any], defaults: Options
 ) -> tuple[Options, dict[str, Any]]:
     """Return a call's options, checked, and its other arguments.
 
-    :param arguments: arguments by name, none of which is ``None``.
+    :param arguments: by name; ``None`` means not given.
     :param defaults: say what the arguments do not.
     :raises TypeError: for an option of the wrong type, naming it.
     :raises ValueError: for one out of range.
     """
-    given, others = {}, {}
-    for name, value in arguments.items():
-        if name in Options._fields:
-            given[name] = _checked_option(name, value)
-        else:
-            others[name] = value
-    return defaults._replace(**given) if given else defaults, others
+    params = {name: value for name, value in arguments.items() if value is not None}
+    if params.get("dedent_messages") is False:  # as send_message passes it on
+        del params["dedent_messages"]
+    given = {name: _checked_option(name, params[name]) for name in params if name in OPTIONS}
+    if not given:
+        return defaults, params
+    others = {name: params[name] for name in params if name not in OPTIONS}
+    return defaults._replace(**given), others
 
 
 def _checked_option(name: str, value: Any) -> Any:

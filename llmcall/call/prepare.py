@@ -14,8 +14,6 @@ from ..keys.normalizers import normalizer
 from ..keys.parameters import (
     CONFIGURED_UNKEYED,
     EFFORT,
-    check_credentials,
-    check_names,
     expected_answer,
     given_parameters,
     keyed_parameters,
@@ -77,12 +75,10 @@ def _call(
     cassette = current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
     settings = resolved.settings
-    given = {name: value for name, value in arguments.items() if value is not None}
-    options, params = split_options(given, resolved.options)
+    options, params = split_options(arguments, resolved.options)
     model = client.model_named(params.pop("model", None))
     window = checked_window(params.pop("window", settings.window))
-    check_names(params, kind)
-    sent = given_parameters(params)
+    sent = given_parameters(params, kind)
     is_effort_named = True
     normalize = normalizer(settings.cache_normalize)
     if kind == "chat":
@@ -102,8 +98,7 @@ def _call(
         if window is not None:
             warn_once(f"WINDOW = {window}: embeddings are sent without a window")
     headers = sent.pop("extra_headers", {})
-    asked = {"model": model, **keyed_parameters(sent)}
-    check_credentials(asked, settings.cassette_allow)
+    asked = {"model": model, **keyed_parameters(sent, settings.cassette_allow)}
     if namespace := client.namespace(model):
         asked["namespace"] = namespace
     asked[field] = keyed_content

@@ -80,7 +80,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def check_names(params: Mapping[str, Any], kind: str = "chat") -> None:
+def _check_names(params: Mapping[str, Any], kind: str) -> None:
     """Check that the API has parameters of these names.
 
     :raises TypeError: if it lacks one; names it, the nearest known one, and ``extra_body``.
@@ -104,12 +104,14 @@ def configured_parameters(settings: Settings) -> dict[str, Any]:
     return given_parameters({name: getattr(settings, name) for name in names})
 
 
-def given_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+def given_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]:
     """Return parameters as plain data, without those that are ``None``, which means not given.
 
-    :raises TypeError: for a value that is not plain data.
+    :param kind: ``"chat"`` or ``"embedding"``.
+    :raises TypeError: for a value that is not plain data, and for a parameter that the API lacks.
     :raises ValueError: if ``max_tokens`` and ``max_completion_tokens`` differ.
     """
+    _check_names(params, kind)
     parameters = {
         name: _value(name, value)
         for name, value in params.items()
@@ -183,8 +185,13 @@ def with_effort(model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that enter the key; equal ones have one form, however they are written."""
+def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the parameters that enter the key; equal ones have one form, however they are written.
+
+    :param allow: regular expressions; a value that one of them matches completely is no credential.
+    :raises CacheError: for a field that the API does not define and that may hold a credential by its
+        ambiguous name; names it.
+    """
     keyed = {name: value for name, value in parameters.items() if name not in UNKEYED}
     if keyed.get("n") == 1:
         del keyed["n"]
@@ -192,6 +199,7 @@ def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         keyed["stop"] = [keyed["stop"]]
     if "extra_body" in keyed:
         keyed["extra_body"] = without_credentials(keyed["extra_body"])
+        refuse_named(keyed["extra_body"], allow, "extra_body")
     if "extra_query" in keyed:
         query = keyed.pop("extra_query").items()
         # Azure Functions take their key as "code".
@@ -202,21 +210,10 @@ def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         keyed["tools"] = [
             tool if _is_function(tool) else without_credentials(tool) for tool in keyed["tools"]
         ]
+        for index, tool in enumerate(keyed["tools"]):
+            if not _is_function(tool):
+                refuse_named(tool, allow, f"tools[{index}]")
     return keyed
-
-
-def check_credentials(keyed: Mapping[str, Any], allow: Sequence[str]) -> None:
-    """Check that no field that the API does not define may hold a credential by its ambiguous name.
-
-    :param keyed: what :func:`keyed_parameters` returned.
-    :param allow: regular expressions; a value that one of them matches completely passes.
-    :raises CacheError: if one may, naming it.
-    """
-    if "extra_body" in keyed:
-        refuse_named(keyed["extra_body"], allow, "extra_body")
-    for index, tool in enumerate(keyed.get("tools", ())):
-        if not _is_function(tool):
-            refuse_named(tool, allow, f"tools[{index}]")
 
 
 def _is_function(tool: dict[str, Any]) -> bool:

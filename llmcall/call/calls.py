@@ -179,9 +179,9 @@ class Call(NamedTuple):
             is_replay = self.cassette is not None and record.stored_at is None
             self.add_usage(
                 cached_calls=1,
-                replayed_calls=1 if is_replay else 0,
                 saved=record.cost,
                 served=record.served if self.asks_model else None,
+                **({"replayed_calls": 1} if is_replay else {}),
             )
 
     def count_answer(

@@ -168,12 +168,11 @@ class Meter:
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
-        key = model, scope, arm
-        if key not in self.sums:
-            nothing = Usage()
-            self.sums[key] = {name: getattr(nothing, name) for name in COLUMNS}
-            self.sums[key].update((name, set()) for name in TEXT_COLUMNS)
-        sums = self.sums[key]
+        sums = self.sums.get((model, scope, arm))
+        if sums is None:
+            sums = dict(zip(COLUMNS, Usage(), strict=False))
+            sums.update((name, set()) for name in TEXT_COLUMNS)
+            self.sums[model, scope, arm] = sums
         for name, amount in amounts.items():
             total = sums[name]
             if total is None or amount is None:

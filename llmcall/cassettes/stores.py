@@ -36,7 +36,6 @@ class CacheStore:
         self._mode = mode
         self._caller = caller
         self._overwrites = overwrites
-        self._find = partial(cache.get, mode="off" if overwrites else mode)
 
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
@@ -47,6 +46,9 @@ class CacheStore:
             if self._mode != "replay":
                 self._cache.name_asker(record, draw.asker.name)
         return record
+
+    def _find(self, key: str) -> Record | None:
+        return None if self._overwrites else self._cache.get(key, mode=self._mode)
 
     def supply(self, request: Request) -> Record | None:
         """Return the recorded answer of a request for a cassette, which notes who asks, or ``None``."""

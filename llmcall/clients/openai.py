@@ -138,15 +138,16 @@ class OpenAIClient(LLMClient):
 
         :raises ConfigError: if a model's endpoints name different ones.
         """
-        of_cache = super().namespace(model)
+        settings = self.settings
+        of_cache = settings.cache_namespace
         recorded_namespaces = header_namespaces()
-        if recorded_namespaces is None and not self.settings.endpoints:
+        if recorded_namespaces is None and not settings.endpoints:
             return of_cache
         set_in_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
         if (
             recorded_namespaces is not None
             and not set_in_code
-            and self.settings.given("endpoints").rank < Rank.CONFIGURED
+            and settings.given("endpoints").rank < Rank.CONFIGURED
         ):
             return recorded_namespaces.get(model, "") or of_cache
         names = {endpoint.namespace or "" for endpoint in self._configured_endpoints(model)} or {""}

@@ -29,7 +29,7 @@ def warn_of_shared_answers(request: Request, store: Any, *, of_program: bool = F
     :param of_program: whether a program on the SDK asks, which knows no scopes.
     """
     global _given
-    if request.sample is not None or request.asked.get("temperature") == 0:
+    if _given is None or request.sample is not None or request.asked.get("temperature") == 0:
         return
     answer = store.path, request.cache_key
     with lock:

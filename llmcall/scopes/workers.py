@@ -52,6 +52,8 @@ def is_open_elsewhere() -> bool:
     Items of a ``map`` do not count in the thread that runs it: they did not start that thread, so
     it should not have their scopes.
     """
+    if not _open:
+        return False
     current = threading.get_ident()
     # Other threads may change the dict, but not while a list is made of it.
     opened = list(_open.values())

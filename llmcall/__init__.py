@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from .programs.blocks import patched as patched
     from .programs.http_clients import async_http_client as async_http_client
     from .programs.http_clients import http_client as http_client
-    from .recorded_functions import recorded as recorded
+    from .recorded_functions.decorator import recorded as recorded
     from .review.comparison import compare as compare
     from .scopes import arm as arm
     from .scopes import bind as bind
@@ -88,7 +88,7 @@ _MODULES = {
     "parallel.map": "imap map",
     "programs.blocks": "cassette patched",
     "programs.http_clients": "async_http_client http_client",
-    "recorded_functions": "recorded",
+    "recorded_functions.decorator": "recorded",
     "review.comparison": "compare",
     "scopes": "arm bind scope seed",
     "study.arms": "arms",

@@ -41,8 +41,8 @@ class Call(NamedTuple):
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
     :param maker: the client that makes it, and counts it; ``None`` for a function, and a request that
         asks for nothing that costs.
-    :param transport: runs the function, or sends a program's request and says what is sent; ``None``:
-        the client has one for each endpoint.
+    :param transport: runs the function, or sends a program's request; ``None``: the client has one for
+        each endpoint.
     :param asks_model: whether a model answers it.
     :param is_live: ask whenever that is allowed: the disk cache answers only if it is not, and outside
         any scope a cassette, too.

@@ -44,21 +44,16 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
 
 
 def prepare_embeddings(
-    client: Client,
-    text: Any,
-    model: str | None,
-    arguments: Mapping[str, Any],
-    transport: Any = None,
+    client: Client, text: Any, model: str | None, arguments: Mapping[str, Any]
 ) -> list[Call]:
     """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
 
-    :param transport: as of :class:`~llmcall.call.calls.Call`.
     :raises TypeError: for a wrong argument.
     """
     arguments = {**arguments, "model": model or client.default_embedding_model()}
     texts = texts_of(text)
     calls = [_call(client, "embedding", each, arguments)[0] for each in texts]
-    return [call._replace(transport=transport, **_place(call, current_scope())) for call in calls]
+    return [call._replace(**_place(call, current_scope())) for call in calls]
 
 
 def _call(

@@ -71,8 +71,7 @@ class Exchange:
         self.body: dict[str, Any] = {}
         self.background: Background | None = None
         if call.request.kind != "http":
-            maker = call.client if call.transport is None else call.transport
-            self.request = maker.sent(call.request, self.pool.capabilities, stream)
+            self.request = call.client.sent(call.request, self.pool.capabilities, stream)
             # Parameters that turn out to be unsupported are taken out of it.
             self.body = dict(self.request.body)
             self.request = self.request._replace(body=self.body)

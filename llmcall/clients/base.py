@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..models.catalog import Capabilities
     from ..models.prices import Price
     from ..models.tokens import TokenCount
-    from ..values import Record, Reply, Request, Transport
+    from ..values import Reply, Request, Transport
     from .streams import AsyncStream, Stream
 
 
@@ -412,7 +412,7 @@ class LLMClient:
         return await adrive(self._embedding_flow(calls, is_one=isinstance(text, str)))
 
     async def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Any:
-        from ..call.embeddings import embed
+        from ..call.embeddings import embed, vector_of
 
         try:
             records = await embed(calls)
@@ -420,15 +420,6 @@ class LLMClient:
             return handle_failure(error, calls[0])
         for call, record in zip(calls, records, strict=True):
             call.end(record)
-        return self._embeddings(records, is_one=is_one)
-
-    def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Any:
-        """Return recorded embeddings as the caller wants them: one vector, or a list of vectors.
-
-        :param is_one: whether the caller gave one text, not a list of texts.
-        """
-        from ..call.embeddings import vector_of
-
         vectors = [vector_of(record) for record in records]
         return vectors[0] if is_one else vectors
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import askers
-from ..blocking import run
+from ..call.drivers import adrive, drive
 from ..system import is_own_request
 from . import connections, makers
 from .recorder import Recorder, innermost, recorders
@@ -97,43 +97,42 @@ def _recorder() -> Recorder | None:
 
 
 class FrontTransport:
-    """Answers recorded requests, and sends all others by the transport below.
+    """Answers the requests that are recorded, and sends all others by the transport below.
 
-    :param http: the module ``httpx`` or ``httpx2``.
+    :param library: ``httpx`` or ``httpx2``.
     :param recorder: answers the requests.
     :param below: the program's own transport.
     """
 
-    bases = "BaseTransport", "AsyncBaseTransport"
-
-    def __init__(self, http: ModuleType, recorder: Recorder, below: Any) -> None:
+    def __init__(self, library: ModuleType, recorder: Recorder, below: Any) -> None:
         self.below = below
-        self._http = http
+        self._library = library
         self._recorder = recorder
 
     def handle_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
-        return run(self._recorder.handle(self._http, self.below.handle_request, request))
+        send = self.below.handle_request
+        response = drive(self._recorder.response_to(self._library, request, send))
+        return send(request) if response is None else response
 
     async def handle_async_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
         send = self.below.handle_async_request
-        return await self._recorder.handle(self._http, send, request, is_async=True)
+        response = await adrive(self._recorder.response_to(self._library, request, send))
+        return await send(request) if response is None else response
 
 
-def _transport(http: ModuleType, choose: Callable[..., Any], client: Any, url: Any) -> Any:
+def _transport(library: ModuleType, choose: Callable[..., Any], client: Any, url: Any) -> Any:
     """Return the transport that a client chooses for a request, with the recorder in front of it.
 
     All clients of a library choose it by one method, whatever the transport (LiteLLM and openai's
     DefaultAioHttpClient have their own). They still do the rest themselves: authentication,
     redirects, cookies, event hooks.
     """
-    from .answers import derived
-
     below, recorder = choose(client, url), _recorder()
     if recorder is None or isinstance(below, FrontTransport):
         return below
-    return derived(http, FrontTransport)(http, recorder, below)
+    return FrontTransport(library, recorder, below)
 
 
 def _send(

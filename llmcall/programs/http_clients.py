@@ -6,7 +6,6 @@ from typing import Any
 
 from ..clients.api_errors import http_library
 from .actors import Actor
-from .answers import derived
 from .front import FrontTransport
 from .recorder import Recorder
 
@@ -58,8 +57,7 @@ def async_http_client(
 
 def _recorded(client: Any, recorder: Recorder) -> Any:
     """Return a class of clients of the SDK with a recorder in front of their transports and proxies."""
-    http = http_library()
-    kind = derived(http, FrontTransport)
+    library = http_library()
 
     class RecordedClient(client):  # type: ignore[misc]
         """An HTTP client of the SDK whose calls are recorded and replayed."""
@@ -68,6 +66,6 @@ def _recorded(client: Any, recorder: Recorder) -> Any:
         def _transport_for_url(self, url: Any) -> Any:
             below = super()._transport_for_url(url)
             # A call passes one recorder only.
-            return kind(http, recorder, getattr(below, "below", below))
+            return FrontTransport(library, recorder, getattr(below, "below", below))
 
     return RecordedClient

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .. import askers, scopes
-from ..blocking import value
 from ..cassettes.current import current_cassette
 from ..config.settings import checked_layer
 from ..errors import (
@@ -19,22 +18,17 @@ from ..errors import (
 )
 from ..failures import on_refusal
 from ..keys.normalizers import normalizer
-from ..notices import warn_once
 from ..system import after_fork_in_child
 from . import connections
 from .actors import Actor, Actors
-from .requests import (
-    ProgramRequest,
-    UnreadableBodyError,
-    client_call_of,
-    is_of_model,
-    may_be_recorded,
-)
+from .requests import recorded_request
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from .calls import ProgramCall, ProgramClient
+    from .calls import ProgramClient
+    from .requests import RecordedRequest
+    from .transport import ProgramTransport
 
 HAS_ENDED = (
     "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
@@ -112,8 +106,8 @@ class Recorder:
         # a wrong one fails here, and not in the program's first request
         checked = checked_layer(overrides, caller)
         paths = {name: each.value for name, each in checked.items() if isinstance(each.value, str)}
-        self.client_at = functools.cache(functools.partial(_client_at, {**overrides, **paths}))
-        self.has_overrides = bool(overrides)
+        self.overrides = {**overrides, **paths}
+        self.client_at = functools.cache(functools.partial(_client_at, self.overrides))
         self.hosts = {_host(host) for host in ((hosts,) if isinstance(hosts, str) else hosts)}
         self.first_error: Exception | None = None
         self.refused = 0
@@ -129,64 +123,48 @@ class Recorder:
         cassette = current_cassette()
         return self._sends_nothing or (cassette is not None and not cassette.may_record)
 
-    async def handle(
-        self,
-        http: ModuleType,
-        send: Callable[[Any], Any],
-        request: Any,
-        send_unrecorded: Callable[[Any], Any] | None = None,
-        *,
-        is_async: bool = False,
-    ) -> Any:
-        """Return the response to a request of the program.
+    async def response_to(self, library: ModuleType, http: Any, send: Callable[[Any], Any]) -> Any:
+        """Return the response to a request of the program; ``None`` if the request is not recorded, and
+        passes.
 
-        :param http: the request's module, ``httpx`` or ``httpx2``.
-        :param send: sends a request whose answer will be recorded.
-        :param send_unrecorded: sends a request that is not recorded; by default ``send`` does.
-        :param is_async: whether these are asynchronous.
+        :param library: the request's module, ``httpx`` or ``httpx2``.
+        :param http: the request.
+        :param send: sends a request and returns its response, or a coroutine that does.
         """
-        call: ProgramCall | None = None
-        port = connections.port_of(request.url)
-        is_models = connections.is_models_host(request.url.host, port, self.known_models())
-        hosts = next((each.hosts for each in self._chain() if each.hosts), self.hosts)
+        transport: ProgramTransport | None = None
+        port = connections.port_of(http.url)
+        is_models_host = connections.is_models_host(http.url.host, port, self.known_models())
         try:
-            client_call = None
-            if may_be_recorded(request, hosts, is_models_host=is_models):
-                content = await value(request.aread() if is_async else request.read())
-                try:
-                    client_call = client_call_of(request, content, hosts, is_models_host=is_models)
-                except UnreadableBodyError:
-                    label = f"{request.method} {request.url.path}"
-                    reason = "its body is not JSON"
-                    if self.sends_nothing:
-                        raise LLMCallError(
-                            f"{label} was not recorded, so a replay does not send it: {reason}"
-                        ) from None
-                    warn_once(f"{label} is sent but not recorded: {reason}. A replay refuses it")
-            if client_call is None:
-                if is_models and self.sends_nothing:  # such as openai-agents' traces
-                    return http.Response(204)
-                return await value((send_unrecorded or send)(request))
+            recorded = await recorded_request(
+                http,
+                self._innermost_with("hosts").hosts,
+                is_models_host=is_models_host,
+                may_be_sent=not self.sends_nothing,
+            )
+            if recorded is None:
+                is_refused = is_models_host and self.sends_nothing  # such as openai-agents' traces
+                return library.Response(204) if is_refused else None
             if self.has_ended:
                 raise LLMCallError(HAS_ENDED)
-            if client_call.body is not None and is_of_model(request):
-                self.models.add(connections.address_of(request.url))
-            from . import answers, calls  # not for a block in which only llmcall asks
+            if recorded.asks_model:
+                self.models.add(connections.address_of(http.url))
+            # not for a block in which only llmcall asks
+            from .calls import answer_to
+            from .responses import response_of
+            from .transport import ProgramTransport
 
-            with_overrides = next((each for each in self._chain() if each.has_overrides), self)
-            call = calls.ProgramCall(
-                http, request, send, is_async, with_overrides.client_at, client_call
-            )
+            transport = ProgramTransport(library, recorded, send)
+            client = self._innermost_with("overrides").client_at(recorded.base_url)
             with (
                 scopes.inherited(self._outer_scope),
-                self._scope_of(call),
+                self._scope_of(recorded, client),
                 askers.counted_apart(),
             ):
-                return answers.response_to(call, await call.ask())
+                return response_of(transport, await answer_to(transport, client))
         except CALL_ERRORS as error:
-            from . import answers
+            from .responses import refusal
 
-            return answers.refusal(http, error, call)
+            return refusal(library, error, transport)
 
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that this recorder and those around it know."""
@@ -197,16 +175,19 @@ class Recorder:
         yield self
         yield from reversed(tuple(recorders))
 
-    def _scope_of(self, call: ProgramCall) -> AbstractContextManager[Any]:
-        """Return the scope of the actor who makes a call; without one, the scope stays."""
-        actors = next((each.actors for each in self._chain() if each.actors), None)
+    def _innermost_with(self, name: str) -> Recorder:
+        """Return the innermost recorder that was given something; this one if none was."""
+        return next((each for each in self._chain() if getattr(each, name)), self)
+
+    def _scope_of(
+        self, recorded: RecordedRequest, client: ProgramClient
+    ) -> AbstractContextManager[Any]:
+        """Return the scope of the actor who makes a request; without one, the scope stays."""
+        actors = self._innermost_with("actors").actors
         if actors is None:
             return nullcontext()
-        request = call.request
-        headers = dict(request.headers.items())
-        body = call.client_call.body
-        program_request = ProgramRequest(request.method, str(request.url), headers, body)
-        return actors.scope_of(program_request, normalizer(call.client.settings.cache_normalize))
+        normalize = normalizer(client.settings.cache_normalize)
+        return actors.scope_of(recorded.for_actor(), normalize)
 
     def raise_first_error(self) -> None:
         """Raise the first error of llmcall's own that a call got, if there is one."""

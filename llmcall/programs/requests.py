@@ -1,4 +1,4 @@
-"""A program's HTTP requests: which are recorded, and as which call of llmcall."""
+"""A program's HTTP requests: which are recorded, and as what."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from ..blocking import may_block, value
+from ..errors import LLMCallError
 from ..keys.http_identity import ASKING, OBJECT, api_path
-from ..models.catalog import parameters_of
+from ..notices import warn_once
 
+CALL_PATH = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
 CHATS = ("/completions", EMBEDDINGS)  # the ends of the paths of chats, completions and embeddings
+GEMINI_STREAM = ":streamGenerateContent"  # the end of a path of Gemini's API
 SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthropic
-DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
-GEMINI_MODEL = re.compile(r"/models/([^/:]+):")
-# Parameters that say how a request is sent. A body's field with such a name is a field.
-NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
 
 
 class ProgramRequest(NamedTuple):
@@ -44,137 +44,110 @@ class ProgramRequest(NamedTuple):
         return f"ProgramRequest({self.method!r}, {self.url.partition('?')[0]!r})"
 
 
-class ClientCall(NamedTuple):
-    """The call of llmcall's client that a program's request becomes.
+class RecordedRequest(NamedTuple):
+    """A program's request that is recorded.
 
-    :param kind: a chat ``"send_message"``, a streamed one ``"stream_message"``, ``"get_embedding"``,
-        as the methods with these arguments are called; or ``"http_call"``, which is recorded as it is.
-    :param body: the parsed JSON body, or ``None``.
-    :param arguments: by name.
+    :param http: the request of httpx or httpx2.
+    :param body: its parsed JSON body, or ``None``.
+    :param kind: ``"chat"``, ``"embedding"`` or, if it is recorded as it is, ``"http"``.
     """
 
-    kind: str
+    http: Any
     body: Any
-    arguments: dict[str, Any]
+    kind: str
+
+    @property
+    def path(self) -> str:
+        """Return the path of the address, without a slash at its end."""
+        return path_of(self.http)
+
+    @property
+    def asks_model(self) -> bool:
+        """Return whether a model answers it."""
+        body = self.body
+        is_known = self.path.endswith(CHATS) or api_path(self.path, body) is not None
+        return isinstance(body, dict) and is_known
+
+    @property
+    def asks_for_stream(self) -> bool:
+        """Return whether the answer is to come in pieces."""
+        if self.kind == "embedding" or not self.asks_model:
+            return False
+        return self.path.endswith(GEMINI_STREAM) or bool(self.body.get("stream"))
+
+    @property
+    def base_url(self) -> str:
+        """Return the address of the API; for a path of another one, that of the host."""
+        url = self.http.url
+        host, path = (
+            f"{url.scheme}://{url.netloc.decode()}",
+            url.raw_path.decode().partition("?")[0],
+        )
+        found = CALL_PATH.search(path)
+        return host + path[: found.start()] if found else host
+
+    def for_actor(self) -> ProgramRequest:
+        """Return the request as the function in ``actor=`` gets it."""
+        http = self.http
+        return ProgramRequest(http.method, str(http.url), dict(http.headers.items()), self.body)
 
 
-class UnreadableBodyError(ValueError):
-    """A request asks a model with a body that is no JSON, so it cannot be recorded."""
+async def recorded_request(
+    http: Any, hosts: Collection[str], *, is_models_host: bool, may_be_sent: bool
+) -> RecordedRequest | None:
+    """Return a request of a program if it is recorded; ``None`` if it passes.
 
-
-def may_be_recorded(request: Any, hosts: Collection[str], *, is_models_host: bool) -> bool:
-    """Return whether a request's method and address are those of a request that is recorded.
-
-    :param request: a request of httpx or httpx2.
+    :param http: a request of httpx or httpx2.
     :param hosts: hosts whose requests are recorded besides those to models.
     :param is_models_host: whether the host is known to be a model's.
+    :param may_be_sent: whether a request that cannot be recorded may be sent.
+    :raises LLMCallError: if it asks a model with a body that is no JSON, and may not be sent.
     """
-    if request.url.host in hosts or is_of_model(request):
-        return True
-    is_about_object = OBJECT.search(path_of(request)) is not None
-    return is_about_object and (SDK_HEADER in request.headers or is_models_host)
-
-
-def is_of_model(request: Any) -> bool:
-    """Return whether a request has the method and the path of one that asks a model."""
-    path = path_of(request)
-    return request.method == "POST" and (path.endswith(CHATS) or ASKING.search(path) is not None)
-
-
-def client_call_of(
-    request: Any, content: bytes, hosts: Collection[str], *, is_models_host: bool
-) -> ClientCall | None:
-    """Return the call that a request becomes, or ``None`` if it is not recorded.
-
-    :param request: a request that may be recorded.
-    :param content: its body.
-    :param hosts, is_models_host: as of :func:`may_be_recorded`.
-    :raises UnreadableBodyError: if it asks a model with a body that is no JSON.
-    """
-    path, body = path_of(request), _json_body(request, content)
-    if not content and (request.method != "POST" or OBJECT.search(path)):
-        return http_call_of(request, None)
+    path, is_post, is_named = path_of(http), http.method == "POST", http.url.host in hosts
+    has_asking_path = is_post and (path.endswith(CHATS) or ASKING.search(path) is not None)
+    has_object_path = OBJECT.search(path) is not None
+    is_of_object = has_object_path and (SDK_HEADER in http.headers or is_models_host)
+    if not (is_named or has_asking_path or is_of_object):
+        return None
+    content = await value(http.read() if may_block.get() else http.aread())
+    if not content and (not is_post or has_object_path):
+        return RecordedRequest(http, None, "http")
+    body = _json_body(http, content)
     if body is None:
         # other hosts may have such paths, too
-        if is_of_model(request) and (path.endswith(CHATS) or is_models_host):
-            raise UnreadableBodyError
+        if has_asking_path and (path.endswith(CHATS) or is_models_host):
+            label = f"{http.method} {http.url.path}"
+            if not may_be_sent:
+                raise LLMCallError(
+                    f"{label} was not recorded, so a replay does not send it: its body is not JSON"
+                )
+            warn_once(
+                f"{label} is sent but not recorded: its body is not JSON. A replay refuses it"
+            )
         return None
-    if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
-        kind = "stream_message" if body.get("stream") else "send_message"
-        parameters = _parameters("chat", body, "messages", "stream", "stream_options")
-        parameters["current_messages"] = body["messages"]
-        return ClientCall(kind, body, _arguments(request, parameters))
-    if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
-        parameters = _parameters("embedding", body, "input", "encoding_format")
-        parameters["text"] = body["input"]
-        return ClientCall("get_embedding", body, _arguments(request, parameters))
-    is_known = asks_model(path, body) or request.url.host in hosts
-    return http_call_of(request, body) if is_known else None
+    fields = body if isinstance(body, dict) else {}
+    if path.endswith(CHAT) and isinstance(fields.get("messages"), list):
+        return RecordedRequest(http, body, "chat")
+    if path.endswith(EMBEDDINGS) and _is_text(fields.get("input")):
+        return RecordedRequest(http, body, "embedding")
+    request = RecordedRequest(http, body, "http")
+    return request if is_named or request.asks_model else None
 
 
-def http_call_of(request: Any, body: Any) -> ClientCall:
-    """Return the call that records a request as it is.
-
-    :param body: the parsed JSON body, or ``None``.
-    """
-    url = request.url
-    arguments = {
-        "method": request.method,
-        "host": url.host if url.port is None else f"{url.host}:{url.port}",
-        "path": url.raw_path.decode().partition("?")[0],
-        "query": list(url.params.multi_items()),
-        "body": body,
-    }
-    return ClientCall("http_call", body, arguments)
-
-
-def asks_model(path: str, body: Any) -> bool:
-    """Return whether a request with a body goes to a model.
-
-    :param body: the parsed JSON body.
-    """
-    return isinstance(body, dict) and (path.endswith(CHATS) or api_path(path, body) is not None)
-
-
-def path_of(request: Any) -> str:
+def path_of(http: Any) -> str:
     """Return the path of a request's address, without a slash at its end."""
-    return str(request.url.path).rstrip("/")
+    return str(http.url.path).rstrip("/")
 
 
-def _json_body(request: Any, content: bytes) -> Any:
+def _json_body(http: Any, content: bytes) -> Any:
     """Return the JSON data that a request posts, or ``None``."""
-    if request.method != "POST" or "json" not in request.headers.get("content-type", ""):
-        return None
-    with contextlib.suppress(ValueError):
-        return json.loads(content)
+    if http.method == "POST" and "json" in http.headers.get("content-type", ""):
+        with contextlib.suppress(ValueError):
+            return json.loads(content)
     return None
-
-
-def _arguments(request: Any, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call, with the model that the address names and the timeout that
-    the program's client has.
-    """
-    deployment = DEPLOYMENT.search(path_of(request))
-    model = {"model": deployment[1]} if deployment else {}
-    timeouts = request.extensions.get("timeout") or {}
-    return {**model, "timeout": timeouts.get("read"), "on_error": "raise", **parameters}
 
 
 def _is_text(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(isinstance(each, str) for each in value)
     return isinstance(value, str)
-
-
-def _parameters(kind: str, body: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
-    """Return the parameters of ``send_message`` or ``get_embedding`` that ask for the same.
-
-    :param left_out: the fields that are not parameters of these methods.
-    """
-    parameter_names = parameters_of(kind) - NO_FIELDS
-    fields = {name: value for name, value in body.items() if name not in left_out}
-    parameters = {name: value for name, value in fields.items() if name in parameter_names}
-    extra_fields = {name: value for name, value in fields.items() if name not in parameter_names}
-    if extra_fields:
-        parameters["extra_body"] = extra_fields
-    return parameters

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from ..blocking import run
+from ..call.drivers import drive
 from ..clients.api_errors import http_library
-from .answers import derived
-from .calls import MESSAGE_HEADERS
 from .recorder import Recorder
+from .responses import body_of_pieces
+from .transport import MESSAGE_HEADERS
 
 PIECE = 1024  # bytes of a body that are read at once
 OPTIONS = ("stream", "timeout", "verify", "cert", "proxies")  # of an adapter's method, in order
@@ -64,15 +64,23 @@ def recorded_send(
         headers = [
             each for each in response.headers.items() if each[0].lower() not in MESSAGE_HEADERS
         ]
-        body = derived(library, _Body)(library, requests, response)
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            try:
+                for piece in response.iter_content(PIECE):
+                    yield piece
+            except requests.RequestException as error:
+                raise library.ReadError(str(error)) from error
+
+        async def close() -> None:
+            response.close()
+
+        body = body_of_pieces(library, pieces(), close)
         return library.Response(response.status_code, headers=headers, stream=body)
 
-    def send_unrecorded(_: Any) -> Any:
-        return send(prepared, **options)
-
-    response = run(recorder.handle(library, send_attempt, request, send_unrecorded))
-    if isinstance(response, requests.Response):
-        return response
+    response = drive(recorder.response_to(library, request, send_attempt))
+    if response is None:
+        return send(prepared, *args, **kwargs)
     return adapter.build_response(prepared, _Raw(response))
 
 
@@ -81,27 +89,6 @@ def _timeouts(timeout: Any) -> dict[str, Any]:
         return {"connect": timeout.connect_timeout, "read": timeout.read_timeout}
     pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     return dict(zip(TIMEOUTS, pair, strict=True))
-
-
-class _Body:
-    """The body of a response of ``requests``, decoded, as its pieces come."""
-
-    bases = ("SyncByteStream",)
-
-    def __init__(self, library: ModuleType, requests: ModuleType, response: Any) -> None:
-        self._library = library
-        self._requests = requests
-        self._response = response
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._response.iter_content(PIECE)
-        except self._requests.RequestException as error:
-            raise self._library.ReadError(str(error)) from error
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._response.close()
 
 
 class _Raw:

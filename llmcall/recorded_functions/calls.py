@@ -71,12 +71,7 @@ def _inside(request: Request) -> Iterator[None]:
         _running.reset(token)
 
 
-def runs_here(call: Call) -> bool:
-    """Return whether an equal call runs in this context: waiting for it would never end."""
-    return call.request.cache_key in _running.get()
-
-
-def prepare_function(
+def prepare_recorded(
     kind: str,
     identity_fields: dict[str, Any],
     settings: Settings,
@@ -144,7 +139,7 @@ async def _record_of(call: Call) -> Record:
     """Return the record of a call; if there is none, that of its result now."""
     record = await with_cache(call.cache, lookup, call)
     if record is None:
-        if runs_here(call):
+        if call.request.cache_key in _running.get():  # waiting for it would never end
             return await _run(call)
         is_own = False
 

@@ -11,7 +11,7 @@ from ..config import resolve as config
 from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
 from ..scopes import current_scope
-from .calls import FunctionTransport, normalized, prepare_function, result_of
+from .calls import FunctionTransport, normalized, prepare_recorded, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +150,7 @@ class _RecordedFunction(NamedTuple):
         if not self.shared and active is not None and active.arm is not None:
             identity_fields["arm"] = active.arm.name
         transport = FunctionTransport(functools.partial(self.function, *args, **kwargs))
-        return prepare_function("function", identity_fields, settings, transport, name=name)
+        return prepare_recorded("function", identity_fields, settings, transport, name=name)
 
     def _key_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], settings: Settings

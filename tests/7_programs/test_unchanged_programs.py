@@ -509,6 +509,20 @@ def test_patched_records_clients_with_transports_of_their_own(
     assert len(server.requests) == 1
 
 
+def test_an_error_of_a_request_that_passes_reaches_the_program_as_it_is() -> None:
+    """It is none of llmcall's."""
+
+    def fail(request: Any) -> Any:
+        raise UnicodeError("label empty or too long")
+
+    with (
+        llmcall.patched(),
+        http.Client(transport=http.MockTransport(fail)) as client,
+        pytest.raises(UnicodeError, match="label empty"),
+    ):
+        client.get("https://example.org/page")
+
+
 def test_a_client_of_http_client_keeps_its_settings_inside_patched(server: Server) -> None:
     """A client that records itself does so by its own settings, once, inside ``patched`` too."""
     client = program(server, temperature=0.5)

@@ -1,0 +1,239 @@
+"""The HTTP responses that a program gets: recorded answers, and refusals."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..blocking import each, iterate, run, value
+from ..call.effects import END
+from ..call.embeddings import vector_of
+from ..cassettes.current import current_cassette
+from ..errors import APIError, LLMCallError, RequestTimeoutError
+from ..failures import note_refusal
+from ..records.answers import VOLATILE
+from ..values import as_chat
+from ..values.chunks import EACH_CHUNK
+from .calls import BegunStream
+from .transport import EVENTS, headers_to_copy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import ModuleType
+
+    from ..values import Record
+    from .transport import ProgramTransport
+
+DONE = b"data: [DONE]\n\n"
+OK = 200  # the status of a complete response that is not an answer
+# Tells the openai SDK not to retry: llmcall does that.
+NOT_REPEATED = ((b"x-should-retry", b"false"),)
+ERROR_STATUS = 409  # for llmcall's own errors: the openai SDK raises an APIStatusError for it
+# Statuses of failures that are no response of the API.
+NO_CONNECTION = 503
+NO_ANSWER_IN_TIME = 504
+
+
+def response_of(transport: ProgramTransport, answer: Any) -> Any:
+    """Return the response that holds an answer.
+
+    :param transport: has the program's request.
+    :param answer: of :func:`llmcall.programs.calls.answer_to`.
+    """
+    library, recorded = transport.library, transport.recorded
+    if isinstance(answer, BegunStream):
+        return _streamed(transport, answer)
+    if recorded.kind == "http":
+        return _response(library, 200, answer["body"], answer["content_type"])
+    if recorded.kind == "embedding":
+        return _response(library, 200, _embeddings(recorded.body, answer))
+    whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _volatile())
+    return _response(library, 200, {"object": "chat.completion", **whole})
+
+
+def refusal(library: ModuleType, error: Exception, transport: ProgramTransport | None) -> Any:
+    """Return the response that the program gets instead of an answer.
+
+    A failure of the API is returned as it came. From the response for one of llmcall's own errors,
+    the SDK makes an error of its own.
+
+    :param transport: has the last response; ``None`` if nothing was sent.
+    """
+    note_refusal(error)
+    if not isinstance(error, APIError):
+        return _response(library, ERROR_STATUS, _error_body(error))
+    last_response = None if transport is None else transport.last_response
+    response = getattr(error, "http_response", last_response)
+    if response is not None:
+        headers = [*headers_to_copy(response.headers), *NOT_REPEATED]
+        return library.Response(response.status_code, headers=headers, content=response.content)
+    status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
+    return _response(library, status, _error_body(error))
+
+
+def body_of_pieces(
+    library: ModuleType,
+    pieces: AsyncGenerator[bytes, None],
+    close: Callable[[], Coroutine[Any, Any, None]],
+) -> Any:
+    """Return a response's body, as a stream of the library, that comes piece by piece.
+
+    :param close: ends the reading.
+    """
+    return _body_class(library)(pieces, close)
+
+
+@functools.cache
+def _body_class(library: ModuleType) -> Any:
+    class Body(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc,name-defined]
+        """A response's body that comes piece by piece."""
+
+        def __init__(
+            self,
+            pieces: AsyncGenerator[bytes, None],
+            close: Callable[[], Coroutine[Any, Any, None]],
+        ) -> None:
+            self._pieces = pieces
+            self.aclose = close
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iterate(self._pieces)
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return self._pieces
+
+        def close(self) -> None:
+            """End the reading."""
+            run(self.aclose())
+
+    return Body
+
+
+def _streamed(transport: ProgramTransport, answer: BegunStream) -> Any:
+    """Return the response whose body comes as the pieces of a streamed answer do.
+
+    A chat's are chunks, and become server-sent events. An answer that is recorded as it is consists of
+    bytes. What is wrong with the whole of it is known at its end, and the program has it as it came.
+    """
+    stream, first, rest = answer
+    library, recorded = transport.library, transport.recorded
+    is_chat, volatile = recorded.kind == "chat", _volatile()
+    wants_usage = is_chat and bool((recorded.body.get("stream_options") or {}).get("include_usage"))
+
+    def data_of(piece: Any) -> bytes:
+        if not is_chat:
+            return piece  # type: ignore[no-any-return]
+        chunk = _with_identifier(piece, stream.request.cache_key, volatile)
+        return _events(chunk, wants_usage=wants_usage)
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        end = DONE if is_chat else b""
+        try:
+            if first is not END:
+                yield data_of(first)
+            async for piece in each(rest):
+                yield data_of(piece)
+        except LLMCallError as error:
+            note_refusal(error)
+            if not is_chat:
+                if isinstance(error.__cause__, library.TransportError):
+                    raise error.__cause__ from None  # the connection broke
+            # A complete response that llmcall does not accept, such as a filtered one, ends as it came.
+            elif not (isinstance(error, APIError) and error.status_code == OK):
+                end = _event(_error_body(error))  # the SDK turns it into an error
+        if end:
+            yield end
+
+    async def close() -> None:
+        if not is_chat and transport.has_last_event:
+            async for _ in each(rest):  # the reader left at it, and its end is recorded
+                pass
+        await value(stream.aclose() if hasattr(stream, "aclose") else stream.close())
+
+    headers = _headers(EVENTS if is_chat else transport.media_type)
+    return library.Response(200, headers=headers, stream=body_of_pieces(library, pieces(), close))
+
+
+def _events(chunk: dict[str, Any], *, wants_usage: bool) -> bytes:
+    """Return a chunk as an event. If the program asks for the usage, the usage gets an event of its own,
+    as in the API.
+    """
+    is_last = any(choice.get("finish_reason") for choice in chunk.get("choices") or ())
+    if not (wants_usage and is_last and chunk.get("usage") is not None):
+        return _event(chunk)
+    usage = chunk.pop("usage")
+    shared_fields = {name: chunk[name] for name in EACH_CHUNK if name in chunk}
+    return _event(chunk) + _event({**shared_fields, "choices": [], "usage": usage})
+
+
+def _event(data: Mapping[str, Any]) -> bytes:
+    return f"data: {json.dumps(data)}\n\n".encode()
+
+
+def _volatile() -> tuple[str, ...]:
+    """Return the fields that an open cassette leaves out. The program does not get them while recording
+    either, so that a replay gives it the same.
+    """
+    return tuple(VOLATILE) if current_cassette() is not None else ()
+
+
+def _with_identifier(
+    response: Mapping[str, Any], key: str, left_out: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return a response or a chunk with an identifier and a date, which programs expect."""
+    fields = {name: value for name, value in response.items() if name not in left_out}
+    return {"id": f"chatcmpl-{key[:29]}", "created": 0, **fields}
+
+
+def _embeddings(body: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    """Return the response to an embeddings request, encoded as the program asked for it.
+
+    :param records: the records of the texts, in order.
+    """
+    embeddings: list[Any]
+    if body.get("encoding_format") == "base64":
+        embeddings = [base64.b64encode(record.response["embedding"]).decode() for record in records]
+    else:
+        embeddings = [vector_of(record) for record in records]
+    different = {record.cache_key: record for record in records}  # equal texts have one record
+    tokens = sum(record.usage.input_tokens or 0 for record in different.values())
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": i, "embedding": embedding}
+            for i, embedding in enumerate(embeddings)
+        ],
+        "model": records[0].response.get("model") or body.get("model"),
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def _response(
+    library: ModuleType, status: int, data: Any, media_type: str = "application/json"
+) -> Any:
+    """Return a response with a text, or with data as JSON, in UTF-8."""
+    content = data if isinstance(data, str) else json.dumps(data)
+    # a stream, also for iter_raw
+    stream = library.ByteStream(content.encode())
+    return library.Response(status, headers=_headers(media_type), stream=stream)
+
+
+def _headers(media_type: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a response in UTF-8."""
+    if media_type.startswith("text/"):  # without a charset, requests reads a text as Latin-1
+        media_type = f"{media_type}; charset=utf-8"
+    return [(b"content-type", media_type.encode()), *NOT_REPEATED]
+
+
+def _error_body(error: BaseException) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": str(error),
+            "type": "llmcall",
+            "code": type(error).__name__,
+            "param": None,
+        }
+    }

@@ -1,0 +1,266 @@
+"""A program's request on its way to the server and back: the transport of the call that it becomes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..blocking import each, iterate, may_block, run, value
+from ..call.embeddings import ordered_embeddings
+from ..clients.api_errors import connection_error, failure
+from ..clients.chat import streamed_chunks
+from ..errors import APIError, RequestTimeoutError
+from ..failures import UnrecordedAnswer
+from ..system import is_own_request
+from ..values import read_object
+from ..values.checks import check_embeddings
+from .whole_answers import check_answer, last_events_at
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ..values import Request
+    from .requests import RecordedRequest
+
+# Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own.
+MESSAGE_HEADERS = frozenset(
+    {
+        "content-length",
+        "content-encoding",
+        "transfer-encoding",
+        "connection",
+        "accept-encoding",
+        "host",
+    }
+)
+EVENTS = "text/event-stream"
+
+
+class ProgramTransport:
+    """Sends a program's request, in as many attempts as are made.
+
+    :param library: ``httpx`` or ``httpx2``.
+    :param recorded: the request.
+    :param send_below: the program's own transport: sends an HTTP request and returns its response, or
+        a coroutine that does.
+    :ivar last_response: the response to the last attempt, or ``None`` if there is none.
+    :ivar media_type: of an answer that is passed on as it comes.
+    """
+
+    def __init__(
+        self, library: ModuleType, recorded: RecordedRequest, send_below: Callable[[Any], Any]
+    ) -> None:
+        self.library = library
+        self.recorded = recorded
+        self.last_response: Any = None
+        self.media_type = ""
+        self._send_below = send_below
+        self._passed_on = b""  # what came of an answer that is passed on
+
+    def send(self, request: Request, timeout: float | None) -> Any:
+        """Return what :meth:`asend` does; the pieces one by one."""
+        answer = run(self.asend(request, timeout))
+        return answer if isinstance(answer, dict) else iterate(answer)
+
+    async def asend(self, request: Request, timeout: float | None) -> Any:
+        """Return the response of the API; of a request that is recorded as it is, what is recorded of its
+        answer or, if that is to come in pieces, the pieces, and last what is recorded of them.
+        """
+        if request.kind == "http":
+            if self.recorded.asks_for_stream:
+                return self._pieces()
+            return self._recordable(await self._received(self.recorded.http))
+        received = await self._received(self._attempt(request, timeout))
+        if received.status_code != 200:
+            raise response_error(received)
+        response = read_object(received.content, "answer")
+        if request.kind != "embedding":
+            return response
+        texts = _texts(self._body(request))
+        check_embeddings(response, len(texts))
+        vectors = dict(zip(texts, ordered_embeddings(response), strict=True))
+        # The program may repeat a text; llmcall asks for each once.
+        data = [{**vectors[text], "index": i} for i, text in enumerate(request.body["input"])]
+        return {**response, "data": data}
+
+    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
+        """Yield the chunks of a streamed chat."""
+        return iterate(self.astream(request, timeout))
+
+    async def astream(
+        self, request: Request, timeout: float | None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the chunks of a streamed chat."""
+        async with self._response(self._attempt(request, timeout)) as response:
+            if response.status_code != 200:
+                await _read(response)
+                raise response_error(response)
+            async for chunk in streamed_chunks(_data_of(response)):
+                yield chunk
+
+    # What is sent
+
+    def _attempt(self, request: Request, timeout: float | None) -> Any:
+        """Return the HTTP request of an attempt: the program's own if neither the body nor the
+        timeout has changed.
+        """
+        own = self.recorded.http
+        content = self._content(request)
+        seconds = own.extensions.get("timeout") or {}
+        if content == own.content and timeout == seconds.get("read"):
+            return own
+        limits = {
+            name: timeout if limit is None else min(limit, timeout or limit)
+            for name, limit in seconds.items()
+        }
+        return self.library.Request(
+            own.method,
+            own.url,
+            headers=headers_to_copy(own.headers),
+            content=content,
+            extensions={**own.extensions, "timeout": limits},
+        )
+
+    def _content(self, request: Request) -> bytes:
+        """Return the bytes of an attempt's body: the program's own unless a field has changed."""
+        own: bytes = self.recorded.http.content
+        body, asked = self._body(request), self.recorded.body
+        if body == asked:
+            return own
+        # JSON is compact by the openai SDK and httpx from 0.28 on, and has spaces by older ones.
+        has_spaces = json.dumps(asked).encode() == own
+        style: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
+        return json.dumps(body, **({} if has_spaces else style)).encode()
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        """Return an attempt's body. If it asks for all texts, these are written as the program wrote them."""
+        body, asked = dict(request.body), self.recorded.body
+        if request.kind == "embedding" and set(body["input"]) == set(_texts(asked)):
+            body["input"] = asked["input"]
+        return body
+
+    # What comes back
+
+    async def _received(self, http: Any) -> Any:
+        """Send an HTTP request, and return its response, which is read."""
+        async with self._response(http) as response:
+            await _read(response)
+        self.last_response = response
+        return response
+
+    @contextlib.asynccontextmanager
+    async def _response(self, http: Any) -> AsyncIterator[Any]:
+        """Send an HTTP request, and close its response at the end of the block. The HTTP library's errors
+        become llmcall's, which are retried.
+        """
+        self.last_response = None
+        url = self.recorded.http.url
+        address = f"{url.scheme}://{url.netloc.decode()}{url.raw_path.decode().partition('?')[0]}"
+        try:
+            token = is_own_request.set(True)
+            try:
+                response = await value(self._send_below(http))
+            finally:
+                is_own_request.reset(token)
+            close = response.close if may_block.get() else response.aclose
+            try:
+                yield response
+            finally:
+                await value(close())
+        except self.library.TimeoutException as error:
+            raise RequestTimeoutError(f"no answer from {address} within the timeout") from error
+        except self.library.TransportError as error:
+            raise connection_error(error, address, f"{type(error).__name__}: {error}") from error
+
+    async def _pieces(self) -> AsyncGenerator[Any, None]:
+        """Yield the pieces of an answer as they come, and last what is recorded of it."""
+        self._passed_on = b""
+        async with self._response(self.recorded.http) as response:
+            self.media_type = _media_type(response)
+            if _is_recordable(response):
+                async for data in _data_of(response):
+                    self._passed_on += data
+                    yield data
+            else:
+                self._passed_on = await _read(response)
+        self.last_response = self.library.Response(
+            response.status_code,
+            headers=headers_to_copy(response.headers),
+            content=self._passed_on,
+        )
+        yield self._recordable(self.last_response)
+
+    @property
+    def has_last_event(self) -> bool:
+        """Return whether the event has come that ends a streamed answer of a known API."""
+        path, body = self.recorded.path, self.recorded.body
+        try:
+            check_answer(path, body, self._passed_on, is_stream=True)
+        except APIError:
+            return False
+        return bool(last_events_at(path, body))
+
+    def _recordable(self, response: Any) -> dict[str, Any]:
+        """Return what is recorded of a response: its media type and its body.
+
+        :raises UnrecordedAnswer: if the response is neither JSON nor an event stream.
+        :raises APIError: if the response is a failure, which is not recorded.
+        """
+        path, body, media_type = self.recorded.path, self.recorded.body, _media_type(response)
+        if not _is_recordable(response) and (
+            response.status_code != 200 or last_events_at(path, body)
+        ):
+            raise response_error(response)
+        try:
+            if not _is_recordable(response):
+                raise UnrecordedAnswer(media_type or "no content type", status_code=200)
+            check_answer(path, body, response.content, is_stream=media_type == EVENTS)
+        except APIError as error:
+            error.http_response = response  # type: ignore[attr-defined]
+            raise
+        return {"content_type": media_type, "body": response.text}
+
+
+def response_error(response: Any) -> APIError:
+    """Return the error for a response that is not an answer; the error keeps the response."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = response.text
+    error = failure(response.status_code, body, headers=dict(response.headers.items()))
+    # the program's client follows a redirect
+    error.retryable = error.retryable and response.status_code >= 400
+    error.http_response = response  # type: ignore[attr-defined]
+    return error
+
+
+def headers_to_copy(headers: Any) -> list[tuple[bytes, bytes]]:
+    """Return the headers that hold for another message with the same content."""
+    return [
+        (name, value) for name, value in headers.raw if name.decode().lower() not in MESSAGE_HEADERS
+    ]
+
+
+async def _read(response: Any) -> bytes:
+    content: bytes = await value(response.read() if may_block.get() else response.aread())
+    return content
+
+
+def _data_of(response: Any) -> AsyncIterator[bytes]:
+    return each(response.iter_bytes() if may_block.get() else response.aiter_bytes())
+
+
+def _texts(body: Any) -> list[str]:
+    """Return the texts of a request for embeddings."""
+    return [body["input"]] if isinstance(body["input"], str) else body["input"]
+
+
+def _is_recordable(response: Any) -> bool:
+    media_type = _media_type(response)
+    return response.status_code == 200 and (media_type.endswith("json") or media_type == EVENTS)
+
+
+def _media_type(response: Any) -> str:
+    return str(response.headers.get("content-type", "").partition(";")[0])

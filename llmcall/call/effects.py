@@ -14,12 +14,11 @@ from collections.abc import (
     Awaitable,
     Callable,
     Generator,
-    Iterator,
     Mapping,
 )
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import coroutine
@@ -37,30 +36,37 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 END = object()  # comes after the last chunk
 
-# The monotonic time at which the attempt of the current context has to end.
-_ends_at: ContextVar[float | None] = ContextVar("llmcall end of an attempt", default=None)
+# The monotonic time at which what is awaited in this thread has to be there.
+_ends_at: ContextVar[float | None] = ContextVar("llmcall end of a wait", default=None)
 
 
-@contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Limit how long a block may read from the network; ``None`` sets no limit.
+async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
+    """Return the result of what has to be awaited within some seconds.
 
-    :param seconds: for the whole block.
+    In a thread nothing interrupts it: whoever reads from the network there asks :func:`is_too_late`
+    after each read.
+
+    :param seconds: ``None`` means no limit.
+    :raises RequestTimeoutError: if it takes longer.
     """
-    token = _ends_at.set(None if seconds is None else time.monotonic() + seconds)
+    if may_block.get():
+        token = _ends_at.set(None if seconds is None else time.monotonic() + seconds)
+        try:
+            return await awaitable
+        finally:
+            _ends_at.reset(token)
+    import asyncio
+
     try:
-        yield
-    finally:
-        _ends_at.reset(token)
+        return await asyncio.wait_for(awaitable, seconds)
+    except asyncio.TimeoutError:
+        raise RequestTimeoutError("no complete answer within the timeout") from None
 
 
-def time_left() -> float | None:
-    """Return the seconds that are left of the current :func:`time_limit`, or ``None`` without one.
-
-    Whoever reads from the network in a thread asks this before each step.
-    """
+def is_too_late() -> bool:
+    """Return whether the seconds are over that :func:`in_time` gives the code that runs."""
     ends_at = _ends_at.get()
-    return None if ends_at is None else ends_at - time.monotonic()
+    return ends_at is not None and ends_at <= time.monotonic()
 
 
 class Runner(NamedTuple):
@@ -125,22 +131,79 @@ def wake_first(queue: Mapping[Any, None]) -> None:
 
 
 async def send(transport: Any, request: Request, timeout: float | None) -> Any:
-    """Send a request, and return the response: by the transport's asynchronous method, or by the other
-    one in a thread.
+    """Send a request by a transport, and return the response.
+
+    A user's transport has ``asend`` for event loops, or its ``send`` runs in a thread there. One of
+    llmcall's own has ``asend`` for both: it blocks the thread where ``may_block`` says so.
     """
     check_stops(current_stops.get())
-    if not may_block.get() and hasattr(transport, "asend"):
-        return await _in_time(transport.asend(request, timeout), timeout)
+    if _is_awaited(transport, "asend"):
+        return await in_time(transport.asend(request, timeout), timeout)
+    return await _in_thread(transport.send, request, timeout)
 
-    def send_in_thread() -> Any:
-        with time_limit(timeout):
-            return transport.send(request, timeout)
 
+def opened(transport: Any, request: Request, timeout: float | None) -> Any:
+    """Send a request as :func:`send` does; return an asynchronous iterator of the answer's chunks, or
+    ``None``, with nothing sent, if the transport does not stream.
+    """
+    check_stops(current_stops.get())
+    if _is_awaited(transport, "astream"):
+        return aiter(transport.astream(request, timeout))
+    if not hasattr(transport, "stream"):
+        return None
+    return _read_in_thread(iter(transport.stream(request, timeout)))
+
+
+def _is_awaited(transport: Any, method: str) -> bool:
     if may_block.get():
-        return send_in_thread()
+        return getattr(transport, "obeys_may_block", False)
+    return hasattr(transport, method)
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    if may_block.get():
+        return function(*args)
     import asyncio
 
-    return await asyncio.to_thread(send_in_thread)
+    return await asyncio.to_thread(function, *args)
+
+
+async def _read_in_thread(chunks: Any) -> AsyncGenerator[Any, None]:
+    try:
+        while (chunk := await _in_thread(next, chunks, END)) is not END:
+            yield chunk
+    finally:
+        if hasattr(chunks, "close"):
+            chunks.close()
+
+
+async def next_of(chunks: Any, timeout: float | None) -> Any:
+    """Return the next chunk, or ``END``."""
+    return await in_time(anext(chunks, END), timeout)
+
+
+@asynccontextmanager
+async def reading(chunks: Any) -> AsyncIterator[None]:
+    """Close the iterator of chunks, and its connection with it, at the end of a block."""
+    try:
+        yield
+    except GeneratorExit:  # nobody runs this call any more: it cannot await
+        raise
+    except BaseException:
+        await _close(chunks)
+        raise
+    await _close(chunks)
+
+
+async def _close(chunks: Any) -> None:
+    try:
+        if not may_block.get():
+            import asyncio
+
+            await asyncio.sleep(0)  # at its end, the event loop closes all generators at once
+    finally:  # a cancelled scope of anyio cancels each wait in it
+        if hasattr(chunks, "aclose") and not getattr(chunks, "ag_running", False):
+            await chunks.aclose()
 
 
 async def to_the_end(step: Awaitable[T]) -> T:
@@ -168,77 +231,6 @@ async def do(function: Callable[..., T], *args: Any) -> T:
 async def with_cache(cache: ResponseCache, function: Callable[..., T], *args: Any) -> T:
     """Return the result of a function that reads a cache: at once unless that waits for a server."""
     return await do(function, *args) if cache.storage.is_on_server else function(*args)
-
-
-def opened(transport: Any, request: Request, timeout: float | None) -> Any:
-    """Send a request; return an iterator of the answer's chunks, or ``None``, with nothing sent, if the
-    transport does not stream.
-    """
-    check_stops(current_stops.get())
-    if not may_block.get() and hasattr(transport, "astream"):
-        return aiter(transport.astream(request, timeout))
-    if not hasattr(transport, "stream"):
-        return None
-    chunks = iter(transport.stream(request, timeout))
-    return chunks if may_block.get() else _in_threads(chunks)
-
-
-async def _in_threads(chunks: Any) -> AsyncGenerator[Any, None]:
-    import asyncio
-
-    try:
-        while True:
-            chunk = await asyncio.to_thread(next, chunks, END)
-            if chunk is END:
-                break
-            yield chunk
-    finally:
-        if hasattr(chunks, "close"):
-            chunks.close()
-
-
-async def next_of(chunks: Any, timeout: float | None) -> Any:
-    """Return the next chunk, or ``END``."""
-    if may_block.get():
-        with time_limit(timeout):  # the transport keeps to it
-            return next(chunks, END)
-    return await _in_time(anext(chunks, END), timeout)
-
-
-async def _in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
-    import asyncio
-
-    try:
-        return await asyncio.wait_for(awaitable, seconds)
-    except asyncio.TimeoutError:
-        raise RequestTimeoutError("no complete answer within the timeout") from None
-
-
-@asynccontextmanager
-async def reading(chunks: Any) -> AsyncIterator[None]:
-    """Close the iterator of chunks, and its connection with it, at the end of a block."""
-    try:
-        yield
-    except GeneratorExit:  # nobody runs this call any more: it cannot await
-        raise
-    except BaseException:
-        await _close(chunks)
-        raise
-    await _close(chunks)
-
-
-async def _close(chunks: Any) -> None:
-    if may_block.get():
-        if hasattr(chunks, "close"):
-            chunks.close()
-        return
-    import asyncio
-
-    try:
-        await asyncio.sleep(0)  # at its end, the event loop closes all generators at once
-    finally:  # a cancelled scope of anyio cancels each wait in it
-        if hasattr(chunks, "aclose") and not getattr(chunks, "ag_running", False):
-            await chunks.aclose()
 
 
 class Piece(NamedTuple):

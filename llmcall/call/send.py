@@ -175,7 +175,7 @@ class Exchange:
     async def _pass_on(self, pieces: Any) -> Any:
         """Emit the pieces of an answer that is recorded as it is, and return what is recorded of it.
 
-        :param pieces: an iterator or asynchronous iterator, whose last item is what is recorded.
+        :param pieces: an asynchronous iterator, whose last item is what is recorded.
         """
         async with reading(pieces):
             while isinstance(piece := await next_of(pieces, self.call.time_left()), bytes):

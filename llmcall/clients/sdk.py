@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from ..blocking import each, iterate, run, value
-from ..call.effects import time_left, time_limit
+from ..blocking import iterate, may_block, run
+from ..call.effects import in_time, is_too_late
 from ..call.permit import note_sent, note_sent_async
 from ..config.values import check_credential
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
@@ -53,9 +53,10 @@ class SDKTransport:
     :param http_client: the user's HTTP client, which the user closes.
     :param deployment: the model's name at Azure, if it has another one there.
     :ivar renewable: whether a function returns the key, so that it may replace a refused one.
-    :ivar answer_in: returns the answer that a response in the background is.
+    :cvar answer_in: returns the answer that a response in the background is.
     """
 
+    obeys_may_block = True
     answer_in = staticmethod(responses.answer_in)
 
     def __init__(
@@ -83,29 +84,33 @@ class SDKTransport:
             asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]
         ] = {}
 
-    def send(self, request: Request, timeout: float | None) -> Response:
-        """Return the response.
-
-        The timeout applies to each read; the current context's time limit, to the whole attempt.
-        """
-        return run(self._send(request, timeout, is_async=False))
-
     async def asend(self, request: Request, timeout: float | None) -> Response:
-        """Return the response, as :meth:`send` does."""
-        return await self._send(request, timeout, is_async=True)
+        """Return the response."""
+        body = bytearray()
+        async with self._opened(request, timeout) as response:
+            async for data in self._data(response):
+                body += data
+            return Response(_answer(request.wire, body), request_id(response.headers))
 
-    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the information in the headers, then the chunks of a streamed answer.
-
-        The current context's time limit applies to the wait for each chunk.
-        """
-        return iterate(self._stream(request, timeout, is_async=False))
-
-    def astream(
+    async def astream(
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the chunks of a streamed answer, as :meth:`stream` does."""
-        return self._stream(request, timeout, is_async=True)
+        """Yield the information in the headers, then the chunks of a streamed answer."""
+        async with self._opened(request, timeout, stream=True) as response:
+            yield Response({}, request_id(response.headers))
+            wire = responses if request.wire == "responses" else chat
+            async for chunk in chat.streamed_chunks(
+                self._data(response), wire.chunks_of_event, wire.chunks_of_answer
+            ):
+                yield chunk
+
+    def send(self, request: Request, timeout: float | None) -> Response:
+        """Return the response, in this thread."""
+        return run(in_time(self.asend(request, timeout), timeout))
+
+    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
+        """Yield what :meth:`astream` does, in this thread."""
+        return iterate(self.astream(request, timeout))
 
     def models(self, timeout: float) -> list[str]:
         """Return the names of the models that the endpoint lists.
@@ -113,43 +118,27 @@ class SDKTransport:
         :param timeout: seconds.
         """
         request = Request("chat", "", {}, {}, {}, None, "", wire="models")
-        with time_limit(timeout):
-            models = self.send(request, timeout).get("data")
+        models = self.send(request, timeout).get("data")
         if not isinstance(models, list) or not all(
             isinstance(model, dict) and "id" in model for model in models
         ):
             raise ServiceError("a malformed list of models")
         return [str(model["id"]) for model in models]
 
-    async def _send(self, request: Request, timeout: float | None, *, is_async: bool) -> Response:
-        body = bytearray()
-        async with self._opened(request, timeout, is_async=is_async) as response:
-            async for data in self._data(response, is_async=is_async):
-                body += data
-            return Response(_answer(request.wire, body), request_id(response.headers))
-
-    async def _stream(
-        self, request: Request, timeout: float | None, *, is_async: bool
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        async with self._opened(request, timeout, is_async=is_async, stream=True) as response:
-            yield Response({}, request_id(response.headers))
-            wire = responses if request.wire == "responses" else chat
-            data = self._data(response, is_async=is_async)
-            read = chat.streamed_chunks(data, wire.chunks_of_event, wire.chunks_of_answer)
-            async for chunk in read:
-                yield chunk
-
-    async def _data(self, response: Any, *, is_async: bool) -> AsyncGenerator[bytes, None]:
-        """Yield the data of a body; enforce the time limit, even if the user's HTTP client does not."""
-        async for data in each(response.aiter_bytes() if is_async else response.iter_bytes()):
+    async def _data(self, response: Any) -> AsyncGenerator[bytes, None]:
+        """Yield the data of a body, while there is time: the SDK's timeout is that of each read."""
+        if not may_block.get():
+            async for data in response.aiter_bytes():
+                yield data
+            return
+        for data in response.iter_bytes():
             yield data
-            seconds_left = time_left()  # comments alone are not an answer
-            if seconds_left is not None and seconds_left <= 0:
+            if is_too_late():  # comments alone are not an answer
                 raise RequestTimeoutError(f"no complete answer from {self.url} within the timeout")
 
     @asynccontextmanager
     async def _opened(
-        self, request: Request, timeout: float | None, *, is_async: bool, stream: bool = False
+        self, request: Request, timeout: float | None, *, stream: bool = False
     ) -> AsyncIterator[Any]:
         """Send a request, and yield the response of the SDK's HTTP library before its body is read.
         :func:`llmcall.patched` does not intercept it.
@@ -158,21 +147,26 @@ class SDKTransport:
         """
         import openai
 
-        sdk = await self._of_running_loop() if is_async else self._of_threads()
+        blocks = may_block.get()
+        sdk = self._of_threads() if blocks else await self._of_running_loop()
         method, path, arguments = self._prepared(request, timeout, stream)
         if self._token is not None:
-            arguments["options"]["headers"]["Authorization"] = await self._fresh_token(is_async)
+            arguments["options"]["headers"]["Authorization"] = await self._fresh_token()
         response: Any = None
         try:
             token = is_own_request.set(True)
             try:
-                response = await value(getattr(sdk, method)(path, **arguments))
+                sent = getattr(sdk, method)(path, **arguments)
+                response = sent if blocks else await sent
             finally:
                 is_own_request.reset(token)
             try:
                 yield response
             finally:
-                await value(response.aclose() if is_async else response.close())
+                if blocks:
+                    response.close()
+                else:
+                    await response.aclose()
         except (openai.APIError, APIError, self._library.RequestError) as error:
             api_error = mapped_error(error, self.url)
             if response is not None:
@@ -187,12 +181,12 @@ class SDKTransport:
                 raise
             raise api_error from error
 
-    async def _fresh_token(self, is_async: bool) -> str:
+    async def _fresh_token(self) -> str:
         """Return the header with the token that the user's function returns."""
         assert self._token is not None
         token = self._token()
         if isawaitable(token):
-            token = await token if is_async else _run(token)
+            token = _run(token) if may_block.get() else await token
         token = check_credential(
             token, "what the api_key function returned", "a token: one word of text"
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
-from ..blocking import each, iterate, may_block, run, value
+from ..blocking import each, may_block, value
 from ..call.embeddings import ordered_embeddings
 from ..clients.api_errors import connection_error, failure
 from ..clients.chat import streamed_chunks
@@ -49,6 +49,8 @@ class ProgramTransport:
     :ivar media_type: of an answer that is passed on as it comes.
     """
 
+    obeys_may_block = True
+
     def __init__(
         self, library: ModuleType, recorded: RecordedRequest, send_below: Callable[[Any], Any]
     ) -> None:
@@ -58,11 +60,6 @@ class ProgramTransport:
         self.media_type = ""
         self._send_below = send_below
         self._passed_on = b""  # what came of an answer that is passed on
-
-    def send(self, request: Request, timeout: float | None) -> Any:
-        """Return what :meth:`asend` does; the pieces one by one."""
-        answer = run(self.asend(request, timeout))
-        return answer if isinstance(answer, dict) else iterate(answer)
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
         """Return the response of the API; of a request that is recorded as it is, what is recorded of its
@@ -84,10 +81,6 @@ class ProgramTransport:
         # The program may repeat a text; llmcall asks for each once.
         data = [{**vectors[text], "index": i} for i, text in enumerate(request.body["input"])]
         return {**response, "data": data}
-
-    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the chunks of a streamed chat."""
-        return iterate(self.astream(request, timeout))
 
     async def astream(
         self, request: Request, timeout: float | None

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from ..blocking import may_block
 from ..cache.cache import shared_cache
 from ..call.calls import Call
 from ..call.effects import do, send, with_cache
@@ -42,18 +43,15 @@ class FunctionTransport:
     :param run: runs it; a coroutine function in an event loop.
     """
 
+    obeys_may_block = True
+
     def __init__(self, run: Callable[[], Any]) -> None:
         self.run = run
 
-    def send(self, request: Request, timeout: float | None) -> Any:
+    async def asend(self, request: Request, timeout: float | None) -> Any:
         """Run the function."""
         with _inside(request):
-            return self.run()
-
-    async def asend(self, request: Request, timeout: float | None) -> Any:
-        """Run the asynchronous function."""
-        with _inside(request):
-            return await self.run()
+            return self.run() if may_block.get() else await self.run()
 
 
 @contextmanager

@@ -37,8 +37,8 @@ NOT_WAITING: Future[None] = Future()
 NOT_WAITING.set_result(None)
 
 
-class LimitedSend:
-    """One send as the limits count it. An attempt that goes on at another endpoint has a new one.
+class Place:
+    """The place of one send at an endpoint, as the limits count it.
 
     It is kept until its window is over, so it refers to no request and no answer.
 
@@ -121,11 +121,11 @@ class EndpointState:
     """
 
     def __init__(self) -> None:
-        self.running: set[LimitedSend] = set()
-        self.sent: deque[LimitedSend] = deque()
+        self.running: set[Place] = set()
+        self.sent: deque[Place] = deque()
         self.tokens = 0
         self.resting_until = 0.0
-        self.queue: OrderedDict[LimitedSend, None] = OrderedDict()
+        self.queue: OrderedDict[Place, None] = OrderedDict()
 
     def wait(self, settings: Settings, tokens: int | None, now: float) -> float:
         """Return the seconds until a send may be admitted; infinite if time does not decide.
@@ -144,7 +144,7 @@ class EndpointState:
         requests_over = tokens_over = 0
         most = settings.limits_requests_per_minute
         if most is not None:
-            unsent = sum(send.sent_at is None for send in self.running)
+            unsent = sum(place.sent_at is None for place in self.running)
             requests_over = len(self.sent) + unsent + 1 - most
         most = settings.limits_tokens_per_minute
         if most is not None and tokens is not None:
@@ -154,10 +154,10 @@ class EndpointState:
         rest = max(0.0, self.resting_until - now)
         if requests_over <= 0 and tokens_over <= 0:
             return rest
-        for number, send in enumerate(self.sent, 1):
-            tokens_over -= send.tokens
+        for number, place in enumerate(self.sent, 1):
+            tokens_over -= place.tokens
             if number >= requests_over and tokens_over <= 0:
-                return max(rest, (send.sent_at or 0.0) + WINDOW - now)
+                return max(rest, (place.sent_at or 0.0) + WINDOW - now)
         return NEVER
 
 
@@ -236,7 +236,7 @@ class Pool:
         return usable or self.endpoints
 
     def admit(
-        self, send: LimitedSend, tokens: int | None, now: float
+        self, place: Place, tokens: int | None, now: float
     ) -> tuple[Endpoint | None, float, float]:
         """Admit a send if an endpoint allows it and no other waited longer; else queue it.
 
@@ -248,29 +248,29 @@ class Pool:
         """
         with lock:
             usable = self._usable_endpoints(now)
-            send.wakeup = NOT_WAITING
+            place.wakeup = NOT_WAITING
             next_look = shortest_wait = NEVER
             for index in range(self._next_index, self._next_index + len(usable)):
                 endpoint = usable[index % len(usable)]
                 state = self._states[endpoint]
-                state.queue.setdefault(send)
-                send.queues.add(state)
+                state.queue.setdefault(place)
+                place.queues.add(state)
                 seconds = state.wait(self.settings, tokens, now)
                 shortest_wait = min(shortest_wait, seconds)
-                if next(iter(state.queue)) is not send:  # another has waited longer
+                if next(iter(state.queue)) is not place:  # another has waited longer
                     continue
                 if seconds > 0:
                     next_look = min(next_look, seconds)
                     continue
                 self._next_index = (index + 1) % len(usable)
-                send.state = state
-                state.running.add(send)
-                send.is_counted = True
-                send.tokens = tokens or 0
-                state.tokens += send.tokens
-                send.leave_queues()
+                place.state = state
+                state.running.add(place)
+                place.is_counted = True
+                place.tokens = tokens or 0
+                state.tokens += place.tokens
+                place.leave_queues()
                 return endpoint, 0.0, 0.0
-            send.wakeup = Future()
+            place.wakeup = Future()
             if shortest_wait == NEVER:  # time does not decide at any endpoint
                 shortest_wait = 0.0
             return None, next_look, shortest_wait

@@ -21,7 +21,7 @@ from . import budgets
 from .effects import do, wait
 from .estimates import Estimate, estimate, estimate_of_http
 from .ledgers import NEVER, Amounts, spending_of
-from .limits import WINDOW, LimitedSend, Pool
+from .limits import WINDOW, Place, Pool
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
@@ -70,7 +70,7 @@ class Permit:
     def __init__(self, call: Call, pool: Pool) -> None:
         self._call = call
         self._pool = pool
-        self._place = LimitedSend()
+        self._place = Place()
         self._reservation: budgets.Reservation | None = None
         self._estimate: Estimate | None = None
         self._service_tier: str | None = None  # the one that is asked for

@@ -36,7 +36,7 @@ from streaming import WAYS
 
 import llmcall
 from llmcall import OpenAIClient
-from llmcall.call.limits import WINDOW, LimitedSend, Pool, forget
+from llmcall.call.limits import WINDOW, Place, Pool, forget
 from llmcall.errors import RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
@@ -482,23 +482,23 @@ class Door:
         self.now = 1000.0
         self.pool = Pool("m", [Endpoint("a")], Capabilities(), llmcall.settings().replace(**limits))
 
-    def place(self) -> LimitedSend:
+    def place(self) -> Place:
         """Return an attempt that comes."""
-        return LimitedSend()
+        return Place()
 
-    def ask(self, place: LimitedSend, tokens: int | None = None) -> tuple[str | None, float]:
+    def ask(self, place: Place, tokens: int | None = None) -> tuple[str | None, float]:
         """Return the endpoint's name, or ``None`` and the seconds to wait."""
         endpoint, seconds, _ = self.pool.admit(place, tokens, self.now)
         return endpoint and endpoint.name, seconds
 
-    def admitted(self) -> LimitedSend:
+    def admitted(self) -> Place:
         """Return an attempt that is let in, and sent."""
         place = self.place()
         assert self.ask(place)[0] is not None
         place.note_sent(self.now)
         return place
 
-    def end(self, place: LimitedSend, used: int | None = 0) -> None:
+    def end(self, place: Place, used: int | None = 0) -> None:
         """End an attempt, with an answer that used some tokens, or with none."""
         if used is not None:
             place.use(used)

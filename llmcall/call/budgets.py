@@ -283,9 +283,7 @@ class Reservation:
         _wake_first()
 
     def close(self) -> None:
-        """Settle what was used, or give everything back if nothing was; a second time changes
-        nothing.
-        """
+        """Settle what was used, or give everything back if nothing was."""
         for ledger in self._end():
             ledger.settle(self._key, self.used or NOTHING)
         _wake_first()

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
     from ..cassettes.stores import Store
-    from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from ..scopes import CallOrder, Draw
     from ..values import Record, Request, TokenUsage
@@ -90,10 +89,6 @@ class Call(NamedTuple):
         """Return the client that makes it, if there is one."""
         assert self.maker is not None
         return self.maker
-
-    def transport_of(self, endpoint: Endpoint) -> Any:
-        """Return what sends it to an endpoint."""
-        return self.client.transport_of(endpoint) if self.transport is None else self.transport
 
     @property
     def label(self) -> str:

@@ -60,8 +60,8 @@ async def note_sent_async(request: Any) -> None:
 class Permit:
     """What one send holds: its reservation in the open budgets, and an endpoint's place.
 
-    It has two ends: whoever waits long gives the place back and keeps the reservation; closing it
-    gives both back, however the send ended.
+    It has two ends: whoever waits long gives the place back and keeps the reservation; the end of its
+    block gives both back, however the send ended.
 
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
@@ -85,7 +85,7 @@ class Permit:
         """
         self._service_tier = tier_of(request.body)
         limits_tokens = self._pool.settings.limits_tokens_per_minute is not None
-        if limits_tokens or budgets.counts_tokens():
+        if limits_tokens or (budgets.open_budgets and budgets.counts_tokens()):
             self._estimate = self._estimated(request)
         if budgets.open_budgets:
             await self._reserve(request)
@@ -215,18 +215,18 @@ class Permit:
         if self._reservation is not None:
             self._reservation.leave()
 
-    async def settle(self) -> None:
-        """Settle the reservation; of a named budget, while others use the thread."""
-        if self._reservation is not None and not self._reservation.is_in_memory:
-            await do(self._reservation.close)
+    async def __aenter__(self) -> Permit:
+        return self
 
-    def close(self) -> None:
-        """Give back the place, and settle the reservation; a second time changes nothing."""
-        try:
-            self._place.end()
-        finally:
-            if self._reservation is not None:
-                self._reservation.close()
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        self._place.end()
+        if self._reservation is None:
+            return
+        # A call that nobody runs any more can await nothing.
+        if self._reservation.is_in_memory or error_type is GeneratorExit:
+            self._reservation.close()
+        else:
+            await do(self._reservation.close)
 
 
 def _last(error: APIError) -> APIError:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK
 from ..errors import (
@@ -32,6 +32,8 @@ from .permit import Permit
 from .windows import Background
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..config.endpoints import Endpoint
     from .calls import Call
 
@@ -40,18 +42,6 @@ REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
 UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 
 log = logger()
-
-
-class Used(NamedTuple):
-    """What a response reports.
-
-    :param service_tier: the tier or window in which it was made.
-    :param model: the one that answered, by the server's name.
-    """
-
-    tokens: TokenUsage
-    service_tier: str | None = None
-    model: object = None
 
 
 class Exchange:
@@ -83,6 +73,7 @@ class Exchange:
         self.response: Any = None
         self.statuses: set[tuple[str, int]] = set()
         self.reader_has_text = False
+        self.can_renew_key = False
 
     async def attempt(self, number: int) -> tuple[Any, Received | None]:
         """Send the request to one endpoint after the other until one answers or the attempt fails;
@@ -91,17 +82,17 @@ class Exchange:
 
         :param number: of the attempt, from 1 on.
         """
+        call, background = self.call, self.background
         if number > 1:
-            self.call.add_usage(retries=1)
+            call.add_usage(retries=1)
         self.statuses.clear()
-        background = self.background
         while True:
             awaited_endpoint = None if background is None else await background.begin()
-            with closing(Permit(self.call, self.pool)) as permit:
+            async with Permit(call, self.pool) as permit:
                 endpoint = await permit.acquire(self.request, awaited_endpoint)
                 sent_at = time.monotonic()
                 try:
-                    used = await self._send_once(endpoint, permit)
+                    await self._send(endpoint, permit)
                 except BaseException as error:
                     self._count_failure(endpoint, permit, error)
                     if not isinstance(error, APIError):
@@ -111,66 +102,60 @@ class Exchange:
                     if self._can_go_on(endpoint, error):
                         continue
                     raise
-                seconds = time.monotonic() - sent_at
-            if used is not None:
-                break
+                if self.response is not None:
+                    seconds = time.monotonic() - sent_at
+                    answer = self._answer()
+                    cost = self._count(answer, TokenUsage.of(answer), endpoint, permit)
+                    break
             assert background is not None
             if background.record is not None:
                 return background.record, None
-        log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
-        cost = self.call.count_answer(
-            used.tokens, endpoint.name, served=used.model, service_tier=used.service_tier
-        )
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: %s answered in %.2f s", call.label, endpoint.name, seconds)
         request_id = getattr(self.response, "request_id", None)
-        host = self.call.client.host(endpoint)
+        host = call.client.host(endpoint)
         return self.response, Received(endpoint.name, host, seconds, request_id, cost)
 
-    async def _send_once(self, endpoint: Endpoint, permit: Permit) -> Used | None:
-        """Send the request once, check what comes, and count it in limits and budgets; return what it used,
-        or ``None`` if another process was faster, or the server forgot the response.
+    async def _send(self, endpoint: Endpoint, permit: Permit) -> None:
+        """Send the request once, and check the response. There is none if another process was faster, or
+        the server forgot the response that was awaited.
         """
-        self.assembler = None
-        self.response = None
+        call, background = self.call, self.background
+        self.assembler = self.response = None
         if self.request.kind == "http":
-            answer = await send(self.call.transport, self.request, self.call.time_left())
+            answer = await send(call.transport, self.request, call.time_left())
             self.response = answer if isinstance(answer, dict) else await self._pass_on(answer)
-        else:
-            await self._receive(endpoint, permit)
-            if self.response is None:
-                return None
-        used = self._used()
-        permit.use(used.tokens, endpoint.name, service_tier=used.service_tier)
-        await permit.settle()
-        if self.stream and self.assembler is None:
-            message = choices_of(self.response)[0]["message"]
-            await emit(Piece(text_of(message.get("content")) or ""))
-        return used
-
-    async def _receive(self, endpoint: Endpoint, permit: Permit) -> None:
-        """Send the request once, and check what comes."""
+            return
+        transport = call.transport
+        if transport is None:
+            transport = call.client.transport_of(endpoint)
+        self.can_renew_key = getattr(transport, "renewable", False)
         body = map_texts(self.body, str)  # a transport may change what it is given
         request = self.request._replace(body=body, headers=dict(self.request.headers))
-        transport = self.call.transport_of(endpoint)
         timeout = self._timeout()
-        if self.background is not None:
-            response = await self.background.response(endpoint, request, permit)
+        if background is not None:
+            response = await background.response(endpoint, request, permit)
             if response is None:
                 return
             try:
                 self.response = transport.answer_in(response)
                 self._check()
             except APIError:
-                await self.background.delete()
+                await background.delete()
                 raise
             return
         chunks = opened(transport, request, timeout) if self.stream else None
-        if chunks is None:
-            if self.stream:  # the transport does not stream
-                body.pop("stream_options", None)
-            self.response = await send(transport, request, timeout)
-        else:
+        if chunks is not None:
             self.response = await self._read_stream(chunks)
+            self._check()
+            return
+        if self.stream:  # the transport does not stream
+            body.pop("stream_options", None)
+        self.response = await send(transport, request, timeout)
         self._check()
+        if self.stream:
+            message = choices_of(self.response)[0]["message"]
+            await emit(Piece(text_of(message.get("content")) or ""))
 
     async def _pass_on(self, pieces: Any) -> Any:
         """Emit the pieces of an answer that is recorded as it is, and return what is recorded of it.
@@ -183,14 +168,6 @@ class Exchange:
                 await emit(Piece("", piece))
         return piece
 
-    def _used(self) -> Used:
-        """Return what the response reports."""
-        response = self.response
-        if self.request.kind == "http":
-            response = http_as_chat(response["body"])
-        window = None if self.background is None else self.background.window
-        return Used(TokenUsage.of(response), tier_of(response, window), response.get("model"))
-
     def _check(self) -> None:
         """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
         if self.request.kind == "embedding":
@@ -202,6 +179,30 @@ class Exchange:
         if self.request.expected is not None:
             check_fits(self.request, self.response)
 
+    def _answer(self) -> Mapping[str, Any]:
+        """Return the response as chat completions give it, as far as it tells what was used."""
+        return http_as_chat(self.response["body"]) if self.request.kind == "http" else self.response
+
+    def _count(
+        self,
+        answer: Mapping[str, Any],
+        tokens: TokenUsage,
+        endpoint: Endpoint,
+        permit: Permit,
+        calls: int = 1,
+    ) -> float | None:
+        """Count what was used, in limits, budgets and usage; return its cost in USD, ``None`` if unknown.
+
+        :param answer: names its tier and its model.
+        :param calls: 0 if it is no answer.
+        """
+        tier = tier_of(answer, None if self.background is None else self.background.window)
+        permit.use(tokens, endpoint.name, service_tier=tier, calls=calls)
+        served = answer.get("model") if calls else None
+        return self.call.count_answer(
+            tokens, endpoint.name, served=served, service_tier=tier, calls=calls
+        )
+
     def _count_failure(self, endpoint: Endpoint, permit: Permit, error: BaseException) -> None:
         """Count what an attempt used that failed, or whose reader left.
 
@@ -209,24 +210,21 @@ class Exchange:
         most servers report at the end.
         """
         is_unrecorded = isinstance(error, UnrecordedAnswer)
+        answer: Mapping[str, Any] = {}
+        tokens = TokenUsage()
         if isinstance(self.response, dict):
-            used = self._used()
+            answer = self._answer()
+            tokens = TokenUsage.of(answer)
         elif self.assembler is not None:
-            partial = self.assembler.partial_response()
-            tokens = tokens_used(partial, self.request, self.pool.capabilities)
-            used = Used(tokens, tier_of(partial))
-        elif is_unrecorded:
-            used = Used(TokenUsage())
-        else:
+            answer = self.assembler.partial_response()
+            tokens = tokens_used(answer, self.request, self.pool.capabilities)
+        elif not is_unrecorded:
             return
         # A call whose reader left was answered. One that failed was not: it counts only as far as
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
-        if not was_answered and used.tokens.input_tokens is None:
-            return
-        tier, calls = used.service_tier, 1 if was_answered else 0
-        permit.use(used.tokens, endpoint.name, service_tier=tier, calls=calls)
-        self.call.count_answer(used.tokens, endpoint.name, service_tier=tier, calls=calls)
+        if was_answered or tokens.input_tokens is not None:
+            self._count(answer, tokens, endpoint, permit, calls=1 if was_answered else 0)
 
     async def _read_stream(self, chunks: Any) -> Any:
         """Return the whole of a streamed answer, which is emitted as it comes.
@@ -287,8 +285,11 @@ class Exchange:
             return self._can_leave_out(endpoint, "has no quota left", error)
         if isinstance(error, AuthenticationError):
             # A function that gives the key can be asked for a fresh one.
-            is_renewable = getattr(self.call.transport_of(endpoint), "renewable", False)
-            if is_renewable and error.status_code == 401 and self._is_first_status(401, endpoint):
+            if (
+                self.can_renew_key
+                and error.status_code == 401
+                and self._is_first_status(401, endpoint)
+            ):
                 return True
             return self._can_leave_out(endpoint, "refused its API key", error)
         return isinstance(error, InvalidRequestError) and _drop_unsupported(self.body, error)

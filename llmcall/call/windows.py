@@ -124,7 +124,7 @@ class Background:
         :param request: what is sent, if it has to be begun.
         :raises RequestTimeoutError: if the deadline passes; the response is awaited further on.
         """
-        self._transport = self._call.transport_of(endpoint)
+        self._transport = self._call.client.transport_of(endpoint)
         response: Any = None
         seconds = 0.0
         if self._awaited is None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ..clients.masking import masked, secrets_of
+from ..call.masking import masked, secrets_of
 from ..errors import ServiceError
 from ..notices import logger
 from ..values import check_no_error, events_in

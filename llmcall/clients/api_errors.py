@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..call.masking import mask, masked, secrets_of
 from ..config.values import is_loopback
 from ..display.formatting import shortened
 from ..errors import (
@@ -21,7 +22,6 @@ from ..errors import (
     ServiceError,
 )
 from .context_lengths import lengths_in, says_too_long
-from .masking import mask, masked, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

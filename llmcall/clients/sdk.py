@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..blocking import iterate, may_block, run
 from ..call.effects import in_time, is_too_late
+from ..call.masking import mask, secrets_of
 from ..call.permit import note_sent, note_sent_async
 from ..config.values import check_credential
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
@@ -19,7 +20,6 @@ from ..system import is_own_request
 from ..values import Request, Response, read_object
 from . import chat, responses
 from .api_errors import guess_address, http_library, mapped_error, refuse_reported, request_id
-from .masking import mask, secrets_of
 
 if TYPE_CHECKING:
     import asyncio

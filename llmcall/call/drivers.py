@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextlib import suppress
 from functools import partial
 from types import coroutine
@@ -29,14 +29,12 @@ async def adrive(call: Coroutine[Any, Any, T]) -> T:
     return await call
 
 
-def drive_stream(
-    call: Coroutine[Any, Any, T], finish: Callable[[T], None]
-) -> Generator[Piece, None, None]:
+def drive_stream(call: Coroutine[Any, Any, T], finish: Callable[[T], None]) -> Iterator[Piece]:
     """Run a call, and yield the pieces that it emits.
 
     :param finish: called with the call's result at its end, unless the reader leaves before.
     """
-    yield from iterate(_pieces(call, finish, blocks=True))
+    return iterate(_pieces(call, finish, blocks=True))
 
 
 def adrive_stream(

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK
 from ..secrets import SHORTEST_SECRET
+from ..secrets import masked as without_credential_forms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 SECRET_NAMES = (
     "auth",
@@ -23,8 +24,11 @@ SECRET_NAMES = (
 )
 
 
-def mask(error: BaseException, secrets: list[str]) -> None:
-    """Remove secrets from an exception of the SDK or of llmcall."""
+def mask(error: BaseException, secrets: Sequence[Any]) -> None:
+    """Remove secrets, and what looks like one, from an exception of the SDK or of llmcall.
+
+    :param secrets: those that are texts count.
+    """
     error.args = tuple(masked([*error.args], secrets))
     for name in ("message", "body", "code", "param"):
         if hasattr(error, name):
@@ -44,11 +48,7 @@ def secrets_of(request: Any) -> list[str]:
     values += [
         word for value in values for word in value.split() if word not in ("Bearer", "Basic")
     ]
-    return sorted(
-        {value for value in values if value and len(value) >= SHORTEST_SECRET},
-        key=len,
-        reverse=True,
-    )
+    return sorted(filter(None, set(values)), key=len, reverse=True)
 
 
 def _password(header: str) -> str:
@@ -62,13 +62,13 @@ def _password(header: str) -> str:
         return ""
 
 
-def masked(value: Any, secrets: list[str]) -> Any:
-    """Return plain data without secrets, since a server may repeat them."""
+def masked(value: Any, secrets: Sequence[Any]) -> Any:
+    """Return plain data without secrets of some length, and without what looks like one."""
     if isinstance(value, str):
         for secret in secrets:
-            value = value.replace(secret, MASK)
-    elif isinstance(value, dict):
+            if isinstance(secret, str) and len(secret) >= SHORTEST_SECRET:
+                value = value.replace(secret, MASK)
+        return without_credential_forms(value)
+    if isinstance(value, dict):
         return {masked(name, secrets): masked(item, secrets) for name, item in value.items()}
-    elif isinstance(value, list):
-        return [masked(item, secrets) for item in value]
-    return value
+    return [masked(item, secrets) for item in value] if isinstance(value, list) else value

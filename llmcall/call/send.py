@@ -6,7 +6,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..config.values import MASK
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -21,13 +20,13 @@ from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.plain_data import map_texts
 from ..models.prices import tier_of
 from ..notices import logger, notice, warn_once
-from ..secrets import SHORTEST_SECRET, masked
 from ..values import Received, Response, TokenUsage, choices_of, http_as_chat, text_of
 from ..values.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..values.chunks import Assembler, says_something, text_in
 from .effects import END, Piece, emit, next_of, opened, reading, send
 from .estimates import tokens_used
 from .limits import LEFT_OUT_SECONDS
+from .masking import mask
 from .permit import Permit
 from .windows import Background
 
@@ -98,7 +97,7 @@ class Exchange:
                     if not isinstance(error, APIError):
                         raise
                     error.endpoint = endpoint.name
-                    error.args = tuple(_without_key(each, endpoint) for each in error.args)
+                    mask(error, [endpoint.key()])
                     if self._can_go_on(endpoint, error):
                         continue
                     raise
@@ -357,13 +356,3 @@ def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
         about=("unsupported", model, name),
     )
     return True
-
-
-def _without_key(text: Any, endpoint: Endpoint) -> Any:
-    """Return a part of an error without credentials, since a server may repeat them."""
-    if not isinstance(text, str):
-        return text
-    key = endpoint.key()
-    if isinstance(key, str) and len(key) >= SHORTEST_SECRET:
-        text = text.replace(key, MASK)
-    return masked(text)

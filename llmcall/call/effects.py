@@ -6,7 +6,6 @@ is here: in a thread it blocks, in an event loop it lets the loop go on.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -27,7 +26,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..blocking import may_block
 from ..errors import RequestTimeoutError
 from ..interrupts import check_stops, current_stops
-from ..system import current_task
 
 if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
@@ -67,29 +65,6 @@ def is_too_late() -> bool:
     """Return whether the seconds are over that :func:`in_time` gives the code that runs."""
     ends_at = _ends_at.get()
     return ends_at is not None and ends_at <= time.monotonic()
-
-
-class Runner(NamedTuple):
-    """Who runs something: a thread and, in an event loop, a task.
-
-    :param task: the identity of the task; ``None`` outside any.
-    """
-
-    thread: int
-    task: int | None
-
-    @classmethod
-    def current(cls) -> Runner:
-        """Return whoever runs this code."""
-        task = current_task()
-        return cls(threading.get_ident(), None if task is None else id(task))
-
-    def waits_for_us(self) -> bool:
-        """Return whether it goes on only after the current thread or task does."""
-        current = Runner.current()
-        # A wait that blocks the whole thread stops all of its tasks.
-        is_same_task = may_block.get() or self.task in (None, current.task)
-        return self.thread == current.thread and is_same_task
 
 
 async def wait(future: Future[Any], seconds: float | None) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import threading
 from concurrent.futures import Future
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from ..blocking import may_block
 from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..interrupts import waiting_in_window
 from ..models.prices import window_of
 from ..notices import warn_once
-from ..system import after_fork_in_child, lock
-from .effects import Runner, wait, with_cache
+from ..system import after_fork_in_child, current_task, lock
+from .effects import wait, with_cache
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,14 +32,21 @@ class Flight(Future[None]):
     """One request under way; done when the answer is stored, or with the error that followers get. Where
     it has neither, they ask themselves.
 
-    :ivar leader: the thread and task that make the call; of a stream, those that began to read it.
+    It knows the thread and the task that make the call; of a stream, those that began to read it.
+
     :ivar is_stream: whether the answer comes no faster than a reader reads it.
     """
 
     def __init__(self, *, is_stream: bool) -> None:
         super().__init__()
-        self.leader = Runner.current()
         self.is_stream = is_stream
+        self._thread, self._task = threading.get_ident(), current_task()
+
+    def waits_for_us(self) -> bool:
+        """Return whether it goes on only after the current thread or task does."""
+        # A wait that blocks the whole thread stops all of its tasks.
+        is_same_task = may_block.get() or self._task in (None, current_task())
+        return self._thread == threading.get_ident() and is_same_task
 
 
 # By store, key and whether it is answered within a window.
@@ -107,7 +116,7 @@ async def share(
                 # None: done; a follower finds the record, or leads the next flight.
                 flight.set_exception(None if call.request.cache_key in records else error)
         for call, flight in followed:
-            if flight.leader.waits_for_us() and not flight.done():
+            if flight.waits_for_us() and not flight.done():
                 records |= await _ask_beside(call, flight, ask)
                 continue
             with waiting_in_window() if in_window else nullcontext():

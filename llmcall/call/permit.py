@@ -8,12 +8,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    APIError,
-    BudgetExceededError,
-    RateLimitError,
-    RequestTimeoutError,
-)
+from ..errors import BudgetExceededError, RateLimitError, RequestTimeoutError
 from ..models.prices import tier_of
 from ..notices import notice
 from ..values import TokenUsage
@@ -65,82 +60,60 @@ class Permit:
 
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
+    :param request: what is asked; its body is what is sent.
     """
 
-    def __init__(self, call: Call, pool: Pool) -> None:
+    def __init__(self, call: Call, pool: Pool, request: Request) -> None:
         self._call = call
         self._pool = pool
+        self._request = request
         self._place = Place()
         self._reservation: budgets.Reservation | None = None
-        self._estimate: Estimate | None = None
-        self._service_tier: str | None = None  # the one that is asked for
+        self._estimate: Estimate | None = None  # ``None``: nobody has to know, or can
 
-    async def acquire(self, request: Request, endpoint: Endpoint | None = None) -> Endpoint:
+    async def acquire(self, endpoint: Endpoint | None = None) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
 
-        :param request: what is asked; its body is what is sent.
         :param endpoint: the one that makes the answer already: it needs no place there.
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
-        self._service_tier = tier_of(request.body)
         limits_tokens = self._pool.settings.limits_tokens_per_minute is not None
         if limits_tokens or (budgets.open_budgets and budgets.counts_tokens()):
-            self._estimate = self._estimated(request)
+            self._estimate = self._estimated()
         if budgets.open_budgets:
-            await self._reserve(request)
-        return await self._enter() if endpoint is None else endpoint
-
-    async def _reserve(self, request: Request) -> None:
-        # The same call, made again, takes over what is reserved for an answer in a window.
-        is_noted = request.wire == "background" and self._call.shared_store is not None
-        key = self._call.request.cache_key if is_noted else None
-        reservation = self._reservation = budgets.Reservation(self._call.time_left, key)
-        amounts = self._amounts()
-        while True:
-            seconds = (
-                reservation.reserve(amounts)
-                if reservation.is_in_memory
-                else await do(reservation.reserve, amounts)
-            )
-            if seconds is None:
-                return
-            event = "calls under way settle what they reserved of a budget"
-            await self._wait(reservation.wakeup, seconds, event)
-
-    async def _enter(self) -> Endpoint:
-        """Wait for a place at an endpoint, and return that."""
+            await self._reserve()
+        if endpoint is not None:
+            return endpoint
         tokens = None if self._estimate is None else self._estimate.tokens
         has_waited = False
         while True:
-            endpoint, next_look, shortest_wait = self._pool.admit(
-                self._place, tokens, time.monotonic()
-            )
+            endpoint, seconds, at_least = self._pool.admit(self._place, tokens, time.monotonic())
             if endpoint is not None:
                 # HTTP clients call it in this context.
                 _when_sent.set(self._place.note_sent)
                 return endpoint
             names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
             seconds_left = self._call.time_left()
-            if seconds_left is not None and shortest_wait > max(0.0, seconds_left):
-                raise _last(
-                    RateLimitError(
-                        f"no endpoint of {names} can be called for {shortest_wait:.1f} s, "
-                        "past the deadline"
-                    )
+            if seconds_left is not None and at_least > max(0.0, seconds_left):
+                error = RateLimitError(
+                    f"no endpoint of {names} can be called for {at_least:.1f} s, past the deadline"
                 )
-            if not has_waited and shortest_wait > WINDOW:  # longer than [Limits] alone make it wait
-                notice("%s: no call is sent there for %.0f s", names, shortest_wait)
+                error.retryable = False
+                raise error
+            if not has_waited and at_least > WINDOW:  # longer than [Limits] alone make it wait
+                notice("%s: no call is sent there for %.0f s", names, at_least)
             has_waited = True
             await self._wait(
-                self._place.wakeup, next_look, "an endpoint has a place for another call"
+                self._place.wakeup, seconds, "an endpoint has a place for another call"
             )
 
-    def _estimated(self, request: Request) -> Estimate | None:
+    def _estimated(self) -> Estimate | None:
         """Return what the send may use, or ``None`` if nobody can know it.
 
         :raises BudgetExceededError: if a budget needs to know it.
         """
+        request = self._request
         if request.kind != "http":
             return estimate(request.kind, request.body, self._pool.capabilities)
         if not self._call.asks_model:
@@ -156,13 +129,31 @@ class Permit:
             )
         return estimated
 
+    async def _reserve(self) -> None:
+        """Wait until what the send may use is reserved in all open budgets."""
+        # The same call, made again, takes over what is reserved for an answer in a window.
+        is_noted = self._request.wire == "background" and self._call.shared_store is not None
+        key = self._request.cache_key if is_noted else None
+        reservation = self._reservation = budgets.Reservation(self._call.time_left, key)
+        amounts = self._amounts()
+        while True:
+            if reservation.is_in_memory:
+                seconds = reservation.reserve(amounts)
+            else:
+                seconds = await do(reservation.reserve, amounts)
+            if seconds is None:
+                return
+            event = "calls under way settle what they reserved of a budget"
+            await self._wait(reservation.wakeup, seconds, event)
+
     def _amounts(self) -> Amounts:
         """Return what is reserved."""
         if not self._call.asks_model:
             return Amounts(calls=1)
         needed = self._estimate or Estimate(0, 0)
-        price = self._pool.price(needed.input_tokens, service_tier=self._service_tier)
-        budgets.check_price(self._pool.model, price, self._service_tier)
+        tier = tier_of(self._request.body)
+        price = self._pool.price(needed.input_tokens, service_tier=tier)
+        budgets.check_price(self._pool.model, price, tier)
         return spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
 
     async def _wait(self, wakeup: Future[None], seconds: float, event: str) -> None:
@@ -174,17 +165,14 @@ class Permit:
         seconds_left = self._call.time_left()
         if seconds_left is not None:
             if seconds_left <= 0:
-                raise _last(RequestTimeoutError(f"the call's deadline passed before {event}"))
+                error = RequestTimeoutError(f"the call's deadline passed before {event}")
+                error.retryable = False
+                raise error
             seconds = min(seconds, seconds_left)
         await wait(wakeup, None if seconds == NEVER else seconds)
 
     def use(
-        self,
-        tokens: TokenUsage,
-        endpoint: str | None = None,
-        *,
-        service_tier: str | None = None,
-        calls: int = 1,
+        self, tokens: TokenUsage, endpoint: str | None, service_tier: str | None, calls: int
     ) -> None:
         """Count what the send used, in place of what was reserved for it. If the server does not say
         what that was, it is what was reserved.
@@ -227,9 +215,3 @@ class Permit:
             self._reservation.close()
         else:
             await do(self._reservation.close)
-
-
-def _last(error: APIError) -> APIError:
-    """Return an error that no further attempt can mend."""
-    error.retryable = False
-    return error

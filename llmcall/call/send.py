@@ -87,8 +87,8 @@ class Exchange:
         self.statuses.clear()
         while True:
             awaited_endpoint = None if background is None else await background.begin()
-            async with Permit(call, self.pool) as permit:
-                endpoint = await permit.acquire(self.request, awaited_endpoint)
+            async with Permit(call, self.pool, self.request) as permit:
+                endpoint = await permit.acquire(awaited_endpoint)
                 sent_at = time.monotonic()
                 try:
                     await self._send(endpoint, permit)
@@ -196,7 +196,7 @@ class Exchange:
         :param calls: 0 if it is no answer.
         """
         tier = tier_of(answer, None if self.background is None else self.background.window)
-        permit.use(tokens, endpoint.name, service_tier=tier, calls=calls)
+        permit.use(tokens, endpoint.name, tier, calls)
         served = answer.get("model") if calls else None
         return self.call.count_answer(
             tokens, endpoint.name, served=served, service_tier=tier, calls=calls

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Generator,
@@ -17,7 +16,7 @@ from collections.abc import (
 )
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import coroutine
@@ -157,28 +156,29 @@ async def next_of(chunks: Any, timeout: float | None) -> Any:
     return await in_time(anext(chunks, END), timeout)
 
 
-@asynccontextmanager
-async def reading(chunks: Any) -> AsyncIterator[None]:
-    """Close the iterator of chunks, and its connection with it, at the end of a block."""
-    try:
-        yield
-    except GeneratorExit:  # nobody runs this call any more: it cannot await
-        raise
-    except BaseException:
-        await _close(chunks)
-        raise
-    await _close(chunks)
+class Reading:
+    """Closes an iterator of chunks, and its connection with it, at the end of a block.
 
+    An event loop that ends closes all generators at once, so this is none.
+    """
 
-async def _close(chunks: Any) -> None:
-    try:
-        if not may_block.get():
-            import asyncio
+    def __init__(self, chunks: Any) -> None:
+        self._chunks = chunks
 
-            await asyncio.sleep(0)  # at its end, the event loop closes all generators at once
-    finally:  # a cancelled scope of anyio cancels each wait in it
-        if hasattr(chunks, "aclose") and not getattr(chunks, "ag_running", False):
-            await chunks.aclose()
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is GeneratorExit:  # nobody runs this call any more: it cannot await
+            return
+        try:
+            if not may_block.get():
+                import asyncio
+
+                await asyncio.sleep(0)  # the loop may be about to close the chunks
+        finally:  # a cancelled scope of anyio cancels each wait in it
+            if hasattr(self._chunks, "aclose") and not getattr(self._chunks, "ag_running", False):
+                await self._chunks.aclose()
 
 
 async def to_the_end(step: Awaitable[T]) -> T:

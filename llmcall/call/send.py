@@ -23,7 +23,7 @@ from ..notices import logger, notice, warn_once
 from ..values import Received, Response, TokenUsage, choices_of, http_as_chat, text_of
 from ..values.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..values.chunks import Assembler, says_something, text_in
-from .effects import END, Piece, emit, next_of, opened, reading, send
+from .effects import END, Piece, Reading, emit, next_of, opened, send
 from .estimates import tokens_used
 from .limits import LEFT_OUT_SECONDS
 from .masking import mask
@@ -161,7 +161,7 @@ class Exchange:
 
         :param pieces: an asynchronous iterator, whose last item is what is recorded.
         """
-        async with reading(pieces):
+        async with Reading(pieces):
             while isinstance(piece := await next_of(pieces, self.call.time_left()), bytes):
                 self.reader_has_text = True
                 await emit(Piece("", piece))
@@ -235,7 +235,7 @@ class Exchange:
         head = whole = Response({})
         pending: list[Piece] = []
         has_content = text_in if self.call.transport is None else says_something
-        async with reading(chunks):
+        async with Reading(chunks):
             while (chunk := await next_of(chunks, self._timeout())) is not END:
                 if isinstance(chunk, Response):
                     # the headers before the first chunk, or the whole answer after the last one

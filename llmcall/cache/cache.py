@@ -311,16 +311,16 @@ class ResponseCache:
         :raises CacheError: with ``raise``, if the cache has another answer; and if ``path`` contains
             no cache.
         """
-        from . import loading
+        from .loading import load
 
         source = path.storage if isinstance(path, ResponseCache) else os.fspath(path)
-        return loading.load(self.storage, source, on_conflict)
+        return load(self.storage, source, on_conflict)
 
     def add_all(self, records: Iterable[Record]) -> int:
         """Add records whose keys are not here yet; return how many were stored."""
-        from . import loading
+        from .loading import added
 
-        return loading.add_all(self.storage, records)
+        return self.storage.write(map(added, records))
 
     def verify(self) -> list[str]:
         """Return the keys of the damaged records, those whose stored request does not fit their key

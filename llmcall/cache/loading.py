@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import starmap
+from typing import TYPE_CHECKING
 
 from ..display.formatting import counted
 from ..errors import CacheError
@@ -18,7 +18,7 @@ from .directory import Change
 from .places import is_address, storage_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable
 
     from ..values import Record
     from .places import Storage
@@ -29,29 +29,12 @@ KEY_SETTINGS = ("cache_namespace", "cache_normalize")
 MOST_LISTED_KEYS = 5  # keys that a message lists
 
 
-def records_in(storage: Storage) -> Iterator[Record]:
-    """Yield the records of a storage in the order in which they were stored, read a page at a time.
-
-    :raises CacheCorruptError: at a damaged one.
-    """
-    for key, packed, stored_at in storage.rows():
-        yield unpack(key, packed, stored_at)
-
-
-def add_all(storage: Storage, records: Iterable[Record]) -> int:
-    """Add records whose keys are not in a storage yet; return how many were stored."""
-    return storage.write(map(_added, records))
-
-
-def _added(record: Record, *, replaces: bool = False) -> Change:
+def added(record: Record, *, replaces: bool = False) -> Change:
+    """Return the change that adds a record to a cache, where it has the days that it has elsewhere."""
     return Change(record.cache_key, pack(record.with_days()), replaces)
 
 
-def load(
-    storage: Storage,
-    source: str | Storage,
-    on_conflict: str,
-) -> int:
+def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
     """Add records to a storage; return how many were stored. See :meth:`ResponseCache.load`.
 
     :param source: a file, the path of another cache, or its storage.
@@ -85,12 +68,12 @@ def load(
                 f"{words()}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
             )
         replaces = on_conflict == "replace"
-        stored = storage.write(
-            _added(record, replaces=is_conflict(record) and replaces) for record in records()
+        stored_count = storage.write(
+            added(record, replaces=is_conflict(record) and replaces) for record in records()
         )
         if count:
             notice("%s: %s", words(), on_conflict)
-        return stored
+        return stored_count
 
 
 def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iterable[Record]]]:
@@ -98,39 +81,29 @@ def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iter
 
     :param spool: gets the records of a file.
     """
-    if isinstance(source, str):
-        if not (is_address(source) or os.path.isdir(source)):
-            return source, _file_opened(source, spool)
+    if isinstance(source, str) and (is_address(source) or os.path.isdir(source)):
         source = storage_at(source)
-    if not source.exists():
-        raise CacheError(
-            f"{source.location} contains no cache; give a cache's directory or server, or an exported file"
-        )
-    return str(source.location), partial(records_in, source)
-
-
-def _file_opened(path: str, spool: Spool) -> Callable[[], Iterable[Record]]:
+    if not isinstance(source, str):
+        if not source.exists():
+            raise CacheError(
+                f"{source.location} contains no cache; give a cache's directory or server, or an exported file"
+            )
+        rows = source.rows
+        return str(source.location), lambda: starmap(unpack, rows())
     from ..ancestors import tinytroupe
     from ..records.reader import spooled
 
-    if os.path.exists(path) and tinytroupe.recognized(path):
-        records = tinytroupe.read(path)
-        return lambda: records
-    _warn_of_other_settings(path, spooled(path, spool).settings)
-    return lambda: spool
-
-
-def _warn_of_other_settings(path: str, header: Mapping[str, Any]) -> None:
-    """Warn if a file's records may have keys for which no call asks with the settings here."""
-    if not header:  # nobody knows its settings
-        return
+    if os.path.exists(source) and tinytroupe.recognized(source):
+        records = tinytroupe.read(source)
+        return source, lambda: records
+    header = spooled(source, spool).settings
     recorded = {name: header[name] for name in KEY_SETTINGS if name in header}
     here = {name: value for name, value in header_of().items() if name in KEY_SETTINGS}
-    differences = header_differences(recorded, here)
-    if differences:
+    if header and (differences := header_differences(recorded, here)):
         notice(
             "%s was made with other settings than those here: %s. Calls here may not find its records until you set "
             "the same values",
-            path,
+            source,
             differences,
         )
+    return source, lambda: spool

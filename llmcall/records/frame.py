@@ -10,22 +10,9 @@ from ..display.printable import printable
 from ..scopes import without_repeats
 
 RECORD_COLUMNS = (
-    "scope",
-    "draw",
-    "kind",
-    "model",
-    "served",
-    "prompt",
-    "answer",
-    "finish_reason",
-    "refusal",
-    "input_tokens",
-    "output_tokens",
-    "cost",
-    "used",
-    "cache_key",
+    *("scope", "draw", "kind", "model", "served", "prompt", "answer", "finish_reason", "refusal"),
+    *("input_tokens", "output_tokens", "cost", "used", "cache_key"),
 )
-BEFORE_LEVELS = RECORD_COLUMNS.index("scope") + 1
 
 
 def record_frame(
@@ -35,19 +22,18 @@ def record_frame(
 
     :param is_used: tells whether a call used a record.
     :param levels: names for the levels of the scopes, each of which then has a column.
-    :raises TypeError: if ``levels`` is not a list of texts.
     :raises ValueError: if it names another number of levels than the scopes have, or a column that
         the table has already.
     """
     records = list(records)
-    names = [] if levels is None else _checked_levels(levels, records)
+    names = [] if levels is None else _checked_levels(list(levels), records)
     frame = data_frame(
         (_cells(record, is_used=is_used(record)) for record in records), RECORD_COLUMNS
     )
     paths = [_levels_of(record) for record in records]
     for level, name in enumerate(names):
         column = [path[level] if level < len(path) else None for path in paths]
-        frame.insert(BEFORE_LEVELS + level, name, column)
+        frame.insert(1 + level, name, column)  # after the scope
     return frame
 
 
@@ -57,12 +43,8 @@ def _levels_of(record: Any) -> list[str]:
     return [name for name in path.split("/") if name]
 
 
-def _checked_levels(levels: Any, records: Sequence[Any]) -> list[str]:
+def _checked_levels(names: list[str], records: Sequence[Any]) -> list[str]:
     """Return names for the levels of the scopes, one for each level of the deepest."""
-    is_list = isinstance(levels, Sequence) and not isinstance(levels, str)
-    if not is_list or not all(isinstance(name, str) for name in levels):
-        raise TypeError(f"levels is {levels!r}; it must be a list of names, one for each level")
-    names = list(levels)
     if len({*RECORD_COLUMNS, *names}) < len(RECORD_COLUMNS) + len(names):
         raise ValueError(
             f"levels names a column twice: {', '.join(names)}; the table has {', '.join(RECORD_COLUMNS)}"
@@ -76,24 +58,16 @@ def _checked_levels(levels: Any, records: Sequence[Any]) -> list[str]:
     return names
 
 
-def _cells(record: Any, *, is_used: bool) -> tuple[Any, ...]:
+def _cells(record: Any, *, is_used: bool) -> list[Any]:
     usage = record.usage
-    return (
-        record.scope or None,
-        _draw(record.sample),
-        record.kind,
-        record.model,
-        record.served,
-        record.prompt,
-        record.answer,
-        record.finish_reason,
-        record.refusal,
-        usage.input_tokens,
-        usage.output_tokens,
-        record.cost,
-        is_used,
-        record.cache_key,
-    )
+    cells = {
+        "scope": record.scope or None,
+        "draw": _draw(record.sample),
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "used": is_used,
+    }
+    return [cells[name] if name in cells else getattr(record, name) for name in RECORD_COLUMNS]
 
 
 def _draw(sample: str | None) -> int | str | None:

@@ -7,7 +7,7 @@ are draws, numbered in the order of the calls, as a run under these settings num
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..config import resolve as config
@@ -22,8 +22,6 @@ from ..records.reader import RecordFile
 from ..values import Record
 
 Conflict = tuple[Record, Record]  # two answers to one request
-# Returns the scope that the body of a request names, or ``None`` if it names none.
-NameOf = Callable[[Any], str | None]
 
 
 class Rekeyed(NamedTuple):
@@ -45,87 +43,61 @@ class Rekeyed(NamedTuple):
     joined: int
 
 
-def rekeyed(
-    settings: Mapping[str, Any],
-    run: Mapping[str, Any] | None,
-    records: Sequence[Record],
-    choice: str = "keep",
-    name_of: NameOf | None = None,
-) -> Rekeyed:
+def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
     """Return a recording as the current settings ask its requests.
 
     Its own normalizers and aliases stay: what they took out of a text, or a name, is gone.
 
-    :param settings: of its header.
-    :param run: the options of its run, in the header, or ``None``.
-    :param records: in the order of the calls.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
-    :param name_of: returns the scope that the body of a request names, if actors are named by what
-        they ask.
     """
-    header = _merged_header(settings)
-    new_records = _with_new_keys(records, header, name_of)
-    new_keys = {old.cache_key: new.cache_key for old, new in zip(records, new_records, strict=True)}
-    by_key, conflicts = _by_key(new_records, choice)
+    header = _merged_header(recording.settings)
+    run = recording.run
+    if run is not None and "cache_normalize" in header:
+        run = {**run, "normalizers": header["cache_normalize"]}
+    settings = _settings_of(header)
+    records = list(recording)
+    requests = [under_settings(record.request, settings) for record in records]
+    samples = _samples(records, requests)
+    new_keys: dict[str | None, str] = {}  # by the old one
+    by_key: dict[str, Record] = {}
+    conflicts = []
+    for old, request, sample in zip(records, requests, samples, strict=True):
+        key = new_keys[old.cache_key] = key_of(old.kind, request, sample)
+        record = old.replace(cache_key=key, request=request, sample=sample)
+        earlier = by_key.setdefault(key, record)
+        if not same_answer(earlier, record):
+            conflicts.append((earlier, record))
+            if choice == "replace":
+                by_key[key] = record
+    for key, record in by_key.items():
+        if new_target := new_keys.get(target_key(record)):
+            by_key[key] = record.replace(response=pointing_to(new_target))
     return Rekeyed(
         settings=header,
-        run=_merged_run(run, header),
-        records=[_with_new_pointer(record, new_keys) for record in by_key.values()],
+        run=run,
+        records=list(by_key.values()),
         conflicts=conflicts,
         changed=sum(old_key != new_key for old_key, new_key in new_keys.items()),
-        joined=len(new_records) - len(by_key),
+        joined=len(records) - len(by_key),
     )
-
-
-def _with_new_keys(
-    records: Sequence[Record], header: Mapping[str, Any], name_of: NameOf | None
-) -> list[Record]:
-    """Return the records with requests, samples and keys as a header's settings make them."""
-    settings = _settings_of(header)
-    requests = [under_settings(record.request, settings) for record in records]
-    paths = [
-        _path(record, request, name_of) for record, request in zip(records, requests, strict=True)
-    ]
-    samples = _samples(records, requests, paths)
-    return [
-        record.replace(
-            cache_key=key_of(record.kind, request, sample), request=request, sample=sample
-        )
-        for record, request, sample in zip(records, requests, samples, strict=True)
-    ]
 
 
 def _settings_of(header: Mapping[str, Any]) -> Settings:
     """Return the current settings with a header's normalizers and aliases."""
-    normalizers = tuple(_normalizers(header))
+    normalizers = tuple(header.get("cache_normalize") or ())
     with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
         return config.settings()
-
-
-def _by_key(records: Iterable[Record], choice: str) -> tuple[dict[str, Record], list[Conflict]]:
-    """Return one record for each key, and the requests that have two answers.
-
-    :param choice: see :func:`rekeyed`.
-    """
-    by_key: dict[str, Record] = {}
-    conflicts = []
-    for record in records:
-        earlier = by_key.setdefault(record.cache_key, record)
-        if same_answer(earlier, record):
-            continue
-        conflicts.append((earlier, record))
-        if choice == "replace":
-            by_key[record.cache_key] = record
-    return by_key, conflicts
 
 
 def _merged_header(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a header, with what the current ones say of keys."""
     current = header_of()
-    normalizers = dict.fromkeys([*_normalizers(recorded), *_normalizers(current)])
+    normalizers = [
+        each for header in (recorded, current) for each in header.get("cache_normalize") or ()
+    ]
     merged = {
         **recorded,
-        "cache_normalize": list(normalizers),
+        "cache_normalize": list(dict.fromkeys(normalizers)),
         "aliases": {**recorded.get("aliases", {}), **current.get("aliases", {})},
         "cache_namespace": current.get("cache_namespace"),
         NAMESPACES: current.get(NAMESPACES),
@@ -133,64 +105,21 @@ def _merged_header(recorded: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in merged.items() if value not in (None, [], {}, "")}
 
 
-def _merged_run(
-    recorded: Mapping[str, Any] | None, header: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """Return the options of a run, with the header's normalizers; ``None`` if there was no run."""
-    if recorded is None:
-        return None
-    normalizers = list(_normalizers(header))
-    return {**recorded, "normalizers": normalizers} if normalizers else dict(recorded)
-
-
-def _normalizers(header: Mapping[str, Any]) -> Iterable[str]:
-    return header.get("cache_normalize") or ()
-
-
-def _path(record: Record, request: Mapping[str, Any], name_of: NameOf | None) -> str:
-    """Return the scope path of a record; the name of its actor may come of its request."""
-    outer_scopes, slash, name = record.scope.rpartition("/")
-    if name_of is None or name != name_of(_body(record.request)):
-        return record.scope
-    return f"{outer_scopes}{slash}{name_of(_body(request))}"
-
-
-def _body(request: Mapping[str, Any]) -> Any:
-    return request.get("body", request)
-
-
-def _samples(
-    records: Sequence[Record], requests: Sequence[Mapping[str, Any]], paths: Sequence[str]
-) -> list[str | None]:
+def _samples(records: Sequence[Record], requests: Sequence[Mapping[str, Any]]) -> list[str | None]:
     """Return the sample of each record: if two draws have one number, all get new numbers.
 
     :param requests: the request of each record under the current settings.
-    :param paths: the scope path of each.
     """
-    samples = [
-        record.sample if record.sample is None else f"{path}{record.sample[len(record.scope) :]}"
-        for record, path in zip(records, paths, strict=True)
-    ]
+    samples = [record.sample for record in records]
     draws: dict[str, list[int]] = {}  # by request and scope: positions of records
     for position, (record, request) in enumerate(zip(records, requests, strict=True)):
-        if _draw(record.sample).isdecimal():
-            request_key = key_of(record.kind, request, paths[position])
-            draws.setdefault(request_key, []).append(position)
+        if (record.sample or "").partition("#")[2].isdecimal():
+            draws.setdefault(key_of(record.kind, request, record.scope), []).append(position)
     for positions in draws.values():
         if len({samples[position] for position in positions}) < len(positions):
             for number, position in enumerate(positions):
-                samples[position] = f"{paths[position]}#{number}"
+                samples[position] = f"{records[position].scope}#{number}"
     return samples
-
-
-def _draw(sample: str | None) -> str:
-    return (sample or "").partition("#")[2]
-
-
-def _with_new_pointer(record: Record, keys: Mapping[str, str]) -> Record:
-    """Return a record that points to the new key of its answer, if it points to one."""
-    new_key = keys.get(target_key(record) or "")
-    return record if new_key is None else record.replace(response=pointing_to(new_key))
 
 
 class Finding(NamedTuple):

@@ -307,20 +307,11 @@ def _rekey_file(path: str, on_conflict: str) -> str:
     """
     from ..cassettes.rekey import rekeyed
     from ..clients.registry import settings
-    from ..programs.actors import named_by_system
-    from ..programs.options import SYSTEM
     from ..records.reader import read
     from ..records.writer import write
 
     recording = read(path)
-    names_by_system = (recording.run or {}).get("actor") == SYSTEM
-    result = rekeyed(
-        recording.settings,
-        recording.run,
-        list(recording),
-        on_conflict,
-        named_by_system if names_by_system else None,
-    )
+    result = rekeyed(recording, on_conflict)
     _list_conflicts(result.conflicts)
     if result.conflicts and on_conflict == "raise":
         count = counted(len(result.conflicts), "request")

@@ -72,7 +72,8 @@ class Actors:
             is_plain = len(name) <= NAME_CHARACTERS and not UNSAFE.search(name)
             return (name if is_plain else _short_name(name)) or None
         if actor == SYSTEM:
-            return named_by_system(request.body, normalize)
+            text = _first_text(request.body, SYSTEM_ROLES)
+            return _short_name(normalize(text)) if text else None
         if isinstance(actor, str):
             return request.headers.get(actor.removeprefix(HEADER).lower()) or None
         try:
@@ -97,15 +98,6 @@ def _pattern(actor: str) -> re.Pattern[str]:
             rf'actor in parentheses, such as "{USER}You are (\w+)"'
         )
     return pattern
-
-
-def named_by_system(body: Any, normalize: Normalize = str) -> str | None:
-    """Return a name for the persona that a request's body describes in its system message.
-
-    :param normalize: removes from a text what does not matter.
-    """
-    text = _first_text(body, SYSTEM_ROLES)
-    return _short_name(normalize(text)) if text else None
 
 
 def _short_name(text: str) -> str:

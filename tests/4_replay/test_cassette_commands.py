@@ -17,7 +17,6 @@ from programs import LONGEST
 from servers import CALLING
 
 import llmcall
-from llmcall.programs.actors import named_by_system
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
@@ -350,20 +349,6 @@ def test_a_second_rekey_changes_nothing(under_new_normalizers: None) -> None:
     content = Path("tape.jsonl").read_bytes()
     assert "new keys for 0 of 2 records" in done("cassette", "rekey", "tape.jsonl")
     assert Path("tape.jsonl").read_bytes() == content
-
-
-def test_rekey_renames_actors_that_their_system_messages_name() -> None:
-    """What a normalizer takes out of a system message is not in the actor's name."""
-    persona = "You are Lisa. It is 12:00."
-    bare = conversation("lisa#0", TURNS[:1], persona)[0]
-    name = named_by_system(bare.request)
-    tape = written(
-        "tape.jsonl", conversation(f"run/{name}#0", TURNS[:1], persona), run={"actor": "system"}
-    )
-    Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
-    done("cassette", "rekey", tape)
-    [record] = read(tape)
-    assert record.scope == f"run/{named_by_system(record.request)}" != f"run/{name}"
 
 
 @pytest.fixture

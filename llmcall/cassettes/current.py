@@ -15,7 +15,6 @@ from . import openers
 # Each is a Cassette. The innermost is last. One that is open several times appears as often; the one
 # that the settings name is first.
 open_cassettes: list[Any] = []
-_set_aside: list[list[Any]] = []  # those that were open before each block with only one
 # Each is given the client and the current cassette of a call that no record answers, and raises an
 # error if the call may not be sent.
 guards: list[Callable[[object, Any], None]] = []
@@ -31,23 +30,18 @@ def push(cassette: Any) -> None:
 def pop(cassette: Any) -> None:
     """Remove a closed cassette; if it was opened several times, only the innermost one."""
     with lock:
-        for cassettes in (open_cassettes, *reversed(_set_aside)):
-            indexes = [index for index, each in enumerate(cassettes) if each is cassette]
-            if indexes:
-                del cassettes[max(indexes)]
-                return
+        indexes = [index for index, each in enumerate(open_cassettes) if each is cassette]
+        if indexes:
+            del open_cassettes[max(indexes)]
 
 
 @contextmanager
 def only(cassette: Any) -> Iterator[None]:
     """Make one cassette, or none, the only open one for a block; then those from before are open
     again, below those that were opened in the block and not closed.
-
-    Other threads may close any of them during the block.
     """
     with lock:
         before = open_cassettes.copy()
-        _set_aside.append(before)
         open_cassettes[:] = [] if cassette is None else [cassette]
     try:
         yield
@@ -55,7 +49,6 @@ def only(cassette: Any) -> Iterator[None]:
         with lock:
             opened = [each for each in open_cassettes if each is not cassette]
             open_cassettes[:] = [*before, *opened]
-            _set_aside.pop()  # such blocks nest
 
 
 def header_namespaces() -> dict[str, str] | None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .spool import Spool
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-TEXT_LINE = b'{"text": '  # how the line of a text begins, unless it was edited
+# How the lines of records and texts begin, unless they were edited.
+RECORD_LINE, TEXT_LINE = b'{"kind": ', b'{"text": '
 
 
 class Headers:
@@ -50,7 +51,7 @@ class Headers:
         number = 0
         try:
             for number, line in _numbered(file):
-                entry = entry_of(line)
+                entry = {} if line.startswith(RECORD_LINE) else entry_of(line)
                 if "llmcall" in entry:
                     self._add(number, entry)
                 elif not self._number:

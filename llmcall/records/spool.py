@@ -40,6 +40,7 @@ MISSING_TARGET = """
 SELECT target FROM Records WHERE target > ? AND target NOT IN (SELECT key FROM Records)
 ORDER BY target LIMIT 1
 """
+ADD_DIGEST = "INSERT OR IGNORE INTO Texts (digest) VALUES (?)"
 ADD_TEXT = "INSERT OR REPLACE INTO Texts VALUES (?, ?)"
 TEXT = "SELECT text FROM Texts WHERE digest = ?"
 
@@ -105,6 +106,10 @@ class Spool:
     def add_text(self, digest: str, text: str) -> None:
         """Add a long text."""
         self._connection.execute(ADD_TEXT, (digest, text.encode("utf-8", "surrogatepass")))
+
+    def is_first_use(self, digest: str) -> bool:
+        """Return whether there is no text with a digest yet; from now on there is."""
+        return self._connection.execute(ADD_DIGEST, (digest,)).rowcount == 1
 
     def text(self, digest: str) -> str | None:
         """Return the long text with a digest, or ``None``."""

@@ -19,7 +19,7 @@ from .line import INLINE_CHARACTERS, RECORD, VERSION, digest_of, line_of, stands
 from .served import days_entry, served_by
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ..values import Data, Record
     from .spool import Spool
@@ -61,7 +61,7 @@ def encode(
     line = line_of({"llmcall": VERSION, **incomplete, **header})
     check_unicode(line, "the settings")
     yield line
-    written: set[str] = set()  # the digests of texts
+    is_first_use = _first_uses() if isinstance(records, list) else records.is_first_use
     checked_texts: set[int] = set()
     for number, record in enumerate(records, 1):
         sample = "" if record.sample is None else f" (sample {record.sample!r})"
@@ -71,14 +71,13 @@ def encode(
             entry = _entry(record)
             secrets.refuse(entry, allow, location, checked_texts)
             for name in ("request", "response"):
-                entry[name] = _encoded(entry[name], written, texts)
+                entry[name] = _encoded(entry[name], is_first_use, texts)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{location}: {error}") from None
         except RecursionError:
             raise ValueError(
                 f"{location}: its request or response is nested too deeply to be recorded"
             ) from None
-        written.update(texts)
         for digest, text in texts.items():
             yield line_of({"text": digest, "lines": text.split("\n")})
         yield line_of(entry)
@@ -95,22 +94,34 @@ def _entry(record: Record) -> dict[str, Any]:
     }
 
 
-def _encoded(data: Data, written: Container[str], texts: dict[str, str]) -> Any:
+def _first_uses() -> Callable[[str], bool]:
+    """Return a function that returns whether it gets a digest for the first time."""
+    used: set[str] = set()
+
+    def is_first_use(digest: str) -> bool:
+        is_first = digest not in used
+        used.add(digest)
+        return is_first
+
+    return is_first_use
+
+
+def _encoded(data: Data, is_first_use: Callable[[str], bool], texts: dict[str, str]) -> Any:
     """Return plain data as JSON can hold it, with references instead of long texts.
 
-    :param written: the digests of the texts that were written before.
-    :param texts: gathers the others, by digest.
+    :param is_first_use: returns whether no record before used the text with a digest.
+    :param texts: gathers the texts that none used, by digest.
     """
     if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
         digest = digest_of(data)
-        if digest not in written:
+        if is_first_use(digest):
             texts[digest] = data
         return {"$text": digest}
     if isinstance(data, dict):
-        encoded = {name: _encoded(data[name], written, texts) for name in ordered_names(data)}
+        encoded = {name: _encoded(data[name], is_first_use, texts) for name in ordered_names(data)}
         return {"$data": encoded} if stands_for_another(data) else encoded
     if isinstance(data, list):
-        return [_encoded(item, written, texts) for item in data]
+        return [_encoded(item, is_first_use, texts) for item in data]
     return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
 
 

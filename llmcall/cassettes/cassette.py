@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.cache import shared_cache
 from ..config import resolve as config
+from ..config.setting import Rank
 from ..display.formatting import counted
 from ..errors import CacheError, CacheMissError, ScopeError
 from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ..config.setting import Layer
+    from ..config.settings import Settings
     from ..scopes import CallOrder
     from ..values import Days, Record
 
@@ -252,17 +254,34 @@ class Cassette(ContextDecorator):
         content = _content_of(file)
         if content and MODES[self.mode].reads:
             self.stored = RecordFile(content, file)
-            self.run, settings = self.stored.run, self.stored.settings
-            self._layer = config.push_layer(layer_of(settings), f"cassette {self.path}")
-            self._header = joined_headers(settings, header_of())  # which may know further models
+            self.run, header = self.stored.run, self.stored.settings
+            before = config.settings()
+            self._layer = config.push_layer(layer_of(header), f"cassette {self.path}")
+            if self.may_record:
+                self._warn_of_ignored(before, self._layer)
+            self._header = joined_headers(header, header_of())  # which may know further models
         else:
             header_in(file)  # an error if it is no cassette, which no mode writes over
             self._header = header_of(namespaces=header_namespaces())
         self.file, self._digest = file, hashlib.sha256(content).digest()
         is_recording = self.may_record and not self.is_complete
         self.uses = Uses(self.stored, is_recording=is_recording)
-        if self.may_record and self._layer is not None:
-            self._tell_overridden_settings(self._layer)
+
+    def _warn_of_ignored(self, before: Settings, layer: Layer) -> None:
+        """Warn if environment or files give settings that the recording will not use."""
+        names = [
+            name
+            for name, given in layer.items()
+            if Rank.DEFAULT < before.given(name).rank < Rank.PUSHED
+            and before.given(name).value != given.value
+        ]
+        if names:
+            recorded = ", ".join(f"{name} = {layer[name].value!r:.60}" for name in names)
+            here = "; ".join(before.origin(name) for name in names)
+            warn_once(
+                f"{self.path} was recorded with {recorded}, and keeps these settings. What is set here has no effect: "
+                f"{here}. To use it, record everything again with the mode 'rewrite', or set it in code"
+            )
 
     def _opened_by(self) -> str:
         """Return where it was opened, and what a second one for its file does instead."""
@@ -275,18 +294,6 @@ class Cassette(ContextDecorator):
         if not self.write_at_end:
             return "for this test by the pytest plugin; leave one of the two out"
         return "in a block around this one, or in another thread; use one cassette for both, or two files"
-
-    def _tell_overridden_settings(self, layer: Layer) -> None:
-        """Warn if environment or files give settings that the recording will not use."""
-        overridden = config.overridden(layer)
-        if overridden:
-            settings = config.settings()
-            recorded = ", ".join(f"{name} = {getattr(settings, name)!r:.60}" for name in overridden)
-            here = "; ".join(given.origin for given in overridden.values())
-            warn_once(
-                f"{self.path} was recorded with {recorded}, and keeps these settings. What is set here has no effect: "
-                f"{here}. To use it, record everything again with the mode 'rewrite', or set it in code"
-            )
 
     def stop(self, error: BaseException | None = None) -> None:
         """Write the file when the cassette closes for the last time; a failed ``rewrite`` leaves the

@@ -17,7 +17,7 @@ from typing import Any
 from ..notices import forget_notices, warn_once
 from ..system import ProcessLock
 from .endpoints import Endpoint
-from .setting import Given, Layer, Rank
+from .setting import Layer, Rank
 from .settings import SETTINGS, Settings, checked_layer
 from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
@@ -284,22 +284,6 @@ def push_layer(values: Mapping[str, Any], origin: str) -> Layer:
         layers.pushed.append(layer)
         layers.changed()
     return layer
-
-
-def overridden(pushed: Layer) -> dict[str, Given]:
-    """Return the settings that environment and files give, and in place of which a pushed layer gives
-    other values now.
-    """
-    with _lock:
-        below = layers.read().settings.layer
-        current = settings().layer
-    return {
-        name: below[name]
-        for name, given in pushed.items()
-        if current[name] is given
-        and below[name].rank > Rank.DEFAULT
-        and below[name].value != given.value
-    }
 
 
 def pop_layer(pushed: Layer) -> None:

@@ -136,7 +136,6 @@ class Cassette(ContextDecorator):
         self.uses = Uses()  # which records answered calls
         self.unused_report = ""  # says at the end how many records no call used, if there are any
         self.is_written = False
-        self._reason_to_keep_unused = ""  # for the mode ``update``, if its owner knows one
         self._refusals_before = process_failures.refused
         self._header: dict[str, Any] = {}
         self._layer: Layer | None = None  # its settings, while they apply
@@ -153,13 +152,6 @@ class Cassette(ContextDecorator):
         self.mode = "none"
         self.bypasses_cache = False
         self.reports_unused = False
-
-    def keep_unused(self, reason: str) -> None:
-        """Leave unused records in the file, also in the mode ``update``.
-
-        :param reason: why, to follow "because".
-        """
-        self._reason_to_keep_unused = reason
 
     # Opening and closing. A block, or an open and a close across cells, starts and stops it and makes
     # it the innermost one meanwhile. The first start reads the file, and the last stop writes it.
@@ -321,15 +313,18 @@ class Cassette(ContextDecorator):
         if isinstance(self._error, KeyboardInterrupt):
             self.failures.forget(ABANDONED)  # whoever pressed Ctrl-C knows
         unused = self.unused() if self._error is None and self.reports_unused else []
-        why_unused_stay = self._why_unused_stay()
-        dropped = unused if MODES[self.mode].moves_unused and not why_unused_stay else []
+        refusals = process_failures.refused - self._refusals_before
+        has_failures = bool(refusals or self.failures.counts().keys() - {NOT_JSON})
+        dropped = unused if MODES[self.mode].moves_unused and not has_failures else []
         if unused:
             count = counted(len(unused), "record")
             self.unused_report = f"{count} {'was' if len(unused) == 1 else 'were'} not used; "
             if not MODES[self.mode].moves_unused:
                 self.unused_report += "the mode 'update' moves such records to the disk cache"
-            elif why_unused_stay:
-                self.unused_report += f"the file keeps such records, because {why_unused_stay}"
+            elif has_failures:
+                self.unused_report += (
+                    "the file keeps such records, because a call failed, ended early or was refused"
+                )
             else:
                 self.unused_report += "moved to the disk cache"
             if not self.command:  # else the command reports it
@@ -337,18 +332,11 @@ class Cassette(ContextDecorator):
         self.failures.warn(
             f"replay of the cassette {self.path}", "record it again with the mode 'new'"
         )
-        if self.mode == "rewrite" and self.path.exists() and why_unused_stay and not self.recorded:
+        if self.mode == "rewrite" and self.path.exists() and has_failures and not self.recorded:
             notice("%s is left as it was: no call was answered", self.path)
         elif self.write_at_end and (dropped or self._is_changed()):
             keep_in_cache(dropped)
             self._write({record.cache_key for record in dropped})
-
-    def _why_unused_stay(self) -> str:
-        """Return why unused records have to stay in the file; empty if they may go."""
-        refusals = process_failures.refused - self._refusals_before
-        if refusals or self.failures.counts().keys() - {NOT_JSON}:
-            return self._reason_to_keep_unused or "a call failed, ended early or was refused"
-        return self._reason_to_keep_unused
 
     def _is_changed(self) -> bool:
         """Return whether the file has to be written, although no record is dropped."""

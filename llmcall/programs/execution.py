@@ -159,8 +159,6 @@ class Execution:
         recorder.has_ended = True
         end_streams()
         problems: list[Exception] = []
-        if self._cassette is not None and (self._code or recorder.first_error):
-            self._cassette.keep_unused("the program failed")
         try:
             self._exit_stack.__exit__(None if error is None else type(error), error, None)
         except (LLMCallError, OSError) as problem:

@@ -251,13 +251,17 @@ class Cassette(ContextDecorator):
             self._layer = config.push_layer(layer_of(header), f"cassette {self.path}")
             if self.may_record:
                 self._warn_of_ignored(before, self._layer)
-            self._header = joined_headers(header, header_of())  # which may know further models
         else:
             header_in(file)  # an error if it is no cassette, which no mode writes over
-            self._header = header_of(namespaces=header_namespaces())
+        self._settle_header()
         self.file, self._digest = file, hashlib.sha256(content).digest()
         is_recording = self.may_record and not self.is_complete
         self.uses = Uses(self.stored, is_recording=is_recording)
+
+    def _settle_header(self) -> None:
+        """Take the settings of here into the header, or what they say of further models."""
+        here = header_of(namespaces=header_namespaces())
+        self._header = here if self.stored is None else joined_headers(self.stored.settings, here)
 
     def _warn_of_ignored(self, before: Settings, layer: Layer) -> None:
         """Warn if environment or files give settings that the recording will not use."""
@@ -471,6 +475,8 @@ class Cassette(ContextDecorator):
                     is_same = existing.response == record.response
                     if is_same or not (replace and is_asked_again):
                         return existing
+                if not self._gained:  # the program may have set what its calls need
+                    self._settle_header()
                 record = record.replace(days=_days_of(record, source))
                 self._gained[record.cache_key] = copy_of(record), source
                 self.uses.note(record, caller)

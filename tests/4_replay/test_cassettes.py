@@ -685,6 +685,16 @@ def test_the_header_has_what_environment_and_files_put_into_keys() -> None:
     }
 
 
+def test_the_header_has_what_the_block_sets_before_its_first_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program may read a file of variables of its own."""
+    with cassette(PATH):
+        monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.5")
+        said(counting())
+    assert header()["temperature"] == 0.5
+
+
 def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """It stands above the environment and files for clients made earlier, too, while it is open."""
     config_file(EVERY_SETTING)

@@ -210,7 +210,8 @@ class Cassette(ContextDecorator):
 
     def _close_all(self, error: BaseException | None) -> None:
         while self._depth:
-            self.__exit__(None, error, None)
+            with suppress(CacheMissError, ScopeError):  # the process warns of refused calls
+                self.__exit__(None, error, None)
 
     def _others(self) -> list[Cassette]:
         """Return the open cassettes of this process that have the same file."""
@@ -566,10 +567,9 @@ def _close_cells() -> None:
                     "%s was opened with open() but not closed: call close() at the end",
                     cassette.path,
                 )
-            error = InterruptedError("the process ended") if cassette.may_record else None
-            while cassette._depth:
-                with suppress(CacheMissError, ScopeError):  # the process warns of refused calls
-                    cassette.__exit__(None, error, None)
+            cassette._close_all(
+                InterruptedError("the process ended") if cassette.may_record else None
+            )
 
 
 def keep_in_cache(records: Collection[Record]) -> None:

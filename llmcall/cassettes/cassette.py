@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import time
-from contextlib import ContextDecorator, nullcontext, suppress
+from contextlib import ContextDecorator, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.cache import shared_cache
@@ -121,7 +121,7 @@ class Cassette(ContextDecorator):
         self.events: deque[tuple[str, tuple[Any, ...]]] | None = None
         # Records the requests of the process's HTTP clients while it is open; programs.blocks sets it.
         self.around: Callable[[], AbstractContextManager[None]] = nullcontext
-        self._around: list[AbstractContextManager[None]] = []
+        self._blocks: list[ExitStack] = []  # those that are open
         self._depth = 0
         self._forget()
 
@@ -157,27 +157,17 @@ class Cassette(ContextDecorator):
     # it the innermost one meanwhile. The first start reads the file, and the last stop writes it.
 
     def __enter__(self) -> Cassette:
-        self.start()
-        push(self)
-        try:
-            block = self.around()
-            block.__enter__()
-        except BaseException as error:
-            pop(self)
-            self.stop(error)
-            raise
-        self._around.append(block)
+        with ExitStack() as block:
+            self.start()
+            block.push(lambda _, error, __: self.stop(error))
+            push(self)
+            block.callback(pop, self)
+            block.enter_context(self.around())
+            self._blocks.append(block.pop_all())
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        try:
-            self._around.pop().__exit__(None if error is None else type(error), error, None)
-        except BaseException as refusal:
-            error = error or refusal
-            raise
-        finally:
-            pop(self)
-            self.stop(error)
+    def __exit__(self, *error: Any) -> None:
+        self._blocks.pop().__exit__(*error)
 
     def open(self) -> Cassette:
         """Open the cassette until :meth:`close`, across the cells of a notebook.
@@ -396,10 +386,8 @@ class Cassette(ContextDecorator):
     @property
     def records(self) -> int:
         """Return the number of its records."""
-        new_keys = [
-            key for key in list(self._gained) if self.stored is None or key not in self.stored
-        ]
-        return len(self.stored or ()) + len(new_keys)
+        stored = self.stored or ()
+        return len(stored) + sum(key not in stored for key in list(self._gained))
 
     @property
     def recorded(self) -> int:

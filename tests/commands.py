@@ -10,10 +10,12 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from llmcall.cli.main import main
+from llmcall.config.resolve import refresh
 
 
 def run(*arguments: Any, text: str | None = None) -> Result:
     """Run ``llmcall`` with arguments, and with a text as its standard input."""
+    refresh()  # a process of its own would read environment and files
     return CliRunner().invoke(main, [*map(str, arguments)], input=text)
 
 

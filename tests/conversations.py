@@ -12,6 +12,7 @@ from typing import Any
 
 from llmcall.keys.keys import key_of
 from llmcall.records import reader, writer
+from llmcall.records.header import Header
 from llmcall.types import Record
 
 Message = dict[str, Any]
@@ -91,7 +92,7 @@ def written(
 ) -> Path:
     """Write a cassette with a header of some settings, and options of ``llmcall run``."""
     path = Path(name)
-    writer.write(path, {"model": "m"} if settings is None else settings, records, run=run)
+    writer.write(path, Header({"model": "m"} if settings is None else settings, run), records)
     return path
 
 

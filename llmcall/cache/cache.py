@@ -281,7 +281,7 @@ class ResponseCache:
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential, naming its place.
         """
-        from ..records.header import header_of
+        from ..records.header import Header, keyed_settings
         from ..records.spool import Spool
         from ..records.writer import write
 
@@ -292,7 +292,7 @@ class ResponseCache:
                 target = self.get(key, mode="replay")
                 if target is not None:
                     spool.add(target)
-            write(path, header_of(), spool, allow=config.settings().cassette_allow)
+            write(path, Header(keyed_settings()), spool)
             return len(spool)
 
     def load(

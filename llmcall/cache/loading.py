@@ -11,7 +11,7 @@ from ..errors import CacheError
 from ..keys.keys import short_key
 from ..notices import notice
 from ..records.answers import same_answer
-from ..records.header import header_differences, header_of
+from ..records.header import keyed_settings, settings_differences
 from ..records.packed import pack, unpack
 from ..records.spool import Spool
 from .directory import Change
@@ -96,10 +96,12 @@ def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iter
     if os.path.exists(source) and tinytroupe.recognized(source):
         records = tinytroupe.read(source)
         return source, lambda: records
-    header = spooled(source, spool).settings
-    recorded = {name: header[name] for name in KEY_SETTINGS if name in header}
-    here = {name: value for name, value in header_of().items() if name in KEY_SETTINGS}
-    if header and (differences := header_differences(recorded, here)):
+    header = spooled(source, spool)
+    recorded, here = (
+        {name: settings[name] for name in KEY_SETTINGS if name in settings}
+        for settings in (header.settings, keyed_settings())
+    )
+    if header.settings and (differences := settings_differences(recorded, here)):
         notice(
             "%s was made with other settings than those here: %s. Calls here may not find its records until you set "
             "the same values",

@@ -17,7 +17,7 @@ from ..errors import CacheError, CacheMissError, ScopeError
 from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
-from ..records.header import header_of, joined_headers, layer_of
+from ..records.header import Header, joined_settings, keyed_settings, layer_of
 from ..records.reader import RecordFile, copy_of, header_in, read
 from ..records.served import served_by
 from ..records.writer import write
@@ -28,7 +28,7 @@ from .uses import Caller, Uses
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from ..config.setting import Layer
@@ -99,7 +99,7 @@ class Cassette(ContextDecorator):
         bypasses_cache: bool = False,
         is_named_by_settings: bool = False,
         command: str = "",
-        run: dict[str, Any] | None = None,
+        run: Mapping[str, Any] | None = None,
     ) -> None:
         mode = "none" if mode == "replay" else mode
         if mode not in MODES:
@@ -137,7 +137,7 @@ class Cassette(ContextDecorator):
         self.unused_report = ""  # says at the end how many records no call used, if there are any
         self.is_written = False
         self._refusals_before = process_failures.refused
-        self._header: dict[str, Any] = {}
+        self._settings: dict[str, Any] = {}  # for the header
         self._layer: Layer | None = None  # its settings, while they apply
         self.after_write: list[Callable[[], object]] = []  # called once the file is on the disk
         self._error: BaseException | None = None
@@ -237,22 +237,23 @@ class Cassette(ContextDecorator):
         content = _content_of(file)
         if content and MODES[self.mode].reads:
             self.stored = RecordFile(content, file)
-            self.run, header = self.stored.run, self.stored.settings
-            before = config.settings()
-            self._layer = config.push_layer(layer_of(header), f"cassette {self.path}")
+            self.run, before = self.stored.header.run, config.settings()
+            layer = layer_of(self.stored.header.settings)
+            self._layer = config.push_layer(layer, f"cassette {self.path}")
             if self.may_record:
                 self._warn_of_ignored(before, self._layer)
         else:
             header_in(file)  # an error if it is no cassette, which no mode writes over
-        self._settle_header()
+        self._settle()
         self.file, self._digest = file, hashlib.sha256(content).digest()
         is_recording = self.may_record and not self.is_complete
         self.uses = Uses(self.stored, is_recording=is_recording)
 
-    def _settle_header(self) -> None:
+    def _settle(self) -> None:
         """Take the settings of here into the header, or what they say of further models."""
-        here = header_of(namespaces=header_namespaces())
-        self._header = here if self.stored is None else joined_headers(self.stored.settings, here)
+        here = keyed_settings(namespaces=header_namespaces())
+        stored = self.stored
+        self._settings = here if stored is None else joined_settings(stored.header.settings, here)
 
     def _warn_of_ignored(self, before: Settings, layer: Layer) -> None:
         """Warn if environment or files give settings that the recording will not use."""
@@ -360,8 +361,7 @@ class Cassette(ContextDecorator):
         if not self.is_complete:
             # One order for the records of both recordings.
             records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
-        allow = config.settings().cassette_allow
-        write(self.file, self._header, records, run=self.run, allow=allow, complete=is_complete)
+        write(self.file, Header(self._settings, self.run, is_complete), records)
         self.is_written = True
         for function in self.after_write:
             function()
@@ -375,12 +375,12 @@ class Cassette(ContextDecorator):
     @property
     def is_complete(self) -> bool:
         """Return whether the recording in the file is complete; one that an exception ended goes on."""
-        return self.stored is None or self.stored.is_complete
+        return self.stored is None or self.stored.header.is_complete
 
     @property
     def may_record(self) -> bool:
         """Return whether a call may ask for an answer that it lacks, and record it."""
-        is_begun = self.stored is None or not self.stored.is_complete
+        is_begun = self.stored is None or not self.is_complete
         return MODES[self.mode].begins if is_begun else MODES[self.mode].adds
 
     @property
@@ -465,7 +465,7 @@ class Cassette(ContextDecorator):
                     if is_same or not (replace and is_asked_again):
                         return existing
                 if not self._gained:  # the program may have set what its calls need
-                    self._settle_header()
+                    self._settle()
                 record = record.replace(days=_days_of(record, source))
                 self._gained[record.cache_key] = copy_of(record), source
                 self.uses.note(record, caller)

@@ -57,7 +57,7 @@ def header_namespaces() -> dict[str, str] | None:
     """
     for each in reversed(tuple(open_cassettes)):
         if each.stored is not None:
-            return dict(each.stored.settings.get(NAMESPACES, {}))
+            return dict(each.stored.header.settings.get(NAMESPACES, {}))
     return None
 
 

@@ -67,10 +67,10 @@ def _search_source(cassette: Cassette) -> Source:
     if stored is None:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     else:
-        state = "" if stored.is_complete else "whose recording is incomplete"
+        state = "" if stored.header.is_complete else "whose recording is incomplete"
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
     name = f"the cassette {cassette.path}{state and f', {state}'}"
-    return Source(name, stored or (), find, rekey, stored is None or stored.is_complete)
+    return Source(name, stored or (), find, rekey, stored is None or stored.header.is_complete)
 
 
 def remedy_of(cassette: Cassette) -> str:

@@ -16,7 +16,7 @@ from ..display.printable import printable
 from ..keys.keys import key_of
 from ..keys.rekeying import under_settings
 from ..records.answers import same_answer
-from ..records.header import NAMESPACES, header_of
+from ..records.header import NAMESPACES, Header, keyed_settings
 from ..records.pointers import pointing_to, target_key
 from ..records.reader import RecordFile
 from ..values import Record
@@ -27,16 +27,14 @@ Conflict = tuple[Record, Record]  # two answers to one request
 class Rekeyed(NamedTuple):
     """What a recording holds under the current settings.
 
-    :param settings: of its header.
-    :param run: the options of its run, in the header, or ``None``.
+    :param header: with the settings that hold for the keys.
     :param records: in the order of the calls.
     :param conflicts: the requests that have two answers now.
     :param changed: how many records have another key.
     :param joined: how many records were left out, since others hold the same answer.
     """
 
-    settings: dict[str, Any]
-    run: dict[str, Any] | None
+    header: Header
     records: list[Record]
     conflicts: list[Conflict]
     changed: int
@@ -50,11 +48,11 @@ def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
 
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """
-    header = _merged_header(recording.settings)
-    run = recording.run
-    if run is not None and "cache_normalize" in header:
-        run = {**run, "normalizers": header["cache_normalize"]}
-    settings = _settings_of(header)
+    header = recording.header._replace(settings=_merged(recording.header.settings))
+    if header.run is not None and "cache_normalize" in header.settings:
+        normalizers = header.settings["cache_normalize"]
+        header = header._replace(run={**header.run, "normalizers": normalizers})
+    settings = _settings_of(header.settings)
     records = list(recording)
     requests = [under_settings(record.request, settings) for record in records]
     samples = _samples(records, requests)
@@ -73,8 +71,7 @@ def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
         if new_target := new_keys.get(target_key(record)):
             by_key[key] = record.replace(response=pointing_to(new_target))
     return Rekeyed(
-        settings=header,
-        run=run,
+        header=header,
         records=list(by_key.values()),
         conflicts=conflicts,
         changed=sum(old_key != new_key for old_key, new_key in new_keys.items()),
@@ -89,9 +86,9 @@ def _settings_of(header: Mapping[str, Any]) -> Settings:
         return config.settings()
 
 
-def _merged_header(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a header, with what the current ones say of keys."""
-    current = header_of()
+    current = keyed_settings()
     normalizers = [
         each for header in (recorded, current) for each in header.get("cache_normalize") or ()
     ]
@@ -145,8 +142,7 @@ def findings(file: RecordFile) -> Iterator[Finding]:
     """Yield the records of a file that no call under its header finds, then those before which a draw
     is missing.
     """
-    header: Any = file.settings
-    settings = _settings_of(header)
+    settings = _settings_of(file.header.settings)
     draws: dict[tuple[str, str], set[int]] = defaultdict(set)
     numbered = []
     for number, record in enumerate(file, 1):

@@ -160,10 +160,10 @@ def _options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptio
     if header is None:
         return requested
     try:
-        if "run" in header:
-            return requested.replaying(header["run"], cassette)
+        if header.run is not None:
+            return requested.replaying(header.run, cassette)
         # Recorded by code, or before cassettes held these options.
-        recorded = tuple(header["settings"].get("cache_normalize", ()))
+        recorded = tuple(header.settings.get("cache_normalize", ()))
         RunOptions(normalizers=requested.normalizers).replaying({"normalizers": recorded}, cassette)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error

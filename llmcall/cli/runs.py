@@ -229,18 +229,13 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 
     The settings in the two headers must be the same.
     """
-    from ..clients.registry import settings
-    from ..records.header import header_differences, joined_headers
     from ..records.reader import read
     from ..records.writer import write
 
     first, second = read(one), read(other)
-    differences = header_differences(first.settings, second.settings)
-    if differences and first.settings and second.settings:  # an empty file has none
+    differences = first.header.differences(second.header)
+    if differences and first.header.settings and second.header.settings:  # an empty file has none
         raise CacheError(f"{one} and {other} were recorded under different settings: {differences}")
-    runs = [each.run for each in (first, second) if each.run is not None]
-    if runs[1:] and runs[0] != runs[1]:
-        raise CacheError(f"{one} and {other} were recorded with different options of llmcall run")
     records, conflicts = merged(first, second, on_conflict)
     _list_conflicts(conflicts)
     if conflicts and on_conflict == "raise":
@@ -248,15 +243,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
         raise CacheError(
             f"{one} and {other} have different answers to {count}, so nothing was written; choose with --on-conflict"
         )
-    header = joined_headers(first.settings or second.settings, second.settings)
-    write(
-        output,
-        header,
-        records,
-        run=next(iter(runs), None),
-        allow=settings().cassette_allow,
-        complete=first.is_complete and second.is_complete,
-    )
+    write(output, first.header.joined(second.header), records)
     click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
 
 
@@ -306,7 +293,6 @@ def _rekey_file(path: str, on_conflict: str) -> str:
     :raises CacheError: if requests would have two answers and none is chosen.
     """
     from ..cassettes.rekey import rekeyed
-    from ..clients.registry import settings
     from ..records.reader import read
     from ..records.writer import write
 
@@ -319,15 +305,8 @@ def _rekey_file(path: str, on_conflict: str) -> str:
             f"{path}: {count} would have two answers under these settings, so nothing was written; "
             "choose with --on-conflict"
         )
-    if result.changed or result.joined or result.settings != recording.settings:
-        write(
-            path,
-            result.settings,
-            result.records,
-            run=result.run,
-            allow=settings().cassette_allow,
-            complete=recording.is_complete,
-        )
+    if result.changed or result.joined or result.header != recording.header:
+        write(path, result.header, result.records)
     summary = f"{path}: new keys for {result.changed:,} of {counted(len(recording), 'record')}"
     if result.joined:
         summary += f"; {result.joined:,} left out, because others answer the same request"

@@ -19,7 +19,6 @@ from .. import askers, scopes
 from ..cassettes.cassette import Cassette, keep_in_cache
 from ..cassettes.current import guards, only
 from ..cassettes.misses import recording_command
-from ..config.resolve import settings
 from ..display.formatting import counted
 from ..errors import CacheError, CacheMissError, ConfigError
 from ..failures import REFUSED, process_failures
@@ -356,14 +355,7 @@ class Replay:
         """Move records from a file to the disk cache."""
         file = read(path)
         keep_in_cache([record for record in file if record.cache_key in keys])
-        write(
-            path,
-            file.settings,
-            [record for record in file if record.cache_key not in keys],
-            run=file.run,
-            allow=settings().cassette_allow,
-            complete=file.is_complete,
-        )
+        write(path, file.header, [record for record in file if record.cache_key not in keys])
 
     def unused(self) -> dict[str, dict[str, str]]:
         """Return the unused records of each cassette, as far as this run can tell."""

@@ -1,9 +1,10 @@
-"""The settings that decide keys, as the header of a file of records holds them."""
+"""The header of a file of records, and the settings that decide keys, which it holds."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
 from ..config.setting import Rank
@@ -11,11 +12,12 @@ from ..config.settings import LOCAL_MODEL, SETTINGS
 from ..errors import ConfigError
 from ..keys.parameters import CONFIGURED
 from ..models.catalog import section_of
+from .served import from_header, joined_served
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..values import Record
+    from ..values import Days, Record
 
 NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
 SECTIONS = "models"  # what [Model …] says of the models that were used, by their names
@@ -26,12 +28,53 @@ MODEL_FILE = ".gguf"
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
 
 
-def header_of(*, namespaces: dict[str, str] | None = None) -> dict[str, Any]:
+class Header(NamedTuple):
+    """What a file says above its records.
+
+    :param settings: those that decide keys, as JSON data; an empty file has none.
+    :param run: the options of the ``llmcall run`` that recorded it, or ``None``.
+    :param is_complete: whether the recording is complete.
+    :param days: by model, the days on which it answered. A file that is written has those of its
+        records instead.
+    """
+
+    settings: Mapping[str, Any]
+    run: Mapping[str, Any] | None = None
+    is_complete: bool = True
+    days: Mapping[str, Days] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Header:
+        """Return the header that a line holds.
+
+        :raises CacheCorruptError: if what it says of models is damaged.
+        """
+        days = from_header(line.get("served", {}))
+        return cls(line["settings"], line.get("run"), line.get("complete", True), days)
+
+    def differences(self, other: Header) -> str:
+        """Return in words what keeps two headers from being joined; empty if nothing does."""
+        run, other_run = self.run or other.run, other.run or self.run
+        return settings_differences(
+            {**self.settings, "run": run}, {**other.settings, "run": other_run}
+        )
+
+    def joined(self, other: Header) -> Header:
+        """Return the header of all that is recorded under two."""
+        return Header(
+            joined_settings(self.settings or other.settings, other.settings),
+            self.run or other.run,
+            self.is_complete and other.is_complete,
+            joined_served(self.days, other.days),
+        )
+
+
+def keyed_settings(*, namespaces: dict[str, str] | None = None) -> dict[str, Any]:
     """Return the settings that decide keys, as JSON data: those from environment, files and
     defaults, not those from code.
 
-    A model's file is named without its folder. All ``[Model …]`` sections are included;
-    :func:`llmcall.records.writer.encode` writes those of the models that were used.
+    A model's file is named without its folder. All ``[Model …]`` sections are included; a file gets
+    those of the models that were used.
 
     :param namespaces: the models' namespaces, if an open cassette names them.
     """
@@ -121,26 +164,25 @@ def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
     return layer
 
 
-def header_differences(header: Mapping[str, Any], other_header: Mapping[str, Any]) -> str:
-    """Return the differences between two headers in words; empty if they agree.
+def settings_differences(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return the differences between the settings of two headers in words; empty if they agree.
 
     The headers of two files each name the models of their own records: they do not differ if only
     one of them names a model.
     """
-    names = header.keys() | other_header.keys()
-    different = {name for name in names if header.get(name) != other_header.get(name)}
+    names = settings.keys() | other.keys()
+    different = {name for name in names if settings.get(name) != other.get(name)}
     if SECTIONS in different:
-        sections, other_sections = header.get(SECTIONS, {}), other_header.get(SECTIONS, {})
+        sections, other_sections = settings.get(SECTIONS, {}), other.get(SECTIONS, {})
         models = sections.keys() & other_sections.keys()
         if all(sections[model] == other_sections[model] for model in models):
             different.remove(SECTIONS)
     return ", ".join(
-        f"{name} ({header.get(name)!r} and {other_header.get(name)!r})"
-        for name in sorted(different)
+        f"{name} ({settings.get(name)!r} and {other.get(name)!r})" for name in sorted(different)
     )
 
 
-def joined_headers(header: Mapping[str, Any], other_header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the first of two headers; it also speaks of the models that only the other speaks of."""
-    sections = {**other_header.get(SECTIONS, {}), **header.get(SECTIONS, {})}
-    return {**header, SECTIONS: sections} if sections else dict(header)
+def joined_settings(settings: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a header's settings; they also speak of the models that only the other's speak of."""
+    sections = {**other.get(SECTIONS, {}), **settings.get(SECTIONS, {})}
+    return {**settings, SECTIONS: sections} if sections else dict(settings)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import secrets
+from ..config import resolve as config
 from ..keys.plain_data import ordered, ordered_names, plain
 from ..surrogates import check_unicode
 from ..values import finite
@@ -19,46 +20,37 @@ from .line import INLINE_CHARACTERS, RECORD, VERSION, digest_of, line_of, stands
 from .served import days_entry, served_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from ..values import Data, Record
+    from .header import Header
     from .spool import Spool
 
 
-def encode(
-    settings: Mapping[str, Data],
-    records: list[Record] | Spool,
-    *,
-    run: Mapping[str, Data] | None = None,
-    allow: tuple[str, ...] = (),
-    complete: bool = True,
-) -> Iterator[str]:
+def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
 
-    :param settings: the settings that decide keys, as JSON data; only the sections of models that
-        the records name are written.
+    :param header: of its settings, only the sections of models that the records name are written.
     :param records: the records in the order of the calls; they are written by scope path. They are
         gone through several times.
-    :param run: the options of ``llmcall run``, or ``None`` if that did not record it.
-    :param allow: regular expressions for texts that look like credentials but are not secret.
-    :param complete: whether the recording is complete.
     :raises ValueError: if a record holds too deep a nesting, or a request holds NaN, an infinity or
         a lone surrogate; the message names the place.
     :raises TypeError: if a record holds anything but plain data; the message names the place.
     :raises CacheError: if a text looks like a credential; the message names the place.
     """
+    allow = config.settings().cassette_allow
     if isinstance(records, list):  # a spool is in order
         records = sorted(
             records, key=lambda record: (record.sample is not None, record.scope.split("/"))
         )
-    header: dict[str, Any] = {} if run is None else {"run": ordered(dict(run))}
-    header["settings"] = ordered(dict(with_used_models(settings, records)))
+    entry: dict[str, Any] = {} if header.run is None else {"run": ordered(dict(header.run))}
+    entry["settings"] = ordered(with_used_models(header.settings, records))
     served = served_by(records).items()
     if days := {model: days_entry(days) for model, days in served if days is not None}:
-        header["served"] = days
-    secrets.refuse(header, allow, "the header")
-    incomplete = {} if complete else {"complete": False}
-    line = line_of({"llmcall": VERSION, **incomplete, **header})
+        entry["served"] = days
+    secrets.refuse(entry, allow, "the header")
+    incomplete = {} if header.is_complete else {"complete": False}
+    line = line_of({"llmcall": VERSION, **incomplete, **entry})
     check_unicode(line, "the settings")
     yield line
     is_first_use = _first_uses() if isinstance(records, list) else records.is_first_use
@@ -125,15 +117,7 @@ def _encoded(data: Data, is_first_use: Callable[[str], bool], texts: dict[str, s
     return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
 
 
-def write(
-    path: str | os.PathLike[str],
-    settings: Mapping[str, Data],
-    records: list[Record] | Spool,
-    *,
-    run: Mapping[str, Data] | None = None,
-    allow: tuple[str, ...] = (),
-    complete: bool = True,
-) -> None:
+def write(path: str | os.PathLike[str], header: Header, records: list[Record] | Spool) -> None:
     """Write a file, whole or not at all; see :func:`encode` for what it raises.
 
     Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
@@ -147,10 +131,7 @@ def write(
         with open(
             temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)
         ) as file:
-            file.writelines(
-                line.encode()
-                for line in encode(settings, records, run=run, allow=allow, complete=complete)
-            )
+            file.writelines(line.encode() for line in encode(header, records))
             file.flush()
             os.fsync(file.fileno())
         if mode is not None:

@@ -25,6 +25,7 @@ from llmcall import CacheCorruptError, CacheError
 from llmcall import secrets as credentials
 from llmcall.keys.keys import key_of
 from llmcall.records import reader, writer
+from llmcall.records.header import Header
 from llmcall.types import Record
 
 HEADER = '{"llmcall": 1, "settings": {}}\n'
@@ -67,9 +68,9 @@ def history(turns: int, length: int) -> list[Record]:
     ]
 
 
-def written(records: list[Record], **options: Any) -> str:
+def written(records: list[Record]) -> str:
     """Return a whole file."""
-    return "".join(writer.encode({"model": "m"}, records, **options))
+    return "".join(writer.encode(Header({"model": "m"}), records))
 
 
 def decoded(text: str | bytes) -> reader.RecordFile:
@@ -302,7 +303,7 @@ def test_what_cannot_be_written_is_refused_with_its_place(
     """Only plain data is written."""
     with pytest.raises(error, match=place):
         records = [function({"a": data}, sample="s#0"), chat("new")]
-        writer.write(tmp_path / "f.jsonl", {}, records)
+        writer.write(tmp_path / "f.jsonl", Header({}), records)
 
 
 @what_cannot_be_written
@@ -311,10 +312,10 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(
 ) -> None:
     """Nothing is beside it."""
     path = tmp_path / "f.jsonl"
-    writer.write(path, {}, [chat("old")])
+    writer.write(path, Header({}), [chat("old")])
     before = path.read_bytes()
     with pytest.raises(error):
-        writer.write(path, {}, [function({"a": data}, sample="s#0"), chat("new")])
+        writer.write(path, Header({}), [function({"a": data}, sample="s#0"), chat("new")])
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["f.jsonl"]
 
@@ -488,7 +489,7 @@ def test_the_place_of_a_credential_is_named_without_it(data: Any, place: str) ->
 def test_the_header_is_searched_for_credentials() -> None:
     """The error names the setting."""
     with pytest.raises(CacheError, match=r"the header: settings\.namespace"):
-        list(writer.encode({"namespace": SECRET}, []))
+        list(writer.encode(Header({"namespace": SECRET}), []))
 
 
 def test_the_result_of_a_function_is_searched_for_credentials() -> None:

@@ -175,9 +175,11 @@ def pack(
 
 def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
     """Return the variables that fix what a program takes from its environment."""
-    days = [day.last for recording in recordings.values() for day in recording.days.values()]
+    days = [day.last for recording in recordings.values() for day in recording.header.days.values()]
     last_day = date.fromisoformat(max(days, default=UNKNOWN_DAY))
-    seeds = [run["seed"] for each in recordings.values() if "seed" in (run := each.run or {})]
+    seeds = [
+        run["seed"] for each in recordings.values() if "seed" in (run := each.header.run or {})
+    ]
     return {
         "LC_ALL": "C.UTF-8",
         "PYTHONHASHSEED": str(seeds[0] if seeds else 0),
@@ -206,7 +208,7 @@ def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> 
         f"{path} is an incomplete recording: its run ended with an exception. Run it again in the mode "
         "'once' to record the rest"
         for path, recording in recordings.items()
-        if not recording.is_complete
+        if not recording.header.is_complete
     ]
     of_run = run_cassettes(project, list(recordings))
     if len(of_run) > 1:
@@ -263,8 +265,7 @@ def _copy_recording(
         copy_file(source, target)
         return
     records = [record for record in recording if record.cache_key not in unused_keys]
-    allow = config.settings().cassette_allow
-    write(target, recording.settings, records, run=recording.run, allow=allow)
+    write(target, recording.header, records)
 
 
 def _described(package: Path, manifest: Manifest, project: Path) -> Manifest:

@@ -130,7 +130,7 @@ def run_cassettes(folder: Path, cassettes: Sequence[str]) -> list[str]:
     paths = []
     for path in cassettes:
         with suppress(CacheError):
-            if (header_in(folder / path) or {}).get("run") is not None:
+            if (header := header_in(folder / path)) is not None and header.run is not None:
                 paths.append(path)
     return paths
 
@@ -140,7 +140,8 @@ def run_options(folder: Path, cassettes: Sequence[str]) -> list[str]:
     none of the cassettes.
     """
     for path in run_cassettes(folder, cassettes):
-        actor = ((header_in(folder / path) or {}).get("run") or {}).get("actor")
+        header = header_in(folder / path)
+        actor = header and header.run and header.run.get("actor")
         return ["--cassette", path, "--mode", "none", *(["--actor", actor] if actor else [])]
     return []
 

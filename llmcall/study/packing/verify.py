@@ -214,7 +214,7 @@ def _replay(package: Path, manifest: Manifest, observation: Observation) -> Iter
         except (CacheError, OSError) as error:
             damages.append(f"{path} is damaged: {error}")
             continue
-        if not recording.is_complete:
+        if not recording.header.is_complete:
             damages.append(f"{path} is incomplete")
         count += len(recording)
         used += len(recording) - len(unused)

@@ -7,23 +7,82 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
 from ..config import resolve as config
 from ..config import values
 from ..errors import CacheError, ConfigError
-from ..programs.options import RunOptions
-from ..programs.seeds import HASH_SEED, LARGEST, has_hash_seed, seeded
+from ..programs.actors import is_named_by_text
 from ..records.reader import header_in
 from ..scopes import default_scope
 from .options import function_named
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..programs.actors import Actor
 
 DEFAULT_SCOPE = "run"  # of a call outside any scope
+HASH_SEED = "PYTHONHASHSEED"
+LARGEST = 2**32 - 1  # the largest seed that Python's hashes and NumPy take
+
+
+class RunOptions(NamedTuple):
+    """The options of ``llmcall run`` that decide what a program asks and in which scopes.
+
+    :param scope: the scope of the whole run.
+    :param actor: what names the actors, as on the command line.
+    :param normalizers: what is ignored in texts.
+    :param seed: the seed of the program's own random numbers.
+    """
+
+    scope: str | None = None
+    actor: str | None = None
+    normalizers: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def header(self) -> dict[str, Any]:
+        """Return the given options as JSON data for the header of a cassette."""
+        options = {name: value for name, value in self._asdict().items() if value not in (None, ())}
+        if self.normalizers:
+            options["normalizers"] = list(self.normalizers)
+        return options
+
+    def replaying(self, recorded: Mapping[str, Any], path: str) -> RunOptions:
+        """Return the options of a recorded run. The options of this run may repeat them, but not
+        contradict them.
+
+        :param recorded: the options in the header of its cassette.
+        :param path: the cassette, for messages.
+        :raises click.UsageError: if an option contradicts the header.
+        """
+        recorded_options = RunOptions(
+            **{**recorded, "normalizers": tuple(recorded.get("normalizers", ()))}
+        )
+        actor = recorded_options.actor
+        if actor is not None and self.actor is None and not is_named_by_text(actor):
+            raise click.UsageError(
+                f"{path} was recorded with --actor {actor}. Name it again: a cassette runs no code"
+            )
+        for name in self._fields:
+            value, recorded_value = getattr(self, name), getattr(recorded_options, name)
+            if value not in (None, ()) and value != recorded_value:
+                raise click.UsageError(
+                    f"{_option(name, value)} contradicts {path}, which was recorded with "
+                    f"{_option(name, recorded_value)}. Leave the option out (a replay takes it from the "
+                    "cassette), or record a new cassette"
+                )
+        return recorded_options
+
+
+def _option(name: str, value: Any) -> str:
+    """Return an option as it is given on the command line."""
+    option = "--normalize" if name == "normalizers" else f"--{name}"
+    if value in (None, ()):
+        return f"no {option}"
+    return f"{option} {', '.join(value) if isinstance(value, tuple) else value}"
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -102,6 +161,7 @@ def run(
     from ..programs.blocks import placeholder_keys
     from ..programs.execution import Execution
     from ..programs.recorder import Recorder
+    from ..programs.seeds import seeded
 
     try:
         names = values.normalizers("\n".join(normalizers), "--normalize")
@@ -109,7 +169,8 @@ def run(
         raise click.UsageError(str(error)) from error
     requested = RunOptions(scope, actor, names, seed)
     options = requested if cassette is None else _options(requested, cassette, mode)
-    if options.seed is not None and not has_hash_seed(options.seed):
+    is_ignored = sys.flags.ignore_environment
+    if options.seed is not None and (os.environ.get(HASH_SEED) != str(options.seed) or is_ignored):
         _start_again(options.seed, is_own_process)
     actor_source = None if options.actor is None else _actor_source(options.actor, script, module)
     is_none = mode == "none"
@@ -159,14 +220,11 @@ def _options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptio
     header = None if mode == "rewrite" else header_in(cassette)
     if header is None:
         return requested
-    try:
-        if header.run is not None:
-            return requested.replaying(header.run, cassette)
-        # Recorded by code, or before cassettes held these options.
-        recorded = tuple(header.settings.get("cache_normalize", ()))
-        RunOptions(normalizers=requested.normalizers).replaying({"normalizers": recorded}, cassette)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
+    if header.run is not None:
+        return requested.replaying(header.run, cassette)
+    # Recorded by code, or before cassettes held these options.
+    recorded = tuple(header.settings.get("cache_normalize", ()))
+    RunOptions(normalizers=requested.normalizers).replaying({"normalizers": recorded}, cassette)
     return requested._replace(normalizers=())
 
 
@@ -199,7 +257,6 @@ def _actor_source(option: str, script: str, is_module: bool) -> Actor:
     :raises click.UsageError: if the value is wrong, or names a function that does not exist.
     """
     from ..programs.actors import Actors
-    from ..programs.options import is_named_by_text
 
     if is_named_by_text(option):
         Actors(option)

@@ -13,16 +13,21 @@ from .. import scopes
 from ..display.formatting import counted
 from ..notices import warn_once
 from ..values import messages_asked, text_in
-from .options import HEADER, SYSTEM, USER, is_named_by_text
 from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str
 Normalize = Callable[[str], str]
 
+SYSTEM, HEADER, USER = "system", "header:", "user:"
 ACTOR_FORMS = f'"{SYSTEM}", "{HEADER}NAME" or "{USER}REGEX"'
 SYSTEM_ROLES = ("system", "developer")
 NAME_CHARACTERS = 40  # of a text in an actor's name
 UNSAFE = re.compile(r"[^\w .-]+")
+
+
+def is_named_by_text(actor: str) -> bool:
+    """Return whether a text of the request names the actors; else a function does, MODULE:FUNCTION."""
+    return actor == SYSTEM or actor.startswith((HEADER, USER))
 
 
 class Actors:

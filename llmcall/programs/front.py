@@ -56,9 +56,30 @@ def _install() -> None:
     _undo.callback(sys.meta_path.remove, finder)
 
 
+def replace(
+    undo: contextlib.ExitStack, owner: Any, name: str, replacement: Callable[..., Any]
+) -> None:
+    """Replace a method, or a module's function, by one that takes the original as its first argument.
+
+    :param undo: gets the callback that restores it.
+    """
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        return replacement(original, *args, **kwargs)
+
+    is_inherited = name not in vars(owner)
+    setattr(owner, name, replaced)
+    if is_inherited:
+        undo.callback(delattr, owner, name)
+    else:
+        undo.callback(setattr, owner, name, original)
+
+
 def _put_in_front(module: ModuleType) -> None:
     for owner, name, replacement in FRONTS[module.__name__](module):
-        makers.replace(_undo, owner, name, replacement)
+        replace(_undo, owner, name, replacement)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -85,7 +106,7 @@ class _Finder(importlib.abc.MetaPathFinder):
                 if recorders and module.__name__ == fullname:  # loaders may have several modules
                     _put_in_front(module)
 
-        makers.replace(restore, spec.loader, "exec_module", exec_module)
+        replace(restore, spec.loader, "exec_module", exec_module)
         return spec
 
 

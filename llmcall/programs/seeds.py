@@ -11,18 +11,13 @@ import collections
 import contextlib
 import hashlib
 import importlib
-import os
 import random
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
 from .. import askers
-from .makers import replace
-
-HASH_SEED = "PYTHONHASHSEED"
-LARGEST = 2**32 - 1  # the largest seed that Python's hashes and NumPy take
+from .front import replace
 
 
 @contextlib.contextmanager
@@ -31,7 +26,7 @@ def seeded(seed: int) -> Iterator[None]:
     generators that are made without a seed.
 
     What is meant to be secret (``secrets``, ``os.urandom``, ``uuid4``) stays so. The hash seed is
-    fixed before Python starts: see :func:`has_hash_seed`.
+    fixed before Python starts.
     """
     counts: collections.Counter[str] = collections.Counter()
 
@@ -63,8 +58,3 @@ def seeded(seed: int) -> Iterator[None]:
             bit_generator = importlib.import_module("numpy.random.bit_generator")
             replace(undo, bit_generator, "randbits", lambda _, bits: next_seed(bits))
         yield
-
-
-def has_hash_seed(seed: int) -> bool:
-    """Return whether this process was started with a seed of its hashes."""
-    return os.environ.get(HASH_SEED) == str(seed) and not sys.flags.ignore_environment

@@ -53,10 +53,10 @@ if TYPE_CHECKING:
     from .errors import TemplateError as TemplateError
     from .parallel.map import imap as imap
     from .parallel.map import map as map
-    from .programs.blocks import cassette as cassette
-    from .programs.blocks import patched as patched
-    from .programs.http_clients import async_http_client as async_http_client
-    from .programs.http_clients import http_client as http_client
+    from .programs.entry import async_http_client as async_http_client
+    from .programs.entry import cassette as cassette
+    from .programs.entry import http_client as http_client
+    from .programs.entry import patched as patched
     from .recorded_functions.decorator import recorded as recorded
     from .review.comparison import compare as compare
     from .scopes import arm as arm
@@ -86,8 +86,7 @@ _MODULES = {
     "EmptyAnswerError InvalidRequestError LLMCallError OutputError QuotaExceededError "
     "RateLimitError RequestTimeoutError ScopeError ServiceError TemplateError",
     "parallel.map": "imap map",
-    "programs.blocks": "cassette patched",
-    "programs.http_clients": "async_http_client http_client",
+    "programs.entry": "async_http_client cassette http_client patched",
     "recorded_functions.decorator": "recorded",
     "review.comparison": "compare",
     "scopes": "arm bind scope seed",
@@ -104,7 +103,7 @@ __all__ = sorted(["__version__", "aio", "testing", "types", *" ".join(_MODULES.v
 
 
 def _open_named_cassette(path: str, mode: str) -> None:
-    from .programs.blocks import open_named_cassette
+    from .programs.entry import open_named_cassette
 
     open_named_cassette(path, mode)
 

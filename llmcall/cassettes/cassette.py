@@ -100,6 +100,7 @@ class Cassette(ContextDecorator):
         is_named_by_settings: bool = False,
         command: str = "",
         run: Mapping[str, Any] | None = None,
+        around: Callable[[Cassette], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         mode = "none" if mode == "replay" else mode
         if mode not in MODES:
@@ -119,8 +120,8 @@ class Cassette(ContextDecorator):
         self.failures = Failures()
         # In a worker process: what the cassette of the map's process has to repeat.
         self.events: deque[tuple[str, tuple[Any, ...]]] | None = None
-        # Records the requests of the process's HTTP clients while it is open; programs.blocks sets it.
-        self.around: Callable[[], AbstractContextManager[None]] = nullcontext
+        # A block that is open while it is: it records the requests of the process's HTTP clients.
+        self.around = around
         self._blocks: list[ExitStack] = []  # those that are open
         self._depth = 0
         self._forget()
@@ -162,7 +163,7 @@ class Cassette(ContextDecorator):
             block.push(lambda _, error, __: self.stop(error))
             push(self)
             block.callback(pop, self)
-            block.enter_context(self.around())
+            block.enter_context(self.around(self))
             self._blocks.append(block.pop_all())
         return self
 

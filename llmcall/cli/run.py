@@ -158,7 +158,7 @@ def run(
     import llmcall
 
     from ..cassettes.cassette import Cassette
-    from ..programs.blocks import placeholder_keys
+    from ..programs.entry import placeholder_keys
     from ..programs.execution import Execution
     from ..programs.recorder import Recorder
     from ..programs.seeds import seeded

@@ -27,7 +27,7 @@ from ..failures import REFUSED, process_failures
 from ..notices import hold_notices
 from ..testing import answers_in_process
 from .actors import warn_of_askers
-from .blocks import unrecorded_words
+from .entry import unrecorded_words
 from .front import in_front
 from .recorder import HAS_ENDED, Recorder
 

@@ -5,6 +5,7 @@ test passed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -23,8 +24,8 @@ from ..display.formatting import counted
 from ..errors import CacheError, CacheMissError, ConfigError
 from ..failures import REFUSED, process_failures
 from ..notices import forget_notices, keep_notices, stop_keeping_notices
-from ..programs.blocks import recording_programs
 from ..programs.connections import refusal
+from ..programs.entry import recording_programs
 from ..programs.front import in_front
 from ..programs.recorder import Recorder
 from ..records.reader import read
@@ -263,14 +264,20 @@ class Replay:
             with contextlib.suppress(CacheError):  # a damaged file is replaced
                 keep_in_cache(read(path))  # of tests that this run leaves out
         # What is added to a cassette that is rewritten is asked anew, too.
-        tape = Cassette(path, mode, write=False, bypasses_cache=self.mode == "rewrite")
+        tape = Cassette(
+            path,
+            mode,
+            write=False,
+            bypasses_cache=self.mode == "rewrite",
+            around=functools.partial(recording_programs, actor=mark.actor),
+        )
         unused: list[Record] = []
         # Neither draws of LLMCALL_SCOPE nor warnings nor askers must depend on the tests before.
         scopes.forget()
         forget_notices()
         notices = keep_notices()  # pytest shows the log of failed tests only
         try:
-            with askers.numbered_anew(), recording_programs(tape, mark.actor):
+            with askers.numbered_anew(), tape:
                 yield tape
                 outcomes = item.stash.get(OUTCOMES, [])  # none after Ctrl-C in the setup
                 tape.write_at_end = len(outcomes) > 1 and set(outcomes) == {"passed"}

@@ -159,7 +159,7 @@ def main(plan_file: str) -> None:
     sys.addaudithook(trace.on_audit_event)
     script, *arguments = plan["program"]
     if not plan["run_options"]:
-        from llmcall.programs.blocks import set_placeholder_keys
+        from llmcall.programs.entry import set_placeholder_keys
         from llmcall.programs.execution import execute
 
         set_placeholder_keys()

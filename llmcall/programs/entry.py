@@ -1,8 +1,9 @@
-"""Blocks in which the requests of every HTTP client of the process are recorded and replayed."""
+"""What records a program: an HTTP client for its SDK, a block, a cassette."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Collection, Iterator
 from contextvars import Context, copy_context
@@ -12,7 +13,7 @@ from .. import askers
 from ..cassettes.cassette import Cassette
 from ..notices import notice
 from .actors import Actor, warn_of_askers
-from .front import in_front
+from .front import FrontTransport, in_front
 from .recorder import Recorder
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
@@ -21,6 +22,69 @@ RECORDED_LIBRARIES = (
     "llmcall records what the libraries httpx, httpx2 and requests send to APIs like those of OpenAI, "
     "Anthropic and Gemini"
 )
+
+
+def http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
+    """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose calls are recorded and
+    replayed.
+
+    If the API still fails after llmcall's retries, the program gets the API's response. A failed
+    connection reaches it as the status 503, a timeout as 504, and one of llmcall's own errors as
+    409: an ``openai.APIStatusError`` that the SDK does not retry.
+
+    :param actor: says who is asking: a function of a :class:`llmcall.types.ProgramRequest` that returns a scope's
+        name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
+        is an actor); ``"header:NAME"`` (the header's value is the actor's name); or
+        ``"user:REGEX"`` (the first group in the first user message is). A request that names no
+        actor is in the surrounding scope.
+    :param transport: sends requests that are not recorded. The default is the SDK's, which also uses
+        the environment's proxies.
+    :param overrides: settings by name, as for a client: ``cache_path=``, ``cache_mode=``, ….
+        Sampling parameters among them are added to requests without them; those from files and
+        the environment are not.
+    :returns: an ``openai.DefaultHttpxClient``: an ``httpx.Client``, or an ``httpx2.Client`` if the
+        installed SDK uses that.
+
+    >>> import openai
+    >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())
+    """
+    import openai
+
+    recorder = Recorder(actor, overrides, caller="http_client()")
+    return _recorded_client(openai.DefaultHttpxClient, recorder)(transport=transport)
+
+
+def async_http_client(
+    *, actor: Actor | None = None, transport: Any = None, **overrides: Any
+) -> Any:
+    """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``. Its arguments are those of
+    :func:`http_client`.
+
+    >>> import openai
+    >>> client = openai.AsyncOpenAI(api_key="none", http_client=llmcall.async_http_client())
+    """
+    import openai
+
+    recorder = Recorder(actor, overrides, caller="async_http_client()")
+    return _recorded_client(openai.DefaultAsyncHttpxClient, recorder)(transport=transport)
+
+
+def _recorded_client(client: Any, recorder: Recorder) -> Any:
+    """Return a class of clients of the SDK with a recorder in front of their transports and proxies."""
+    from ..clients.api_errors import http_library
+
+    library = http_library()
+
+    class RecordedClient(client):  # type: ignore[misc]
+        """An HTTP client of the SDK whose calls are recorded and replayed."""
+
+        # Private: front._transport says why each transport is chosen here.
+        def _transport_for_url(self, url: Any) -> Any:
+            below = super()._transport_for_url(url)
+            # A call passes one recorder only.
+            return FrontTransport(library, recorder, getattr(below, "below", below))
+
+    return RecordedClient
 
 
 @contextlib.contextmanager
@@ -79,38 +143,31 @@ def cassette(
     ('Good morning!', 0)
     ('Good morning!', 1)
     """
-    return recording_programs(Cassette(path, mode), actor, hosts)
+    around = functools.partial(recording_programs, actor=actor, hosts=hosts)
+    return Cassette(path, mode, around=around)
 
 
 def open_named_cassette(path: str, mode: str) -> None:
     """Open the cassette that the settings name, until they name another one or the process ends."""
-    recording_programs(Cassette(path, mode, is_named_by_settings=True)).__enter__()
+    Cassette(path, mode, is_named_by_settings=True, around=recording_programs).__enter__()
 
 
+@contextlib.contextmanager
 def recording_programs(
     tape: Cassette, actor: Actor | None = None, hosts: Collection[str] = ()
-) -> Cassette:
-    """Make a cassette record the requests of the process's HTTP clients while it is open.
-
-    :returns: the cassette.
-    """
-
-    @contextlib.contextmanager
-    def around() -> Iterator[None]:
-        # One that the settings name is open for the process, and not for the scope of its first call.
-        context = Context() if tape.is_named_by_settings else copy_context()
-        recorder = context.run(Recorder, actor, {}, hosts, caller="cassette()")
-        with (
-            contextlib.nullcontext() if tape.may_record else placeholder_keys(),
-            _recorded(recorder),
-        ):
-            yield
-        # Otherwise the process ends, or a test failed and tells of itself.
-        if tape.write_at_end and not tape.is_named_by_settings:
-            recorder.raise_first_error()
-
-    tape.around = around
-    return tape
+) -> Iterator[None]:
+    """Record the requests of the process's HTTP clients while a cassette is open."""
+    # One that the settings name is open for the process, and not for the scope of its first call.
+    context = Context() if tape.is_named_by_settings else copy_context()
+    recorder = context.run(Recorder, actor, {}, hosts, caller="cassette()")
+    with (
+        contextlib.nullcontext() if tape.may_record else placeholder_keys(),
+        _recorded(recorder),
+    ):
+        yield
+    # Otherwise the process ends, or a test failed and tells of itself.
+    if tape.write_at_end and not tape.is_named_by_settings:
+        recorder.raise_first_error()
 
 
 @contextlib.contextmanager

@@ -1,98 +1,90 @@
-"""The call that a program's request becomes, and its answer."""
+"""The road of a program's request: the call that it becomes, its answer, and the response to the
+program.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from .. import secrets
+from .. import askers, scopes, secrets
 from ..blocking import may_block
 from ..call.drivers import adrive_stream, drive_stream
 from ..call.effects import END
 from ..call.embeddings import embed
 from ..call.prepare import prepare_chat, prepare_embeddings
-from ..clients.openai import OpenAIClient
 from ..clients.replies import handle_failure, reply_to
 from ..clients.streams import AsyncStream, Stream
-from ..keys.http_identity import NOT_COUNTED, api_path, http_identity
+from ..errors import LLMCallError
+from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.plain_data import plain
 from ..models.catalog import parameters_of
-from ..notices import warn_once
 from ..recorded_functions.calls import normalized, prepare_recorded, result_of
+from . import connections
+from .recorder import HAS_ENDED
+from .requests import recorded_request
+from .responses import BegunStream, refusal, response_of
+from .transport import ProgramTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+    from types import ModuleType
 
     from ..call.calls import Call
-    from ..call.client import ResolvedSettings
-    from ..values import Record, Request
+    from ..values import Record
+    from .client import ProgramClient
+    from .recorder import Recorder
     from .requests import RecordedRequest
-    from .transport import ProgramTransport
 
+CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 GEMINI_MODEL = re.compile(r"/models/([^/:]+):")
 # Parameters that say how a request is sent. A body's field with such a name is a field.
 NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
-# What of a body is no parameter of a call.
-CHAT_FIELDS = ("messages", "stream", "stream_options")
-EMBEDDING_FIELDS = ("input", "encoding_format")
-LIMIT = "max_completion_tokens"  # another name for max_tokens
+# What of a body is no parameter of send_message, or of get_embedding.
+OTHER_FIELDS = {
+    "chat": ("messages", "stream", "stream_options"),
+    "embedding": ("input", "encoding_format"),
+}
 
 
-class BegunStream(NamedTuple):
-    """A streamed answer whose first piece has come.
+async def response_to(
+    recorder: Recorder, library: ModuleType, http: Any, send: Callable[[Any], Any]
+) -> Any:
+    """Return the response to a request of a program; ``None`` if it is not recorded: it passes.
 
-    :param stream: the stream.
-    :param first: the first piece: a chunk of a chat, or bytes.
-    :param rest: the pieces after it, as an iterator or asynchronous iterator.
+    :param recorder: the one in front of the program's client.
+    :param library: the request's module, ``httpx`` or ``httpx2``.
+    :param http: the request.
+    :param send: sends a request and returns its response, or a coroutine that does.
     """
-
-    stream: Any
-    first: Any
-    rest: Any
-
-
-class ProgramClient(OpenAIClient):
-    """Makes a program's calls to one address, with the credentials and headers of each request."""
-
-    def _resolve(self) -> ResolvedSettings:
-        """Return the resolved settings. Of the default parameters, only those given in code apply:
-        the program's requests stay its own, without a window.
-        """
-        resolved = super()._resolve()
-        if resolved.settings.window != "none":
-            window = resolved.settings.window
-            warn_once(f"WINDOW = {window}: a program's calls are sent without a window")
-            resolved = resolved._replace(settings=resolved.settings.replace(window="none"))
-        overridden = {
-            name: value for name, value in resolved.defaults.items() if name in self._overrides
-        }
-        return resolved._replace(defaults=overridden)
-
-    def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields: a program that names no effort is sent none, so its record names none."""
-        return dict(fields)
-
-    def as_asked(self, call: Call, transport: ProgramTransport) -> Call:
-        """Return a call that the program's transport sends, with the program's own body: only an alias or
-        an override changes a field of it. What is known about the model changes nothing.
-        """
-        request, body = call.request, transport.recorded.body
-        sent = dict(body)
-        if body.get("model") is not None or "model" in self._overrides:
-            sent["model"] = request.model
-        if request.kind == "embedding":
-            sent["input"] = request.body["input"]
-        else:
-            for name, default in self.resolved.defaults.items():
-                is_limited = name == "max_tokens" and body.get(LIMIT) is not None
-                if body.get(name) is None and not is_limited:
-                    sent[name] = default
-        return call._replace(transport=transport, request=request._replace(body=sent))
-
-    def sent(self, request: Request, capabilities: object, stream: bool) -> Request:
-        """Return the request: its body is the program's."""
-        return request
+    transport = None
+    address = connections.address_of(http.url)
+    is_models_host = connections.is_models(address, recorder.known_models())
+    try:
+        recorded = await recorded_request(
+            http,
+            recorder.innermost_with("hosts").hosts,
+            is_models_host=is_models_host,
+            may_be_sent=not recorder.sends_nothing,
+        )
+        if recorded is None:
+            is_refused = is_models_host and recorder.sends_nothing  # such as openai-agents' traces
+            return library.Response(204) if is_refused else None
+        if recorder.has_ended:
+            raise LLMCallError(HAS_ENDED)
+        if recorded.asks_model:
+            recorder.models.add(address)
+        transport = ProgramTransport(library, recorded, send)
+        client = recorder.innermost_with("overrides").client_at(recorded.base_url)
+        with (
+            scopes.inherited(recorder.outer_scope),
+            recorder.scope_of(recorded, client.settings),
+            askers.counted_apart(),
+        ):
+            return response_of(transport, await answer_to(transport, client))
+    except CALL_ERRORS as error:
+        return refusal(library, error, transport)
 
 
 async def answer_to(transport: ProgramTransport, client: ProgramClient) -> Any:
@@ -128,14 +120,13 @@ def _call(
     recorded = transport.recorded
     try:
         if recorded.kind == "chat":
-            arguments = _arguments(recorded, "chat", CHAT_FIELDS)
-            call = prepare_chat(client, recorded.body["messages"], arguments)
+            call = prepare_chat(client, recorded.body["messages"], _arguments(recorded))
             call = client.as_asked(call, transport)
             return call, reply_to(call, stream=recorded.asks_for_stream)
         if recorded.kind == "embedding":
-            arguments = _arguments(recorded, "embedding", EMBEDDING_FIELDS)
-            model, texts = arguments.pop("model", None), recorded.body["input"]
-            calls = prepare_embeddings(client, texts, model, arguments)
+            arguments = _arguments(recorded)
+            model = arguments.pop("model")
+            calls = prepare_embeddings(client, recorded.body["input"], model, arguments)
             calls = [client.as_asked(call, transport) for call in calls]
             return calls[0], _records_of(calls)
     except (TypeError, ValueError):
@@ -145,13 +136,12 @@ def _call(
     return call, result_of(call)
 
 
-def _arguments(recorded: RecordedRequest, kind: str, other_fields: Sequence[str]) -> dict[str, Any]:
+def _arguments(recorded: RecordedRequest) -> dict[str, Any]:
     """Return the arguments of ``send_message`` or ``get_embedding`` that ask for the same, with the
     timeout that the program's client has.
-
-    :param other_fields: those of the body that are no parameters of these methods.
     """
-    fields = {name: value for name, value in recorded.body.items() if name not in other_fields}
+    kind, body = recorded.kind, recorded.body
+    fields = {name: value for name, value in body.items() if name not in OTHER_FIELDS[kind]}
     names = parameters_of(kind) - NO_FIELDS
     beyond_api = {name: value for name, value in fields.items() if name not in names}
     deployment = DEPLOYMENT.search(recorded.path)
@@ -169,7 +159,7 @@ async def _records_of(calls: Sequence[Call]) -> list[Record]:
     try:
         records = await embed(calls)
     except BaseException as error:
-        handle_failure(error, calls[0])
+        handle_failure(error, calls[0])  # raises it
         raise
     for call, record in zip(calls, records, strict=True):
         call.end(record)
@@ -193,7 +183,7 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
     recorded_body = secrets.without_credentials(plain(body, "the body"))
     secrets.refuse_named(recorded_body, settings.cassette_allow, address)
     query = http.url.params.multi_items()
-    if api_path(path, body) is not None:
+    if recorded.api_path is not None:
         query = [(name, value) for name, value in query if name not in NOT_COUNTED]
     recorded_query: dict[str, list[str]] = {}
     for name, value in secrets.without_query_credentials(query, address):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import ipaddress
 import re
 import urllib.parse
@@ -72,24 +71,23 @@ def getaddrinfo(look_up: Callable[..., Any], host: Any, *args: Any, **kwargs: An
 def model_at(address: Any, models: Addresses) -> str | None:
     """Return the host of a model that a socket connects to, or ``None`` if it is none."""
     if isinstance(address, tuple) and isinstance(address[0], str):  # no Unix socket
-        host = _names.get(address[0], address[0])
-        if is_models_host(host, address[1], models):
-            return _normalized_host(host)
+        host = _normalized_host(_names.get(address[0], address[0]))
+        if is_models((host, address[1]), models):
+            return host
     return None
 
 
-def is_models_host(host: str, port: int, models: Addresses) -> bool:
+def is_models(address: tuple[str, int], models: Addresses) -> bool:
     """Return whether a host and port are a model's.
 
     :param models: addresses of models besides those of well-known APIs.
     """
-    name = _normalized_host(host)
-    return MODEL_HOSTS.search(name) is not None or (name, port) in models
+    return MODEL_HOSTS.search(address[0]) is not None or address in models
 
 
 def address_of(url: Any) -> tuple[str, int]:
     """Return the host and the port of an address of httpx or httpx2."""
-    return _normalized_host(url.host), port_of(url)
+    return _normalized_host(url.host), _port_of(url)
 
 
 def configured_models() -> set[tuple[str, int]]:
@@ -100,16 +98,15 @@ def configured_models() -> set[tuple[str, int]]:
     for address in (settings.base_url, settings.azure_endpoint, *endpoints):
         url = urllib.parse.urlsplit(address or "")
         if url.hostname:
-            models.add((_normalized_host(url.hostname), port_of(url)))
+            models.add((_normalized_host(url.hostname), _port_of(url)))
     return models
 
 
-def port_of(url: Any) -> int:
+def _port_of(url: Any) -> int:
     """Return the port of an address, by its scheme if it names none."""
     return url.port or PORTS.get(url.scheme, 0)
 
 
-@functools.lru_cache(1024)  # five times for each request
 def _normalized_host(host: str) -> str:
     """Return a host's name in one spelling; the addresses of this machine are ``localhost``."""
     name = host.lower().strip("[]").rstrip(".")

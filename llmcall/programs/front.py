@@ -132,14 +132,18 @@ class FrontTransport:
 
     def handle_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
+        from .calls import response_to  # not for a block in which only llmcall asks
+
         send = self.below.handle_request
-        response = drive(self._recorder.response_to(self._library, request, send))
+        response = drive(response_to(self._recorder, self._library, request, send))
         return send(request) if response is None else response
 
     async def handle_async_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
+        from .calls import response_to
+
         send = self.below.handle_async_request
-        response = await adrive(self._recorder.response_to(self._library, request, send))
+        response = await adrive(response_to(self._recorder, self._library, request, send))
         return await send(request) if response is None else response
 
 
@@ -168,7 +172,7 @@ def _send(
     recorder = _recorder()
     if recorder is None:
         return send(adapter, request, *args, **kwargs)
-    from .requests_library import recorded_send
+    from .sessions import recorded_send
 
     below = functools.partial(send, adapter)
     return recorded_send(requests, recorder, adapter, below, request, args, kwargs)

@@ -1,40 +1,31 @@
-"""The requests of a program: each is looked up, sent, tried again and recorded like other calls."""
+"""Recorders: what was said of a program's requests where it is recorded, and what they met."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from .. import askers, scopes
+from .. import scopes
 from ..cassettes.current import current_cassette
 from ..config.settings import checked_layer
-from ..errors import (
-    BudgetExceededError,
-    CacheMissError,
-    LLMCallError,
-    ScopeError,
-)
+from ..errors import BudgetExceededError, CacheMissError, ScopeError
 from ..failures import on_refusal
 from ..keys.normalizers import normalizer
 from ..system import after_fork_in_child
 from . import connections
 from .actors import Actor, Actors
-from .requests import recorded_request
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-    from .calls import ProgramClient
+    from ..config.settings import Settings
+    from .client import ProgramClient
     from .requests import RecordedRequest
-    from .transport import ProgramTransport
 
 HAS_ENDED = (
     "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
     "thread that sends it before the program ends, and send nothing from __del__"
 )
-CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 # Refusals that are counted where they are raised, in calls by llmcall's own client too.
 COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
@@ -89,6 +80,8 @@ class Recorder:
         scope or a budget, such as a credential in the request.
     :ivar unrecorded: the models' hosts to which other clients connected.
     :ivar models: the addresses of models that the settings name or that were asked.
+    :ivar has_ended: whether the program's process ends, so that nothing can be recorded any more.
+    :ivar outer_scope: the scope in which it was made.
     """
 
     passes_requests = False  # whether it lets all requests pass, and sees connections only
@@ -115,56 +108,13 @@ class Recorder:
         self.models = connections.configured_models()
         self.has_ended = False
         self._sends_nothing = sends_nothing
-        self._outer_scope = scopes.scope_around()
+        self.outer_scope = scopes.scope_around()
 
     @property
     def sends_nothing(self) -> bool:
         """Return whether a request that is not recorded is refused."""
         cassette = current_cassette()
         return self._sends_nothing or (cassette is not None and not cassette.may_record)
-
-    async def response_to(self, library: ModuleType, http: Any, send: Callable[[Any], Any]) -> Any:
-        """Return the response to a request of the program; ``None`` if the request is not recorded, and
-        passes.
-
-        :param library: the request's module, ``httpx`` or ``httpx2``.
-        :param http: the request.
-        :param send: sends a request and returns its response, or a coroutine that does.
-        """
-        transport: ProgramTransport | None = None
-        port = connections.port_of(http.url)
-        is_models_host = connections.is_models_host(http.url.host, port, self.known_models())
-        try:
-            recorded = await recorded_request(
-                http,
-                self._innermost_with("hosts").hosts,
-                is_models_host=is_models_host,
-                may_be_sent=not self.sends_nothing,
-            )
-            if recorded is None:
-                is_refused = is_models_host and self.sends_nothing  # such as openai-agents' traces
-                return library.Response(204) if is_refused else None
-            if self.has_ended:
-                raise LLMCallError(HAS_ENDED)
-            if recorded.asks_model:
-                self.models.add(connections.address_of(http.url))
-            # not for a block in which only llmcall asks
-            from .calls import answer_to
-            from .responses import response_of
-            from .transport import ProgramTransport
-
-            transport = ProgramTransport(library, recorded, send)
-            client = self._innermost_with("overrides").client_at(recorded.base_url)
-            with (
-                scopes.inherited(self._outer_scope),
-                self._scope_of(recorded, client),
-                askers.counted_apart(),
-            ):
-                return response_of(transport, await answer_to(transport, client))
-        except CALL_ERRORS as error:
-            from .responses import refusal
-
-            return refusal(library, error, transport)
 
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that this recorder and those around it know."""
@@ -175,19 +125,21 @@ class Recorder:
         yield self
         yield from reversed(tuple(recorders))
 
-    def _innermost_with(self, name: str) -> Recorder:
+    def innermost_with(self, name: str) -> Recorder:
         """Return the innermost recorder that was given something; this one if none was."""
         return next((each for each in self._chain() if getattr(each, name)), self)
 
-    def _scope_of(
-        self, recorded: RecordedRequest, client: ProgramClient
+    def scope_of(
+        self, recorded: RecordedRequest, settings: Settings
     ) -> AbstractContextManager[Any]:
-        """Return the scope of the actor who makes a request; without one, the scope stays."""
-        actors = self._innermost_with("actors").actors
+        """Return the scope of the actor who makes a request; without one, the scope stays.
+
+        :param settings: those of the call.
+        """
+        actors = self.innermost_with("actors").actors
         if actors is None:
             return nullcontext()
-        normalize = normalizer(client.settings.cache_normalize)
-        return actors.scope_of(recorded.for_actor(), normalize)
+        return actors.scope_of(recorded.for_actor(), normalizer(settings.cache_normalize))
 
     def raise_first_error(self) -> None:
         """Raise the first error of llmcall's own that a call got, if there is one."""
@@ -206,6 +158,6 @@ class Recorder:
 
 
 def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
-    from .calls import ProgramClient
+    from .client import ProgramClient
 
     return ProgramClient(**{**settings, "base_url": address})

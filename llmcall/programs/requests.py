@@ -62,11 +62,15 @@ class RecordedRequest(NamedTuple):
         return path_of(self.http)
 
     @property
+    def api_path(self) -> str | None:
+        """Return the part of the path that counts if one of the three APIs gets it, else ``None``."""
+        return api_path(self.path, self.body)
+
+    @property
     def asks_model(self) -> bool:
         """Return whether a model answers it."""
-        body = self.body
-        is_known = self.path.endswith(CHATS) or api_path(self.path, body) is not None
-        return isinstance(body, dict) and is_known
+        is_known = self.path.endswith(CHATS) or self.api_path is not None
+        return isinstance(self.body, dict) and is_known
 
     @property
     def asks_for_stream(self) -> bool:

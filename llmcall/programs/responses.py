@@ -6,7 +6,7 @@ import base64
 import functools
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..blocking import each, iterate, run, value
 from ..call.effects import END
@@ -17,7 +17,6 @@ from ..failures import note_refusal
 from ..records.answers import VOLATILE
 from ..values import as_chat
 from ..values.chunks import EACH_CHUNK
-from .calls import BegunStream
 from .transport import EVENTS, headers_to_copy
 
 if TYPE_CHECKING:
@@ -35,6 +34,19 @@ ERROR_STATUS = 409  # for llmcall's own errors: the openai SDK raises an APIStat
 # Statuses of failures that are no response of the API.
 NO_CONNECTION = 503
 NO_ANSWER_IN_TIME = 504
+
+
+class BegunStream(NamedTuple):
+    """A streamed answer whose first piece has come.
+
+    :param stream: the stream.
+    :param first: the first piece: a chunk of a chat, or bytes.
+    :param rest: the pieces after it, as an iterator or asynchronous iterator.
+    """
+
+    stream: Any
+    first: Any
+    rest: Any
 
 
 def response_of(transport: ProgramTransport, answer: Any) -> Any:

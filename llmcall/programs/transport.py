@@ -16,7 +16,7 @@ from ..failures import UnrecordedAnswer
 from ..system import is_own_request
 from ..values import read_object
 from ..values.checks import check_embeddings
-from .whole_answers import check_answer, last_events_at
+from .whole_answers import check_answer, last_events
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -188,12 +188,11 @@ class ProgramTransport:
     @property
     def has_last_event(self) -> bool:
         """Return whether the event has come that ends a streamed answer of a known API."""
-        path, body = self.recorded.path, self.recorded.body
         try:
-            check_answer(path, body, self._passed_on, is_stream=True)
+            check_answer(self.recorded, self._passed_on, is_stream=True)
         except APIError:
             return False
-        return bool(last_events_at(path, body))
+        return bool(last_events(self.recorded))
 
     def _recordable(self, response: Any) -> dict[str, Any]:
         """Return what is recorded of a response: its media type and its body.
@@ -201,15 +200,13 @@ class ProgramTransport:
         :raises UnrecordedAnswer: if the response is neither JSON nor an event stream.
         :raises APIError: if the response is a failure, which is not recorded.
         """
-        path, body, media_type = self.recorded.path, self.recorded.body, _media_type(response)
-        if not _is_recordable(response) and (
-            response.status_code != 200 or last_events_at(path, body)
-        ):
+        media_type, is_readable = _media_type(response), _is_recordable(response)
+        if not is_readable and (response.status_code != 200 or last_events(self.recorded)):
             raise response_error(response)
         try:
-            if not _is_recordable(response):
+            if not is_readable:
                 raise UnrecordedAnswer(media_type or "no content type", status_code=200)
-            check_answer(path, body, response.content, is_stream=media_type == EVENTS)
+            check_answer(self.recorded, response.content, is_stream=media_type == EVENTS)
         except APIError as error:
             error.http_response = response  # type: ignore[attr-defined]
             raise

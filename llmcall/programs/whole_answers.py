@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..clients.api_errors import failure, refuse_reported
 from ..errors import APIError, ContentFilterError, ServiceError
-from ..keys.http_identity import api_path
 from ..values import events_of, read_object
+
+if TYPE_CHECKING:
+    from .requests import RecordedRequest
 
 # By the API's part of a path: the events of which one ends a whole stream.
 LAST_EVENTS = {
@@ -19,34 +21,29 @@ LAST_EVENTS = {
 PASSING_FAILURES = ("server_error", "rate_limit_exceeded", "overloaded_error", "api_error")
 
 
-def last_events_at(path: str, asked: Any) -> tuple[str, ...]:
-    """Return the events that end a stream of these APIs; none for a request to another one.
-
-    :param path: of the request's address.
-    :param asked: the request's parsed body, or ``None``.
-    """
-    return () if asked is None else LAST_EVENTS.get(api_path(path, asked) or "", ())
+def last_events(recorded: RecordedRequest) -> tuple[str, ...]:
+    """Return the events that end a stream of these APIs; none for a request to another one."""
+    return () if recorded.body is None else LAST_EVENTS.get(recorded.api_path or "", ())
 
 
-def check_answer(path: str, asked: Any, content: bytes, *, is_stream: bool) -> None:
+def check_answer(recorded: RecordedRequest, content: bytes, *, is_stream: bool) -> None:
     """Check that an answer of these APIs is whole and successful; accept all other answers.
 
-    :param path, asked: as of :func:`last_events_at`.
     :param content: the body of a response with the status 200.
     :param is_stream: whether that is an event stream.
     :raises APIError: if it failed, was filtered or broke off.
     """
-    last_events = last_events_at(path, asked)
-    if not last_events:
+    ends = last_events(recorded)
+    if not ends:
         return
     answers = list(events_of(content)) if is_stream else [read_object(content, "answer")]
     for answer in answers:
         _check(answer)
         if isinstance(answer.get("response"), dict):
             _check(answer["response"])
-    if is_stream and not any(answer.get("type") in last_events for answer in answers):
+    if is_stream and not any(answer.get("type") in ends for answer in answers):
         raise ServiceError(
-            f"the stream broke off after {len(answers)} events, without {' or '.join(last_events)}"
+            f"the stream broke off after {len(answers)} events, without {' or '.join(ends)}"
         )
 
 

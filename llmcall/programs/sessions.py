@@ -9,6 +9,7 @@ from typing import Any
 
 from ..call.drivers import drive
 from ..clients.api_errors import http_library
+from .calls import response_to
 from .recorder import Recorder
 from .responses import body_of_pieces
 from .transport import MESSAGE_HEADERS
@@ -78,7 +79,7 @@ def recorded_send(
         body = body_of_pieces(library, pieces(), close)
         return library.Response(response.status_code, headers=headers, stream=body)
 
-    response = drive(recorder.response_to(library, request, send_attempt))
+    response = drive(response_to(recorder, library, request, send_attempt))
     if response is None:
         return send(prepared, *args, **kwargs)
     return adapter.build_response(prepared, _Raw(response))

@@ -1,0 +1,61 @@
+"""The client that makes a program's calls to one address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..clients.openai import OpenAIClient
+from ..notices import warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..call.calls import Call
+    from ..call.client import ResolvedSettings
+    from ..values import Request
+    from .transport import ProgramTransport
+
+LIMIT = "max_completion_tokens"  # another name for max_tokens
+
+
+class ProgramClient(OpenAIClient):
+    """Makes a program's calls to one address, with the credentials and headers of each request."""
+
+    def _resolve(self) -> ResolvedSettings:
+        """Return the resolved settings. Of the default parameters, only those given in code apply:
+        the program's requests stay its own, without a window.
+        """
+        resolved = super()._resolve()
+        if resolved.settings.window != "none":
+            window = resolved.settings.window
+            warn_once(f"WINDOW = {window}: a program's calls are sent without a window")
+            resolved = resolved._replace(settings=resolved.settings.replace(window="none"))
+        overridden = {
+            name: value for name, value in resolved.defaults.items() if name in self._overrides
+        }
+        return resolved._replace(defaults=overridden)
+
+    def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields: a program that names no effort is sent none, so its record names none."""
+        return dict(fields)
+
+    def as_asked(self, call: Call, transport: ProgramTransport) -> Call:
+        """Return a call that the program's transport sends, with the program's own body: only an alias or
+        an override changes a field of it. What is known about the model changes nothing.
+        """
+        request, body = call.request, transport.recorded.body
+        sent = dict(body)
+        if body.get("model") is not None or "model" in self._overrides:
+            sent["model"] = request.model
+        if request.kind == "embedding":
+            sent["input"] = request.body["input"]
+        else:
+            for name, default in self.resolved.defaults.items():
+                is_limited = name == "max_tokens" and body.get(LIMIT) is not None
+                if body.get(name) is None and not is_limited:
+                    sent[name] = default
+        return call._replace(transport=transport, request=request._replace(body=sent))
+
+    def sent(self, request: Request, capabilities: object, stream: bool) -> Request:
+        """Return the request: its body is the program's."""
+        return request

@@ -34,7 +34,6 @@ class _AnyStream:
         self.request = call.request
         self._call = call
         self._flow = flow
-        self._is_closing = False
         # A weak reference, so that a stream that is dropped half-way is closed at once.
         self._pieces = drive(flow, partial(setattr, proxy(self), "reply"))
         end_streams_at_exit()
@@ -90,13 +89,7 @@ class Stream(_AnyStream):
     def close(self) -> None:
         """Close the connection if the answer has not ended."""
         self._call.give_back()
-        if self._is_closing:  # openai's Stream closes its response again while that is closed
-            return
-        self._is_closing = True
-        try:
-            self._pieces.close()
-        finally:
-            self._is_closing = False
+        self._pieces.close()
 
     def end_at_exit(self) -> None:
         """Close the connection, as a reader does who leaves."""

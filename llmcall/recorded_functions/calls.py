@@ -159,21 +159,16 @@ async def _run(call: Call) -> Record:
     cost = None
     if call.request.kind == "function":
         result = await send(call.transport, call.request, None)
+    elif call.maker is None:
+
+        async def attempt(number: int) -> Any:
+            return await send(call.transport, call.request, call.time_left())
+
+        result = await retry(call, attempt)
     else:
-        result, cost = await _send(call)
+        result, received = await retry(call, Exchange(call).attempt)
+        assert received is not None  # only a window has another process's answer
+        cost = received.cost
     value = ordered(plain(result, f"{call.name}: the result", for_record=True))
     record = record_of(call.request, {"value": value}, cost=cost)
     return await do(call.store.add, record)
-
-
-async def _send(call: Call) -> tuple[Any, float | None]:
-    """Send an HTTP request, again if it fails, until its deadline; return the answer and its cost."""
-    if call.maker is not None:
-        response, received = await retry(call, Exchange(call).attempt)
-        assert received is not None  # only a window has another process's answer
-        return response, received.cost
-
-    async def attempt(number: int) -> Any:
-        return await send(call.transport, call.request, call.time_left())
-
-    return await retry(call, attempt), None

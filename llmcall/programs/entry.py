@@ -109,7 +109,7 @@ def patched(
     ...     main()
     """
     recorder = Recorder(actor, overrides, hosts, caller="patched()")
-    with askers.naming_own_calls(), _recorded(recorder):
+    with askers.naming_own_calls(), _recording(recorder):
         yield
     recorder.raise_first_error()
 
@@ -162,7 +162,7 @@ def recording_programs(
     recorder = context.run(Recorder, actor, {}, hosts, caller="cassette()")
     with (
         contextlib.nullcontext() if tape.may_record else placeholder_keys(),
-        _recorded(recorder),
+        _recording(recorder),
     ):
         yield
     # Otherwise the process ends, or a test failed and tells of itself.
@@ -171,7 +171,7 @@ def recording_programs(
 
 
 @contextlib.contextmanager
-def _recorded(recorder: Recorder) -> Iterator[None]:
+def _recording(recorder: Recorder) -> Iterator[None]:
     """Put a recorder in front of the process's clients for a block."""
     with in_front(recorder):
         try:

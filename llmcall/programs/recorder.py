@@ -1,4 +1,4 @@
-"""Recorders: what was said of a program's requests where it is recorded, and what they met."""
+"""Recorders: what was said where a program is recorded, and what they met."""
 
 from __future__ import annotations
 
@@ -29,44 +29,10 @@ HAS_ENDED = (
 # Refusals that are counted where they are raised, in calls by llmcall's own client too.
 COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
-recorders: list[Recorder] = []  # in front of the clients of the process, the innermost last
-
-
-def innermost() -> Recorder | None:
-    """Return the recorder that was put in front last."""
-    in_front = tuple(recorders)
-    return in_front[-1] if in_front else None
-
-
-after_fork_in_child(recorders.clear)  # the requests of child processes are not recorded
-
-
-def _note_refusal(error: Exception) -> None:
-    """Count an error of llmcall's own, and keep the first, in all that is open around the call.
-
-    An error that a daemon thread gets after the program's end is not counted.
-    """
-    for recorder in tuple(recorders):
-        if not recorder.has_ended:
-            recorder.first_error = recorder.first_error or error
-            recorder.refused += not isinstance(error, COUNTED_ERRORS)
-
-
-on_refusal.append(_note_refusal)
-
-
-def _host(host: Any) -> str:
-    """Return the name of a host that is to be recorded.
-
-    :raises ValueError: if it is an address, or has a port.
-    """
-    if not isinstance(host, str) or "/" in host or host.count(":") == 1:
-        raise ValueError(f"hosts has {host!r}; name hosts alone, such as 'api.example.com'")
-    return host.lower()
-
 
 class Recorder:
-    """Answers the requests of a program from the record, or lets them be sent and records the answers.
+    """Records the requests of a program: what was said where it was made, by a client, a block, a
+    cassette or a run, and what it has met.
 
     :param actor: names who is asking; see :func:`llmcall.http_client`. Without one, the innermost
         recorder in front that has one names it; so it is with the others.
@@ -157,7 +123,43 @@ class Recorder:
             raise connections.refusal(host)
 
 
+def _host(host: Any) -> str:
+    """Return the name of a host that is to be recorded.
+
+    :raises ValueError: if it is an address, or has a port.
+    """
+    if not isinstance(host, str) or "/" in host or host.count(":") == 1:
+        raise ValueError(f"hosts has {host!r}; name hosts alone, such as 'api.example.com'")
+    return host.lower()
+
+
 def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
     from .client import ProgramClient
 
     return ProgramClient(**{**settings, "base_url": address})
+
+
+recorders: list[Recorder] = []  # in front of the clients of the process, the innermost last
+
+
+def innermost() -> Recorder | None:
+    """Return the recorder that was put in front last."""
+    in_front = tuple(recorders)
+    return in_front[-1] if in_front else None
+
+
+after_fork_in_child(recorders.clear)  # the requests of child processes are not recorded
+
+
+def _note_refusal(error: Exception) -> None:
+    """Count an error of llmcall's own, and keep the first, in all that is open around the call.
+
+    An error that a daemon thread gets after the program's end is not counted.
+    """
+    for recorder in tuple(recorders):
+        if not recorder.has_ended:
+            recorder.first_error = recorder.first_error or error
+            recorder.refused += not isinstance(error, COUNTED_ERRORS)
+
+
+on_refusal.append(_note_refusal)

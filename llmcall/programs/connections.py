@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import ipaddress
 import re
 import urllib.parse
@@ -107,6 +108,7 @@ def _port_of(url: Any) -> int:
     return url.port or PORTS.get(url.scheme, 0)
 
 
+@functools.lru_cache(1024)  # for each request
 def _normalized_host(host: str) -> str:
     """Return a host's name in one spelling; the addresses of this machine are ``localhost``."""
     name = host.lower().strip("[]").rstrip(".")

@@ -48,18 +48,15 @@ class RecordedRequest(NamedTuple):
     """A program's request that is recorded.
 
     :param http: the request of httpx or httpx2.
+    :param path: that of its address, without a slash at its end.
     :param body: its parsed JSON body, or ``None``.
     :param kind: ``"chat"``, ``"embedding"`` or, if it is recorded as it is, ``"http"``.
     """
 
     http: Any
+    path: str
     body: Any
     kind: str
-
-    @property
-    def path(self) -> str:
-        """Return the path of the address, without a slash at its end."""
-        return path_of(self.http)
 
     @property
     def api_path(self) -> str | None:
@@ -107,7 +104,8 @@ async def recorded_request(
     :param may_be_sent: whether a request that cannot be recorded may be sent.
     :raises LLMCallError: if it asks a model with a body that is no JSON, and may not be sent.
     """
-    path, is_post, is_named = path_of(http), http.method == "POST", http.url.host in hosts
+    path = str(http.url.path).rstrip("/")
+    is_post, is_named = http.method == "POST", http.url.host in hosts
     has_asking_path = is_post and (path.endswith(CHATS) or ASKING.search(path) is not None)
     has_object_path = OBJECT.search(path) is not None
     is_of_object = has_object_path and (SDK_HEADER in http.headers or is_models_host)
@@ -115,7 +113,7 @@ async def recorded_request(
         return None
     content = await value(http.read() if may_block.get() else http.aread())
     if not content and (not is_post or has_object_path):
-        return RecordedRequest(http, None, "http")
+        return RecordedRequest(http, path, None, "http")
     body = _json_body(http, content)
     if body is None:
         # other hosts may have such paths, too
@@ -131,16 +129,11 @@ async def recorded_request(
         return None
     fields = body if isinstance(body, dict) else {}
     if path.endswith(CHAT) and isinstance(fields.get("messages"), list):
-        return RecordedRequest(http, body, "chat")
+        return RecordedRequest(http, path, body, "chat")
     if path.endswith(EMBEDDINGS) and _is_text(fields.get("input")):
-        return RecordedRequest(http, body, "embedding")
-    request = RecordedRequest(http, body, "http")
+        return RecordedRequest(http, path, body, "embedding")
+    request = RecordedRequest(http, path, body, "http")
     return request if is_named or request.asks_model else None
-
-
-def path_of(http: Any) -> str:
-    """Return the path of a request's address, without a slash at its end."""
-    return str(http.url.path).rstrip("/")
 
 
 def _json_body(http: Any, content: bytes) -> Any:

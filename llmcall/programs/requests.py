@@ -77,15 +77,18 @@ class RecordedRequest(NamedTuple):
         return self.path.endswith(GEMINI_STREAM) or bool(self.body.get("stream"))
 
     @property
+    def address(self) -> str:
+        """Return the address without its query, which may hold keys."""
+        url = self.http.url
+        return f"{url.scheme}://{url.netloc.decode()}{url.raw_path.decode().partition('?')[0]}"
+
+    @property
     def base_url(self) -> str:
         """Return the address of the API; for a path of another one, that of the host."""
-        url = self.http.url
-        host, path = (
-            f"{url.scheme}://{url.netloc.decode()}",
-            url.raw_path.decode().partition("?")[0],
-        )
-        found = CALL_PATH.search(path)
-        return host + path[: found.start()] if found else host
+        call_path = CALL_PATH.search(self.address)
+        if call_path is not None:
+            return self.address[: call_path.start()]
+        return f"{self.http.url.scheme}://{self.http.url.netloc.decode()}"
 
     def for_actor(self) -> ProgramRequest:
         """Return the request as the function in ``actor=`` gets it."""

@@ -86,22 +86,16 @@ def refusal(library: ModuleType, error: Exception, transport: ProgramTransport |
     return _response(library, status, _error_body(error))
 
 
-def body_of_pieces(
-    library: ModuleType,
-    pieces: AsyncGenerator[bytes, None],
-    close: Callable[[], Coroutine[Any, Any, None]],
-) -> Any:
-    """Return a response's body, as a stream of the library, that comes piece by piece.
-
-    :param close: ends the reading.
-    """
-    return _body_class(library)(pieces, close)
-
-
 @functools.cache
-def _body_class(library: ModuleType) -> Any:
+def body_class(library: ModuleType) -> Any:
+    """Return a class of responses' bodies that come piece by piece, for a library."""
+
     class Body(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc,name-defined]
-        """A response's body that comes piece by piece."""
+        """A response's body that comes piece by piece.
+
+        :param pieces: of the body.
+        :param close: ends the reading.
+        """
 
         def __init__(
             self,
@@ -166,7 +160,7 @@ def _streamed(transport: ProgramTransport, answer: BegunStream) -> Any:
         await value(stream.aclose() if hasattr(stream, "aclose") else stream.close())
 
     headers = _headers(EVENTS if is_chat else transport.media_type)
-    return library.Response(200, headers=headers, stream=body_of_pieces(library, pieces(), close))
+    return library.Response(200, headers=headers, stream=body_class(library)(pieces(), close))
 
 
 def _events(chunk: dict[str, Any], *, wants_usage: bool) -> bytes:

@@ -11,7 +11,7 @@ from ..call.drivers import drive
 from ..clients.api_errors import http_library
 from .calls import response_to
 from .recorder import Recorder
-from .responses import body_of_pieces
+from .responses import body_class
 from .transport import MESSAGE_HEADERS
 
 PIECE = 1024  # bytes of a body that are read at once
@@ -76,7 +76,7 @@ def recorded_send(
         async def close() -> None:
             response.close()
 
-        body = body_of_pieces(library, pieces(), close)
+        body = body_class(library)(pieces(), close)
         return library.Response(response.status_code, headers=headers, stream=body)
 
     response = drive(response_to(recorder, library, request, send_attempt))

@@ -149,8 +149,7 @@ class ProgramTransport:
         become llmcall's, which are retried.
         """
         self.last_response = None
-        url = self.recorded.http.url
-        address = f"{url.scheme}://{url.netloc.decode()}{url.raw_path.decode().partition('?')[0]}"
+        address = self.recorded.address
         try:
             token = is_own_request.set(True)
             try:

@@ -9,7 +9,8 @@ from typing import Any
 
 import openai
 import pytest
-from sdk_programs import Server, http, program
+from sdk_programs import Server, http, program, streamed_answer
+from streaming import event
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -642,6 +643,22 @@ def test_a_stream_that_breaks_off_has_passed_on_and_is_not_recorded(
     assert len(streamed(body, "responses")) == 2
     assert "1 call failed after all retries" in caplog.text
     assert not Path("run.jsonl").exists()
+
+
+def test_a_stream_that_the_sdk_leaves_at_done_is_recorded() -> None:
+    """The SDK of openai closes the response of its completions there."""
+    chunks = [{"id": "c", "choices": [{"index": 0, "text": text}]} for text in "ab"]
+    answer = b"".join(map(event, [*chunks, b"[DONE]"]))
+    texts = []
+    for mode in ("once", "none"):
+        http_client = llmcall.http_client(
+            transport=http.MockTransport(lambda _: streamed_answer(answer))
+        )
+        sdk = openai.OpenAI(api_key="none", http_client=http_client)
+        with llmcall.cassette("run.jsonl", mode=mode):
+            stream = sdk.completions.create(model="m", prompt="Bread?", stream=True)
+            texts.append([chunk.choices[0].text for chunk in stream])
+    assert texts == [["a", "b"]] * 2
 
 
 def test_a_stream_that_a_program_leaves_at_its_last_event_is_recorded() -> None:

@@ -72,7 +72,7 @@ class RecordedRequest(NamedTuple):
     @property
     def asks_for_stream(self) -> bool:
         """Return whether the answer is to come in pieces."""
-        if self.kind == "embedding" or not self.asks_model:
+        if self.kind == "embedding" or not isinstance(self.body, dict):
             return False
         return self.path.endswith(GEMINI_STREAM) or bool(self.body.get("stream"))
 

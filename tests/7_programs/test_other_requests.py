@@ -609,14 +609,16 @@ class Dripping(http.SyncByteStream):  # type: ignore[misc]
 
 
 def streamed(body: Dripping, api: str, mode: str = "once") -> list[bytes]:
-    """Read a streamed answer, and return its pieces."""
+    """Read a streamed answer of an API, or of a host that is named, and return its pieces."""
+    url = f"https://{api}/ask" if api in HOSTS else f"{URL}/{api}"
+    asked = {**ASKED.get(api, {}), "stream": True}
     headers = {"content-type": "text/event-stream"}
     transport = http.MockTransport(lambda _: http.Response(200, headers=headers, stream=body))
     pieces = []
     with (
-        llmcall.cassette("run.jsonl", mode=mode),
+        llmcall.cassette("run.jsonl", mode=mode, hosts=HOSTS),
         http.Client(transport=transport) as client,
-        client.stream("POST", f"{URL}/{api}", json={**ASKED[api], "stream": True}) as response,
+        client.stream("POST", url, json=asked) as response,
     ):
         for piece in response.iter_bytes():
             pieces.append(piece)
@@ -625,7 +627,12 @@ def streamed(body: Dripping, api: str, mode: str = "once") -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("api", "events"), [("responses", RESPONSES_EVENTS), ("messages", MESSAGES_EVENTS)]
+    ("api", "events"),
+    [
+        ("responses", RESPONSES_EVENTS),
+        ("messages", MESSAGES_EVENTS),
+        ("one.example", MESSAGES_EVENTS),
+    ],
 )
 def test_a_stream_passes_on_as_it_comes(api: str, events: list[dict[str, Any]]) -> None:
     """The reader has each event before the server sends the next one; a replay gives the same."""

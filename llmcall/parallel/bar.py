@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import functools
 import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import Any
 
 from ..call import usage as metering
 from ..system import ipython_shell, without_warnings
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 class Bar:
-    """Progress bar of a map; does nothing when hidden.
+    """Progress bar of a map, which counts every call of the process; does nothing when hidden.
 
-    :param tqdm_bar: tqdm's bar, or ``None`` if it is hidden.
-    :param usage: counts what is used while it is shown.
+    :param progress: whether it is shown; ``None`` means only on a terminal or in a notebook.
+    :param total: the number of steps; ``None`` if nobody knows.
     """
 
-    def __init__(self, tqdm_bar: Any = None, usage: metering.Tracked | None = None) -> None:
-        self._tqdm_bar = tqdm_bar
-        self._usage = usage or metering.Tracked()
+    def __init__(self, progress: bool | None, total: int | None) -> None:
+        if progress is None:
+            # a stream that only logs may have nothing but ``write``
+            progress = hasattr(ipython_shell(), "kernel") or getattr(sys.stderr, "isatty", bool)()
         self._failed_count = 0
+        self._tqdm_bar: Any = None
+        self._shown = ExitStack()
+        if progress and sys.stderr is not None:
+            bar = _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True)
+            self._tqdm_bar = self._shown.enter_context(bar)
+            self._usage = self._shown.enter_context(metering.track())
+
+    def close(self) -> None:
+        """Show the last figures, and leave the bar as it is."""
+        self.refresh()
+        self._tqdm_bar = None
+        self._shown.close()
 
     def step(self, waiting: int, *, failed: bool) -> None:
         """Count one more finished draw."""
@@ -59,30 +69,6 @@ class Bar:
             self._tqdm_bar.write(line, file=sys.stderr)
         elif sys.stderr is not None:
             print(line, file=sys.stderr)
-
-
-@contextmanager
-def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
-    """Open a progress bar for a block; it counts every call of the process.
-
-    :param progress: whether it is shown; ``None`` means only on a terminal or in a notebook.
-    :param total: the number of steps; ``None`` if nobody knows.
-    """
-    if progress is None:
-        # a stream that only logs may have nothing but ``write``
-        progress = hasattr(ipython_shell(), "kernel") or getattr(sys.stderr, "isatty", bool)()
-    if not progress or sys.stderr is None:
-        yield Bar()
-        return
-    with (
-        _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True) as tqdm_bar,
-        metering.track() as usage,
-    ):
-        bar = Bar(tqdm_bar, usage)
-        try:
-            yield bar
-        finally:
-            bar.refresh()
 
 
 @functools.cache

@@ -4,25 +4,13 @@ and run again.
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .. import scopes
-from ..call import usage as metering
-from ..call.lookup import report_refused
-from ..cassettes.current import current_cassette
-from ..errors import ScopeError
-from ..interrupts import Stop, current_stops
-from ..scopes import reserved_name
-from .bar import progress_bar
-from .names import ItemNames
-from .plans import NOTHING_PLANNED, Planner
-from .processes import MapGroup, Task
-from .rows import CellRow, cell_of, length_of, rows_of
-from .run import BATCH_SIZE, MapOptions, MapRun
-from .tasks import TaskPosition, job_of
+from .options import MapOptions
+from .plans import plan_of
+from .run import MapRun
+from .tasks import job_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -113,24 +101,16 @@ def map(  # type: ignore[misc]  # options are those that it names
     """
     options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
     job = job_of(fn)
-    context = copy_context()
     if dry_run:
-        return _plan(job, items, options, context)
-    run = None
+        return plan_of(job, items, options, copy_context())
+    run = MapRun(job, items, options, copy_context(), yields=False)
     try:
-        with ExitStack() as stack:
-            run, names = _open_run(job, items, options, context, stack)
-            try:
-                for _ in run.complete_items(BATCH_SIZE):
-                    pass
-            except BaseException as error:
-                run.end(error, length_of(items))
-                raise
-        names.warn()
+        for _ in run.complete_items():
+            pass
+        run.end()
         return run.results()
-    except BaseException as error:
-        if run is not None:  # Ctrl-C may come when all is done
-            run.end(error, length_of(items))
+    except BaseException as error:  # Ctrl-C may come when all is done
+        run.end(error)
         raise
 
 
@@ -168,133 +148,15 @@ def _yield_results(
     job: Job, items: Any, options: MapOptions, context: Context
 ) -> Iterator[tuple[int, Any]]:
     """Yield each item's index and result, and end the run, also if the caller stops reading."""
-    with ExitStack() as stack:
-        run, names = _open_run(job, items, options, context, stack)
-        try:
-            for number in run.complete_items():
-                yield number, run.take(number)
-            run.close()
-            names.warn()
-        except GeneratorExit:
-            run.abandon()
-            raise
-        except BaseException as error:
-            run.end(error)
-            if isinstance(error, Exception):
-                for number in run.complete():
-                    yield number, run.take(number)
-            run.attach_pairs(error)
-            raise
-
-
-def _open_run(
-    job: Job, items: Any, options: MapOptions, context: Context, stack: ExitStack
-) -> tuple[MapRun, ItemNames]:
-    """Prepare a run.
-
-    :param stack: ends it.
-    :returns: the run and the names of its items.
-    """
+    run = MapRun(job, items, options, context, yields=True)
     try:
-        active = context.run(_scope_of_map, options)
-    except ScopeError as error:
-        path = scopes.current_path()
-        report_refused(path, "a map", error)
-        metering.count(None, "llmcall.map", path, {"errors": 1})
+        for number in run.complete_items():
+            yield number, run.take(number)
+        run.end()
+    except BaseException as error:
+        run.end(error)
+        if isinstance(error, Exception):
+            for number in run.complete():
+                yield number, run.take(number)
+            run.attach_results(error)
         raise
-    outer_stops = context.get(current_stops, ())
-    stops = (Stop(next(iter(outer_stops), None)), *outer_stops)
-    context.run(current_stops.set, stops)
-    group = MapGroup(job, context, active, stops, context.run(current_cassette))
-    if options.executor is not None:
-        group.check(options.executor)
-    count = length_of(items)
-    total = None if count is None else count * options.repeats
-    progress = options.progress
-    if progress is None and outer_stops:
-        progress = False  # the map around it has a bar
-    bar = stack.enter_context(progress_bar(progress, total))
-    names = ItemNames(options.key, job.identity)
-    positions = _positions(job, names, items, options, active, scopes.next_order())
-    tasks = (Task(group, item, position) for item, position in positions)
-    run = MapRun(group, tasks, count, options, bar)
-    stack.callback(run.close)
-    return run, names
-
-
-def _scope_of_map(options: MapOptions) -> scopes.ActiveScope | None:
-    """Return the scope in which a map runs, or ``None`` outside any.
-
-    :raises ScopeError: if timing would decide, or if ``key`` would name no scope.
-    """
-    if options.scope is None:
-        active = scopes.scope_of_call()
-    else:  # not entered, or another thread without a scope would be refused meanwhile
-        active = options.scope.active()
-        active.check_generators()
-        active = active if active.path else None
-    if active is None and options.key is not None:
-        raise ScopeError(
-            "key= names the scope of each item, but the map is outside any scope, where it is a cache: give it one, "
-            'scope="…", or leave out key='
-        )
-    return active
-
-
-def _positions(
-    job: Job,
-    names: ItemNames,
-    items: Any,
-    options: MapOptions,
-    active: scopes.ActiveScope | None,
-    order: scopes.CallOrder,
-) -> Iterator[tuple[Any, TaskPosition]]:
-    """Yield each item once for each of its draws, with the position of the draw."""
-    path = "" if active is None else active.path
-    is_in_default = active is not None and active.without_default is not None
-    forks = outer_forks = () if active is None else active.forks
-    wants_names = getattr(job, "wants_names", False)
-    table = os.urandom(8).hex()  # the family of its cells
-    for number, item in enumerate(rows_of(items)):
-        name = ""
-        if path or wants_names:
-            name = names.name(item, takes_all=is_in_default or not path)
-        if isinstance(item, CellRow):
-            forks = *outer_forks, scopes.Fork(table, "", str(item.cell))
-        for repeat in range(options.repeats):
-            steps = path, name if path else "", reserved_name(repeat) if repeat else ""
-            position = TaskPosition(
-                path="/".join(filter(None, steps)),
-                name=name,
-                number=number,
-                repeat=repeat,
-                order=(*order, number, repeat),
-                is_in_default=is_in_default,
-                forks=forks,
-            )
-            yield item, position
-        del item  # items may be large: keep none while waiting
-
-
-def _plan(job: Any, items: Any, options: MapOptions, context: Context) -> Plan:
-    """Return what a map would ask, without asking.
-
-    :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
-    """
-    if not hasattr(job, "conversation"):
-        raise TypeError(
-            "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
-        )
-    active = context.run(_scope_of_map, options)
-    names = ItemNames(options.key, job.identity)
-    planners: dict[int, Planner] = {}  # by cell
-    planned_keys: set[str] = set()  # of the requests of all planners
-    for item, position in _positions(job, names, items, options, active, ()):
-        draws = scopes.Draws() if active is None else active.draws
-        cell = cell_of(item)
-        if cell not in planners:
-            call = item.call if isinstance(item, CellRow) else job.call
-            planners[cell] = Planner(job, call, context)
-        planners[cell].add(item, position, draws, planned_keys)
-    names.warn()
-    return sum((planner.plan() for planner in planners.values()), NOTHING_PLANNED)

@@ -14,13 +14,11 @@ from ..display.formatting import one_line, shortened
 from ..display.printable import printable
 from ..keys.keys import canonical
 from ..notices import warn_once
-from ..scopes import is_reserved_name, reserved_name
+from ..scopes import reserved_name
 from .rows import cell_of, item_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from .tasks import TaskPosition
 
 DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 # Between a name and how often it came before; doubled if the name itself contains it.
@@ -182,13 +180,6 @@ def _plain_text(value: Any, index: int) -> str:
             f"the key of {item_label(index)} is {value!r}; it must be a string or a whole number"
         )
     return str.__str__(value)
-
-
-def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
-    """Return an item in words: its number, from 1, and its key or the beginning of its text."""
-    number = item_label(position.number) + (f" of {total}" if total is not None else "")
-    name = position.name if position.name and not is_reserved_name(position.name) else None
-    return f"{number} ({one_line(name or printable(repr(item)), LONGEST_TEXT)})"
 
 
 # Digests

@@ -13,16 +13,20 @@ from ..display.formatting import money
 from ..errors import CacheCorruptError
 from ..models.prices import MILLION, tier_of
 from ..records.packed import unpack
+from ..scopes import Draws
 from ..values import Reply, TokenUsage
+from .names import ItemNames
+from .rows import CellRow, cell_of
+from .tasks import tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextvars import Context
 
     from ..models.prices import Price
-    from ..scopes import Draws
     from ..values import Record, Request
-    from .tasks import TaskPosition
+    from .options import MapOptions
+    from .tasks import Task
 
 
 MOST_ANSWERS = 10_000  # by which the cost is expected; more would not make it more exact
@@ -118,6 +122,31 @@ class _UnrecordedError(Exception):
     """Ends the conversation of a task at the first request that is not recorded."""
 
 
+def plan_of(job: Any, items: Any, options: MapOptions, context: Context) -> Plan:
+    """Return what a map would ask, without asking.
+
+    :param context: the caller's.
+    :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
+    """
+    if not hasattr(job, "conversation"):
+        raise TypeError(
+            "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
+        )
+    active = context.run(options.active_scope)
+    names = ItemNames(options.key, job.identity)
+    planners: dict[int, Planner] = {}  # by cell
+    planned_keys: set[str] = set()  # of the requests of all planners
+    for task in tasks_of(job, items, options.repeats, names, active, ()):
+        cell = cell_of(task.item)
+        if cell not in planners:
+            call = task.item.call if isinstance(task.item, CellRow) else job.call
+            planners[cell] = Planner(job, call, context)
+        draws = Draws() if active is None else active.draws
+        planners[cell].add(task, draws, planned_keys)
+    names.warn()
+    return sum((planner.plan() for planner in planners.values()), NOTHING_PLANNED)
+
+
 class Planner:
     """Look up what tasks would ask; nothing is sent, counted, drawn or recorded.
 
@@ -136,14 +165,14 @@ class Planner:
         self._planned_keys: set[str] = set()
         self._cassette = context.run(current_cassette)
 
-    def add(self, item: Any, position: TaskPosition, draws: Draws, planned_keys: set[str]) -> None:
-        """Look up what a draw of an item would ask.
+    def add(self, task: Task, draws: Draws, planned_keys: set[str]) -> None:
+        """Look up what a task would ask.
 
         :param draws: counts the scope's draws.
         :param planned_keys: those that an earlier task of the map would have recorded.
         """
         self._planned_keys = planned_keys
-        if self._context.copy().run(self._is_hit, item, position, draws):
+        if self._context.copy().run(self._is_hit, task, draws):
             self._hits += 1
 
     def plan(self) -> Plan:
@@ -162,7 +191,7 @@ class Planner:
             None if None in prices else self._context.copy().run(self._expected_cost),
         )
 
-    def _is_hit(self, item: Any, position: TaskPosition, draws: Draws) -> bool:
+    def _is_hit(self, task: Task, draws: Draws) -> bool:
         async def recorded_reply(question: Any) -> Reply:
             request = self._client.build_request(question.messages, **question.params)
             mode = self._mode(question.params)
@@ -171,9 +200,9 @@ class Planner:
                 raise _UnrecordedError(request, mode)
             return Reply.of(record)
 
-        with position.scope(draws):
+        with task.position.scope(draws):
             try:
-                drive(self._job.conversation(item, recorded_reply))
+                drive(self._job.conversation(task.item, recorded_reply))
             except _UnrecordedError as error:
                 return self._is_planned_before(*error.args)
         return True

@@ -1,5 +1,5 @@
-"""The tasks of a ``map``, in its threads or in worker processes. To these the state of the map's process goes
-with each task, and what the task drew, used and recorded comes back with its result.
+"""The tasks of a ``map`` in worker processes. To these the state of the map's process goes with each
+task; what the task drew, used and recorded there comes back with its result.
 
 While a worker runs a task, the settings, keys, open cassette and named budgets of the map's process
 apply in it.
@@ -14,7 +14,6 @@ import threading
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
-from dataclasses import dataclass, field
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,18 +28,17 @@ from ..failures import process_failures
 from ..interrupts import current_stops
 from ..scopes import Draws, Journal, MapIsOverError
 from ..system import after_fork_in_child
-from .tasks import NotBegunError, Report, TaskResult, run_job
+from .tasks import TaskResult, run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from concurrent.futures import Executor, Future
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
     from contextvars import Context
 
     from ..call.usage import UsageDelta
-    from ..interrupts import Stops
     from ..scopes import ActiveScope, CallOrder, ScopedRecord, ScopedRequest
     from ..values import Record
-    from .tasks import Job, TaskPosition
+    from .tasks import Job, Task, TaskPosition
 
     Gained = list[tuple[Record, CallOrder]]
     Taken = list[tuple[ScopedRequest, tuple[int, tuple[int, ...]]]]
@@ -57,26 +55,33 @@ class WorkerError(Exception):
 # In the map's process
 
 
-@dataclass(eq=False)
-class MapGroup:
-    """What all tasks of a map share.
+class Sender:
+    """Sends the tasks of a map to an executor, and counts here what they did in other processes.
 
     :param job: what to do with each item.
-    :param context: the caller's context; each task runs in a copy of it.
+    :param context: the caller's context.
     :param active: the scope in which the map runs, or ``None`` outside any.
-    :param stops: those of the map, first, and of the maps around it.
     :param cassette: the open cassette, or ``None``.
-    :ivar is_over: whether no further task may begin.
-    :ivar token: identifies the map in all processes.
+    :param run_here: runs a task in this process.
+    :param begun: the tasks by the number of their item, and by repeat.
     """
 
-    job: Job
-    context: Context
-    active: ActiveScope | None
-    stops: Stops
-    cassette: Cassette | None
-    is_over: bool = False
-    token: str = field(default_factory=lambda: os.urandom(8).hex())
+    def __init__(
+        self,
+        job: Job,
+        context: Context,
+        active: ActiveScope | None,
+        cassette: Cassette | None,
+        run_here: Callable[[Task], TaskResult],
+        begun: Mapping[int, Sequence[Task]],
+    ) -> None:
+        self._job = job
+        self._context = context
+        self._active = active
+        self._cassette = cassette
+        self.run_here = run_here
+        self.begun = begun
+        self._token = os.urandom(8).hex()  # identifies the map in all processes
 
     def check(self, executor: Executor) -> None:
         """Check that an executor's worker processes can get what the tasks need.
@@ -89,7 +94,7 @@ class MapGroup:
         kinds = {kind.__name__ for kind in type(executor).__mro__}
         if "ProcessPoolExecutor" in kinds:
             try:
-                pickle.dumps(self.job)
+                pickle.dumps(self._job)
             except UNPICKLABLE as error:
                 raise TypeError(
                     f"fn cannot be sent to other processes: {error}. It must be a function that can be imported, not "
@@ -102,114 +107,102 @@ class MapGroup:
     def pickled(self, task: Task) -> tuple[Any, ...]:
         """Return how to unpickle a task, in a worker process or in this one."""
         state, taken, gained = self._packed
-        _groups[self.token] = self
+        _senders[self._token] = self
         name = task.position.name
-        fields = self.job, task.item, task.position, taken.get(name, []), gained.get(name, [])
-        return _unpickled, (self.token, state, *fields)
-
-    def close(self) -> None:
-        """Forget the map."""
-        _groups.pop(self.token, None)
+        fields = self._job, task.item, task.position, taken.get(name, []), gained.get(name, [])
+        return _unpickled, (self._token, state, *fields)
 
     @functools.cached_property
     def _packed(self) -> tuple[bytes, dict[str, Taken], dict[str, Gained]]:
         """The state of this process, and by the names of items' scopes what was drawn, and what the
         cassette gained, before the map began.
         """
-        gained = self.cassette.gained() if self.cassette is not None else []
-        unscoped = [each for each in gained if self.active is None or not each[0].scope]
-        state = self.context.copy().run(_packed_state, self.cassette, unscoped)
-        if self.active is None:
+        active = self._active
+        gained = self._cassette.gained() if self._cassette is not None else []
+        unscoped = [each for each in gained if active is None or not each[0].scope]
+        state = self._context.copy().run(_packed_state, self._cassette, unscoped)
+        if active is None:
             return state, {}, {}
-        taken = list(self.active.draws.taken().items())
+        taken = active.draws.taken().items()
         return (
             state,
-            self._by_item((request.path, (request, numbers)) for request, numbers in taken),
-            self._by_item((each[0].scope, each) for each in gained),
+            _by_item(
+                active.path, ((request.path, (request, numbers)) for request, numbers in taken)
+            ),
+            _by_item(active.path, ((each[0].scope, each) for each in gained)),
         )
 
-    def _by_item(self, entries: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
-        """Return entries by the names of the items in whose scopes they are.
-
-        :param entries: each with its scope path.
-        """
-        assert self.active is not None
-        prefix = f"{self.active.path}/"
-        found: dict[str, list[Any]] = {}
-        for path, entry in entries:
-            if path.startswith(prefix):
-                found.setdefault(path[len(prefix) :].partition("/")[0], []).append(entry)
-        return found
-
-    def apply(self, task: Task, result: TaskResult) -> None:
-        """Count in this process what a task did in another one."""
-        report = result.report
-        if report is None:
-            return
-        if self.active is not None:
+    def received(self, outcome: TaskResult | Report, task: Task) -> TaskResult:
+        """Return a task's result, and count here what the task did in another process."""
+        if isinstance(outcome, TaskResult):
+            return outcome
+        if self._active is not None:
             with suppress(MapIsOverError):  # they were given back
-                for request, number in report.drawn:
-                    task.journal.add(self.active.draws.claim(request, number))
-            if self.active.used_records is not None:
-                self.active.used_records.extend(report.used_records)
-        client = getattr(self.job, "client", None)  # nobody knows which a plain function uses
+                for request, number in outcome.drawn:
+                    task.journal.add(self._active.draws.claim(request, number))
+            if self._active.used_records is not None:
+                self._active.used_records.extend(outcome.used_records)
+        client = getattr(self._job, "client", None)  # nobody knows which a plain function uses
         meter = None if client is None else client.meter
-        for model, scope, amounts, arm in report.usage:
+        for model, scope, amounts, arm in outcome.usage:
             metering.count(meter, model, scope, amounts, arm)
-        for method, arguments in report.events:
-            getattr(self.cassette, method)(*arguments)
-        failures = process_failures if self.cassette is None else self.cassette.failures
-        for reason, counts, description in report.failures:
+        for method, arguments in outcome.events:
+            getattr(self._cassette, method)(*arguments)
+        failures = process_failures if self._cassette is None else self._cassette.failures
+        for reason, counts, description in outcome.failures:
             for scope, count in counts.items():
                 for _ in range(count):
                     failures.add(scope, description, reason)
-        if result.error is not None:
-            result.error.__cause__ = WorkerError(f"in another process:\n{report.traceback}")
+        if outcome.error is not None:
+            outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")
+        return TaskResult(outcome.value, outcome.error)
+
+    def close(self) -> None:
+        """Forget the map."""
+        _senders.pop(self._token, None)
 
 
-class Task:
-    """One draw of one item. Pickled, it becomes a :class:`RemoteTask`.
-
-    :ivar journal: notes its draws.
-    :ivar future: that of its result while an executor has it, else ``None``.
-    :ivar result: its result once it has ended, else ``None``.
-    :ivar is_noted: whether what it did in another process counts here, too.
+class SentTask(NamedTuple):
+    """A task as an executor gets it. Pickled, it becomes a :class:`RemoteTask`; in the process of its
+    map, it is the same task again.
     """
 
-    __slots__ = ("future", "group", "is_noted", "item", "journal", "position", "result")
-
-    def __init__(self, group: MapGroup, item: Any, position: TaskPosition) -> None:
-        self.group = group
-        self.item = item
-        self.position = position
-        self.journal = Journal(None if group.active is None else group.active.journal)
-        self.future: Future[TaskResult] | None = None
-        self.is_noted = False
-        self.result: TaskResult | None = None
+    sender: Sender
+    task: Task
 
     def run(self) -> TaskResult:
         """Run the task in this process."""
-        group, active = self.group, self.group.active
-        if group.is_over:
-            return TaskResult(error=NotBegunError())
-        draws = Draws() if active is None else active.draws
-        used_records = None if active is None else active.used_records
-        scope = self.position.scope(draws, self.journal, used_records)
-        context = group.context.copy()
-        return context.run(run_job, group.job, self.item, self.position, scope, group.stops[1:])
+        return self.sender.run_here(self.task)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self.group.pickled(self)
+        return self.sender.pickled(self.task)
 
 
-_groups: dict[str, MapGroup] = {}  # those of this process that sent tasks, by token
+_senders: dict[str, Sender] = {}  # those of this process that sent tasks, by token
 
 
-def _unpickled(token: str, *fields: Any) -> Task | RemoteTask:
-    """Return a task that was pickled. In the process of its map, it is an ordinary task again."""
-    group = _groups.get(token)
-    remote = RemoteTask(token, *fields)
-    return remote if group is None else Task(group, remote.item, remote.position)
+def _unpickled(
+    token: str, state: bytes, job: Job, item: Any, position: TaskPosition, *before: Any
+) -> Any:
+    sender = _senders.get(token)
+    if sender is not None:
+        return SentTask(sender, sender.begun[position.number][position.repeat])
+    return RemoteTask(token, state, job, item, position, *before)
+
+
+def _by_item(path: str, entries: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    """Return entries by the names of the items in whose scopes they are.
+
+    :param path: that of the scope in which the map runs.
+    :param entries: each with its scope path.
+    """
+    prefix = f"{path}/"
+    found: dict[str, list[Any]] = {}
+    for entry_path, entry in entries:
+        if entry_path.startswith(prefix):
+            name = entry_path[len(prefix) :].partition("/")[0]
+            found.setdefault(name, []).append(entry)
+    return found
 
 
 def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
@@ -239,12 +232,33 @@ def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
         ) from error
 
 
-def run_task(task: Task | RemoteTask) -> TaskResult:
+def run_sent(sent: SentTask | RemoteTask) -> TaskResult | Report:
     """Run a task: the function that executors get."""
-    return task.run()
+    return sent.run()
 
 
 # In a worker
+
+
+class Report(NamedTuple):
+    """The result of a task of another process, and what the task did.
+
+    :param traceback: that of its error.
+    :param drawn: what it drew.
+    :param used_records: the records that answered its calls, if it ran in an arm.
+    :param usage: model, scope, amounts and arm of each addition to the usage.
+    :param events: the names and arguments of the cassette's methods that were called.
+    :param failures: why calls left no record, how many in each scope, and the first one in words.
+    """
+
+    value: Any
+    error: BaseException | None
+    traceback: str
+    drawn: Sequence[tuple[ScopedRequest, int]]
+    used_records: Sequence[ScopedRecord]
+    usage: Sequence[tuple[str, str, UsageDelta, str]]
+    events: Sequence[tuple[str, tuple[Any, ...]]]
+    failures: Sequence[tuple[str, dict[str, int], str]]
 
 
 class RemoteTask(NamedTuple):
@@ -264,7 +278,7 @@ class RemoteTask(NamedTuple):
     taken: Taken
     gained: Gained
 
-    def run(self) -> TaskResult:
+    def run(self) -> Report:
         """Run the task here, with the settings, cassette and budgets of the map's process."""
         with _session_for(self.state) as session:
             if session.cassette is not None:
@@ -278,14 +292,17 @@ class RemoteTask(NamedTuple):
             context = copy_context()
             # A process that was forked in a task of another map inherited that map's.
             context.run(current_stops.set, ())
-            result = context.run(run_job, job, self.item, self.position, scope, ())
-            traceback = ""
-            if result.error is not None:
-                traceback = "".join(format_exception(result.error))
-                result = TaskResult(error=_picklable(result.error))
+            value, error = context.run(run_job, job, self.item, self.position, scope, ())
             if scope.arm is None:
                 used_records.clear()
-            return result._replace(report=session.report(journal, used_records, traceback))
+            return Report(
+                value,
+                None if error is None else _picklable(error),
+                "" if error is None else "".join(format_exception(error)),
+                journal.taken(),
+                list(used_records),
+                *session.noted(),
+            )
 
     def __repr__(self) -> str:
         return f"RemoteTask({self.position})"
@@ -355,20 +372,11 @@ class _Session:
         """Note an addition to the usage."""
         self._usage.append((model, scope, dict(amounts), arm))
 
-    def report(
-        self, journal: Journal, used_records: Sequence[ScopedRecord], traceback: str
-    ) -> Report:
-        """Return what a task did, with all that the session noted and did not report yet."""
+    def noted(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Take what was noted since the last time: the usage, the cassette's events and the failures."""
         with _session_changed:
             failures = process_failures if self.cassette is None else self.cassette.failures
-            return Report(
-                journal.taken(),
-                _take_all(self._usage),
-                _take_all(self._events),
-                list(used_records),
-                failures.take(),
-                traceback,
-            )
+            return _take_all(self._usage), _take_all(self._events), failures.take()
 
 
 _session_changed = threading.Condition()
@@ -380,7 +388,7 @@ def _forget() -> None:
     global _session_changed, _session
     _session_changed = threading.Condition()
     _session = None
-    _groups.clear()
+    _senders.clear()
 
 
 after_fork_in_child(_forget)

@@ -1,4 +1,6 @@
-"""One run of a map: its tasks are submitted as workers become free, and their results collected."""
+"""One run of a map: its tasks are submitted as workers become free, their results collected, and the
+run ended.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,14 @@ import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures import CancelledError, Executor, Future
-from dataclasses import dataclass
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..call.options import ON_ERROR
-from ..config import resolve as config
+from ..call import usage as metering
+from ..call.lookup import report_refused
+from ..cassettes.current import current_cassette
 from ..errors import (
     BudgetExceededError,
     CacheCorruptError,
@@ -21,24 +23,23 @@ from ..errors import (
     ConfigError,
     ScopeError,
 )
-from ..interrupts import check_stops
+from ..interrupts import Stop, check_stops, current_stops
 from ..notices import logger
-from .names import item_words, key_function
-from .processes import run_task
-from .tasks import NotBegunError, TaskResult
+from .bar import Bar
+from .names import ItemNames
+from .processes import Sender, SentTask, run_sent
+from .rows import length_of
+from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextvars import Context
 
     from ..scopes import Journal
-    from .bar import Bar
-    from .processes import MapGroup, Task
-    from .tasks import TaskPosition
+    from .options import MapOptions
+    from .tasks import Job, Task
 
-# Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
-WORKERS = 32
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that none has to wait for its next task
-UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
 MOST_WAITING = 1000  # calls that wait in a window, for which as many other items begin
 BATCH_SIZE = 64  # finished tasks that a map waits for, since each waking slows the workers down
 TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
@@ -57,58 +58,6 @@ CANCELLED = (
     "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
     "you shut the executor down"
 )
-_MISSING: Any = object()  # in place of a result that is not there yet
-
-
-@dataclass(frozen=True)
-class MapOptions:
-    """The arguments of a map; see :func:`llmcall.map`.
-
-    :raises TypeError: if one has the wrong type.
-    :raises ValueError: if one has the wrong value.
-    """
-
-    key: Any
-    repeats: int
-    workers: int | None
-    progress: bool | None
-    on_error: str
-    executor: Executor | None
-    scope: Any
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key", key_function(self.key))
-        checked_count("repeats", self.repeats)
-        if self.workers is not None:
-            checked_count("workers", self.workers)
-        if self.on_error not in ON_ERROR:
-            raise ValueError(
-                f"on_error is {self.on_error!r}; it must be one of {', '.join(ON_ERROR)}"
-            )
-        if self.progress is not None and not isinstance(self.progress, bool):
-            raise TypeError(
-                f"progress is {self.progress!r}; it must be True, False or None (on a terminal or in a notebook)"
-            )
-        if self.executor is not None and not isinstance(self.executor, Executor):
-            hint = ": pass client.get_executor()" if hasattr(self.executor, "get_executor") else ""
-            raise TypeError(
-                f"executor is {type(self.executor).__name__}; it must be a concurrent.futures.Executor{hint}"
-            )
-        if self.scope is not None and not isinstance(self.scope, scopes.Scope):
-            object.__setattr__(self, "scope", scopes.scope(self.scope))
-
-
-def checked_count(name: str, value: Any) -> int:
-    """Return a whole number of at least 1.
-
-    :param name: the argument's name, for the message.
-    :raises TypeError, ValueError: if it is something else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is {value!r}; it must be a whole number")
-    if value < 1:
-        raise ValueError(f"{name} is {value}; it must be at least 1")
-    return value
 
 
 class DaemonThreads:
@@ -120,12 +69,14 @@ class DaemonThreads:
     def __init__(self, most: int) -> None:
         self._most = most
         self._count = 0
-        self._todo: queue.SimpleQueue[tuple[Task, Future[TaskResult]] | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[tuple[Any, Any, Future[Any]] | None] = queue.SimpleQueue()
 
-    def submit(self, task: Task, future: Future[TaskResult]) -> None:
-        """Run a task, and give the future its result."""
-        self._todo.put((task, future))
+    def submit(self, function: Callable[[Any], Any], argument: Any) -> Future[Any]:
+        """Call a function, which raises nothing, in a thread."""
+        future: Future[Any] = Future()
+        self._todo.put((function, argument, future))
         self.grow(min(self._count + 1, self._most))
+        return future
 
     def grow(self, count: int) -> None:
         """Begin further threads, up to so many."""
@@ -136,10 +87,10 @@ class DaemonThreads:
 
     def _work(self) -> None:
         while (work := self._todo.get()) is not None:
-            task, future = work
+            function, argument, future = work
             if future.set_running_or_notify_cancel():
-                future.set_result(task.run())
-            del work, task, future  # keep nothing while waiting for the next one
+                future.set_result(function(argument))
+            del work, function, argument, future  # keep nothing while waiting for the next one
 
     def end(self) -> None:
         """End the threads, once they have done what was submitted."""
@@ -148,51 +99,68 @@ class DaemonThreads:
 
 
 class MapRun:
-    """One run of a map: it submits tasks as workers become free, and collects their results.
+    """One run of a map: it submits tasks as workers become free, collects their results, and ends.
 
-    What happened stands in the tasks alone: each has its draws and the future of its result. So
-    Ctrl-C may come at any moment.
+    What happened stands in the tasks alone: each has its draws, the future of its result, and the
+    result. So Ctrl-C may come at any moment.
 
-    :param tasks: the tasks, made one by one.
-    :param count: the number of items, or ``None`` if it is unknown.
+    :param context: that of the caller; each task runs in a copy of it.
+    :param yields: whether an iterator yields each result as it comes; else all are returned at the end.
     """
 
     def __init__(
-        self,
-        group: MapGroup,
-        tasks: Iterator[Task],
-        count: int | None,
-        options: MapOptions,
-        bar: Bar,
+        self, job: Job, items: Any, options: MapOptions, context: Context, *, yields: bool
     ) -> None:
-        self._group = group
-        self._tasks = tasks
-        self._item_count = count
+        try:
+            self._active = active = context.run(options.active_scope)
+        except ScopeError as error:
+            path = scopes.current_path()
+            report_refused(path, "a map", error)
+            metering.count(None, "llmcall.map", path, {"errors": 1})
+            raise
+        self._job = job
+        self._context = context
         self._repeats = options.repeats
         self._on_error = options.on_error
-        self._bar = bar
-        self._workers = _worker_count(options)
-        self._threads = DaemonThreads(self._workers)
-        self._executor = options.executor
-        # Calls that wait in a window make room for others, unless somebody said how many run.
-        self._grows = options.workers is None and options.executor is None
+        self._outer_stops = context.get(current_stops, ())
+        self._stop = Stop(next(iter(self._outer_stops), None))
+        context.run(current_stops.set, (self._stop, *self._outer_stops))
+        self._is_over = False  # no further task may begin
         self._begun: dict[int, list[Task]] = {}  # by item, until an iterator yields it
         self._finished: deque[Task] = deque()
-        self._is_ready = threading.Event()  # as many have finished as are awaited
-        self._batch_size = self._awaited = 1
-        group.stops[0].note_change = self._is_ready.set
         self._uncollected = 0
+        self._batch_size = self._awaited = 1 if yields else BATCH_SIZE
+        self._is_ready = threading.Event()  # as many have finished as are awaited
+        self._stop.note_change = self._is_ready.set
+        # Who runs them. Calls that wait in a window make room for others, unless somebody said how
+        # many run.
+        self._workers = options.worker_count()
+        self._grows = options.workers is None and options.executor is None
+        self._threads = DaemonThreads(self._workers)
+        self._executor = options.executor
+        self._sender: Sender | None = None
+        if options.executor is not None:
+            cassette = context.run(current_cassette)
+            self._sender = Sender(job, context, active, cassette, self._run, self._begun)
+            self._sender.check(options.executor)
+        self._names = ItemNames(options.key, job.identity)
+        order = scopes.next_order()
+        self._tasks = tasks_of(job, items, options.repeats, self._names, active, order)
+        self._item_count = length_of(items)
+        self._yields = yields
         self._yielded: list[Journal] = []
         self._yielded_count = 0
         self._failed_task: Task | None = None
-        self._has_ended = False
+        total = None if self._item_count is None else self._item_count * options.repeats
+        is_inside = options.progress is None and self._outer_stops  # the map around it has a bar
+        self._bar = Bar(False if is_inside else options.progress, total)
 
-    def complete_items(self, batch_size: int = 1) -> Iterator[int]:
-        """Yield each item's number once it is complete. Call :meth:`end` after any exception.
+    # Tasks are submitted, run, noted and collected
 
-        :param batch_size: the number of finished tasks to wait for, but not for long.
+    def complete_items(self) -> Iterator[int]:
+        """Yield each item's number once it is complete. Call :meth:`end` then, and after any
+        exception.
         """
-        self._batch_size = batch_size
         for task in self._tasks:
             self._submit(task)
             while self._finished or self._is_full():
@@ -207,43 +175,55 @@ class MapRun:
     @property
     def _most_at_once(self) -> int:
         """Return how many tasks may run: more while calls wait in a window."""
-        waiting = min(self._group.stops[0].waiting, MOST_WAITING) if self._grows else 0
+        waiting = min(self._stop.waiting, MOST_WAITING) if self._grows else 0
         return self._workers + waiting
 
     def _submit(self, task: Task) -> None:
         # Ctrl-C may come during the submission, so the task is noted before.
         self._begun.setdefault(task.position.number, []).append(task)
         self._uncollected += 1
-        note = partial(self._note_result, task.position)  # a future keeps it, so it keeps no task
         if self._executor is None:
-            task.future = Future()
-            task.future.add_done_callback(note)
-            self._threads.submit(task, task.future)
+            task.future = self._threads.submit(self._run, task)
         else:
-            task.future = self._executor.submit(run_task, task)
-            task.future.add_done_callback(note)
+            assert self._sender is not None
+            task.future = self._executor.submit(run_sent, SentTask(self._sender, task))
+        task.future.add_done_callback(partial(self._note_result, task))
 
-    def _note_result(self, position: TaskPosition, future: Future[TaskResult]) -> None:
-        """Note a task's result, in the thread that ran it or that got it from another process; what it did
-        there counts here. If its error ends the run, no other task begins here.
+    def _run(self, task: Task) -> TaskResult:
+        """Run a task, in a worker's thread."""
+        if self._is_over:
+            return TaskResult(error=NotBegunError())
+        active = self._active
+        draws = scopes.Draws() if active is None else active.draws
+        used_records = None if active is None else active.used_records
+        scope = task.position.scope(draws, task.journal, used_records)
+        context = self._context.copy()
+        return context.run(run_job, self._job, task.item, task.position, scope, self._outer_stops)
+
+    def _note_result(self, task: Task, future: Future[Any]) -> None:
+        """Note a task's result, in the thread that ran it or that got it from another process. If its
+        error ends the run, no other task begins here.
         """
-        task = self._begun[position.number][position.repeat]
         try:
             error = future.exception()
         except CancelledError:
             error = NotBegunError(CANCELLED)
-        task.result = result = TaskResult(error=error) if error else future.result()
+        result = TaskResult(error=error) if error else future.result()
         try:
-            self._group.apply(task, result)
-            if result.error is None:
-                task.item = None
-            elif self._ends_run(result.error):
-                self._group.is_over = True
+            if self._sender is not None:
+                result = self._sender.received(result, task)
         finally:
-            task.is_noted = True
+            task.error = error = result.error
+            if error is None:
+                task.value = result.value
+                task.item = None
+            elif self._ends_run(error):
+                self._is_over = True
+            else:
+                task.value = error if self._on_error == "return" else None
             task.future = None
             self._finished.append(task)
-            if self._group.is_over or len(self._finished) >= self._awaited:
+            if self._is_over or len(self._finished) >= self._awaited:
                 self._is_ready.set()
 
     def _ends_run(self, error: BaseException) -> bool:
@@ -258,20 +238,19 @@ class MapRun:
 
         :raises BaseException: the task's error, if it ends the run.
         """
-        check_stops(self._group.stops[1:])
+        check_stops(self._outer_stops)
         if not self._finished:
             self._wait()
             return
         task = self._finished.popleft()
         self._uncollected -= 1
-        error = task.result and task.result.error
-        if error is not None and self._ends_run(error):
+        if task.error is not None and task.value is MISSING:
             self._failed_task = task
-            raise error
-        if error is not None and self._on_error == "none":
-            words = item_words(task.item, task.position, self._item_count)
-            logger().error("%s failed: %s: %s", words, type(error).__name__, error)
-        self._bar.step(self._group.stops[0].waiting, failed=error is not None)
+            raise task.error
+        if task.error is not None and self._on_error == "none":
+            words = task.in_words(self._item_count)
+            logger().error("%s failed: %s: %s", words, type(task.error).__name__, task.error)
+        self._bar.step(self._stop.waiting, failed=task.error is not None)
         if self._is_complete(task.position.number):
             yield task.position.number
 
@@ -280,139 +259,125 @@ class MapRun:
         self._awaited = min(self._batch_size, self._uncollected)
         self._is_ready.clear()
         if not self._finished and not self._is_ready.wait(TICK):
-            self._bar.refresh(self._group.stops[0].waiting)
+            self._bar.refresh(self._stop.waiting)
         if self._most_at_once > self._workers:
             self._threads.grow(self._most_at_once)
 
     # Results
 
-    def _value(self, task: Task) -> Any:
-        result = task.result
-        if result is None or (result.error is not None and self._ends_run(result.error)):
-            return _MISSING
-        if result.error is None:
-            return result.value
-        return result.error if self._on_error == "return" else None
+    def results(self, length: int = 0) -> list[Any]:
+        """Return the results in the order of the items, with ``None`` for each missing one; those that
+        an iterator did not yield, as pairs of the item's number and the result.
 
-    def _is_complete(self, number: int) -> bool:
-        tasks = self._begun.get(number, ())
-        return len(tasks) == self._repeats and all(
-            each.is_noted and self._value(each) is not _MISSING for each in tasks
-        )
-
-    def results(self, length: int | None = None) -> list[Any]:
-        """Return the results in the order of the items, with ``None`` for each missing one.
-
-        :param length: the number of items; ``None`` means up to the last one that has a result.
+        :param length: the number of items, if some may not have begun.
         """
-        length = max(max(self._done(), default=-1) + 1, length or 0)
-        return [self._result(number) for number in range(length)]
+        if self._yields:
+            done = {task.position.number for task in self._done()}
+            return [(number, self._result(number)) for number in sorted(done)]
+        return [self._result(number) for number in range(max(len(self._begun), length))]
 
-    def _done(self) -> list[int]:
-        """Return the item's number of each task that has a value, in order."""
-        return [
-            task.position.number for task in self._all_begun() if self._value(task) is not _MISSING
-        ]
-
-    def complete(self) -> list[int]:
-        """Return the indexes of the items that have all results and were not yielded, in order."""
-        return sorted(filter(self._is_complete, self._begun))
+    def attach_results(self, error: BaseException) -> None:
+        """Attach the results that there are to an exception, whose own class may refuse attributes."""
+        BaseException.__setattr__(error, "results", self.results(self._item_count or 0))
 
     def take(self, number: int) -> Any:
-        """Return an item's result for the caller, and forget it."""
+        """Return an item's result for the caller of an iterator, and forget it."""
         result = self._result(number)
         self._yielded_count += self._repeats
         for task in self._begun.pop(number):
-            if self._group.active is not None:
+            if self._active is not None:
                 self._yielded.append(task.journal)
         return result
 
+    def complete(self) -> list[int]:
+        """Return the numbers of the items that have all results and were not yielded, in order."""
+        return sorted(filter(self._is_complete, self._begun))
+
+    def _is_complete(self, number: int) -> bool:
+        tasks = self._begun.get(number, ())
+        return len(tasks) == self._repeats and all(each.value is not MISSING for each in tasks)
+
     def _result(self, number: int) -> Any:
-        values = [self._value(task) for task in self._begun.get(number, ())]
-        results = [None if value is _MISSING else value for value in values]
+        values = [task.value for task in self._begun.get(number, ())]
+        results = [None if value is MISSING else value for value in values]
         results += [None] * (self._repeats - len(results))
         return results if self._repeats > 1 else results[0]
 
+    def _all_begun(self) -> list[Task]:
+        return [task for tasks in list(self._begun.values()) for task in tasks]
+
+    def _done(self) -> list[Task]:
+        return [task for task in self._all_begun() if task.value is not MISSING]
+
     # The end
 
-    def end(self, error: BaseException, length: int | None = None) -> None:
-        """Begin no further task, wait for those under way, but not for calls that wait in a window,
-        give all draws back, and attach the results to the exception; once.
+    def end(self, error: BaseException | None = None) -> None:
+        """End the run; after an exception, too, that came while it ended.
 
-        :param error: what ended the run. After ``KeyboardInterrupt``, this waits for a second at
-            most.
-        :param length: the number of items, if it is known.
+        An error cancels what has not begun and waits for what has, but not for calls that wait in a
+        window, and after Ctrl-C for a second at most. All draws are given back, and the error gets the
+        results. If nobody reads an iterator on, nothing is waited for, and what was yielded stays drawn.
+
+        :param error: what ended it: ``None`` if all is done, ``GeneratorExit`` if nobody reads on.
         :raises KeyboardInterrupt: if Ctrl-C is pressed while it waits.
         """
-        if self._has_ended:
-            return
         ending = error
-        self._group.is_over = True  # before calls are stopped, so that no worker goes on to a task
+        self._is_over = True  # before calls are stopped, so that no worker goes on to a task
+        if error is None or isinstance(error, GeneratorExit):
+            self._cancel()
+        else:
+            ending = self._wait_for_end(error)
+            for journal in self._yielded:
+                journal.undo()
+        if error is not None:
+            for task in self._all_begun():
+                task.journal.undo()
+        self._threads.end()
+        if self._sender is not None:
+            self._sender.close()
+        self._report(ending)
+        self._bar.close()
+        if ending is not None:
+            self.attach_results(ending)
+            if ending is not error:
+                raise ending from error
+
+    def _wait_for_end(self, error: BaseException) -> BaseException:
+        """Wait for the tasks under way; return the error, or the ``KeyboardInterrupt`` that came meanwhile."""
         deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
         while (count := len(self._under_way())) and (
             deadline is None or time.monotonic() < deadline
         ):
             try:
                 self._cancel()
-                if deadline is None and count <= self._group.stops[0].waiting:
+                if deadline is None and count <= self._stop.waiting:
                     deadline = self._interrupt()  # hours would pass; another run waits on for them
                 time.sleep(TICK / 10)
             except KeyboardInterrupt as interrupt:
-                ending = interrupt
+                error = interrupt
                 deadline = self._interrupt()
-        self._undo_unyielded()
-        for journal in self._yielded:
-            journal.undo()
-        self.close()
-        self._report_end(ending)
-        # An exception's own class may refuse attributes.
-        BaseException.__setattr__(ending, "results", self.results(length))
-        self._has_ended = True
-        if ending is not error:
-            raise ending from error
+        return error
 
-    def attach_pairs(self, error: BaseException) -> None:
-        """Attach to an exception what was not yielded: pairs of index and result."""
-        pairs = [(number, self._result(number)) for number in sorted(set(self._done()))]
-        BaseException.__setattr__(error, "results", pairs)
-
-    def abandon(self) -> None:
-        """End a run whose iterator was left, and give back the draws of results not yielded."""
-        self._cancel()
-        self._undo_unyielded()
-
-    def close(self) -> None:
-        """End the threads, without waiting for them."""
-        self._cancel()
-        self._threads.end()
-        self._group.close()
+    def _under_way(self) -> list[Task]:
+        return [task for task in self._all_begun() if task.future is not None]
 
     def _cancel(self) -> None:
-        """Prevent further tasks from beginning."""
-        self._group.is_over = True
+        """Prevent the tasks that were submitted from beginning."""
         for task in self._under_way():
             if (future := task.future) is not None:
                 future.cancel()
 
-    def _all_begun(self) -> list[Task]:
-        return [task for tasks in list(self._begun.values()) for task in tasks]
-
-    def _under_way(self) -> list[Task]:
-        """Return the tasks that were submitted and have not ended."""
-        return [task for task in self._all_begun() if not task.is_noted and task.future is not None]
-
     def _interrupt(self) -> float:
         """Prevent further calls from beginning; return the time until which to wait for the others."""
-        if not self._group.stops[0].done():
-            self._group.stops[0].set_result(None)
+        if not self._stop.done():
+            self._stop.set_result(None)
         return time.monotonic() + GRACE
 
-    def _undo_unyielded(self) -> None:
-        for task in self._all_begun():
-            task.journal.undo()
-
-    def _report_end(self, error: BaseException) -> None:
-        """Report how many results are kept, and which item failed."""
+    def _report(self, error: BaseException | None) -> None:
+        """Report what the caller should know of the end: how many results are kept, and which item failed."""
+        if error is None:
+            self._names.warn()
+            return
         count = self._item_count
         done_count = self._yielded_count + len(self._done())
         of_all = f" of {count * self._repeats}" if count is not None else ""
@@ -425,21 +390,8 @@ class MapRun:
         if done_count:
             note = f"{done}; finished items are kept, so another run continues from there"
         if self._failed_task is not None:
-            words = item_words(self._failed_task.item, self._failed_task.position, count)
-            note = f"{words}: {note}"
+            note = f"{self._failed_task.in_words(count)}: {note}"
         if hasattr(error, "add_note"):
             error.add_note(note)
         else:  # Python 3.10
             logger().error("the map ended at %s", note)
-
-
-def _worker_count(options: MapOptions) -> int:
-    """Return the number of tasks that run at once."""
-    if options.workers is not None:
-        return options.workers
-    if options.executor is not None:
-        # No public way says how many workers an executor has.
-        return getattr(options.executor, "_max_workers", None) or UNKNOWN_WORKERS
-    settings = config.settings()
-    allowed = settings.limits_max_concurrent_calls  # by one endpoint
-    return WORKERS if allowed is None else min(WORKERS, allowed * max(1, len(settings.endpoints)))

@@ -1,24 +1,31 @@
-"""What a task of a ``map`` does, in any process: its job, its scopes, its result."""
+"""The tasks of a ``map``, one for each draw of each item: what one does, in which scope, and its result."""
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import CancelledError
 from contextvars import ContextVar
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import askers, scopes
+from ..display.formatting import one_line
+from ..display.printable import printable
 from ..interrupts import check_stops
-from ..scopes import Draws, Journal, reserved_name
+from ..scopes import Draws, Journal, is_reserved_name, reserved_name
+from .names import LONGEST_TEXT
+from .rows import CellRow, item_label, rows_of
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
-    from ..call.usage import UsageDelta
     from ..interrupts import Stops
-    from ..scopes import ActiveScope, ScopedRecord, ScopedRequest
+    from ..scopes import ActiveScope, ScopedRecord
+    from .names import ItemNames
 
+MISSING: Any = object()  # in place of a result that is not there yet
 # The name of the item that a task runs; empty outside any scope, unless its job wants one.
 current_item: ContextVar[str] = ContextVar("llmcall item", default="")
 
@@ -117,36 +124,82 @@ class TaskPosition(NamedTuple):
         )
 
 
-class Report(NamedTuple):
-    """What a task did in a worker process.
+class Task:
+    """One draw of one item.
 
-    :param drawn: what it drew.
-    :param usage: model, scope, amounts and arm of each addition to the usage.
-    :param events: the names and arguments of the cassette's methods that were called.
-    :param used_records: the records that answered its calls, if it ran in an arm.
-    :param failures: why calls left no record, how many in each scope, and the first one in words.
-    :param traceback: that of its error.
+    :ivar journal: notes its draws.
+    :ivar future: that of its result while it is under way, else ``None``.
+    :ivar value: its result for the caller, once there is one.
+    :ivar error: the exception that it raised, or ``None``.
     """
 
-    drawn: Sequence[tuple[ScopedRequest, int]]
-    usage: Sequence[tuple[str, str, UsageDelta, str]]
-    events: Sequence[tuple[str, tuple[Any, ...]]]
-    used_records: Sequence[ScopedRecord]
-    failures: Sequence[tuple[str, dict[str, int], str]]
-    traceback: str
+    __slots__ = ("error", "future", "item", "journal", "position", "value")
+
+    def __init__(self, item: Any, position: TaskPosition, outer: Journal | None) -> None:
+        self.item = item
+        self.position = position
+        self.journal = Journal(outer)
+        self.future: Future[Any] | None = None
+        self.value: Any = MISSING
+        self.error: BaseException | None = None
+
+    def in_words(self, total: int | None) -> str:
+        """Return its item in words: the number, from 1, and its key or the beginning of its text.
+
+        :param total: the number of items, or ``None`` if it is unknown.
+        """
+        number, name = item_label(self.position.number), self.position.name
+        if not name or is_reserved_name(name):
+            name = printable(repr(self.item))
+        of_all = "" if total is None else f" of {total}"
+        return f"{number}{of_all} ({one_line(name, LONGEST_TEXT)})"
+
+
+def tasks_of(
+    job: Job,
+    items: Any,
+    repeats: int,
+    names: ItemNames,
+    active: ActiveScope | None,
+    order: scopes.CallOrder,
+) -> Iterator[Task]:
+    """Yield the tasks of a map, in order; items are taken one by one.
+
+    :param active: the scope in which the map runs, or ``None`` outside any.
+    :param order: that of the map among the calls.
+    """
+    path = "" if active is None else active.path
+    journal = None if active is None else active.journal
+    is_in_default = active is not None and active.without_default is not None
+    forks = outer_forks = () if active is None else active.forks
+    wants_names = getattr(job, "wants_names", False)
+    table = os.urandom(8).hex()  # the family of its cells
+    for number, item in enumerate(rows_of(items)):
+        name = ""
+        if path or wants_names:
+            name = names.name(item, takes_all=is_in_default or not path)
+        if isinstance(item, CellRow):
+            forks = *outer_forks, scopes.Fork(table, "", str(item.cell))
+        for repeat in range(repeats):
+            steps = path, name if path else "", reserved_name(repeat) if repeat else ""
+            position = TaskPosition(
+                path="/".join(filter(None, steps)),
+                name=name,
+                number=number,
+                repeat=repeat,
+                order=(*order, number, repeat),
+                is_in_default=is_in_default,
+                forks=forks,
+            )
+            yield Task(item, position, journal)
+        del item  # items may be large: keep none while waiting
 
 
 class TaskResult(NamedTuple):
-    """A task's value or its error.
-
-    :param value: what the function returned.
-    :param error: the exception that it raised, or ``None``.
-    :param report: what it did in a worker process; ``None`` if it ran here.
-    """
+    """A task's value, or the exception that it raised."""
 
     value: Any = None
     error: BaseException | None = None
-    report: Report | None = None
 
 
 class NotBegunError(CancelledError):

@@ -17,7 +17,7 @@ from ..display.notebook import html_table
 from ..errors import ConfigError
 from ..notices import notice
 from ..parallel.map import map as run_map
-from ..parallel.run import checked_count
+from ..parallel.options import checked_count
 from ..parallel.tasks import job_of
 from ..records.answers import said
 from ..review.comparison import Comparison, compare

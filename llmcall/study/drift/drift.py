@@ -22,7 +22,7 @@ from ...errors import (
 )
 from ...models.prices import MILLION, tier_of
 from ...parallel.map import map as run_map
-from ...parallel.run import checked_count
+from ...parallel.options import checked_count
 from ...records.reader import read as read_records
 from ...review.runs import load
 from ...values import total_cost

@@ -150,7 +150,7 @@ class Uses:
         name = None if is_gained else record.asker
         draw = self._draws.get(record.cache_key)
         if draw is not None and draw.asker is not None:
-            recorded = self.recorded_askers(draw.request.path, draw.request.key)
+            recorded = self.recorded_askers(*draw.request)
             names = draw.askers() | set(recorded.askers.values())
             name = draw.asker.name if len(names) > 1 or not is_complete else None
         return record if name == record.asker else record.replace(asker=name)

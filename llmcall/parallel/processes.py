@@ -36,12 +36,11 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ..call.usage import UsageDelta
-    from ..scopes import ActiveScope, CallOrder, ScopedRecord, ScopedRequest
+    from ..scopes import ActiveScope, CallOrder, Drawn, ScopedRecord, Taken
     from ..values import Record
     from .tasks import Job, Task, TaskPosition
 
     Gained = list[tuple[Record, CallOrder]]
-    Taken = list[tuple[ScopedRequest, tuple[int, tuple[int, ...]]]]
 
 # What pickle raises for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
@@ -113,7 +112,7 @@ class Sender:
         return _unpickled, (self._token, state, *fields)
 
     @functools.cached_property
-    def _packed(self) -> tuple[bytes, dict[str, Taken], dict[str, Gained]]:
+    def _packed(self) -> tuple[bytes, dict[str, list[Taken]], dict[str, Gained]]:
         """The state of this process, and by the names of items' scopes what was drawn, and what the
         cassette gained, before the map began.
         """
@@ -123,14 +122,9 @@ class Sender:
         state = self._context.copy().run(_packed_state, self._cassette, unscoped)
         if active is None:
             return state, {}, {}
-        taken = active.draws.taken().items()
-        return (
-            state,
-            _by_item(
-                active.path, ((request.path, (request, numbers)) for request, numbers in taken)
-            ),
-            _by_item(active.path, ((each[0].scope, each) for each in gained)),
-        )
+        taken = [(each[0][0], each) for each in active.draws.taken()]
+        recorded = [(each[0].scope, each) for each in gained]
+        return state, _by_item(active.path, taken), _by_item(active.path, recorded)
 
     def received(self, outcome: TaskResult | Report, task: Task) -> TaskResult:
         """Return a task's result, and count here what the task did in another process."""
@@ -138,8 +132,8 @@ class Sender:
             return outcome
         if self._active is not None:
             with suppress(MapIsOverError):  # they were given back
-                for request, number in outcome.drawn:
-                    task.journal.add(self._active.draws.claim(request, number))
+                for drawn in outcome.drawn:
+                    task.journal.add(self._active.draws.claim(*drawn))
             if self._active.used_records is not None:
                 self._active.used_records.extend(outcome.used_records)
         client = getattr(self._job, "client", None)  # nobody knows which a plain function uses
@@ -254,7 +248,7 @@ class Report(NamedTuple):
     value: Any
     error: BaseException | None
     traceback: str
-    drawn: Sequence[tuple[ScopedRequest, int]]
+    drawn: Sequence[Drawn]
     used_records: Sequence[ScopedRecord]
     usage: Sequence[tuple[str, str, UsageDelta, str]]
     events: Sequence[tuple[str, tuple[Any, ...]]]
@@ -275,7 +269,7 @@ class RemoteTask(NamedTuple):
     job: Job
     item: Any
     position: TaskPosition
-    taken: Taken
+    taken: list[Taken]
     gained: Gained
 
     def run(self) -> Report:
@@ -288,7 +282,7 @@ class RemoteTask(NamedTuple):
                 _jobs.pop(next(iter(_jobs)), None)
             used_records: deque[ScopedRecord] = deque()
             journal = Journal()
-            scope = self.position.scope(Draws(dict(self.taken)), journal, used_records)
+            scope = self.position.scope(Draws(self.taken), journal, used_records)
             context = copy_context()
             # A process that was forked in a task of another map inherited that map's.
             context.run(current_stops.set, ())

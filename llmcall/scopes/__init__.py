@@ -4,13 +4,14 @@ from .arms import Arm, arm, seed
 from .bound import Bound, bind
 from .draws import (
     Draw,
+    Drawn,
     Draws,
     Fork,
     Forks,
     Journal,
     MapIsOverError,
     RecordedAskers,
-    ScopedRequest,
+    Taken,
     take_misplaced,
 )
 from .names import is_reserved_name, path_before_items, reserved_name, without_repeats
@@ -38,6 +39,7 @@ __all__ = [
     "Bound",
     "CallOrder",
     "Draw",
+    "Drawn",
     "Draws",
     "Fork",
     "Forks",
@@ -46,7 +48,7 @@ __all__ = [
     "RecordedAskers",
     "Scope",
     "ScopedRecord",
-    "ScopedRequest",
+    "Taken",
     "arm",
     "bind",
     "current_order",

@@ -7,11 +7,10 @@ was drawn before them, and not from what is drawn beside them.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..askers import Asker, of_draw
@@ -38,24 +37,13 @@ class Fork(NamedTuple):
 
 # Outside any fork, empty. In a fork, this follows the fork in which it was made.
 Forks = tuple[Fork, ...]
-
-
-class ScopedRequest(NamedTuple):
-    """A request as it is drawn in a scope.
-
-    :param path: the scope path.
-    :param key: the key of the request outside any scope.
-    :param forks: the forks in which the scope stands.
-    """
-
-    path: str
-    key: str
-    forks: Forks = ()
-
-
-# For each request: the lowest number that was never taken, and the free numbers below it. Plain data,
-# which is sent to other processes.
-Taken = Mapping[ScopedRequest, tuple[int, tuple[int, ...]]]
+# The scope path and the key of a request outside any scope.
+ScopedRequest = tuple[str, str]
+# A request, the forks in which it was drawn, the lowest number that was never taken there, and the free
+# numbers below it. Plain data, which is sent to other processes.
+Taken = tuple[ScopedRequest, Forks, int, Sequence[int]]
+# A request, the forks in which it was drawn, and the number that it got.
+Drawn = tuple[ScopedRequest, Forks, int]
 
 
 class RecordedAskers(NamedTuple):
@@ -74,129 +62,99 @@ class RecordedAskers(NamedTuple):
 class _Numbers:
     """The numbers of one request that one fork has taken.
 
-    :ivar unused: the lowest one that was never taken.
-    :ivar free: those below it that were given back, or passed over.
+    :ivar unused: the lowest that was never taken.
+    :ivar free: those below it that are free.
+    :ivar under_way: the thread and task that took the last one, until its call ends.
     """
 
-    __slots__ = ("free", "unused")
+    __slots__ = ("free", "under_way", "unused")
 
     def __init__(self, unused: int = 0, free: Iterable[int] = ()) -> None:
         self.unused = unused
         self.free = set(free)
+        self.under_way: tuple[int, int] | None = None
 
-    def is_free(self, number: int) -> bool:
-        return number >= self.unused or number in self.free
+    def take(self, number: int) -> None:
+        """Take a number."""
+        self.free.update(range(self.unused, number))
+        self.free.discard(number)
+        self.unused = max(self.unused, number + 1)
 
-    def lowest_free(self) -> int:
-        return min(self.free, default=self.unused)
+    def lowest_free(self, start: int) -> int:
+        """Return the lowest free number from one on."""
+        if not self.free or start >= self.unused:
+            return max(start, self.unused)
+        return min((number for number in self.free if number >= start), default=self.unused)
 
 
-class _EqualRequests:
-    """The draws of one request in one scope: by which fork a number is taken, and who asks.
-
-    :ivar numbers: those that each fork has taken.
-    :ivar under_way: the thread and task that made a fork's last draw, until its call ends.
-    :ivar askers: who asks, if askers have names.
-    """
-
-    def __init__(self) -> None:
-        self.numbers: dict[Forks, _Numbers] = {}
-        self.under_way: dict[Forks, tuple[int, int]] = {}
-        self.askers: _Askers | None = None
-
-    def mark(self, forks: Forks, number: int) -> None:
-        """Note that a fork takes a number."""
-        numbers = self.numbers.setdefault(forks, _Numbers())
-        numbers.free.update(range(numbers.unused, number))
-        numbers.free.discard(number)
-        numbers.unused = max(numbers.unused, number + 1)
-
-    def is_free(self, number: int, forks: Forks) -> bool:
-        """Return whether a fork may take a number."""
-        return all(each.is_free(number) for each in self._counted_with(forks))
-
-    def lowest_free(self, forks: Forks) -> int:
-        """Return the lowest number that a fork may take."""
-        counted = self._counted_with(forks)
-        lowest = max((each.lowest_free() for each in counted), default=0)
-        while not all(each.is_free(lowest) for each in counted):
-            lowest += 1
-        return lowest
-
-    def _counted_with(self, forks: Forks) -> list[_Numbers]:
-        """Return the numbers of a fork, and of those around and inside it."""
-        return [numbers for each, numbers in self.numbers.items() if not _are_beside(each, forks)]
-
-    def number_for(self, asker: str, forks: Forks) -> int:
-        """Return the next number of an asker. Its numbers rise, as in a replay."""
-        assert self.askers is not None
-        last = self.askers.last.get((forks, asker), -1)
-        own = self.askers.numbers.get(asker, [])
-        for number in own[bisect_right(own, last) :]:
-            if self.is_free(number, forks):
-                return number
-        lowest = self.lowest_free(forks)
-        if not self.askers.gets_new_numbers(asker):
-            return lowest
-        return next(
-            number
-            for number in itertools.count(max(last + 1, lowest))
-            if number not in self.askers.owners and self.is_free(number, forks)
-        )
-
-    def release(self, draw: Draw) -> None:
-        """Free the number of a draw."""
-        forks, number = draw.request.forks, draw.number
-        self.under_way.pop(forks, None)
-        self.numbers[forks].free.add(number)
-        if self.askers is None or draw.asker is None:
-            return
-        if self.askers.last.get((forks, draw.asker.name)) == number:
-            self.askers.last[forks, draw.asker.name] = number - 1
-        if all(each.is_free(number) for each in self.numbers.values()):
-            self.askers.disown(number)
+def _lowest_free(counted: Sequence[_Numbers], start: int = 0) -> int:
+    """Return the lowest number from one on that is free in all forks that count."""
+    number = -1
+    while number != start:
+        number = start
+        for numbers in counted:
+            start = numbers.lowest_free(start)
+    return number
 
 
 class _Askers:
     """Who asks the equal requests of one scope.
 
-    :param source: the cassette or cache that holds their records.
-    :param recorded: what that says about them.
+    :param recorded: what the cassette or cache that holds their records says about them.
     :ivar owners: by number: who took it when it was recorded or, first, in this run.
     :ivar numbers: the same by asker, in order.
     :ivar last: the last number that each asker took in a fork.
     """
 
-    def __init__(self, source: object, recorded: RecordedAskers) -> None:
-        self.source = source
+    def __init__(self, recorded: RecordedAskers) -> None:
         self.recorded = recorded
         self.owners: dict[int, str] = {}
         self.numbers: dict[str, list[int]] = {}
         self.last: dict[tuple[Forks, str], int] = {}
         for number, asker in recorded.askers.items():
-            self.note_owner(number, asker)
+            self._note_owner(number, asker)
 
-    def note_owner(self, number: int, asker: str) -> None:
-        """Note who takes a number, unless it has an owner."""
+    def number_for(self, asker: str, forks: Forks, counted: Sequence[_Numbers]) -> int:
+        """Return the next number of an asker, and note that it took it.
+
+        An asker gets the lowest free number that was recorded for it, or that it took in another arm.
+        Otherwise it gets the lowest new one, which is recorded; in a replay, or if the program changed
+        and no record has its name, the lowest that is left. Its numbers rise, as in a replay.
+        """
+        recorded = self.recorded
+        last = self.last.get((forks, asker), -1)
+        own = self.numbers.get(asker, [])
+        for number in own[bisect_right(own, last) :]:
+            if _lowest_free(counted, number) == number:
+                break
+        else:
+            number = _lowest_free(counted)
+            if (
+                recorded.is_recording
+                or not recorded.askers
+                or (recorded.may_ask and asker in recorded.askers.values())
+            ):
+                number = _lowest_free(counted, max(number, last + 1))
+                while number in self.owners:
+                    number = _lowest_free(counted, number + 1)
+        self._note_owner(number, asker)
+        self.last[forks, asker] = number
+        return number
+
+    def _note_owner(self, number: int, asker: str) -> None:
         if number not in self.owners:
             self.owners[number] = asker
             insort(self.numbers.setdefault(asker, []), number)
 
-    def disown(self, number: int) -> None:
-        """Note that a number was given back; a recorded one is still its asker's."""
-        if number in self.owners and number not in self.recorded.askers:
-            self.numbers[self.owners.pop(number)].remove(number)
+    def give_back(self, asker: str, forks: Forks, number: int, *, is_free: bool) -> None:
+        """Note that an asker gave a number back; a recorded one is still its owner's.
 
-    def gets_new_numbers(self, asker: str) -> bool:
-        """Return whether an asker without a recorded number gets a new one, which is recorded.
-
-        Otherwise it gets what is left: in a replay, or if the program changed and no record has its
-        name.
+        :param is_free: whether no fork has it.
         """
-        recorded = self.recorded
-        if recorded.is_recording or not recorded.askers:
-            return True
-        return recorded.may_ask and asker in recorded.askers.values()
+        if self.last.get((forks, asker)) == number:
+            self.last[forks, asker] = number - 1
+        if is_free and number in self.owners and number not in self.recorded.askers:
+            self.numbers[self.owners.pop(number)].remove(number)
 
 
 def _are_beside(one: Forks, other: Forks) -> bool:
@@ -211,7 +169,7 @@ class Draws:
     """Count the draws of one outermost scope.
 
     A draw takes the lowest number that was taken neither in its fork, nor in those around or inside
-    it: so equal requests of two arms share an answer.
+    it: so equal requests of two arms share an answer. An asker with a name gets its own.
 
     :param taken: earlier draws.
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
@@ -221,78 +179,93 @@ class Draws:
 
     def __init__(
         self,
-        taken: Taken | None = None,
+        taken: Iterable[Taken] = (),
         since: float | None = None,
         outermost_scope: int | None = None,
     ) -> None:
         self.outermost_scope = outermost_scope
         self.since = time.time() if since is None else since
         self.process = this_process() if since is None else None  # that opened the scope
-        self._equal_requests: dict[tuple[str, str], _EqualRequests] = {}  # by path and key
-        for request, (unused, free) in (taken or {}).items():
-            self._equal_to(request).numbers[request.forks] = _Numbers(unused, free)
-
-    def _equal_to(self, request: ScopedRequest) -> _EqualRequests:
-        found = self._equal_requests.get(request[:2])
-        return found or self._equal_requests.setdefault(request[:2], _EqualRequests())
+        self._numbers: dict[ScopedRequest, dict[Forks, _Numbers]] = {}
+        # by the cassette or cache that holds the records
+        self._askers: dict[tuple[ScopedRequest, object], _Askers] = {}
+        for request, forks, unused, free in taken:
+            self._numbers.setdefault(request, {})[forks] = _Numbers(unused, free)
 
     def take(
-        self, request: ScopedRequest, source: object, read_askers: Callable[[], RecordedAskers]
+        self,
+        request: ScopedRequest,
+        forks: Forks,
+        source: object,
+        read_askers: Callable[[], RecordedAskers],
     ) -> Draw:
         """Take the next number of a request.
-
-        An asker with a name gets the lowest free number that was recorded for it, or that it took in
-        another arm. Otherwise it gets the lowest new one or, in a replay, the lowest that is left.
 
         Warns if another thread or task makes the same request at the same time, unless askers have
         names.
 
+        :param forks: those in which it is made.
         :param source: the cassette or cache that holds records of the request.
         :param read_askers: reads who asked when the draws were recorded.
         """
         asker = of_draw()
-        equal = self._equal_to(request)
-        askers = equal.askers
-        if asker is not None and (askers is None or askers.source is not source):
-            askers = _Askers(source, read_askers())  # reads records, so without the lock
-        forks = request.forks
+        askers = None
+        if asker is not None:
+            askers = self._askers.get((request, source))
+            if askers is None:  # reads records, so without the lock
+                new = _Askers(read_askers())
+                askers = self._askers.setdefault((request, source), new)
         caller = threading.get_ident(), id(current_task())
         with lock:
-            if asker is None:
-                number = equal.lowest_free(forks)
+            numbers, counted = self._numbers_of(request, forks)
+            if asker is None or askers is None:
+                number = _lowest_free(counted)
             else:
-                if equal.askers is None or equal.askers.source is not source:
-                    equal.askers = askers
-                assert equal.askers is not None
-                number = equal.number_for(asker.name, forks)
-                equal.askers.note_owner(number, asker.name)
-                equal.askers.last[forks, asker.name] = number
-            equal.mark(forks, number)
-            other = equal.under_way.get(forks, caller)
-            equal.under_way[forks] = caller
-        if asker is None and other != caller:
+                number = askers.number_for(asker.name, forks, counted)
+            numbers.take(number)
+            other = numbers.under_way
+            numbers.under_way = caller
+        if asker is None and other not in (None, caller):
             callers = "threads" if other[0] != caller[0] else "tasks"
             warn_once(
-                f"give each {callers[:-1]} its own scope: two {callers} in the scope {request.path!r} make the same "
+                f"give each {callers[:-1]} its own scope: two {callers} in the scope {request[0]!r} make the same "
                 "request at the same time, so a replay may swap their answers"
             )
-        return Draw(self, equal, request, number, asker)
+        return Draw(self, request, forks, number, numbers, asker, askers)
 
-    def claim(self, request: ScopedRequest, number: int) -> Draw:
+    def _numbers_of(
+        self, request: ScopedRequest, forks: Forks
+    ) -> tuple[_Numbers, Sequence[_Numbers]]:
+        """Return the numbers of a fork, and these with those of the forks around and inside it."""
+        by_forks = self._numbers.get(request)
+        if by_forks is None:
+            by_forks = self._numbers[request] = {}
+        numbers = by_forks.get(forks)
+        if numbers is None:
+            numbers = by_forks[forks] = _Numbers()
+        if len(by_forks) == 1:
+            return numbers, (numbers,)
+        return numbers, [by_forks[each] for each in by_forks if not _are_beside(each, forks)]
+
+    def claim(self, request: ScopedRequest, forks: Forks, number: int) -> Draw:
         """Take a certain number, which was taken in a worker process."""
         with lock:
-            equal = self._equal_to(request)
-            equal.mark(request.forks, number)
-        return Draw(self, equal, request, number, None)
+            numbers, _ = self._numbers_of(request, forks)
+            numbers.take(number)
+        return Draw(self, request, forks, number, numbers)
 
-    def taken(self) -> Taken:
+    def is_free(self, request: ScopedRequest, number: int) -> bool:
+        """Return whether no fork has a number."""
+        return _lowest_free([*self._numbers[request].values()], number) == number
+
+    def taken(self) -> list[Taken]:
         """Return what was taken, for another process to continue."""
         with lock:
-            return {
-                ScopedRequest(path, key, forks): (numbers.unused, tuple(sorted(numbers.free)))
-                for (path, key), equal in self._equal_requests.items()
-                for forks, numbers in equal.numbers.items()
-            }
+            return [
+                (request, forks, numbers.unused, sorted(numbers.free))
+                for request, by_forks in self._numbers.items()
+                for forks, numbers in by_forks.items()
+            ]
 
 
 _misplaced: set[Draw] = set()  # that got another asker's record
@@ -303,16 +276,20 @@ class Draw:
 
     Any thread may call its methods, and more than once.
 
+    :param numbers: those of its fork.
     :param asker: who asks, or ``None`` if askers have no names.
+    :param askers: who asks the same.
     :ivar sample: scope path and number, ``"trial/lisa#0"``.
     :ivar is_taken: whether its number was not given back.
     """
 
     __slots__ = (
-        "_equal",
+        "_askers",
         "_has_answer",
+        "_numbers",
         "asker",
         "draws",
+        "forks",
         "is_taken",
         "number",
         "request",
@@ -322,23 +299,27 @@ class Draw:
     def __init__(
         self,
         draws: Draws,
-        equal: _EqualRequests,
         request: ScopedRequest,
+        forks: Forks,
         number: int,
-        asker: Asker | None,
+        numbers: _Numbers,
+        asker: Asker | None = None,
+        askers: _Askers | None = None,
     ) -> None:
         self.draws = draws
-        self._equal = equal
         self.request = request
+        self.forks = forks
         self.number = number
-        self.sample = f"{request.path}#{number}"
+        self.sample = f"{request[0]}#{number}"
         self.asker = asker
         self.is_taken = True
+        self._numbers = numbers
+        self._askers = askers
         self._has_answer = False
 
     def askers(self) -> set[str]:
         """Return who asked the same, in this run or the recorded one."""
-        return set() if self._equal.askers is None else set(self._equal.askers.numbers)
+        return set() if self._askers is None else set(self._askers.numbers)
 
     def note_recorded_asker(self, recorded: str | None) -> None:
         """Note that a record answers it; see :func:`take_misplaced`.
@@ -356,7 +337,7 @@ class Draw:
         :param answer: the record that counts. Its ``stored_at`` is set if the cache had it.
         """
         self._has_answer = True
-        self._equal.under_way.pop(self.request.forks, None)
+        self._numbers.under_way = None
         stored_at = None if answer is None else answer.stored_at
         if (
             stored_at is None
@@ -365,7 +346,7 @@ class Draw:
         ):
             return
         warn_once(
-            f"two processes made the same draw in the scope {self.request.path!r} and share its answer. Run the "
+            f"two processes made the same draw in the scope {self.request[0]!r} and share its answer. Run the "
             "function with llmcall.map(…, executor=…), which counts for all processes, or give each task its own scope"
         )
 
@@ -377,9 +358,14 @@ class Draw:
     def undo(self) -> None:
         """Free its number, though its call may have an answer: the same call will be made again."""
         with lock:
-            if self.is_taken:
-                self.is_taken = False
-                self._equal.release(self)
+            if not self.is_taken:
+                return
+            self.is_taken = False
+            self._numbers.under_way = None
+            self._numbers.free.add(self.number)
+            if self.asker is not None and self._askers is not None:
+                is_free = self.draws.is_free(self.request, self.number)
+                self._askers.give_back(self.asker.name, self.forks, self.number, is_free=is_free)
 
 
 def take_misplaced() -> int:
@@ -421,9 +407,9 @@ class Journal:
             draw.undo()
             raise MapIsOverError("the map that this call belongs to is over")
 
-    def taken(self) -> list[tuple[ScopedRequest, int]]:
+    def taken(self) -> list[Drawn]:
         """Return what was drawn and not given back."""
-        return [(draw.request, draw.number) for draw in self.draws if draw.is_taken]
+        return [(draw.request, draw.forks, draw.number) for draw in self.draws if draw.is_taken]
 
     def undo(self) -> None:
         """Give all draws back."""

@@ -68,7 +68,6 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
         or request.asked.get("temperature") == 0
     ):
         return
-    path, key, _ = draw.request
     this = number, _notebook_cell()
     with lock:
         if _first_draws is None:
@@ -76,15 +75,15 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
         if _store is not store:
             _store = store
             _first_draws.clear()
-        if (path, key) not in _first_draws and len(_first_draws) >= MOST_DRAWS:
+        if draw.request not in _first_draws and len(_first_draws) >= MOST_DRAWS:
             return
-        earlier = _first_draws.setdefault((path, key), this)
+        earlier = _first_draws.setdefault(draw.request, this)
         if earlier[1] != this[1]:
-            _first_draws[path, key] = earlier = this
+            _first_draws[draw.request] = earlier = this
         if earlier == this:
             return
         _first_draws = None
-    name = path.partition("/")[0]
+    name = draw.request[0].partition("/")[0]
     warn_once(
         f"the scope {name!r} starts again and gets its earlier answers; if rounds are meant, put one scope around "
         "them",

@@ -28,7 +28,7 @@ from ..errors import ScopeError
 from ..system import lock, this_process
 from ..values import Record
 from . import workers
-from .draws import ARM, Draw, Draws, Fork, Forks, Journal, RecordedAskers, ScopedRequest
+from .draws import ARM, Draw, Draws, Fork, Forks, Journal, RecordedAskers
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
 from .repeated import forget_given_answers
@@ -169,8 +169,7 @@ class ActiveScope:
         :param source: the cassette or cache that holds records of the draws.
         :param read_askers: reads who asked when the draws were recorded, if askers have names.
         """
-        request = ScopedRequest(self.path, request_key, self.forks)
-        draw = self.draws.take(request, source, read_askers)
+        draw = self.draws.take((self.path, request_key), self.forks, source, read_askers)
         if self.journal is not None:
             self.journal.add(draw)
         return draw
@@ -386,7 +385,10 @@ def scope_around() -> ActiveScope | None:
 
     :returns: ``None`` outside any scope; see :func:`current_scope` for that of a call there.
     """
-    return _own(_current.get()) or _own(_process_scope) or _root_scope()
+    active = _current.get()
+    if active is None or active.entered_in != this_process():
+        active = _own(_process_scope) or _root_scope()
+    return active
 
 
 def _own(active: ActiveScope | None) -> ActiveScope | None:

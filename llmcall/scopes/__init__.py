@@ -1,72 +1,37 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays."""
 
-from .arms import Arm, arm, seed
-from .bound import Bound, bind
-from .draws import (
-    Draw,
-    Drawn,
-    Draws,
-    Fork,
-    Forks,
-    Journal,
-    MapIsOverError,
-    RecordedAskers,
-    Taken,
-    take_misplaced,
-)
-from .names import is_reserved_name, path_before_items, reserved_name, without_repeats
-from .repeated import warn_of_restart, warn_of_shared_answers
-from .scope import (
-    ActiveScope,
-    CallOrder,
-    Scope,
-    ScopedRecord,
-    current_order,
-    current_path,
-    current_scope,
-    default_scope,
-    forget,
-    inherited,
-    next_order,
-    scope,
-    scope_around,
-    scope_of_call,
-)
-
-__all__ = [
-    "ActiveScope",
-    "Arm",
-    "Bound",
-    "CallOrder",
-    "Draw",
-    "Drawn",
-    "Draws",
-    "Fork",
-    "Forks",
-    "Journal",
-    "MapIsOverError",
-    "RecordedAskers",
-    "Scope",
-    "ScopedRecord",
-    "Taken",
-    "arm",
-    "bind",
-    "current_order",
-    "current_path",
-    "current_scope",
-    "default_scope",
-    "forget",
-    "inherited",
-    "is_reserved_name",
-    "next_order",
-    "path_before_items",
-    "reserved_name",
-    "scope",
-    "scope_around",
-    "scope_of_call",
-    "seed",
-    "take_misplaced",
-    "warn_of_restart",
-    "warn_of_shared_answers",
-    "without_repeats",
-]
+from .arms import Arm as Arm
+from .arms import arm as arm
+from .arms import seed as seed
+from .bound import Bound as Bound
+from .bound import bind as bind
+from .draws import Draw as Draw
+from .draws import Drawn as Drawn
+from .draws import Draws as Draws
+from .draws import Fork as Fork
+from .draws import Forks as Forks
+from .draws import Journal as Journal
+from .draws import MapIsOverError as MapIsOverError
+from .draws import RecordedAskers as RecordedAskers
+from .draws import Taken as Taken
+from .draws import take_misplaced as take_misplaced
+from .names import is_reserved_name as is_reserved_name
+from .names import path_before_items as path_before_items
+from .names import reserved_name as reserved_name
+from .names import without_repeats as without_repeats
+from .repeated import warn_of_restart as warn_of_restart
+from .repeated import warn_of_shared_answers as warn_of_shared_answers
+from .scope import ActiveScope as ActiveScope
+from .scope import CallOrder as CallOrder
+from .scope import Scope as Scope
+from .scope import ScopedRecord as ScopedRecord
+from .scope import current_order as current_order
+from .scope import current_path as current_path
+from .scope import current_scope as current_scope
+from .scope import default_scope as default_scope
+from .scope import forget as forget
+from .scope import inherited as inherited
+from .scope import next_order as next_order
+from .scope import scope as scope
+from .scope import scope_around as scope_around
+from .scope import scope_of_call as scope_of_call

@@ -46,15 +46,10 @@ IN_A_THREAD = (
     "arms(…, process=True)), or use llmcall.scope(None) if this call needs no scope"
 )
 IN_A_PROCESS = (
-    "this process has no scope, but the process that started it has one open: both would count the same draws. "
-    "Pass the scope to it with llmcall.bind(function), run the function with llmcall.map(…, executor=…), open a "
-    "scope in it with llmcall.scope(name), or use llmcall.scope(None) if this call needs no scope"
-)
-IN_A_SPAWNED_PROCESS = (
-    "this process has no scope, but a scope was open when its parent process started it: both would count the same "
-    "draws. Pass the scope to it with llmcall.bind(function), run the function with llmcall.map(…, executor=…), "
-    "open a scope in it with llmcall.scope(name), or use llmcall.scope(None) if this call needs no scope. If the "
-    "scope has ended since, start the workers outside it"
+    "this process has no scope, but the process that started it has one open, or had one open then: both would count "
+    "the same draws. Pass the scope to it with llmcall.bind(function), run the function with "
+    "llmcall.map(…, executor=…), open a scope in it with llmcall.scope(name), or use llmcall.scope(None) if this "
+    "call needs no scope. If the scope has ended since, start the workers outside it"
 )
 
 
@@ -88,20 +83,6 @@ class ActiveScope:
     """
 
     # No dataclass: that module takes 10 ms to import, and a replay needs nothing else of it.
-    FIELDS = (
-        "path",
-        "draws",
-        "scope",
-        "generators",
-        "without_default",
-        "forks",
-        "forked",
-        "journal",
-        "used_records",
-        "order",
-    )
-    __slots__ = (*FIELDS, "entered_in", "outer", "previous_asker")
-
     def __init__(
         self,
         path: str,
@@ -130,8 +111,10 @@ class ActiveScope:
         self.entered_in = this_process()
 
     def replace(self, **changes: Any) -> ActiveScope:
-        """Return a scope with some fields changed."""
-        return ActiveScope(**{**{name: getattr(self, name) for name in self.FIELDS}, **changes})
+        """Return a scope with some fields changed, which this process enters."""
+        other = object.__new__(ActiveScope)
+        other.__dict__ = {**vars(self), "entered_in": this_process(), **changes}
+        return other
 
     def __enter__(self) -> ActiveScope:
         self.outer = _current.get()
@@ -181,12 +164,12 @@ class ActiveScope:
         """
         return self.replace(scope=None, generators=(), forked=None, **changes)
 
-    def child(self, name: str) -> ActiveScope:
+    def child(self, name: str, **changes: Any) -> ActiveScope:
         """Return a scope directly below this one.
 
-        :param name: one that no user's scope can have.
+        :param changes: the other fields that differ there.
         """
-        return self.replace(path=f"{self.path}/{name}", scope=None, forked=None)
+        return self.replace(path=f"{self.path}/{name}", forked=None, **{"scope": None, **changes})
 
     def check_is_inmost(self) -> None:
         """Check that no scope that was opened after this one is still open.
@@ -263,11 +246,8 @@ class Scope:
                 self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
             return ActiveScope(self.name, self._draws, self, generators, order=order)
-        return outer.child(self.name).replace(
-            scope=self,
-            generators=generators_with(outer.generators, generator),
-            order=order,
-        )
+        generators = generators_with(outer.generators, generator)
+        return outer.child(self.name, scope=self, generators=generators, order=order)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         global _process_scope
@@ -362,10 +342,9 @@ def _root_scope() -> ActiveScope | None:
     if _root_read_by != this_process():
         with lock:  # several threads may come first at once
             if _root_read_by != this_process():
-                name = os.environ.get(ENVIRONMENT_VARIABLE)
-                is_named = name and not workers.is_worker()
                 _root = None
-                if is_named:
+                name = os.environ.get(ENVIRONMENT_VARIABLE)
+                if name and not workers.is_worker():
                     _root = ActiveScope(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
                 _root_read_by = this_process()
     return _root
@@ -404,17 +383,16 @@ def scope_of_call() -> ActiveScope | None:
         and if a generator left the scope open.
     """
     active = scope_around()
-    if active is None:
-        if workers.is_open_elsewhere():
-            raise ScopeError(IN_A_THREAD)
-        has_rooted_parent = workers.is_worker() and os.environ.get(ENVIRONMENT_VARIABLE)
-        if workers.is_open_in_parent() or has_rooted_parent:
-            raise ScopeError(IN_A_PROCESS)
-        if workers.was_open_in_parent():
-            raise ScopeError(IN_A_SPAWNED_PROCESS)
-        return _own(_default)
-    active.check_generators()
-    return active if active.path else None
+    if active is not None:
+        active.check_generators()
+        return active if active.path else None
+    if workers.is_open_elsewhere():
+        raise ScopeError(IN_A_THREAD)
+    if workers.is_open_in_parent() or (
+        os.environ.get(ENVIRONMENT_VARIABLE) and workers.is_worker()
+    ):
+        raise ScopeError(IN_A_PROCESS)
+    return _own(_default)
 
 
 def inherited(active: ActiveScope | None) -> AbstractContextManager[Any]:
@@ -448,4 +426,6 @@ def current_order() -> CallOrder:
 
 def next_order() -> CallOrder:
     """Return the order of what the current context does next."""
-    return (*current_order(), next(_order_numbers))
+    active = scope_around()
+    number = next(_order_numbers)
+    return (number,) if active is None else (*active.order, number)

@@ -68,17 +68,13 @@ def is_worker() -> bool:
 
 
 def is_open_in_parent() -> bool:
-    """Return whether a scope is open in the process that forked this one."""
-    return _byte_of_parent is not None and bool(_byte_of_parent[0])
-
-
-def was_open_in_parent() -> bool:
-    """Return whether the process that started this one, without forking it, had a scope open then.
+    """Return whether a scope is open in the process that forked this one, or was when the process
+    that started this one in another way did so.
 
     A fork server forks workers, but others start them.
     """
     _read_parent_state()
-    return _was_open_in_parent
+    return _was_open_in_parent or (_byte_of_parent is not None and bool(_byte_of_parent[0]))
 
 
 class _IsOpen:

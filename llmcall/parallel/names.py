@@ -55,20 +55,18 @@ class ItemNames:
     def __init__(self, key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]) -> None:
         self._key = key
         self._identity = identity
-        self._index = 0
         self._seen: dict[tuple[int, str], _Namesakes] = {}  # by cell and name
         self._example = ""
 
-    def name(self, item: Any, *, takes_all: bool = False) -> str:
+    def name(self, item: Any, index: int, *, takes_all: bool = False) -> str:
         """Return the name of the next item's scope.
 
+        :param index: the item's number, from 0.
         :param takes_all: whether to name an item that is not plain data by its class.
         :raises TypeError: if the key is neither a text nor a whole number, or, without one, the
             item is not plain data.
         :raises ValueError: if the key is empty or contains ``/`` or ``#``.
         """
-        index = self._index
-        self._index += 1
         content = None
         if self._key is None:
             identity = self._identity(item)

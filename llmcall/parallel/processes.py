@@ -164,7 +164,7 @@ class SentTask(NamedTuple):
     sender: Sender
     task: Task
 
-    def run(self) -> TaskResult:
+    def __call__(self) -> TaskResult:
         """Run the task in this process."""
         return self.sender.run_here(self.task)
 
@@ -226,11 +226,6 @@ def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
         ) from error
 
 
-def run_sent(sent: SentTask | RemoteTask) -> TaskResult | Report:
-    """Run a task: the function that executors get."""
-    return sent.run()
-
-
 # In a worker
 
 
@@ -272,7 +267,7 @@ class RemoteTask(NamedTuple):
     taken: list[Taken]
     gained: Gained
 
-    def run(self) -> Report:
+    def __call__(self) -> Report:
         """Run the task here, with the settings, cassette and budgets of the map's process."""
         with _session_for(self.state) as session:
             if session.cassette is not None:

@@ -27,12 +27,13 @@ from ..interrupts import Stop, check_stops, current_stops
 from ..notices import logger
 from .bar import Bar
 from .names import ItemNames
-from .processes import Sender, SentTask, run_sent
+from .processes import Sender, SentTask
 from .rows import length_of
 from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
     from contextvars import Context
 
     from ..scopes import Journal
@@ -69,12 +70,12 @@ class DaemonThreads:
     def __init__(self, most: int) -> None:
         self._most = most
         self._count = 0
-        self._todo: queue.SimpleQueue[tuple[Any, Any, Future[Any]] | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
 
-    def submit(self, function: Callable[[Any], Any], argument: Any) -> Future[Any]:
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
         """Call a function, which raises nothing, in a thread."""
         future: Future[Any] = Future()
-        self._todo.put((function, argument, future))
+        self._todo.put((function, future))
         self.grow(min(self._count + 1, self._most))
         return future
 
@@ -87,10 +88,10 @@ class DaemonThreads:
 
     def _work(self) -> None:
         while (work := self._todo.get()) is not None:
-            function, argument, future = work
+            function, future = work
             if future.set_running_or_notify_cancel():
-                future.set_result(function(argument))
-            del work, function, argument, future  # keep nothing while waiting for the next one
+                future.set_result(function())
+            del work, function, future  # keep nothing while waiting for the next one
 
     def end(self) -> None:
         """End the threads, once they have done what was submitted."""
@@ -137,9 +138,10 @@ class MapRun:
         self._workers = options.worker_count()
         self._grows = options.workers is None and options.executor is None
         self._threads = DaemonThreads(self._workers)
-        self._executor = options.executor
+        self._executor: Executor | DaemonThreads = self._threads
         self._sender: Sender | None = None
         if options.executor is not None:
+            self._executor = options.executor
             cassette = context.run(current_cassette)
             self._sender = Sender(job, context, active, cassette, self._run, self._begun)
             self._sender.check(options.executor)
@@ -182,11 +184,10 @@ class MapRun:
         # Ctrl-C may come during the submission, so the task is noted before.
         self._begun.setdefault(task.position.number, []).append(task)
         self._uncollected += 1
-        if self._executor is None:
-            task.future = self._threads.submit(self._run, task)
-        else:
-            assert self._sender is not None
-            task.future = self._executor.submit(run_sent, SentTask(self._sender, task))
+        run: Any = partial(self._run, task)
+        if self._sender is not None:
+            run = SentTask(self._sender, task)
+        task.future = self._executor.submit(run)
         task.future.add_done_callback(partial(self._note_result, task))
 
     def _run(self, task: Task) -> TaskResult:

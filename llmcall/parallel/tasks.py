@@ -177,7 +177,7 @@ def tasks_of(
     for number, item in enumerate(rows_of(items)):
         name = ""
         if path or wants_names:
-            name = names.name(item, takes_all=is_in_default or not path)
+            name = names.name(item, number, takes_all=is_in_default or not path)
         if isinstance(item, CellRow):
             forks = *outer_forks, scopes.Fork(table, "", str(item.cell))
         for repeat in range(repeats):

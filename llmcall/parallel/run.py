@@ -322,11 +322,11 @@ class MapRun:
         :param error: what ended it: ``None`` if all is done, ``GeneratorExit`` if nobody reads on.
         :raises KeyboardInterrupt: if Ctrl-C is pressed while it waits.
         """
-        ending = error
         self._is_over = True  # before calls are stopped, so that no worker goes on to a task
-        if error is None or isinstance(error, GeneratorExit):
+        ending = error
+        if isinstance(error, GeneratorExit):
             self._cancel()
-        else:
+        elif error is not None:
             ending = self._wait_for_end(error)
             for journal in self._yielded:
                 journal.undo()
@@ -336,12 +336,14 @@ class MapRun:
         self._threads.end()
         if self._sender is not None:
             self._sender.close()
-        self._report(ending)
-        self._bar.close()
-        if ending is not None:
+        if ending is not None and not isinstance(ending, GeneratorExit):
+            self._report(ending)
             self.attach_results(ending)
-            if ending is not error:
-                raise ending from error
+        self._bar.close()
+        if ending is None:
+            self._names.warn()
+        elif ending is not error:
+            raise ending from error
 
     def _wait_for_end(self, error: BaseException) -> BaseException:
         """Wait for the tasks under way; return the error, or the ``KeyboardInterrupt`` that came meanwhile."""
@@ -374,11 +376,8 @@ class MapRun:
             self._stop.set_result(None)
         return time.monotonic() + GRACE
 
-    def _report(self, error: BaseException | None) -> None:
-        """Report what the caller should know of the end: how many results are kept, and which item failed."""
-        if error is None:
-            self._names.warn()
-            return
+    def _report(self, error: BaseException) -> None:
+        """Report how many results are kept, and which item failed."""
         count = self._item_count
         done_count = self._yielded_count + len(self._done())
         of_all = f" of {count * self._repeats}" if count is not None else ""

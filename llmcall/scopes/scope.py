@@ -388,9 +388,7 @@ def scope_of_call() -> ActiveScope | None:
         return active if active.path else None
     if workers.is_open_elsewhere():
         raise ScopeError(IN_A_THREAD)
-    if workers.is_open_in_parent() or (
-        os.environ.get(ENVIRONMENT_VARIABLE) and workers.is_worker()
-    ):
+    if workers.is_worker() and (workers.is_open_in_parent() or os.environ.get(ENVIRONMENT_VARIABLE)):
         raise ScopeError(IN_A_PROCESS)
     return _own(_default)
 

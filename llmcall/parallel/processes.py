@@ -26,7 +26,7 @@ from ..config import resolve as config
 from ..errors import LLMCallError
 from ..failures import process_failures
 from ..interrupts import current_stops
-from ..scopes import Draws, Journal, MapIsOverError
+from ..scopes import DrawList, Draws, MapIsOverError
 from ..system import after_fork_in_child
 from .tasks import TaskResult, run_job
 
@@ -133,7 +133,7 @@ class Sender:
         if self._active is not None:
             with suppress(MapIsOverError):  # they were given back
                 for drawn in outcome.drawn:
-                    task.journal.add(self._active.draws.claim(*drawn))
+                    task.draw_list.add(self._active.draws.claim(*drawn))
             if self._active.used_records is not None:
                 self._active.used_records.extend(outcome.used_records)
         client = getattr(self._job, "client", None)  # nobody knows which a plain function uses
@@ -276,8 +276,8 @@ class RemoteTask(NamedTuple):
             while len(_jobs) > KEPT_JOBS:
                 _jobs.pop(next(iter(_jobs)), None)
             used_records: deque[ScopedRecord] = deque()
-            journal = Journal()
-            scope = self.position.scope(Draws(self.taken), journal, used_records)
+            draw_list = DrawList()
+            scope = self.position.scope(Draws(self.taken), draw_list, used_records)
             context = copy_context()
             # A process that was forked in a task of another map inherited that map's.
             context.run(current_stops.set, ())
@@ -288,7 +288,7 @@ class RemoteTask(NamedTuple):
                 value,
                 None if error is None else _picklable(error),
                 "" if error is None else "".join(format_exception(error)),
-                journal.taken(),
+                draw_list.taken(),
                 list(used_records),
                 *session.noted(),
             )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from contextvars import Context
 
-    from ..scopes import Journal
+    from ..scopes import DrawList
     from .options import MapOptions
     from .tasks import Job, Task
 
@@ -150,7 +150,7 @@ class MapRun:
         self._tasks = tasks_of(job, items, options.repeats, self._names, active, order)
         self._item_count = length_of(items)
         self._yields = yields
-        self._yielded: list[Journal] = []
+        self._yielded: list[DrawList] = []
         self._yielded_count = 0
         self._failed_task: Task | None = None
         total = None if self._item_count is None else self._item_count * options.repeats
@@ -197,7 +197,7 @@ class MapRun:
         active = self._active
         draws = scopes.Draws() if active is None else active.draws
         used_records = None if active is None else active.used_records
-        scope = task.position.scope(draws, task.journal, used_records)
+        scope = task.position.scope(draws, task.draw_list, used_records)
         context = self._context.copy()
         return context.run(run_job, self._job, task.item, task.position, scope, self._outer_stops)
 
@@ -287,7 +287,7 @@ class MapRun:
         self._yielded_count += self._repeats
         for task in self._begun.pop(number):
             if self._active is not None:
-                self._yielded.append(task.journal)
+                self._yielded.append(task.draw_list)
         return result
 
     def complete(self) -> list[int]:
@@ -328,11 +328,11 @@ class MapRun:
             self._cancel()
         elif error is not None:
             ending = self._wait_for_end(error)
-            for journal in self._yielded:
-                journal.undo()
+            for draw_list in self._yielded:
+                draw_list.undo()
         if error is not None:
             for task in self._all_begun():
-                task.journal.undo()
+                task.draw_list.undo()
         self._threads.end()
         if self._sender is not None:
             self._sender.close()

@@ -12,7 +12,7 @@ from .. import askers, scopes
 from ..display.formatting import one_line
 from ..display.printable import printable
 from ..interrupts import check_stops
-from ..scopes import Draws, Journal, is_reserved_name, reserved_name
+from ..scopes import DrawList, Draws, is_reserved_name, reserved_name
 from .names import LONGEST_TEXT
 from .rows import CellRow, item_label, rows_of
 
@@ -100,13 +100,13 @@ class TaskPosition(NamedTuple):
     def scope(
         self,
         draws: Draws,
-        journal: Journal | None = None,
+        draw_list: DrawList | None = None,
         used_records: deque[ScopedRecord] | None = None,
     ) -> ActiveScope:
         """Return its scope; with an empty path none, even if one is open elsewhere.
 
         :param draws: counts its draws.
-        :param journal: notes them, or ``None``.
+        :param draw_list: gets them, or ``None``.
         :param used_records: receives the records that answer its calls, or ``None``.
         """
         without_default = None
@@ -118,7 +118,7 @@ class TaskPosition(NamedTuple):
             draws,
             without_default=without_default,
             forks=self.forks,
-            journal=journal,
+            draw_list=draw_list,
             used_records=used_records,
             order=self.order,
         )
@@ -127,18 +127,18 @@ class TaskPosition(NamedTuple):
 class Task:
     """One draw of one item.
 
-    :ivar journal: notes its draws.
+    :ivar draw_list: its draws.
     :ivar future: that of its result while it is under way, else ``None``.
     :ivar value: its result for the caller, once there is one.
     :ivar error: the exception that it raised, or ``None``.
     """
 
-    __slots__ = ("error", "future", "item", "journal", "position", "value")
+    __slots__ = ("draw_list", "error", "future", "item", "position", "value")
 
-    def __init__(self, item: Any, position: TaskPosition, outer: Journal | None) -> None:
+    def __init__(self, item: Any, position: TaskPosition, outer: DrawList | None) -> None:
         self.item = item
         self.position = position
-        self.journal = Journal(outer)
+        self.draw_list = DrawList(outer)
         self.future: Future[Any] | None = None
         self.value: Any = MISSING
         self.error: BaseException | None = None
@@ -169,7 +169,7 @@ def tasks_of(
     :param order: that of the map among the calls.
     """
     path = "" if active is None else active.path
-    journal = None if active is None else active.journal
+    draw_list = None if active is None else active.draw_list
     is_in_default = active is not None and active.without_default is not None
     forks = outer_forks = () if active is None else active.forks
     wants_names = getattr(job, "wants_names", False)
@@ -191,7 +191,7 @@ def tasks_of(
                 is_in_default=is_in_default,
                 forks=forks,
             )
-            yield Task(item, position, journal)
+            yield Task(item, position, draw_list)
         del item  # items may be large: keep none while waiting
 
 

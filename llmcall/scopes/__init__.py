@@ -6,11 +6,11 @@ from .arms import seed as seed
 from .bound import Bound as Bound
 from .bound import bind as bind
 from .draws import Draw as Draw
+from .draws import DrawList as DrawList
 from .draws import Drawn as Drawn
 from .draws import Draws as Draws
 from .draws import Fork as Fork
 from .draws import Forks as Forks
-from .draws import Journal as Journal
 from .draws import MapIsOverError as MapIsOverError
 from .draws import RecordedAskers as RecordedAskers
 from .draws import Taken as Taken

@@ -382,15 +382,15 @@ class MapIsOverError(KeyboardInterrupt):
     """
 
 
-class Journal:
-    """The draws of one item of a ``map``, which are given back if the map ends early.
+class DrawList:
+    """Draws that are given back together: those of one item of a ``map`` that ends early.
 
     :param outer: that of the item in which the map runs, or ``None``.
     """
 
     __slots__ = ("_is_over", "_outer", "draws")
 
-    def __init__(self, outer: Journal | None = None) -> None:
+    def __init__(self, outer: DrawList | None = None) -> None:
         self.draws: list[Draw] = []
         self._outer = outer
         self._is_over = False

@@ -28,7 +28,7 @@ from ..errors import ScopeError
 from ..system import lock, this_process
 from ..values import Record
 from . import workers
-from .draws import ARM, Draw, Draws, Fork, Forks, Journal, RecordedAskers
+from .draws import ARM, Draw, DrawList, Draws, Fork, Forks, RecordedAskers
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
 from .repeated import forget_given_answers
@@ -75,7 +75,7 @@ class ActiveScope:
         would be current without a default scope. Scopes that are opened here go below that one.
     :param forks: the arm, or the cell of a table that varies, in which it stands.
     :param forked: the scope that it forks, if it is an arm.
-    :param journal: notes its draws for the item of a ``map`` in which it stands, or ``None``.
+    :param draw_list: gets its draws, for the item of a ``map`` in which it stands; or ``None``.
     :param used_records: gathers the records that its calls get, or ``None``.
     :param order: the order of the item or arm in which it stands; empty outside any.
     :ivar entered_in: the number of the process.
@@ -92,7 +92,7 @@ class ActiveScope:
         without_default: ActiveScope | None = None,
         forks: Forks = (),
         forked: ActiveScope | None = None,
-        journal: Journal | None = None,
+        draw_list: DrawList | None = None,
         used_records: deque[ScopedRecord] | None = None,
         order: CallOrder = (),
     ) -> None:
@@ -103,7 +103,7 @@ class ActiveScope:
         self.without_default = without_default
         self.forks = forks
         self.forked = forked
-        self.journal = journal
+        self.draw_list = draw_list
         self.used_records = used_records
         self.order = order
         self.outer: ActiveScope | None = None
@@ -153,8 +153,8 @@ class ActiveScope:
         :param read_askers: reads who asked when the draws were recorded, if askers have names.
         """
         draw = self.draws.take((self.path, request_key), self.forks, source, read_askers)
-        if self.journal is not None:
-            self.journal.add(draw)
+        if self.draw_list is not None:
+            self.draw_list.add(draw)
         return draw
 
     def copy(self, **changes: Any) -> ActiveScope:
@@ -388,7 +388,9 @@ def scope_of_call() -> ActiveScope | None:
         return active if active.path else None
     if workers.is_open_elsewhere():
         raise ScopeError(IN_A_THREAD)
-    if workers.is_worker() and (workers.is_open_in_parent() or os.environ.get(ENVIRONMENT_VARIABLE)):
+    if workers.is_worker() and (
+        workers.is_open_in_parent() or os.environ.get(ENVIRONMENT_VARIABLE)
+    ):
         raise ScopeError(IN_A_PROCESS)
     return _own(_default)
 

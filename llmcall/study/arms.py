@@ -270,7 +270,7 @@ def arms(
     runs = [ArmRun(name, repeat) for repeat in range(repeats) for name in arguments]
     around_all = scopes.scope(scope)
     outer = scopes.scope_around()
-    journal = scopes.Journal(None if outer is None else outer.journal)
+    draw_list = scopes.DrawList(None if outer is None else outer.draw_list)
     finished: dict[ArmRun, Any] = {}
     used_records: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
 
@@ -279,7 +279,9 @@ def arms(
         fork = scopes.arm(run.arm)
         fork.used_records = used_records[run]
         order = scopes.current_order()
-        outer_scope = nullcontext() if outer is None else outer.copy(journal=journal, order=order)
+        outer_scope = (
+            nullcontext() if outer is None else outer.copy(draw_list=draw_list, order=order)
+        )
         with outer_scope, around_all, scopes.scope(run.repeat, process=process), fork:
             finished[run] = fn(**arguments[run.arm])
         return finished[run]
@@ -294,7 +296,7 @@ def arms(
                 on_error=on_error,
             )
     except BaseException as error:
-        journal.undo()  # so that another start draws the same again
+        draw_list.undo()  # so that another start draws the same again
         error.results = dict(finished)  # type: ignore[attr-defined]
         raise
     by_run = dict(zip(runs, results, strict=True))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from math import isfinite
@@ -28,19 +28,6 @@ _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
 LONGEST_TEXT = 60  # characters of an item in a message
 
 
-@dataclass(slots=True)
-class _Namesakes:
-    """The items of one name.
-
-    :param content: a digest of the whole first one; ``None`` if it is not plain data.
-    :ivar differ: whether another one differs from it.
-    """
-
-    content: bytes | None
-    count: int = 0
-    differ: bool = False
-
-
 class ItemNames:
     """The names of the scopes of a map's items: each is a key or a digest, and a number if items
     share it.
@@ -55,8 +42,12 @@ class ItemNames:
     def __init__(self, key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]) -> None:
         self._key = key
         self._identity = identity
-        self._seen: dict[tuple[int, str], _Namesakes] = {}  # by cell and name
-        self._example = ""
+        # By cell and name:
+        self._counts: Counter[tuple[int, str]] = Counter()
+        # a digest of the whole first item; None if it is not plain data
+        self._first_contents: dict[tuple[int, str], bytes | None] = {}
+        # the first item that differs from it, in words
+        self._differing: dict[tuple[int, str], str] = {}
 
     def name(self, item: Any, index: int, *, takes_all: bool = False) -> str:
         """Return the name of the next item's scope.
@@ -81,24 +72,25 @@ class ItemNames:
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
         content = content or _content_of(item, index)
-        seen = self._seen.setdefault((cell_of(item), name), _Namesakes(content))
-        count = seen.count
-        seen.count += 1
-        if count and (content is None or content != seen.content):
-            seen.differ = True
+        place = cell_of(item), name
+        count = self._counts[place]
+        self._counts[place] += 1
+        first_content = self._first_contents.setdefault(place, content)
+        if count and place not in self._differing and (content is None or content != first_content):
             item_text = one_line(printable(repr(item)), LONGEST_TEXT)
-            self._example = self._example or f"{item_label(index)}, {item_text}"
+            self._differing[place] = f"{item_label(index)}, {item_text}"
         return f"{name}{OCCURRENCE}{count}" if count else name
 
     def warn(self) -> None:
         """Warn of different items that share a name; once for the same items."""
-        count = sum(each.count for each in self._seen.values() if each.differ)
-        if not count:
+        if not self._differing:
             return
+        count = sum(self._counts[place] for place in self._differing)
+        example = next(iter(self._differing.values()))
         warn_once(
             'give map a key= that differs for each item, such as key="id" or key=["country", "id"]: '
             f"{count} items share the name of their scope with a different item (for example "
-            f"{self._example}), and swap their answers if you sort them, or insert or drop one"
+            f"{example}), and swap their answers if you sort them, or insert or drop one"
         )
 
 

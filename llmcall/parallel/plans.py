@@ -140,9 +140,9 @@ def plan_of(job: Any, items: Any, options: MapOptions, context: Context) -> Plan
         cell = cell_of(task.item)
         if cell not in planners:
             call = task.item.call if isinstance(task.item, CellRow) else job.call
-            planners[cell] = Planner(job, call, context)
+            planners[cell] = Planner(job, call, context, planned_keys)
         draws = Draws() if active is None else active.draws
-        planners[cell].add(task, draws, planned_keys)
+        planners[cell].add(task, draws)
     names.warn()
     return sum((planner.plan() for planner in planners.values()), NOTHING_PLANNED)
 
@@ -153,25 +153,24 @@ class Planner:
     :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
     :param call: the ``LLMCall`` that asks.
     :param context: the caller's context.
+    :param planned_keys: those of the answers that an earlier task of the map would have recorded.
     """
 
-    def __init__(self, job: Any, call: Any, context: Context) -> None:
+    def __init__(self, job: Any, call: Any, context: Context, planned_keys: set[str]) -> None:
         self._job = job
         self._call = call
         self._client = job.client
         self._context = context
         self._hits = 0
         self._misses: list[_Miss] = []
-        self._planned_keys: set[str] = set()
+        self._planned_keys = planned_keys
         self._cassette = context.run(current_cassette)
 
-    def add(self, task: Task, draws: Draws, planned_keys: set[str]) -> None:
+    def add(self, task: Task, draws: Draws) -> None:
         """Look up what a task would ask.
 
         :param draws: counts the scope's draws.
-        :param planned_keys: those that an earlier task of the map would have recorded.
         """
-        self._planned_keys = planned_keys
         if self._context.copy().run(self._is_hit, task, draws):
             self._hits += 1
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 from collections.abc import Iterator
 from concurrent.futures import (
     BrokenExecutor,
@@ -155,6 +156,23 @@ def test_a_failed_draw_is_given_back(pool: Executor) -> None:
         ) == ["trial/a#0", None]
         Path("mended").touch()
         assert map(draw, [("a", "fail")], key=first, executor=pool) == ["trial/a#0"]
+
+
+class CopyingThreads(ThreadPoolExecutor):
+    """Threads that run copies of what they get, as a cluster in this process does."""
+
+    def submit(self, function: Any, /, *given: Any, **options: Any) -> Any:
+        """Run copies of a function and its arguments."""
+        function, given = pickle.loads(pickle.dumps((function, given)))
+        return super().submit(function, *given, **options)
+
+
+def test_draws_of_copies_are_given_back() -> None:
+    """A map that ends early frees what was drawn by copies of its tasks in this process."""
+    with scope("trial"), CopyingThreads(1) as copying:
+        with pytest.raises(llmcall.InvalidRequestError):
+            map(sample, ["a", "fail"], key=str, executor=copying)
+        assert map(sample, "a", key=str, executor=copying) == ["trial/a#0"]
 
 
 def test_settings_apply_in_workers(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:

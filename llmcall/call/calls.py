@@ -170,14 +170,14 @@ class Call(NamedTuple):
 
     def count_hit(self, record: Record) -> None:
         """Count an answer that was not asked for now; functions' are not counted."""
-        if self.maker is not None:
-            is_replay = self.cassette is not None and record.stored_at is None
-            self.add_usage(
-                cached_calls=1,
-                saved=record.cost,
-                served=record.served if self.asks_model else None,
-                **({"replayed_calls": 1} if is_replay else {}),
-            )
+        if self.maker is None:
+            return
+        amounts: dict[str, Any] = {"cached_calls": 1, "saved": record.cost}
+        if self.asks_model and (served := record.served):
+            amounts["served"] = served
+        if self.cassette is not None and record.stored_at is None:
+            amounts["replayed_calls"] = 1
+        count(self.maker.meter, self.request.model or self.name, self.scope, amounts, self.arm)
 
     def count_answer(
         self,

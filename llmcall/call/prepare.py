@@ -102,11 +102,13 @@ def _call(
         if options.deadline is None:
             options = options._replace(deadline=longest_wait(window))
     response_format = params.get("response_format")
-    parse = None
-    if response_format is not None and not isinstance(response_format, dict):
-        from ..typed.reading import read
+    expected = parse = None
+    if response_format is not None:
+        expected = expected_answer(response_format)
+        if not isinstance(response_format, dict):
+            from ..typed.reading import read
 
-        parse = functools.partial(read, output_type=response_format)
+            parse = functools.partial(read, output_type=response_format)
     identity_hash = identity(kind, asked)
     request = Request(
         kind=kind,
@@ -116,7 +118,7 @@ def _call(
         headers=headers,
         sample=None,
         cache_key=sampled_key(identity_hash, None),
-        expected=expected_answer(response_format),
+        expected=expected,
     )
     call = Call(
         maker=client,

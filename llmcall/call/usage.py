@@ -174,13 +174,12 @@ class Meter:
             sums.update((name, set()) for name in TEXT_COLUMNS)
             self.sums[model, scope, arm] = sums
         for name, amount in amounts.items():
-            total = sums[name]
-            if total is None or amount is None:
+            if isinstance(amount, str):
+                sums[name].add(amount)
+            elif amount is None:
                 sums[name] = None
-            elif isinstance(amount, str):
-                total.add(amount)
-            else:
-                sums[name] = total + amount
+            elif sums[name] is not None:
+                sums[name] += amount
 
     def usage(self) -> Usage:
         """Return what was used so far."""

@@ -13,9 +13,9 @@ from ..call.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..call.usage import Meter
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
-from ..config.settings import checked_layer
+from ..config.settings import DEFAULT_MODEL, checked_layer
 from ..errors import ConfigError
-from ..keys.parameters import configured_parameters, sent_body, with_effort
+from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..models.prices import window_of
 from ..system import ProcessLock, after_fork_in_child
 from .replies import handle_failure, reply_to
@@ -105,8 +105,15 @@ class LLMClient:
         return ResolvedSettings(current, settings, cache, {}, set(), defaults, options)
 
     def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a chat call, with the effort that a model is asked for by default."""
-        return with_effort(model, fields)
+        """Return the fields of a chat call; the packaged default model is asked for no reasoning if they
+        name no effort.
+
+        Its answers are then quick and cheap, and have room in a small ``max_tokens``.
+        """
+        fields = dict(fields)
+        if model == DEFAULT_MODEL and EFFORT not in fields.get("extra_body", ()):
+            fields.setdefault(EFFORT, "none")
+        return fields
 
     @property
     def settings(self) -> Settings:

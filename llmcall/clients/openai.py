@@ -138,7 +138,7 @@ class OpenAIClient(LLMClient):
 
         :raises ConfigError: if a model's endpoints name different ones.
         """
-        settings = self.settings
+        settings = self.resolved.settings
         of_cache = settings.cache_namespace
         recorded_namespaces = header_namespaces()
         if recorded_namespaces is None and not settings.endpoints:

@@ -39,7 +39,7 @@ class Layers:
     def changed(self) -> None:
         """Forget the settings, because a layer changed."""
         self._without_code: Settings | None = None
-        self._settings: Settings | None = None
+        self.settled: Settings | None = None
 
     def read(self) -> Sources:
         """Return the environment and files, read once."""
@@ -56,11 +56,11 @@ class Layers:
 
     def settings(self) -> Settings:
         """Return the settings outside every block of :func:`configured`."""
-        settings = self._settings
-        if settings is None:
+        settled = self.settled
+        if settled is None:
             with _lock:
-                settings = self._settings = self._settings or self.made(self.configured)
-        return settings
+                settled = self.settled = self.settled or self.made(self.configured)
+        return settled
 
     def made(self, configured: Layer) -> Settings:
         """Return settings of all layers.
@@ -118,7 +118,10 @@ def settings() -> Settings:
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
-    return (_open_block() or layers).settings()
+    block = _block.get()
+    if block is None or block.layers is not layers:
+        return layers.settled or layers.settings()
+    return block.settings()
 
 
 def refresh(interval: float = 0.0) -> None:

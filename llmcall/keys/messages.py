@@ -35,10 +35,12 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
         raise ValueError("messages is empty; at least one message is needed")
     checked = []
     for index, message in enumerate(messages):
-        if _is_text_message(message):
-            checked.append(dict(message))
-        else:
-            checked.append(_checked_message(message, f"messages[{index}]"))
+        if type(message) is dict and len(message) == 2:
+            role, content = message.get("role"), message.get("content")
+            if type(role) is str and role in ROLES and type(content) is str:
+                checked.append(message.copy())  # a role and a text, as most have
+                continue
+        checked.append(_checked_message(message, f"messages[{index}]"))
     if dedent:
         import textwrap
 
@@ -46,14 +48,6 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
             if "content" in message:
                 message["content"] = map_texts(message["content"], textwrap.dedent)
     return checked
-
-
-def _is_text_message(message: Any) -> bool:
-    """Return whether a message needs no further check: a role and a text, as most have."""
-    if type(message) is not dict or message.keys() != {"role", "content"}:
-        return False
-    role, content = message["role"], message["content"]
-    return type(role) is str and role in ROLES and type(content) is str
 
 
 def _checked_message(message: Any, location: str) -> dict[str, Any]:
@@ -89,7 +83,13 @@ def keyed_messages(
     :param messages: what :func:`check_messages` returned; not changed.
     :param normalize: replaces the parts of a text that do not matter; ``None`` for none.
     """
-    keyed = [_keyed_message(message) for message in messages]
+    keyed = [
+        # a text needs no change, unless a field beside it is None
+        message
+        if type(message.get("content")) is str and None not in message.values()
+        else _keyed_message(message)
+        for message in messages
+    ]
     if normalize is None:
         return keyed
 

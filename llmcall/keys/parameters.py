@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config.settings import DEFAULT_MODEL, Settings
+from ..config.settings import Settings
 from ..config.values import nearest
 from ..models.catalog import Capabilities, parameters_of
 from ..secrets import refuse_named, without_credentials, without_query_credentials
@@ -171,18 +171,6 @@ def expected_answer(response_format: Any) -> Any:
         return None
     schema = json_schema.get("schema")
     return None if schema is None else json.dumps(plain(schema, "response_format"))
-
-
-def with_effort(model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a chat call's parameters; the packaged default model is asked for no reasoning if they
-    name no effort.
-
-    Its answers are then quick and cheap, and have room in a small ``max_tokens``.
-    """
-    fields = dict(parameters)
-    if model == DEFAULT_MODEL and EFFORT not in fields.get("extra_body", ()):
-        fields.setdefault(EFFORT, "none")
-    return fields
 
 
 def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:

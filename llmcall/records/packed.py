@@ -8,6 +8,7 @@ no class and no function: a cache from a stranger can lie and waste memory, but 
 from __future__ import annotations
 
 import pickle
+from functools import partial
 from io import BytesIO
 from typing import Any, NoReturn
 from zlib import crc32
@@ -24,6 +25,7 @@ FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker", "day
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
 CHECKSUM_BYTES = 4
 REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
+NO_RECORD = "it is not a record"
 # What the unpickler raises for made-up bytes.
 UNREADABLE = (
     pickle.UnpicklingError,
@@ -88,20 +90,16 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         layout, kind, sample, cost, api_type, host, version, *later, response = _Unpickler(
             file
         ).load()
-        request = _Unpickler(file).load()
-        is_known = layout <= LAYOUT and len(later) == layout - 2
-        if not is_known or type(request) is not dict or type(response) is not dict:
-            raise ValueError("it is not a record")
+        if not 2 <= layout <= LAYOUT or len(later) != layout - 2 or type(response) is not dict:
+            raise ValueError(NO_RECORD)
     except UNREADABLE as error:
-        raise CacheCorruptError(
-            f"the record {short_key(cache_key)}… cannot be read: {error}; {REMEDY}"
-        ) from error
+        raise _unreadable(cache_key, error) from error
     asker, days = (*later, None, None)[:2]
     return Record(
         cache_key,
         kind,
         sample,
-        request,
+        partial(_request_in, body[file.tell() :], cache_key),
         response,
         cost,
         api_type,
@@ -110,6 +108,23 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         stored_at,
         asker,
         days_of(days) if days else None,
+    )
+
+
+def _request_in(body: bytes, cache_key: str) -> dict[str, Any]:
+    """Return a record's request, which follows its fields; a replayed call needs only the answer."""
+    try:
+        request = _Unpickler(BytesIO(body)).load()
+        if type(request) is not dict:
+            raise ValueError(NO_RECORD)
+    except UNREADABLE as error:
+        raise _unreadable(cache_key, error) from error
+    return request
+
+
+def _unreadable(cache_key: str, error: Exception) -> CacheCorruptError:
+    return CacheCorruptError(
+        f"the record {short_key(cache_key)}… cannot be read: {error}; {REMEDY}"
     )
 
 

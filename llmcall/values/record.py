@@ -18,7 +18,7 @@ from .shapes import choices_of
 from .usage import TokenUsage, spent_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .data import Data
     from .outcome import Received
@@ -55,7 +55,7 @@ class Record:
         first read.
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param sample: which draw this is, or ``None``.
-    :param request: everything that is hashed.
+    :param request: everything that is hashed, or a function that returns it when it is first read.
     :param response: the response as the API gave it (an embedding: its float32 bytes under
         ``"embedding"``).
     :param cost: USD when it was made, or ``None`` if the price was unknown.
@@ -78,8 +78,9 @@ class Record:
     """
 
     __slots__ = (
-        *(name for name in FIELDS if name != "cache_key"),
+        *(name for name in FIELDS if name not in ("cache_key", "request")),
         "_cache_key",
+        "_request",
         "noted_days",
         "received",
     )
@@ -89,7 +90,7 @@ class Record:
         cache_key: str | None,
         kind: str,
         sample: str | None,
-        request: dict[str, Data],
+        request: dict[str, Data] | Callable[[], dict[str, Data]],
         response: dict[str, Data],
         cost: float | None = None,
         api_type: str | None = None,
@@ -105,7 +106,7 @@ class Record:
         self.received = received
         self.kind = kind
         self.sample = sample
-        self.request = request
+        self._request = request
         self.response = response
         self.cost = cost
         self.api_type = api_type
@@ -120,6 +121,13 @@ class Record:
         if self._cache_key is None:
             self._cache_key = key_of(self.kind, self.request, self.sample)
         return self._cache_key
+
+    @property
+    def request(self) -> dict[str, Data]:
+        """Return everything that is hashed."""
+        if not isinstance(self._request, dict):
+            self._request = self._request()
+        return self._request
 
     @property
     def scope(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import weakref
-from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from .api_errors import guess_address, http_library, mapped_error, refuse_report
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 # Of openai 3.x: what its own methods for chat completions, embeddings and models authenticate with.
@@ -86,23 +85,37 @@ class SDKTransport:
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response."""
+        response: Any = None
         body = bytearray()
-        async with self._opened(request, timeout) as response:
+        try:
+            response = await self._opened(request, timeout)
             async for data in self._data(response):
                 body += data
             return Response(_answer(request.wire, body), request_id(response.headers))
+        except BaseException as error:
+            self._raise_mapped(error, request, response)
+            raise
+        finally:
+            await _close(response)
 
     async def astream(
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
-        async with self._opened(request, timeout, stream=True) as response:
+        response: Any = None
+        wire = responses if request.wire == "responses" else chat
+        try:
+            response = await self._opened(request, timeout, stream=True)
             yield Response({}, request_id(response.headers))
-            wire = responses if request.wire == "responses" else chat
-            async for chunk in chat.streamed_chunks(
-                self._data(response), wire.chunks_of_event, wire.chunks_of_answer
-            ):
+            data = self._data(response)
+            read = chat.streamed_chunks(data, wire.chunks_of_event, wire.chunks_of_answer)
+            async for chunk in read:
                 yield chunk
+        except BaseException as error:
+            self._raise_mapped(error, request, response)
+            raise
+        finally:
+            await _close(response)
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response, in this thread."""
@@ -136,49 +149,44 @@ class SDKTransport:
             if is_too_late():  # comments alone are not an answer
                 raise RequestTimeoutError(f"no complete answer from {self.url} within the timeout")
 
-    @asynccontextmanager
     async def _opened(
         self, request: Request, timeout: float | None, *, stream: bool = False
-    ) -> AsyncIterator[Any]:
-        """Send a request, and yield the response of the SDK's HTTP library before its body is read.
+    ) -> Any:
+        """Send a request, and return the response of the SDK's HTTP library before its body is read.
         :func:`llmcall.patched` does not intercept it.
-
-        :raises APIError: for an exception of the SDK or its HTTP library.
         """
-        import openai
-
         blocks = may_block.get()
         sdk = self._of_threads() if blocks else await self._of_running_loop()
         method, path, arguments = self._prepared(request, timeout, stream)
         if self._token is not None:
             arguments["options"]["headers"]["Authorization"] = await self._fresh_token()
-        response: Any = None
+        token = is_own_request.set(True)
         try:
-            token = is_own_request.set(True)
-            try:
-                sent = getattr(sdk, method)(path, **arguments)
-                response = sent if blocks else await sent
-            finally:
-                is_own_request.reset(token)
-            try:
-                yield response
-            finally:
-                if blocks:
-                    response.close()
-                else:
-                    await response.aclose()
-        except (openai.APIError, APIError, self._library.RequestError) as error:
-            api_error = mapped_error(error, self.url)
-            if response is not None:
-                api_error.status_code = response.status_code
-                api_error.request_id = request_id(response.headers)
-                mask(api_error, secrets_of(response.request))
-            if request.wire in ("responses", "background"):
-                api_error.param = responses.chat_name(api_error.param, request.body)
-            if self._class == "OpenAI":  # the only class that BASE_URL is for
-                guess_address(api_error, self.url)
-            if api_error is error:
-                raise
+            response = getattr(sdk, method)(path, **arguments)
+            return response if blocks else await response
+        finally:
+            is_own_request.reset(token)
+
+    def _raise_mapped(self, error: BaseException, request: Request, response: Any) -> None:
+        """Raise llmcall's error for an exception of the SDK or its HTTP library; complete one of
+        llmcall's own.
+
+        :param response: the one whose body was read, or ``None``.
+        """
+        import openai
+
+        if not isinstance(error, (openai.APIError, APIError, http_library().RequestError)):
+            return
+        api_error = mapped_error(error, self.url)
+        if response is not None:
+            api_error.status_code = response.status_code
+            api_error.request_id = request_id(response.headers)
+            mask(api_error, secrets_of(response.request))
+        if request.wire in ("responses", "background"):
+            api_error.param = responses.chat_name(api_error.param, request.body)
+        if self._class == "OpenAI":  # the only class that BASE_URL is for
+            guess_address(api_error, self.url)
+        if api_error is not error:
             raise api_error from error
 
     async def _fresh_token(self) -> str:
@@ -303,6 +311,15 @@ class SDKTransport:
         if entry is not None:
             _, closing = entry
             await closing.aclose()
+
+
+async def _close(response: Any) -> None:
+    if response is None:
+        return
+    if may_block.get():
+        response.close()
+    else:
+        await response.aclose()
 
 
 def _answer(wire: str, body: bytearray) -> Mapping[str, Any]:

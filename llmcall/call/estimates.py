@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..models.tokens import count_tokens
 from ..values import TokenUsage, choices_of
@@ -22,25 +22,9 @@ SERVER_SIDE_INPUTS = ("previous_response_id", "conversation", "prompt", "backgro
 MEDIA_TYPES = ("image", "file", "audio", "document", "item_reference")
 
 
-class Estimate(NamedTuple):
-    """What a call may use at most.
-
-    :param input_tokens: the prompt's count.
-    :param output_tokens: of all its answers together.
-    """
-
-    input_tokens: int
-    output_tokens: int
-
-    @property
-    def tokens(self) -> int:
-        """Return the tokens of prompt and answers."""
-        return self.input_tokens + self.output_tokens
-
-
-def estimate(kind: str, body: Mapping[str, Any], capabilities: Capabilities) -> Estimate:
-    """Return what a call may use at most: its prompt and ``max_tokens``, else the model's largest
-    output.
+def estimate(kind: str, body: Mapping[str, Any], capabilities: Capabilities) -> tuple[int, int]:
+    """Return the most tokens that a call may use: those of its prompt, and those of all its answers:
+    ``max_tokens``, else the model's largest output.
 
     :param kind: ``"chat"`` or ``"embedding"``.
     :param body: what is sent.
@@ -51,7 +35,7 @@ def estimate(kind: str, body: Mapping[str, Any], capabilities: Capabilities) -> 
         tokens = sum(
             count_tokens(text, model, encoding=capabilities.encoding) for text in body["input"]
         )
-        return Estimate(tokens, 0)
+        return tokens, 0
     messages = body["messages"]
     prompt = int(
         count_tokens(messages, model, encoding=capabilities.encoding, tools=body.get("tools"))
@@ -63,7 +47,7 @@ def estimate(kind: str, body: Mapping[str, Any], capabilities: Capabilities) -> 
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     answers = body.get("n") or 1
     longest = limit or _longest_answer(prompt, capabilities)
-    return Estimate(prompt, longest * answers)
+    return prompt, longest * answers
 
 
 def _longest_answer(prompt: int, capabilities: Capabilities) -> int:
@@ -74,7 +58,7 @@ def _longest_answer(prompt: int, capabilities: Capabilities) -> int:
     return min(most, max(1, capabilities.context_window - prompt))
 
 
-def estimate_of_http(body: Any, capabilities: Capabilities) -> Estimate | None:
+def estimate_of_http(body: Any, capabilities: Capabilities) -> tuple[int, int] | None:
     """Return what a request to the Responses, the Messages or the older completions API may use at
     most; ``None`` if nobody can know it before it is answered.
 
@@ -140,7 +124,7 @@ def tokens_used(
     output = sum(
         count_tokens(text, request.model, encoding=capabilities.encoding) for text in texts if text
     )
-    return TokenUsage(estimate(request.kind, request.body, capabilities).input_tokens, output)
+    return TokenUsage(estimate(request.kind, request.body, capabilities)[0], output)
 
 
 def _text_of(message: Mapping[str, Any]) -> str:

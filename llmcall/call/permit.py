@@ -14,7 +14,7 @@ from ..notices import notice
 from ..values import TokenUsage
 from . import budgets
 from .effects import do, wait
-from .estimates import Estimate, estimate, estimate_of_http
+from .estimates import estimate, estimate_of_http
 from .ledgers import NEVER, Amounts, spending_of
 from .limits import WINDOW, Place, Pool
 
@@ -69,7 +69,8 @@ class Permit:
         self._request = request
         self._place = Place()
         self._reservation: budgets.Reservation | None = None
-        self._estimate: Estimate | None = None  # ``None``: nobody has to know, or can
+        # The most tokens of the prompt, and of the answer; ``None``: nobody has to know, or can.
+        self._estimate: tuple[int, int] | None = None
 
     async def acquire(self, endpoint: Endpoint | None = None) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -85,7 +86,7 @@ class Permit:
             await self._reserve()
         if endpoint is not None:
             return endpoint
-        tokens = None if self._estimate is None else self._estimate.tokens
+        tokens = None if self._estimate is None else sum(self._estimate)
         has_waited = False
         while True:
             endpoint, seconds, at_least = self._pool.admit(self._place, tokens, time.monotonic())
@@ -108,8 +109,8 @@ class Permit:
                 self._place.wakeup, seconds, "an endpoint has a place for another call"
             )
 
-    def _estimated(self) -> Estimate | None:
-        """Return what the send may use, or ``None`` if nobody can know it.
+    def _estimated(self) -> tuple[int, int] | None:
+        """Return the most tokens that the send may use, or ``None`` if nobody can know it.
 
         :raises BudgetExceededError: if a budget needs to know it.
         """
@@ -150,11 +151,11 @@ class Permit:
         """Return what is reserved."""
         if not self._call.asks_model:
             return Amounts(calls=1)
-        needed = self._estimate or Estimate(0, 0)
+        input_tokens, output_tokens = self._estimate or (0, 0)
         tier = tier_of(self._request.body)
-        price = self._pool.price(needed.input_tokens, service_tier=tier)
+        price = self._pool.price(input_tokens, service_tier=tier)
         budgets.check_price(self._pool.model, price, tier)
-        return spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
+        return spending_of(TokenUsage(input_tokens, output_tokens), price)
 
     async def _wait(self, wakeup: Future[None], seconds: float, event: str) -> None:
         """Wait until there is reason to look again.

@@ -224,10 +224,11 @@ class Planner:
         ):
             return True
         self._planned_keys.add(request.cache_key)
-        tokens = estimate("chat", request.body, self._client.capabilities(request.model))
-        price = self._client.price(request.model, tokens.input_tokens, tier_of(request.body))
-        miss = _Miss(request, tokens.input_tokens, tokens.output_tokens, price)
-        self._misses.append(miss)
+        input_tokens, output_tokens = estimate(
+            "chat", request.body, self._client.capabilities(request.model)
+        )
+        price = self._client.price(request.model, input_tokens, tier_of(request.body))
+        self._misses.append(_Miss(request, input_tokens, output_tokens, price))
         return False
 
     # The expected cost

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+from urllib.request import urlopen
 
 from pytest_httpserver import HTTPServer
 from servers import Answer, completion, embeddings
@@ -47,8 +48,15 @@ class BackgroundServer:
         self._looked: Counter[str] = Counter()
         server.expect_request(re.compile("/v1/.*")).respond_with_handler(self._respond)
 
+    def settle(self) -> None:
+        """Wait until it has answered all that was sent, whoever waits for it: it answers in turn."""
+        with urlopen(f"{self.base_url}/settled") as answer:
+            answer.read()
+
     def _respond(self, request: Request) -> Response:
         operation, identifier = self._operation(request)
+        if operation == "settled":
+            return Response()
         self.before(operation, identifier)
         with self._lock:
             self.counts[operation] += 1

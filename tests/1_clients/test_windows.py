@@ -75,6 +75,7 @@ def leave_waiting(server: BackgroundServer, client: OpenAIClient, *texts: str) -
             seconds *= 2
             with pytest.raises(RequestTimeoutError):
                 client.send_message(text, deadline=seconds)
+    server.settle()  # a look that a call left may be under way
     server.looks = 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import weakref
+from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -85,37 +86,41 @@ class SDKTransport:
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response."""
+        send = await self._prepared(request, timeout)
         response: Any = None
         body = bytearray()
         try:
-            response = await self._opened(request, timeout)
-            async for data in self._data(response):
-                body += data
+            response = await _opened(send)
+            try:
+                async for data in self._data(response):
+                    body += data
+            finally:
+                await _close(response)
             return Response(_answer(request.wire, body), request_id(response.headers))
         except BaseException as error:
             self._raise_mapped(error, request, response)
             raise
-        finally:
-            await _close(response)
 
     async def astream(
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
+        send = await self._prepared(request, timeout, stream=True)
         response: Any = None
         wire = responses if request.wire == "responses" else chat
         try:
-            response = await self._opened(request, timeout, stream=True)
-            yield Response({}, request_id(response.headers))
-            data = self._data(response)
-            read = chat.streamed_chunks(data, wire.chunks_of_event, wire.chunks_of_answer)
-            async for chunk in read:
-                yield chunk
+            response = await _opened(send)
+            try:
+                yield Response({}, request_id(response.headers))
+                data = self._data(response)
+                read = chat.streamed_chunks(data, wire.chunks_of_event, wire.chunks_of_answer)
+                async for chunk in read:
+                    yield chunk
+            finally:
+                await _close(response)
         except BaseException as error:
             self._raise_mapped(error, request, response)
             raise
-        finally:
-            await _close(response)
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response, in this thread."""
@@ -149,23 +154,15 @@ class SDKTransport:
             if is_too_late():  # comments alone are not an answer
                 raise RequestTimeoutError(f"no complete answer from {self.url} within the timeout")
 
-    async def _opened(
+    async def _prepared(
         self, request: Request, timeout: float | None, *, stream: bool = False
-    ) -> Any:
-        """Send a request, and return the response of the SDK's HTTP library before its body is read.
-        :func:`llmcall.patched` does not intercept it.
-        """
-        blocks = may_block.get()
-        sdk = self._of_threads() if blocks else await self._of_running_loop()
-        method, path, arguments = self._prepared(request, timeout, stream)
+    ) -> Callable[[], Any]:
+        """Return what sends a request: a method of the SDK with its arguments."""
+        sdk = self._of_threads() if may_block.get() else await self._of_running_loop()
+        method, path, arguments = self._arguments_for(request, timeout, stream)
         if self._token is not None:
             arguments["options"]["headers"]["Authorization"] = await self._fresh_token()
-        token = is_own_request.set(True)
-        try:
-            response = getattr(sdk, method)(path, **arguments)
-            return response if blocks else await response
-        finally:
-            is_own_request.reset(token)
+        return partial(getattr(sdk, method), path, **arguments)
 
     def _raise_mapped(self, error: BaseException, request: Request, response: Any) -> None:
         """Raise llmcall's error for an exception of the SDK or its HTTP library; complete one of
@@ -200,7 +197,7 @@ class SDKTransport:
         )
         return Hidden(f"Bearer {token}")
 
-    def _prepared(
+    def _arguments_for(
         self, request: Request, timeout: float | None, stream: bool
     ) -> tuple[str, str, dict[str, Any]]:
         """Return the name of the SDK's method that sends a request, its path, and further arguments.
@@ -313,9 +310,19 @@ class SDKTransport:
             await closing.aclose()
 
 
+async def _opened(send: Callable[[], Any]) -> Any:
+    """Send a request, and return the response of the SDK's HTTP library before its body is read.
+    :func:`llmcall.patched` does not intercept it.
+    """
+    token = is_own_request.set(True)
+    try:
+        response = send()
+        return response if may_block.get() else await response
+    finally:
+        is_own_request.reset(token)
+
+
 async def _close(response: Any) -> None:
-    if response is None:
-        return
     if may_block.get():
         response.close()
     else:

@@ -57,14 +57,12 @@ class Exchange:
         self.must_fit_window = must_fit_window
         self.request = call.request
         self.pool = call.client.pool(call.request.model)
-        self.body: dict[str, Any] = {}
         self.background: Background | None = None
         if call.request.kind != "http":
-            self.request = call.client.sent(call.request, self.pool.capabilities, stream)
-            # Parameters that turn out to be unsupported are taken out of it.
-            self.body = dict(self.request.body)
-            self.request = self.request._replace(body=self.body)
-            if self.request.wire == "background":
+            request = call.client.sent(call.request, self.pool.capabilities, stream)
+            # Parameters that turn out to be unsupported are taken out of this body.
+            self.request = request._replace(body=dict(request.body))
+            if request.wire == "background":
                 self.background = Background(call)
         # Of the current attempt: the chunks of a streamed answer so far, the whole answer, and the statuses
         # with which endpoints failed; each endpoint gets another chance only once for each.
@@ -129,8 +127,9 @@ class Exchange:
         if transport is None:
             transport = call.client.transport_of(endpoint)
         self.can_renew_key = getattr(transport, "renewable", False)
-        body = map_texts(self.body, str)  # a transport may change what it is given
-        request = self.request._replace(body=body, headers=dict(self.request.headers))
+        # A transport may change what it is given.
+        body, headers = map_texts(self.request.body, str), dict(self.request.headers)
+        request = self.request._replace(body=body, headers=headers)
         timeout = self._timeout()
         if background is not None:
             response = await background.response(endpoint, request, permit)
@@ -170,7 +169,7 @@ class Exchange:
     def _check(self) -> None:
         """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
         if self.request.kind == "embedding":
-            check_embeddings(self.response, len(self.body["input"]))
+            check_embeddings(self.response, len(self.request.body["input"]))
             return
         check_chat(self.response)
         if self.must_fit_window and is_cut_by_context_window(self.response, self.request):
@@ -291,7 +290,9 @@ class Exchange:
             ):
                 return True
             return self._can_leave_out(endpoint, "refused its API key", error)
-        return isinstance(error, InvalidRequestError) and _drop_unsupported(self.body, error)
+        return isinstance(error, InvalidRequestError) and _drop_unsupported(
+            self.request.body, error
+        )
 
     def _can_use_another(self, endpoint: Endpoint, error: APIError) -> bool:
         """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
@@ -338,7 +339,7 @@ class Exchange:
         return is_first
 
 
-def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
+def _drop_unsupported(body: Any, error: APIError) -> bool:
     """Take the parameter out of the body that the API does not support; return whether there is one."""
     if "stream_options" in str(error) and body.pop("stream_options", None):
         return True  # an older server, which then reports no usage

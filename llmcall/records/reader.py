@@ -39,15 +39,16 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
         for number, line in _numbered(file):
             entry = {} if line.startswith(RECORD_LINE) else entry_of(line)
             if "llmcall" in entry:
+                found = Header.of(entry)
                 if header is None:
-                    header, header_number = Header.of(entry), number
-                elif differences := header.differences(other := Header.of(entry)):
+                    header, header_number = found, number
+                elif differences := header.differences(found):
                     raise CacheCorruptError(
                         f"this header differs from line {header_number} in {differences}: the records were made "
                         "under different settings; keep one header and its records, and record the others again"
                     )
                 else:
-                    header = header.joined(other)
+                    header = header.joined(found)
             elif header is None:
                 raise _no_header()
             elif "text" in entry:

@@ -320,9 +320,33 @@ class LLMClient:
         :raises ConfigError: if a setting, such as the key, is missing or wrong.
         :raises CacheMissError: if the mode is ``replay`` and the answer is not recorded.
         """
-        arguments = {**locals(), **params}  # those that are None are not given
-        for name in ("self", "current_messages", "params"):
-            del arguments[name]
+        arguments = {
+            "model": model,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "top_p": top_p,
+            "frequency_penalty": frequency_penalty,
+            "presence_penalty": presence_penalty,
+            "stop": stop,
+            "seed": seed,
+            "n": n,
+            "response_format": response_format,
+            "tools": tools,
+            "tool_choice": tool_choice,
+            "reasoning_effort": reasoning_effort,
+            "extra_body": extra_body,
+            "timeout": timeout,
+            "deadline": deadline,
+            "max_attempts": max_attempts,
+            "waiting_time": waiting_time,
+            "exponential_backoff_factor": exponential_backoff_factor,
+            "window": window,
+            "sample": sample,
+            "cache": cache,
+            "on_error": on_error,
+            "dedent_messages": dedent_messages,
+            **params,
+        }
         return drive(reply_to(prepare_chat(self, current_messages, arguments)))  # type: ignore[no-any-return]
 
     @overload

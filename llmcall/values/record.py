@@ -125,9 +125,10 @@ class Record:
     @property
     def request(self) -> dict[str, Data]:
         """Return everything that is hashed."""
-        if not isinstance(self._request, dict):
-            self._request = self._request()
-        return self._request
+        request = self._request
+        if not isinstance(request, dict):
+            request = self._request = request()
+        return request
 
     @property
     def scope(self) -> str:

@@ -46,9 +46,11 @@ class UnrecordedAnswer(APIError):
     """Takes an answer that cannot be recorded to the program."""
 
 
-# Called with the scope path, the description and the reason before a call is added.
+# Called with the scope path, the description and the reason before a call is added. Filled by
+# study/packing/child.py.
 before_add: list[Callable[[str, str, str], None]] = []
-# Called with each error of llmcall's own that a call raised because it was refused.
+# Called with each error of llmcall's own that a call raised because it was refused. Filled by
+# programs/recorder.py.
 on_refusal: list[Callable[[Exception], None]] = []
 
 

@@ -62,7 +62,8 @@ class ResponseCache:
         ``.gitignore``; or the server's address: ``redis://…``, ``rediss://…`` or ``unix://…``.
     :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites
         each key once per process and reads it from then on, ``off`` neither reads nor stores.
-    :ivar used_keys: the keys of the records that calls of this process used, or made.
+    :ivar used_keys: the keys of the records that calls of this process used, or made; equal calls under
+        way look here, too (``call/share.py``).
 
     >>> cache = llmcall.ResponseCache("answers")
     >>> cache.load("examples/market_day.jsonl")

@@ -1,1 +1,1 @@
-"""One call: looked up, admitted, sent, tried again, recorded."""
+"""One call: prepared, looked up, shared, permitted, sent, tried again, counted, stored."""

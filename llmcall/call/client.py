@@ -1,6 +1,6 @@
 """The client as a call sees it.
 
-Clients import this room, so it cannot import them: it owns this protocol, which they fulfil.
+Clients import this package, so it cannot import them: it owns this protocol, which they fulfil.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from ..failures import MISSED, UNSCOPED, note_refusal, process_failures
 from ..notices import first
 
 if TYPE_CHECKING:
-    from ..errors import CacheMissError
     from ..values import Record
     from .calls import Call
 

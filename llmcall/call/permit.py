@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..values import Request
     from .calls import Call
 
-# HTTP clients call it when the request of the current context was sent.
+# The SDK's HTTP clients call it, by the event hooks below, when the request of the current context
+# was sent. Others, such as a program's, have no hook: then Place.end counts what was sent.
 _when_sent: ContextVar[Callable[[], None]] = ContextVar(
     "llmcall request sent", default=lambda: None
 )

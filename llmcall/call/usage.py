@@ -220,7 +220,8 @@ process_meter = Meter()
 _meters = [process_meter]  # and those of the blocks that are tracked
 # By the model that was asked for: the name of the model that answered first.
 _first_served: dict[str, str] = {}
-# Their ``add(model, scope, amounts, arm)`` is called with what any call uses, in its thread.
+# Their ``add(model, scope, amounts, arm)`` is called with what any call uses, in its thread. Filled
+# by parallel/processes.py, in a worker.
 watchers: list[Any] = []
 
 

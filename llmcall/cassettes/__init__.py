@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# Open the cassette that the settings name, given its path and mode. The package adds one, since a
-# cassette records the requests of programs, too, whose room is above this one.
+# Open the cassette that the settings name, given its path and mode. Filled by llmcall/__init__.py:
+# a cassette records the requests of programs, too, whose layer is above this one.
 openers: list[Callable[[str, str], object]] = []

@@ -16,7 +16,8 @@ from . import openers
 # that the settings name is first.
 open_cassettes: list[Any] = []
 # Each is given the client and the current cassette of a call that no record answers, and raises an
-# error if the call may not be sent.
+# error if the call may not be sent. Filled by pytest_plugin/replay.py, programs/execution.py and
+# study/packing/child.py.
 guards: list[Callable[[object, Any], None]] = []
 _lock = ProcessLock()
 

@@ -123,11 +123,11 @@ class SDKTransport:
             raise
 
     def send(self, request: Request, timeout: float | None) -> Response:
-        """Return the response, in this thread."""
+        """Return the response, in this thread. Calls do not use it: ``call/effects.send`` awaits :meth:`asend`."""
         return run(in_time(self.asend(request, timeout), timeout))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield what :meth:`astream` does, in this thread."""
+        """Yield what :meth:`astream` does, in this thread; as :meth:`send`, not used by calls."""
         return iterate(self.astream(request, timeout))
 
     def models(self, timeout: float) -> list[str]:

@@ -1,9 +1,8 @@
-"""The pytest plugin: a test replays its model calls from its own cassette, and reaches no model
-unless told to.
+"""The pytest plugin: a test replays its model calls from its own cassette.
 
-It does nothing and imports nothing more until a project uses the marker ``llm``, the fixture
-``llm_cassette``, or one of the plugin's ini options or command-line options; see
-:mod:`llmcall.pytest_plugin.replay`.
+A test reaches no model unless it is told to. The plugin does nothing and imports nothing more until
+a project uses the marker ``llm``, the fixture ``llm_cassette``, or one of the plugin's ini options or
+command-line options; see :mod:`llmcall.pytest_plugin.replay`.
 
 PYTEST_DONT_REWRITE: nothing is asserted here.
 """

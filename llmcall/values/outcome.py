@@ -1,4 +1,4 @@
-"""Sources of records."""
+"""How the call at hand received its answer; and from where a cassette got a record."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Request(NamedTuple):
     """One question to a model: what identifies it, and what is sent.
 
-    :param kind: ``"chat"``, ``"embedding"`` or ``"function"``.
+    :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param model: the model's name after aliases.
     :param asked: everything that is hashed, apart from kind and sample; normalized plain data.
     :param body: what is sent to the API; the messages as given, images included.

@@ -22,7 +22,7 @@ from ..models.catalog import parameters_of
 from ..recorded_functions.calls import normalized, prepare_recorded, result_of
 from . import connections
 from .recorder import HAS_ENDED
-from .requests import recorded_request
+from .requests import request_to_record
 from .responses import BegunStream, refusal, response_of
 from .transport import ProgramTransport
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..values import Record
     from .client import ProgramClient
     from .recorder import Recorder
-    from .requests import RecordedRequest
+    from .requests import RequestToRecord
 
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
@@ -62,24 +62,24 @@ async def response_to(
     address = connections.address_of(http.url)
     is_models_host = connections.is_models(address, recorder.known_models())
     try:
-        recorded = await recorded_request(
+        to_record = await request_to_record(
             http,
             recorder.innermost_with("hosts").hosts,
             is_models_host=is_models_host,
             may_be_sent=not recorder.sends_nothing,
         )
-        if recorded is None:
+        if to_record is None:
             is_refused = is_models_host and recorder.sends_nothing  # such as openai-agents' traces
             return library.Response(204) if is_refused else None
         if recorder.has_ended:
             raise LLMCallError(HAS_ENDED)
-        if recorded.asks_model:
+        if to_record.asks_model:
             recorder.models.add(address)
-        transport = ProgramTransport(library, recorded, send)
-        client = recorder.innermost_with("overrides").client_at(recorded.base_url)
+        transport = ProgramTransport(library, to_record, send)
+        client = recorder.innermost_with("overrides").client_at(to_record.base_url)
         with (
             scopes.inherited(recorder.outer_scope),
-            recorder.scope_of(recorded, client.settings),
+            recorder.scope_of(to_record, client.settings),
             askers.counted_apart(),
         ):
             return response_of(transport, await answer_to(transport, client))
@@ -95,7 +95,7 @@ async def answer_to(transport: ProgramTransport, client: ProgramClient) -> Any:
         :class:`BegunStream`. A failure before its first piece is raised here.
     """
     call, flow = _call(transport, client)
-    if not transport.recorded.asks_for_stream:
+    if not transport.to_record.asks_for_stream:
         return await flow
     stream: Any
     if may_block.get():
@@ -106,7 +106,7 @@ async def answer_to(transport: ProgramTransport, client: ProgramClient) -> Any:
         stream = AsyncStream(call, flow, adrive_stream)
         pieces = stream.chunks()
         first = await anext(pieces, END)
-    if first is END and transport.recorded.kind == "http":
+    if first is END and transport.to_record.kind == "http":
         return stream.reply  # what is recorded has come as a whole
     return BegunStream(stream, first, pieces)
 
@@ -117,37 +117,37 @@ def _call(
     """Return the call that a request becomes, and the flow to its answer. Of embeddings, which have a call
     for each text, return the first.
     """
-    recorded = transport.recorded
+    to_record = transport.to_record
     try:
-        if recorded.kind == "chat":
-            call = prepare_chat(client, recorded.body["messages"], _arguments(recorded))
+        if to_record.kind == "chat":
+            call = prepare_chat(client, to_record.body["messages"], _arguments(to_record))
             call = client.as_asked(call, transport)
-            return call, reply_to(call, stream=recorded.asks_for_stream)
-        if recorded.kind == "embedding":
-            arguments = _arguments(recorded)
+            return call, reply_to(call, stream=to_record.asks_for_stream)
+        if to_record.kind == "embedding":
+            arguments = _arguments(to_record)
             model = arguments.pop("model")
-            calls = prepare_embeddings(client, recorded.body["input"], model, arguments)
+            calls = prepare_embeddings(client, to_record.body["input"], model, arguments)
             calls = [client.as_asked(call, transport) for call in calls]
             return calls[0], _records_of(calls)
     except (TypeError, ValueError):
         # llmcall's own client asks no such thing, but the server may take it
-        transport.recorded = recorded._replace(kind="http")
+        transport.to_record = to_record._replace(kind="http")
     call = prepare_http(transport, client)
     return call, result_of(call)
 
 
-def _arguments(recorded: RecordedRequest) -> dict[str, Any]:
+def _arguments(to_record: RequestToRecord) -> dict[str, Any]:
     """Return the arguments of ``send_message`` or ``get_embedding`` that ask for the same, with the
     timeout that the program's client has.
     """
-    kind, body = recorded.kind, recorded.body
+    kind, body = to_record.kind, to_record.body
     fields = {name: value for name, value in body.items() if name not in OTHER_FIELDS[kind]}
     names = parameters_of(kind) - NO_FIELDS
     beyond_api = {name: value for name, value in fields.items() if name not in names}
-    deployment = DEPLOYMENT.search(recorded.path)
+    deployment = DEPLOYMENT.search(to_record.path)
     return {
         "model": deployment[1] if deployment else None,
-        "timeout": (recorded.http.extensions.get("timeout") or {}).get("read"),
+        "timeout": (to_record.http.extensions.get("timeout") or {}).get("read"),
         "on_error": "raise",
         **{name: value for name, value in fields.items() if name in names},
         "extra_body": beyond_api or None,
@@ -175,22 +175,22 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
 
     :raises CacheError: for a body with a field that may hold a credential by its name.
     """
-    recorded, settings = transport.recorded, client.settings
-    http, body, asks_model = recorded.http, recorded.body, recorded.asks_model
+    to_record, settings = transport.to_record, client.settings
+    http, body, asks_model = to_record.http, to_record.body, to_record.asks_model
     host = http.url.host if http.url.port is None else f"{http.url.host}:{http.url.port}"
     path = http.url.raw_path.decode().partition("?")[0]
     address = f"{http.method} {host}{path}"
     recorded_body = secrets.without_credentials(plain(body, "the body"))
     secrets.refuse_named(recorded_body, settings.cassette_allow, address)
     query = http.url.params.multi_items()
-    if recorded.api_path is not None:
+    if to_record.api_path is not None:
         query = [(name, value) for name, value in query if name not in NOT_COUNTED]
     recorded_query: dict[str, list[str]] = {}
     for name, value in secrets.without_query_credentials(query, address):
         recorded_query.setdefault(name, []).append(value)
     model = ""
     if asks_model:
-        in_path = GEMINI_MODEL.search(recorded.path)
+        in_path = GEMINI_MODEL.search(to_record.path)
         named = in_path[1] if in_path else body.get("model")
         model = named if isinstance(named, str) else ""
     return prepare_recorded(

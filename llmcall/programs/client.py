@@ -43,7 +43,7 @@ class ProgramClient(OpenAIClient):
         """Return a call that the program's transport sends, with the program's own body: only an alias or
         an override changes a field of it. What is known about the model changes nothing.
         """
-        request, body = call.request, transport.recorded.body
+        request, body = call.request, transport.to_record.body
         sent = dict(body)
         if body.get("model") is not None or "model" in self._overrides:
             sent["model"] = request.model

@@ -20,7 +20,7 @@ from .actors import Actor, Actors
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from .client import ProgramClient
-    from .requests import RecordedRequest
+    from .requests import RequestToRecord
 
 HAS_ENDED = (
     "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
@@ -96,7 +96,7 @@ class Recorder:
         return next((each for each in self._chain() if getattr(each, name)), self)
 
     def scope_of(
-        self, recorded: RecordedRequest, settings: Settings
+        self, to_record: RequestToRecord, settings: Settings
     ) -> AbstractContextManager[Any]:
         """Return the scope of the actor who makes a request; without one, the scope stays.
 
@@ -105,7 +105,7 @@ class Recorder:
         actors = self.innermost_with("actors").actors
         if actors is None:
             return nullcontext()
-        return actors.scope_of(recorded.for_actor(), normalizer(settings.cache_normalize))
+        return actors.scope_of(to_record.for_actor(), normalizer(settings.cache_normalize))
 
     def raise_first_error(self) -> None:
         """Raise the first error of llmcall's own that a call got, if there is one."""

@@ -44,8 +44,8 @@ class ProgramRequest(NamedTuple):
         return f"ProgramRequest({self.method!r}, {self.url.partition('?')[0]!r})"
 
 
-class RecordedRequest(NamedTuple):
-    """A program's request that is recorded.
+class RequestToRecord(NamedTuple):
+    """A program's request that is to be recorded, or answered from its record.
 
     :param http: the request of httpx or httpx2.
     :param path: that of its address, without a slash at its end.
@@ -96,10 +96,10 @@ class RecordedRequest(NamedTuple):
         return ProgramRequest(http.method, str(http.url), dict(http.headers.items()), self.body)
 
 
-async def recorded_request(
+async def request_to_record(
     http: Any, hosts: Collection[str], *, is_models_host: bool, may_be_sent: bool
-) -> RecordedRequest | None:
-    """Return a request of a program if it is recorded; ``None`` if it passes.
+) -> RequestToRecord | None:
+    """Return a request of a program if it is to be recorded; ``None`` if it passes.
 
     :param http: a request of httpx or httpx2.
     :param hosts: hosts whose requests are recorded besides those to models.
@@ -116,7 +116,7 @@ async def recorded_request(
         return None
     content = await value(http.read() if may_block.get() else http.aread())
     if not content and (not is_post or has_object_path):
-        return RecordedRequest(http, path, None, "http")
+        return RequestToRecord(http, path, None, "http")
     body = _json_body(http, content)
     if body is None:
         # other hosts may have such paths, too
@@ -132,10 +132,10 @@ async def recorded_request(
         return None
     fields = body if isinstance(body, dict) else {}
     if path.endswith(CHAT) and isinstance(fields.get("messages"), list):
-        return RecordedRequest(http, path, body, "chat")
+        return RequestToRecord(http, path, body, "chat")
     if path.endswith(EMBEDDINGS) and _is_text(fields.get("input")):
-        return RecordedRequest(http, path, body, "embedding")
-    request = RecordedRequest(http, path, body, "http")
+        return RequestToRecord(http, path, body, "embedding")
+    request = RequestToRecord(http, path, body, "http")
     return request if is_named or request.asks_model else None
 
 

@@ -55,13 +55,13 @@ def response_of(transport: ProgramTransport, answer: Any) -> Any:
     :param transport: has the program's request.
     :param answer: of :func:`llmcall.programs.calls.answer_to`.
     """
-    library, recorded = transport.library, transport.recorded
+    library, to_record = transport.library, transport.to_record
     if isinstance(answer, BegunStream):
         return _streamed(transport, answer)
-    if recorded.kind == "http":
+    if to_record.kind == "http":
         return _response(library, 200, answer["body"], answer["content_type"])
-    if recorded.kind == "embedding":
-        return _response(library, 200, _embeddings(recorded.body, answer))
+    if to_record.kind == "embedding":
+        return _response(library, 200, _embeddings(to_record.body, answer))
     whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _volatile())
     return _response(library, 200, {"object": "chat.completion", **whole})
 
@@ -125,9 +125,11 @@ def _streamed(transport: ProgramTransport, answer: BegunStream) -> Any:
     bytes. What is wrong with the whole of it is known at its end, and the program has it as it came.
     """
     stream, first, rest = answer
-    library, recorded = transport.library, transport.recorded
-    is_chat, volatile = recorded.kind == "chat", _volatile()
-    wants_usage = is_chat and bool((recorded.body.get("stream_options") or {}).get("include_usage"))
+    library, to_record = transport.library, transport.to_record
+    is_chat, volatile = to_record.kind == "chat", _volatile()
+    wants_usage = is_chat and bool(
+        (to_record.body.get("stream_options") or {}).get("include_usage")
+    )
 
     def data_of(piece: Any) -> bytes:
         if not is_chat:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ..values import Request
-    from .requests import RecordedRequest
+    from .requests import RequestToRecord
 
 # Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own.
 MESSAGE_HEADERS = frozenset(
@@ -42,7 +42,7 @@ class ProgramTransport:
     """Sends a program's request, in as many attempts as are made.
 
     :param library: ``httpx`` or ``httpx2``.
-    :param recorded: the request.
+    :param to_record: the request.
     :param send_below: the program's own transport: sends an HTTP request and returns its response, or
         a coroutine that does.
     :ivar last_response: the response to the last attempt, or ``None`` if there is none.
@@ -52,10 +52,10 @@ class ProgramTransport:
     obeys_may_block = True
 
     def __init__(
-        self, library: ModuleType, recorded: RecordedRequest, send_below: Callable[[Any], Any]
+        self, library: ModuleType, to_record: RequestToRecord, send_below: Callable[[Any], Any]
     ) -> None:
         self.library = library
-        self.recorded = recorded
+        self.to_record = to_record
         self.last_response: Any = None
         self.media_type = ""
         self._send_below = send_below
@@ -66,9 +66,9 @@ class ProgramTransport:
         answer or, if that is to come in pieces, the pieces, and last what is recorded of them.
         """
         if request.kind == "http":
-            if self.recorded.asks_for_stream:
+            if self.to_record.asks_for_stream:
                 return self._pieces()
-            return self._recordable(await self._received(self.recorded.http))
+            return self._recordable(await self._received(self.to_record.http))
         received = await self._received(self._attempt(request, timeout))
         if received.status_code != 200:
             raise response_error(received)
@@ -99,7 +99,7 @@ class ProgramTransport:
         """Return the HTTP request of an attempt: the program's own if neither the body nor the
         timeout has changed.
         """
-        own = self.recorded.http
+        own = self.to_record.http
         content = self._content(request)
         seconds = own.extensions.get("timeout") or {}
         if content == own.content and timeout == seconds.get("read"):
@@ -118,8 +118,8 @@ class ProgramTransport:
 
     def _content(self, request: Request) -> bytes:
         """Return the bytes of an attempt's body: the program's own unless a field has changed."""
-        own: bytes = self.recorded.http.content
-        body, asked = self._body(request), self.recorded.body
+        own: bytes = self.to_record.http.content
+        body, asked = self._body(request), self.to_record.body
         if body == asked:
             return own
         # JSON is compact by the openai SDK and httpx from 0.28 on, and has spaces by older ones.
@@ -129,7 +129,7 @@ class ProgramTransport:
 
     def _body(self, request: Request) -> dict[str, Any]:
         """Return an attempt's body. If it asks for all texts, these are written as the program wrote them."""
-        body, asked = dict(request.body), self.recorded.body
+        body, asked = dict(request.body), self.to_record.body
         if request.kind == "embedding" and set(body["input"]) == set(_texts(asked)):
             body["input"] = asked["input"]
         return body
@@ -149,7 +149,7 @@ class ProgramTransport:
         become llmcall's, which are retried.
         """
         self.last_response = None
-        address = self.recorded.address
+        address = self.to_record.address
         try:
             token = is_own_request.set(True)
             try:
@@ -169,7 +169,7 @@ class ProgramTransport:
     async def _pieces(self) -> AsyncGenerator[Any, None]:
         """Yield the pieces of an answer as they come, and last what is recorded of it."""
         self._passed_on = b""
-        async with self._response(self.recorded.http) as response:
+        async with self._response(self.to_record.http) as response:
             self.media_type = _media_type(response)
             if _is_recordable(response):
                 async for data in _data_of(response):
@@ -187,10 +187,10 @@ class ProgramTransport:
     @property
     def has_last_event(self) -> bool:
         """Return whether the event has come that ends a streamed answer."""
-        if not last_events(self.recorded):
+        if not last_events(self.to_record):
             return self._passed_on.rstrip().endswith(b"[DONE]")  # as chats and completions end
         try:
-            check_answer(self.recorded, self._passed_on, is_stream=True)
+            check_answer(self.to_record, self._passed_on, is_stream=True)
         except APIError:
             return False
         return True
@@ -202,12 +202,12 @@ class ProgramTransport:
         :raises APIError: if the response is a failure, which is not recorded.
         """
         media_type, is_readable = _media_type(response), _is_recordable(response)
-        if not is_readable and (response.status_code != 200 or last_events(self.recorded)):
+        if not is_readable and (response.status_code != 200 or last_events(self.to_record)):
             raise response_error(response)
         try:
             if not is_readable:
                 raise UnrecordedAnswer(media_type or "no content type", status_code=200)
-            check_answer(self.recorded, response.content, is_stream=media_type == EVENTS)
+            check_answer(self.to_record, response.content, is_stream=media_type == EVENTS)
         except APIError as error:
             error.http_response = response  # type: ignore[attr-defined]
             raise

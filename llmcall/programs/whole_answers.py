@@ -9,7 +9,7 @@ from ..errors import APIError, ContentFilterError, ServiceError
 from ..values import events_of, read_object
 
 if TYPE_CHECKING:
-    from .requests import RecordedRequest
+    from .requests import RequestToRecord
 
 # By the API's part of a path: the events of which one ends a whole stream.
 LAST_EVENTS = {
@@ -21,19 +21,19 @@ LAST_EVENTS = {
 PASSING_FAILURES = ("server_error", "rate_limit_exceeded", "overloaded_error", "api_error")
 
 
-def last_events(recorded: RecordedRequest) -> tuple[str, ...]:
+def last_events(to_record: RequestToRecord) -> tuple[str, ...]:
     """Return the events that end a stream of these APIs; none for a request to another one."""
-    return () if recorded.body is None else LAST_EVENTS.get(recorded.api_path or "", ())
+    return () if to_record.body is None else LAST_EVENTS.get(to_record.api_path or "", ())
 
 
-def check_answer(recorded: RecordedRequest, content: bytes, *, is_stream: bool) -> None:
+def check_answer(to_record: RequestToRecord, content: bytes, *, is_stream: bool) -> None:
     """Check that an answer of these APIs is whole and successful; accept all other answers.
 
     :param content: the body of a response with the status 200.
     :param is_stream: whether that is an event stream.
     :raises APIError: if it failed, was filtered or broke off.
     """
-    ends = last_events(recorded)
+    ends = last_events(to_record)
     if not ends:
         return
     answers = list(events_of(content)) if is_stream else [read_object(content, "answer")]

@@ -64,7 +64,7 @@ async def response_to(
     try:
         to_record = await request_to_record(
             http,
-            recorder.innermost_with("hosts").hosts,
+            recorder.hosts,
             is_models_host=is_models_host,
             may_be_sent=not recorder.sends_nothing,
         )
@@ -76,7 +76,7 @@ async def response_to(
         if to_record.asks_model:
             recorder.models.add(address)
         transport = ProgramTransport(library, to_record, send)
-        client = recorder.innermost_with("overrides").client_at(to_record.base_url)
+        client = recorder.client_at(to_record.base_url)
         with (
             scopes.inherited(recorder.outer_scope),
             recorder.scope_of(to_record, client.settings),

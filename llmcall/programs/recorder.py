@@ -31,11 +31,13 @@ COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
 
 class Recorder:
-    """Records the requests of a program: what was said where it was made, by a client, a block, a
-    cassette or a run, and what it has met.
+    """What one ``http_client``, ``patched``, cassette or run was told about recording a program, and what
+    it has met. The requests themselves are answered by ``calls.response_to``.
 
-    :param actor: names who is asking; see :func:`llmcall.http_client`. Without one, the innermost
-        recorder in front that has one names it; so it is with the others.
+    Actor, overrides and hosts that it was not given are those of the innermost recorder in front of
+    the process's clients that was given some.
+
+    :param actor: names who is asking; see :func:`llmcall.http_client`.
     :param overrides: settings by name.
     :param hosts: further hosts whose JSON requests are recorded as kind "http".
     :param caller: the public function that took these arguments, for messages.
@@ -61,13 +63,13 @@ class Recorder:
         caller: str,
         sends_nothing: bool = False,
     ) -> None:
-        self.actors = None if actor is None else Actors(actor)
+        self._actors = None if actor is None else Actors(actor)
         # a wrong one fails here, and not in the program's first request
         checked = checked_layer(overrides, caller)
         paths = {name: each.value for name, each in checked.items() if isinstance(each.value, str)}
-        self.overrides = {**overrides, **paths}
-        self.client_at = functools.cache(functools.partial(_client_at, self.overrides))
-        self.hosts = {_host(host) for host in ((hosts,) if isinstance(hosts, str) else hosts)}
+        self._overrides = {**overrides, **paths}
+        self._client_at = functools.cache(functools.partial(_client_at, self._overrides))
+        self._hosts = {_host(host) for host in ((hosts,) if isinstance(hosts, str) else hosts)}
         self.first_error: Exception | None = None
         self.refused = 0
         self.unrecorded: dict[str, None] = {}
@@ -91,9 +93,15 @@ class Recorder:
         yield self
         yield from reversed(tuple(recorders))
 
-    def innermost_with(self, name: str) -> Recorder:
-        """Return the innermost recorder that was given something; this one if none was."""
-        return next((each for each in self._chain() if getattr(each, name)), self)
+    @property
+    def hosts(self) -> set[str]:
+        """Return the further hosts whose JSON requests are recorded."""
+        return next((each._hosts for each in self._chain() if each._hosts), set())
+
+    def client_at(self, address: str) -> ProgramClient:
+        """Return the client that makes the calls to an address, with the overrides."""
+        with_overrides = (each for each in self._chain() if each._overrides)
+        return next(with_overrides, self)._client_at(address)
 
     def scope_of(
         self, to_record: RequestToRecord, settings: Settings
@@ -102,7 +110,7 @@ class Recorder:
 
         :param settings: those of the call.
         """
-        actors = self.innermost_with("actors").actors
+        actors = next((each._actors for each in self._chain() if each._actors), None)
         if actors is None:
             return nullcontext()
         return actors.scope_of(to_record.for_actor(), normalizer(settings.cache_normalize))

@@ -81,8 +81,10 @@ def _recorded_client(client: Any, recorder: Recorder) -> Any:
         # Private: front._transport says why each transport is chosen here.
         def _transport_for_url(self, url: Any) -> Any:
             below = super()._transport_for_url(url)
-            # A call passes one recorder only.
-            return FrontTransport(library, recorder, getattr(below, "below", below))
+            # If a block is open, its recorder is in front already; a call passes one recorder only.
+            if isinstance(below, FrontTransport):
+                below = below.below
+            return FrontTransport(library, recorder, below)
 
     return RecordedClient
 

@@ -103,12 +103,13 @@ async def _ask(calls: Sequence[Call], *, stream: bool, must_fit_window: bool) ->
     """Ask the model of one call, and store the answer."""
     (call,) = calls
     exchange = Exchange(call, stream=stream, must_fit_window=must_fit_window)
-    response, received = await retry(call, exchange.attempt)
+    answered, received = await retry(call, exchange.attempt)
     if received is None:
-        return {call.request.cache_key: response}
-    record = await do(_store, call, response, received)
-    if exchange.background is not None:
-        await exchange.background.finish()
+        record: Record = answered  # by another process
+    else:
+        record = await do(_store, call, answered, received)
+        if exchange.background is not None:
+            await exchange.background.finish()
     return {call.request.cache_key: record}
 
 

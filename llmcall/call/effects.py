@@ -111,7 +111,7 @@ async def send(transport: Any, request: Request, timeout: float | None) -> Any:
     llmcall's own has ``asend`` for both: it blocks the thread where ``may_block`` says so.
     """
     check_stops(current_stops.get())
-    if _is_awaited(transport, "asend"):
+    if _uses_async_method(transport, "asend"):
         return await in_time(transport.asend(request, timeout), timeout)
     return await _in_thread(transport.send, request, timeout)
 
@@ -121,14 +121,14 @@ def opened(transport: Any, request: Request, timeout: float | None) -> Any:
     ``None``, with nothing sent, if the transport does not stream.
     """
     check_stops(current_stops.get())
-    if _is_awaited(transport, "astream"):
+    if _uses_async_method(transport, "astream"):
         return aiter(transport.astream(request, timeout))
     if not hasattr(transport, "stream"):
         return None
     return _read_in_thread(iter(transport.stream(request, timeout)))
 
 
-def _is_awaited(transport: Any, method: str) -> bool:
+def _uses_async_method(transport: Any, method: str) -> bool:
     if may_block.get():
         return getattr(transport, "obeys_may_block", False)
     return hasattr(transport, method)

@@ -81,14 +81,14 @@ async def answer(
             )
         current = call.to_model(next_model)
         record = await with_cache(call.cache, lookup, current)
-    received = record.received
-    if received is None:
+    if record.is_hit:
         current.count_hit(record)
     if current is not call:
+        received = record.received
         record = await do(call.store.add, record, call.request)
         record = record.replace(received=received)
     refuse_misfit(call, record)  # an equal call with another response_format may have got it
-    if stream and received is None:
+    if stream and record.is_hit:
         await emit_recorded(record)
     return record
 

@@ -45,7 +45,7 @@ async def embed(calls: Sequence[Call]) -> list[Record]:
         unrecorded = list(missing.values())
         for batch in _batches(unrecorded) if calls[0].transport is None else [unrecorded]:
             records |= await share(batch, _ask_batch)
-    hits = [record for record in records.values() if record.received is None]
+    hits = [record for record in records.values() if record.is_hit]
     if hits:
         calls[0].count_hit(hits[0].replace(cost=total_cost(record.cost for record in hits)))
     return [records[call.request.cache_key] for call in calls]

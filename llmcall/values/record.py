@@ -131,6 +131,11 @@ class Record:
         return request
 
     @property
+    def is_hit(self) -> bool:
+        """Return whether the call at hand found the answer, and did not receive it."""
+        return self.received is None
+
+    @property
     def scope(self) -> str:
         """Return the scope path; empty outside any scope."""
         return (self.sample or "").partition("#")[0]

@@ -143,6 +143,11 @@ class Call(NamedTuple):
         is_last = self.asks_always and self.request.sample is None
         return CassetteStore(self.cassette, cache, caller, replaces=is_last)
 
+    @property
+    def cassette_or_cache(self) -> Cassette | ResponseCache:
+        """Return what holds its record: the open cassette, or without one the disk cache."""
+        return self.cassette or self.cache
+
     def give_back(self) -> None:
         """Free the draw's number."""
         if self.draw is not None:
@@ -153,7 +158,7 @@ class Call(NamedTuple):
         if self.draw is not None:
             self.draw.end(answer)
             if self.shared_store is not None:
-                warn_of_restart(self.draw, self.request, self.cassette or self.cache)
+                warn_of_restart(self.draw, self.request, self.cassette_or_cache)
         if self.used_records is not None:
             self.used_records.append(ScopedRecord(self.scope, answer))
 

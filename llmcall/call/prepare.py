@@ -197,7 +197,7 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
             askers = call.store.askers(path, identity_hash, request.cache_key)
             return askers._replace(may_ask=call.may_ask)
 
-        place["draw"] = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)
+        place["draw"] = active.draw(request.cache_key, call.cassette_or_cache, recorded_askers)
         sample = place["draw"].sample
     return call._replace(
         request=request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample)),

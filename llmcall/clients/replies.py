@@ -103,7 +103,7 @@ def _finish(call: Call, record: Record) -> Any:
     :raises CacheCorruptError: if the record does not contain a model's answer.
     """
     if record.received is None:
-        store = call.cassette or call.cache
+        store = call.cassette_or_cache
         warn_of_shared_answers(call.request, store, of_program=call.transport is not None)
     call.end(record)
     try:

@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..models.prices import window_of
 from ..system import ProcessLock, after_fork_in_child
-from .replies import handle_failure, reply_to
+from .replies import NOT_RECORDED, handle_failure, replay, reply_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -347,7 +347,11 @@ class LLMClient:
             "dedent_messages": dedent_messages,
             **params,
         }
-        return drive(reply_to(prepare_chat(self, current_messages, arguments)))  # type: ignore[no-any-return]
+        call = prepare_chat(self, current_messages, arguments)
+        reply = replay(call)
+        if reply is NOT_RECORDED:
+            reply = drive(reply_to(call, is_fresh=True))
+        return reply  # type: ignore[no-any-return]
 
     @overload
     async def asend_message(

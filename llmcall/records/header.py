@@ -54,19 +54,22 @@ class Header(NamedTuple):
 
     def differences(self, other: Header) -> str:
         """Return in words what keeps two headers from being joined; empty if nothing does."""
-        run, other_run = self.run or other.run, other.run or self.run
         return settings_differences(
-            {**self.settings, "run": run}, {**other.settings, "run": other_run}
+            {**self.settings, "run": self._run_with(other)},
+            {**other.settings, "run": other._run_with(self)},
         )
 
     def joined(self, other: Header) -> Header:
         """Return the header of all that is recorded under two."""
         return Header(
             joined_settings(self.settings or other.settings, other.settings),
-            self.run or other.run,
+            self._run_with(other),
             self.is_complete and other.is_complete,
             joined_served(self.days, other.days),
         )
+
+    def _run_with(self, other: Header) -> Mapping[str, Any] | None:
+        return other.run if self.run is None else self.run  # a run without options is one, too
 
 
 def keyed_settings(*, namespaces: dict[str, str] | None = None) -> dict[str, Any]:

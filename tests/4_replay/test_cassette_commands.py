@@ -275,6 +275,23 @@ def test_a_merge_with_an_incomplete_recording_is_incomplete() -> None:
     assert json.loads(header)["complete"] is False
 
 
+def test_a_run_without_options_differs_from_one_with_some() -> None:
+    """Recordings of the two are not merged; with one that no run made, it stays a run's."""
+    for name, run in (
+        ("plain", '"run": {}, '),
+        ("named", '"run": {"scope": "X"}, '),
+        ("block", ""),
+    ):
+        path = written(f"{name}.jsonl", [chat(name, "1", "s#0")])
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("{", f"{{{run}", 1), encoding="utf-8")
+    told = done("cassette", "merge", "plain.jsonl", "named.jsonl", "-o", "both.jsonl", code=1)
+    assert "run ({} and {'scope': 'X'})" in told
+    done("cassette", "merge", "plain.jsonl", "block.jsonl", "-o", "both.jsonl")
+    header = Path("both.jsonl").read_text(encoding="utf-8").partition("\n")[0]
+    assert json.loads(header)["run"] == {}
+
+
 @pytest.fixture
 def merge() -> tuple[str, ...]:
     """The command that merges two cassettes with different answers into the first one."""

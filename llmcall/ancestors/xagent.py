@@ -81,7 +81,7 @@ async def answer(
     call = call._replace(parse=None, cassette=None if is_sdk_patched else call.cassette)
     try:
         reply = await reply_to(
-            call, fallback=fallback, must_fit_window=True, is_fresh=is_sdk_patched
+            call, fallback=fallback, must_fit_window=True, looks_up=not is_sdk_patched
         )
     except APIError as error:
         raise sdk_error(error) from error

@@ -350,7 +350,7 @@ class LLMClient:
         call = prepare_chat(self, current_messages, arguments)
         reply = replay(call)
         if reply is NOT_RECORDED:
-            reply = drive(reply_to(call, is_fresh=True))
+            reply = drive(reply_to(call, looks_up=False))
         return reply  # type: ignore[no-any-return]
 
     @overload
@@ -365,6 +365,7 @@ class LLMClient:
 
         Arguments, reply and errors are those of :meth:`send_message`.
         """
+        # Even a recorded answer may have to wait: for a cache on a server.
         return await adrive(reply_to(prepare_chat(self, current_messages, arguments)))
 
     def ask_again(self, recorded_request: Mapping[str, Any], sample: str) -> Reply:

@@ -61,7 +61,7 @@ async def reply_to(
     stream: bool = False,
     fallback: bool = True,
     must_fit_window: bool = False,
-    is_fresh: bool = False,
+    looks_up: bool = True,
 ) -> Any:
     """Answer a chat call, from the record or by its model.
 
@@ -69,7 +69,7 @@ async def reply_to(
     :param fallback: ask the models of ``[Fallbacks]`` if the context is too long.
     :param must_fit_window: an answer that the context window cut is an error, recorded or not, unless
         a fallback answers in full; a fallback's is one if there is to be none.
-    :param is_fresh: whether recorded answers are ignored.
+    :param looks_up: whether to look for a recorded answer first; the caller may have looked.
     :returns: the reply, or what ``response_format`` parses. If the call failed after all retries and its
         caller does not want the error raised: the error or ``None``, as ``on_error`` says.
     :raises APIError: if the call failed after all retries, and its caller wants the error raised.
@@ -78,7 +78,7 @@ async def reply_to(
     is_cut = False
     is_early = False
     try:
-        record = None if is_fresh else await with_cache(call.cache, lookup, call)
+        record = await with_cache(call.cache, lookup, call) if looks_up else None
         if must_fit_window and record is not None:
             if record.cache_key != call.request.cache_key and not fallback:
                 raise ContextLengthError(
@@ -127,7 +127,7 @@ def _finish(call: Call, record: Record) -> Any:
 
     :raises CacheCorruptError: if the record does not contain a model's answer.
     """
-    if record.received is None:
+    if record.is_hit:
         store = call.cassette_or_cache
         warn_of_shared_answers(call.request, store, of_program=call.transport is not None)
     call.end(record)

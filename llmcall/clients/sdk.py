@@ -86,11 +86,11 @@ class SDKTransport:
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response."""
-        send = await self._prepared(request, timeout)
+        post = await self._prepared(request, timeout)
         response: Any = None
         body = bytearray()
         try:
-            response = await _opened(send)
+            response = await _response_to(post)
             try:
                 async for data in self._data(response):
                     body += data
@@ -105,11 +105,11 @@ class SDKTransport:
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
-        send = await self._prepared(request, timeout, stream=True)
+        post = await self._prepared(request, timeout, stream=True)
         response: Any = None
         wire = responses if request.wire == "responses" else chat
         try:
-            response = await _opened(send)
+            response = await _response_to(post)
             try:
                 yield Response({}, request_id(response.headers))
                 data = self._data(response)
@@ -310,13 +310,13 @@ class SDKTransport:
             await closing.aclose()
 
 
-async def _opened(send: Callable[[], Any]) -> Any:
+async def _response_to(post: Callable[[], Any]) -> Any:
     """Send a request, and return the response of the SDK's HTTP library before its body is read.
     :func:`llmcall.patched` does not intercept it.
     """
     token = is_own_request.set(True)
     try:
-        response = send()
+        response = post()
         return response if may_block.get() else await response
     finally:
         is_own_request.reset(token)

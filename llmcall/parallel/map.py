@@ -106,7 +106,7 @@ def map(  # type: ignore[misc]  # options are those that it names
     run = MapRun(job, items, options, copy_context(), yields=False)
     try:
         for _ in run.complete_items():
-            pass
+            pass  # the tasks keep the results
         run.end()
         return run.results()
     except BaseException as error:  # Ctrl-C may come when all is done

@@ -184,10 +184,10 @@ class MapRun:
         # Ctrl-C may come during the submission, so the task is noted before.
         self._begun.setdefault(task.position.number, []).append(task)
         self._uncollected += 1
-        run: Any = partial(self._run, task)
+        work: Any = partial(self._run, task)
         if self._sender is not None:
-            run = SentTask(self._sender, task)
-        task.future = self._executor.submit(run)
+            work = SentTask(self._sender, task)
+        task.future = self._executor.submit(work)
         task.future.add_done_callback(partial(self._note_result, task))
 
     def _run(self, task: Task) -> TaskResult:

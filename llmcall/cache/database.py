@@ -6,12 +6,14 @@ values to files of their own, and drop the oldest above 1 GB.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import diskcache
-from diskcache.core import MODE_RAW, Timeout
+from diskcache.core import DBNAME, MODE_RAW, Timeout
 
 from .forks import using_database
 
@@ -62,6 +64,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
     """A diskcache directory. It has a connection for each thread, and new ones in a forked process."""
 
     def __init__(self, folder: str) -> None:
+        self._closers: weakref.WeakSet[_Closer] = weakref.WeakSet()
         try:
             super().__init__(folder, disk=BytesDisk, **SETTINGS)
         except BaseException:
@@ -71,15 +74,38 @@ class Database(diskcache.Cache):  # type: ignore[misc]
 
     @property
     def _con(self) -> sqlite3.Connection:
-        try:
-            connection: sqlite3.Connection = super()._con
-        except sqlite3.Error:
-            self.close()
-            raise
-        closer = getattr(self._local, "closer", None)
-        if closer is None or closer.connection is not connection:
-            self._local.closer = _Closer(connection)
+        local = self._local
+        if getattr(local, "con", None) is None or local.pid != os.getpid():
+            # as diskcache makes it, but any thread may close it: a forked process closes all
+            local.con = sqlite3.connect(
+                os.path.join(self._directory, DBNAME),
+                timeout=self._timeout,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            local.pid, local.closer = os.getpid(), _Closer(local.con)
+            self._closers.add(local.closer)
+            try:
+                for name, value in self._connection_settings(local.con):
+                    self.reset(name, value, update=False)
+            except sqlite3.Error:
+                self.close()
+                raise
+        connection: sqlite3.Connection = local.con
         return connection
+
+    @staticmethod
+    def _connection_settings(connection: sqlite3.Connection) -> list[Any]:
+        try:
+            rows = connection.execute("SELECT key, value FROM Settings").fetchall()
+        except sqlite3.OperationalError:  # the database is being made
+            return []
+        return [row for row in rows if row[0].startswith("sqlite_")]
+
+    def close_all(self) -> None:
+        """Close the connections of all threads, in a forked process that inherited them."""
+        for closer in list(self._closers):
+            closer.connection.close()
 
     def row(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and when they were stored, which diskcache does not say."""

@@ -3,7 +3,7 @@
 SQLite's handles do not survive a fork, nor do the locks that another thread holds at that moment
 (sqlite.org, "How To Corrupt An SQLite Database File", 2.6), and ``concurrent.futures`` forks on Linux
 before Python 3.14. So a fork waits for the look-ups and stores under way, which take microseconds, and
-the child closes what it inherited before it opens databases of its own.
+the child closes what it inherited, of all threads, before it opens databases of its own.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Gate:
     def _open_in_child(self) -> None:
         self._use_count = 0
         for database in list(self.databases):
-            database.close()
+            database.close_all()
         self._lock.release()
 
 

@@ -514,6 +514,34 @@ def test_a_fork_while_others_write_and_call(place: str) -> None:
     assert ran(program, place) == "0 153 True True"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forked_processes_lose_nothing_where_other_threads_had_the_database_open(
+    tmp_path: Path,
+) -> None:
+    """Each child closes the handles of all threads: beside an open one SQLite takes no lock of its own."""
+    program = """
+        import multiprocessing, time, warnings
+        from concurrent.futures import ProcessPoolExecutor
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
+        def answer(messages):
+            time.sleep(0.01)
+            return os.urandom(6).hex()
+        client = ScriptedClient(answer, cache_mode="auto", cache_path=sys.argv[1], temperature=0)
+        def three(item):
+            return [client.send_message("Hello").content for _ in range(3)]
+        lost = 0
+        for number in range(8):
+            llmcall.map(three, range(6), workers=4, scope=f"threads {number}")
+            fork = multiprocessing.get_context("fork")
+            with ProcessPoolExecutor(2, mp_context=fork) as executor:
+                answers = llmcall.map(three, range(4), executor=executor, scope=f"processes {number}")
+            lost += answers != llmcall.map(three, range(4), scope=f"processes {number}")
+        print(lost)
+    """
+    assert ran(program, str(tmp_path / "cache")) == "0"
+    assert in_database(tmp_path / "cache", "PRAGMA integrity_check") == [("ok",)]
+
+
 # The directory
 
 

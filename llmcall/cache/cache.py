@@ -277,7 +277,7 @@ class ResponseCache:
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
         """Write the records as JSON Lines, the form of a cassette; return how many.
 
-        If a fallback answered a call, the answer is a record of its own, and the call's points to it.
+        If a fallback answered a call, its answer is written with the call's record.
 
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential, naming its place.
@@ -289,6 +289,10 @@ class ResponseCache:
         with Spool() as spool:
             for record in self.records(where=where):
                 spool.add(record)
+            for key in spool.missing_targets():
+                target = self.get(key, mode="replay")
+                if target is not None:
+                    spool.add(target)
             write(path, Header(keyed_settings()), spool)
             return len(spool)
 

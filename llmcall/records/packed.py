@@ -77,8 +77,8 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     """Return the record that :func:`pack` packed.
 
     :param packed: the bytes, or ``None`` if there are none.
-    :raises CacheCorruptError: if the checksum does not fit, or the bytes hold anything but a record
-        of plain data.
+    :raises CacheCorruptError: if the checksum does not fit, or the fields are anything but plain data;
+        the request raises it when it is first read.
     """
     body = (packed or b"")[:-CHECKSUM_BYTES]
     if not packed or packed[-CHECKSUM_BYTES:] != _checksum(cache_key, body):

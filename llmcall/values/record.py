@@ -124,7 +124,10 @@ class Record:
 
     @property
     def request(self) -> dict[str, Data]:
-        """Return everything that is hashed."""
+        """Return everything that is hashed.
+
+        :raises CacheCorruptError: if a cache holds anything but plain data there.
+        """
         request = self._request
         if not isinstance(request, dict):
             request = self._request = request()

@@ -147,7 +147,7 @@ class ResponseCache:
         # The answer that came first counts, even if only memory has it.
         packed = self._unstored.get(key) or packed
         try:
-            is_stored = self.storage.write([Change(key, packed, replace)])
+            is_stored = self.storage.put(key, packed, replaces=replace)
             stored_record = unpack(key, packed) if is_stored else self._first_stored(key, packed)
         except (OSError, CacheError) as error:
             stored_record = unpack(key, self._unstored.keep(key, packed, error))
@@ -170,7 +170,7 @@ class ResponseCache:
         if is_named or record.asker == asker or self._unstored.get(key) is not None:
             return
         try:
-            self.storage.write([Change(key, pack(record.replace(asker=asker)), replaces=True)])
+            self.storage.put(key, pack(record.replace(asker=asker)), replaces=True)
         except (OSError, CacheError) as error:
             warn_once(
                 f"{self.path} cannot store which task or thread asked, so a replay may swap the answers to "
@@ -186,7 +186,7 @@ class ResponseCache:
         with suppress(CacheCorruptError):
             if (record := get(key)) and target_of(record, get):
                 return record
-        self.storage.write([Change(key, packed, replaces=True)])
+        self.storage.put(key, packed, replaces=True)
         # raises if the index is damaged
         return self.get(key, mode="replay") or unpack(key, packed)
 
@@ -429,7 +429,7 @@ class UnstoredAnswers(dict[str, bytes]):
         failure: Exception | None = None
         for key, packed in list(self.items()):
             try:
-                self._storage.write([Change(key, packed, replaces=key in self._replaced_keys)])
+                self._storage.put(key, packed, replaces=key in self._replaced_keys)
             except (OSError, CacheError) as error:
                 failure = error
             else:

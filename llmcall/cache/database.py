@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,15 @@ _ROWS = (
     "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache "
     "WHERE rowid > ? ORDER BY rowid LIMIT ?"
 )
-_STORED_AT = "UPDATE Cache SET store_time = ? WHERE key = ? AND raw = 1"
+# A statement of its own each: diskcache's add and set take four, between which another thread may get
+# Python's lock while this one has SQLite's.
+_ADD = (
+    "INSERT INTO Cache (key, raw, store_time, access_time, mode, value) VALUES (?, 1, ?, ?, ?, ?) "
+    "ON CONFLICT (key, raw) DO NOTHING"
+)
+_REPLACE = _ADD.replace(
+    "NOTHING", "UPDATE SET store_time = excluded.store_time, value = excluded.value"
+)
 
 
 class BytesDisk(diskcache.Disk):  # type: ignore[misc]
@@ -130,16 +139,16 @@ class Database(diskcache.Cache):  # type: ignore[misc]
             rows: list[Any] = self._sql(_ROWS, (last, PAGE)).fetchall()
         return rows
 
-    def change(
-        self, key: str, value: bytes | None, replaces: bool, stored_at: float | None
+    def put(
+        self, key: str, value: bytes | None, replaces: bool, stored_at: float | None = None
     ) -> bool:
         """Store or delete a row; return whether that changed anything."""
         if value is None:
             return bool(self.delete(key))
-        is_stored = bool(self.set(key, value) if replaces else self.add(key, value))
-        if is_stored and stored_at is not None:
-            self._sql(_STORED_AT, (stored_at, key))
-        return is_stored
+        if stored_at is None:
+            stored_at = time.time()
+        row = (key, stored_at, stored_at, MODE_RAW, value)
+        return bool(self._sql(_REPLACE if replaces else _ADD, row).rowcount)
 
     def budget(self, name: str) -> str | None:
         """Return the text of a budget."""

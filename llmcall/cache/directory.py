@@ -129,6 +129,15 @@ class Directory:
         with self._reading() as database:
             return 0 if database is None else int(database.volume())
 
+    def put(self, key: str, value: bytes, *, replaces: bool = False) -> bool:
+        """Store bytes under a key; return whether it has them now.
+
+        :param replaces: whether they replace what the key has.
+        :raises OSError: if the directory cannot be written, or the disk is full.
+        """
+        with self._writing() as database:
+            return database.put(key, value, replaces)
+
     def write(self, changes: Iterable[Change]) -> int:
         """Store and delete rows, all or none; return how many changed.
 
@@ -136,7 +145,7 @@ class Directory:
         :raises OSError: if the directory cannot be written, or the disk is full.
         """
         with self._writing() as database, database.transact():
-            return sum(database.change(*each) for each in changes)
+            return sum(database.put(*each) for each in changes)
 
     def clear(self) -> int:
         """Delete all rows; return how many there were."""

@@ -153,6 +153,12 @@ class RedisServer:
         with self._connection() as redis:
             return sum(redis.memory_usage(key) or 0 for key in KEYS)
 
+    def put(self, key: str, value: bytes, *, replaces: bool = False) -> bool:
+        """Store bytes under a key; return whether it has them now."""
+        with self._connection():
+            row = TIME.pack(time.time()) + value
+            return bool(self._change(KEYS, [key, row, int(replaces)]))
+
     def write(self, changes: Iterable[Change]) -> int:
         """Store and delete rows, a page at a time; return how many changed."""
         count = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import weakref
-from functools import partial
 from inspect import isawaitable
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from ..blocking import iterate, may_block, run
@@ -42,8 +42,11 @@ ROUTES = {
 
 
 class SDKTransport:
-    """Send requests to one endpoint by clients of the SDK: one for all threads, and one for each event
-    loop, made when they are first needed.
+    """Send requests to one endpoint by clients of the SDK, made when they are first needed: one for each
+    event loop, and one for each call under way in threads.
+
+    Threads that shared one would wait for one another: before each request, its pool of connections
+    looks at the socket of every idle one, and holds a lock meanwhile (httpcore 1.0, httpcore2 2.16).
 
     :param sdk_class: the name of the SDK's synchronous class.
     :param arguments: its arguments.
@@ -78,8 +81,11 @@ class SDKTransport:
         # by whether it is asynchronous
         self._users = {} if http_client is None else {hasattr(http_client, "aclose"): http_client}
         self._lock = threading.Lock()
-        self._library: Any = None
-        self._client: Any = None
+        self._ssl_context: Any = None
+        self._idle: list[Any] = []  # the clients of threads that no call uses
+        if False not in self._users:
+            # An SDK client is a cycle: without this, pytest -W error reports its sockets.
+            weakref.finalize(self, _close_all, self._idle).atexit = False
         self._loop_clients: dict[
             asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]
         ] = {}
@@ -87,10 +93,11 @@ class SDKTransport:
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response."""
         post = await self._prepared(request, timeout)
+        client = await self._free_client()
         response: Any = None
         body = bytearray()
         try:
-            response = await _response_to(post)
+            response = await _response_to(post, client)
             try:
                 async for data in self._data(response):
                     body += data
@@ -100,16 +107,19 @@ class SDKTransport:
         except BaseException as error:
             self._raise_mapped(error, request, response)
             raise
+        finally:
+            self._give_back(client)
 
     async def astream(
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
         post = await self._prepared(request, timeout, stream=True)
+        client = await self._free_client()
         response: Any = None
         wire = responses if request.wire == "responses" else chat
         try:
-            response = await _response_to(post)
+            response = await _response_to(post, client)
             try:
                 yield Response({}, request_id(response.headers))
                 data = self._data(response)
@@ -121,6 +131,8 @@ class SDKTransport:
         except BaseException as error:
             self._raise_mapped(error, request, response)
             raise
+        finally:
+            self._give_back(client)
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response, in this thread. Calls do not use it: ``call/effects.send`` awaits :meth:`asend`."""
@@ -156,13 +168,12 @@ class SDKTransport:
 
     async def _prepared(
         self, request: Request, timeout: float | None, *, stream: bool = False
-    ) -> Callable[[], Any]:
-        """Return what sends a request: a method of the SDK with its arguments."""
-        sdk = self._of_threads() if may_block.get() else await self._of_running_loop()
+    ) -> Callable[[Any], Any]:
+        """Return what sends a request by a client of the SDK."""
         method, path, arguments = self._arguments_for(request, timeout, stream)
         if self._token is not None:
             arguments["options"]["headers"]["Authorization"] = await self._fresh_token()
-        return partial(getattr(sdk, method), path, **arguments)
+        return methodcaller(method, path, **arguments)
 
     def _raise_mapped(self, error: BaseException, request: Request, response: Any) -> None:
         """Raise llmcall's error for an exception of the SDK or its HTTP library; complete one of
@@ -236,22 +247,24 @@ class SDKTransport:
             "timeout": None if timeout is None else min(timeout, LONGEST_TIMEOUT),
             "security": SECURITY,
         }
-        arguments: dict[str, Any] = {"cast_to": self._library.Response, "options": options}
+        arguments: dict[str, Any] = {"cast_to": http_library().Response, "options": options}
         if method != "delete":  # whose answer the SDK reads at once
             arguments |= {"stream": True, "stream_cls": None}
         if method == "post":
             arguments["body"] = body
         return method, path, arguments
 
-    def _of_threads(self) -> Any:
-        """Return the synchronous client."""
+    async def _free_client(self) -> Any:
+        """Return a client for one call: in a thread, one that no other call uses."""
+        if not may_block.get():
+            return await self._of_running_loop()
         with self._lock:
-            if self._client is None:
-                self._client = self._new_client(is_async=False)
-                if False not in self._users:
-                    # An SDK client is a cycle: without this, pytest -W error reports its sockets.
-                    weakref.finalize(self, self._client.close).atexit = False
-            return self._client
+            return self._idle.pop() if self._idle else self._new_client(is_async=False)
+
+    def _give_back(self, client: Any) -> None:
+        """Keep a client for the next call, unless it is that of an event loop."""
+        if may_block.get():
+            self._idle.append(client)
 
     async def _of_running_loop(self) -> Any:
         """Return the asynchronous client of the running event loop."""
@@ -270,7 +283,7 @@ class SDKTransport:
         return self._loop_clients[loop][0]
 
     def _new_client(self, *, is_async: bool) -> Any:
-        self._library = http_library()
+        library = http_library()
         import openai
 
         # The user's own HTTP client stays as it is.
@@ -279,7 +292,10 @@ class SDKTransport:
             hooks = {"request": [note_sent_async]}
             http_client = openai.DefaultAsyncHttpxClient(event_hooks=hooks)
         elif http_client is None:
-            http_client = openai.DefaultHttpxClient(event_hooks={"request": [note_sent]})
+            self._ssl_context = self._ssl_context or library.create_ssl_context()  # takes 25 ms
+            http_client = openai.DefaultHttpxClient(
+                verify=self._ssl_context, event_hooks={"request": [note_sent]}
+            )
         sdk_class = getattr(openai, f"Async{self._class}" if is_async else self._class)
         return sdk_class(**self._arguments, max_retries=0, http_client=http_client)
 
@@ -293,11 +309,10 @@ class SDKTransport:
                 await client.close()
 
     def close(self) -> None:
-        """Close the connections of the synchronous client; the next call makes another one."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None and False not in self._users:
-            client.close()
+        """Close the connections of the clients that no call uses; the next call makes another one."""
+        if False not in self._users:
+            with self._lock:
+                _close_all(self._idle)
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop, and all that :meth:`close` closes."""
@@ -310,13 +325,18 @@ class SDKTransport:
             await closing.aclose()
 
 
-async def _response_to(post: Callable[[], Any]) -> Any:
-    """Send a request, and return the response of the SDK's HTTP library before its body is read.
+def _close_all(clients: list[Any]) -> None:
+    while clients:
+        clients.pop().close()
+
+
+async def _response_to(post: Callable[[Any], Any], client: Any) -> Any:
+    """Send a request by a client of the SDK, and return the response of the SDK's HTTP library before its body is read.
     :func:`llmcall.patched` does not intercept it.
     """
     token = is_own_request.set(True)
     try:
-        response = post()
+        response = post(client)
         return response if may_block.get() else await response
     finally:
         is_own_request.reset(token)

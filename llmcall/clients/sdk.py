@@ -331,7 +331,7 @@ def _close_all(clients: list[Any]) -> None:
 
 
 async def _response_to(post: Callable[[Any], Any], client: Any) -> Any:
-    """Send a request by a client of the SDK, and return the response of the SDK's HTTP library before its body is read.
+    """Send a request by a client of the SDK, and return the HTTP response before its body is read.
     :func:`llmcall.patched` does not intercept it.
     """
     token = is_own_request.set(True)

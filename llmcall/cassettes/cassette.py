@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import time
 from contextlib import ContextDecorator, ExitStack, nullcontext, suppress
@@ -20,7 +19,7 @@ from ..records.frame import record_frame
 from ..records.header import Header, joined_settings, keyed_settings, layer_of
 from ..records.reader import RecordFile, copy_of, header_in, read
 from ..records.served import served_by
-from ..records.writer import write
+from ..records.writer import content_of, write
 from ..system import ProcessLock, at_exit
 from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, day_of
 from .current import header_namespaces, open_cassettes, pop, push
@@ -131,7 +130,7 @@ class Cassette(ContextDecorator):
         self.file = ""  # its real path, once it is open
         # What the file held when it was opened, if that is read.
         self.stored: RecordFile | None = None
-        self._digest = b""  # of the file's content
+        self._content = b""  # of the file, when it was opened
         self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
         self.replayed = 0
         self.uses = Uses()  # which records answered calls
@@ -235,7 +234,7 @@ class Cassette(ContextDecorator):
         self._forget()
         config.refresh()
         file = os.path.realpath(self.path)
-        content = _content_of(file)
+        content = content_of(file)
         if content and MODES[self.mode].reads:
             self.stored = RecordFile(content, file)
             self.run, before = self.stored.header.run, config.settings()
@@ -246,7 +245,7 @@ class Cassette(ContextDecorator):
         else:
             header_in(file)  # an error if it is no cassette, which no mode writes over
         self._settle()
-        self.file, self._digest = file, hashlib.sha256(content).digest()
+        self.file, self._content = file, content
         is_recording = self.may_record and not self.is_complete
         self.uses = Uses(self.stored, is_recording=is_recording)
 
@@ -346,11 +345,6 @@ class Cassette(ContextDecorator):
 
     def _write(self, dropped_keys: set[str]) -> None:
         """Write the file, whole or not at all, without some records."""
-        if hashlib.sha256(_content_of(self.file)).digest() != self._digest:
-            raise CacheError(
-                f"{self.path} was written by another process while it was being recorded here, so it is not "
-                "overwritten. The answers are in the disk cache: record again, one process at a time"
-            )
         is_complete = self._error is None
         records = [
             self.uses.with_asker(
@@ -362,7 +356,8 @@ class Cassette(ContextDecorator):
         if not self.is_complete:
             # One order for the records of both recordings.
             records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
-        write(self.file, Header(self._settings, self.run, is_complete), records)
+        header = Header(self._settings, self.run, is_complete)
+        write(self.file, header, records, replaces=self._content)
         self.is_written = True
         for function in self.after_write:
             function()
@@ -565,12 +560,6 @@ def keep_in_cache(records: Collection[Record]) -> None:
     """Add records that leave a cassette to the disk cache."""
     if records:
         shared_cache(config.settings().cache_path).add_all(records)
-
-
-def _content_of(path: str) -> bytes:
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        return file.read()
-    return b""
 
 
 def _days_of(record: Record, source: str) -> Days | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from base64 import b64encode
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import secrets
 from ..config import resolve as config
+from ..errors import CacheError
 from ..keys.plain_data import ordered, ordered_names, plain
 from ..surrogates import check_unicode
 from ..values import finite
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from ..values import Data, Record
     from .header import Header
     from .spool import Spool
+
+LOCK_ATTEMPTS = 200  # one each 10 ms
 
 
 def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
@@ -117,10 +121,19 @@ def _encoded(data: Data, is_first_use: Callable[[str], bool], texts: dict[str, s
     return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
 
 
-def write(path: str | os.PathLike[str], header: Header, records: list[Record] | Spool) -> None:
-    """Write a file, whole or not at all; see :func:`encode` for what it raises.
+def write(
+    path: str | os.PathLike[str],
+    header: Header,
+    records: list[Record] | Spool,
+    *,
+    replaces: bytes | None = None,
+) -> None:
+    """Write a file, whole or not at all; see :func:`encode` for what else it raises.
 
     Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
+
+    :param replaces: the only content that it may replace, empty if there was no file; ``None``: any.
+    :raises CacheError: if another process has written the file.
     """
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
@@ -136,7 +149,40 @@ def write(path: str | os.PathLike[str], header: Header, records: list[Record] | 
             os.fsync(file.fileno())
         if mode is not None:
             os.chmod(temporary, mode)
-        os.replace(temporary, target)
+        with _alone(os.path.join(folder, f".{name}.lock")):
+            if replaces is not None and content_of(target) != replaces:
+                raise CacheError(
+                    f"{os.fspath(path)} was written by another process while it was being recorded here, so it is not "
+                    "overwritten: record again, one process at a time; what the disk cache holds is not asked again"
+                )
+            os.replace(temporary, target)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+@contextmanager
+def _alone(lock: str) -> Iterator[None]:
+    """Let one process at a time run a block, which takes milliseconds.
+
+    :param lock: a folder that is there meanwhile, since each file system makes a folder only once. One
+        that stays longer is that of a killed process.
+    """
+    for _ in range(LOCK_ATTEMPTS):
+        try:
+            os.mkdir(lock)
+            break
+        except OSError:
+            time.sleep(0.01)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.rmdir(lock)
+
+
+def content_of(path: str) -> bytes:
+    """Return the content of a file, empty if there is none."""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read()
+    return b""

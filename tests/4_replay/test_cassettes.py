@@ -18,7 +18,7 @@ from typing import Any
 
 import commands
 import pytest
-from programs import LONGEST, ran, start
+from programs import LONGEST, RunningProgram, ran, start
 from pytest_httpserver import HTTPServer
 from servers import (
     OK,
@@ -1041,11 +1041,62 @@ def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
     assert told.startswith(unused) if mode == "new" else told == ""
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
     assert (
-        "CacheError: tape.jsonl was written by another process while it was being recorded here"
+        f"CacheError: {os.path.realpath(PATH)} was written by another process while it was being recorded here"
         in complaints
     )
     assert b'"one"' in before
     assert b'"other"' not in before
+
+
+RECORD_AT_ONCE = """
+client = ScriptedClient(lambda messages: sys.argv[1], cache_mode="off")
+for round in range(10):
+    tape = llmcall.cassette(f"{round}.jsonl").open()
+    for number in range(20):
+        client.send_message(f"{number}")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    try:
+        tape.close()
+        print(sys.argv[1], flush=True)
+    except llmcall.CacheError:
+        print("refused", flush=True)
+"""
+
+
+def lines_of(processes: list[RunningProgram]) -> list[str]:
+    """Return the next line that each process prints, without its end."""
+    lines = []
+    for process in processes:
+        assert process.stdout is not None
+        lines.append(process.stdout.readline().rstrip())
+    return lines
+
+
+@pytest.mark.newest_only
+def test_of_two_processes_that_finish_one_cassette_at_once_one_is_refused() -> None:
+    """The file is that of the other, whole."""
+    with start(RECORD_AT_ONCE, "one") as one, start(RECORD_AT_ONCE, "two") as two:
+        for number in range(10):
+            assert lines_of([one, two]) == ["ready", "ready"]
+            for process in (one, two):
+                assert process.stdin is not None
+                process.stdin.write("\n")
+                process.stdin.flush()
+            refused, written = sorted(lines_of([one, two]), key="refused".__ne__)
+            assert (refused, written) in (("refused", "one"), ("refused", "two"))
+            answers = ResponseCache(f"cache {number}")
+            assert answers.load(f"{number}.jsonl") == 20
+            assert {record.answer for record in answers.records()} == {written}
+
+
+@pytest.mark.slow
+def test_a_lock_that_a_killed_process_left_is_removed() -> None:
+    """The next process that writes the cassette waits for it first."""
+    Path(f".{PATH}.lock").mkdir()
+    taped("Hi")
+    assert not Path(f".{PATH}.lock").exists()
+    assert Path(PATH).exists()
 
 
 # What no call used

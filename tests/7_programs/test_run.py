@@ -401,7 +401,7 @@ def test_what_is_said_comes_once_whatever_the_program_does_with_standard_error(
 def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: NumberedServer) -> None:
     """What goes wrong when the process ends is said, and the exit code is 1 instead of 0."""
     _, said = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)
-    assert "Error: a.jsonl was written by another process" in said
+    assert f"Error: {Path('a.jsonl').resolve()} was written by another process" in said
 
 
 # What is not recorded

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ..call.usage import UsageDelta
-    from ..scopes import ActiveScope, CallOrder, Drawn, ScopedRecord, Taken
+    from ..scopes import ActiveScope, CallOrder, Drawn, ScopedRecord
     from ..values import Record
     from .tasks import Job, Task, TaskPosition
 
@@ -105,14 +105,14 @@ class Sender:
 
     def pickled(self, task: Task) -> tuple[Any, ...]:
         """Return how to unpickle a task, in a worker process or in this one."""
-        state, taken, gained = self._packed
+        state, drawn, gained = self._packed
         _senders[self._token] = self
         name = task.position.name
-        fields = self._job, task.item, task.position, taken.get(name, []), gained.get(name, [])
+        fields = self._job, task.item, task.position, drawn.get(name, []), gained.get(name, [])
         return _unpickled, (self._token, state, *fields)
 
     @functools.cached_property
-    def _packed(self) -> tuple[bytes, dict[str, list[Taken]], dict[str, Gained]]:
+    def _packed(self) -> tuple[bytes, dict[str, list[Drawn]], dict[str, Gained]]:
         """The state of this process, and by the names of items' scopes what was drawn, and what the
         cassette gained, before the map began.
         """
@@ -122,9 +122,9 @@ class Sender:
         state = self._context.copy().run(_packed_state, self._cassette, unscoped)
         if active is None:
             return state, {}, {}
-        taken = [(each[0][0], each) for each in active.draws.taken()]
+        drawn = [(each[0][0], each) for each in active.draws.drawn()]
         recorded = [(each[0].scope, each) for each in gained]
-        return state, _by_item(active.path, taken), _by_item(active.path, recorded)
+        return state, _by_item(active.path, drawn), _by_item(active.path, recorded)
 
     def received(self, outcome: TaskResult | Report, task: Task) -> TaskResult:
         """Return a task's result, and count here what the task did in another process."""
@@ -255,7 +255,7 @@ class RemoteTask(NamedTuple):
 
     :param token: identifies its map.
     :param state: the state of the map's process.
-    :param taken: what was drawn in the item's scopes before the map began.
+    :param drawn: what was drawn in the item's scopes before the map began.
     :param gained: the records that the cassette gained in these scopes before the map began.
     """
 
@@ -264,7 +264,7 @@ class RemoteTask(NamedTuple):
     job: Job
     item: Any
     position: TaskPosition
-    taken: list[Taken]
+    drawn: list[Drawn]
     gained: Gained
 
     def __call__(self) -> Report:
@@ -277,7 +277,7 @@ class RemoteTask(NamedTuple):
                 _jobs.pop(next(iter(_jobs)), None)
             used_records: deque[ScopedRecord] = deque()
             draw_list = DrawList()
-            scope = self.position.scope(Draws(self.taken), draw_list, used_records)
+            scope = self.position.scope(Draws(self.drawn), draw_list, used_records)
             context = copy_context()
             # A process that was forked in a task of another map inherited that map's.
             context.run(current_stops.set, ())
@@ -288,7 +288,7 @@ class RemoteTask(NamedTuple):
                 value,
                 None if error is None else _picklable(error),
                 "" if error is None else "".join(format_exception(error)),
-                draw_list.taken(),
+                draw_list.drawn(),
                 list(used_records),
                 *session.noted(),
             )

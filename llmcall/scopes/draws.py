@@ -39,10 +39,7 @@ class Fork(NamedTuple):
 Forks = tuple[Fork, ...]
 # The scope path and the key of a request outside any scope.
 ScopedRequest = tuple[str, str]
-# A request, the forks in which it was drawn, the lowest number that was never taken there, and the free
-# numbers below it. Plain data, which is sent to other processes.
-Taken = tuple[ScopedRequest, Forks, int, Sequence[int]]
-# A request, the forks in which it was drawn, and the number that it got.
+# A request, the forks in which it was drawn, and the number that it got: what other processes get.
 Drawn = tuple[ScopedRequest, Forks, int]
 
 
@@ -62,38 +59,40 @@ class RecordedAskers(NamedTuple):
 class _Numbers:
     """The numbers of one request that one fork has taken.
 
-    :ivar unused: the lowest that was never taken.
-    :ivar free: those below it that are free.
+    :ivar taken: the numbers.
+    :ivar lowest: none below it is free.
     :ivar under_way: the thread and task that took the last one, until its call ends.
     """
 
-    __slots__ = ("free", "under_way", "unused")
+    __slots__ = ("lowest", "taken", "under_way")
 
-    def __init__(self, unused: int = 0, free: Iterable[int] = ()) -> None:
-        self.unused = unused
-        self.free = set(free)
+    def __init__(self) -> None:
+        self.taken: set[int] = set()
+        self.lowest = 0
         self.under_way: tuple[int, int] | None = None
 
     def take(self, number: int) -> None:
         """Take a number."""
-        self.free.update(range(self.unused, number))
-        self.free.discard(number)
-        self.unused = max(self.unused, number + 1)
+        self.taken.add(number)
+        while self.lowest in self.taken:
+            self.lowest += 1
 
-    def lowest_free(self, start: int) -> int:
-        """Return the lowest free number from one on."""
-        if not self.free or start >= self.unused:
-            return max(start, self.unused)
-        return min((number for number in self.free if number >= start), default=self.unused)
+    def give_back(self, number: int) -> None:
+        """Free a number."""
+        self.taken.discard(number)
+        self.lowest = min(self.lowest, number)
+
+
+def _is_free(number: int, counted: Iterable[_Numbers]) -> bool:
+    """Return whether a number is free in all forks that count."""
+    return all(number not in numbers.taken for numbers in counted)
 
 
 def _lowest_free(counted: Sequence[_Numbers], start: int = 0) -> int:
     """Return the lowest number from one on that is free in all forks that count."""
-    number = -1
-    while number != start:
-        number = start
-        for numbers in counted:
-            start = numbers.lowest_free(start)
+    number = max(start, *(numbers.lowest for numbers in counted))
+    while not _is_free(number, counted):
+        number += 1
     return number
 
 
@@ -125,7 +124,7 @@ class _Askers:
         last = self.last.get((forks, asker), -1)
         own = self.numbers.get(asker, [])
         for number in own[bisect_right(own, last) :]:
-            if _lowest_free(counted, number) == number:
+            if _is_free(number, counted):
                 break
         else:
             number = _lowest_free(counted)
@@ -171,7 +170,7 @@ class Draws:
     A draw takes the lowest number that was taken neither in its fork, nor in those around or inside
     it: so equal requests of two arms share an answer. An asker with a name gets its own.
 
-    :param taken: earlier draws.
+    :param drawn: earlier draws.
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
         counted from 0 again here. ``None`` if this process opens it now.
     :param outermost_scope: the number of the user's outermost scope, or ``None`` for other draws.
@@ -179,7 +178,7 @@ class Draws:
 
     def __init__(
         self,
-        taken: Iterable[Taken] = (),
+        drawn: Iterable[Drawn] = (),
         since: float | None = None,
         outermost_scope: int | None = None,
     ) -> None:
@@ -189,8 +188,8 @@ class Draws:
         self._numbers: dict[ScopedRequest, dict[Forks, _Numbers]] = {}
         # by the cassette or cache that holds the records
         self._askers: dict[tuple[ScopedRequest, object], _Askers] = {}
-        for request, forks, unused, free in taken:
-            self._numbers.setdefault(request, {})[forks] = _Numbers(unused, free)
+        for each in drawn:
+            self.claim(*each)
 
     def take(
         self,
@@ -256,15 +255,16 @@ class Draws:
 
     def is_free(self, request: ScopedRequest, number: int) -> bool:
         """Return whether no fork has a number."""
-        return _lowest_free([*self._numbers[request].values()], number) == number
+        return _is_free(number, self._numbers[request].values())
 
-    def taken(self) -> list[Taken]:
-        """Return what was taken, for another process to continue."""
+    def drawn(self) -> list[Drawn]:
+        """Return what was drawn, for another process to continue."""
         with lock:
             return [
-                (request, forks, numbers.unused, sorted(numbers.free))
+                (request, forks, number)
                 for request, by_forks in self._numbers.items()
                 for forks, numbers in by_forks.items()
+                for number in numbers.taken
             ]
 
 
@@ -362,7 +362,7 @@ class Draw:
                 return
             self.is_taken = False
             self._numbers.under_way = None
-            self._numbers.free.add(self.number)
+            self._numbers.give_back(self.number)
             if self.asker is not None and self._askers is not None:
                 is_free = self.draws.is_free(self.request, self.number)
                 self._askers.give_back(self.asker.name, self.forks, self.number, is_free=is_free)
@@ -407,7 +407,7 @@ class DrawList:
             draw.undo()
             raise MapIsOverError("the map that this call belongs to is over")
 
-    def taken(self) -> list[Drawn]:
+    def drawn(self) -> list[Drawn]:
         """Return what was drawn and not given back."""
         return [(draw.request, draw.forks, draw.number) for draw in self.draws if draw.is_taken]
 

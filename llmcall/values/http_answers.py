@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ServiceError
 from .bodies import events_of
-from .message import tool_call
+from .shapes import TOOL_CALLS, message_in, objects_in, parts_in
 from .usage import TokenUsage
 
 # The ends of the paths at which a model answers, where the host is known.
@@ -28,15 +28,6 @@ VOLATILE_BODY_FIELDS = {
     "responseId",
 }
 WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
-# The types of the objects that call a tool.
-TOOL_CALLS = (
-    "function_call",
-    "custom_tool_call",
-    "mcp_call",
-    "tool_use",
-    "server_tool_use",
-    "mcp_tool_use",
-)
 ANSWERS_REMEMBERED = 64  # answers, each of which is asked for its tokens, its cost and its model
 
 
@@ -48,33 +39,40 @@ def http_as_chat(body: str) -> Mapping[str, Any]:
 
     :param body: JSON, or an event stream.
     """
-    objects = [
+    objects = [*_parsed_objects(body)]
+    if any("candidates" in each or "usageMetadata" in each for each in objects):
+        objects = [_of_gemini(objects)]
+    holders = [
         each
-        for parsed in _in_shape_of_messages(list(_parsed_objects(body)))
-        for each in (parsed, parsed.get("response"), parsed.get("message"), parsed.get("delta"))
+        for event in objects
+        for each in (event, event.get("response"), event.get("message"), event.get("delta"))
         if isinstance(each, dict)
     ]
-    usage: dict[str, Any] = {}
-    for each in objects:
-        if isinstance(each.get("usage"), dict):
-            # a stream tells of the output again and again, and of the input once
-            reported = each["usage"].items()
-            usage.update({name: count for name, count in reported if count is not None})
-    models = _texts(objects, "model")
-    refusals = [text for each in objects for text in _refusals(each)]
-    texts = [text for each in objects if (text := _whole_text(each))]
-    message = {
-        "content": _last(texts) or _streamed_text(objects),
-        "refusal": "\n\n".join(dict.fromkeys(refusals)) or None,
+    fields = _merged(holders)
+    choices = [choice for each in holders for choice in objects_in(each.get("choices"))]
+    items = objects_in(fields.get("output"))
+    blocks = objects_in(fields.get("content")) or _streamed_blocks(objects)
+    texts = [{"type": "text", "text": choice.get("text")} for choice in choices]
+    message = message_in([*parts_in(items), *blocks, *texts])
+    calls = [each for each in (*items, *blocks) if each.get("type") in TOOL_CALLS]
+    details = fields.get("incomplete_details")
+    reasons = (
+        _merged(choices).get("finish_reason"),
+        fields.get("stop_reason"),
+        details.get("reason") if isinstance(details, dict) else None,
+        fields.get("status") if "output" in fields else None,
+    )
+    choice = {
+        "message": {**message, "tool_calls": calls},
+        "finish_reason": next(filter(None, map(_text, reasons)), None),
     }
-    finish_reason = _last([reason for each in objects for reason in _finish_reasons(each)])
-    chat = {
-        "model": models[0] if models else None,
-        "usage": usage or None,
-        "service_tier": _last(_texts(objects, "service_tier")),
-        "system_fingerprint": _last(_texts(objects, "system_fingerprint")),
+    names = ("model", "service_tier", "system_fingerprint")
+    return {
+        **{name: _text(fields.get(name)) or None for name in names},
+        # a stream tells of the output again and again, and of the input once
+        "usage": _merged(each["usage"] for each in holders if isinstance(each.get("usage"), dict)),
+        "choices": [choice],
     }
-    return {**chat, "choices": [{"message": message, "finish_reason": finish_reason}]}
 
 
 def model_answer(
@@ -134,44 +132,42 @@ def _parsed_objects(body: str) -> Iterator[dict[str, Any]]:
     """Yield the object that a body is, or the objects of its events."""
     with suppress(ValueError):
         data = json.loads(body)
-        yield from _objects(data if isinstance(data, list) else [data])
+        yield from objects_in(data if isinstance(data, list) else [data])
         return
     with suppress(ServiceError):  # no JSON: it tells nothing of its usage
         yield from events_of(body.encode())
 
 
-def _in_shape_of_messages(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _merged(objects: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fields of some objects; of a field that several have, the last value that is known."""
+    return {name: each[name] for each in objects for name in each if each[name] is not None}
+
+
+def _of_gemini(objects: list[dict[str, Any]]) -> dict[str, Any]:
     """Return an answer of Gemini's API, whole or in the events of its stream, as the Messages API would
-    give it; all others as they are.
+    give it.
     """
-    if not any("candidates" in each or "usageMetadata" in each for each in objects):
-        return objects
+    fields = _merged(objects)
     candidates = [
-        candidate for each in objects for candidate in _objects(each.get("candidates"))[:1]
+        candidate for each in objects for candidate in objects_in(each.get("candidates"))[:1]
     ]
-    parts = [
-        part
-        for candidate in candidates
-        for part in _objects((candidate.get("content") or {}).get("parts"))
-    ]
-    calls = [part["functionCall"] for part in parts if isinstance(part.get("functionCall"), dict)]
-    text = "".join(_text(part.get("text")) for part in parts if not part.get("thought"))
-    counts = [
-        each["usageMetadata"] for each in objects if isinstance(each.get("usageMetadata"), dict)
-    ]
-    count = counts[-1] if counts else {}
+    content: list[dict[str, Any]] = []
+    for candidate in candidates:
+        for part in objects_in((candidate.get("content") or {}).get("parts")):
+            call = part.get("functionCall")
+            if isinstance(call, dict):
+                content.append(
+                    {"type": "tool_use", "name": call.get("name"), "input": call.get("args")}
+                )
+            elif not part.get("thought"):
+                content.append({"type": "text", "text": part.get("text")})
     answer: dict[str, Any] = {
-        "model": _last(_texts(objects, "modelVersion")),
-        "stop_reason": _last(_texts(candidates, "finishReason")),
-        "content": [
-            {"type": "text", "text": text},
-            *(
-                {"type": "tool_use", "name": each.get("name"), "input": each.get("args")}
-                for each in calls
-            ),
-        ],
+        "model": fields.get("modelVersion"),
+        "stop_reason": _merged(candidates).get("finishReason"),
+        "content": content,
     }
-    if "promptTokenCount" in count:
+    count = fields.get("usageMetadata")
+    if isinstance(count, dict) and "promptTokenCount" in count:
         thoughts = count.get("thoughtsTokenCount") or 0
         answer["usage"] = {
             "input_tokens": count["promptTokenCount"],
@@ -179,70 +175,21 @@ def _in_shape_of_messages(objects: list[dict[str, Any]]) -> list[dict[str, Any]]
             "input_tokens_details": {"cached_tokens": count.get("cachedContentTokenCount")},
             "output_tokens_details": {"reasoning_tokens": thoughts},
         }
-    return [answer]
+    return answer
 
 
-def _texts(objects: Iterable[Mapping[str, Any]], name: str) -> list[str]:
-    values = (each.get(name) for each in objects)
-    return [value for value in values if isinstance(value, str) and value]
-
-
-def _last(texts: list[str]) -> str | None:
-    return texts[-1] if texts else None
-
-
-def _finish_reasons(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why an answer ended, as the Responses, the Messages or the completions API says it."""
-    details = answer.get("incomplete_details")
-    reasons = [
-        answer.get("status") if "output" in answer else None,
-        details.get("reason") if isinstance(details, dict) else None,
-        answer.get("stop_reason"),
-        *(each.get("finish_reason") for each in _objects(answer.get("choices"))),
-    ]
-    yield from (reason for reason in reasons if isinstance(reason, str))
-
-
-def _refusals(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the texts in which a model refused, as the Responses API has them."""
-    for item in _objects(answer.get("output")):
-        for part in _objects(item.get("content")):
-            refusal = part.get("refusal")
-            if isinstance(refusal, str) and refusal:
-                yield refusal
-
-
-def _whole_text(answer: Mapping[str, Any]) -> str:
-    """Return the text of a whole answer of the Responses, the Messages or the completions API, and
-    its tool calls.
+def _streamed_blocks(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the blocks of a content that the events of the Messages API have in pieces; each piece of a
+    text is one.
     """
-    items, content = _objects(answer.get("output")), _objects(answer.get("content"))
-    parts = [part for item in items for part in _objects(item.get("content"))]
-    text = "\n\n".join(_texts([*parts, *content, *_objects(answer.get("choices"))], "text"))
-    calls = [
-        tool_call(each.get("name"), each.get("arguments") or each.get("input") or "")
-        for each in (*items, *content)
-        if each.get("type") in TOOL_CALLS
-    ]
-    return "\n".join(filter(None, [text, *calls]))
-
-
-def _streamed_text(events: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return the text whose pieces the events of the Messages API have, and the tool calls."""
-    text = ""
-    calls: list[list[str]] = []  # of each, the tool's name and the pieces of its arguments
-    for each in events:
-        if each.get("type") == "text_delta":
-            text += _text(each.get("text"))
-        block = each.get("content_block")
-        if isinstance(block, dict) and block.get("type") in TOOL_CALLS:
-            calls.append([_text(block.get("name"))])
-        if calls and each.get("type") == "input_json_delta":
-            calls[-1].append(_text(each.get("partial_json")))
-    called = [tool_call(name, "".join(pieces)) for name, *pieces in calls]
-    return "\n".join(filter(None, [text, *called])) or None
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    """Return the objects in a list; none of anything else."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    blocks: list[dict[str, Any]] = []
+    for event in events:
+        block, delta = event.get("content_block"), event.get("delta")
+        if isinstance(block, dict):
+            blocks.append({**block})
+        elif isinstance(delta, dict) and delta.get("type") == "text_delta":
+            blocks.append({"type": "text", "text": delta.get("text")})
+        elif isinstance(delta, dict) and "partial_json" in delta and blocks:
+            so_far = blocks[-1].get("arguments", "")
+            blocks[-1]["arguments"] = so_far + _text(delta["partial_json"])
+    return blocks

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .http_answers import TOOL_CALLS
 from .message import tool_call
+from .shapes import TOOL_CALLS
 
 SYSTEMS = ("system", "instructions", "systemInstruction", "system_instruction")
 QUESTIONS = ("messages", "input", "prompt", "contents")

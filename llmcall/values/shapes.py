@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .usage import TokenUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .data import Data
 
@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 # The fields of a response that both APIs have.
 SHARED_FIELDS = ("id", "model", "service_tier")
+TEXTS = ("output_text", "text")  # the types of parts that are texts
+# The types of the objects that call a tool.
+TOOL_CALLS = (
+    "function_call",
+    "custom_tool_call",
+    "mcp_call",
+    "tool_use",
+    "server_tool_use",
+    "mcp_tool_use",
+)
+# For those that call a tool of the program: its kind, and the name of what it is given.
+PROGRAMS_CALLS = {
+    "function_call": ("function", "arguments"),
+    "custom_tool_call": ("custom", "input"),
+}
 
 
 def as_chat(response: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -41,15 +56,10 @@ def choices_of(response: Mapping[str, Any]) -> list[dict[str, Data]]:
 
 
 def _choice(response: Mapping[str, Any]) -> dict[str, Data]:
-    items = _objects(response["output"])
-    parts = [part for item in items for part in _objects(item.get("content"))]
-    texts = [str(part.get("text") or "") for part in parts if part.get("type") == "output_text"]
-    refusals = [str(part["refusal"]) for part in parts if part.get("refusal")]
-    logprobs = [each for part in parts for each in part.get("logprobs") or ()]
-    calls = [_tool_call(item) for item in items if item.get("type") in TOOL_CALLS]
-    message: dict[str, Data] = {"role": "assistant", "content": "".join(texts) if texts else None}
-    if refusals:
-        message["refusal"] = "\n\n".join(refusals)
+    items = objects_in(response["output"])
+    parts = parts_in(items)
+    message = message_in(parts)
+    calls = [_tool_call(item) for item in items if item.get("type") in PROGRAMS_CALLS]
     if calls:
         message["tool_calls"] = calls
     details = response.get("incomplete_details")
@@ -58,17 +68,26 @@ def _choice(response: Mapping[str, Any]) -> dict[str, Data]:
         finish_reason = FINISH_REASONS.get(str(reason), reason)
     else:
         finish_reason = "tool_calls" if calls else "stop"
+    logprobs = [each for part in parts for each in part.get("logprobs") or ()]
     choice = {"index": 0, "message": message, "finish_reason": finish_reason}
     return {**choice, "logprobs": {"content": logprobs}} if logprobs else choice
 
 
-# The items of an output that call a tool of the program: their name for the tool's kind, and for
-# what it is given.
-TOOL_CALLS = {"function_call": ("function", "arguments"), "custom_tool_call": ("custom", "input")}
+def parts_in(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parts of the items of an output."""
+    return [part for item in items for part in objects_in(item.get("content"))]
+
+
+def message_in(parts: Sequence[Mapping[str, Any]]) -> dict[str, Data]:
+    """Return the message that some parts are: its text and its refusal."""
+    texts = [str(part.get("text") or "") for part in parts if part.get("type") in TEXTS]
+    refusals = [str(part["refusal"]) for part in parts if part.get("refusal")]
+    message: dict[str, Data] = {"role": "assistant", "content": "".join(texts) if texts else None}
+    return {**message, "refusal": "\n\n".join(refusals)} if refusals else message
 
 
 def _tool_call(item: Mapping[str, Any]) -> dict[str, Data]:
-    kind, given = TOOL_CALLS[item["type"]]
+    kind, given = PROGRAMS_CALLS[item["type"]]
     called = {"name": item.get("name"), given: item.get(given) or ""}
     return {"id": item.get("call_id"), "type": kind, kind: called}
 
@@ -84,5 +103,6 @@ def _usage(usage: TokenUsage) -> dict[str, Data]:
     }
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list; none of anything else."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

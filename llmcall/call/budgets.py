@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -227,7 +227,8 @@ class Reservation:
     :param key: the request's, under which the same call, made again, takes the reservation over;
         ``None`` if it does not.
     :ivar wakeup: is done when there is reason to look again.
-    :ivar used: what the attempt used, once that is known.
+    :ivar used: what the attempt used, as far as it is known; ``None``: it counts as spent, until the same
+        call takes it over.
     :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
@@ -235,7 +236,7 @@ class Reservation:
         self.wakeup: Future[None] = Future()
         self._time_left = time_left
         self.is_in_memory = all(each.name is None for each in tuple(open_budgets))
-        self.used: Amounts | None = None
+        self.used: Amounts | None = NOTHING
         self._key = key or os.urandom(8).hex()
         self._ledgers: list[Ledger] = []
         self._is_closed = False
@@ -253,15 +254,17 @@ class Reservation:
                 _waiting.setdefault(self)
             if next(iter(_waiting), self) is not self:  # another has waited longer
                 return NEVER
-        # By account: its ledger, and the limits of its budgets.
-        accounts: dict[Any, tuple[Ledger, list[Mapping[str, int]]]] = {}
+        # By account: its ledger, and the tightest limits of its budgets.
+        accounts: dict[Any, tuple[Ledger, dict[str, int]]] = {}
         for each in tuple(open_budgets):
             account = each.ledger if each.name is None else (each.location, each.name)
-            accounts.setdefault(account, (each.ledger, []))[1].append(each.limit)
+            _, limit = accounts.setdefault(account, (each.ledger, {}))
+            for name, most in each.limit.items():
+                limit[name] = min(most, limit.get(name, most))
         reserved: list[Ledger] = []
         try:
-            for ledger, limits in accounts.values():
-                if not ledger.reserve(self._key, needed, limits, self._time_left()):
+            for ledger, limit in accounts.values():
+                if not ledger.reserve(self._key, needed, limit, self._time_left()):
                     if current_stops.get() and limits_tokens():
                         warn_once(NARROW)
                     return POLL_SECONDS if ledger.name else NEVER
@@ -276,25 +279,15 @@ class Reservation:
         _wake_first()
         return None
 
-    def leave(self) -> None:
-        """Count what is reserved as spent, unless the same call, made again, takes it over."""
-        for ledger in self._end():
-            ledger.leave(self._key)
-        _wake_first()
-
     def close(self) -> None:
-        """Settle what was used, or give everything back if nothing was."""
-        for ledger in self._end():
-            ledger.settle(self._key, self.used or NOTHING)
-        _wake_first()
-
-    def _end(self) -> list[Ledger]:
-        """Reserve nothing more; return the ledgers that have something reserved."""
+        """Settle what was used, give the rest back, and reserve nothing more."""
         with lock:
             self._is_closed = True
             ledgers, self._ledgers = self._ledgers, []
             _waiting.pop(self, None)
-        return ledgers
+        for ledger in ledgers:
+            ledger.settle(self._key, self.used)
+        _wake_first()
 
 
 def _wake_first() -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -127,13 +126,13 @@ class Ledger:
         self,
         key: str,
         needed: Amounts,
-        limits: Sequence[Mapping[str, int]],
+        limit: Mapping[str, int],
         seconds: float | None,
     ) -> bool:
         """Reserve an amount under a key, in place of what is reserved under it; return ``False`` if
         that has to wait for others to settle.
 
-        :param limits: each the most of what :class:`Amounts` counts, by name.
+        :param limit: the most of what :class:`Amounts` counts, by name.
         :param seconds: those until the call's deadline, or ``None``.
         :raises BudgetExceededError: if it would pass a limit whatever the others use.
         :raises CacheError: if the ledger cannot be kept.
@@ -141,44 +140,36 @@ class Ledger:
         until = NEVER if not self.name else time.time() + (HOUR if seconds is None else seconds)
 
         def reserve(account: Account) -> bool:
-            earlier = account["reserved"].pop(key, None)
-            try:
-                totals = _totals(account)
-                fits = [fits_now(self._title, limit, *totals, needed) for limit in limits]
-                if all(fits):
-                    earlier = needed, until
-            finally:
-                if earlier is not None:
-                    account["reserved"][key] = earlier
-            return all(fits)
+            others = {**account["reserved"]}
+            others.pop(key, None)
+            totals = _totals({**account, "reserved": others})
+            fits = fits_now(self._title, limit, *totals, needed)
+            if fits:
+                account["reserved"][key] = needed, until
+            return fits
 
         return self._update(reserve)
 
-    def settle(self, key: str, used: Amounts) -> None:
+    def settle(self, key: str, used: Amounts | None) -> None:
         """Replace a reservation by what was used; nothing happens if it is settled already.
 
         The call is over and paid for: if the ledger cannot be kept, a warning says that the
         reservation stays.
+
+        :param used: ``None``: the reservation counts as spent, until the same call takes it over.
         """
 
         def settle(account: Account) -> None:
-            if account["reserved"].pop(key, None) is not None:
+            reservation = account["reserved"].pop(key, None)
+            if reservation is not None and used is not None:
                 account["spent"] = used.plus(account["spent"])
+            elif reservation is not None:
+                account["reserved"][key] = reservation[0], 0.0
 
         try:
             self._update(settle)
         except CacheError as error:
             notice("%s; what the call had reserved counts as spent", error)
-
-    def leave(self, key: str) -> None:
-        """Count a reservation as spent, until the same call takes it over."""
-
-        def leave(account: Account) -> None:
-            if key in account["reserved"]:
-                account["reserved"][key] = account["reserved"][key][0], 0.0
-
-        with suppress(CacheError):  # then it counts as spent from its call's deadline on
-            self._update(leave)
 
     def spent(self) -> Amounts:
         """Return what is spent; of a named budget, by earlier runs and other processes too."""

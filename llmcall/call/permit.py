@@ -198,12 +198,11 @@ class Permit:
         self._place.end()
 
     def leave(self) -> None:
-        """Give the place back; what is reserved counts as spent until the same call, made again, takes
-        the reservation over: its answer is still being made.
+        """Count what is reserved as spent until the same call, made again, takes the reservation over: its
+        answer is still being made.
         """
-        self.give_place_back()
         if self._reservation is not None:
-            self._reservation.leave()
+            self._reservation.used = None
 
     async def __aenter__(self) -> Permit:
         return self

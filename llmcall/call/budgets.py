@@ -19,7 +19,7 @@ from ..interrupts import current_stops
 from ..models.prices import DEARER_TIERS
 from ..notices import warn_once
 from ..system import after_fork_in_child, lock
-from .effects import wake_first
+from .effects import Delay, Queue, wake_first
 from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def budget(
 
 
 open_budgets: list[Budget] = []  # one that was entered twice is in it twice
-_waiting: OrderedDict[Reservation, None] = OrderedDict()
+_waiting: Queue = OrderedDict()
 
 
 def counts_tokens() -> bool:
@@ -226,14 +226,12 @@ class Reservation:
     :param time_left: returns the seconds until the call's deadline, or ``None``.
     :param key: the request's, under which the same call, made again, takes the reservation over;
         ``None`` if it does not.
-    :ivar wakeup: is done when there is reason to look again.
     :ivar used: what the attempt used, as far as it is known; ``None``: it counts as spent, until the same
         call takes it over.
     :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
     def __init__(self, time_left: Callable[[], float | None], key: str | None = None) -> None:
-        self.wakeup: Future[None] = Future()
         self._time_left = time_left
         self.is_in_memory = all(each.name is None for each in tuple(open_budgets))
         self.used: Amounts | None = NOTHING
@@ -241,19 +239,18 @@ class Reservation:
         self._ledgers: list[Ledger] = []
         self._is_closed = False
 
-    def reserve(self, needed: Amounts) -> float | None:
+    def reserve(self, needed: Amounts) -> Delay | None:
         """Reserve an amount from all open budgets at once, after those who came before.
 
-        :returns: ``None`` if it is reserved; else the seconds after which to look again without
-            being woken: infinite if no other process takes part.
+        :returns: ``None`` if it is reserved.
         :raises BudgetExceededError: if it would pass a limit whatever the others use.
         """
+        wakeup: Future[None] = Future()
         with lock:
-            self.wakeup = Future()
             if not self._is_closed:
-                _waiting.setdefault(self)
+                _waiting[self] = wakeup
             if next(iter(_waiting), self) is not self:  # another has waited longer
-                return NEVER
+                return Delay(wakeup, NEVER)
         # By account: its ledger, and the tightest limits of its budgets.
         accounts: dict[Any, tuple[Ledger, dict[str, int]]] = {}
         for each in tuple(open_budgets):
@@ -267,7 +264,7 @@ class Reservation:
                 if not ledger.reserve(self._key, needed, limit, self._time_left()):
                     if current_stops.get() and limits_tokens():
                         warn_once(NARROW)
-                    return POLL_SECONDS if ledger.name else NEVER
+                    return Delay(wakeup, POLL_SECONDS if ledger.name else NEVER)
                 reserved.append(ledger)
             with lock:
                 _waiting.pop(self, None)

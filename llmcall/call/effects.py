@@ -7,20 +7,15 @@ is here: in a thread it blocks, in an event loop it lets the loop go on.
 from __future__ import annotations
 
 import time
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Generator,
-    Mapping,
-)
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from ..blocking import may_block
 from ..errors import RequestTimeoutError
@@ -93,15 +88,29 @@ async def wait(future: Future[Any], seconds: float | None) -> None:
         await asyncio.wait_for(done.wait(), seconds)
 
 
-def wake_first(queue: Mapping[Any, None]) -> None:
-    """Wake whoever has waited longest, to look again: something has changed.
+class Delay(NamedTuple):
+    """What somebody waits for who is not let in yet.
 
-    :param queue: those who wait, the oldest first; each has a future ``wakeup``. Nobody else may
-        change it meanwhile.
+    :param wakeup: is done when there is reason to look again.
+    :param seconds: those after which to look again without being woken; infinite if others have to come
+        first.
+    :param at_least: the seconds that it lasts at least; 0 if time does not decide.
     """
-    first = next(iter(queue), None)
-    if first is not None and not first.wakeup.done():
-        first.wakeup.set_result(None)
+
+    wakeup: Future[None]
+    seconds: float
+    at_least: float = 0.0
+
+
+# Who waits, the oldest first, and their wakeups; only the holder of the lock may use it.
+Queue: TypeAlias = OrderedDict[Any, Future[None]]
+
+
+def wake_first(queue: Queue) -> None:
+    """Wake whoever has waited longest, to look again: something has changed."""
+    wakeup = next(iter(queue.values()), None)
+    if wakeup is not None and not wakeup.done():
+        wakeup.set_result(None)
 
 
 async def send(transport: Any, request: Request, timeout: float | None) -> Any:

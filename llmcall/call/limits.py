@@ -16,8 +16,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from ..models.prices import price_of
-from ..system import lock, this_process
-from .effects import wake_first
+from ..system import after_fork_in_child, lock
+from .effects import Delay, Queue, wake_first
 from .ledgers import NEVER
 
 if TYPE_CHECKING:
@@ -32,81 +32,56 @@ WINDOW = 61.0
 LEFT_OUT_SECONDS = 300.0  # how long an endpoint that refused its key is not asked
 
 
-# The wakeup of all that do not wait: a future of its own would be most of what is kept of a send.
-NOT_WAITING: Future[None] = Future()
-NOT_WAITING.set_result(None)
-
-
 class Place:
     """The place of one send at an endpoint, as the limits count it.
 
     It is kept until its window is over, so it refers to no request and no answer.
 
-    :ivar wakeup: is done when there is reason to look again whether it may begin.
-    :ivar queues: the endpoints that it waits for.
-    :ivar state: the endpoint that admitted it, or ``None``.
+    :param pool: the endpoints of which one gives the place.
+    :ivar state: the endpoint at which it is under way, or ``None``.
     :ivar sent_at: the monotonic time at which it was sent, or ``None``.
     :ivar is_counted: whether its tokens count: from its admission until its window
         is over.
-    :ivar tokens: those that it used or, while that is unknown, reserves.
-    :ivar is_answered: whether what it used is known.
+    :ivar tokens: those that it reserves and, once it is over, used.
+    :ivar used: the tokens that it used, as far as it is known; ``None``: those that it reserved.
     """
 
-    def __init__(self) -> None:
-        self.wakeup = NOT_WAITING
-        self.queues: set[EndpointState] = set()
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         self.state: EndpointState | None = None
         self.sent_at: float | None = None
         self.is_counted = False
         self.tokens = 0
-        self.is_answered = False
+        self.used: int | None = 0
 
     def leave_queues(self) -> None:
         """Stop waiting for any endpoint; the caller has the lock."""
-        while self.queues:
-            state = self.queues.pop()
-            state.queue.pop(self, None)
-            wake_first(state.queue)
+        for state in self._pool.states.values():
+            if state.queue.pop(self, None) is not None:
+                wake_first(state.queue)
 
-    def note_sent(self, now: float | None = None) -> None:
-        """Count the send as sent from now on; a second time changes nothing.
-
-        :param now: the monotonic time; ``None`` means that of the clock.
-        """
+    def note_sent(self) -> None:
+        """Count the send as sent from now on; a second time changes nothing."""
         with lock:
-            state = self.state
-            if state is None or self.sent_at is not None or self not in state.running:
-                return
-            self.sent_at = time.monotonic() if now is None else now
-            state.sent.append(self)
-            wake_first(state.queue)
+            if self.state is not None and self.sent_at is None:
+                self.sent_at = time.monotonic()
+                self.state.sent.append(self)
+                wake_first(self.state.queue)
 
-    def use(self, tokens: int | None) -> None:
-        """Count the tokens that the send used, in place of those that it reserved.
-
-        :param tokens: ``None`` if nobody knows: then those that it reserved.
-        """
-        with lock:
-            self.is_answered = True
-            if tokens is not None and self.state is not None and self.is_counted:
-                self.state.tokens += tokens - self.tokens
-                self.tokens = tokens
-
-    def end(self, now: float | None = None) -> None:
-        """Give back the place; without an answer, also the tokens. A second time changes nothing.
-
-        :param now: as in :meth:`note_sent`.
+    def end(self) -> None:
+        """Give back the place, and count the tokens that were used in place of those that were reserved.
+        A second time changes nothing.
         """
         with lock:
             self.leave_queues()
-            self.note_sent(now)
-            state = self.state
-            if state is None or self not in state.running:
+            self.note_sent()
+            state, self.state = self.state, None
+            if state is None:
                 return
             state.running.remove(self)
-            if self.is_counted and not self.is_answered:
-                state.tokens -= self.tokens
-                self.tokens = 0
+            if self.is_counted and self.used is not None:
+                state.tokens += self.used - self.tokens
+                self.tokens = self.used
             wake_first(state.queue)
 
 
@@ -117,7 +92,7 @@ class EndpointState:
     :ivar sent: the sends of the window, the oldest first.
     :ivar tokens: those of all sends that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
-    :ivar queue: the sends that wait for it, in order.
+    :ivar queue: the sends that wait for it.
     """
 
     def __init__(self) -> None:
@@ -125,7 +100,7 @@ class EndpointState:
         self.sent: deque[Place] = deque()
         self.tokens = 0
         self.resting_until = 0.0
-        self.queue: OrderedDict[Place, None] = OrderedDict()
+        self.queue: Queue = OrderedDict()
 
     def wait(self, settings: Settings, tokens: int | None, now: float) -> float:
         """Return the seconds until a send may be admitted; infinite if time does not decide.
@@ -161,13 +136,12 @@ class EndpointState:
         return NEVER
 
 
-_states: dict[tuple[int | str | None, ...], EndpointState] = {}
+_states: dict[tuple[str | None, ...], EndpointState] = {}
 
 
 def _state_of(endpoint: Endpoint) -> EndpointState:
     """Return the state of an endpoint, the same one for everybody who knows it by this address."""
     address = (
-        this_process(),  # a forked process lacks the threads whose calls its parent counts
         endpoint.name,
         endpoint.base_url,
         endpoint.azure_endpoint,
@@ -180,6 +154,9 @@ def _state_of(endpoint: Endpoint) -> EndpointState:
 def forget() -> None:
     """Forget what was asked of all endpoints: calls under way do not count in new clients' limits."""
     _states.clear()
+
+
+after_fork_in_child(forget)  # a forked process lacks the threads whose calls its parent counts
 
 
 class Pool:
@@ -204,7 +181,7 @@ class Pool:
         self.settings = settings
         self._next_index = 0
         self._left_out_until: dict[Endpoint, float] = {}  # a monotonic time
-        self._states = {endpoint: _state_of(endpoint) for endpoint in self.endpoints}
+        self.states = {endpoint: _state_of(endpoint) for endpoint in self.endpoints}
 
     def price(
         self, input_tokens: int, endpoint: str | None = None, service_tier: str | None = None
@@ -231,30 +208,24 @@ class Pool:
         return max(filter(None, prices), key=lambda price: (price.output, price.input))
 
     def _usable_endpoints(self, now: float) -> list[Endpoint]:
-        """Return the endpoints that are not left out; all if none remains."""
-        usable = [each for each in self.endpoints if self._left_out_until.get(each, now) <= now]
-        return usable or self.endpoints
+        """Return the endpoints that are not left out: at least one."""
+        return [each for each in self.endpoints if self._left_out_until.get(each, now) <= now]
 
-    def admit(
-        self, place: Place, tokens: int | None, now: float
-    ) -> tuple[Endpoint | None, float, float]:
+    def admit(self, place: Place, tokens: int | None) -> Endpoint | Delay:
         """Admit a send if an endpoint allows it and no other waited longer; else queue it.
 
         :param tokens: what the send may use, or ``None`` if nobody counted it.
-        :param now: the monotonic time.
-        :returns: the endpoint that admits it, or ``None``; the seconds after which to look again
-            without being woken, infinite if others have to come first; and those that it waits at
-            least, 0 if time does not decide.
+        :returns: the endpoint that admits it.
         """
         with lock:
+            now = time.monotonic()
             usable = self._usable_endpoints(now)
-            place.wakeup = NOT_WAITING
+            wakeup: Future[None] = Future()
             next_look = shortest_wait = NEVER
             for index in range(self._next_index, self._next_index + len(usable)):
                 endpoint = usable[index % len(usable)]
-                state = self._states[endpoint]
-                state.queue.setdefault(place)
-                place.queues.add(state)
+                state = self.states[endpoint]
+                state.queue[place] = wakeup
                 seconds = state.wait(self.settings, tokens, now)
                 shortest_wait = min(shortest_wait, seconds)
                 if next(iter(state.queue)) is not place:  # another has waited longer
@@ -269,11 +240,8 @@ class Pool:
                 place.tokens = tokens or 0
                 state.tokens += place.tokens
                 place.leave_queues()
-                return endpoint, 0.0, 0.0
-            place.wakeup = Future()
-            if shortest_wait == NEVER:  # time does not decide at any endpoint
-                shortest_wait = 0.0
-            return None, next_look, shortest_wait
+                return endpoint
+            return Delay(wakeup, next_look, 0.0 if shortest_wait == NEVER else shortest_wait)
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
         """Stop asking an endpoint for some seconds; return those until the first other one has rested,
@@ -281,10 +249,10 @@ class Pool:
         """
         now = time.monotonic()
         with lock:
-            state = self._states[endpoint]
+            state = self.states[endpoint]
             state.resting_until = max(now + seconds, state.resting_until)
             others = [each for each in self._usable_endpoints(now) if each is not endpoint]
-            free_at = min((self._states[each].resting_until for each in others), default=NEVER)
+            free_at = min((self.states[each].resting_until for each in others), default=NEVER)
             return max(0.0, free_at - now)
 
     def leave_out(self, endpoint: Endpoint) -> bool:

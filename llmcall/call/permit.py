@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,7 @@ from ..models.prices import tier_of
 from ..notices import notice
 from ..values import TokenUsage
 from . import budgets
-from .effects import do, wait
+from .effects import Delay, do, wait
 from .estimates import estimate, estimate_of_http
 from .ledgers import NEVER, Amounts, spending_of
 from .limits import WINDOW, Place, Pool
@@ -68,7 +66,7 @@ class Permit:
         self._call = call
         self._pool = pool
         self._request = request
-        self._place = Place()
+        self._place = Place(pool)
         self._reservation: budgets.Reservation | None = None
         # The most tokens of the prompt, and of the answer; ``None``: nobody has to know, or can.
         self._estimate: tuple[int, int] | None = None
@@ -89,14 +87,9 @@ class Permit:
             return endpoint
         tokens = None if self._estimate is None else sum(self._estimate)
         has_waited = False
-        while True:
-            endpoint, seconds, at_least = self._pool.admit(self._place, tokens, time.monotonic())
-            if endpoint is not None:
-                # HTTP clients call it in this context.
-                _when_sent.set(self._place.note_sent)
-                return endpoint
+        while isinstance(admitted := self._pool.admit(self._place, tokens), Delay):
             names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
-            seconds_left = self._call.time_left()
+            at_least, seconds_left = admitted.at_least, self._call.time_left()
             if seconds_left is not None and at_least > max(0.0, seconds_left):
                 error = RateLimitError(
                     f"no endpoint of {names} can be called for {at_least:.1f} s, past the deadline"
@@ -106,9 +99,9 @@ class Permit:
             if not has_waited and at_least > WINDOW:  # longer than [Limits] alone make it wait
                 notice("%s: no call is sent there for %.0f s", names, at_least)
             has_waited = True
-            await self._wait(
-                self._place.wakeup, seconds, "an endpoint has a place for another call"
-            )
+            await self._wait(admitted, "an endpoint has a place for another call")
+        _when_sent.set(self._place.note_sent)  # HTTP clients call it in this context
+        return admitted
 
     def _estimated(self) -> tuple[int, int] | None:
         """Return the most tokens that the send may use, or ``None`` if nobody can know it.
@@ -140,13 +133,12 @@ class Permit:
         amounts = self._amounts()
         while True:
             if reservation.is_in_memory:
-                seconds = reservation.reserve(amounts)
+                delay = reservation.reserve(amounts)
             else:
-                seconds = await do(reservation.reserve, amounts)
-            if seconds is None:
+                delay = await do(reservation.reserve, amounts)
+            if delay is None:
                 return
-            event = "calls under way settle what they reserved of a budget"
-            await self._wait(reservation.wakeup, seconds, event)
+            await self._wait(delay, "calls under way settle what they reserved of a budget")
 
     def _amounts(self) -> Amounts:
         """Return what is reserved."""
@@ -158,20 +150,19 @@ class Permit:
         budgets.check_price(self._pool.model, price, tier)
         return spending_of(TokenUsage(input_tokens, output_tokens), price)
 
-    async def _wait(self, wakeup: Future[None], seconds: float, event: str) -> None:
+    async def _wait(self, delay: Delay, event: str) -> None:
         """Wait until there is reason to look again.
 
-        :param seconds: the longest wait; infinite if only the end of another call gives a reason.
         :param event: is waited for, in words.
         """
-        seconds_left = self._call.time_left()
+        seconds, seconds_left = delay.seconds, self._call.time_left()
         if seconds_left is not None:
             if seconds_left <= 0:
                 error = RequestTimeoutError(f"the call's deadline passed before {event}")
                 error.retryable = False
                 raise error
             seconds = min(seconds, seconds_left)
-        await wait(wakeup, None if seconds == NEVER else seconds)
+        await wait(delay.wakeup, None if seconds == NEVER else seconds)
 
     def use(
         self, tokens: TokenUsage, endpoint: str | None, service_tier: str | None, calls: int
@@ -183,7 +174,7 @@ class Permit:
         :param service_tier: the tier that the answer names.
         """
         input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
-        self._place.use(None if input_tokens is None else input_tokens + output_tokens)
+        self._place.used = None if input_tokens is None else input_tokens + output_tokens
         if self._reservation is None:
             return
         if not self._call.asks_model or input_tokens is None:
@@ -194,7 +185,7 @@ class Permit:
 
     def give_place_back(self) -> None:
         """Give the endpoint's place back, and keep the reservation; what was sent counts in the limits."""
-        self._place.use(None)
+        self._place.used = None
         self._place.end()
 
     def leave(self) -> None:

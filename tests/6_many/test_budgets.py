@@ -340,7 +340,7 @@ def test_no_interleaving_passes_a_limit(
     budgets._waiting.clear()  # of an example that failed
     with llmcall.budget(tokens=limit) as budget:
         while coming or running or waiting:
-            ready = [("look", key) for key, each in waiting.items() if each.wakeup.done()]
+            ready = [("look", key) for key, (_, delay) in waiting.items() if delay.wakeup.done()]
             moves = (
                 ready + [("end", key) for key in running] + [("come", key) for key, _ in coming[:1]]
             )
@@ -354,15 +354,18 @@ def test_no_interleaving_passes_a_limit(
                     reservation.used = Amounts(tokens=int(most * share))
                 reservation.close()
                 continue
-            reservation = Reservation(lambda: None) if what == "come" else waiting.pop(key)
+            reservation = Reservation(lambda: None) if what == "come" else waiting.pop(key)[0]
             coming = coming[1:] if what == "come" else coming
             try:
-                seconds = reservation.reserve(Amounts(tokens=most))
+                delay = reservation.reserve(Amounts(tokens=most))
             except BudgetExceededError:
                 assert used + most > limit
                 reservation.close()
             else:
-                (running if seconds is None else waiting)[key] = reservation
+                if delay is None:
+                    running[key] = reservation
+                else:
+                    waiting[key] = reservation, delay
             assert used + sum(callers[each][0] for each in running) <= limit
     assert budget.spent.tokens == used
 

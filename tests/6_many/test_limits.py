@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 import pytest
@@ -475,34 +476,24 @@ def test_the_endpoints_that_list_a_model_are_its_pool(
 
 
 class Door:
-    """A pool whose endpoint admits attempts, with a clock that the test moves."""
+    """A pool whose endpoint admits attempts, and a clock that the test moves."""
 
     def __init__(self, **limits: int) -> None:
         forget()
         self.now = 1000.0
         self.pool = Pool("m", [Endpoint("a")], Capabilities(), llmcall.settings().replace(**limits))
 
-    def place(self) -> Place:
-        """Return an attempt that comes."""
-        return Place()
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
 
-    def ask(self, place: Place, tokens: int | None = None) -> tuple[str | None, float]:
-        """Return the endpoint's name, or ``None`` and the seconds to wait."""
-        endpoint, seconds, _ = self.pool.admit(place, tokens, self.now)
-        return endpoint and endpoint.name, seconds
-
-    def admitted(self) -> Place:
-        """Return an attempt that is let in, and sent."""
-        place = self.place()
-        assert self.ask(place)[0] is not None
-        place.note_sent(self.now)
-        return place
-
-    def end(self, place: Place, used: int | None = 0) -> None:
-        """End an attempt, with an answer that used some tokens, or with none."""
-        if used is not None:
-            place.use(used)
-        place.end(self.now)
+    def admitted(self, tokens: int) -> Place | None:
+        """Return an attempt that is let in, or ``None``: it does not wait."""
+        place = Place(self.pool)
+        if isinstance(self.pool.admit(place, tokens), Endpoint):
+            return place
+        place.end()
+        return None
 
 
 STEPS = st.lists(
@@ -522,30 +513,28 @@ def test_no_minute_holds_more_than_the_limits(
     """However attempts come, are sent, end and fail, no 60 seconds hold more requests or tokens
     than the limits.
     """
-    door, running, sent = (
-        Door(limits_requests_per_minute=limit, limits_tokens_per_minute=tokens),
-        [],
-        [],
-    )
-    for what, seconds, size in steps:
-        door.now += seconds
-        unsent = [each for each in running if each.sent_at is None]
-        if what == "ask":
-            place = door.place()
-            if door.ask(place, size)[0] is None:
-                door.end(place, None)
-            else:
-                running.append(place)
-        elif what == "send" and unsent:
-            unsent[-1].note_sent(door.now)
-            sent.append(unsent[-1])
-        elif what in ("answer", "fail") and running:
-            place = running.pop(0)
-            if place.sent_at is None:
-                sent.append(place)
-            door.end(place, min(size, place.tokens) if what == "answer" else None)
-        in_a_minute = [each for each in sent if each.sent_at > door.now - WINDOW]
-        assert len(in_a_minute) <= limit
-        assert sum(each.tokens for each in in_a_minute) <= tokens
+    door = Door(limits_requests_per_minute=limit, limits_tokens_per_minute=tokens)
+    running: list[Place] = []
+    sent: list[Place] = []
+    with patch("llmcall.call.limits.time", door):
+        for what, seconds, size in steps:
+            door.now += seconds
+            unsent = [each for each in running if each.sent_at is None]
+            if what == "ask":
+                place = door.admitted(size)
+                if place is not None:
+                    running.append(place)
+            elif what == "send" and unsent:
+                unsent[-1].note_sent()
+                sent.append(unsent[-1])
+            elif what in ("answer", "fail") and running:
+                place = running.pop(0)
+                if place.sent_at is None:
+                    sent.append(place)
+                place.used = min(size, place.tokens) if what == "answer" else 0
+                place.end()
+            in_a_minute = [each for each in sent if each.sent_at > door.now - WINDOW]
+            assert len(in_a_minute) <= limit
+            assert sum(each.tokens for each in in_a_minute) <= tokens
     times = [each.sent_at for each in sent]
     assert all(sum(start <= each < start + 60 for each in times) <= limit for start in times)

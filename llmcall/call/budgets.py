@@ -250,7 +250,7 @@ class Reservation:
             if not self._is_closed:
                 _waiting[self] = wakeup
             if next(iter(_waiting), self) is not self:  # another has waited longer
-                return Delay(wakeup, NEVER)
+                return Delay(wakeup, None)
         # By account: its ledger, and the tightest limits of its budgets.
         accounts: dict[Any, tuple[Ledger, dict[str, int]]] = {}
         for each in tuple(open_budgets):
@@ -264,7 +264,7 @@ class Reservation:
                 if not ledger.reserve(self._key, needed, limit, self._time_left()):
                     if current_stops.get() and limits_tokens():
                         warn_once(NARROW)
-                    return Delay(wakeup, POLL_SECONDS if ledger.name else NEVER)
+                    return Delay(wakeup, POLL_SECONDS if ledger.name else None)
                 reserved.append(ledger)
             with lock:
                 _waiting.pop(self, None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cassettes.stores import CacheStore, CassetteStore
 from ..cassettes.uses import Caller
 from ..display.printable import printable
+from ..errors import RequestTimeoutError
 from ..failures import Failures, process_failures
 from ..keys.keys import key_of, short_key
 from ..keys.parameters import EFFORT
@@ -83,6 +84,22 @@ class Call(NamedTuple):
     def time_left(self) -> float | None:
         """Return the seconds until the deadline, or ``None`` if there is none."""
         return None if self.deadline_at is None else self.deadline_at - time.monotonic()
+
+    def time_for(self, seconds: float | None, if_late: str) -> float | None:
+        """Return the seconds that a step may take: at most some, and until the deadline.
+
+        :param seconds: ``None`` means no limit.
+        :param if_late: what the error says.
+        :raises RequestTimeoutError: if the deadline has passed; it is not tried again.
+        """
+        seconds_left = self.time_left()
+        if seconds_left is None:
+            return seconds
+        if seconds_left <= 0:
+            error = RequestTimeoutError(if_late)
+            error.retryable = False
+            raise error
+        return seconds_left if seconds is None else min(seconds, seconds_left)
 
     @property
     def client(self) -> Client:

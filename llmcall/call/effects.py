@@ -92,13 +92,12 @@ class Delay(NamedTuple):
     """What somebody waits for who is not let in yet.
 
     :param wakeup: is done when there is reason to look again.
-    :param seconds: those after which to look again without being woken; infinite if others have to come
-        first.
+    :param seconds: those after which to look again without being woken, or ``None``.
     :param at_least: the seconds that it lasts at least; 0 if time does not decide.
     """
 
     wakeup: Future[None]
-    seconds: float
+    seconds: float | None
     at_least: float = 0.0
 
 

@@ -241,7 +241,11 @@ class Pool:
                 state.tokens += place.tokens
                 place.leave_queues()
                 return endpoint
-            return Delay(wakeup, next_look, 0.0 if shortest_wait == NEVER else shortest_wait)
+            return Delay(
+                wakeup,
+                None if next_look == NEVER else next_look,
+                0.0 if shortest_wait == NEVER else shortest_wait,
+            )
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
         """Stop asking an endpoint for some seconds; return those until the first other one has rested,

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BudgetExceededError, RateLimitError, RequestTimeoutError
+from ..errors import BudgetExceededError, RateLimitError
 from ..models.prices import tier_of
 from ..notices import notice
 from ..values import TokenUsage
 from . import budgets
 from .effects import Delay, do, wait
 from .estimates import estimate, estimate_of_http
-from .ledgers import NEVER, Amounts, spending_of
+from .ledgers import Amounts, spending_of
 from .limits import WINDOW, Place, Pool
 
 if TYPE_CHECKING:
@@ -155,14 +155,8 @@ class Permit:
 
         :param event: is waited for, in words.
         """
-        seconds, seconds_left = delay.seconds, self._call.time_left()
-        if seconds_left is not None:
-            if seconds_left <= 0:
-                error = RequestTimeoutError(f"the call's deadline passed before {event}")
-                error.retryable = False
-                raise error
-            seconds = min(seconds, seconds_left)
-        await wait(delay.wakeup, None if seconds == NEVER else seconds)
+        if_late = f"the call's deadline passed before {event}"
+        await wait(delay.wakeup, self._call.time_for(delay.seconds, if_late))
 
     def use(
         self, tokens: TokenUsage, endpoint: str | None, service_tier: str | None, calls: int

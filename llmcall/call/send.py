@@ -13,7 +13,6 @@ from ..errors import (
     InvalidRequestError,
     QuotaExceededError,
     RateLimitError,
-    RequestTimeoutError,
 )
 from ..failures import UnrecordedAnswer
 from ..keys.parameters import ESSENTIAL_FIELDS
@@ -257,13 +256,7 @@ class Exchange:
 
         :raises RequestTimeoutError: if the call's deadline has passed.
         """
-        timeout = self.call.options.timeout
-        seconds_left = self.call.time_left()
-        if seconds_left is None:
-            return timeout
-        if seconds_left <= 0:
-            raise RequestTimeoutError("the call's deadline passed")
-        return seconds_left if timeout is None else min(seconds_left, timeout)
+        return self.call.time_for(self.call.options.timeout, "the call's deadline passed")
 
     # After the failure of one endpoint
 

@@ -120,11 +120,9 @@ async def share(
                 records |= await _ask_beside(call, flight, ask)
                 continue
             with waiting_in_window() if in_window else nullcontext():
-                await wait(flight, call.time_left())
-            if not flight.done():
-                raise RequestTimeoutError(
-                    "the call's deadline passed while it waited for an identical call"
-                )
+                late = "the call's deadline passed while it waited for an identical call"
+                while not flight.done():
+                    await wait(flight, call.time_for(None, late))
             shared_error = flight.exception()
             if shared_error is not None:  # with a traceback of its own
                 raise copy.copy(shared_error) from shared_error.__cause__

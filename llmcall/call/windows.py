@@ -20,7 +20,6 @@ from ..errors import (
     ConfigError,
     InvalidRequestError,
     RateLimitError,
-    RequestTimeoutError,
     ServiceError,
 )
 from ..interrupts import waiting_in_window
@@ -212,13 +211,12 @@ class Background:
         return None
 
     async def _wait(self, seconds: float) -> None:
-        seconds_left = self._call.time_left()
-        if seconds_left is not None and seconds_left <= 0:
-            raise RequestTimeoutError(
-                "the call's deadline passed while it waited in its window; made again, it waits for the same answer"
-            )
+        seconds_left = self._call.time_for(
+            seconds,
+            "the call's deadline passed while it waited in its window; made again, it waits for the same answer",
+        )
         self._call.cache.rest()
-        await wait(Future(), seconds if seconds_left is None else min(seconds, seconds_left))
+        await wait(Future(), seconds_left)
 
     async def _tell(self, operation: str) -> Any:
         assert self._awaited is not None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..cassettes.stores import Store
     from ..config.settings import Settings
     from ..scopes import CallOrder, Draw
-    from ..values import Record, Request, TokenUsage
+    from ..values import Record, Request
     from .client import Client
     from .options import Options
 
@@ -200,38 +200,6 @@ class Call(NamedTuple):
         if self.cassette is not None and record.stored_at is None:
             amounts["replayed_calls"] = 1
         count(self.maker.meter, self.request.model or self.name, self.scope, amounts, self.arm)
-
-    def count_answer(
-        self,
-        tokens: TokenUsage,
-        endpoint: str | None,
-        *,
-        served: object = None,
-        service_tier: str | None = None,
-        calls: int = 1,
-    ) -> float | None:
-        """Count the tokens of a response, and return its cost in USD, or ``None`` if unknown.
-
-        :param endpoint: the name of the endpoint that answered.
-        :param served: the model that answered, by the name that the server gave.
-        :param service_tier: the tier that the response names.
-        """
-        if not self.asks_model:
-            self.add_usage(calls=calls)
-            return 0.0
-        pool = self.client.pool(self.request.model)
-        price = pool.price(tokens.input_tokens or 0, endpoint, service_tier)
-        cost = None if price is None else price.cost(tokens)
-        self.add_usage(
-            calls=calls,
-            input_tokens=tokens.input_tokens,
-            cached_input_tokens=tokens.cached_tokens,
-            output_tokens=0 if self.request.kind == "embedding" else tokens.output_tokens,
-            cost=cost,
-            **({} if price is None else {"priced_by": price.source}),
-            served=served,
-        )
-        return cost
 
     def to_model(self, model: str) -> Call:
         """Return the same call of another model, with that one's namespace, and its effort if the call

@@ -18,6 +18,7 @@ from .limits import WINDOW, Place, Pool
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
+    from ..models.prices import Price
     from ..values import Request
     from .calls import Call
 
@@ -158,23 +159,17 @@ class Permit:
         if_late = f"the call's deadline passed before {event}"
         await wait(delay.wakeup, self._call.time_for(delay.seconds, if_late))
 
-    def use(
-        self, tokens: TokenUsage, endpoint: str | None, service_tier: str | None, calls: int
-    ) -> None:
+    def use(self, tokens: TokenUsage, price: Price | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it. If the server does not say
         what that was, it is what was reserved.
 
-        :param endpoint: the name of the endpoint that it used.
-        :param service_tier: the tier that the answer names.
+        :param calls: how many were answered.
         """
         input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
         self._place.used = None if input_tokens is None else input_tokens + output_tokens
         if self._reservation is None:
             return
-        if not self._call.asks_model or input_tokens is None:
-            spent = self._amounts()
-        else:
-            spent = spending_of(tokens, self._pool.price(input_tokens, endpoint, service_tier))
+        spent = self._amounts() if input_tokens is None else spending_of(tokens, price)
         self._reservation.used = spent._replace(calls=calls)
 
     def give_place_back(self) -> None:

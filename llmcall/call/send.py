@@ -193,12 +193,24 @@ class Exchange:
         :param answer: names its tier and its model.
         :param calls: 0 if it is no answer.
         """
+        if not self.call.asks_model:
+            permit.use(TokenUsage(), None, calls)
+            self.call.add_usage(calls=calls)
+            return 0.0
         tier = tier_of(answer, None if self.background is None else self.background.window)
-        permit.use(tokens, endpoint.name, tier, calls)
-        served = answer.get("model") if calls else None
-        return self.call.count_answer(
-            tokens, endpoint.name, served=served, service_tier=tier, calls=calls
+        price = self.pool.price(tokens.input_tokens or 0, endpoint.name, tier)
+        permit.use(tokens, price, calls)
+        cost = None if price is None else price.cost(tokens)
+        self.call.add_usage(
+            calls=calls,
+            input_tokens=tokens.input_tokens,
+            cached_input_tokens=tokens.cached_tokens,
+            output_tokens=0 if self.request.kind == "embedding" else tokens.output_tokens,
+            cost=cost,
+            **({} if price is None else {"priced_by": price.source}),
+            served=answer.get("model") if calls else None,
         )
+        return cost
 
     def _count_failure(self, endpoint: Endpoint, permit: Permit, error: BaseException) -> None:
         """Count what an attempt used that failed, or whose reader left.

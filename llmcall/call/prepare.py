@@ -24,7 +24,7 @@ from ..values import Request
 from .calls import Call
 from .lookup import note_refused
 from .options import split_options
-from .windows import checked_window, in_window, longest_wait
+from .windows import HOURS, PATIENCE, checked_window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,9 +98,10 @@ def _call(
         asked["namespace"] = namespace
     asked[field] = keyed_content
     if kind == "chat" and window is not None:
-        sent = {"store": True, **sent, **in_window(window)}
+        background = {"background": True, "background_options": {"completion_window": window}}
+        sent = {"store": True, **sent, **background}
         if options.deadline is None:
-            options = options._replace(deadline=longest_wait(window))
+            options = options._replace(deadline=PATIENCE * HOURS[window] * 3600)
     response_format = params.get("response_format")
     expected = parse = None
     if response_format is not None:

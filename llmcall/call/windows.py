@@ -47,6 +47,7 @@ FIRST_WAIT = 2.0
 LONGEST_WAIT = 60.0
 GROWTH = 1.5
 UNDER_WAY = ("queued", "in_progress")
+LATE = "the call's deadline passed while it waited in its window; made again, it waits for the same answer"
 
 log = logger()
 
@@ -61,16 +62,6 @@ def checked_window(window: str) -> str | None:
     if checked("window", window) not in HOURS:
         raise ValueError(f"window is {window!r}; it must be one of '2h', '8h', 'none'")
     return window
-
-
-def in_window(window: str) -> dict[str, Any]:
-    """Return the fields of a body that ask for an answer in a window."""
-    return {"background": True, "background_options": {"completion_window": window}}
-
-
-def longest_wait(window: str) -> float:
-    """Return the seconds after which a call without a deadline of its own waits no longer."""
-    return PATIENCE * HOURS[window] * 3600
 
 
 class Background:
@@ -88,8 +79,7 @@ class Background:
         self._key = call.request.cache_key
         # A call that is recorded nowhere would not find its note again.
         self._journal = None if call.shared_store is None else call.cache.awaited
-        self._transport: Any = None
-        self._awaited: Awaited | None = None
+        self._copy: _Copy | None = None
         self._was_unknown = False
 
     async def begin(self) -> Endpoint | None:
@@ -98,22 +88,22 @@ class Background:
 
         :raises ConfigError: if it is none of the call's.
         """
-        self._awaited = None
+        self._copy = None
         await sweep(self._call)
         if self._journal is None:
             return None
         awaited = self._journal.get(self._key)
         if awaited is None or awaited.id is None:
             return None
-        endpoint = _endpoint_of(self._call, awaited)
-        if endpoint is None:
+        self._copy = _copy_of(self._call, awaited)
+        if self._copy is None:
             raise ConfigError(
                 f"the answer to {self._call.label} is awaited from {awaited.url}, and the call goes elsewhere. Set "
                 "BASE_URL to that address to wait for it, or run 'llmcall cache clear --awaited' to forget all awaited "
                 "answers"
             )
-        self._awaited, self.window = awaited, awaited.window
-        return endpoint
+        self.window = awaited.window
+        return self._copy.endpoint
 
     async def response(self, endpoint: Endpoint, request: Request, permit: Permit) -> Any:
         """Return the response once it is made; ``None`` if the server does not know it any more, or
@@ -123,26 +113,28 @@ class Background:
         :param request: what is sent, if it has to be begun.
         :raises RequestTimeoutError: if the deadline passes; the response is awaited further on.
         """
-        self._transport = self._call.client.transport_of(endpoint)
         response: Any = None
         seconds = 0.0
-        if self._awaited is None:
+        if self._copy is None:
             response = await self._create(endpoint, request)
             if response is None or response.get("status") not in UNDER_WAY:
                 return response
             seconds = FIRST_WAIT
+        copy = self._copy
+        assert copy is not None
         permit.give_place_back()
         try:
             with waiting_in_window():
                 while response is None or response.get("status") in UNDER_WAY:
-                    await self._wait(seconds)
+                    self._call.cache.rest()
+                    await wait(Future(), self._call.time_for(seconds, LATE))
                     seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
                     try:
-                        response = await self._tell("look")
+                        response = await copy.tell("look")
                     except InvalidRequestError as error:
                         if error.status_code != 404:
                             raise
-                        return self._unknown()
+                        return self._unknown(copy.awaited)
                     except (RateLimitError, ServiceError) as error:
                         log.debug("%s: a look for its answer failed: %s", self._call.label, error)
         except BaseException:
@@ -155,7 +147,8 @@ class Background:
         one, or there is a ``record``.
         """
         journal, label = self._journal, self._call.label
-        unsent = Awaited(None, self._transport.url, self.window, time.time(), endpoint.name)
+        transport = self._call.client.transport_of(endpoint)
+        unsent = Awaited(None, transport.url, self.window, time.time(), endpoint.name)
         if journal is not None:
             try:
                 if journal.note(self._key, unsent).id is not None:
@@ -168,27 +161,25 @@ class Background:
                 journal.remove(self._key, None)
                 return None
 
-        async def sent_and_noted() -> tuple[Any, Awaited | None]:
-            """Send the request and note its response; return it, and what is awaited for the request."""
-            response = await send(self._transport, request, self._call.options.timeout)
+        async def sent_and_noted() -> tuple[Any, _Copy, bool]:
+            """Send the request and note its response; return it, and whether it was noted first."""
+            response = await send(transport, request, self._call.options.timeout)
             identifier = response.get("id")
             if not (isinstance(identifier, str) and IDENTIFIER.fullmatch(identifier)):
                 raise ServiceError(f"a response without a usable id: {response!r:.200}")
-            self._awaited = first = unsent._replace(id=identifier)
+            copy = _Copy(self._call, endpoint, unsent._replace(id=identifier))
+            is_first = True
             if journal is not None:
                 try:
-                    first = journal.note(self._key, first)
+                    is_first = journal.note(self._key, copy.awaited) == copy.awaited
                 except (OSError, CacheError) as error:
-                    notice(
-                        "%s cannot be noted; if this process ends, its answer is lost: %s",
-                        label,
-                        error,
-                    )
-            return response, first
+                    line = "%s cannot be noted; if this process ends, its answer is lost: %s"
+                    notice(line, label, error)
+            return response, copy, is_first
 
         try:
             # Neither a cancellation nor the deadline parts them: what is sent is noted.
-            response, first = await to_the_end(sent_and_noted())
+            response, copy, is_first = await to_the_end(sent_and_noted())
         except APIError as error:
             if journal is not None:
                 journal.remove(self._key, None)
@@ -199,36 +190,19 @@ class Background:
                     about=("not acknowledged", unsent.url),
                 )
             raise
-        if first == self._awaited:
+        if is_first:
+            self._copy = copy
             return response
-        for operation in ("cancel", "delete"):
-            try:
-                await self._tell(operation)
-            except APIError as error:
-                log.debug(
-                    "%s: the server did not %s %s: %s", label, operation, self._awaited, error
-                )
+        with suppress(APIError):
+            await copy.tell("cancel")
+        await copy.delete()
         return None
 
-    async def _wait(self, seconds: float) -> None:
-        seconds_left = self._call.time_for(
-            seconds,
-            "the call's deadline passed while it waited in its window; made again, it waits for the same answer",
-        )
-        self._call.cache.rest()
-        await wait(Future(), seconds_left)
-
-    async def _tell(self, operation: str) -> Any:
-        assert self._awaited is not None
-        return await _tell(self._call, self._transport, operation, self._awaited)
-
-    def _unknown(self) -> None:
+    def _unknown(self, awaited: Awaited) -> None:
         """Look for the answer in the cache, since the server knows the response no more.
 
         :raises InvalidRequestError: if that is so for the second time.
         """
-        awaited, self._awaited = self._awaited, None
-        assert awaited is not None
         if self._journal is not None:
             self._journal.remove(self._key, awaited.id)
         self.record = self._call.store.get(self._call.request)
@@ -246,21 +220,23 @@ class Background:
         :param is_recorded: whether the note may stay if the server cannot be reached: the first call
             of another process deletes both.
         """
-        if self._awaited is not None:
-            is_gone = await _delete(self._call, self._transport, self._awaited)
-            if self._journal is not None and (is_gone or not is_recorded):
-                self._journal.remove(self._key, self._awaited.id)
+        assert self._copy is not None
+        is_gone = await self._copy.delete()
+        if self._journal is not None and (is_gone or not is_recorded):
+            self._journal.remove(self._key, self._copy.awaited.id)
 
     async def finish(self) -> None:
         """Delete the server's copy and the note as soon as the answer is on the disk."""
-        cassette, journal, awaited = self._call.cassette, self._journal, self._awaited
-        if journal is None or awaited is None:
+        cassette, journal, copy = self._call.cassette, self._journal, self._copy
+        if journal is None:
             await self.delete()
         elif self._call.settings.cache_mode == "off":
             assert cassette is not None
+            assert copy is not None
             # All are marked before the first is deleted: whatever ends the process, the next one
             # deletes the others.
-            cassette.after_write.insert(0, lambda: journal.mark_recorded(self._key, awaited.id))
+            identifier = copy.awaited.id
+            cassette.after_write.insert(0, lambda: journal.mark_recorded(self._key, identifier))
             cassette.after_write.append(lambda: drive(self.delete(is_recorded=True)))
         elif self._call.cache.is_on_disk(self._key):
             await self.delete(is_recorded=True)
@@ -287,11 +263,10 @@ async def sweep(call: Call) -> None:
             journal.remove(key, None)
         elif awaited.id is not None and is_reached and _is_recorded(call, key, awaited):
             with suppress(ConfigError):  # a recorded answer needs no key
-                endpoint = _endpoint_of(call, awaited)
-                if endpoint is None:
+                copy = _copy_of(call, awaited)
+                if copy is None:
                     continue
-                transport = call.client.transport_of(endpoint)
-                is_reached = await _delete(call, transport, awaited)
+                is_reached = await copy.delete()
                 if is_reached:
                     journal.remove(key, awaited.id)
     if unacknowledged:
@@ -313,9 +288,48 @@ def _is_recorded(call: Call, key: str, awaited: Awaited) -> bool:
     return row is not None and row[1] >= awaited.begun_at
 
 
-def _endpoint_of(call: Call, awaited: Awaited) -> Endpoint | None:
-    """Return the endpoint of a call that makes a response, or ``None``."""
-    return _endpoint_among(call.client.pool(call.request.model).endpoints, call.client, awaited)
+class _Copy:
+    """What a server keeps of one response.
+
+    :param call: the one that is answered, or that deletes what another one left.
+    :param endpoint: the one that makes it.
+    """
+
+    def __init__(self, call: Call, endpoint: Endpoint, awaited: Awaited) -> None:
+        self.endpoint = endpoint
+        self.awaited = awaited
+        self._call = call
+        self._transport = call.client.transport_of(endpoint)
+
+    async def tell(self, operation: str) -> Any:
+        """Look at the response, cancel or delete it; return what the server says.
+
+        :param operation: a ``wire``.
+        """
+        call = self._call
+        request = _request(operation, self.awaited)._replace(headers=call.request.headers)
+        timeout, seconds_left = call.options.timeout, call.time_left()
+        if timeout and seconds_left and seconds_left > 0:
+            timeout = min(timeout, seconds_left)
+        return await send(self._transport, request, timeout)
+
+    async def delete(self) -> bool:
+        """Delete it; return whether the server has it no more."""
+        try:
+            await self.tell("delete")
+        except InvalidRequestError:
+            pass  # it had it no more
+        except APIError as error:
+            log.debug("the response %s was not deleted: %s", self.awaited.id, error)
+            return False
+        return True
+
+
+def _copy_of(call: Call, awaited: Awaited) -> _Copy | None:
+    """Return the copy of a response at an endpoint of a call's model, or ``None`` if none makes it."""
+    endpoints = call.client.pool(call.request.model).endpoints
+    endpoint = _endpoint_among(endpoints, call.client, awaited)
+    return None if endpoint is None else _Copy(call, endpoint, awaited)
 
 
 def _endpoint_among(
@@ -325,30 +339,6 @@ def _endpoint_among(
     found = [each for each in endpoints if client.transport_of(each).url == awaited.url]
     named = (each for each in found if each.name == awaited.endpoint)
     return next(named, found[0] if found else None)
-
-
-async def _delete(call: Call, transport: Any, awaited: Awaited) -> bool:
-    """Delete a response; return whether the server has it no more."""
-    try:
-        await _tell(call, transport, "delete", awaited)
-    except InvalidRequestError:
-        pass  # it had it no more
-    except APIError as error:
-        log.debug("the response %s was not deleted: %s", awaited.id, error)
-        return False
-    return True
-
-
-async def _tell(call: Call, transport: Any, operation: str, awaited: Awaited) -> Any:
-    """Look at a response, cancel or delete it; return what the server says.
-
-    :param operation: a ``wire``.
-    """
-    request = _request(operation, awaited)._replace(headers=call.request.headers)
-    timeout, seconds_left = call.options.timeout, call.time_left()
-    if timeout and seconds_left and seconds_left > 0:
-        timeout = min(timeout, seconds_left)
-    return await send(transport, request, timeout)
 
 
 def _request(operation: str, awaited: Awaited) -> Request:

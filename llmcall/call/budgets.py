@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,7 +55,7 @@ class Budget:
     :param tokens: tokens of prompts and answers together.
     :param calls: calls answered by a model.
     :param name: what it is kept under, in the cache's database.
-    :param directory: another directory or database; ``None`` means ``[Cache] PATH``.
+    :param location: another directory or database; ``None`` means ``[Cache] PATH``.
     :raises ValueError: if a limit is negative or not a number, or the name is empty.
     """
 
@@ -66,7 +65,7 @@ class Budget:
         tokens: int | None = None,
         calls: int | None = None,
         name: str | None = None,
-        directory: str | os.PathLike[str] | None = None,
+        location: str | None = None,
     ) -> None:
         self.usd = _checked_limit("usd", usd, (int, float))
         self.tokens = _checked_limit("tokens", tokens, (int,))
@@ -74,18 +73,9 @@ class Budget:
         if name is not None and not (isinstance(name, str) and name.strip()):
             raise ValueError(f"the budget's name is {name!r}; it must be a non-empty string")
         self.name = name
-        self.limit: dict[str, int] = {}
-        if usd is not None:
-            self.limit["usd"] = round(usd * PICO)
-        if tokens is not None:
-            self.limit["tokens"] = tokens
-        if calls is not None:
-            self.limit["calls"] = calls
-        self.location = ""
-        if name is not None:
-            self.location = os.fspath(
-                config.settings().cache_path if directory is None else directory
-            )
+        self.location = location or os.fspath(config.settings().cache_path)
+        limits = {"usd": usd and round(usd * PICO), "tokens": tokens, "calls": calls}
+        self.limit = {each: int(most) for each, most in limits.items() if most is not None}
         self.ledger = Ledger(name or "", self.location)
 
     @property
@@ -223,7 +213,6 @@ def check_price(model: str, price: Price | None, service_tier: str | None = None
 class Reservation:
     """What one attempt has reserved from all open budgets, and its place among those who wait.
 
-    :param time_left: returns the seconds until the call's deadline, or ``None``.
     :param key: the request's, under which the same call, made again, takes the reservation over;
         ``None`` if it does not.
     :ivar used: what the attempt used, as far as it is known; ``None``: it counts as spent, until the same
@@ -231,17 +220,17 @@ class Reservation:
     :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
-    def __init__(self, time_left: Callable[[], float | None], key: str | None = None) -> None:
-        self._time_left = time_left
+    def __init__(self, key: str | None = None) -> None:
         self.is_in_memory = all(each.name is None for each in tuple(open_budgets))
         self.used: Amounts | None = NOTHING
         self._key = key or os.urandom(8).hex()
         self._ledgers: list[Ledger] = []
         self._is_closed = False
 
-    def reserve(self, needed: Amounts) -> Delay | None:
+    def reserve(self, needed: Amounts, seconds: float | None) -> Delay | None:
         """Reserve an amount from all open budgets at once, after those who came before.
 
+        :param seconds: those until the call's deadline, or ``None``.
         :returns: ``None`` if it is reserved.
         :raises BudgetExceededError: if it would pass a limit whatever the others use.
         """
@@ -261,7 +250,7 @@ class Reservation:
         reserved: list[Ledger] = []
         try:
             for ledger, limit in accounts.values():
-                if not ledger.reserve(self._key, needed, limit, self._time_left()):
+                if not ledger.reserve(self._key, needed, limit, seconds):
                     if current_stops.get() and limits_tokens():
                         warn_once(NARROW)
                     return Delay(wakeup, POLL_SECONDS if ledger.name else None)

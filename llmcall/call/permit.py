@@ -80,7 +80,7 @@ class Permit:
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
         limits_tokens = self._pool.settings.limits_tokens_per_minute is not None
-        if limits_tokens or (budgets.open_budgets and budgets.counts_tokens()):
+        if limits_tokens or budgets.counts_tokens():
             self._estimate = self._estimated()
         if budgets.open_budgets:
             await self._reserve()
@@ -130,13 +130,14 @@ class Permit:
         # The same call, made again, takes over what is reserved for an answer in a window.
         is_noted = self._request.wire == "background" and self._call.shared_store is not None
         key = self._request.cache_key if is_noted else None
-        reservation = self._reservation = budgets.Reservation(self._call.time_left, key)
+        reservation = self._reservation = budgets.Reservation(key)
         amounts = self._amounts()
         while True:
+            seconds = self._call.time_left()
             if reservation.is_in_memory:
-                delay = reservation.reserve(amounts)
+                delay = reservation.reserve(amounts, seconds)
             else:
-                delay = await do(reservation.reserve, amounts)
+                delay = await do(reservation.reserve, amounts, seconds)
             if delay is None:
                 return
             await self._wait(delay, "calls under way settle what they reserved of a budget")

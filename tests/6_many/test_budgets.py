@@ -354,10 +354,10 @@ def test_no_interleaving_passes_a_limit(
                     reservation.used = Amounts(tokens=int(most * share))
                 reservation.close()
                 continue
-            reservation = Reservation(lambda: None) if what == "come" else waiting.pop(key)[0]
+            reservation = Reservation() if what == "come" else waiting.pop(key)[0]
             coming = coming[1:] if what == "come" else coming
             try:
-                delay = reservation.reserve(Amounts(tokens=most))
+                delay = reservation.reserve(Amounts(tokens=most), None)
             except BudgetExceededError:
                 assert used + most > limit
                 reservation.close()

@@ -85,7 +85,9 @@ class Call(NamedTuple):
         """Return the seconds until the deadline, or ``None`` if there is none."""
         return None if self.deadline_at is None else self.deadline_at - time.monotonic()
 
-    def time_for(self, seconds: float | None, if_late: str) -> float | None:
+    def time_for(
+        self, seconds: float | None, if_late: str = "the call's deadline passed"
+    ) -> float | None:
         """Return the seconds that a step may take: at most some, and until the deadline.
 
         :param seconds: ``None`` means no limit.
@@ -97,7 +99,7 @@ class Call(NamedTuple):
             return seconds
         if seconds_left <= 0:
             error = RequestTimeoutError(if_late)
-            error.retryable = False
+            error.retryable, error.is_late = False, True
             raise error
         return seconds_left if seconds is None else min(seconds, seconds_left)
 

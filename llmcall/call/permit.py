@@ -95,7 +95,7 @@ class Permit:
                 error = RateLimitError(
                     f"no endpoint of {names} can be called for {at_least:.1f} s, past the deadline"
                 )
-                error.retryable = False
+                error.retryable, error.is_late = False, True
                 raise error
             if not has_waited and at_least > WINDOW:  # longer than [Limits] alone make it wait
                 notice("%s: no call is sent there for %.0f s", names, at_least)

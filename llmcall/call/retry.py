@@ -61,6 +61,7 @@ async def retry(call: Call, attempt: Callable[[int], Awaitable[T]]) -> T:
         error, seconds = _error_of(state), state.next_action.sleep
         seconds_left = call.time_left()
         if seconds_left is not None and seconds > seconds_left:
+            error.is_late = True
             raise error
         check_stops(current_stops.get())
         _announce(call, error, seconds, most_attempts(error))

@@ -129,7 +129,7 @@ class Exchange:
         # A transport may change what it is given.
         body, headers = map_texts(self.request.body, str), dict(self.request.headers)
         request = self.request._replace(body=body, headers=headers)
-        timeout = self._timeout()
+        timeout = call.time_for(call.options.timeout)
         if background is not None:
             response = await background.response(endpoint, request, permit)
             if response is None:
@@ -241,12 +241,12 @@ class Exchange:
         Chunks that tell the reader nothing are held back until one does: until then the call can be
         tried again.
         """
-        assembler = Assembler()
+        call, assembler = self.call, Assembler()
         head = whole = Response({})
         pending: list[Piece] = []
-        has_content = text_in if self.call.transport is None else says_something
+        has_content = text_in if call.transport is None else says_something
         async with Reading(chunks):
-            while (chunk := await next_of(chunks, self._timeout())) is not END:
+            while (chunk := await next_of(chunks, call.time_for(call.options.timeout))) is not END:
                 if isinstance(chunk, Response):
                     # the headers before the first chunk, or the whole answer after the last one
                     head, whole = (head, chunk) if chunk else (chunk, whole)
@@ -262,13 +262,6 @@ class Exchange:
             for piece in pending:  # of an answer without text
                 await emit(piece)
         return response
-
-    def _timeout(self) -> float | None:
-        """Return the seconds that an attempt, or the wait for the next chunk, may take.
-
-        :raises RequestTimeoutError: if the call's deadline has passed.
-        """
-        return self.call.time_for(self.call.options.timeout, "the call's deadline passed")
 
     # After the failure of one endpoint
 

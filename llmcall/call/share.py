@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ..blocking import may_block
-from ..errors import APIError, RateLimitError, RequestTimeoutError
+from ..errors import APIError
 from ..interrupts import waiting_in_window
 from ..models.prices import window_of
 from ..notices import warn_once
@@ -105,7 +105,9 @@ async def share(
             if unasked:
                 records |= await ask(unasked)
         except APIError as own_error:
-            if not stream and not _ended_by_own_deadline(calls[0], own_error):
+            seconds_left = calls[0].time_left()
+            is_late = own_error.is_late or (seconds_left is not None and seconds_left <= 0)
+            if not stream and not is_late:
                 error = copy.copy(own_error)  # the leader's own gets the leader's traceback
                 error.__cause__ = own_error.__cause__
             raise
@@ -130,20 +132,6 @@ async def share(
             if record is not None:
                 records[call.request.cache_key] = record
     return records
-
-
-def _ended_by_own_deadline(call: Call, error: APIError) -> bool:
-    """Return whether a call failed only because its own deadline came."""
-    seconds_left = call.time_left()
-    if seconds_left is None:
-        return False
-    if seconds_left <= 0:
-        return True
-    if error.retryable:
-        return error.attempts < call.options.max_attempts
-    # The limits, or another call's flight, would have kept it waiting past the deadline.
-    is_wait = isinstance(error, (RateLimitError, RequestTimeoutError))
-    return is_wait and error.status_code is None
 
 
 async def _ask_beside(

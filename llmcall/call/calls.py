@@ -194,14 +194,13 @@ class Call(NamedTuple):
 
     def count_hit(self, record: Record) -> None:
         """Count an answer that was not asked for now; functions' are not counted."""
-        if self.maker is None:
-            return
-        amounts: dict[str, Any] = {"cached_calls": 1, "saved": record.cost}
-        if self.asks_model and (served := record.served):
-            amounts["served"] = served
-        if self.cassette is not None and record.stored_at is None:
-            amounts["replayed_calls"] = 1
-        count(self.maker.meter, self.request.model or self.name, self.scope, amounts, self.arm)
+        if self.maker is not None:
+            self.add_usage(
+                cached_calls=1,
+                replayed_calls=int(self.cassette is not None and record.stored_at is None),
+                saved=record.cost,
+                served=record.served if self.asks_model else None,
+            )
 
     def to_model(self, model: str) -> Call:
         """Return the same call of another model, with that one's namespace, and its effort if the call

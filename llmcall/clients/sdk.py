@@ -93,6 +93,7 @@ class SDKTransport:
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response."""
         post = await self._prepared(request, timeout)
+        blocks = may_block.get()
         client = await self._free_client()
         response: Any = None
         body = bytearray()
@@ -102,19 +103,21 @@ class SDKTransport:
                 async for data in self._data(response):
                     body += data
             finally:
-                await _close(response)
+                await _close(response, blocks)
             return Response(_answer(request.wire, body), request_id(response.headers))
         except BaseException as error:
             self._raise_mapped(error, request, response)
             raise
         finally:
-            self._give_back(client)
+            if blocks:
+                self._idle.append(client)
 
     async def astream(
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
         post = await self._prepared(request, timeout, stream=True)
+        blocks = may_block.get()  # where it begins: anybody may close what is left half-way
         client = await self._free_client()
         response: Any = None
         wire = responses if request.wire == "responses" else chat
@@ -127,12 +130,13 @@ class SDKTransport:
                 async for chunk in read:
                     yield chunk
             finally:
-                await _close(response)
+                await _close(response, blocks)
         except BaseException as error:
             self._raise_mapped(error, request, response)
             raise
         finally:
-            self._give_back(client)
+            if blocks:
+                self._idle.append(client)
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response, in this thread. Calls do not use it: ``call/effects.send`` awaits :meth:`asend`."""
@@ -261,11 +265,6 @@ class SDKTransport:
         with self._lock:
             return self._idle.pop() if self._idle else self._new_client(is_async=False)
 
-    def _give_back(self, client: Any) -> None:
-        """Keep a client for the next call, unless it is that of an event loop."""
-        if may_block.get():
-            self._idle.append(client)
-
     async def _of_running_loop(self) -> Any:
         """Return the asynchronous client of the running event loop."""
         import asyncio
@@ -342,8 +341,8 @@ async def _response_to(post: Callable[[Any], Any], client: Any) -> Any:
         is_own_request.reset(token)
 
 
-async def _close(response: Any) -> None:
-    if may_block.get():
+async def _close(response: Any, blocks: bool) -> None:
+    if blocks:
         response.close()
     else:
         await response.aclose()

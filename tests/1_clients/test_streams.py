@@ -104,6 +104,23 @@ def test_a_stream_that_a_coroutine_began_outlives_its_loop() -> None:
     assert "".join(pieces) == "Two coins."
 
 
+def test_a_stream_that_a_loop_closes_inside_a_threads_call_stays_the_loops() -> None:
+    """A transport in a thread runs a loop, whose end closes the stream; the thread calls as before."""
+    open_streams = []
+
+    async def begin() -> str:
+        open_streams.append(client.astream_message(QUESTION))
+        return await anext(open_streams[0])
+
+    with (
+        RawServer(stays_silent_after(HEAD + event(TWO_COINS[1])), answers()) as server,
+        client_for(server.base_url) as client,
+    ):
+        assert ScriptedClient(lambda _: asyncio.run(begin())).send_message("Hi") is not None
+        assert client.send_message("How many?", on_error="raise").content == "Two coins."
+        open_streams.clear()
+
+
 @pytest.mark.parametrize("recorded_by", ["a stream", "a call"])
 def test_a_recorded_answer_is_streamed_word_by_word(recorded_by: str) -> None:
     """Whichever way it was recorded, and without a call."""

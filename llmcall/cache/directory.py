@@ -236,9 +236,11 @@ class Directory:
                 yield database
             except WRITE_ERRORS as error:
                 database.close()  # a transaction whose end failed is open still
-                # SQLite may have ended the transaction itself, so that diskcache fails to.
-                reason = error.__context__ or error
-                raise OSError(f"{self.name}: {reason or 'it cannot be written now'}") from error
+                # SQLite may have ended the transaction itself, so that diskcache fails to; else the
+                # context may be an error that the program handles just now.
+                context = error.__context__
+                reason = context if isinstance(context, sqlite3.Error) else error
+                raise OSError(f"{self.name}: {reason}") from error
             except sqlite3.DatabaseError as error:
                 raise self._damaged(error) from error
 

@@ -71,6 +71,19 @@ def test_no_answer_is_lost_or_asked_for_twice_on_a_full_disk(
     assert len(client.cache) < 5
 
 
+def test_the_warning_of_a_full_disk_names_it_whatever_error_the_program_handles(
+    full_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python gives the database's error that one as its context."""
+    client = client_to(full_disk / "cache", lengthy)
+    try:
+        raise KeyError("a trouble of the program's own")
+    except KeyError:
+        for number in range(5):
+            client.send_message(str(number))
+    assert warned(caplog) == warned(caplog, "disk is full") == 1
+
+
 def test_what_a_full_disk_did_not_take_is_stored_as_soon_as_there_is_room(full_disk: Path) -> None:
     """A later run finds all answers."""
     client = client_to(full_disk / "cache", lengthy)

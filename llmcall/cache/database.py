@@ -44,8 +44,10 @@ _ADD = (
     "INSERT INTO Cache (key, raw, store_time, access_time, mode, value) VALUES (?, 1, ?, ?, ?, ?) "
     "ON CONFLICT (key, raw) DO NOTHING"
 )
+# A row of plain diskcache's may have expired, and diskcache deletes none that has.
 _REPLACE = _ADD.replace(
-    "NOTHING", "UPDATE SET store_time = excluded.store_time, value = excluded.value"
+    "NOTHING",
+    "UPDATE SET store_time = excluded.store_time, expire_time = NULL, value = excluded.value",
 )
 
 

@@ -567,6 +567,16 @@ def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
         assert isinstance(opened[asked("question 0").cache_key], bytes)
 
 
+def test_what_replaces_an_expired_row_of_diskcache_does_not_expire(tmp_path: Path) -> None:
+    """It is deleted as every record is."""
+    key = asked("question 0").cache_key
+    with diskcache.Cache(str(tmp_path / "cache")) as opened:
+        opened.set(key, b"no record", expire=0)
+    with ResponseCache(tmp_path / "cache") as cache:
+        filled(cache, 1)
+        assert (cache.delete(keys=[key]), len(cache)) == (1, 0)
+
+
 @pytest.fixture
 def a_file(tmp_path: Path) -> Iterator[Path]:
     """A file in the place of a cache, while the test runs."""

@@ -102,7 +102,7 @@ def map(  # type: ignore[misc]  # options are those that it names
     options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
     job = job_of(fn)
     if dry_run:
-        return plan_of(job, items, options, copy_context())
+        return copy_context().run(plan_of, job, items, options)
     run = MapRun(job, items, options, copy_context(), yields=False)
     try:
         for _ in run.complete_items():

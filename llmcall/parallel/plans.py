@@ -16,12 +16,11 @@ from ..records.packed import unpack
 from ..scopes import Draws
 from ..values import Reply, TokenUsage
 from .names import ItemNames
-from .rows import CellRow, cell_of
+from .rows import CellRow
 from .tasks import tasks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from contextvars import Context
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..models.prices import Price
     from ..values import Record, Request
@@ -103,9 +102,6 @@ class Plan(NamedTuple):
         return f"<p>{escape(str(self))}</p>"
 
 
-NOTHING_PLANNED = Plan(0, 0, 0, (0.0, 0.0), (), 0.0)
-
-
 class _Miss(NamedTuple):
     """The first call of a draw that is not recorded.
 
@@ -117,80 +113,93 @@ class _Miss(NamedTuple):
     output_tokens: int
     price: Price | None
 
+    def cost(self, output_tokens: float, cached_share: float = 0) -> float:
+        """Return what it would cost in USD; its price is known.
+
+        :param output_tokens: the length of its answer.
+        :param cached_share: the share of the prompt that the provider has cached.
+        """
+        price = self.price
+        assert price is not None
+        input_price = (1 - cached_share) * price.input + cached_share * price.cached_input
+        return (self.input_tokens * input_price + output_tokens * price.output) / MILLION
+
 
 class _UnrecordedError(Exception):
     """Ends the conversation of a task at the first request that is not recorded."""
 
 
-def plan_of(job: Any, items: Any, options: MapOptions, context: Context) -> Plan:
+def plan_of(job: Any, items: Any, options: MapOptions) -> Plan:
     """Return what a map would ask, without asking.
 
-    :param context: the caller's.
     :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
     """
     if not hasattr(job, "conversation"):
         raise TypeError(
             "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
         )
-    active = context.run(options.active_scope)
+    active = options.active_scope()
     names = ItemNames(options.key, job.identity)
-    planners: dict[int, Planner] = {}  # by cell
-    planned_keys: set[str] = set()  # of the requests of all planners
+    planner = Planner(job)
     for task in tasks_of(job, items, options.repeats, names, active, ()):
-        cell = cell_of(task.item)
-        if cell not in planners:
-            call = task.item.call if isinstance(task.item, CellRow) else job.call
-            planners[cell] = Planner(job, call, context, planned_keys)
-        draws = Draws() if active is None else active.draws
-        planners[cell].add(task, draws)
+        planner.add(task, Draws() if active is None else active.draws)
     names.warn()
-    return sum((planner.plan() for planner in planners.values()), NOTHING_PLANNED)
+    return planner.plan()
 
 
 class Planner:
     """Look up what tasks would ask; nothing is sent, counted, drawn or recorded.
 
     :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
-    :param call: the ``LLMCall`` that asks.
-    :param context: the caller's context.
-    :param planned_keys: those of the answers that an earlier task of the map would have recorded.
     """
 
-    def __init__(self, job: Any, call: Any, context: Context, planned_keys: set[str]) -> None:
+    def __init__(self, job: Any) -> None:
         self._job = job
-        self._call = call
         self._client = job.client
-        self._context = context
+        self._cassette = current_cassette()
         self._hits = 0
-        self._misses: list[_Miss] = []
-        self._planned_keys = planned_keys
-        self._cassette = context.run(current_cassette)
+        self._misses: dict[Any, list[_Miss]] = {}  # by the LLMCall that asks: each cell has its own
+        self._planned_keys: set[str] = set()  # of the answers that an earlier task would record
+
+    def plan(self) -> Plan:
+        """Return what the tasks that were added would do."""
+        misses = [miss for misses_of_call in self._misses.values() for miss in misses_of_call]
+        input_tokens = sum(miss.input_tokens for miss in misses)
+        sources = {miss.price.source for miss in misses if miss.price is not None}
+        priced_by = tuple(sorted(sources))
+        if any(miss.price is None for miss in misses):
+            return Plan(self._hits, len(misses), input_tokens, None, priced_by)
+        low = sum((miss.cost(0, cached_share=1) for miss in misses), 0.0)
+        high = sum((miss.cost(miss.output_tokens) for miss in misses), 0.0)
+        expected_cost: float | None = 0.0
+        for call, misses_of_call in self._misses.items():
+            cost = self._expected_cost(call, misses_of_call)
+            expected_cost = None if cost is None or expected_cost is None else expected_cost + cost
+        return Plan(self._hits, len(misses), input_tokens, (low, high), priced_by, expected_cost)
 
     def add(self, task: Task, draws: Draws) -> None:
         """Look up what a task would ask.
 
         :param draws: counts the scope's draws.
         """
-        if self._context.copy().run(self._is_hit, task, draws):
+        request, mode = self._first_unrecorded(task, draws)
+        is_kept = self._cassette is not None or mode != "off"
+        if request is None or (is_kept and request.cache_key in self._planned_keys):
             self._hits += 1
+            return
+        self._planned_keys.add(request.cache_key)
+        capabilities = self._client.capabilities(request.model)
+        input_tokens, output_tokens = estimate("chat", request.body, capabilities)
+        price = self._client.price(request.model, input_tokens, tier_of(request.body))
+        miss = _Miss(request, input_tokens, output_tokens, price)
+        call = task.item.call if isinstance(task.item, CellRow) else self._job.call
+        self._misses.setdefault(call, []).append(miss)
 
-    def plan(self) -> Plan:
-        """Return what the tasks that were added would do."""
-        low = high = 0.0
-        for miss in self._misses:
-            low += _cost(miss.price, miss.input_tokens, 0, cached_share=1)
-            high += _cost(miss.price, miss.input_tokens, miss.output_tokens)
-        prices = [miss.price for miss in self._misses]
-        return Plan(
-            self._hits,
-            len(self._misses),
-            sum(miss.input_tokens for miss in self._misses),
-            None if None in prices else (low, high),
-            tuple(sorted({price.source for price in prices if price is not None})),
-            None if None in prices else self._context.copy().run(self._expected_cost),
-        )
+    def _first_unrecorded(self, task: Task, draws: Draws) -> tuple[Request | None, str]:
+        """Return the first request of a task that is not recorded, or ``None``, and the mode of the
+        disk cache for it.
+        """
 
-    def _is_hit(self, task: Task, draws: Draws) -> bool:
         async def recorded_reply(question: Any) -> Reply:
             request = self._client.build_request(question.messages, **question.params)
             mode = self._mode(question.params)
@@ -203,8 +212,9 @@ class Planner:
             try:
                 drive(self._job.conversation(task.item, recorded_reply))
             except _UnrecordedError as error:
-                return self._is_planned_before(*error.args)
-        return True
+                request, mode = error.args
+                return request, mode
+        return None, ""
 
     def _mode(self, params: Mapping[str, Any]) -> str:
         """Return the mode of the disk cache for a call with some parameters."""
@@ -217,32 +227,16 @@ class Planner:
         store = cache if cassette is None else CassetteStore(cassette, cache, None)
         return store.get(request)
 
-    def _is_planned_before(self, request: Request, mode: str) -> bool:
-        """Return whether an earlier task would record the answer; note the request that is to be sent."""
-        if request.cache_key in self._planned_keys and (
-            self._cassette is not None or mode != "off"
-        ):
-            return True
-        self._planned_keys.add(request.cache_key)
-        input_tokens, output_tokens = estimate(
-            "chat", request.body, self._client.capabilities(request.model)
-        )
-        price = self._client.price(request.model, input_tokens, tier_of(request.body))
-        self._misses.append(_Miss(request, input_tokens, output_tokens, price))
-        return False
-
     # The expected cost
 
-    def _expected_cost(self) -> float | None:
-        """Return the expected cost of all misses; see :class:`Plan`."""
-        if not self._misses:
-            return 0.0
-        first_request = self._misses[0].request
-        templates = self._call.templates()
+    def _expected_cost(self, call: Any, misses: Sequence[_Miss]) -> float | None:
+        """Return the expected cost of a call's misses; see :class:`Plan`."""
+        first_request = misses[0].request
+        templates = call.templates()
         parameters = _without_messages(first_request.asked)
         answers: list[TokenUsage] = []
         corrections = 0.0
-        for record in self._records():
+        for record in self._records(call):
             usage = record.usage
             kind = templates.first_or_correction(record.request.get("messages", []))
             if kind is None or _without_messages(record.request) != parameters:
@@ -257,29 +251,25 @@ class Planner:
                 price = self._client.price(
                     first_request.model, usage.input_tokens, tier_of(first_request.body)
                 )
-                corrections += 0.0 if price is None else price.of_tokens(usage) / MILLION
+                corrections += price.of_tokens(usage) / MILLION
         if not answers:
             return None
         length = sum(usage.output_tokens or 0 for usage in answers) / len(answers)
         prompts_length = sum(usage.input_tokens or 0 for usage in answers)
         cached_length = sum(usage.cached_tokens or 0 for usage in answers)
         cached_share = min(1, cached_length / prompts_length) if prompts_length else 0
-        first_calls = sum(
-            _cost(miss.price, miss.input_tokens, length, cached_share) for miss in self._misses
-        )
-        return first_calls + corrections / len(answers) * len(self._misses)
+        first_calls = sum(miss.cost(length, cached_share) for miss in misses)
+        return first_calls + corrections / len(answers) * len(misses)
 
-    def _records(self) -> Iterator[Record]:
-        """Yield the records of the open cassette and of the cache that may be of the same call, each
-        once.
-        """
+    def _records(self, call: Any) -> Iterator[Record]:
+        """Yield the records of the open cassette and of the cache that may be of a call, each once."""
         keys_on_cassette: set[str] = set()
         for record in () if self._cassette is None else self._cassette.all_records():
             keys_on_cassette.add(record.cache_key)
             yield record
-        if self._mode(self._call.model_params) == "off":
+        if self._mode(call.model_params) == "off":
             return
-        fixed_text = self._call.templates().longest_fixed_text()
+        fixed_text = call.templates().longest_fixed_text()
         fixed_bytes = fixed_text.encode("utf-8", "surrogatepass")
         for key, packed, stored_at in self._client.cache.storage.rows():
             if key in keys_on_cassette or packed is None or fixed_bytes not in packed:
@@ -290,16 +280,3 @@ class Planner:
 
 def _without_messages(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "messages"}
-
-
-def _cost(
-    price: Price | None, input_tokens: int, output_tokens: float, cached_share: float = 0
-) -> float:
-    """Return the USD of some tokens; 0 if the price is unknown.
-
-    :param cached_share: the share of the prompt that the provider has cached.
-    """
-    if price is None:
-        return 0.0
-    input_price = (1 - cached_share) * price.input + cached_share * price.cached_input
-    return (input_tokens * input_price + output_tokens * price.output) / MILLION

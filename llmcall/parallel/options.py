@@ -54,18 +54,17 @@ class MapOptions:
         if self.scope is not None and not isinstance(self.scope, scopes.Scope):
             self.scope = scopes.scope(self.scope)
 
-    def active_scope(self) -> scopes.ActiveScope | None:
-        """Return the scope in which the map runs, or ``None`` outside any.
+    def active_scope(self) -> scopes.ActiveScope:
+        """Return the scope in which the map runs; outside any, one with an empty path.
 
         :raises ScopeError: if timing would decide, or if ``key`` would name no scope.
         """
         if self.scope is None:
-            active = scopes.scope_of_call()
+            active = scopes.scope_of_call() or scopes.ActiveScope("", scopes.Draws())
         else:  # not entered, or another thread without a scope would be refused meanwhile
             active = self.scope.active()
             active.check_generators()
-            active = active if active.path else None
-        if active is None and self.key is not None:
+        if not active.path and self.key is not None:
             raise ScopeError(
                 "key= names the scope of each item, but the map is outside any scope, where it is a cache: give it "
                 'one, scope="…", or leave out key='

@@ -142,7 +142,7 @@ def plan_of(job: Any, items: Any, options: MapOptions) -> Plan:
     names = ItemNames(options.key, job.identity)
     planner = Planner(job)
     for task in tasks_of(job, items, options.repeats, names, active, ()):
-        planner.add(task, Draws() if active is None else active.draws)
+        planner.add(task, active.draws if active.path else Draws())
     names.warn()
     return planner.plan()
 

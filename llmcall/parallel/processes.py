@@ -59,7 +59,7 @@ class Sender:
 
     :param job: what to do with each item.
     :param context: the caller's context.
-    :param active: the scope in which the map runs, or ``None`` outside any.
+    :param active: the scope in which the map runs; its path is empty outside any.
     :param cassette: the open cassette, or ``None``.
     :param run_here: runs a task in this process.
     :param begun: the tasks by the number of their item, and by repeat.
@@ -69,7 +69,7 @@ class Sender:
         self,
         job: Job,
         context: Context,
-        active: ActiveScope | None,
+        active: ActiveScope,
         cassette: Cassette | None,
         run_here: Callable[[Task], TaskResult],
         begun: Mapping[int, Sequence[Task]],
@@ -118,10 +118,8 @@ class Sender:
         """
         active = self._active
         gained = self._cassette.gained() if self._cassette is not None else []
-        unscoped = [each for each in gained if active is None or not each[0].scope]
-        state = self._context.copy().run(_packed_state, self._cassette, unscoped)
-        if active is None:
-            return state, {}, {}
+        for_all = [each for each in gained if not (active.path and each[0].scope)]
+        state = self._context.copy().run(_packed_state, self._cassette, for_all)
         drawn = [(each[0][0], each) for each in active.draws.drawn()]
         recorded = [(each[0].scope, each) for each in gained]
         return state, _by_item(active.path, drawn), _by_item(active.path, recorded)
@@ -130,12 +128,11 @@ class Sender:
         """Return a task's result, and count here what the task did in another process."""
         if isinstance(outcome, TaskResult):
             return outcome
-        if self._active is not None:
-            with suppress(MapIsOverError):  # they were given back
-                for drawn in outcome.drawn:
-                    task.draw_list.add(self._active.draws.claim(*drawn))
-            if self._active.used_records is not None:
-                self._active.used_records.extend(outcome.used_records)
+        with suppress(MapIsOverError):  # they were given back
+            for drawn in outcome.drawn:
+                task.draw_list.add(self._active.draws.claim(*drawn))
+        if self._active.used_records is not None:
+            self._active.used_records.extend(outcome.used_records)
         client = getattr(self._job, "client", None)  # nobody knows which a plain function uses
         meter = None if client is None else client.meter
         for model, scope, amounts, arm in outcome.usage:

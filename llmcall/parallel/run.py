@@ -195,9 +195,8 @@ class MapRun:
         if self._is_over:
             return TaskResult(error=NotBegunError())
         active = self._active
-        draws = scopes.Draws() if active is None else active.draws
-        used_records = None if active is None else active.used_records
-        scope = task.position.scope(draws, task.draw_list, used_records)
+        draws = active.draws if active.path else scopes.Draws()
+        scope = task.position.scope(draws, task.draw_list, active.used_records)
         context = self._context.copy()
         return context.run(run_job, self._job, task.item, task.position, scope, self._outer_stops)
 
@@ -286,7 +285,7 @@ class MapRun:
         result = self._result(number)
         self._yielded_count += self._repeats
         for task in self._begun.pop(number):
-            if self._active is not None:
+            if self._active.path:
                 self._yielded.append(task.draw_list)
         return result
 

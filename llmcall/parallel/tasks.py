@@ -160,18 +160,17 @@ def tasks_of(
     items: Any,
     repeats: int,
     names: ItemNames,
-    active: ActiveScope | None,
+    active: ActiveScope,
     order: scopes.CallOrder,
 ) -> Iterator[Task]:
     """Yield the tasks of a map, in order; items are taken one by one.
 
-    :param active: the scope in which the map runs, or ``None`` outside any.
+    :param active: the scope in which the map runs; its path is empty outside any.
     :param order: that of the map among the calls.
     """
-    path = "" if active is None else active.path
-    draw_list = None if active is None else active.draw_list
-    is_in_default = active is not None and active.without_default is not None
-    forks = outer_forks = () if active is None else active.forks
+    path = active.path
+    is_in_default = active.without_default is not None
+    forks = active.forks
     wants_names = getattr(job, "wants_names", False)
     table = os.urandom(8).hex()  # the family of its cells
     for number, item in enumerate(rows_of(items)):
@@ -179,7 +178,7 @@ def tasks_of(
         if path or wants_names:
             name = names.name(item, number, takes_all=is_in_default or not path)
         if isinstance(item, CellRow):
-            forks = *outer_forks, scopes.Fork(table, "", str(item.cell))
+            forks = *active.forks, scopes.Fork(table, "", str(item.cell))
         for repeat in range(repeats):
             steps = path, name if path else "", reserved_name(repeat) if repeat else ""
             position = TaskPosition(
@@ -191,7 +190,7 @@ def tasks_of(
                 is_in_default=is_in_default,
                 forks=forks,
             )
-            yield Task(item, position, draw_list)
+            yield Task(item, position, active.draw_list)
         del item  # items may be large: keep none while waiting
 
 

@@ -59,7 +59,8 @@ def _inside(request: Request) -> Iterator[None]:
     """Open a scope of one call alone: a replay skips the call, and no draw outside may move."""
     active = scope_of_call() if request.sample is not None else None
     if active is not None:
-        with active.child(function_scope(request.asked, request.sample)):
+        name = function_scope(request.asked, request.sample)
+        with active.copy(path=f"{active.path}/{name}"):
             yield
         return
     token = _running.set(_running.get() | {request.cache_key})

@@ -31,7 +31,7 @@ class Arm(Scope):
                 f"the arm {self.name!r} is opened inside the arm {outer.arm.name!r}: leave that one first, or open "
                 "the second set of arms in a scope outside it"
             )
-        return outer.replace(
+        return outer.copy(
             scope=self,
             generators=generators_with(outer.generators, generator),
             forks=(*outer.forks, Fork(ARM, outer.path, self.name)),

@@ -56,7 +56,7 @@ class Bound:
         if active.entered_in != this_process():  # forked: like one that was pickled
             self._stops = ()
             self._active = active = _unpacked(*_packed(active))
-        return active.copy()
+        return active.copy(generators=())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self.function, self._active and _packed(self._active))

@@ -13,6 +13,7 @@ is in:
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 from ..askers import Asker, enter_arm
 from ..askers import set_current as set_current_asker
 from ..errors import ScopeError
-from ..system import lock, this_process
+from ..system import after_fork_in_child, lock, this_process
 from ..values import Record
 from . import workers
 from .draws import ARM, Draw, DrawList, Draws, Fork, Forks, RecordedAskers
@@ -110,10 +111,13 @@ class ActiveScope:
         self.previous_asker: Asker | None = None
         self.entered_in = this_process()
 
-    def replace(self, **changes: Any) -> ActiveScope:
-        """Return a scope with some fields changed, which this process enters."""
+    def copy(self, **changes: Any) -> ActiveScope:
+        """Return a copy, for this process to enter; a user's scope, and an arm, only if that is among
+        the changes.
+        """
         other = object.__new__(ActiveScope)
-        other.__dict__ = {**vars(self), "entered_in": this_process(), **changes}
+        reset = {"scope": None, "forked": None, "entered_in": this_process()}
+        other.__dict__ = {**vars(self), **reset, **changes}
         return other
 
     def __enter__(self) -> ActiveScope:
@@ -157,20 +161,6 @@ class ActiveScope:
             self.draw_list.add(draw)
         return draw
 
-    def copy(self, **changes: Any) -> ActiveScope:
-        """Return a copy of this scope for another context.
-
-        :param changes: the fields that differ there.
-        """
-        return self.replace(scope=None, generators=(), forked=None, **changes)
-
-    def child(self, name: str, **changes: Any) -> ActiveScope:
-        """Return a scope directly below this one.
-
-        :param changes: the other fields that differ there.
-        """
-        return self.replace(path=f"{self.path}/{name}", forked=None, **{"scope": None, **changes})
-
     def check_is_inmost(self) -> None:
         """Check that no scope that was opened after this one is still open.
 
@@ -201,9 +191,6 @@ _order_numbers = itertools.count()
 _current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
 _process_scope: ActiveScope | None = None
-# The scope that LLMCALL_SCOPE names, once this process has read the variable.
-_root: ActiveScope | None = None
-_root_read_by: int | None = None
 # The scope that default_scope() opened.
 _default: ActiveScope | None = None
 
@@ -223,7 +210,7 @@ class Scope:
 
     def __enter__(self) -> Scope:
         active = self.active(generator_above(sys._getframe(1)))
-        _set_process_scope(active, self.process)
+        self._set_process_scope(active)
         self._entries.append(active)
         active.__enter__()
         if active.forked is not None:
@@ -235,10 +222,10 @@ class Scope:
 
         :param generator: the generator that enters it, or ``None``.
         """
+        order = current_order()
         if self.name is None:
-            return ActiveScope("", _no_scope_draws, self, order=current_order())
+            return ActiveScope("", _no_scope_draws, self, order=order)
         outer = scope_around()
-        order = () if outer is None else outer.order
         if outer is not None:
             outer = outer.parent_of_new_scopes
         if outer is None or not outer.path:
@@ -247,7 +234,8 @@ class Scope:
             generators = generators_with((), generator)
             return ActiveScope(self.name, self._draws, self, generators, order=order)
         generators = generators_with(outer.generators, generator)
-        return outer.child(self.name, scope=self, generators=generators, order=order)
+        path = f"{outer.path}/{self.name}"
+        return outer.copy(path=path, scope=self, generators=generators, order=order)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         global _process_scope
@@ -268,6 +256,21 @@ class Scope:
                 _current.set(entered.outer)
                 if entered.forked is not None:
                     set_current_asker(entered.previous_asker)
+
+    def _set_process_scope(self, active: ActiveScope) -> None:
+        """Put every thread without a scope into this one, if it was opened for the process or is an
+        arm of one that was.
+        """
+        global _process_scope
+        with lock:
+            open_scope = _own(_process_scope)
+            if self.process and open_scope is not None:
+                raise ScopeError(
+                    f"the scope {open_scope.path!r} is already open for the whole process, and only one can be. Leave "
+                    f"it first, or open {active.path!r} without process=True and pass it to threads with llmcall.bind"
+                )
+            if self.process or (open_scope is not None and open_scope is active.forked):
+                _process_scope = active
 
     def __repr__(self) -> str:
         return f"scope({self.name!r})"
@@ -314,48 +317,28 @@ def default_scope(name: str) -> Iterator[None]:
         _default = outer_default
 
 
-def _set_process_scope(active: ActiveScope, process: bool) -> None:
-    """Put every thread without a scope into this one, if it was opened for the process or is an arm
-    of one that was.
-
-    :param process: whether it was opened with ``process=True``.
-    """
-    global _process_scope
-    with lock:
-        open_scope = _own(_process_scope)
-        if open_scope is not None and active.forked is open_scope:
-            _process_scope = active
-            return
-        if not process:
-            return
-        if open_scope is not None:
-            raise ScopeError(
-                f"the scope {open_scope.path!r} is already open for the whole process, and only one can be. Leave "
-                f"it first, or open {active.path!r} without process=True and pass it to threads with llmcall.bind"
-            )
-        _process_scope = active
-
-
 def _root_scope() -> ActiveScope | None:
     """Return the scope that LLMCALL_SCOPE names, the same one for the whole process."""
-    global _root, _root_read_by
-    if _root_read_by != this_process():
-        with lock:  # several threads may come first at once
-            if _root_read_by != this_process():
-                _root = None
-                name = os.environ.get(ENVIRONMENT_VARIABLE)
-                if name and not workers.is_worker():
-                    _root = ActiveScope(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
-                _root_read_by = this_process()
-    return _root
+    with lock:  # several threads may come first at once
+        return _read_root_scope()
+
+
+@functools.cache
+def _read_root_scope() -> ActiveScope | None:
+    name = os.environ.get(ENVIRONMENT_VARIABLE)
+    if not name or workers.is_worker():
+        return None
+    return ActiveScope(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
+
+
+after_fork_in_child(_read_root_scope.cache_clear)
 
 
 def forget() -> None:
     """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget which answers were
     given outside any scope.
     """
-    global _root_read_by
-    _root_read_by = None
+    _read_root_scope.cache_clear()
     forget_given_answers()
 
 
@@ -402,7 +385,7 @@ def inherited(active: ActiveScope | None) -> AbstractContextManager[Any]:
     """
     if active is None or not active.path or scope_around() is not None:
         return nullcontext()
-    return active.copy()
+    return active.copy(generators=())
 
 
 def current_scope() -> ActiveScope | None:

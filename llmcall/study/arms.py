@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
@@ -279,9 +279,9 @@ def arms(
         fork = scopes.arm(run.arm)
         fork.used_records = used_records[run]
         order = scopes.current_order()
-        outer_scope = (
-            nullcontext() if outer is None else outer.copy(draw_list=draw_list, order=order)
-        )
+        outer_scope: AbstractContextManager[object] = nullcontext()
+        if outer is not None:
+            outer_scope = outer.copy(generators=(), draw_list=draw_list, order=order)
         with outer_scope, around_all, scopes.scope(run.repeat, process=process), fork:
             finished[run] = fn(**arguments[run.arm])
         return finished[run]

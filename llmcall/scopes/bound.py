@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import CoroutineType
@@ -12,17 +13,12 @@ from ..errors import ScopeError
 from ..interrupts import Stops, current_stops, in_maps
 from ..system import this_process
 from . import workers
-from .draws import Draws
-from .scope import ActiveScope, CallOrder, scope_around
+from .scope import ActiveScope, scope_around
 
 IN_A_THREAD = (
     "llmcall.bind is called in a thread that has no scope, but another thread has one open: the function would not run "
     "in that scope. Call llmcall.bind in the thread that opened the scope, before you pass the function on: libraries "
     "such as joblib run generators in threads of their own. If the function opens its own scope, leave out llmcall.bind"
-)
-IN_AN_ARM = (
-    "llmcall.bind takes a function of the arm {name!r} into another process, whose draws the arm would not know, so it "
-    "would make them again. Run the function with llmcall.map(function, items, executor=…), which brings them back"
 )
 
 
@@ -55,34 +51,11 @@ class Bound:
             return nullcontext()
         if active.entered_in != this_process():  # forked: like one that was pickled
             self._stops = ()
-            self._active = active = _unpacked(*_packed(active))
+            self._active = active = pickle.loads(pickle.dumps(active))
         return active.copy(generators=())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.function, self._active and _packed(self._active))
-
-
-def _packed(active: ActiveScope) -> tuple[str, str | None, float, CallOrder]:
-    """Return what another process needs of a scope: its path and that of the scope that would be
-    current without a default scope, when its outermost scope was opened, and its order.
-
-    :raises ScopeError: in an arm.
-    """
-    if active.arm is not None:
-        raise ScopeError(IN_AN_ARM.format(name=active.arm.name))
-    outside = active.without_default
-    path_outside = None if outside is None else outside.path
-    return active.path, path_outside, active.draws.since, active.order
-
-
-def _unpacked(path: str, path_outside: str | None, since: float, order: CallOrder) -> ActiveScope:
-    """Return a scope of another process, whose draws are counted from 0 here."""
-    outside = None if path_outside is None else ActiveScope(path_outside, Draws(since=since))
-    return ActiveScope(path, Draws(since=since), without_default=outside, order=order)
-
-
-def _unpickled(function: Callable[..., Any], packed: tuple[Any, ...] | None) -> Bound:
-    return Bound(function, None if packed is None else _unpacked(*packed))
+        return Bound, (self.function, self._active)
 
 
 def bind(function: Callable[..., Any]) -> Bound:

@@ -127,15 +127,14 @@ class _Askers:
             if _is_free(number, counted):
                 break
         else:
-            number = _lowest_free(counted)
-            if (
+            is_new = (
                 recorded.is_recording
                 or not recorded.askers
                 or (recorded.may_ask and asker in recorded.askers.values())
-            ):
-                number = _lowest_free(counted, max(number, last + 1))
-                while number in self.owners:
-                    number = _lowest_free(counted, number + 1)
+            )
+            number = _lowest_free(counted, last + 1 if is_new else 0)
+            while is_new and number in self.owners:
+                number = _lowest_free(counted, number + 1)
         self._note_owner(number, asker)
         self.last[forks, asker] = number
         return number

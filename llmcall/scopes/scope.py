@@ -53,6 +53,11 @@ IN_A_PROCESS = (
     "call needs no scope. If the scope has ended since, start the workers outside it"
 )
 
+IN_AN_ARM = (
+    "llmcall.bind takes a function of the arm {name!r} into another process, whose draws the arm would not know, so it "
+    "would make them again. Run the function with llmcall.map(function, items, executor=…), which brings them back"
+)
+
 
 class ScopedRecord(NamedTuple):
     """A record that answered a call.
@@ -120,6 +125,11 @@ class ActiveScope:
         other.__dict__ = {**vars(self), **reset, **changes}
         return other
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.arm is not None:
+            raise ScopeError(IN_AN_ARM.format(name=self.arm.name))
+        return _unpickled, (self.path, self.draws.since, self.without_default, self.order)
+
     def __enter__(self) -> ActiveScope:
         self.outer = _current.get()
         _current.set(self)
@@ -183,6 +193,13 @@ class ActiveScope:
                     f"the scope {self.path!r} was left open by the generator {frame.f_code.co_name} at its yield "
                     f"(line {frame.f_lineno}): {IN_A_GENERATOR}"
                 )
+
+
+def _unpickled(
+    path: str, since: float, without_default: ActiveScope | None, order: CallOrder
+) -> ActiveScope:
+    """Return a scope of another process, whose draws are counted from 0 here."""
+    return ActiveScope(path, Draws(since=since), without_default=without_default, order=order)
 
 
 _no_scope_draws = Draws()

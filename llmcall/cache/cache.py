@@ -79,7 +79,6 @@ class ResponseCache:
         self.mode = mode
         self.used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
         self._refreshed_keys: set[str] = set()
-        self._keys_with_asker: set[str] = set()
         self._unstored = UnstoredAnswers(self.storage, replaced_keys=self._refreshed_keys)
 
     @property
@@ -157,26 +156,6 @@ class ResponseCache:
         if replace:
             self._refreshed_keys.add(key)
         return stored_record
-
-    def name_asker(self, record: Record, asker: str) -> None:
-        """Keep who asks for a record now, for the next replay; the first one of a process counts.
-
-        :param record: of this cache.
-        """
-        key = record.cache_key
-        with lock:
-            is_named = key in self._keys_with_asker
-            self._keys_with_asker.add(key)
-        if is_named or record.asker == asker or self._unstored.get(key) is not None:
-            return
-        try:
-            self.storage.put(key, pack(record.replace(asker=asker)), replaces=True)
-        except (OSError, CacheError) as error:
-            warn_once(
-                f"{self.path} cannot store which task or thread asked, so a replay may swap the answers to "
-                f"equal requests: {error}",
-                about=(ResponseCache.name_asker, str(self.path)),
-            )
 
     def _first_stored(self, key: str, packed: bytes) -> Record:
         """Return the record that was stored first; put these bytes in its place if it cannot be

@@ -43,8 +43,6 @@ class CacheStore:
         draw = None if self._caller is None else self._caller.draw
         if record is not None and draw is not None and draw.asker is not None:
             draw.note_recorded_asker(record.asker)
-            if self._mode != "replay":
-                self._cache.name_asker(record, draw.asker.name)
         return record
 
     def _find(self, key: str) -> Record | None:

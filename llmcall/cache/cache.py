@@ -16,7 +16,7 @@ from ..notices import notice, warn_once
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.pointers import target_of
-from ..system import ProcessLock, at_exit, lock
+from ..system import ProcessLock, at_exit
 from ..values import record_of
 from .directory import Change
 from .places import storage_at

@@ -39,21 +39,13 @@ class CacheStore:
 
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
-        record = self.get_without_asker(request)
-        draw = None if self._caller is None else self._caller.draw
-        if record is not None and draw is not None and draw.asker is not None:
-            draw.note_recorded_asker(record.asker)
-        return record
-
-    def _find(self, key: str) -> Record | None:
-        return None if self._overwrites else self._cache.get(key, mode=self._mode)
-
-    def get_without_asker(self, request: Request) -> Record | None:
-        """Return what :meth:`get` does, and do not note who asks: the cassette above does."""
         record = target_of(self._find(request.cache_key), self._find)
         if record is not None and self._caller is not None:
             self._cache.used_keys.add(record.cache_key)
         return record
+
+    def _find(self, key: str) -> Record | None:
+        return None if self._overwrites else self._cache.get(key, mode=self._mode)
 
     def add(self, record: Record, request: Request | None = None) -> Record:
         """Add an answer, and return the one that counts: whatever was stored first.
@@ -113,11 +105,9 @@ class CassetteStore:
         """Return the recorded answer of a request, or ``None``."""
         record = target_of(self._find(request.cache_key), self._find)
         if record is None and self._cassette.may_record:
-            record = self._cache.get_without_asker(request)
+            record = self._cache.get(request)
             return None if record is None else self._put(record, request, FROM_CACHE)
         if record is not None and self._caller is not None:
-            if self._caller.draw is not None:
-                self._caller.draw.note_recorded_asker(record.asker)
             self._cassette.count_replay()
         return record
 

@@ -320,27 +320,21 @@ class Draw:
         """Return who asked the same, in this run or the recorded one."""
         return set() if self._askers is None else set(self._askers.numbers)
 
-    def note_recorded_asker(self, recorded: str | None) -> None:
-        """Note that a record answers it; see :func:`take_misplaced`.
-
-        :param recorded: the asker in the record; ``None`` if that is unknown, because only one asked.
-        """
-        if self.asker is not None and recorded not in (None, self.asker.name):
-            _misplaced.add(self)
-
-    def end(self, answer: Record | None = None) -> None:
+    def end(self, answer: Record) -> None:
         """Note that its call has an answer; the number stays taken.
 
         Warns if two processes that count the scope's draws separately made this draw.
 
-        :param answer: the record that counts. Its ``stored_at`` is set if the cache had it.
+        :param answer: the record that counts. Its ``stored_at`` is set if the cache had it, and its
+            ``asker`` if that is known: see :func:`take_misplaced`.
         """
         self._has_answer = True
         self._numbers.under_way = None
-        stored_at = None if answer is None else answer.stored_at
+        if self.asker is not None and answer.asker not in (None, self.asker.name):
+            _misplaced.add(self)
         if (
-            stored_at is None
-            or stored_at < self.draws.since
+            answer.stored_at is None
+            or answer.stored_at < self.draws.since
             or self.draws.process == this_process()
         ):
             return

@@ -217,12 +217,11 @@ def _by(
 
 
 process_meter = Meter()
-_meters = [process_meter]  # and those of the blocks that are tracked
+# And those of the blocks that are tracked. In a worker, parallel/processes.py adds a session: its
+# ``add`` is called with what any call uses, in its thread, under the lock.
+meters: list[Any] = [process_meter]
 # By the model that was asked for: the name of the model that answered first.
 _first_served: dict[str, str] = {}
-# Their ``add(model, scope, amounts, arm)`` is called with what any call uses, in its thread. Filled
-# by parallel/processes.py, in a worker.
-watchers: list[Any] = []
 
 
 def count(
@@ -239,7 +238,7 @@ def count(
     if "~" in scope:
         scope = path_before_items(scope)
     with lock:
-        for meter in _meters if caller_meter is None else (caller_meter, *_meters):
+        for meter in meters if caller_meter is None else (caller_meter, *meters):
             meter.add(model, scope, amounts, arm)
     served = str(amounts.get("served", ""))
     first = _first_served.setdefault(model, served) if served else served
@@ -249,8 +248,6 @@ def count(
             f"{printable(served)}. Keep their answers apart by reply.model, or the column served of a table",
             about=("served", model),
         )
-    for watcher in tuple(watchers):
-        watcher.add(model, scope, amounts, arm)
 
 
 def forget_served_models() -> None:
@@ -285,8 +282,8 @@ def track() -> Iterator[Tracked]:
     1
     """
     tracked = Tracked()
-    _meters.append(tracked)
+    meters.append(tracked)
     try:
         yield tracked
     finally:
-        _meters.remove(tracked)
+        meters.remove(tracked)

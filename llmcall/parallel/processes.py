@@ -344,8 +344,8 @@ class _Session:
             stack.enter_context(only(self.cassette))
             for budget in self._budgets:
                 stack.enter_context(budget)
-            metering.watchers.append(self)
-            stack.callback(metering.watchers.remove, self)
+            metering.meters.append(self)
+            stack.callback(metering.meters.remove, self)
             self.applied = stack.pop_all()
 
     def close(self) -> None:

@@ -213,6 +213,7 @@ def check_price(model: str, price: Price | None, service_tier: str | None = None
 class Reservation:
     """What one attempt has reserved from all open budgets, and its place among those who wait.
 
+    :param needed: the most that it may use.
     :param key: the request's, under which the same call, made again, takes the reservation over;
         ``None`` if it does not.
     :ivar used: what the attempt used, as far as it is known; ``None``: it counts as spent, until the same
@@ -220,15 +221,16 @@ class Reservation:
     :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
-    def __init__(self, key: str | None = None) -> None:
+    def __init__(self, needed: Amounts, key: str | None = None) -> None:
+        self.needed = needed
         self.is_in_memory = all(each.name is None for each in tuple(open_budgets))
         self.used: Amounts | None = NOTHING
         self._key = key or os.urandom(8).hex()
         self._ledgers: list[Ledger] = []
         self._is_closed = False
 
-    def reserve(self, needed: Amounts, seconds: float | None) -> Delay | None:
-        """Reserve an amount from all open budgets at once, after those who came before.
+    def reserve(self, seconds: float | None) -> Delay | None:
+        """Reserve what is needed from all open budgets at once, after those who came before.
 
         :param seconds: those until the call's deadline, or ``None``.
         :returns: ``None`` if it is reserved.
@@ -250,7 +252,7 @@ class Reservation:
         reserved: list[Ledger] = []
         try:
             for ledger, limit in accounts.values():
-                if not ledger.reserve(self._key, needed, limit, seconds):
+                if not ledger.reserve(self._key, self.needed, limit, seconds):
                     if current_stops.get() and limits_tokens():
                         warn_once(NARROW)
                     return Delay(wakeup, POLL_SECONDS if ledger.name else None)

@@ -69,8 +69,6 @@ class Permit:
         self._request = request
         self._place = Place(pool)
         self._reservation: budgets.Reservation | None = None
-        # The most tokens of the prompt, and of the answer; ``None``: nobody has to know, or can.
-        self._estimate: tuple[int, int] | None = None
 
     async def acquire(self, endpoint: Endpoint | None = None) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -80,13 +78,12 @@ class Permit:
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
         limits_tokens = self._pool.settings.limits_tokens_per_minute is not None
-        if limits_tokens or budgets.counts_tokens():
-            self._estimate = self._estimated()
+        estimated = self._estimated() if limits_tokens or budgets.counts_tokens() else None
         if budgets.open_budgets:
-            await self._reserve()
+            await self._reserve(*(estimated or (0, 0)))
         if endpoint is not None:
             return endpoint
-        tokens = None if self._estimate is None else sum(self._estimate)
+        tokens = None if estimated is None else sum(estimated)
         has_waited = False
         while isinstance(admitted := self._pool.admit(self._place, tokens), Delay):
             names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
@@ -105,7 +102,8 @@ class Permit:
         return admitted
 
     def _estimated(self) -> tuple[int, int] | None:
-        """Return the most tokens that the send may use, or ``None`` if nobody can know it.
+        """Return the most tokens that the prompt and the answer may have, or ``None`` if nobody can know
+        it.
 
         :raises BudgetExceededError: if a budget needs to know it.
         """
@@ -125,32 +123,27 @@ class Permit:
             )
         return estimated
 
-    async def _reserve(self) -> None:
-        """Wait until what the send may use is reserved in all open budgets."""
+    async def _reserve(self, input_tokens: int, output_tokens: int) -> None:
+        """Wait until the most that the send may use is reserved in all open budgets."""
+        needed = Amounts(calls=1)
+        if self._call.asks_model:
+            tier = tier_of(self._request.body)
+            price = self._pool.price(input_tokens, service_tier=tier)
+            budgets.check_price(self._pool.model, price, tier)
+            needed = spending_of(TokenUsage(input_tokens, output_tokens), price)
         # The same call, made again, takes over what is reserved for an answer in a window.
         is_noted = self._request.wire == "background" and self._call.shared_store is not None
         key = self._request.cache_key if is_noted else None
-        reservation = self._reservation = budgets.Reservation(key)
-        amounts = self._amounts()
+        reservation = self._reservation = budgets.Reservation(needed, key)
         while True:
             seconds = self._call.time_left()
             if reservation.is_in_memory:
-                delay = reservation.reserve(amounts, seconds)
+                delay = reservation.reserve(seconds)
             else:
-                delay = await do(reservation.reserve, amounts, seconds)
+                delay = await do(reservation.reserve, seconds)
             if delay is None:
                 return
             await self._wait(delay, "calls under way settle what they reserved of a budget")
-
-    def _amounts(self) -> Amounts:
-        """Return what is reserved."""
-        if not self._call.asks_model:
-            return Amounts(calls=1)
-        input_tokens, output_tokens = self._estimate or (0, 0)
-        tier = tier_of(self._request.body)
-        price = self._pool.price(input_tokens, service_tier=tier)
-        budgets.check_price(self._pool.model, price, tier)
-        return spending_of(TokenUsage(input_tokens, output_tokens), price)
 
     async def _wait(self, delay: Delay, event: str) -> None:
         """Wait until there is reason to look again.
@@ -168,10 +161,10 @@ class Permit:
         """
         input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
         self._place.used = None if input_tokens is None else input_tokens + output_tokens
-        if self._reservation is None:
-            return
-        spent = self._amounts() if input_tokens is None else spending_of(tokens, price)
-        self._reservation.used = spent._replace(calls=calls)
+        if self._reservation is not None:
+            needed = self._reservation.needed
+            spent = needed if input_tokens is None else spending_of(tokens, price)
+            self._reservation.used = spent._replace(calls=calls)
 
     def give_place_back(self) -> None:
         """Give the endpoint's place back, and keep the reservation; what was sent counts in the limits."""

@@ -354,10 +354,11 @@ def test_no_interleaving_passes_a_limit(
                     reservation.used = Amounts(tokens=int(most * share))
                 reservation.close()
                 continue
-            reservation = Reservation() if what == "come" else waiting.pop(key)[0]
+            needed = Amounts(tokens=most)
+            reservation = Reservation(needed) if what == "come" else waiting.pop(key)[0]
             coming = coming[1:] if what == "come" else coming
             try:
-                delay = reservation.reserve(Amounts(tokens=most), None)
+                delay = reservation.reserve(None)
             except BudgetExceededError:
                 assert used + most > limit
                 reservation.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK
@@ -11,17 +12,7 @@ from ..secrets import masked as without_credential_forms
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SECRET_NAMES = (
-    "auth",
-    "key",
-    "token",
-    "secret",
-    "cookie",
-    "password",
-    "credential",
-    "signature",
-    "sig",
-)
+SECRET_NAMES = re.compile("auth|key|token|secret|cookie|password|credential|sig", re.IGNORECASE)
 
 
 def mask(error: BaseException, secrets: Sequence[Any]) -> None:
@@ -43,7 +34,7 @@ def secrets_of(request: Any) -> list[str]:
         *request.headers.multi_items(),
         *request.url.params.multi_items(),
     ]
-    values = [value for name, value in fields if any(word in name.lower() for word in SECRET_NAMES)]
+    values = [value for name, value in fields if SECRET_NAMES.search(name)]
     values += [request.url.password or "", *map(_password, values)]
     values += [
         word for value in values for word in value.split() if word not in ("Bearer", "Basic")

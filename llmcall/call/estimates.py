@@ -107,7 +107,7 @@ def _runs_at_server(tool: Any) -> bool:
 def tokens_used(
     response: Mapping[str, Any], request: Request, capabilities: Capabilities
 ) -> TokenUsage:
-    """Return the tokens that an answer used: as the server reports them, else as counted here.
+    """Return the tokens that a stream used: as the server reports them, else as counted here.
 
     Reasoning whose text the server does not send cannot be counted: there may have been more.
 
@@ -115,11 +115,8 @@ def tokens_used(
     :param request: as it was sent.
     """
     reported = TokenUsage.of(response)
-    if reported.input_tokens is not None:
-        if reported.output_tokens is not None:
-            return reported
-        if request.kind == "embedding":
-            return reported._replace(output_tokens=0)
+    if reported.input_tokens is not None and reported.output_tokens is not None:
+        return reported
     texts = [_text_of(choice["message"]) for choice in choices_of(response)]
     output = sum(
         count_tokens(text, request.model, encoding=capabilities.encoding) for text in texts if text

@@ -39,7 +39,7 @@ class Place:
 
     :param pool: the endpoints of which one gives the place.
     :ivar state: the endpoint at which it is under way, or ``None``.
-    :ivar sent_at: the monotonic time at which it was sent, or ``None``.
+    :ivar sent_at: the monotonic time at which it was sent; infinite before.
     :ivar is_counted: whether its tokens count: from its admission until its window
         is over.
     :ivar tokens: those that it reserves and, once it is over, used.
@@ -49,7 +49,7 @@ class Place:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.state: EndpointState | None = None
-        self.sent_at: float | None = None
+        self.sent_at = NEVER
         self.is_counted = False
         self.tokens = 0
         self.used: int | None = 0
@@ -63,7 +63,7 @@ class Place:
     def note_sent(self) -> None:
         """Count the send as sent from now on; a second time changes nothing."""
         with lock:
-            if self.state is not None and self.sent_at is None:
+            if self.state is not None and self.sent_at == NEVER:
                 self.sent_at = time.monotonic()
                 self.state.sent.append(self)
                 wake_first(self.state.queue)
@@ -108,7 +108,7 @@ class EndpointState:
         :param tokens: what it may use, or ``None`` if nobody counted it.
         :param now: the monotonic time.
         """
-        while self.sent and (self.sent[0].sent_at or 0.0) + WINDOW <= now:
+        while self.sent and self.sent[0].sent_at + WINDOW <= now:
             past = self.sent.popleft()
             past.is_counted = False
             self.tokens -= past.tokens
@@ -119,7 +119,7 @@ class EndpointState:
         requests_over = tokens_over = 0
         most = settings.limits_requests_per_minute
         if most is not None:
-            unsent = sum(place.sent_at is None for place in self.running)
+            unsent = sum(place.sent_at == NEVER for place in self.running)
             requests_over = len(self.sent) + unsent + 1 - most
         most = settings.limits_tokens_per_minute
         if most is not None and tokens is not None:
@@ -132,7 +132,7 @@ class EndpointState:
         for number, place in enumerate(self.sent, 1):
             tokens_over -= place.tokens
             if number >= requests_over and tokens_over <= 0:
-                return max(rest, (place.sent_at or 0.0) + WINDOW - now)
+                return max(rest, place.sent_at + WINDOW - now)
         return NEVER
 
 

@@ -37,7 +37,7 @@ from streaming import WAYS
 
 import llmcall
 from llmcall import OpenAIClient
-from llmcall.call.limits import WINDOW, Place, Pool, forget
+from llmcall.call.limits import NEVER, WINDOW, Place, Pool, forget
 from llmcall.errors import RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
@@ -519,7 +519,7 @@ def test_no_minute_holds_more_than_the_limits(
     with patch("llmcall.call.limits.time", door):
         for what, seconds, size in steps:
             door.now += seconds
-            unsent = [each for each in running if each.sent_at is None]
+            unsent = [each for each in running if each.sent_at == NEVER]
             if what == "ask":
                 place = door.admitted(size)
                 if place is not None:
@@ -529,7 +529,7 @@ def test_no_minute_holds_more_than_the_limits(
                 sent.append(unsent[-1])
             elif what in ("answer", "fail") and running:
                 place = running.pop(0)
-                if place.sent_at is None:
+                if place.sent_at == NEVER:
                     sent.append(place)
                 place.used = min(size, place.tokens) if what == "answer" else 0
                 place.end()

@@ -63,13 +63,17 @@ class Exchange:
             self.request = request._replace(body=dict(request.body))
             if request.wire == "background":
                 self.background = Background(call)
-        # Of the current attempt: the chunks of a streamed answer so far, the whole answer, and the statuses
-        # with which endpoints failed; each endpoint gets another chance only once for each.
+        # Of the current attempt: the statuses with which endpoints failed; each gets another chance only
+        # once for each.
+        self.statuses: set[tuple[str, int]] = set()
+        # Of the current send: its permit, its endpoint, what sends it there, the chunks of a streamed
+        # answer so far, and the whole answer.
+        self.permit: Permit
+        self.endpoint: Endpoint
+        self.transport: Any = None
         self.assembler: Assembler | None = None
         self.response: Any = None
-        self.statuses: set[tuple[str, int]] = set()
         self.reader_has_text = False
-        self.can_renew_key = False
 
     async def attempt(self, number: int) -> tuple[Any, Received | None]:
         """Send the request to one endpoint after the other until one answers or the attempt fails;
@@ -84,24 +88,24 @@ class Exchange:
         self.statuses.clear()
         while True:
             awaited_endpoint = None if background is None else await background.begin()
-            async with Permit(call, self.pool, self.request) as permit:
-                endpoint = await permit.acquire(awaited_endpoint)
+            async with Permit(call, self.pool, self.request) as self.permit:
+                endpoint = self.endpoint = await self.permit.acquire(awaited_endpoint)
                 sent_at = time.monotonic()
                 try:
-                    await self._send(endpoint, permit)
+                    await self._send()
                 except BaseException as error:
-                    self._count_failure(endpoint, permit, error)
+                    self._count_failure(error)
                     if not isinstance(error, APIError):
                         raise
                     error.endpoint = endpoint.name
                     mask(error, [endpoint.key()])
-                    if self._can_go_on(endpoint, error):
+                    if self._can_go_on(error):
                         continue
                     raise
                 if self.response is not None:
                     seconds = time.monotonic() - sent_at
                     answer = self._answer()
-                    cost = self._count(answer, TokenUsage.of(answer), endpoint, permit)
+                    cost = self._count(answer, TokenUsage.of(answer))
                     break
             assert background is not None
             if background.record is not None:
@@ -112,7 +116,7 @@ class Exchange:
         host = call.client.host(endpoint)
         return self.response, Received(endpoint.name, host, seconds, request_id, cost)
 
-    async def _send(self, endpoint: Endpoint, permit: Permit) -> None:
+    async def _send(self) -> None:
         """Send the request once, and check the response. There is none if another process was faster, or
         the server forgot the response that was awaited.
         """
@@ -124,14 +128,14 @@ class Exchange:
             return
         transport = call.transport
         if transport is None:
-            transport = call.client.transport_of(endpoint)
-        self.can_renew_key = getattr(transport, "renewable", False)
+            transport = call.client.transport_of(self.endpoint)
+        self.transport = transport
         # A transport may change what it is given.
         body, headers = map_texts(self.request.body, str), dict(self.request.headers)
         request = self.request._replace(body=body, headers=headers)
         timeout = call.time_for(call.options.timeout)
         if background is not None:
-            response = await background.response(endpoint, request, permit)
+            response = await background.response(self.endpoint, request, self.permit)
             if response is None:
                 return
             try:
@@ -180,26 +184,19 @@ class Exchange:
         """Return the response as chat completions give it, as far as it tells what was used."""
         return http_as_chat(self.response["body"]) if self.request.kind == "http" else self.response
 
-    def _count(
-        self,
-        answer: Mapping[str, Any],
-        tokens: TokenUsage,
-        endpoint: Endpoint,
-        permit: Permit,
-        calls: int = 1,
-    ) -> float | None:
+    def _count(self, answer: Mapping[str, Any], tokens: TokenUsage, calls: int = 1) -> float | None:
         """Count what was used, in limits, budgets and usage; return its cost in USD, ``None`` if unknown.
 
         :param answer: names its tier and its model.
         :param calls: 0 if it is no answer.
         """
         if not self.call.asks_model:
-            permit.use(TokenUsage(), None, calls)
+            self.permit.use(TokenUsage(), None, calls)
             self.call.add_usage(calls=calls)
             return 0.0
         tier = tier_of(answer, None if self.background is None else self.background.window)
-        price = self.pool.price(tokens.input_tokens or 0, endpoint.name, tier)
-        permit.use(tokens, price, calls)
+        price = self.pool.price(tokens.input_tokens or 0, self.endpoint.name, tier)
+        self.permit.use(tokens, price, calls)
         cost = None if price is None else price.cost(tokens)
         self.call.add_usage(
             calls=calls,
@@ -212,7 +209,7 @@ class Exchange:
         )
         return cost
 
-    def _count_failure(self, endpoint: Endpoint, permit: Permit, error: BaseException) -> None:
+    def _count_failure(self, error: BaseException) -> None:
         """Count what an attempt used that failed, or whose reader left.
 
         The server reports it with the answer. For a part of a stream it is counted here, because
@@ -233,7 +230,7 @@ class Exchange:
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
         if was_answered or tokens.input_tokens is not None:
-            self._count(answer, tokens, endpoint, permit, calls=1 if was_answered else 0)
+            self._count(answer, tokens, calls=1 if was_answered else 0)
 
     async def _read_stream(self, chunks: Any) -> Any:
         """Return the whole of a streamed answer, which is emitted as it comes.
@@ -265,45 +262,40 @@ class Exchange:
 
     # After the failure of one endpoint
 
-    def _can_go_on(self, endpoint: Endpoint, error: APIError) -> bool:
+    def _can_go_on(self, error: APIError) -> bool:
         """Return whether the attempt can go on: at another endpoint, with a fresh key, or without a
         parameter.
-
-        :param endpoint: the one that failed.
         """
         if self.reader_has_text:
             error.retryable = False  # another answer would begin again
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-            return self._can_use_another(endpoint, error)
+            return self._can_use_another(error)
         if self.reader_has_text:
             return False
         if isinstance(error, QuotaExceededError):
-            return self._can_leave_out(endpoint, "has no quota left", error)
+            return self._can_leave_out("has no quota left", error)
         if isinstance(error, AuthenticationError):
             # A function that gives the key can be asked for a fresh one.
-            if (
-                self.can_renew_key
-                and error.status_code == 401
-                and self._is_first_status(401, endpoint)
-            ):
+            is_renewable = error.status_code == 401 and getattr(self.transport, "renewable", False)
+            if is_renewable and self._is_first_status(401):
                 return True
-            return self._can_leave_out(endpoint, "refused its API key", error)
+            return self._can_leave_out("refused its API key", error)
         return isinstance(error, InvalidRequestError) and _drop_unsupported(
             self.request.body, error
         )
 
-    def _can_use_another(self, endpoint: Endpoint, error: APIError) -> bool:
+    def _can_use_another(self, error: APIError) -> bool:
         """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
         this call waits before its next attempt.
         """
-        has_others = len(self.pool.endpoints) > 1
+        endpoint, has_others = self.endpoint, len(self.pool.endpoints) > 1
         seconds = error.retry_after
         if seconds is None:
             seconds = REST_SECONDS if has_others else self.call.options.waiting_time
         free_after = self.pool.rest(endpoint, seconds)
         if not error.retryable:
             return False
-        if free_after < seconds and self._is_first_status(429, endpoint):
+        if free_after < seconds and self._is_first_status(429):
             warn_once(
                 f"{self.call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
                 f"({type(error).__name__}: {error}); llmcall uses another one, now and whenever this "
@@ -315,25 +307,25 @@ class Exchange:
             error.retry_after = min(free_after, seconds)
         return False
 
-    def _can_leave_out(self, endpoint: Endpoint, problem: str, error: APIError) -> bool:
+    def _can_leave_out(self, problem: str, error: APIError) -> bool:
         """Leave an endpoint out that will refuse further calls; return whether others remain."""
-        others_remain = self.pool.leave_out(endpoint)
+        others_remain = self.pool.leave_out(self.endpoint)
         if others_remain:
             notice(
                 "endpoint %s %s and is not used for %.0f minutes: %s",
-                endpoint.name,
+                self.endpoint.name,
                 problem,
                 LEFT_OUT_SECONDS / 60,
                 error,
             )
         return others_remain
 
-    def _is_first_status(self, status: int, endpoint: Endpoint) -> bool:
-        """Return whether an endpoint answers the attempt with a status for the first time, and note
+    def _is_first_status(self, status: int) -> bool:
+        """Return whether the endpoint answers the attempt with a status for the first time, and note
         it.
         """
-        is_first = (endpoint.name, status) not in self.statuses
-        self.statuses.add((endpoint.name, status))
+        is_first = (self.endpoint.name, status) not in self.statuses
+        self.statuses.add((self.endpoint.name, status))
         return is_first
 
 

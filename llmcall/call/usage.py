@@ -10,7 +10,7 @@ from ..display.data_frames import import_pandas
 from ..display.formatting import USD_COLUMNS, quantity, table
 from ..display.notebook import html_table
 from ..display.printable import printable
-from ..notices import warn_once
+from ..notices import first, warn_once
 from ..scopes import path_before_items
 from ..system import lock
 
@@ -220,8 +220,6 @@ process_meter = Meter()
 # And those of the blocks that are tracked. In a worker, parallel/processes.py adds a session: its
 # ``add`` is called with what any call uses, in its thread, under the lock.
 meters: list[Any] = [process_meter]
-# By the model that was asked for: the name of the model that answered first.
-_first_served: dict[str, str] = {}
 
 
 def count(
@@ -241,18 +239,13 @@ def count(
         for meter in meters if caller_meter is None else (caller_meter, *meters):
             meter.add(model, scope, amounts, arm)
     served = str(amounts.get("served", ""))
-    first = _first_served.setdefault(model, served) if served else served
-    if first != served:
+    served_before = first(("first served", model), served) if served else served
+    if served_before != served:
         warn_once(
-            f"two models answered requests to {printable(model)}: {printable(first)} and "
+            f"two models answered requests to {printable(model)}: {printable(served_before)} and "
             f"{printable(served)}. Keep their answers apart by reply.model, or the column served of a table",
             about=("served", model),
         )
-
-
-def forget_served_models() -> None:
-    """Forget which models answered under which names."""
-    _first_served.clear()
 
 
 class Tracked(Meter):

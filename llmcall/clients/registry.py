@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import scopes
 from ..cache.cache import forget_shared
 from ..call import limits
-from ..call.usage import forget_served_models, process_meter
+from ..call.usage import process_meter
 from ..cassettes.current import close_named
 from ..config import resolve as config
 from ..config.values import nearest
@@ -140,7 +140,6 @@ def reset() -> None:
     forget_shared()
     scopes.forget()
     limits.forget()
-    forget_served_models()
     config.reset()
 
 

@@ -26,14 +26,14 @@ log = logger()
 _random = random.Random()
 
 
-async def retry(call: Call, attempt: Callable[[int], Awaitable[T]]) -> T:
+async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     """Make attempts until one succeeds or the call's options forbid another, and return its result.
 
-    :param attempt: makes one attempt; takes its number, from 1 on.
+    :param attempt: makes one attempt.
     :raises APIError: the last attempt's, with ``attempts`` set.
     """
     try:
-        return await attempt(1)
+        return await attempt()
     except APIError as error:
         if not error.retryable:
             raise
@@ -78,8 +78,10 @@ async def retry(call: Call, attempt: Callable[[int], Awaitable[T]]) -> T:
         with each:
             if number == 1:  # it was made above, before tenacity was imported
                 raise first_error
+            if call.maker is not None:
+                call.add_usage(retries=1)
             try:
-                return await attempt(number)
+                return await attempt()
             except APIError as error:
                 error.attempts = number
                 raise

@@ -75,16 +75,12 @@ class Exchange:
         self.response: Any = None
         self.reader_has_text = False
 
-    async def attempt(self, number: int) -> tuple[Any, Received | None]:
+    async def attempt(self) -> tuple[Any, Received | None]:
         """Send the request to one endpoint after the other until one answers or the attempt fails;
         return the response, and how it was received; the record and ``None`` if another process
         recorded the answer meanwhile.
-
-        :param number: of the attempt, from 1 on.
         """
         call, background = self.call, self.background
-        if number > 1:
-            call.add_usage(retries=1)
         self.statuses.clear()
         while True:
             awaited_endpoint = None if background is None else await background.begin()

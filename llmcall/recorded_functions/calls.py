@@ -162,7 +162,7 @@ async def _run(call: Call) -> Record:
         result = await send(call.transport, call.request, None)
     elif call.maker is None:
 
-        async def attempt(number: int) -> Any:
+        async def attempt() -> Any:
             return await send(call.transport, call.request, call.time_left())
 
         result = await retry(call, attempt)

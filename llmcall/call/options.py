@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
 
 ON_ERROR = ("raise", "none", "return")
+ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
 
 
 class Options(NamedTuple):
@@ -23,6 +24,7 @@ class Options(NamedTuple):
     :param waiting_time: seconds before the second attempt.
     :param exponential_backoff_factor: what each further wait is multiplied by.
     :param on_error: ``"raise"``, ``"none"`` or ``"return"``.
+    :param window: in which the answer is made: ``"2h"``, ``"8h"`` or ``"none"``.
     :param sample: which draw this is, instead of the next one.
     :param cache: ``False`` bypasses the disk cache.
     :param dedent_messages: remove the common indentation of every text.
@@ -36,6 +38,7 @@ class Options(NamedTuple):
     waiting_time: float
     exponential_backoff_factor: float
     on_error: str
+    window: str
     sample: str | None = None
     cache: bool | None = None
     dedent_messages: bool = False
@@ -51,6 +54,7 @@ class Options(NamedTuple):
             settings.retry_waiting_time,
             settings.retry_exponential_backoff_factor,
             settings.on_error,
+            settings.window,
         )
 
 
@@ -81,9 +85,9 @@ def _checked_option(name: str, value: Any) -> Any:
     value = checked(name, value)
     if name == "waiting_time" and value < 0:
         raise ValueError(f"{name} is {value}; it must be at least 0")
-    if name == "on_error" and value not in ON_ERROR:
-        allowed = ", ".join(map(repr, ON_ERROR))
-        raise ValueError(f"on_error is {value!r}; it must be one of {allowed}")
+    if name in ALLOWED and value not in ALLOWED[name]:
+        allowed = ", ".join(map(repr, ALLOWED[name]))
+        raise ValueError(f"{name} is {value!r}; it must be one of {allowed}")
     if name == "sample":
         if value == "":
             raise ValueError("sample is ''; it must name a draw")

@@ -24,7 +24,7 @@ from ..values import Request
 from .calls import Call
 from .lookup import note_refused
 from .options import split_options
-from .windows import HOURS, PATIENCE, checked_window
+from .windows import HOURS, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +72,6 @@ def _call(
     settings = resolved.settings
     options, params = split_options(arguments, resolved.options)
     model = client.model_named(params.pop("model", None))
-    window = checked_window(params.pop("window", settings.window))
     sent = given_parameters(params, kind)
     is_effort_named = True
     normalize = normalizer(settings.cache_normalize)
@@ -90,18 +89,19 @@ def _call(
             raise TypeError(
                 "embeddings take no sample, because the same text has the same embedding"
             )
-        if window is not None:
-            warn_once(f"WINDOW = {window}: embeddings are sent without a window")
+        if options.window != "none":
+            warn_once(f"WINDOW = {options.window}: embeddings are sent without a window")
     headers = sent.pop("extra_headers", {})
     asked = {"model": model, **keyed_parameters(sent, settings.cassette_allow)}
     if namespace := client.namespace(model):
         asked["namespace"] = namespace
     asked[field] = keyed_content
-    if kind == "chat" and window is not None:
-        background = {"background": True, "background_options": {"completion_window": window}}
+    if kind == "chat" and options.window != "none":
+        in_window = {"completion_window": options.window}
+        background = {"background": True, "background_options": in_window}
         sent = {"store": True, **sent, **background}
         if options.deadline is None:
-            options = options._replace(deadline=PATIENCE * HOURS[window] * 3600)
+            options = options._replace(deadline=PATIENCE * HOURS[options.window] * 3600)
     response_format = params.get("response_format")
     expected = parse = None
     if response_format is not None:

@@ -23,7 +23,6 @@ from ..errors import (
     ServiceError,
 )
 from ..interrupts import waiting_in_window
-from ..keys.parameters import checked
 from ..models.prices import window_of
 from ..notices import logger, notice, warn_once
 from ..values import Request
@@ -50,18 +49,6 @@ UNDER_WAY = ("queued", "in_progress")
 LATE = "the call's deadline passed while it waited in its window; made again, it waits for the same answer"
 
 log = logger()
-
-
-def checked_window(window: str) -> str | None:
-    """Return the window that a name means, or ``None`` for ``"none"``.
-
-    :raises ValueError: if there is no such window.
-    """
-    if window == "none":
-        return None
-    if checked("window", window) not in HOURS:
-        raise ValueError(f"window is {window!r}; it must be one of '2h', '8h', 'none'")
-    return window
 
 
 class Background:

@@ -29,7 +29,7 @@ class ProgramClient(OpenAIClient):
         if resolved.settings.window != "none":
             window = resolved.settings.window
             warn_once(f"WINDOW = {window}: a program's calls are sent without a window")
-            resolved = resolved._replace(settings=resolved.settings.replace(window="none"))
+            resolved = resolved._replace(options=resolved.options._replace(window="none"))
         overridden = {
             name: value for name, value in resolved.defaults.items() if name in self._overrides
         }

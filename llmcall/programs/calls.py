@@ -4,17 +4,14 @@ program.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
 from .. import askers, scopes, secrets
-from ..blocking import may_block
-from ..call.drivers import adrive_stream, drive_stream
-from ..call.effects import END
 from ..call.embeddings import embed
 from ..call.prepare import prepare_chat, prepare_embeddings
 from ..clients.replies import handle_failure, reply_to
-from ..clients.streams import AsyncStream, Stream
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.plain_data import plain
@@ -23,7 +20,7 @@ from ..recorded_functions.calls import normalized, prepare_recorded, result_of
 from . import connections
 from .recorder import HAS_ENDED
 from .requests import request_to_record
-from .responses import BegunStream, refusal, response_of
+from .responses import refusal, response_of
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
@@ -82,33 +79,10 @@ async def response_to(
             recorder.scope_of(to_record, client.settings),
             askers.counted_apart(),
         ):
-            return response_of(transport, await answer_to(transport, client))
+            call, flow = _call(transport, client)
+            return await response_of(transport, call, flow)
     except CALL_ERRORS as error:
         return refusal(library, error, transport)
-
-
-async def answer_to(transport: ProgramTransport, client: ProgramClient) -> Any:
-    """Return the answer to a program's request, from the record or by sending it.
-
-    :param transport: sends it.
-    :returns: a chat's :class:`Reply`; the records of embeddings; what is recorded of a response; or a
-        :class:`BegunStream`. A failure before its first piece is raised here.
-    """
-    call, flow = _call(transport, client)
-    if not transport.to_record.asks_for_stream:
-        return await flow
-    stream: Any
-    if may_block.get():
-        stream = Stream(call, flow, drive_stream)
-        pieces = stream.chunks()
-        first = next(pieces, END)
-    else:
-        stream = AsyncStream(call, flow, adrive_stream)
-        pieces = stream.chunks()
-        first = await anext(pieces, END)
-    if first is END and transport.to_record.kind == "http":
-        return stream.reply  # what is recorded has come as a whole
-    return BegunStream(stream, first, pieces)
 
 
 def _call(
@@ -118,7 +92,7 @@ def _call(
     for each text, return the first.
     """
     to_record = transport.to_record
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         if to_record.kind == "chat":
             call = prepare_chat(client, to_record.body["messages"], _arguments(to_record))
             call = client.as_asked(call, transport)
@@ -129,9 +103,7 @@ def _call(
             calls = prepare_embeddings(client, to_record.body["input"], model, arguments)
             calls = [client.as_asked(call, transport) for call in calls]
             return calls[0], _records_of(calls)
-    except (TypeError, ValueError):
-        # llmcall's own client asks no such thing, but the server may take it
-        transport.to_record = to_record._replace(kind="http")
+    # also what llmcall's own client does not ask, as the server may take it
     call = prepare_http(transport, client)
     return call, result_of(call)
 

@@ -50,13 +50,21 @@ class RequestToRecord(NamedTuple):
     :param http: the request of httpx or httpx2.
     :param path: that of its address, without a slash at its end.
     :param body: its parsed JSON body, or ``None``.
-    :param kind: ``"chat"``, ``"embedding"`` or, if it is recorded as it is, ``"http"``.
     """
 
     http: Any
     path: str
     body: Any
-    kind: str
+
+    @property
+    def kind(self) -> str:
+        """Return what it seems to ask for: a ``"chat"``, an ``"embedding"`` or anything else, ``"http"``."""
+        fields = self.body if isinstance(self.body, dict) else {}
+        if self.path.endswith(CHAT) and isinstance(fields.get("messages"), list):
+            return "chat"
+        if self.path.endswith(EMBEDDINGS) and _is_text(fields.get("input")):
+            return "embedding"
+        return "http"
 
     @property
     def api_path(self) -> str | None:
@@ -72,7 +80,7 @@ class RequestToRecord(NamedTuple):
     @property
     def asks_for_stream(self) -> bool:
         """Return whether the answer is to come in pieces."""
-        if self.kind == "embedding" or not isinstance(self.body, dict):
+        if not isinstance(self.body, dict):
             return False
         return self.path.endswith(GEMINI_STREAM) or bool(self.body.get("stream"))
 
@@ -116,7 +124,7 @@ async def request_to_record(
         return None
     content = await value(http.read() if may_block.get() else http.aread())
     if not content and (not is_post or has_object_path):
-        return RequestToRecord(http, path, None, "http")
+        return RequestToRecord(http, path, None)
     body = _json_body(http, content)
     if body is None:
         # other hosts may have such paths, too
@@ -130,12 +138,7 @@ async def request_to_record(
                 f"{label} is sent but not recorded: its body is not JSON. A replay refuses it"
             )
         return None
-    fields = body if isinstance(body, dict) else {}
-    if path.endswith(CHAT) and isinstance(fields.get("messages"), list):
-        return RequestToRecord(http, path, body, "chat")
-    if path.endswith(EMBEDDINGS) and _is_text(fields.get("input")):
-        return RequestToRecord(http, path, body, "embedding")
-    request = RequestToRecord(http, path, body, "http")
+    request = RequestToRecord(http, path, body)
     return request if is_named or request.asks_model else None
 
 

@@ -6,12 +6,14 @@ import base64
 import functools
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..blocking import each, iterate, run, value
+from ..blocking import each, iterate, may_block, run, value
+from ..call.drivers import adrive_stream, drive_stream
 from ..call.effects import END
 from ..call.embeddings import vector_of
 from ..cassettes.current import current_cassette
+from ..clients.streams import AsyncStream, Stream
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..failures import note_refusal
 from ..records.answers import VOLATILE
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
+    from ..call.calls import Call
     from ..values import Record
     from .transport import ProgramTransport
 
@@ -36,31 +39,32 @@ NO_CONNECTION = 503
 NO_ANSWER_IN_TIME = 504
 
 
-class BegunStream(NamedTuple):
-    """A streamed answer whose first piece has come.
+async def response_of(
+    transport: ProgramTransport, call: Call, flow: Coroutine[Any, Any, Any]
+) -> Any:
+    """Return the response that holds the answer to a program's request, from the record or sent now. A
+    failure before its first piece is raised here.
 
-    :param stream: the stream.
-    :param first: the first piece: a chunk of a chat, or bytes.
-    :param rest: the pieces after it, as an iterator or asynchronous iterator.
+    :param transport: has the request.
+    :param call: the one that it has become, or the first of embeddings.
+    :param flow: to the answer: a chat's :class:`Reply`; the records of embeddings; what is recorded of
+        a response.
     """
-
-    stream: Any
-    first: Any
-    rest: Any
-
-
-def response_of(transport: ProgramTransport, answer: Any) -> Any:
-    """Return the response that holds an answer.
-
-    :param transport: has the program's request.
-    :param answer: of :func:`llmcall.programs.calls.answer_to`.
-    """
-    library, to_record = transport.library, transport.to_record
-    if isinstance(answer, BegunStream):
-        return _streamed(transport, answer)
-    if to_record.kind == "http":
+    library, to_record, kind = transport.library, transport.to_record, call.request.kind
+    if not to_record.asks_for_stream:
+        answer = await flow
+    else:
+        blocks = may_block.get()
+        reader, drive = (Stream, drive_stream) if blocks else (AsyncStream, adrive_stream)
+        stream: Any = reader(call, flow, drive)
+        pieces = each(stream.chunks())
+        first = await anext(pieces, END)
+        if kind == "chat" or first is not END:
+            return _streamed(transport, stream, first, pieces)
+        answer = stream.reply  # what is recorded has come as a whole
+    if kind == "http":
         return _response(library, 200, answer["body"], answer["content_type"])
-    if to_record.kind == "embedding":
+    if kind == "embedding":
         return _response(library, 200, _embeddings(to_record.body, answer))
     whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _volatile())
     return _response(library, 200, {"object": "chat.completion", **whole})
@@ -118,15 +122,19 @@ def body_class(library: ModuleType) -> Any:
     return Body
 
 
-def _streamed(transport: ProgramTransport, answer: BegunStream) -> Any:
+def _streamed(
+    transport: ProgramTransport, stream: Any, first: Any, rest: AsyncIterator[Any]
+) -> Any:
     """Return the response whose body comes as the pieces of a streamed answer do.
 
     A chat's are chunks, and become server-sent events. An answer that is recorded as it is consists of
     bytes. What is wrong with the whole of it is known at its end, and the program has it as it came.
+
+    :param first: the first piece: a chunk of a chat, or bytes.
+    :param rest: the pieces after it.
     """
-    stream, first, rest = answer
     library, to_record = transport.library, transport.to_record
-    is_chat, volatile = to_record.kind == "chat", _volatile()
+    is_chat, volatile = stream.request.kind == "chat", _volatile()
     wants_usage = is_chat and bool(
         (to_record.body.get("stream_options") or {}).get("include_usage")
     )
@@ -142,7 +150,7 @@ def _streamed(transport: ProgramTransport, answer: BegunStream) -> Any:
         try:
             if first is not END:
                 yield data_of(first)
-            async for piece in each(rest):
+            async for piece in rest:
                 yield data_of(piece)
         except LLMCallError as error:
             note_refusal(error)
@@ -157,7 +165,7 @@ def _streamed(transport: ProgramTransport, answer: BegunStream) -> Any:
 
     async def close() -> None:
         if not is_chat and transport.has_last_event:
-            async for _ in each(rest):  # the reader left at it, and its end is recorded
+            async for _ in rest:  # the reader left at it, and its end is recorded
                 pass
         await value(stream.aclose() if hasattr(stream, "aclose") else stream.close())
 

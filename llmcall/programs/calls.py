@@ -17,6 +17,7 @@ from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.plain_data import plain
 from ..models.catalog import parameters_of
 from ..recorded_functions.calls import normalized, prepare_recorded, result_of
+from ..values import asked_model
 from . import connections
 from .recorder import HAS_ENDED
 from .requests import request_to_record
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
-GEMINI_MODEL = re.compile(r"/models/([^/:]+):")
 # Parameters that say how a request is sent. A body's field with such a name is a field.
 NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
 # What of a body is no parameter of send_message, or of get_embedding.
@@ -160,11 +160,7 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
     recorded_query: dict[str, list[str]] = {}
     for name, value in secrets.without_query_credentials(query, address):
         recorded_query.setdefault(name, []).append(value)
-    model = ""
-    if asks_model:
-        in_path = GEMINI_MODEL.search(to_record.path)
-        named = in_path[1] if in_path else body.get("model")
-        model = named if isinstance(named, str) else ""
+    model = asked_model("http", {"path": to_record.path, "body": body}) if asks_model else None
     return prepare_recorded(
         "http",
         http_identity(http.method, host, path, recorded_query, normalized(recorded_body, settings)),

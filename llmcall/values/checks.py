@@ -46,26 +46,9 @@ def check_chat(response: Any) -> None:
     is_output = isinstance(response, dict) and isinstance(response.get("output"), list)
     choices = choices_of(response) if is_output else _list_in(response, "choices")
     for choice in choices:
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(message, dict):
-            _refuse(
-                ServiceError,
-                f"a malformed answer: a choice without a message ({_brief(choice)})",
-                response,
-            )
-        if not is_content(message.get("content")):
-            _refuse(
-                ServiceError,
-                f"a malformed answer: its content is not text ({_brief(message)})",
-                response,
-            )
-        # OpenRouter reports a provider that failed halfway like this, with the half that came.
-        if choice.get("finish_reason") == "error" or choice.get("error"):
-            _refuse(
-                ServiceError,
-                f"the answer broke off: {_brief(choice.get('error') or choice)}",
-                response,
-            )
+        problem = _problem_of(choice)
+        if problem is not None:
+            _refuse(ServiceError, problem, response)
     if any(choice.get("finish_reason") == "content_filter" for choice in choices):
         _refuse(
             ContentFilterError,
@@ -77,6 +60,19 @@ def check_chat(response: Any) -> None:
         text_of(each.get("content")) or any(map(each.get, ANSWER_FIELDS)) for each in messages
     ):
         _refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
+
+
+def _problem_of(choice: Any) -> str | None:
+    """Return what is wrong with a choice; ``None`` if it holds a whole message."""
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return f"a malformed answer: a choice without a message ({_brief(choice)})"
+    if not is_content(message.get("content")):
+        return f"a malformed answer: its content is not text ({_brief(message)})"
+    # OpenRouter reports a provider that failed halfway like this, with the half that came.
+    if choice.get("finish_reason") == "error" or choice.get("error"):
+        return f"the answer broke off: {_brief(choice.get('error') or choice)}"
+    return None
 
 
 def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:

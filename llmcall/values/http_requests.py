@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .message import tool_call
+from .message import as_text, tool_call
 from .shapes import TOOL_CALLS
 
 SYSTEMS = ("system", "instructions", "systemInstruction", "system_instruction")
@@ -34,7 +33,7 @@ def messages_asked(body: Any) -> Iterator[dict[str, Any]]:
         elif isinstance(asked, dict) and "parts" in asked:
             yield _message(asked)
         elif asked is not None:
-            yield {"role": "user", "content": asked if isinstance(asked, str) else _json(asked)}
+            yield {"role": "user", "content": as_text(asked)}
 
 
 def text_in(content: Any) -> str:
@@ -57,9 +56,8 @@ def _message(item: dict[str, Any]) -> dict[str, Any]:
         arguments = item.get("arguments") or item.get("input") or ""
         return {"role": "assistant", "content": tool_call(item.get("name"), arguments)}
     if kind.endswith(RESULT):
-        output = item.get("output")
-        return {"role": "tool", "content": output if isinstance(output, str) else _json(output)}
-    return {"role": "user", "content": _json(item)}
+        return {"role": "tool", "content": as_text(item.get("output"))}
+    return {"role": "user", "content": as_text(item)}
 
 
 def _content(value: Any) -> Any:
@@ -69,10 +67,6 @@ def _content(value: Any) -> Any:
     return [
         {"type": "text", "text": part["text"]}
         if isinstance(part, dict) and isinstance(part.get("text"), str)
-        else {"type": "text", "text": _json(part)}
+        else {"type": "text", "text": as_text(part)}
         for part in value["parts"]
     ]
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -105,7 +105,7 @@ def map(  # type: ignore[misc]  # options are those that it names
         return copy_context().run(plan_of, job, items, options)
     run = MapRun(job, items, options, copy_context(), yields=False)
     try:
-        for _ in run.complete_items():
+        for _ in run.as_completed():
             pass  # the tasks keep the results
         run.end()
         return run.results()
@@ -150,13 +150,13 @@ def _yield_results(
     """Yield each item's index and result, and end the run, also if the caller stops reading."""
     run = MapRun(job, items, options, context, yields=True)
     try:
-        for number in run.complete_items():
+        for number in run.as_completed():
             yield number, run.take(number)
         run.end()
     except BaseException as error:
         run.end(error)
         if isinstance(error, Exception):
-            for number in run.complete():
+            for number in run.not_yielded():
                 yield number, run.take(number)
             run.attach_results(error)
         raise

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..call import budgets
 from ..call import usage as metering
 from ..cassettes.cassette import Cassette
-from ..cassettes.current import forget_named, only
+from ..cassettes.current import current_cassette, forget_named, only
 from ..cassettes.uses import Caller
 from ..config import resolve as config
 from ..errors import LLMCallError
@@ -31,12 +31,11 @@ from ..system import after_fork_in_child
 from .tasks import TaskResult, run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from concurrent.futures import Executor
-    from contextvars import Context
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Executor, Future
 
     from ..call.usage import UsageDelta
-    from ..scopes import ActiveScope, CallOrder, Drawn, ScopedRecord
+    from ..scopes import CallOrder, Drawn, ScopedRecord
     from ..values import Record
     from .tasks import Job, Task, TaskPosition
 
@@ -57,43 +56,20 @@ class WorkerError(Exception):
 class Sender:
     """Sends the tasks of a map to an executor, and counts here what they did in other processes.
 
-    :param job: what to do with each item.
-    :param context: the caller's context.
-    :param active: the scope in which the map runs; its path is empty outside any.
-    :param cassette: the open cassette, or ``None``.
-    :param run_here: runs a task in this process.
-    :param begun: the tasks by the number of their item, and by repeat.
+    :param run: the run of the map, a ``MapRun``.
+    :param executor: its worker processes must be able to get what the tasks need.
+    :raises TypeError: if the function or a setting cannot be pickled for them.
+    :raises ValueError: if a budget without a name is open.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        context: Context,
-        active: ActiveScope,
-        cassette: Cassette | None,
-        run_here: Callable[[Task], TaskResult],
-        begun: Mapping[int, Sequence[Task]],
-    ) -> None:
-        self._job = job
-        self._context = context
-        self._active = active
-        self._cassette = cassette
-        self.run_here = run_here
-        self.begun = begun
-        self._token = os.urandom(8).hex()  # identifies the map in all processes
-
-    def check(self, executor: Executor) -> None:
-        """Check that an executor's worker processes can get what the tasks need.
-
-        The executor itself would wrap an error of pickle in its own.
-
-        :raises TypeError: if the function or a setting cannot be pickled.
-        :raises ValueError: if a budget without a name is open.
-        """
+    def __init__(self, run: Any, executor: Executor) -> None:
+        self.run = run
+        self._executor = executor
+        self._cassette = run.context.run(current_cassette)
         kinds = {kind.__name__ for kind in type(executor).__mro__}
         if "ProcessPoolExecutor" in kinds:
             try:
-                pickle.dumps(self._job)
+                pickle.dumps(run.job)  # the executor would wrap the error in its own
             except UNPICKLABLE as error:
                 raise TypeError(
                     f"fn cannot be sent to other processes: {error}. It must be a function that can be imported, not "
@@ -102,24 +78,37 @@ class Sender:
                 ) from error
         if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
             self._packed  # noqa: B018 - raises an error that names the remedy
-
-    def pickled(self, task: Task) -> tuple[Any, ...]:
-        """Return how to unpickle a task, in a worker process or in this one."""
-        state, drawn, gained = self._packed
+        self._token = os.urandom(8).hex()  # identifies the map in all processes
         _senders[self._token] = self
+
+    def submit(self, task: Task) -> Future[Any]:
+        """Send a task; the future gets what :meth:`received` takes."""
+        sent: Any = SentTask(self, task)
+        return self._executor.submit(sent)
+
+    def remote(self, task: Task) -> RemoteTask:
+        """Return a task with what another process needs to run it."""
+        state, drawn, gained = self._packed
         name = task.position.name
-        fields = self._job, task.item, task.position, drawn.get(name, []), gained.get(name, [])
-        return _unpickled, (self._token, state, *fields)
+        return RemoteTask(
+            token=self._token,
+            state=state,
+            job=self.run.job,
+            item=task.item,
+            position=task.position,
+            drawn=drawn.get(name, []),
+            gained=gained.get(name, []),
+        )
 
     @functools.cached_property
     def _packed(self) -> tuple[bytes, dict[str, list[Drawn]], dict[str, Gained]]:
         """The state of this process, and by the names of items' scopes what was drawn, and what the
         cassette gained, before the map began.
         """
-        active = self._active
+        active = self.run.active
         gained = self._cassette.gained() if self._cassette is not None else []
         for_all = [each for each in gained if not (active.path and each[0].scope)]
-        state = self._context.copy().run(_packed_state, self._cassette, for_all)
+        state = self.run.context.copy().run(_packed_state, self._cassette, for_all)
         drawn = [(each[0][0], each) for each in active.draws.drawn()]
         recorded = [(each[0].scope, each) for each in gained]
         return state, _by_item(active.path, drawn), _by_item(active.path, recorded)
@@ -128,12 +117,13 @@ class Sender:
         """Return a task's result, and count here what the task did in another process."""
         if isinstance(outcome, TaskResult):
             return outcome
+        active = self.run.active
         with suppress(MapIsOverError):  # they were given back
             for drawn in outcome.drawn:
-                task.draw_list.add(self._active.draws.claim(*drawn))
-        if self._active.used_records is not None:
-            self._active.used_records.extend(outcome.used_records)
-        client = getattr(self._job, "client", None)  # nobody knows which a plain function uses
+                task.draw_list.add(active.draws.claim(*drawn))
+        if active.used_records is not None:
+            active.used_records.extend(outcome.used_records)
+        client = getattr(self.run.job, "client", None)  # nobody knows which a plain function uses
         meter = None if client is None else client.meter
         for model, scope, amounts, arm in outcome.usage:
             metering.count(meter, model, scope, amounts, arm)
@@ -163,22 +153,21 @@ class SentTask(NamedTuple):
 
     def __call__(self) -> TaskResult:
         """Run the task in this process."""
-        return self.sender.run_here(self.task)
+        result: TaskResult = self.sender.run.run_task(self.task)
+        return result
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self.sender.pickled(self.task)
+        return _unpickled, (self.sender.remote(self.task),)
 
 
-_senders: dict[str, Sender] = {}  # those of this process that sent tasks, by token
+_senders: dict[str, Sender] = {}  # of the maps that run in this process, by token
 
 
-def _unpickled(
-    token: str, state: bytes, job: Job, item: Any, position: TaskPosition, *before: Any
-) -> Any:
-    sender = _senders.get(token)
-    if sender is not None:
-        return SentTask(sender, sender.begun[position.number][position.repeat])
-    return RemoteTask(token, state, job, item, position, *before)
+def _unpickled(remote: RemoteTask) -> SentTask | RemoteTask:
+    sender = _senders.get(remote.token)
+    if sender is None:
+        return remote
+    return SentTask(sender, sender.run.begun[remote.position.number][remote.position.repeat])
 
 
 def _by_item(path: str, entries: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
@@ -388,14 +377,15 @@ def _session_for(state: bytes) -> Iterator[_Session]:
     """
     global _session
     with _session_changed:
-        while _session is not None and _session.state != state and _session.tasks:
-            _session_changed.wait()
-        if _session is None or _session.state != state:
-            other_session, _session = _session, None
-            if other_session is not None:
-                other_session.close()
-            _session = _Session(state)
+        _session_changed.wait_for(
+            lambda: _session is None or _session.state == state or not _session.tasks
+        )
         session = _session
+        if session is None or session.state != state:
+            _session = None
+            if session is not None:
+                session.close()
+            session = _session = _Session(state)
         if not session.tasks:
             session.apply()
         session.tasks += 1

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from .. import scopes
 from ..call import usage as metering
 from ..call.lookup import report_refused
-from ..cassettes.current import current_cassette
 from ..errors import (
     BudgetExceededError,
     CacheCorruptError,
@@ -27,13 +26,12 @@ from ..interrupts import Stop, check_stops, current_stops
 from ..notices import logger
 from .bar import Bar
 from .names import ItemNames
-from .processes import Sender, SentTask
+from .processes import Sender
 from .rows import length_of
 from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Executor
     from contextvars import Context
 
     from ..scopes import DrawList
@@ -107,27 +105,29 @@ class MapRun:
 
     :param context: that of the caller; each task runs in a copy of it.
     :param yields: whether an iterator yields each result as it comes; else all are returned at the end.
+    :ivar active: the scope in which it runs; its path is empty outside any.
+    :ivar begun: the tasks by the number of their item, and by repeat, until an iterator yields them.
     """
 
     def __init__(
         self, job: Job, items: Any, options: MapOptions, context: Context, *, yields: bool
     ) -> None:
         try:
-            self._active = active = context.run(options.active_scope)
+            self.active = context.run(options.active_scope)
         except ScopeError as error:
             path = scopes.current_path()
             report_refused(path, "a map", error)
             metering.count(None, "llmcall.map", path, {"errors": 1})
             raise
-        self._job = job
-        self._context = context
+        self.job = job
+        self.context = context
+        self.begun: dict[int, list[Task]] = {}
         self._repeats = options.repeats
         self._on_error = options.on_error
         self._outer_stops = context.get(current_stops, ())
         self._stop = Stop(next(iter(self._outer_stops), None))
         context.run(current_stops.set, (self._stop, *self._outer_stops))
         self._is_over = False  # no further task may begin
-        self._begun: dict[int, list[Task]] = {}  # by item, until an iterator yields it
         self._finished: deque[Task] = deque()
         self._uncollected = 0
         self._batch_size = self._awaited = 1 if yields else BATCH_SIZE
@@ -138,16 +138,11 @@ class MapRun:
         self._workers = options.worker_count()
         self._grows = options.workers is None and options.executor is None
         self._threads = DaemonThreads(self._workers)
-        self._executor: Executor | DaemonThreads = self._threads
-        self._sender: Sender | None = None
-        if options.executor is not None:
-            self._executor = options.executor
-            cassette = context.run(current_cassette)
-            self._sender = Sender(job, context, active, cassette, self._run, self._begun)
-            self._sender.check(options.executor)
+        executor = options.executor
+        self._sender = None if executor is None else Sender(self, executor)
         self._names = ItemNames(options.key, job.identity)
         order = scopes.next_order()
-        self._tasks = tasks_of(job, items, options.repeats, self._names, active, order)
+        self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order)
         self._item_count = length_of(items)
         self._yields = yields
         self._yielded: list[DrawList] = []
@@ -159,9 +154,9 @@ class MapRun:
 
     # Tasks are submitted, run, noted and collected
 
-    def complete_items(self) -> Iterator[int]:
-        """Yield each item's number once it is complete. Call :meth:`end` then, and after any
-        exception.
+    def as_completed(self) -> Iterator[int]:
+        """Run the tasks; yield each item's number once it is complete. Call :meth:`end` then, and after
+        any exception.
         """
         for task in self._tasks:
             self._submit(task)
@@ -182,23 +177,23 @@ class MapRun:
 
     def _submit(self, task: Task) -> None:
         # Ctrl-C may come during the submission, so the task is noted before.
-        self._begun.setdefault(task.position.number, []).append(task)
+        self.begun.setdefault(task.position.number, []).append(task)
         self._uncollected += 1
-        work: Any = partial(self._run, task)
-        if self._sender is not None:
-            work = SentTask(self._sender, task)
-        task.future = self._executor.submit(work)
+        if self._sender is None:
+            task.future = self._threads.submit(partial(self.run_task, task))
+        else:
+            task.future = self._sender.submit(task)
         task.future.add_done_callback(partial(self._note_result, task))
 
-    def _run(self, task: Task) -> TaskResult:
-        """Run a task, in a worker's thread."""
+    def run_task(self, task: Task) -> TaskResult:
+        """Run a task, in a worker's thread, and return its result."""
         if self._is_over:
             return TaskResult(error=NotBegunError())
-        active = self._active
+        active = self.active
         draws = active.draws if active.path else scopes.Draws()
         scope = task.position.scope(draws, task.draw_list, active.used_records)
-        context = self._context.copy()
-        return context.run(run_job, self._job, task.item, task.position, scope, self._outer_stops)
+        context = self.context.copy()
+        return context.run(run_job, self.job, task.item, task.position, scope, self._outer_stops)
 
     def _note_result(self, task: Task, future: Future[Any]) -> None:
         """Note a task's result, in the thread that ran it or that got it from another process. If its
@@ -274,7 +269,7 @@ class MapRun:
         if self._yields:
             done = {task.position.number for task in self._done()}
             return [(number, self._result(number)) for number in sorted(done)]
-        return [self._result(number) for number in range(max(len(self._begun), length))]
+        return [self._result(number) for number in range(max(len(self.begun), length))]
 
     def attach_results(self, error: BaseException) -> None:
         """Attach the results that there are to an exception, whose own class may refuse attributes."""
@@ -284,27 +279,27 @@ class MapRun:
         """Return an item's result for the caller of an iterator, and forget it."""
         result = self._result(number)
         self._yielded_count += self._repeats
-        for task in self._begun.pop(number):
-            if self._active.path:
+        for task in self.begun.pop(number):
+            if self.active.path:
                 self._yielded.append(task.draw_list)
         return result
 
-    def complete(self) -> list[int]:
-        """Return the numbers of the items that have all results and were not yielded, in order."""
-        return sorted(filter(self._is_complete, self._begun))
+    def not_yielded(self) -> list[int]:
+        """Return the numbers of the complete items that were not yielded, in order."""
+        return sorted(filter(self._is_complete, self.begun))
 
     def _is_complete(self, number: int) -> bool:
-        tasks = self._begun.get(number, ())
+        tasks = self.begun.get(number, ())
         return len(tasks) == self._repeats and all(each.value is not MISSING for each in tasks)
 
     def _result(self, number: int) -> Any:
-        values = [task.value for task in self._begun.get(number, ())]
+        values = [task.value for task in self.begun.get(number, ())]
         results = [None if value is MISSING else value for value in values]
         results += [None] * (self._repeats - len(results))
         return results if self._repeats > 1 else results[0]
 
     def _all_begun(self) -> list[Task]:
-        return [task for tasks in list(self._begun.values()) for task in tasks]
+        return [task for tasks in list(self.begun.values()) for task in tasks]
 
     def _done(self) -> list[Task]:
         return [task for task in self._all_begun() if task.value is not MISSING]
@@ -347,11 +342,11 @@ class MapRun:
     def _wait_for_end(self, error: BaseException) -> BaseException:
         """Wait for the tasks under way; return the error, or the ``KeyboardInterrupt`` that came meanwhile."""
         deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
-        while (count := len(self._under_way())) and (
-            deadline is None or time.monotonic() < deadline
-        ):
+        while deadline is None or time.monotonic() < deadline:
             try:
-                self._cancel()
+                count = self._cancel()
+                if not count:
+                    break
                 if deadline is None and count <= self._stop.waiting:
                     deadline = self._interrupt()  # hours would pass; another run waits on for them
                 time.sleep(TICK / 10)
@@ -360,14 +355,12 @@ class MapRun:
                 deadline = self._interrupt()
         return error
 
-    def _under_way(self) -> list[Task]:
-        return [task for task in self._all_begun() if task.future is not None]
-
-    def _cancel(self) -> None:
-        """Prevent the tasks that were submitted from beginning."""
-        for task in self._under_way():
-            if (future := task.future) is not None:
-                future.cancel()
+    def _cancel(self) -> int:
+        """Cancel the tasks that have not begun; return how many were still under way or waited."""
+        futures = [future for task in self._all_begun() if (future := task.future) is not None]
+        for future in futures:
+            future.cancel()
+        return len(futures)
 
     def _interrupt(self) -> float:
         """Prevent further calls from beginning; return the time until which to wait for the others."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from .system import lock
+from .system import after_fork_in_child, lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +48,7 @@ class Stop(Future[None]):
 # One for each ``map`` that the current context is in.
 Stops = tuple[Stop, ...]
 current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
+after_fork_in_child(lambda: current_stops.set(()))  # a forked process is in none
 
 
 @contextmanager

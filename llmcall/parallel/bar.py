@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from contextlib import ExitStack
 from typing import Any
@@ -26,7 +25,9 @@ class Bar:
         self._tqdm_bar: Any = None
         self._shown = ExitStack()
         if progress and sys.stderr is not None:
-            bar = _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True)
+            with without_warnings():  # of a notebook without ipywidgets, which gets a bar of text
+                from tqdm.auto import tqdm
+            bar = tqdm(total=total, file=sys.stderr, dynamic_ncols=True)
             self._tqdm_bar = self._shown.enter_context(bar)
             self._usage = self._shown.enter_context(metering.track())
 
@@ -69,12 +70,3 @@ class Bar:
             self._tqdm_bar.write(line, file=sys.stderr)
         elif sys.stderr is not None:
             print(line, file=sys.stderr)
-
-
-@functools.cache
-def _tqdm() -> Any:
-    """Return tqdm's class of bars for this terminal or notebook."""
-    # in a notebook without ipywidgets tqdm warns, and shows a bar of text
-    with without_warnings():
-        from tqdm.auto import tqdm
-    return tqdm

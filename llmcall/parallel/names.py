@@ -15,7 +15,7 @@ from ..display.printable import printable
 from ..keys.keys import canonical
 from ..notices import warn_once
 from ..scopes import reserved_name
-from .rows import cell_of, item_label
+from .rows import CellRow, item_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ class ItemNames:
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
         content = content or _content_of(item, index)
-        place = cell_of(item), name
+        place = item.cell if isinstance(item, CellRow) else 0, name
         count = self._counts[place]
         self._counts[place] += 1
         first_content = self._first_contents.setdefault(place, content)

@@ -25,7 +25,6 @@ from ..cassettes.uses import Caller
 from ..config import resolve as config
 from ..errors import LLMCallError
 from ..failures import process_failures
-from ..interrupts import current_stops
 from ..scopes import DrawList, Draws, MapIsOverError
 from ..system import after_fork_in_child
 from .tasks import TaskResult, run_job
@@ -264,10 +263,7 @@ class RemoteTask(NamedTuple):
             used_records: deque[ScopedRecord] = deque()
             draw_list = DrawList()
             scope = self.position.scope(Draws(self.drawn), draw_list, used_records)
-            context = copy_context()
-            # A process that was forked in a task of another map inherited that map's.
-            context.run(current_stops.set, ())
-            value, error = context.run(run_job, job, self.item, self.position, scope, ())
+            value, error = copy_context().run(run_job, job, self.item, self.position, scope, ())
             if scope.arm is None:
                 used_records.clear()
             return Report(

@@ -31,11 +31,6 @@ class CellRow(dict[str, Any]):
         return repr({**self.labels, **self})
 
 
-def cell_of(item: Any) -> int:
-    """Return the number of an item's cell; 0 if nothing varies."""
-    return item.cell if isinstance(item, CellRow) else 0
-
-
 def is_frame(items: Any) -> bool:
     """Return whether something is a pandas DataFrame, without importing pandas."""
     return any(
@@ -62,11 +57,6 @@ def rows_of(items: Any) -> Iterator[Any]:
             for values in items.itertuples(index=False, name=None)
         )
     return iter(items)
-
-
-def length_of(items: Any) -> int | None:
-    """Return the number of items, or ``None`` if it is unknown."""
-    return len(items) if hasattr(items, "__len__") else None
 
 
 def item_label(index: int) -> str:

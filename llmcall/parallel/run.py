@@ -27,7 +27,6 @@ from ..notices import logger
 from .bar import Bar
 from .names import ItemNames
 from .processes import Sender
-from .rows import length_of
 from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class MapRun:
         self._names = ItemNames(options.key, job.identity)
         order = scopes.next_order()
         self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order)
-        self._item_count = length_of(items)
+        self._item_count = len(items) if hasattr(items, "__len__") else None  # None: unknown
         self._yields = yields
         self._yielded: list[DrawList] = []
         self._yielded_count = 0

@@ -278,22 +278,8 @@ class Draw:
     :param numbers: those of its fork.
     :param asker: who asks, or ``None`` if askers have no names.
     :param askers: who asks the same.
-    :ivar sample: scope path and number, ``"trial/lisa#0"``.
     :ivar is_taken: whether its number was not given back.
     """
-
-    __slots__ = (
-        "_askers",
-        "_has_answer",
-        "_numbers",
-        "asker",
-        "draws",
-        "forks",
-        "is_taken",
-        "number",
-        "request",
-        "sample",
-    )
 
     def __init__(
         self,
@@ -309,12 +295,16 @@ class Draw:
         self.request = request
         self.forks = forks
         self.number = number
-        self.sample = f"{request[0]}#{number}"
         self.asker = asker
         self.is_taken = True
         self._numbers = numbers
         self._askers = askers
         self._has_answer = False
+
+    @property
+    def sample(self) -> str:
+        """Return the scope path and the number, ``"trial/lisa#0"``."""
+        return f"{self.request[0]}#{self.number}"
 
     def askers(self) -> set[str]:
         """Return who asked the same, in this run or the recorded one."""

@@ -269,7 +269,7 @@ def _is_recorded(call: Call, key: str, awaited: Awaited) -> bool:
     cassette = call.cassette
     if awaited.is_recorded:
         return True
-    if cassette is not None and cassette.stored is not None and cassette.stored.get(key):
+    if cassette is not None and cassette.stored.get(key):
         return True
     row = call.cache.storage.get(key)
     return row is not None and row[1] >= awaited.begun_at

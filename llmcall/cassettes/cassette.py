@@ -6,7 +6,7 @@ import functools
 import os
 import time
 from contextlib import ContextDecorator, ExitStack, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..cache.cache import shared_cache
 from ..config import resolve as config
@@ -36,29 +36,7 @@ if TYPE_CHECKING:
     from ..values import Days, Record
 
 
-class Mode(NamedTuple):
-    """What a mode does.
-
-    :param reads: whether the records of the file answer; otherwise everything is asked anew, and the
-        disk cache supplies no answer.
-    :param begins: whether it records if there is no file, or its recording is incomplete.
-    :param adds: whether it records what is missing in a complete file.
-    :param moves_unused: whether records that no call used leave the file.
-    """
-
-    reads: bool
-    begins: bool
-    adds: bool
-    moves_unused: bool
-
-
-MODES = {
-    "none": Mode(reads=True, begins=False, adds=False, moves_unused=False),
-    "once": Mode(reads=True, begins=True, adds=False, moves_unused=False),
-    "new": Mode(reads=True, begins=True, adds=True, moves_unused=False),
-    "update": Mode(reads=True, begins=True, adds=True, moves_unused=True),
-    "rewrite": Mode(reads=False, begins=True, adds=True, moves_unused=False),
-}
+MODES = ("none", "once", "new", "update", "rewrite")
 
 # Called with each cassette before it reads its file, and when it closes: a packed study's replay
 # makes it read-only, and learns what was used.
@@ -109,7 +87,7 @@ class Cassette(ContextDecorator):
         self.path = Path(path)
         self.mode = mode
         # The disk cache supplies no answer, and new answers replace those in it.
-        self.bypasses_cache = bypasses_cache or not MODES[mode].reads
+        self.bypasses_cache = bypasses_cache or mode == "rewrite"
         # Without this, its owner decides at the end, and reports unused records.
         self.write_at_end = write
         self.reports_unused = write
@@ -128,9 +106,8 @@ class Cassette(ContextDecorator):
     def _forget(self) -> None:
         """Forget what an earlier opening knew."""
         self.file = ""  # its real path, once it is open
-        # What the file held when it was opened, if that is read.
-        self.stored: RecordFile | None = None
         self._content = b""  # of the file, when it was opened
+        self.stored = RecordFile(b"", "")  # what that says, if it is read
         self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
         self.replayed = 0
         self.uses = Uses()  # which records answered calls
@@ -234,9 +211,9 @@ class Cassette(ContextDecorator):
         self._forget()
         config.refresh()
         file = os.path.realpath(self.path)
-        content = content_of(file)
-        if content and MODES[self.mode].reads:
-            self.stored = RecordFile(content, file)
+        self._content = content_of(file)
+        if self._content and self.mode != "rewrite":
+            self.stored = RecordFile(self._content, file)
             self.run, before = self.stored.header.run, config.settings()
             layer = layer_of(self.stored.header.settings)
             self._layer = config.push_layer(layer, f"cassette {self.path}")
@@ -245,15 +222,14 @@ class Cassette(ContextDecorator):
         else:
             header_in(file)  # an error if it is no cassette, which no mode writes over
         self._settle()
-        self.file, self._content = file, content
+        self.file = file
         is_recording = self.may_record and not self.is_complete
         self.uses = Uses(self.stored, is_recording=is_recording)
 
     def _settle(self) -> None:
         """Take the settings of here into the header, or what they say of further models."""
         here = keyed_settings(namespaces=header_namespaces())
-        stored = self.stored
-        self._settings = here if stored is None else joined_settings(stored.header.settings, here)
+        self._settings = joined_settings(self.stored.header.settings or here, here)
 
     def _warn_of_ignored(self, before: Settings, layer: Layer) -> None:
         """Warn if environment or files give settings that the recording will not use."""
@@ -311,11 +287,11 @@ class Cassette(ContextDecorator):
         unused = self.unused() if self._error is None and self.reports_unused else []
         refusals = process_failures.refused - self._refusals_before
         has_failures = bool(refusals or self.failures.counts().keys() - {NOT_JSON})
-        dropped = unused if MODES[self.mode].moves_unused and not has_failures else []
+        dropped = unused if self.mode == "update" and not has_failures else []
         if unused:
             count = counted(len(unused), "record")
             self.unused_report = f"{count} {'was' if len(unused) == 1 else 'were'} not used; "
-            if not MODES[self.mode].moves_unused:
+            if self.mode != "update":
                 self.unused_report += "the mode 'update' moves such records to the disk cache"
             elif has_failures:
                 self.unused_report += (
@@ -371,19 +347,19 @@ class Cassette(ContextDecorator):
     @property
     def is_complete(self) -> bool:
         """Return whether the recording in the file is complete; one that an exception ended goes on."""
-        return self.stored is None or self.stored.header.is_complete
+        return self.stored.header.is_complete
 
     @property
     def may_record(self) -> bool:
         """Return whether a call may ask for an answer that it lacks, and record it."""
-        is_begun = self.stored is None or not self.is_complete
-        return MODES[self.mode].begins if is_begun else MODES[self.mode].adds
+        if self.mode == "once":
+            return not self._content or not self.is_complete
+        return self.mode != "none"
 
     @property
     def records(self) -> int:
         """Return the number of its records."""
-        stored = self.stored or ()
-        return len(stored) + sum(key not in stored for key in list(self._gained))
+        return len(self.stored) + sum(key not in self.stored for key in list(self._gained))
 
     @property
     def recorded(self) -> int:
@@ -415,9 +391,7 @@ class Cassette(ContextDecorator):
     def get(self, key: str) -> Record | None:
         """Return the record of a key, or ``None``; it does not count as used."""
         gained = self._gained.get(key)
-        if gained is not None:
-            return copy_of(gained[0])
-        return None if self.stored is None else self.stored.get(key)
+        return self.stored.get(key) if gained is None else copy_of(gained[0])
 
     def find(self, key: str, caller: Caller) -> Record | None:
         """Return the record of a key, which answers a call, or ``None``.
@@ -478,7 +452,7 @@ class Cassette(ContextDecorator):
         """Return its records; if it was never opened, those of the file."""
         if not self.file:
             return list(read(self.path)) if self.path.exists() else []
-        kept = (each for each in self.stored or () if each.cache_key not in self._gained)
+        kept = (each for each in self.stored if each.cache_key not in self._gained)
         return [*kept, *(record for record, _ in self.gained())]
 
     def gained(self) -> list[tuple[Record, CallOrder]]:
@@ -497,7 +471,7 @@ class Cassette(ContextDecorator):
         planned_keys = self.uses.planned_keys
         return [
             record
-            for record in self.uses.unused(self.stored or ())
+            for record in self.uses.unused(self.stored)
             if record.cache_key not in planned_keys
         ]
 

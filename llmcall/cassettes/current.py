@@ -57,8 +57,8 @@ def header_namespaces() -> dict[str, str] | None:
     read.
     """
     for each in reversed(tuple(open_cassettes)):
-        if each.stored is not None:
-            return dict(each.stored.header.settings.get(NAMESPACES, {}))
+        if settings := each.stored.header.settings:
+            return dict(settings.get(NAMESPACES, {}))
     return None
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..misses.report import Miss
     from ..misses.search import Source
-    from ..values import Record, Request
+    from ..values import Request
     from .cassette import Cassette
 
 
@@ -60,22 +60,17 @@ def _search_source(cassette: Cassette) -> Source:
     from ..misses.search import Source
 
     stored = cassette.stored
-
-    def find(key: str) -> Record | None:
-        return None if stored is None else stored.get(key)
-
-    if stored is None:
+    state = "" if cassette.is_complete else "whose recording is incomplete"
+    if not stored:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
-    else:
-        state = "" if stored.header.is_complete else "whose recording is incomplete"
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
     name = f"the cassette {cassette.path}{state and f', {state}'}"
-    return Source(name, stored or (), find, rekey, stored is None or stored.header.is_complete)
+    return Source(name, stored, stored.get, rekey, cassette.is_complete)
 
 
 def remedy_of(cassette: Cassette) -> str:
     """Return how to record missing answers: a command, and on the next line what it does."""
-    mode = "once" if cassette.stored is None else "new"
+    mode = "new" if cassette.path.exists() else "once"
     if not cassette.write_at_end:
         remedy = recording_command(mode)
     elif cassette.command:

@@ -11,7 +11,6 @@ from ..system import lock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..records.reader import RecordFile
     from ..scopes import Draw
     from ..values import Record
 
@@ -54,13 +53,13 @@ class Uses:
     The first call is the one that comes first in the program, no matter which thread was faster. Any
     thread may call the methods.
 
-    :param stored: the records of the file, or ``None`` if none was read.
+    :param stored: the records of the file.
     :param is_recording: whether the recording in the file goes on.
     :ivar planned_keys: the keys of the records that dry runs looked up.
     :ivar has_new_askers: whether the names of this run's askers differ from those in the file.
     """
 
-    def __init__(self, stored: RecordFile | None = None, *, is_recording: bool = False) -> None:
+    def __init__(self, stored: Iterable[Record] = (), *, is_recording: bool = False) -> None:
         self.has_new_askers = False
         self.planned_keys: set[str] = set()
         self._stored = stored
@@ -131,7 +130,7 @@ class Uses:
         """
         if self._recorded is None:  # if two threads read them, they read the same
             recorded: Askers = {}
-            for record in self._stored or ():
+            for record in self._stored:
                 scope, _, number = (record.sample or "").partition("#")
                 if record.asker is not None and number.isdecimal():
                     request = scope, key_of(record.kind, record.request, None)

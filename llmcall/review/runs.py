@@ -85,7 +85,7 @@ def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
 
 def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     if isinstance(run, Cassette):
-        settings = dict(run.stored.header.settings) if run.stored else {}
+        settings = dict(run.stored.header.settings)
         return RecordedRun(str(run.path), list(filter(where, run.all_records())), settings)
     if not isinstance(run, (str, os.PathLike, ResponseCache)):
         raise TypeError(

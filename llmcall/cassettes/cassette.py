@@ -17,6 +17,7 @@ from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
 from ..records.header import Header, joined_settings, keyed_settings, layer_of
+from ..records.pointers import target_key
 from ..records.reader import RecordFile, copy_of, header_in, read
 from ..records.served import served_by
 from ..records.writer import content_of, write
@@ -402,18 +403,15 @@ class Cassette(ContextDecorator):
         if record is not None:
             self.uses.note(record, caller, is_replayed=True)
             self._note_event("find", key, caller._replace(draw=None))
+            if target_key(record) is None:
+                with _lock:
+                    self.replayed += 1
         elif self.may_record and not self.is_of_this_process():
             raise CacheError(
                 f"{self.path} is recorded by the parent of this forked process, which does not see calls made here. "
                 "Run the function with llmcall.map(…, executor=…), or open another cassette in this process"
             )
         return record
-
-    def count_replay(self) -> None:
-        """Count a call that it answered."""
-        self._note_event("count_replay")
-        with _lock:
-            self.replayed += 1
 
     def add(
         self, record: Record, caller: Caller, source: str = FROM_FUNCTION, replace: bool = False
@@ -468,12 +466,7 @@ class Cassette(ContextDecorator):
         records outside any scope, such as embeddings. If the function itself was called outside any
         scope, they also include those in outermost scopes that this run did not enter.
         """
-        planned_keys = self.uses.planned_keys
-        return [
-            record
-            for record in self.uses.unused(self.stored)
-            if record.cache_key not in planned_keys
-        ]
+        return self.uses.unused(self.stored)
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record. The cassette need not be open.
@@ -482,7 +475,7 @@ class Cassette(ContextDecorator):
             gets a column; a scope with fewer levels fills the first ones.
         :returns: columns scope, draw, kind, model, served (the server's name for the model), prompt,
             answer, finish_reason, refusal, input_tokens, output_tokens, cost (USD), used (whether a
-            call used it since the cassette was opened), cache_key.
+            call used it, or a dry run, since the cassette was opened), cache_key.
         :raises CacheCorruptError: if the file is damaged.
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.

@@ -111,8 +111,6 @@ class CassetteStore:
         if record is None and self._cassette.may_record:
             record = self._cache.get(request)
             return None if record is None else self._put(record, request, FROM_CACHE)
-        if record is not None and self._caller is not None:
-            self._cassette.count_replay()
         return record
 
     def add(self, record: Record, request: Request | None = None) -> Record:
@@ -136,7 +134,7 @@ class CassetteStore:
             return self._cassette.find(key, self._caller)
         record = self._cassette.get(key)
         if record is not None:
-            self._cassette.uses.planned_keys.add(key)
+            self._cassette.uses.note_planned(key)
         return record
 
     def _put(self, record: Record, request: Request | None, source: str) -> Record:

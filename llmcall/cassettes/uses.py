@@ -55,13 +55,11 @@ class Uses:
 
     :param stored: the records of the file.
     :param is_recording: whether the recording in the file goes on.
-    :ivar planned_keys: the keys of the records that dry runs looked up.
     :ivar has_new_askers: whether the names of this run's askers differ from those in the file.
     """
 
     def __init__(self, stored: Iterable[Record] = (), *, is_recording: bool = False) -> None:
         self.has_new_askers = False
-        self.planned_keys: set[str] = set()
         self._stored = stored
         self._is_recording = is_recording
         self._recorded: Askers | None = None  # those of the file, read when somebody needs them
@@ -86,6 +84,11 @@ class Uses:
                 is_first = self._draws.setdefault(key, draw) is draw
                 if is_first and is_replayed and record.asker not in (None, draw.asker.name):
                     self.has_new_askers = True
+
+    def note_planned(self, key: str) -> None:
+        """Note that a dry run looked up a record, which so counts as used."""
+        with lock:
+            self._first_calls.setdefault(key, AFTER_ALL)
 
     def has_used(self, key: str) -> bool:
         """Return whether the record of a key answered a call."""

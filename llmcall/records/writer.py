@@ -7,7 +7,6 @@ import stat
 import time
 from base64 import b64encode
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import secrets
@@ -138,17 +137,14 @@ def write(
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
-    mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     try:
-        with open(
-            temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)
-        ) as file:
+        with open(temporary, "xb") as file:
+            with suppress(FileNotFoundError):  # before anything is in it: it may be private
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
             file.writelines(line.encode() for line in encode(header, records))
             file.flush()
             os.fsync(file.fileno())
-        if mode is not None:
-            os.chmod(temporary, mode)
         with _alone(os.path.join(folder, f".{name}.lock")):
             if replaces is not None and content_of(target) != replaces:
                 raise CacheError(

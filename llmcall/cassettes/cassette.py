@@ -402,7 +402,8 @@ class Cassette(ContextDecorator):
         record = self.get(key)  # not under the lock: it takes long, and all threads look up
         if record is not None:
             self.uses.note(record, caller, is_replayed=True)
-            self._note_event("find", key, caller._replace(draw=None))
+            if self.events is not None:
+                self.events.append(("find", (key, caller._replace(draw=None))))
             if target_key(record) is None:
                 with _lock:
                     self.replayed += 1
@@ -424,7 +425,9 @@ class Cassette(ContextDecorator):
         """
         with _lock:
             if self._depth:
-                self._note_event("add", record, caller._replace(draw=None), source, replace)
+                if self.events is not None:
+                    arguments = record, caller._replace(draw=None), source, replace
+                    self.events.append(("add", arguments))
                 is_asked_again = self.uses.has_used(record.cache_key)
                 existing = self.get(record.cache_key)
                 if existing is not None:
@@ -440,11 +443,6 @@ class Cassette(ContextDecorator):
                 return record
         warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
         return record
-
-    def _note_event(self, method: str, *arguments: Any) -> None:
-        """Note, in a worker process, a call that the cassette of the map's process has to repeat."""
-        if self.events is not None:
-            self.events.append((method, arguments))
 
     def all_records(self) -> list[Record]:
         """Return its records; if it was never opened, those of the file."""

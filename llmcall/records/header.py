@@ -82,17 +82,15 @@ def keyed_settings(*, namespaces: dict[str, str] | None = None) -> dict[str, Any
     :param namespaces: the models' namespaces, if an open cassette names them.
     """
     values = vars(config.without_code())
-    header = {name: values[name] for name in KEYED if values[name] not in (None, "", (), {})}
-    header = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in header.items()
-    }
+    header = _as_json(
+        {name: values[name] for name in KEYED if values[name] not in (None, "", (), {})}
+    )
     for name in MODELS:
-        if str(header.get(name, "")).lower().endswith(MODEL_FILE):
-            header[name] = _file_name(header[name])
-    if values["api_type"] == "local":  # named as in its records, it replays with any API_TYPE
-        for name in MODELS:
-            if header.get(name) == SETTINGS[name].default:
-                header[name] = LOCAL_MODEL
+        model = header.get(name)
+        if file_name := _file_name(model):
+            header[name] = file_name
+        elif values["api_type"] == "local" and model == SETTINGS[name].default:
+            header[name] = LOCAL_MODEL  # named as in its records, it replays with any API_TYPE
     sections = values[SECTIONS]
     if header["model"] == LOCAL_MODEL:
         sections = {LOCAL_MODEL: {"structured_output": True}, **sections}
@@ -103,10 +101,10 @@ def keyed_settings(*, namespaces: dict[str, str] | None = None) -> dict[str, Any
     return {**header, NAMESPACES: namespaces} if namespaces else header
 
 
-def _as_json(section: Mapping[str, Any]) -> dict[str, Any]:
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in sorted(section.items())
+        for name, value in sorted(settings.items())
     }
 
 
@@ -122,8 +120,10 @@ def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> di
     return {**settings, SECTIONS: used_sections} if used_sections else settings
 
 
-def _file_name(path: str) -> str:
-    return re.split(r"[/\\]", path)[-1]
+def _file_name(model: object) -> str | None:
+    """Return the name of a model's file, without its folder; ``None`` if a model is none."""
+    path = str(model)
+    return re.split(r"[/\\]", path)[-1] if path.lower().endswith(MODEL_FILE) else None
 
 
 def _namespaces() -> dict[str, str]:
@@ -156,11 +156,7 @@ def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
     settings = config.settings()
     for name in MODELS:
         local_model = getattr(settings, name)
-        if (
-            name in layer
-            and str(local_model).lower().endswith(MODEL_FILE)
-            and _file_name(local_model) == layer[name]
-        ):
+        if name in layer and layer[name] == _file_name(local_model):
             layer[name] = local_model
     if SECTIONS in header:
         layer[SECTIONS] = {**config.without_code().models, **header[SECTIONS]}

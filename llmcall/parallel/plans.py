@@ -14,7 +14,7 @@ from ..errors import CacheCorruptError
 from ..models.prices import MILLION, tier_of
 from ..records.packed import unpack
 from ..scopes import Draws
-from ..values import Reply, TokenUsage
+from ..values import Reply
 from .names import ItemNames
 from .rows import CellRow
 from .tasks import tasks_of
@@ -234,8 +234,8 @@ class Planner:
         first_request = misses[0].request
         templates = call.templates()
         parameters = _without_messages(first_request.asked)
-        answers: list[TokenUsage] = []
-        corrections = 0.0
+        count = prompt_tokens = cached_tokens = answer_tokens = 0  # of first answers
+        corrections = 0.0  # USD
         for record in self._records(call):
             usage = record.usage
             kind = templates.first_or_correction(record.request.get("messages", []))
@@ -243,23 +243,22 @@ class Planner:
                 continue
             if usage.input_tokens is None or usage.output_tokens is None:
                 continue
-            if kind == "first" and len(answers) == MOST_ANSWERS:
-                break
-            if kind == "first":
-                answers.append(usage)
-            else:
-                price = self._client.price(
-                    first_request.model, usage.input_tokens, tier_of(first_request.body)
-                )
+            if kind == "correction":
+                tier = tier_of(first_request.body)
+                price = self._client.price(first_request.model, usage.input_tokens, tier)
                 corrections += price.of_tokens(usage) / MILLION
-        if not answers:
+                continue
+            if count == MOST_ANSWERS:
+                break
+            count += 1
+            prompt_tokens += usage.input_tokens
+            cached_tokens += usage.cached_tokens or 0
+            answer_tokens += usage.output_tokens
+        if not count:
             return None
-        length = sum(usage.output_tokens or 0 for usage in answers) / len(answers)
-        prompts_length = sum(usage.input_tokens or 0 for usage in answers)
-        cached_length = sum(usage.cached_tokens or 0 for usage in answers)
-        cached_share = min(1, cached_length / prompts_length) if prompts_length else 0
-        first_calls = sum(miss.cost(length, cached_share) for miss in misses)
-        return first_calls + corrections / len(answers) * len(misses)
+        cached_share = min(1, cached_tokens / prompt_tokens) if prompt_tokens else 0
+        first_calls = sum(miss.cost(answer_tokens / count, cached_share) for miss in misses)
+        return first_calls + corrections / count * len(misses)
 
     def _records(self, call: Any) -> Iterator[Record]:
         """Yield the records of the open cassette and of the cache that may be of a call, each once."""

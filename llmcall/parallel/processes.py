@@ -264,8 +264,6 @@ class RemoteTask(NamedTuple):
             draw_list = DrawList()
             scope = self.position.scope(Draws(self.drawn), draw_list, used_records)
             value, error = copy_context().run(run_job, job, self.item, self.position, scope, ())
-            if scope.arm is None:
-                used_records.clear()
             return Report(
                 value,
                 None if error is None else _picklable(error),

@@ -235,15 +235,11 @@ class Draws:
         self, request: ScopedRequest, forks: Forks
     ) -> tuple[_Numbers, Sequence[_Numbers]]:
         """Return the numbers of a fork, and these with those of the forks around and inside it."""
-        by_forks = self._numbers.get(request)
-        if by_forks is None:
-            by_forks = self._numbers[request] = {}
-        numbers = by_forks.get(forks)
-        if numbers is None:
-            numbers = by_forks[forks] = _Numbers()
-        if len(by_forks) == 1:
-            return numbers, (numbers,)
-        return numbers, [by_forks[each] for each in by_forks if not _are_beside(each, forks)]
+        by_forks = self._numbers.setdefault(request, {})
+        if forks not in by_forks:
+            by_forks[forks] = _Numbers()
+        counted = [by_forks[each] for each in by_forks if not _are_beside(each, forks)]
+        return by_forks[forks], counted
 
     def claim(self, request: ScopedRequest, forks: Forks, number: int) -> Draw:
         """Take a certain number, which was taken in a worker process."""

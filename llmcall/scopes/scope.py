@@ -250,8 +250,8 @@ class Scope:
                 self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
             return ActiveScope(self.name, self._draws, self, generators, order=order)
-        generators = generators_with(outer.generators, generator)
         path = f"{outer.path}/{self.name}"
+        generators = generators_with(outer.generators, generator)
         return outer.copy(path=path, scope=self, generators=generators, order=order)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -61,12 +61,12 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     for number, record in enumerate(records, 1):
         sample = "" if record.sample is None else f" (sample {record.sample!r})"
         location = f"record {number}{sample}"
-        texts: dict[str, str] = {}  # those that this record is the first to use, by digest
+        texts: dict[str, str] = {}  # the long ones, by digest
         try:
             entry = _entry(record)
             secrets.refuse(entry, allow, location, checked_texts)
             for name in ("request", "response"):
-                entry[name] = _encoded(entry[name], is_first_use, texts)
+                entry[name] = _encoded(entry[name], texts)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{location}: {error}") from None
         except RecursionError:
@@ -74,7 +74,8 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
                 f"{location}: its request or response is nested too deeply to be recorded"
             ) from None
         for digest, text in texts.items():
-            yield line_of({"text": digest, "lines": text.split("\n")})
+            if is_first_use(digest):
+                yield line_of({"text": digest, "lines": text.split("\n")})
         yield line_of(entry)
 
 
@@ -101,22 +102,20 @@ def _first_uses() -> Callable[[str], bool]:
     return is_first_use
 
 
-def _encoded(data: Data, is_first_use: Callable[[str], bool], texts: dict[str, str]) -> Any:
+def _encoded(data: Data, texts: dict[str, str]) -> Any:
     """Return plain data as JSON can hold it, with references instead of long texts.
 
-    :param is_first_use: returns whether no record before used the text with a digest.
-    :param texts: gathers the texts that none used, by digest.
+    :param texts: gathers these, by digest.
     """
     if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
         digest = digest_of(data)
-        if is_first_use(digest):
-            texts[digest] = data
+        texts[digest] = data
         return {"$text": digest}
     if isinstance(data, dict):
-        encoded = {name: _encoded(data[name], is_first_use, texts) for name in ordered_names(data)}
+        encoded = {name: _encoded(data[name], texts) for name in ordered_names(data)}
         return {"$data": encoded} if stands_for_another(data) else encoded
     if isinstance(data, list):
-        return [_encoded(item, is_first_use, texts) for item in data]
+        return [_encoded(item, texts) for item in data]
     return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
 
 

@@ -1,15 +1,22 @@
 """The values of every call: a request, a record, a reply. Nobody changes one that is made."""
 
 from .bodies import EventStream, check_no_error, events_in, events_of, finite, read_object
-from .data import Data
 from .days import Days, day_of, joined_days
 from .http_answers import http_as_chat, lasting_parts, model_answer, without_new_fields
 from .http_requests import CONTENT_FIELDS, messages_asked, text_in
 from .message import is_content, is_part, message_of, message_text, text_of, transcript_of
-from .outcome import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, Received
-from .record import Record, asked_model, record_of
+from .record import (
+    FROM_CACHE,
+    FROM_FUNCTION,
+    FROM_SERVER,
+    POINTER,
+    Received,
+    Record,
+    asked_model,
+    record_of,
+)
 from .reply import Reply
-from .request import Request
+from .request import Data, Request
 from .shapes import as_chat, choices_of
 from .transport import AsyncTransport, Response, Transport
 from .usage import TokenUsage, total_cost

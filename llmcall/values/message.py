@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .data import Data
+    from .request import Data
 
 
 def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._version import __version__
 from ..display.formatting import one_line
@@ -20,19 +20,12 @@ from .usage import TokenUsage, spent_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .data import Data
-    from .outcome import Received
-    from .request import Request
-
+    from .request import Data, Request
 
 # The fields that contain the question if a request has no messages.
 QUESTIONS = ("input", "arguments", "body")
 MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
-
-
 REPR_CHARACTERS = 60  # characters of a text in a repr
-
-
 FIELDS = (
     "cache_key",
     "kind",
@@ -46,6 +39,24 @@ FIELDS = (
     "stored_at",
     "asker",
 )
+# Where a cassette got a record: from a server, from the disk cache, or from a recorded function. A
+# pointer is no answer: it leads to the record of a fallback.
+FROM_SERVER, FROM_CACHE, FROM_FUNCTION, POINTER = "server", "cache", "function", "pointer"
+
+
+class Received(NamedTuple):
+    """How a call received its answer.
+
+    :param latency: seconds from sending to the end of the answer.
+    :param request_id: the server's identifier of the request, or ``None``.
+    :param cost: USD, or ``None`` if unknown.
+    """
+
+    endpoint: str
+    host: str
+    latency: float
+    request_id: str | None
+    cost: float | None = None
 
 
 class Record:

@@ -13,8 +13,8 @@ from .usage import TokenUsage, spent_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .data import Data
     from .record import Record
+    from .request import Data
 
 
 class Reply(dict[str, Any]):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .data import Data
+
+Data = Any  # plain data: JSON-like dict, list, str, int, float, bool, None, and bytes
 
 
 class Request(NamedTuple):

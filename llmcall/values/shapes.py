@@ -9,7 +9,7 @@ from .usage import TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .data import Data
+    from .request import Data
 
 # How a response of the Responses API says why it ended, and how chat completions say it.
 FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from .data import Data
-    from .request import Request
+    from .request import Data, Request
 
 
 class Response(dict[str, Any]):

@@ -12,7 +12,7 @@ from ..clients.api_errors import http_library
 from .calls import response_to
 from .recorder import Recorder
 from .responses import body_class
-from .transport import MESSAGE_HEADERS
+from .transport import headers_to_copy
 
 PIECE = 1024  # bytes of a body that are read at once
 OPTIONS = ("stream", "timeout", "verify", "cert", "proxies")  # of an adapter's method, in order
@@ -62,9 +62,7 @@ def recorded_send(
             raise library.ReadTimeout(str(error)) from error
         except requests.RequestException as error:
             raise library.ConnectError(str(error)) from error
-        headers = [
-            each for each in response.headers.items() if each[0].lower() not in MESSAGE_HEADERS
-        ]
+        headers = headers_to_copy(library.Headers(response.headers))
 
         async def pieces() -> AsyncGenerator[bytes, None]:
             try:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ..keys.keys import sampled_key
 from ..records.pointers import pointing_to, target_key, target_of
 from ..scopes import RecordedAskers
-from ..system import running_loop
 from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, record_of
 
 if TYPE_CHECKING:
@@ -66,15 +65,12 @@ class CacheStore:
         return target_of(stored, partial(self._cache.get, mode=self._mode)) or record
 
     def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
-        """Return who took the draws of a request when they were recorded; nobody in an event loop if a
-        server would have to say it.
+        """Return who took the draws of a request when they were recorded.
 
         :param path: the scope path.
         :param identity: what :func:`llmcall.keys.keys.identity` returns for the request.
         :param key: the request's key outside any scope.
         """
-        if self._cache.storage.is_on_server and running_loop() is not None:
-            return RecordedAskers()
         askers: dict[int, str] = {}
         number = 0
         while (record := self._find(sampled_key(identity, f"{path}#{number}"))) is not None:

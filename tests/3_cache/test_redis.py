@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import commands
-import openai
 import pytest
 from programs import ran
 from redis_servers import RedisProcess
-from sdk_programs import KEY, QUESTION, Server, http
 
 import llmcall
 from llmcall import CacheError, ConfigError, ResponseCache
@@ -363,25 +361,3 @@ def test_calls_to_a_server_that_hangs_are_errors_that_name_it(
     outcomes = asyncio.run(ask_everything(hanging))
     assert [type(outcome) for outcome in outcomes] == [CacheError] * 5
     assert all(f"the Redis server unix://{mortal.socket}" in str(outcome) for outcome in outcomes)
-
-
-def test_an_event_loop_goes_on_while_the_server_hangs(mortal: RedisProcess) -> None:
-    """Else it could not wake the server here. The draws of a program's tasks wait for nobody, too."""
-
-    async def woken() -> list[str]:
-        client = openai.AsyncOpenAI(
-            api_key=KEY, http_client=http.AsyncClient(transport=Server().transport)
-        )
-        assert mortal.process is not None
-        mortal.process.send_signal(signal.SIGSTOP)
-        asyncio.get_running_loop().call_later(0.2, mortal.process.send_signal, signal.SIGCONT)
-        questions = [
-            client.chat.completions.create(messages=QUESTION, model="gpt-4o-mini") for _ in "12"
-        ]
-        return [each.choices[0].message.content for each in await asyncio.gather(*questions)]
-
-    with (
-        llmcall.patched(cache_path=f"unix://{mortal.socket}?socket_timeout=5"),
-        llmcall.scope("program"),
-    ):
-        assert sorted(asyncio.run(woken())) == ["answer number 0", "answer number 1"]

@@ -20,7 +20,7 @@ from ..records.header import Header, joined_settings, keyed_settings, layer_of
 from ..records.pointers import target_key
 from ..records.reader import RecordFile, copy_of, header_in, read
 from ..records.served import served_by
-from ..records.writer import content_of, write
+from ..records.writer import content_digest, content_of, write
 from ..system import ProcessLock, at_exit
 from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, day_of
 from .current import header_namespaces, open_cassettes, pop, push
@@ -107,7 +107,7 @@ class Cassette(ContextDecorator):
     def _forget(self) -> None:
         """Forget what an earlier opening knew."""
         self.file = ""  # its real path, once it is open
-        self._content = b""  # of the file, when it was opened
+        self._digest = b""  # of the file when it was opened; empty if there was none
         self.stored = RecordFile(b"", "")  # what that says, if it is read
         self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
         self.replayed = 0
@@ -212,9 +212,10 @@ class Cassette(ContextDecorator):
         self._forget()
         config.refresh()
         file = os.path.realpath(self.path)
-        self._content = content_of(file)
-        if self._content and self.mode != "rewrite":
-            self.stored = RecordFile(self._content, file)
+        content = content_of(file)
+        self._digest = content_digest(content)
+        if content and self.mode != "rewrite":
+            self.stored = RecordFile(content, file)
             self.run, before = self.stored.header.run, config.settings()
             layer = layer_of(self.stored.header.settings)
             self._layer = config.push_layer(layer, f"cassette {self.path}")
@@ -334,7 +335,7 @@ class Cassette(ContextDecorator):
             # One order for the records of both recordings.
             records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
         header = Header(self._settings, self.run, is_complete)
-        write(self.file, header, records, replaces=self._content)
+        write(self.file, header, records, replaces=self._digest)
         self.is_written = True
         for function in self.after_write:
             function()
@@ -354,7 +355,7 @@ class Cassette(ContextDecorator):
     def may_record(self) -> bool:
         """Return whether a call may ask for an answer that it lacks, and record it."""
         if self.mode == "once":
-            return not self._content or not self.is_complete
+            return not self._digest or not self.is_complete
         return self.mode != "none"
 
     @property

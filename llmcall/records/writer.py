@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import time
@@ -130,7 +131,7 @@ def write(
 
     Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
 
-    :param replaces: the only content that it may replace, empty if there was no file; ``None``: any.
+    :param replaces: the digest of the only content that it may replace (:func:`content_digest`); ``None``: any.
     :raises CacheError: if another process has written the file.
     """
     target = os.path.realpath(path)
@@ -145,7 +146,7 @@ def write(
             file.flush()
             os.fsync(file.fileno())
         with _alone(os.path.join(folder, f".{name}.lock")):
-            if replaces is not None and content_of(target) != replaces:
+            if replaces is not None and content_digest(content_of(target)) != replaces:
                 raise CacheError(
                     f"{os.fspath(path)} was written by another process while it was being recorded here, so it is not "
                     "overwritten: record again, one process at a time; what the disk cache holds is not asked again"
@@ -181,3 +182,8 @@ def content_of(path: str) -> bytes:
     with suppress(FileNotFoundError), open(path, "rb") as file:
         return file.read()
     return b""
+
+
+def content_digest(content: bytes) -> bytes:
+    """Return the SHA-256 of a file's content, empty if there is none."""
+    return hashlib.sha256(content).digest() if content else b""

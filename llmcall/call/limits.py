@@ -57,8 +57,12 @@ class Place:
     def leave_queues(self) -> None:
         """Stop waiting for any endpoint; the caller has the lock."""
         for state in self._pool.states.values():
-            if state.queue.pop(self, None) is not None:
-                wake_first(state.queue)
+            self.leave_queue(state)
+
+    def leave_queue(self, state: EndpointState) -> None:
+        """Stop waiting for one endpoint; the caller has the lock."""
+        if state.queue.pop(self, None) is not None:
+            wake_first(state.queue)
 
     def note_sent(self) -> None:
         """Count the send as sent from now on; a second time changes nothing."""
@@ -220,6 +224,9 @@ class Pool:
         with lock:
             now = time.monotonic()
             usable = self._usable_endpoints(now)
+            for each in self.endpoints:
+                if each not in usable:  # other models' calls may go there
+                    place.leave_queue(self.states[each])
             wakeup: Future[None] = Future()
             next_look = shortest_wait = NEVER
             for index in range(self._next_index, self._next_index + len(usable)):

@@ -538,3 +538,21 @@ def test_no_minute_holds_more_than_the_limits(
             assert sum(each.tokens for each in in_a_minute) <= tokens
     times = [each.sent_at for each in sent]
     assert all(sum(start <= each < start + 60 for each in times) <= limit for start in times)
+
+
+def test_a_call_waits_for_no_endpoint_that_its_model_leaves_out() -> None:
+    """A call of another model, behind it in the queue there, takes the place that is free."""
+    forget()
+    first, second = Endpoint("a"), Endpoint("b")
+    settings = llmcall.settings().replace(limits_max_concurrent_calls=1)
+    pool = Pool("m", [first, second], Capabilities(), settings)
+    other_pool = Pool("n", [second], Capabilities(), settings)
+    running = [Place(pool), Place(pool)]
+    assert [pool.admit(place, None) for place in running] == [first, second]
+    waiting, other = Place(pool), Place(other_pool)
+    pool.admit(waiting, None)
+    other_pool.admit(other, None)
+    pool.leave_out(second)
+    running[1].end()
+    pool.admit(waiting, None)  # it was woken, and looks again
+    assert other_pool.admit(other, None) == second

@@ -73,7 +73,9 @@ class Budget:
         if name is not None and not (isinstance(name, str) and name.strip()):
             raise ValueError(f"the budget's name is {name!r}; it must be a non-empty string")
         self.name = name
-        self.location = location or os.fspath(config.settings().cache_path)
+        self.location = ""
+        if name is not None:
+            self.location = location or os.fspath(config.settings().cache_path)
         limits = {"usd": usd and round(usd * PICO), "tokens": tokens, "calls": calls}
         self.limit = {each: int(most) for each, most in limits.items() if most is not None}
         self.ledger = Ledger(name or "", self.location)

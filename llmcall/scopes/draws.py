@@ -90,6 +90,8 @@ def _is_free(number: int, counted: Iterable[_Numbers]) -> bool:
 
 def _lowest_free(counted: Sequence[_Numbers], start: int = 0) -> int:
     """Return the lowest number from one on that is free in all forks that count."""
+    if start == 0 and len(counted) == 1:
+        return counted[0].lowest
     number = max(start, *(numbers.lowest for numbers in counted))
     while not _is_free(number, counted):
         number += 1
@@ -238,8 +240,10 @@ class Draws:
         by_forks = self._numbers.setdefault(request, {})
         if forks not in by_forks:
             by_forks[forks] = _Numbers()
-        counted = [by_forks[each] for each in by_forks if not _are_beside(each, forks)]
-        return by_forks[forks], counted
+        numbers = by_forks[forks]
+        if len(by_forks) == 1:
+            return numbers, (numbers,)
+        return numbers, [by_forks[each] for each in by_forks if not _are_beside(each, forks)]
 
     def claim(self, request: ScopedRequest, forks: Forks, number: int) -> Draw:
         """Take a certain number, which was taken in a worker process."""

@@ -11,11 +11,12 @@ from .draws import Draw
 
 MOST_DRAWS = 10_000  # that are remembered: a mistake shows earlier
 
-# The answers that were given outside any scope, each by the path of its cassette or cache and its key.
-_given: set[tuple[object, str]] = set()
+# The answers that were given outside any scope, each by the path of its cassette or cache and its key;
+# None once the warning is out.
+_given: set[tuple[object, str]] | None = set()
 # The first draws in the cassette or cache that was used last: by path and key, the number of the
-# outermost scope and the notebook's cell.
-_first_draws: dict[tuple[str, str], tuple[int, int | None]] = {}
+# outermost scope and the notebook's cell; None once the warning is out.
+_first_draws: dict[tuple[str, str], tuple[int, int | None]] | None = {}
 _store: object = None
 
 
@@ -27,13 +28,17 @@ def warn_of_shared_answers(request: Request, store: Any, *, of_program: bool = F
     :param store: the cassette or cache that keeps the answer.
     :param of_program: whether a program on the SDK asks, which knows no scopes.
     """
-    if request.sample is not None or request.asked.get("temperature") == 0:
+    global _given
+    if _given is None or request.sample is not None or request.asked.get("temperature") == 0:
         return
     answer = store.path, request.cache_key
     with lock:
+        if _given is None:
+            return
         if answer not in _given:
             _given.add(answer)
             return
+        _given = None
     remedy = (
         "put one scope around the program (with llmcall.scope('run', process=True): …), or name its actors "
         "(actor='system')"
@@ -54,22 +59,30 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
     :param request: what it asked.
     :param store: the cassette or cache that keeps the answer.
     """
-    global _store
+    global _first_draws, _store
     number = draw.draws.outermost_scope
-    if number is None or draw.number or request.asked.get("temperature") == 0:
+    if (
+        _first_draws is None
+        or number is None
+        or draw.number
+        or request.asked.get("temperature") == 0
+    ):
         return
-    cell = _notebook_cell()
+    this = number, _notebook_cell()
     with lock:
+        if _first_draws is None:
+            return
         if _store is not store:
             _store = store
             _first_draws.clear()
-        earlier = _first_draws.get(draw.request)
-        if earlier is None or earlier[1] != cell:
-            if len(_first_draws) < MOST_DRAWS:
-                _first_draws[draw.request] = number, cell
+        if draw.request not in _first_draws and len(_first_draws) >= MOST_DRAWS:
             return
-    if earlier[0] == number:
-        return
+        earlier = _first_draws.setdefault(draw.request, this)
+        if earlier[1] != this[1]:
+            _first_draws[draw.request] = earlier = this
+        if earlier == this:
+            return
+        _first_draws = None
     name = draw.request[0].partition("/")[0]
     warn_once(
         f"the scope {name!r} starts again and gets its earlier answers; if rounds are meant, put one scope around "
@@ -86,6 +99,7 @@ def _notebook_cell() -> int | None:
 
 def forget_given_answers() -> None:
     """Forget which answers were given."""
+    global _given, _first_draws
     with lock:
-        _given.clear()
-        _first_draws.clear()
+        _given = set()
+        _first_draws = {}

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..cache.cache import shared_cache
 from ..config import resolve as config
-from ..config.setting import Rank
 from ..display.formatting import counted
 from ..errors import CacheError, CacheMissError, ScopeError
 from ..failures import ABANDONED, NOT_JSON, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
-from ..records.header import Header, joined_settings, keyed_settings, layer_of
+from ..records.header import (
+    Header,
+    joined_settings,
+    keyed_settings,
+    layer_of,
+    overridden_settings,
+)
 from ..records.pointers import target_key
 from ..records.reader import RecordFile, copy_of, header_in, read
 from ..records.served import served_by
@@ -31,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from ..config.setting import Layer
-    from ..config.settings import Settings
     from ..scopes import CallOrder
     from ..values import Days, Record
 
@@ -116,7 +119,7 @@ class Cassette(ContextDecorator):
         self.is_written = False
         self._refusals_before = process_failures.refused
         self._settings: dict[str, Any] = {}  # for the header
-        self._layer: Layer | None = None  # its settings, while they apply
+        self._applied = ExitStack()  # its settings, while they apply
         self.after_write: list[Callable[[], object]] = []  # called once the file is on the disk
         self._error: BaseException | None = None
         self._process = os.getpid()
@@ -214,40 +217,27 @@ class Cassette(ContextDecorator):
         file = os.path.realpath(self.path)
         content = content_of(file)
         self._digest = content_digest(content)
-        if content and self.mode != "rewrite":
-            self.stored = RecordFile(content, file)
-            self.run, before = self.stored.header.run, config.settings()
-            layer = layer_of(self.stored.header.settings)
-            self._layer = config.push_layer(layer, f"cassette {self.path}")
-            if self.may_record:
-                self._warn_of_ignored(before, self._layer)
-        else:
-            header_in(file)  # an error if it is no cassette, which no mode writes over
-        self._settle()
-        self.file = file
-        is_recording = self.may_record and not self.is_complete
-        self.uses = Uses(self.stored, is_recording=is_recording)
+        with ExitStack() as applied:
+            if content and self.mode != "rewrite":
+                self.stored = RecordFile(content, file)
+                self.run, before = self.stored.header.run, config.settings()
+                values = layer_of(self.stored.header.settings)
+                layer = config.push_layer(values, f"cassette {self.path}")
+                applied.callback(config.pop_layer, layer)
+                if overridden := overridden_settings(before, layer, str(self.path)):
+                    warn_once(overridden)
+            else:
+                header_in(file)  # an error if it is no cassette, which no mode writes over
+            self._settle()
+            self.file = file
+            is_recording = self.may_record and not self.is_complete
+            self.uses = Uses(self.stored, is_recording=is_recording)
+            self._applied = applied.pop_all()
 
     def _settle(self) -> None:
         """Take the settings of here into the header, or what they say of further models."""
         here = keyed_settings(namespaces=header_namespaces())
         self._settings = joined_settings(self.stored.header.settings or here, here)
-
-    def _warn_of_ignored(self, before: Settings, layer: Layer) -> None:
-        """Warn if environment or files give settings that the recording will not use."""
-        names = [
-            name
-            for name, given in layer.items()
-            if Rank.DEFAULT < before.given(name).rank < Rank.PUSHED
-            and before.given(name).value != given.value
-        ]
-        if names:
-            recorded = ", ".join(f"{name} = {layer[name].value!r:.60}" for name in names)
-            here = "; ".join(before.origin(name) for name in names)
-            warn_once(
-                f"{self.path} was recorded with {recorded}, and keeps these settings. What is set here has no effect: "
-                f"{here}. To use it, record everything again with the mode 'rewrite', or set it in code"
-            )
 
     def _opened_by(self) -> str:
         """Return where it was opened, and what a second one for its file does instead."""
@@ -274,9 +264,7 @@ class Cassette(ContextDecorator):
             self._depth -= 1
             if self._depth:
                 return
-            if self._layer is not None:
-                config.pop_layer(self._layer)
-                self._layer = None
+            self._applied.close()
             for function in after_stop:
                 function(self)
             if self.is_of_this_process():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +16,10 @@ from ..models.catalog import section_of
 from .served import from_header, joined_served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
+    from ..config.setting import Layer
+    from ..config.settings import Settings
     from ..values import Days, Record
 
 NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
@@ -161,6 +164,57 @@ def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
     if SECTIONS in header:
         layer[SECTIONS] = {**config.without_code().models, **header[SECTIONS]}
     return layer
+
+
+def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
+    """Return in words which settings of environment and files a recording overrides, and how to use
+    them; empty if it overrides none.
+
+    :param before: the settings without those of the recording.
+    :param layer: the settings of the recording.
+    :param path: its file.
+    """
+    here, recorded = [], []
+    for name, given in layer.items():
+        earlier = before.given(name)
+        if Rank.DEFAULT < earlier.rank < Rank.PUSHED and earlier.value != given.value:
+            is_variable = earlier.rank is Rank.ENVIRONMENT
+            source = "the environment" if is_variable else earlier.origin.partition(" (")[0]
+            if words := _words(earlier.value, given.value):
+                here.append(f"{_place(name)}{words} of {source}")
+                recorded.append((name, _words(given.value, earlier.value)))
+    if not here:
+        return ""
+    is_one = len(here) == 1
+    values = [
+        f"{'' if is_one else _place(name)}{words}" if words else f"no {_place(name).rstrip(' =')}"
+        for name, words in recorded
+    ]
+    return (
+        f"{' and '.join(here)} {'has' if is_one else 'have'} no effect: {path} was recorded with "
+        f"{' and '.join(values)}. To use what is set here, record everything again in the mode 'rewrite', "
+        "or set it in code"
+    )
+
+
+def _place(name: str) -> str:
+    """Return what stands before a setting's value in config.ini: its key, or its section."""
+    row = SETTINGS[name]
+    return f"{row.key} = " if row.key else f"[{row.section}] "
+
+
+def _words(value: Any, other: Any) -> str:
+    """Return a setting's value as config.ini has it; of a section, the entries that another value does
+    not have; empty if there is none.
+    """
+    if isinstance(value, Mapping):
+        entries = {name: entry for name, entry in value.items() if other.get(name) != entry}
+        return ", ".join(f"{name} = {_words(entry, {})}" for name, entry in entries.items())
+    return (
+        ", ".join(map(str, value))
+        if isinstance(value, tuple)
+        else str("" if value is None else value)
+    )
 
 
 def settings_differences(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str:

@@ -737,18 +737,69 @@ def record_before_the_model_changes() -> None:
     config_file("[OpenAI]\nMODEL = gpt-5\n")
 
 
-@pytest.mark.parametrize("mode", ["new", "update"])
-def test_settings_that_a_recording_does_not_take_are_told(
+OVERRIDDEN = "no effect: "  # in the line that names settings that the file's own override
+TO_USE_THEM = (
+    "To use what is set here, record everything again in the mode 'rewrite', or set it in code"
+)
+
+
+@pytest.mark.parametrize("mode", ["none", "once", "new", "update"])
+def test_settings_that_the_file_overrides_are_named_in_every_mode(
     mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """New calls would be answered by the recorded model, against what the file here says."""
+    """A changed model would else replay the old one, or be answered by it, without a word."""
     record_before_the_model_changes()
     with cassette(PATH, mode=mode):
-        said(counting(), "Another question")
-    [told] = [each for each in caplog.messages if "was recorded with" in each]
-    assert "model = 'gpt-4o-mini', and keeps these settings" in told
-    assert "config.ini" in told
-    assert "[OpenAI] MODEL. To use it" in told
+        said(counting())
+    [line] = [each for each in caplog.messages if OVERRIDDEN in each]
+    assert line == (
+        f"MODEL = gpt-5 of config.ini has no effect: {PATH} was recorded with gpt-4o-mini. {TO_USE_THEM}"
+    )
+
+
+def test_overridden_settings_are_named_whole_with_their_sources(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Long ones, too; of a section, the entries that the file does not have."""
+    long_name = "a-model-with-a-long-name/" * 5
+    monkeypatch.setenv("LLMCALL_MODEL", long_name)
+    config_file("[Aliases]\ntiny = gpt-4o-mini\nhuge = gpt-5\n")
+    with cassette(PATH):
+        said(counting())
+    monkeypatch.setenv("LLMCALL_MODEL", f"{long_name}2")
+    config_file("[OpenAI]\nTOP_P = 0.5\n[Aliases]\ntiny = gpt-4o\nhuge = gpt-5\n")
+    with cassette(PATH, mode="none"):
+        said(counting())
+    [line] = [each for each in caplog.messages if OVERRIDDEN in each]
+    assert line == (
+        f"MODEL = {long_name}2 of the environment and TOP_P = 0.5 of config.ini and [Aliases] tiny = gpt-4o of "
+        f"config.ini have no effect: {PATH} was recorded with MODEL = {long_name} and no TOP_P and [Aliases] "
+        f"tiny = gpt-4o-mini. {TO_USE_THEM}"
+    )
+
+
+def test_equal_settings_defaults_and_code_are_not_named(caplog: pytest.LogCaptureFixture) -> None:
+    """They change nothing, or go before the file's."""
+    record_before_the_model_changes()
+    config_file("[OpenAI]\nMODEL = gpt-4o-mini\n")
+    with llmcall.configured(temperature=0.5), cassette(PATH, mode="new"):
+        said(counting())
+    assert not [each for each in caplog.messages if OVERRIDDEN in each]
+
+
+def test_settings_of_a_cassette_that_cannot_be_opened_do_not_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever stops it after it read the file."""
+
+    def refuse(record: logging.LogRecord) -> bool:
+        raise InterruptedError(record.getMessage())
+
+    record_before_the_model_changes()
+    monkeypatch.setattr(logging.getLogger("llmcall"), "filters", [refuse])
+    with pytest.raises(InterruptedError), cassette(PATH):
+        pass
+    assert llmcall.settings().model == "gpt-5"
 
 
 SECTIONS = """

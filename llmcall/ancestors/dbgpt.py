@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..call.masking import masked, secrets_of
 from ..errors import ServiceError
 from ..notices import logger
-from ..values import check_no_error, events_in
+from ..values import EventStream, check_no_error, events_in
 
 if TYPE_CHECKING:
     import httpx
@@ -111,7 +111,7 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
 
     try:
         async with aclosing(response.aiter_bytes()) as data:  # type: ignore[type-var]
-            async for event in events_in(data):
+            async for event in events_in(data, EventStream()):
                 if text := _text_of(event):
                     yield text
     except ServiceError as error:

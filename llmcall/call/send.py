@@ -21,7 +21,7 @@ from ..models.prices import tier_of
 from ..notices import logger, notice, warn_once
 from ..values import Received, Response, TokenUsage, choices_of, http_as_chat, text_of
 from ..values.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
-from ..values.chunks import Assembler, says_something, text_in
+from ..values.chunks import DONE, Assembler, says_something, text_in
 from .effects import END, Piece, Reading, emit, next_of, opened, send
 from .estimates import tokens_used
 from .limits import LEFT_OUT_SECONDS
@@ -243,6 +243,9 @@ class Exchange:
                 if isinstance(chunk, Response):
                     # the headers before the first chunk, or the whole answer after the last one
                     head, whole = (head, chunk) if chunk else (chunk, whole)
+                    continue
+                if chunk is DONE:
+                    assembler.is_done = True
                     continue
                 text = assembler.add(chunk)
                 self.assembler = assembler

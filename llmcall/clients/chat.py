@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..values import events_in, read_object
+from ..values import EventStream, events_in, read_object
 from ..values.checks import check_chat
-from ..values.chunks import chunks_of
+from ..values.chunks import DONE, chunks_of
 from .api_errors import refuse_reported
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
     Reader = Callable[[dict[str, Any]], Iterator[dict[str, Any]]]
+
+AT_DONE = (DONE,)
 
 
 def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -30,23 +32,30 @@ async def streamed_chunks(
     data: AsyncIterator[bytes],
     of_event: Reader = chunks_of_event,
     of_answer: Reader = chunks_of_answer,
+    at_done: Sequence[dict[str, Any]] = AT_DONE,
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the chunks of a streamed answer. A server that does not stream sends it, or an error, as a
     whole.
 
     :param data: the body, in pieces.
     :param of_event, of_answer: read an event, and a whole answer, of the API.
+    :param at_done: the chunks that ``[DONE]``, or the end of a whole answer, carries.
     :raises APIError: if the answer is malformed, or reports an error.
     """
+    stream = EventStream()
     has_events, other_lines = False, []
-    async for event in events_in(data):
+    async for event in events_in(data, stream):
         if isinstance(event, str):
             other_lines.append(event)
             continue
         has_events = True
         for chunk in of_event(event):
             yield chunk
-    if other_lines and not has_events:
+    is_whole_answer = bool(other_lines) and not has_events
+    if is_whole_answer:
         answer = read_object("\n".join(other_lines).encode(), "answer")
         for chunk in of_answer(refuse_reported(answer)):
+            yield chunk
+    if stream.done or is_whole_answer:
+        for chunk in at_done:
             yield chunk

@@ -13,6 +13,8 @@ from .api_errors import failure, refuse_reported
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+# The response itself ends a stream, not [DONE].
+AT_DONE = ()
 # Parameters that both APIs have by one name (openai 3.57, ResponseCreateParams).
 SAME_NAMES = frozenset(
     {

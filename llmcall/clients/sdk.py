@@ -126,7 +126,9 @@ class SDKTransport:
             try:
                 yield Response({}, request_id(response.headers))
                 data = self._data(response)
-                read = chat.streamed_chunks(data, wire.chunks_of_event, wire.chunks_of_answer)
+                read = chat.streamed_chunks(
+                    data, wire.chunks_of_event, wire.chunks_of_answer, wire.AT_DONE
+                )
                 async for chunk in read:
                     yield chunk
             finally:

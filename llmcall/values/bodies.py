@@ -50,13 +50,13 @@ class EventStream:
 
 
 async def events_in(
-    data: AsyncIterator[bytes],
+    data: AsyncIterator[bytes], stream: EventStream
 ) -> AsyncGenerator[dict[str, Any] | str, None]:
     """Yield the events of a stream as they arrive, and other lines as they are.
 
+    :param stream: reads the data.
     :raises ServiceError: if an event is not a JSON object.
     """
-    stream = EventStream()
     async for piece in data:
         for event in stream.feed(piece):
             yield event

@@ -26,18 +26,25 @@ OPTIONAL_FIELDS = ("tool_calls", "function_call", "audio")
 # Texts that a model writes before its answer (DeepSeek and vLLM; OpenRouter).
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 
+# Comes after the last chunk if the server says that the stream is whole.
+DONE: dict[str, Any] = {}
+
 
 class Assembler:
     """Put the chunks of one chat completion together, to the response of the unstreamed call.
 
     The fields of deltas are joined as the openai SDK joins them: texts, lists and objects. Of any
     other field, the last value that is not empty counts.
+
+    :ivar is_done: whether the server said that the stream is whole; some servers then give no
+        ``finish_reason`` (Snowflake Cortex, OpenRouter's Novita, older Ollama).
     """
 
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
         self._chunk_count = 0
+        self.is_done = False
 
     def add(self, chunk: Any) -> str:
         """Add the next chunk; return the new text of choice 0, or ``""``.
@@ -75,6 +82,8 @@ class Assembler:
         unfinished = sorted(
             index for index, choice in self._choices.items() if not choice.get("finish_reason")
         )
+        if self.is_done and len(unfinished) == len(self._choices):
+            unfinished = []
         if unfinished or 0 not in self._choices:
             names = ", ".join(map(str, unfinished))
             missing = (

@@ -353,6 +353,7 @@ def test_a_cassette_holds_no_time_and_no_identifier_of_a_response(
 def events(*given: dict[str, Any]) -> Answer:
     """Return a stream of events as the API sends them."""
     text = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in given)
+    text += "data: [DONE]\n\n"  # as some servers end it, whole or not
     return Answer(200, text, {"Content-Type": "text/event-stream"})
 
 

@@ -14,6 +14,7 @@ import pytest
 from servers import (
     OK,
     QUESTION,
+    Answer,
     RawServer,
     Responding,
     answers,
@@ -25,6 +26,7 @@ from servers import (
 )
 from streaming import (
     HEAD,
+    NAMES,
     PRICES,
     TWO_COINS,
     USAGE,
@@ -142,13 +144,51 @@ def test_a_call_finds_what_a_stream_recorded() -> None:
     assert len(raw.requests) == 1
 
 
+NO_REASONS = [chunk("Two"), {**NAMES, "choices": [{"index": 0, "delta": {"content": " coins."}}]}]
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_a_stream_without_a_finish_reason_is_whole_if_it_ends_with_done(way: str) -> None:
+    """Snowflake Cortex, OpenRouter's Novita and older Ollama send none."""
+    with RawServer(streams(*NO_REASONS)) as raw:
+        client = client_for(raw.base_url)
+        live, replayed = (WAYS[way](client, QUESTION) for _ in range(2))
+    assert live == replayed == {"role": "assistant", "content": "Two coins."}
+    assert replayed is not None
+    assert (replayed.cached, replayed.finish_reason) == (True, None)
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_a_stream_without_finish_reason_and_done_broke_off(way: str) -> None:
+    """It is not stored."""
+    with RawServer(streams(*NO_REASONS, done=False)) as raw:
+        client = client_for(raw.base_url, retry_max_attempts=1)
+        with pytest.raises(ServiceError, match="no finish_reason for choice 0"):
+            WAYS[way](client, QUESTION, on_error="raise")
+    assert len(client.cache) == 0
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_a_whole_answer_in_place_of_a_stream_needs_no_finish_reason(way: str) -> None:
+    """As an unstreamed one."""
+    whole = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Two coins."}}]}
+    with RawServer(answers(Answer(200, whole))) as raw:
+        reply = WAYS[way](client_for(raw.base_url), QUESTION, on_error="raise")
+    assert reply == {"role": "assistant", "content": "Two coins."}
+
+
 BROKEN: dict[str, tuple[Any, str, list[str]]] = {
     "an error event": (
         streams(*TWO_COINS[:3], {"error": {"message": "overloaded"}}),
         "overloaded",
         ["Two", " coins"],
     ),
-    "no end": (streams(*TWO_COINS[:3]), "broke off", ["Two", " coins"]),
+    "no end": (streams(*TWO_COINS[:3], done=False), "broke off", ["Two", " coins"]),
+    "a choice without an end": (
+        streams(TWO_COINS[1], {**NAMES, "choices": [{"index": 1, "finish_reason": "stop"}]}),
+        "broke off",
+        ["Two"],
+    ),
     "cut in a line": (
         sends(HEAD + event(TWO_COINS[1]) + event(TWO_COINS[2])[:-30]),
         "malformed chunk",

@@ -376,3 +376,40 @@ def test_what_is_not_recorded_ends_as_it_came(message: dict[str, Any], finish_re
     expected = accumulated(plain(server))
     assert accumulated(recorded(server)) == expected
     assert llmcall.client("openai").cache.stats().records == 0
+
+
+NO_REASONS = [
+    {
+        **HEAD,
+        "object": "chat.completion.chunk",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": None}],
+    }
+    for delta in ({"role": "assistant", "content": "Two"}, {"content": " coins."})
+]
+
+
+def streaming(*chunks: Any) -> Any:
+    """Return a server that streams some chunks."""
+    server = Answering({})
+    content = b"".join(map(event, chunks))
+    server.transport = http.MockTransport(lambda _: streamed_answer(content))
+    return server
+
+
+def test_a_stream_without_a_finish_reason_is_recorded_if_it_ends_with_done() -> None:
+    """The program gets the same from the plain SDK, recorded, and from a replay."""
+    server = streaming(*NO_REASONS, b"[DONE]")
+    expected = accumulated(plain(server))
+    assert expected["choices"][0]["message"]["content"] == "Two coins."
+    assert accumulated(recorded(server)) == expected
+    assert accumulated(recorded(streaming(), cache_mode="replay")) == expected
+    assert asyncio.run(aaccumulated(streaming(), cache_mode="replay")) == expected
+
+
+def test_a_stream_without_finish_reason_and_done_is_not_recorded() -> None:
+    """The program is told that it broke off."""
+    with pytest.raises(openai.APIError, match="broke off"):
+        accumulated(recorded(streaming(*NO_REASONS)))
+    with pytest.raises(openai.APIError, match="broke off"):
+        asyncio.run(aaccumulated(streaming(*NO_REASONS)))
+    assert llmcall.client("openai").cache.stats().records == 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..display.data_frames import import_pandas
 from ..errors import OutputError
 from ..parallel.map import map as run_map
-from ..parallel.rows import is_frame
+from ..parallel.rows import is_frame, rows_of
 from ..typed.conversations import SendMessage, converse
 from ..typed.expectations import correction
 from ..typed.json_texts import without_reasoning
@@ -159,7 +160,7 @@ class Choice(LLMCall):
             means log probabilities where the model gives them, else draws.
         :param map_options: those of :func:`llmcall.map`. With ``on_error="none"`` or ``"return"`` a
             row of which a call failed has missing values; ``"return"`` adds a column ``error``.
-        :returns: a DataFrame with the rows' columns, then ``p_<option>`` for each option (its code
+        :returns: a DataFrame with the rows' columns and index, then ``p_<option>`` for each option (its code
             if it has one) and ``p_other`` for what falls on no option, from 0 to 1. Its
             ``attrs["method"]`` is ``"logprobs"`` or ``"draws"``. With ``dry_run=True`` a
             :class:`.Plan`.
@@ -198,7 +199,7 @@ class Choice(LLMCall):
             mean_shares(each) if method == "logprobs" else counted_shares(each, self.options)
             for each in answers
         ]
-        table = frame.reset_index(drop=True)
+        table = frame.copy()
         for number, name in enumerate(columns):
             table[name] = [
                 math.nan if isinstance(each, Exception) or each is None else each[number]
@@ -219,7 +220,7 @@ class Choice(LLMCall):
         is_counted = logprobs is False
         if logprobs is None and has_repeats:  # a probe that failed is not recorded; its draws are
             first = {**map_options, "dry_run": True}
-            is_counted = run_map(row_job, rows[:1], **first).misses == 0
+            is_counted = run_map(row_job, [*islice(rows_of(rows), 1)], **first).misses == 0
         if not is_counted:
             orders = [self._full_order(each) for each in all_orders(self.order, self._moving_count)]
             try:

@@ -285,6 +285,8 @@ class LLMCall:
         - ``cost``, USD when the answers were made, corrections included; missing if unknown
         - ``cache_key``, the last answer's.
 
+        A frame's index stays, repeated as its rows are; rows of a list are numbered from 0.
+
         :param rows: as for :meth:`map`; none of their columns may have one of those names.
         :param vary: crosses the rows with levels of model parameters, of the texts ``system`` and
             ``user``, or of the templates' variables: a list of values for each, or a dict of values

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from ..display.data_frames import data_frame, import_pandas
 from ..keys.schemas import optional_type
+from ..notices import notice
 from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame, rows_of
 from ..parallel.vary import crossed_rows
 from ..values import total_cost
+from .conversations import Conversation
 from .rows import TableJob, row_variables
 
 if TYPE_CHECKING:
@@ -46,10 +48,11 @@ def table(
     if map_options.get("dry_run"):
         return run_map(job, items, **map_options)
     pandas = import_pandas()
-    if not is_frame(frame):
+    keeps_index = is_frame(frame)
+    if not keeps_index:
         frame = pandas.DataFrame(frame)
     if vary is not None:
-        frame = pandas.concat([frame.assign(**labels) for labels in cells], ignore_index=True)
+        frame = pandas.concat([frame.assign(**labels) for labels in cells])
     taken = {*frame.columns, *BEFORE_FIELDS, *AFTER_FIELDS}
     columns = {field: f"value.{field}" if field in taken else field for field in job.call.columns()}
     names = [*BEFORE_FIELDS, *columns.values(), *AFTER_FIELDS]
@@ -66,10 +69,26 @@ def table(
     if repeats == 1:
         answers = [[answer] for answer in answers]
     draws = [draw for each in answers for draw in enumerate(each)]
+    _report_missing(job, [answer for _, answer in draws])
     values = data_frame([_cells(*draw, list(columns)) for draw in draws], names, dtype=object)
+    index = frame.index.repeat(repeats)
     frame = frame.reset_index(drop=True)
     table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True)
-    return table.join(values.astype(TYPES).infer_objects())
+    table = table.join(values.astype(TYPES).infer_objects())
+    return table.set_axis(index) if keeps_index else table
+
+
+def _report_missing(job: RowJob, answers: Sequence[Any]) -> None:
+    """Report how many answers are missing values without an ``error``."""
+    given = [each for each in answers if isinstance(each, Conversation) and each.reply is not None]
+    counts = {"refusal": sum(each.refusal is not None for each in given)}
+    if job.call.misfits_are_missing:
+        counts["unread"] = sum(each.value is None for each in given) - counts["refusal"]
+    if count := sum(counts.values()):
+        columns = " and ".join(f"{name} ({counts[name]})" for name in counts if counts[name])
+        notice(
+            f"{count} of {len(answers)} answers are missing values; their texts stand in the table under {columns}"
+        )
 
 
 def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:

@@ -194,6 +194,25 @@ def test_a_refusal_is_a_missing_value_with_its_text() -> None:
     assert (row.value, row.unread, row.refusal, row.error) == (None, None, "I take no sides.", None)
 
 
+def test_a_line_counts_the_missing_values_of_a_table(caplog: pytest.LogCaptureFixture) -> None:
+    """Those that name no option, and refusals; calls that failed have an error."""
+    refusal = {"role": "assistant", "content": None, "refusal": "I take no sides."}
+    answers = ["It depends.", "A", refusal, llmcall.AuthenticationError("no"), "Both.", "B"]
+    client = ScriptedClient(answers)
+    question(client=client).table(TOWNS, repeats=2, workers=1, on_error="return")
+    [line] = caplog.messages
+    assert line == (
+        "3 of 6 answers are missing values; their texts stand in the table under refusal (1) and "
+        "unread (2)"
+    )
+
+
+def test_no_line_counts_a_table_without_missing_values(caplog: pytest.LogCaptureFixture) -> None:
+    answers = ["It depends.", "B", "A", "A"]  # the first one is asked again
+    question(client=answers, output_retries=1).table(TOWNS, workers=1)
+    assert not caplog.messages
+
+
 def test_output_retries_asks_again() -> None:
     """With ``output_retries`` a misfit is asked again; the options are not listed a second time."""
     client = ScriptedClient(["It depends.", "B"])

@@ -561,11 +561,11 @@ def people_as(kind: str) -> Any:
 
 @pytest.mark.parametrize("kind", ["dicts", "frame", "generator"])
 def test_a_table_has_a_row_for_each_item_and_repeat(kind: str, numbering: Numbering) -> None:
-    """The columns of the items stand first; a data frame's index is no part of the table."""
+    """The columns of the items stand first; a data frame's index stays."""
     pytest.importorskip("pandas")
     table = numbering[1].table(people_as(kind), repeats=2, scope="survey", workers=1)
     assert list(table.columns) == ["name", "age", *COLUMNS]
-    assert list(table.index) == [0, 1, 2, 3]
+    assert list(table.index) == ([7] * 4 if kind == "frame" else [0, 1, 2, 3])
     rows = list(zip(table["name"], table["age"], table["repeat"], strict=True))
     assert rows == [("Lisa", 8, 0), ("Lisa", 8, 1), ("Bart", 10, 0), ("Bart", 10, 1)]
     assert not table["cached"].any()
@@ -582,7 +582,8 @@ def test_a_second_table_asks_nothing(kind: str, numbering: Numbering) -> None:
     assert again["cached"].all()
     assert len(client.requests) == 4
     pandas.testing.assert_frame_equal(
-        table.drop(columns=["cached", "cost"]), again.drop(columns=["cached", "cost"])
+        table.drop(columns=["cached", "cost"]).reset_index(drop=True),
+        again.drop(columns=["cached", "cost"]),
     )
 
 
@@ -637,8 +638,12 @@ def test_a_table_raises_a_failure_with_the_results_before_it() -> None:
 
 
 @pytest.mark.parametrize("on_error", ["raise", "return", "none"])
-def test_a_refusal_has_its_row_whatever_on_error_says(on_error: str) -> None:
-    """A table has the refusal's text in the row, without a value or an error, replayed too."""
+def test_a_refusal_has_its_row_whatever_on_error_says(
+    on_error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A table has the refusal's text in the row, without a value or an error, replayed too; a line
+    counts the refusals.
+    """
     pytest.importorskip("pandas")
 
     def answered(messages: list[Any]) -> Any:
@@ -656,6 +661,7 @@ def test_a_refusal_has_its_row_whatever_on_error_says(on_error: str) -> None:
         assert table["unread"].isna().all()
         assert table["cached"].tolist() == [is_cached] * 2
         assert table["cache_key"].notna().all()
+    assert [line.partition(" missing")[0] for line in caplog.messages] == ["1 of 2 answers are"] * 2
 
 
 def test_a_table_has_the_tries_the_first_misfit_and_the_error_of_each_row() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CacheCorruptError, CacheError
 from ..notices import warn_once
-from .directory import Change, Directory
+from .directory import Change, InnerDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +37,7 @@ class Awaited(NamedTuple):
     is_recorded: bool = False
 
 
-class _Notes(Directory):
+class _Notes(InnerDirectory):
     """The rows of a journal; unlike a cache's, they can be had again without a salvage."""
 
     def _damaged(self, error: object) -> CacheError:
@@ -56,7 +55,7 @@ class Journal:
     """
 
     def __init__(self, folder: str) -> None:
-        self._rows = _Notes(os.path.join(folder, FOLDER))
+        self._rows = _Notes(folder, FOLDER)
         self.is_swept = False
 
     def get(self, key: str) -> Awaited | None:

@@ -18,7 +18,7 @@ from ..records.packed import pack, unpack
 from ..records.pointers import target_of
 from ..system import ProcessLock, at_exit
 from ..values import record_of
-from .directory import Change
+from .directory import Change, Directory
 from .places import storage_at
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ..values import Record, Request
     from .awaited import Journal
     from .places import Storage
+    from .redis import RedisServer
+    from .spending import Spending
 
     Where = Callable[[Record], bool]
 
@@ -218,6 +220,14 @@ class ResponseCache:
 
         return Journal(self.storage.name)
 
+    @cached_property
+    def spending(self) -> Spending | RedisServer:
+        """Return what keeps the sums of named budgets."""
+        from .spending import Spending
+
+        storage = self.storage
+        return Spending(storage.name) if isinstance(storage, Directory) else storage
+
     def is_on_disk(self, key: str) -> bool:
         """Return whether a key has a record, and not only in memory."""
         return self._unstored.get(key) is None and self.storage.get(key) is not None
@@ -225,6 +235,7 @@ class ResponseCache:
     def rest(self) -> None:
         """Close this thread's connections until it needs them again: a thread may wait for hours."""
         self.awaited.rest()
+        self.spending.rest()
         self.storage.rest()
 
     def stats(self) -> CacheStats:
@@ -361,6 +372,7 @@ class ResponseCache:
         """
         self._unstored.store("in memory only")
         self.awaited.close()
+        self.spending.close()
         self.storage.close()
 
     def __enter__(self) -> ResponseCache:

@@ -52,7 +52,7 @@ _REPLACE = _ADD.replace(
 
 
 class BytesDisk(diskcache.Disk):  # type: ignore[misc]
-    """Keeps bytes in the database, under text keys, and reads no pickle."""
+    """Keeps bytes and whole numbers in the database, under text keys, and reads no pickle."""
 
     def put(self, key: str) -> tuple[str, bool]:
         """Return what the database holds of a key."""
@@ -62,7 +62,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
         """Return a key; one that somebody else stored may be no text."""
         return str(key)
 
-    def store(self, value: bytes, read: bool, key: object = None) -> tuple[int, int, None, bytes]:
+    def store(self, value: Any, read: bool, key: object = None) -> tuple[int, int, None, Any]:
         """Return what the database holds of a value."""
         return 0, MODE_RAW, None, value
 
@@ -151,16 +151,6 @@ class Database(diskcache.Cache):  # type: ignore[misc]
             stored_at = time.time()
         row = (key, stored_at, stored_at, MODE_RAW, value)
         return bool(self._sql(_REPLACE if replaces else _ADD, row).rowcount)
-
-    def budget(self, name: str) -> str | None:
-        """Return the text of a budget."""
-        self._sql("CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)")
-        row = self._sql("SELECT state FROM Budgets WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def set_budget(self, name: str, text: str) -> None:
-        """Store the text of a budget."""
-        self._sql("INSERT OR REPLACE INTO Budgets VALUES (?, ?)", (name, text))
 
 
 class _Closer:

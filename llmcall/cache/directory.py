@@ -6,19 +6,17 @@ import os
 import sqlite3
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CacheCorruptError, CacheError
 from ..system import ProcessLock
 from .forks import using_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from .database import Database
-
-    T = TypeVar("T")
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME
 LONGEST_GAP = 20_000  # numbers of rows, deleted or damaged, after which there are no more
@@ -63,6 +61,7 @@ class Directory:
 
     def __init__(self, path: str) -> None:
         self.name = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+        self._folders = [self.name]
         self._file = os.path.join(self.name, DATABASE)
         self._database: Database | None = None
 
@@ -154,23 +153,6 @@ class Directory:
         with self._writing() as database:
             return int(database.clear())
 
-    def change_budget(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Replace the text of a budget while nobody else does; reading one makes no database.
-
-        :param change: takes the text, or ``None``, and returns the new one, or ``None`` if it stays,
-            and a result.
-        :returns: the result.
-        """
-        if not self.exists():
-            text, result = change(None)
-            if text is None:
-                return result
-        with self._writing() as database, database.transact():
-            text, result = change(database.budget(name))
-            if text is not None:
-                database.set_budget(name, text)
-            return result
-
     def rest(self) -> None:
         """Close this thread's connection until it needs one again."""
         if self._database is not None:
@@ -196,7 +178,8 @@ class Directory:
                         f"the cache path {self.name} is a file; [Cache] PATH must name a directory"
                     )
                 if is_made:
-                    _make_private(self.name)
+                    for folder in self._folders:
+                        _make_private(folder)
                 if is_made or self.exists():
                     self._database = self._open()
             return self._database
@@ -249,6 +232,18 @@ class Directory:
             f"the cache database {self._file} is damaged ({error}); run 'llmcall cache --path {self.name} salvage "
             "NEW_FOLDER', which copies what can be read, and set PATH = NEW_FOLDER below [Cache]"
         )
+
+
+class InnerDirectory(Directory):
+    """A database of its own in a cache's directory.
+
+    :param cache_folder: the cache's directory, absolute.
+    :param name: its folder there.
+    """
+
+    def __init__(self, cache_folder: str, name: str) -> None:
+        super().__init__(os.path.join(cache_folder, name))
+        self._folders = [cache_folder, self.name]  # the outer one first: it has to be empty
 
 
 def _make_private(folder: str) -> None:

@@ -10,7 +10,7 @@ import struct
 import time
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis, exceptions
 from redis.backoff import NoBackoff
@@ -20,11 +20,9 @@ from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .directory import Change, Row
-
-    T = TypeVar("T")
 
 # The address may say otherwise, as in redis://host/0?socket_timeout=60. Each command under way has a
 # connection, and redis-py's own limit is 100. Times are in seconds.
@@ -36,6 +34,7 @@ ROWS = "llmcall:rows"
 ORDER = "llmcall:order"
 STORED = "llmcall:stored"
 KEYS = (ROWS, ORDER, STORED)
+BUDGET = "llmcall:budget:"  # and the name: a hash of what was spent under it
 TIME = struct.Struct("<d")  # seconds since the epoch
 # a key, its row or nothing to delete it, whether it replaces what is there
 CHANGE = """
@@ -178,24 +177,22 @@ class RedisServer:
             pipeline.hlen(ROWS).unlink(ROWS, ORDER)
             return int(pipeline.execute()[0])
 
-    def change_budget(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Replace the text of a budget, like :meth:`Directory.change_budget`; ``change`` may be
-        called again.
-        """
-        key = f"llmcall:budget:{name}"
-
-        def read_and_set(pipeline: Any) -> T:
-            """Read, and write unless somebody wrote since (WATCH)."""
-            stored_text = pipeline.get(key)
-            text, result = change(stored_text.decode() if stored_text is not None else None)
-            pipeline.multi()
-            if text is not None:
-                pipeline.set(key, text)
-            return result
-
+    def spent(self, name: str, units: Sequence[str]) -> list[int]:
+        """Return what was spent under a name, as :meth:`~llmcall.cache.spending.Spending.spent`."""
         with self._connection() as redis:
-            result: T = redis.transaction(read_and_set, key, value_from_callable=True)
-        return result
+            return [int(amount or 0) for amount in redis.hmget(BUDGET + name, units)]
+
+    def spend(self, name: str, amounts: Mapping[str, int]) -> None:
+        """Add amounts to what was spent under a name."""
+        with self._connection() as redis, redis.pipeline() as pipeline:
+            for unit, amount in amounts.items():
+                pipeline.hincrby(BUDGET + name, unit, amount)
+            pipeline.execute()
+
+    def forget_spent(self, name: str, units: Sequence[str]) -> None:
+        """Forget what was spent under a name."""
+        with self._connection() as redis:
+            redis.hdel(BUDGET + name, *units)
 
     def rest(self) -> None:
         """Do nothing: no thread has a connection of its own."""

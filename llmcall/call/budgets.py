@@ -19,12 +19,11 @@ from ..models.prices import DEARER_TIERS
 from ..notices import warn_once
 from ..system import after_fork_in_child, lock
 from .effects import Delay, Queue, wake_first
-from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger
+from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger, ledger_named, named_ledgers
 
 if TYPE_CHECKING:
     from ..models.prices import Price
 
-POLL_SECONDS = 0.1  # seconds between two looks at what other processes have given back
 NARROW = (
     "fewer calls of a map run at once than its workers: until it is answered, each keeps its prompt and the "
     "longest answer that it may get from the budget. A smaller max_tokens lets more of them run at once"
@@ -78,7 +77,7 @@ class Budget:
             self.location = location or os.fspath(config.settings().cache_path)
         limits = {"usd": usd and round(usd * PICO), "tokens": tokens, "calls": calls}
         self.limit = {each: int(most) for each, most in limits.items() if most is not None}
-        self.ledger = Ledger(name or "", self.location)
+        self.ledger = Ledger() if name is None else ledger_named(name, self.location)
 
     @property
     def spent(self) -> Spent:
@@ -216,25 +215,20 @@ class Reservation:
     """What one attempt has reserved from all open budgets, and its place among those who wait.
 
     :param needed: the most that it may use.
-    :param key: the request's, under which the same call, made again, takes the reservation over;
-        ``None`` if it does not.
-    :ivar used: what the attempt used, as far as it is known; ``None``: it counts as spent, until the same
-        call takes it over.
+    :ivar used: what the attempt used, as far as it is known.
     :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
-    def __init__(self, needed: Amounts, key: str | None = None) -> None:
+    def __init__(self, needed: Amounts) -> None:
         self.needed = needed
-        self.is_in_memory = all(each.name is None for each in tuple(open_budgets))
-        self.used: Amounts | None = NOTHING
-        self._key = key or os.urandom(8).hex()
+        self.is_in_memory = all(budget.ledger.is_in_memory for budget in tuple(open_budgets))
+        self.used = NOTHING
         self._ledgers: list[Ledger] = []
         self._is_closed = False
 
-    def reserve(self, seconds: float | None) -> Delay | None:
+    def reserve(self) -> Delay | None:
         """Reserve what is needed from all open budgets at once, after those who came before.
 
-        :param seconds: those until the call's deadline, or ``None``.
         :returns: ``None`` if it is reserved.
         :raises BudgetExceededError: if it would pass a limit whatever the others use.
         """
@@ -244,20 +238,19 @@ class Reservation:
                 _waiting[self] = wakeup
             if next(iter(_waiting), self) is not self:  # another has waited longer
                 return Delay(wakeup, None)
-        # By account: its ledger, and the tightest limits of its budgets.
-        accounts: dict[Any, tuple[Ledger, dict[str, int]]] = {}
-        for each in tuple(open_budgets):
-            account = each.ledger if each.name is None else (each.location, each.name)
-            _, limit = accounts.setdefault(account, (each.ledger, {}))
-            for name, most in each.limit.items():
+        # By ledger: the tightest limits of its budgets.
+        limits: dict[Ledger, dict[str, int]] = {}
+        for budget in tuple(open_budgets):
+            limit = limits.setdefault(budget.ledger, {})
+            for name, most in budget.limit.items():
                 limit[name] = min(most, limit.get(name, most))
         reserved: list[Ledger] = []
         try:
-            for ledger, limit in accounts.values():
-                if not ledger.reserve(self._key, self.needed, limit, seconds):
+            for ledger, limit in limits.items():
+                if not ledger.reserve(self, self.needed, limit):
                     if current_stops.get() and limits_tokens():
                         warn_once(NARROW)
-                    return Delay(wakeup, POLL_SECONDS if ledger.name else None)
+                    return Delay(wakeup, None)
                 reserved.append(ledger)
             with lock:
                 _waiting.pop(self, None)
@@ -265,7 +258,7 @@ class Reservation:
                     self._ledgers, reserved = reserved, []
         finally:
             for ledger in reserved:
-                ledger.settle(self._key, NOTHING)
+                ledger.settle(self, NOTHING)
         _wake_first()
         return None
 
@@ -276,7 +269,7 @@ class Reservation:
             ledgers, self._ledgers = self._ledgers, []
             _waiting.pop(self, None)
         for ledger in ledgers:
-            ledger.settle(self._key, self.used)
+            ledger.settle(self, self.used)
         _wake_first()
 
 
@@ -289,5 +282,5 @@ def _wake_first() -> None:
 def _leave_to_parent() -> None:
     """Leave calls under way to the parent, in a forked process."""
     _waiting.clear()
-    for each in open_budgets:
-        each.ledger.leave_to_parent()
+    for ledger in (*named_ledgers.values(), *(budget.ledger for budget in open_budgets)):
+        ledger.leave_to_parent()

@@ -1,35 +1,33 @@
-"""Ledgers: what is spent and reserved of a budget, in this process or in the cache's database.
+"""Ledgers: what is spent of a budget, and what calls under way have reserved of it.
 
-A budget without a name has a ledger in memory. One with a name has its ledger in the cache's
-database, on the disk or in Redis, where processes share it.
+What is spent under a name is one sum in the cache, on the disk or in Redis, to which processes add as
+their calls end. Reservations are each process's own, and end with it: no other waits for them, or
+finds those of a killed one. So processes that share a name may pass its limit by what they have under
+way.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from operator import add
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..cache.cache import shared_cache
 from ..display.formatting import counted
 from ..errors import BudgetExceededError, CacheError
 from ..notices import notice
-from ..system import lock
+from ..system import ProcessLock, lock
 
 if TYPE_CHECKING:
+    from ..cache.redis import RedisServer
+    from ..cache.spending import Spending
     from ..models.prices import Price
     from ..values import TokenUsage
-
-T = TypeVar("T")
 
 # USD are counted in whole 10^-12 USD: sums of floats would pass a limit that they only reach, or
 # not reach it.
 PICO = 10**12
 NEVER = float("inf")
-# Seconds for which a call without a deadline keeps its reservation in a named budget.
-HOUR = 3600.0
 
 
 class Amounts(NamedTuple):
@@ -63,133 +61,106 @@ def spending_of(tokens: TokenUsage, price: Price | None) -> Amounts:
     return Amounts(round(usd_per_million * (PICO // 10**6)), total, calls=1)
 
 
-# What is spent, and each reservation by its key: its amounts, and the time from which it counts as spent, in
-# seconds since the epoch. Then its process seems to be gone, and the server may have billed the call; the
-# same call can still take it over.
-Account: TypeAlias = dict[str, Any]
-
-
-def _new_account() -> Account:
-    return {"spent": list(NOTHING), "reserved": {}}
-
-
-def _totals(account: Account) -> tuple[Amounts, Amounts]:
-    """Return what is spent, and what running calls have reserved."""
-    now = time.time()
-    spent, reserved = Amounts(*account["spent"]), NOTHING
-    for amounts, until in account["reserved"].values():
-        if until <= now:
-            spent = spent.plus(amounts)
-        else:
-            reserved = reserved.plus(amounts)
-    return spent, reserved
-
-
 class Ledger:
-    """Keeps the account of one budget: in memory or, if it has a name, in the cache's database, for
-    all processes that know its location.
+    """Counts what is spent of a budget, and what calls under way in this process have reserved of it.
 
     :param name: the budget's; empty if it has none.
+    :param spending: keeps what is spent under the name; ``None``: it is kept in memory.
+    """
+
+    def __init__(self, name: str = "", spending: Spending | RedisServer | None = None) -> None:
+        self.is_in_memory = spending is None
+        self._name = name
+        self._title = f"the budget {name!r}" if name else ""
+        self._spending = spending
+        # Else somebody could read a sum before a call is added to it, and the reservations after.
+        self._lock = lock if spending is None else _named_lock
+        self._spent = NOTHING  # of a named budget: what is not added to the sum yet
+        self._reserved: dict[object, Amounts] = {}
+
+    def reserve(self, holder: object, needed: Amounts, limit: Mapping[str, int]) -> bool:
+        """Reserve an amount; return ``False`` if that has to wait for others to settle.
+
+        :param holder: the one that settles it.
+        :param limit: the most of what :class:`Amounts` counts, by name.
+        :raises BudgetExceededError: if it would pass a limit whatever the others use.
+        :raises CacheError: if what is spent cannot be read.
+        """
+        with self._lock:
+            reserved = NOTHING
+            for amounts in self._reserved.values():
+                reserved = reserved.plus(amounts)
+            fits = fits_now(self._title, limit, self.spent(), reserved, needed)
+            if fits:
+                self._reserved[holder] = needed
+            return fits
+
+    def settle(self, holder: object, used: Amounts) -> None:
+        """Replace what somebody has reserved by what was used; a second time changes nothing.
+
+        The call is over and paid for: if that cannot be added to the sum, a warning says so, and the
+        next one to settle tries again.
+        """
+        with self._lock:
+            if holder not in self._reserved:
+                return
+            unsaved = used.plus(self._spent)
+            # Taken out before it is saved: the garbage collector may settle another call meanwhile.
+            self._spent = NOTHING
+            if self._spending is not None and unsaved != NOTHING:
+                try:
+                    self._spending.spend(self._name, unsaved._asdict())
+                except (CacheError, OSError) as error:
+                    notice(
+                        "%s: what a call used counts in this process alone until it can be stored: %s",
+                        self._title,
+                        error,
+                    )
+                else:
+                    unsaved = NOTHING
+            self._spent = unsaved.plus(self._spent)
+            del self._reserved[holder]
+
+    def spent(self) -> Amounts:
+        """Return what is spent; of a named budget, by earlier runs and other processes too.
+
+        :raises CacheError: if it cannot be read.
+        """
+        with self._lock:
+            if self._spending is None:
+                return self._spent
+            return self._spent.plus(self._spending.spent(self._name, Amounts._fields))
+
+    def forget(self) -> None:
+        """Count from nothing again; what running calls have reserved stays reserved.
+
+        :raises OSError, CacheError: if that cannot be stored.
+        """
+        with self._lock:
+            self._spent = NOTHING
+            if self._spending is not None:
+                self._spending.forget_spent(self._name, Amounts._fields)
+
+    def leave_to_parent(self) -> None:
+        """Leave what running calls have reserved to the parent, in a forked process."""
+        self._reserved.clear()
+        if self._spending is not None:
+            self._spent = NOTHING
+
+
+_named_lock = ProcessLock()
+# By the cache's place and the budget's name: all budgets of one name share its reservations.
+named_ledgers: dict[tuple[str, str], Ledger] = {}
+
+
+def ledger_named(name: str, location: str) -> Ledger:
+    """Return this process's ledger of a budget's name.
+
     :param location: the cache's directory, or the address of a Redis database.
     :raises ConfigError: if the address cannot be read, or redis-py is not installed.
     """
-
-    def __init__(self, name: str, location: str) -> None:
-        self.name = name
-        self._account = _new_account()
-        self._storage = shared_cache(location).storage if name else None
-        self._title = f"the budget {name!r}" if name else ""
-
-    def _update(self, action: Callable[[Account], T]) -> T:
-        """Run an action on the account while nobody else does, and keep what it changes.
-
-        :raises CacheError: if that cannot be stored.
-        """
-        if self._storage is None:
-            with lock:
-                return action(self._account)
-
-        def change(text: str | None) -> tuple[str | None, T]:
-            """Return the new text of the account, or ``None`` if nothing changed, and the result."""
-            before = text or json.dumps(_new_account())
-            account = json.loads(before)
-            result = action(account)
-            after = json.dumps(account)
-            return None if after == before else after, result
-
-        try:
-            return self._storage.change_budget(self.name, change)
-        except (CacheError, OSError) as error:
-            raise CacheError(f"{self._title} cannot be stored: {error}") from error
-
-    def reserve(
-        self,
-        key: str,
-        needed: Amounts,
-        limit: Mapping[str, int],
-        seconds: float | None,
-    ) -> bool:
-        """Reserve an amount under a key, in place of what is reserved under it; return ``False`` if
-        that has to wait for others to settle.
-
-        :param limit: the most of what :class:`Amounts` counts, by name.
-        :param seconds: those until the call's deadline, or ``None``.
-        :raises BudgetExceededError: if it would pass a limit whatever the others use.
-        :raises CacheError: if the ledger cannot be kept.
-        """
-        until = NEVER if not self.name else time.time() + (HOUR if seconds is None else seconds)
-
-        def reserve(account: Account) -> bool:
-            others = {**account["reserved"]}
-            others.pop(key, None)
-            totals = _totals({**account, "reserved": others})
-            fits = fits_now(self._title, limit, *totals, needed)
-            if fits:
-                account["reserved"][key] = needed, until
-            return fits
-
-        return self._update(reserve)
-
-    def settle(self, key: str, used: Amounts | None) -> None:
-        """Replace a reservation by what was used; nothing happens if it is settled already.
-
-        The call is over and paid for: if the ledger cannot be kept, a warning says that the
-        reservation stays.
-
-        :param used: ``None``: the reservation counts as spent, until the same call takes it over.
-        """
-
-        def settle(account: Account) -> None:
-            reservation = account["reserved"].pop(key, None)
-            if reservation is not None and used is not None:
-                account["spent"] = used.plus(account["spent"])
-            elif reservation is not None:
-                account["reserved"][key] = reservation[0], 0.0
-
-        try:
-            self._update(settle)
-        except CacheError as error:
-            notice("%s; what the call had reserved counts as spent", error)
-
-    def spent(self) -> Amounts:
-        """Return what is spent; of a named budget, by earlier runs and other processes too."""
-        return self._update(lambda account: _totals(account)[0])
-
-    def forget(self) -> None:
-        """Count from nothing again; what running calls have reserved stays reserved."""
-
-        def forget(account: Account) -> None:
-            now = time.time()
-            running = {key: each for key, each in account["reserved"].items() if each[1] > now}
-            account.update(_new_account(), reserved=running)
-
-        self._update(forget)
-
-    def leave_to_parent(self) -> None:
-        """Leave the reservations of running calls to the parent, in a forked process: the parent
-        settles those of a named budget.
-        """
-        self._account["reserved"].clear()
+    spending = shared_cache(location).spending
+    return named_ledgers.setdefault((spending.name, name), Ledger(name, spending))
 
 
 def fits_now(

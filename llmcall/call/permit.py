@@ -131,16 +131,12 @@ class Permit:
             price = self._pool.price(input_tokens, service_tier=tier)
             budgets.check_price(self._pool.model, price, tier)
             needed = spending_of(TokenUsage(input_tokens, output_tokens), price)
-        # The same call, made again, takes over what is reserved for an answer in a window.
-        is_noted = self._request.wire == "background" and self._call.shared_store is not None
-        key = self._request.cache_key if is_noted else None
-        reservation = self._reservation = budgets.Reservation(needed, key)
+        reservation = self._reservation = budgets.Reservation(needed)
         while True:
-            seconds = self._call.time_left()
             if reservation.is_in_memory:
-                delay = reservation.reserve(seconds)
+                delay = reservation.reserve()
             else:
-                delay = await do(reservation.reserve, seconds)
+                delay = await do(reservation.reserve)
             if delay is None:
                 return
             await self._wait(delay, "calls under way settle what they reserved of a budget")
@@ -170,13 +166,6 @@ class Permit:
         """Give the endpoint's place back, and keep the reservation; what was sent counts in the limits."""
         self._place.used = None
         self._place.end()
-
-    def leave(self) -> None:
-        """Count what is reserved as spent until the same call, made again, takes the reservation over: its
-        answer is still being made.
-        """
-        if self._reservation is not None:
-            self._reservation.used = None
 
     async def __aenter__(self) -> Permit:
         return self

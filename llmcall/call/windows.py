@@ -110,23 +110,19 @@ class Background:
         copy = self._copy
         assert copy is not None
         permit.give_place_back()
-        try:
-            with waiting_in_window():
-                while response is None or response.get("status") in UNDER_WAY:
-                    self._call.cache.rest()
-                    await wait(Future(), self._call.time_for(seconds, LATE))
-                    seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
-                    try:
-                        response = await copy.tell("look")
-                    except InvalidRequestError as error:
-                        if error.status_code != 404:
-                            raise
-                        return self._unknown(copy.awaited)
-                    except (RateLimitError, ServiceError) as error:
-                        log.debug("%s: a look for its answer failed: %s", self._call.label, error)
-        except BaseException:
-            permit.leave()
-            raise
+        with waiting_in_window():
+            while response is None or response.get("status") in UNDER_WAY:
+                self._call.cache.rest()
+                await wait(Future(), self._call.time_for(seconds, LATE))
+                seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
+                try:
+                    response = await copy.tell("look")
+                except InvalidRequestError as error:
+                    if error.status_code != 404:
+                        raise
+                    return self._unknown(copy.awaited)
+                except (RateLimitError, ServiceError) as error:
+                    log.debug("%s: a look for its answer failed: %s", self._call.label, error)
         return response
 
     async def _create(self, endpoint: Endpoint, request: Request) -> Any:

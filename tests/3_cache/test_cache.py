@@ -22,6 +22,7 @@ from servers import TOOL_CALL
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ResponseCache
+from llmcall.cache.awaited import Awaited
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
@@ -545,13 +546,23 @@ def test_forked_processes_lose_nothing_where_other_threads_had_the_database_open
 # The directory
 
 
+@pytest.mark.parametrize("first", ["an answer", "a budget", "a note"])
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_caches_directory_is_private_and_out_of_git(exists: bool, tmp_path: Path) -> None:
-    """It has the mode 0700 and a .gitignore that covers all, whether it was made or was empty."""
+def test_a_caches_directory_is_private_and_out_of_git(
+    exists: bool, first: str, tmp_path: Path
+) -> None:
+    """It has the mode 0700 and a .gitignore that covers all, whether it was made or was empty, and
+    whatever is stored first: an answer, what a budget spent, or the note of an awaited answer.
+    """
     folder = tmp_path / "cache"
     if exists:
         folder.mkdir(mode=0o755)
-    filled(ResponseCache(folder), 1)
+    cache = ResponseCache(folder)
+    if first == "a budget":
+        cache.spending.spend("survey", {"calls": 1})
+    elif first == "a note":
+        cache.awaited.note("key", Awaited("id", "url", "2h", 0.0))
+    filled(cache, 1)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert (folder / ".gitignore").read_text() == "*\n"
 

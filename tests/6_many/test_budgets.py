@@ -14,12 +14,12 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from dice import ask, calls
-from disks import in_database
 from hypothesis import given
 from programs import LONGEST, ran, start
 from redis_servers import RedisProcess
@@ -358,7 +358,7 @@ def test_no_interleaving_passes_a_limit(
             reservation = Reservation(needed) if what == "come" else waiting.pop(key)[0]
             coming = coming[1:] if what == "come" else coming
             try:
-                delay = reservation.reserve(None)
+                delay = reservation.reserve()
             except BudgetExceededError:
                 assert used + most > limit
                 reservation.close()
@@ -453,8 +453,8 @@ print(len(client.requests))
 
 
 @pytest.mark.slow
-def test_processes_never_pass_a_limit_together(place: str) -> None:
-    """Of processes that begin at once, no more calls are made than allowed, and exactly as many."""
+def test_processes_pass_a_limit_at_most_by_what_they_have_under_way(place: str) -> None:
+    """Each sees what the other has spent, not what it has reserved: three calls at a time."""
     with start(SHARED, place) as one, start(SHARED, place) as other:
         for process in (one, other):
             assert process.stdout is not None
@@ -465,11 +465,9 @@ def test_processes_never_pass_a_limit_together(place: str) -> None:
             process.stdin.flush()
         results = [process.communicate(timeout=LONGEST) for process in (one, other)]
     assert [complaints for _, complaints in results] == [""] * 2
-    assert (
-        sum(int(printed) for printed, _ in results)
-        == 60
-        == llmcall.budget(name="survey").spent.calls
-    )
+    made = sum(int(printed) for printed, _ in results)
+    assert made == llmcall.budget(name="survey").spent.calls
+    assert 60 <= made <= 63
 
 
 KILLED = """
@@ -485,21 +483,34 @@ with llmcall.budget(calls=40, name="survey"):
 """
 
 
-def test_what_a_killed_process_had_reserved_is_spent(
-    place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is killed in its third call, which the server may have billed: once that call's deadline
-    has passed, it is spent.
-    """
+def test_a_killed_process_leaves_no_reservation_under_a_name(place: str) -> None:
+    """It is killed in its third call. The next process waits for nothing, and has what is left."""
     ran(KILLED, place)
-    now = time.time
-    with llmcall.budget(calls=4, name="survey") as budget:
+    with llmcall.budget(calls=3, name="survey") as budget:
         assert budget.spent.calls == 2
-        monkeypatch.setattr(time, "time", lambda: now() + 61)
-        assert budget.spent.calls == 3
-        client().send_message("Hello")
+        client().send_message("Hello", deadline=60)
         refused()
-    assert budget.spent.calls == 4
+    assert budget.spent.calls == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_has_reserved_nothing_under_a_name(place: str) -> None:
+    """What was under way at the fork is the parent's, which settles it."""
+    answered, released = threading.Event(), threading.Event()
+
+    def answer(messages: Any) -> str:
+        answered.set()
+        released.wait(LONGEST)
+        return "yes"
+
+    with llmcall.budget(calls=2, name="survey") as budget, ThreadPoolExecutor(1) as threads:
+        threads.submit(ScriptedClient(answer).send_message, "Hello")
+        answered.wait(LONGEST)
+        child = multiprocessing.get_context("fork").Process(target=spent_by_the_survey)
+        child.start()
+        child.join(LONGEST)
+        released.set()
+    assert (child.exitcode, budget.spent.calls) == (0, 2)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -528,22 +539,45 @@ def test_a_budget_without_a_name_cannot_be_shared_with_workers(place: str) -> No
     assert calls() == 0
 
 
+SPENT = """
+llmcall.configure(cache_path=sys.argv[1])
+print(llmcall.budget(name="survey").spent.calls)
+"""
+
+
 def test_a_paid_answer_is_not_lost_if_its_use_cannot_be_noted(
     place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is returned all the same, with a warning."""
+    """It is returned all the same, with a warning, and added to the sum with the next one."""
     with RedisProcess() as mortal:
         if "://" in place:
             llmcall.configure(cache_path=f"unix://{mortal.socket}", cache_mode="off")
 
         def answer(messages: Any) -> str:
-            if "://" in place:
-                mortal.stop()
-                return "yes"
-            in_database(place, "ALTER TABLE Budgets RENAME COLUMN state TO unknown")
+            if messages[0]["content"] == "Hello":
+                break_off()
             return "yes"
 
-        with llmcall.budget(calls=3, name="survey"):
-            assert ScriptedClient(answer).send_message("Hello", on_error="raise").content == "yes"
-        (warning,) = caplog.messages
-        assert "counts as spent" in warning
+        def break_off() -> None:
+            if "://" in place:
+                mortal.stop()
+            else:
+                in_the_way.parent.mkdir(exist_ok=True)
+                in_the_way.touch()
+
+        def mend() -> None:
+            if "://" in place:
+                mortal.start()
+            else:
+                in_the_way.unlink()
+
+        in_the_way = Path(place) / "budgets"
+        asking = ScriptedClient(answer, on_error="raise")
+        with llmcall.budget(calls=3, name="survey") as budget:
+            assert asking.send_message("Hello").content == "yes"
+            (warning,) = caplog.messages
+            assert "counts in this process alone" in warning
+            mend()
+            assert budget.spent.calls == 1
+            asking.send_message("Hi")
+        assert ran(SPENT, llmcall.settings().cache_path) == "2"

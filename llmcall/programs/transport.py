@@ -16,7 +16,7 @@ from ..failures import UnrecordedAnswer
 from ..system import is_own_request
 from ..values import read_object
 from ..values.checks import check_embeddings
-from .whole_answers import check_answer, last_events
+from .whole_answers import check_answer, checked_api
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -187,8 +187,8 @@ class ProgramTransport:
     @property
     def has_last_event(self) -> bool:
         """Return whether the event has come that ends a streamed answer."""
-        if not last_events(self.to_record):
-            return self._passed_on.rstrip().endswith(b"[DONE]")  # as chats and completions end
+        if checked_api(self.to_record) is None:
+            return self._passed_on.rstrip().endswith(b"[DONE]")
         try:
             check_answer(self.to_record, self._passed_on, is_stream=True)
         except APIError:
@@ -202,7 +202,7 @@ class ProgramTransport:
         :raises APIError: if the response is a failure, which is not recorded.
         """
         media_type, is_readable = _media_type(response), _is_recordable(response)
-        if not is_readable and (response.status_code != 200 or last_events(self.to_record)):
+        if not is_readable and (response.status_code != 200 or checked_api(self.to_record)):
             raise response_error(response)
         try:
             if not is_readable:

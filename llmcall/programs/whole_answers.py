@@ -1,12 +1,12 @@
-"""Whole answers of the Responses and Messages APIs, apart from those that failed or broke off."""
+"""Whole answers of the APIs that are recorded as they are, apart from those that failed or broke off."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ..clients.api_errors import failure, refuse_reported
-from ..errors import APIError, ContentFilterError, ServiceError
-from ..values import events_of, read_object
+from ..errors import APIError, ContentFilterError, EmptyAnswerError, ServiceError
+from ..values import EventStream, objects_in, read_object
 
 if TYPE_CHECKING:
     from .requests import RequestToRecord
@@ -16,14 +16,33 @@ LAST_EVENTS = {
     "/responses": ("response.completed", "response.incomplete"),
     "/messages": ("message_stop",),
 }
+COMPLETIONS, GEMINI = "/completions", "/models/"
 
 # Codes of the Responses API, and types of the Messages API, for failures that pass.
 PASSING_FAILURES = ("server_error", "rate_limit_exceeded", "overloaded_error", "api_error")
+# The values of finishReason (google-genai 3.6, FinishReason) that may end an answer without a content.
+# With any other one, such as MALFORMED_FUNCTION_CALL, it is no answer.
+WHOLE_REASONS = ("STOP", "MAX_TOKENS")
+FILTER_REASONS = (
+    "SAFETY",
+    "RECITATION",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "SPII",
+    "IMAGE_SAFETY",
+    "IMAGE_PROHIBITED_CONTENT",
+    "IMAGE_RECITATION",
+)
 
 
-def last_events(to_record: RequestToRecord) -> tuple[str, ...]:
-    """Return the events that end a stream of these APIs; none for a request to another one."""
-    return () if to_record.body is None else LAST_EVENTS.get(to_record.api_path or "", ())
+def checked_api(to_record: RequestToRecord) -> str | None:
+    """Return the API of a request whose answers are checked, or ``None``."""
+    if to_record.body is None:
+        return None
+    if to_record.path.endswith(COMPLETIONS):
+        return COMPLETIONS
+    path = to_record.api_path or ""
+    return GEMINI if path.startswith(GEMINI) else path or None
 
 
 def check_answer(to_record: RequestToRecord, content: bytes, *, is_stream: bool) -> None:
@@ -31,20 +50,39 @@ def check_answer(to_record: RequestToRecord, content: bytes, *, is_stream: bool)
 
     :param content: the body of a response with the status 200.
     :param is_stream: whether that is an event stream.
-    :raises APIError: if it failed, was filtered or broke off.
+    :raises APIError: if it failed, was filtered, is empty or broke off.
     """
-    ends = last_events(to_record)
-    if not ends:
+    api, stream = checked_api(to_record), EventStream()
+    if api is None:
         return
-    answers = list(events_of(content)) if is_stream else [read_object(content, "answer")]
+    if is_stream:
+        answers = [each for each in stream.feed(content + b"\n") if isinstance(each, dict)]
+    elif api == GEMINI and content.lstrip().startswith(b"["):  # its stream without alt=sse
+        answers = objects_in(read_object(b'{"stream": %b}' % content, "answer")["stream"])
+        is_stream = True
+    else:
+        answers = [read_object(content, "answer")]
     for answer in answers:
         _check(answer)
         if isinstance(answer.get("response"), dict):
             _check(answer["response"])
-    if is_stream and not any(answer.get("type") in ends for answer in answers):
-        raise ServiceError(
-            f"the stream broke off after {len(answers)} events, without {' or '.join(ends)}"
-        )
+    if api == GEMINI:
+        _check_gemini(answers, is_stream=is_stream)
+    elif api == COMPLETIONS:
+        choices = [choice for each in answers for choice in objects_in(each.get("choices"))]
+        reasons = {choice.get("finish_reason") for choice in choices} - {None, ""}
+        if "content_filter" in reasons:
+            raise ContentFilterError(
+                "the provider filtered the answer (finish_reason content_filter)"
+            )
+        if is_stream and not (stream.done or reasons):
+            raise _broken_off(answers, "finish_reason or [DONE]")
+    elif is_stream and not any(answer.get("type") in LAST_EVENTS[api] for answer in answers):
+        raise _broken_off(answers, " or ".join(LAST_EVENTS[api]))
+
+
+def _broken_off(answers: list[dict[str, Any]], missing: str) -> ServiceError:
+    return ServiceError(f"the stream broke off after {len(answers)} events, without {missing}")
 
 
 def _check(answer: dict[str, Any]) -> None:
@@ -64,9 +102,39 @@ def _check(answer: dict[str, Any]) -> None:
         reported = answer.get("error")
         fields = reported if isinstance(reported, dict) else answer
         code = fields.get("code") or fields.get("type")
-        # whether it may pass, so that another attempt is worth it
-        error.retryable = code in (None, "error", *PASSING_FAILURES)
+        if not isinstance(code, int):  # a status, by which the error was made
+            # whether it may pass, so that another attempt is worth it
+            error.retryable = code in (None, "error", *PASSING_FAILURES)
         raise
     reason = details.get("reason") if isinstance(details, dict) else None
     if status == "incomplete" and reason == "content_filter":
         raise ContentFilterError("the provider filtered the answer (reason content_filter)")
+
+
+def _check_gemini(answers: list[dict[str, Any]], *, is_stream: bool) -> None:
+    """Check an answer of Gemini's API, whole or in the objects of its stream."""
+    for answer in answers:
+        feedback = answer.get("promptFeedback")
+        if isinstance(feedback, dict) and feedback.get("blockReason"):
+            reason = feedback["blockReason"]
+            raise ContentFilterError(f"the provider blocked the prompt (blockReason {reason})")
+    reasons: dict[int, str | None] = {}
+    with_content = set()
+    for answer in answers:
+        for candidate in objects_in(answer.get("candidates")):
+            index = candidate.get("index") or 0
+            reasons[index] = candidate.get("finishReason") or reasons.get(index)
+            if any(map(_says_something, objects_in((candidate.get("content") or {}).get("parts")))):
+                with_content.add(index)
+    if is_stream and not (reasons and all(reasons.values())):
+        raise _broken_off(answers, "finishReason")
+    for index, reason in reasons.items():
+        if reason in FILTER_REASONS:
+            raise ContentFilterError(f"the provider filtered the answer (finishReason {reason})")
+        if index not in with_content and reason not in WHOLE_REASONS:
+            raise EmptyAnswerError(f"the answer is empty (finishReason {reason})")
+
+
+def _says_something(part: dict[str, Any]) -> bool:
+    """Return whether a part of a content holds more than a thought."""
+    return not part.get("thought") and any(value not in ("", None) for value in part.values())

@@ -17,7 +17,7 @@ from .record import (
 )
 from .reply import Reply
 from .request import Data, Request
-from .shapes import as_chat, choices_of
+from .shapes import as_chat, choices_of, objects_in
 from .transport import AsyncTransport, Response, Transport
 from .usage import TokenUsage, total_cost
 
@@ -55,6 +55,7 @@ __all__ = [
     "message_text",
     "messages_asked",
     "model_answer",
+    "objects_in",
     "read_object",
     "record_of",
     "text_in",

@@ -291,7 +291,7 @@ PRICED: dict[str, Any] = {"prices": {"m": (1.0, 10.0, 0.5)}, "cache_mode": "off"
 
 def events_of(data: list[dict[str, Any]]) -> Any:
     """Return a streamed response."""
-    lines = (f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in data)
+    lines = (f"event: {each.get('type')}\ndata: {json.dumps(each)}\n\n" for each in data)
     headers = {"content-type": "text/event-stream"}
     return http.Response(200, headers=headers, content="".join(lines).encode())
 
@@ -459,7 +459,63 @@ FAILED: dict[str, tuple[str, Any]] = {
     ),
     "cut stream": ("responses", STARTED["responses"]),
 }
-WHOLE = {"responses": {"status": "completed", "output": []}, "messages": {"content": []}}
+GEMINI, GEMINI_STREAM = "models/g:generateContent", "models/g:streamGenerateContent"
+
+
+def gemini(*texts: str, reason: str | None = "STOP", **fields: Any) -> dict[str, Any]:
+    """Return an answer of Gemini's API, or a chunk of its stream."""
+    content = {"parts": [{"text": text} for text in texts], "role": "model"}
+    return {"candidates": [{"content": content, "finishReason": reason, **fields}]}
+
+
+BLOCKED = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
+MALFORMED_CALL = {"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL", "index": 0}]}
+FAILED |= {
+    "Gemini's blocked prompt": (GEMINI, BLOCKED),
+    "Gemini's filtered answer": (GEMINI, gemini("Two", reason="SAFETY")),
+    "Gemini's broken tool call": (GEMINI, MALFORMED_CALL),
+    "Gemini's thought alone": (
+        GEMINI,
+        {"candidates": [{"content": {"parts": [{"text": "Hm", "thought": True}]}}]},
+    ),
+    "Gemini's error": (GEMINI, {"error": {"code": 503, "message": "overloaded"}}),
+    "Gemini's blocked prompt, streamed": (GEMINI_STREAM, [BLOCKED]),
+    "Gemini's cut stream": (GEMINI_STREAM, [gemini("Two", reason=None)]),
+    "Gemini's stream cut in the second answer": (
+        GEMINI_STREAM,
+        [gemini("Two"), gemini("Three", reason=None, index=1)],
+    ),
+    "Gemini's filtered stream": (GEMINI_STREAM, [gemini("Two"), gemini(reason="SAFETY")]),
+    "Gemini's broken tool call, streamed": (GEMINI_STREAM, [MALFORMED_CALL]),
+    "Gemini's cut array": (
+        GEMINI_STREAM,
+        http.Response(200, json=[gemini("Two", reason=None), gemini(" coins", reason=None)]),
+    ),
+    "Gemini's error in an array": (
+        GEMINI_STREAM,
+        http.Response(200, json=[gemini("Two"), {"error": {"code": 500}}]),
+    ),
+    "completion's error": ("completions", {"error": {"message": "Overloaded"}}),
+    "filtered completion": ("completions", {"choices": [{"finish_reason": "content_filter"}]}),
+    "completions' cut stream": ("completions", [{"choices": [{"text": "Two"}]}]),
+    "error in a stream of completions": (
+        "completions",
+        [{"choices": [{"text": "Two", "finish_reason": "stop"}]}, {"error": {"message": "no"}}],
+    ),
+}
+POSTED: dict[str, Any] = {
+    **ASKED,
+    GEMINI: {"contents": [{"parts": [{"text": "Bread?"}]}]},
+    GEMINI_STREAM: {"contents": [{"parts": [{"text": "Bread?"}]}]},
+    "completions": {"model": "m", "prompt": "Bread?"},
+}
+WHOLE: dict[str, Any] = {
+    "responses": {"status": "completed", "output": []},
+    "messages": {"content": []},
+    GEMINI: gemini("Two"),
+    GEMINI_STREAM: gemini("Two"),
+    "completions": {"choices": [{"text": "Two", "finish_reason": "stop"}]},
+}
 
 
 def response_of(answer: Any) -> Any:
@@ -479,7 +535,7 @@ def in_turn(*answers: Any, **overrides: Any) -> Any:
 
 def posts(client: Any, api: str, times: int = 2) -> list[str]:
     """Post the same request several times, and return the bodies of the answers."""
-    return [client.post(f"{URL}/{api}", json=ASKED[api]).text for _ in range(times)]
+    return [client.post(f"{URL}/{api}", json=POSTED[api]).text for _ in range(times)]
 
 
 @pytest.mark.parametrize("case", FAILED)
@@ -489,7 +545,7 @@ def test_an_answer_that_failed_is_not_recorded(case: str) -> None:
     """
     api, answer = FAILED[case]
     with llmcall.cassette("run.jsonl") as tape, in_turn(answer, WHOLE[api]) as client:
-        got = client.post(f"{URL}/{api}", json=ASKED[api])
+        got = client.post(f"{URL}/{api}", json=POSTED[api])
         assert json.loads(posts(client, api, times=1)[0]) == WHOLE[api]
     came = response_of(answer)
     assert (got.status_code, got.content) == (200, came.content)
@@ -527,6 +583,30 @@ def test_an_answer_that_is_cut_or_goes_on_is_recorded(answer: Any) -> None:
     """It is what was asked for: the tokens that are allowed, or the name to ask for the rest by."""
     with in_turn(answer) as client:
         first, second = posts(client, "responses")
+    assert first == second
+
+
+FUNCTION_CALL = {"candidates": [{"content": {"parts": [{"functionCall": {"name": "f"}}]}}]}
+
+
+@pytest.mark.parametrize(
+    ("api", "answer"),
+    [
+        (GEMINI, gemini("Two", reason="MAX_TOKENS")),
+        (GEMINI, gemini(reason="STOP")),
+        (GEMINI, gemini("Two", reason=None)),
+        (GEMINI, FUNCTION_CALL),
+        (GEMINI_STREAM, [gemini("Two", reason=None), gemini(""), {"usageMetadata": {}}]),
+        (GEMINI_STREAM, [FUNCTION_CALL, MALFORMED_CALL]),
+        (GEMINI_STREAM, http.Response(200, json=[gemini("Two", reason=None), gemini("")])),
+        ("completions", [{"choices": [{"text": "Two", "finish_reason": "length"}]}]),
+    ],
+    ids=str,
+)
+def test_a_whole_answer_of_gemini_and_of_completions_is_recorded(api: str, answer: Any) -> None:
+    """Streamed or not."""
+    with in_turn(answer) as client:
+        first, second = posts(client, api)
     assert first == second
 
 

@@ -26,6 +26,7 @@ from ..records.pointers import target_key
 from ..records.reader import RecordFile, copy_of, header_in, read
 from ..records.served import served_by
 from ..records.writer import content_digest, content_of, write
+from ..scopes import new_program_scope
 from ..system import ProcessLock, at_exit
 from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, day_of
 from .current import header_namespaces, open_cassettes, pop, push
@@ -97,11 +98,12 @@ class Cassette(ContextDecorator):
         self.reports_unused = write
         self.is_named_by_settings = is_named_by_settings  # in [Cassette] PATH
         self.command = command  # whose options name it; messages show it
-        self.run = run  # the options of ``llmcall run``, for the file's header
+        # The options of ``llmcall run``, for the file's header; None for a block's.
+        self.run = run
         self.failures = Failures()
         # In a worker process: what the cassette of the map's process has to repeat.
         self.events: deque[tuple[str, tuple[Any, ...]]] | None = None
-        # A block that is open while it is: it records the requests of the process's HTTP clients.
+        # Open while it is: it records the requests of the process's HTTP clients.
         self.around = around
         self._blocks: list[ExitStack] = []  # those that are open
         self._depth = 0
@@ -115,6 +117,8 @@ class Cassette(ContextDecorator):
         self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
         self.replayed = 0
         self.uses = Uses()  # which records answered calls
+        # That of a program's calls without one. The processes of a map would each count its draws.
+        self.program_scope = None if self.events is not None else new_program_scope()
         self.unused_report = ""  # says at the end how many records no call used, if there are any
         self.is_written = False
         self._refusals_before = process_failures.refused
@@ -138,12 +142,14 @@ class Cassette(ContextDecorator):
     # it the innermost one meanwhile. The first start reads the file, and the last stop writes it.
 
     def __enter__(self) -> Cassette:
-        with ExitStack() as block:
+        # Under the lock: a thread that opens it second must find it recorded.
+        with _lock, ExitStack() as block:
             self.start()
             block.push(lambda _, error, __: self.stop(error))
             push(self)
             block.callback(pop, self)
-            block.enter_context(self.around(self))
+            if not self._blocks:  # blocks end in the reverse order, whichever thread leaves first
+                block.enter_context(self.around(self))
             self._blocks.append(block.pop_all())
         return self
 

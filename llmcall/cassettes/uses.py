@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..keys.keys import key_of
-from ..scopes import CallOrder, RecordedAskers
+from ..scopes import PROGRAM_SCOPE, CallOrder, RecordedAskers
 from ..system import lock
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ class Uses:
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
             if is_replayed and record.kind == "function":  # which does not run
                 scope_name = function_scope(record.request, record.sample)
-                self._skipped_scopes.add(f"{record.scope}/{scope_name}".lstrip("/"))
+                if record.scope:
+                    self._skipped_scopes.add(f"{record.scope}/{scope_name}")
+                else:  # with the default scope in which its programs' calls are
+                    self._skipped_scopes |= {scope_name, f"{PROGRAM_SCOPE}/{scope_name}"}
             if draw is not None and draw.asker is not None:
                 is_first = self._draws.setdefault(key, draw) is draw
                 if is_first and is_replayed and record.asker not in (None, draw.asker.name):

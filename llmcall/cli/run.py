@@ -16,7 +16,7 @@ from ..config import values
 from ..errors import CacheError, ConfigError
 from ..programs.actors import is_named_by_text
 from ..records.reader import header_in
-from ..scopes import default_scope
+from ..scopes import default_scope, new_program_scope
 from .options import function_named
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from ..programs.actors import Actor
 
-DEFAULT_SCOPE = "run"  # of a call outside any scope
 HASH_SEED = "PYTHONHASHSEED"
 LARGEST = 2**32 - 1  # the largest seed that Python's hashes and NumPy take
 
@@ -190,9 +189,10 @@ def run(
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
         recorder = Recorder(actor_source, overrides, caller="llmcall run", sends_nothing=is_none)
-        if tape is None or tape.run is not None:
-            # A cassette recorded before the default scope existed replays without it.
-            exit_stack.enter_context(default_scope(DEFAULT_SCOPE))
+        if tape is None or tape.run is not None:  # llmcall's own calls in a block are in no scope
+            exit_stack.enter_context(
+                default_scope(tape.program_scope if tape else new_program_scope())
+            )
         open_contexts = exit_stack.pop_all()
     Execution(recorder, tape, open_contexts).run(script, arguments, module=module)
 

@@ -60,7 +60,7 @@ class MapOptions:
         :raises ScopeError: if timing would decide, or if ``key`` would name no scope.
         """
         if self.scope is None:
-            active = scopes.scope_of_call() or scopes.ActiveScope("", scopes.Draws())
+            active = scopes.scope_of_call() or scopes.map_outside()
         else:  # not entered, or another thread without a scope would be refused meanwhile
             active = self.scope.active()
             active.check_generators()

@@ -86,6 +86,7 @@ class TaskPosition(NamedTuple):
     :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
     :param order: the map's order, then the item's number and the repeat.
     :param is_in_default: whether the map runs in the default scope.
+    :param is_outside: whether the map runs outside any scope of the user's.
     :param forks: the arm in which the map runs, and the cell of a table that varies.
     """
 
@@ -95,6 +96,7 @@ class TaskPosition(NamedTuple):
     repeat: int
     order: scopes.CallOrder
     is_in_default: bool = False
+    is_outside: bool = False
     forks: scopes.Forks = ()
 
     def scope(
@@ -121,6 +123,7 @@ class TaskPosition(NamedTuple):
             draw_list=draw_list,
             used_records=used_records,
             order=self.order,
+            is_outside=self.is_outside,
         )
 
 
@@ -188,6 +191,7 @@ def tasks_of(
                 repeat=repeat,
                 order=(*order, number, repeat),
                 is_in_default=is_in_default,
+                is_outside=active.is_outside,
                 forks=forks,
             )
             yield Task(item, position, active.draw_list)

@@ -76,6 +76,7 @@ async def response_to(
         client = recorder.client_at(to_record.base_url)
         with (
             scopes.inherited(recorder.outer_scope),
+            scopes.in_default(recorder.default_scope),
             recorder.scope_of(to_record, client.settings),
             askers.counted_apart(),
         ):

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from contextvars import Context, copy_context
 from typing import Any
 
-from .. import askers
+from .. import askers, scopes
 from ..cassettes.cassette import Cassette
 from ..notices import notice
 from .actors import Actor, warn_of_askers
@@ -110,7 +110,8 @@ def patched(
     >>> with llmcall.patched(actor="system"), llmcall.cassette("program.jsonl"):
     ...     main()
     """
-    recorder = Recorder(actor, overrides, hosts, caller="patched()")
+    default = scopes.new_program_scope()
+    recorder = Recorder(actor, overrides, hosts, caller="patched()", default=default)
     with askers.naming_own_calls(), _recording(recorder):
         yield
     recorder.raise_first_error()
@@ -165,6 +166,7 @@ def recording_programs(
     with (
         contextlib.nullcontext() if tape.may_record else placeholder_keys(),
         _recording(recorder),
+        askers.numbered_anew(),
     ):
         yield
     # Otherwise the process ends, or a test failed and tells of itself.
@@ -174,8 +176,11 @@ def recording_programs(
 
 @contextlib.contextmanager
 def _recording(recorder: Recorder) -> Iterator[None]:
-    """Put a recorder in front of the process's clients for a block."""
-    with in_front(recorder):
+    """Put a recorder in front of the process's clients for a block.
+
+    The scope of ``llmcall run`` around it is no longer that of llmcall's own calls.
+    """
+    with in_front(recorder), scopes.default_scope(None):
         try:
             yield
         finally:

@@ -19,6 +19,7 @@ from .actors import Actor, Actors
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
+    from ..scopes import ActiveScope
     from .client import ProgramClient
     from .requests import RequestToRecord
 
@@ -42,6 +43,7 @@ class Recorder:
     :param hosts: further hosts whose JSON requests are recorded as kind "http".
     :param caller: the public function that took these arguments, for messages.
     :param sends_nothing: whether it only replays, even without a cassette that does.
+    :param default: the scope of calls that are in none, if no cassette is open.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
     :ivar refused: how many of the program's calls were refused for another reason than a miss, a
@@ -62,6 +64,7 @@ class Recorder:
         *,
         caller: str,
         sends_nothing: bool = False,
+        default: ActiveScope | None = None,
     ) -> None:
         self._actors = None if actor is None else Actors(actor)
         # a wrong one fails here, and not in the program's first request
@@ -76,6 +79,7 @@ class Recorder:
         self.models = connections.configured_models()
         self.has_ended = False
         self._sends_nothing = sends_nothing
+        self._default = default
         self.outer_scope = scopes.scope_around()
 
     @property
@@ -102,6 +106,14 @@ class Recorder:
         """Return the client that makes the calls to an address, with the overrides."""
         with_overrides = (each for each in self._chain() if each._overrides)
         return next(with_overrides, self)._client_at(address)
+
+    @property
+    def default_scope(self) -> ActiveScope | None:
+        """Return the scope of a program's call that is in none: the current cassette's."""
+        cassette = current_cassette()
+        if cassette is not None:
+            return cassette.program_scope  # type: ignore[no-any-return]
+        return next((each._default for each in self._chain() if each._default), None)
 
     def scope_of(
         self, to_record: RequestToRecord, settings: Settings

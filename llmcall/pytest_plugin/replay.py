@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from .. import askers, scopes
+from .. import scopes
 from ..cassettes.cassette import Cassette, keep_in_cache
 from ..cassettes.current import guards, only
 from ..cassettes.misses import recording_command
@@ -272,12 +272,12 @@ class Replay:
             around=functools.partial(recording_programs, actor=mark.actor),
         )
         unused: list[Record] = []
-        # Neither draws of LLMCALL_SCOPE nor warnings nor askers must depend on the tests before.
+        # Neither draws of LLMCALL_SCOPE nor warnings must depend on the tests before.
         scopes.forget()
         forget_notices()
         notices = keep_notices()  # pytest shows the log of failed tests only
         try:
-            with askers.numbered_anew(), tape:
+            with tape:
                 yield tape
                 outcomes = item.stash.get(OUTCOMES, [])  # none after Ctrl-C in the setup
                 tape.write_at_end = len(outcomes) > 1 and set(outcomes) == {"passed"}

@@ -22,7 +22,7 @@ from ..clients.replies import note_failure
 from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts, ordered, plain
-from ..scopes import next_order, scope_of_call
+from ..scopes import in_function, next_order
 from ..values import Request, record_of
 
 if TYPE_CHECKING:
@@ -56,18 +56,17 @@ class FunctionTransport:
 
 @contextmanager
 def _inside(request: Request) -> Iterator[None]:
-    """Open a scope of one call alone: a replay skips the call, and no draw outside may move."""
-    active = scope_of_call() if request.sample is not None else None
-    if active is not None:
-        name = function_scope(request.asked, request.sample)
-        with active.copy(path=f"{active.path}/{name}"):
+    """Stand in the scope of a call; outside any scope, note that it runs here."""
+    draws = request.sample is not None
+    with in_function(function_scope(request.asked, request.sample), draws=draws):
+        if draws:
             yield
-        return
-    token = _running.set(_running.get() | {request.cache_key})
-    try:
-        yield
-    finally:
-        _running.reset(token)
+            return
+        token = _running.set(_running.get() | {request.cache_key})
+        try:
+            yield
+        finally:
+            _running.reset(token)
 
 
 def prepare_recorded(

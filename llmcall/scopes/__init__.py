@@ -20,6 +20,7 @@ from .names import reserved_name as reserved_name
 from .names import without_repeats as without_repeats
 from .repeated import warn_of_restart as warn_of_restart
 from .repeated import warn_of_shared_answers as warn_of_shared_answers
+from .scope import PROGRAM_SCOPE as PROGRAM_SCOPE
 from .scope import ActiveScope as ActiveScope
 from .scope import CallOrder as CallOrder
 from .scope import Scope as Scope
@@ -29,7 +30,11 @@ from .scope import current_path as current_path
 from .scope import current_scope as current_scope
 from .scope import default_scope as default_scope
 from .scope import forget as forget
+from .scope import in_default as in_default
+from .scope import in_function as in_function
 from .scope import inherited as inherited
+from .scope import map_outside as map_outside
+from .scope import new_program_scope as new_program_scope
 from .scope import next_order as next_order
 from .scope import scope as scope
 from .scope import scope_around as scope_around

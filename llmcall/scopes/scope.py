@@ -40,6 +40,7 @@ from .repeated import forget_given_answers
 CallOrder = tuple[int, ...]
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
+PROGRAM_SCOPE = "run"  # the default scope of a program's calls
 IN_A_THREAD = (
     "this thread has no scope, but another thread has one open: timing would decide which draw this call gets. "
     "Pass the scope to the thread with llmcall.bind(function), open a scope in it with llmcall.scope(name), open "
@@ -84,6 +85,7 @@ class ActiveScope:
     :param draw_list: gets its draws, for the item of a ``map`` in which it stands; or ``None``.
     :param used_records: gathers the records that its calls get, or ``None``.
     :param order: the order of the item or arm in which it stands; empty outside any.
+    :param is_outside: whether it is no scope of the user's: an item of a ``map`` outside any.
     :ivar entered_in: the number of the process.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
@@ -101,6 +103,7 @@ class ActiveScope:
         draw_list: DrawList | None = None,
         used_records: deque[ScopedRecord] | None = None,
         order: CallOrder = (),
+        is_outside: bool = False,
     ) -> None:
         self.path = path
         self.draws = draws
@@ -112,6 +115,7 @@ class ActiveScope:
         self.draw_list = draw_list
         self.used_records = used_records
         self.order = order
+        self.is_outside = is_outside
         self.outer: ActiveScope | None = None
         self.previous_asker: Asker | None = None
         self.entered_in = this_process()
@@ -208,8 +212,10 @@ _order_numbers = itertools.count()
 _current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
 _process_scope: ActiveScope | None = None
-# The scope that default_scope() opened.
-_default: ActiveScope | None = None
+# What default_scope() was given, the innermost last. A list, because blocks of two threads may overlap.
+_defaults: list[ActiveScope | None] = []
+# Below a default scope: the levels of the recorded functions that run here.
+_function_levels: ContextVar[str] = ContextVar("llmcall levels of functions", default="")
 
 
 class Scope:
@@ -252,7 +258,9 @@ class Scope:
             return ActiveScope(self.name, self._draws, self, generators, order=order)
         path = f"{outer.path}/{self.name}"
         generators = generators_with(outer.generators, generator)
-        return outer.copy(path=path, scope=self, generators=generators, order=order)
+        return outer.copy(
+            path=path, scope=self, generators=generators, order=order, is_outside=False
+        )
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         global _process_scope
@@ -312,8 +320,14 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
     return Scope(None if name is None else checked_name(name, "the scope name"), process=process)
 
 
+def new_program_scope() -> ActiveScope:
+    """Return a default scope for a program's calls, whose draws are counted from 0."""
+    no_scope = ActiveScope("", _no_scope_draws)
+    return ActiveScope(PROGRAM_SCOPE, Draws(), without_default=no_scope)
+
+
 @contextmanager
-def default_scope(name: str) -> Iterator[None]:
+def default_scope(active: ActiveScope | None) -> Iterator[None]:
     """Give every call of the process that has no scope this one, for a block.
 
     A ``map`` without a scope is in it, too, and gives each item a scope below it. Scopes that the
@@ -321,17 +335,52 @@ def default_scope(name: str) -> Iterator[None]:
     scope. ``LLMCALL_SCOPE`` and a scope with ``process=True`` take precedence. A call that raises a
     :class:`ScopeError` without it still does. A forked process has no default scope.
 
-    :param name: a name as for :func:`scope`.
-    :raises ValueError: for a name that no scope can have.
+    :param active: of :func:`new_program_scope`; ``None`` for no default scope.
     """
-    global _default
-    no_scope = ActiveScope("", _no_scope_draws)
-    outer_default = _default
-    _default = ActiveScope(checked_name(name, "the scope name"), Draws(), without_default=no_scope)
+    _defaults.append(active)
     try:
         yield
     finally:
-        _default = outer_default
+        _defaults.remove(active)
+
+
+def _default() -> ActiveScope | None:
+    innermost = _defaults[-1:]  # a copy, since other threads may leave it
+    return _own(innermost[0]) if innermost else None
+
+
+def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
+    """Stand in a default scope for a block, unless this context has a scope or must have one.
+
+    In a recorded function outside any scope, its scope has a level of the function's own.
+
+    :param default: of :func:`new_program_scope`; ``None`` for no default scope.
+    """
+    around = scope_around()
+    if _own(default) is None or default is None or (around is None and _why_refused()):
+        return nullcontext()
+    if around is not None and not around.is_outside:
+        return nullcontext()
+    item = around or ActiveScope("", _no_scope_draws)
+    path = default.path + _function_levels.get()
+    return default.copy(path=path, draw_list=item.draw_list, order=item.order)
+
+
+@contextmanager
+def in_function(name: str, *, draws: bool) -> Iterator[None]:
+    """Stand in a scope of one call of a recorded function, for a block: a replay skips the call, and no
+    draw outside may move.
+
+    :param name: the scope's level of the path.
+    :param draws: whether the call itself is in a scope.
+    """
+    active = scope_of_call() if draws else None
+    token = _function_levels.set(f"{_function_levels.get()}/{name}")
+    try:
+        with nullcontext() if active is None else active.copy(path=f"{active.path}/{name}"):
+            yield
+    finally:
+        _function_levels.reset(token)
 
 
 def _root_scope() -> ActiveScope | None:
@@ -386,13 +435,26 @@ def scope_of_call() -> ActiveScope | None:
     if active is not None:
         active.check_generators()
         return active if active.path else None
+    if reason := _why_refused():
+        raise ScopeError(reason)
+    return _default()
+
+
+def _why_refused() -> str:
+    """Return why a call of this context, which is in no scope, must have one; empty if it need not."""
     if workers.is_open_elsewhere():
-        raise ScopeError(IN_A_THREAD)
+        return IN_A_THREAD
     if workers.is_worker() and (
         workers.is_open_in_parent() or os.environ.get(ENVIRONMENT_VARIABLE)
     ):
-        raise ScopeError(IN_A_PROCESS)
-    return _own(_default)
+        return IN_A_PROCESS
+    return ""
+
+
+def map_outside() -> ActiveScope:
+    """Return the scope of a ``map`` that runs outside any, with an empty path."""
+    around = scope_around()
+    return ActiveScope("", Draws(), is_outside=around is None or around.is_outside)
 
 
 def inherited(active: ActiveScope | None) -> AbstractContextManager[Any]:
@@ -409,7 +471,7 @@ def current_scope() -> ActiveScope | None:
     """Return the scope of a call that the current context makes, a default scope included;
     unchecked, unlike :func:`scope_of_call`.
     """
-    return scope_around() or _own(_default)
+    return scope_around() or _default()
 
 
 def current_path() -> str:

@@ -22,7 +22,7 @@ from programs import ran
 
 import llmcall
 from llmcall import InvalidRequestError, ScopeError, bind, scope
-from llmcall.scopes import default_scope
+from llmcall.scopes import default_scope, new_program_scope
 from llmcall.testing import ScriptedClient
 
 TOGETHER = 12  # that ask the same
@@ -760,7 +760,7 @@ def test_a_root_scope_is_that_of_a_whole_process() -> None:
 
 def test_a_default_scope_is_that_of_calls_without_one() -> None:
     """Calls of every thread and task that would stand in no scope draw from it."""
-    with default_scope("run"):
+    with default_scope(new_program_scope()):
         assert [sample(), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
         assert asyncio.run(asample()) == "run#3"
         assert bind(sample)() == "run#4"
@@ -768,7 +768,7 @@ def test_a_default_scope_is_that_of_calls_without_one() -> None:
 
 def test_scopes_keep_their_paths_beside_a_default_scope() -> None:
     """A scope that the program opens does not stand below the default one."""
-    with default_scope("run"):
+    with default_scope(new_program_scope()):
         with scope("a"), scope("b"):
             assert sample() == "a/b#0"
         assert sample() == "run#0"
@@ -783,7 +783,7 @@ def samples_in_an_item(name: str) -> list[str | None]:
 
 def test_a_map_stands_in_the_default_scope() -> None:
     """Each item has a scope below it; scopes that its function opens keep their paths."""
-    with default_scope("run"):
+    with default_scope(new_program_scope()):
         found = llmcall.map(samples_in_an_item, ["a", "b"], key=str)
     assert found == [["run/a#0", "a#0"], ["run/b#0", "b#0"]]
 

@@ -82,11 +82,14 @@ def test_a_block_records_every_client(
 ) -> None:
     """With the keys of llmcall's own calls."""
     body = {"model": "gpt-4o-mini", "messages": QUESTION}
-    with llmcall.cassette(TAPE):
+    with llmcall.cassette(TAPE), llmcall.scope("s"):
         live = post(f"{model.address}/chat/completions", body)
     with llmcall.cassette(TAPE, mode="none"):
-        assert post("http://127.0.0.1:9/v1/chat/completions", body)["choices"] == live["choices"]
-        reply = llmcall.client().send_message(QUESTION, model="gpt-4o-mini", on_error="raise")
+        with llmcall.scope("s"):
+            again = post("http://127.0.0.1:9/v1/chat/completions", body)
+        with llmcall.scope("s"):
+            reply = llmcall.client().send_message(QUESTION, model="gpt-4o-mini", on_error="raise")
+    assert again["choices"] == live["choices"]
     assert reply.content == live["choices"][0]["message"]["content"]
 
 

@@ -628,22 +628,19 @@ def poll(client: Any, times: int = 3) -> list[Any]:
 
 
 def test_a_replay_of_a_program_that_polls_gets_the_last_answer() -> None:
-    """It is the only record of these calls, so the program's loop ends."""
-    with llmcall.cassette("run.jsonl") as tape, in_turn(*POLLED) as client:
-        poll(client)
-    assert (tape.records, tape.recorded, tape.asked) == (1, 1, 1)
-    with llmcall.cassette("run.jsonl", mode="none"), in_turn() as client:
-        assert poll(client, times=1) == POLLED[-1:]
+    """In no scope, it is the only record of these calls, so the program's loop ends."""
+    with llmcall.scope(None):
+        with llmcall.cassette("run.jsonl") as tape, in_turn(*POLLED) as client:
+            poll(client)
+        assert (tape.records, tape.recorded, tape.asked) == (1, 1, 1)
+        with llmcall.cassette("run.jsonl", mode="none"), in_turn() as client:
+            assert poll(client, times=1) == POLLED[-1:]
 
 
-def test_polling_inside_a_scope_replays_each_answer() -> None:
-    """There, each GET is a draw."""
+def test_polling_in_a_cassette_replays_each_answer() -> None:
+    """Each GET is a draw."""
     for mode, answers in (("once", POLLED), ("none", [])):
-        with (
-            llmcall.cassette("run.jsonl", mode=mode),
-            in_turn(*answers) as client,
-            llmcall.scope("poll"),
-        ):
+        with llmcall.cassette("run.jsonl", mode=mode), in_turn(*answers) as client:
             assert poll(client) == POLLED
 
 

@@ -10,7 +10,7 @@ from sdk_programs import http
 from servers import OK, ScriptedServer
 
 import llmcall
-from llmcall.scopes import default_scope
+from llmcall.scopes import default_scope, new_program_scope
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_an_actor_function_that_fails_is_named(server: ScriptedServer) -> None:
 def test_actors_keep_their_scopes_beside_a_default_one(server: ScriptedServer) -> None:
     """The scope that an actor has does not stand below it; a request without an actor stands in it."""
     asked = said("I am Lisa."), said("Bread?")
-    with default_scope("run"):
+    with default_scope(new_program_scope()):
         assert scopes_of(server, *asked, actor=r"user:I am (\w+)") == ["Lisa", "run"]
 
 

@@ -88,13 +88,13 @@ def test_a_chat_of_requests_is_recorded_and_replayed(model: Model) -> None:
     """By the function and by a session; the response is that of the API."""
     with llmcall.patched():
         live = ask(model)
-        with requests.Session() as session:
-            session.headers["X-Other"] = "header"
-            by_session = session.post(
-                f"{model.address}/chat/completions",
-                data=json.dumps(BODY).encode(),
-                headers={"content-type": "application/json"},
-            )
+    with llmcall.patched(), requests.Session() as session:
+        session.headers["X-Other"] = "header"
+        by_session = session.post(
+            f"{model.address}/chat/completions",
+            data=json.dumps(BODY).encode(),
+            headers={"content-type": "application/json"},
+        )
     with llmcall.patched(cache_mode="replay"):
         replayed = ask(model)
     assert said(live) == said(by_session) == said(replayed) == "answer 0"
@@ -103,11 +103,12 @@ def test_a_chat_of_requests_is_recorded_and_replayed(model: Model) -> None:
 
 
 def test_send_message_replays_a_chat_of_requests(model: Model) -> None:
-    """Their keys are the same."""
-    with llmcall.patched():
+    """In one scope, their keys are the same."""
+    with llmcall.patched(), llmcall.scope("s"):
         ask(model)
     client = llmcall.OpenAIClient(api_key="none", base_url=model.address, cache_mode="replay")
-    found = client.send_message(QUESTION, model="gpt-4o-mini", temperature=1, on_error="raise")
+    with llmcall.scope("s"):
+        found = client.send_message(QUESTION, model="gpt-4o-mini", temperature=1, on_error="raise")
     assert found.content == "answer 0"
 
 

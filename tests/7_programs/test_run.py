@@ -128,6 +128,60 @@ def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: NumberedS
     assert samples("a.jsonl") == ["Milk#0", "run#0"]
 
 
+WITH_A_BLOCK = """
+import llmcall
+own_client = llmcall.OpenAIClient(api_key="none", base_url=os.environ["MODEL_AT"])
+def own():
+    return own_client.send_message("Milk?", model="gpt-4o-mini", on_error="raise").content
+def round():
+    return [ask("Bread?"), ask("Bread?"), own(), own()]
+"""
+
+
+def test_a_block_of_the_program_is_the_same_under_run(model: NumberedServer) -> None:
+    """Its file is, too: the program's calls are draws, from 0 at each opening, and llmcall's own are
+    answered by a cache.
+    """
+    blocks = """
+for _ in range(2):
+    with llmcall.cassette("block.jsonl"):
+        print(*round())
+"""
+    program(WITH_A_BLOCK + blocks)
+    plain = subprocess.run(
+        [sys.executable, "program.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LONGEST,
+    ).stdout
+    assert plain == "answer 0 answer 1 answer 2 answer 2\n" * 2
+    recorded = Path("block.jsonl").read_bytes()
+    assert ran(WITH_A_BLOCK + blocks)[0] == plain
+    assert ran(WITH_A_BLOCK + blocks, *NONE[2:])[0] == plain
+    Path("block.jsonl").unlink()
+    assert ran(WITH_A_BLOCK + blocks, *A)[0] == plain
+    assert Path("block.jsonl").read_bytes() == recorded
+
+
+def test_run_replays_what_a_block_recorded_and_a_block_what_run_recorded(
+    model: NumberedServer,
+) -> None:
+    """Both put a program's calls into the scope ``run``."""
+    ask_twice = "print(ask('Bread?'), ask('Bread?'))"
+    in_a_block = f"""
+import llmcall
+with llmcall.cassette("a.jsonl", mode="none"):
+    {ask_twice}
+"""
+    live, _ = ran(ask_twice, *A)
+    assert ran(in_a_block)[0] == live
+    Path("a.jsonl").unlink()
+    live, _ = ran(WITH_A_BLOCK + "with llmcall.cassette('a.jsonl'): print(*round())")
+    assert "run" not in entries("a.jsonl")[0]
+    assert ran(WITH_A_BLOCK + "print(*round())", *NONE)[0] == live
+
+
 # What its options say, and its cassette to its replays
 
 NAMING = "def who(request): return request.body['messages'][-1]['content'].split()[0]\n"

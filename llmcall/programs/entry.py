@@ -36,7 +36,7 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
         name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
         is an actor); ``"header:NAME"`` (the header's value is the actor's name); or
         ``"user:REGEX"`` (the first group in the first user message is). A request that names no
-        actor is in the surrounding scope.
+        actor is in the surrounding scope; without one, in an open cassette in the scope ``run``.
     :param transport: sends requests that are not recorded. The default is the SDK's, which also uses
         the environment's proxies.
     :param overrides: settings by name, as for a client: ``cache_path=``, ``cache_mode=``, ….
@@ -96,9 +96,9 @@ def patched(
     """Record and replay the requests of every HTTP client of the process, for a block.
 
     The block records the clients of httpx, httpx2 and requests in any library, including those made
-    before it, whatever their transports. One of llmcall's own errors reaches the program as an error
-    of the SDK (in requests: as a response with the status 409); the first one is raised again at the
-    end of the block.
+    before it, whatever their transports. A request outside any scope is in the scope ``run``. One of
+    llmcall's own errors reaches the program as an error of the SDK (in requests: as a response with
+    the status 409); the first one is raised again at the end of the block.
 
     :param actor: names who is asking; see :func:`http_client`.
     :param hosts: further hosts whose JSON requests are recorded, besides those to models.
@@ -127,8 +127,9 @@ def cassette(
     openai SDK and of every other client of httpx, httpx2 or requests.
 
     It is a context manager and a decorator; ``.open()`` and ``.close()`` serve cells of a notebook.
-    If calls were refused and the code in the block went on, the first of these errors is raised at
-    its end.
+    Outside any scope, equal requests of a program are draws of the scope ``run``, counted from 0 at
+    each opening; equal calls of llmcall's own share an answer. If calls were refused and the code in
+    the block went on, the first of these errors is raised at its end.
 
     :param path: the file, JSON Lines.
     :param mode: ``none`` (or ``replay``) only reads. ``once`` records if there is no file or its recording is

@@ -250,6 +250,13 @@ def test_it():
     messages = [{{"role": "system", "content": "You are Lisa."}}, {{"role": "user", "content": "Hi"}}]
     made = client.chat.completions.create(model="gpt-4o-mini", messages=messages)
     assert made.choices[0].message.content == "answer 0"
+
+@pytest.mark.llm
+def test_draws():
+    client = openai.OpenAI(base_url={address!r}, max_retries=0)
+    asked = {{"model": "gpt-4o-mini", "messages": [{{"role": "user", "content": "Hi"}}]}}
+    made = [client.chat.completions.create(**asked) for _ in range(2)]
+    assert [each.choices[0].message.content for each in made] == ["answer 1", "answer 2"]
 """
 
 
@@ -288,9 +295,10 @@ def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
             },
         )
         assert done.returncode == 0, done.stdout
-    assert len(asked) == 1
-    (cassette,) = Path("cassettes").rglob("*.jsonl")
-    assert "You are Lisa.-" in cassette.read_text(encoding="utf-8")
+    assert len(asked) == 3
+    draws, named = sorted(Path("cassettes").rglob("*.jsonl"))
+    assert '"sample": "run#1"' in draws.read_text(encoding="utf-8")
+    assert "You are Lisa.-" in named.read_text(encoding="utf-8")
 
 
 def test_a_connection_of_another_client_to_a_model_is_told(

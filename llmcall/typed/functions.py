@@ -115,14 +115,16 @@ def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict
     :param params: those that the decorator was given; a user template among them leaves the
         docstring a docstring.
     :raises TypeError: if the function has no docstring, is async, or its template takes
-        ``self``.
+        ``self``; if its return type is not known.
     """
     name = function.__qualname__
     if inspect.iscoroutinefunction(function):
         raise TypeError(
             f"{name} is async; define it with def, and await {function.__name__}.acall(…)"
         )
-    arguments = {"output_type": _return_type(function), **params}
+    arguments = dict(params)
+    if "output_type" not in params:
+        arguments["output_type"] = _return_type(function)
     if params.keys() & {"user", "user_template_name"}:
         return arguments
     if not function.__doc__:
@@ -144,7 +146,14 @@ def _return_type(function: Callable[..., Any]) -> Any:
     # Arguments may be annotated with names that exist for type checkers only, so only this
     # annotation is evaluated.
     without_arguments = SimpleNamespace(__annotations__={"return": annotation})
-    hints = typing.get_type_hints(without_arguments, function.__globals__, include_extras=True)
+    try:
+        hints = typing.get_type_hints(without_arguments, function.__globals__, include_extras=True)
+    except NameError as error:
+        raise TypeError(
+            f"the return type {annotation} of {function.__qualname__} is not known: {error}. Under "
+            "'from __future__ import annotations', or in quotes, it must be a name of the module: define it "
+            f"there, or write @llmcall.llm(output_type={annotation})"
+        ) from error
     return hints["return"]
 
 

@@ -8,7 +8,9 @@ import asyncio
 import dataclasses
 import logging
 import pickle
+import re
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -533,6 +535,29 @@ def test_a_function_that_could_never_work_is_refused_where_it_is_decorated(
     """The error says what is wrong with it."""
     with pytest.raises(TypeError, match=words):
         llm(function)
+
+
+def test_a_return_type_that_is_no_name_of_the_module_is_refused() -> None:
+    """A local type under ``from __future__ import annotations``; the error says what to do."""
+
+    class Mood(Enum):
+        """A local type."""
+
+        GOOD = "good"
+
+    def mood(text: str) -> Mood:
+        """{{ text }}"""
+        raise NotImplementedError
+
+    assert mood.__annotations__["return"] == "Mood"
+    with pytest.raises(TypeError) as refused:
+        llm(mood)
+    assert re.search(
+        r"return type Mood of test_\w+\.<locals>\.mood is not known.*define it there, or write "
+        r"@llmcall\.llm\(output_type=Mood\)",
+        str(refused.value),
+    )
+    assert llm(output_type=Mood, client=ScriptedClient(["Good."]))(mood)("?") is Mood.GOOD
 
 
 # Tables

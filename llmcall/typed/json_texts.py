@@ -42,8 +42,8 @@ def without_reasoning(text: str) -> str:
         # the chat template of some models opens the tag, so that the answer only closes it
         if closing in text and opening not in text.partition(closing)[0]:
             text = text.partition(closing)[2]
-        block = rf"{re.escape(opening)}.*?(?:{re.escape(closing)}|\Z)"
-        text = re.sub(block, "", text, flags=re.DOTALL)
+        before, *blocks = text.split(opening)
+        text = before + "".join(block.partition(closing)[2] for block in blocks)
     return text
 
 

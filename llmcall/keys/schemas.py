@@ -11,6 +11,7 @@ from enum import Enum
 from functools import lru_cache, wraps
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from unicodedata import normalize
 
 from .plain_data import plain
 
@@ -224,6 +225,29 @@ def _closed(node: Any) -> Any:
     if node.get("type") == "object" and "properties" in node:
         closed.setdefault("additionalProperties", False)
     return closed
+
+
+@_once_per_type
+def spellings(output_type: Any) -> dict[str, str]:
+    """Return the options in a type's schema that may be spelled in two ways, by their composed form:
+    "é" is one character, or an e and an accent.
+    """
+    found: dict[str, set[str]] = {}
+
+    def collect(node: Any) -> None:
+        """Collect the options of a schema, or of several."""
+        if isinstance(node, list):
+            for item in node:
+                collect(item)
+        elif isinstance(node, dict):
+            for option in node.get("enum") or ():
+                if isinstance(option, str) and not option.isascii():
+                    found.setdefault(normalize("NFC", option), set()).add(option)
+            for item in node.values():
+                collect(item)
+
+    collect(full_schema(output_type))
+    return {composed: option for composed, [option, *others] in found.items() if not others}
 
 
 @_once_per_type

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+from unicodedata import normalize
 
 from ..keys import schemas
 from ..keys.schemas import is_choice, labels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # The message that asks again begins with this; it tells such calls from others in recordings.
 CORRECTION = "I cannot use that answer"
@@ -19,6 +23,13 @@ _EXPECTED = {
     str: "a text",
     list: "only a JSON array",
     dict: "only a JSON object",
+}
+_NUMBERS = {"integer": "only a whole number", "number": "only a number"}
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "more than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
 }
 _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
 _UNQUOTED = re.compile(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?")
@@ -69,9 +80,21 @@ def _expected(output_type: Any, prompt: str) -> str:
         if is_choice(element) and _options_in(prompt, list(labels(element))):
             return "only a JSON array; each element is one of the options above"
     schema = _as_in_prompt(schemas.full_schema(output_type), prompt)
+    bounds = [name for name in _BOUNDS if name in schema]
+    if bounds and schema.keys() == {"type", *bounds} and schema["type"] in _NUMBERS:
+        return _bounded(schema)
     kind = schemas.json_kind(output_type)
     schema_text = json.dumps(schema, ensure_ascii=False)
     return f"only a JSON {kind} that fits this JSON schema: {schema_text}"
+
+
+def _bounded(schema: Mapping[str, Any]) -> str:
+    """Return in words the number that a JSON schema takes."""
+    number = _NUMBERS[schema["type"]]
+    if schema.keys() == {"type", "minimum", "maximum"}:
+        return f"{number} from {schema['minimum']} to {schema['maximum']}"
+    bounds = [f"{words} {schema[name]}" for name, words in _BOUNDS.items() if name in schema]
+    return f"{number} that is {' and '.join(bounds)}"
 
 
 def _as_in_prompt(schema: Any, prompt: str) -> Any:
@@ -95,6 +118,7 @@ def _options_in(text: str, options: list[str]) -> list[str]:
 
     They are sought as whole words in any case, but a single letter as it is.
     """
+    text = normalize("NFC", text)
     longest_first = sorted(options, key=len, reverse=True)  # "very good" is not "good"
     words = "|".join(map(_phrase, longest_first))
     positions: dict[str, int] = {}
@@ -109,6 +133,7 @@ def _options_in(text: str, options: list[str]) -> list[str]:
 
 def _phrase(option: str) -> str:
     """Return the pattern of an option."""
+    option = normalize("NFC", option)
     if len(option) == 1:
         return f"(?-i:{re.escape(option)})"
     return r"\s+".join(map(re.escape, option.split()))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
+from unicodedata import normalize
 
 from .json_texts import without_reasoning
 
@@ -64,8 +65,8 @@ def option_position(text: str, texts: Sequence[str]) -> int | None:
 
 
 def plain(text: str) -> str:
-    """Return a text without its case, and without the quotes and marks around it."""
-    words = " ".join(text.replace("’", "'").split())
+    """Return a text composed, without its case, and without the quotes and marks around it."""
+    words = " ".join(normalize("NFC", text).replace("’", "'").split())
     return (words.strip(_AROUND) or words).casefold()
 
 

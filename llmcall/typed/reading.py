@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin
+from unicodedata import normalize
 
 from ..display.formatting import shortened
 from ..errors import OutputError
@@ -139,8 +140,8 @@ def _number(text: str) -> int | float | None:
 
 
 def _folded(text: str) -> str:
-    """Return a text without its case, with single blanks and straight apostrophes."""
-    return " ".join(text.split()).replace("’", "'").casefold()
+    """Return a text without its case, composed, with single blanks and straight apostrophes."""
+    return " ".join(normalize("NFC", text).split()).replace("’", "'").casefold()
 
 
 def _from_json(text: str, output_type: Any) -> Any:
@@ -170,8 +171,9 @@ def _checked(value: Any, output_type: Any, text: str | None = None) -> Any:
         return _simple(value, output_type)
     from pydantic import ValidationError
 
-    if text is None:
-        text = json.dumps(value)
+    spelled = _as_spelled(value, schemas.spellings(output_type))
+    if text is None or spelled != value:
+        text = json.dumps(spelled)
     try:
         converted = schemas.adapter(output_type).validate_json(text, strict=True)
     except ValidationError as error:
@@ -180,14 +182,28 @@ def _checked(value: Any, output_type: Any, text: str | None = None) -> Any:
             for each in error.errors(include_url=False)
         )
         raise OutputError(shortened("; ".join(problems), _LONGEST_PROBLEM)) from error
-    if not schemas.closed_validator(output_type).is_valid(value):
+    if not schemas.closed_validator(output_type).is_valid(spelled):
         raise OutputError("it has keys that are not in the schema")
     return converted
+
+
+def _as_spelled(value: Any, spellings: Mapping[str, str]) -> Any:
+    """Return a JSON value whose options are spelled as the type spells them."""
+    if not spellings:
+        return value
+    if isinstance(value, str):
+        return spellings.get(normalize("NFC", value), value)
+    if isinstance(value, list):
+        return [_as_spelled(element, spellings) for element in value]
+    if isinstance(value, dict):
+        return {name: _as_spelled(element, spellings) for name, element in value.items()}
+    return value
 
 
 def _simple(value: Any, output_type: Any) -> Any:
     """Return a JSON value as a type that needs no pydantic."""
     if schemas.is_choice(output_type):
+        value = _as_spelled(value, schemas.spellings(output_type))
         for label, option in schemas.labels(output_type).items():
             written = option if type(option) in (int, bool, type(None)) else label
             if type(value) in (type(written), type(option)) and value in (written, option):

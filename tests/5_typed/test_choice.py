@@ -9,6 +9,7 @@ from itertools import permutations
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given, settings
@@ -148,6 +149,20 @@ def test_nothing_else_is_read(answer: str) -> None:
     assert (caught.value.text, caught.value.expected) == (answer, "Answer with one letter only.")
     with pytest.raises(llmcall.OutputError):
         question(client=[answer]).map(TOWNS[:1])
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_option_matches_in_its_composed_form(form: Any) -> None:
+    """A questionnaire from a Mac may hold an e and an accent, where a model writes one character."""
+    options = [normalize(form, "Café"), "park"]
+    for written in ("NFC", "NFD"):
+        answer = normalize(written, "“CAFÉ”.")  # type: ignore[arg-type]
+        assert answered(answer, options=options) == options[0]
+
+
+def test_options_that_differ_only_in_their_form_are_refused() -> None:
+    with pytest.raises(ValueError, match="no answer could tell them apart"):
+        question([normalize("NFC", "Café"), normalize("NFD", "Café")])
 
 
 def test_a_letter_means_the_option_that_stood_under_it() -> None:

@@ -13,7 +13,7 @@ from chat_answers import ANSWERS as CHAT_ANSWERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import ran
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PositiveInt
 
 from llmcall import LLMCall, OutputError
 from llmcall.testing import ScriptedClient
@@ -176,6 +176,7 @@ def test_json_within_broken_json_or_beside_other_json_is_not_read(text: str) -> 
         "<think>{}</think>",
         "{}</think>",
         "<reasoning>\n{}\n</reasoning>",
+        "<think>{}<think>{}</think><think>{}</think>",
         "[THINK]{}[/THINK]",
         "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>",
     ],
@@ -222,11 +223,93 @@ def prompt_for(output_type: Any) -> str:
         (dict, "only a JSON object."),
         (list[str], "only a JSON array of strings."),
         (int | None, "null, or with only a whole number."),
+        (Annotated[int, Field(ge=0, le=100)], "only a whole number from 0 to 100."),
+        (Annotated[float, Field(ge=-0.5, le=1)], "only a number from -0.5 to 1."),
+        (Annotated[int, Field(ge=1)], "only a whole number that is at least 1."),
+        (Annotated[int, Field(le=-1)], "only a whole number that is at most -1."),
+        (PositiveInt, "only a whole number that is more than 0."),
+        (Annotated[float, Field(lt=2.5)], "only a number that is less than 2.5."),
+        (Annotated[float, Field(gt=0, lt=1)], "only a number that is more than 0 and less than 1."),
+        (
+            Annotated[int, Field(ge=0, lt=7)],
+            "only a whole number that is at least 0 and less than 7.",
+        ),
+        (
+            Annotated[int, Field(ge=0, le=9)] | None,
+            "null, or with only a whole number from 0 to 9.",
+        ),
     ],
 )
 def test_the_sentence_that_tells_the_type_is_fixed(output_type: Any, sentence: str) -> None:
     """It stands in the prompt, and so in the request's key."""
     assert prompt_for(output_type) == f"Answer with {sentence}"
+
+
+@pytest.mark.parametrize(
+    "field", [Field(multiple_of=5, ge=0), Field(description="in coins", ge=0), Field(strict=True)]
+)
+def test_what_more_than_bounds_says_is_a_schema(field: Any) -> None:
+    """A sentence would leave out a part of it."""
+    assert "JSON schema: {" in prompt_for(Annotated[int, field])
+
+
+def test_a_number_out_of_its_bounds_is_asked_again_with_them() -> None:
+    client = ScriptedClient(["101", "Answer: 100"], model="my-model")
+    assert (
+        LLMCall(user="?", output_type=Annotated[int, Field(ge=0, le=100)], client=client)() == 100
+    )
+    again = client.requests[1].messages[-1]["content"]
+    assert again.endswith("\nAnswer with only a whole number from 0 to 100.")
+
+
+COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
+
+
+class Place(enum.Enum):
+    """Where one meets, as a questionnaire from a Mac writes it."""
+
+    CAFE = DECOMPOSED
+    PARK = "park"
+
+
+class Meeting(BaseModel):
+    """A model with such an option."""
+
+    place: Literal[DECOMPOSED, "park"]  # type: ignore[valid-type]
+    places: list[Place] = []
+    note: str = ""
+
+
+@pytest.mark.parametrize(
+    ("option", "answer"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED), (DECOMPOSED, DECOMPOSED)]
+)
+def test_an_option_matches_in_its_composed_form(option: str, answer: str) -> None:
+    """In plain words and in JSON; it is the value as the type spells it."""
+    options = Literal[option, "park"]  # type: ignore[valid-type]
+    assert read(answer.upper(), options) == option
+    assert read(json.dumps({"value": answer}), options, STRUCTURED) == option
+    assert read(json.dumps([answer, "park"]), list[options]) == [option, "park"]  # type: ignore[valid-type]
+
+
+def test_options_within_a_model_match_in_their_composed_form() -> None:
+    """A text that is no option stays as it came."""
+    note = f"{COMPOSED}!"
+    answer = json.dumps({"place": COMPOSED, "places": [COMPOSED, "park"], "note": note})
+    meeting = read(answer, Meeting)
+    assert meeting == Meeting(place=DECOMPOSED, places=[Place.CAFE, Place.PARK], note=note)
+
+
+def test_two_spellings_of_one_text_are_two_options() -> None:
+    options = Literal[COMPOSED, DECOMPOSED]  # type: ignore[valid-type]
+    assert read(COMPOSED, options) == COMPOSED
+    assert read(DECOMPOSED, options) == DECOMPOSED
+    assert is_asked_again(DECOMPOSED.upper(), options)
+
+
+def test_options_that_the_prompt_has_in_another_spelling_are_listed_once() -> None:
+    client = ScriptedClient(["park"], model="my-model")
+    LLMCall(user=f"{COMPOSED} or park?", output_type=Place, client=client)()
+    assert client.requests[0].messages[0]["content"].endswith("exactly one of the options above.")
 
 
 TYPES = [str, bool, int, float, Trade, Mood, Effort, list, list[int], dict, Offer, Person, Visit]

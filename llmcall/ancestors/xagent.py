@@ -13,6 +13,7 @@ from ..clients.replies import reply_to
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
 from ..notices import logger
 from ..values import as_chat
+from ..values.checks import is_cut_by_context_window
 from .patched_sdk import is_patched, with_patched_sdk
 
 if TYPE_CHECKING:
@@ -79,10 +80,12 @@ async def answer(
         options["cache"] = False
     call = prepare_chat(client, prompt if messages is None else messages, options)
     call = call._replace(parse=None, cassette=None if is_sdk_patched else call.cassette)
+    if not fallback:
+        call = call._replace(fallbacks=())
     try:
-        reply = await reply_to(
-            call, fallback=fallback, must_fit_window=True, looks_up=not is_sdk_patched
-        )
+        reply = await reply_to(call, looks_up=not is_sdk_patched)
+        if is_cut_by_context_window(reply.raw, call.request):
+            raise ContextLengthError("the answer was cut where the context window ended")
     except APIError as error:
         raise sdk_error(error) from error
     return reply.raw if is_sdk_patched else model_dump(as_chat(reply.raw))  # type: ignore[no-any-return]

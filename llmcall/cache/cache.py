@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
@@ -15,7 +15,6 @@ from ..errors import CacheCorruptError, CacheError
 from ..notices import notice, warn_once
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
-from ..records.pointers import target_of
 from ..system import ProcessLock, at_exit
 from ..values import record_of
 from .directory import Change, Directory
@@ -160,12 +159,9 @@ class ResponseCache:
         return stored_record
 
     def _first_stored(self, key: str, packed: bytes) -> Record:
-        """Return the record that was stored first; put these bytes in its place if it cannot be
-        read, or points to a fallback's answer that is gone.
-        """
-        get = partial(self.get, mode="replay")
+        """Return the record that was stored first; put these bytes in its place if it cannot be read."""
         with suppress(CacheCorruptError):
-            if (record := get(key)) and target_of(record, get):
+            if record := self.get(key, mode="replay"):
                 return record
         self.storage.put(key, packed, replaces=True)
         # raises if the index is damaged
@@ -267,8 +263,6 @@ class ResponseCache:
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
         """Write the records as JSON Lines, the form of a cassette; return how many.
 
-        If a fallback answered a call, its answer is written with the call's record.
-
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential, naming its place.
         """
@@ -279,10 +273,6 @@ class ResponseCache:
         with Spool() as spool:
             for record in self.records(where=where):
                 spool.add(record)
-            for key in spool.missing_targets():
-                target = self.get(key, mode="replay")
-                if target is not None:
-                    spool.add(target)
             write(path, Header(keyed_settings()), spool)
             return len(spool)
 
@@ -355,7 +345,7 @@ class ResponseCache:
                 with suppress(CacheCorruptError):
                     yield unpack(key, packed, stored_at)
 
-        return Source(f"the cache {self.path}", sound_records(), partial(self.get, mode="auto"))
+        return Source(f"the cache {self.path}", sound_records())
 
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a

@@ -12,13 +12,11 @@ from ..keys.keys import key_of
 from ..keys.rekeying import under_settings
 from ..notices import notice
 from ..records.packed import pack, unpack
-from ..records.pointers import pointing_to, target_key
 from .directory import Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..values import Record
     from .places import Storage
 
 
@@ -86,14 +84,11 @@ def rekey(storage: Storage) -> int:
     for the first of them.
     """
     settings = config.settings()
-    new_keys: dict[str, str] = {}  # by the old one
-    changed_keys: set[str] = set()
-    pointers: set[str] = set()  # the keys of records that only point to another one
-    damaged_count = unchanged_count = 0
+    changed_count = damaged_count = unchanged_count = 0
 
     def changes() -> Iterator[Change]:
         """Yield what changes; the rows are read while that is stored."""
-        nonlocal damaged_count, unchanged_count
+        nonlocal changed_count, damaged_count, unchanged_count
         for key, packed, stored_at in storage.rows():
             try:
                 record = unpack(key, packed, stored_at)
@@ -105,19 +100,11 @@ def rekey(storage: Storage) -> int:
             if new_key != key and storage.get(new_key) is not None:
                 unchanged_count += 1
                 new_key = key
-            if target_key(record) is not None:
-                pointers.add(new_key)
             if new_key != key:
-                new_keys[key] = new_key
-                yield _stored(record.replace(cache_key=new_key, request=request))
+                changed_count += 1
+                new = record.replace(cache_key=new_key, request=request)
+                yield Change(new_key, pack(new), stored_at=stored_at)
                 yield Change(key, None)
-        changed_keys.update(new_keys.values())
-        for key in pointers:
-            record = unpack(key, *(storage.get(key) or (None,)))
-            target = new_keys.get(str(target_key(record)))
-            if target is not None:
-                changed_keys.add(key)
-                yield _stored(record.replace(response=pointing_to(target)), replaces=True)
 
     storage.write(changes())
     if damaged_count:
@@ -132,8 +119,4 @@ def rekey(storage: Storage) -> int:
             storage.location,
             counted(unchanged_count, "record"),
         )
-    return len(changed_keys)
-
-
-def _stored(record: Record, *, replaces: bool = False) -> Change:
-    return Change(record.cache_key, pack(record), replaces, record.stored_at)
+    return changed_count

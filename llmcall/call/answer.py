@@ -12,10 +12,9 @@ from ..keys.plain_data import ordered
 from ..models.tokens import count_tokens
 from ..notices import logger, warn_once
 from ..values import TokenUsage, choices_of, finite, record_of
-from ..values.checks import is_cut_by_context_window
 from ..values.chunks import chunks_of, text_in
-from .effects import Piece, do, emit, with_cache
-from .lookup import lookup, refuse_misfit
+from .effects import Piece, do, emit
+from .lookup import refuse_misfit
 from .retry import retry
 from .send import Exchange
 from .share import share
@@ -30,63 +29,17 @@ if TYPE_CHECKING:
 log = logger()
 
 
-async def answer(
-    call: Call,
-    *,
-    stream: bool = False,
-    fallback: bool = True,
-    must_fit_window: bool = False,
-    record_cut_by_window: Record | None = None,
-) -> Record:
+async def answer(call: Call, *, stream: bool = False) -> Record:
     """Answer a chat call that is not recorded.
 
-    If a fallback answers, the record of the call points to that of the fallback.
-
     :param stream: emit the answer as it comes.
-    :param fallback: ask the models of ``[Fallbacks]``, one after the other, if the context is too
-        long.
-    :param must_fit_window: raise an error if even the last model's answer was cut where the context
-        window ended.
-    :param record_cut_by_window: the recorded answer, if the context window cut it: it is not asked
-        for again.
     :raises ContextLengthError: if the context is too long, and no model is left to ask.
     """
-    fallbacks = list(call.settings.fallbacks.get(call.request.model, ())) if fallback else []
     call = call.begun()
-    current, record = call, record_cut_by_window
-    while True:
-        must_fit = must_fit_window or bool(fallbacks)
-        try:
-            if record is None:
-                # The reader of a stream has read one model's text: no other can replace it.
-                ask = functools.partial(
-                    _ask, stream=stream, must_fit_window=must_fit and not stream
-                )
-                records = await share([current], ask, stream=stream)
-                record = records[current.request.cache_key]
-            elif must_fit and is_cut_by_context_window(record.response, current.request):
-                raise ContextLengthError(
-                    "the recorded answer was cut where the context window ended"
-                )
-            break
-        except ContextLengthError as error:
-            if not fallbacks:
-                raise
-            next_model = call.client.model_named(fallbacks.pop(0))
-            log.warning(
-                "%s: the context is too long (%s); asking %s instead",
-                current.request.model,
-                error,
-                next_model,
-            )
-        current = call.to_model(next_model)
-        record = await with_cache(call.cache, lookup, current)
+    records = await share([call], functools.partial(_ask, stream=stream), stream=stream)
+    record = records[call.request.cache_key]
     if record.is_hit:
-        current.count_hit(record)
-    if current is not call:
-        received = record.received
-        record = await do(call.store.add, record, call.request)
-        record = record.replace(received=received)
+        call.count_hit(record)
     refuse_misfit(call, record)  # an equal call with another response_format may have got it
     if stream and record.is_hit:
         await emit_recorded(record)
@@ -99,11 +52,27 @@ async def emit_recorded(record: Record) -> None:
         await emit(Piece(text_in(chunk), chunk))
 
 
-async def _ask(calls: Sequence[Call], *, stream: bool, must_fit_window: bool) -> dict[str, Record]:
-    """Ask the model of one call, and store the answer."""
+async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
+    """Ask the model of one call or, if the context is too long, its fallbacks; store the answer."""
     (call,) = calls
-    exchange = Exchange(call, stream=stream, must_fit_window=must_fit_window)
-    answered, received = await retry(call, exchange.attempt)
+    models = [call.client.model_named(model) for model in call.fallbacks]
+    while True:
+        # The reader of a stream has read one model's text: no other can replace it.
+        exchange = Exchange(call, stream=stream, must_fit_window=bool(models) and not stream)
+        try:
+            answered, received = await retry(call, exchange.attempt)
+            break
+        except ContextLengthError as error:
+            if not models:
+                raise
+            model = models.pop(0)
+            log.warning(
+                "%s: the context is too long (%s); asking %s instead",
+                call.request.model,
+                error,
+                model,
+            )
+            call = call.to_model(model)
     if received is None:
         record: Record = answered  # by another process
     else:
@@ -117,6 +86,8 @@ def _store(call: Call, response: Any, received: Received) -> Record:
     """Warn of what an answer lacks, and record it."""
     # As a cassette gives it back: a later prompt may quote it.
     response = ordered(finite(response))
+    if call.request.model != call.request.asked["model"]:  # a fallback's: it says who answered
+        response = {**response, "model": response.get("model") or call.request.model}
     _warn_of_cut_answer(call, response)
     _warn_of_cut_prompt(call, TokenUsage.of(response).input_tokens)
     record = record_of(

@@ -10,7 +10,7 @@ from ..cassettes.uses import Caller
 from ..display.printable import printable
 from ..errors import RequestTimeoutError
 from ..failures import Failures, process_failures
-from ..keys.keys import key_of, short_key
+from ..keys.keys import short_key
 from ..keys.parameters import EFFORT
 from ..notices import warn_once
 from ..scopes import ScopedRecord, warn_of_restart
@@ -18,7 +18,7 @@ from .usage import count
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
@@ -53,7 +53,7 @@ class Call(NamedTuple):
     :param cassette: the open cassette, or ``None``.
     :param order: says which calls come before it on a cassette.
     :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
-    :param is_effort_named: whether the effort is not that which the model is asked for by default.
+    :param fallbacks: the models that are asked, one after the other, if the context is too long.
     :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
     """
 
@@ -73,7 +73,7 @@ class Call(NamedTuple):
     cassette: Cassette | None = None
     order: CallOrder = ()
     parse: Callable[[str], Any] | None = None
-    is_effort_named: bool = True
+    fallbacks: tuple[str, ...] = ()
     deadline_at: float | None = None
 
     def begun(self) -> Call:
@@ -203,28 +203,15 @@ class Call(NamedTuple):
             )
 
     def to_model(self, model: str) -> Call:
-        """Return the same call of another model, with that one's namespace, and its effort if the call
-        names none.
+        """Return the call as another model is asked: with its own default effort if the call names none.
+        Its answer is recorded under the same key.
         """
-        client, request = self.client, self.request
-
-        def of_model(fields: Mapping[str, Any]) -> dict[str, Any]:
-            kept = {name: fields[name] for name in fields if name != EFFORT or self.is_effort_named}
-            return client.with_effort(model, {**kept, "model": model})
-
-        keyed = of_model(request.asked)
-        keyed.pop("namespace", None)
-        if namespace := client.namespace(model):
-            keyed["namespace"] = namespace
-        return self._replace(
-            name=model,
-            request=request._replace(
-                model=model,
-                asked=keyed,
-                body=of_model(request.body),
-                cache_key=key_of(request.kind, keyed, request.sample),
-            ),
-        )
+        client, body = self.client, dict(self.request.body)
+        default = client.with_effort(self.request.model, {}).get(EFFORT)
+        if body.get(EFFORT) == default:
+            body.pop(EFFORT, None)
+        body = client.with_effort(model, {**body, "model": model})
+        return self._replace(name=model, request=self.request._replace(model=model, body=body))
 
     def check_origin(self, record: Record) -> None:
         """Warn once if a model's record comes from a host that does not serve the model now."""
@@ -236,7 +223,7 @@ class Call(NamedTuple):
             return
         checked_hosts.add((self.request.model, host))
         model = record.request.get("model", "")
-        hosts = self.maker.hosts(model)
+        hosts = set().union(*map(self.maker.hosts, (model, *self.fallbacks)))
         if host not in hosts:
             warn_once(
                 f"answers of {model} recorded from {host} are used for "

@@ -13,7 +13,6 @@ from ..keys.messages import check_messages, keyed_messages
 from ..keys.normalizers import normalizer
 from ..keys.parameters import (
     CONFIGURED_UNKEYED,
-    EFFORT,
     expected_answer,
     given_parameters,
     keyed_parameters,
@@ -73,15 +72,12 @@ def _call(
     options, params = split_options(arguments, resolved.options)
     model = client.model_named(params.pop("model", None))
     sent = given_parameters(params, kind)
-    is_effort_named = True
     normalize = normalizer(settings.cache_normalize)
     if kind == "chat":
         field = "messages"
         content = check_messages(content, dedent=options.dedent_messages)
         keyed_content: Any = keyed_messages(content, normalize)
-        named = {**resolved.defaults, **sent}
-        sent = client.with_effort(model, named)
-        is_effort_named = (EFFORT in named) == (EFFORT in sent)
+        sent = client.with_effort(model, {**resolved.defaults, **sent})
     else:
         field = "input"
         keyed_content = content if normalize is None else normalize(content)
@@ -131,7 +127,7 @@ def _call(
         cassette=cassette,
         order=next_order(),
         parse=parse,
-        is_effort_named=is_effort_named,
+        fallbacks=settings.fallbacks.get(model, ()) if kind == "chat" else (),
     )
     return call, identity_hash
 

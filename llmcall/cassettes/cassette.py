@@ -22,13 +22,12 @@ from ..records.header import (
     layer_of,
     overridden_settings,
 )
-from ..records.pointers import target_key
 from ..records.reader import RecordFile, copy_of, header_in, read
 from ..records.served import served_by
 from ..records.writer import content_digest, content_of, write
 from ..scopes import new_program_scope
 from ..system import ProcessLock, at_exit
-from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, day_of
+from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, day_of
 from .current import header_namespaces, open_cassettes, pop, push
 from .uses import Caller, Uses
 
@@ -399,9 +398,8 @@ class Cassette(ContextDecorator):
             self.uses.note(record, caller, is_replayed=True)
             if self.events is not None:
                 self.events.append(("find", (key, caller._replace(draw=None))))
-            if target_key(record) is None:
-                with _lock:
-                    self.replayed += 1
+            with _lock:
+                self.replayed += 1
         elif self.may_record and not self.is_of_this_process():
             raise CacheError(
                 f"{self.path} is recorded by the parent of this forked process, which does not see calls made here. "
@@ -414,7 +412,7 @@ class Cassette(ContextDecorator):
     ) -> Record:
         """Add an answer, unless one is recorded already; return the recorded one.
 
-        :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_FUNCTION`` or ``POINTER``.
+        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
         :param replace: whether to replace one that is recorded already; one of the file is replaced
             from the second call on, so that a program that asks once gets what is recorded.
         """
@@ -524,7 +522,7 @@ def keep_in_cache(records: Collection[Record]) -> None:
 
 def _days_of(record: Record, source: str) -> Days | None:
     """Return the days of an added answer; ``None`` if they are unknown."""
-    if record.days is not None or source in (FROM_FUNCTION, POINTER):
+    if record.days is not None or source == FROM_FUNCTION:
         return record.days
     # The answer of an equal call that was under way also came from a server just now; no cache holds
     # it yet.

@@ -17,7 +17,6 @@ from ..keys.keys import key_of
 from ..keys.rekeying import under_settings
 from ..records.answers import same_answer
 from ..records.header import NAMESPACES, Header, keyed_settings
-from ..records.pointers import pointing_to, target_key
 from ..records.reader import RecordFile
 from ..values import Record
 
@@ -56,25 +55,23 @@ def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
     records = list(recording)
     requests = [under_settings(record.request, settings) for record in records]
     samples = _samples(records, requests)
-    new_keys: dict[str | None, str] = {}  # by the old one
+    changed = 0
     by_key: dict[str, Record] = {}
     conflicts = []
     for old, request, sample in zip(records, requests, samples, strict=True):
-        key = new_keys[old.cache_key] = key_of(old.kind, request, sample)
+        key = key_of(old.kind, request, sample)
+        changed += key != old.cache_key
         record = old.replace(cache_key=key, request=request, sample=sample)
         earlier = by_key.setdefault(key, record)
         if not same_answer(earlier, record):
             conflicts.append((earlier, record))
             if choice == "replace":
                 by_key[key] = record
-    for key, record in by_key.items():
-        if new_target := new_keys.get(target_key(record)):
-            by_key[key] = record.replace(response=pointing_to(new_target))
     return Rekeyed(
         header=header,
         records=list(by_key.values()),
         conflicts=conflicts,
-        changed=sum(old_key != new_key for old_key, new_key in new_keys.items()),
+        changed=changed,
         joined=len(records) - len(by_key),
     )
 

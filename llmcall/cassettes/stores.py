@@ -1,18 +1,12 @@
-"""Stores of a call's records: the disk cache, or a cassette over it.
-
-If a fallback answered a call, the call's own record is a pointer to the fallback's; a store follows and
-makes them.
-"""
+"""Stores of a call's records: the disk cache, or a cassette over it."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..keys.keys import sampled_key
-from ..records.pointers import pointing_to, target_key, target_of
 from ..scopes import RecordedAskers
-from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, POINTER, record_of
+from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
 
 if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
@@ -39,7 +33,7 @@ class CacheStore:
 
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
-        record = target_of(self._find(request.cache_key), self._find)
+        record = self._find(request.cache_key)
         if record is not None and self._caller is not None:
             self._cache.used_keys.add(record.cache_key)
         return record
@@ -47,22 +41,15 @@ class CacheStore:
     def _find(self, key: str) -> Record | None:
         return None if self._overwrites else self._cache.get(key, mode=self._mode)
 
-    def add(self, record: Record, request: Request | None = None) -> Record:
-        """Add an answer, and return the one that counts: whatever was stored first.
-
-        :param request: what it answers, if the record is that of a fallback.
-        """
-        new = record if request is None else _pointer(request, record)
+    def add(self, record: Record) -> Record:
+        """Add an answer, and return the one that counts: whatever was stored first."""
         draw = None if self._caller is None else self._caller.draw
         if draw is not None and draw.asker is not None:
-            new = new.replace(asker=draw.asker.name)
+            record = record.replace(asker=draw.asker.name)
         if self._mode == "off":
             return record
-        self._cache.used_keys.add(new.cache_key)
-        stored = self._cache.store(new, mode=self._mode, replace=self._overwrites)
-        if target_key(stored) == record.cache_key:
-            return record
-        return target_of(stored, partial(self._cache.get, mode=self._mode)) or record
+        self._cache.used_keys.add(record.cache_key)
+        return self._cache.store(record, mode=self._mode, replace=self._overwrites)
 
     def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded.
@@ -103,19 +90,16 @@ class CassetteStore:
 
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
-        record = target_of(self._find(request.cache_key), self._find)
+        record = self._find(request.cache_key)
         if record is None and self._cassette.may_record:
             record = self._cache.get(request)
-            return None if record is None else self._put(record, request, FROM_CACHE)
+            return None if record is None else self._put(record, FROM_CACHE)
         return record
 
-    def add(self, record: Record, request: Request | None = None) -> Record:
-        """Add an answer, and return the one that counts: whatever was stored first.
-
-        :param request: what it answers, if the record is that of a fallback.
-        """
+    def add(self, record: Record) -> Record:
+        """Add an answer, and return the one that counts: whatever was stored first."""
         source = FROM_FUNCTION if record.kind == "function" else FROM_SERVER
-        return self._put(self._cache.add(record, request), request, source)
+        return self._put(self._cache.add(record), source)
 
     def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded."""
@@ -133,21 +117,11 @@ class CassetteStore:
             self._cassette.uses.note_planned(key)
         return record
 
-    def _put(self, record: Record, request: Request | None, source: str) -> Record:
+    def _put(self, record: Record, source: str) -> Record:
         """Put an answer on the cassette, and return the one that counts there."""
         if self._caller is None:
             return record
-        if request is not None and record.cache_key != request.cache_key:
-            pointer = self._cassette.add(_pointer(request, record), self._caller, POINTER)
-            if target_key(pointer) != record.cache_key:
-                return target_of(pointer, self._find) or record
-        added = self._cassette.add(record, self._caller, source, self._replaces)
-        return target_of(added, self._find) or record
+        return self._cassette.add(record, self._caller, source, self._replaces)
 
 
 Store = CacheStore | CassetteStore
-
-
-def _pointer(request: Request, record: Record) -> Record:
-    """Return a record that says: the answer to a request is another one's record."""
-    return record_of(request, pointing_to(record.cache_key))

@@ -380,7 +380,7 @@ class LLMClient:
         :raises CacheMissError: if no call is allowed, and the answer is not recorded.
         """
         call = prepare_again(self, recorded_request, sample)
-        return drive(reply_to(call, fallback=False))  # type: ignore[no-any-return]
+        return drive(reply_to(call))  # type: ignore[no-any-return]
 
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
         """Ask a model and yield its answer as it arrives.

@@ -8,7 +8,7 @@ from ..call.drivers import drive
 from ..call.effects import with_cache
 from ..call.lookup import lookup
 from ..config.values import without_password
-from ..errors import APIError, BudgetExceededError, CacheCorruptError, ContextLengthError
+from ..errors import APIError, BudgetExceededError, CacheCorruptError
 from ..failures import (
     ABANDONED,
     FAILED,
@@ -24,7 +24,6 @@ from ..models.prices import window_of
 from ..notices import is_new, logger
 from ..scopes import warn_of_shared_answers
 from ..values import Reply
-from ..values.checks import is_cut_by_context_window
 
 if TYPE_CHECKING:
     from ..call.calls import Call
@@ -59,46 +58,27 @@ async def reply_to(
     call: Call,
     *,
     stream: bool = False,
-    fallback: bool = True,
-    must_fit_window: bool = False,
     looks_up: bool = True,
 ) -> Any:
     """Answer a chat call, from the record or by its model.
 
     :param stream: emit the answer, piece by piece.
-    :param fallback: ask the models of ``[Fallbacks]`` if the context is too long.
-    :param must_fit_window: an answer that the context window cut is an error, recorded or not, unless
-        a fallback answers in full; a fallback's is one if there is to be none.
     :param looks_up: whether to look for a recorded answer first; the caller may have looked.
     :returns: the reply, or what ``response_format`` parses. If the call failed after all retries and its
         caller does not want the error raised: the error or ``None``, as ``on_error`` says.
     :raises APIError: if the call failed after all retries, and its caller wants the error raised.
     """
     token = None
-    is_cut = False
     is_early = False
     try:
         record = await with_cache(call.cache, lookup, call) if looks_up else None
-        if must_fit_window and record is not None:
-            if record.cache_key != call.request.cache_key and not fallback:
-                raise ContextLengthError(
-                    f"the context is too long for {call.request.model}: the recorded answer came from the "
-                    f"fallback {record.model}"
-                )
-            is_cut = is_cut_by_context_window(record.response, call.request)
-        if record is None or is_cut:
+        if record is None:
             from ..call.answer import answer  # a recorded reply does not need it
 
             if stream:
                 failures = call.failures
                 token = failures.begin(call.scope, call.label)
-            record = await answer(
-                call,
-                stream=stream,
-                fallback=fallback,
-                must_fit_window=must_fit_window,
-                record_cut_by_window=record,
-            )
+            record = await answer(call, stream=stream)
             return _finish(call, record)
         if window_of(call.request.body) is not None:
             from ..call.windows import sweep

@@ -13,7 +13,6 @@ from ..display.formatting import OUTSIDE_ANY_SCOPE, shortened
 from ..display.printable import printable
 from ..keys.contents import messages_of, naming_system_text, text_of, title_of
 from ..keys.keys import short_key
-from ..records.pointers import target_of
 from ..secrets import masked
 from ..values import Data, Record, Request
 from .causes import causes_of, normalizing
@@ -172,9 +171,6 @@ def explain(
     if is_renamed:
         causes = [RENAMED]
     is_found = nearest is not None and nearest.cache_key == request.cache_key
-    is_fallback_gone = is_found and source is not None and target_of(nearest, source.find) is None
-    if is_fallback_gone:
-        causes = ["a fallback gave the recorded answer, and that answer was deleted"]
     if source is not None and not source.is_complete:
         causes.insert(
             0, "the recording broke off before its end: what was not asked yet is not in it"
@@ -197,7 +193,7 @@ def explain(
         differences=changes,
         causes=tuple(causes[:MOST_CAUSES]),
         remedy=remedy,
-        recorded=is_found and not is_fallback_gone,
+        recorded=is_found,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..differences.fields import CONTENTS, as_text
@@ -22,14 +22,12 @@ class Source(NamedTuple):
 
     :param name: its name in messages.
     :param records: those that can be read.
-    :param find: returns the record of a key, or ``None``.
     :param rekey: the command that gives its records new keys.
     :param is_complete: whether the recording came to its end.
     """
 
     name: str
     records: Iterable[Record]
-    find: Callable[[str], Record | None]
     rekey: str = "llmcall cache rekey"
     is_complete: bool = True
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from ..display.printable import printable
 from ..errors import CacheCorruptError
 from ..values import Days, joined_days, model_answer
-from . import pointers
 from .line import RESTORE
 
 if TYPE_CHECKING:
@@ -24,12 +23,12 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 def model_of(record: Record) -> str | None:
     """Return the model that gave an answer, by the server's name if it gave one, else by the name
-    that was asked for; ``None`` if no model answered: a function did, or it is a pointer.
+    that was asked for; ``None`` if no model answered, but a function.
     """
     response: Mapping[str, Any] | None = record.response
     if record.kind == "http":
         response = model_answer(record.request, record.response)
-    elif record.kind == "function" or pointers.FIELD in record.response:
+    elif record.kind == "function":
         return None
     if response is None:
         return None

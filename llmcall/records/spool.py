@@ -9,37 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 from ..keys.keys import key_of
 from .packed import pack, unpack
-from .pointers import target_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..values import Record
 
-# ``equal`` names the request and the scope of a record that says who asked; ``target`` is the key to
-# which a pointer leads.
+# ``equal`` names the request and the scope of a record that says who asked.
 TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA cache_size = -32000;
 CREATE TABLE Records (
-    number INTEGER PRIMARY KEY, key TEXT UNIQUE, path BLOB, packed BLOB, stored_at REAL, target TEXT,
-    equal TEXT, asker TEXT
+    number INTEGER PRIMARY KEY, key TEXT UNIQUE, path BLOB, packed BLOB, stored_at REAL, equal TEXT,
+    asker TEXT
 );
-CREATE INDEX Targets ON Records (target) WHERE target IS NOT NULL;
 CREATE INDEX Equals ON Records (equal, asker) WHERE equal IS NOT NULL;
 CREATE TABLE Texts (digest TEXT PRIMARY KEY, text BLOB);
 """
-ADD = "INSERT OR IGNORE INTO Records VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+ADD = "INSERT OR IGNORE INTO Records VALUES (?, ?, ?, ?, ?, ?, ?)"
 ALL = """
 SELECT key, packed, stored_at, equal IS NOT NULL AND 2 > (
     SELECT COUNT(DISTINCT asker) FROM Records AS other WHERE other.equal = Records.equal
 ) FROM Records ORDER BY path, number
 """
 FIND = "SELECT number, packed FROM Records WHERE key = ?"
-MISSING_TARGET = """
-SELECT target FROM Records WHERE target > ? AND target NOT IN (SELECT key FROM Records)
-ORDER BY target LIMIT 1
-"""
 ADD_DIGEST = "INSERT OR IGNORE INTO Texts (digest) VALUES (?)"
 ADD_TEXT = "INSERT OR REPLACE INTO Texts VALUES (?, ?)"
 TEXT = "SELECT text FROM Texts WHERE digest = ?"
@@ -77,8 +70,8 @@ class Spool:
         equal = None
         if record.asker is not None:
             equal = f"{key_of(record.kind, record.request, None)} {record.scope}"
-        path, target = "\0".join(levels).encode(), target_key(record)
-        row = number, key, path, pack(record), record.stored_at, target, equal, record.asker
+        path = "\0".join(levels).encode()
+        row = number, key, path, pack(record), record.stored_at, equal, record.asker
         self._connection.execute(ADD, row)
 
     def find(self, key: str) -> tuple[int, Record] | None:
@@ -94,14 +87,6 @@ class Spool:
         for key, packed, stored_at, is_only_asker in self._connection.execute(ALL):
             record = unpack(key, packed, stored_at)
             yield record.replace(asker=None) if is_only_asker else record
-
-    def missing_targets(self) -> Iterator[str]:
-        """Yield the keys of the records to which pointers lead and that are not here; they may be added
-        meanwhile.
-        """
-        target: str | None = ""
-        while target := self._value(MISSING_TARGET, target):
-            yield target
 
     def add_text(self, digest: str, text: str) -> None:
         """Add a long text."""

@@ -193,8 +193,7 @@ def _answers(record: Record) -> Iterator[Utterance]:
         text = f"refuses: {record.refusal}" if record.refusal else record.answer
         yield Utterance(f"{ANSWERING_ROLE}{_ending(record.finish_reason)}", (text,))
     elif not choices:
-        names = ("embedding", "fallback")
-        role = next((name for name in names if name in record.response), "result")
+        role = "embedding" if "embedding" in record.response else "result"
         yield Utterance(role, (record.answer,))
 
 

@@ -39,9 +39,8 @@ FIELDS = (
     "stored_at",
     "asker",
 )
-# Where a cassette got a record: from a server, from the disk cache, or from a recorded function. A
-# pointer is no answer: it leads to the record of a fallback.
-FROM_SERVER, FROM_CACHE, FROM_FUNCTION, POINTER = "server", "cache", "function", "pointer"
+# Where a cassette got a record: from a server, from the disk cache, or from a recorded function.
+FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
 
 
 class Received(NamedTuple):

@@ -17,7 +17,6 @@ from servers import OK, QUESTION, Answer, ScriptedServer, client_for, refusal
 import llmcall
 from llmcall import (
     APIError,
-    CacheMissError,
     ContextLengthError,
     InvalidRequestError,
     RateLimitError,
@@ -286,51 +285,15 @@ def test_a_stream_that_is_cut_asks_no_other_model() -> None:
     assert client.asked_models() == [SMALL]
 
 
-@pytest.fixture
-def fallen_back() -> tuple[Servers, Any]:
-    """A client whose first model had too little room, and the reply of the last one."""
-    client = Servers()
-    return client, asked_of(client)
-
-
-def test_the_record_of_the_first_model_points_to_the_answer(
-    fallen_back: tuple[Servers, Any],
-) -> None:
-    """Which is stored under the model that gave it; both are sound and count."""
-    client, reply = fallen_back
-    records = {record.request["model"]: record for record in client.cache.records()}
-    assert records.keys() == {SMALL, LARGE}
-    assert records[SMALL].response == {"fallback": reply.cache_key}
-    assert records[LARGE].cache_key == reply.cache_key
-    assert len(client.cache) == 2
-    assert client.cache.verify() == []
-
-
-def test_the_answer_of_a_fallback_answers_its_own_model(fallen_back: tuple[Servers, Any]) -> None:
-    """Asked for by its name, nothing is called."""
-    client, _ = fallen_back
-    assert client.send_message(LONG, model=LARGE, on_error="raise").cached
-
-
-@pytest.fixture
-def pointer_to_nothing() -> Servers:
-    """A client whose cache has the record of the first model, and no longer the answer."""
+def test_the_answer_of_a_fallback_is_stored_under_the_key_of_the_call_that_asked() -> None:
+    """One record, which says who answered, in the reply and in the record."""
     client = Servers()
     reply = asked_of(client)
-    client.asked_models()
-    assert client.cache.delete(where=lambda record: record.cache_key == reply.cache_key) == 1
-    return client
-
-
-@pytest.mark.usefixtures("pointer_to_nothing")
-def test_a_pointer_to_nothing_is_a_miss() -> None:
-    """In the mode ``replay``; the message says what is gone, and how to record it."""
-    with pytest.raises(CacheMissError) as caught:
-        Servers(cache_mode="replay").send_message(LONG)
-    report = " ".join(str(caught.value).split())
-    assert "this chat request to gpt-4 is not recorded" in report
-    assert "a fallback gave the recorded answer, and that answer was deleted" in report
-    assert "cache_mode='auto'" in report
+    (record,) = client.cache.records()
+    assert record.cache_key == reply.cache_key == client.build_request(LONG).cache_key
+    assert (record.model, record.served, reply.model) == (SMALL, LARGE, LARGE)
+    assert client.cache.verify() == []
+    assert not client.send_message(LONG, model=LARGE, on_error="raise").cached
 
 
 @pytest.mark.parametrize("models", [("gpt-6-luna", LARGE), (LARGE, "gpt-6-luna")])
@@ -338,7 +301,7 @@ def test_a_pointer_to_nothing_is_a_miss() -> None:
 def test_a_fallback_is_asked_as_if_it_had_been_named(
     models: tuple[str, str], effort: str | None
 ) -> None:
-    """Its own effort and its own key, so that a call of its own finds the answer."""
+    """With its own effort where the call names none."""
     first, second = models
     bodies = []
 
@@ -352,10 +315,9 @@ def test_a_fallback_is_asked_as_if_it_had_been_named(
 
     client = Servant(model=first, fallbacks={first: (second,)}, on_error="raise")
     reply = client.send_message("Hello", reasoning_effort=effort)
-    own = client.build_request("Hello", model=second, reasoning_effort=effort)
     default = "none" if second == "gpt-6-luna" else None
     assert bodies[-1].get("reasoning_effort") == (effort or default)
-    assert reply.cache_key == own.cache_key
+    assert reply.model == second
 
 
 @pytest.mark.parametrize("arguments", [{"max_tokens": 1}, {"max_completion_tokens": 1}])

@@ -379,19 +379,6 @@ def test_rekey_makes_keys_of_another_version_from_the_stored_requests(
     assert recorder().cache.verify() == []
 
 
-@pytest.mark.parametrize(
-    "alias", [{"old": "new"}, {"other": "last"}, {"old": "new", "other": "last"}]
-)
-def test_rekey_keeps_the_way_from_a_request_to_a_fallbacks_answer(alias: dict[str, str]) -> None:
-    """The record of a request whose answer another model gave points to where that answer went."""
-    client = recorder()
-    longer = client.send_message("Bread?", model="other", on_error="raise")
-    client.cache.put(client.build_request("Bread?", model="old"), {"fallback": longer.cache_key})
-    llmcall.configure(aliases=alias)
-    assert client.cache.rekey() == (2 if "other" in alias else 1)
-    assert replayed("Bread?", model="old") == longer.content
-
-
 # Salvage
 
 

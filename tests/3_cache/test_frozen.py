@@ -48,7 +48,7 @@ def test_a_frozen_cassette_replays_with_its_keys() -> None:
     """Its header brings the settings; each record is used."""
     with llmcall.cassette(FROZEN / "tape.jsonl", mode="none") as tape:
         assert replayed() == TOLD
-    assert tape.records == 56
+    assert tape.records == 55
     assert tape.unused() == []
 
 
@@ -59,7 +59,7 @@ def test_a_frozen_cache_replays(tmp_path: Path) -> None:
     cache = llmcall.ResponseCache(tmp_path / "cache")
     with llmcall.configured(cache_path=tmp_path / "cache", cache_mode="replay", **SETTINGS):
         assert replayed() == TOLD
-        assert len(cache) == 56
+        assert len(cache) == 55
         assert cache.verify() == []
         assert cache.rekey() == 0
 
@@ -68,7 +68,7 @@ def test_a_frozen_export_fills_a_cache(tmp_path: Path) -> None:
     """A cassette recorded from that cache has the same lines, and so has an export of it."""
     cache = llmcall.ResponseCache(tmp_path / "cache")
     with llmcall.configured(cache_path=tmp_path / "cache", cache_mode="replay", **SETTINGS):
-        assert cache.load(FROZEN / "tape.jsonl") == 56
+        assert cache.load(FROZEN / "tape.jsonl") == 55
         with llmcall.cassette(tmp_path / "again.jsonl"):
             assert replayed() == TOLD
         cache.export(tmp_path / "export.jsonl")
@@ -106,7 +106,7 @@ def test_frozen_records_of_other_apis_replay_after_rekey(tmp_path: Path) -> None
 def test_a_frozen_cassette_is_a_run() -> None:
     """It can be read and compared without being replayed."""
     comparison = llmcall.compare(FROZEN / "tape.jsonl", FROZEN / "tape.jsonl")
-    assert (comparison.same, comparison.changed) == (56, 0)
+    assert (comparison.same, comparison.changed) == (55, 0)
 
 
 @pytest.mark.parametrize("mode", ["none", "new", "once"])

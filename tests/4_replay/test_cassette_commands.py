@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from conversations import HOSTILE, chat, conversation, embedding, function, read, record_of, written
+from conversations import HOSTILE, chat, conversation, embedding, function, read, written
 from programs import LONGEST
 from servers import CALLING
 
@@ -162,18 +162,12 @@ SHOWN = [
         function("price", {"item": "b"}, 3.5),
         ["price  version=2", "arguments", '{"item": "b"}', "→ result", "3.5"],
     ),
-    (
-        record_of("chat", None, {"model": "m", "messages": []}, {"fallback": "f" * 64}),
-        ["→ fallback"],
-    ),
 ]
 
 
 @pytest.mark.parametrize(("record", "expected"), SHOWN)
 def test_show_prints_a_record_of_any_kind(record: Record, expected: list[str]) -> None:
-    """Tools, their calls and results, refusals, choices, media, embeddings, functions and pointers
-    to other answers.
-    """
+    """Tools, their calls and results, refusals, choices, media, embeddings and functions."""
     shown = [line.strip().removeprefix("--- call 1  ") for line in text_of([record]).splitlines()]
     assert [line for line in shown if line in expected] == expected
 

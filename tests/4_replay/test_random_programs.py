@@ -53,8 +53,6 @@ def programs(*asks: str) -> Any:
 
 
 PROGRAMS = programs(*ASKS, *TROUBLES)
-# An interruption between the two records of a fallback leaves them in another order.
-WITHOUT_FALLBACKS = programs(*ASKS, *TROUBLES[:-1])
 EXAMPLES = pytest.mark.parametrize(
     "examples", [20, pytest.param(200, marks=pytest.mark.slow)], ids=["few", "many"]
 )
@@ -135,7 +133,7 @@ def test_an_interrupted_program_goes_on(examples: int) -> None:
     an undisturbed recording gives, whatever the timing.
     """
 
-    @given(WITHOUT_FALLBACKS, SEEDS, st.booleans(), st.integers(1, 9), st.booleans())
+    @given(PROGRAMS, SEEDS, st.booleans(), st.integers(1, 9), st.booleans())
     @settings(max_examples=examples)
     def check(program: Any, seed: int, inside: bool, calls: int, has_budget: bool) -> None:
         plan = {"is_pure": True, "has_budget": has_budget}

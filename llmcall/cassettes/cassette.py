@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ..values import Days, Record
 
 
+OTHER_REPEAT = "a scope of another name makes another repeat, in a cassette of its own"
 MODES = ("none", "once", "new", "update", "rewrite")
 
 # Called with each cassette before it reads its file, and when it closes: a packed study's replay
@@ -92,9 +93,9 @@ class Cassette(ContextDecorator):
         self.mode = mode
         # The disk cache supplies no answer, and new answers replace those in it.
         self.bypasses_cache = bypasses_cache or mode == "rewrite"
-        # Without this, its owner decides at the end, and reports unused records.
+        # Without this, its owner decides at the end, and reports what was used.
         self.write_at_end = write
-        self.reports_unused = write
+        self.reports_use = write
         self.is_named_by_settings = is_named_by_settings  # in [Cassette] PATH
         self.command = command  # whose options name it; messages show it
         # The options of ``llmcall run``, for the file's header; None for a block's.
@@ -129,13 +130,13 @@ class Cassette(ContextDecorator):
         self._is_in_cells = False
 
     def replay_only(self) -> None:
-        """Only read the file, in place of the mode that the code names; report no unused records.
+        """Only read the file, in place of the mode that the code names; report nothing of its use.
 
         Call this before the cassette reads its file.
         """
         self.mode = "none"
         self.bypasses_cache = False
-        self.reports_unused = False
+        self.reports_use = False
 
     # Opening and closing. A block, or an open and a close across cells, starts and stops it and makes
     # it the innermost one meanwhile. The first start reads the file, and the last stop writes it.
@@ -279,31 +280,42 @@ class Cassette(ContextDecorator):
         """Report unused records and failed calls, and write the file."""
         if isinstance(self._error, KeyboardInterrupt):
             self.failures.forget(ABANDONED)  # whoever pressed Ctrl-C knows
-        unused = self.unused() if self._error is None and self.reports_unused else []
+        unused = self.unused() if self._error is None and self.reports_use else []
         refusals = process_failures.refused - self._refusals_before
         has_failures = bool(refusals or self.failures.counts().keys() - {NOT_JSON})
         dropped = unused if self.mode == "update" and not has_failures else []
         if unused:
-            count = counted(len(unused), "record")
-            self.unused_report = f"{count} {'was' if len(unused) == 1 else 'were'} not used; "
-            if self.mode != "update":
-                self.unused_report += "the mode 'update' moves such records to the disk cache"
-            elif has_failures:
-                self.unused_report += (
-                    "the file keeps such records, because a call failed, ended early or was refused"
-                )
-            else:
-                self.unused_report += "moved to the disk cache"
-            if not self.command:  # else the command reports it
-                notice("%s: %s", self.path, self.unused_report)
+            self._report_unused(len(unused), has_failures=has_failures)
+        if self.supplied and self.reports_use and not self.command:
+            answers = counted(self.supplied, "answer")
+            source = "came from the disk cache, and so from an earlier run"
+            notice("%s: %s %s; %s", self.path, answers, source, OTHER_REPEAT)
+        goes_on = self.mode in ("new", "update")
         self.failures.warn(
-            f"replay of the cassette {self.path}", "record it again with the mode 'new'"
+            f"replay of the cassette {self.path}",
+            "run it again" if goes_on else "record it again with the mode 'new'",
         )
         if self.mode == "rewrite" and self.path.exists() and has_failures and not self.recorded:
             notice("%s is left as it was: no call was answered", self.path)
         elif self.write_at_end and (dropped or self._is_changed()):
             keep_in_cache(dropped)
             self._write({record.cache_key for record in dropped})
+
+    def _report_unused(self, count: int, *, has_failures: bool) -> None:
+        """Report how many records no call used, and what becomes of them."""
+        self.unused_report = (
+            f"{counted(count, 'record')} {'was' if count == 1 else 'were'} not used; "
+        )
+        if self.mode != "update":
+            self.unused_report += "the mode 'update' moves such records to the disk cache"
+        elif has_failures:
+            self.unused_report += (
+                "the file keeps such records, because a call failed, ended early or was refused"
+            )
+        else:
+            self.unused_report += "moved to the disk cache"
+        if not self.command:  # else the command reports it
+            notice("%s: %s", self.path, self.unused_report)
 
     def _is_changed(self) -> bool:
         """Return whether the file has to be written, although no record is dropped."""

@@ -194,7 +194,7 @@ def run(
                 default_scope(tape.program_scope if tape else new_program_scope())
             )
         open_contexts = exit_stack.pop_all()
-    Execution(recorder, tape, open_contexts).run(script, arguments, module=module)
+    Execution(recorder, tape, open_contexts, options.scope).run(script, arguments, module=module)
 
 
 def _check_cassette(cassette: str | None, mode: str | None) -> None:
@@ -205,8 +205,8 @@ def _check_cassette(cassette: str | None, mode: str | None) -> None:
     """
     if mode == "none" and cassette is not None and not Path(cassette).is_file():
         raise CacheError(
-            f"{cassette} does not exist, so there is nothing to replay; run the program once without "
-            "--mode none to record it"
+            f"{cassette} does not exist, so there is nothing to replay; run the program with --mode once "
+            "to record it"
         )
     if mode not in (None, "none") and cassette is None:
         raise click.UsageError(f"--mode {mode} needs a cassette; name one with --cassette")

@@ -63,7 +63,7 @@ class Actors:
             if request.method == "POST" and not label.endswith(EMBEDDINGS):
                 warn_once(
                     f"a request names no actor (the first: {label}) and is in the surrounding scope; if "
-                    "several actors make such requests, name them (actor=, --actor)",
+                    "several actors make such requests, choose names that these have, too",
                     about="no actor",
                 )
             return contextlib.nullcontext()
@@ -119,14 +119,20 @@ def _first_text(body: Any, roles: tuple[str, ...]) -> str:
     return next(filter(None, map(text_in, contents)), "")
 
 
-def warn_of_askers() -> None:
+def warn_of_askers(*, have_names: bool) -> None:
     """Warn if recorded answers went to other tasks or threads than in the recorded run, or were left
     while others were asked for.
+
+    :param have_names: whether requests name their actors already.
     """
     count = scopes.take_misplaced()
     if count:
+        remedy = (
+            "choose names that differ for each of the program's actors"
+            if have_names
+            else 'name the actors (actor="system", llmcall run --actor system)'
+        )
         warn_once(
-            'name the actors (actor="system", llmcall run --actor system): '
-            f"{counted(count, 'recorded answer')} to equal requests went to another task or thread than "
+            f"{remedy}: {counted(count, 'recorded answer')} to equal requests went to another task or thread than "
             "when it was recorded, so these may have got each other's answers"
         )

@@ -185,7 +185,7 @@ def _recording(recorder: Recorder) -> Iterator[None]:
         try:
             yield
         finally:
-            warn_of_askers()
+            warn_of_askers(have_names=recorder.actors is not None)
             for line in unrecorded_words(recorder):
                 notice("%s", line)
 

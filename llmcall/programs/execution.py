@@ -32,10 +32,6 @@ from .front import in_front
 from .recorder import HAS_ENDED, Recorder
 
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
-OTHER_REPEAT = (
-    "the answers from the cache are those of an earlier run; --scope NAME makes another repeat, with answers "
-    "of its own"
-)
 
 
 def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) -> None:
@@ -70,12 +66,18 @@ class Execution:
     :param recorder: answers the program's requests.
     :param cassette: the cassette that records the requests, or ``None``.
     :param exit_stack: what is open around the program, including the cassette.
+    :param scope: the scope of the whole run, if the user named one.
     """
 
     def __init__(
-        self, recorder: Recorder, cassette: Cassette | None, exit_stack: contextlib.ExitStack
+        self,
+        recorder: Recorder,
+        cassette: Cassette | None,
+        exit_stack: contextlib.ExitStack,
+        scope: str | None = None,
     ) -> None:
         self._recorder = recorder
+        self._scope = scope
         self._cassette = cassette
         # The program may change the working directory, and close or redirect standard error.
         self._file = None if cassette is None else Path(cassette.path).absolute()
@@ -163,7 +165,7 @@ class Execution:
             self._exit_stack.__exit__(None if error is None else type(error), error, None)
         except (LLMCallError, OSError) as problem:
             problems.append(problem)
-        warn_of_askers()
+        warn_of_askers(have_names=recorder.actors is not None)
         process_failures.warn("replay")
         if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):
             problems.append(recorder.first_error)
@@ -215,10 +217,21 @@ class Execution:
         counts = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
         lines = [f"{', '.join(counts)}: {target}"]
         if supplied and not self._recorder.sends_nothing:
-            lines.append(OTHER_REPEAT)
+            lines.append(self._other_repeat())
         if cassette is not None and cassette.unused_report:
             lines.append(cassette.unused_report)
         return lines
+
+    def _other_repeat(self) -> str:
+        """Return how another run gets other answers than those of the cache."""
+        scope = "--scope NAME" if self._scope is None else "another --scope"
+        own = (
+            "answers of its own" if self._cassette is None else "answers and a cassette of its own"
+        )
+        return (
+            "the answers from the cache are those of an earlier run; "
+            f"{scope} makes another repeat, with {own}"
+        )
 
 
 def _flush_output() -> None:

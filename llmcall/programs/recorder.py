@@ -102,6 +102,11 @@ class Recorder:
         """Return the further hosts whose JSON requests are recorded."""
         return next((each._hosts for each in self._chain() if each._hosts), set())
 
+    @property
+    def actors(self) -> Actors | None:
+        """Return what names the program's actors, or ``None``."""
+        return next((each._actors for each in self._chain() if each._actors), None)
+
     def client_at(self, address: str) -> ProgramClient:
         """Return the client that makes the calls to an address, with the overrides."""
         with_overrides = (each for each in self._chain() if each._overrides)
@@ -122,7 +127,7 @@ class Recorder:
 
         :param settings: those of the call.
         """
-        actors = next((each._actors for each in self._chain() if each._actors), None)
+        actors = self.actors
         if actors is None:
             return nullcontext()
         return actors.scope_of(to_record.for_actor(), normalizer(settings.cache_normalize))

@@ -305,13 +305,15 @@ class Replay:
         from ..review.text import record_name
 
         root = self.config.rootpath
-        path = tape.path.relative_to(root) if tape.path.is_relative_to(root) else tape.path
-        name = path.as_posix()
+        shown = tape.path.relative_to(root) if tape.path.is_relative_to(root) else tape.path
+        name = shown.as_posix()
         asked, recorded = (tape.asked, tape.recorded) if tape.is_written else (0, 0)
         labels = {record.cache_key: record_name(record) for record in unused}
         self.closed.append(Closed(name, is_shared, tape.replayed, asked, recorded, labels))
         if tape.write_at_end:  # a failed test's log is shown
-            self.notices += [(message, name) for message in notices]
+            # The place stands before each message, so that many cassettes' equal ones are one line.
+            path = f"(the cassette )?{re.escape(str(tape.path))}"
+            self.notices += [(re.sub(path, "the cassette", message), name) for message in notices]
         if recorded:
             self._recorded_paths.add(tape.path)
 

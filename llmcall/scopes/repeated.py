@@ -40,8 +40,8 @@ def warn_of_shared_answers(request: Request, store: Any, *, of_program: bool = F
             return
         _given = None
     remedy = (
-        "put one scope around the program (with llmcall.scope('run', process=True): …), or name its actors "
-        "(actor='system')"
+        "put one scope around the program (with llmcall.scope('run', process=True): …), or name each of its "
+        "actors (actor=…)"
         if of_program
         else "open a scope for each actor (with llmcall.scope(name): …) or number the draws (sample=1, sample=2)"
     )

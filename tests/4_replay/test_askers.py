@@ -130,11 +130,11 @@ def test_a_run_that_was_stopped_records_what_its_replays_then_give(
 
 
 @contextlib.contextmanager
-def recorded(mode: str = "once") -> Iterator[None]:
+def recorded(mode: str = "once", actor: str | None = None) -> Iterator[None]:
     """Stand in a scope that all threads have, under ``patched``, with a cassette."""
     with (
         llmcall.cassette("run.jsonl", mode=mode),
-        llmcall.patched(cache_mode="off"),
+        llmcall.patched(actor, cache_mode="off"),
         llmcall.scope("s", process=True),
     ):
         yield
@@ -348,19 +348,25 @@ def test_the_cells_of_a_notebook_are_one_asker(file: str) -> None:
     assert askers()["None"] == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("actor", "remedy"),
+    [
+        (None, 'name the actors (actor="system", llmcall run --actor system)'),
+        ("user:(.)", "choose names that differ for each of the program's actors"),
+    ],
+)
 def test_a_replay_by_other_threads_than_recorded_says_so_at_its_end(
-    caplog: pytest.LogCaptureFixture,
+    actor: str | None, remedy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says for how many calls, and what to do."""
+    """It says for how many calls, and what to do beyond what is done already."""
     client = plain_program(Server())
-    with recorded():
+    with recorded(actor=actor):
         in_threads(lambda: ask(client), 3)
     assert not caplog.text
-    with recorded("none"), ThreadPoolExecutor(3) as pool:
+    with recorded("none", actor), ThreadPoolExecutor(3) as pool:
         for each in [pool.submit(ask, client) for _ in range(3)]:
             each.result()
-    assert "3 recorded answers to equal requests went to another task or thread" in caplog.text
-    assert "--actor" in caplog.text
+    assert f"{remedy}: 3 recorded answers to equal requests went to another task" in caplog.text
 
 
 def test_an_export_names_askers_as_a_cassette_does() -> None:

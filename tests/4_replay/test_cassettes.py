@@ -458,6 +458,44 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
     assert "the mode 'new'" in warning
 
 
+def test_failures_name_no_mode_that_is_given_already(caplog: pytest.LogCaptureFixture) -> None:
+    """A cassette that adds what is missing needs no other one."""
+    with cassette(PATH, mode="new"):
+        ScriptedClient([llmcall.APIError("no")]).send_message("a")
+    (warning,) = warnings(caplog)
+    assert "Fix the cause and run it again, which asks only for what is missing" in warning
+
+
+@pytest.mark.parametrize("mode", ["once", "new", "update"])
+def test_a_cassette_counts_the_answers_of_an_earlier_run(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk cache had them; who wanted another repeat must know."""
+    client = counting(cache_mode="auto")
+    for text in "ab":
+        said(client, text)
+    with cassette(PATH, mode=mode):
+        for text in "abc":
+            said(client, text)
+    assert warnings(caplog) == [
+        f"{PATH}: 2 answers came from the disk cache, and so from an earlier run; a scope of another name makes "
+        "another repeat, in a cassette of its own"
+    ]
+
+
+@pytest.mark.parametrize("mode", ["none", "once", "rewrite"])
+def test_no_cassette_counts_answers_that_it_recorded_or_replayed(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are those of this run, or of the file."""
+    client = counting(cache_mode="auto")
+    with cassette(PATH):
+        said(client)
+    with cassette(PATH, mode=mode):
+        said(client)
+    assert warnings(caplog) == []
+
+
 def test_a_run_that_a_budget_ended_says_that_no_replay_is_as_it_was(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -585,6 +585,25 @@ def test_unused_records_are_listed(
     assert (result.ret, summary(result.stdout.str())) == (code, unused)
 
 
+def test_equal_warnings_of_many_cassettes_are_one_line(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names one of them and counts the others."""
+    monkeypatch.setenv("LLMCALL_MODEL", "fake-1")
+    project.record(
+        "@pytest.mark.llm\n@pytest.mark.parametrize('text', 'abc')\ndef test_one(text): ask(text)",
+        passed=3,
+    )
+    monkeypatch.setenv("LLMCALL_MODEL", "fake-3")
+    counts, warning = summary(project.run(passed=3))
+    assert counts == "llmcall: 3 calls replayed, 0 recorded"
+    assert re.fullmatch(
+        r"llmcall: cassettes/test_market/test_one\[\w\]\S*\.jsonl and 2 more: MODEL = fake-3 of the environment has "
+        r"no effect: the cassette was recorded with fake-1\. To use .*",
+        warning,
+    )
+
+
 def test_update_moves_what_no_test_used_to_the_disk_cache(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,7 +91,11 @@ def test_a_request_that_names_no_actor_stands_in_the_scope_around_it(
             actor="user:You are (.*)[.]",
         )
     assert names == ["day-1", "day-1/Lisa", "day-1"]
-    assert caplog.text.count("a request names no actor (the first: POST /v1/chat/completions)") == 1
+    words = (
+        "a request names no actor (the first: POST /v1/chat/completions) and is in the surrounding scope; "
+        "if several actors make such requests, choose names that these have, too"
+    )
+    assert caplog.messages.count(words) == 1
 
 
 @pytest.mark.parametrize(

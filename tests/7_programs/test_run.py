@@ -397,7 +397,34 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
     _, said = ran(f"{BREAD_AND_MILK}; ask('Salt?')", "--cassette", "b.jsonl")
     first, second = said.splitlines()
     assert first == "1 asked (15 tokens, <$0.0001), 2 from the cache: b.jsonl"
-    assert "--scope NAME makes another repeat" in second
+    assert second == (
+        "the answers from the cache are those of an earlier run; --scope NAME makes another repeat, with "
+        "answers and a cassette of its own"
+    )
+
+
+def test_answers_from_the_cache_name_another_scope_if_one_is_named(model: NumberedServer) -> None:
+    """Without a cassette, the answers are all that another repeat has of its own."""
+    for words in ["1 asked (15 tokens, <$0.0001)", "1 from the cache"]:
+        _, said = ran("ask('Bread?')", "--scope", "rep-1")
+        assert words in said
+    assert said.splitlines()[1] == (
+        "the answers from the cache are those of an earlier run; another --scope makes another repeat, "
+        "with answers of its own"
+    )
+
+
+def test_a_missing_cassette_names_the_mode_that_records_it(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It need not be the command line that said ``none``."""
+    monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "a.jsonl")
+    monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "none")
+    _, said = ran("ask('Bread?')", code=1)
+    assert (
+        "a.jsonl does not exist, so there is nothing to replay; run the program with --mode once"
+        in said
+    )
 
 
 def test_failures_and_refusals_are_counted(model: NumberedServer) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..values import Request
     from .cassette import Cassette
 
+CURRENT_TEST = "PYTEST_CURRENT_TEST"
+
 
 def miss_error(
     request: Request,
@@ -69,9 +71,16 @@ def _search_source(cassette: Cassette) -> Source:
 
 
 def remedy_of(cassette: Cassette) -> str:
-    """Return how to record missing answers: a command, and on the next line what it does."""
-    mode = "new" if cassette.path.exists() else "once"
-    if not cassette.write_at_end:
+    """Return how to record missing answers: a command, and on the next line what it does.
+
+    A program that has changed leaves records unused, which ``update`` takes out; but one test says
+    little about what the others use.
+    """
+    # a copy in a worker process writes nothing at its end, either
+    is_test = not cassette.write_at_end and CURRENT_TEST in os.environ
+    mode = "once" if not cassette.path.exists() else "new" if is_test else "update"
+    moves = ", moves unused ones to the disk cache" if mode == "update" else ""
+    if is_test:
         remedy = recording_command(mode)
     elif cassette.command:
         remedy = f"{cassette.command} --cassette {shlex.quote(str(cassette.path))} --mode {mode} …"
@@ -80,13 +89,13 @@ def remedy_of(cassette: Cassette) -> str:
     else:
         remedy = f"llmcall.cassette({str(cassette.path)!r}, mode={mode!r})"
     return (
-        f"{remedy}\nkeeps recorded answers and asks only for missing ones (the mode "
+        f"{remedy}\nkeeps recorded answers{moves} and asks only for missing ones (the mode "
         f"{cassette.mode!r} allows no calls)"
     )
 
 
 def recording_command(mode: str) -> str:
     """Return the command that records the running test."""
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
+    test = os.environ.get(CURRENT_TEST, "").rpartition(" (")[0]
     one_process = "-n 0 " if "PYTEST_XDIST_WORKER" in os.environ else ""
     return f"pytest {one_process}--llm-record={mode} {shlex.quote(test) if test else ''}".rstrip()

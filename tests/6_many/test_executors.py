@@ -252,6 +252,20 @@ def test_a_failure_is_said_at_the_end_of_a_recording(
     assert "1 call failed after all retries (1 in scope 'survey/fail'" in caplog.text
 
 
+def test_a_miss_in_a_worker_names_the_cassettes_own_remedy(
+    processes: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test runs there, so there is none to record."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    with llmcall.cassette("market.jsonl"):
+        map(ask, ["a"], executor=processes, scope="survey")
+    with (
+        llmcall.cassette("market.jsonl", mode="none"),
+        pytest.raises(llmcall.CacheMissError, match=r"market\.jsonl', mode='update'\)\n"),
+    ):
+        map(ask, ["b"], executor=processes, scope="survey")
+
+
 def test_errors_are_raised_in_the_parent_process(processes: Executor) -> None:
     """An exception is the worker's; its cause is its traceback there."""
     with pytest.raises(ZeroDivisionError) as caught:

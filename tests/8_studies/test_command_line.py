@@ -395,7 +395,7 @@ def test_run_names_the_command_that_records_what_is_missing(
     code, _, told = python_m("run", "--mode", "none", "--cassette", "run.jsonl", "more.py", "0")
     assert code == 1
     assert "is not recorded" in told
-    assert "llmcall run --cassette run.jsonl --mode new" in told
+    assert "llmcall run --cassette run.jsonl --mode update" in told
 
 
 @pytest.mark.parametrize("error", ["TypeError"])

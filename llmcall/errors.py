@@ -58,6 +58,7 @@ class APIError(LLMCallError):
     remedy = "Try again later; 'llmcall doctor' checks the address"
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
+    body: object = None  # the server's own error with all its fields, as parsed JSON
     is_late = False  # it is the call's own deadline that allows no wait or attempt
     is_loopback_unreachable = False  # nothing listens on this machine: waiting rarely helps
 

@@ -69,6 +69,7 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) 
     )
     api_error.code = error.get("code")
     api_error.param = error.get("param")
+    api_error.body = error or None
     return api_error
 
 
@@ -80,16 +81,28 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 def refuse_reported(body: dict[str, Any]) -> dict[str, Any]:
     """Return a body with the status 200, or an event of a stream, unless it reports an error.
 
-    :raises APIError: the error that it reports; its code may be a status.
+    :raises APIError: the error that it reports, unless an answer stands beside it.
     """
+    if reports_error(body) and not (body.get("choices") or body.get("data")):
+        raise reported_failure(body)
+    return body
+
+
+def reports_error(body: Mapping[str, Any]) -> bool:
+    """Return whether a body with the status 200, or an event of a stream, has an error in it."""
     # the latter is vLLM's and SGLang's
-    reported = body.get("error") or body.get("object") == "error"
-    if not reported or body.get("choices") or body.get("data"):
-        return body
-    code = _error_object(body).get("code")
-    if isinstance(code, str) and code.isdigit():
-        code = int(code)
-    raise failure(code if isinstance(code, int) and 400 <= code < 600 else 500, body)
+    return bool(body.get("error")) or body.get("object") == "error"
+
+
+def reported_failure(body: Mapping[str, Any]) -> APIError:
+    """Return the error that a body with the status 200, or an event of a stream, reports. Its status is
+    the one that it names as ``code`` or, as Groq does, as ``status_code``.
+    """
+    error = _error_object(body)
+    for code in (error.get("code"), error.get("status_code")):
+        if str(code).isdigit() and 400 <= int(str(code)) < 600:
+            return failure(int(str(code)), body)
+    return failure(500, body)
 
 
 def _error_object(body: object) -> dict[str, Any]:

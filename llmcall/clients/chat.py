@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..values import EventStream, events_in, read_object
 from ..values.checks import check_chat
 from ..values.chunks import DONE, chunks_of
-from .api_errors import refuse_reported
+from .api_errors import refuse_reported, reported_failure, reports_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -18,8 +18,13 @@ AT_DONE = (DONE,)
 
 
 def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the chunks that an event is."""
-    yield refuse_reported(event)
+    """Yield the chunks that an event is.
+
+    :raises APIError: if it reports an error; OpenRouter's holds the text so far, too.
+    """
+    if reports_error(event):
+        raise reported_failure(event)
+    yield event
 
 
 def chunks_of_answer(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:

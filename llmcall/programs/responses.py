@@ -63,11 +63,13 @@ async def response_of(
             return _streamed(transport, stream, first, pieces)
         answer = stream.reply  # what is recorded has come as a whole
     if kind == "http":
-        return _response(library, 200, answer["body"], answer["content_type"])
+        return _response(library, 200, answer["body"], answer["content_type"], transport.headers)
     if kind == "embedding":
-        return _response(library, 200, _embeddings(to_record.body, answer))
-    whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _volatile())
-    return _response(library, 200, {"object": "chat.completion", **whole})
+        data = _embeddings(to_record.body, answer)
+    else:
+        whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _volatile())
+        data = {"object": "chat.completion", **whole}
+    return _response(library, 200, data, headers=transport.headers)
 
 
 def refusal(library: ModuleType, error: Exception, transport: ProgramTransport | None) -> Any:
@@ -159,7 +161,8 @@ def _streamed(
                     raise error.__cause__ from None  # the connection broke
             # A complete response that llmcall does not accept, such as a filtered one, ends as it came.
             elif not (isinstance(error, APIError) and error.status_code == OK):
-                end = _event(_error_body(error))  # the SDK turns it into an error
+                # the SDK turns it into an error
+                end = _event(getattr(error, "http_event", None) or _error_body(error))
         if end:
             yield end
 
@@ -169,7 +172,7 @@ def _streamed(
                 pass
         await value(stream.aclose() if hasattr(stream, "aclose") else stream.close())
 
-    headers = _headers(EVENTS if is_chat else transport.media_type)
+    headers = _headers(EVENTS if is_chat else transport.media_type, transport.headers)
     return library.Response(200, headers=headers, stream=body_class(library)(pieces(), close))
 
 
@@ -228,20 +231,31 @@ def _embeddings(body: Mapping[str, Any], records: Sequence[Record]) -> dict[str,
 
 
 def _response(
-    library: ModuleType, status: int, data: Any, media_type: str = "application/json"
+    library: ModuleType,
+    status: int,
+    data: Any,
+    media_type: str = "application/json",
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> Any:
-    """Return a response with a text, or with data as JSON, in UTF-8."""
+    """Return a response with a text, or with data as JSON, in UTF-8.
+
+    :param headers: the server's, of an answer that came now.
+    """
     content = data if isinstance(data, str) else json.dumps(data)
     # a stream, also for iter_raw
     stream = library.ByteStream(content.encode())
-    return library.Response(status, headers=_headers(media_type), stream=stream)
+    return library.Response(status, headers=_headers(media_type, headers), stream=stream)
 
 
-def _headers(media_type: str) -> list[tuple[bytes, bytes]]:
+def _headers(
+    media_type: str, further: Sequence[tuple[bytes, bytes]] = ()
+) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response in UTF-8."""
     if media_type.startswith("text/"):  # without a charset, requests reads a text as Latin-1
         media_type = f"{media_type}; charset=utf-8"
-    return [(b"content-type", media_type.encode()), *NOT_REPEATED]
+    own = [(b"content-type", media_type.encode()), *NOT_REPEATED]
+    names = {name for name, _ in own}
+    return [*own, *((name, value) for name, value in further if name.lower() not in names)]
 
 
 def _error_body(error: BaseException) -> dict[str, Any]:

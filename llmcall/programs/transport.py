@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..blocking import each, may_block, value
 from ..call.embeddings import ordered_embeddings
 from ..clients.api_errors import connection_error, failure
-from ..clients.chat import streamed_chunks
+from ..clients.chat import chunks_of_event, streamed_chunks
 from ..errors import APIError, RequestTimeoutError
 from ..failures import UnrecordedAnswer
 from ..system import is_own_request
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ..values import Request
     from .requests import RequestToRecord
 
-# Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own.
+# Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own. The last
+# tells the SDK what llmcall does in its stead.
 MESSAGE_HEADERS = frozenset(
     {
         "content-length",
@@ -33,6 +34,7 @@ MESSAGE_HEADERS = frozenset(
         "connection",
         "accept-encoding",
         "host",
+        "x-should-retry",
     }
 )
 EVENTS = "text/event-stream"
@@ -46,6 +48,7 @@ class ProgramTransport:
     :param send_below: the program's own transport: sends an HTTP request and returns its response, or
         a coroutine that does.
     :ivar last_response: the response to the last attempt, or ``None`` if there is none.
+    :ivar headers: of the last response, if it is an answer; those that the program gets, too.
     :ivar media_type: of an answer that is passed on as it comes.
     """
 
@@ -57,6 +60,7 @@ class ProgramTransport:
         self.library = library
         self.to_record = to_record
         self.last_response: Any = None
+        self.headers: list[tuple[bytes, bytes]] = []
         self.media_type = ""
         self._send_below = send_below
         self._passed_on = b""  # what came of an answer that is passed on
@@ -86,12 +90,17 @@ class ProgramTransport:
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed chat."""
+        self._passed_on = b""
         async with self._response(self._attempt(request, timeout)) as response:
             if response.status_code != 200:
                 await _read(response)
                 raise response_error(response)
-            async for chunk in streamed_chunks(_data_of(response)):
-                yield chunk
+            try:
+                async for chunk in streamed_chunks(self._noted(response), _chunks_of_event):
+                    yield chunk
+            except APIError as error:
+                error.http_response = self._as_it_came(response)  # type: ignore[attr-defined]
+                raise
 
     # What is sent
 
@@ -148,7 +157,7 @@ class ProgramTransport:
         """Send an HTTP request, and close its response at the end of the block. The HTTP library's errors
         become llmcall's, which are retried.
         """
-        self.last_response = None
+        self.last_response, self.headers = None, []
         address = self.to_record.address
         try:
             token = is_own_request.set(True)
@@ -156,6 +165,8 @@ class ProgramTransport:
                 response = await value(self._send_below(http))
             finally:
                 is_own_request.reset(token)
+            if response.status_code == 200:
+                self.headers = headers_to_copy(response.headers)
             close = response.close if may_block.get() else response.aclose
             try:
                 yield response
@@ -172,17 +183,24 @@ class ProgramTransport:
         async with self._response(self.to_record.http) as response:
             self.media_type = _media_type(response)
             if _is_recordable(response):
-                async for data in _data_of(response):
-                    self._passed_on += data
+                async for data in self._noted(response):
                     yield data
             else:
                 self._passed_on = await _read(response)
-        self.last_response = self.library.Response(
-            response.status_code,
-            headers=headers_to_copy(response.headers),
-            content=self._passed_on,
-        )
+        self.last_response = self._as_it_came(response)
         yield self._recordable(self.last_response)
+
+    async def _noted(self, response: Any) -> AsyncGenerator[bytes, None]:
+        """Yield the data of a body, and note what came."""
+        async for data in _data_of(response):
+            self._passed_on += data
+            yield data
+
+    def _as_it_came(self, response: Any) -> Any:
+        """Return a response with as much of the body as has come."""
+        return self.library.Response(
+            response.status_code, headers=headers_to_copy(response.headers), content=self._passed_on
+        )
 
     @property
     def has_last_event(self) -> bool:
@@ -212,6 +230,15 @@ class ProgramTransport:
             error.http_response = response  # type: ignore[attr-defined]
             raise
         return {"content_type": media_type, "body": response.text}
+
+
+def _chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the chunks that an event is; an error has the event that reports it."""
+    try:
+        yield from chunks_of_event(event)
+    except APIError as error:
+        error.http_event = event  # type: ignore[attr-defined]
+        raise
 
 
 def response_error(response: Any) -> APIError:

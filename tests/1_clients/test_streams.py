@@ -209,6 +209,26 @@ BROKEN: dict[str, tuple[Any, str, list[str]]] = {
 }
 
 
+TOOL_USE_FAILED = {
+    "message": "Failed to call a function.",
+    "code": "tool_use_failed",
+    "failed_generation": "<function=price_of>",
+    "status_code": 400,
+}
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_an_error_event_keeps_its_code_and_fields(way: str) -> None:
+    """Its status is the one that it names; here it says that another attempt is of no use."""
+    with (
+        RawServer(streams({"error": TOOL_USE_FAILED})) as raw,
+        pytest.raises(llmcall.InvalidRequestError, match="400: Failed to call") as caught,
+    ):
+        WAYS[way](client_for(raw.base_url), QUESTION, on_error="raise")
+    assert (caught.value.code, caught.value.body) == ("tool_use_failed", TOOL_USE_FAILED)
+    assert len(raw.requests) == 1
+
+
 def breaking(name: str) -> Any:
     """Return a client of a server whose streams break in a way, with that server."""
     raw = RawServer(BROKEN[name][0])

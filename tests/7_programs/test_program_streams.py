@@ -413,3 +413,56 @@ def test_a_stream_without_finish_reason_and_done_is_not_recorded() -> None:
     with pytest.raises(openai.APIError, match="broke off"):
         asyncio.run(aaccumulated(streaming(*NO_REASONS)))
     assert llmcall.client("openai").cache.stats().records == 0
+
+
+TOOL_USE_FAILED = {
+    "error": {
+        "message": "Failed to call a function.",
+        "type": "invalid_request_error",
+        "code": "tool_use_failed",
+        "failed_generation": "<function=price_of>",
+        "status_code": 400,
+    }
+}
+OPENROUTER = {
+    **NO_REASONS[0],
+    "error": {"code": "server_error", "message": "Provider disconnected"},
+    "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+}
+
+
+async def aread(server: Answering) -> None:
+    """Read a stream with an asynchronous client."""
+    await aaccumulated(server, retry_max_attempts=1)
+
+
+def read(server: Answering) -> None:
+    """Read a stream."""
+    accumulated(recorded(server, retry_max_attempts=1))
+
+
+@pytest.mark.parametrize("reading", [read, lambda server: asyncio.run(aread(server))])
+@pytest.mark.parametrize("begun", [0, 1, 2])
+@pytest.mark.parametrize("reported", [TOOL_USE_FAILED, OPENROUTER], ids=["Groq", "OpenRouter"])
+def test_an_error_event_inside_a_stream_keeps_its_code_and_fields(
+    reported: dict[str, Any], begun: int, reading: Any
+) -> None:
+    """It reaches the program as from the plain SDK, whether text came before it or not."""
+    server = streaming(*NO_REASONS[:begun], reported)
+    with pytest.raises(openai.APIError) as expected:
+        accumulated(plain(server))
+    with pytest.raises(openai.APIError) as caught:
+        reading(server)
+    assert type(caught.value) is type(expected.value)
+    assert caught.value.body == expected.value.body == reported["error"]
+    assert str(caught.value) == str(expected.value)
+    assert llmcall.client("openai").cache.stats().records == 0
+
+
+def test_an_error_in_place_of_a_stream_reaches_the_program_as_it_came() -> None:
+    """With the status 200, as a whole."""
+    answer = http.Response(200, json=TOOL_USE_FAILED, headers={"x-request-id": "r1"})
+    client = llmcall.http_client(transport=http.MockTransport(lambda _: answer))
+    got = client.post("https://api.example/v1/chat/completions", json={**ASKED, "stream": True})
+    assert (got.status_code, got.json()) == (200, TOOL_USE_FAILED)
+    assert got.headers["x-request-id"] == "r1"

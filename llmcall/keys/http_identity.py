@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .call_ids import numbered_body
+
 # The ends of the paths of the APIs of Responses, Messages and Gemini, from which on they count.
 ASKING = re.compile(
     r"(?P<kept>/responses|(?<=/v1)/messages|/models/[^/]+:(?:streamG|g)enerateContent)/?$"
@@ -42,7 +44,7 @@ def http_identity(
     method: str, host: str, path: str, query: Mapping[str, Any], body: Any
 ) -> dict[str, Any]:
     """Return what identifies a request: for the three APIs neither the host nor what stands before
-    their part of the path, so that a recording replays whatever the base URL.
+    their part of the path, so that a recording replays whatever the base URL; nor the ids of tool calls.
 
     :param query: without credentials.
     :param body: plain data, or ``None``.
@@ -52,6 +54,7 @@ def http_identity(
         fields: dict[str, Any] = {"method": method, "host": host, "path": path}
     else:
         fields = {"method": method, "path": end_of_path}
+        body = numbered_body(body)
         query = {name: values for name, values in query.items() if name not in NOT_COUNTED}
     if query:
         fields["query"] = dict(query)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..values import is_part
+from .call_ids import numbered_calls
 from .plain_data import map_texts, plain, with_article
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
@@ -77,8 +78,8 @@ def _checked_message(message: Any, location: str) -> dict[str, Any]:
 def keyed_messages(
     messages: list[dict[str, Any]], normalize: Callable[[str], str] | None
 ) -> list[dict[str, Any]]:
-    """Return messages as they enter the key: without ``None`` fields, images and sounds as digests,
-    texts normalized.
+    """Return messages as they enter the key: without ``None`` fields, tool calls numbered, images and
+    sounds as digests, texts normalized.
 
     :param messages: what :func:`check_messages` returned; not changed.
     :param normalize: replaces the parts of a text that do not matter; ``None`` for none.
@@ -90,6 +91,7 @@ def keyed_messages(
         else _keyed_message(message)
         for message in messages
     ]
+    keyed = numbered_calls(keyed)
     if normalize is None:
         return keyed
 

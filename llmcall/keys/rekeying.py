@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..models.catalog import resolve
+from .call_ids import numbered_body
 from .http_identity import http_identity
 from .messages import DIGEST
 from .normalizers import normalizer
@@ -17,11 +18,13 @@ NORMALIZED = ("messages", "input", "arguments", "body")
 
 
 def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return a stored request under some settings: their alias, namespace and normalizers apply.
+    """Return a stored request under some settings: their alias, namespace and normalizers apply, and
+    tool calls are numbered.
 
     :param request: the request; its own namespace is dropped.
     """
-    new_request = {name: value for name, value in request.items() if name != "namespace"}
+    kept = {name: value for name, value in request.items() if name != "namespace"}
+    new_request: dict[str, Any] = numbered_body(kept)
     namespace: str | None = settings.cache_namespace
     if "model" in request:
         model = resolve(str(request["model"]), settings.aliases)
@@ -35,6 +38,8 @@ def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, 
             request.get("query", {}),
             request.get("body"),
         )
+    elif "body" in request:  # of one of the three APIs
+        new_request["body"] = numbered_body(request["body"])
     _normalize(new_request, settings)
     if namespace:
         new_request["namespace"] = namespace

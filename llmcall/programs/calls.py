@@ -162,9 +162,10 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
     for name, value in secrets.without_query_credentials(query, address):
         recorded_query.setdefault(name, []).append(value)
     model = asked_model("http", {"path": to_record.path, "body": body}) if asks_model else None
+    identity = http_identity(http.method, host, path, recorded_query, recorded_body)
     return prepare_recorded(
         "http",
-        http_identity(http.method, host, path, recorded_query, normalized(recorded_body, settings)),
+        {**identity, "body": normalized(identity["body"], settings)},
         settings,
         transport,
         model=(model or host) if body is not None else "",

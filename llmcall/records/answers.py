@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..keys.call_ids import without_call_ids
 from ..values import as_chat, choices_of, lasting_parts, without_new_fields
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def said(record: Record) -> Any:
     which of two APIs it came from.
     """
     if record.kind == "http":
-        return lasting_parts(record.response, CIRCUMSTANCES)
+        return without_call_ids(lasting_parts(record.response, CIRCUMSTANCES))
     if "value" in record.response:
         return record.response
     fields = {
@@ -38,7 +39,7 @@ def said(record: Record) -> Any:
     }
     if "choices" in fields:
         fields["choices"] = [_without_nothing(choice) for choice in choices_of(fields)]
-    return fields
+    return without_call_ids(fields)
 
 
 def _without_nothing(fields: dict[str, Data]) -> dict[str, Data]:
@@ -52,7 +53,12 @@ def _without_nothing(fields: dict[str, Data]) -> dict[str, Data]:
 
 def same_answer(record: Record, other: Record) -> bool:
     """Return whether two records hold the same answer, apart from fields that always differ."""
-    if record.response == other.response or lasting(record.response) == lasting(other.response):
-        return True
-    are_http = record.kind == other.kind == "http"
-    return are_http and lasting_parts(record.response) == lasting_parts(other.response)
+    return record.response == other.response or _compared(record) == _compared(other)
+
+
+def _compared(record: Record) -> Any:
+    if record.kind == "http":
+        return without_call_ids(lasting_parts(record.response))
+    if "value" in record.response:  # a function's
+        return record.response
+    return without_call_ids(lasting(record.response))

@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import as_json
+from ..keys.call_ids import numbered_calls
 from ..keys.contents import title_of
 from ..records.served import model_of
 from ..values import CONTENT_FIELDS, Record, choices_of, messages_asked, transcript_of
@@ -96,13 +97,13 @@ def _calls(records: Iterable[Record]) -> Iterator[Call]:
     histories: dict[tuple[int, Utterance], int] = {}
     for call_number, record in enumerate(records, 1):
         messages = tuple(map(_utterance, _messages_of(record)))
-        answers = tuple(_answers(record))
+        spoken = _spoken(record)
+        answers = tuple(_answers(record, spoken))
         history, repeated = 0, 0
         for number, message in enumerate(messages, 1):
             if (history, message) in histories and number < len(messages):
                 repeated = number
             history = histories.setdefault((history, message), len(histories) + 1)
-        spoken = [_utterance(choice["message"]) for choice in choices_of(record.response)]
         for answer in spoken or [each._replace(role=ANSWERING_ROLE) for each in answers]:
             histories.setdefault((history, answer), len(histories) + 1)
         yield Call(
@@ -181,11 +182,24 @@ def _tool_call(call: Mapping[str, Any]) -> str:
     return f"{function.get('name')}({function.get('arguments', '')}){identifier}"
 
 
-def _answers(record: Record) -> Iterator[Utterance]:
-    """Yield the answers of a call; several if ``n`` is above 1."""
+def _spoken(record: Record) -> list[Utterance]:
+    """Return the messages of an answer, with their tool calls numbered as in the next request; none of
+    a record that is no chat.
+    """
+    asked = record.request.get("messages", [])
+    return [
+        _utterance(numbered_calls([*asked, choice["message"]])[-1])
+        for choice in choices_of(record.response)
+    ]
+
+
+def _answers(record: Record, spoken: Sequence[Utterance]) -> Iterator[Utterance]:
+    """Yield the answers of a call; several if ``n`` is above 1.
+
+    :param spoken: the messages of its answer.
+    """
     choices = choices_of(record.response)
-    for choice in choices:
-        utterance = _utterance(choice["message"])
+    for choice, utterance in zip(choices, spoken, strict=True):
         which = f", choice {choice.get('index', 0) + 1} of {len(choices)}" if choices[1:] else ""
         role = f"{utterance.role}{which}{_ending(choice.get('finish_reason'))}"
         yield utterance._replace(role=role)

@@ -16,7 +16,7 @@ from .usage import TokenUsage
 # The ends of the paths at which a model answers, where the host is known.
 MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages")
 # The fields of these APIs that are new in each answer, and the objects whose ids are new in each.
-# Tool calls are none of them: later requests name their ids.
+# Tool calls are not among them: a program's next request names their ids.
 VOLATILE_BODY_FIELDS = {
     "created",
     "created_at",

@@ -151,7 +151,7 @@ GOLDEN: dict[str, tuple[Callable[[], str], str]] = {
     ),
     "a used tool": (
         lambda: asked(USED_TOOL, tools=[TOOL]),
-        "478dea174f8a6e01889f4bdb6d3b73ebfc55b6f5a06d8f324bf15fff48272229",
+        "e0f75e73fca12e8a73cb18db1304d9a14381dd04162b340f6e748f20bb02a501",
     ),
     "images": (
         lambda: asked([PICTURE]),
@@ -282,6 +282,48 @@ def test_neither_the_order_of_keys_nor_the_spelling_of_numbers_matters(
         {"messages": [{"role": "user", "content": "Hello", "extra": data}]},
     ):
         assert asked(**respelt(arguments)) == asked(**arguments)
+
+
+def two_calls(first: Any, second: Any, answered: Any) -> list[dict[str, Any]]:
+    """Return messages with two calls of a tool, and the result of one of them."""
+    calls = [{**CALLED[0], "id": first}, {**CALLED[0], "id": second}]
+    return [
+        {"role": "user", "content": "Bread?"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": answered, "content": "3"},
+    ]
+
+
+def test_ids_of_tool_calls_do_not_enter_the_key() -> None:
+    """A program that makes ids of its own asks the same in each run."""
+    assert asked(two_calls("a", "b", "b")) == asked(two_calls("call_9f3", "a", "a"))
+    typeless = [{"id": "z", "function": CALLED[0]["function"]}]
+    answers = [{"role": "assistant", "tool_calls": typeless}, {**USED_TOOL[2], "tool_call_id": "z"}]
+    renamed = [{**answers[0], "tool_calls": [{**typeless[0], "id": "y"}]}]
+    assert asked(answers) == asked([*renamed, {**answers[1], "tool_call_id": "y"}])
+
+
+def test_a_key_tells_which_tool_call_a_result_belongs_to() -> None:
+    """Ids count as the numbers of their first appearance."""
+    assert asked(two_calls("a", "b", "a")) != asked(two_calls("a", "b", "b"))
+    assert asked(two_calls("a", "a", "a")) != asked(two_calls("a", "b", "a"))
+    assert asked(two_calls("a", "b", "c")) != asked(two_calls("a", "b", "b"))
+
+
+def test_ids_of_tool_calls_are_numbered_before_texts_are_normalized() -> None:
+    """A normalizer would make two ids the same."""
+    one, other = (f"call_{digit * 8}-0000-4000-8000-000000000000" for digit in "12")
+    settings = {"cache_normalize": ["uuids"]}
+    keys = {asked(two_calls(one, other, last), settings) for last in (one, other)}
+    assert len(keys) == 2
+
+
+def test_ids_of_tool_calls_are_sent_as_they_were_given() -> None:
+    """Only the recorded request has numbers, which are ids that every API takes."""
+    given_messages = two_calls("a", "b", "b")
+    request = ScriptedClient().build_request(given_messages, model="gpt-4o-mini")
+    assert request.messages == two_calls("a", "b", "b") == given_messages
+    assert request.asked["messages"][2]["tool_call_id"] == "call00002"
 
 
 USER = {"role": "user", "content": "Hello"}

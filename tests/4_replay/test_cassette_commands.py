@@ -14,7 +14,7 @@ import pytest
 from commands import done
 from conversations import HOSTILE, chat, conversation, embedding, function, read, written
 from programs import LONGEST
-from servers import CALLING
+from servers import CALLING, Responding, completion
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -130,7 +130,7 @@ ASKED: list[Any] = [{"role": "user", "content": "What does bread cost?"}]
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "3"}
 PARTS = [{"type": "text", "text": "What is it?"}, {"type": "file", "file": {"file_id": "f"}}]
 SHOWN = [
-    (chat(ASKED, CALLING), ['calls price_of({"item": "bread"})  [c1]']),
+    (chat(ASKED, CALLING), ['calls price_of({"item": "bread"})  [call00001]']),
     (
         chat([*ASKED, CALLING, RESULT], "Three coins.", tools=[{"type": "function"}]),
         ['m  tools=[{"type": "function"}]', "tool (c1)", "3"],
@@ -163,6 +163,45 @@ SHOWN = [
         ["price  version=2", "arguments", '{"item": "b"}', "→ result", "3.5"],
     ),
 ]
+
+
+def use_a_tool(path: str, call_id: str) -> None:
+    """Record a call of a tool and the answer to its result."""
+    calling = {**CALLING, "tool_calls": [{**CALLING["tool_calls"][0], "id": call_id}]}
+    called = completion(None)
+    called["choices"][0] |= {"message": calling, "finish_reason": "tool_calls"}
+    client = Responding(called, completion("Three coins."), model="m")
+    with llmcall.cassette(path), llmcall.scope("lisa"):
+        reply = client.send_message(ASKED)
+        assert reply is not None
+        result = {**RESULT, "tool_call_id": reply.tool_calls[0]["id"]}  # type: ignore[index]
+        client.send_message([*ASKED, reply, result])
+
+
+def test_show_numbers_the_calls_of_tools_and_repeats_no_history() -> None:
+    """An answer has the number that its tool's result refers to."""
+    use_a_tool(TAPE, "call_9f3")
+    shown = [line.strip() for line in done("show", TAPE).splitlines()]
+    assert shown.count('calls price_of({"item": "bread"})  [call00001]') == 1
+    assert "tool (call00001)" in shown
+
+
+def test_diff_finds_no_change_in_the_ids_of_tool_calls() -> None:
+    """Neither in the answer that makes them nor in the request that sends them back."""
+    use_a_tool("one.jsonl", "call_9f3")
+    use_a_tool("other.jsonl", "toolu_01")
+    found = llmcall.compare("one.jsonl", "other.jsonl")
+    assert (found.same, found.parted) == (2, [])
+
+
+def test_rekey_numbers_the_calls_of_tools() -> None:
+    """A recording with a server's ids in its requests replays then."""
+    calling = {"role": "assistant", "tool_calls": CALLING["tool_calls"]}
+    messages = [*ASKED, calling, RESULT]
+    written(TAPE, [chat(messages, "Three coins.", "lisa#0")])
+    assert "new keys for 1 of 1 record\n" in done("cassette", "rekey", TAPE)
+    with llmcall.cassette(TAPE, mode="none"), llmcall.scope("lisa"):
+        assert ScriptedClient(model="m").send_message(messages).content == "Three coins."  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("record", "expected"), SHOWN)

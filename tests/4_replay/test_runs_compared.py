@@ -229,6 +229,28 @@ def test_an_answer_that_says_the_same_is_the_same(kind: str, more: dict[str, Any
     assert counts(llmcall.compare("one.jsonl", "other.jsonl")) == (1, 0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "tool_use", "id": "ID", "name": "f", "input": {"id": 1}},
+        {"type": "function_call", "id": "fc_ID", "call_id": "ID", "name": "f", "arguments": "{}"},
+        {"functionCall": {"id": "ID", "name": "f", "args": {"id": 1}}},
+    ],
+)
+def test_the_ids_of_tool_calls_make_no_other_answer(part: dict[str, Any]) -> None:
+    """What a tool is given does."""
+    text = json.dumps({"content": [part]})
+    for path, body in (
+        ("one.jsonl", text),
+        ("ids.jsonl", text.replace("ID", "XY")),
+        ("given.jsonl", text.replace("{}", "{1}").replace('{"id": 1}', '{"id": 2}')),
+    ):
+        request = {"method": "POST", "path": "/messages", "body": {}}
+        written(path, [record_of("http", "lisa#0", request, {"value": {"body": body}})])
+    assert counts(llmcall.compare("one.jsonl", "ids.jsonl")) == (1, 0, 0, 0)
+    assert counts(llmcall.compare("one.jsonl", "given.jsonl")) == (0, 1, 0, 0)
+
+
 def test_an_answer_is_the_same_over_both_wires() -> None:
     """The wire is no part of a request: chat completions gave one answer, the Responses API the other."""
     record = chat("Bread?", "Yes.", "lisa#0")

@@ -88,6 +88,70 @@ def test_requests_of_the_three_apis_replay_whatever_the_base_url(path: str, serv
     assert record.request.keys() == {"method", "path", "body"}
 
 
+def with_calls(path: str, ids: tuple[str, str, str]) -> dict[str, Any]:
+    """Return a body of an API with two calls of a tool, and the result of one.
+
+    :param ids: of the calls, and of the result.
+    """
+    *calls, result = ids
+    if path == "v1/responses":
+        items: list[Any] = [
+            {
+                "type": "function_call",
+                "id": f"fc_{id}",
+                "call_id": id,
+                "name": "f",
+                "arguments": "{}",
+            }
+            for id in calls
+        ]
+        items.append({"type": "function_call_output", "call_id": result, "output": "3"})
+        return {"model": "m", "input": [{"role": "user", "content": "Bread?"}, *items]}
+    if path == "v1/messages":
+        blocks = [{"type": "tool_use", "id": id, "name": "f", "input": {"id": 1}} for id in calls]
+        results = [{"type": "tool_result", "tool_use_id": result, "content": "3"}]
+        turns = [{"role": "assistant", "content": blocks}, {"role": "user", "content": results}]
+        return {**BODIES[path], "messages": [*BODIES[path]["messages"], *turns]}
+    parts = [{"functionCall": {"id": id, "name": "f", "args": {"id": 1}}} for id in calls]
+    answered = {"functionResponse": {"id": result, "name": "f", "response": {"id": 1}}}
+    turns = [{"role": "model", "parts": parts}, {"role": "user", "parts": [answered]}]
+    return {"contents": [*BODIES[path]["contents"], *turns]}
+
+
+WITH_CALLS = ["v1/responses", "v1/messages", "v1beta/models/g:generateContent"]
+
+
+@pytest.mark.parametrize("path", WITH_CALLS)
+def test_ids_of_tool_calls_do_not_enter_the_key(path: str, server: Server) -> None:
+    """A program that makes ids of its own replays; the ids that it made are sent."""
+
+    def answers(*ids: tuple[str, str, str], mode: str) -> list[str]:
+        url = f"https://api.example/{path}"
+        with llmcall.patched(cache_mode=mode), http.Client(transport=server.transport) as client:
+            return [client.post(url, json=with_calls(path, each)).text for each in ids]
+
+    first, second = answers(("a", "b", "a"), ("a", "b", "b"), mode="auto")
+    assert first != second
+    assert json.loads(server.requests[0].content) == with_calls(path, ("a", "b", "a"))
+    replayed = answers(("x", "a", "x"), ("b", "a", "a"), mode="replay")
+    assert replayed == [first, second]
+
+
+@pytest.mark.parametrize("path", WITH_CALLS)
+def test_what_a_tool_is_given_and_gives_enters_the_key(path: str, server: Server) -> None:
+    """An ``id`` among its arguments is none of the call's."""
+    bodies = [with_calls(path, ("a", "b", "a"))]
+    old, new = ('"arguments": "{}"', '"arguments": "{1}"'), ('{"id": 1}', '{"id": 2}')
+    for one, other in (old, new):
+        bodies.append(json.loads(json.dumps(bodies[0]).replace(one, other)))
+    with llmcall.patched(), http.Client(transport=server.transport) as client:
+        for body in bodies:
+            client.post(f"https://api.example/{path}", json=body)
+    records = llmcall.client("openai").cache.records()
+    # one of the two changes concerns each API
+    assert len({json.dumps(record.request) for record in records}) == 2
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

@@ -120,6 +120,27 @@ def test_the_requests_are_sent_as_they_were_recorded(model: Model) -> None:
     assert sorted(json.dumps(each, sort_keys=True) for each in again) == recorded
 
 
+def test_the_results_of_tools_are_sent_with_the_ids_of_their_calls(model: Model) -> None:
+    """Of nine letters and digits, which every API takes."""
+    call = {"type": "function", "function": {"name": "price_of", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Bread?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": f"c{n}", **call} for n in "12"],
+        },
+        *({"role": "tool", "tool_call_id": f"c{n}", "content": n} for n in "21"),
+    ]
+    with llmcall.cassette(STUDY), llmcall.scope("lisa"):
+        model.client.send_message(messages, temperature=1)
+    llmcall.drift(STUDY, calls=1, to=CHECK)
+    _, calling, second, first = body_of(model.client.requests[-1])["messages"]
+    ids = [made["id"] for made in calling["tool_calls"]]
+    assert [first["tool_call_id"], second["tool_call_id"]] == ids
+    assert all(len(made) == 9 and made.isalnum() for made in ids)
+
+
 def test_more_calls_begin_with_the_same_ones(model: Model) -> None:
     """So a check can be enlarged."""
     record(model, 40, 1)

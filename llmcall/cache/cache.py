@@ -167,6 +167,24 @@ class ResponseCache:
         # raises if the index is damaged
         return self.get(key, mode="replay") or unpack(key, packed)
 
+    def note_arm(self, key: str, arm: str) -> None:
+        """Note in a stored record that an arm used it; the names stand in their alphabet's order, since
+        a cache knows no order of calls.
+        """
+
+        def changes() -> Iterator[Change]:
+            """Yield the record's change; it is read while nobody else writes."""
+            row = self.storage.get(key)
+            if row is not None:
+                record = unpack(key, *row)
+                arms = tuple(sorted({*record.arms, arm}))
+                yield Change(key, pack(record.replace(arms=arms)), True, record.stored_at)
+
+        try:
+            self.storage.write(changes())
+        except (OSError, CacheError) as error:
+            warn_once(f"{self.path}: records do not name the arms that used them: {error}")
+
     def store_unstored(self) -> None:
         """Store what could not be stored before: a disk may have room again."""
         self._unstored.store()

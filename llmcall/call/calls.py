@@ -149,12 +149,14 @@ class Call(NamedTuple):
     @property
     def store(self) -> Store:
         """Return what holds its record, made anew: the cassette over the disk cache, or the cache alone."""
-        caller = Caller(self.scope, self.order, self.draw)
+        caller = Caller(self.scope, self.order, self.draw, self.arm)
         mode = "off" if self.options.cache is False else self.settings.cache_mode
         overwrites = self.asks_always or (
             self.cassette is not None and self.cassette.bypasses_cache
         )
-        cache = CacheStore(self.cache, mode, caller, overwrites=overwrites)
+        # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
+        below = caller if self.cassette is None else caller._replace(arm="")
+        cache = CacheStore(self.cache, mode, below, overwrites=overwrites)
         if self.cassette is None:
             return cache
         # Outside any scope equal calls share a record, and a program that waits for an end needs the

@@ -126,6 +126,7 @@ class Cassette(ContextDecorator):
         self._applied = ExitStack()  # its settings, while they apply
         self.after_write: list[Callable[[], object]] = []  # called once the file is on the disk
         self._error: BaseException | None = None
+        self._drops_unused = False
         self._process = os.getpid()
         self._is_in_cells = False
 
@@ -283,7 +284,8 @@ class Cassette(ContextDecorator):
         unused = self.unused() if self._error is None and self.reports_use else []
         refusals = process_failures.refused - self._refusals_before
         has_failures = bool(refusals or self.failures.counts().keys() - {NOT_JSON})
-        dropped = unused if self.mode == "update" and not has_failures else []
+        self._drops_unused = self.mode == "update" and self._error is None and not has_failures
+        dropped = unused if self._drops_unused else []
         if unused:
             self._report_unused(len(unused), has_failures=has_failures)
         if self.supplied and self.reports_use and not self.command:
@@ -322,18 +324,30 @@ class Cassette(ContextDecorator):
         ended_well = self._error is None
         if self.mode == "rewrite":
             return ended_well and (self.recorded > 0 or self.path.exists())
+        if self.recorded > 0 or not self.may_record:
+            return self.recorded > 0
         becomes_complete = ended_well and not self.is_complete
-        is_news = becomes_complete or self.uses.has_new_askers
-        return self.recorded > 0 or (self.may_record and is_news)
+        if becomes_complete or self.uses.has_new_askers:
+            return True
+        return self.mode == "update" and any(
+            self._with_arms(record) is not record for record in self.stored
+        )
+
+    def _with_arms(self, record: Record) -> Record:
+        """Return a record with the arms that used it; of this run alone, if it drops what is unused."""
+        is_gained = record.cache_key in self._gained
+        return self.uses.with_arms(record, is_gained=is_gained, drops_unused=self._drops_unused)
 
     def _write(self, dropped_keys: set[str]) -> None:
         """Write the file, whole or not at all, without some records."""
         is_complete = self._error is None
         records = [
             self.uses.with_asker(
-                record, is_gained=record.cache_key in self._gained, is_complete=is_complete
+                self._with_arms(record),
+                is_gained=record.cache_key in self._gained,
+                is_complete=is_complete,
             )
-            for record in self.all_records()
+            for record in self._all_records()
             if record.cache_key not in dropped_keys
         ]
         if not self.is_complete:
@@ -451,6 +465,9 @@ class Cassette(ContextDecorator):
 
     def all_records(self) -> list[Record]:
         """Return its records; if it was never opened, those of the file."""
+        return list(map(self._with_arms, self._all_records()))
+
+    def _all_records(self) -> list[Record]:
         if not self.file:
             return list(read(self.path)) if self.path.exists() else []
         kept = (each for each in self.stored if each.cache_key not in self._gained)

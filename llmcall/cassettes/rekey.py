@@ -63,7 +63,9 @@ def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
         changed += key != old.cache_key
         record = old.replace(cache_key=key, request=request, sample=sample)
         earlier = by_key.setdefault(key, record)
-        if not same_answer(earlier, record):
+        if same_answer(earlier, record):
+            by_key[key] = earlier.with_arms(record.arms)
+        else:
             conflicts.append((earlier, record))
             if choice == "replace":
                 by_key[key] = record

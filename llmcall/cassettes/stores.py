@@ -19,7 +19,7 @@ class CacheStore:
     """The disk cache.
 
     :param mode: the cache's mode for the call.
-    :param caller: the call; its asker is noted in the record. ``None``: a dry run.
+    :param caller: the call; its asker and its arm are noted in the record. ``None``: a dry run.
     :param overwrites: it gives no answer, and a new one replaces what is there.
     """
 
@@ -36,6 +36,7 @@ class CacheStore:
         record = self._find(request.cache_key)
         if record is not None and self._caller is not None:
             self._cache.used_keys.add(record.cache_key)
+            self._note_arm(record, self._caller.arm)
         return record
 
     def _find(self, key: str) -> Record | None:
@@ -43,13 +44,23 @@ class CacheStore:
 
     def add(self, record: Record) -> Record:
         """Add an answer, and return the one that counts: whatever was stored first."""
-        draw = None if self._caller is None else self._caller.draw
-        if draw is not None and draw.asker is not None:
-            record = record.replace(asker=draw.asker.name)
+        if self._caller is not None:
+            draw, arm = self._caller.draw, self._caller.arm
+            if draw is not None and draw.asker is not None:
+                record = record.replace(asker=draw.asker.name)
+            if arm:
+                record = record.with_arms((arm,))
         if self._mode == "off":
             return record
         self._cache.used_keys.add(record.cache_key)
-        return self._cache.store(record, mode=self._mode, replace=self._overwrites)
+        stored = self._cache.store(record, mode=self._mode, replace=self._overwrites)
+        if self._caller is not None:
+            self._note_arm(stored, self._caller.arm)
+        return stored
+
+    def _note_arm(self, record: Record, arm: str) -> None:
+        if arm and arm not in record.arms and self._mode != "replay":
+            self._cache.note_arm(record.cache_key, arm)
 
     def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded.

@@ -21,11 +21,13 @@ class Caller(NamedTuple):
     :param path: its scope path; empty outside any scope.
     :param order: says which calls come before it.
     :param draw: the draw that it took, or ``None``.
+    :param arm: the name of the arm that it is in; empty outside any.
     """
 
     path: str
     order: CallOrder
     draw: Draw | None = None
+    arm: str = ""
 
 
 # By scope path and by the request's key outside any scope: by the number of a draw, who asked.
@@ -65,6 +67,8 @@ class Uses:
         self._recorded: Askers | None = None  # those of the file, read when somebody needs them
         self._draws: dict[str, Draw] = {}  # by the key of a record: which draw got it first
         self._first_calls: dict[str, SortKey] = {}  # by the key of a record
+        # By the key of a record, then by arm: the first of the arm's calls that it answered.
+        self._arms: dict[str, dict[str, CallOrder]] = {}
         # The scopes of recorded functions that did not run, since they were replayed.
         self._skipped_scopes: set[str] = set()
 
@@ -77,6 +81,9 @@ class Uses:
         sort_key = caller.path.split("/") if caller.path else [], caller.order
         with lock:
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
+            if caller.arm:
+                orders = self._arms.setdefault(key, {})
+                orders[caller.arm] = min(caller.order, orders.get(caller.arm, caller.order))
             if is_replayed and record.kind == "function":  # which does not run
                 scope_name = function_scope(record.request, record.sample)
                 if record.scope:
@@ -125,6 +132,21 @@ class Uses:
                 and not f"{each.scope}/".startswith(skipped)
                 and not (is_any_outside and _outermost_scope(each) not in entered)
             ]
+
+    def with_arms(self, record: Record, *, is_gained: bool, drops_unused: bool) -> Record:
+        """Return a record with the names of the arms that used it, in the order of their first calls.
+
+        An arm that this run did not use stays, unless the run drops what it did not use.
+
+        :param is_gained: whether this run recorded it, so that no arm in it is another run's.
+        """
+        orders = self._arms.get(record.cache_key, {})
+        arms = tuple(sorted(orders, key=orders.__getitem__))
+        is_of_run = is_gained or (drops_unused and self.has_used(record.cache_key))
+        if not is_of_run:
+            both = (arms, record.arms) if self._is_recording else (record.arms, arms)
+            arms = tuple(dict.fromkeys(name for names in both for name in names))
+        return record if arms == record.arms else record.replace(arms=arms)
 
     # Askers
 

@@ -342,7 +342,9 @@ def merged(
             followers.setdefault(last_shared_key, []).append(record)
             continue
         last_shared_key = record.cache_key
-        if not same_answer(earlier, record):
+        if same_answer(earlier, record):
+            records_by_key[last_shared_key] = earlier.with_arms(record.arms)
+        else:
             conflicts.append((earlier, record))
             if choice == "replace":
                 records_by_key[last_shared_key] = record

@@ -13,12 +13,14 @@ RECORD_COLUMNS = (
     *("scope", "draw", "kind", "model", "served", "prompt", "answer", "finish_reason", "refusal"),
     *("input_tokens", "output_tokens", "cost", "used", "cache_key"),
 )
+ARMS = "arms"  # a column if a record has arms
 
 
 def record_frame(
     records: Iterable[Any], is_used: Callable[[Any], bool], levels: Sequence[str] | None = None
 ) -> Any:
-    """Return a DataFrame with a row for each :class:`llmcall.types.Record`.
+    """Return a DataFrame with a row for each :class:`llmcall.types.Record`, with their arms if any
+    record has some.
 
     :param is_used: tells whether a call used a record.
     :param levels: names for the levels of the scopes, each of which then has a column.
@@ -30,6 +32,8 @@ def record_frame(
     frame = data_frame(
         (_cells(record, is_used=is_used(record)) for record in records), RECORD_COLUMNS
     )
+    if any(record.arms for record in records):
+        frame.insert(2, ARMS, [record.arms for record in records])  # after the draw
     paths = [_levels_of(record) for record in records]
     for level, name in enumerate(names):
         column = [path[level] if level < len(path) else None for path in paths]
@@ -45,9 +49,10 @@ def _levels_of(record: Any) -> list[str]:
 
 def _checked_levels(names: list[str], records: Sequence[Any]) -> list[str]:
     """Return names for the levels of the scopes, one for each level of the deepest."""
-    if len({*RECORD_COLUMNS, *names}) < len(RECORD_COLUMNS) + len(names):
+    columns = (*RECORD_COLUMNS, ARMS)
+    if len({*columns, *names}) < len(columns) + len(names):
         raise ValueError(
-            f"levels names a column twice: {', '.join(names)}; the table has {', '.join(RECORD_COLUMNS)}"
+            f"levels names a column twice: {', '.join(names)}; the table has {', '.join(columns)}"
         )
     deepest = max(map(_levels_of, records), key=len, default=names)
     if len(names) != len(deepest):

@@ -10,8 +10,9 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  {…}, the models that answered, as far as their days
                                                  are known
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
-    {"kind": …, "sample": …, "asker": …, "request": {…}, "response": {…}, "cost": …}
-                                                 a record; sample, asker and cost if there are any
+    {"kind": …, "sample": …, "asker": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
+                                                 a record; sample, asker, arms and cost if there are
+                                                 any
 
 A text is written once, before its first use; requests and responses refer to it. So a growing
 history does not repeat its long texts. Blank lines, a byte order mark and carriage returns at line
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
 
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
-RECORD = ("kind", "sample", "asker", "request", "response", "cost")
+RECORD = ("kind", "sample", "asker", "arms", "request", "response", "cost")
 # The types of a line's fields; a line is what its first field with a name of these three says.
 TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "sample", "asker", "text"), (str,)),
     **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
     "cost": (int, float),
-    "lines": (list,),
+    **dict.fromkeys(("arms", "lines"), (list,)),
     "llmcall": (int,),
     "complete": (bool,),
 }
@@ -50,7 +51,7 @@ FIELDS = {
     "text": ("text", "lines"),
     "llmcall": ("llmcall", "complete", "run", "settings", "served"),
 }
-OPTIONAL = {"sample", "asker", "cost", "complete", "run", "served"}
+OPTIONAL = {"sample", "asker", "arms", "cost", "complete", "run", "served"}
 INLINE_CHARACTERS = 500  # of a text that stands in the record itself
 RESTORE = "take the line from version control, or remove it and record again"
 
@@ -107,8 +108,9 @@ def _check(entry: dict[str, Any], names: tuple[str, ...]) -> None:
         raise _damaged(f"the line has no {min(missing)!r}")
     if entry.get("kind", KINDS[0]) not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
-    if not all(isinstance(each, str) for each in entry.get("lines", ())):
-        raise _damaged("the lines of a text must be strings")
+    for name in ("arms", "lines"):
+        if not all(isinstance(item, str) for item in entry.get(name, ())):
+            raise _damaged(f"the line's {name!r} must be strings")
 
 
 def _damaged(problem: str) -> CacheCorruptError:

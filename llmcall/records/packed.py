@@ -19,9 +19,10 @@ from ..keys.plain_data import plain
 from ..values import Record
 from .served import days_entry, days_of
 
-# The number of the layout comes before the fields. Layout 3 has no days, layout 2 no asker either.
-LAYOUT = 4
-FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker", "days", "response")
+# The number of the layout comes before the fields. Layout 4 has no arms, as most records have none;
+# layout 3 no days, layout 2 no asker either.
+LAYOUT, LAYOUT_OF_ARMS = 4, 5
+FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker", "days")
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
 CHECKSUM_BYTES = 4
 REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
@@ -63,13 +64,17 @@ def pack(record: Record) -> bytes:
         naming its place.
     """
     request = record.request
-    days = {} if record.noted_days is None else days_entry(record.noted_days)
-    fields = [days if name == "days" else getattr(record, name) for name in FIELDS]
+    fields = {name: getattr(record, name) for name in FIELDS}
+    fields["days"] = {} if record.noted_days is None else days_entry(record.noted_days)
+    if record.arms:
+        fields["arms"] = record.arms
+    fields["response"] = record.response
+    layout = LAYOUT_OF_ARMS if record.arms else LAYOUT
     try:
-        body = _pickled((LAYOUT, *fields)) + _pickled(request)
+        body = _pickled((layout, *fields.values())) + _pickled(request)
     except (_NotPlain, RecursionError):
-        fields = [plain(value, name) for name, value in zip(FIELDS, fields, strict=True)]
-        body = _pickled((LAYOUT, *fields)) + _pickled(plain(request, "request"))
+        fields = {name: plain(value, name) for name, value in fields.items()}
+        body = _pickled((layout, *fields.values())) + _pickled(plain(request, "request"))
     return body + _checksum(record.cache_key, body)
 
 
@@ -90,11 +95,13 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         layout, kind, sample, cost, api_type, host, version, *later, response = _Unpickler(
             file
         ).load()
-        if not 2 <= layout <= LAYOUT or len(later) != layout - 2 or type(response) is not dict:
+        is_known = 2 <= layout <= LAYOUT_OF_ARMS and len(later) == layout - 2
+        if not is_known or type(response) is not dict:
             raise ValueError(NO_RECORD)
+        asker, days, arms = (*later, None, None, None)[:3]
+        arms = tuple(arms or ())
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
-    asker, days = (*later, None, None)[:2]
     return Record(
         cache_key,
         kind,
@@ -107,6 +114,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         version,
         stored_at,
         asker,
+        arms,
         days_of(days) if days else None,
     )
 

@@ -70,6 +70,8 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
                 raise CacheCorruptError(
                     f"line {earlier[0]} has a different answer to the same request; remove one of the two lines"
                 )
+            elif record.arms:
+                store.add(earlier[1].with_arms(record.arms), earlier[0])
     except ValueError as error:  # half a character in a request, which has no key
         raise CacheCorruptError(f"{name}:{number}: {error}; {RESTORE}") from None
     except CacheError as error:
@@ -86,7 +88,8 @@ def _record_of(
     """
     request, response = (resolved(entry[name], text_of) for name in ("request", "response"))
     kind, sample, cost = entry["kind"], entry.get("sample"), entry.get("cost")
-    record = Record(None, kind, sample, request, response, cost, asker=entry.get("asker"))
+    asker, arms = entry.get("asker"), tuple(entry.get("arms", ()))
+    record = Record(None, kind, sample, request, response, cost, asker=asker, arms=arms)
     if days:
         record.noted_days = days.get(model_of(record) or "")
     return record
@@ -126,7 +129,7 @@ class RecordFile:
         self.header = _read_into(self, BytesIO(data), name)
 
     def add(self, record: Record, number: int) -> None:
-        """Add the record of a line."""
+        """Add the record of a line, or put it in the place of an equal one."""
         self._records[record.cache_key] = number, record
 
     def __len__(self) -> int:

@@ -26,7 +26,7 @@ CREATE TABLE Records (
 CREATE INDEX Equals ON Records (equal, asker) WHERE equal IS NOT NULL;
 CREATE TABLE Texts (digest TEXT PRIMARY KEY, text BLOB);
 """
-ADD = "INSERT OR IGNORE INTO Records VALUES (?, ?, ?, ?, ?, ?, ?)"
+ADD = "INSERT OR REPLACE INTO Records VALUES (?, ?, ?, ?, ?, ?, ?)"
 ALL = """
 SELECT key, packed, stored_at, equal IS NOT NULL AND 2 > (
     SELECT COUNT(DISTINCT asker) FROM Records AS other WHERE other.equal = Records.equal
@@ -61,7 +61,7 @@ class Spool:
             ) from error
 
     def add(self, record: Record, number: int | None = None) -> None:
-        """Add a record, unless there is one with its key.
+        """Add a record, or put it in the place of the one with its key and number.
 
         :param number: of its line; ``None``: it follows the last one.
         """

@@ -83,6 +83,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
 def _entry(record: Record) -> dict[str, Any]:
     """Return the fields of a record's line as plain data."""
     fields = {name: getattr(record, name) for name in RECORD}
+    fields["arms"] = list(record.arms) or None
     fields["response"] = finite(lasting(record.response))
     return {
         name: plain(value, name, for_record=True, surrogates=name == "response")

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..display.formatting import OF_NO_ACTOR, as_json, counted, money
+from ..display.formatting import OF_NO_ACTOR, as_json, counted, money, one_line
 from ..records.served import model_of
-from .conversations import ORDINARY_ENDS
+from .conversations import NOT_PARAMETERS, ORDINARY_ENDS
 from .marks import ASKED_AGAIN, REFUSED, ends_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .runs import RecordedRun
 
 MOST_COSTS = 20  # actors whose cost is listed
+MOST_LEVELS = 12  # values of a parameter; one with more, such as a seed, is no level
+LEVEL_CHARACTERS = 30  # of a level
 
 
 def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str]:
@@ -38,6 +40,8 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
         "actors": f"{len(run.by_actor()):,}",
         "model": ", ".join(sorted({record.model for record in answers if record.model})),
         "answered by": ", ".join(run.served),
+        "arms": _arms(run.records),
+        "varied": "; ".join(_varied(answers)),
         "tokens in": _sum([answer.usage.input_tokens for answer in answers], "{:,}".format),
         "tokens out": _sum([usage.output_tokens for usage in spoken], "{:,}".format),
         "cost": _sum(_costs(answers), money),
@@ -45,6 +49,26 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
         **settings,
     }
     return {label: value for label, value in by_label.items() if value}
+
+
+def _arms(records: Iterable[Record]) -> str:
+    """Return how many records each arm used, and how many several arms share."""
+    counts = Counter(name for record in records for name in record.arms)
+    shared = sum(len(record.arms) > 1 for record in records)
+    words = [f"{name} ({count:,})" for name, count in counts.items()]
+    return ", ".join(words) + (f"; {shared:,} shared" if shared else "")
+
+
+def _varied(records: Iterable[Record]) -> Iterator[str]:
+    """Yield the parameters that had several values, such as the levels of a table that varies, and how
+    many calls had each; the models are named elsewhere.
+    """
+    chats = [record.request for record in records if record.kind == "chat"]
+    for name in sorted({name for request in chats for name in request}.difference(NOT_PARAMETERS)):
+        counts = Counter(as_json(request.get(name)) for request in chats)
+        if 1 < len(counts) <= MOST_LEVELS:
+            levels = (f"{one_line(value, LEVEL_CHARACTERS)} ({n:,})" for value, n in counts.items())
+            yield f"{name} {', '.join(levels)}"
 
 
 def _costs(records: Iterable[Record]) -> list[float | None]:

@@ -17,6 +17,7 @@ from ..keys.keys import short_key
 from ..scopes import without_repeats
 from .pairs import Pair
 from .partings import WHY
+from .text import arms_words
 
 if TYPE_CHECKING:
     from ..values import Record
@@ -157,10 +158,11 @@ def page_data(
 
 
 def _facts(call: Call) -> str:
-    """Return the draw, the tokens and the cost of a call, in words."""
+    """Return the draw, the arms, the tokens and the cost of a call, in words."""
     usage, cost = call.record.usage, call.record.cost
     parts = [
         f"draw #{visible(call.draw)}" if call.draw else "",
+        visible(arms_words(call.record)),
         "" if usage.input_tokens is None else f"{usage.input_tokens:,} tokens in",
         "" if usage.output_tokens is None else f"{usage.output_tokens:,} out",
         "" if cost is None else money(cost),

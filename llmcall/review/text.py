@@ -31,6 +31,12 @@ def record_name(record: Record) -> str:
     )
 
 
+def arms_words(record: Record) -> str:
+    """Return in words which arms used a record; empty if none did."""
+    label = "arm" if len(record.arms) == 1 else "arms"
+    return f"{label} {', '.join(record.arms)}" if record.arms else ""
+
+
 def text_lines(
     settings: Mapping[str, Any],
     groups: Mapping[str, list[Call]],
@@ -75,9 +81,10 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
         for name, value in call.parameters
     )
     asker = f"  asked by {call.record.asker}" if call.record.asker else ""
+    arms = f"  in {arms_words(call.record)}" if call.record.arms else ""
     draw = f"#{call.draw}  " if call.draw else ""
     yield style(
-        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{asker}"), fg="cyan"
+        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{asker}{arms}"), fg="cyan"
     )
     if call.repeated:
         yield style(f"{INDENT}… {counted(call.repeated, 'message')} as above", dim=True)

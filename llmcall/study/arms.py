@@ -149,7 +149,8 @@ class Arms(Mapping[tuple[str, int], Any]):
         """Return the records that an arm used, as a run."""
         if name not in self.names:
             raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
-        return RecordedRun(f"the arm {name!r}", self._records_of(name), {})
+        records = [record.with_arms((name,)) for record in self._records_of(name)]
+        return RecordedRun(f"the arm {name!r}", records, {})
 
     def _records_of(self, name: str) -> list[Record]:
         return [

@@ -18,7 +18,7 @@ from .shapes import choices_of
 from .usage import TokenUsage, spent_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .request import Data, Request
 
@@ -38,6 +38,7 @@ FIELDS = (
     "version",
     "stored_at",
     "asker",
+    "arms",
 )
 # Where a cassette got a record: from a server, from the disk cache, or from a recorded function.
 FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
@@ -74,6 +75,7 @@ class Record:
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
     :param asker: the task or thread that asked, if several asked the same.
+    :param arms: the names of the arms that used it.
     :param days: when its model gave the answer, or the answers of its file; ``None`` if that is
         unknown. Records that differ only in this are equal.
     :param received: how the call at hand received the answer; ``None`` if it did not. No copy has it.
@@ -108,6 +110,7 @@ class Record:
         version: str | None = None,
         stored_at: float | None = None,
         asker: str | None = None,
+        arms: tuple[str, ...] = (),
         days: Days | None = None,
         received: Received | None = None,
     ) -> None:
@@ -124,6 +127,7 @@ class Record:
         self.version = version
         self.stored_at = stored_at
         self.asker = asker
+        self.arms = arms
 
     @property
     def cache_key(self) -> str:
@@ -257,6 +261,11 @@ class Record:
     def with_days(self) -> Record:
         """Return the record with its days noted, for another place that stores it now."""
         return self if self.days is None else self.replace(days=self.days)
+
+    def with_arms(self, names: Iterable[str]) -> Record:
+        """Return the record with the names of further arms that used it."""
+        arms = tuple(dict.fromkeys((*self.arms, *names)))
+        return self if arms == self.arms else self.replace(arms=arms)
 
     def as_dict(self) -> dict[str, Data]:
         """Return the fields by name."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,9 @@ def test_a_frozen_cache_replays(tmp_path: Path) -> None:
 
 
 def test_a_frozen_export_fills_a_cache(tmp_path: Path) -> None:
-    """A cassette recorded from that cache has the same lines, and so has an export of it."""
+    """A cassette recorded from that cache has the same lines, but for the arms, which the frozen one does
+    not name; an export of it has the same.
+    """
     cache = llmcall.ResponseCache(tmp_path / "cache")
     with llmcall.configured(cache_path=tmp_path / "cache", cache_mode="replay", **SETTINGS):
         assert cache.load(FROZEN / "tape.jsonl") == 55
@@ -73,7 +76,9 @@ def test_a_frozen_export_fills_a_cache(tmp_path: Path) -> None:
             assert replayed() == TOLD
         cache.export(tmp_path / "export.jsonl")
     recorded = lines_of(FROZEN / "tape.jsonl")
-    assert lines_of(tmp_path / "again.jsonl") == recorded
+    again = lines_of(tmp_path / "again.jsonl")
+    assert again != recorded
+    assert [re.sub(r'"arms": \[[^\]]*\], ', "", line) for line in again] == recorded
     assert sorted(lines_of(tmp_path / "export.jsonl")) == sorted(recorded)
 
 

@@ -22,7 +22,8 @@ def main(path: str) -> None:
         request = resolved(record["request"], texts)
         messages = request.pop("messages", [])
         print("=" * 72)
-        print(record["kind"], record.get("sample") or "(outside any scope)")
+        arms = "  in the arms " + ", ".join(record["arms"]) if "arms" in record else ""
+        print(record["kind"], record.get("sample") or "(outside any scope)", end=f"{arms}\n")
         print(json.dumps(request, ensure_ascii=False))
         for message in messages:
             print("--- " + str(message.get("role", "message")))

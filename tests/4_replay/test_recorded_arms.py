@@ -1,0 +1,359 @@
+"""Records name the arms that used them: on cassettes, in caches, and where a reader sees them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import done
+from conversations import chat, written
+from dice import sample
+
+import llmcall
+from llmcall.testing import ScriptedClient
+from llmcall.types import Record
+
+pytestmark = pytest.mark.newest_only
+
+GIVEN = {"control": 0, "treated": 15, "placebo": 0}
+READER = Path(llmcall.__file__).with_name("study") / "packing" / "data" / "read_cassette.py"
+
+
+@pytest.fixture
+def client() -> ScriptedClient:
+    """A client that answers all chats alike."""
+    return ScriptedClient(lambda messages: "No.", cache_mode="auto")
+
+
+def play(client: ScriptedClient, subsidy: int) -> None:
+    """Ask two households; what one of them is asked depends on the arm."""
+    with llmcall.scope("bob"):
+        client.send_message("Do you heat with gas?", temperature=1)
+    with llmcall.scope("ann"):
+        client.send_message(f"A heat pump, with {subsidy} % off?", temperature=1)
+
+
+def study(client: ScriptedClient, *names: str, **options: Any) -> llmcall.types.Arms:
+    """Play arms, by default two."""
+    arms = {name: {"subsidy": GIVEN[name]} for name in names or ("control", "treated")}
+    with llmcall.configured(cache_mode="auto"):
+        return llmcall.arms(lambda subsidy: play(client, subsidy), arms, scope="app", **options)
+
+
+def arms_in(path: str) -> list[tuple[str, list[str] | None]]:
+    """Return the words that each record of a file asks, and its arms."""
+    lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    return [
+        (line["request"]["messages"][-1]["content"], line.get("arms"))
+        for line in lines
+        if "kind" in line
+    ]
+
+
+def arms_of(records: Any) -> dict[str, tuple[str, ...]]:
+    """Return the arms of records by what they ask."""
+    return {record.prompt: record.arms for record in records}
+
+
+TWO = [
+    ("A heat pump, with 0 % off?", ["control"]),
+    ("A heat pump, with 15 % off?", ["treated"]),
+    ("Do you heat with gas?", ["control", "treated"]),
+]
+
+# On cassettes
+
+
+def test_a_line_names_the_arms_beside_the_key() -> None:
+    """After the sample; a record that no arm used has no such field, and no key knows of arms."""
+    record = chat("Hi", "Yes.", "r/ann#0")
+    path = written("a.jsonl", [record, chat("Ho", "No.", "r/ann#0").with_arms(("b", "a"))])
+    first, second = path.read_text(encoding="utf-8").splitlines()[1:]
+    assert first.startswith('{"kind": "chat", "sample": "r/ann#0", "request": {')
+    assert second.startswith(
+        '{"kind": "chat", "sample": "r/ann#0", "arms": ["b", "a"], "request": {'
+    )
+    assert record.with_arms(("a",)).cache_key == record.cache_key
+
+
+@pytest.mark.parametrize("workers", [1, 6])
+def test_a_record_names_arms_in_the_order_of_their_first_calls(
+    client: ScriptedClient, workers: int
+) -> None:
+    """Whichever thread was first; what is asked outside arms has none."""
+    with llmcall.cassette("a.jsonl"):
+        study(client, workers=workers)
+        client.send_message("Outside?", temperature=1)
+    assert arms_in("a.jsonl") == [("Outside?", None), *TWO]
+
+
+def test_an_arm_that_is_entered_by_hand_is_named_too() -> None:
+    """For embeddings and recorded functions as well."""
+    client = ScriptedClient(lambda texts: [[0.5]] * len(texts), cache_mode="auto")
+    coin = llmcall.recorded(name="coin", shared=True)(lambda: 1)
+    with (
+        llmcall.configured(cache_mode="auto"),
+        llmcall.cassette("a.jsonl") as tape,
+        llmcall.scope("r"),
+    ):
+        for name in ("a", "b"):
+            with llmcall.arm(name):
+                coin()
+                client.get_embedding("gas")
+        assert [record.arms for record in tape.all_records()] == [("a", "b")] * 2
+    assert Path("a.jsonl").read_text(encoding="utf-8").count('"arms": ["a", "b"]') == 2
+
+
+def drawn_twice(_: int) -> list[str]:
+    """Draw the same twice."""
+    return [sample("bread"), sample("bread")]
+
+
+def test_an_arms_calls_in_other_processes_are_named() -> None:
+    """A map brings them home."""
+    with (
+        llmcall.configured(cache_mode="auto"),
+        llmcall.cassette("a.jsonl"),
+        ProcessPoolExecutor(1) as pool,
+        llmcall.scope("r"),
+        llmcall.arm("a"),
+    ):
+        llmcall.map(drawn_twice, [1], executor=pool)
+    assert [arms for _, arms in arms_in("a.jsonl")] == [["a"], ["a"]]
+
+
+@pytest.mark.parametrize("mode", ["none", "once", "new", "update"])
+def test_a_replay_writes_nothing(client: ScriptedClient, mode: str) -> None:
+    """The same arms are the same bytes."""
+    with llmcall.cassette("a.jsonl"):
+        study(client)
+    before = Path("a.jsonl").read_bytes()
+    with llmcall.cassette("a.jsonl", mode=mode):
+        study(client)
+    assert Path("a.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(("mode", "is_named"), [("none", False), ("once", False), ("update", True)])
+def test_update_names_an_arm_that_asks_nothing_new(
+    client: ScriptedClient, mode: str, is_named: bool
+) -> None:
+    """A placebo's answers are those of its twin; other modes leave the file as it is."""
+    with llmcall.cassette("a.jsonl"):
+        study(client)
+    with llmcall.cassette("a.jsonl", mode=mode):
+        study(client, "control", "treated", "placebo")
+    placebo = ["placebo"] if is_named else []
+    assert arms_in("a.jsonl") == [
+        ("A heat pump, with 0 % off?", ["control", *placebo]),
+        ("A heat pump, with 15 % off?", ["treated"]),
+        ("Do you heat with gas?", ["control", "treated", *placebo]),
+    ]
+
+
+def test_new_adds_arms_to_those_that_are_named(client: ScriptedClient) -> None:
+    """It takes nothing away: another run used the records, too."""
+    with llmcall.cassette("a.jsonl"):
+        study(client, "control")
+    with llmcall.cassette("a.jsonl", mode="new"):
+        study(client, "treated")
+    assert sorted(arms_in("a.jsonl")) == TWO
+
+
+def test_update_takes_away_arms_that_a_run_did_not_use(client: ScriptedClient) -> None:
+    """As it does records."""
+    with llmcall.cassette("a.jsonl"):
+        study(client)
+    with llmcall.cassette("a.jsonl", mode="update"):
+        study(client, "treated")
+    assert arms_in("a.jsonl") == [
+        ("A heat pump, with 15 % off?", ["treated"]),
+        ("Do you heat with gas?", ["treated"]),
+    ]
+
+
+def test_update_keeps_the_arms_of_a_run_that_failed(client: ScriptedClient) -> None:
+    """It did not come to all of them."""
+    with llmcall.cassette("a.jsonl"):
+        study(client)
+    with pytest.raises(ZeroDivisionError), llmcall.cassette("a.jsonl", mode="update"):
+        study(client, "treated")
+        raise ZeroDivisionError
+    assert arms_in("a.jsonl") == TWO
+
+
+def test_a_recording_that_broke_off_names_arms_like_an_undisturbed_one(
+    client: ScriptedClient,
+) -> None:
+    """In the order of the program, though another arm had come first."""
+    with llmcall.cassette("whole.jsonl"):
+        study(client)
+    with pytest.raises(ZeroDivisionError), llmcall.cassette("broken.jsonl"):
+        study(client, "treated")
+        raise ZeroDivisionError
+    with llmcall.cassette("broken.jsonl"):
+        study(client)
+    assert arms_in("broken.jsonl") == arms_in("whole.jsonl")
+
+
+def test_what_a_cache_supplies_has_the_arms_of_this_run_alone(client: ScriptedClient) -> None:
+    """The cache may know of other arms."""
+    study(client, "treated", "control")
+    with llmcall.cassette("a.jsonl"):
+        study(client, "placebo")
+    assert arms_in("a.jsonl") == [(text, ["placebo"]) for text, _ in (TWO[0], TWO[2])]
+
+
+# Files joined
+
+
+def test_equal_lines_with_other_arms_are_one_record_of_all_arms() -> None:
+    """As git's merge=union leaves them."""
+    one, other = (chat("Hi", "Yes.", "r#0").with_arms((name,)) for name in "ab")
+    lines = [
+        line
+        for number, record in enumerate((one, other))
+        for line in written(f"{number}.jsonl", [record]).read_text("utf-8").splitlines()
+    ]
+    Path("both.jsonl").write_text("\n".join(dict.fromkeys(lines)) + "\n", "utf-8")
+    [record] = llmcall.cassette("both.jsonl").all_records()
+    assert record.arms == ("a", "b")
+    cache = llmcall.ResponseCache("cache")
+    cache.load("both.jsonl")
+    assert arms_of(cache.records()) == {"Hi": ("a", "b")}
+
+
+def test_merge_and_rekey_keep_the_arms() -> None:
+    """Of one answer in two files, those of both."""
+    for name in "ab":
+        written(f"{name}.jsonl", [chat("Hi", "Yes.", "r#0").with_arms((name,))])
+    done("cassette", "merge", "a.jsonl", "b.jsonl", "-o", "both.jsonl")
+    done("cassette", "rekey", "both.jsonl")
+    assert arms_in("both.jsonl") == [("Hi", ["a", "b"])]
+
+
+@pytest.mark.parametrize("arms", ['"a"', "[1]", "{}"])
+def test_arms_that_are_no_names_are_a_damaged_line(arms: str) -> None:
+    """The error names the line."""
+    path = written("a.jsonl", [chat("Hi", "Yes.", "r#0").with_arms(("a",))])
+    path.write_text(path.read_text("utf-8").replace('["a"]', arms), "utf-8")
+    with pytest.raises(llmcall.CacheCorruptError, match=r"a\.jsonl:2: .*'arms'"):
+        llmcall.cassette("a.jsonl").all_records()
+
+
+# In caches
+
+
+def test_a_cache_names_the_arms_in_their_alphabets_order(client: ScriptedClient) -> None:
+    """It knows no order of calls; a replay without a cassette notes nothing."""
+    study(client, "treated", "control")
+    assert arms_of(client.cache.records()) == {text: tuple(arms) for text, arms in TWO}
+    with llmcall.configured(cache_mode="replay"):
+        again = ScriptedClient(cache_mode="replay")
+        with llmcall.scope("app"), llmcall.scope(0), llmcall.arm("placebo"):
+            play(again, 0)
+    assert arms_of(client.cache.records()) == {text: tuple(arms) for text, arms in TWO}
+
+
+def test_noting_an_arm_changes_nothing_else(client: ScriptedClient) -> None:
+    """The answer, its time and its order stay, and it is still sound."""
+    study(client, "control")
+    before = list(client.cache.records())
+    study(client, "placebo")
+    after = list(client.cache.records())
+    assert [record.arms for record in after] == [("control", "placebo")] * 2
+    assert [record.replace(arms=("control",)) for record in after] == before
+    assert client.cache.verify() == []
+
+
+def test_export_and_load_keep_the_arms(client: ScriptedClient) -> None:
+    """As of a cassette."""
+    study(client)
+    client.cache.export("a.jsonl")
+    assert sorted(arms_in("a.jsonl")) == TWO
+    other = llmcall.ResponseCache("other")
+    other.load("a.jsonl")
+    assert arms_of(other.records()) == arms_of(client.cache.records())
+
+
+def test_a_cache_that_cannot_be_written_still_answers_in_an_arm(
+    client: ScriptedClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning says once that its records do not name the arm."""
+    study(client, "control")
+
+    def refuse(_: object) -> int:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(client.cache.storage, "write", refuse)
+    study(client, "placebo")
+    warnings = [each.getMessage() for each in caplog.records if "name the arms" in each.message]
+    assert len(warnings) == 1 and warnings[0].endswith("the disk is full")
+
+
+# Where they are shown
+
+
+@pytest.fixture
+def path(client: ScriptedClient) -> str:
+    """Record a study of two arms."""
+    with llmcall.cassette("a.jsonl"):
+        study(client)
+    return "a.jsonl"
+
+
+def test_show_names_the_arms_of_each_call(path: str) -> None:
+    """At the end of the call's line."""
+    heads = [line for line in done("show", path).splitlines() if line.startswith("---")]
+    assert [re.findall(r"in arms? .*", line) for line in heads] == [
+        ["in arm control"],
+        ["in arm treated"],
+        ["in arms control, treated"],
+    ]
+    assert [record["arms"] for record in json.loads(done("show", path, "--json"))] == [
+        ["control"],
+        ["treated"],
+        ["control", "treated"],
+    ]
+
+
+def test_a_report_shows_the_design() -> None:
+    """Each arm with its calls, those that several share, and the levels of what varied."""
+    records = [
+        chat("Hi", "Yes.", f"r/{name}#0", temperature=level).with_arms(arms)
+        for name, level, arms in (
+            ("ann", 0, ("control", "treated")),
+            ("bob", 1, ("control",)),
+            ("cem", 1, ("treated",)),
+        )
+    ]
+    done("report", written("a.jsonl", records), "-o", "a.html")
+    page = Path("a.html").read_text(encoding="utf-8")
+    facts = dict(re.findall(r'<th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', page))
+    assert facts["arms"] == "control (2), treated (2); 1 shared"
+    assert facts["varied"] == "temperature 0 (1), 1 (2)"
+    assert "arms control, treated" in page
+
+
+def test_frames_have_a_column_of_arms_where_there_are_some(path: str) -> None:
+    """Of cassettes and of caches."""
+    frame = llmcall.cassette(path).to_frame(levels=["app", "repeat", "household"])
+    assert list(frame.columns[:6]) == ["scope", "app", "repeat", "household", "draw", "arms"]
+    assert list(frame["arms"]) == [tuple(arms or ()) for _, arms in TWO]
+    cache = llmcall.ResponseCache("other")
+    cache.load(path)
+    assert list(cache.to_frame()["arms"]) == list(frame["arms"])
+    records: list[Record] = [chat("Hi", "Yes.")]
+    assert "arms" not in llmcall.cassette(written("b.jsonl", records)).to_frame()
+
+
+def test_the_reader_without_llmcall_prints_the_arms(path: str) -> None:
+    """With the standard library alone."""
+    command = [sys.executable, "-I", "-S", READER, path]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "chat app/0/bob#0  in the arms control, treated\n" in printed

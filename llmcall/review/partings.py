@@ -15,6 +15,7 @@ from ..display.formatting import as_json, one_line
 from ..display.printable import printable
 from ..keys.contents import strings_in
 from ..records.answers import said
+from ..scopes import is_reserved_name, path_before_items, without_repeats
 from ..values import CONTENT_FIELDS, Record
 from .pairs import Pair
 
@@ -34,6 +35,10 @@ MOST_PAIRS = 4_000_000  # of words; a larger passage counts as changed in all it
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")  # a word or a mark
 _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrt])|(.))")  # as JSON writes it into a prompt
+
+
+# In which run, and the words.
+Stretch = tuple[int, str]
 
 
 class CallPosition(NamedTuple):
@@ -103,13 +108,19 @@ class Parting(NamedTuple):
 def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
     """Yield why each actor's runs part.
 
+    They are looked at in the order of the calls, since a change may be in the very words of an
+    earlier one.
+
     :param actors: the calls of each actor, in the order of the file.
     """
     answers = ChangedAnswers(actors)
-    for number, pairs in enumerate(actors):
-        pair = next((each for each in pairs if each.status != "same"), None)
-        if pair is not None:
-            yield _parting(pair, number, answers)
+    firsts = (next((each for each in pairs if each.status != "same"), None) for pairs in actors)
+    parted = {number: pair for number, pair in enumerate(firsts) if pair is not None}
+    found = {
+        number: _parting(parted[number], number, answers)
+        for number in sorted(parted, key=lambda number: (parted[number].place, number))
+    }
+    yield from (found[number] for number in parted)
 
 
 def _parting(pair: Pair, actor: int, answers: ChangedAnswers) -> Parting:
@@ -130,7 +141,7 @@ def _parting(pair: Pair, actor: int, answers: ChangedAnswers) -> Parting:
     prompts = [each for each in changed if _is_in_prompt(each)]
     if not prompts:
         return parting("parameters", *_values(changed))
-    earlier = [answers.first_with(each, pair.place, actor) for each in prompts]
+    earlier = [answers.first_with(each, pair, actor) for each in prompts]
     indexes = [index for index in earlier if index is not None]
     if len(indexes) == len(changed):  # a changed parameter follows from no answer
         follows = answers.position(min(indexes))
@@ -146,51 +157,132 @@ def _is_in_prompt(difference: Difference) -> bool:
     return re.split(r"[.\[]", field)[0] in names
 
 
+class _ChangedAnswer(NamedTuple):
+    """A call whose answers differ.
+
+    :param actor: the number of its actor in the file.
+    :param words: of its answer in each run.
+    """
+
+    place: int
+    actor: int
+    pair: Pair
+    words: tuple[str, str]
+
+
 class ChangedAnswers:
     """The answers that two runs gave differently, or that only one of them gave."""
 
     def __init__(self, actors: Sequence[Sequence[Pair]]) -> None:
         # By place, then in the order of the file: that is what came earlier.
-        calls = sorted(
-            (pair.place, number, pair.scope, (_words_of(pair.one), _words_of(pair.other)))
+        calls = [
+            _ChangedAnswer(pair.place, number, pair, (_words_of(pair.one), _words_of(pair.other)))
             for number, pairs in enumerate(actors)
             for pair in pairs
             if pair.status != "same"
+        ]
+        self._calls = sorted(
+            (call for call in calls if call.words[0] != call.words[1]), key=lambda call: call[:2]
         )
-        self._calls = [each for each in calls if each[3][0] != each[3][1]]
-        self._first: dict[tuple[int, str], int | None] = {}
+        self._holders: dict[Stretch, list[int]] = {}
+        self._direct: set[Stretch] = set()  # in changes that follow from nothing
 
     def position(self, index: int) -> CallPosition:
         """Return the call of an answer."""
-        place, _, scope, *_ = self._calls[index]
-        return CallPosition(scope, place)
+        pair = self._calls[index].pair
+        return CallPosition(pair.scope, pair.place)
 
-    def first_with(self, difference: Difference, place: int, actor: int) -> int | None:
-        """Return the first answer with words of a difference, if there is one before a call for each
-        stretch of words; else ``None``.
+    def first_with(self, difference: Difference, pair: Pair, actor: int) -> int | None:
+        """Return the first answer with words of a difference, if there is one for each stretch of words
+        that the caller could have read; else ``None``.
 
-        :param place: the call's place in its actor's run.
-        :param actor: the number of the actor in the file.
+        A model may repeat words of its question. So what changed in the very words of an earlier change
+        that follows from nothing follows from nothing either.
+
+        :param pair: the call that differs.
+        :param actor: the number of its actor in the file.
         """
-        found = []
-        texts = [_text(side) or "" for side in _sides(difference)]
-        for side, words in _stretches(*texts):
-            index = self._first_answer(side, words)
-            if index is None or self._calls[index][:2] >= (place, actor):
-                return None
-            found.append(index)
-        return min(found, default=None)
+        sides = [_text(side) or "" for side in _sides(difference)]
+        stretches = _stretches(*sides)
+        if stretches <= self._direct:
+            return None
+        found = {stretch: self._first_answer(stretch, pair, actor) for stretch in stretches}
+        first = min((index for index in found.values() if index is not None), default=None)
+        unexplained = {stretch for stretch, index in found.items() if index is None}
+        if unexplained or any(
+            self._is_beside_answers(stretch, sides) for stretch in stretches & self._direct
+        ):
+            self._direct |= unexplained
+            return None
+        return first
 
-    def _first_answer(self, side: int, words: str) -> int | None:
-        """Return the first answer of a run with some words."""
-        if (side, words) not in self._first:
-            holders = (n for n, call in enumerate(self._calls) if words in call[3][side])
-            self._first[side, words] = next(holders, None)
-        return self._first[side, words]
+    def _is_beside_answers(self, stretch: Stretch, sides: Sequence[str]) -> bool:
+        """Return whether words that changed stand in a prompt beside the answers with them that it
+        quotes whole: more often than in the other run's.
+        """
+        changed_side, words = stretch
+        counts = []
+        for side, text in enumerate(sides):
+            prompt = _padded(_WORD.findall(_plain(text)))
+            for index in self._holders_of((side, words)):
+                for answer in self._calls[index].words[side].split("|"):
+                    if words in answer and len(answer) > len(words):
+                        prompt = prompt.replace(answer, "  ")
+            counts.append(prompt.count(words))
+        return counts[changed_side] > counts[1 - changed_side]
+
+    def _first_answer(self, stretch: Stretch, pair: Pair, actor: int) -> int | None:
+        """Return the first answer with some words that a call could have read."""
+        for index in self._holders_of(stretch):
+            call = self._calls[index]
+            if call[:2] >= (pair.place, actor):
+                break
+            if _could_read(pair, call.pair, stretch[0]):
+                return index
+        return None
+
+    def _holders_of(self, stretch: Stretch) -> list[int]:
+        """Return the answers with some words."""
+        side, words = stretch
+        if stretch not in self._holders:
+            self._holders[stretch] = [
+                index for index, call in enumerate(self._calls) if words in call.words[side]
+            ]
+        return self._holders[stretch]
+
+
+def _could_read(pair: Pair, earlier: Pair, side: int) -> bool:
+    """Return whether a call of a run could have read an earlier call's answer, as far as their scopes
+    tell.
+
+    The items of a map, and the repeats of an item, are asked at once; the repeats of ``arms``, and
+    first levels with scopes below them, know nothing of each other. First levels without such are
+    actors, who may.
+
+    :param side: which run.
+    """
+    reader, source = ((call.one, call.other)[side] for call in (pair, earlier))
+    if reader is None or source is None:
+        return True
+    paths = [record.scope.split("/") for record in (reader, source)]
+    shared, _ = common_ends(*paths)
+    names = ["".join(path[shared : shared + 1]) for path in paths]
+    if pair.place == earlier.place and (
+        all(map(is_reserved_name, names)) or _is_repeat(reader.scope, source.scope)
+    ):
+        return False
+    if not shared:
+        return any("/" not in path_before_items(record.scope) for record in (reader, source))
+    return not (reader.arms and source.arms and all(map(str.isdecimal, names)))
+
+
+def _is_repeat(scope: str, other: str) -> bool:
+    """Return whether two scopes are those of repeats of one item."""
+    return scope != other and without_repeats(scope)[0] == without_repeats(other)[0]
 
 
 @lru_cache(maxsize=4096)  # actors often hear the same
-def _stretches(before: str, after: str) -> frozenset[tuple[int, str]]:
+def _stretches(before: str, after: str) -> frozenset[Stretch]:
     """Return the stretches of words that changed, without the marks between them, and on which side
     each is.
     """

@@ -391,6 +391,118 @@ def test_what_no_answer_explains_in_all_its_words_follows_from_nothing(
     assert not any(each.follows for each in found.parted)
 
 
+def echoed(
+    subsidy: int, answer: str, scope: str, *, arms: tuple[str, ...] = ()
+) -> llmcall.types.Record:
+    """Return a call whose model repeats its question, and decides."""
+    asked = f"A heat pump with {subsidy} percent off. Do you buy?"
+    return chat(asked, f"{subsidy} percent off? {answer}", f"{scope}#0").with_arms(arms)
+
+
+def echoes(path: str, subsidy: int, scopes: list[str], *, arms: tuple[str, ...] = ()) -> Path:
+    """Write down calls whose model repeats its question, each with other words of its own."""
+    return written(
+        path,
+        [
+            echoed(subsidy, f"I {WORDS[(subsidy + number) % 5]}.", scope, arms=arms)
+            for number, scope in enumerate(scopes)
+        ],
+    )
+
+
+def test_a_model_that_repeats_its_question_makes_no_consequence_of_the_treatment() -> None:
+    """In 20 repeats of two arms, from what each arm used."""
+    client = ScriptedClient(lambda messages: f"You ask: {messages[-1]['content']}")
+
+    def play(subsidy: int) -> None:
+        client.send_message(f"A heat pump with {subsidy} percent off?", temperature=1)
+
+    arms = {"control": {"subsidy": 0}, "treated": {"subsidy": 15}}
+    with llmcall.cassette("a.jsonl"):
+        found = llmcall.arms(play, arms, scope="app", repeats=20).compare("control", "treated")
+    assert [each.follows for each in found.parted] == [None] * 20
+    assert str(found).splitlines()[1] == (
+        "the same change in 20 scopes (0, 1, 2, 3 and 16 more): the prompt changed: [-0-] {+15+}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scopes", "arms"),
+    [
+        ([f"app/{number}" for number in range(20)], ("all",)),  # repeats of arms
+        ([f"app/{number}/ann" for number in range(20)], ("all",)),
+        ([f"survey/~{number:016x}" for number in range(20)], ()),  # rows of a table
+        (["survey/~00000000000000aa", "survey/~00000000000000aa/~1"], ()),  # repeats of one row
+        ([f"rep-{number}/ann" for number in range(20)], ()),  # first levels
+        ([f"survey/{name}" for name in ACTORS], ()),  # rows with keys: by their words alone
+    ],
+)
+def test_only_answers_that_a_caller_could_have_read_explain_its_prompt(
+    scopes: list[str], arms: tuple[str, ...]
+) -> None:
+    """Of a model that repeats its question, in files."""
+    one = echoes("a.jsonl", 0, scopes, arms=arms)
+    found = llmcall.compare(one, echoes("b.jsonl", 15, scopes, arms=arms))
+    assert len(found.parted) == len(scopes)
+    assert not any(each.follows for each in found.parted)
+
+
+def heard(path: str, subsidy: int, decision: str, worlds: list[str]) -> Path:
+    """Write down worlds in which Ben reads what Ann said, whose model repeats its question."""
+    records = []
+    for world in worlds:
+        said = echoed(subsidy, decision, world.format("ann"), arms=("all",))
+        asked = f"Ann says: {said.answer} And you?"
+        records += [said, chat(asked, "Hm.", f"{world.format('ben')}#0").with_arms(("all",))]
+    return written(path, records)
+
+
+@pytest.mark.parametrize(
+    "world", ["{}", "app/3/{}", "rep-1/{}", "town/{}", "town/{}/plan", "rep-1/town/{}/plan"]
+)
+def test_what_another_actor_of_the_same_world_said_explains_a_prompt(world: str) -> None:
+    """Though its model repeats the question."""
+    one = heard("a.jsonl", 0, "Never.", [world])
+    found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", [world]))
+    assert [each.follows is None for each in found.parted] == [True, False]
+
+
+@pytest.mark.parametrize("level", ["app/{}", "rep-{}"])
+def test_each_repeat_has_its_own_causes(level: str) -> None:
+    """A prompt follows from an answer of its own repeat."""
+    worlds = [f"{level.format(number)}/{{}}" for number in range(3)]
+    one = heard("a.jsonl", 0, "Never.", worlds)
+    found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", worlds))
+    sources = [each.follows and each.follows.scope for each in found.parted]
+    names = [each.scope for each in found.parted]
+    assert sources[0::2] == [None] * 3
+    assert sources[1::2] == names[0::2]
+
+
+def test_an_earlier_map_explains_the_prompts_of_a_later_one() -> None:
+    """Two rounds of a map: its items read what the others were answered in the round before."""
+
+    def run(path: str, mood: str) -> Path:
+        ann, ben = "day/~00000000000000aa#0", "day/~00000000000000bb#0"
+        records = [chat("Ann?", mood, ann), chat("Ben?", "Hm.", ben)]
+        return written(path, [*records, chat(f"Ann is {mood}. And you?", "Hm.", ben)])
+
+    found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
+    assert [each.follows is None for each in found.parted] == [True, False]
+
+
+def test_a_treatment_beside_a_quote_of_an_echo_is_direct() -> None:
+    """Both actors are treated, and the second hears the first, whose model repeats its question."""
+
+    def run(path: str, subsidy: int, decision: str) -> Path:
+        ann = echoed(subsidy, decision, "r/ann")
+        asked = f"A heat pump with {subsidy} percent off. Ann says: {ann.answer} And you?"
+        return written(path, [ann, chat(asked, "Hm.", "r/ben#0")])
+
+    found = llmcall.compare(run("a.jsonl", 0, "Never."), run("b.jsonl", 15, "Yes, gladly."))
+    assert [(each.scope, each.follows) for each in found.parted] == [("ann", None), ("ben", None)]
+
+
 def test_the_words_of_added_and_missing_calls_explain_a_prompt() -> None:
     """Only one of the runs has the actor who says so."""
 

@@ -216,9 +216,9 @@ class ResponseCache:
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``. Each level
             gets a column; a scope with fewer levels fills the first ones.
-        :returns: columns scope, draw, kind, model, served (the name that the server gave), prompt,
-            answer, finish_reason, refusal, input_tokens, output_tokens, cost (USD), used (by a call
-            of this process), cache_key.
+        :returns: columns scope, draw, arms (if any record has some), kind, model, served (the name
+            that the server gave), prompt, answer, finish_reason, refusal, input_tokens,
+            output_tokens, cost (USD), used (by a call of this process), cache_key.
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.
         """

@@ -59,8 +59,8 @@ class Parting(NamedTuple):
         the answer, or the prompt of the call; ``None`` if there is none.
     :param after: the same in the other run.
     :param follows: the first earlier call whose changed answer holds words that changed in this
-        prompt, if all that changed are in such answers; else ``None``. The prompt may be only a
-        consequence of it.
+        prompt, if all that changed are in such answers, which the caller could have read; else
+        ``None``. The prompt may be only a consequence of it.
     :param run: which of the other runs it is, from 1.
     :param served: of different answers to the same request, the models that gave them, by their own
         names, if these differ; else empty.
@@ -266,14 +266,16 @@ def _could_read(pair: Pair, earlier: Pair, side: int) -> bool:
         return True
     paths = [record.scope.split("/") for record in (reader, source)]
     shared, _ = common_ends(*paths)
-    names = ["".join(path[shared : shared + 1]) for path in paths]
+    above, names = paths[0][:shared], ["".join(path[shared : shared + 1]) for path in paths]
     if pair.place == earlier.place and (
         all(map(is_reserved_name, names)) or _is_repeat(reader.scope, source.scope)
     ):
         return False
-    if not shared:
+    if not above:
         return any("/" not in path_before_items(record.scope) for record in (reader, source))
-    return not (reader.arms and source.arms and all(map(str.isdecimal, names)))
+    # The number of a repeat is the first one below another level: agents may be numbered, too.
+    are_repeats = all(map(str.isdecimal, names)) and not any(map(str.isdecimal, above[1:]))
+    return not (are_repeats and reader.arms and source.arms)
 
 
 def _is_repeat(scope: str, other: str) -> bool:

@@ -447,13 +447,20 @@ def test_only_answers_that_a_caller_could_have_read_explain_its_prompt(
     assert not any(each.follows for each in found.parted)
 
 
-def heard(path: str, subsidy: int, decision: str, worlds: list[str]) -> Path:
+def heard(
+    path: str,
+    subsidy: int,
+    decision: str,
+    worlds: list[str],
+    names: tuple[object, object] = ("ann", "ben"),
+) -> Path:
     """Write down worlds in which Ben reads what Ann said, whose model repeats its question."""
     records = []
     for world in worlds:
-        said = echoed(subsidy, decision, world.format("ann"), arms=("all",))
+        ann, ben = (world.format(name) for name in names)
+        said = echoed(subsidy, decision, ann, arms=("all",))
         asked = f"Ann says: {said.answer} And you?"
-        records += [said, chat(asked, "Hm.", f"{world.format('ben')}#0").with_arms(("all",))]
+        records += [said, chat(asked, "Hm.", f"{ben}#0").with_arms(("all",))]
     return written(path, records)
 
 
@@ -464,6 +471,13 @@ def test_what_another_actor_of_the_same_world_said_explains_a_prompt(world: str)
     """Though its model repeats the question."""
     one = heard("a.jsonl", 0, "Never.", [world])
     found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", [world]))
+    assert [each.follows is None for each in found.parted] == [True, False]
+
+
+def test_actors_with_numbers_for_names_are_no_repeats() -> None:
+    """The number of a repeat of arms is the first one below their scope."""
+    one = heard("a.jsonl", 0, "Never.", ["app/3/{}"], (0, 1))
+    found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", ["app/3/{}"], (0, 1)))
     assert [each.follows is None for each in found.parted] == [True, False]
 
 

@@ -14,6 +14,7 @@ from .. import secrets
 from ..config import resolve as config
 from ..errors import CacheError
 from ..keys.plain_data import ordered, ordered_names, plain
+from ..notices import notice
 from ..surrogates import check_unicode
 from ..values import finite
 from .answers import lasting
@@ -162,20 +163,33 @@ def write(
 def _alone(lock: str) -> Iterator[None]:
     """Let one process at a time run a block, which takes milliseconds.
 
-    :param lock: a folder that is there meanwhile, since each file system makes a folder only once. One
-        that stays longer is that of a killed process.
+    :param lock: a folder that is there meanwhile, since each file system makes a folder only once.
+    :raises OSError: if nothing can be written there.
     """
-    for _ in range(LOCK_ATTEMPTS):
-        try:
-            os.mkdir(lock)
-            break
-        except OSError:
-            time.sleep(0.01)
+    is_made = _made(lock)
     try:
         yield
     finally:
-        with suppress(OSError):
-            os.rmdir(lock)
+        if is_made:
+            with suppress(OSError):  # the file is written
+                os.rmdir(lock)
+
+
+def _made(lock: str) -> bool:
+    """Return whether a folder was made; not if it stays for two seconds. It is then that of a process
+    that was killed, or of one that is slow, whose lock nobody else may remove.
+    """
+    for _ in range(LOCK_ATTEMPTS):
+        with suppress(FileExistsError):
+            os.mkdir(lock)
+            return True
+        time.sleep(0.01)
+    notice(
+        "waited 2 s for another process, which has made the folder %s: if none writes there now, one was killed; "
+        "remove that folder",
+        lock,
+    )
+    return False
 
 
 def content_of(path: str) -> bytes:

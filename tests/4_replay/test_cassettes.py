@@ -5,6 +5,7 @@ hold.
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
 import logging
@@ -1179,13 +1180,38 @@ def test_of_two_processes_that_finish_one_cassette_at_once_one_is_refused() -> N
             assert {record.answer for record in answers.records()} == {written}
 
 
-@pytest.mark.slow
-def test_a_lock_that_a_killed_process_left_is_removed() -> None:
-    """The next process that writes the cassette waits for it first."""
-    Path(f".{PATH}.lock").mkdir()
+def test_a_lock_of_another_process_is_waited_for_and_never_removed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """If it stays, the cassette is written all the same: the answers are paid for."""
+    lock = Path(f".{PATH}.lock")
+    lock.mkdir()
     taped("Hi")
-    assert not Path(f".{PATH}.lock").exists()
-    assert Path(PATH).exists()
+    assert lock.exists()
+    assert asked_in() == ["Hi"]
+    (warning,) = warnings(caplog)
+    assert f"has made the folder {lock.resolve()}" in warning
+    assert warning.endswith("one was killed; remove that folder")
+
+
+def test_a_folder_in_which_no_lock_can_be_made_is_an_error_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Waiting would not help. The answers are in the disk cache."""
+    make, refused = os.mkdir, []
+
+    def refuse(path: Any, *mode: int) -> None:
+        if str(path).endswith(".lock"):
+            refused.append(path)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        make(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(OSError, match="No space left"), cassette(PATH):
+        said(counting(cache_mode="auto"))
+    assert len(refused) == 1
+    assert not any(Path().glob("*.jsonl"))
+    assert len(llmcall.client("openai").cache) == 1
 
 
 # What no call used

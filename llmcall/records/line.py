@@ -61,7 +61,7 @@ _CHANGED_BY_HAND = (
 
 # These break or reorder lines, or are half a character, of which there is no UTF-8.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
-_CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
+CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 
 _write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -125,7 +125,7 @@ def _parsed(line: bytes) -> Any:
     except UnicodeDecodeError:
         raise _damaged("the line is not UTF-8") from None
     except ValueError as error:
-        if line.startswith(_CONFLICT):
+        if line.startswith(CONFLICT):
             raise CacheCorruptError(
                 "the line is a conflict marker of an unresolved merge; keep one side's lines or both, without markers"
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from io import BytesIO
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CacheCorruptError, CacheError
 from ..values import Data, Record
 from .header import Header
-from .line import RESTORE, entry_of, resolved, text_in
+from .line import CONFLICT, RESTORE, entry_of, resolved, text_in
 from .served import model_of
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from .spool import Spool
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# How the lines of records and texts begin, unless they were edited.
+# How the lines of records, texts and headers begin, unless they were edited.
 RECORD_LINE, TEXT_LINE = b'{"kind": ', b'{"text": '
+HEADER_LINE = b'{"llmcall": '
 
 
 def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
@@ -37,20 +39,19 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
     header_number = number = 0
     try:
         for number, line in _numbered(file):
+            if header is None:
+                header, header_number = _first_header(line), number
+                continue
             entry = {} if line.startswith(RECORD_LINE) else entry_of(line)
             if "llmcall" in entry:
                 found = Header.of(entry)
-                if header is None:
-                    header, header_number = found, number
-                elif differences := header.differences(found):
+                if differences := header.differences(found):
                     raise CacheCorruptError(
                         f"this header differs from line {header_number} in {differences}: the records were made "
                         "under different settings; keep one header and its records, and record the others again"
                     )
                 else:
                     header = header.joined(found)
-            elif header is None:
-                raise _no_header()
             elif "text" in entry:
                 store.add_text(entry["text"], text_in(entry))
         if header is None:
@@ -103,9 +104,48 @@ def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, text
 
 
+def _first_header(line: bytes) -> Header:
+    """Return the header in the first line of a file.
+
+    :raises CacheCorruptError: if it holds none; the message says what else the file is.
+    """
+    try:
+        entry = entry_of(line)
+    except CacheCorruptError:
+        if line.startswith((HEADER_LINE, *CONFLICT)):
+            raise
+        raise _foreign(line) from None
+    if "llmcall" not in entry:
+        raise _no_header()
+    return Header.of(entry)
+
+
 def _no_header() -> CacheCorruptError:
     return CacheCorruptError(
         'there is no header {"llmcall": …} before this; take the file from version control'
+    )
+
+
+def _foreign(line: bytes) -> CacheCorruptError:
+    """Return the error of a file that is no cassette of ours, by its first line."""
+    if line.startswith(b"version https://git-lfs.github.com/"):
+        return CacheCorruptError(
+            "this is a Git LFS pointer, and the cassette itself is not here: fetch it with 'git lfs pull'"
+        )
+    names: set[str] = set()
+    with suppress(ValueError, RecursionError):
+        data = json.loads(line)
+        names = set(data) if isinstance(data, dict) else names
+    kinds = {
+        "a cassette of VCR": line.startswith(b"interactions:"),
+        "the input or output of a batch": "custom_id" in names,
+        "a file of conversations, as for fine-tuning": "messages" in names,
+        "a file for fine-tuning": names >= {"prompt", "completion"} or "preferred_output" in names,
+    }
+    kind = next((kind for kind, is_met in kinds.items() if is_met), "no cassette of llmcall")
+    return CacheCorruptError(
+        f'this is {kind}: the first line is not the header {{"llmcall": …}}; give another file, or take the '
+        "cassette from version control"
     )
 
 
@@ -167,11 +207,11 @@ def header_in(path: str | os.PathLike[str]) -> Header | None:
     :raises CacheError: if a newer version wrote the file.
     """
     with suppress(FileNotFoundError), open(path, "rb") as file:
-        for _, line in _numbered(file):
-            entry = entry_of(line)
-            if "llmcall" not in entry:
-                raise _no_header()
-            return Header.of(entry)
+        for number, line in _numbered(file):
+            try:
+                return _first_header(line)
+            except CacheError as error:
+                raise type(error)(f"{os.fspath(path)}:{number}: {error}") from None
     return None
 
 

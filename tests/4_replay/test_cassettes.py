@@ -10,6 +10,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,15 @@ from servers import (
 )
 
 import llmcall
-from llmcall import CacheError, CacheMissError, OpenAIClient, ResponseCache, cassette, scope
+from llmcall import (
+    CacheCorruptError,
+    CacheError,
+    CacheMissError,
+    OpenAIClient,
+    ResponseCache,
+    cassette,
+    scope,
+)
 from llmcall.testing import ScriptedClient
 
 PATH = "tape.jsonl"
@@ -130,6 +139,52 @@ def test_none_refuses_what_is_not_recorded_and_writes_nothing(state: str) -> Non
     ):
         said(counting())
     assert Path(PATH).exists() is exists
+
+
+NO_CASSETTES = {
+    "Git LFS": (
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+        "this is a Git LFS pointer, and the cassette itself is not here: fetch it with 'git lfs pull'",
+    ),
+    "VCR": ("interactions:\n- request:\n    body: null\n", "this is a cassette of VCR: "),
+    "batch input": (
+        '{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}\n',
+        "this is the input or output of a batch: ",
+    ),
+    "batch output": (
+        '{"id": "b", "custom_id": "1", "response": {"status_code": 200, "body": {}}, "error": null}\n',
+        "this is the input or output of a batch: ",
+    ),
+    "fine-tuning": (
+        '{"messages": [{"role": "user", "content": "Hi"}]}\n',
+        "this is a file of conversations, as for fine-tuning: ",
+    ),
+    "completions": ('{"prompt": "Hi", "completion": "Yes"}\n', "this is a file for fine-tuning: "),
+    "preferences": (
+        '{"input": {}, "preferred_output": [], "non_preferred_output": []}\n',
+        "this is a file for fine-tuning: ",
+    ),
+    "notes": ("Dear diary,\n", "this is no cassette of llmcall: "),
+    "JSON": ("[]\n", "this is no cassette of llmcall: "),
+    "bytes": ("SQLite format 3\0", "this is no cassette of llmcall: "),
+}
+
+
+@pytest.mark.parametrize("mode", ["none", "once", "new", "update", "rewrite"])
+@pytest.mark.parametrize(("text", "message"), NO_CASSETTES.values(), ids=NO_CASSETTES)
+def test_a_file_that_is_no_cassette_is_named_for_what_it_is(
+    text: str, message: str, mode: str
+) -> None:
+    """No mode asks a model first, nor writes over it."""
+    Path(PATH).write_text(text, encoding="utf-8")
+    client = counting()
+    with (
+        pytest.raises(CacheCorruptError, match=re.escape(f"{PATH}:1: {message}")),
+        cassette(PATH, mode=mode),
+    ):
+        said(client)
+    assert client.requests == []
+    assert Path(PATH).read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize("mode", ["once", "new"])

@@ -4,7 +4,6 @@ program.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from ..call.prepare import prepare_chat, prepare_embeddings
 from ..clients.replies import handle_failure, reply_to
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity
+from ..keys.messages import check_messages
+from ..keys.parameters import given_parameters
 from ..keys.plain_data import plain
 from ..models.catalog import parameters_of
 from ..recorded_functions.calls import normalized, prepare_recorded, result_of
@@ -93,37 +94,56 @@ def _call(
     for each text, return the first.
     """
     to_record = transport.to_record
-    with contextlib.suppress(TypeError, ValueError):
-        if to_record.kind == "chat":
-            call = prepare_chat(client, to_record.body["messages"], _arguments(to_record))
-            call = client.as_asked(call, transport)
-            return call, reply_to(call, stream=to_record.asks_for_stream)
-        if to_record.kind == "embedding":
-            arguments = _arguments(to_record)
-            model = arguments.pop("model")
-            calls = prepare_embeddings(client, to_record.body["input"], model, arguments)
-            calls = [client.as_asked(call, transport) for call in calls]
-            return calls[0], _records_of(calls)
-    # also what llmcall's own client does not ask, as the server may take it
-    call = prepare_http(transport, client)
-    return call, result_of(call)
+    if not _is_askable(to_record):
+        call = prepare_http(transport, client)
+        return call, result_of(call)
+    arguments = _arguments(to_record)
+    if to_record.kind == "chat":
+        call = prepare_chat(client, to_record.body["messages"], arguments)
+        call = client.as_asked(call, transport)
+        return call, reply_to(call, stream=to_record.asks_for_stream)
+    model = arguments.pop("model")
+    calls = prepare_embeddings(client, to_record.body["input"], model, arguments)
+    calls = [client.as_asked(call, transport) for call in calls]
+    return calls[0], _records_of(calls)
+
+
+def _is_askable(to_record: RequestToRecord) -> bool:
+    """Return whether a body is a chat or embeddings that llmcall's own client asks for, too. Any other is
+    recorded as it is, since the server may take it.
+
+    This is decided before the call is prepared: an error in that is a fault, and no other form.
+    """
+    kind, body = to_record.kind, to_record.body
+    if kind == "http":
+        return False
+    try:
+        if kind == "chat":
+            check_messages(body["messages"])
+        given_parameters(_parameters(to_record), kind)
+    except (TypeError, ValueError):
+        return False
+    return body.get("model") is None or isinstance(body["model"], str)
+
+
+def _parameters(to_record: RequestToRecord) -> dict[str, Any]:
+    """Return the parameters of ``send_message`` or ``get_embedding`` that ask for what a body does."""
+    kind, body = to_record.kind, to_record.body
+    names = parameters_of(kind) - NO_FIELDS
+    fields = {name: value for name, value in body.items() if name not in OTHER_FIELDS[kind]}
+    beyond_api = {name: value for name, value in fields.items() if name not in names}
+    known = {name: value for name, value in fields.items() if name in names}
+    return {**known, "extra_body": beyond_api or None}
 
 
 def _arguments(to_record: RequestToRecord) -> dict[str, Any]:
-    """Return the arguments of ``send_message`` or ``get_embedding`` that ask for the same, with the
-    timeout that the program's client has.
-    """
-    kind, body = to_record.kind, to_record.body
-    fields = {name: value for name, value in body.items() if name not in OTHER_FIELDS[kind]}
-    names = parameters_of(kind) - NO_FIELDS
-    beyond_api = {name: value for name, value in fields.items() if name not in names}
+    """Return these parameters, with the timeout that the program's client has."""
     deployment = DEPLOYMENT.search(to_record.path)
     return {
         "model": deployment[1] if deployment else None,
         "timeout": (to_record.http.extensions.get("timeout") or {}).get("read"),
         "on_error": "raise",
-        **{name: value for name, value in fields.items() if name in names},
-        "extra_body": beyond_api or None,
+        **_parameters(to_record),
     }
 
 

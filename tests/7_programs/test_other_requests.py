@@ -181,6 +181,14 @@ ODD_CHATS: list[dict[str, Any]] = [
     {"model": "m", "messages": ["Bread?"]},
     {"model": "m", "messages": [{"role": "user", "content": "Bread?"}], "temperature": "hot"},
     {"model": "m", "messages": [{"role": "user", "content": 3}]},
+    {"model": 3, "messages": [{"role": "user", "content": "Bread?"}]},
+    {"model": "m", "messages": [{"role": "user", "content": "Bread?"}], "tools": ["price_of"]},
+    {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Bread?"}],
+        "max_tokens": 9,
+        "max_completion_tokens": 8,
+    },
 ]
 
 
@@ -214,6 +222,25 @@ def test_an_error_of_llmcalls_own_makes_no_other_record_of_a_chat(
         program(server).chat.completions.create(
             model="m", messages=[{"role": "user", "content": "Bread?"}]
         )
+    assert not server.requests
+
+
+@pytest.mark.parametrize("fault", [TypeError, ValueError])
+def test_a_fault_of_llmcalls_own_in_preparing_a_chat_makes_no_other_record(
+    fault: type[Exception], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The body's form alone decides as what it is recorded."""
+
+    def fail(*_: object) -> None:
+        raise fault("a fault of llmcall's own")
+
+    monkeypatch.setattr("llmcall.call.prepare.next_order", fail)
+    with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
+        program(server).chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Bread?"}]
+        )
+    with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
+        program(server).embeddings.create(model="m", input="Bread?")
     assert not server.requests
 
 

@@ -12,11 +12,12 @@ A replay finds the same names.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from hashlib import sha256
 
-from .system import after_fork_in_child, lock
+from .system import after_fork_in_child, lock, running_loop
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
@@ -54,15 +55,24 @@ class Asker:
         if self.name != MAIN:
             name = f"{self.name}{SEPARATOR}{name}"
         if len(name) > LONGEST_NAME:
-            digest = sha256(self.name.encode()).hexdigest()[:DIGEST_DIGITS]
-            name = f"{DIGEST}{digest}{SEPARATOR}{label} {number}"
+            name = f"{self._shortened}{SEPARATOR}{label} {number}"
         return Asker(name, self.main)
+
+    @property
+    def _shortened(self) -> str:
+        return DIGEST + sha256(self.name.encode()).hexdigest()[:DIGEST_DIGITS]
+
+    def made(self, other: Asker) -> bool:
+        """Return whether this asker made another one, or its maker, and so on, as far as names say it."""
+        prefixes = self.name + SEPARATOR, self._shortened + SEPARATOR
+        return self.name == MAIN or other.name.startswith(prefixes)
 
     def __repr__(self) -> str:
         return f"Asker({self.name!r})"
 
 
 _current: ContextVar[Asker | None] = ContextVar("llmcall asker", default=None)
+_thread = threading.local()  # .work: the asker of the function that a pool runs in this thread
 _main: Asker | None = None  # the main program, while askers have names
 _own_calls = 0  # the blocks in which the askers of llmcall's own calls count
 _is_programs: ContextVar[bool] = ContextVar("llmcall call of a program", default=False)
@@ -98,9 +108,22 @@ def current() -> Asker | None:
     """Return the asker that runs here, or ``None`` if askers have no names now.
 
     A task or thread that was made before askers had names counts as the main program.
+
+    A pool's work may enter a context that was copied before it was made, as LangChain's ``batch``
+    does: ``pool.map(lambda item: contexts.pop().run(ask, item), items)``. The asker in there is one
+    that made the work, and must not hide it: its twins have copies of the same context. So where the
+    context names a maker, the thread decides. It does not decide always: a context may also come from
+    the side, with the asker of a task that sends a function to a thread of its own (anyio), and in a
+    running event loop each callback has the context of whoever scheduled it. Setting the asker in the
+    contexts that a function is called with was rejected: a closure hides them.
     """
     asker = _current.get()
-    return asker if asker is not None and asker.main is _main else _main
+    if asker is None or asker.main is not _main:
+        asker = _main
+    work: Asker | None = getattr(_thread, "work", None)
+    if work is None or asker is None or work.main is not _main or running_loop() is not None:
+        return asker
+    return work if asker.made(work) else asker
 
 
 @contextlib.contextmanager
@@ -132,6 +155,18 @@ def running_as(asker: Asker) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextlib.contextmanager
+def running_work(asker: Asker) -> Iterator[None]:
+    """Set the asker for a function that a pool runs, whatever context it enters."""
+    outer = getattr(_thread, "work", None)  # a pool may run work in the thread that submits it
+    _thread.work = asker
+    try:
+        with running_as(asker):
+            yield
+    finally:
+        _thread.work = outer
 
 
 def enter_arm() -> Asker | None:

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +43,7 @@ ASKS = ("ask", "stream", "embed", "function", "asking function", "sampled")
 TROUBLES = ("flaky", "dropped", "typed", "fallback")
 BLOCKS = ("scope", "kept", "raise", "none", "held", "arms")
 TOGETHER = ("thread", "threads", "tasks", "map", "failing map")
-CROWDS = ("gather", "group", "threads", "pool", "in turn")
+CROWDS = ("gather", "group", "threads", "pool", "batch", "in turn")
 MODEL = "gpt-4o-mini"
 
 
@@ -598,6 +598,9 @@ class Crowd:
                     for i, job in enumerate(jobs)
                 ]:
                     future.result()
+        elif way == "batch":
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(in_any_context(len(jobs)), jobs))
         else:
             for job in jobs:
                 job()
@@ -627,6 +630,9 @@ class Crowd:
         if way not in ("gather", "group"):
             run = asyncio.get_running_loop().run_in_executor
             jobs = self._jobs(members, who)
+            if way == "batch":
+                in_context = in_any_context(len(jobs))
+                jobs = [functools.partial(in_context, job) for job in jobs]
             await asyncio.gather(
                 *(asyncio.to_thread(job) if way == "threads" else run(None, job) for job in jobs)
             )
@@ -653,6 +659,12 @@ class Crowd:
 
 
 ADDRESS: dict[str, Any] = {"base_url": "http://127.0.0.1:9/v1", "api_key": "none", "max_retries": 0}
+
+
+def in_any_context(count: int) -> Callable[[Callable[[], None]], None]:
+    """Return a function that runs a job in one of so many copies of this context, as LangChain does."""
+    contexts = [contextvars.copy_context() for _ in range(count)]
+    return lambda job: contexts.pop().run(job)
 
 
 def asked(text: str) -> dict[str, Any]:

@@ -86,12 +86,11 @@ def submit_work(
     maker = askers.current()
     if maker is None:
         return submit(executor, function, *args, **kwargs)
-    work, contexts = _unwrapped(function, args)
+    work, _ = _unwrapped(function, args)
     asker = maker.child("work", _name(work))
 
     def run_as_asker() -> Any:
-        _enter(contexts, asker)
-        with askers.running_as(asker):
+        with askers.running_work(asker):
             return function(*args, **kwargs)
 
     return submit(executor, run_as_asker)

@@ -8,6 +8,7 @@ import contextvars
 import functools
 import json
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -15,8 +16,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -196,6 +197,80 @@ def test_work_in_several_contexts_has_an_asker() -> None:
         for each in [pool.submit(*runs, ask, client, seed=1) for runs in contexts]:
             each.result()
     assert sorted(map(str, askers()["1"])) == ["work ask 0", "work ask 1", "work ask 2"]
+
+
+def batch(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Call a function with items in a pool, as LangChain's ``batch`` does: each in any of the contexts
+    that were copied before.
+    """
+    contexts = [contextvars.copy_context() for _ in items]
+    with ThreadPoolExecutor(len(items)) as pool:
+        return list(pool.map(lambda item: contexts.pop().run(function, item), items))
+
+
+def late(job: Callable[[], Any]) -> Any:
+    """Do a job after a while that chance decides."""
+    time.sleep(random.random() * 0.01)
+    return job()
+
+
+def test_work_in_a_context_that_was_copied_before_is_an_asker() -> None:
+    """A copy of its maker's context does not hide it; nor in a batch of batches, nor in its loop."""
+    client = plain_program(Server())
+
+    def gathered(_: Any) -> list[Any]:
+        async def main() -> list[Any]:
+            return await asyncio.gather(
+                *(asyncio.to_thread(late, lambda: ask(client, seed=3)) for _ in range(2))
+            )
+
+        return asyncio.run(main())
+
+    def play() -> list[Any]:
+        return [
+            batch(lambda _: late(lambda: ask(client, seed=1)), range(6)),
+            batch(lambda _: batch(lambda _: late(lambda: ask(client, seed=2)), range(3)), range(3)),
+            batch(gathered, range(3)),
+        ]
+
+    with recorded():
+        first = play()
+    for _ in range(5):
+        with recorded("none"):
+            assert play() == first
+    assert sorted(map(str, askers()["1"])) == [f"work <lambda> {number}" for number in range(6)]
+
+
+def test_a_context_from_the_side_brings_its_own_asker_into_a_pools_thread() -> None:
+    """A function that serves others asks for them."""
+    client = plain_program(Server())
+
+    def serve(work: queue.SimpleQueue[Any]) -> None:
+        while (given := work.get()) is not None:
+            context, answered = given
+            answered.set_result(context.run(ask, client))
+
+    async def served(work: queue.SimpleQueue[Any]) -> str:
+        await asyncio.sleep(random.random() * 0.01)
+        answered: Future[str] = Future()
+        work.put((contextvars.copy_context(), answered))
+        return await asyncio.wrap_future(answered)
+
+    async def play() -> list[str]:
+        work: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        with ThreadPoolExecutor(3) as pool:
+            for _ in range(3):
+                pool.submit(serve, work)
+            answers = await asyncio.gather(*(served(work) for _ in range(6)))
+            for _ in range(3):
+                work.put(None)
+        return answers
+
+    with recorded():
+        first = asyncio.run(play())
+    for _ in range(5):
+        with recorded("none"):
+            assert asyncio.run(play()) == first
 
 
 def test_each_asker_gets_its_own_answers_in_their_order() -> None:

@@ -1,13 +1,18 @@
-"""A graph of LangGraph whose branches run at once: three of them ask the very same question."""
+"""A graph of LangGraph whose branches run at once, and a batch of LangChain: several ask the very same
+question.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import operator
+import random
 import sys
+import time
 from typing import Annotated, Any, TypedDict
 
+from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
@@ -19,6 +24,12 @@ class State(TypedDict):
     """What the panel has said so far."""
 
     said: Annotated[list[Any], operator.add]
+
+
+def late(text: str) -> str:
+    """Return a text after a while that chance decides."""
+    time.sleep(random.SystemRandom().uniform(0, 0.03))
+    return text
 
 
 def build(changed: bool) -> Any:
@@ -36,8 +47,6 @@ def build(changed: bool) -> Any:
         answer = await model.ainvoke(question(task["who"]))
         return {"said": [[task["seat"], answer.content]]}
 
-    from langchain_core.runnables import RunnableLambda
-
     graph = StateGraph(State)
     graph.add_node("speak", RunnableLambda(speak, aspeak))
     graph.add_conditional_edges(
@@ -53,4 +62,8 @@ if __name__ == "__main__":
     panel = build("changed" in sys.argv)
     in_threads = [panel.invoke({"said": []})["said"] for _ in range(2)]
     in_tasks = asyncio.run(panel.ainvoke({"said": []}))["said"]
-    print(json.dumps({"threads": in_threads, "tasks": in_tasks}))
+    # Each part of a batch, and of a batch in it, runs in any of the contexts that were copied before.
+    chain = RunnableLambda(late) | ChatOpenAI(model="gpt-4o-mini", temperature=1)
+    batches = RunnableLambda(lambda texts: [each.content for each in chain.batch(texts)])
+    in_batches = batches.batch([["hello"] * 6, ["hello"] * 3, ["hello"] * 3])
+    print(json.dumps({"threads": in_threads, "tasks": in_tasks, "batches": in_batches}))

@@ -18,6 +18,7 @@ from ..errors import CacheError
 from .options import Source, conflict_option, json_option
 
 if TYPE_CHECKING:
+    from ..review.comparison import Comparison
     from ..review.runs import RecordedRun
     from ..values import Record
 
@@ -67,9 +68,28 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
 
 def _load_both(
     run: str | None, scope: str | None, other: str | None, other_scope: str | None
-) -> list[RecordedRun]:
-    """Return the two runs that the arguments name."""
-    return [_load(run, scope), _load(other or run, other_scope or (scope if other else None))]
+) -> tuple[list[RecordedRun], Comparison]:
+    """Return the two runs that the arguments name, and where they part.
+
+    Two scopes name the runs; one scope of two runs says what of them is shown.
+    """
+    from ..review.comparison import Comparison
+
+    if run is None or scope is None or other is None or other_scope is not None:
+        one, two = _load(run, scope), _load(other or run, other_scope)
+        return [one, two], Comparison(one, [two])
+    whole = [_load(run, None), _load(other, None)]
+    comparison = Comparison(whole[0], whole[1:], scope=scope)
+    if not comparison.pairs:
+        raise CacheError(
+            f"nothing is recorded in the scope {scope!r} of {' or '.join(each.name for each in whole)}"
+        )
+    sides = zip(*((pair.one, pair.other) for pair in comparison.pairs), strict=True)
+    shown = [
+        each._replace(name=f"the scope {scope!r} of {each.name}", records=[*filter(None, side)])
+        for each, side in zip(whole, sides, strict=True)
+    ]
+    return shown, comparison
 
 
 @click.command()
@@ -136,14 +156,13 @@ def diff(
 ) -> None:
     """Show for each actor where two runs diverge, and why.
 
-    RUN and OTHER are cassettes, exported files or cache directories. The exit code is 0 even if the
-    runs differ, unless you use --exit-code (as with git diff).
+    RUN and OTHER are cassettes, exported files or cache directories. Of two files, --scope alone
+    hides calls, and changes nothing in what follows from what. The exit code is 0 even if the runs
+    differ, unless you use --exit-code (as with git diff).
     """
-    from ..review.comparison import compare
-
     if other is None and other_scope is None:
         raise click.UsageError("name two runs: RUN OTHER, or --scope NAME --with NAME")
-    comparison = compare(*_load_both(run, scope, other, other_scope))
+    _, comparison = _load_both(run, scope, other, other_scope)
     if as_json:
         click.echo(visible_json(comparison.to_dict()))
     else:
@@ -182,7 +201,6 @@ def report(
     network. Without -o, "market.jsonl" becomes "market.html" in the current directory.
     """
     from ..clients.registry import settings
-    from ..review.comparison import Comparison
     from ..review.page import page
 
     if output is None:
@@ -193,9 +211,10 @@ def report(
             raise click.UsageError(
                 f"the page would replace the run in {source}; give another file with -o"
             )
-    is_one = against is None and other_scope is None
-    runs = [_load(run, scope)] if is_one else _load_both(run, scope, against, other_scope)
-    comparison = None if is_one else Comparison(runs[0], runs[1:])
+    if against is None and other_scope is None:
+        runs, comparison = [_load(run, scope)], None
+    else:
+        runs, comparison = _load_both(run, scope, against, other_scope)
     html = page(*runs, comparison=comparison, sample=sample)
     Path(output).write_text(html, encoding="utf-8")
     click.echo(f"written to {output}", err=True)

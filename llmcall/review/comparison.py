@@ -16,7 +16,7 @@ from ..keys.contents import naming_system_text
 from ..values import Record
 from .pairs import Align, Pair, paired_runs
 from .partings import WHY, Parting, partings
-from .runs import RecordedRun, load
+from .runs import RecordedRun, is_in, load
 
 if TYPE_CHECKING:
     import pandas
@@ -67,16 +67,26 @@ class Comparison:
     """
 
     def __init__(
-        self, run: RecordedRun, others: Sequence[RecordedRun], align: Align | None = None
+        self,
+        run: RecordedRun,
+        others: Sequence[RecordedRun],
+        align: Align | None = None,
+        scope: str = "",
     ) -> None:
+        # A scope hides rows, not reasons: what follows from what is that of the whole runs.
         self.pairs: list[Pair] = []
+        self._have_common_actors = False
         self.parted: list[Parting] = []
         self._names = [each.name for each in (run, *others)]
         self._served = [", ".join(each.served) for each in (run, *others)]
         for number, other in enumerate(others, 1):
             actors = list(paired_runs(run, other, number, align))
-            self.pairs += [pair for pairs in actors for pair in pairs]
-            self.parted += partings(actors)
+            shown = {pairs[0].scope for pairs in actors if not scope or _is_shown(pairs, scope)}
+            self.pairs += [pair for pairs in actors for pair in pairs if pair.scope in shown]
+            self.parted += [each for each in partings(actors) if each.scope in shown]
+            self._have_common_actors |= any(
+                pair.one and pair.other for pairs in actors for pair in pairs
+            )
         counts = Counter(pair.status for pair in self.pairs)
         self.same, self.changed = counts["same"], counts["changed"]
         self.added, self.missing = counts["added"], counts["missing"]
@@ -129,7 +139,7 @@ class Comparison:
             f"{self.added:,} added, {self.missing:,} missing"
         )
         yield from self._renamed_lines()
-        if not self.same and not self.changed:
+        if not self._have_common_actors:
             yield "The runs have no actor in common: their scopes differ."
             return
         if not self.parted:
@@ -218,6 +228,12 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
         raise TypeError("compare() takes at least two runs")
     first, *rest = [load(each) for each in (run, *others)]
     return Comparison(first, rest, align)
+
+
+def _is_shown(pairs: Sequence[Pair], scope: str) -> bool:
+    """Return whether an actor is in a scope in either run."""
+    records = (record for pair in pairs for record in (pair.one, pair.other) if record)
+    return any(is_in(record.scope, scope) for record in records)
 
 
 def _prompt_and_answer(record: Record | None) -> tuple[str | None, str | None]:

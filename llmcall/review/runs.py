@@ -72,7 +72,7 @@ def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
         return run
     if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
         source, scope = run
-        loaded = _loaded(source, lambda record: _is_in(record.scope, scope))
+        loaded = _loaded(source, lambda record: is_in(record.scope, scope))
         loaded = loaded._replace(name=f"the scope {scope!r} of {loaded.name}")
         if all(_is_below(record.scope, scope) for record in loaded.records):
             loaded = loaded._replace(scope=scope)
@@ -108,7 +108,7 @@ def _asked(record: Record, name: str) -> Any:
     return record.request.get("model" if name in MODELS else name)
 
 
-def _is_in(scope: str, pattern: str) -> bool:
+def is_in(scope: str, pattern: str) -> bool:
     """Return whether a scope matches a path or a pattern, or lies below one that does."""
     return (
         _is_below(scope, pattern)

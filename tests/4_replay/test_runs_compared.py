@@ -797,6 +797,62 @@ def test_diff_compares_two_scopes(whole: list[str], one: str, other: str) -> Non
     assert printed.startswith("1 call: 1 the same")
 
 
+@pytest.fixture
+def heard_by_bart() -> tuple[str, str]:
+    """Two runs in which bart hears what another persona changed, below scopes that name the runs."""
+
+    def say(name: str, number: int) -> str:
+        return f"{agreed(name, number)}{', loudly' if name != 'bart' else ''}"
+
+    words = {"emma": "generous", "lisa": "generous"}
+    return play("a.jsonl", scope="r1/"), play("b.jsonl", say, words=words, scope="r2/")
+
+
+@pytest.mark.parametrize("scope", ["r1/bart", "*/bart"])
+def test_a_scope_hides_rows_and_no_reasons(heard_by_bart: tuple[str, str], scope: str) -> None:
+    """What bart heard follows from answers that are not shown; it need match in one run alone."""
+    assert done("diff", *heard_by_bart, "--scope", scope).splitlines() == [
+        "3 calls: 1 the same, 2 changed, 0 added, 0 missing",
+        "1 more scope (bart): the prompt has words of answers that changed earlier, so this may be only "
+        "a consequence",
+    ]
+    found = json.loads(done("diff", *heard_by_bart, "--scope", scope, "--json"))
+    assert [each["follows"] for each in found["parted"]] == [["emma", 0]]
+    assert {each["scope"] for each in found["rows"]} == {"bart"}
+
+
+def test_a_report_of_a_scope_of_two_runs_keeps_their_reasons(
+    heard_by_bart: tuple[str, str],
+) -> None:
+    """It shows both sides of the scope's calls, and no others."""
+    one, other = heard_by_bart
+    done("report", one, "--against", other, "--scope", "r1/bart", "-o", "page.html")
+    html = Path("page.html").read_text(encoding="utf-8")
+    assert "perhaps a consequence of emma, call 1" in html
+    assert "bart says 2" in html
+    assert "You are emma" not in html
+    found = re.search(r'id="data">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    cells = json.loads(found[1])["cells"]
+    assert [sorted(cells["one"]), sorted(cells["other"])] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_an_actor_that_one_run_lacks_is_no_sign_of_other_scopes() -> None:
+    """The runs have others in common."""
+    one, other = play("a.jsonl"), play("b.jsonl", actors=ACTORS[:2])
+    assert done("diff", one, other, "--scope", "lisa").splitlines() == [
+        "3 calls: 0 the same, 0 changed, 0 added, 3 missing",
+        "lisa, call 1: the other run ends, or does not make this call: "
+        '"Round 0. You heard: nothing."',
+    ]
+
+
+def test_a_scope_that_neither_run_has_is_an_error(heard_by_bart: tuple[str, str]) -> None:
+    """It names both."""
+    said = done("diff", *heard_by_bart, "--scope", "marge", code=1)
+    assert "nothing is recorded in the scope 'marge' of a.jsonl or b.jsonl" in said
+
+
 def headings(*arguments: str) -> list[str]:
     """Return the headings that show prints."""
     lines = done("show", *arguments).splitlines()

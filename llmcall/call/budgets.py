@@ -101,7 +101,7 @@ class Budget:
     def forget(self) -> None:
         """Start counting from 0 again."""
         self.ledger.forget()
-        _wake_first()
+        wake_waiting()
 
     def __enter__(self) -> Budget:
         open_budgets.append(self)
@@ -109,7 +109,7 @@ class Budget:
 
     def __exit__(self, *_: object) -> None:
         open_budgets.remove(self)
-        _wake_first()
+        wake_waiting()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # to be opened in a worker of another process
@@ -216,6 +216,7 @@ class Reservation:
 
     :param needed: the most that it may use.
     :ivar used: what the attempt used, as far as it is known.
+    :ivar is_stuck: whether the attempt ends only after a call that waits inside it.
     :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
@@ -223,19 +224,25 @@ class Reservation:
         self.needed = needed
         self.is_in_memory = all(budget.ledger.is_in_memory for budget in tuple(open_budgets))
         self.used = NOTHING
+        self.is_stuck = False
         self._ledgers: list[Ledger] = []
         self._is_closed = False
 
-    def reserve(self) -> Delay | None:
+    def reserve(self, *, goes_first: bool = False) -> Delay | None:
         """Reserve what is needed from all open budgets at once, after those who came before.
 
+        :param goes_first: before those who came before, as a call does on which stuck ones wait: one that
+            came before it might wait for these.
         :returns: ``None`` if it is reserved.
-        :raises BudgetExceededError: if it would pass a limit whatever the others use.
+        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if none of these
+            settles before it.
         """
         wakeup: Future[None] = Future()
         with lock:
             if not self._is_closed:
                 _waiting[self] = wakeup
+                if goes_first:
+                    _waiting.move_to_end(self, last=False)
             if next(iter(_waiting), self) is not self:  # another has waited longer
                 return Delay(wakeup, None)
         # By ledger: the tightest limits of its budgets.
@@ -259,7 +266,7 @@ class Reservation:
         finally:
             for ledger in reserved:
                 ledger.settle(self, NOTHING)
-        _wake_first()
+        wake_waiting()
         return None
 
     def close(self) -> None:
@@ -270,10 +277,11 @@ class Reservation:
             _waiting.pop(self, None)
         for ledger in ledgers:
             ledger.settle(self, self.used)
-        _wake_first()
+        wake_waiting()
 
 
-def _wake_first() -> None:
+def wake_waiting() -> None:
+    """Let whoever has waited longest for a reservation look again."""
     with lock:
         wake_first(_waiting)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from operator import add
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..cache.cache import shared_cache
 from ..display.formatting import counted
@@ -52,6 +52,12 @@ class Amounts(NamedTuple):
 NOTHING = Amounts()
 
 
+class Holder(Protocol):
+    """Holds a reservation; it is stuck while it ends only after a call that waits."""
+
+    is_stuck: bool
+
+
 def spending_of(tokens: TokenUsage, price: Price | None) -> Amounts:
     """Return what a call spends; an unknown number of tokens counts as 0."""
     total = (tokens.input_tokens or 0) + (tokens.output_tokens or 0)
@@ -71,31 +77,37 @@ class Ledger:
     def __init__(self, name: str = "", spending: Spending | RedisServer | None = None) -> None:
         self.is_in_memory = spending is None
         self._name = name
-        self._title = f"the budget {name!r}" if name else ""
+        self._prefix = f"the budget {name!r}: " if name else ""
         self._spending = spending
         # Else somebody could read a sum before a call is added to it, and the reservations after.
         self._lock = lock if spending is None else _named_lock
         self._spent = NOTHING  # of a named budget: what is not added to the sum yet
-        self._reserved: dict[object, Amounts] = {}
+        self._reserved: dict[Holder, Amounts] = {}
 
-    def reserve(self, holder: object, needed: Amounts, limit: Mapping[str, int]) -> bool:
+    def reserve(self, holder: Holder, needed: Amounts, limit: Mapping[str, int]) -> bool:
         """Reserve an amount; return ``False`` if that has to wait for others to settle.
 
         :param holder: the one that settles it.
         :param limit: the most of what :class:`Amounts` counts, by name.
-        :raises BudgetExceededError: if it would pass a limit whatever the others use.
+        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if none of these
+            settles before it.
         :raises CacheError: if what is spent cannot be read.
         """
         with self._lock:
             reserved = NOTHING
             for amounts in self._reserved.values():
                 reserved = reserved.plus(amounts)
-            fits = fits_now(self._title, limit, self.spent(), reserved, needed)
+            fits = fits_now(self._prefix, limit, self.spent(), reserved, needed)
             if fits:
                 self._reserved[holder] = needed
+            elif all(other.is_stuck for other in self._reserved):
+                raise BudgetExceededError(
+                    f"{self._prefix}all that is left is reserved by a call that ends only after this one: read a "
+                    "stream to its end, or close it, before the next call, or raise the budget"
+                )
             return fits
 
-    def settle(self, holder: object, used: Amounts) -> None:
+    def settle(self, holder: Holder, used: Amounts) -> None:
         """Replace what somebody has reserved by what was used; a second time changes nothing.
 
         The call is over and paid for: if that cannot be added to the sum, a warning says so, and the
@@ -112,8 +124,8 @@ class Ledger:
                     self._spending.spend(self._name, unsaved._asdict())
                 except (CacheError, OSError) as error:
                     notice(
-                        "%s: what a call used counts in this process alone until it can be stored: %s",
-                        self._title,
+                        "%swhat a call used counts in this process alone until it can be stored: %s",
+                        self._prefix,
                         error,
                     )
                 else:
@@ -164,15 +176,14 @@ def ledger_named(name: str, location: str) -> Ledger:
 
 
 def fits_now(
-    title: str, limit: Mapping[str, int], spent: Amounts, reserved: Amounts, needed: Amounts
+    prefix: str, limit: Mapping[str, int], spent: Amounts, reserved: Amounts, needed: Amounts
 ) -> bool:
     """Return whether a reservation fits now; ``False`` if it would once others are settled.
 
-    :param title: how messages name the budget, or ``""``.
+    :param prefix: names the budget in messages, or is empty.
     :param limit: the most of what :class:`Amounts` counts, by name.
     :raises BudgetExceededError: if it never will.
     """
-    prefix = f"{title}: " if title else ""
     if "usd" in limit and spent.unknown:
         raise BudgetExceededError(
             f"{prefix}it limits usd, but {spent.unknown} calls that count in it have an unknown "

@@ -44,6 +44,7 @@ class Place:
         is over.
     :ivar tokens: those that it reserves and, once it is over, used.
     :ivar used: the tokens that it used, as far as it is known; ``None``: those that it reserved.
+    :ivar is_stuck: whether it ends only after a call that waits inside it.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -53,6 +54,7 @@ class Place:
         self.is_counted = False
         self.tokens = 0
         self.used: int | None = 0
+        self.is_stuck = False
 
     def leave_queues(self) -> None:
         """Stop waiting for any endpoint; the caller has the lock."""
@@ -71,6 +73,22 @@ class Place:
                 self.sent_at = time.monotonic()
                 self.state.sent.append(self)
                 wake_first(self.state.queue)
+
+    def set_stuck(self, is_stuck: bool) -> None:
+        """Note whether it is stuck: what waits inside it can wait only because it was sent.
+
+        The caller has the lock.
+        """
+        self.is_stuck = is_stuck
+        if is_stuck and self.state is not None:
+            self.note_sent()
+            wake_first(self.state.queue)
+
+    @property
+    def is_beside(self) -> bool:
+        """Return whether more sends are under way than may be, because some of them are stuck."""
+        most = self._pool.settings.limits_max_concurrent_calls
+        return most is not None and self.state is not None and len(self.state.running) > most
 
     def end(self) -> None:
         """Give back the place, and count the tokens that were used in place of those that were reserved.
@@ -118,7 +136,9 @@ class EndpointState:
             self.tokens -= past.tokens
         most_calls = settings.limits_max_concurrent_calls
         if most_calls is not None and len(self.running) >= most_calls:
-            return NEVER
+            counted = sum(not place.is_stuck for place in self.running)
+            if counted >= most_calls:
+                return NEVER
         # What is too much for another send: the oldest have to be past before.
         requests_over = tokens_over = 0
         most = settings.limits_requests_per_minute

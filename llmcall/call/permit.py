@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import BudgetExceededError, RateLimitError
 from ..models.prices import tier_of
-from ..notices import notice
+from ..notices import notice, warn_once
 from ..values import TokenUsage
 from . import budgets
 from .effects import Delay, do, wait
 from .estimates import estimate, estimate_of_http
 from .ledgers import Amounts, spending_of
 from .limits import WINDOW, Place, Pool
+from .nesting import Holder, waiting
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..models.prices import Price
     from ..values import Request
     from .calls import Call
+
+T = TypeVar("T")
 
 # The SDK's HTTP clients call it, by the event hooks below, when the request of the current context
 # was sent. Others, such as a program's, have no hook: then Place.end counts what was sent.
@@ -69,6 +73,8 @@ class Permit:
         self._request = request
         self._place = Place(pool)
         self._reservation: budgets.Reservation | None = None
+        self._holder = Holder(self._set_stuck)
+        self._is_inner = False  # whether calls are stuck while it waits
 
     async def acquire(self, endpoint: Endpoint | None = None) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -84,20 +90,18 @@ class Permit:
         if endpoint is not None:
             return endpoint
         tokens = None if estimated is None else sum(estimated)
-        has_waited = False
-        while isinstance(admitted := self._pool.admit(self._place, tokens), Delay):
-            names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
-            at_least, seconds_left = admitted.at_least, self._call.time_left()
-            if seconds_left is not None and at_least > max(0.0, seconds_left):
-                error = RateLimitError(
-                    f"no endpoint of {names} can be called for {at_least:.1f} s, past the deadline"
-                )
-                error.retryable, error.is_late = False, True
-                raise error
-            if not has_waited and at_least > WINDOW:  # longer than [Limits] alone make it wait
-                notice("%s: no call is sent there for %.0f s", names, at_least)
-            has_waited = True
-            await self._wait(admitted, "an endpoint has a place for another call")
+
+        async def look() -> Endpoint | Delay:
+            return self._pool.admit(self._place, tokens)
+
+        admitted = await self._wait_for(look, "an endpoint has a place for another call")
+        if self._is_inner and self._place.is_beside:
+            warn_once(
+                f"{self._call.label} was made while its own thread or task reads a stream or makes another call, "
+                f"which MAX_CONCURRENT_CALLS of {admitted.name} so does not count until then. Read a stream to its "
+                "end before the next call, or raise MAX_CONCURRENT_CALLS",
+                about=("beside the limit", admitted.name),
+            )
         _when_sent.set(self._place.note_sent)  # HTTP clients call it in this context
         return admitted
 
@@ -132,22 +136,43 @@ class Permit:
             budgets.check_price(self._pool.model, price, tier)
             needed = spending_of(TokenUsage(input_tokens, output_tokens), price)
         reservation = self._reservation = budgets.Reservation(needed)
-        while True:
-            if reservation.is_in_memory:
-                delay = reservation.reserve()
-            else:
-                delay = await do(reservation.reserve)
-            if delay is None:
-                return
-            await self._wait(delay, "calls under way settle what they reserved of a budget")
 
-    async def _wait(self, delay: Delay, event: str) -> None:
-        """Wait until there is reason to look again.
+        async def look() -> Delay | None:
+            reserve = partial(reservation.reserve, goes_first=self._is_inner)
+            return reserve() if reservation.is_in_memory else await do(reserve)
+
+        await self._wait_for(look, "calls under way settle what they reserved of a budget")
+
+    async def _wait_for(self, look: Callable[[], Awaitable[T | Delay]], event: str) -> T:
+        """Look again whenever there is reason to, and return what is found in place of a delay.
 
         :param event: is waited for, in words.
+        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
+        found = await look()
+        if not isinstance(found, Delay):
+            return found
         if_late = f"the call's deadline passed before {event}"
-        await wait(delay.wakeup, self._call.time_for(delay.seconds, if_late))
+        with waiting(self._holder) as self._is_inner:
+            has_waited = False
+            while isinstance(found := await look(), Delay):
+                self._check_delay(found, is_first=not has_waited)
+                has_waited = True
+                await wait(found.wakeup, self._call.time_for(found.seconds, if_late))
+        return found
+
+    def _check_delay(self, delay: Delay, *, is_first: bool) -> None:
+        """Refuse a wait that would pass the deadline; log one that [Limits] alone would not cause."""
+        names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
+        at_least, seconds_left = delay.at_least, self._call.time_left()
+        if seconds_left is not None and at_least > max(0.0, seconds_left):
+            error = RateLimitError(
+                f"no endpoint of {names} can be called for {at_least:.1f} s, past the deadline"
+            )
+            error.retryable, error.is_late = False, True
+            raise error
+        if is_first and at_least > WINDOW:
+            notice("%s: no call is sent there for %.0f s", names, at_least)
 
     def use(self, tokens: TokenUsage, price: Price | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it. If the server does not say
@@ -167,10 +192,18 @@ class Permit:
         self._place.used = None
         self._place.end()
 
+    def _set_stuck(self, is_stuck: bool) -> None:
+        self._place.set_stuck(is_stuck)
+        if self._reservation is not None:
+            self._reservation.is_stuck = is_stuck
+            budgets.wake_waiting()
+
     async def __aenter__(self) -> Permit:
+        self._holder.__enter__()
         return self
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        self._holder.__exit__()
         self._place.end()
         if self._reservation is None:
             return

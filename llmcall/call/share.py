@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import copy
-import threading
 from concurrent.futures import Future
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from ..blocking import may_block
 from ..errors import APIError
 from ..interrupts import waiting_in_window
 from ..models.prices import window_of
 from ..notices import warn_once
-from ..system import after_fork_in_child, current_task, lock
+from ..system import after_fork_in_child, lock
 from .effects import wait, with_cache
+from .nesting import Owner, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,21 +31,14 @@ class Flight(Future[None]):
     """One request under way; done when the answer is stored, or with the error that followers get. Where
     it has neither, they ask themselves.
 
-    It knows the thread and the task that make the call; of a stream, those that began to read it.
-
-    :ivar is_stream: whether the answer comes no faster than a reader reads it.
+    :param owner: makes the call.
+    :param is_stream: whether the answer comes no faster than a reader reads it.
     """
 
-    def __init__(self, *, is_stream: bool) -> None:
+    def __init__(self, owner: Owner, *, is_stream: bool) -> None:
         super().__init__()
+        self.owner = owner
         self.is_stream = is_stream
-        self._thread, self._task = threading.get_ident(), current_task()
-
-    def waits_for_us(self) -> bool:
-        """Return whether it goes on only after the current thread or task does."""
-        # A wait that blocks the whole thread stops all of its tasks.
-        is_same_task = may_block.get() or self._task in (None, current_task())
-        return self._thread == threading.get_ident() and is_same_task
 
 
 # By store, key and whether it is answered within a window.
@@ -74,6 +66,7 @@ async def share(
         return await ask(calls)
     in_window = window_of(calls[0].request.body) is not None
 
+    owner = Owner()
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         led: list[tuple[Call, Flight]] = []
@@ -87,7 +80,7 @@ async def share(
                     place = store, call.request.cache_key, in_window
                     flight = flights.get(place)
                     if flight is None:
-                        flight = flights[place] = Flight(is_stream=stream)
+                        flight = flights[place] = Flight(owner, is_stream=stream)
                         led.append((call, flight))
                     else:
                         followed.append((call, flight))
@@ -103,7 +96,8 @@ async def share(
                 else:
                     records[call.request.cache_key] = record
             if unasked:
-                records |= await ask(unasked)
+                with owner:
+                    records |= await ask(unasked)
         except APIError as own_error:
             seconds_left = calls[0].time_left()
             is_late = own_error.is_late or (seconds_left is not None and seconds_left <= 0)
@@ -118,10 +112,10 @@ async def share(
                 # None: done; a follower finds the record, or leads the next flight.
                 flight.set_exception(None if call.request.cache_key in records else error)
         for call, flight in followed:
-            if flight.waits_for_us() and not flight.done():
+            if flight.owner.waits_for_us() and not flight.done():
                 records |= await _ask_beside(call, flight, ask)
                 continue
-            with waiting_in_window() if in_window else nullcontext():
+            with waiting_in_window() if in_window else nullcontext(), waiting():
                 late = "the call's deadline passed while it waited for an identical call"
                 while not flight.done():
                     await wait(flight, call.time_for(None, late))

@@ -217,12 +217,13 @@ def test_what_a_call_holds_is_given_back_however_it_ends(ending: BaseException, 
 
 
 def test_a_stream_holds_its_place_until_its_reader_leaves() -> None:
-    """It is a call under way: another one waits until its deadline."""
+    """It is a call under way: that of another thread waits until its deadline."""
     client = ScriptedClient(lambda messages: "one two three", **ONE_CALL_AT_ONCE)
-    with client.stream_message("Hello") as stream:
+    with client.stream_message("Hello") as stream, ThreadPoolExecutor(1) as threads:
         next(iter(stream))
+        other = threads.submit(client.send_message, "Hello", deadline=0.1)
         with pytest.raises(RequestTimeoutError, match="deadline"):
-            client.send_message("Hello", deadline=0.1)
+            other.result()
     assert client.send_message("Hello", deadline=30).content  # type: ignore[union-attr]
 
 

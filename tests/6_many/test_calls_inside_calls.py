@@ -1,0 +1,373 @@
+"""Calls inside other ones, in the loop over a stream or in a transport: none waits for what the outer
+one holds, whatever limits it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import pytest
+from sdk_programs import KEY, http, streamed_answer
+from servers import completion
+from streaming import chunks_of, event
+
+import llmcall
+from llmcall import BudgetExceededError
+from llmcall.testing import ScriptedClient
+
+LONGEST = 30.0  # seconds: a call that waits longer waits for ever
+ONE_AT_ONCE = {"limits_max_concurrent_calls": 1, "on_error": "raise"}
+Ask = Callable[[llmcall.LLMClient], Any]
+
+
+def answer(asked: Any) -> Any:
+    """Answer a question, or a text with an embedding."""
+    return [[1.0]] * len(asked) if isinstance(asked[0], str) else completion("one two three")
+
+
+def client(**settings: Any) -> ScriptedClient:
+    """Return a client that answers everything."""
+    return ScriptedClient(answer, **{"on_error": "raise", **settings})
+
+
+def ask(asked: llmcall.LLMClient) -> Any:
+    """Ask something within the deadline."""
+    return asked.send_message("inner", max_tokens=50, deadline=LONGEST)
+
+
+def ask_in_a_map(asked: llmcall.LLMClient) -> Any:
+    """Ask by a map."""
+    return llmcall.map(lambda text: asked.send_message(text, deadline=LONGEST), ["a", "b"])
+
+
+def ask_in_an_imap(asked: llmcall.LLMClient) -> Any:
+    """Ask by an iterator of results."""
+    return list(llmcall.imap(lambda text: asked.send_message(text, deadline=LONGEST), ["a", "b"]))
+
+
+def ask_in_a_stream(asked: llmcall.LLMClient) -> Any:
+    """Ask inside a further stream."""
+    with asked.stream_message("further", max_tokens=50, deadline=LONGEST) as stream:
+        next(stream)
+        return ask(asked)
+
+
+def ask_in_a_loop(asked: llmcall.LLMClient) -> Any:
+    """Ask in an event loop of its own."""
+
+    async def main() -> Any:
+        return await asked.asend_message("inner", deadline=LONGEST)
+
+    return asyncio.run(main())
+
+
+WAYS: dict[str, Ask] = {
+    "a call": ask,
+    "embeddings": lambda asked: asked.get_embedding(["a", "b"], deadline=LONGEST),
+    "a map": ask_in_a_map,
+    "an imap": ask_in_an_imap,
+    "a stream": ask_in_a_stream,
+    "a loop": ask_in_a_loop,
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_call_inside_a_stream_does_not_wait_for_the_streams_place(
+    way: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It goes on at once, and a line says that the stream is not counted."""
+    asked = client(**ONE_AT_ONCE)
+    with asked.stream_message("outer") as stream:
+        for _ in stream:
+            assert way(asked)
+    [line] = caplog.messages
+    assert "MAX_CONCURRENT_CALLS of scripted" in line
+    assert "Read a stream to its end" in line
+
+
+async def agather(asked: llmcall.LLMClient) -> Any:
+    """Ask by tasks that the stream's reader waits for."""
+    texts = ("a", "b", "c")
+    return await asyncio.gather(*(asked.asend_message(text, deadline=LONGEST) for text in texts))
+
+
+async def aask(asked: llmcall.LLMClient) -> Any:
+    """Ask in the reader's task."""
+    return await asked.asend_message("inner", max_tokens=50, deadline=LONGEST)
+
+
+async def ask_in_a_thread(asked: llmcall.LLMClient) -> Any:
+    """Ask in a thread that the stream's reader waits for."""
+    return await asyncio.to_thread(ask, asked)
+
+
+async def ask_blocking(asked: llmcall.LLMClient) -> Any:
+    """Ask in the loop's own thread, where nothing else goes on meanwhile."""
+    return ask(asked)
+
+
+@pytest.mark.parametrize("way", [aask, agather, ask_in_a_thread, ask_blocking])
+def test_a_call_inside_an_asynchronous_stream_does_not_wait_for_the_streams_place(
+    way: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tasks and threads that the reader waits for count as its own."""
+    asked = client(**ONE_AT_ONCE)
+
+    async def main() -> None:
+        async with asked.astream_message("outer") as stream:
+            async for _ in stream:
+                assert await way(asked)
+
+    asyncio.run(main())
+    assert "MAX_CONCURRENT_CALLS" in caplog.text
+
+
+def test_the_calls_inside_a_stream_keep_to_the_limit_among_themselves() -> None:
+    """The stream lends its place: to one of them at a time."""
+    under_way: list[int] = []
+    running = 0
+
+    class Counting(ScriptedClient):
+        async def asend(self, request: Any, timeout: float | None) -> Any:
+            nonlocal running
+            running += 1
+            under_way.append(running)
+            await asyncio.sleep(0.01)
+            running -= 1
+            return completion()
+
+    async def main() -> None:
+        asked = Counting(answer, **ONE_AT_ONCE)
+        async with asked.astream_message("outer") as stream:
+            await anext(stream)
+            await agather(asked)
+
+    asyncio.run(main())
+    assert under_way == [1, 1, 1]
+
+
+def test_a_call_in_another_thread_waits_for_the_place_that_a_stream_lends() -> None:
+    """Whoever came first gets it; nobody waits for ever."""
+    asked = client(**ONE_AT_ONCE)
+    with asked.stream_message("outer") as stream, ThreadPoolExecutor(1) as threads:
+        next(stream)
+        waiting = threads.submit(asked.send_message, "another thread", deadline=LONGEST)
+        for _ in range(3):
+            ask(asked)
+        list(stream)
+        assert waiting.result().content
+
+
+def test_a_transport_may_ask_by_the_same_endpoint() -> None:
+    """Its own call is the outer one."""
+
+    def ask_another(messages: Any) -> str:
+        if messages[-1]["content"] == "inner":
+            return "yes"
+        return str(ask(client).content)
+
+    client = ScriptedClient(ask_another, **ONE_AT_ONCE)
+    assert client.send_message("outer", deadline=LONGEST).content == "yes"
+
+
+@pytest.mark.parametrize(
+    "limit", [{"limits_requests_per_minute": 1}, {"limits_tokens_per_minute": 60}], ids=str
+)
+def test_a_call_inside_a_stream_waits_no_longer_than_a_window(
+    limit: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream was sent, whether or not its HTTP client says so, and counts from then on."""
+    monkeypatch.setattr("llmcall.call.limits.WINDOW", 0.3)
+    asked = client(**limit)
+    with asked.stream_message("outer", max_tokens=50) as stream:
+        next(stream)
+        assert ask(asked)
+
+
+class Program:
+    """A program that asks in the loop over a stream, and does not know llmcall."""
+
+    def __init__(self) -> None:
+        self.body: Any = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+        self.transport = http.MockTransport(self._answer)
+
+    def _answer(self, request: Any) -> Any:
+        if b'"stream"' in request.content:
+            return streamed_answer(b"".join(map(event, [*chunks_of("one", "two"), b"[DONE]"])))
+        return http.Response(200, json=completion())
+
+    def run(self) -> None:
+        """Ask in threads."""
+        front = llmcall.http_client(transport=self.transport, **ONE_AT_ONCE)
+        with openai.OpenAI(api_key=KEY, http_client=front) as sdk:
+            for _ in sdk.chat.completions.create(**self.body, stream=True):
+                sdk.chat.completions.create(**self.body, seed=1)
+
+    async def arun(self) -> None:
+        """Ask in tasks."""
+        front = llmcall.async_http_client(transport=self.transport, **ONE_AT_ONCE)
+        async with openai.AsyncOpenAI(api_key=KEY, http_client=front) as sdk:
+            async for _ in await sdk.chat.completions.create(**self.body, stream=True):
+                await asyncio.gather(
+                    *(sdk.chat.completions.create(**self.body, seed=seed) for seed in range(2))
+                )
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "tasks"])
+def test_a_programs_call_inside_its_stream_does_not_wait_for_it(asynchronous: bool) -> None:
+    """What limits llmcall's own calls limits those of programs."""
+    if asynchronous:
+        asyncio.run(asyncio.wait_for(Program().arun(), LONGEST))
+    else:
+        Program().run()
+
+
+def in_two_threads(*work: Callable[[], Any]) -> list[Any]:
+    """Run functions at once; return what each returned, or its budget's refusal."""
+
+    def run(function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        except BudgetExceededError as error:
+            return error
+
+    with ThreadPoolExecutor(len(work)) as threads:
+        return list(threads.map(run, work))
+
+
+def test_two_threads_inside_streams_of_each_others_endpoint_do_not_wait_for_ever() -> None:
+    """Each reads a stream of one endpoint and asks the other, where one call at a time is allowed."""
+
+    class Other(ScriptedClient):
+        api_type = "other"
+
+    both_read = threading.Barrier(2)
+    clients = [client(**ONE_AT_ONCE), Other(answer, **ONE_AT_ONCE)]
+
+    def read(asked: ScriptedClient, inner: ScriptedClient) -> Any:
+        with asked.stream_message("outer", deadline=LONGEST) as stream:
+            next(stream)
+            both_read.wait(LONGEST)
+            return ask(inner)
+
+    found = in_two_threads(lambda: read(*clients), lambda: read(*reversed(clients)))
+    assert [reply.content for reply in found] == ["one two three"] * 2
+
+
+# Budgets
+
+
+LIMITS: dict[str, dict[str, Any]] = {
+    "calls": {"calls": 1},
+    "tokens": {"tokens": 80},
+    "usd": {"usd": 80e-6},
+}
+PRICED = {"prices": {"m": (1.0, 1.0)}, "model": "m"}
+
+
+@pytest.mark.parametrize("name", [None, "survey"])
+@pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)
+def test_a_budget_for_the_stream_alone_refuses_a_call_inside_it(
+    limit: dict[str, Any], name: str | None
+) -> None:
+    """It could not settle before, and the budget is never passed; the error says what to do."""
+    asked = client(**PRICED)
+    with llmcall.budget(**limit, name=name), asked.stream_message("outer", max_tokens=50) as stream:
+        next(stream)
+        with pytest.raises(BudgetExceededError, match="read a stream to its end, or close it"):
+            ask(asked)
+        assert list(stream) == [" two", " three"]
+
+
+def test_a_call_inside_a_stream_waits_for_other_threads_to_settle() -> None:
+    """What they have reserved comes free, so that it is not refused."""
+    asked = client(**PRICED)
+    begun, answered = threading.Event(), threading.Event()
+
+    def slow(messages: Any) -> Any:
+        begun.set()
+        answered.wait(LONGEST)
+        return completion("yes")
+
+    with llmcall.budget(tokens=200), ThreadPoolExecutor(1) as threads:
+        other = ScriptedClient(slow, **PRICED)
+        threads.submit(other.send_message, "Hello", max_tokens=50)
+        begun.wait(LONGEST)
+        with asked.stream_message("outer", max_tokens=50) as stream:
+            next(stream)
+            threading.Timer(0.2, answered.set).start()
+            assert asked.send_message("inner", max_tokens=90, deadline=LONGEST).content
+
+
+def test_of_two_threads_inside_streams_one_is_refused_where_both_would_wait() -> None:
+    """Neither stream ends before the call inside it, which needs what the other stream has reserved."""
+    both_read = threading.Barrier(2)
+    asked = client(**PRICED)
+
+    def read() -> Any:
+        with asked.stream_message("outer", max_tokens=50) as stream:
+            next(stream)
+            both_read.wait(LONGEST)
+            return ask(asked)
+
+    with llmcall.budget(tokens=150):
+        found = in_two_threads(read, read)
+    assert {type(each) for each in found} == {llmcall.types.Reply, BudgetExceededError}
+
+
+def test_a_call_that_has_reserved_gets_the_place_of_a_stream_that_waits_for_its_reservation() -> (
+    None
+):
+    """The call inside the stream waits for the budget, and what holds it waits for the stream's place."""
+    asked = client(**PRICED, **ONE_AT_ONCE)
+    with llmcall.budget(tokens=150), ThreadPoolExecutor(1) as threads:
+        with asked.stream_message("outer", max_tokens=50) as stream:
+            next(stream)
+            other = threads.submit(
+                asked.send_message, "another thread", max_tokens=50, deadline=LONGEST
+            )
+            assert ask(asked).content
+        assert other.result().content
+
+
+# Equal requests
+
+
+def stored(**settings: Any) -> ScriptedClient:
+    """Return a client whose equal calls share an answer."""
+    return client(cache_mode="auto", **settings)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda asked: asked.send_message("outer"),
+        lambda asked: llmcall.map(asked.send_message, ["outer"]),
+    ],
+)
+def test_an_equal_call_inside_a_stream_asks_itself(
+    way: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own thread reads the stream, or waits for the map that makes the call."""
+    asked = stored()
+    with asked.stream_message("outer") as stream:
+        next(stream)
+        assert way(asked)
+    assert "asks for itself" in caplog.text
+
+
+def test_an_equal_call_of_a_task_that_the_reader_waits_for_asks_itself() -> None:
+    """The reader cannot read on before it has its answer."""
+
+    async def main() -> Any:
+        asked = stored()
+        async with asked.astream_message("outer") as stream:
+            await anext(stream)
+            return await asyncio.wait_for(asyncio.gather(asked.asend_message("outer")), LONGEST)
+
+    assert [reply.content for reply in asyncio.run(main())] == ["one two three"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +24,7 @@ from ..records.answers import said
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
 from ..values import total_cost
+from .intervals import Effect, effect, import_statistics
 
 if TYPE_CHECKING:
     import pandas
@@ -121,19 +123,60 @@ class Arms(Mapping[tuple[str, int], Any]):
         :raises ValueError: if a dict has a column ``repeat`` or ``arm``.
         """
         rows = []
-        for run, result in self._results.items():
+        for run in self._results:
             row = {"repeat": run.repeat, "arm": run.arm}
-            if run not in self._failed:
-                value = measure(result)
-                columns = value if isinstance(value, Mapping) else {"measure": value}
-                if clashes := [name for name in row if name in columns]:
-                    raise ValueError(
-                        f"measure returned a dict with {clashes[0]!r}, which is a column of the table "
-                        "already: rename it"
-                    )
-                row |= columns
-            rows.append(row)
+            columns = self._measured(run, measure)
+            if clashes := [name for name in row if name in columns]:
+                raise ValueError(
+                    f"measure returned a dict with {clashes[0]!r}, which is a column of the table "
+                    "already: rename it"
+                )
+            rows.append({**row, **columns})
         return import_pandas().DataFrame(rows)
+
+    def effect(self, measure: Callable[[Any], Any], treated: str, control: str) -> pandas.DataFrame:
+        """Return what a treatment does: the mean difference between two arms of the same repeat, with
+        an interval.
+
+        :param measure: takes a result and returns a number, or a dict of numbers by name; ``None``
+            and NaN are missing values.
+        :param treated: an arm's name.
+        :param control: the name of the arm that is subtracted.
+        :returns: a row for each name (``measure`` if there are none), with the columns ``estimate``;
+            ``low`` and ``high``, the ends of its 95 % interval (``scipy.stats.bootstrap`` over the
+            repeats; infinite for a single one); ``n``, the number of repeats that have both values;
+            and ``missing``, the number of those that do not, because an arm failed or a value is
+            missing.
+        :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
+        :raises KeyError: for a name that no arm has; the message lists the known ones.
+        :raises TypeError: if a value is not a number.
+
+        >>> with llmcall.configured(cache_mode="auto"):
+        ...     arms = {"free": {"tax": 0}, "taxed": {"tax": 1}}
+        ...     runs = llmcall.arms(lambda tax: 3 + tax, arms, scope="app", repeats=2)
+        >>> runs.effect(lambda price: {"price": price}, "taxed", "free")
+               estimate  low  high  n  missing
+        price       1.0  1.0   1.0  2        0
+        """
+        import_statistics("Arms.effect computes intervals")
+        names = [self._checked(str(name)) for name in (treated, control)]
+        pairs = [
+            [self._measured(ArmRun(name, repeat), measure) for name in names]
+            for repeat in range(self.repeats)
+        ]
+        columns = dict.fromkeys(column for pair in pairs for values in pair for column in values)
+        rows = [
+            effect([(_number(one, column), _number(other, column)) for one, other in pairs])
+            for column in columns
+        ]
+        return import_pandas().DataFrame(rows, index=list(columns), columns=Effect._fields)
+
+    def _measured(self, run: ArmRun, measure: Callable[[Any], Any]) -> Mapping[str, Any]:
+        """Return the values of a run by column; none if it failed."""
+        if run in self._failed:
+            return {}
+        value = measure(self._results[run])
+        return value if isinstance(value, Mapping) else {"measure": value}
 
     def compare(self, one: str, other: str) -> Comparison:
         """Compare two arms over all repeats, by the records that each of them used.
@@ -147,10 +190,14 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def _run(self, name: str) -> RecordedRun:
         """Return the records that an arm used, as a run."""
-        if name not in self.names:
-            raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
+        self._checked(name)
         records = [record.with_arms((name,)) for record in self._records_of(name)]
         return RecordedRun(f"the arm {name!r}", records, {})
+
+    def _checked(self, name: str) -> str:
+        if name not in self.names:
+            raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
+        return name
 
     def _records_of(self, name: str) -> list[Record]:
         return [
@@ -207,6 +254,21 @@ class Arms(Mapping[tuple[str, int], Any]):
             own = sum(arms_of[number] == 1 for number in {*map(id, used)})
             rows.append([name, f"{len(used):,}", f"{own:,}"])
         return rows
+
+
+def _number(values: Mapping[str, Any], column: str) -> float:
+    """Return the number in a column; NaN if it is missing.
+
+    :raises TypeError: if it is anything else.
+    """
+    value = values.get(column)
+    if import_pandas().isna(value) is True:  # of a list, it says it for each item
+        return math.nan
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        raise TypeError(
+            f"measure gave {value!r} for {column!r}; an effect is of numbers: return a number, a bool or None"
+        )
+    return float(value)
 
 
 def _actor_sort_key(scoped_record: ScopedRecord) -> tuple[bool, list[str]]:

@@ -16,7 +16,6 @@ from ...display.formatting import counted, money
 from ...errors import (
     APIError,
     CacheMissError,
-    ConfigError,
     ContentFilterError,
     EmptyAnswerError,
 )
@@ -26,6 +25,7 @@ from ...parallel.options import checked_count
 from ...records.reader import read as read_records
 from ...review.runs import load
 from ...values import total_cost
+from ..intervals import import_statistics
 from .result import Drift
 from .sample import Check
 from .values import answers_of, reader_for, user_reader
@@ -186,25 +186,10 @@ def drift(
         if value is None
         else user_reader(value)
     )
-    _import_statistics()
+    import_statistics("llmcall.drift compares answers")
     _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
     return Drift(check, reader, [answered.get(check.key(draw)) for draw in check.draws])
-
-
-def _import_statistics() -> None:
-    """Import what compares the answers, before any is paid for.
-
-    :raises ConfigError: if it is not installed.
-    """
-    try:
-        import pandas  # noqa: F401 - is it installed?
-        import scipy.stats  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            "llmcall.drift compares answers with pandas and scipy (the extra 'study'), and "
-            f"{error.name} is not installed: pip install pandas scipy"
-        ) from error
 
 
 def _cost_of(check: Check, client: LLMClient, draw: Draw) -> float | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
+
+from ..intervals import interval
 
 if TYPE_CHECKING:
     import pandas
 
-LEVEL = 0.95  # of the intervals
-RESAMPLES = 9999
-BATCH = 100  # resamples that are in memory at once
-SEED = 0  # of the resampling
 ROUNDING = 1e-12  # of a value: a smaller difference comes from the arithmetic
 # What is resampled: the first of these columns that the new answers have several of.
 UNITS = ("actor", "request", "answer")
@@ -78,7 +75,7 @@ def shift_of(answers: pandas.DataFrame, value: str) -> Shift | None:
     influences[new.index] = weights * (differences - estimate)
     influences[recorded.index] = shares * (recorded["request"].map(means) - recorded[value])
     unit = unit_of(new)
-    low, high = _interval(influences.groupby(answers[unit]).sum(), new[unit].nunique())
+    low, high = interval(influences.groupby(answers[unit]).sum(), new[unit].nunique())
     return Shift(
         estimate,
         estimate + low,
@@ -87,30 +84,3 @@ def shift_of(answers: pandas.DataFrame, value: str) -> Shift | None:
         float((weights * new[value]).sum()),
         len(new),
     )
-
-
-def _interval(influences: pandas.Series, count: int) -> tuple[float, float]:
-    """Return by how much an estimate may differ from the truth, down and up.
-
-    The interval of percentiles is too narrow for few units: it is taken at the level at which
-    normally distributed units would have the width of Student's interval (Hesterberg, "What
-    Teachers Should Know about the Bootstrap", 2015).
-
-    :param influences: what each unit adds to the estimate, less the average.
-    :param count: how many units have new answers.
-    """
-    from scipy import stats
-
-    if count < 2:
-        return -math.inf, math.inf
-    quantile = stats.t.ppf((1 + LEVEL) / 2, count - 1) * math.sqrt(count / (count - 1))
-    found = stats.bootstrap(
-        (influences.to_numpy() * len(influences),),
-        lambda units, axis: units.mean(axis=axis),
-        n_resamples=RESAMPLES,
-        batch=BATCH,
-        confidence_level=1 - 2 * stats.norm.sf(quantile),
-        method="percentile",
-        rng=SEED,
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -40,25 +40,33 @@ from .options import Source, function_named, json_option
 @click.option(
     "--scope", metavar="GLOB", help="Only requests in this scope and the scopes below it."
 )
+@click.option("--last", is_flag=True, help="Only the last request of each conversation.")
 @click.option(
     "--dry-run",
     is_flag=True,
     help="Make no call. Print the number of calls and the cost.",
 )
 @json_option
-def drift(run: str, scope: str | None, value: str | None, as_json: bool, **options: Any) -> None:
+def drift(
+    run: str, scope: str | None, last: bool, value: str | None, as_json: bool, **options: Any
+) -> None:
     """Ask some recorded requests again and compare the answers.
 
     RUN is a cassette, an exported file or a cache directory. It is not changed. For each value, the
     output shows how far it has shifted, with a 95 % interval.
     """
+    from ..review.runs import load
     from ..study.drift.drift import drift as check
+    from ..study.drift.sample import last_calls
 
     if options["to"] is None and not options["dry_run"]:
         raise click.UsageError("name the file for the new answers, --to FILE, or use --dry-run")
     if value is not None:
         options["value"] = function_named("--value", value)
-    result: Any = check(run if scope is None else (run, scope), **options)
+    source = run if scope is None else (run, scope)
+    if last:
+        options["where"] = last_calls(load(source))
+    result: Any = check(source, **options)
     if as_json:
         click.echo(visible_json(result._asdict() if options["dry_run"] else result.to_dict()))
     else:

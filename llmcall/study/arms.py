@@ -261,7 +261,7 @@ def _number(values: Mapping[str, Any], column: str) -> float:
 
     :raises TypeError: if it is anything else.
     """
-    value = values.get(column)
+    value: Any = values.get(column)
     if import_pandas().isna(value) is True:  # of a list, it says it for each item
         return math.nan
     if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):

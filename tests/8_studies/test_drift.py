@@ -229,6 +229,72 @@ def test_a_scope_of_a_recording_can_be_checked(model: Model) -> None:
 # The estimate
 
 
+def record_games(model: Model, games: int = 6, actors: str = "abc") -> str:
+    """Record games of two turns: an actor agrees to play, in words, and then decides, by a number."""
+
+    def answer(messages: list[Any], chance: random.Random) -> str:
+        return "Let's play." if len(messages) == 1 else str(model.number(chance))
+
+    model.answer = answer
+    with llmcall.cassette(STUDY):
+        for game in range(games):
+            for name in actors:
+                with llmcall.scope(f"game-{game}"), llmcall.scope(name):
+                    rules = [{"role": "user", "content": f"The rules of game {game}."}]
+                    agreed = model.client.send_message(rules, temperature=1)
+                    decide = [*rules, agreed, {"role": "user", "content": "Give?"}]
+                    model.client.send_message(decide, temperature=1)
+    return STUDY
+
+
+def test_where_says_which_requests_are_sampled(model: Model) -> None:
+    """Result and plan count the others, which decide nothing else: words beside the numbers are no
+    unreadable answers.
+    """
+    record_games(model)
+
+    def decides(record: llmcall.types.Record) -> bool:
+        return len(record.request["messages"]) > 1
+
+    plan = llmcall.drift(STUDY, share=1, where=decides, dry_run=True)
+    drift = llmcall.drift(STUDY, share=1, where=decides, to=CHECK)
+    assert plan.calls == drift.calls == 18
+    assert drift.unreadable.before == drift.unreadable.now == 0
+    note = "Not selected by where= (--last): 18 further requests."
+    assert note in str(plan).splitlines() and note in str(drift).splitlines()
+    assert all(len(body_of(each)["messages"]) == 3 for each in model.client.requests[-18:])
+
+
+def test_where_selects_requests_and_not_the_answers_beside_them(model: Model) -> None:
+    """A new answer is compared with all recorded answers to the same request."""
+    record(model, 3, 4)
+    drift = llmcall.drift(STUDY, share=1, where=lambda each: each.sample == "survey/1#0", to=CHECK)
+    [numbers] = drift.to_frame()["recorded"]
+    assert (drift.calls, len(numbers)) == (1, 4)
+
+
+def test_where_may_select_nothing(model: Model) -> None:
+    """The error says so."""
+    record(model, 3, 1)
+    with pytest.raises(llmcall.CacheError, match=r"can be asked again: where= selects none"):
+        llmcall.drift(STUDY, where=lambda record: False, to=CHECK)
+
+
+def test_last_asks_the_last_request_of_each_conversation(model: Model) -> None:
+    """One that no other request of its scope goes on from; of arms, that of each arm."""
+    record_games(model, 2)
+    written = done("drift", STUDY, "--share", 1, "--last", "--to", CHECK)
+    assert "6 calls, sampled from 6 different recorded requests" in written
+    with llmcall.cassette("arms.jsonl"), llmcall.scope("r"):
+        asked = [{"role": "user", "content": "Rules."}]
+        for name in ("control", "treated"):
+            with llmcall.arm(name):
+                agreed = model.client.send_message(asked, temperature=1)
+                decide = [*asked, agreed, {"role": "user", "content": f"Give {name}?"}]
+                model.client.send_message(decide, temperature=1)
+    assert "2 calls," in done("drift", "arms.jsonl", "--share", 1, "--last", "--dry-run")
+
+
 def test_the_estimate_is_that_of_the_table(model: Model) -> None:
     """Each new answer less the mean of the recorded draws, averaged within actors, then over them."""
     with llmcall.cassette(STUDY):
@@ -639,6 +705,7 @@ def test_the_table_has_a_row_for_each_new_answer(model: Model) -> None:
         ({"to": CHECK, "calls": 0}, ValueError, "calls is 0"),
         ({"to": CHECK, "calls": 1.5}, TypeError, "calls is 1.5"),
         ({"to": CHECK, "value": 3}, TypeError, "value is 3"),
+        ({"to": CHECK, "where": 3}, TypeError, "where is 3"),
     ],
 )
 def test_a_wrong_argument_is_told_before_any_call(

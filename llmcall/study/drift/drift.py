@@ -32,6 +32,7 @@ from .values import answers_of, reader_for, user_reader
 
 if TYPE_CHECKING:
     from ...clients.base import LLMClient
+    from ...values import Record
     from .sample import Draw
 
 NOT_FOUND = 404
@@ -77,6 +78,7 @@ def drift(
     share: float = 0.05,
     calls: int | None = None,
     seed: int = 0,
+    where: Callable[[Record], bool] | None = None,
     value: Callable[[str], Any] | None = None,
     model: str | None = None,
     to: str | os.PathLike[str] | None = None,
@@ -89,6 +91,7 @@ def drift(
     share: float = 0.05,
     calls: int | None = None,
     seed: int = 0,
+    where: Callable[[Record], bool] | None = None,
     value: Callable[[str], Any] | None = None,
     model: str | None = None,
     to: str | os.PathLike[str] | None = None,
@@ -102,6 +105,7 @@ def drift(
     share: float = 0.05,
     calls: int | None = None,
     seed: int = 0,
+    where: Callable[[Record], bool] | None = None,
     value: Callable[[str], Any] | None = None,
     model: str | None = None,
     to: str | os.PathLike[str] | None = None,
@@ -121,6 +125,8 @@ def drift(
         they are asked several times.
     :param seed: decides which requests are asked. More calls with the same seed begin with the same
         ones.
+    :param where: gets a record and returns whether its request may be asked; ``None`` means all. The new
+        answers are compared with all recorded answers to the same request.
     :param value: reads an answer's text as a number; ``None`` or a ``ValueError`` means that it
         cannot be read. It may return a dict of numbers by name. Without it, numbers, yes and no,
         and the fields of a JSON object that hold these are read.
@@ -156,6 +162,8 @@ def drift(
         checked_count("calls", calls)
     if value is not None and not callable(value):
         raise TypeError(f"value is {value!r}; it must be a function of an answer's text")
+    if where is not None and not callable(where):
+        raise TypeError(f"where is {where!r}; it must be a function of a record")
     if to is None and not dry_run:
         raise ValueError(
             "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "
@@ -172,15 +180,12 @@ def drift(
             f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
         )
     client = registered_client()
-    recorded = load(run)
-    check = Check(
-        recorded, share, calls, seed, None if model is None else client.model_named(model)
-    )
+    asked_model = None if model is None else client.model_named(model)
+    check = Check(load(run), share, calls, seed, asked_model, where)
     if to is None or dry_run:
         cost = total_cost(_cost_of(check, client, draw) for draw in check.draws)
         return DriftPlan(len(check.draws), cost, tuple(check.notes()))
-    chats = (record for record in recorded.records if record.kind == "chat")
-    answers = (answer for record in chats for answer in answers_of(record))
+    answers = (answer for record in check.candidates for answer in answers_of(record))
     reader = (
         reader_for(answer.text for answer in answers if not answer.is_refused)
         if value is None
@@ -238,7 +243,7 @@ def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str])
     except CacheMissError as error:
         raise CacheMissError(
             f"{os.fspath(to)} contains another check, or a part of this one. Name another file, or repeat the check "
-            "with the same recording, seed, share and model. To add the missing answers, set "
+            "with the same recording, seed, share, where and model. To add the missing answers, set "
             "LLMCALL_CASSETTE_MODE=new"
         ) from error
     except APIError as error:

@@ -6,9 +6,9 @@ import hashlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...differences.fields import as_text
 from ...display.formatting import counted
 from ...display.printable import printable
 from ...errors import CacheError
@@ -20,6 +20,8 @@ from ...records.served import model_of
 from ...scopes import without_repeats
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ...review.runs import RecordedRun
     from ...values import Record
 
@@ -52,40 +54,54 @@ class Check:
     :param calls: how many calls to make, instead of the share.
     :param seed: decides which requests are asked.
     :param model: the model that is asked in place of the recorded ones, or ``None``.
+    :param where: gets a record and returns whether its request may be asked; ``None`` means all.
     :ivar different: how many different requests can be asked again; one that several actors asked
         counts once for each.
+    :ivar unselected: how many further requests ``where`` leaves out.
     :ivar left_out: how many different requests cannot, and why, in words.
     :ivar draws: the calls. More calls begin with the same ones.
     :ivar records: by the digest of a request that is asked, its recorded draws, those of all actors.
+    :ivar candidates: the recorded draws of all requests that could have been asked.
     :raises CacheError: if nothing can be asked again.
     """
 
     def __init__(
-        self, run: RecordedRun, share: float, calls: int | None, seed: int, model: str | None
+        self,
+        run: RecordedRun,
+        share: float,
+        calls: int | None,
+        seed: int,
+        model: str | None,
+        where: Callable[[Record], bool] | None = None,
     ) -> None:
         self.name = printable(run.name)
         self.seed = seed
         records: dict[str, list[Record]] = {}
         by_actor: dict[str, dict[str, None]] = {}
+        requests: set[tuple[str, str]] = set()  # the actors', selected or not
         reasons: dict[str, str] = {}
         for record in run.records:
             if record.kind not in ("chat", "http") or not model_of(record):
                 continue
-            digest = key_of(record.kind, record.request, None)
+            digest, actor = key_of(record.kind, record.request, None), actor_of(record)
+            is_selected = where is None or where(record)
             if reason := _reason_to_leave_out(record):
-                reasons[digest] = reason
-            else:
-                records.setdefault(digest, []).append(record)
-                by_actor.setdefault(actor_of(record), {})[digest] = None
+                if is_selected:
+                    reasons[digest] = reason
+                continue
+            records.setdefault(digest, []).append(record)
+            requests.add((actor, digest))
+            if is_selected:
+                by_actor.setdefault(actor, {})[digest] = None
         self.different = sum(map(len, by_actor.values()))
+        self.unselected = len(requests) - self.different
         self.left_out = ", ".join(
             f"{counted(count, 'request')} {reason}"
             for reason, count in sorted(Counter(reasons.values()).items())
         )
-        if not records:
-            raise CacheError(
-                f"no chat request in {run.name} can be asked again: {self.left_out or 'it contains none'}"
-            )
+        if not by_actor:
+            reason = self.left_out or ("where= selects none" if records else "it contains none")
+            raise CacheError(f"no chat request in {run.name} can be asked again: {reason}")
         count = max(1, round(share * self.different)) if calls is None else calls
         numbers: Counter[tuple[str, str]] = Counter()
         self.draws = []
@@ -93,6 +109,8 @@ class Check:
             path = f"{SCOPE}/{actor}" if actor else SCOPE
             self.draws.append(Draw(actor, digest, f"{path}#{numbers[actor, digest]}"))
             numbers[actor, digest] += 1
+        digests = dict.fromkeys(digest for of_actor in by_actor.values() for digest in of_actor)
+        self.candidates = [record for digest in digests for record in records[digest]]
         self.records = {
             digest: records[digest] for digest in sorted(each.digest for each in self.draws)
         }
@@ -119,9 +137,32 @@ class Check:
                 f"ANOTHER MODEL: {printable(self.model)} is asked in place of {recorded}. A shift is a "
                 "difference between the two models, not a change in one of them."
             )
+        if self.unselected:
+            notes.append(
+                f"Not selected by where= (--last): {counted(self.unselected, 'further request')}."
+            )
         if self.left_out:
             notes.append(f"Left out: {self.left_out}.")
         return notes
+
+
+def last_calls(run: RecordedRun) -> Callable[[Record], bool]:
+    """Return a function that returns whether a record is the last call of its conversation: no other
+    call in its scope goes on from its messages.
+    """
+    histories: dict[tuple[str, int, str], int] = {}  # numbers, by scope, history and next message
+    ends: dict[str, int] = {}  # by the key of a chat's record, the history that it asked
+    continued: set[int] = set()
+    for record in run.records:
+        if record.kind != "chat":
+            continue
+        history = 0
+        for message in record.request["messages"]:
+            continued.add(history)
+            step = record.scope, history, as_text(message)
+            history = histories.setdefault(step, len(histories) + 1)
+        ends[record.cache_key] = history
+    return lambda record: ends.get(record.cache_key) not in continued
 
 
 def actor_of(record: Record) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
 from contextlib import ContextDecorator, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from ..records.reader import RecordFile, copy_of, header_in, read
 from ..records.served import served_by
 from ..records.writer import content_digest, content_of, write
 from ..scopes import new_program_scope
-from ..system import ProcessLock, at_exit
+from ..system import ProcessLock, at_exit, current_task
 from ..values import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, day_of
 from .current import header_namespaces, open_cassettes, pop, push
 from .uses import Caller, Uses
@@ -55,8 +56,9 @@ class Cassette(ContextDecorator):
     """Record the answers of a block in a file, and replay them: a context manager and a decorator.
 
     While it is open, it applies to every thread and task of the process. If another cassette is
-    opened inside it, the inner one applies until it closes. If the same one is opened again while it
-    is open, it stays open, and is written when it closes for the last time.
+    opened inside it, the inner one applies until it closes; a warning says so if another thread or
+    task opens that one. If the same one is opened again while it is open, it stays open, and is
+    written when it closes for the last time.
 
     :ivar path: the file.
     :ivar records: the number of its records.
@@ -129,6 +131,7 @@ class Cassette(ContextDecorator):
         self._drops_unused = False
         self._process = os.getpid()
         self._is_in_cells = False
+        self._opener: tuple[int, Any] = (0, None)  # the thread and the task that opened it last
 
     def replay_only(self) -> None:
         """Only read the file, in place of the mode that the code names; report nothing of its use.
@@ -147,6 +150,7 @@ class Cassette(ContextDecorator):
         with _lock, ExitStack() as block:
             self.start()
             block.push(lambda _, error, __: self.stop(error))
+            self._warn_of_other_opener()
             push(self)
             block.callback(pop, self)
             if not self._blocks:  # blocks end in the reverse order, whichever thread leaves first
@@ -156,6 +160,23 @@ class Cassette(ContextDecorator):
 
     def __exit__(self, *error: Any) -> None:
         self._blocks.pop().__exit__(*error)
+
+    def _warn_of_other_opener(self) -> None:
+        """Warn if another thread, or another task, has another cassette open."""
+        thread, task = self._opener = threading.get_ident(), current_task()
+        for other in reversed(tuple(open_cassettes)):
+            other_thread, other_task = other._opener
+            tasks_differ = None not in (task, other_task) and task is not other_task
+            is_own = other is self or other.is_named_by_settings or not other.is_of_this_process()
+            if not is_own and (thread != other_thread or tasks_differ):
+                callers = "threads" if thread != other_thread else "tasks"
+                warn_once(
+                    f"{self.path} is opened while another of the {callers} has {other.path} open: a process has one "
+                    f"cassette at a time, so the calls of both {callers} go to {self.path} now. Open one cassette "
+                    f"around all {callers}, or give each a process of its own",
+                    about=Cassette,
+                )
+                return
 
     def open(self) -> Cassette:
         """Open the cassette until :meth:`close`, across the cells of a notebook.
@@ -272,6 +293,7 @@ class Cassette(ContextDecorator):
             if self._depth:
                 return
             self._applied.close()
+            self._opener = 0, None  # keeps no task alive
             for function in after_stop:
                 function(self)
             if self.is_of_this_process():

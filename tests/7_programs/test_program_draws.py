@@ -281,6 +281,69 @@ def test_patched_is_a_cassette_without_a_file(server: Server) -> None:
     assert samples() == RUN[:2]
 
 
+# Cassettes of several threads and tasks
+
+OTHER_OPENER = "has a.jsonl open: a process has one cassette at a time"
+
+
+def test_a_cassette_opened_beside_another_threads_says_that_both_threads_calls_go_to_it(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one line, however many threads; so it is."""
+    client = plain(server)
+    with llmcall.cassette("a.jsonl") as first:
+
+        def other() -> None:
+            with llmcall.cassette("b.jsonl"):
+                ask(client)
+                in_a_thread(
+                    lambda: llmcall.cassette("c.jsonl").__enter__().__exit__(None, None, None)
+                )
+
+        in_a_thread(other)
+    assert first.records == 0
+    assert samples("b.jsonl") == ["run#0"]
+    assert caplog.text.count("at a time") == 1
+    assert f"b.jsonl is opened while another of the threads {OTHER_OPENER}" in caplog.text
+    assert "the calls of both threads go to b.jsonl" in caplog.text
+
+
+def test_a_cassette_opened_beside_another_tasks_says_so_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Two tasks of a loop are no better off."""
+
+    async def record(path: str) -> None:
+        with llmcall.cassette(path):
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        await asyncio.gather(record("a.jsonl"), record("b.jsonl"))
+
+    asyncio.run(main())
+    assert f"another of the tasks {OTHER_OPENER}" in caplog.text
+
+
+def test_cassettes_inside_one_another_in_a_thread_or_task_say_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nor does one that stands open in several, or is opened above the one that the settings name."""
+    tape = llmcall.cassette("a.jsonl")
+
+    @tape
+    async def run() -> None:
+        with llmcall.cassette("b.jsonl"):
+            pass
+
+    with llmcall.configured(cassette_path="named.jsonl"), llmcall.scope(None):
+        llmcall.testing.ScriptedClient(["Hi."]).send_message("Hello!")
+        with tape:
+            asyncio.run(run())
+            in_a_thread(lambda: tape.__enter__().__exit__(None, None, None))
+    llmcall.reset()
+    assert not caplog.text
+
+
 # What is in a scope, and what must be
 
 

@@ -100,6 +100,11 @@ def drift(
     help='An environment variable that the program gets. A credential gets the value "none".',
 )
 @click.option("--prune", is_flag=True, help="Leave out records that no call used.")
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="Pack the recordings as they are, as evidence, although the program uses a part of them.",
+)
 @click.option("--zip", type=click.Path(dir_okay=False), help="Also write a ZIP file.")
 def pack(**arguments: Any) -> None:
     """Pack a study so that others can run it again.

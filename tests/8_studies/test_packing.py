@@ -484,6 +484,35 @@ def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(projec
     assert (project / TAPE).read_bytes() == before
 
 
+def test_a_recording_is_packed_whole_as_evidence(project: Path) -> None:
+    """As it is, byte for byte; README and verification count what the program does not use."""
+    edited(project / "data/people of Köln.csv", "Çem,driver\n", "")
+    said = packing("--whole", code=0)
+    assert f"packed as evidence: {TAPE}: 1 record that no call used: Çem#0" in said
+    made = Path("../made")
+    assert (made / "recordings" / TAPE).read_bytes() == (project / TAPE).read_bytes()
+    readme = (made / "README.md").read_text(encoding="utf-8")
+    assert "Records that the program does not use, packed as evidence: 1 of 3" in readme
+    said = done("verify", made)
+    assert "replay: 2 records used, 1 more packed as evidence, no call unanswered" in said
+
+
+def test_a_program_that_uses_less_of_a_whole_recording_is_not_verified(project: Path) -> None:
+    """The package says how many records are there as evidence alone."""
+    edited(project / "data/people of Köln.csv", "Çem,driver\n", "")
+    packing("--whole", code=0)
+    with_manifest(Path("../made"), lambda manifest: manifest["unused"].clear())
+    said = done("verify", "../made", code=1)
+    assert "1 record that no call used: Çem#0" in said
+    with_manifest(Path("../made"), lambda manifest: manifest.update(unused=1))
+    assert "is damaged" in done("verify", "../made", code=1)
+
+
+def test_whole_and_prune_are_one_or_the_other(project: Path) -> None:
+    """It is said before anything runs."""
+    assert "choose one" in packing("--whole", "--prune", code=2)
+
+
 def test_runs_that_differ_stop_the_packing(project: Path) -> None:
     """Each result is named, with what differs."""
     added = """

@@ -58,7 +58,7 @@ def readme(package: Path, manifest: Manifest, run: RecordedRun) -> str:
 
     :param run: that of its recordings.
     """
-    parts = [_check(manifest), _answers(run), _run(package, manifest), _files(manifest)]
+    parts = [_check(manifest), _answers(run, manifest), _run(package, manifest), _files(manifest)]
     return "\n\n".join([*parts, WITHOUT_LLMCALL])
 
 
@@ -81,19 +81,21 @@ install that file first (`python -m pip install PATH-OF-THE-FILE`), and repeat t
 {PROOF}"""
 
 
-def _answers(run: RecordedRun) -> str:
+def _answers(run: RecordedRun, manifest: Manifest) -> str:
     answers = list(filter(model_of, run.records))
     marks = find_marks(conversations(run).values())
     counts = Counter(mark for record in answers for mark in marks.get(id(record), ()))
     cost = total_cost(record.cost for record in answers)
     asked = sorted({record.model for record in answers if record.model is not None})
+    unused = sum(manifest.unused.values())
+    evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
     return f"""## The answers
 
 - Models asked for: {", ".join(asked) or "none"}
 - Answered by (first and last day, UTC): {", ".join(run.served) or "no model"}
 - Answers: {len(answers):,} ({counts[CUT]:,} cut, {counts[REFUSED]:,} refused, {counts[ASKED_AGAIN]:,} asked again by an
   `LLMCall`); llmcall can't tell whether other code asks again
-- Cost when they were made: {"unknown" if cost is None else money(cost)}"""
+- Cost when they were made: {"unknown" if cost is None else money(cost)}{evidence if unused else ""}"""
 
 
 def _run(package: Path, manifest: Manifest) -> str:

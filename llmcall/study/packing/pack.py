@@ -82,6 +82,7 @@ def pack(
     add: Sequence[str | os.PathLike[str]] = (),
     env: Sequence[str] = (),
     prune: bool = False,
+    whole: bool = False,
     zip: str | os.PathLike[str] | None = None,
 ) -> Package:
     """Pack a study for others: run its program from its recordings, and collect what it needs.
@@ -97,7 +98,10 @@ def pack(
     :param env: environment variables that the program gets: ``NAME``, with its current value, or
         ``NAME=VALUE``. A variable whose name says that it holds a credential, such as
         ``LAB_TOKEN`` or ``PGPASSWORD``, gets the value ``none``.
-    :param prune: whether to leave out records that no call used; without it, such records are an error.
+    :param prune: whether to leave out records that no call used; without it and ``whole``, such records
+        are an error.
+    :param whole: whether to pack the recordings as they are, as evidence, although the program uses a
+        part of them.
     :param zip: a ZIP file to write, too; it must not exist.
     :returns: the package's files, and notes for its author.
     :raises LLMCallError: if the study cannot be packed, with every reason.
@@ -122,6 +126,10 @@ def pack(
     for made in filter(None, (target, archive)):
         if os.path.lexists(made):
             raise ValueError(f"{made} exists already; remove it, or choose another name")
+    if prune and whole:
+        raise ValueError(
+            "prune leaves out the records that no call used, and whole packs them: choose one"
+        )
     if archive is not None and archive.is_relative_to(target):
         raise ValueError(f"the ZIP file {archive} would be in the package itself; put it elsewhere")
     project = Path.cwd().resolve()
@@ -133,26 +141,32 @@ def pack(
     _refuse(_recording_problems(project, recordings))
     # Not in the project: some programs search the folders above them, for .env or .git.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        whole, package = (Path(scratch).resolve() / name for name in ("whole", "package"))
-        copy_project(project, whole, project)
+        copied, package = (Path(scratch).resolve() / name for name in ("copied", "package"))
+        copy_project(project, copied, project)
         for path in added:
-            copy_file(project / path, whole / path)
-        run = run_program(words, whole, cassettes=tapes, environment=environment, project=project)
+            copy_file(project / path, copied / path)
+        run = run_program(words, copied, cassettes=tapes, environment=environment, project=project)
         _refuse(list(_run_problems(run, project)))
         unused = {path: unused_records(run, path, recordings[path]) for path in tapes}
         notes = [unused_words(path, names) for path, names in unused.items() if names]
-        if notes and not prune:
-            _refuse([*notes, "--prune leaves them out of the package, and your file as it is"])
-        notes = [f"left out of the package: {each}" for each in notes]
+        if notes and not (prune or whole):
+            _refuse(
+                [
+                    *notes,
+                    "--prune leaves them out of the package, and your file as it is; --whole packs them as evidence",
+                ]
+            )
+        fate = "packed as evidence" if whole else "left out of the package"
+        notes = [f"{fate}: {each}" for each in notes]
         for path in {*run.files_read, *added, *words[:1]} - {*tapes}:
             role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
             if (project / path).is_file():
                 copy_file(project / path, package / FOLDERS[role] / path)
         for path, names in unused.items():
             recorded = package / FOLDERS[RECORDING] / path
-            _copy_recording(project / path, recorded, recordings[path], names)
+            _copy_recording(project / path, recorded, recordings[path], () if whole else names)
         for path in run.files_written:
-            copy_file(whole / path, package / FOLDERS[RESULT] / path)
+            copy_file(copied / path, package / FOLDERS[RESULT] / path)
         parents = {Path(path).parent.as_posix() for path in run.files_written}
         manifest = Manifest(
             command=words,
@@ -161,6 +175,7 @@ def pack(
             printed=run.printed,
             python=platform.python_version(),
             packages=run.packages,
+            unused={path: len(names) for path, names in unused.items() if whole and names},
         )
         manifest = _described(package, manifest, project)
         _refuse(list(credentials(package, files_below(package), config.settings().cassette_allow)))

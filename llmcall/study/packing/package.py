@@ -58,6 +58,7 @@ class Manifest:
     :ivar printed: the program's standard output.
     :ivar python: Python's version.
     :ivar packages: the versions of the distributions that the program imported.
+    :ivar unused: by recording that is packed whole, how many records the program does not use.
     :ivar files: all files but the manifest.
     """
 
@@ -67,6 +68,7 @@ class Manifest:
     printed: str
     python: str
     packages: dict[str, str]
+    unused: dict[str, int] = field(default_factory=dict)
     files: list[PackedFile] = field(default_factory=list)
 
     def text(self) -> str:
@@ -106,6 +108,8 @@ def read_manifest(folder: Path) -> Manifest:
         texts = [*manifest.command, manifest.printed, *manifest.packages.values()]
         if not manifest.command or not all(isinstance(text, str) for text in texts):
             raise ValueError("the command, the printed text or a version is no text")
+        if not isinstance(manifest.unused, dict):
+            raise ValueError("the numbers of unused records are not by recording")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LLMCallError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     return manifest

@@ -218,10 +218,12 @@ def _replay(package: Path, manifest: Manifest, observation: Observation) -> Iter
             damages.append(f"{path} is incomplete")
         count += len(recording)
         used += len(recording) - len(unused)
-        details += [unused_words(path, unused)] if unused else []
+        if len(unused) != manifest.unused.get(path, 0):
+            details.append(unused_words(path, unused))
     readable = f"{counted(count, 'record')}, all readable"
     yield _check("recordings", readable, "not as they were packed", damages)
-    good = f"{counted(used, 'record')} used, no call unanswered"
+    evidence = f", {count - used:,} more packed as evidence" if count > used else ""
+    good = f"{counted(used, 'record')} used{evidence}, no call unanswered"
     yield _check("replay", good, "not as it was packed", details)
 
 

@@ -1,6 +1,4 @@
-"""Signals between a ``map`` and its calls: after Ctrl-C none begins, waits or is tried again; while
-one waits in a window, another item begins.
-"""
+"""Signals from a ``map`` to its calls: after Ctrl-C none begins, waits or is tried again."""
 
 from __future__ import annotations
 
@@ -10,10 +8,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from .system import after_fork_in_child, lock
+from .system import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 class Stop(Future[None]):
@@ -21,28 +19,12 @@ class Stop(Future[None]):
 
     A call that waits for its server goes on, and its answer is stored if it comes.
 
-    :param around: that of the map around it, or ``None``.
     :ivar thread: the identifier of the thread that runs the map and gets its results.
-    :ivar waiting: how many of its calls wait in a window, so that as many more items may begin.
-    :ivar note_change: is called when ``waiting`` has changed.
     """
 
-    def __init__(self, around: Stop | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._around = around
         self.thread = threading.get_ident()
-        self.waiting = 0
-        self.note_change: Callable[[], object] = int
-
-    def add_waiting(self, change: int) -> None:
-        """Change the number of calls that wait; in the map around it, the whole map counts as one."""
-        with lock:
-            was_waiting = self.waiting > 0
-            self.waiting += change
-            change_around = (self.waiting > 0) - was_waiting
-        self.note_change()
-        if change_around and self._around is not None:
-            self._around.add_waiting(change_around)
 
 
 # One for each ``map`` that the current context is in.
@@ -63,21 +45,6 @@ def in_maps(stops: Stops) -> Iterator[None]:
         yield
     finally:
         current_stops.set(before)
-
-
-@contextmanager
-def waiting_in_window() -> Iterator[None]:
-    """Let the map around the current context, if there is one, begin another item while a block waits
-    for an answer that takes hours.
-    """
-    stops = current_stops.get()[:1]
-    for stop in stops:
-        stop.add_waiting(1)
-    try:
-        yield
-    finally:
-        for stop in stops:
-            stop.add_waiting(-1)
 
 
 def check_stops(stops: Stops) -> None:

@@ -12,7 +12,7 @@ from ..notices import warn_once
 from .directory import Change, InnerDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 FOLDER = "awaited"  # in the cache's folder
 IDENTIFIER = re.compile(r"[\w-]{1,200}", re.ASCII)  # it becomes a part of an address
@@ -26,7 +26,6 @@ class Awaited(NamedTuple):
     :param window: the one that was asked for.
     :param begun_at: when it was asked for, in seconds since the epoch.
     :param endpoint: the endpoint's name: two may have one address and different keys.
-    :param is_recorded: whether a cassette's file has the answer, so that the response can be deleted.
     """
 
     id: str | None
@@ -34,7 +33,6 @@ class Awaited(NamedTuple):
     window: str
     begun_at: float
     endpoint: str = ""
-    is_recorded: bool = False
 
 
 class _Notes(InnerDirectory):
@@ -91,26 +89,11 @@ class Journal:
 
         :param identifier: its ``id``.
         """
-        self._change(key, identifier, lambda _: None)
 
-    def mark_recorded(self, key: str, identifier: str | None) -> None:
-        """Note that a cassette's file has the answer, unless another response is noted by now.
-
-        :param identifier: the response's ``id``.
-        """
-        self._change(
-            key,
-            identifier,
-            lambda first: json.dumps(first._replace(is_recorded=True)).encode(),
-        )
-
-    def _change(
-        self, key: str, identifier: str | None, changed: Callable[[Awaited], bytes | None]
-    ) -> None:
         def changes() -> Iterator[Change]:
             first = self.get(key)
             if first is not None and first.id == identifier:
-                yield Change(key, changed(first), replaces=True)
+                yield Change(key, None)
 
         try:
             self._rows.write(changes())
@@ -141,7 +124,7 @@ def _read(packed: bytes | None) -> Awaited | None:
     """Return a note, or ``None`` if it is none of ours."""
     try:
         awaited = Awaited(*json.loads(packed or b"[]"))
-        is_ours = all(map(isinstance, awaited[1:], (str, str, float, str, bool))) and (
+        is_ours = all(map(isinstance, awaited[1:], (str, str, float, str))) and (
             awaited.id is None or IDENTIFIER.fullmatch(awaited.id)
         )
     except (TypeError, ValueError):

@@ -11,12 +11,12 @@ from ..errors import ContextLengthError
 from ..keys.plain_data import ordered
 from ..models.tokens import count_tokens
 from ..notices import logger, warn_once
-from ..values import TokenUsage, choices_of, finite, record_of
+from ..values import AlreadyRecorded, TokenUsage, choices_of, finite, record_of
 from ..values.chunks import chunks_of, text_in
 from .effects import Piece, do, emit
 from .lookup import refuse_misfit
 from .retry import retry
-from .send import Exchange
+from .send import Exchange, release
 from .share import share
 
 if TYPE_CHECKING:
@@ -60,8 +60,11 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
         # The reader of a stream has read one model's text: no other can replace it.
         exchange = Exchange(call, stream=stream, must_fit_window=bool(models) and not stream)
         try:
-            answered, received = await retry(call, exchange.attempt)
+            response, received = await retry(call, exchange.attempt)
             break
+        except AlreadyRecorded:
+            record = await do(call.store.get, call.request)
+            return {} if record is None else {call.request.cache_key: record}
         except ContextLengthError as error:
             if not models:
                 raise
@@ -73,12 +76,8 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
                 model,
             )
             call = call.to_model(model)
-    if received is None:
-        record: Record = answered  # by another process
-    else:
-        record = await do(_store, call, answered, received)
-        if exchange.background is not None:
-            await exchange.background.finish()
+    record = await do(_store, call, response, received)
+    await release(response, is_stored=True)
     return {call.request.cache_key: record}
 
 

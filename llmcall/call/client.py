@@ -93,8 +93,16 @@ class Client(Protocol):
         """Return the :class:`llmcall.types.Transport` that speaks to an endpoint."""
         ...
 
-    def sent(self, request: Request, capabilities: Capabilities, stream: bool) -> Request:
-        """Return a request with the body that is sent and the API that it is sent by.
+    def transport_for(self, call: Any, endpoint: Endpoint) -> Any:
+        """Return the transport that sends a call to an endpoint."""
+        ...
+
+    def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+        """Return the options and the fields of a chat call that is to be answered within a window."""
+        ...
+
+    def sent(self, call: Any, capabilities: Capabilities, stream: bool) -> Request:
+        """Return a call's request with the body that is sent and the API that it is sent by.
 
         :param capabilities: what is known of the model.
         :raises ValueError: if that API has no place for something that matters.

@@ -116,11 +116,13 @@ async def send(transport: Any, request: Request, timeout: float | None) -> Any:
     """Send a request by a transport, and return the response.
 
     A user's transport has ``asend`` for event loops, or its ``send`` runs in a thread there. One of
-    llmcall's own has ``asend`` for both: it blocks the thread where ``may_block`` says so.
+    llmcall's own has ``asend`` for both: it blocks the thread where ``may_block`` says so. One that
+    ``keeps_time`` may send several requests, each within the timeout.
     """
     check_stops(current_stops.get())
     if _uses_async_method(transport, "asend"):
-        return await in_time(transport.asend(request, timeout), timeout)
+        seconds = None if getattr(transport, "keeps_time", False) else timeout
+        return await in_time(transport.asend(request, timeout), seconds)
     return await _in_thread(transport.send, request, timeout)
 
 

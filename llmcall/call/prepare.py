@@ -23,7 +23,6 @@ from ..values import Request
 from .calls import Call
 from .lookup import note_refused
 from .options import split_options
-from .windows import HOURS, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,11 +92,7 @@ def _call(
         asked["namespace"] = namespace
     asked[field] = keyed_content
     if kind == "chat" and options.window != "none":
-        in_window = {"completion_window": options.window}
-        background = {"background": True, "background_options": in_window}
-        sent = {"store": True, **sent, **background}
-        if options.deadline is None:
-            options = options._replace(deadline=PATIENCE * HOURS[options.window] * 3600)
+        options, sent = client.in_window(options, sent)
     response_format = params.get("response_format")
     expected = parse = None
     if response_format is not None:
@@ -160,7 +155,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
         cache=resolved.cache,
         request=request,
         name=request.model,
-        options=resolved.options._replace(cache=False, on_error="raise"),
+        options=resolved.options._replace(cache=False, on_error="raise", window="none"),
         cassette=cassette,
         order=next_order(),
         scope=sample.partition("#")[0],

@@ -27,7 +27,6 @@ from .estimates import tokens_used
 from .limits import LEFT_OUT_SECONDS
 from .masking import mask
 from .permit import Permit
-from .windows import Background
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,13 +55,10 @@ class Exchange:
         self.must_fit_window = must_fit_window
         self.request = call.request
         self.pool = call.client.pool(call.request.model)
-        self.background: Background | None = None
         if call.request.kind != "http":
-            request = call.client.sent(call.request, self.pool.capabilities, stream)
+            request = call.client.sent(call, self.pool.capabilities, stream)
             # Parameters that turn out to be unsupported are taken out of this body.
             self.request = request._replace(body=dict(request.body))
-            if request.wire == "background":
-                self.background = Background(call)
         # Of the current attempt: the statuses with which endpoints failed; each gets another chance only
         # once for each.
         self.statuses: set[tuple[str, int]] = set()
@@ -75,17 +71,15 @@ class Exchange:
         self.response: Any = None
         self.reader_has_text = False
 
-    async def attempt(self) -> tuple[Any, Received | None]:
+    async def attempt(self) -> tuple[Any, Received]:
         """Send the request to one endpoint after the other until one answers or the attempt fails;
-        return the response, and how it was received; the record and ``None`` if another process
-        recorded the answer meanwhile.
+        return the response, and how it was received.
         """
-        call, background = self.call, self.background
+        call = self.call
         self.statuses.clear()
         while True:
-            awaited_endpoint = None if background is None else await background.begin()
             async with Permit(call, self.pool, self.request) as self.permit:
-                endpoint = self.endpoint = await self.permit.acquire(awaited_endpoint)
+                endpoint = self.endpoint = await self.permit.acquire()
                 sent_at = time.monotonic()
                 try:
                     await self._send()
@@ -98,14 +92,12 @@ class Exchange:
                     if self._can_go_on(error):
                         continue
                     raise
-                if self.response is not None:
-                    seconds = time.monotonic() - sent_at
-                    answer = self._answer()
-                    cost = self._count(answer, TokenUsage.of(answer))
-                    break
-            assert background is not None
-            if background.record is not None:
-                return background.record, None
+                seconds = time.monotonic() - sent_at
+                if held := getattr(self.response, "held", None):
+                    endpoint = self.endpoint = held.endpoint
+                answer = self._answer()
+                cost = self._count(answer, TokenUsage.of(answer))
+                break
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s answered in %.2f s", call.label, endpoint.name, seconds)
         request_id = getattr(self.response, "request_id", None)
@@ -113,10 +105,8 @@ class Exchange:
         return self.response, Received(endpoint.name, host, seconds, request_id, cost)
 
     async def _send(self) -> None:
-        """Send the request once, and check the response. There is none if another process was faster, or
-        the server forgot the response that was awaited.
-        """
-        call, background = self.call, self.background
+        """Send the request once, and check the response."""
+        call = self.call
         self.assembler = self.response = None
         if self.request.kind == "http":
             answer = await send(call.transport, self.request, call.time_left())
@@ -124,23 +114,12 @@ class Exchange:
             return
         transport = call.transport
         if transport is None:
-            transport = call.client.transport_of(self.endpoint)
+            transport = call.client.transport_for(call, self.endpoint)
         self.transport = transport
         # A transport may change what it is given.
         body, headers = map_texts(self.request.body, str), dict(self.request.headers)
         request = self.request._replace(body=body, headers=headers)
         timeout = call.time_for(call.options.timeout)
-        if background is not None:
-            response = await background.response(self.endpoint, request, self.permit)
-            if response is None:
-                return
-            try:
-                self.response = transport.answer_in(response)
-                self._check()
-            except APIError:
-                await background.delete()
-                raise
-            return
         chunks = opened(transport, request, timeout) if self.stream else None
         if chunks is not None:
             self.response = await self._read_stream(chunks)
@@ -149,7 +128,11 @@ class Exchange:
         if self.stream:  # the transport does not stream
             body.pop("stream_options", None)
         self.response = await send(transport, request, timeout)
-        self._check()
+        try:
+            self._check()
+        except APIError:
+            await release(self.response, is_stored=False)
+            raise
         if self.stream:
             message = choices_of(self.response)[0]["message"]
             await emit(Piece(text_of(message.get("content")) or ""))
@@ -190,7 +173,8 @@ class Exchange:
             self.permit.use(TokenUsage(), None, calls)
             self.call.add_usage(calls=calls)
             return 0.0
-        tier = tier_of(answer, None if self.background is None else self.background.window)
+        held = getattr(answer, "held", None)
+        tier = tier_of(answer, None if held is None else held.tier)
         price = self.pool.price(tokens.input_tokens or 0, self.endpoint.name, tier)
         self.permit.use(tokens, price, calls)
         cost = None if price is None else price.cost(tokens)
@@ -326,6 +310,16 @@ class Exchange:
         is_first = (self.endpoint.name, status) not in self.statuses
         self.statuses.add((self.endpoint.name, status))
         return is_first
+
+
+async def release(response: Any, *, is_stored: bool) -> None:
+    """Let the server delete its copy of a response, if it keeps one.
+
+    :param is_stored: whether the response was stored; else it was refused.
+    """
+    held = getattr(response, "held", None)
+    if held is not None:
+        await held.release(is_stored=is_stored)
 
 
 def _drop_unsupported(body: Any, error: APIError) -> bool:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import Future
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ..errors import APIError
-from ..interrupts import waiting_in_window
-from ..models.prices import window_of
 from ..notices import warn_once
 from ..system import after_fork_in_child, lock
 from .effects import wait, with_cache
@@ -41,8 +38,8 @@ class Flight(Future[None]):
         self.is_stream = is_stream
 
 
-# By store, key and whether it is answered within a window.
-flights: dict[tuple[ResponseCache | Cassette, str, bool], Flight] = {}
+# By store and key.
+flights: dict[tuple[ResponseCache | Cassette, str], Flight] = {}
 after_fork_in_child(flights.clear)  # a forked process lacks the threads that make them
 
 
@@ -64,7 +61,6 @@ async def share(
     store = calls[0].shared_store
     if store is None:
         return await ask(calls)
-    in_window = window_of(calls[0].request.body) is not None
 
     owner = Owner()
     records: Records = {}
@@ -77,7 +73,7 @@ async def share(
             # other.
             with lock:
                 for call in missing:
-                    place = store, call.request.cache_key, in_window
+                    place = store, call.request.cache_key
                     flight = flights.get(place)
                     if flight is None:
                         flight = flights[place] = Flight(owner, is_stream=stream)
@@ -108,15 +104,15 @@ async def share(
         finally:
             for call, flight in led:
                 with lock:
-                    flights.pop((store, call.request.cache_key, in_window), None)
+                    flights.pop((store, call.request.cache_key), None)
                 # None: done; a follower finds the record, or leads the next flight.
                 flight.set_exception(None if call.request.cache_key in records else error)
         for call, flight in followed:
             if flight.owner.waits_for_us() and not flight.done():
                 records |= await _ask_beside(call, flight, ask)
                 continue
-            with waiting_in_window() if in_window else nullcontext(), waiting():
-                late = "the call's deadline passed while it waited for an identical call"
+            late = "the call's deadline passed while it waited for an identical call"
+            with waiting():
                 while not flight.done():
                     await wait(flight, call.time_for(None, late))
             shared_error = flight.exception()

@@ -1,7 +1,7 @@
-"""Windows: a request whose answer is made in the background, within hours and for less.
+"""Windows: a transport whose answers are made in the background, within hours and for less.
 
-Its response is noted in the cache's journal before the wait: a process that is killed and started
-again waits for the same one. Once the answer is on the disk, the server's copy is deleted.
+A response is noted in the cache's journal before the wait: a process that is killed and started again
+waits for the same one. Once the answer is on the disk, the server's copy is deleted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ..blocking import run
 from ..cache.awaited import IDENTIFIER, Awaited
 from ..display.formatting import counted
 from ..errors import (
@@ -22,25 +23,19 @@ from ..errors import (
     RateLimitError,
     ServiceError,
 )
-from ..interrupts import waiting_in_window
 from ..models.prices import window_of
 from ..notices import logger, notice, warn_once
-from ..values import Request
-from .drivers import drive
-from .effects import send, to_the_end, wait
+from ..values import AlreadyRecorded, Request, Response
+from .effects import in_time, to_the_end, wait
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..cache.awaited import Journal
     from ..config.endpoints import Endpoint
-    from ..values import Record
     from .calls import Call
     from .client import Client
-    from .permit import Permit
 
-HOURS = {"2h": 2.0, "8h": 8.0}
-PATIENCE = 1.25  # windows that a call without a deadline waits
 # Seconds before the first look at a response that was just begun, and between any two looks at most.
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 60.0
@@ -51,121 +46,101 @@ LATE = "the call's deadline passed while it waited in its window; made again, it
 log = logger()
 
 
-class Background:
-    """The response to one request in a window: begun or found in the journal, awaited, and deleted.
+class WindowTransport:
+    """Sends one chat request in the background, and waits until its answer is there.
 
-    :param call: the call that it answers.
-    :ivar window: in which it is made.
-    :ivar record: the answer, if another process has recorded it.
+    :param call: the call; its deadline bounds the wait, and its timeout each request to the server.
+    :param endpoint: where its response begins, if none is awaited yet.
     """
 
-    def __init__(self, call: Call) -> None:
-        self.window = window_of(call.request.body) or ""
-        self.record: Record | None = None
+    obeys_may_block = keeps_time = True
+
+    def __init__(self, call: Call, endpoint: Endpoint) -> None:
         self._call = call
+        self._endpoint = endpoint
         self._key = call.request.cache_key
-        # A call that is recorded nowhere would not find its note again.
-        self._journal = None if call.shared_store is None else call.cache.awaited
-        self._copy: _Copy | None = None
-        self._was_unknown = False
+        self._journal = call.cache.awaited
 
-    async def begin(self) -> Endpoint | None:
-        """Return the endpoint at which this request's response is awaited, or ``None`` if it has to be
-        begun.
+    async def asend(self, request: Request, timeout: float | None) -> Response:
+        """Return the answer, which the server keeps until it is released.
 
-        :raises ConfigError: if it is none of the call's.
+        :raises AlreadyRecorded: if another process recorded it meanwhile.
+        :raises ConfigError: if it is awaited from an endpoint that is none of the call's.
+        :raises RequestTimeoutError: if the deadline passes; the response is awaited further on.
         """
-        self._copy = None
-        await sweep(self._call)
-        if self._journal is None:
-            return None
+        await _sweep(self._call)
+        unknown_before = False
+        while True:
+            copy, response = self._noted(), None
+            if copy is None:
+                copy, response = await self._begin(request, timeout)
+            if copy is None:
+                continue  # another process was faster, and noted its own response
+            response = await self._wait_for(copy, response)
+            if response is not None:
+                break
+            self._check_unknown(copy.awaited, unknown_before)
+            unknown_before = True
+        try:
+            return Response(copy.answer_in(response), response.request_id, copy)
+        except APIError:
+            await copy.release(is_stored=False)
+            raise
+
+    def _noted(self) -> _Copy | None:
+        """Return the response that is awaited already, or ``None``."""
         awaited = self._journal.get(self._key)
         if awaited is None or awaited.id is None:
             return None
-        self._copy = _copy_of(self._call, awaited)
-        if self._copy is None:
+        copy = _copy_of(self._call, awaited, self._key)
+        if copy is None:
             raise ConfigError(
                 f"the answer to {self._call.label} is awaited from {awaited.url}, and the call goes elsewhere. Set "
                 "BASE_URL to that address to wait for it, or run 'llmcall cache clear --awaited' to forget all awaited "
                 "answers"
             )
-        self.window = awaited.window
-        return self._copy.endpoint
+        return copy
 
-    async def response(self, endpoint: Endpoint, request: Request, permit: Permit) -> Any:
-        """Return the response once it is made; ``None`` if the server does not know it any more, or
-        another process began one before: then begin anew, unless there is a ``record``.
-
-        :param endpoint: the one that makes it.
-        :param request: what is sent, if it has to be begun.
-        :raises RequestTimeoutError: if the deadline passes; the response is awaited further on.
-        """
-        response: Any = None
-        seconds = 0.0
-        if self._copy is None:
-            response = await self._create(endpoint, request)
-            if response is None or response.get("status") not in UNDER_WAY:
-                return response
-            seconds = FIRST_WAIT
-        copy = self._copy
-        assert copy is not None
-        permit.give_place_back()
-        with waiting_in_window():
-            while response is None or response.get("status") in UNDER_WAY:
-                self._call.cache.rest()
-                await wait(Future(), self._call.time_for(seconds, LATE))
-                seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
-                try:
-                    response = await copy.tell("look")
-                except InvalidRequestError as error:
-                    if error.status_code != 404:
-                        raise
-                    return self._unknown(copy.awaited)
-                except (RateLimitError, ServiceError) as error:
-                    log.debug("%s: a look for its answer failed: %s", self._call.label, error)
-        return response
-
-    async def _create(self, endpoint: Endpoint, request: Request) -> Any:
-        """Begin a response and note it; return it, or ``None`` if another process was faster: it began
-        one, or there is a ``record``.
+    async def _begin(
+        self, request: Request, timeout: float | None
+    ) -> tuple[_Copy | None, Response | None]:
+        """Begin a response and note it; return both, or twice ``None`` if another process noted one
+        first.
         """
         journal, label = self._journal, self._call.label
-        transport = self._call.client.transport_of(endpoint)
-        unsent = Awaited(None, transport.url, self.window, time.time(), endpoint.name)
-        if journal is not None:
-            try:
-                if journal.note(self._key, unsent).id is not None:
-                    return None
-            except (OSError, CacheError) as error:
-                raise CacheError(f"{label} cannot be noted, so it was not sent: {error}") from error
-            # Another process may have recorded the answer, and deleted its note, since this call looked.
-            self.record = self._call.store.get(self._call.request)
-            if self.record is not None:
-                journal.remove(self._key, None)
-                return None
+        transport = self._call.client.transport_of(self._endpoint)
+        window = window_of(request.body) or ""
+        unsent = Awaited(None, transport.url, window, time.time(), self._endpoint.name)
+        try:
+            if journal.note(self._key, unsent).id is not None:
+                return None, None
+        except (OSError, CacheError) as error:
+            raise CacheError(f"{label} cannot be noted, so it was not sent: {error}") from error
+        # Another process may have recorded the answer, and deleted its note, since this call looked.
+        if self._call.store.get(self._call.request) is not None:
+            journal.remove(self._key, None)
+            raise AlreadyRecorded
 
-        async def sent_and_noted() -> tuple[Any, _Copy, bool]:
-            """Send the request and note its response; return it, and whether it was noted first."""
-            response = await send(transport, request, self._call.options.timeout)
+        async def sent_and_noted() -> tuple[Response, _Copy, bool]:
+            """Send the request and note its response; return whether it was noted first."""
+            response = await in_time(transport.fetch(request, timeout), timeout)
             identifier = response.get("id")
             if not (isinstance(identifier, str) and IDENTIFIER.fullmatch(identifier)):
                 raise ServiceError(f"a response without a usable id: {response!r:.200}")
-            copy = _Copy(self._call, endpoint, unsent._replace(id=identifier))
+            awaited = unsent._replace(id=identifier)
             is_first = True
-            if journal is not None:
-                try:
-                    is_first = journal.note(self._key, copy.awaited) == copy.awaited
-                except (OSError, CacheError) as error:
-                    line = "%s cannot be noted; if this process ends, its answer is lost: %s"
-                    notice(line, label, error)
-            return response, copy, is_first
+            try:
+                is_first = journal.note(self._key, awaited) == awaited
+            except (OSError, CacheError) as error:
+                line = "%s cannot be noted; if this process ends, its answer is lost: %s"
+                notice(line, label, error)
+            return response, _Copy(self._call, self._endpoint, awaited, self._key), is_first
 
         try:
             # Neither a cancellation nor the deadline parts them: what is sent is noted.
             response, copy, is_first = await to_the_end(sent_and_noted())
         except APIError as error:
-            if journal is not None:
-                journal.remove(self._key, None)
+            journal.remove(self._key, None)
             if error.status_code is None and not error.is_loopback_unreachable:
                 warn_once(
                     f"{label} was sent, and {unsent.url} did not acknowledge it; sent again, it may be paid for twice, "
@@ -174,84 +149,161 @@ class Background:
                 )
             raise
         if is_first:
-            self._copy = copy
-            return response
+            return copy, response
         with suppress(APIError):
-            await copy.tell("cancel")
+            await copy.ask("post", "/cancel")
         await copy.delete()
-        return None
+        return None, None
 
-    def _unknown(self, awaited: Awaited) -> None:
-        """Look for the answer in the cache, since the server knows the response no more.
+    async def _wait_for(self, copy: _Copy, response: Response | None) -> Response | None:
+        """Return a response once it is made; ``None`` if the server does not know it any more.
 
-        :raises InvalidRequestError: if that is so for the second time.
+        :param response: as it was when it began; ``None``: it began earlier.
         """
-        if self._journal is not None:
-            self._journal.remove(self._key, awaited.id)
-        self.record = self._call.store.get(self._call.request)
-        if self.record is not None:
-            return
-        words = f"{awaited.url} knows the response {awaited.id} no more"
-        if self._was_unknown:
-            raise InvalidRequestError(f"{words}, as it did the one before", status_code=404)
-        self._was_unknown = True
+        seconds = 0.0 if response is None else FIRST_WAIT
+        while response is None or response.get("status") in UNDER_WAY:
+            self._call.cache.rest()
+            await wait(Future(), self._call.time_for(seconds, LATE))
+            seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
+            try:
+                response = await copy.ask("get")
+            except InvalidRequestError as error:
+                if error.status_code != 404:
+                    raise
+                return None
+            except (RateLimitError, ServiceError) as error:
+                log.debug("%s: a look for its answer failed: %s", self._call.label, error)
+        return response
+
+    def _check_unknown(self, awaited: Awaited, unknown_before: bool) -> None:
+        """Decide about a response that the server no longer knows: begin another one, once.
+
+        :raises AlreadyRecorded: if the answer was recorded meanwhile.
+        :raises InvalidRequestError: if the server forgot one before.
+        """
+        self._journal.remove(self._key, awaited.id)
+        if self._call.store.get(self._call.request) is not None:
+            raise AlreadyRecorded
+        words = f"{awaited.url} no longer has the response {awaited.id}"
+        if unknown_before:
+            raise InvalidRequestError(f"{words}, nor the one before", status_code=404)
         notice("%s: %s; it is sent again, and may be paid for twice", self._call.label, words)
 
-    async def delete(self, *, is_recorded: bool = False) -> None:
-        """Delete the server's copy and the note.
 
-        :param is_recorded: whether the note may stay if the server cannot be reached: the first call
-            of another process deletes both.
+class _Copy:
+    """A server's copy of one response, held until it is released.
+
+    :param call: the one that is answered, or that deletes what another one left.
+    :param endpoint: the one that makes it.
+    :param key: of the request that it answers.
+    """
+
+    def __init__(self, call: Call, endpoint: Endpoint, awaited: Awaited, key: str) -> None:
+        self.awaited = awaited
+        self.endpoint = endpoint
+        self.tier = awaited.window
+        self._call = call
+        self._key = key
+        self._transport = call.client.transport_of(endpoint)
+
+    def answer_in(self, response: Response) -> dict[str, Any]:
+        """Return the answer that a response is.
+
+        :raises APIError: if it failed, or was cancelled.
         """
-        assert self._copy is not None
-        is_gone = await self._copy.delete()
-        if self._journal is not None and (is_gone or not is_recorded):
-            self._journal.remove(self._key, self._copy.awaited.id)
+        return self._transport.answer_in(response)  # type: ignore[no-any-return]
 
-    async def finish(self) -> None:
-        """Delete the server's copy and the note as soon as the answer is on the disk."""
-        cassette, journal, copy = self._call.cassette, self._journal, self._copy
-        if journal is None:
-            await self.delete()
-        elif self._call.settings.cache_mode == "off":
-            assert cassette is not None
-            assert copy is not None
-            # All are marked before the first is deleted: whatever ends the process, the next one
-            # deletes the others.
-            identifier = copy.awaited.id
-            cassette.after_write.insert(0, lambda: journal.mark_recorded(self._key, identifier))
-            cassette.after_write.append(lambda: drive(self.delete(is_recorded=True)))
-        elif self._call.cache.is_on_disk(self._key):
-            await self.delete(is_recorded=True)
-        self._call.cache.rest()  # a map that had a thousand calls wait has as many threads
+    async def ask(self, method: str, path: str = "") -> Response:
+        """Look at it (``get``), delete it or, by the path ``/cancel``, cancel it, without another
+        attempt.
+
+        :returns: the server's response.
+        """
+        call = self._call
+        timeout, seconds_left = call.options.timeout, call.time_left()
+        if timeout and seconds_left and seconds_left > 0:
+            timeout = min(timeout, seconds_left)
+        return await _ask(self._transport, self.awaited, method, path, timeout, call.request)
+
+    async def delete(self) -> bool:
+        """Delete it; return whether the server has it no more."""
+        try:
+            await self.ask("delete")
+        except InvalidRequestError:
+            pass  # it was gone
+        except APIError as error:
+            log.debug("the response %s was not deleted: %s", self.awaited.id, error)
+            return False
+        return True
+
+    async def release(self, *, is_stored: bool) -> None:
+        """Delete it and its note. If a stored answer cannot be deleted, the first window call of
+        another process does it.
+        """
+        cache = self._call.cache
+        if is_stored and not cache.is_on_disk(self._key):
+            return
+        is_gone = await self.delete()
+        if is_gone or not is_stored:
+            cache.awaited.remove(self._key, self.awaited.id)
+        cache.rest()  # a thousand calls that wait have as many threads
 
 
-async def sweep(call: Call) -> None:
+async def _ask(
+    transport: Any,
+    awaited: Awaited,
+    method: str,
+    path: str,
+    timeout: float | None,
+    request: Request | None = None,
+) -> Response:
+    """Ask a server about one response.
+
+    :param request: the one that it answers, whose headers are sent along.
+    """
+    headers = {} if request is None else request.headers
+    about = Request("chat", "", {}, {}, headers, None, "", wire="responses")
+    answer: Response = await in_time(
+        transport.fetch(about, timeout, method, f"/responses/{awaited.id}{path}"), timeout
+    )
+    return answer
+
+
+def _copy_of(call: Call, awaited: Awaited, key: str) -> _Copy | None:
+    """Return the copy of a response at an endpoint of a call's model, or ``None`` if none makes it."""
+    endpoints = call.client.pool(call.request.model).endpoints
+    endpoint = _endpoint_among(endpoints, call.client, awaited)
+    return None if endpoint is None else _Copy(call, endpoint, awaited, key)
+
+
+def _endpoint_among(
+    endpoints: Sequence[Endpoint], client: Client, awaited: Awaited
+) -> Endpoint | None:
+    """Return the endpoint that makes a response: the one of its name, else the first at its address."""
+    found = [endpoint for endpoint in endpoints if client.transport_of(endpoint).url == awaited.url]
+    named = (endpoint for endpoint in found if endpoint.name == awaited.endpoint)
+    return next(named, found[0] if found else None)
+
+
+async def _sweep(call: Call) -> None:
     """Delete what a kill left at the server: the responses whose answers are recorded. Count the
-    requests that were being sent. The first call in a window does this, once a process.
+    requests that were being sent. The first window call of a process does this.
     """
     journal = call.cache.awaited
-    if journal.is_swept or call.shared_store is None or not call.may_ask:
+    if journal.is_swept:
         return
     now = time.time()
     journal.is_swept = True
     unacknowledged = 0
     is_reached = True
-    notes: list[tuple[str, Awaited]] = []
-    with suppress(CacheError):  # a damaged journal keeps no recorded answer back
-        notes = list(journal.items())
-    for key, awaited in notes:
+    for key, awaited in list(journal.items()):
         if awaited.id is None and awaited.begun_at < now:
             unacknowledged += 1
             journal.remove(key, None)
         elif awaited.id is not None and is_reached and _is_recorded(call, key, awaited):
-            with suppress(ConfigError):  # a recorded answer needs no key
-                copy = _copy_of(call, awaited)
-                if copy is None:
-                    continue
-                is_reached = await copy.delete()
-                if is_reached:
-                    journal.remove(key, awaited.id)
+            copy = _copy_of(call, awaited, key)
+            if copy is not None and (is_reached := await copy.delete()):
+                journal.remove(key, awaited.id)
     if unacknowledged:
         notice(
             "%s not acknowledged by the server when an earlier run ended, or is being sent by another one; what is "
@@ -262,82 +314,19 @@ async def sweep(call: Call) -> None:
 
 def _is_recorded(call: Call, key: str, awaited: Awaited) -> bool:
     """Return whether the answer of an awaited response is on the disk."""
-    cassette = call.cassette
-    if awaited.is_recorded:
-        return True
-    if cassette is not None and cassette.stored.get(key):
-        return True
     row = call.cache.storage.get(key)
     return row is not None and row[1] >= awaited.begun_at
-
-
-class _Copy:
-    """What a server keeps of one response.
-
-    :param call: the one that is answered, or that deletes what another one left.
-    :param endpoint: the one that makes it.
-    """
-
-    def __init__(self, call: Call, endpoint: Endpoint, awaited: Awaited) -> None:
-        self.endpoint = endpoint
-        self.awaited = awaited
-        self._call = call
-        self._transport = call.client.transport_of(endpoint)
-
-    async def tell(self, operation: str) -> Any:
-        """Look at the response, cancel or delete it; return what the server says.
-
-        :param operation: a ``wire``.
-        """
-        call = self._call
-        request = _request(operation, self.awaited)._replace(headers=call.request.headers)
-        timeout, seconds_left = call.options.timeout, call.time_left()
-        if timeout and seconds_left and seconds_left > 0:
-            timeout = min(timeout, seconds_left)
-        return await send(self._transport, request, timeout)
-
-    async def delete(self) -> bool:
-        """Delete it; return whether the server has it no more."""
-        try:
-            await self.tell("delete")
-        except InvalidRequestError:
-            pass  # it had it no more
-        except APIError as error:
-            log.debug("the response %s was not deleted: %s", self.awaited.id, error)
-            return False
-        return True
-
-
-def _copy_of(call: Call, awaited: Awaited) -> _Copy | None:
-    """Return the copy of a response at an endpoint of a call's model, or ``None`` if none makes it."""
-    endpoints = call.client.pool(call.request.model).endpoints
-    endpoint = _endpoint_among(endpoints, call.client, awaited)
-    return None if endpoint is None else _Copy(call, endpoint, awaited)
-
-
-def _endpoint_among(
-    endpoints: Sequence[Endpoint], client: Client, awaited: Awaited
-) -> Endpoint | None:
-    """Return the endpoint that makes a response: the one of its name, else the first at its address."""
-    found = [each for each in endpoints if client.transport_of(each).url == awaited.url]
-    named = (each for each in found if each.name == awaited.endpoint)
-    return next(named, found[0] if found else None)
-
-
-def _request(operation: str, awaited: Awaited) -> Request:
-    """Return the request to look at a response, to cancel or to delete it."""
-    return Request("chat", "", {}, {"id": awaited.id}, {}, None, "", wire=operation)
 
 
 def cancel_all(client: Client, journal: Journal) -> Counter[str]:
     """Cancel and delete all awaited responses at the endpoints of a client, and forget all notes.
 
     :returns: how many there were at other addresses, which are compared and never contacted.
-    :raises APIError: if a server fails; what it was not told is noted further on.
+    :raises APIError: if a server fails; what it did not delete stays noted.
     """
     settings = client.resolved.settings
     endpoints = [*client.endpoints(settings.model), *settings.endpoints]
-    with_windows = [each for each in endpoints if each.api_type in (None, "openai")]
+    with_windows = [endpoint for endpoint in endpoints if endpoint.api_type in (None, "openai")]
     others: Counter[str] = Counter()
     for key, awaited in list(journal.items()):
         endpoint = _endpoint_among(with_windows, client, awaited)
@@ -345,8 +334,8 @@ def cancel_all(client: Client, journal: Journal) -> Counter[str]:
             others[awaited.url] += 1
         elif awaited.id is not None and endpoint is not None:
             transport = client.transport_of(endpoint)
-            for operation in ("cancel", "delete"):
+            for method, path in (("post", "/cancel"), ("delete", "")):
                 with suppress(InvalidRequestError):  # the server has it no more
-                    transport.send(_request(operation, awaited), settings.timeout)
+                    run(_ask(transport, awaited, method, path, settings.timeout))
         journal.remove(key, awaited.id)
     return others

@@ -126,7 +126,6 @@ class Cassette(ContextDecorator):
         self._refusals_before = process_failures.refused
         self._settings: dict[str, Any] = {}  # for the header
         self._applied = ExitStack()  # its settings, while they apply
-        self.after_write: list[Callable[[], object]] = []  # called once the file is on the disk
         self._error: BaseException | None = None
         self._drops_unused = False
         self._process = os.getpid()
@@ -378,8 +377,6 @@ class Cassette(ContextDecorator):
         header = Header(self._settings, self.run, is_complete)
         write(self.file, header, records, replaces=self._digest)
         self.is_written = True
-        for function in self.after_write:
-            function()
 
     def is_of_this_process(self) -> bool:
         """Return whether this process opened it; a forked process leaves the file to its parent."""

@@ -16,7 +16,6 @@ from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, checked_layer
 from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
-from ..models.prices import window_of
 from ..system import ProcessLock, after_fork_in_child
 from .replies import NOT_RECORDED, handle_failure, replay, reply_to
 
@@ -211,26 +210,40 @@ class LLMClient:
                     self._transports[endpoint_and_key] = transport
         return transport
 
-    def sent(self, request: Request, capabilities: Capabilities, stream: bool) -> Request:
-        """Return a request with the body that is sent, and the API that it is sent by; a stream's body
-        also asks for the usage.
+    def transport_for(self, call: Call, endpoint: Endpoint) -> Any:
+        """Return the transport that sends a call to an endpoint."""
+        return self.transport_of(endpoint)
+
+    def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+        """Return the options and the fields of a chat call that is to be answered within a window.
+
+        A client without windows raises its error when the call is sent: a recorded answer needs none.
+        """
+        return options, fields
+
+    def sent(self, call: Call, capabilities: Capabilities, stream: bool) -> Request:
+        """Return a call's request with the body that is sent, and the API that it is sent by; a stream's
+        body also asks for the usage.
 
         :param capabilities: what is known about the model.
+        :raises ConfigError: if it cannot be sent in its window.
         """
-        body = sent_body(request.body, capabilities)
+        if call.options.window != "none" and call.request.kind == "chat":
+            self.check_window(call, stream)
+        body = sent_body(call.request.body, capabilities)
         if stream:
             body["stream_options"] = {"include_usage": True}
-        return request._replace(body=body, wire=self.wire(body, capabilities))
+        return call.request._replace(body=body, wire=self.wire(body, capabilities))
+
+    def check_window(self, call: Call, stream: bool) -> None:
+        """Raise an error if a call cannot be answered within its window; clients of one's own have none."""
+        raise no_window(call.options.window, f"the client {self.api_type!r} has no windows")
 
     def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
         """Return the API that a body is sent by; clients of one's own speak chat completions.
 
         :param capabilities: what is known about the model.
-        :raises ConfigError: if it is to be answered within a window.
         """
-        window = window_of(body)
-        if window is not None:
-            raise no_window(window, f"the client {self.api_type!r} has no windows")
         return "chat"
 
     def price(

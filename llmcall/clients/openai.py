@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import ClassVar
 
+    from ..call.calls import Call
+    from ..call.options import Options
     from ..config.settings import Settings
     from ..models.catalog import Capabilities
 
@@ -27,6 +29,8 @@ ADDRESSES = {
 }
 # Azure OpenAI documentation, "Microsoft Entra ID"
 ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
+HOURS = {"2h": 2.0, "8h": 8.0}
+PATIENCE = 1.25  # windows that a call without a deadline waits
 # The SDK requires a key. This one is sent to a server on this machine that needs none, and is a
 # placeholder if a function returns the key for each request.
 NO_KEY = "no key needed"
@@ -84,16 +88,13 @@ class OpenAIClient(LLMClient):
         is asked: call tools while the model reasons, or answer within a window.
 
         :param capabilities: what is known about the model.
-        :raises ConfigError: if it cannot be sent in its window.
         :raises ValueError: if that API has no place for something that matters.
         """
         wire = self.settings.api
         if "messages" not in body:
             return "chat"
-        window = window_of(body)
-        if window is not None:
-            self._check_window(window, body)
-            wire = "background"
+        if window_of(body) is not None:
+            wire = "responses"
         if wire == "auto":
             has_tools = body.get("tools") and body.get("reasoning_effort") != "none"
             wire = "responses" if has_tools and capabilities.tools_on_responses else "chat"
@@ -103,26 +104,43 @@ class OpenAIClient(LLMClient):
             body_of(body)
         return wire
 
-    def _check_window(self, window: str, body: Mapping[str, Any]) -> None:
-        """Raise an error if a request cannot be answered within a window.
+    def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+        """Return the options and the fields of a chat call that is to be answered within a window."""
+        window = {"completion_window": options.window}
+        fields = {"store": True, **fields, "background": True, "background_options": window}
+        if options.deadline is None:
+            options = options._replace(deadline=PATIENCE * HOURS[options.window] * 3600)
+        return options, fields
 
-        :param body: what is sent.
-        """
-        endpoints = self.endpoints(body["model"])
+    def transport_for(self, call: Call, endpoint: Endpoint) -> Any:
+        """Return the transport that sends a call to an endpoint: in a window, one that waits for hours."""
+        if window_of(call.request.body) is None:
+            return self.transport_of(endpoint)
+        from ..call.windows import WindowTransport
+
+        return WindowTransport(call, endpoint)
+
+    def check_window(self, call: Call, stream: bool) -> None:
+        """Raise an error if a call cannot be answered within its window."""
+        body = call.request.body
+        endpoints = self.endpoints(call.request.model)
         api_types = {each.api_type or self.api_type for each in endpoints}
         reasons = {
             f"{', '.join(sorted(api_types))} has no windows": api_types != {"openai"},
             "a transport of one's own has no windows": not all(
                 hasattr(self.transport_of(each), "answer_in") for each in endpoints
             ),
-            "a stream comes at once": "stream_options" in body,
+            "a stream comes at once": stream,
+            "without a disk cache (cache=False, MODE = off) nothing says which answer is awaited": (
+                call.options.cache is False or call.settings.cache_mode == "off"
+            ),
             "with store=False the server keeps no answer": body["store"] is False,
             "chat completions (API = chat) have no windows": self.settings.api == "chat",
             "a cache in Redis has no journal of awaited answers": self.cache.storage.is_on_server,
         }
         for reason, applies in reasons.items():
             if applies:
-                raise no_window(window, reason)
+                raise no_window(call.options.window, reason)
 
     def host(self, endpoint: Endpoint) -> str:
         """Return an endpoint's host, without port or credentials."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..call.drivers import drive
 from ..call.effects import with_cache
 from ..call.lookup import lookup
 from ..config.values import without_password
@@ -20,7 +19,6 @@ from ..failures import (
     process_failures,
 )
 from ..keys.keys import short_key
-from ..models.prices import window_of
 from ..notices import is_new, logger
 from ..scopes import warn_of_shared_answers
 from ..values import Reply
@@ -43,10 +41,6 @@ def replay(call: Call) -> Any:
         record = lookup(call)
         if record is None:
             return NOT_RECORDED
-        if window_of(call.request.body) is not None:
-            from ..call.windows import sweep
-
-            drive(sweep(call))
         call.count_hit(record)
         return _finish(call, record)
     except BaseException as error:
@@ -80,10 +74,6 @@ async def reply_to(
                 token = failures.begin(call.scope, call.label)
             record = await answer(call, stream=stream)
             return _finish(call, record)
-        if window_of(call.request.body) is not None:
-            from ..call.windows import sweep
-
-            await sweep(call)
         if stream:
             from ..call.answer import emit_recorded
 

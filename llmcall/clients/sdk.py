@@ -29,16 +29,7 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.
 # Of openai 3.x: what its own methods for chat completions, embeddings and models authenticate with.
 SECURITY = {"bearer_auth": True}
 LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
-# By the wire of a request: its method and its path.
-ROUTES = {
-    "chat": ("post", "/chat/completions"),
-    "responses": ("post", "/responses"),
-    "background": ("post", "/responses"),
-    "look": ("get", "/responses/{id}"),
-    "models": ("get", "/models"),
-    "cancel": ("post", "/responses/{id}/cancel"),
-    "delete": ("delete", "/responses/{id}"),
-}
+PATHS = {"chat": "/chat/completions", "responses": "/responses"}  # by the wire of a chat request
 
 
 class SDKTransport:
@@ -92,7 +83,24 @@ class SDKTransport:
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response."""
-        post = await self._prepared(request, timeout)
+        read = responses.answer_in if request.wire == "responses" else refuse_reported
+        return await self.fetch(request, timeout, read=read)
+
+    async def fetch(
+        self,
+        request: Request,
+        timeout: float | None,
+        method: str = "post",
+        path: str | None = None,
+        *,
+        read: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
+    ) -> Response:
+        """Send a request, and return the server's response.
+
+        :param path: another one than the request's, to which its body is not sent.
+        :param read: takes the answer out of a body.
+        """
+        post = await self._prepared(request, timeout, method, path)
         blocks = may_block.get()
         client = await self._free_client()
         response: Any = None
@@ -104,7 +112,8 @@ class SDKTransport:
                     body += data
             finally:
                 await _close(response, blocks)
-            return Response(_answer(request.wire, body), request_id(response.headers))
+            answer = read(read_object(body, "answer")) if method != "delete" else {}
+            return Response(answer, request_id(response.headers))
         except BaseException as error:
             self._raise_mapped(error, request, response)
             raise
@@ -116,7 +125,7 @@ class SDKTransport:
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
-        post = await self._prepared(request, timeout, stream=True)
+        post = await self._prepared(request, timeout, "post", None, stream=True)
         blocks = may_block.get()  # where it begins: anybody may close what is left half-way
         client = await self._free_client()
         response: Any = None
@@ -153,8 +162,9 @@ class SDKTransport:
 
         :param timeout: seconds.
         """
-        request = Request("chat", "", {}, {}, {}, None, "", wire="models")
-        models = self.send(request, timeout).get("data")
+        request = Request("chat", "", {}, {}, {}, None, "")
+        response = run(in_time(self.fetch(request, timeout, "get", "/models"), timeout))
+        models = response.get("data")
         if not isinstance(models, list) or not all(
             isinstance(model, dict) and "id" in model for model in models
         ):
@@ -173,10 +183,23 @@ class SDKTransport:
                 raise RequestTimeoutError(f"no complete answer from {self.url} within the timeout")
 
     async def _prepared(
-        self, request: Request, timeout: float | None, *, stream: bool = False
+        self,
+        request: Request,
+        timeout: float | None,
+        method: str,
+        path: str | None,
+        *,
+        stream: bool = False,
     ) -> Callable[[Any], Any]:
-        """Return what sends a request by a client of the SDK."""
-        method, path, arguments = self._arguments_for(request, timeout, stream)
+        """Return what sends a request by a client of the SDK.
+
+        :param path: another one than the request's, to which its body is not sent.
+        """
+        arguments = self._arguments_for(request, timeout)
+        if method != "delete":  # whose answer the SDK reads at once
+            arguments |= {"stream": True, "stream_cls": None}
+        if path is None:
+            path, arguments["body"] = self._path_and_body(request, stream)
         if self._token is not None:
             arguments["options"]["headers"]["Authorization"] = await self._fresh_token()
         return methodcaller(method, path, **arguments)
@@ -196,7 +219,7 @@ class SDKTransport:
             api_error.status_code = response.status_code
             api_error.request_id = request_id(response.headers)
             mask(api_error, secrets_of(response.request))
-        if request.wire in ("responses", "background"):
+        if request.wire == "responses":
             api_error.param = responses.chat_name(api_error.param, request.body)
         if self._class == "OpenAI":  # the only class that BASE_URL is for
             guess_address(api_error, self.url)
@@ -214,25 +237,21 @@ class SDKTransport:
         )
         return Hidden(f"Bearer {token}")
 
-    def _arguments_for(
-        self, request: Request, timeout: float | None, stream: bool
-    ) -> tuple[str, str, dict[str, Any]]:
-        """Return the name of the SDK's method that sends a request, its path, and further arguments.
+    def _path_and_body(self, request: Request, stream: bool) -> tuple[str, dict[str, Any]]:
+        """Return the path and the body of a request.
 
         The SDK's ``post`` sends a body as it is, fields that the SDK does not know included. Its
         ``create`` would search the messages for something to change.
         """
         body = dict(request.body)
         extra_body = body.pop("extra_body", None)
-        query = body.pop("extra_query", None)
+        body.pop("extra_query", None)
         body.pop("extra_headers", None)
-        method, path = ROUTES[request.wire]
+        path = PATHS[request.wire]
         if request.kind == "embedding":
             path = "/embeddings"
             body.setdefault("encoding_format", "float")
-        elif "id" in body:
-            path = path.format(id=body.pop("id"))
-        elif request.wire in ("responses", "background"):
+        elif request.wire == "responses":
             body = responses.body_of(body)
             body["model"] = self._deployment or body["model"]
         if extra_body:
@@ -240,6 +259,10 @@ class SDKTransport:
             body = {**body, **extra_body, **essential}
         if stream:
             body["stream"] = True
+        return path, body
+
+    def _arguments_for(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return the arguments of the SDK's method that sends a request, apart from its body."""
         for name, text in request.headers.items():
             if not (
                 HEADER_NAME.fullmatch(name) and str(text).isascii() and str(text).isprintable()
@@ -249,16 +272,11 @@ class SDKTransport:
                 )
         options = {
             "headers": {name: str(text) for name, text in request.headers.items()},
-            "params": query or {},
+            "params": request.body.get("extra_query") or {},
             "timeout": None if timeout is None else min(timeout, LONGEST_TIMEOUT),
             "security": SECURITY,
         }
-        arguments: dict[str, Any] = {"cast_to": http_library().Response, "options": options}
-        if method != "delete":  # whose answer the SDK reads at once
-            arguments |= {"stream": True, "stream_cls": None}
-        if method == "post":
-            arguments["body"] = body
-        return method, path, arguments
+        return {"cast_to": http_library().Response, "options": options}
 
     async def _free_client(self) -> Any:
         """Return a client for one call: in a thread, one that no other call uses."""
@@ -348,16 +366,6 @@ async def _close(response: Any, blocks: bool) -> None:
         response.close()
     else:
         await response.aclose()
-
-
-def _answer(wire: str, body: bytearray) -> Mapping[str, Any]:
-    """Return the answer that a body is; of the background, the response, finished or not."""
-    if wire in ("cancel", "delete"):
-        return {}
-    if wire in ("background", "look"):
-        return read_object(body, "response")
-    answer = refuse_reported(read_object(body, "answer"))
-    return responses.without_request(answer) if wire == "responses" else answer
 
 
 class Hidden(str):

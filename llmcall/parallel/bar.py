@@ -37,22 +37,18 @@ class Bar:
         self._tqdm_bar = None
         self._shown.close()
 
-    def step(self, waiting: int, *, failed: bool) -> None:
+    def step(self, *, failed: bool) -> None:
         """Count one more finished draw."""
         self._failed_count += failed
         if self._tqdm_bar is not None and self._tqdm_bar.update():
-            self.refresh(waiting)
+            self.refresh()
 
-    def refresh(self, waiting: int = 0) -> None:
-        """Show the time and the figures again; failures and retries only if there are any.
-
-        :param waiting: how many calls wait in a window.
-        """
+    def refresh(self) -> None:
+        """Show the time and the figures again; failures and retries only if there are any."""
         if self._tqdm_bar is None:
             return
         usage = self._usage.usage()
         counts = {
-            "waiting": waiting,
             # a failed call may belong to a failed item, or to one that went on without it
             "failed": max(self._failed_count, usage.errors),
             "retries": usage.retries,

@@ -14,6 +14,7 @@ from .names import key_function
 
 # Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
+WORKERS_IN_WINDOW = 1000  # where an answer may take hours
 UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
 
 
@@ -71,17 +72,21 @@ class MapOptions:
             )
         return active
 
-    def worker_count(self) -> int:
-        """Return the number of tasks that run at once."""
+    def worker_count(self, window: str) -> int:
+        """Return the number of tasks that run at once.
+
+        :param window: in which their calls are answered, or ``"none"``.
+        """
         if self.workers is not None:
             return self.workers
         if self.executor is not None:
             # No public way says how many workers an executor has.
             return getattr(self.executor, "_max_workers", None) or UNKNOWN_WORKERS
         settings = config.settings()
+        workers = WORKERS if window == "none" else WORKERS_IN_WINDOW
         allowed = settings.limits_max_concurrent_calls  # by one endpoint
         return (
-            WORKERS if allowed is None else min(WORKERS, allowed * max(1, len(settings.endpoints)))
+            workers if allowed is None else min(workers, allowed * max(1, len(settings.endpoints)))
         )
 
 

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from .tasks import Job, Task
 
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that none has to wait for its next task
-MOST_WAITING = 1000  # calls that wait in a window, for which as many other items begin
 BATCH_SIZE = 64  # finished tasks that a map waits for, since each waking slows the workers down
 TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
 GRACE = 1.0  # seconds that calls under way get after Ctrl-C
@@ -73,15 +72,11 @@ class DaemonThreads:
         """Call a function, which raises nothing, in a thread."""
         future: Future[Any] = Future()
         self._todo.put((function, future))
-        self.grow(min(self._count + 1, self._most))
-        return future
-
-    def grow(self, count: int) -> None:
-        """Begin further threads, up to so many."""
-        while self._count < count:
+        if self._count < self._most:
             self._count += 1
             name = f"llmcall map {self._count}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
+        return future
 
     def _work(self) -> None:
         while (work := self._todo.get()) is not None:
@@ -124,18 +119,14 @@ class MapRun:
         self._repeats = options.repeats
         self._on_error = options.on_error
         self._outer_stops = context.get(current_stops, ())
-        self._stop = Stop(next(iter(self._outer_stops), None))
+        self._stop = Stop()
         context.run(current_stops.set, (self._stop, *self._outer_stops))
         self._is_over = False  # no further task may begin
         self._finished: deque[Task] = deque()
         self._uncollected = 0
         self._batch_size = self._awaited = 1 if yields else BATCH_SIZE
         self._is_ready = threading.Event()  # as many have finished as are awaited
-        self._stop.note_change = self._is_ready.set
-        # Who runs them. Calls that wait in a window make room for others, unless somebody said how
-        # many run.
-        self._workers = options.worker_count()
-        self._grows = options.workers is None and options.executor is None
+        self._workers = options.worker_count(job.window)
         self._threads = DaemonThreads(self._workers)
         executor = options.executor
         self._sender = None if executor is None else Sender(self, executor)
@@ -166,13 +157,7 @@ class MapRun:
 
     def _is_full(self) -> bool:
         # While a whole batch waits to be collected, the workers still have their tasks.
-        return self._uncollected >= LOOK_AHEAD * self._most_at_once + self._batch_size - 1
-
-    @property
-    def _most_at_once(self) -> int:
-        """Return how many tasks may run: more while calls wait in a window."""
-        waiting = min(self._stop.waiting, MOST_WAITING) if self._grows else 0
-        return self._workers + waiting
+        return self._uncollected >= LOOK_AHEAD * self._workers + self._batch_size - 1
 
     def _submit(self, task: Task) -> None:
         # Ctrl-C may come during the submission, so the task is noted before.
@@ -244,18 +229,16 @@ class MapRun:
         if task.error is not None and self._on_error == "none":
             words = task.in_words(self._item_count)
             logger().error("%s failed: %s: %s", words, type(task.error).__name__, task.error)
-        self._bar.step(self._stop.waiting, failed=task.error is not None)
+        self._bar.step(failed=task.error is not None)
         if self._is_complete(task.position.number):
             yield task.position.number
 
     def _wait(self) -> None:
-        """Wait a moment for finished tasks, or for a call that begins to wait in a window."""
+        """Wait a moment for finished tasks."""
         self._awaited = min(self._batch_size, self._uncollected)
         self._is_ready.clear()
         if not self._finished and not self._is_ready.wait(TICK):
-            self._bar.refresh(self._stop.waiting)
-        if self._most_at_once > self._workers:
-            self._threads.grow(self._most_at_once)
+            self._bar.refresh()
 
     # Results
 
@@ -340,14 +323,13 @@ class MapRun:
 
     def _wait_for_end(self, error: BaseException) -> BaseException:
         """Wait for the tasks under way; return the error, or the ``KeyboardInterrupt`` that came meanwhile."""
-        deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
+        # In a window hours would pass; another run waits for the same answers.
+        is_interrupted = isinstance(error, KeyboardInterrupt) or self.job.window != "none"
+        deadline = self._interrupt() if is_interrupted else None
         while deadline is None or time.monotonic() < deadline:
             try:
-                count = self._cancel()
-                if not count:
+                if not self._cancel():
                     break
-                if deadline is None and count <= self._stop.waiting:
-                    deadline = self._interrupt()  # hours would pass; another run waits on for them
                 time.sleep(TICK / 10)
             except KeyboardInterrupt as interrupt:
                 error = interrupt

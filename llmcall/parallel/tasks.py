@@ -9,6 +9,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import askers, scopes
+from ..config import resolve as config
 from ..display.formatting import one_line
 from ..display.printable import printable
 from ..interrupts import check_stops
@@ -33,6 +34,10 @@ current_item: ContextVar[str] = ContextVar("llmcall item", default="")
 class Job(Protocol):
     """What a map does with each item."""
 
+    @property
+    def window(self) -> str:
+        """The window in which its calls are answered, as far as it is known; ``"none"`` outside any."""
+
     def run(self, item: Any) -> Any:
         """Return an item's result."""
 
@@ -44,6 +49,12 @@ class FunctionJob(NamedTuple):
     """Call a function with each item."""
 
     function: Callable[[Any], Any]
+
+    @property
+    def window(self) -> str:
+        """That of the settings; for a client's method, that of the client."""
+        client = getattr(self.function, "__self__", None)
+        return str(getattr(client, "settings", config.settings()).window)
 
     def run(self, item: Any) -> Any:
         """Call the function."""

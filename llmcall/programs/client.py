@@ -56,6 +56,6 @@ class ProgramClient(OpenAIClient):
                     sent[name] = default
         return call._replace(transport=transport, request=request._replace(body=sent))
 
-    def sent(self, request: Request, capabilities: object, stream: bool) -> Request:
+    def sent(self, call: Call, capabilities: object, stream: bool) -> Request:
         """Return the request: its body is the program's."""
-        return request
+        return call.request

@@ -66,6 +66,11 @@ class SharesJob:
         """Return the client that it asks."""
         return self.call.client  # type: ignore[no-any-return]
 
+    @property
+    def window(self) -> str:
+        """Return the window in which its calls are answered."""
+        return str(self.call.__map_job__().window)
+
     def identity(self, item: Any) -> Any:
         """Return what identifies a row: the variables that the question uses."""
         return self.call.__map_job__().identity(item)

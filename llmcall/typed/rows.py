@@ -36,6 +36,11 @@ class RowJob(NamedTuple):
         return self.call.client
 
     @property
+    def window(self) -> str:
+        """Return the window in which its calls are answered."""
+        return str(self.call.model_params.get("window") or self.client.settings.window)
+
+    @property
     def wants_names(self) -> Any:
         """Return whether a row has a name outside any scope, too."""
         return self.call.wants_names

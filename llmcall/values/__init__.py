@@ -17,7 +17,7 @@ from .record import (
 from .reply import Reply
 from .request import Data, Request
 from .shapes import as_chat, choices_of, objects_in
-from .transport import AsyncTransport, Response, Transport
+from .transport import AlreadyRecorded, AsyncTransport, Response, Transport
 from .usage import TokenUsage, total_cost
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "FROM_CACHE",
     "FROM_FUNCTION",
     "FROM_SERVER",
+    "AlreadyRecorded",
     "AsyncTransport",
     "Data",
     "Days",

@@ -23,9 +23,8 @@ class Request(NamedTuple):
     :param cache_key: the SHA-256 of everything that identifies the request, in hexadecimal digits.
     :param expected: what an answer must fit to be stored: the class given as ``response_format``,
         the text of a strict JSON schema, or ``None``; not part of the key.
-    :param wire: the API that a chat is sent by: ``"chat"`` (chat completions), ``"responses"`` or, in
-        a window, ``"background"``; the body is that of chat completions in each case. Not part of the
-        key. In a window, requests that look at a response or delete it have wires of their own.
+    :param wire: the API that a chat is sent by: ``"chat"`` (chat completions) or ``"responses"``; the
+        body is that of chat completions in either case. Not part of the key.
 
     >>> with llmcall.scope("trial-1"):
     ...     request = llmcall.client().build_request("Good morning!", max_tokens=16)

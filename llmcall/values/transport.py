@@ -10,19 +10,49 @@ if TYPE_CHECKING:
     from .request import Data, Request
 
 
+class AlreadyRecorded(Exception):
+    """Another process has recorded the answer while a transport waited for it."""
+
+
+class Held(Protocol):
+    """A response that its server keeps until it is released.
+
+    :ivar endpoint: the one that made it.
+    :ivar tier: the service tier or window in which it was made.
+    """
+
+    endpoint: Any
+    tier: str
+
+    async def release(self, *, is_stored: bool) -> None:
+        """Delete it at the server.
+
+        :param is_stored: whether it was stored; else it was refused.
+        """
+        ...
+
+
 class Response(dict[str, Any]):
     """A response as the API gave it. A transport may also return a plain dict.
 
     :ivar request_id: the server's identifier of the request, or ``None``.
+    :ivar held: the server's copy, if it keeps one until the answer is stored or refused.
     """
 
-    __slots__ = ("request_id",)
+    __slots__ = ("held", "request_id")
 
     request_id: str | None
+    held: Held | None
 
-    def __init__(self, data: Mapping[str, Data], request_id: str | None = None) -> None:
+    def __init__(
+        self,
+        data: Mapping[str, Data],
+        request_id: str | None = None,
+        held: Held | None = None,
+    ) -> None:
         super().__init__(data)
         self.request_id = request_id
+        self.held = held
 
 
 class Transport(Protocol):

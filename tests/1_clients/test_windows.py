@@ -61,6 +61,13 @@ def client_at(server: BackgroundServer, **settings: Any) -> OpenAIClient:
     return OpenAIClient(base_url=server.base_url, **{**given, **settings})
 
 
+def client_without_window(server: BackgroundServer) -> OpenAIClient:
+    """Return a client that takes its window from the settings."""
+    return OpenAIClient(
+        base_url=server.base_url, on_error="raise", retry_waiting_time=0, prices=PRICES, deadline=60
+    )
+
+
 def awaited() -> int:
     """Return how many answers are awaited, as the command line says."""
     return int(json.loads(commands.cache("stats", "--json"))["awaited"])
@@ -95,12 +102,12 @@ def test_a_call_in_a_window_is_made_in_the_background(server: BackgroundServer) 
 
 def test_a_window_of_a_call_goes_before_that_of_a_client(server: BackgroundServer) -> None:
     """``"none"`` takes it back, in a call and in a client."""
-    client = client_at(server, cache_mode="off")
+    client = client_at(server)
     client.send_message("Hello", window="2h")
     assert server.bodies[0]["background_options"] == {"completion_window": "2h"}
-    client.send_message("Hello", window="none")
+    client.send_message("Goodbye", window="none")
     with llmcall.configured(window="2h"):
-        client_at(server, window="none", cache_mode="off").send_message("Hello")
+        client_at(server, window="none").send_message("Again")
     assert (server.counts["create"], server.counts["chat"]) == (1, 2)
 
 
@@ -168,43 +175,6 @@ def test_a_response_is_noted_before_it_is_waited_for(server: BackgroundServer) -
         texts = [client_at(server).send_message("Hello").content for _ in range(2)]
     assert texts == ["Hello 1", "Hello 2"]
     assert noted == [1, 1]
-
-
-@pytest.mark.parametrize("settings", [{"cache": False}, {"cache_mode": "off"}])
-def test_what_is_recorded_nowhere_is_not_noted(
-    server: BackgroundServer, settings: dict[str, Any]
-) -> None:
-    """The server's copy is deleted all the same."""
-    noted: list[int] = []
-    server.before = lambda operation, _: operation == "look" and noted.append(awaited())
-    if "cache" in settings:
-        client_at(server).send_message("Hello", **settings)
-    else:
-        client_at(server, **settings).send_message("Hello")
-    assert (noted, server.responses) == ([0], {})
-
-
-def test_under_a_cassette_the_copy_is_deleted_once_the_file_is_written(
-    server: BackgroundServer, tmp_path: Path
-) -> None:
-    """The disk cache is off: until then, only the server has the answer for certain."""
-    with llmcall.cassette(tmp_path / "c.jsonl"):
-        client_at(server, cache_mode="off").send_message("Hello")
-        assert (len(server.responses), awaited()) == (1, 1)
-    assert (server.responses, awaited()) == ({}, 0)
-
-
-def test_what_could_not_be_deleted_once_a_cassette_was_written_is_deleted_later(
-    server: BackgroundServer, tmp_path: Path
-) -> None:
-    """By the next call in a window, whatever cassette it has, or none."""
-    server.failures["delete"] = [refusal(503)]
-    with llmcall.cassette(tmp_path / "c.jsonl"):
-        client_at(server, cache_mode="off").send_message("Hello")
-    assert (len(server.responses), awaited()) == (1, 1)
-    llmcall.reset()
-    client_at(server).send_message("Goodbye")
-    assert (server.responses, awaited()) == ({}, 0)
 
 
 def test_a_store_that_failed_leaves_the_copy_at_the_server(
@@ -416,21 +386,20 @@ def test_a_kill_after_the_answer_came_asks_for_it_once_more(server: BackgroundSe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", ["Hello", "Goodbye"])
 def test_a_kill_before_the_copy_is_deleted_leaves_it_to_the_next_window_call(
-    server: BackgroundServer, text: str
+    server: BackgroundServer,
 ) -> None:
-    """Of any process, whatever it asks, also what is recorded; without a network, it does not."""
+    """Of any process, whatever it asks; a recorded answer sends nothing."""
     killed_before(server, "delete")
     assert awaited() == 1
     client = client_at(server)
+    assert client.send_message("Hello").cached
+    assert awaited() == 1
     server.failures["delete"] = [refusal(503)]
-    client.send_message("Hello")
+    client.send_message("Goodbye")
     assert awaited() == 1
     llmcall.reset()
-    client_at(server, cache_mode="replay").send_message("Hello")
-    assert awaited() == 1
-    assert client_at(server).send_message(text).content.startswith(text)
+    assert client_at(server).send_message("Again").content.startswith("Again")
     assert (server.responses, awaited()) == ({}, 0)
 
 
@@ -446,22 +415,29 @@ def test_a_look_that_fails_is_no_failure_of_the_call(server: BackgroundServer, s
     assert (server.counts["look"], client.usage.retries) == (4, 0)
 
 
-def test_looks_count_in_no_limit_and_the_wait_holds_no_place(server: BackgroundServer) -> None:
-    """One call at a time, and three in any minute: all three are begun before one is answered."""
-    server.looks = sys.maxsize
+def test_looks_count_in_no_limit(server: BackgroundServer) -> None:
+    """Three requests in any minute are three calls, however often each is looked for."""
+    server.looks = 3
+    client = client_at(server, limits_requests_per_minute=3, deadline=60)
+    replies = [client.send_message(text) for text in ("one", "two", "three")]
+    assert [reply.content[:3] for reply in replies] == ["one", "two", "thr"]
+    assert server.counts["look"] == 9
+
+
+def test_a_call_holds_its_place_until_its_answer_is_there(server: BackgroundServer) -> None:
+    """One at a time: the second begins once the first has its answer."""
+    most = 0
 
     def before(operation: str, _: object) -> None:
-        if operation == "look" and server.counts["create"] == 3:
-            server.looks = 0
+        nonlocal most
+        made = [each for each in server.responses.values() if each["status"] == "queued"]
+        most = max(most, len(made))
 
     server.before = before
-    client = client_at(
-        server, limits_max_concurrent_calls=1, limits_requests_per_minute=3, deadline=60
-    )
+    client = client_at(server, limits_max_concurrent_calls=1)
     with ThreadPoolExecutor(3) as pool:
-        replies = list(pool.map(client.send_message, ["one", "two", "three"]))
-    assert [reply.content[:3] for reply in replies] == ["one", "two", "thr"]
-    assert server.counts["look"] >= 3
+        list(pool.map(client.send_message, ["one", "two", "three"]))
+    assert most == 1
 
 
 # How responses end
@@ -517,9 +493,9 @@ def test_a_response_that_the_server_no_longer_knows_is_sent_again_once(
     server.before = lose
     client = client_at(server)
     assert client.send_message("Hello").content == "Hello 2"
-    assert "knows the response resp_1 no more; it is sent again" in caplog.text
+    assert "no longer has the response resp_1; it is sent again" in caplog.text
     lost = 4
-    with pytest.raises(InvalidRequestError, match="resp_4 no more"):
+    with pytest.raises(InvalidRequestError, match="resp_4, nor the one before"):
         client.send_message("Goodbye")
     assert (server.counts["create"], awaited()) == (4, 0)
 
@@ -667,20 +643,6 @@ def test_what_another_process_recorded_since_the_call_looked_is_not_sent(
     assert (server.counts["create"], awaited()) == (1, 0)
 
 
-def test_calls_with_and_without_a_window_share_no_flight(server: BackgroundServer) -> None:
-    """Whichever answer is stored first counts for both; two windows share one response."""
-    server.looks = sys.maxsize
-    client = client_at(server)
-    with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(client.send_message, "Hello", window=each) for each in ("2h", "8h")]
-        while not server.counts["look"]:
-            time.sleep(0.001)
-        assert client.send_message("Hello", window="none").content == "At once."
-        server.looks = 0
-        assert [each.result().content for each in waiting] == ["At once."] * 2
-    assert (server.counts["create"], server.responses, awaited()) == (1, {}, 0)
-
-
 # Modes
 
 
@@ -700,8 +662,8 @@ def test_refresh_asks_anew_and_does_not_lose_what_is_awaited(server: BackgroundS
 
 def test_the_price_is_that_of_the_window_if_the_response_says_so(server: BackgroundServer) -> None:
     """30 and 40 % below the standard price, or as [Prices] says."""
-    client = client_at(server, cache_mode="off")
-    costs = {each: client.send_message("Hello", window=each).cost for each in ("2h", "8h", "none")}
+    client = client_at(server)
+    costs = {each: client.send_message(each, window=each).cost for each in ("2h", "8h", "none")}
     assert costs["2h"] == pytest.approx(0.7 * FULL)
     assert costs["8h"] == pytest.approx(0.6 * FULL)
     named = client_at(server, prices={**PRICES, "gpt-6-luna 8h": (0.1, 0.2)})
@@ -756,57 +718,27 @@ def test_a_budget_reserves_at_the_price_of_the_window(server: BackgroundServer) 
 # Maps
 
 
-def test_in_a_map_each_waiting_call_lets_another_item_begin(
-    server: BackgroundServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The bar says how many wait; ``workers=`` holds."""
+@pytest.mark.parametrize("way", ["setting", "client", "call"])
+def test_a_map_in_a_window_has_as_many_workers_as_items(server: BackgroundServer, way: str) -> None:
+    """Up to a thousand, where the setting, the client or the call names a window."""
     server.looks = sys.maxsize
 
     def before(operation: str, _: object) -> None:
-        if operation == "look" and server.counts["create"] == 34 and server.looks:
-            time.sleep(0.3)  # the bar is drawn ten times a second
+        if operation == "look" and server.counts["create"] == 70:
             server.looks = 0
 
     server.before = before
-    client = client_at(server)
-    replies = llmcall.map(
-        client.send_message, [f"item {each}" for each in range(34)], progress=True
-    )
-    assert len({reply.content for reply in replies}) == 34
-    assert "waiting=34" in capsys.readouterr().err
-
-
-def test_calls_that_wait_for_anothers_answer_let_other_items_begin(
-    server: BackgroundServer,
-) -> None:
-    """More equal items than workers occupy none."""
-    server.looks = sys.maxsize
-
-    def before(operation: str, _: object) -> None:
-        if operation == "look" and server.counts["create"] == 2:
-            server.looks = 0
-
-    server.before = before
-    client = client_at(server, deadline=60)
-    replies = llmcall.map(client.send_message, [*["equal"] * 34, "another"])
-    assert len({reply.content for reply in replies}) == 2
-
-
-def test_a_map_within_a_map_lets_items_of_both_begin(server: BackgroundServer) -> None:
-    """It counts as one that waits in the map around it."""
-    server.looks = sys.maxsize
-
-    def before(operation: str, _: object) -> None:
-        if operation == "look" and server.counts["create"] == 68:
-            server.looks = 0
-
-    server.before = before
-    client = client_at(server, deadline=60)
-
-    def ask_twice(number: int) -> list[Any]:
-        return llmcall.map(client.send_message, [f"{number} a", f"{number} b"])
-
-    assert len(llmcall.map(ask_twice, range(34))) == 34
+    items = [f"item {number}" for number in range(70)]
+    client = client_at(server, window="8h" if way == "client" else "none", deadline=60)
+    with llmcall.configured(window="8h" if way == "setting" else "none"):
+        if way == "client":
+            answers = llmcall.map(client.send_message, items)
+        else:
+            params = {"window": "8h"} if way == "call" else {}
+            asked = client if way == "call" else client_without_window(server)
+            call = llmcall.LLMCall(user="{{ text }}", client=asked, **params)
+            answers = call.map([{"text": text} for text in items])
+    assert len(answers) == 70
 
 
 def test_after_ctrl_c_in_a_map_the_same_responses_are_waited_for(server: BackgroundServer) -> None:
@@ -851,7 +783,8 @@ def test_the_number_of_workers_that_was_asked_for_holds(server: BackgroundServer
     [
         ({"api": "chat"}, {}, "API = chat"),
         ({}, {"store": False}, "store=False"),
-        ({"cache_path": "redis://127.0.0.1:1/0"}, {"cache": False}, "Redis"),
+        ({}, {"cache": False}, "cache=False"),
+        ({"cache_mode": "off"}, {}, "MODE = off"),
     ],
 )
 def test_what_has_no_window_is_refused_before_it_is_sent(

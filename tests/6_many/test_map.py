@@ -34,7 +34,7 @@ from servers import Responding, completion
 import llmcall
 from llmcall import LLMCall, imap, map, scope
 from llmcall.errors import BudgetExceededError, CacheMissError, ConfigError, ScopeError
-from llmcall.interrupts import current_stops, waiting_in_window
+from llmcall.interrupts import current_stops
 from llmcall.testing import ScriptedClient
 from llmcall.types import Plan
 
@@ -857,18 +857,6 @@ def test_a_notebook_shows_the_bar(
     assert ("1/1" in log_file.getvalue()) is is_shown
 
 
-def test_calls_that_wait_in_a_window_let_other_items_begin() -> None:
-    """Up to 1,000 beside the workers, unless their number is given."""
-    all_begun = threading.Barrier(100, timeout=LONGEST)
-
-    def wait(item: int) -> int:
-        with waiting_in_window():
-            all_begun.wait()
-        return item
-
-    assert map(wait, range(100)) == list(range(100))
-
-
 def test_a_failure_is_raised_without_waiting_for_windows() -> None:
     """The other calls would take hours; another run waits on for their answers."""
     begun = threading.Event()
@@ -878,24 +866,9 @@ def test_a_failure_is_raised_without_waiting_for_windows() -> None:
         if item == "fails":
             assert begun.wait(LONGEST)
             raise ValueError(item)
-        with waiting_in_window():
-            begun.set()
-            stopped.append(bool(wait_for_futures(current_stops.get(), LONGEST).done))
+        begun.set()
+        stopped.append(bool(wait_for_futures(current_stops.get(), LONGEST).done))
 
-    with pytest.raises(ValueError, match="fails"):
+    with llmcall.configured(window="8h"), pytest.raises(ValueError, match="fails"):
         map(work, ["waits", "fails"])
     assert stopped == [True]
-
-
-def test_no_more_items_begin_than_workers_if_their_number_is_given() -> None:
-    """Also while calls wait."""
-    most = threading.Semaphore(3)
-
-    def wait(item: int) -> int:
-        assert most.acquire(blocking=False)
-        with waiting_in_window():
-            time.sleep(0.01)
-        most.release()
-        return item
-
-    assert map(wait, range(20), workers=3) == list(range(20))

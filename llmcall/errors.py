@@ -60,6 +60,9 @@ class APIError(LLMCallError):
     param: object = None  # the parameter that the server names
     body: object = None  # the server's own error with all its fields, as parsed JSON
     is_late = False  # it is the call's own deadline that allows no wait or attempt
+    is_retried_by_program = (
+        False  # it is a connection's, and reaches a program, whose SDK tries again
+    )
     is_loopback_unreachable = False  # nothing listens on this machine: waiting rarely helps
 
     def __init__(

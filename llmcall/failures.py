@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from .display.formatting import OUTSIDE_ANY_SCOPE, counted
@@ -90,13 +91,19 @@ class Failures:
         self.unsent = 0
         self.unanswered = 0
         self._lock = threading.RLock()
-        # By reason: the first call in words, and the number of calls by scope path.
-        self._by_reason: dict[str, tuple[str, dict[str, int]]] = {}
+        # By reason and key: the scope path, the call in words, and whether it is unanswered.
+        self._by_reason: dict[str, dict[object, tuple[str, str, bool]]] = {}
         # Streams that have not ended: scope path and words.
         self._under_way: dict[object, tuple[str, str]] = {}
 
     def add(
-        self, scope: str, description: str, reason: str = FAILED, *, asks_model: bool = True
+        self,
+        scope: str,
+        description: str,
+        reason: str = FAILED,
+        *,
+        asks_model: bool = True,
+        key: object = None,
     ) -> None:
         """Add a call that left no record.
 
@@ -105,19 +112,29 @@ class Failures:
         :param reason: ``FAILED``, ``ABANDONED``, ``NOT_JSON``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
         :param asks_model: whether a model was asked for it.
+        :param key: of a call that may be made again: added twice, it counts once, and not at all after
+            :meth:`recover`.
         """
         for function in before_add:
             function(scope, description, reason)
         if self is process_failures:
             _warn_at_exit()
+        is_unanswered = asks_model and reason not in REFUSED
         with self._lock:
-            if asks_model and reason not in REFUSED:
-                self.unanswered += 1
-            _, counts = self._by_reason.setdefault(reason, (description, {}))
-            counts[scope] = counts.get(scope, 0) + 1
+            calls = self._by_reason.setdefault(reason, {})
+            if key in calls:
+                return
+            calls[object() if key is None else key] = scope, description, is_unanswered
+            self.unanswered += is_unanswered
             if reason in REFUSED:
                 self.refused += 1
                 self.unsent += 1
+
+    def recover(self, key: object) -> None:
+        """Forget a call that failed, was made again and got its answer."""
+        with self._lock:
+            _, _, was_unanswered = self._by_reason.get(FAILED, {}).pop(key, ("", "", False))
+            self.unanswered -= was_unanswered
 
     def count_refused(self) -> None:
         """Count a refused call that its caller knows about."""
@@ -156,15 +173,16 @@ class Failures:
             by_reason = self._by_reason
             self._by_reason = {}
         return [
-            (reason, counts, first)
-            for reason, (first, counts) in sorted(by_reason.items(), reverse=True)
+            (reason, Counter(scope for scope, *_ in calls.values()), next(iter(calls.values()))[1])
+            for reason, calls in sorted(by_reason.items(), reverse=True)
+            if calls
         ]
 
     def counts(self) -> dict[str, int]:
         """Return the number of calls for each reason; what has not ended counts as ``ABANDONED``."""
         with self._lock:
             self._abandon_all()
-            return {reason: sum(counts.values()) for reason, (_, counts) in self._by_reason.items()}
+            return {reason: len(calls) for reason, calls in self._by_reason.items() if calls}
 
     def _abandon_all(self) -> None:
         for token in list(self._under_way):

@@ -175,7 +175,11 @@ class Call(NamedTuple):
             self.draw.give_back()
 
     def end(self, answer: Record) -> None:
-        """Note the record that answers the call: its draw stays taken, and its arm gathers the record."""
+        """Note the record that answers the call: its draw stays taken, and its arm gathers the record. An
+        earlier attempt of a program, whose SDK tried again, is no failure any more.
+        """
+        if self.transport is not None:
+            self.failures.recover(self.request.cache_key)
         if self.draw is not None:
             self.draw.end(answer)
             if self.shared_store is not None:

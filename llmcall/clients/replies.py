@@ -167,7 +167,9 @@ def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> N
         if isinstance(error, APIError) and call.maker is not None:
             call.add_usage(errors=1)
             words += f". {error.remedy}"
-        call.failures.add(call.scope, words, FAILED, asks_model=asks_model)
+        is_retried = isinstance(error, APIError) and error.is_retried_by_program
+        key = call.request.cache_key if is_retried else None
+        call.failures.add(call.scope, words, FAILED, asks_model=asks_model, key=key)
     elif is_abandoned(error) and not stream:
         call.failures.add(call.scope, words, ABANDONED, asks_model=asks_model)
     call.give_back()

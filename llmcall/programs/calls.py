@@ -22,7 +22,7 @@ from ..values import asked_model
 from . import connections
 from .recorder import HAS_ENDED
 from .requests import request_to_record
-from .responses import refusal, response_of
+from .responses import connection_failure, refusal, response_of
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ async def response_to(
     :param library: the request's module, ``httpx`` or ``httpx2``.
     :param http: the request.
     :param send: sends a request and returns its response, or a coroutine that does.
+    :raises library.RequestError: if the connection fails or times out.
     """
     transport = None
     address = connections.address_of(http.url)
@@ -84,7 +85,12 @@ async def response_to(
             call, flow = _call(transport, client)
             return await response_of(transport, call, flow)
     except CALL_ERRORS as error:
-        return refusal(library, error, transport)
+        failed = error
+    # Outside the block above: the exception keeps the causes that the program's client gave it.
+    broken = connection_failure(library, failed)
+    if broken is not None:
+        raise broken
+    return refusal(library, failed, transport)
 
 
 def _call(
@@ -137,11 +143,10 @@ def _parameters(to_record: RequestToRecord) -> dict[str, Any]:
 
 
 def _arguments(to_record: RequestToRecord) -> dict[str, Any]:
-    """Return these parameters, with the timeout that the program's client has."""
+    """Return these parameters, with the model that the address names and an error that is raised."""
     deployment = DEPLOYMENT.search(to_record.path)
     return {
         "model": deployment[1] if deployment else None,
-        "timeout": (to_record.http.extensions.get("timeout") or {}).get("read"),
         "on_error": "raise",
         **_parameters(to_record),
     }

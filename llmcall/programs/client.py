@@ -41,7 +41,8 @@ class ProgramClient(OpenAIClient):
 
     def as_asked(self, call: Call, transport: ProgramTransport) -> Call:
         """Return a call that the program's transport sends, with the program's own body: only an alias or
-        an override changes a field of it. What is known about the model changes nothing.
+        an override changes a field of it. What is known about the model changes nothing, and the
+        timeouts are those of the program's own HTTP client.
         """
         request, body = call.request, transport.to_record.body
         sent = dict(body)
@@ -54,7 +55,10 @@ class ProgramClient(OpenAIClient):
                 is_limited = name == "max_tokens" and body.get(LIMIT) is not None
                 if body.get(name) is None and not is_limited:
                     sent[name] = default
-        return call._replace(transport=transport, request=request._replace(body=sent))
+        options = call.options._replace(timeout=None)
+        return call._replace(
+            transport=transport, request=request._replace(body=sent), options=options
+        )
 
     def sent(self, call: Call, capabilities: object, stream: bool) -> Request:
         """Return the request: its body is the program's."""

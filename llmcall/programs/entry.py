@@ -28,9 +28,10 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose calls are recorded and
     replayed.
 
-    If the API still fails after llmcall's retries, the program gets the API's response. A failed
-    connection reaches it as the status 503, a timeout as 504, and one of llmcall's own errors as
-    409: an ``openai.APIStatusError`` that the SDK does not retry.
+    If the API still fails after llmcall's retries, the program gets the API's response. A connection
+    that fails or times out raises the HTTP library's own exception: the SDK retries it, and raises
+    its ``openai.APIConnectionError``. One of llmcall's own errors is an ``openai.APIStatusError`` with
+    the status 409, which the SDK does not retry.
 
     :param actor: says who is asking: a function of a :class:`llmcall.types.ProgramRequest` that returns a scope's
         name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,

@@ -34,9 +34,9 @@ OK = 200  # the status of a complete response that is not an answer
 # Tells the openai SDK not to retry: llmcall does that.
 NOT_REPEATED = ((b"x-should-retry", b"false"),)
 ERROR_STATUS = 409  # for llmcall's own errors: the openai SDK raises an APIStatusError for it
-# Statuses of failures that are no response of the API.
-NO_CONNECTION = 503
-NO_ANSWER_IN_TIME = 504
+# Statuses of failures that are neither a response of the API nor its connection's.
+NO_ANSWER = 503
+NO_ANSWER_IN_TIME = 504  # by the call's deadline
 
 
 async def response_of(
@@ -72,6 +72,15 @@ async def response_of(
     return _response(library, 200, data, headers=transport.headers)
 
 
+def connection_failure(library: ModuleType, error: Exception) -> Any:
+    """Return the HTTP library's exception for a connection that failed or timed out, or ``None`` if that
+    is not what went wrong. llmcall's own deadline is another thing: the SDK would retry.
+    """
+    is_late = isinstance(error, APIError) and error.is_late
+    cause = error.__cause__
+    return cause if isinstance(cause, library.RequestError) and not is_late else None
+
+
 def refusal(library: ModuleType, error: Exception, transport: ProgramTransport | None) -> Any:
     """Return the response that the program gets instead of an answer.
 
@@ -88,7 +97,7 @@ def refusal(library: ModuleType, error: Exception, transport: ProgramTransport |
     if response is not None:
         headers = [*headers_to_copy(response.headers), *NOT_REPEATED]
         return library.Response(response.status_code, headers=headers, content=response.content)
-    status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
+    status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_ANSWER
     return _response(library, status, _error_body(error))
 
 
@@ -148,7 +157,7 @@ def _streamed(
         return _events(chunk, wants_usage=wants_usage)
 
     async def pieces() -> AsyncGenerator[bytes, None]:
-        end = DONE if is_chat else b""
+        end, broken = DONE if is_chat else b"", None
         try:
             if first is not END:
                 yield data_of(first)
@@ -156,13 +165,13 @@ def _streamed(
                 yield data_of(piece)
         except LLMCallError as error:
             note_refusal(error)
-            if not is_chat:
-                if isinstance(error.__cause__, library.TransportError):
-                    raise error.__cause__ from None  # the connection broke
+            broken = connection_failure(library, error)
             # A complete response that llmcall does not accept, such as a filtered one, ends as it came.
-            elif not (isinstance(error, APIError) and error.status_code == OK):
+            if is_chat and not (isinstance(error, APIError) and error.status_code == OK):
                 # the SDK turns it into an error
                 end = _event(getattr(error, "http_event", None) or _error_body(error))
+        if broken is not None:
+            raise broken
         if end:
             yield end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 from collections.abc import AsyncGenerator, Callable, Iterator
 from types import ModuleType
@@ -77,10 +78,26 @@ def recorded_send(
         body = body_class(library)(pieces(), close)
         return library.Response(response.status_code, headers=headers, stream=body)
 
-    response = drive(response_to(recorder, library, request, send_attempt))
+    broken = None
+    try:
+        response = drive(response_to(recorder, library, request, send_attempt))
+    except library.RequestError as error:
+        broken = error
+    if broken is not None:
+        raise _own_error(requests, library, broken)
     if response is None:
         return send(prepared, *args, **kwargs)
-    return adapter.build_response(prepared, _Raw(response))
+    own_error = functools.partial(_own_error, requests, library)
+    return adapter.build_response(prepared, _Raw(response, library.RequestError, own_error))
+
+
+def _own_error(requests: ModuleType, library: Any, error: Exception) -> Any:
+    """Return the error of ``requests`` that the HTTP library's stands for."""
+    if isinstance(error.__cause__, requests.RequestException):
+        return error.__cause__
+    # an equal call that failed was another library's
+    is_timeout = isinstance(error, library.TimeoutException)
+    return (requests.Timeout if is_timeout else requests.ConnectionError)(str(error))
 
 
 def _timeouts(timeout: Any) -> dict[str, Any]:
@@ -93,19 +110,32 @@ def _timeouts(timeout: Any) -> dict[str, Any]:
 class _Raw:
     """A response as ``requests`` reads it from urllib3. Its body comes in pieces as they arrive:
     urllib3 itself waits for full ones.
+
+    :param error_class: of the HTTP library's errors.
+    :param own_error: returns the error of ``requests`` for one of them.
     """
 
     _original_response = None  # would hold cookies
 
-    def __init__(self, response: Any) -> None:
+    def __init__(
+        self, response: Any, error_class: type[Exception], own_error: Callable[[Exception], Any]
+    ) -> None:
         self.status = response.status_code
         self.reason = http.client.responses.get(response.status_code)
         self.headers = dict(response.headers.items())
         self.close = self.release_conn = response.close
         self._pieces = response.iter_bytes()
+        self._error_class = error_class
+        self._own_error = own_error
 
     def stream(self, size: int, decode_content: bool) -> Iterator[bytes]:
         """Yield the pieces, none longer than ``size``."""
-        for piece in self._pieces:
-            for begin in range(0, len(piece), size):
-                yield piece[begin : begin + size]
+        broken = None
+        try:
+            for piece in self._pieces:
+                for begin in range(0, len(piece), size):
+                    yield piece[begin : begin + size]
+        except self._error_class as error:
+            broken = error
+        if broken is not None:
+            raise self._own_error(broken)

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..blocking import each, may_block, value
+from ..call.effects import is_too_late
 from ..call.embeddings import ordered_embeddings
 from ..clients.api_errors import connection_error, failure
 from ..clients.chat import chunks_of_event, streamed_chunks
@@ -69,11 +70,12 @@ class ProgramTransport:
         """Return the response of the API; of a request that is recorded as it is, what is recorded of its
         answer or, if that is to come in pieces, the pieces, and last what is recorded of them.
         """
+        attempt = self._attempt(request, timeout)
         if request.kind == "http":
             if self.to_record.asks_for_stream:
-                return self._pieces()
-            return self._recordable(await self._received(self.to_record.http))
-        received = await self._received(self._attempt(request, timeout))
+                return self._pieces(attempt)
+            return self._recordable(await self._received(attempt))
+        received = await self._received(attempt)
         if received.status_code != 200:
             raise response_error(received)
         response = read_object(received.content, "answer")
@@ -105,18 +107,18 @@ class ProgramTransport:
     # What is sent
 
     def _attempt(self, request: Request, timeout: float | None) -> Any:
-        """Return the HTTP request of an attempt: the program's own if neither the body nor the
-        timeout has changed.
+        """Return the HTTP request of an attempt: the program's own unless the body has changed, or the
+        program's timeouts are longer than the time that is left.
         """
         own = self.to_record.http
-        content = self._content(request)
+        content = own.content if request.kind == "http" else self._content(request)
         seconds = own.extensions.get("timeout") or {}
-        if content == own.content and timeout == seconds.get("read"):
-            return own
         limits = {
-            name: timeout if limit is None else min(limit, timeout or limit)
+            name: min((each for each in (limit, timeout) if each is not None), default=None)
             for name, limit in seconds.items()
         }
+        if content == own.content and limits == seconds:
+            return own
         return self.library.Request(
             own.method,
             own.url,
@@ -154,8 +156,10 @@ class ProgramTransport:
 
     @contextlib.asynccontextmanager
     async def _response(self, http: Any) -> AsyncIterator[Any]:
-        """Send an HTTP request, and close its response at the end of the block. The HTTP library's errors
-        become llmcall's, which are retried.
+        """Send an HTTP request, and close its response at the end of the block.
+
+        The HTTP library's errors become llmcall's, which are counted and not retried: the program gets
+        the library's own, and its SDK retries.
         """
         self.last_response, self.headers = None, []
         address = self.to_record.address
@@ -172,15 +176,21 @@ class ProgramTransport:
                 yield response
             finally:
                 await value(close())
-        except self.library.TimeoutException as error:
-            raise RequestTimeoutError(f"no answer from {address} within the timeout") from error
-        except self.library.TransportError as error:
-            raise connection_error(error, address, f"{type(error).__name__}: {error}") from error
+        except self.library.RequestError as error:
+            if isinstance(error, self.library.TimeoutException):
+                own_error: APIError = RequestTimeoutError(
+                    f"no answer from {address} within the timeout"
+                )
+                own_error.is_late = is_too_late()  # the call's own deadline
+            else:
+                own_error = connection_error(error, address, f"{type(error).__name__}: {error}")
+            own_error.retryable, own_error.is_retried_by_program = False, not own_error.is_late
+            raise own_error from error
 
-    async def _pieces(self) -> AsyncGenerator[Any, None]:
+    async def _pieces(self, http: Any) -> AsyncGenerator[Any, None]:
         """Yield the pieces of an answer as they come, and last what is recorded of it."""
         self._passed_on = b""
-        async with self._response(self.to_record.http) as response:
+        async with self._response(http) as response:
             self.media_type = _media_type(response)
             if _is_recordable(response):
                 async for data in self._noted(response):

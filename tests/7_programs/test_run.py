@@ -16,7 +16,7 @@ import pytest
 from commands import done, written
 from programs import ASK, LONGEST, PRICED, RunningProgram
 from pytest_httpserver import HTTPServer
-from servers import NumberedServer, RawServer
+from servers import NumberedServer, RawServer, refusing
 from streaming import TWO_COINS, streams
 
 PREAMBLE = f"""
@@ -425,6 +425,24 @@ def test_a_missing_cassette_names_the_mode_that_records_it(
         "a.jsonl does not exist, so there is nothing to replay; run the program with --mode once"
         in said
     )
+
+
+def test_a_connection_that_fails_raises_the_librarys_own_exception(model: NumberedServer) -> None:
+    """The SDK tries again, and llmcall reports each call once."""
+    with refusing() as url:
+        asking = f"""
+            import openai
+            sdk = openai.OpenAI(api_key="none", base_url={url!r}, max_retries=1)
+            asked = {{"model": "m", "messages": [{{"role": "user", "content": "Bread?"}}]}}
+            try: sdk.chat.completions.create(**asked)
+            except openai.APIConnectionError as error: print(type(error.__cause__).__name__)
+            httpx.post({url!r} + "/chat/completions", json={{**asked, "seed": 1}})
+        """
+        printed, said = ran(asking, *A, code=1)
+    assert printed == "ConnectError\n"
+    assert "httpx.ConnectError" in said
+    assert said.count("2 calls failed after all retries") == 1
+    assert "2 asked, 2 not recorded: a.jsonl was not written" in said.splitlines()
 
 
 def test_failures_and_refusals_are_counted(model: NumberedServer) -> None:

@@ -356,38 +356,6 @@ def test_a_rate_limit_is_tried_again_by_llmcall(
     assert asking(client).endswith("4")
 
 
-async def embed_once(client: openai.AsyncOpenAI) -> None:
-    """Ask for an embedding with an asynchronous client."""
-    async with client:
-        await client.embeddings.create(model="text-embedding-3-small", input="bread")
-
-
-BROKEN = pytest.mark.parametrize(
-    ("broken", "status"), [(http.ConnectError, 503), (http.ReadTimeout, 504)]
-)
-
-
-@BROKEN
-@pytest.mark.parametrize(
-    "asking",
-    [
-        lambda server, **settings: ask(program(server, **settings)),
-        lambda server, **settings: respond(program(server, **settings)),
-        lambda server, **settings: asyncio.run(embed_once(async_program(server, **settings))),
-    ],
-    ids=["chat", "response", "asynchronous embedding"],
-)
-def test_a_connection_that_fails_is_tried_by_llmcall_alone(
-    server: Server, asking: Callable[..., Any], broken: Any, status: int
-) -> None:
-    """The program gets a status, and the SDK does not repeat the call."""
-    server.broken = broken
-    with pytest.raises(openai.InternalServerError) as failed:
-        asking(server, retry_max_attempts=3, retry_waiting_time=0)
-    assert failed.value.status_code == status
-    assert len(server.requests) == 3
-
-
 def limits_of(server: Server, timeout: Any, stream: bool, **settings: Any) -> Any:
     """Return the timeouts of a call of a program whose client has some."""
     client = program(server, **settings).with_options(timeout=timeout)

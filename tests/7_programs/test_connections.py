@@ -1,0 +1,268 @@
+"""Connections of programs that fail: the program gets what it gets without llmcall."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+from sdk_programs import KEY, QUESTION, Server, program
+from sdk_programs import http as library
+from servers import OK, RawServer, answers, cut_chunk, http, refusing, resets, stays_silent
+from streaming import TWO_COINS, event
+
+import llmcall
+
+BODY: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION}
+TIMEOUT = 0.3  # seconds
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+HALF = event(TWO_COINS[1])
+BEHAVIOURS: dict[str, Any] = {
+    "silent": stays_silent,
+    "reset": resets,
+    "cut chunk": cut_chunk(),
+    "short body": lambda connection, _: connection.sendall(http(b"{}", length=9)),
+    "no HTTP": lambda connection, _: connection.sendall(b"Good morning!\r\n\r\n"),
+    "bad gzip": lambda connection, _: connection.sendall(
+        http(b"{}", stays=False, **{"Content-Encoding": "gzip"})
+    ),
+}
+
+
+@contextlib.contextmanager
+def failing(name: str) -> Iterator[tuple[str, list[Any]]]:
+    """Provide the base URL of a server that fails in a way, and what it sees."""
+    if name == "refused":
+        with refusing() as url:
+            yield url, []
+        return
+    with RawServer(BEHAVIOURS[name]) as server:
+        yield server.base_url, server.requests
+
+
+def by_sdk(url: str) -> Any:
+    """Ask by the SDK, whose second attempt comes at once."""
+    client = openai.OpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=1)
+    with client:
+        return client.chat.completions.create(**BODY)
+
+
+def embedding(url: str) -> Any:
+    """Ask for an embedding by the SDK."""
+    with openai.OpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0) as client:
+        return client.embeddings.create(model="e", input=["bread", "oil"])
+
+
+def response(url: str) -> Any:
+    """Ask by another API of the SDK."""
+    with openai.OpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0) as client:
+        return client.responses.create(model="m", input="Bread?")
+
+
+def by_async_sdk(url: str) -> Any:
+    """Ask by the asynchronous SDK."""
+
+    async def ask() -> Any:
+        sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0)
+        async with sdk as client:
+            return await client.chat.completions.create(**BODY)
+
+    return asyncio.run(ask())
+
+
+def by_library(name: str) -> Callable[[str], Any]:
+    """Return a function that posts by httpx, httpx2 or requests."""
+
+    def post(url: str) -> Any:
+        module = pytest.importorskip(name)
+        return module.post(f"{url}/chat/completions", json=BODY, timeout=TIMEOUT)
+
+    return post
+
+
+def by_async_httpx(url: str) -> Any:
+    """Post by an asynchronous client of httpx."""
+
+    async def post() -> Any:
+        async with importlib.import_module("httpx").AsyncClient(timeout=TIMEOUT) as client:
+            return await client.post(f"{url}/responses", json={"model": "m", "input": "Bread?"})
+
+    return asyncio.run(post())
+
+
+WAYS = {
+    "SDK": by_sdk,
+    "embedding": embedding,
+    "response": response,
+    "async SDK": by_async_sdk,
+    "httpx": by_library("httpx"),
+    "httpx2": by_library("httpx2"),
+    "requests": by_library("requests"),
+    "async httpx": by_async_httpx,
+}
+FAILURES = pytest.mark.parametrize("failure", ["refused", *BEHAVIOURS])
+
+
+def raised_by(ask: Callable[[str], Any], url: str) -> Exception:
+    """Return the error that asking raises."""
+    with pytest.raises(Exception) as caught:
+        ask(url)
+    return caught.value
+
+
+@pytest.mark.parametrize("way", WAYS)
+@FAILURES
+def test_a_connection_that_fails_raises_what_it_raises_without_llmcall(
+    way: str, failure: str
+) -> None:
+    """In ``patched`` and in a cassette; the server sees as many requests."""
+    found = []
+    blocks = contextlib.nullcontext(), llmcall.patched(), llmcall.cassette("run.jsonl")
+    for block in blocks:
+        with failing(failure) as (url, seen), block:
+            error = raised_by(WAYS[way], url)
+            found.append((type(error), type(error.__cause__ or error.__context__), len(seen)))
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("way", ["SDK", "async SDK", "response", "embedding"])
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [("refused", openai.APIConnectionError), ("silent", openai.APITimeoutError)],
+)
+def test_the_sdk_raises_its_own_connection_errors(
+    way: str, failure: str, expected: type[Exception]
+) -> None:
+    """So a program's ``except openai.APIConnectionError`` works."""
+    with failing(failure) as (url, _), llmcall.patched():
+        assert type(raised_by(WAYS[way], url)) is expected
+
+
+def test_an_http_client_of_llmcall_passes_the_librarys_exception_on() -> None:
+    """Its cause is that of the library."""
+    server = Server()
+    server.broken = library.ConnectError
+    with pytest.raises(openai.APIConnectionError) as caught:
+        program(server, retry_max_attempts=3).with_options(max_retries=0).responses.create(
+            model="m", input="Bread?"
+        )
+    assert type(caught.value.__cause__) is library.ConnectError
+    assert len(server.requests) == 1
+
+
+def stream_by_sdk(url: str) -> Any:
+    """Read a stream by the SDK."""
+    with openai.OpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0) as client:
+        return list(client.chat.completions.create(**BODY, stream=True))
+
+
+def stream_by_async_sdk(url: str) -> Any:
+    """Read a stream by the asynchronous SDK."""
+
+    async def read() -> Any:
+        sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0)
+        async with sdk as client:
+            return [
+                each async for each in await client.chat.completions.create(**BODY, stream=True)
+            ]
+
+    return asyncio.run(read())
+
+
+def stream_by_requests(url: str) -> Any:
+    """Read a stream by requests."""
+    asked = {**BODY, "stream": True}
+    with pytest.importorskip("requests").post(
+        f"{url}/chat/completions", json=asked, stream=True, timeout=TIMEOUT
+    ) as answer:
+        return list(answer.iter_lines())
+
+
+def stream_of_responses(url: str) -> Any:
+    """Read a stream of another API by httpx."""
+    asked = {"model": "m", "input": "Bread?", "stream": True}
+    httpx = importlib.import_module("httpx")
+    with httpx.stream("POST", f"{url}/responses", json=asked, timeout=TIMEOUT) as answer:
+        return list(answer.iter_lines())
+
+
+@pytest.mark.parametrize("ends", ["cut", "silent"])
+@pytest.mark.parametrize(
+    "read", [stream_by_sdk, stream_by_async_sdk, stream_by_requests, stream_of_responses]
+)
+def test_a_stream_whose_connection_breaks_raises_what_it_raises_without_llmcall(
+    read: Callable[[str], Any], ends: str
+) -> None:
+    """After its first pieces."""
+
+    def break_off(connection: Any, stopped: Any) -> None:
+        connection.sendall(HEAD + b"%x\r\n%b\r\n" % (len(HALF), HALF))
+        if ends == "silent":
+            stays_silent(connection, stopped)
+
+    found = []
+    for block in (contextlib.nullcontext(), llmcall.patched()):
+        with RawServer(break_off) as server, block:
+            error = raised_by(read, server.base_url)
+            port = server.base_url.rpartition(":")[2].removesuffix("/v1")
+            found.append((type(error), str(error).replace(port, "PORT"), len(server.requests)))
+    assert found[0] == found[1]
+    assert llmcall.client("openai").cache.stats().records == 0
+
+
+def test_a_connection_that_fails_gives_budgets_and_limits_back() -> None:
+    """It spends nothing, and the next call finds a place."""
+    limits: dict[str, Any] = {"limits_max_concurrent_calls": 1, "deadline": 20}
+    with (
+        RawServer(resets, answers(OK)) as server,
+        llmcall.patched(**limits),
+        llmcall.budget(calls=1) as budget,
+        llmcall.track() as usage,
+    ):
+        assert by_sdk(server.base_url).choices[0].message.content == "Two coins."
+    assert budget.spent.calls == 1
+    assert (usage.calls, usage.errors, usage.retries) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("way", ["SDK", "requests"])
+def test_a_connection_that_fails_is_reported_once_at_the_end(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often the SDK tries."""
+    with failing("reset") as (url, _), llmcall.cassette("run.jsonl") as tape:
+        raised_by(WAYS[way], url)
+    assert caplog.text.count("1 call failed after all retries") == 1
+    assert (tape.asked, tape.records) == (0, 0)
+
+
+def test_a_connection_that_fails_is_not_reported_if_the_sdks_next_attempt_is_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The file holds the answer, and replays."""
+    with RawServer(resets, answers(OK)) as server, llmcall.cassette("run.jsonl"):
+        live = by_sdk(server.base_url)
+    assert "failed" not in caplog.text
+    with llmcall.cassette("run.jsonl", mode="none"):
+        assert by_sdk(server.base_url).choices == live.choices
+
+
+@pytest.mark.parametrize("client_class", [openai.OpenAI, openai.AsyncOpenAI])
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_the_deadline_of_a_call_is_no_timeout_that_the_sdk_tries_again(
+    api: str, client_class: Any
+) -> None:
+    """It is llmcall's own, in threads and event loops."""
+    with RawServer(stays_silent) as server, llmcall.patched(deadline=TIMEOUT):
+        sdk = client_class(api_key=KEY, base_url=server.base_url, timeout=30)
+        with pytest.raises(openai.InternalServerError) as caught:
+            if api == "chat":
+                asked = sdk.chat.completions.create(**BODY)
+            else:
+                asked = sdk.responses.create(model="m", input="Bread?")
+            asyncio.run(asked)
+        assert caught.value.status_code == 504
+        assert len(server.requests) == 1

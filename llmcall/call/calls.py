@@ -155,7 +155,7 @@ class Call(NamedTuple):
             self.cassette is not None and self.cassette.bypasses_cache
         )
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
-        below = caller if self.cassette is None else caller._replace(arm="")
+        below = caller._replace(arm="") if self.arm and self.cassette is not None else caller
         cache = CacheStore(self.cache, mode, below, overwrites=overwrites)
         if self.cassette is None:
             return cache

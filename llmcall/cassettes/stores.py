@@ -36,7 +36,8 @@ class CacheStore:
         record = self._find(request.cache_key)
         if record is not None and self._caller is not None:
             self._cache.used_keys.add(record.cache_key)
-            self._note_arm(record, self._caller.arm)
+            if self._caller.arm:
+                self._note_arm(record, self._caller.arm)
         return record
 
     def _find(self, key: str) -> Record | None:
@@ -54,12 +55,12 @@ class CacheStore:
             return record
         self._cache.used_keys.add(record.cache_key)
         stored = self._cache.store(record, mode=self._mode, replace=self._overwrites)
-        if self._caller is not None:
+        if self._caller is not None and self._caller.arm:
             self._note_arm(stored, self._caller.arm)
         return stored
 
     def _note_arm(self, record: Record, arm: str) -> None:
-        if arm and arm not in record.arms and self._mode != "replay":
+        if arm not in record.arms and self._mode != "replay":
             self._cache.note_arm(record.cache_key, arm)
 
     def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:

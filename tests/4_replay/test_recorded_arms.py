@@ -14,6 +14,7 @@ import pytest
 from commands import done
 from conversations import chat, written
 from dice import sample
+from redis_servers import RedisProcess
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -258,6 +259,16 @@ def test_a_cache_names_the_arms_in_their_alphabets_order(client: ScriptedClient)
         with llmcall.scope("app"), llmcall.scope(0), llmcall.arm("placebo"):
             play(again, 0)
     assert arms_of(client.cache.records()) == {text: tuple(arms) for text, arms in TWO}
+
+
+def test_a_cache_in_redis_names_the_arms_too(redis_process: RedisProcess) -> None:
+    """As a directory does."""
+    with redis_process.client() as server:
+        server.flushall()
+    with llmcall.configured(cache_path=redis_process.url):
+        client = ScriptedClient(lambda messages: "No.", cache_mode="auto")
+        study(client)
+        assert arms_of(client.cache.records()) == {text: tuple(arms) for text, arms in TWO}
 
 
 def test_noting_an_arm_changes_nothing_else(client: ScriptedClient) -> None:

@@ -42,6 +42,12 @@ class ConfigError(LLMCallError):
     """Raised when a setting is missing, misspelt or of the wrong type."""
 
 
+class ArgumentError(ValueError):
+    """Raised for a wrong argument of a function that a command calls: it tells the user's mistake from a
+    fault of llmcall's, which may be any other ``ValueError``.
+    """
+
+
 class APIError(LLMCallError):
     """Raised when a model call gets no usable answer; the SDK's exception is its ``__cause__``.
 

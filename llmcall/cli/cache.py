@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import sys
 import time
 from collections import Counter
 from fnmatch import fnmatchcase
@@ -22,6 +21,7 @@ from ..errors import CacheCorruptError, CacheError
 from ..keys.keys import short_key
 from ..records.served import model_of
 from .options import Source, conflict_option, json_option
+from .output import echo, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,15 +146,15 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
             "models": models,
             "since": oldest,
         }
-        click.echo(visible_json(data))
+        echo(visible_json(data))
         return
-    click.echo(f"{response_cache.path}: {counted(count, 'record')}, {size / 1e6:,.1f} MB")
+    echo(f"{response_cache.path}: {counted(count, 'record')}, {size / 1e6:,.1f} MB")
     if awaited != 0:
-        click.echo(f"awaited: {'damaged' if awaited is None else counted(awaited, 'answer')}")
+        echo(f"awaited: {'damaged' if awaited is None else counted(awaited, 'answer')}")
     if count:
         names = (f"{printable(name)} ({number:,})" for name, number in models.most_common())
         sums = (f"{name.replace('_', ' ')} {quantity(name, totals[name])}" for name in TOTALS)
-        click.echo(f"since {_date(oldest)}\nmodels: {', '.join(names)}\n{', '.join(sums)}")
+        echo(f"since {_date(oldest)}\nmodels: {', '.join(names)}\n{', '.join(sums)}")
 
 
 def _awaited_count(response_cache: ResponseCache) -> int | None:
@@ -174,7 +174,7 @@ def _date(stored_at: float | None) -> str:
 @click.option(
     "-n",
     "--limit",
-    type=int,
+    type=click.IntRange(min=0),
     help="Maximum number of records to show; 0 shows all. The default is 50 for a table, and all with --json.",
 )
 @json_option
@@ -190,19 +190,17 @@ def list_records(
         limit = 0 if as_json else MOST_ROWS
     records = list(islice(response_cache.records(where=where), limit or None))
     if as_json:
-        click.echo(visible_json([_record_fields(record) for record in records]))
+        echo(visible_json([_record_fields(record) for record in records]))
         return
     if not records:
-        click.echo(_nothing_selected(response_cache), err=True)
+        echo(_nothing_selected(response_cache), err=True)
         return
     length = LONGEST_TEXT
-    if sys.stdout.isatty():
+    if is_terminal():
         length = min(length, max(SHORTEST_TEXT, (get_terminal_size().columns - OTHER_COLUMNS) // 2))
-    click.echo(table([HEADS, *(_row(record, length) for record in records)], right=(3, 4)))
+    echo(table([HEADS, *(_row(record, length) for record in records)], right=(3, 4)))
     if limit and len(records) == limit and len(response_cache) > limit:
-        click.echo(
-            f"… the first {limit} of up to {len(response_cache):,}; --limit 0 shows all", err=True
-        )
+        echo(f"… the first {limit} of up to {len(response_cache):,}; --limit 0 shows all", err=True)
 
 
 def _nothing_selected(response_cache: ResponseCache) -> str:
@@ -270,12 +268,12 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
     record = response_cache.get(_full_key(response_cache, key), mode="replay")
     assert record is not None
     if as_json:
-        click.echo(visible_json(record.as_dict(), default=lambda data: data.hex()))
+        echo(visible_json(record.as_dict(), default=lambda data: data.hex()))
         return
-    click.echo(f"{record.kind} {record.cache_key}")
-    click.echo(f"cost {quantity('cost', record.cost)}, stored {_date(record.stored_at)}")
+    echo(f"{record.kind} {record.cache_key}")
+    echo(f"cost {quantity('cost', record.cost)}, stored {_date(record.stored_at)}")
     for line in text_lines({}, conversations(RecordedRun("", [record], {}))):
-        click.echo(line)
+        echo(line)
 
 
 def _full_key(response_cache: ResponseCache, prefix: str) -> str:
@@ -300,7 +298,7 @@ def export(response_cache: ResponseCache, file: str, where: Where | None) -> Non
     """
     if not any(True for _ in response_cache.records(where=where)):
         raise CacheError(f"{_nothing_selected(response_cache)}, so {file} was not written")
-    click.echo(f"{counted(response_cache.export(file, where=where), 'record')} written to {file}")
+    echo(f"{counted(response_cache.export(file, where=where), 'record')} written to {file}")
 
 
 @cache.command()
@@ -314,7 +312,7 @@ def load(response_cache: ResponseCache, source: str, on_conflict: str) -> None:
     pickle cache.
     """
     count = response_cache.load(source, on_conflict=on_conflict)
-    click.echo(f"{counted(count, 'record')} loaded into {response_cache.path}")
+    echo(f"{counted(count, 'record')} loaded into {response_cache.path}")
 
 
 @cache.command()
@@ -341,7 +339,7 @@ def delete(
     count = (
         response_cache.delete(keys=keys) if where is None else response_cache.delete(where=where)
     )
-    click.echo(f"{counted(count, 'record')} deleted")
+    echo(f"{counted(count, 'record')} deleted")
 
 
 @cache.command()
@@ -362,15 +360,15 @@ def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
     if awaited:
         if count is None:
             response_cache.awaited.delete()
-            click.echo("the damaged journal of awaited answers is deleted; they are sent again")
+            echo("the damaged journal of awaited answers is deleted; they are sent again")
         elif count:
             _clear_awaited(response_cache)
         else:
-            click.echo("no answer is awaited")
+            echo("no answer is awaited")
         return
-    click.echo(f"{counted(response_cache.clear(), 'record')} deleted")
+    echo(f"{counted(response_cache.clear(), 'record')} deleted")
     if count:
-        click.echo(f"{awaited_words} left; --awaited cancels and deletes them at the server")
+        echo(f"{awaited_words} left; --awaited cancels and deletes them at the server")
 
 
 def _clear_awaited(response_cache: ResponseCache) -> None:
@@ -380,9 +378,9 @@ def _clear_awaited(response_cache: ResponseCache) -> None:
 
     with OpenAIClient() as client:
         others = cancel_all(client, response_cache.awaited)
-    click.echo("all awaited answers are cancelled and deleted")
+    echo("all awaited answers are cancelled and deleted")
     for url, count in others.items():
-        click.echo(
+        echo(
             f"{counted(count, 'answer')} at {printable(url)}, which is no address of these settings, "
             "only forgotten: the server deletes them after 30 days",
             err=True,
@@ -395,14 +393,14 @@ def verify(response_cache: ResponseCache) -> None:
     """Read every record and list the damaged ones."""
     damaged_keys = response_cache.verify()
     for key in damaged_keys:
-        click.echo(key)
+        echo(key)
     total = counted(len(response_cache), "record")
     if damaged_keys:
         raise CacheError(
             f"{len(damaged_keys)} of {total} damaged; 'llmcall cache salvage FOLDER' copies the others "
             "to a new cache"
         )
-    click.echo(f"{total}, none damaged")
+    echo(f"{total}, none damaged")
 
 
 @cache.command()
@@ -416,7 +414,7 @@ def salvage(response_cache: ResponseCache, folder: str) -> None:
     count = response_cache.salvage(folder)
     if not count:
         raise CacheError(f"no record in {response_cache.path} can be read, so nothing was written")
-    click.echo(
+    echo(
         f"{counted(count, 'record')} copied from {response_cache.path} to {without_password(folder)}; to use the new "
         f"cache, set PATH = {without_password(folder)} below [Cache]"
     )
@@ -430,7 +428,7 @@ def rekey(response_cache: ResponseCache) -> None:
     Use it after you change aliases or the namespace, or if a new version of llmcall computes keys
     differently.
     """
-    click.echo(f"{response_cache.rekey():,} of {counted(len(response_cache), 'record')} changed")
+    echo(f"{response_cache.rekey():,} of {counted(len(response_cache), 'record')} changed")
 
 
 @cache.command()
@@ -456,6 +454,10 @@ def explain(response_cache: ResponseCache, file: IO[str], scope: str | None) -> 
         raise click.UsageError(
             f'{file.name} has no "messages", but the arguments of send_message must include them'
         )
+    messages = arguments.pop("messages")
     with ActiveScope(scope or "", Draws()):
-        request = client().build_request(arguments.pop("messages"), **arguments)
-    click.echo(str(response_cache.explain(request)))
+        try:
+            request = client().build_request(messages, **arguments)
+        except (TypeError, ValueError) as error:  # the file's arguments are checked by it
+            raise click.UsageError(str(error)) from error
+    echo(str(response_cache.explain(request)))

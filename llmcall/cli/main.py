@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import click
 from .._version import __version__
 from ..display.formatting import table
 from ..display.printable import visible, visible_json
-from ..errors import APIError, LLMCallError
+from ..errors import APIError, ArgumentError, LLMCallError
 from ..failures import process_failures
 from .cache import cache
-from .options import json_option
+from .options import json_option, unicode_text
+from .output import echo, escaping, is_terminal
 from .run import run
 from .runs import cassette, diff, report, show
 from .study import drift, pack, verify
@@ -28,11 +30,16 @@ LOCAL_SYSTEM = "You are a helpful assistant."
 
 
 class Commands(click.Group):
-    """Turns llmcall's errors into a message on standard error and the exit code 1."""
+    """Turns llmcall's errors into a message on standard error and the exit code 1, and wrong arguments
+    into the exit code 2. Any other error is a fault of llmcall's, with its traceback.
+    """
 
     def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
         """Run the command line; the context's object says whether the process runs only that."""
-        return super().main(args, *more, obj=args is None, **options)
+        words = sys.argv[1:] if args is None else list(args)
+        is_run = words[:1] == [run.name]  # a program prints as it does without llmcall
+        with nullcontext() if is_run else escaping():
+            return super().main(args, *more, obj=args is None, **options)
 
     def invoke(self, context: click.Context) -> Any:
         """Run a command."""
@@ -46,7 +53,7 @@ class Commands(click.Group):
             ) from error
         except (LLMCallError, OSError) as error:
             raise click.ClickException(str(error)) from error
-        except (TypeError, ValueError) as error:
+        except ArgumentError as error:
             raise click.UsageError(str(error)) from error
 
 
@@ -64,9 +71,11 @@ for command in (cache, cassette, diff, drift, pack, report, run, show, verify):
 
 
 @main.command()
-@click.argument("text")
-@click.option("-s", "--system", help="System message.")
-@click.option("-m", "--model", help="Model to ask, instead of the configured one.")
+@click.argument("text", callback=unicode_text)
+@click.option("-s", "--system", callback=unicode_text, help="System message.")
+@click.option(
+    "-m", "--model", callback=unicode_text, help="Model to ask, instead of the configured one."
+)
 @click.option(
     "--local",
     is_flag=True,
@@ -80,7 +89,7 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     """
     from ..clients import registry
 
-    question = sys.stdin.read() if text == "-" else text
+    question = _input_text() if text == "-" else text
     if not question.strip():
         raise click.UsageError("the question is empty")
     if local and system is None:
@@ -91,19 +100,35 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     client = registry.client("local" if local else None)
     try:
         with client.stream_message(messages, model=model, on_error="raise", **params) as stream:
-            for piece in stream:
-                _echo_answer(piece)
+            try:
+                for piece in stream:
+                    _echo_answer(piece)
+            except OSError:  # nobody reads it, or a disk is full: what is paid for is recorded
+                for _ in stream:
+                    pass
+                raise
     except APIError:
         process_failures.forget()  # the error is printed, and there is no run to replay
         raise
     if stream.reply and not stream.reply.content:
         _echo_answer(stream.reply.refusal or "")
-    click.echo()
+    echo()
+
+
+def _input_text() -> str:
+    """Return the text on standard input."""
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        encoding = error.encoding
+        raise click.UsageError(
+            f"standard input is not {encoding} text: byte {error.start} is wrong"
+        ) from error
 
 
 def _echo_answer(text: str) -> None:
     """Print a part of an answer: as it is, but to a terminal only what it shows and does not obey."""
-    click.echo(visible(text) if sys.stdout.isatty() else text, nl=False, color=True)
+    echo(visible(text) if is_terminal() else text, nl=False, color=True)
 
 
 @main.command()
@@ -124,12 +149,12 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
             {"file": name, "tokens": int(count), "estimated": count.estimated}
             for name, count in counts
         ]
-        click.echo(visible_json(rows))
+        echo(visible_json(rows))
         return
     if len(counts) > 1:
         total = sum(count for _, count in counts)
         counts.append(("all", TokenCount(total, any(count.estimated for _, count in counts))))
-    click.echo(table([(repr(count), name) for name, count in counts], right=[0]))
+    echo(table([(repr(count), name) for name, count in counts], right=[0]))
 
 
 def _text_of(file: Any) -> str:
@@ -163,7 +188,7 @@ def show_config(as_json: bool) -> None:
             }
             for row, value, origin in entries
         ]
-        click.echo(visible_json(rows))
+        echo(visible_json(rows))
         return
     lines = [
         (key, _value_text(item), origin)
@@ -171,8 +196,8 @@ def show_config(as_json: bool) -> None:
         for key, item in _config_lines(row, value)
     ]
     lines.sort(key=lambda line: line[2] == "default")
-    click.echo(table(lines))
-    click.echo(resolve.file_summary())
+    echo(table(lines))
+    echo(resolve.file_summary())
 
 
 def _json_value(value: Any) -> Any:
@@ -218,14 +243,14 @@ def doctor(as_json: bool) -> None:
 
     results = list(checks())
     if as_json:
-        click.echo(visible_json([check._asdict() for check in results]))
+        echo(visible_json([check._asdict() for check in results]))
     else:
         rows = []
         for check in results:
             rows.append(("ok" if check.ok else "FAIL", check.name, visible(check.found)))
             if check.remedy:
                 rows.append(("", "", visible(f"→ {check.remedy}")))
-        click.echo(table(rows))
+        echo(table(rows))
     if not all(check.ok for check in results):
         raise click.exceptions.Exit(1)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..surrogates import check_unicode
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,6 +29,16 @@ def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
         show_default=True,
         help=f"If two answers to a request differ: {choices}.",
     )
+
+
+def unicode_text(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an argument that the terminal gave in another encoding than it says."""
+    if value is not None:
+        try:
+            check_unicode(value, parameter.human_readable_name)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
 
 
 class Source(click.Path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from ..display.formatting import counted
 from ..display.printable import visible, visible_json
 from ..errors import CacheError
 from .options import Source, conflict_option, json_option
+from .output import echo, is_terminal
 
 if TYPE_CHECKING:
     from ..review.comparison import Comparison
@@ -125,7 +125,7 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
         return
     if as_json:
         records = [record.as_dict() for record in recorded_run.records]
-        click.echo(visible_json(records, default=bytes.hex))
+        echo(visible_json(records, default=bytes.hex))
         return
     is_by_round = by == "round"
     calls = by_round(recorded_run) if is_by_round else conversations(recorded_run)
@@ -136,7 +136,7 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
 def _write(lines: Iterable[str]) -> None:
     """Write lines in UTF-8; colours only to a terminal."""
     text = "".join(f"{line}\n" for line in lines)
-    click.echo(text if sys.stdout.isatty() else click.unstyle(text).encode(), nl=False)
+    echo(text if is_terminal() else click.unstyle(text).encode(), nl=False)
 
 
 @click.command()
@@ -164,9 +164,9 @@ def diff(
         raise click.UsageError("name two runs: RUN OTHER, or --scope NAME --with NAME")
     _, comparison = _load_both(run, scope, other, other_scope)
     if as_json:
-        click.echo(visible_json(comparison.to_dict()))
+        echo(visible_json(comparison.to_dict()))
     else:
-        click.echo(str(comparison))
+        echo(str(comparison))
     if exit_code and comparison.same != len(comparison.rows):
         raise click.exceptions.Exit(1)
 
@@ -217,10 +217,10 @@ def report(
         runs, comparison = _load_both(run, scope, against, other_scope)
     html = page(*runs, comparison=comparison, sample=sample)
     Path(output).write_text(html, encoding="utf-8")
-    click.echo(f"written to {output}", err=True)
+    echo(f"written to {output}", err=True)
     match = secrets.find(html, settings().cassette_allow)
     if match is not None:
-        click.echo(
+        echo(
             f"{output} contains what looks like {match.kind} ({match.beginning}…); search the page for it before you "
             "send the page to anybody or, if it is not a secret, set [Cassette] ALLOW to a regular expression that "
             "matches all of it",
@@ -263,7 +263,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
             f"{one} and {other} have different answers to {count}, so nothing was written; choose with --on-conflict"
         )
     write(output, first.header.joined(second.header), records)
-    click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
+    echo(f"{counted(len(records), 'record')} written to {output}", err=True)
 
 
 @cassette.command()
@@ -281,13 +281,13 @@ def check(file: str, as_json: bool) -> None:
     recording = read(file)
     found = list(findings(recording))
     if as_json:
-        click.echo(visible_json([finding._asdict() for finding in found]))
+        echo(visible_json([finding._asdict() for finding in found]))
     else:
         for finding in found:
-            click.echo(str(finding))
+            echo(str(finding))
         count = counted(len(recording), "record")
         conclusion = counted(len(found), "finding") if found else "no inconsistency found"
-        click.echo(f"{file}: {count}, {conclusion}", err=True)
+        echo(f"{file}: {count}, {conclusion}", err=True)
     if found:
         raise click.exceptions.Exit(1)
 
@@ -303,7 +303,7 @@ def rekey(file: tuple[str, ...], on_conflict: str) -> None:
     aliases stay, because what they replaced is gone.
     """
     for path in file:
-        click.echo(_rekey_file(path, on_conflict), err=True)
+        echo(_rekey_file(path, on_conflict), err=True)
 
 
 def _rekey_file(path: str, on_conflict: str) -> str:
@@ -337,7 +337,7 @@ def _list_conflicts(conflicts: Iterable[Conflict]) -> None:
 
     for conflict in conflicts:
         answers = " | ".join(json.dumps(record.answer, ensure_ascii=False) for record in conflict)
-        click.echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)
+        echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)
 
 
 def merged(

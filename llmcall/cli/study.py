@@ -8,6 +8,7 @@ import click
 
 from ..display.printable import visible, visible_json
 from .options import Source, function_named, json_option
+from .output import echo
 
 
 @click.command()
@@ -68,9 +69,9 @@ def drift(
         options["where"] = last_calls(load(source))
     result: Any = check(source, **options)
     if as_json:
-        click.echo(visible_json(result._asdict() if options["dry_run"] else result.to_dict()))
+        echo(visible_json(result._asdict() if options["dry_run"] else result.to_dict()))
     else:
-        click.echo(visible(str(result)))
+        echo(visible(str(result)))
 
 
 @click.command()
@@ -115,7 +116,7 @@ def pack(**arguments: Any) -> None:
     """
     from ..study.packing.pack import pack as make
 
-    click.echo(visible(str(make(**arguments))))
+    echo(visible(str(make(**arguments))))
 
 
 @click.command()
@@ -137,7 +138,7 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
     from ..study.packing.verify import WARNING
     from ..study.packing.verify import verify as check
 
-    click.echo(WARNING, err=as_json)
+    echo(WARNING, err=as_json)
     verification = check(package, tolerance=tolerance)
     if as_json:
         data: dict[str, Any] = {
@@ -145,8 +146,8 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
             "checks": [vars(each) for each in verification.checks],
             "conclusion": verification.conclusion(),
         }
-        click.echo(visible_json(data))
+        echo(visible_json(data))
     else:
-        click.echo(str(verification))
+        echo(str(verification))
     if not verification.ok:
         raise click.exceptions.Exit(1)

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import scopes
 from ..display.formatting import counted
+from ..errors import ArgumentError
 from ..notices import warn_once
 from ..values import messages_asked, text_in
 from .requests import EMBEDDINGS, ProgramRequest
@@ -42,7 +43,7 @@ class Actors:
         self._actor: Any = actor
         self._scopes: dict[str, scopes.Scope] = {}
         if not callable(actor) and not (isinstance(actor, str) and is_named_by_text(actor)):
-            raise ValueError(
+            raise ArgumentError(
                 f"actor is {actor!r}; it must be a function of the request, {ACTOR_FORMS}"
             )
         if isinstance(actor, str) and actor.startswith(USER):
@@ -85,7 +86,7 @@ class Actors:
             return actor(request)  # type: ignore[no-any-return]
         except Exception as error:
             name = getattr(actor, "__qualname__", repr(actor))
-            raise ValueError(
+            raise ArgumentError(
                 f"actor function {name} failed for {label}: {type(error).__name__}: {error}"
             ) from error
 
@@ -94,11 +95,11 @@ def _pattern(actor: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(actor.removeprefix(USER))
     except re.error as error:
-        raise ValueError(
+        raise ArgumentError(
             f"actor is {actor!r}; its regular expression is invalid: {error.msg} at position {error.pos}"
         ) from None
     if not pattern.groups:
-        raise ValueError(
+        raise ArgumentError(
             f"actor is {actor!r}; its regular expression has no group. Put the part that names the "
             rf'actor in parentheses, such as "{USER}You are (\w+)"'
         )

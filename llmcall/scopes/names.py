@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..errors import ArgumentError
+
 # A name that `reserved_name` returned, with the number that tells equal items apart, in a path.
 _RESERVED_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
 # The name of a repeat: shorter than that of an item, which has 16 digits.
@@ -25,11 +27,11 @@ def checked_name(name: Any, label: str) -> str:
             raise TypeError(f"{label} must be a string or a number, not {type(name).__name__}")
         name = str(name)
     if not name or "/" in name or "#" in name:
-        raise ValueError(
+        raise ArgumentError(
             f"{label} {name!r} must not be empty or contain '/' or '#', which separate a sample's parts"
         )
     if is_reserved_name(name):
-        raise ValueError(
+        raise ArgumentError(
             f"{label} {name!r} is reserved for the items and repeats of llmcall.map; leave out the '~'"
         )
     # A member of a string enumeration becomes its value.

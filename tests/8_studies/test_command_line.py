@@ -16,7 +16,8 @@ from typing import Any
 
 import click
 import pytest
-from commands import cache, done, main, written
+from click.testing import CliRunner
+from commands import cache, done, main, run, written
 from disks import in_database
 from programs import LONGEST
 from pytest_httpserver import HTTPServer
@@ -114,12 +115,36 @@ def test_every_command_has_a_help(group: str) -> None:
         "diff a",
         "cassette merge a",
         "cache ls --since yesterday",
+        "cache ls --limit -1",
+        "cache explain wrong.json",
+        "ask caf\udce9",
+        "run --scope a/b x.py",
+        "run --actor user:[ x.py",
+        "drift x.jsonl --share 2 --dry-run",
+        "pack package --cassette missing.jsonl -- x.py",
+        "verify .",
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: str) -> None:
     """What a command cannot understand is no failure of what it does."""
     written("x.py", "")
+    written("x.jsonl", "")
+    written("wrong.json", '{"messages": "Hello", "temperatur": 1}')
     done(*arguments.split(), code=2)
+
+
+@pytest.mark.parametrize("fault", [TypeError, ValueError])
+def test_a_fault_of_llmcall_is_no_wrong_usage(
+    fault: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves the command with its traceback, so that Python ends with 1."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise fault("a fault")
+
+    monkeypatch.setattr(llmcall.ResponseCache, "records", fail)
+    result = run("cache", "ls")
+    assert (type(result.exception), result.exit_code) == (fault, 1)
 
 
 def test_the_version_option_prints_name_and_version() -> None:
@@ -207,6 +232,68 @@ def test_ask_escapes_what_a_terminal_obeys(local_model: LocalModel) -> None:
     local_model(answer, answer)
     assert done("ask", "Hello?") == f"{answer}\n"
     assert on_a_terminal("ask", "Hello again?") == ["\\x1b[31mred\\x1b[0m\\x07", ""]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("command", ["ask Hello?", "cache ls", "cache ls --json"])
+def test_a_command_escapes_what_its_output_has_no_character_for(
+    command: str, encoding: str, local_model: LocalModel
+) -> None:
+    """The rest stands there as it is, in the encoding of the terminal or pipe; JSON stays JSON."""
+    answer = "5 € for a café 😀"
+    local_model(answer)
+    ScriptedClient([answer], cache_mode="auto").send_message("Hello?")
+    ended = CliRunner(charset=encoding).invoke(main, command.split())
+    assert ended.exit_code == 0
+    printed = ended.stdout_bytes.decode(encoding)
+    if command.endswith("--json"):
+        assert json.loads(printed)[0]["answered"] == answer
+    else:
+        euro = "€" if encoding == "cp1252" else "\\u20ac"
+        accent = "\\u00e9" if encoding == "ascii" else "é"
+        assert f"5 {euro} for a caf{accent} \\ud83d\\ude00" in printed
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("command", ["demo", "-h", "run -h", "cache -h"])
+def test_demo_and_help_need_no_unicode(command: str, encoding: str) -> None:
+    """Whatever they print, they print it to its end."""
+    assert CliRunner(charset=encoding).invoke(main, command.split()).exit_code == 0
+
+
+def reader_left(command: list[str]) -> int:
+    """Run a command whose output nobody reads; return its exit code."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        return process.wait(LONGEST)
+
+
+def full_disk(command: list[str]) -> int:
+    """Run a command whose output goes to a full disk; return its exit code."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    with open("/dev/full", "wb") as output:
+        return subprocess.run(
+            command, stdout=output, stderr=subprocess.PIPE, check=False, timeout=LONGEST
+        ).returncode
+
+
+def closed_output(command: list[str]) -> int:
+    """Run a command without a standard output; return its exit code."""
+    shell = ["sh", "-c", '"$@" >&-', "sh", *command]
+    return subprocess.run(shell, check=False, timeout=LONGEST).returncode
+
+
+@pytest.mark.parametrize(("unread", "code"), [(reader_left, 1), (full_disk, 1), (closed_output, 0)])
+def test_ask_records_an_answer_that_it_cannot_print(
+    unread: Callable[[list[str]], int], code: int, serve: Serve
+) -> None:
+    """It is paid for: asked again, it comes from the record."""
+    server = serve(streamed("Two ", "coins."))
+    assert unread([sys.executable, "-m", "llmcall", "ask", "What do apples cost?"]) == code
+    assert done("ask", "What do apples cost?") == "Two coins.\n"
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("content", [None, ""])

@@ -15,6 +15,7 @@ from ...clients.registry import settings
 from ...display.formatting import counted, money
 from ...errors import (
     APIError,
+    ArgumentError,
     CacheMissError,
     ContentFilterError,
     EmptyAnswerError,
@@ -155,7 +156,7 @@ def drift(
     3
     """
     if not 0 < share <= 1:
-        raise ValueError(
+        raise ArgumentError(
             f"share is {share!r}; it must be more than 0 and at most 1; calls= (--calls) asks for more"
         )
     if calls is not None:
@@ -165,7 +166,7 @@ def drift(
     if where is not None and not callable(where):
         raise TypeError(f"where is {where!r}; it must be a function of a record")
     if to is None and not dry_run:
-        raise ValueError(
+        raise ArgumentError(
             "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "
             "replayed; dry_run=True (--dry-run) makes no call"
         )
@@ -176,7 +177,7 @@ def drift(
         and isinstance(path, (str, os.PathLike))
         and os.path.realpath(to) == os.path.realpath(path)
     ):
-        raise ValueError(
+        raise ArgumentError(
             f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
         )
     client = registered_client()

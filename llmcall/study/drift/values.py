@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.formatting import one_line
-from ...errors import OutputError
+from ...errors import ArgumentError, OutputError
 from ...typed.reading import read
 from ...values import choices_of, message_text
 
@@ -85,7 +85,7 @@ def reader_for(texts: Iterable[str]) -> Reader:
         quoted = "; ".join(
             repr(one_line(text, QUOTED_CHARACTERS)) for text in sorted(quotable)[:QUOTED]
         )
-        raise ValueError(
+        raise ArgumentError(
             "give value= (--value), a function that reads an answer's text as a number, or as None: the recorded "
             f"answers are neither numbers, nor yes or no, nor JSON objects with such fields ({quoted})"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...config import resolve as config
-from ...errors import LLMCallError
+from ...errors import ArgumentError, LLMCallError
 from ...records.reader import read
 from ...records.writer import write
 from ...review.page import page
@@ -125,13 +125,15 @@ def pack(
     archive = None if zip is None else Path(os.path.abspath(zip))
     for made in filter(None, (target, archive)):
         if os.path.lexists(made):
-            raise ValueError(f"{made} exists already; remove it, or choose another name")
+            raise ArgumentError(f"{made} exists already; remove it, or choose another name")
     if prune and whole:
-        raise ValueError(
+        raise ArgumentError(
             "prune leaves out the records that no call used, and whole packs them: choose one"
         )
     if archive is not None and archive.is_relative_to(target):
-        raise ValueError(f"the ZIP file {archive} would be in the package itself; put it elsewhere")
+        raise ArgumentError(
+            f"the ZIP file {archive} would be in the package itself; put it elsewhere"
+        )
     project = Path.cwd().resolve()
     words = command_of(project, command)
     tapes = project_paths(project, cassettes, "--cassette")

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ...errors import LLMCallError
+from ...errors import ArgumentError, LLMCallError
 from ...secrets import names_credential
 
 # What the program does not get: version control, environments and caches; .env, which holds keys.
@@ -68,9 +68,9 @@ def project_paths(
     for each in paths:
         path = Path(os.path.abspath(each))
         if not path.exists():
-            raise ValueError(f"{argument}: {os.fspath(each)} does not exist")
+            raise ArgumentError(f"{argument}: {os.fspath(each)} does not exist")
         if not path.is_relative_to(project):
-            raise ValueError(
+            raise ArgumentError(
                 f"{argument}: {os.fspath(each)} is not below the project {project}; run pack in the folder that "
                 "holds everything"
             )
@@ -85,13 +85,13 @@ def command_of(project: Path, command: Iterable[str]) -> list[str]:
     """
     words = list(command)
     if not words or words == ["-m"]:
-        raise ValueError(
+        raise ArgumentError(
             "no program is named: give a script, or -m and a module, and its arguments"
         )
     if words[0] == "-m":
         return words
     if not words[0].endswith(".py") and os.path.basename(words[0]).startswith("python"):
-        raise ValueError(
+        raise ArgumentError(
             f"give the script alone, without {words[0]!r}: llmcall pack … -- SCRIPT [ARG…]"
         )
     return [*project_paths(project, words[:1], "the script"), *words[1:]]
@@ -119,7 +119,7 @@ def variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:
         is_credential = names_credential(name)
         if not equals_sign:
             if name not in os.environ:
-                raise ValueError(f"--env {name}: the variable is not set")
+                raise ArgumentError(f"--env {name}: the variable is not set")
             value = os.environ[name]
             is_credential = is_credential or CREDENTIAL_ENDING.search(name) is not None
         yield name, "none" if is_credential else value

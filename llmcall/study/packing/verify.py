@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...display.formatting import counted
 from ...display.printable import visible
-from ...errors import CacheError
+from ...errors import ArgumentError, CacheError
 from ...records.reader import read
 from .contents import PROOF
 from .differences import differences
@@ -104,16 +104,16 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
     """
     path = Path(package)
     if not tolerance >= 0:
-        raise ValueError(f"the tolerance is {tolerance}; it must be 0 or more")
+        raise ArgumentError(f"the tolerance is {tolerance}; it must be 0 or more")
     if not path.exists():
-        raise ValueError(f"{package} does not exist")
+        raise ArgumentError(f"{package} does not exist")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         scratch = Path(folder).resolve()
         if not path.is_dir():
             (scratch / "unpacked").mkdir()
             path = unpack_zip(path, scratch / "unpacked")
         if not (path / NAME).is_file():
-            raise ValueError(f"{package} is not a packed study: it has no {NAME}")
+            raise ArgumentError(f"{package} is not a packed study: it has no {NAME}")
         manifest = read_manifest(path)
         observation = _run(path, manifest, scratch / "run")
         checks = _checks(path, manifest, observation, scratch / "run", tolerance)

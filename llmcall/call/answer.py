@@ -57,14 +57,19 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
     (call,) = calls
     models = [call.client.model_named(model) for model in call.fallbacks]
     while True:
-        # The reader of a stream has read one model's text: no other can replace it.
-        exchange = Exchange(call, stream=stream, must_fit_window=bool(models) and not stream)
+        exchange = Exchange(
+            call,
+            functools.partial(_store, call),
+            stream=stream,
+            # The reader of a stream has read one model's text: no other can replace it.
+            must_fit_window=bool(models) and not stream,
+        )
         try:
-            response, received = await retry(call, exchange.attempt)
+            record = await retry(call, exchange.attempt)
             break
         except AlreadyRecorded:
-            record = await do(call.store.get, call.request)
-            return {} if record is None else {call.request.cache_key: record}
+            found = await do(call.store.get, call.request)
+            return {} if found is None else {call.request.cache_key: found}
         except ContextLengthError as error:
             if not models:
                 raise
@@ -76,19 +81,17 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
                 model,
             )
             call = call.to_model(model)
-    record = await do(_store, call, response, received)
-    await release(response, is_stored=True)
+    await exchange.emit_held_back()
+    await release(exchange.response, is_stored=True)
     return {call.request.cache_key: record}
 
 
 def _store(call: Call, response: Any, received: Received) -> Record:
-    """Warn of what an answer lacks, and record it."""
+    """Record an answer, and warn of what it lacks."""
     # As a cassette gives it back: a later prompt may quote it.
     response = ordered(finite(response))
     if call.request.model != call.request.asked["model"]:  # a fallback's: it says who answered
         response = {**response, "model": response.get("model") or call.request.model}
-    _warn_of_cut_answer(call, response)
-    _warn_of_cut_prompt(call, TokenUsage.of(response).input_tokens)
     record = record_of(
         call.request,
         response,
@@ -96,7 +99,10 @@ def _store(call: Call, response: Any, received: Received) -> Record:
         api_type=call.client.api_type,
         host=received.host,
     )
-    return call.store.add(record).replace(received=received)
+    stored = call.store.add(record).replace(received=received)
+    _warn_of_cut_answer(call, response)
+    _warn_of_cut_prompt(call, TokenUsage.of(response).input_tokens)
+    return stored
 
 
 def _warn_of_cut_answer(call: Call, response: Any) -> None:

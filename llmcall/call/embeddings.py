@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from ..models.tokens import shares
 from ..values import TokenUsage, record_of, total_cost
 from ..values.checks import packed_vector
-from .effects import do, with_cache
+from .effects import with_cache
 from .lookup import lookup
 from .retry import retry
 from .send import Exchange
@@ -71,8 +72,7 @@ async def _ask_batch(calls: Sequence[Call]) -> dict[str, Record]:
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
     batch = calls[0]._replace(request=request._replace(body={**request.body, "input": texts}))
-    response, received = await retry(batch, Exchange(batch).attempt)
-    records = await do(_store_shares, calls, texts, response, received)
+    records = await retry(batch, Exchange(batch, partial(_store_shares, calls, texts)).attempt)
     return {record.cache_key: record for record in records}
 
 

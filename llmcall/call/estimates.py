@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..models.tokens import count_tokens
@@ -72,7 +72,7 @@ def estimate_of_http(body: Any, capabilities: Capabilities) -> tuple[int, int] |
         return None
     if "input" in body and any(body.get(name) for name in SERVER_SIDE_INPUTS):
         return None
-    if any(_runs_at_server(tool) for tool in body.get("tools") or ()):
+    if asks_for_tools_at_server(body):
         return None
     further_inputs = [
         body[name] for name in ("instructions", "tools", "text", "suffix") if body.get(name)
@@ -87,27 +87,52 @@ def estimate_of_http(body: Any, capabilities: Capabilities) -> tuple[int, int] |
     return estimate("chat", chat, capabilities)
 
 
-def _has_media(data: Any) -> bool:
+def _has_media(data: Any, types: Collection[str] = MEDIA_TYPES) -> bool:
     """Return whether plain data holds what has tokens beside its text."""
     if isinstance(data, list):
-        return any(_has_media(item) for item in data)
+        return any(_has_media(item, types) for item in data)
     if not isinstance(data, dict):
         return False
     type_name = data.get("type")
-    if isinstance(type_name, str) and any(each in type_name for each in MEDIA_TYPES):
+    if isinstance(type_name, str) and any(each in type_name for each in types):
         return True
-    return any(_has_media(item) for item in data.values())
+    return any(_has_media(item, types) for item in data.values())
+
+
+def asks_for_tools_at_server(body: Mapping[str, Any]) -> bool:
+    """Return whether a body lets the server run tools: it bills their calls, and what they read."""
+    if body.get("web_search_options") is not None:
+        return True
+    tools = body.get("tools")
+    return isinstance(tools, Sequence) and any(_runs_at_server(tool) for tool in tools)
 
 
 def _runs_at_server(tool: Any) -> bool:
-    """Return whether the server runs a tool, and bills what the tool reads."""
     return isinstance(tool, dict) and tool.get("type", "custom") not in ("function", "custom")
 
 
-def tokens_used(
+def dearest(body: Mapping[str, Any], input_tokens: int, output_tokens: int) -> dict[str, int]:
+    """Return what may cost most of all that so many tokens can be: the prompt is written to the provider's
+    cache for as long as that keeps it, or audio.
+
+    :param body: what is sent.
+    :returns: by what genai-prices calls it.
+    """
+    parts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    if _has_media(body.get("messages"), ("audio",)):
+        parts["input_audio_tokens"] = input_tokens
+    else:
+        parts["cache_write_tokens"] = parts["cache_write_1h_tokens"] = input_tokens
+    if "audio" in (body.get("modalities") or ()):
+        parts["output_audio_tokens"] = output_tokens
+    return parts
+
+
+def with_tokens_used(
     response: Mapping[str, Any], request: Request, capabilities: Capabilities
-) -> TokenUsage:
-    """Return the tokens that a stream used: as the server reports them, else as counted here.
+) -> Mapping[str, Any]:
+    """Return as much of a response as a stream brought, with the tokens that it used: as the server reports
+    them, else as counted here.
 
     Reasoning whose text the server does not send cannot be counted: there may have been more.
 
@@ -116,12 +141,13 @@ def tokens_used(
     """
     reported = TokenUsage.of(response)
     if reported.input_tokens is not None and reported.output_tokens is not None:
-        return reported
+        return response
     texts = [_text_of(choice["message"]) for choice in choices_of(response)]
     output = sum(
         count_tokens(text, request.model, encoding=capabilities.encoding) for text in texts if text
     )
-    return TokenUsage(estimate(request.kind, request.body, capabilities)[0], output)
+    prompt, _ = estimate(request.kind, request.body, capabilities)
+    return {**response, "usage": {"prompt_tokens": prompt, "completion_tokens": output}}
 
 
 def _text_of(message: Mapping[str, Any]) -> str:

@@ -21,8 +21,6 @@ from ..system import ProcessLock, lock
 if TYPE_CHECKING:
     from ..cache.redis import RedisServer
     from ..cache.spending import Spending
-    from ..models.prices import Price
-    from ..values import TokenUsage
 
 # USD are counted in whole 10^-12 USD: sums of floats would pass a limit that they only reach, or
 # not reach it.
@@ -58,13 +56,14 @@ class Holder(Protocol):
     is_stuck: bool
 
 
-def spending_of(tokens: TokenUsage, price: Price | None) -> Amounts:
-    """Return what a call spends; an unknown number of tokens counts as 0."""
-    total = (tokens.input_tokens or 0) + (tokens.output_tokens or 0)
-    if price is None:
-        return Amounts(0, total, calls=1, unknown=1)
-    usd_per_million = price.of_tokens(tokens)
-    return Amounts(round(usd_per_million * (PICO // 10**6)), total, calls=1)
+def spending_of(tokens: int, cost: float | None) -> Amounts:
+    """Return what a call spends.
+
+    :param cost: USD, or ``None`` if it is unknown.
+    """
+    if cost is None:
+        return Amounts(0, tokens, calls=1, unknown=1)
+    return Amounts(round(cost * PICO), tokens, calls=1)
 
 
 class Ledger:

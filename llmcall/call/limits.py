@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from ..models.prices import price_of
+from ..models.prices import HighestPrice, price_of
 from ..system import after_fork_in_child, lock
 from .effects import Delay, Queue, wake_first
 from .ledgers import NEVER
@@ -207,29 +207,24 @@ class Pool:
         self._left_out_until: dict[Endpoint, float] = {}  # a monotonic time
         self.states = {endpoint: _state_of(endpoint) for endpoint in self.endpoints}
 
-    def price(
-        self, input_tokens: int, endpoint: str | None = None, service_tier: str | None = None
-    ) -> Price | None:
-        """Return what the model costs with a prompt of so many tokens, or ``None`` if unknown.
+    def price(self, endpoint: str | None = None, service_tier: str | None = None) -> Price | None:
+        """Return the model's price, or ``None`` if it is unknown.
 
         :param endpoint: the name of the one that answers; ``None`` means the highest price of all
             that may.
         :param service_tier: the tier that is asked for or that answered; ``None`` is the standard
             one.
         """
-        prices = [
-            price_of(
-                self.model,
-                self.settings.prices,
-                address=each.address,
-                input_tokens=input_tokens,
-                service_tier=service_tier,
+        endpoints = [each for each in self.endpoints if each.name == endpoint] or self.endpoints
+        prices = []
+        for address in {each.address for each in endpoints}:
+            price = price_of(
+                self.model, self.settings.prices, address=address, service_tier=service_tier
             )
-            for each in [each for each in self.endpoints if each.name == endpoint] or self.endpoints
-        ]
-        if None in prices:
-            return None
-        return max(filter(None, prices), key=lambda price: (price.output, price.input))
+            if price is None:
+                return None
+            prices.append(price)
+        return prices[0] if len(prices) == 1 else HighestPrice(tuple(prices))
 
     def _usable_endpoints(self, now: float) -> list[Endpoint]:
         """Return the endpoints that are not left out: at least one."""

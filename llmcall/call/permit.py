@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import BudgetExceededError, RateLimitError
 from ..models.prices import tier_of
 from ..notices import notice, warn_once
-from ..values import TokenUsage
 from . import budgets
 from .effects import Delay, do, wait
-from .estimates import estimate, estimate_of_http
+from .estimates import asks_for_tools_at_server, dearest, estimate, estimate_of_http
 from .ledgers import Amounts, spending_of
 from .limits import WINDOW, Place, Pool
 from .nesting import Holder, waiting
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
-    from ..models.prices import Price
-    from ..values import Request
+    from ..values import Request, TokenUsage
     from .calls import Call
 
 T = TypeVar("T")
@@ -111,17 +109,19 @@ class Permit:
 
         :raises BudgetExceededError: if a budget needs to know it.
         """
-        request = self._request
-        if request.kind != "http":
-            return estimate(request.kind, request.body, self._pool.capabilities)
+        request, estimated = self._request, None
         if not self._call.asks_model:
             return None
-        estimated = estimate_of_http(request.body, self._pool.capabilities)
+        if request.kind == "http":
+            estimated = estimate_of_http(request.body, self._pool.capabilities)
+        elif not asks_for_tools_at_server(request.body):
+            estimated = estimate(request.kind, request.body, self._pool.capabilities)
         if estimated is None and budgets.limits_tokens():
-            fields = request.asked
-            address = f"{fields['method']} {fields.get('host', '')}{fields['path']}"
+            fields, name = request.asked, self._call.label
+            if request.kind == "http":
+                name = f"{fields['method']} {fields.get('host', '')}{fields['path']}"
             raise BudgetExceededError(
-                f"the budget limits dollars or tokens, but {address} does not say how much it may "
+                f"the budget limits dollars or tokens, but {name} does not say how much it may "
                 "use, so llmcall can't reserve anything for it. Limit calls= instead, or send it "
                 "outside the budget"
             )
@@ -132,9 +132,11 @@ class Permit:
         needed = Amounts(calls=1)
         if self._call.asks_model:
             tier = tier_of(self._request.body)
-            price = self._pool.price(input_tokens, service_tier=tier)
+            price = self._pool.price(service_tier=tier)
             budgets.check_price(self._pool.model, price, tier)
-            needed = spending_of(TokenUsage(input_tokens, output_tokens), price)
+            parts = dearest(self._request.body, input_tokens, output_tokens)
+            cost = None if price is None else price.of_parts(parts).total
+            needed = spending_of(input_tokens + output_tokens, cost)
         reservation = self._reservation = budgets.Reservation(needed)
 
         async def look() -> Delay | None:
@@ -174,17 +176,20 @@ class Permit:
         if is_first and at_least > WINDOW:
             notice("%s: no call is sent there for %.0f s", names, at_least)
 
-    def use(self, tokens: TokenUsage, price: Price | None, calls: int) -> None:
+    def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it. If the server does not say
         what that was, it is what was reserved.
 
+        :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
         """
         input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
         self._place.used = None if input_tokens is None else input_tokens + output_tokens
         if self._reservation is not None:
             needed = self._reservation.needed
-            spent = needed if input_tokens is None else spending_of(tokens, price)
+            spent = needed
+            if input_tokens is not None:
+                spent = spending_of(input_tokens + output_tokens, cost)
             self._reservation.used = spent._replace(calls=calls)
 
     def give_place_back(self) -> None:
@@ -202,13 +207,19 @@ class Permit:
         self._holder.__enter__()
         return self
 
-    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+    def end(self) -> None:
+        """Give back what is kept in memory; a second time changes nothing."""
         self._holder.__exit__()
         self._place.end()
-        if self._reservation is None:
+        if self._reservation is not None and self._reservation.is_in_memory:
+            self._reservation.close()
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        self.end()
+        if self._reservation is None or self._reservation.is_in_memory:
             return
         # A call that nobody runs any more can await nothing.
-        if self._reservation.is_in_memory or error_type is GeneratorExit:
+        if error_type is GeneratorExit:
             self._reservation.close()
         else:
             await do(self._reservation.close)

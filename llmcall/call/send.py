@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ..errors import (
     APIError,
@@ -22,14 +22,14 @@ from ..notices import logger, notice, warn_once
 from ..values import Received, Response, TokenUsage, choices_of, http_as_chat, text_of
 from ..values.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..values.chunks import DONE, Assembler, says_something, text_in
-from .effects import END, Piece, Reading, emit, next_of, opened, send
-from .estimates import tokens_used
+from .effects import END, Piece, Reading, do, emit, next_of, opened, send
+from .estimates import with_tokens_used
 from .limits import LEFT_OUT_SECONDS
 from .masking import mask
 from .permit import Permit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..config.endpoints import Endpoint
     from .calls import Call
@@ -38,19 +38,43 @@ REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
 # the API's error codes
 UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 
+T = TypeVar("T")
 log = logger()
 
 
-class Exchange:
+class Used(NamedTuple):
+    """What an answer used, as far as it is known.
+
+    :param cost: USD.
+    :param priced_by: the source of the price.
+    :param served: the model that answered, by the server's name for it.
+    """
+
+    tokens: TokenUsage = TokenUsage()
+    cost: float | None = None
+    priced_by: str | None = None
+    served: Any = None
+
+
+class Exchange(Generic[T]):
     """Sends one request, in as many attempts as are made.
 
     :param call: the call that it is for; of a batch of embeddings, one whose body asks for all.
+    :param store: stores an answer, and returns what it stored.
     :param stream: emit the text as it comes.
     :param must_fit_window: an answer that the context window cut is an error.
     """
 
-    def __init__(self, call: Call, *, stream: bool = False, must_fit_window: bool = False) -> None:
+    def __init__(
+        self,
+        call: Call,
+        store: Callable[[Any, Received], T],
+        *,
+        stream: bool = False,
+        must_fit_window: bool = False,
+    ) -> None:
         self.call = call
+        self._store = store
         self.stream = stream
         self.must_fit_window = must_fit_window
         self.request = call.request
@@ -70,16 +94,19 @@ class Exchange:
         self.assembler: Assembler | None = None
         self.response: Any = None
         self.reader_has_text = False
+        # The last pieces of a stream, which its reader gets when the answer is stored.
+        self.held_back: list[Piece] = []
 
-    async def attempt(self) -> tuple[Any, Received]:
+    async def attempt(self) -> T:
         """Send the request to one endpoint after the other until one answers or the attempt fails;
-        return the response, and how it was received.
+        return what is stored of the answer.
         """
         call = self.call
         self.statuses.clear()
         while True:
             async with Permit(call, self.pool, self.request) as self.permit:
                 endpoint = self.endpoint = await self.permit.acquire()
+                host = call.client.host(endpoint)
                 sent_at = time.monotonic()
                 try:
                     await self._send()
@@ -95,19 +122,45 @@ class Exchange:
                 seconds = time.monotonic() - sent_at
                 if held := getattr(self.response, "held", None):
                     endpoint = self.endpoint = held.endpoint
-                answer = self._answer()
-                cost = self._count(answer, TokenUsage.of(answer))
-                break
+                    host = call.client.host(endpoint)
+                request_id = getattr(self.response, "request_id", None)
+                return await self._keep(Received(endpoint.name, host, seconds, request_id))
+
+    async def _keep(self, received: Received) -> T:
+        """Store the whole answer, then count it, and return what is stored.
+
+        A record holds its cost, which is reckoned by another package from what a server says: it may fail in
+        ways that nobody thought of, or be interrupted, since the first import takes its time. To store
+        first and add the cost later would write each answer twice, and a kill between the two would leave
+        a record without its cost. So the cost is tried first, and whatever becomes of that, the answer is
+        stored: with an unknown cost, if need be. All else, such as counting and warnings, comes after.
+        """
+        used = Used()
+        try:
+            try:
+                used = self._used(self._answer())
+            finally:
+                self.permit.use(used.tokens, used.cost, calls=1)
+                # In an event loop a thread stores the answer: those that there are may wait for this.
+                self.permit.end()
+        finally:
+            stored = await do(self._store_and_count, received._replace(cost=used.cost), used)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s: %s answered in %.2f s", call.label, endpoint.name, seconds)
-        request_id = getattr(self.response, "request_id", None)
-        host = call.client.host(endpoint)
-        return self.response, Received(endpoint.name, host, seconds, request_id, cost)
+            seconds = received.latency
+            log.debug("%s: %s answered in %.2f s", self.call.label, received.endpoint, seconds)
+        return stored
+
+    def _store_and_count(self, received: Received, used: Used) -> T:
+        try:
+            return self._store(self.response, received)
+        finally:
+            self._count(used, calls=1)
 
     async def _send(self) -> None:
         """Send the request once, and check the response."""
         call = self.call
         self.assembler = self.response = None
+        self.held_back = []
         if self.request.kind == "http":
             answer = await send(call.transport, self.request, call.time_left())
             self.response = answer if isinstance(answer, dict) else await self._pass_on(answer)
@@ -123,7 +176,11 @@ class Exchange:
         chunks = opened(transport, request, timeout) if self.stream else None
         if chunks is not None:
             self.response = await self._read_stream(chunks)
-            self._check()
+            try:
+                self._check()
+            except APIError:
+                await self.emit_held_back()
+                raise
             return
         if self.stream:  # the transport does not stream
             body.pop("stream_options", None)
@@ -135,7 +192,12 @@ class Exchange:
             raise
         if self.stream:
             message = choices_of(self.response)[0]["message"]
-            await emit(Piece(text_of(message.get("content")) or ""))
+            self.held_back.append(Piece(text_of(message.get("content")) or ""))
+
+    async def emit_held_back(self) -> None:
+        """Emit the last pieces of a streamed answer."""
+        while self.held_back:
+            await emit(self.held_back.pop(0))
 
     async def _pass_on(self, pieces: Any) -> Any:
         """Emit the pieces of an answer that is recorded as it is, and return what is recorded of it.
@@ -163,31 +225,40 @@ class Exchange:
         """Return the response as chat completions give it, as far as it tells what was used."""
         return http_as_chat(self.response["body"]) if self.request.kind == "http" else self.response
 
-    def _count(self, answer: Mapping[str, Any], tokens: TokenUsage, calls: int = 1) -> float | None:
-        """Count what was used, in limits, budgets and usage; return its cost in USD, ``None`` if unknown.
+    def _used(self, answer: Mapping[str, Any]) -> Used:
+        """Return what an answer used.
 
-        :param answer: names its tier and its model.
+        :param answer: as much as came; it names its tier and its model.
+        """
+        if not self.call.asks_model:
+            return Used(cost=0.0)
+        tokens = TokenUsage.of(answer)
+        held = getattr(answer, "held", None)
+        tier = tier_of(answer, None if held is None else held.tier)
+        price = self.pool.price(self.endpoint.name, tier)
+        cost = None if price is None else price.of_answer(answer)
+        if price is None or cost is None:
+            return Used(tokens, served=answer.get("model"))
+        return Used(tokens, cost.total, price.source, answer.get("model"))
+
+    def _count(self, used: Used, calls: int) -> None:
+        """Count in usage what was used.
+
         :param calls: 0 if it is no answer.
         """
         if not self.call.asks_model:
-            self.permit.use(TokenUsage(), None, calls)
             self.call.add_usage(calls=calls)
-            return 0.0
-        held = getattr(answer, "held", None)
-        tier = tier_of(answer, None if held is None else held.tier)
-        price = self.pool.price(tokens.input_tokens or 0, self.endpoint.name, tier)
-        self.permit.use(tokens, price, calls)
-        cost = None if price is None else price.cost(tokens)
+            return
+        tokens, is_embedding = used.tokens, self.request.kind == "embedding"
         self.call.add_usage(
             calls=calls,
             input_tokens=tokens.input_tokens,
             cached_input_tokens=tokens.cached_tokens,
-            output_tokens=0 if self.request.kind == "embedding" else tokens.output_tokens,
-            cost=cost,
-            **({} if price is None else {"priced_by": price.source}),
-            served=answer.get("model") if calls else None,
+            output_tokens=0 if is_embedding else tokens.output_tokens,
+            cost=used.cost,
+            **({} if used.priced_by is None else {"priced_by": used.priced_by}),
+            served=used.served if calls else None,
         )
-        return cost
 
     def _count_failure(self, error: BaseException) -> None:
         """Count what an attempt used that failed, or whose reader left.
@@ -197,20 +268,22 @@ class Exchange:
         """
         is_unrecorded = isinstance(error, UnrecordedAnswer)
         answer: Mapping[str, Any] = {}
-        tokens = TokenUsage()
         if isinstance(self.response, dict):
             answer = self._answer()
-            tokens = TokenUsage.of(answer)
         elif self.assembler is not None:
-            answer = self.assembler.partial_response()
-            tokens = tokens_used(answer, self.request, self.pool.capabilities)
+            answer = with_tokens_used(
+                self.assembler.partial_response(), self.request, self.pool.capabilities
+            )
         elif not is_unrecorded:
             return
         # A call whose reader left was answered. One that failed was not: it counts only as far as
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
-        if was_answered or tokens.input_tokens is not None:
-            self._count(answer, tokens, calls=1 if was_answered else 0)
+        used = self._used(answer)
+        if was_answered or used.tokens.input_tokens is not None:
+            calls = 1 if was_answered else 0
+            self.permit.use(used.tokens, used.cost, calls)
+            self._count(used, calls)
 
     async def _read_stream(self, chunks: Any) -> Any:
         """Return the whole of a streamed answer, which is emitted as it comes.
@@ -239,8 +312,7 @@ class Exchange:
                     while pending:
                         await emit(pending.pop(0))
             response = Response(whole or assembler.response(), head.request_id)
-            for piece in pending:  # of an answer without text
-                await emit(piece)
+            self.held_back = pending  # of an answer without text
         return response
 
     # After the failure of one endpoint

@@ -12,6 +12,7 @@ from ..cache.directory import DATABASE
 from ..config.values import without_password
 from ..display.formatting import counted, shortened
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError, RequestTimeoutError
+from ..models.prices import MILLION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -205,7 +206,10 @@ def _try_to_write(directory: Path) -> None:
 def _price_check(client: LLMClient, model: str) -> Check:
     price = client.price(model)
     if price is not None:
-        rates = f"${price.input:g} in and ${price.output:g} out per million tokens"
+        prompt, total = price.of_parts({"input_tokens": 1, "output_tokens": 1})
+        rates = (
+            f"${prompt * MILLION:g} in and ${(total - prompt) * MILLION:g} out per million tokens"
+        )
         return Check("price", True, f"{model}: {rates}, according to {price.source}")
     remedy = f"set {model} = IN, OUT below [Prices] (USD per million tokens)"
     return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)

@@ -246,15 +246,12 @@ class LLMClient:
         """
         return "chat"
 
-    def price(
-        self, model: str, input_tokens: int = 0, service_tier: str | None = None
-    ) -> Price | None:
+    def price(self, model: str, service_tier: str | None = None) -> Price | None:
         """Return the highest price that a call may have, or ``None`` if it is unknown.
 
-        :param input_tokens: the length of its prompt.
         :param service_tier: the tier that it asks for; ``None`` is the standard one.
         """
-        return self.pool(model).price(input_tokens, service_tier=service_tier)
+        return self.pool(model).price(service_tier=service_tier)
 
     def build_request(self, current_messages: Any, **arguments: Any) -> Request:
         """Return the request that :meth:`send_message` would send; send and store nothing.

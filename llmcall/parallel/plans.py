@@ -6,12 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..call.drivers import drive
-from ..call.estimates import estimate
+from ..call.estimates import asks_for_tools_at_server, dearest, estimate
 from ..cassettes.current import current_cassette
 from ..cassettes.stores import CacheStore, CassetteStore
 from ..display.formatting import money
 from ..errors import CacheCorruptError
-from ..models.prices import MILLION, tier_of
+from ..models.prices import tier_of
 from ..records.packed import unpack
 from ..scopes import Draws
 from ..values import Reply
@@ -40,15 +40,14 @@ class Plan(NamedTuple):
     :param input_tokens: the tokens in their prompts, as llmcall counts them.
     :param cost: the least and the most that they would cost in USD: the prompts alone, as if the
         provider had cached them, and with the longest answers (``max_tokens``, else the model's
-        largest output), which is what a budget reserves. Answers that are asked again are not in
-        it. ``None`` if a price is unknown.
+        largest output) and all of the prompts written to the provider's cache, which is what a
+        budget reserves. Answers that are asked again are not in it. ``None`` if a price is unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.types.Usage`.
     :param expected_cost: USD, estimated from recorded answers of the same call, at current prices:
-        each prompt's own tokens, with the share that the provider had cached for them, an answer of
-        their average length, and for each draw the average cost of their corrections. Answers of
-        the same call have the same model and parameters, and prompts with the fixed text of the
-        same templates; they may be in the open cassette or in the cache, in any scope. ``None`` if
-        there are none yet, or if a price is unknown.
+        each prompt's own tokens at what theirs cost on average, and for each draw the average cost of
+        their answers and corrections. Answers of the same call have the same model and parameters,
+        and prompts with the fixed text of the same templates; they may be in the open cassette or in
+        the cache, in any scope. ``None`` if there are none yet, or if a price is unknown.
 
     >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
     >>> plan = greet.map([{"greeting": "Good evening, Sir!"}, {"greeting": "Good night, Sir!"}], dry_run=True)
@@ -113,16 +112,20 @@ class _Miss(NamedTuple):
     output_tokens: int
     price: Price | None
 
-    def cost(self, output_tokens: float, cached_share: float = 0) -> float:
-        """Return what it would cost in USD; its price is known.
+    def cost(self, parts: Mapping[str, int]) -> float:
+        """Return what it would cost in USD if it used some tokens; its price is known."""
+        assert self.price is not None
+        return self.price.of_parts(parts).total
 
-        :param output_tokens: the length of its answer.
-        :param cached_share: the share of the prompt that the provider has cached.
-        """
-        price = self.price
-        assert price is not None
-        input_price = (1 - cached_share) * price.input + cached_share * price.cached_input
-        return (self.input_tokens * input_price + output_tokens * price.output) / MILLION
+    def least_cost(self) -> float:
+        """Return the cost of its prompt alone, which the provider has cached."""
+        return self.cost(
+            {"input_tokens": self.input_tokens, "cache_read_tokens": self.input_tokens}
+        )
+
+    def most_cost(self) -> float:
+        """Return what a budget reserves for it."""
+        return self.cost(dearest(self.request.body, self.input_tokens, self.output_tokens))
 
 
 class _UnrecordedError(Exception):
@@ -169,8 +172,8 @@ class Planner:
         priced_by = tuple(sorted(sources))
         if any(miss.price is None for miss in misses):
             return Plan(self._hits, len(misses), input_tokens, None, priced_by)
-        low = sum((miss.cost(0, cached_share=1) for miss in misses), 0.0)
-        high = sum((miss.cost(miss.output_tokens) for miss in misses), 0.0)
+        low = sum((miss.least_cost() for miss in misses), 0.0)
+        high = sum((miss.most_cost() for miss in misses), 0.0)
         expected_cost: float | None = 0.0
         for call, misses_of_call in self._misses.items():
             cost = self._expected_cost(call, misses_of_call)
@@ -190,7 +193,9 @@ class Planner:
         self._planned_keys.add(request.cache_key)
         capabilities = self._client.capabilities(request.model)
         input_tokens, output_tokens = estimate("chat", request.body, capabilities)
-        price = self._client.price(request.model, input_tokens, tier_of(request.body))
+        price = None
+        if not asks_for_tools_at_server(request.body):
+            price = self._client.price(request.model, tier_of(request.body))
         miss = _Miss(request, input_tokens, output_tokens, price)
         call = task.item.call if isinstance(task.item, CellRow) else self._job.call
         self._misses.setdefault(call, []).append(miss)
@@ -231,11 +236,14 @@ class Planner:
 
     def _expected_cost(self, call: Any, misses: Sequence[_Miss]) -> float | None:
         """Return the expected cost of a call's misses; see :class:`Plan`."""
-        first_request = misses[0].request
+        first_request, price = misses[0].request, misses[0].price
+        assert price is not None
         templates = call.templates()
         parameters = _without_messages(first_request.asked)
-        count = prompt_tokens = cached_tokens = answer_tokens = 0  # of first answers
-        corrections = 0.0  # USD
+        count = prompt_tokens = 0  # of first answers
+        prompts = rest = corrections = (
+            0.0  # USD: the first answers' prompts, what else they cost, corrections
+        )
         for record in self._records(call):
             usage = record.usage
             kind = templates.first_or_correction(record.request.get("messages", []))
@@ -243,22 +251,23 @@ class Planner:
                 continue
             if usage.input_tokens is None or usage.output_tokens is None:
                 continue
+            cost = price.of_answer(record.response)
+            if cost is None:
+                return None
             if kind == "correction":
-                tier = tier_of(first_request.body)
-                price = self._client.price(first_request.model, usage.input_tokens, tier)
-                corrections += price.of_tokens(usage) / MILLION
+                corrections += cost.total
                 continue
             if count == MOST_ANSWERS:
                 break
             count += 1
             prompt_tokens += usage.input_tokens
-            cached_tokens += usage.cached_tokens or 0
-            answer_tokens += usage.output_tokens
+            prompts += cost.prompt
+            rest += cost.total - cost.prompt
         if not count:
             return None
-        cached_share = min(1, cached_tokens / prompt_tokens) if prompt_tokens else 0
-        first_calls = sum(miss.cost(answer_tokens / count, cached_share) for miss in misses)
-        return first_calls + corrections / count * len(misses)
+        token_cost = prompts / prompt_tokens if prompt_tokens else 0
+        first_calls = sum(miss.input_tokens * token_cost for miss in misses)
+        return first_calls + (rest + corrections) / count * len(misses)
 
     def _records(self, call: Any) -> Iterator[Record]:
         """Yield the records of the open cassette and of the cache that may be of a call, each once."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ..config.settings import Settings
-    from ..values import Record
+    from ..values import Received, Record
 
 # The keys of the calls that run in this context.
 _running: ContextVar[frozenset[str]] = ContextVar(
@@ -156,18 +156,18 @@ async def _record_of(call: Call) -> Record:
 
 async def _run(call: Call) -> Record:
     """Run the function, or send the HTTP request, and store its result."""
-    cost = None
+
+    def store(result: Any, received: Received | None = None) -> Record:
+        value = ordered(plain(result, f"{call.name}: the result", for_record=True))
+        cost = None if received is None else received.cost
+        return call.store.add(record_of(call.request, {"value": value}, cost=cost))
+
     if call.request.kind == "function":
-        result = await send(call.transport, call.request, None)
-    elif call.maker is None:
+        return await do(store, await send(call.transport, call.request, None))
+    if call.maker is not None:
+        return await retry(call, Exchange(call, store).attempt)
 
-        async def attempt() -> Any:
-            return await send(call.transport, call.request, call.time_left())
+    async def attempt() -> Any:
+        return await send(call.transport, call.request, call.time_left())
 
-        result = await retry(call, attempt)
-    else:
-        result, received = await retry(call, Exchange(call).attempt)
-        cost = received.cost
-    value = ordered(plain(result, f"{call.name}: the result", for_record=True))
-    record = record_of(call.request, {"value": value}, cost=cost)
-    return await do(call.store.add, record)
+    return await do(store, await retry(call, attempt))

@@ -1,5 +1,6 @@
 """The values of every call: a request, a record, a reply. Nobody changes one that is made."""
 
+from .billing import Bill
 from .bodies import EventStream, check_no_error, events_in, events_of, finite, read_object
 from .days import Days, day_of, joined_days
 from .http_answers import http_as_chat, lasting_parts, model_answer, without_new_fields
@@ -27,6 +28,7 @@ __all__ = [
     "FROM_SERVER",
     "AlreadyRecorded",
     "AsyncTransport",
+    "Bill",
     "Data",
     "Days",
     "EventStream",

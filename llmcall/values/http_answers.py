@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from ..errors import ServiceError
+from .billing import Bill
 from .bodies import events_of
-from .shapes import TOOL_CALLS, message_in, objects_in, parts_in
+from .shapes import TOOL_CALLS, message_in, object_in, objects_in, parts_in
 from .usage import TokenUsage
 
 # The ends of the paths at which a model answers, where the host is known.
@@ -35,13 +37,15 @@ ANSWERS_REMEMBERED = 64  # answers, each of which is asked for its tokens, its c
 def http_as_chat(body: str) -> Mapping[str, Any]:
     """Return an answer as chat completions give it, as far as it tells: ``model``, ``usage`` (by its own
     names), ``service_tier``, ``system_fingerprint``, and a choice with its text and tool calls, its
-    refusal, and why it ended in the words of its API (``"completed"``, ``"end_turn"`` …).
+    refusal, and why it ended in the words of its API (``"completed"``, ``"end_turn"`` …); and its ``bill``.
 
     :param body: JSON, or an event stream.
     """
     objects = [*_parsed_objects(body)]
+    gemini = None
     if any("candidates" in each or "usageMetadata" in each for each in objects):
-        objects = [_of_gemini(objects)]
+        gemini = _joined_gemini(objects)
+        objects = [_of_gemini(gemini)]
     holders = [
         each
         for event in objects
@@ -67,11 +71,13 @@ def http_as_chat(body: str) -> Mapping[str, Any]:
         "finish_reason": next(filter(None, map(_text, reasons)), None),
     }
     names = ("model", "service_tier", "system_fingerprint")
+    # a stream tells of the output again and again, and of the input once
+    usage = _merged(each["usage"] for each in holders if isinstance(each.get("usage"), dict))
     return {
         **{name: _text(fields.get(name)) or None for name in names},
-        # a stream tells of the output again and again, and of the input once
-        "usage": _merged(each["usage"] for each in holders if isinstance(each.get("usage"), dict)),
+        "usage": usage,
         "choices": [choice],
+        "bill": Bill.of(gemini or {**fields, "usage": usage, "choices": choices}),
     }
 
 
@@ -143,17 +149,20 @@ def _merged(objects: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: each[name] for each in objects for name in each if each[name] is not None}
 
 
-def _of_gemini(objects: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return an answer of Gemini's API, whole or in the events of its stream, as the Messages API would
-    give it.
-    """
-    fields = _merged(objects)
+def _joined_gemini(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return an answer of Gemini's API, whole or in the events of its stream, in one object."""
     candidates = [
         candidate for each in objects for candidate in objects_in(each.get("candidates"))[:1]
     ]
+    return {**_merged(objects), "candidates": candidates}
+
+
+def _of_gemini(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer of Gemini's API as the Messages API would give it."""
+    candidates = fields["candidates"]
     content: list[dict[str, Any]] = []
     for candidate in candidates:
-        for part in objects_in((candidate.get("content") or {}).get("parts")):
+        for part in objects_in(object_in(candidate.get("content")).get("parts")):
             call = part.get("functionCall")
             if isinstance(call, dict):
                 content.append(
@@ -166,13 +175,15 @@ def _of_gemini(objects: list[dict[str, Any]]) -> dict[str, Any]:
         "stop_reason": _merged(candidates).get("finishReason"),
         "content": content,
     }
-    count = fields.get("usageMetadata")
-    if isinstance(count, dict) and "promptTokenCount" in count:
-        thoughts = count.get("thoughtsTokenCount") or 0
+    metadata = object_in(fields.get("usageMetadata"))
+    if "promptTokenCount" in metadata:
+        counts = Counter({name: count for name, count in metadata.items() if type(count) is int})
+        thoughts = counts["thoughtsTokenCount"]
+        answer["service_tier"] = _text(metadata.get("serviceTier")).lower()
         answer["usage"] = {
-            "input_tokens": count["promptTokenCount"],
-            "output_tokens": (count.get("candidatesTokenCount") or 0) + thoughts,
-            "input_tokens_details": {"cached_tokens": count.get("cachedContentTokenCount")},
+            "input_tokens": counts["promptTokenCount"] + counts["toolUsePromptTokenCount"],
+            "output_tokens": counts["candidatesTokenCount"] + thoughts,
+            "input_tokens_details": {"cached_tokens": metadata.get("cachedContentTokenCount")},
             "output_tokens_details": {"reasoning_tokens": thoughts},
         }
     return answer

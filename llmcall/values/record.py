@@ -69,7 +69,8 @@ class Record:
     :param request: everything that is hashed, or a function that returns it when it is first read.
     :param response: the response as the API gave it (an embedding: its float32 bytes under
         ``"embedding"``).
-    :param cost: USD when it was made, or ``None`` if the price was unknown.
+    :param cost: USD when it was made, by the whole usage that the response reports; ``None`` if a price
+        was unknown.
     :param api_type: which client asked, e.g. ``"openai"``.
     :param host: the host that answered, without credentials.
     :param version: the version of llmcall that stored it.

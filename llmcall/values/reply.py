@@ -27,7 +27,8 @@ class Reply(dict[str, Any]):
     :ivar cached: whether the answer came from a record or from an identical call in flight.
     :ivar cache_key: the request's key.
     :ivar sample: which draw it is, or ``None``.
-    :ivar cost: USD when it was made, or ``None``.
+    :ivar cost: USD when it was made, by the whole usage that the response reports; ``None`` if a price is
+        unknown.
     :ivar latency: seconds from sending to the end of the answer; 0.0 if the answer is cached.
     :ivar endpoint: the name of the endpoint that answered, or ``None`` if the answer is cached.
     :ivar request_id: the server's identifier of the request, or ``None``.

@@ -106,3 +106,8 @@ def _usage(usage: TokenUsage) -> dict[str, Data]:
 def objects_in(value: Any) -> list[dict[str, Any]]:
     """Return the objects in a list; none of anything else."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def object_in(value: Any) -> dict[str, Any]:
+    """Return an object, or an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}

@@ -20,7 +20,7 @@ from ...errors import (
     ContentFilterError,
     EmptyAnswerError,
 )
-from ...models.prices import MILLION, tier_of
+from ...models.prices import tier_of
 from ...parallel.map import map as run_map
 from ...parallel.options import checked_count
 from ...records.reader import read as read_records
@@ -202,16 +202,23 @@ def _cost_of(check: Check, client: LLMClient, draw: Draw) -> float | None:
     """Return what a call would cost, by the recorded answers; ``None`` if a price is unknown."""
     request = check.request(draw)
     model = str(request["model"])
-    inputs, outputs = [], []
-    for record in check.records[draw.digest]:
-        usage = record.usage
-        # Counted here if the server did not report them.
-        inputs.append(usage.input_tokens or client.count_tokens(request["messages"], model))
-        outputs.append(usage.output_tokens or client.count_tokens(record.answer, model))
-    price = client.price(model, max(inputs), tier_of(client.resolved.defaults))
+    price = client.price(model, tier_of(client.resolved.defaults))
     if price is None:
         return None
-    return (fmean(inputs) * price.input + fmean(outputs) * price.output) / MILLION
+    costs = []
+    for record in check.records[draw.digest]:
+        response = record.response
+        if None in record.usage[:2]:  # counted here if the server did not report them
+            usage = {
+                "prompt_tokens": int(client.count_tokens(request["messages"], model)),
+                "completion_tokens": int(client.count_tokens(record.answer, model)),
+            }
+            response = {**response, "usage": usage}
+        cost = price.of_answer(response)
+        if cost is None:
+            return None
+        costs.append(cost.total)
+    return fmean(costs)
 
 
 def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:

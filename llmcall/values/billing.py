@@ -1,0 +1,97 @@
+"""What an answer reports that is billed: tokens in the words of its API, and calls of tools that the
+provider runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from .shapes import object_in, objects_in
+
+Api: TypeAlias = Literal["chat", "responses", "messages", "gemini", "embeddings"]
+
+# The items of the Responses API for which a provider bills apart from tokens, by what genai-prices
+# calls them; the last two are none of its names, so they have no price.
+BILLED_ITEMS = {
+    "file_search_call": "storage_searches",
+    "code_interpreter_call": "code_executions",
+    "image_generation_call": "image_generations",
+    "shell_call": "containers",
+}
+# "Grounding with Google Search", Google's guide: up to this version a prompt is billed, whatever number
+# of searches it takes; from Gemini 3 on each search is.
+PROMPT_IS_BILLED = ("gemini-1", "gemini-2")
+
+
+class Bill(NamedTuple):
+    """What an answer reports that is billed.
+
+    :param api: the one in whose words it is reported.
+    :param reported: the answer's ``usage``, or what Gemini's API has in its place, under the name that it
+        has there; empty if nothing is reported.
+    :param tools: calls of the provider's tools that ``reported`` does not count, by what genai-prices calls
+        them.
+    """
+
+    api: Api
+    reported: Mapping[str, Any]
+    tools: Mapping[str, int]
+
+    @classmethod
+    def of(cls, response: Mapping[str, Any]) -> Bill:
+        """Return the bill of a response of any of these APIs, as it came, or of what ``http_as_chat`` made
+        of one.
+        """
+        if isinstance(bill := response.get("bill"), Bill):
+            return bill
+        usage, metadata = response.get("usage"), response.get("usageMetadata")
+        if isinstance(metadata, dict):
+            return cls("gemini", {"usageMetadata": metadata}, _searches_of_gemini(response))
+        if not isinstance(usage, dict):
+            return cls("chat", {}, {})
+        reported = {"usage": usage}
+        if "prompt_tokens" in usage:
+            api: Api = "chat" if "completion_tokens" in usage else "embeddings"
+            return cls(api, reported, _searches_of_chat(response))
+        if isinstance(response.get("output"), list) or "input_tokens_details" in usage:
+            return cls("responses", reported, _tools_of_responses(response))
+        return cls("messages", reported, {})  # which counts its searches in usage
+
+
+def _tools_of_responses(response: Mapping[str, Any]) -> Counter[str]:
+    items = objects_in(response.get("output"))
+    kinds = [kind for item in items if (kind := str(item.get("type"))) in BILLED_ITEMS]
+    searches = object_in(object_in(response.get("tool_usage")).get("web_search")).get(
+        "num_requests"
+    )
+    if not isinstance(searches, int):
+        searches = sum(map(_is_search, items))
+    return +Counter([BILLED_ITEMS[kind] for kind in kinds]) + Counter(web_searches=searches)
+
+
+def _is_search(item: Mapping[str, Any]) -> bool:
+    """Return whether an item of an output is a search; opening a page, and looking into it, is free."""
+    kind = object_in(item.get("action")).get("type")
+    return item.get("type") == "web_search_call" and kind in (None, "search")
+
+
+def _searches_of_chat(response: Mapping[str, Any]) -> Counter[str]:
+    """Return one search for an answer that cites pages: chat completions do not say how many it took."""
+    messages = [object_in(choice.get("message")) for choice in objects_in(response.get("choices"))]
+    annotations = [each for message in messages for each in objects_in(message.get("annotations"))]
+    is_cited = any(each.get("type") == "url_citation" for each in annotations)
+    return +Counter(web_searches=int(is_cited))
+
+
+def _searches_of_gemini(response: Mapping[str, Any]) -> Counter[str]:
+    grounding = [
+        object_in(candidate.get("groundingMetadata"))
+        for candidate in objects_in(response.get("candidates"))
+    ]
+    queries = {str(query) for each in grounding for query in each.get("webSearchQueries") or ()}
+    count = len(queries - {""})  # Google ignores those
+    if str(response.get("modelVersion")).startswith(PROMPT_IS_BILLED):
+        count = min(1, count)
+    return +Counter(web_searches=count)

@@ -47,7 +47,7 @@ async def chat_completion_stream(
     >>> asyncio.run(pieces())
     ['Good', ' morning!']
     """
-    import httpx
+    from ..libraries import httpx
 
     client_context = httpx.AsyncClient() if client is None else nullcontext(client)
     async with (
@@ -97,7 +97,7 @@ async def chat_completion(
 
 def _refused(response: httpx.Response) -> httpx.RequestError:
     """Log a response with a status other than 200, and return the error to raise for it."""
-    import httpx
+    from ..libraries import httpx
 
     body = masked(response.text, secrets_of(response.request))
     logger().error("Request failed with status %d. Error: %s", response.status_code, body)
@@ -107,7 +107,7 @@ def _refused(response: httpx.Response) -> httpx.RequestError:
 
 async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
     """Yield the pieces of text in a body."""
-    import httpx
+    from ..libraries import httpx
 
     try:
         async with aclosing(response.aiter_bytes()) as data:  # type: ignore[type-var]

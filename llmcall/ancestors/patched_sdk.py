@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from ..blocking import value
@@ -11,6 +12,8 @@ from ..clients.api_errors import mapped_error
 from ..clients.openai import NO_KEY
 from ..config.endpoints import Endpoint
 from ..values import Request
+
+_COMPLETIONS = "openai.resources.chat.completions"
 
 
 def is_patched(names: tuple[str, ...]) -> bool:
@@ -20,11 +23,12 @@ def is_patched(names: tuple[str, ...]) -> bool:
     """
     if "openai" not in sys.modules:
         return False  # nobody replaced anything in it, and importing it takes a second
-    import openai
-    from openai.resources.chat import completions
+    from ..libraries import openai
 
     objects = [getattr(openai, name) for name in names]
-    objects += [completions.Completions.create, completions.AsyncCompletions.create]
+    if _COMPLETIONS in sys.modules:
+        completions = import_module(_COMPLETIONS)  # another thread may still import it
+        objects += [completions.Completions.create, completions.AsyncCompletions.create]
     return any(not _is_of_the_sdk(each) for each in objects)
 
 
@@ -68,7 +72,7 @@ class PatchedTransport:
 
     def send(self, request: Request, timeout: float | None) -> Any:
         """Return the response."""
-        import openai
+        from ..libraries import openai
 
         try:
             sdk = getattr(openai, self._class)(**self._arguments, timeout=timeout)
@@ -79,7 +83,7 @@ class PatchedTransport:
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
         """Return the response."""
-        import openai
+        from ..libraries import openai
 
         try:
             sdk = getattr(openai, f"Async{self._class}")(**self._arguments, timeout=timeout)

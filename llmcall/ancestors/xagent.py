@@ -126,7 +126,7 @@ def sdk_error(error: APIError) -> Exception:
 
     Logs a bad request.
     """
-    import openai
+    from ..libraries import openai
 
     if isinstance(error, InvalidRequestError):
         logger().error("bad request: %s", error)
@@ -141,7 +141,7 @@ def sdk_error(error: APIError) -> Exception:
 
 def _bad_request(error: ContextLengthError) -> openai.BadRequestError:
     """Return the error that the SDK raises if a server finds the context too long."""
-    import openai
+    from ..libraries import openai
 
     library = http_library()
     response = library.Response(400, request=library.Request("POST", NO_ADDRESS))

@@ -13,9 +13,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import diskcache
-from diskcache.core import DBNAME, MODE_RAW, Timeout
-
+from ..libraries import diskcache
 from .forks import using_database
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ SETTINGS = {
     "sqlite_mmap_size": 0,  # a mapped file that is cut short kills the process (SIGBUS)
     "sqlite_cache_size": -4000,  # KiB, for each thread
 }
-WRITE_ERRORS = (sqlite3.OperationalError, Timeout)
+WRITE_ERRORS = (sqlite3.OperationalError, diskcache.Timeout)
 
 # Others may have stored a text, even one that cannot be decoded, where bytes belong.
 ROW = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
@@ -64,7 +62,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
 
     def store(self, value: Any, read: bool, key: object = None) -> tuple[int, int, None, Any]:
         """Return what the database holds of a value."""
-        return 0, MODE_RAW, None, value
+        return 0, diskcache.core.MODE_RAW, None, value
 
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
         """Return a value; what somebody else stored may be none."""
@@ -89,7 +87,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         if getattr(local, "con", None) is None or local.pid != os.getpid():
             # as diskcache makes it, but any thread may close it: a forked process closes all
             local.con = sqlite3.connect(
-                os.path.join(self._directory, DBNAME),
+                os.path.join(self._directory, diskcache.core.DBNAME),
                 timeout=self._timeout,
                 isolation_level=None,
                 check_same_thread=False,
@@ -149,7 +147,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
             return bool(self.delete(key))
         if stored_at is None:
             stored_at = time.time()
-        row = (key, stored_at, stored_at, MODE_RAW, value)
+        row = (key, stored_at, stored_at, diskcache.core.MODE_RAW, value)
         return bool(self._sql(_REPLACE if replaces else _ADD, row).rowcount)
 
 

@@ -12,12 +12,9 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from redis import Redis, exceptions
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
+from ..libraries import redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,14 +65,16 @@ class RedisServer:
         self.name = self.location = str(without_password(address))
         # One further attempt is for a connection that was open when the server was started again.
         # By default, redis-py tries ten times for some seconds.
-        retry = Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,))
+        retry = redis.retry.Retry(
+            redis.backoff.NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,)
+        )
         try:
-            self._redis = Redis.from_url(
+            self._redis = redis.Redis.from_url(
                 address, **OPTIONS, decode_responses=False, protocol=2, retry=retry
             )
             pool = self._redis.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # is connected to nothing yet
-        except (ValueError, TypeError, exceptions.RedisError):
+        except (ValueError, TypeError, redis.exceptions.RedisError):
             # "from None", since the error's words may repeat the password.
             raise ConfigError(
                 f"[Cache] PATH = {self.location} is neither a directory nor the address of a Redis server: {FORM}"
@@ -94,7 +93,7 @@ class RedisServer:
         try:
             yield self._redis
         # UnicodeError: no host can have such a name.
-        except (exceptions.RedisError, OSError, UnicodeError) as error:
+        except (redis.exceptions.RedisError, OSError, UnicodeError) as error:
             # Of a pipeline, redis-py puts the whole command before the server's words: the record's bytes.
             words = str(error).rpartition("caused error: ")[2]
             for secret in self._secrets:
@@ -103,9 +102,11 @@ class RedisServer:
             raise self._failure(error, words) from (None if has_secret else error)
 
     def _failure(self, error: Exception, words: str) -> CacheError:
-        if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
+        if isinstance(
+            error, (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)
+        ):
             what = f"refuses access ({words}): set user and password below [Cache]: PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
-        elif isinstance(error, exceptions.ResponseError):
+        elif isinstance(error, redis.exceptions.ResponseError):
             what = f"refuses a command ({words})"
         else:
             what = f"cannot be reached ({words}): start it, or name another server or a directory in [Cache] PATH"

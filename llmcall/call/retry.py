@@ -22,8 +22,8 @@ JITTER = 0.25  # the largest share of a wait that is added at random
 
 T = TypeVar("T")
 log = logger()
-# Not the module's own: our waits must not change what a simulation's seed draws.
-_random = random.Random()
+# The system's: our waits must change neither what a seed draws nor which generators a program makes.
+_random = random.SystemRandom()
 
 
 async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -38,7 +38,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         if not error.retryable:
             raise
         first_error = error
-    import tenacity  # only a call that failed waits for the import
+    from ..libraries import tenacity  # only a call that failed waits for the import
 
     options = call.options
     exponential = tenacity.wait_exponential(

@@ -180,8 +180,7 @@ def http_library() -> Any:
     """Return the installed SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x."""
     # openai 3 looks for httpx in sys.modules for each request, and fails while another thread
     # imports it.
-    import httpx  # noqa: F401
-    import openai
+    from ..libraries import httpx, openai  # noqa: F401
 
     base_class = next(
         each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client"
@@ -194,7 +193,7 @@ def mapped_error(error: BaseException, url: str) -> APIError:
 
     :param url: the request's address, for the message.
     """
-    import openai
+    from ..libraries import openai
 
     if isinstance(error, APIError):
         return error

@@ -336,7 +336,7 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
     import tempfile
 
     try:
-        import xllamacpp
+        from ..libraries import xllamacpp
     except ModuleNotFoundError as error:
         raise ConfigError(
             "API_TYPE = local runs a model in this process and needs the package xllamacpp: install the extra `local`"

@@ -309,10 +309,11 @@ def _address(url: str, setting: str) -> Address:
 def _entra_token_provider(endpoint: Endpoint) -> Any:
     """Return a function that returns tokens from Entra ID."""
     try:
-        from azure.identity import DefaultAzureCredential, get_bearer_token_provider
+        from ..libraries import azure
     except ImportError as error:
         raise ConfigError(
             f"no way to sign in to {endpoint.name}: set AZURE_OPENAI_API_KEY, pass azure_ad_token_provider=, "
             "or install the extra 'azure' (azure-identity) for Entra ID"
         ) from error
-    return get_bearer_token_provider(DefaultAzureCredential(), ENTRA_SCOPE)
+    credential = azure.identity.DefaultAzureCredential()
+    return azure.identity.get_bearer_token_provider(credential, ENTRA_SCOPE)

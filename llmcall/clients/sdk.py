@@ -16,6 +16,7 @@ from ..call.permit import note_sent, note_sent_async
 from ..config.values import check_credential
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
+from ..libraries import random_numbers_kept
 from ..system import is_own_request
 from ..values import Request, Response, read_object
 from . import chat, responses
@@ -210,7 +211,7 @@ class SDKTransport:
 
         :param response: the one whose body was read, or ``None``.
         """
-        import openai
+        from ..libraries import openai
 
         if not isinstance(error, (openai.APIError, APIError, http_library().RequestError)):
             return
@@ -301,9 +302,10 @@ class SDKTransport:
             self._loop_clients.setdefault(loop, (client, closing))
         return self._loop_clients[loop][0]
 
+    @random_numbers_kept()  # making the first one imports more
     def _new_client(self, *, is_async: bool) -> Any:
         library = http_library()
-        import openai
+        from ..libraries import openai
 
         # The user's own HTTP client stays as it is.
         http_client = self._users.get(is_async)

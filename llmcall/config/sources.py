@@ -163,16 +163,15 @@ def _read_dotenv(path: str) -> dict[str, str]:
     """Return the variables of a ``.env`` file that have a value. The environment is not changed."""
     import io
 
-    from dotenv import dotenv_values
-    from dotenv.parser import parse_stream
+    from ..libraries import dotenv
 
     text = ""
-    for binding in parse_stream(io.StringIO(_read(path, f".env ({path})"))):
+    for binding in dotenv.parser.parse_stream(io.StringIO(_read(path, f".env ({path})"))):
         if binding.error:  # the library would warn at each reading
             warn_once(f".env ({path}), line {binding.original.line}: not NAME=value")
         else:
             text += binding.original.string
-    variables = dotenv_values(stream=io.StringIO(text))
+    variables = dotenv.dotenv_values(stream=io.StringIO(text))
     return {name: value.strip() for name, value in variables.items() if value and value.strip()}
 
 

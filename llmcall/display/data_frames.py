@@ -15,7 +15,7 @@ def import_pandas() -> Any:
     :raises ConfigError: if it is not installed.
     """
     try:
-        import pandas
+        from ..libraries import pandas
     except ImportError as error:
         raise ConfigError(
             "a table is a pandas DataFrame, and pandas is not installed: pip install pandas"

@@ -59,7 +59,9 @@ def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
     :param rows: the rows, all of one length, at least one.
     :param right: the positions of number columns, which are aligned to the right.
     """
-    from tabulate import tabulate  # takes a tenth of a second
+    from ..libraries import tabulate  # takes a tenth of a second
 
     alignments = ["right" if position in right else "left" for position in range(len(rows[0]))]
-    return str(tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=alignments))
+    return str(
+        tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=alignments)
+    )

@@ -113,11 +113,11 @@ def adapter(output_type: Any) -> TypeAdapter[Any]:
 
     :raises TypeError: for a type that pydantic cannot read.
     """
-    from pydantic import PydanticUserError, TypeAdapter
+    from ..libraries import pydantic
 
     try:
-        return TypeAdapter(output_type)
-    except (PydanticUserError, NameError) as error:
+        return pydantic.TypeAdapter(output_type)
+    except (pydantic.PydanticUserError, NameError) as error:
         raise _no_schema(output_type, error) from error
 
 
@@ -127,19 +127,19 @@ def _no_schema(output_type: Any, problem: Exception) -> TypeError:
 
 
 def _pydantic_schema(output_type: Any) -> dict[str, Any]:
-    from pydantic import PydanticUserError
+    from ..libraries import pydantic
 
     try:
         return adapter(output_type).json_schema(schema_generator=_generator())  # type: ignore[no-any-return]
-    except PydanticUserError as error:
+    except pydantic.PydanticUserError as error:
         raise _no_schema(output_type, error) from error
 
 
 @lru_cache(maxsize=1)
 def _generator() -> Any:
-    from pydantic.json_schema import GenerateJsonSchema
+    from ..libraries import pydantic
 
-    class Generator(GenerateJsonSchema):
+    class Generator(pydantic.json_schema.GenerateJsonSchema):
         """Writes schemas alike in all versions, without warnings about defaults that are no JSON."""
 
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  as pydantic declares it
@@ -167,8 +167,7 @@ def _generator() -> Any:
 
 def _arguments_schema(function: Any) -> dict[str, Any]:
     """Return the schema of a function's parameters, without ``*args`` and ``**kwargs``."""
-    from pydantic_core import PydanticSerializationError, to_jsonable_python
-    from typing_extensions import NotRequired, TypedDict
+    from ..libraries import pydantic_core, typing_extensions
 
     try:
         parameters = inspect.signature(function, eval_str=True).parameters
@@ -182,11 +181,11 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
         hint = Any if parameter.annotation is parameter.empty else parameter.annotation
         fields[name] = hint
         if parameter.default is not parameter.empty:
-            fields[name] = NotRequired[fields[name]]
+            fields[name] = typing_extensions.NotRequired[fields[name]]
             # pydantic's own schemas also leave out defaults that are not JSON.
-            with suppress(PydanticSerializationError):
-                defaults[name] = to_jsonable_python(parameter.default)
-    schema = _pydantic_schema(TypedDict("Arguments", fields))  # type: ignore[operator]
+            with suppress(pydantic_core.PydanticSerializationError):
+                defaults[name] = pydantic_core.to_jsonable_python(parameter.default)
+    schema = _pydantic_schema(typing_extensions.TypedDict("Arguments", fields))  # type: ignore[operator]
     for name, default in defaults.items():
         schema["properties"][name]["default"] = default
     return canonical({**schema, "additionalProperties": False})
@@ -207,9 +206,9 @@ def closed_validator(output_type: Any) -> Any:
     """Return what validates JSON by the schema of a type, where an object takes no unknown keys
     unless its class allows them.
     """
-    from jsonschema import Draft202012Validator
+    from ..libraries import jsonschema
 
-    return Draft202012Validator(_closed(_pydantic_schema(output_type)))
+    return jsonschema.Draft202012Validator(_closed(_pydantic_schema(output_type)))
 
 
 def _closed(node: Any) -> Any:

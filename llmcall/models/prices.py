@@ -153,9 +153,9 @@ class PackagedPrice(NamedTuple):
     @property
     def source(self) -> str:
         """The package with its version and the price's day."""
-        from genai_prices import __version__
+        from ..libraries import genai_prices
 
-        return f"genai-prices {__version__} for {self.time.date().isoformat()}"
+        return f"genai-prices {genai_prices.__version__} for {self.time.date().isoformat()}"
 
     def of_parts(self, parts: Parts) -> Cost:
         """Return what some tokens cost; a part without a price of its own costs what the whole does."""
@@ -192,7 +192,7 @@ class PackagedPrice(NamedTuple):
 
     def calculate(self, usage: Any) -> Any:
         """Return what genai-prices says that a usage costs."""
-        import genai_prices
+        from ..libraries import genai_prices
 
         return genai_prices.calc_price(
             usage, self.model, provider_id=self.provider, genai_request_timestamp=self.time
@@ -232,7 +232,7 @@ class HighestPrice(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _cost_of_parts(price: PackagedPrice, parts: tuple[tuple[str, int], ...]) -> Cost:
-    import genai_prices
+    from ..libraries import genai_prices
 
     return price.shared(price.calculate(genai_prices.Usage(**dict(parts))))
 
@@ -242,7 +242,7 @@ def _usage(bill: Bill, provider: str) -> Any:
 
     :raises ValueError: if none can be read.
     """
-    import genai_prices
+    from ..libraries import genai_prices
 
     names, makers = EXTRACTORS[bill.api]
     for provider_id, flavor in [*((provider, name) for name in names), makers]:
@@ -333,7 +333,7 @@ def price_of(
 def _provider_of(model: str, address: str | None) -> str | None:
     """Return the provider whose price genai-prices knows, by its name there, or ``None``."""
     try:
-        import genai_prices
+        from ..libraries import genai_prices
     except ImportError as error:
         warn_once(f"costs are unknown: genai-prices cannot be imported ({error}); install it again")
         return None

@@ -19,6 +19,7 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ..libraries import random_numbers_kept
 from ..system import ProcessLock, without_warnings
 
 if TYPE_CHECKING:
@@ -62,12 +63,13 @@ def _tiktoken(name: str) -> Callable[[str], int] | None:
         return None
     if digest != _DIGESTS[name]:  # tiktoken would remove it and download another
         return None
-    import tiktoken
+    from ..libraries import tiktoken
 
     encoding = tiktoken.get_encoding(name)
     return lambda text: len(encoding.encode_ordinary(text))
 
 
+@random_numbers_kept()  # finding the folder makes a generator
 def _cache_folder() -> str:
     for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         if variable in os.environ:
@@ -78,15 +80,13 @@ def _cache_folder() -> str:
 
 
 def _bpe_openai(name: str) -> Callable[[str], int] | None:
-    from importlib import import_module
-
     # It reads its data by importlib.resources.open_binary, which Python 3.11 and 3.12 call
     # deprecated.
     with without_warnings(DeprecationWarning):
         try:
             # the package's own Encoding refuses over 200,000 tokens
-            bindings = import_module("bpe_openai._bindings")
+            from ..libraries import bpe_openai
         except ImportError:
             return None
-        count: Callable[[str], int] = bindings.tokenizer_for_encoding(name).count
+        count: Callable[[str], int] = bpe_openai._bindings.tokenizer_for_encoding(name).count
     return count

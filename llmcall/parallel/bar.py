@@ -26,8 +26,8 @@ class Bar:
         self._shown = ExitStack()
         if progress and sys.stderr is not None:
             with without_warnings():  # of a notebook without ipywidgets, which gets a bar of text
-                from tqdm.auto import tqdm
-            bar = tqdm(total=total, file=sys.stderr, dynamic_ncols=True)
+                from ..libraries import tqdm
+            bar = tqdm.auto.tqdm(total=total, file=sys.stderr, dynamic_ncols=True)
             self._tqdm_bar = self._shown.enter_context(bar)
             self._usage = self._shown.enter_context(metering.track())
 

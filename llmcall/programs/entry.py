@@ -49,7 +49,7 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     >>> import openai
     >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())
     """
-    import openai
+    from ..libraries import openai
 
     recorder = Recorder(actor, overrides, caller="http_client()")
     return _recorded_client(openai.DefaultHttpxClient, recorder)(transport=transport)
@@ -64,7 +64,7 @@ def async_http_client(
     >>> import openai
     >>> client = openai.AsyncOpenAI(api_key="none", http_client=llmcall.async_http_client())
     """
-    import openai
+    from ..libraries import openai
 
     recorder = Recorder(actor, overrides, caller="async_http_client()")
     return _recorded_client(openai.DefaultAsyncHttpxClient, recorder)(transport=transport)

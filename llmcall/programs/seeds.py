@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from .. import askers
+from ..libraries import keeps_random_numbers
 from .front import replace
 
 
@@ -31,6 +32,8 @@ def seeded(seed: int) -> Iterator[None]:
     counts: collections.Counter[str] = collections.Counter()
 
     def next_seed(bits: int) -> int:
+        if keeps_random_numbers.get():  # a library's own, which a replay may not import
+            return 0
         asker = askers.current()
         maker = "" if asker is None else asker.name
         number = counts[maker]

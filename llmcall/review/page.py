@@ -30,7 +30,7 @@ def page(
     :param comparison: what :func:`~llmcall.compare` made of both.
     :param sample: how many calls it shows at most: those of actors taken evenly from all.
     """
-    from jinja2 import Environment, StrictUndefined
+    from ..libraries import jinja2
 
     calls_by_run = [conversations(run) for run in runs]
     marks = find_marks(
@@ -48,8 +48,8 @@ def page(
     survey = distributions(answered) if all(map(is_survey, answered)) else []
     run_facts = [facts(run, marks) for run in runs]
     style, script = _file("report.css"), f'"use strict";\n{{\n{_file("report.js")}}}\n'
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["visible"] = visible
     return environment.from_string(_file("report.html")).render(

@@ -49,22 +49,22 @@ def text_lines(
         that is another.
     :param served: the models that answered, and their days, in words.
     """
-    from click import style
+    from ..libraries import click
 
     for name, value in sorted(settings.items()):
-        yield style(f"configured {name}: {visible(as_json(value))}", dim=True)
+        yield click.style(f"configured {name}: {visible(as_json(value))}", dim=True)
     for words in served:
-        yield style(f"answered by {words}", dim=True)
+        yield click.style(f"answered by {words}", dim=True)
     shown_texts: set[str] = set()
     for number, (heading, calls) in enumerate(groups.items()):
         if number or settings or served:
             yield ""
-        yield style(f"=== {visible(heading) or OF_NO_ACTOR}", bold=True)
+        yield click.style(f"=== {visible(heading) or OF_NO_ACTOR}", bold=True)
         is_scope = all(call.record.scope == heading for call in calls)
         for call in calls:
             yield ""
             if not is_scope:
-                yield style(visible(call.record.scope) or OUTSIDE_ANY_SCOPE, bold=True)
+                yield click.style(visible(call.record.scope) or OUTSIDE_ANY_SCOPE, bold=True)
             yield from _call_lines(call, shown_texts)
 
 
@@ -73,7 +73,7 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
 
     :param shown_texts: the long texts that are above; gains those of this call.
     """
-    from click import style
+    from ..libraries import click
 
     tools = _names(call.record.request.get("tools"))
     parameters = "".join(
@@ -83,15 +83,15 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
     asker = f"  asked by {call.record.asker}" if call.record.asker else ""
     arms = f"  in {arms_words(call.record)}" if call.record.arms else ""
     draw = f"#{call.draw}  " if call.draw else ""
-    yield style(
+    yield click.style(
         visible(f"--- call {call.number}  {draw}{call.title}{parameters}{asker}{arms}"), fg="cyan"
     )
     if call.repeated:
-        yield style(f"{INDENT}… {counted(call.repeated, 'message')} as above", dim=True)
+        yield click.style(f"{INDENT}… {counted(call.repeated, 'message')} as above", dim=True)
     utterances = [("", "blue", utterance) for utterance in call.messages[call.repeated :]]
     utterances += [("→ ", "green", utterance) for utterance in call.answers]
     for prefix, colour, utterance in utterances:
-        yield style(f"{prefix}{visible(utterance.role)}", fg=colour)
+        yield click.style(f"{prefix}{visible(utterance.role)}", fg=colour)
         for text in utterance.texts:
             for line in visible(_short(text, shown_texts)).split("\n"):
                 yield f"{INDENT}{line}".rstrip()

@@ -37,9 +37,9 @@ def effect(pairs: Sequence[tuple[float, float]]) -> Effect:
 
     :param pairs: NaN stands for a value that is missing.
     """
-    from pandas import Series
+    from ..libraries import pandas
 
-    differences = Series([one - other for one, other in pairs], dtype=float).dropna()
+    differences = pandas.Series([one - other for one, other in pairs], dtype=float).dropna()
     count = len(differences)
     estimate = float(differences.mean())
     low, high = interval((differences - estimate) / count, count) if count else (math.nan, math.nan)
@@ -53,8 +53,7 @@ def import_statistics(purpose: str) -> None:
     :raises ConfigError: if it is not installed.
     """
     try:
-        import pandas  # noqa: F401 - is it installed?
-        import scipy.stats  # noqa: F401
+        from ..libraries import pandas, scipy  # noqa: F401 - are they installed?
     except ImportError as error:
         raise ConfigError(
             f"{purpose} with pandas and scipy (the extra 'study'), and {error.name} is not installed: "
@@ -73,17 +72,17 @@ def interval(influences: pandas.Series, count: int) -> tuple[float, float]:
     :param count: how many units it is an estimate of.
     :returns: minus infinity and infinity for fewer than two.
     """
-    from scipy import stats
+    from ..libraries import scipy
 
     if count < 2:
         return -math.inf, math.inf
-    quantile = stats.t.ppf((1 + LEVEL) / 2, count - 1) * math.sqrt(count / (count - 1))
-    found = stats.bootstrap(
+    quantile = scipy.stats.t.ppf((1 + LEVEL) / 2, count - 1) * math.sqrt(count / (count - 1))
+    found = scipy.stats.bootstrap(
         (influences.to_numpy() * len(influences),),
         lambda units, axis: units.mean(axis=axis),
         n_resamples=RESAMPLES,
         batch=BATCH,
-        confidence_level=1 - 2 * stats.norm.sf(quantile),
+        confidence_level=1 - 2 * scipy.stats.norm.sf(quantile),
         method="percentile",
         rng=SEED,
     )

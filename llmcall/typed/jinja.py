@@ -38,7 +38,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
     if not any(mark in text for mark in ("{{", "{%", "{#")):
         # A plain text does not need Jinja2, which takes 30 ms to import.
         return Template(name, text, {}, lambda variables: text, text)
-    from jinja2 import TemplateError as JinjaError
+    from ..libraries import jinja2
 
     paths = [name]  # of the template and its includes, to find where an error occurred
     environment = _environment(load, paths)
@@ -46,7 +46,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
         code = environment.compile(text, name, name)
         variables = _variables(environment, name, text, {name})
         fixed = _longest_text(environment, text)
-    except (JinjaError, *RUNTIME_ERRORS) as error:
+    except (jinja2.TemplateError, *RUNTIME_ERRORS) as error:
         raise _template_error(error, paths, ()) from error
     # All that a template finds by a name, in one dict: Jinja2 copies it for each rendering.
     compiled = environment.template_class.from_code(environment, code, dict(environment.globals))
@@ -55,7 +55,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
         """Render it with variables."""
         try:
             return compiled.render(values)
-        except (JinjaError, *RUNTIME_ERRORS) as error:
+        except (jinja2.TemplateError, *RUNTIME_ERRORS) as error:
             raise _template_error(error, paths, values) from error
 
     return Template(name, text, variables, render, fixed)
@@ -66,22 +66,21 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
 
     :param paths: takes the path of each template that is loaded.
     """
-    from jinja2 import FunctionLoader, StrictUndefined, TemplateNotFound
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from ..libraries import jinja2
 
     def load_source(name: str) -> tuple[str, str, None]:
         """Return another template's source in Jinja2's form."""
         try:
             path, source = load(name)
         except TemplateError as error:  # Jinja2 tries the next name, or ignores a missing one
-            raise TemplateNotFound(name, str(error)) from error
+            raise jinja2.TemplateNotFound(name, str(error)) from error
         paths.append(path)
         return source, path, None
 
     # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined,
-        loader=FunctionLoader(load_source),
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FunctionLoader(load_source),
         finalize=_printable,
         keep_trailing_newline=True,
     )
@@ -114,36 +113,38 @@ def _variables(
 
     :param visited_names: of the templates that were searched; takes the names of the includes.
     """
-    from jinja2 import TemplateNotFound, meta, nodes
+    from ..libraries import jinja2
 
     tree = environment.parse(source, name, name)
     # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
-    undeclared = meta.find_undeclared_variables(tree) | environment.globals.keys()
-    fields = {id(each.node): each.attr for each in tree.find_all(nodes.Getattr)}
+    undeclared = jinja2.meta.find_undeclared_variables(tree) | environment.globals.keys()
+    fields = {id(each.node): each.attr for each in tree.find_all(jinja2.nodes.Getattr)}
     variables: list[Variables] = []
-    for node in tree.find_all(nodes.Name):
+    for node in tree.find_all(jinja2.nodes.Name):
         if node.name in undeclared:
             field = fields.get(id(node))
             variables.append({node.name: None if field is None else frozenset((field,))})
-    for included_name in meta.find_referenced_templates(tree):
+    for included_name in jinja2.meta.find_referenced_templates(tree):
         if included_name is None or included_name in visited_names:
             continue
         visited_names.add(included_name)
         try:
             text, path, _ = environment.loader.get_source(environment, included_name)  # type: ignore[union-attr]
             variables.append(_variables(environment, path or included_name, text, visited_names))
-        except TemplateNotFound:
+        except jinja2.TemplateNotFound:
             continue  # it may be one of several or optional; rendering reports it if it is needed
     return all_variables(variables)
 
 
 def _longest_text(environment: jinja2.Environment, source: str) -> str:
     """Return the longest text outside all tags of a template."""
-    from jinja2 import nodes
+    from ..libraries import jinja2
 
-    outputs = (node for node in environment.parse(source).body if isinstance(node, nodes.Output))
+    outputs = (
+        node for node in environment.parse(source).body if isinstance(node, jinja2.nodes.Output)
+    )
     parts = (each for node in outputs for each in node.nodes)
-    texts = (each.data for each in parts if isinstance(each, nodes.TemplateData))
+    texts = (each.data for each in parts if isinstance(each, jinja2.nodes.TemplateData))
     return max(texts, key=len, default="")
 
 
@@ -155,9 +156,9 @@ def _template_error(
     :param paths: of the template, then of its includes.
     :param variable_names: the names of the variables.
     """
-    from jinja2 import TemplateSyntaxError
+    from ..libraries import jinja2
 
-    if isinstance(error, TemplateSyntaxError):
+    if isinstance(error, jinja2.TemplateSyntaxError):
         return TemplateError(f"{error.name or paths[0]}, line {error.lineno}: {error.message}")
     lines = [
         f"{frame.f_code.co_filename}, line {line}"
@@ -170,7 +171,7 @@ def _template_error(
 
 def _problem(error: Exception, variable_names: Iterable[str]) -> str:
     """Return in words what went wrong when a template was rendered."""
-    import jinja2
+    from ..libraries import jinja2
 
     if isinstance(error, jinja2.UndefinedError):
         missing = re.fullmatch(r"'(.*)' is undefined", str(error))

@@ -37,13 +37,12 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
 
     def render(values: Mapping[str, Any]) -> str:
         """Render it with variables."""
-        from pystache import Renderer  # type: ignore[import-not-found, import-untyped, unused-ignore]
-        from pystache.context import KeyNotFoundError  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        from ..libraries import pystache
 
-        renderer = Renderer(escape=str, missing_tags="strict", partials=partials)
+        renderer = pystache.Renderer(escape=str, missing_tags="strict", partials=partials)
         try:
             return str(renderer.render(tree, dict(values)))
-        except KeyNotFoundError as error:
+        except pystache.context.KeyNotFoundError as error:
             raise TemplateError(
                 f"{_place_of(sources, error.key)}: {missing_variable(error.key, values)}"
             ) from error
@@ -60,14 +59,14 @@ def _parsed(path: str, source: str) -> Any:
     :raises ConfigError: if pystache is not installed.
     """
     try:
-        from pystache.parser import ParsingError, parse  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        from ..libraries import pystache
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the template {path} is Mustache, which needs the library pystache (0.6.8 or later; the extra 'mustache')"
         ) from error
     try:
-        return parse(source, raise_on_mismatch=True)
-    except ParsingError as error:
+        return pystache.parser.parse(source, raise_on_mismatch=True)
+    except pystache.parser.ParsingError as error:
         info = error.info
         tag = f"{{{{{info.tag_type}{info.tag_key}}}}}"
         raise TemplateError(f"{_place(path, source, info.position)}: {tag} has no match") from error

@@ -169,14 +169,14 @@ def _checked(value: Any, output_type: Any, text: str | None = None) -> Any:
     """
     if schemas.simple_schema(output_type) is not None:
         return _simple(value, output_type)
-    from pydantic import ValidationError
+    from ..libraries import pydantic
 
     spelled = _as_spelled(value, schemas.spellings(output_type))
     if text is None or spelled != value:
         text = json.dumps(spelled)
     try:
         converted = schemas.adapter(output_type).validate_json(text, strict=True)
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         problems = (
             ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"])))
             for each in error.errors(include_url=False)

@@ -138,17 +138,15 @@ def _misfit(text: str, expected: Any) -> str | None:
         except OutputError as error:
             return str(error)
         return None
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import UnknownType, best_match
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
+    from ..libraries import jsonschema, referencing
 
     # With a registry of its own, nothing that a schema refers to is fetched from the network.
-    validator = Draft202012Validator(json.loads(expected), registry=Registry())
+    registry: Any = referencing.Registry()
+    validator = jsonschema.Draft202012Validator(json.loads(expected), registry=registry)
     try:
-        violation = best_match(validator.iter_errors(json.loads(text)))
-    except (UnknownType, Unresolvable, re.error):  # a schema that says what no validator here knows
-        return None
+        violation = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(text)))
+    except (jsonschema.exceptions.UnknownType, referencing.exceptions.Unresolvable, re.error):
+        return None  # the schema says what no validator here knows
     except ValueError as error:
         return f"it is not JSON ({error})"
     except RecursionError:

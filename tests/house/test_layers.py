@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import graphlib
+import sys
 from collections.abc import Iterator
 from importlib.util import resolve_name
 from pathlib import Path
@@ -17,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "llmcall"
 # Imports go to the same layer or down; a module that is not named here is in the layer of its
 # package.
 LAYERS = [
-    "_version blocking errors failures values lazy_names notices system display surrogates secrets "
+    "_version blocking errors failures values lazy_names libraries notices system display surrogates secrets "
     "keys.keys keys.normalizers keys.plain_data",
     "config",
     "models keys values.checks typed.expectations typed.json_texts typed.lettered_options "
@@ -122,6 +123,21 @@ def imported_at_run_time(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield resolve_name("." * node.level + (node.module or ""), package)
+
+
+def test_libraries_are_imported_in_one_place() -> None:
+    """Only there do they leave the program's random numbers; the command line and the plugin have
+    theirs in every run.
+    """
+    own = {"llmcall", *sys.stdlib_module_names}
+    elsewhere = [
+        f"{module} imports {name}"
+        for module, path in PATHS.items()
+        if module != "libraries" and module.partition(".")[0] not in ("cli", "pytest_plugin")
+        for name in imported_at_run_time(path)
+        if name.partition(".")[0] not in own
+    ]
+    assert not elsewhere, "\n".join(elsewhere)
 
 
 def modules_within(package: str) -> set[str]:

@@ -209,7 +209,7 @@ def _answers_of(
     check: Check, reader: Reader, new_records: Iterable[Record | None]
 ) -> pandas.DataFrame:
     """Return a row for each answer: the recorded ones to the requests of a check, then the new ones."""
-    import pandas
+    from ...libraries import pandas
 
     rows: list[dict[str, Any]] = []
 

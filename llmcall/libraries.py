@@ -1,0 +1,129 @@
+"""The libraries that llmcall uses, each imported where it is first needed.
+
+Some draw from the program's random numbers while they are imported: httpx imports rich where that is
+installed, and rich draws one. A replay needs fewer libraries than the run that it repeats, so a
+seeded program would go on with other numbers. Therefore nothing else imports them, and the numbers
+are put back after each import. Rejected: to import all with llmcall, which costs every program a
+second; to put the numbers back after each call, in which the program's own code may draw. What
+another thread draws during an import is drawn once more.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .system import ProcessLock
+
+if TYPE_CHECKING:
+    import azure.identity
+    import bpe_openai._bindings
+    import click
+    import diskcache
+    import dotenv.parser
+    import genai_prices
+    import httpx
+    import jinja2.meta
+    import jinja2.sandbox
+    import jsonschema.exceptions
+    import openai
+    import pandas
+    import pydantic.json_schema
+    import pydantic_core
+    import pystache.context
+    import pystache.parser
+    import redis.backoff
+    import redis.exceptions
+    import redis.retry
+    import referencing.exceptions
+    import scipy.stats
+    import tabulate
+    import tenacity
+    import tiktoken
+    import tqdm.auto
+    import typing_extensions
+    import xllamacpp
+
+__all__ = [
+    "azure",
+    "bpe_openai",
+    "click",
+    "diskcache",
+    "dotenv",
+    "genai_prices",
+    "httpx",
+    "jinja2",
+    "jsonschema",
+    "openai",
+    "pandas",
+    "pydantic",
+    "pydantic_core",
+    "pystache",
+    "redis",
+    "referencing",
+    "scipy",
+    "tabulate",
+    "tenacity",
+    "tiktoken",
+    "tqdm",
+    "typing_extensions",
+    "xllamacpp",
+]
+
+# The modules of a library that are used, where these are others than its own.
+_MODULES = {
+    "azure": "azure.identity",
+    "bpe_openai": "bpe_openai._bindings",
+    "diskcache": "diskcache.core",
+    "dotenv": "dotenv.parser",
+    "jinja2": "jinja2.meta jinja2.sandbox",
+    "jsonschema": "jsonschema.exceptions",
+    "pydantic": "pydantic.json_schema",
+    "pystache": "pystache.context pystache.parser",
+    "redis": "redis.backoff redis.exceptions redis.retry",
+    "referencing": "referencing.exceptions",
+    "scipy": "scipy.stats",
+    "tqdm": "tqdm.auto",
+}
+_lock = ProcessLock()
+# Set while random numbers are kept: the generators that are made are no program's.
+keeps_random_numbers: ContextVar[bool] = ContextVar("llmcall keeps random numbers", default=False)
+
+
+@contextmanager
+def random_numbers_kept() -> Iterator[None]:
+    """Put the state of ``random`` and of NumPy's global generator back after a block."""
+    with _lock:  # else a thread could keep what another's import has moved
+        token = keeps_random_numbers.set(True)
+        state = random.getstate()
+        numpy: Any = import_module("numpy.random") if "numpy.random" in sys.modules else None
+        numpy_state = None if numpy is None else numpy.get_state(legacy=False)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            if numpy is not None:
+                numpy.set_state(numpy_state)
+            keeps_random_numbers.reset(token)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Return a library, imported.
+
+        :raises ImportError: if it is not installed.
+        """
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        modules = _MODULES.get(name, name).split()
+        is_imported = sys.modules.keys() >= {*modules}
+        with nullcontext() if is_imported else random_numbers_kept():
+            for module in modules:
+                import_module(module)  # also waits for another thread that imports it
+        return sys.modules[name]

@@ -168,6 +168,7 @@ def recording_programs(
     with (
         contextlib.nullcontext() if tape.may_record else placeholder_keys(),
         _recording(recorder),
+        scopes.default_scope(None),  # llmcall run's is not that of llmcall's own calls in here
         askers.numbered_anew(),
     ):
         yield
@@ -178,11 +179,8 @@ def recording_programs(
 
 @contextlib.contextmanager
 def _recording(recorder: Recorder) -> Iterator[None]:
-    """Put a recorder in front of the process's clients for a block.
-
-    The scope of ``llmcall run`` around it is no longer that of llmcall's own calls.
-    """
-    with in_front(recorder), scopes.default_scope(None):
+    """Put a recorder in front of the process's clients for a block."""
+    with in_front(recorder):
         try:
             yield
         finally:

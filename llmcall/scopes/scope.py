@@ -354,10 +354,12 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
 
     In a recorded function outside any scope, its scope has a level of the function's own.
 
-    :param default: of :func:`new_program_scope`; ``None`` for no default scope.
+    :param default: of :func:`new_program_scope`; ``None`` for no default scope. That of the process
+        goes before it.
     """
     around = scope_around()
-    if _own(default) is None or default is None or (around is None and _why_refused()):
+    default = _default() or _own(default)
+    if default is None or (around is None and _why_refused()):
         return nullcontext()
     if around is not None and not around.is_outside:
         return nullcontext()

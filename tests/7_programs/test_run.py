@@ -164,6 +164,22 @@ for _ in range(2):
     assert Path("block.jsonl").read_bytes() == recorded
 
 
+def test_patched_in_a_run_leaves_the_scope_of_the_run(model: NumberedServer) -> None:
+    """It has no file, so all calls are draws of the run."""
+    patched = """
+def own_too():
+    question = [{"role": "user", "content": "Bread?"}]
+    return own_client.send_message(question, model="gpt-4o-mini", temperature=1).content
+for _ in range(2):
+    with llmcall.patched():
+        print(ask("Bread?"), own_too())
+"""
+    for options in (A, ()):
+        live, _ = ran(WITH_A_BLOCK + patched, *options)
+        assert len(set(live.split())) == 5  # the word and four numbers
+    assert samples("a.jsonl") == [f"run#{number}" for number in range(4)]
+
+
 def test_run_replays_what_a_block_recorded_and_a_block_what_run_recorded(
     model: NumberedServer,
 ) -> None:

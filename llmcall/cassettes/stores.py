@@ -105,7 +105,8 @@ class CassetteStore:
         record = self._find(request.cache_key)
         if record is None and self._cassette.may_record:
             record = self._cache.get(request)
-            return None if record is None else self._put(record, FROM_CACHE)
+            # Whoever asked in an earlier run: in this one its asker is the first to get it.
+            return record and self._put(record.replace(asker=None), FROM_CACHE)
         return record
 
     def add(self, record: Record) -> Record:

@@ -64,6 +64,7 @@ def in_tasks(server: Server) -> list[str]:
         made = await client.chat.completions.create(
             model="gpt-4o-mini",
             messages=QUESTION,  # type: ignore[arg-type]
+            temperature=1,
         )
         return str(made.choices[0].message.content)
 
@@ -279,6 +280,20 @@ def test_patched_is_a_cassette_without_a_file(server: Server) -> None:
             with llmcall.patched():
                 ask(client)
     assert samples() == RUN[:2]
+
+
+def test_answers_of_another_programs_askers_change_no_hands(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A recording may take them from the disk cache; what counts is that its replay is the same."""
+    with llmcall.cassette("a.jsonl"):
+        in_a_pool(server)
+    with llmcall.cassette("b.jsonl") as tape:
+        answers = in_tasks(server)
+    assert tape.supplied == TIMES
+    with llmcall.cassette("b.jsonl", mode="none"):
+        assert in_tasks(server) == answers
+    assert "another task or thread" not in caplog.text
 
 
 # Cassettes of several threads and tasks

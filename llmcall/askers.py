@@ -51,11 +51,16 @@ class Asker:
         with lock:
             number = self._counts.get(label, 0)
             self._counts[label] = number + 1
-        name = f"{label} {number}"
-        if self.name != MAIN:
-            name = f"{self.name}{SEPARATOR}{name}"
+        return self.named(f"{label} {number}")
+
+    def named(self, segment: str) -> Asker:
+        """Return an asker that this one makes.
+
+        :param segment: its own part of its name.
+        """
+        name = segment if self.name == MAIN else f"{self.name}{SEPARATOR}{segment}"
         if len(name) > LONGEST_NAME:
-            name = f"{self._shortened}{SEPARATOR}{label} {number}"
+            name = f"{self._shortened}{SEPARATOR}{segment}"
         return Asker(name, self.main)
 
     @property
@@ -183,8 +188,9 @@ def enter_item(name: str, repeat: int) -> None:
     :param name: the name of the item's scope.
     :param repeat: the number of its repeat.
     """
-    if _main is not None:
-        _current.set(Asker(f"item {name} {repeat}", _main))
+    maker = current()
+    if maker is not None:
+        _current.set(maker.named(f"item {name} {repeat}"))
 
 
 @contextlib.contextmanager

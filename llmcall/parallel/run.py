@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
+from .. import askers, scopes
 from ..call import usage as metering
 from ..call.lookup import report_refused
 from ..errors import (
@@ -114,6 +114,7 @@ class MapRun:
             metering.count(None, "llmcall.map", path, {"errors": 1})
             raise
         self.job = job
+        context.run(askers.set_current, askers.current())  # a pool's thread may know it better
         self.context = context
         self.begun: dict[int, list[Task]] = {}
         self._repeats = options.repeats

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -427,6 +428,31 @@ def test_repeats_of_a_map_outside_any_scope_are_draws(server: Server) -> None:
     assert len({answer for repeats in answers for answer in repeats}) == 4
     with llmcall.cassette(TAPE, mode="none"):
         assert run() == answers
+
+
+def test_items_of_maps_in_items_and_in_tasks_get_their_own_answers(server: Server) -> None:
+    """Whoever makes a map is part of what its items are called."""
+    client = plain(server)
+
+    def late(_: Any) -> str:
+        time.sleep(random.random() * 0.01)
+        return ask(client)
+
+    def pair(_: Any) -> list[str]:
+        return llmcall.map(late, range(2))
+
+    async def in_threads() -> list[list[str]]:
+        return await asyncio.gather(*(asyncio.to_thread(pair, number) for number in range(3)))
+
+    def run() -> list[list[str]]:
+        return llmcall.map(pair, range(3)) + asyncio.run(in_threads())
+
+    with llmcall.cassette(TAPE):
+        answers = run()
+    assert len({answer for pairs in answers for answer in pairs}) == 12
+    for _ in range(5):
+        with llmcall.cassette(TAPE, mode="none"):
+            assert run() == answers
 
 
 def test_a_map_that_failed_gives_its_programs_draws_back(server: Server) -> None:

@@ -174,7 +174,7 @@ class Draws:
     :param drawn: earlier draws.
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
         counted from 0 again here. ``None`` if this process opens it now.
-    :param outermost_scope: the number of the user's outermost scope, or ``None`` for other draws.
+    :param outermost_scope: the number of the outermost scope, or ``None`` for other draws.
     """
 
     def __init__(

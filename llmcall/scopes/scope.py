@@ -208,6 +208,8 @@ def _unpickled(
 
 _no_scope_draws = Draws()
 _scope_numbers = itertools.count()  # of the outermost ones
+# That of all default scopes: each starts again, but a scope of the user's with its name warns.
+DEFAULT_NUMBER = -1
 _order_numbers = itertools.count()
 _current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
@@ -323,7 +325,8 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
 def new_program_scope() -> ActiveScope:
     """Return a default scope for a program's calls, whose draws are counted from 0."""
     no_scope = ActiveScope("", _no_scope_draws)
-    return ActiveScope(PROGRAM_SCOPE, Draws(), without_default=no_scope)
+    draws = Draws(outermost_scope=DEFAULT_NUMBER)
+    return ActiveScope(PROGRAM_SCOPE, draws, without_default=no_scope)
 
 
 @contextmanager

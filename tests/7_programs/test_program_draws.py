@@ -387,6 +387,20 @@ def in_a_thread(job: Callable[[], Any]) -> Any:
         return pool.submit(job).result()
 
 
+def test_a_scope_of_that_name_beside_it_is_warned_of(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts from 0 as well; each opening does so without a warning."""
+    tape = llmcall.cassette(TAPE)
+    for _ in range(2):
+        with tape:
+            in_a_row(server)
+    assert not caplog.text
+    with tape, llmcall.scope("run"):
+        in_a_row(server)
+    assert "the scope 'run' starts again and gets its earlier answers" in caplog.text
+
+
 def test_a_thread_that_must_have_a_scope_is_still_refused(server: Server) -> None:
     """While another thread has one open, timing would decide."""
     client = plain(server)

@@ -16,6 +16,11 @@ from ..secrets import masked
 # A word with what joins it (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or one other
 # character.
 WORD = re.compile(r"\s+|[\w'’.:/@+\\-]{0,200}\w|.", re.DOTALL)
+TOKEN = re.compile(r"\w+|\W")
+# Between the parts of a text: lines, in these sentences, in these pieces.
+SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
+SEPARATORS = (re.compile(r"\n"), SENTENCE_END, re.compile(";"), re.compile(","))
+LONGEST_LIKENESS = 12  # tokens in which two parts may begin or end alike
 MOST_PAIRS = 250_000  # of lines or words; larger passages are not compared further
 LARGEST_GAP = 3  # characters between two changes that count as one
 
@@ -137,3 +142,47 @@ def common_ends(items: Sequence[Any], other_items: Sequence[Any]) -> tuple[int, 
     while after < length - before and items[-1 - after] == other_items[-1 - after]:
         after += 1
     return before, after
+
+
+def in_any_order(text: str, separators: Sequence[re.Pattern[str]] = SEPARATORS) -> str:
+    """Return a text in a form that is the same for every order of its parts: lines, sentences in them,
+    and pieces between ``;``, then between ``,``.
+    """
+    if not separators:
+        return text.strip()
+    first, *rest = separators
+    return repr(sorted(in_any_order(part, rest) for part in first.split(text)))
+
+
+def have_same_parts(text: str, other: str) -> bool:
+    """Return whether two texts have the same parts in another order. The same words may stand before
+    the first of them and after the last, in the whole text or in each of its sentences.
+    """
+    sentences, others = SENTENCE_END.split(text), SENTENCE_END.split(other)
+    return _are_in_another_order(text, other) or (
+        len(sentences) == len(others) and all(map(_are_in_another_order, sentences, others))
+    )
+
+
+def _are_in_another_order(text: str, other: str) -> bool:
+    if in_any_order(text) == in_any_order(other):
+        return True
+    tokens, others = TOKEN.findall(text), TOKEN.findall(other)
+    if sorted(tokens) != sorted(others):
+        return False
+    before, after = common_ends(tokens, others)
+    end = len(tokens) - after
+    # Two parts may begin or end alike, so the first part begins a little before the first difference,
+    # and the last one ends a little behind the last.
+    begins = range(before - _part_length(tokens[:before][: -LONGEST_LIKENESS - 1 : -1]), before + 1)
+    ends = range(end, end + _part_length(tokens[end : end + LONGEST_LIKENESS]) + 1)
+    return any(
+        in_any_order("".join(tokens[begin:end])) == in_any_order("".join(others[begin:end]))
+        for begin in begins
+        for end in ends
+    )
+
+
+def _part_length(tokens: Sequence[str]) -> int:
+    """Return how many tokens come before the first that may separate parts."""
+    return next((n for n, token in enumerate(tokens) if token in "\n.!?;,"), len(tokens))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from ..config.settings import Settings
@@ -11,22 +12,31 @@ from ..keys.parameters import CONFIGURED
 from ..values import Request
 from .search import SearchResult, split_sample
 
+HASH_SEED, RANDOM = "PYTHONHASHSEED", "random"
 MOST_NAMES = 4  # scopes or samples that are listed
 LONGEST_VALUE = 60  # characters
 
 OTHER_ORDER = (
-    "the same messages or lines are recorded in another order: unless you changed the order yourself, "
-    "it depends on which of them arrived first"
+    "the same parts are recorded in another order: unless you changed the order yourself, it depends on "
+    "which of them arrived first"
 )
+RENAMED = "the system message names the actor, so a changed one is an actor without records"
+OF_SET = ", or on a set, whose order 'llmcall run --seed N' (or PYTHONHASHSEED=N) fixes in a new recording"
 
 
 def causes_of(
-    request: Request, result: SearchResult, differences: Sequence[Difference], settings: Settings
+    request: Request,
+    result: SearchResult,
+    differences: Sequence[Difference],
+    settings: Settings,
+    *,
+    is_renamed: bool = False,
 ) -> list[str]:
     """Return the certain causes of a miss, one sentence each.
 
     :param differences: those from the nearest record.
     :param settings: the settings of the request.
+    :param is_renamed: whether the system message changed, and names the actor.
     """
     if result.problem:
         return [result.problem]
@@ -34,7 +44,9 @@ def causes_of(
         return [f"no {request.kind} request is recorded there at all"]
     if result.samples:
         return [_cause_of_sample(request.sample, result.samples)]
-    causes = [OTHER_ORDER] if result.reordered else []
+    causes = [_cause_of_order()] if result.reordered else []
+    if is_renamed:
+        return [*causes, RENAMED]
     path, _ = split_sample(request.sample)
     if path and path not in result.scopes:
         others = [each for each in result.scopes if each]
@@ -42,6 +54,11 @@ def causes_of(
         causes.append(f"nothing is recorded in the scope {path!r}{listed}")
     causes += [cause for each in differences if (cause := _cause_of_field(each, settings))]
     return list(dict.fromkeys(causes))
+
+
+def _cause_of_order() -> str:
+    is_hash_fixed = os.environ.get(HASH_SEED, RANDOM) != RANDOM
+    return OTHER_ORDER + ("" if is_hash_fixed else OF_SET)
 
 
 def _cause_of_sample(sample: str | None, samples: Sequence[str | None]) -> str:

@@ -31,9 +31,6 @@ FIXED_ORDER = (
 )
 
 
-RENAMED = "the system message names the actor, so a changed one is an actor without records"
-
-
 class Miss(NamedTuple):
     """Why a request is not recorded; ``str()`` is a report.
 
@@ -154,12 +151,11 @@ def explain(
     :param first_cause: a cause to name before the others; empty if there is none.
     """
     result = search(request, source)
-    nearest = result.nearest
+    nearest, scope = result.nearest, split_sample(request.sample)[0]
     changes: tuple[Difference, ...] = ()
     is_renamed = False
     if nearest is not None:
         changes = differences(nearest.request, request.asked)
-        scope = split_sample(request.sample)[0]
         is_renamed = bool(
             naming_system_text(scope, request.asked)
             and naming_system_text(nearest.scope, nearest.request)
@@ -167,9 +163,7 @@ def explain(
         )
         if nearest.sample != request.sample and not is_renamed:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
-    causes = causes_of(request, result, changes, settings)
-    if is_renamed:
-        causes = [RENAMED]
+    causes = causes_of(request, result, changes, settings, is_renamed=is_renamed)
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     if source is not None and not source.is_complete:
         causes.insert(
@@ -180,7 +174,7 @@ def explain(
     names = normalizing(changes, settings)
     if source is not None and names:
         remedy = _normalizing_remedy(names, source.rekey)
-    elif split_sample(request.sample)[0] in result.reordered:
+    elif result.reordered and (is_renamed or scope in result.reordered):
         remedy = FIXED_ORDER
     return Miss(
         kind=request.kind,

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..differences.fields import CONTENTS, as_text
-from ..differences.words import common_ends
+from ..differences.fields import CONTENTS, as_text, differences
+from ..differences.words import common_ends, have_same_parts, in_any_order
 from ..display.formatting import counted
 from ..errors import CacheError
 from ..keys.contents import messages_of, strings_in, text_of
-from ..keys.plain_data import map_texts
 from ..values import CONTENT_FIELDS, Data, Record, Request
 
 BEGINNING = 40  # characters
@@ -89,6 +88,8 @@ def search(request: Request, source: Source | None) -> SearchResult:
     if not nearest:
         return SearchResult(looked_in)
     record = min(nearest, key=lambda each: _distance(asked, each.request))
+    if not reordered and record.request != asked and _is_reordered(record.request, asked):
+        reordered.append(record.scope)
     return SearchResult(looked_in, "", record, samples, sorted(scopes), reordered)
 
 
@@ -98,17 +99,23 @@ def split_sample(sample: str | None) -> tuple[str, str]:
     return path, draw
 
 
-def _in_any_order(fields: Mapping[str, Data]) -> dict[str, Data]:
-    """Return a request in a form that is the same for every order of its messages and their lines."""
-    body = fields.get("body")  # of another API
-    if isinstance(body, dict):
-        return {**fields, "body": _in_any_order(body)}
-    return {name: _sorted(item) if name in CONTENTS else item for name, item in fields.items()}
+def _in_any_order(data: Data) -> Data:
+    """Return data in a form that is the same for every order of its lists, and of a text's parts."""
+    if isinstance(data, dict):
+        return {name: _in_any_order(item) for name, item in data.items()}
+    if isinstance(data, list):
+        return sorted(map(_in_any_order, data), key=as_text)
+    return in_any_order(data) if isinstance(data, str) else data
 
 
-def _sorted(contents: Data) -> Data:
-    contents = map_texts(contents, lambda text: "\n".join(sorted(text.split("\n"))))
-    return sorted(contents, key=as_text) if isinstance(contents, list) else contents
+def _is_reordered(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> bool:
+    """Return whether two requests differ in the order of their texts' parts alone."""
+    return all(
+        isinstance(each.recorded, str)
+        and isinstance(each.asked, str)
+        and have_same_parts(each.recorded, each.asked)
+        for each in differences(recorded, asked)
+    )
 
 
 def _persona(fields: Mapping[str, Data]) -> Data:

@@ -304,19 +304,76 @@ def test_a_miss_over_a_time_names_the_normalizer(recorded: str, asked: str, name
 HEARD = [{"role": "user", "content": f"{name} says hello."} for name in ("Lisa", "Bart", "Emma")]
 
 
-@pytest.mark.parametrize(
-    ("recorded", "asked"),
-    [
-        pytest.param(HEARD, HEARD[::-1], id="messages"),
-        pytest.param(
-            "You heard:\nLisa: yes\nBart: no", "You heard:\nBart: no\nLisa: yes", id="lines"
-        ),
-    ],
-)
-def test_a_miss_over_another_order_says_so(recorded: Any, asked: Any) -> None:
-    """That the same messages, or lines of one, are recorded in another order is told as the cause."""
+IN_ANOTHER_ORDER = {
+    "messages": (HEARD, HEARD[::-1]),
+    "lines": ("You heard:\nLisa: yes\nBart: no", "You heard:\nBart: no\nLisa: yes"),
+    "lines after words": ("You heard: Lisa: yes\nBart: no", "You heard: Bart: no\nLisa: yes"),
+    "commas": ("Lisa, Bart, Emma", "Emma, Lisa, Bart"),
+    "semicolons": ("Lisa, 3; Bart, 5", "Bart, 5; Lisa, 3"),
+    "within a sentence": (
+        "Hello! You know Lisa Ray, Lisa Fay, Emma today. Who is nice?",
+        "Hello! You know Lisa Fay, Emma, Lisa Ray today. Who is nice?",
+    ),
+    "two sentences": (
+        "You know Lisa, Bart. You like tea, milk.",
+        "You know Bart, Lisa. You like milk, tea.",
+    ),
+    "a set": ("Your tags: {'red', 'blue', 'green'}.", "Your tags: {'green', 'red', 'blue'}."),
+    "JSON": ('[{"name": "Lisa"}, {"name": "Bart"}]', '[{"name": "Bart"}, {"name": "Lisa"}]'),
+    "sentences": ("Lisa says yes. Bart says no.", "Bart says no. Lisa says yes."),
+    "content parts": (
+        [{"role": "user", "content": [{"type": "text", "text": text} for text in ("One", "Two")]}],
+        [{"role": "user", "content": [{"type": "text", "text": text} for text in ("Two", "One")]}],
+    ),
+}
+# Not the same parts: what belongs together is swapped.
+SWAPPED = {
+    "words": ("Lisa gives Bart an apple, and leaves", "Bart gives Lisa an apple, and leaves"),
+    "lines": ("Lisa, 3\nBart, 5", "Lisa, 5\nBart, 3"),
+    "pieces": ("Lisa, 3; Bart, 5", "Lisa, 5; Bart, 3"),
+    "names": ("Lisa: 3, Bart: 5", "Lisa: 5, Bart: 3"),
+}
+
+
+@pytest.mark.parametrize(("recorded", "asked"), IN_ANOTHER_ORDER.values(), ids=IN_ANOTHER_ORDER)
+def test_a_miss_over_the_same_parts_in_another_order_says_so(recorded: Any, asked: Any) -> None:
+    """Messages, parts of their contents, lines, sentences, and pieces between commas or semicolons."""
     ask(recorded)(recorder())
-    assert "recorded in another order" in flat(explained(asked))
+    assert "the same parts are recorded in another order" in flat(explained(asked))
+
+
+@pytest.mark.parametrize(("recorded", "asked"), SWAPPED.values(), ids=SWAPPED)
+def test_a_miss_over_swapped_words_is_no_other_order(recorded: str, asked: str) -> None:
+    """A program that swaps what belongs together has changed."""
+    ask(recorded)(recorder())
+    assert "another order" not in flat(explained(asked))
+
+
+@pytest.mark.parametrize("field", ["tools", "stop"])
+def test_a_miss_over_another_order_of_a_parameters_list_says_so(field: str) -> None:
+    """A set of tools, say."""
+    tools = [{"type": "function", "function": {"name": name}} for name in ("look", "talk")]
+    items: list[Any] = tools if field == "tools" else ["\n", "END"]
+    client = recorder()
+    client.send_message(QUESTION, **{field: items})
+    request = client.build_request(QUESTION, **{field: items[::-1]})
+    assert "the same parts are recorded in another order" in flat(client.cache.explain(request))
+
+
+@pytest.mark.parametrize(
+    ("hash_seed", "is_named"), [(None, True), ("random", True), ("1", False), ("0", False)]
+)
+def test_a_miss_over_another_order_names_the_seed_unless_it_is_given(
+    hash_seed: str | None, is_named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one, each process walks over a set in an order of its own."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    if hash_seed is not None:
+        monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
+    ask("Lisa, Bart")(recorder())
+    found = flat(explained("Bart, Lisa"))
+    assert "depends on which of them arrived first" in found
+    assert ("'llmcall run --seed N' (or PYTHONHASHSEED=N)" in found) is is_named
 
 
 @pytest.fixture
@@ -506,22 +563,30 @@ def test_swallowed_misses_and_scope_errors_are_told_apart() -> None:
     assert "MODE" not in unscoped
 
 
+def as_system_names(loved: str) -> Run:
+    """Return a run that asks in the scope that ``actor="system"`` gives a persona."""
+    system = f"You are Ada. Ada loves {loved}."
+    digest = hashlib.sha256(system.encode()).hexdigest()
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": "Bread?"}]
+    return ask(messages, f"You are Ada.-{digest[:8]}")
+
+
 def test_a_miss_over_a_system_message_that_names_the_actor_shows_the_message() -> None:
     """With ``actor="system"``, the scope is the message: its own difference would hide that of it."""
-    client = recorder()
-
-    def ask(trait: str) -> None:
-        system = f"You are Ada. Ada {trait}loves bread."
-        digest = hashlib.sha256(system.encode()).hexdigest()
-        with llmcall.scope(f"You are Ada.-{digest[:8]}"):
-            client.send_message(
-                [{"role": "system", "content": system}, {"role": "user", "content": "Bread?"}]
-            )
-
     with llmcall.cassette("ada.jsonl"):
-        ask("")
-    miss = missed(lambda _: ask("really "), tape="ada.jsonl").miss
+        as_system_names("bread")(recorder())
+    miss = missed(as_system_names("really bread"), tape="ada.jsonl").miss
     assert [each.place for each in miss.differences] == ["messages[0].content"]
     assert miss.causes == (
         "the system message names the actor, so a changed one is an actor without records",
     )
+
+
+def test_a_miss_over_another_order_of_what_names_the_actor_says_both() -> None:
+    """No mode is offered that would pay for this order."""
+    with llmcall.cassette("ada.jsonl"):
+        as_system_names("bread, milk")(recorder())
+    found = flat(missed(as_system_names("milk, bread"), tape="ada.jsonl"))
+    assert "the same parts are recorded in another order" in found
+    assert "the system message names the actor" in found
+    assert "add them to the prompt in a fixed order" in found

@@ -12,7 +12,7 @@ from .rows import CellRow
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-TEMPLATES = ("system", "user")
+TEMPLATES = ("system", "user", "history")
 PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 
 

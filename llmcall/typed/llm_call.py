@@ -14,15 +14,16 @@ from ..keys.parameters import UNCHECKED
 from ..keys.schemas import response_format
 from ..notices import logger
 from ..parallel.map import map as run_map
+from ..values import message_text
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
 from .expectations import correction, describe
 from .reading import read
 from .rows import RowJob, row_variables
 from .tables import fields_of, table
-from .templates import Source, Templates, given_sources
+from .templates import Source, Templates, checked_history, given_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ..clients.base import LLMClient
     from ..values import Reply
@@ -40,6 +41,9 @@ class LLMCall:
     :param user_template_name: likewise with the user message.
     :param system: the system message's template itself, instead of a file.
     :param user: likewise the user message's.
+    :param history: messages between the system message and the question: worked examples, whose
+        contents are templates if they are texts; or the name of the variable that holds a
+        conversation so far, which is sent as it is (without its system message if the call has one).
     :param output_type: ``str``, ``bool``, ``int``, ``float``, ``Literal[…]``, an ``Enum``,
         ``list[…]``, ``dict``, a pydantic model, a dataclass or a ``TypedDict``.
     :param output_retries: how often to ask again, saying why, if an answer does not fit. A refusal
@@ -48,7 +52,8 @@ class LLMCall:
     :param template_path: the folder of the templates, instead of the configured one.
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
         unless given.
-    :raises TypeError: if a template is given twice, or none is given.
+    :raises TypeError: if a template is given twice, or none is given, or a history without a user
+        message's; if the history is no list of messages.
     :raises ValueError: if ``output_retries`` is not a whole number of at least 0.
 
     >>> from typing import Literal
@@ -71,6 +76,7 @@ class LLMCall:
         *,
         system: str | None = None,
         user: str | None = None,
+        history: Sequence[Mapping[str, Any]] | str | None = None,
         output_type: Any = str,
         output_retries: int = 2,
         client: LLMClient | None = None,
@@ -83,6 +89,7 @@ class LLMCall:
                 "user": Source(user_template_name, user),
             }
         )
+        self._history = checked_history(history, self._sources)
         if type(output_retries) is not int or output_retries < 0:
             raise ValueError(
                 f"output_retries is {output_retries!r}; it must be a whole number of at least 0"
@@ -181,7 +188,8 @@ class LLMCall:
         """Ask until an answer fits, or the model refuses; a failure is returned, not raised."""
         client = self.client
         messages = self.render(**variables)
-        prompt = "\n".join(message["content"] for message in messages)
+        rendered = self.templates().rendered(messages)
+        prompt = "\n".join(message_text(message) for message in rendered)
         structured = self._structured_output(client)
         if not structured:
             _append(messages[-1], describe(self.output_type, prompt))
@@ -289,8 +297,8 @@ class LLMCall:
 
         :param rows: as for :meth:`map`; none of their columns may have one of those names.
         :param vary: crosses the rows with levels of model parameters, of the texts ``system`` and
-            ``user``, or of the templates' variables: a list of values for each, or a dict of values
-            by label. The rows are repeated for each combination, with the labels in a column for
+            ``user``, of ``history``, or of the templates' variables: a list of values for each, or a
+            dict of values by label. The rows are repeated for each combination, with the labels in a column for
             each axis. Each combination has the draws that it has in a table of its own.
         :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers
             in ``.results``.
@@ -311,7 +319,8 @@ class LLMCall:
     def varied(self, texts: Mapping[str, str | None], params: Mapping[str, Any]) -> LLMCall:
         """Return the same call with other texts or model parameters.
 
-        :param texts: templates by the role of their message; ``None`` leaves a message out.
+        :param texts: templates by the role of their message, and the history; ``None`` leaves a message
+            out.
         """
         sources = {**self._sources, **{role: Source(None, text) for role, text in texts.items()}}
         varied = copy.copy(self)
@@ -322,6 +331,8 @@ class LLMCall:
         }
         if not varied._sources:
             raise TypeError("LLMCall needs a template, but one of vary's levels removes them all")
+        history = texts.get("history", self._history)
+        varied._history = checked_history(history, varied._sources)
         varied.model_params = {**self.model_params, **params}
         return varied
 
@@ -345,7 +356,7 @@ class LLMCall:
             folder = str(self.template_path or self.client.settings.templates_path)
         templates = self._compiled.get(folder)
         if templates is None:
-            templates = Templates.compiled(self._sources, folder)
+            templates = Templates.compiled(self._sources, self._history, folder)
             templates.check(sorted(self.parameters))
             self._compiled[folder] = templates
         return templates

@@ -11,16 +11,20 @@ import re
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..config.values import nearest
 from ..errors import TemplateError
+from .expectations import CORRECTION
+from .history import History
 from .jinja import jinja_template
 from .mustache import mustache_template
 from .template import Template, Variables, all_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+T = TypeVar("T")
 
 _SUFFIXES = ("", ".md", ".txt", ".j2", ".jinja", ".jinja2", ".mustache")  # tried in this order
 _MUSTACHE_SUFFIXES = ("", ".mustache", *_SUFFIXES[1:-1])  # of a partial
@@ -81,29 +85,59 @@ def given_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
     return given
 
 
+def checked_history(history: Any, sources: Mapping[str, Source]) -> History:
+    """Return the history that a call is given.
+
+    :param history: a list of messages, the name of a variable, ``None`` or a history.
+    :param sources: of the templates, by the role of their message.
+    :raises TypeError: if it is anything else, or no question follows.
+    """
+    checked = history if isinstance(history, History) else History.of(history)
+    if checked.is_given and "user" not in sources:
+        raise TypeError(
+            "history= holds the messages before a question: give that, too, as user= or user_template_name="
+        )
+    return checked
+
+
 class Templates(NamedTuple):
     """The compiled templates of a call.
 
-    :param by_role: each template by the role of its message.
+    :param messages: the messages that they give: each without its text, and the text's template, or
+        ``None`` if the message stays as it is. The last one is the question.
+    :param history: holds the conversation before the question, if a variable does.
     :param variables: the names that they use.
     :param brace_errors: an error for each name in single braces that none of them uses.
     """
 
-    by_role: dict[str, Template]
+    messages: tuple[tuple[Mapping[str, Any], Template | None], ...]
+    history: History
     variables: Variables
     brace_errors: Mapping[str, str]
 
     @classmethod
-    def compiled(cls, sources: Mapping[str, Source], folder: str) -> Templates:
+    def compiled(cls, sources: Mapping[str, Source], history: History, folder: str) -> Templates:
         """Compile the templates of a call.
 
         :param sources: by the role of the message.
+        :param history: the messages before the last of these.
         :param folder: of the files.
         :raises TemplateError: for a missing file and for a syntax error.
         """
-        by_role = {role: source.compiled(role, folder) for role, source in sources.items()}
-        variables = all_variables(template.variables for template in by_role.values())
-        return cls(by_role, variables, _brace_errors(by_role.values(), variables))
+        *system, question = [
+            ({"role": role}, source.compiled(role, folder)) for role, source in sources.items()
+        ]
+        examples = [
+            (message, _example(message.get("content"), number))
+            for number, message in enumerate(history.examples)
+        ]
+        messages = (*system, *examples, question)
+        templates = [template for _, template in messages if template is not None]
+        uses = [template.variables for template in templates]
+        if history.variable is not None:
+            uses.append({history.variable: None})
+        variables = all_variables(uses)
+        return cls(messages, history, variables, _brace_errors(templates, variables))
 
     def check(self, names: Iterable[str]) -> None:
         """Refuse ``{name}`` if ``{{ name }}`` is meant: the model would read the braces.
@@ -121,26 +155,49 @@ class Templates(NamedTuple):
         :raises TemplateError: if a variable is missing.
         """
         self.check(variables)
-        return [
-            {"role": role, "content": template.render(variables)}
-            for role, template in self.by_role.items()
+        *others, question = [
+            dict(message)
+            if template is None
+            else {**message, "content": template.render(variables)}
+            for message, template in self.messages
         ]
+        conversation = self.history.conversation(variables)
+        if others and conversation and conversation[0]["role"] == "system":
+            del conversation[0]  # the call has its own
+        return [*others, *conversation, question]
+
+    def rendered(self, messages: Sequence[T]) -> Sequence[T]:
+        """Return the messages of a prompt that the templates gave: all but a conversation so far."""
+        return [*messages[: len(self.messages) - 1], messages[-1]]
 
     def first_or_correction(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
         """Return ``"first"`` for messages that the templates may have given, ``"correction"`` if
-        more follow them, and ``None`` for any others.
+        answers and what asks again follow them, and ``None`` for any others.
         """
-        if len(messages) < len(self.by_role):
+        count = len(messages)
+        while count > 2 and str(messages[count - 1].get("content")).startswith(CORRECTION):
+            count -= 2
+        is_longer = count > len(self.messages)
+        if count < len(self.messages) or (is_longer and self.history.variable is None):
             return None
-        for message, (role, template) in zip(messages, self.by_role.items(), strict=False):
+        rendered = self.rendered(messages[:count])
+        for message, (expected, template) in zip(rendered, self.messages, strict=True):
+            fixed = "" if template is None else template.fixed
             text = message.get("content")
-            if message.get("role") != role or template.fixed not in (text or ()):
+            if message.get("role") != expected["role"] or fixed not in (text or ""):
                 return None
-        return "first" if len(messages) == len(self.by_role) else "correction"
+        return "first" if count == len(messages) else "correction"
 
     def longest_fixed_text(self) -> str:
         """Return the longest text that every prompt of the call has."""
-        return max((template.fixed for template in self.by_role.values()), key=len)
+        return max((template.fixed for _, template in self.messages if template), key=len)
+
+
+def _example(content: Any, number: int) -> Template | None:
+    """Return the template of a worked example, if its content is a text."""
+    if not isinstance(content, str):
+        return None
+    return Source(None, content).compiled(f"history[{number}]", "")
 
 
 def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[str, str]:

@@ -1,0 +1,319 @@
+"""``history=``: worked examples as templates, or a conversation so far, before the question."""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from servers import Responding, completion
+
+import llmcall
+from llmcall import LLMCall, TemplateError
+from llmcall.testing import ScriptedClient
+
+EXAMPLES: list[dict[str, Any]] = [
+    {"role": "user", "content": "Rate {{ first }}."},
+    {"role": "assistant", "content": "good"},
+    {"role": "user", "content": "Rate mud."},
+    {"role": "assistant", "content": "bad"},
+]
+TALK: list[dict[str, Any]] = [
+    {"role": "user", "content": "Is {{ it }} yours? Yes or no?"},
+    {"role": "assistant", "content": "Yes. {{ It }} is."},
+]
+
+
+class Echo(ScriptedClient):
+    """Answers with the number of messages and the last one, in other processes too."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            lambda messages: f"{len(messages)} {messages[-1]['content']}",
+            **{"cache_mode": "auto", **settings},
+        )
+
+    def __reduce__(self) -> Any:
+        return Echo, ()
+
+
+def sent(client: ScriptedClient, number: int = -1) -> list[tuple[Any, Any]]:
+    """Return the roles and contents of a request."""
+    messages = client.requests[number].messages
+    return [(message["role"], message.get("content")) for message in messages]
+
+
+# Worked examples
+
+
+def test_worked_examples_stand_between_the_system_message_and_the_question() -> None:
+    """Their contents are templates, dedented as any."""
+    client = Echo()
+    examples = [{"role": "user", "content": "\n    Rate {{ first }}.\n"}, *EXAMPLES[1:]]
+    call = LLMCall(system="You rate.", user="Rate {{ item }}.", history=examples, client=client)
+    assert call(first="gold", item="salt") == "6 Rate salt."
+    assert sent(client) == [
+        ("system", "You rate."),
+        ("user", "Rate gold."),
+        ("assistant", "good"),
+        ("user", "Rate mud."),
+        ("assistant", "bad"),
+        ("user", "Rate salt."),
+    ]
+    assert call.messages is not None
+    assert len(call.messages) == 7
+
+
+def test_examples_are_those_that_the_call_was_made_with() -> None:
+    client = Echo()
+    examples = [dict(message) for message in EXAMPLES]
+    call = LLMCall(user="Rate {{ first }}.", history=examples, client=client)
+    examples[0]["content"] = "Rate iron."
+    del examples[1:]
+    call(first="gold")
+    assert sent(client)[0] == ("user", "Rate gold.")
+    assert len(sent(client)) == 5
+
+
+def test_what_an_example_has_beside_a_text_is_sent_as_it_is() -> None:
+    """A tool call, a tool's result, a list of parts."""
+    client = Echo()
+    function = {"name": "price", "arguments": '{"item": "{{ item }}"}'}
+    examples = [
+        {"role": "user", "content": [{"type": "text", "text": "{{ item }}"}], "name": "Ann"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "{{ price }}"},
+    ]
+    LLMCall(user="Buy?", history=examples, client=client)(price=3)
+    assert client.requests[0].messages[:2] == examples[:2]
+    assert client.requests[0].messages[2] == {**examples[2], "content": "3"}
+
+
+def test_options_that_the_examples_show_are_not_listed_again() -> None:
+    """They are what the templates give, as the question is."""
+    client = ScriptedClient(["good"], model="my-model")
+    call = LLMCall(
+        user="Rate salt.", history=EXAMPLES, output_type=Literal["good", "bad"], client=client
+    )
+    call(first="gold")
+    assert sent(client)[-1][1].endswith("Answer with exactly one of the options above.")
+
+
+# A conversation so far
+
+
+def test_a_conversation_so_far_is_sent_as_it_is() -> None:
+    """What somebody said is no template."""
+    client = Echo()
+    call = LLMCall(system="You are Ann.", user="{{ ask }}?", history="talk", client=client)
+    call(talk=TALK, ask="Really")
+    assert client.requests[0].messages[1:3] == TALK
+    call(talk=(), ask="Really")
+    assert sent(client) == [("system", "You are Ann."), ("user", "Really?")]
+
+
+def test_the_messages_of_an_answer_are_a_conversation_so_far() -> None:
+    """The call's own system message stands once."""
+    client = Echo()
+    call = LLMCall(system="It is day {{ day }}.", user="{{ ask }}?", history="talk", client=client)
+    messages: list[dict[str, Any]] = []
+    for day, ask in enumerate(["Bread", "Salt", "Milk"]):
+        messages = call.run(talk=messages, day=day, ask=ask).messages
+    assert sent(client) == [
+        ("system", "It is day 2."),
+        ("user", "Bread?"),
+        ("assistant", "2 Bread?"),
+        ("user", "Salt?"),
+        ("assistant", "4 Salt?"),
+        ("user", "Milk?"),
+    ]
+    LLMCall(user="{{ ask }}?", history="talk", client=client)(talk=messages, ask="Oil")
+    assert sent(client)[0] == ("system", "It is day 2.")
+
+
+def test_options_that_somebody_spoke_of_are_listed() -> None:
+    """A conversation holds no list of them, whatever its words."""
+    client = ScriptedClient(["yes"], model="my-model")
+    assert LLMCall(user="Sell?", history="talk", output_type=bool, client=client)(talk=TALK)
+    assert sent(client)[-1] == ("user", "Sell?\n\nAnswer with yes or no.")
+
+
+def test_a_function_takes_its_conversation_as_an_argument() -> None:
+    client = Echo()
+
+    @llmcall.llm(system="You are {{ name }}.", history="talk", client=client)
+    def reply(name: str, talk: list[Any], ask: str) -> str:
+        """{{ ask }}?"""
+        raise NotImplementedError
+
+    assert reply("Ann", TALK, ask="Bread") == "4 Bread?"
+    assert reply.map([{"name": "Ann", "talk": TALK, "ask": "Salt"}]) == ["4 Salt?"]
+
+
+# As any question
+
+
+@pytest.mark.parametrize("history", ["talk", EXAMPLES])
+def test_an_answer_that_does_not_fit_is_asked_again_after_the_history(history: Any) -> None:
+    client = ScriptedClient(["Well.", "3"], model="my-model")
+    call = LLMCall(user="How many?", history=history, output_type=int, client=client)
+    assert call(talk=TALK, first="gold") == 3
+    first, again = sent(client, 0), sent(client, 1)
+    assert first[-1] == ("user", "How many?\n\nAnswer with only a whole number.")
+    assert again[: len(first) + 1] == [*first, ("assistant", "Well.")]
+    assert again[-1][1].startswith("I cannot use that answer")
+
+
+ROWS = [{"name": "Ann", "talk": TALK}, {"name": "Ann", "talk": TALK[:1]}]
+
+
+def test_rows_are_told_apart_by_their_conversations() -> None:
+    """An answer is that of the row; another column makes no new call."""
+    client = Echo()
+    call = LLMCall(user="{{ name }}?", history="talk", client=client)
+    assert call.map(ROWS, scope="s") == ["3 Ann?", "2 Ann?"]
+    more = [{**row, "age": 7} for row in reversed(ROWS)]
+    assert call.map(more, scope="s") == ["2 Ann?", "3 Ann?"]
+    assert len(client.requests) == 2
+
+
+def test_a_frame_holds_conversations_in_its_cells() -> None:
+    pandas = pytest.importorskip("pandas")
+    call = LLMCall(user="{{ name }}?", history="talk", client=Echo())
+    table = call.table(pandas.DataFrame(ROWS))
+    assert table["value"].tolist() == ["3 Ann?", "2 Ann?"]
+
+
+def test_examples_vary_in_a_table() -> None:
+    pytest.importorskip("pandas")
+    call = LLMCall(user="Rate {{ item }}.", client=Echo())
+    levels = {"none": None, "some": [*EXAMPLES[2:]]}
+    table = call.table([{"item": "salt"}], vary={"history": levels})
+    assert table["value"].tolist() == ["1 Rate salt.", "3 Rate salt."]
+    assert table["history"].tolist() == ["none", "some"]
+
+
+@pytest.mark.parametrize("history", ["talk", EXAMPLES])
+def test_a_call_with_a_history_travels_to_other_processes(history: Any) -> None:
+    call = LLMCall(user="{{ name }}?", history=history, client=Echo())
+    rows = [{**row, "first": "gold"} for row in ROWS]
+    with ProcessPoolExecutor(1) as pool:
+        assert call.map(rows, executor=pool) == pickle.loads(pickle.dumps(call)).map(rows)
+
+
+@pytest.mark.parametrize("history", ["talk", EXAMPLES])
+def test_a_plan_knows_what_is_recorded_and_what_it_cost(history: Any) -> None:
+    """Corrections of the recorded answers count, answers to other calls do not."""
+    tokens = {"prompt_tokens": 10, "completion_tokens": 2}
+    client = Responding(
+        *(completion(answer, usage=tokens) for answer in ("Well.", "3", "No.")),
+        model="my-model",
+        prices={"my-model": (1, 10)},
+    )
+    call = LLMCall(
+        system="You count.", user="{{ name }}?", history=history, output_type=int, client=client
+    )
+    rows = [{"name": name, "talk": TALK, "first": "gold"} for name in ("Ann", "Ben", "Cleo")]
+    call.map(rows[:1])
+    client.send_message("Ann?")
+    plan = call.map(rows, dry_run=True)
+    assert (plan.hits, plan.misses) == (1, 2)
+    assert plan.cost is not None
+    answers, corrections = 2 * 2 * 10 / 1e6, 2 * (10 + 2 * 10) / 1e6
+    assert plan.expected_cost == pytest.approx(plan.cost[0] + answers + corrections)
+
+
+def test_a_conversation_is_recorded_and_replayed() -> None:
+    """In scopes: two people draw answers of their own."""
+
+    def talked(client: Any) -> list[str]:
+        call = LLMCall(system="You haggle.", user="{{ ask }}?", history="talk", client=client)
+        said = []
+        for name in ("Ann", "Ben"):
+            messages: Any = []
+            with llmcall.scope(name):
+                for ask in ("Bread", "Salt"):
+                    answer = call.run(talk=messages, ask=ask)
+                    messages = answer.messages
+                    said.append(answer.value)
+        return said
+
+    numbers = iter(range(4))
+    client = ScriptedClient(lambda messages: f"{next(numbers)} coins")
+    with llmcall.cassette("talk.jsonl"):
+        live = talked(client)
+    with llmcall.cassette("talk.jsonl", mode="none"):
+        assert talked(client) == live == ["0 coins", "1 coins", "2 coins", "3 coins"]
+
+
+def test_a_miss_names_the_example_that_changed(tmp_path: Path) -> None:
+    client = Echo()
+    with llmcall.cassette(tmp_path / "a.jsonl"):
+        LLMCall(user="Rate salt.", history=EXAMPLES[2:], client=client)()
+    changed = [{"role": "user", "content": "Rate dust."}, EXAMPLES[3]]
+    with (
+        pytest.raises(llmcall.CacheMissError, match=r"messages\[0\]\.content \(user\)"),
+        llmcall.cassette(tmp_path / "a.jsonl", mode="none"),
+    ):
+        LLMCall(user="Rate salt.", history=changed, client=client)()
+
+
+def test_a_choice_takes_worked_examples() -> None:
+    client = ScriptedClient(["B"])
+    policy = llmcall.choice("Salt?", ["good", "bad"], history=EXAMPLES, client=client)
+    assert policy(first="gold") == "bad"
+    assert sent(client)[-1][1].startswith("Salt?\n\nA. good\nB. bad")
+    assert len(sent(client)) == 5
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"history": EXAMPLES, "system": "You rate."}, "before a question"),
+        ({"history": {"role": "user"}, "user": "?"}, "history is dict; it must be a list of"),
+        ({"history": ["Rate mud."], "user": "?"}, r"history\[0\] is 'Rate mud.'; it must be a"),
+        ({"history": [{"content": "?"}], "user": "?"}, r"history\[0\] is .*with a role"),
+    ],
+)
+def test_a_history_that_could_never_work_is_refused(arguments: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        LLMCall(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("history", "variables", "words"),
+    [
+        ("talk", {"tlak": []}, "history: the variable 'talk' is missing; given: tlak"),
+        ([EXAMPLES[0]], {}, r"<history\[0\]>, line 1: the variable 'first' is missing"),
+        ([{"role": "user", "content": "{first}"}], {"first": 1}, r"<history\[0\]>, .* tag"),
+    ],
+)
+def test_a_missing_variable_of_a_history_is_a_template_error(
+    history: Any, variables: Any, words: str
+) -> None:
+    with pytest.raises(TemplateError, match=words):
+        LLMCall(user="?", history=history, client=Echo())(**variables)
+
+
+def test_a_variable_that_holds_no_messages_is_named() -> None:
+    call = LLMCall(user="?", history="talk", client=Echo())
+    with pytest.raises(
+        TypeError, match="the variable 'talk' is str; it must be a list of messages"
+    ):
+        call(talk="Hello.")
+
+
+def test_a_level_without_a_question_before_which_a_history_stands_is_refused() -> None:
+    pytest.importorskip("pandas")
+    call = LLMCall(system="You rate.", user="Rate.", history=EXAMPLES[2:], client=Echo())
+    with pytest.raises(TypeError, match="before a question"):
+        call.table([{}], vary={"user": {"a": "Rate!", "none": None}})

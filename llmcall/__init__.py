@@ -7,17 +7,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
-from .cassettes import openers
-from .lazy_names import imported_by_name
+from .stores.cassettes import openers
+from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
     from . import aio as aio
     from . import testing as testing
     from . import types as types
     from .ancestors.xagent import chatcompletion_request as chatcompletion_request
-    from .cache.cache import ResponseCache as ResponseCache
-    from .call.budgets import budget as budget
-    from .call.usage import track as track
     from .clients.base import LLMClient as LLMClient
     from .clients.local import LocalClient as LocalClient
     from .clients.openai import AzureClient as AzureClient
@@ -51,8 +48,13 @@ if TYPE_CHECKING:
     from .errors import ScopeError as ScopeError
     from .errors import ServiceError as ServiceError
     from .errors import TemplateError as TemplateError
-    from .parallel.map import imap as imap
-    from .parallel.map import map as map
+    from .experiments.arms import arms as arms
+    from .experiments.choice import choice as choice
+    from .experiments.drift.drift import drift as drift
+    from .experiments.packing.pack import pack as pack
+    from .experiments.packing.verify import verify as verify
+    from .many.map import imap as imap
+    from .many.map import map as map
     from .programs.entry import async_http_client as async_http_client
     from .programs.entry import cassette as cassette
     from .programs.entry import http_client as http_client
@@ -63,19 +65,14 @@ if TYPE_CHECKING:
     from .scopes import bind as bind
     from .scopes import scope as scope
     from .scopes import seed as seed
-    from .study.arms import arms as arms
-    from .study.choice import choice as choice
-    from .study.drift.drift import drift as drift
-    from .study.packing.pack import pack as pack
-    from .study.packing.verify import verify as verify
+    from .stores.cache.cache import ResponseCache as ResponseCache
+    from .traffic.budgets import budget as budget
+    from .traffic.usage import track as track
     from .typed.functions import llm as llm
     from .typed.llm_call import LLMCall as LLMCall
 
 _MODULES = {
     "ancestors.xagent": "chatcompletion_request",
-    "cache.cache": "ResponseCache",
-    "call.budgets": "budget",
-    "call.usage": "track",
     "clients.base": "LLMClient",
     "clients.local": "LocalClient",
     "clients.openai": "AzureClient OpenAIClient",
@@ -83,18 +80,22 @@ _MODULES = {
     "config.resolve": "configure configured force_api_cache force_api_type",
     "errors": "APIError AuthenticationError BudgetExceededError CacheCorruptError CacheError "
     "CacheMissError ConfigError ContentFilterError ContextLengthError "
-    "EmptyAnswerError InvalidRequestError LLMCallError OutputError QuotaExceededError "
-    "RateLimitError RequestTimeoutError ScopeError ServiceError TemplateError",
-    "parallel.map": "imap map",
+    "EmptyAnswerError InvalidRequestError LLMCallError OutputError "
+    "QuotaExceededError RateLimitError RequestTimeoutError ScopeError ServiceError "
+    "TemplateError",
+    "experiments.arms": "arms",
+    "experiments.choice": "choice",
+    "experiments.drift.drift": "drift",
+    "experiments.packing.pack": "pack",
+    "experiments.packing.verify": "verify",
+    "many.map": "imap map",
     "programs.entry": "async_http_client cassette http_client patched",
     "recorded_functions.decorator": "recorded",
     "review.comparison": "compare",
     "scopes": "arm bind scope seed",
-    "study.arms": "arms",
-    "study.choice": "choice",
-    "study.drift.drift": "drift",
-    "study.packing.pack": "pack",
-    "study.packing.verify": "verify",
+    "stores.cache.cache": "ResponseCache",
+    "traffic.budgets": "budget",
+    "traffic.usage": "track",
     "typed.functions": "llm",
     "typed.llm_call": "LLMCall",
 }

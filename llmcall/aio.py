@@ -6,8 +6,8 @@ from typing import Any
 
 from .ancestors.dbgpt import chat_completion, chat_completion_stream
 from .ancestors.xagent import answer, sdk_error
-from .call.drivers import adrive
 from .clients.registry import client as shared_client
+from .core.drivers import adrive
 from .errors import APIError, InvalidRequestError
 
 __all__ = [

@@ -6,13 +6,13 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .apis.chunks import chunks_of
 from .clients.base import LLMClient
-from .values.chunks import chunks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .values import Request
+    from .keys.request import Request
 
 __all__ = ["ScriptedClient"]
 

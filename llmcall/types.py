@@ -4,47 +4,51 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .lazy_names import imported_by_name
+from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
-    from .call.usage import Usage as Usage
-    from .cassettes.cassette import Cassette as Cassette
+    from .apis.usage import TokenUsage as TokenUsage
     from .clients.streams import AsyncStream as AsyncStream
     from .clients.streams import Stream as Stream
     from .config.endpoints import Endpoint as Endpoint
     from .config.settings import Settings as Settings
-    from .misses.report import Miss as Miss
-    from .parallel.plans import Plan as Plan
+    from .core.reply import Reply as Reply
+    from .core.transport import AsyncTransport as AsyncTransport
+    from .core.transport import Transport as Transport
+    from .experiments.arms import Arms as Arms
+    from .experiments.choice import Choice as Choice
+    from .experiments.drift.drift import DriftPlan as DriftPlan
+    from .experiments.drift.result import Drift as Drift
+    from .keys.request import Request as Request
+    from .many.plans import Plan as Plan
     from .programs.requests import ProgramRequest as ProgramRequest
     from .review.comparison import Comparison as Comparison
-    from .study.arms import Arms as Arms
-    from .study.choice import Choice as Choice
-    from .study.drift.drift import DriftPlan as DriftPlan
-    from .study.drift.result import Drift as Drift
+    from .stores.cassettes.cassette import Cassette as Cassette
+    from .stores.misses.report import Miss as Miss
+    from .stores.record import Record as Record
+    from .traffic.usage import Usage as Usage
     from .typed.conversations import Answer as Answer
-    from .values import AsyncTransport as AsyncTransport
-    from .values import Record as Record
-    from .values import Reply as Reply
-    from .values import Request as Request
-    from .values import TokenUsage as TokenUsage
-    from .values import Transport as Transport
 
 _MODULES = {
-    "call.usage": "Usage",
-    "cassettes.cassette": "Cassette",
+    "apis.usage": "TokenUsage",
     "clients.streams": "AsyncStream Stream",
     "config.endpoints": "Endpoint",
     "config.settings": "Settings",
-    "misses.report": "Miss",
-    "parallel.plans": "Plan",
+    "core.reply": "Reply",
+    "core.transport": "AsyncTransport Transport",
+    "experiments.arms": "Arms",
+    "experiments.choice": "Choice",
+    "experiments.drift.drift": "DriftPlan",
+    "experiments.drift.result": "Drift",
+    "keys.request": "Request",
+    "many.plans": "Plan",
     "programs.requests": "ProgramRequest",
     "review.comparison": "Comparison",
-    "study.arms": "Arms",
-    "study.choice": "Choice",
-    "study.drift.drift": "DriftPlan",
-    "study.drift.result": "Drift",
+    "stores.cassettes.cassette": "Cassette",
+    "stores.misses.report": "Miss",
+    "stores.record": "Record",
+    "traffic.usage": "Usage",
     "typed.conversations": "Answer",
-    "values": "AsyncTransport Record Reply Request TokenUsage Transport",
 }
 
 __all__ = sorted([*" ".join(_MODULES.values()).split()])

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from llmcall.keys.keys import key_of
-from llmcall.records import reader, writer
-from llmcall.records.header import Header
+from llmcall.stores.records import reader, writer
+from llmcall.stores.records.header import Header
 from llmcall.types import Record
 
 Message = dict[str, Any]

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager
 
-from llmcall.interrupts import current_stops
+from llmcall.support.interrupts import current_stops
 
 
 @contextmanager

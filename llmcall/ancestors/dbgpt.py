@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ..call.masking import masked, secrets_of
+from ..apis.bodies import EventStream, check_no_error, events_in
+from ..core.masking import masked, secrets_of
 from ..errors import ServiceError
-from ..notices import logger
-from ..values import EventStream, check_no_error, events_in
+from ..support.notices import logger
 
 if TYPE_CHECKING:
     import httpx
@@ -47,7 +47,7 @@ async def chat_completion_stream(
     >>> asyncio.run(pieces())
     ['Good', ' morning!']
     """
-    from ..libraries import httpx
+    from ..support.libraries import httpx
 
     client_context = httpx.AsyncClient() if client is None else nullcontext(client)
     async with (
@@ -97,7 +97,7 @@ async def chat_completion(
 
 def _refused(response: httpx.Response) -> httpx.RequestError:
     """Log a response with a status other than 200, and return the error to raise for it."""
-    from ..libraries import httpx
+    from ..support.libraries import httpx
 
     body = masked(response.text, secrets_of(response.request))
     logger().error("Request failed with status %d. Error: %s", response.status_code, body)
@@ -107,7 +107,7 @@ def _refused(response: httpx.Response) -> httpx.RequestError:
 
 async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
     """Yield the pieces of text in a body."""
-    from ..libraries import httpx
+    from ..support.libraries import httpx
 
     try:
         async with aclosing(response.aiter_bytes()) as data:  # type: ignore[type-var]

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from ..blocking import value
 from ..clients.api_errors import mapped_error
 from ..clients.openai import NO_KEY
 from ..config.endpoints import Endpoint
-from ..values import Request
+from ..keys.request import Request
+from ..support.blocking import value
 
 _COMPLETIONS = "openai.resources.chat.completions"
 
@@ -23,7 +23,7 @@ def is_patched(names: tuple[str, ...]) -> bool:
     """
     if "openai" not in sys.modules:
         return False  # nobody replaced anything in it, and importing it takes a second
-    from ..libraries import openai
+    from ..support.libraries import openai
 
     objects = [getattr(openai, name) for name in names]
     if _COMPLETIONS in sys.modules:
@@ -72,7 +72,7 @@ class PatchedTransport:
 
     def send(self, request: Request, timeout: float | None) -> Any:
         """Return the response."""
-        from ..libraries import openai
+        from ..support.libraries import openai
 
         try:
             sdk = getattr(openai, self._class)(**self._arguments, timeout=timeout)
@@ -83,7 +83,7 @@ class PatchedTransport:
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
         """Return the response."""
-        from ..libraries import openai
+        from ..support.libraries import openai
 
         try:
             sdk = getattr(openai, f"Async{self._class}")(**self._arguments, timeout=timeout)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..config import resolve as config
 from ..config.settings import Settings
-from ..display.formatting import one_line
+from ..core.checks import check_chat
 from ..errors import APIError, CacheCorruptError
 from ..keys.keys import key_of
 from ..keys.messages import check_messages, keyed_messages
@@ -23,10 +23,10 @@ from ..keys.normalizers import normalizer
 from ..keys.parameters import given_parameters, keyed_parameters
 from ..keys.plain_data import plain
 from ..keys.rekeying import under_settings
-from ..notices import notice
-from ..records.packed import UNREADABLE
-from ..values import Record
-from ..values.checks import check_chat
+from ..stores.record import Record
+from ..stores.records.packed import UNREADABLE
+from ..support.display.formatting import one_line
+from ..support.notices import notice
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 LONGEST_REASON = 200  # characters

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..call.drivers import drive
-from ..call.prepare import prepare_chat
+from ..apis.shapes import as_chat
 from ..clients.api_errors import http_library
 from ..clients.openai import OpenAIClient
 from ..clients.registry import client as shared_client
-from ..clients.replies import reply_to
+from ..core.checks import is_cut_by_context_window
+from ..core.drivers import drive
+from ..core.prepare import prepare_chat
+from ..core.replies import reply_to
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
-from ..notices import logger
-from ..values import as_chat
-from ..values.checks import is_cut_by_context_window
+from ..support.notices import logger
 from .patched_sdk import is_patched, with_patched_sdk
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def sdk_error(error: APIError) -> Exception:
 
     Logs a bad request.
     """
-    from ..libraries import openai
+    from ..support.libraries import openai
 
     if isinstance(error, InvalidRequestError):
         logger().error("bad request: %s", error)
@@ -141,7 +141,7 @@ def sdk_error(error: APIError) -> Exception:
 
 def _bad_request(error: ContextLengthError) -> openai.BadRequestError:
     """Return the error that the SDK raises if a server finds the context too long."""
-    from ..libraries import openai
+    from ..support.libraries import openai
 
     library = http_library()
     response = library.Response(400, request=library.Request("POST", NO_ADDRESS))

@@ -15,19 +15,19 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from ..config.values import without_password
-from ..display.formatting import counted, one_line, quantity, table
-from ..display.printable import printable, visible_json
 from ..errors import CacheCorruptError, CacheError
 from ..keys.keys import short_key
-from ..records.served import model_of
+from ..stores.records.served import model_of
+from ..support.display.formatting import counted, one_line, quantity, table
+from ..support.display.printable import printable, visible_json
 from .options import Source, conflict_option, json_option
 from .output import echo, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..cache.cache import ResponseCache
-    from ..values import Record
+    from ..stores.cache.cache import ResponseCache
+    from ..stores.record import Record
 
     Where = Callable[[Record], bool]
 
@@ -49,8 +49,8 @@ TOTALS = ("input_tokens", "output_tokens", "cost")
 @click.pass_context
 def cache(context: click.Context, path: str | None) -> None:
     """Look at, move and delete recorded answers."""
-    from ..cache.cache import ResponseCache
     from ..clients.registry import settings
+    from ..stores.cache.cache import ResponseCache
 
     context.obj = context.with_resource(ResponseCache(path or settings().cache_path))
 
@@ -373,8 +373,8 @@ def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
 
 def _clear_awaited(response_cache: ResponseCache) -> None:
     """Cancel and delete the awaited answers at the servers of these settings, and forget all."""
-    from ..call.windows import cancel_all
     from ..clients.openai import OpenAIClient
+    from ..clients.windows import cancel_all
 
     with OpenAIClient() as client:
         others = cancel_all(client, response_cache.awaited)

@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..cache.directory import DATABASE
 from ..config.values import without_password
-from ..display.formatting import counted, shortened
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError, RequestTimeoutError
 from ..models.prices import MILLION
+from ..stores.cache.directory import DATABASE
+from ..support.display.formatting import counted, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from .._version import __version__
-from ..display.formatting import table
-from ..display.printable import visible, visible_json
 from ..errors import APIError, ArgumentError, LLMCallError
-from ..failures import process_failures
+from ..support.display.formatting import table
+from ..support.display.printable import visible, visible_json
+from ..support.failures import process_failures
 from .cache import cache
 from .options import json_option, unicode_text
 from .output import echo, escaping, is_terminal

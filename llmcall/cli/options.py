@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..surrogates import check_unicode
+from ..support.surrogates import check_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

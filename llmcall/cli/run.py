@@ -15,8 +15,8 @@ from ..config import resolve as config
 from ..config import values
 from ..errors import CacheError, ConfigError
 from ..programs.actors import is_named_by_text
-from ..records.reader import header_in
 from ..scopes import default_scope, new_program_scope
+from ..stores.records.reader import header_in
 from .options import function_named
 
 if TYPE_CHECKING:
@@ -156,11 +156,11 @@ def run(
     _check_cassette(cassette, mode)
     import llmcall
 
-    from ..cassettes.cassette import Cassette
     from ..programs.entry import placeholder_keys
     from ..programs.execution import Execution
     from ..programs.recorder import Recorder
     from ..programs.seeds import seeded
+    from ..stores.cassettes.cassette import Cassette
 
     try:
         names = values.normalizers("\n".join(normalizers), "--normalize")

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import secrets
-from ..display.formatting import counted
-from ..display.printable import visible, visible_json
 from ..errors import CacheError
+from ..support import secrets
+from ..support.display.formatting import counted
+from ..support.display.printable import visible, visible_json
 from .options import Source, conflict_option, json_option
 from .output import echo, is_terminal
 
 if TYPE_CHECKING:
     from ..review.comparison import Comparison
     from ..review.runs import RecordedRun
-    from ..values import Record
+    from ..stores.record import Record
 
     Conflict = tuple[Record, Record]  # two answers to one request
 
@@ -54,9 +54,9 @@ other_scope_option = click.option(
 
 def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> RecordedRun:
     """Return the run that the arguments name."""
-    from ..cache.cache import shared_cache
     from ..clients.registry import settings
     from ..review.runs import load
+    from ..stores.cache.cache import shared_cache
 
     if run is None and scope is None:
         raise click.UsageError(
@@ -248,8 +248,8 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 
     The settings in the two headers must be the same.
     """
-    from ..records.reader import read
-    from ..records.writer import write
+    from ..stores.records.reader import read
+    from ..stores.records.writer import write
 
     first, second = read(one), read(other)
     differences = first.header.differences(second.header)
@@ -275,8 +275,8 @@ def check(file: str, as_json: bool) -> None:
     It names what cannot be read, requests that no call can make under the header's settings, and
     draws that are missing. The exit code is 1 if something is found, or if the file cannot be read.
     """
-    from ..cassettes.rekey import findings
-    from ..records.reader import read
+    from ..stores.cassettes.rekey import findings
+    from ..stores.records.reader import read
 
     recording = read(file)
     found = list(findings(recording))
@@ -311,9 +311,9 @@ def _rekey_file(path: str, on_conflict: str) -> str:
 
     :raises CacheError: if requests would have two answers and none is chosen.
     """
-    from ..cassettes.rekey import rekeyed
-    from ..records.reader import read
-    from ..records.writer import write
+    from ..stores.cassettes.rekey import rekeyed
+    from ..stores.records.reader import read
+    from ..stores.records.writer import write
 
     recording = read(path)
     result = rekeyed(recording, on_conflict)
@@ -349,7 +349,7 @@ def merged(
         they followed there, so that the calls of a scope stay in order.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """
-    from ..records.answers import same_answer
+    from ..stores.records.answers import same_answer
 
     records_by_key = {record.cache_key: record for record in first}
     followers: dict[str | None, list[Record]] = {}

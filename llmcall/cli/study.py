@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..display.printable import visible, visible_json
+from ..support.display.printable import visible, visible_json
 from .options import Source, function_named, json_option
 from .output import echo
 
@@ -56,9 +56,9 @@ def drift(
     RUN is a cassette, an exported file or a cache directory. It is not changed. For each value, the
     output shows how far it has shifted, with a 95 % interval.
     """
+    from ..experiments.drift.drift import drift as check
+    from ..experiments.drift.sample import last_calls
     from ..review.runs import load
-    from ..study.drift.drift import drift as check
-    from ..study.drift.sample import last_calls
 
     if options["to"] is None and not options["dry_run"]:
         raise click.UsageError("name the file for the new answers, --to FILE, or use --dry-run")
@@ -114,7 +114,7 @@ def pack(**arguments: Any) -> None:
     -m MODULE [ARG...]. The working directory is the project. The program runs in a copy of it,
     without network access, and replays its recordings. What it reads and writes is packed.
     """
-    from ..study.packing.pack import pack as make
+    from ..experiments.packing.pack import pack as make
 
     echo(visible(str(make(**arguments))))
 
@@ -135,8 +135,8 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
     PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network
     access, and replays its recordings. The exit code is 1 if anything differs.
     """
-    from ..study.packing.verify import WARNING
-    from ..study.packing.verify import verify as check
+    from ..experiments.packing.verify import WARNING
+    from ..experiments.packing.verify import verify as check
 
     echo(WARNING, err=as_json)
     verification = check(package, tolerance=tolerance)

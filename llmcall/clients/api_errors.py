@@ -7,9 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..call.masking import mask, masked, secrets_of
 from ..config.values import is_loopback
-from ..display.formatting import shortened
+from ..core.masking import mask, masked, secrets_of
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -21,6 +20,7 @@ from ..errors import (
     RequestTimeoutError,
     ServiceError,
 )
+from ..support.display.formatting import shortened
 from .context_lengths import lengths_in, says_too_long
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def http_library() -> Any:
     """Return the installed SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x."""
     # openai 3 looks for httpx in sys.modules for each request, and fails while another thread
     # imports it.
-    from ..libraries import httpx, openai  # noqa: F401
+    from ..support.libraries import httpx, openai  # noqa: F401
 
     base_class = next(
         each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client"
@@ -193,7 +193,7 @@ def mapped_error(error: BaseException, url: str) -> APIError:
 
     :param url: the request's address, for the message.
     """
-    from ..libraries import openai
+    from ..support.libraries import openai
 
     if isinstance(error, APIError):
         return error

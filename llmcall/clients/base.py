@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet
 
-from ..cache.cache import shared_cache
-from ..call.client import ResolvedSettings
-from ..call.drivers import adrive, adrive_stream, drive, drive_stream
-from ..call.options import Options
-from ..call.prepare import prepare_again, prepare_chat, prepare_embeddings
-from ..call.usage import Meter
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, checked_layer
+from ..core.client import ResolvedSettings
+from ..core.drivers import adrive, adrive_stream, drive, drive_stream
+from ..core.options import Options
+from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
+from ..core.replies import NOT_RECORDED, handle_failure, replay, reply_to
 from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
-from ..system import ProcessLock, after_fork_in_child
-from .replies import NOT_RECORDED, handle_failure, replay, reply_to
+from ..stores.cache.cache import shared_cache
+from ..support.system import ProcessLock, after_fork_in_child
+from ..traffic.usage import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,15 +25,17 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ..cache.cache import ResponseCache
-    from ..call.calls import Call
-    from ..call.limits import Pool
-    from ..call.usage import Usage
     from ..config.settings import Settings
+    from ..core.calls import Call
+    from ..core.reply import Reply
+    from ..core.transport import Transport
+    from ..keys.request import Request
     from ..models.catalog import Capabilities
     from ..models.prices import Price
     from ..models.tokens import TokenCount
-    from ..values import Reply, Request, Transport
+    from ..stores.cache.cache import ResponseCache
+    from ..traffic.limits import Pool
+    from ..traffic.usage import Usage
     from .streams import AsyncStream, Stream
 
 
@@ -181,7 +183,7 @@ class LLMClient:
         pools = self.resolved.pools
         pool = pools.get(model)
         if pool is None:
-            from ..call.limits import Pool
+            from ..traffic.limits import Pool
 
             new_pool = Pool(model, self.endpoints(model), self.capabilities(model), self.settings)
             pool = pools.setdefault(model, new_pool)
@@ -458,7 +460,7 @@ class LLMClient:
         return await adrive(self._embedding_flow(calls, is_one=isinstance(text, str)))
 
     async def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Any:
-        from ..call.embeddings import embed, vector_of
+        from ..core.embeddings import embed, vector_of
 
         try:
             records = await embed(calls)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..values import EventStream, events_in, read_object
-from ..values.checks import check_chat
-from ..values.chunks import DONE, chunks_of
+from ..apis.bodies import EventStream, events_in, read_object
+from ..apis.chunks import DONE, chunks_of
+from ..core.checks import check_chat
 from .api_errors import refuse_reported, reported_failure, reports_error
 
 if TYPE_CHECKING:

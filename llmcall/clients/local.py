@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from ..errors import ConfigError, RequestTimeoutError
-from ..notices import warn_once
-from ..system import after_fork_in_child
+from ..support.notices import warn_once
+from ..support.system import after_fork_in_child
 from .api_errors import failure, refuse_reported
 from .base import LLMClient
 from .openai import OpenAIClient
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ..config.endpoints import Endpoint
+    from ..keys.request import Request
     from ..models.catalog import Capabilities
-    from ..values import Request
 
     Receive = Callable[[Any], bool]  # takes a piece of an answer; true once nobody wants more
 
@@ -157,7 +157,7 @@ class LocalTransport:
         :raises ContextLengthError: if the prompt is longer than the context window.
         :raises RequestTimeoutError: if the answer takes longer; the model then stops.
         """
-        from ..values.chunks import Assembler
+        from ..apis.chunks import Assembler
 
         deadline_at = None if timeout is None else time.monotonic() + timeout
         if request.kind == "embedding":
@@ -336,7 +336,7 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
     import tempfile
 
     try:
-        from ..libraries import xllamacpp
+        from ..support.libraries import xllamacpp
     except ModuleNotFoundError as error:
         raise ConfigError(
             "API_TYPE = local runs a model in this process and needs the package xllamacpp: install the extra `local`"

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.current import header_namespaces
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank
 from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from ..models.prices import window_of
+from ..stores.cassettes.current import header_namespaces
 from .base import LLMClient, no_window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import ClassVar
 
-    from ..call.calls import Call
-    from ..call.options import Options
     from ..config.settings import Settings
+    from ..core.calls import Call
+    from ..core.options import Options
     from ..models.catalog import Capabilities
 
 # as of openai 3.52, Ollama 0.12
@@ -116,7 +116,7 @@ class OpenAIClient(LLMClient):
         """Return the transport that sends a call to an endpoint: in a window, one that waits for hours."""
         if window_of(call.request.body) is None:
             return self.transport_of(endpoint)
-        from ..call.windows import WindowTransport
+        from .windows import WindowTransport
 
         return WindowTransport(call, endpoint)
 
@@ -309,7 +309,7 @@ def _address(url: str, setting: str) -> Address:
 def _entra_token_provider(endpoint: Endpoint) -> Any:
     """Return a function that returns tokens from Entra ID."""
     try:
-        from ..libraries import azure
+        from ..support.libraries import azure
     except ImportError as error:
         raise ConfigError(
             f"no way to sign in to {endpoint.name}: set AZURE_OPENAI_API_KEY, pass azure_ad_token_provider=, "

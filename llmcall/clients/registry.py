@@ -6,24 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..cache.cache import forget_shared
-from ..call import limits
-from ..call.usage import process_meter
-from ..cassettes.current import close_named
 from ..config import resolve as config
 from ..config.values import nearest
 from ..errors import ConfigError
-from ..failures import process_failures
 from ..models.catalog import capabilities, resolve
-from ..system import ProcessLock
+from ..stores.cache.cache import forget_shared
+from ..stores.cassettes.current import close_named
+from ..support.failures import process_failures
+from ..support.system import ProcessLock
+from ..traffic import limits
+from ..traffic.usage import process_meter
 from .base import LLMClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..call.usage import Usage
     from ..config.settings import Settings
     from ..models.tokens import TokenCount
+    from ..traffic.usage import Usage
 
 BUILT_IN = {
     "azure": "openai:AzureClient",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..apis.chunks import chunks_of
+from ..core.checks import check_chat
+from ..core.transport import Response
 from ..errors import ServiceError
-from ..values import Response
-from ..values.checks import check_chat
-from ..values.chunks import chunks_of
 from .api_errors import failure, refuse_reported
 
 if TYPE_CHECKING:

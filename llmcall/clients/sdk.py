@@ -9,16 +9,18 @@ from inspect import isawaitable
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
-from ..blocking import iterate, may_block, run
-from ..call.effects import in_time, is_too_late
-from ..call.masking import mask, secrets_of
-from ..call.permit import note_sent, note_sent_async
+from ..apis.bodies import read_object
 from ..config.values import check_credential
+from ..core.effects import in_time, is_too_late
+from ..core.masking import mask, secrets_of
+from ..core.transport import Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
-from ..libraries import random_numbers_kept
-from ..system import is_own_request
-from ..values import Request, Response, read_object
+from ..keys.request import Request
+from ..support.blocking import iterate, may_block, run
+from ..support.libraries import random_numbers_kept
+from ..support.system import is_own_request
+from ..traffic.permit import note_sent, note_sent_async
 from . import chat, responses
 from .api_errors import guess_address, http_library, mapped_error, refuse_reported, request_id
 
@@ -151,7 +153,7 @@ class SDKTransport:
                 self._idle.append(client)
 
     def send(self, request: Request, timeout: float | None) -> Response:
-        """Return the response, in this thread. Calls do not use it: ``call/effects.send`` awaits :meth:`asend`."""
+        """Return the response, in this thread. Calls do not use it: ``core/effects.send`` awaits :meth:`asend`."""
         return run(in_time(self.asend(request, timeout), timeout))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
@@ -211,7 +213,7 @@ class SDKTransport:
 
         :param response: the one whose body was read, or ``None``.
         """
-        from ..libraries import openai
+        from ..support.libraries import openai
 
         if not isinstance(error, (openai.APIError, APIError, http_library().RequestError)):
             return
@@ -305,7 +307,7 @@ class SDKTransport:
     @random_numbers_kept()  # making the first one imports more
     def _new_client(self, *, is_async: bool) -> Any:
         library = http_library()
-        from ..libraries import openai
+        from ..support.libraries import openai
 
         # The user's own HTTP client stays as it is.
         http_client = self._users.get(is_async)

@@ -9,13 +9,13 @@ from inspect import CORO_CREATED, CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, proxy
 
-from ..system import after_fork_in_child, at_exit
+from ..support.system import after_fork_in_child, at_exit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
-    from ..call.calls import Call
-    from ..values import Reply
+    from ..core.calls import Call
+    from ..core.reply import Reply
 
 
 class _AnyStream:

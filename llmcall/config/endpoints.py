@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
-from ..notices import warn_once
+from ..support.notices import warn_once
 from . import values
 from .setting import checked_fields, settings_of
 from .values import MASK, KeyReference, refuse, without_password

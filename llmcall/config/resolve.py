@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from ..notices import forget_notices, warn_once
-from ..system import ProcessLock
+from ..support.notices import forget_notices, warn_once
+from ..support.system import ProcessLock
 from .endpoints import Endpoint
 from .setting import Layer, Rank
 from .settings import SETTINGS, Settings, checked_layer

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError
-from ..notices import is_new, logger, warn_once
+from ..support.notices import is_new, logger, warn_once
 from . import values
 from .endpoints import ENDPOINT_KEYS
 from .setting import MODEL_KEYS, Given, Layer, Rank, Setting
@@ -163,7 +163,7 @@ def _read_dotenv(path: str) -> dict[str, str]:
     """Return the variables of a ``.env`` file that have a value. The environment is not changed."""
     import io
 
-    from ..libraries import dotenv
+    from ..support.libraries import dotenv
 
     text = ""
     for binding in dotenv.parser.parse_stream(io.StringIO(_read(path, f".env ({path})"))):

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import ConfigError
-from ..notices import warn_once
-from ..secrets import names_credential
+from ..support.notices import warn_once
+from ..support.secrets import names_credential
 
 Parser = Callable[[Any, str], Any]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from ..display.printable import printable
-from ..values import Data, messages_asked
+from ..apis.http_requests import messages_asked
+from ..support.display.printable import printable
+from .request import Data
 
 
 def title_of(kind: str, request: Mapping[str, Data]) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..values import is_part
+from ..apis.message import is_part
 from .call_ids import numbered_calls
 from .plain_data import map_texts, plain, with_article
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..config.settings import Settings
 from ..config.values import nearest
 from ..models.catalog import Capabilities, parameters_of
-from ..secrets import refuse_named, without_credentials, without_query_credentials
+from ..support.secrets import refuse_named, without_credentials, without_query_credentials
 from .plain_data import plain, with_article
 
 EFFORT = "reasoning_effort"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..surrogates import check_unicode, joined_surrogates
+from ..support.surrogates import check_unicode, joined_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -113,7 +113,7 @@ def adapter(output_type: Any) -> TypeAdapter[Any]:
 
     :raises TypeError: for a type that pydantic cannot read.
     """
-    from ..libraries import pydantic
+    from ..support.libraries import pydantic
 
     try:
         return pydantic.TypeAdapter(output_type)
@@ -127,7 +127,7 @@ def _no_schema(output_type: Any, problem: Exception) -> TypeError:
 
 
 def _pydantic_schema(output_type: Any) -> dict[str, Any]:
-    from ..libraries import pydantic
+    from ..support.libraries import pydantic
 
     try:
         return adapter(output_type).json_schema(schema_generator=_generator())  # type: ignore[no-any-return]
@@ -137,7 +137,7 @@ def _pydantic_schema(output_type: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _generator() -> Any:
-    from ..libraries import pydantic
+    from ..support.libraries import pydantic
 
     class Generator(pydantic.json_schema.GenerateJsonSchema):
         """Writes schemas alike in all versions, without warnings about defaults that are no JSON."""
@@ -167,7 +167,7 @@ def _generator() -> Any:
 
 def _arguments_schema(function: Any) -> dict[str, Any]:
     """Return the schema of a function's parameters, without ``*args`` and ``**kwargs``."""
-    from ..libraries import pydantic_core, typing_extensions
+    from ..support.libraries import pydantic_core, typing_extensions
 
     try:
         parameters = inspect.signature(function, eval_str=True).parameters
@@ -206,7 +206,7 @@ def closed_validator(output_type: Any) -> Any:
     """Return what validates JSON by the schema of a type, where an object takes no unknown keys
     unless its class allows them.
     """
-    from ..libraries import jsonschema
+    from ..support.libraries import jsonschema
 
     return jsonschema.Draft202012Validator(_closed(_pydantic_schema(output_type)))
 

@@ -12,8 +12,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from ..notices import warn_once
-from ..values import Bill, TokenUsage
+from ..apis.billing import Bill
+from ..apis.usage import TokenUsage
+from ..support.notices import warn_once
 
 # The share of the standard price of tokens that is paid.
 # "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",
@@ -153,7 +154,7 @@ class PackagedPrice(NamedTuple):
     @property
     def source(self) -> str:
         """The package with its version and the price's day."""
-        from ..libraries import genai_prices
+        from ..support.libraries import genai_prices
 
         return f"genai-prices {genai_prices.__version__} for {self.time.date().isoformat()}"
 
@@ -192,7 +193,7 @@ class PackagedPrice(NamedTuple):
 
     def calculate(self, usage: Any) -> Any:
         """Return what genai-prices says that a usage costs."""
-        from ..libraries import genai_prices
+        from ..support.libraries import genai_prices
 
         return genai_prices.calc_price(
             usage, self.model, provider_id=self.provider, genai_request_timestamp=self.time
@@ -232,7 +233,7 @@ class HighestPrice(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _cost_of_parts(price: PackagedPrice, parts: tuple[tuple[str, int], ...]) -> Cost:
-    from ..libraries import genai_prices
+    from ..support.libraries import genai_prices
 
     return price.shared(price.calculate(genai_prices.Usage(**dict(parts))))
 
@@ -242,7 +243,7 @@ def _usage(bill: Bill, provider: str) -> Any:
 
     :raises ValueError: if none can be read.
     """
-    from ..libraries import genai_prices
+    from ..support.libraries import genai_prices
 
     names, makers = EXTRACTORS[bill.api]
     for provider_id, flavor in [*((provider, name) for name in names), makers]:
@@ -333,7 +334,7 @@ def price_of(
 def _provider_of(model: str, address: str | None) -> str | None:
     """Return the provider whose price genai-prices knows, by its name there, or ``None``."""
     try:
-        from ..libraries import genai_prices
+        from ..support.libraries import genai_prices
     except ImportError as error:
         warn_once(f"costs are unknown: genai-prices cannot be imported ({error}); install it again")
         return None

@@ -19,8 +19,8 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ..libraries import random_numbers_kept
-from ..system import ProcessLock, without_warnings
+from ..support.libraries import random_numbers_kept
+from ..support.system import ProcessLock, without_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ def _tiktoken(name: str) -> Callable[[str], int] | None:
         return None
     if digest != _DIGESTS[name]:  # tiktoken would remove it and download another
         return None
-    from ..libraries import tiktoken
+    from ..support.libraries import tiktoken
 
     encoding = tiktoken.get_encoding(name)
     return lambda text: len(encoding.encode_ordinary(text))
@@ -85,7 +85,7 @@ def _bpe_openai(name: str) -> Callable[[str], int] | None:
     with without_warnings(DeprecationWarning):
         try:
             # the package's own Encoding refuses over 200,000 tokens
-            from ..libraries import bpe_openai
+            from ..support.libraries import bpe_openai
         except ImportError:
             return None
         count: Callable[[str], int] = bpe_openai._bindings.tokenizer_for_encoding(name).count

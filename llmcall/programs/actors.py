@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import scopes
-from ..display.formatting import counted
+from ..apis.http_requests import messages_asked, text_in
 from ..errors import ArgumentError
-from ..notices import warn_once
-from ..values import messages_asked, text_in
+from ..support.display.formatting import counted
+from ..support.notices import warn_once
 from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str

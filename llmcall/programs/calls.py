@@ -7,10 +7,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .. import askers, scopes, secrets
-from ..call.embeddings import embed
-from ..call.prepare import prepare_chat, prepare_embeddings
-from ..clients.replies import handle_failure, reply_to
+from .. import scopes
+from ..core.embeddings import embed
+from ..core.prepare import prepare_chat, prepare_embeddings
+from ..core.replies import handle_failure, reply_to
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import check_messages
@@ -18,7 +18,8 @@ from ..keys.parameters import given_parameters
 from ..keys.plain_data import plain
 from ..models.catalog import parameters_of
 from ..recorded_functions.calls import normalized, prepare_recorded, result_of
-from ..values import asked_model
+from ..stores.record import asked_model
+from ..support import askers, secrets
 from . import connections
 from .recorder import HAS_ENDED
 from .requests import request_to_record
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from types import ModuleType
 
-    from ..call.calls import Call
-    from ..values import Record
+    from ..core.calls import Call
+    from ..stores.record import Record
     from .client import ProgramClient
     from .recorder import Recorder
     from .requests import RequestToRecord

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..clients.openai import OpenAIClient
-from ..notices import warn_once
+from ..support.notices import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..call.calls import Call
-    from ..call.client import ResolvedSettings
-    from ..values import Request
+    from ..core.calls import Call
+    from ..core.client import ResolvedSettings
+    from ..keys.request import Request
     from .transport import ProgramTransport
 
 LIMIT = "max_completion_tokens"  # another name for max_tokens

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator
 from contextvars import Context, copy_context
 from typing import Any
 
-from .. import askers, scopes
-from ..cassettes.cassette import Cassette
-from ..notices import notice
+from .. import scopes
+from ..stores.cassettes.cassette import Cassette
+from ..support import askers
+from ..support.notices import notice
 from .actors import Actor, warn_of_askers
 from .front import FrontTransport, in_front
 from .recorder import Recorder
@@ -49,7 +50,7 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     >>> import openai
     >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())
     """
-    from ..libraries import openai
+    from ..support.libraries import openai
 
     recorder = Recorder(actor, overrides, caller="http_client()")
     return _recorded_client(openai.DefaultHttpxClient, recorder)(transport=transport)
@@ -64,7 +65,7 @@ def async_http_client(
     >>> import openai
     >>> client = openai.AsyncOpenAI(api_key="none", http_client=llmcall.async_http_client())
     """
-    from ..libraries import openai
+    from ..support.libraries import openai
 
     recorder = Recorder(actor, overrides, caller="async_http_client()")
     return _recorded_client(openai.DefaultAsyncHttpxClient, recorder)(transport=transport)

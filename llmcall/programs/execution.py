@@ -14,18 +14,18 @@ import types
 from pathlib import Path
 from typing import NoReturn
 
-from .. import askers
-from ..call.usage import process_meter
-from ..cassettes.cassette import Cassette
-from ..cassettes.current import guards
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..config import resolve as config
 from ..config.values import without_password
-from ..display.formatting import money
 from ..errors import CacheMissError, LLMCallError
-from ..failures import REFUSED, process_failures
-from ..notices import hold_notices
+from ..stores.cassettes.cassette import Cassette
+from ..stores.cassettes.current import guards
+from ..support import askers
+from ..support.display.formatting import money
+from ..support.failures import REFUSED, process_failures
+from ..support.notices import hold_notices
 from ..testing import answers_in_process
+from ..traffic.usage import process_meter
 from .actors import warn_of_askers
 from .entry import unrecorded_words
 from .front import in_front

@@ -13,9 +13,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from .. import askers
-from ..call.drivers import adrive, drive
-from ..system import is_own_request
+from ..core.drivers import adrive, drive
+from ..support import askers
+from ..support.system import is_own_request
 from . import connections, makers
 from .recorder import Recorder, innermost, recorders
 

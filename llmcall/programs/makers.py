@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .. import askers
-from ..askers import Asker
+from ..support import askers
+from ..support.askers import Asker
 
 KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of a notebook's kernel
 

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..cassettes.current import current_cassette
 from ..config.settings import checked_layer
 from ..errors import BudgetExceededError, CacheMissError, ScopeError
-from ..failures import on_refusal
 from ..keys.normalizers import normalizer
-from ..system import after_fork_in_child
+from ..stores.cassettes.current import current_cassette
+from ..support.failures import on_refusal
+from ..support.system import after_fork_in_child
 from . import connections
 from .actors import Actor, Actors
 

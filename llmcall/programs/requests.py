@@ -8,10 +8,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from ..blocking import may_block, value
 from ..errors import LLMCallError
 from ..keys.http_identity import ASKING, OBJECT, api_path
-from ..notices import warn_once
+from ..support.blocking import may_block, value
+from ..support.notices import warn_once
 
 CALL_PATH = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
 CHAT = "/chat/completions"

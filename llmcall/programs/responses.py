@@ -8,25 +8,25 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..blocking import each, iterate, may_block, run, value
-from ..call.drivers import adrive_stream, drive_stream
-from ..call.effects import END
-from ..call.embeddings import vector_of
-from ..cassettes.current import current_cassette
+from ..apis.chunks import EACH_CHUNK
+from ..apis.shapes import as_chat
 from ..clients.streams import AsyncStream, Stream
+from ..core.drivers import adrive_stream, drive_stream
+from ..core.effects import END
+from ..core.embeddings import vector_of
 from ..errors import APIError, LLMCallError, RequestTimeoutError
-from ..failures import note_refusal
-from ..records.answers import VOLATILE
-from ..values import as_chat
-from ..values.chunks import EACH_CHUNK
+from ..stores.cassettes.current import current_cassette
+from ..stores.records.answers import VOLATILE
+from ..support.blocking import each, iterate, may_block, run, value
+from ..support.failures import note_refusal
 from .transport import EVENTS, headers_to_copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
-    from ..call.calls import Call
-    from ..values import Record
+    from ..core.calls import Call
+    from ..stores.record import Record
     from .transport import ProgramTransport
 
 DONE = b"data: [DONE]\n\n"

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
-from .. import askers
-from ..libraries import keeps_random_numbers
+from ..support import askers
+from ..support.libraries import keeps_random_numbers
 from .front import replace
 
 

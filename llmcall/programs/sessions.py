@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from ..call.drivers import drive
 from ..clients.api_errors import http_library
+from ..core.drivers import drive
 from .calls import response_to
 from .recorder import Recorder
 from .responses import body_class

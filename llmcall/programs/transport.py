@@ -7,22 +7,22 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..blocking import each, may_block, value
-from ..call.effects import is_too_late
-from ..call.embeddings import ordered_embeddings
+from ..apis.bodies import read_object
 from ..clients.api_errors import connection_error, failure
 from ..clients.chat import chunks_of_event, streamed_chunks
+from ..core.checks import check_embeddings
+from ..core.effects import is_too_late
+from ..core.embeddings import ordered_embeddings
 from ..errors import APIError, RequestTimeoutError
-from ..failures import UnrecordedAnswer
-from ..system import is_own_request
-from ..values import read_object
-from ..values.checks import check_embeddings
+from ..support.blocking import each, may_block, value
+from ..support.failures import UnrecordedAnswer
+from ..support.system import is_own_request
 from .whole_answers import check_answer, checked_api
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ..values import Request
+    from ..keys.request import Request
     from .requests import RequestToRecord
 
 # Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own. The last

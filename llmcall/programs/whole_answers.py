@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..apis.bodies import EventStream, read_object
+from ..apis.shapes import objects_in
 from ..clients.api_errors import failure, refuse_reported
 from ..errors import APIError, ContentFilterError, EmptyAnswerError, ServiceError
-from ..values import EventStream, objects_in, read_object
 
 if TYPE_CHECKING:
     from .requests import RequestToRecord

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-    from ..cassettes.cassette import Cassette
+    from ..stores.cassettes.cassette import Cassette
     from .replay import Replay
 
 __all__ = ["llm_cassette", "llm_cassette_name"]

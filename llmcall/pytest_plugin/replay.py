@@ -17,23 +17,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from .. import scopes
-from ..cassettes.cassette import Cassette, keep_in_cache
-from ..cassettes.current import guards, only
-from ..cassettes.misses import recording_command
-from ..display.formatting import counted
 from ..errors import CacheError, CacheMissError, ConfigError
-from ..failures import REFUSED, process_failures
-from ..notices import forget_notices, keep_notices, stop_keeping_notices
 from ..programs.connections import refusal
 from ..programs.entry import recording_programs
 from ..programs.front import in_front
 from ..programs.recorder import Recorder
-from ..records.reader import read
-from ..records.writer import write
+from ..stores.cassettes.cassette import Cassette, keep_in_cache
+from ..stores.cassettes.current import guards, only
+from ..stores.cassettes.misses import recording_command
+from ..stores.records.reader import read
+from ..stores.records.writer import write
+from ..support.display.formatting import counted
+from ..support.failures import REFUSED, process_failures
+from ..support.notices import forget_notices, keep_notices, stop_keeping_notices
 from ..testing import answers_in_process
 
 if TYPE_CHECKING:
-    from ..values import Record
+    from ..stores.record import Record
 
 FIXTURE = "llm_cassette"
 FOLDER = "cassettes"

@@ -6,30 +6,31 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ..blocking import may_block
-from ..cache.cache import shared_cache
-from ..call.calls import Call
-from ..call.effects import do, send, with_cache
-from ..call.lookup import check_guards, lookup
-from ..call.options import Options
-from ..call.prepare import with_draw
-from ..call.retry import retry
-from ..call.send import Exchange
-from ..call.share import share
-from ..cassettes.current import current_cassette
-from ..cassettes.uses import function_scope
-from ..clients.replies import note_failure
+from ..core.calls import Call
+from ..core.effects import do, send, with_cache
+from ..core.lookup import check_guards, lookup
+from ..core.options import Options
+from ..core.prepare import with_draw
+from ..core.replies import note_failure
+from ..core.retry import retry
+from ..core.send import Exchange
+from ..core.share import share
 from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts, ordered, plain
+from ..keys.request import Request
 from ..scopes import in_function, next_order
-from ..values import Request, record_of
+from ..stores.cache.cache import shared_cache
+from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.uses import function_scope
+from ..stores.record import record_of
+from ..support.blocking import may_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ..config.settings import Settings
-    from ..values import Received, Record
+    from ..stores.record import Received, Record
 
 # The keys of the calls that run in this context.
 _running: ContextVar[frozenset[str]] = ContextVar(
@@ -85,7 +86,7 @@ def prepare_recorded(
     :param transport: sends the request, or runs the function.
     :param model: the model that is asked, or the host, under which it counts.
     :param body: what is sent.
-    :param fields: further ones of the :class:`~llmcall.call.calls.Call`.
+    :param fields: further ones of the :class:`~llmcall.core.calls.Call`.
     """
     cassette = current_cassette()
     if settings.cache_namespace:

@@ -6,8 +6,8 @@ import functools
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
-from ..call.drivers import adrive, drive
 from ..config import resolve as config
+from ..core.drivers import adrive, drive
 from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
 from ..scopes import current_scope
@@ -16,8 +16,8 @@ from .calls import FunctionTransport, normalized, prepare_recorded, result_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..call.calls import Call
     from ..config.settings import Settings
+    from ..core.calls import Call
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -8,12 +8,12 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..differences.words import word_changes
-from ..display.data_frames import data_frame
-from ..display.formatting import OF_NO_ACTOR, counted
-from ..display.printable import printable
 from ..keys.contents import naming_system_text
-from ..values import Record
+from ..stores.differences.words import word_changes
+from ..stores.record import Record
+from ..support.display.data_frames import data_frame
+from ..support.display.formatting import OF_NO_ACTOR, counted
+from ..support.display.printable import printable
 from .pairs import Align, Pair, paired_runs
 from .partings import WHY, Parting, partings
 from .runs import RecordedRun, is_in, load

@@ -5,11 +5,14 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..display.formatting import as_json
+from ..apis.http_requests import CONTENT_FIELDS, messages_asked
+from ..apis.message import transcript_of
+from ..apis.shapes import choices_of
 from ..keys.call_ids import numbered_calls
 from ..keys.contents import title_of
-from ..records.served import model_of
-from ..values import CONTENT_FIELDS, Record, choices_of, messages_asked, transcript_of
+from ..stores.record import Record
+from ..stores.records.served import model_of
+from ..support.display.formatting import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

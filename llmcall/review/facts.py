@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..display.formatting import OF_NO_ACTOR, as_json, counted, money, one_line
-from ..records.served import model_of
+from ..stores.records.served import model_of
+from ..support.display.formatting import OF_NO_ACTOR, as_json, counted, money, one_line
 from .conversations import NOT_PARAMETERS, ORDINARY_ENDS
 from .marks import ASKED_AGAIN, REFUSED, ends_of
 
 if TYPE_CHECKING:
-    from ..values import Record
+    from ..stores.record import Record
     from .page_data import Cell
     from .runs import RecordedRun
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..apis.shapes import choices_of
 from ..typed.expectations import CORRECTION
-from ..values import choices_of
 
 if TYPE_CHECKING:
-    from ..values import Record
+    from ..stores.record import Record
     from .conversations import Call
 
 CUT, REFUSED, ASKED_AGAIN = "cut", "refused", "asked again"

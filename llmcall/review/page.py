@@ -9,7 +9,7 @@ import os
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from ..display.printable import visible
+from ..support.display.printable import visible
 from .conversations import conversations
 from .facts import costs, facts
 from .marks import ASKED_AGAIN, find_marks
@@ -30,7 +30,7 @@ def page(
     :param comparison: what :func:`~llmcall.compare` made of both.
     :param sample: how many calls it shows at most: those of actors taken evenly from all.
     """
-    from ..libraries import jinja2
+    from ..support.libraries import jinja2
 
     calls_by_run = [conversations(run) for run in runs]
     marks = find_marks(

@@ -11,16 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..display.formatting import OF_NO_ACTOR, money
-from ..display.printable import visible
 from ..keys.keys import short_key
 from ..scopes import without_repeats
+from ..support.display.formatting import OF_NO_ACTOR, money
+from ..support.display.printable import visible
 from .pairs import Pair
 from .partings import WHY
 from .text import arms_words
 
 if TYPE_CHECKING:
-    from ..values import Record
+    from ..stores.record import Record
     from .comparison import Comparison
     from .conversations import Call
     from .runs import RecordedRun

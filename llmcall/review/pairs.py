@@ -8,8 +8,8 @@ from itertools import product, zip_longest
 from typing import NamedTuple
 
 from ..keys.keys import key_of
-from ..records.answers import said
-from ..values import Record
+from ..stores.record import Record
+from ..stores.records.answers import said
 from .runs import RecordedRun, first_level, relative
 
 Align = Callable[[str], str] | Mapping[str, str]

@@ -9,14 +9,15 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from ..differences.fields import Difference, differences
-from ..differences.words import changed_lines, common_ends, pieces, word_changes
-from ..display.formatting import as_json, one_line
-from ..display.printable import printable
+from ..apis.http_requests import CONTENT_FIELDS
 from ..keys.contents import strings_in
-from ..records.answers import said
 from ..scopes import is_reserved_name, path_before_items, without_repeats
-from ..values import CONTENT_FIELDS, Record
+from ..stores.differences.fields import Difference, differences
+from ..stores.differences.words import changed_lines, common_ends, pieces, word_changes
+from ..stores.record import Record
+from ..stores.records.answers import said
+from ..support.display.formatting import as_json, one_line
+from ..support.display.printable import printable
 from .pairs import Pair
 
 PROMPT_FIELDS = ("messages", "input", "arguments", "body")

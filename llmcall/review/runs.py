@@ -6,18 +6,18 @@ import os
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.cache import ResponseCache, shared_cache
-from ..cassettes.cassette import Cassette
 from ..errors import CacheError
 from ..keys.parameters import CONFIGURED
-from ..records.header import MODELS
-from ..records.reader import read as read_records
-from ..records.served import served_by, served_words
+from ..stores.cache.cache import ResponseCache, shared_cache
+from ..stores.cassettes.cassette import Cassette
+from ..stores.records.header import MODELS
+from ..stores.records.reader import read as read_records
+from ..stores.records.served import served_by, served_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from ..values import Record
+    from ..stores.record import Record
 
 
 class RecordedRun(NamedTuple):

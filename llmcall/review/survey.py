@@ -7,15 +7,15 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..display.formatting import one_line
+from ..apis.shapes import choices_of
+from ..support.display.formatting import one_line
 from ..typed.lettered_options import named_option
-from ..values import choices_of
 from .marks import CUT, MARKS, REFUSED, marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ..values import Record
+    from ..stores.record import Record
 
 FEWEST_ACTORS = 12  # fewer make no survey
 MOST_CALLS = 2  # of one actor

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..display.formatting import OF_NO_ACTOR, OUTSIDE_ANY_SCOPE, as_json, counted, one_line
-from ..display.printable import printable, visible
 from ..keys.contents import title_of
-from ..records.line import INLINE_CHARACTERS
+from ..stores.records.line import INLINE_CHARACTERS
+from ..support.display.formatting import OF_NO_ACTOR, OUTSIDE_ANY_SCOPE, as_json, counted, one_line
+from ..support.display.printable import printable, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..values import Record
+    from ..stores.record import Record
     from .conversations import Call
 
 INDENT = "    "
@@ -49,7 +49,7 @@ def text_lines(
         that is another.
     :param served: the models that answered, and their days, in words.
     """
-    from ..libraries import click
+    from ..support.libraries import click
 
     for name, value in sorted(settings.items()):
         yield click.style(f"configured {name}: {visible(as_json(value))}", dim=True)
@@ -73,7 +73,7 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
 
     :param shown_texts: the long texts that are above; gains those of this call.
     """
-    from ..libraries import click
+    from ..support.libraries import click
 
     tools = _names(call.record.request.get("tools"))
     parameters = "".join(

@@ -10,8 +10,8 @@ from types import CoroutineType
 from typing import Any
 
 from ..errors import ScopeError
-from ..interrupts import Stops, current_stops, in_maps
-from ..system import this_process
+from ..support.interrupts import Stops, current_stops, in_maps
+from ..support.system import this_process
 from . import workers
 from .scope import ActiveScope, scope_around
 

@@ -13,10 +13,10 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..askers import Asker, of_draw
-from ..notices import warn_once
-from ..system import current_task, lock, this_process
-from ..values import Record
+from ..stores.record import Record
+from ..support.askers import Asker, of_draw
+from ..support.notices import warn_once
+from ..support.system import current_task, lock, this_process
 
 ARM = "arm"  # the family of the arms
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import FrameType
 from typing import NamedTuple
 
-from ..system import current_task
+from ..support.system import current_task
 
 # inspect.CO_GENERATOR and CO_ASYNC_GENERATOR; importing inspect takes long.
 GENERATORS = 0x20 | 0x200

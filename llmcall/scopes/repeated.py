@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..notices import warn_once
-from ..system import ipython_shell, lock
-from ..values import Request
+from ..keys.request import Request
+from ..support.notices import warn_once
+from ..support.system import ipython_shell, lock
 from .draws import Draw
 
 MOST_DRAWS = 10_000  # that are remembered: a mistake shows earlier

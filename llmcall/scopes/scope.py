@@ -23,11 +23,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from ..askers import Asker, enter_arm
-from ..askers import set_current as set_current_asker
 from ..errors import ScopeError
-from ..system import after_fork_in_child, lock, this_process
-from ..values import Record
+from ..stores.record import Record
+from ..support.askers import Asker, enter_arm
+from ..support.askers import set_current as set_current_asker
+from ..support.system import after_fork_in_child, lock, this_process
 from . import workers
 from .draws import ARM, Draw, DrawList, Draws, Fork, Forks, RecordedAskers
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with

@@ -19,8 +19,12 @@ import threading
 from mmap import mmap
 from typing import Any
 
-from ..interrupts import Stops, current_stops
-from ..system import after_fork_in_child, is_started_by_multiprocessing, multiprocessing_config
+from ..support.interrupts import Stops, current_stops
+from ..support.system import (
+    after_fork_in_child,
+    is_started_by_multiprocessing,
+    multiprocessing_config,
+)
 
 CONFIG_NAME = "llmcall scopes"  # in what multiprocessing passes to the processes it starts
 

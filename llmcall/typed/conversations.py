@@ -6,17 +6,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..blocking import may_block
-from ..display.formatting import shortened
+from ..apis.message import message_text
 from ..errors import APIError, OutputError
-from ..values import message_text
+from ..support.blocking import may_block
+from ..support.display.formatting import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import TypeAlias
 
     from ..clients.base import LLMClient
-    from ..values import Reply
+    from ..core.reply import Reply
 
     Ask: TypeAlias = Callable[["SendMessage"], Awaitable[Any]]
 

@@ -38,7 +38,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
     if not any(mark in text for mark in ("{{", "{%", "{#")):
         # A plain text does not need Jinja2, which takes 30 ms to import.
         return Template(name, text, {}, lambda variables: text, text)
-    from ..libraries import jinja2
+    from ..support.libraries import jinja2
 
     paths = [name]  # of the template and its includes, to find where an error occurred
     environment = _environment(load, paths)
@@ -66,7 +66,7 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
 
     :param paths: takes the path of each template that is loaded.
     """
-    from ..libraries import jinja2
+    from ..support.libraries import jinja2
 
     def load_source(name: str) -> tuple[str, str, None]:
         """Return another template's source in Jinja2's form."""
@@ -113,7 +113,7 @@ def _variables(
 
     :param visited_names: of the templates that were searched; takes the names of the includes.
     """
-    from ..libraries import jinja2
+    from ..support.libraries import jinja2
 
     tree = environment.parse(source, name, name)
     # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
@@ -138,7 +138,7 @@ def _variables(
 
 def _longest_text(environment: jinja2.Environment, source: str) -> str:
     """Return the longest text outside all tags of a template."""
-    from ..libraries import jinja2
+    from ..support.libraries import jinja2
 
     outputs = (
         node for node in environment.parse(source).body if isinstance(node, jinja2.nodes.Output)
@@ -156,7 +156,7 @@ def _template_error(
     :param paths: of the template, then of its includes.
     :param variable_names: the names of the variables.
     """
-    from ..libraries import jinja2
+    from ..support.libraries import jinja2
 
     if isinstance(error, jinja2.TemplateSyntaxError):
         return TemplateError(f"{error.name or paths[0]}, line {error.lineno}: {error.message}")
@@ -171,7 +171,7 @@ def _template_error(
 
 def _problem(error: Exception, variable_names: Iterable[str]) -> str:
     """Return in words what went wrong when a template was rendered."""
-    from ..libraries import jinja2
+    from ..support.libraries import jinja2
 
     if isinstance(error, jinja2.UndefinedError):
         missing = re.fullmatch(r"'(.*)' is undefined", str(error))

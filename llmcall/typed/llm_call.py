@@ -7,14 +7,14 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from ..call.drivers import adrive, drive
+from ..apis.message import message_text
 from ..clients.registry import client as shared_client
+from ..core.drivers import adrive, drive
 from ..errors import OutputError
 from ..keys.parameters import UNCHECKED
 from ..keys.schemas import response_format
-from ..notices import logger
-from ..parallel.map import map as run_map
-from ..values import message_text
+from ..many.map import map as run_map
+from ..support.notices import logger
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
 from .expectations import correction, describe
 from .reading import read
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ..clients.base import LLMClient
-    from ..values import Reply
+    from ..core.reply import Reply
     from .conversations import Ask, Conversation
 
 

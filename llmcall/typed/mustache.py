@@ -37,7 +37,7 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
 
     def render(values: Mapping[str, Any]) -> str:
         """Render it with variables."""
-        from ..libraries import pystache
+        from ..support.libraries import pystache
 
         renderer = pystache.Renderer(escape=str, missing_tags="strict", partials=partials)
         try:
@@ -59,7 +59,7 @@ def _parsed(path: str, source: str) -> Any:
     :raises ConfigError: if pystache is not installed.
     """
     try:
-        from ..libraries import pystache
+        from ..support.libraries import pystache
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the template {path} is Mustache, which needs the library pystache (0.6.8 or later; the extra 'mustache')"

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin
 from unicodedata import normalize
 
-from ..display.formatting import shortened
 from ..errors import OutputError
 from ..keys import schemas
+from ..support.display.formatting import shortened
 from .expectations import describe
 from .json_texts import json_texts, without_reasoning
 
@@ -169,7 +169,7 @@ def _checked(value: Any, output_type: Any, text: str | None = None) -> Any:
     """
     if schemas.simple_schema(output_type) is not None:
         return _simple(value, output_type)
-    from ..libraries import pydantic
+    from ..support.libraries import pydantic
 
     spelled = _as_spelled(value, schemas.spellings(output_type))
     if text is None or spelled != value:

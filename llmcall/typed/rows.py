@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..call.drivers import drive
+from ..core.drivers import drive
 from ..errors import LLMCallError, OutputError
-from ..parallel.rows import CellRow
+from ..many.rows import CellRow
 from .conversations import SendMessage
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
-from ..display.data_frames import data_frame, import_pandas
+from ..apis.usage import total_cost
 from ..keys.schemas import optional_type
-from ..notices import notice
-from ..parallel.map import map as run_map
-from ..parallel.rows import is_frame, rows_of
-from ..parallel.vary import crossed_rows
-from ..values import total_cost
+from ..many.map import map as run_map
+from ..many.rows import is_frame, rows_of
+from ..many.vary import crossed_rows
+from ..support.display.data_frames import data_frame, import_pandas
+from ..support.notices import notice
 from .conversations import Conversation
 from .rows import TableJob, row_variables
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..config.values import nearest
-from ..display.formatting import shortened
+from ..support.display.formatting import shortened
 
 Render = Callable[[Mapping[str, Any]], str]
 # The names that a template takes. Each has the fields that are used of it; None if all of it is.

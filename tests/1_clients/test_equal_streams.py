@@ -14,7 +14,7 @@ from sdk_programs import KEY, QUESTION, http, streamed_answer
 from streaming import chunks_of, event
 
 import llmcall
-from llmcall.call import effects, share
+from llmcall.core import effects, share
 
 TIMEOUT = 30.0  # seconds; a test that waits longer hangs
 

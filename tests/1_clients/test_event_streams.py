@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from llmcall import ServiceError
-from llmcall.values import EventStream
-from llmcall.values.chunks import Assembler
+from llmcall.apis.bodies import EventStream
+from llmcall.apis.chunks import Assembler
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 

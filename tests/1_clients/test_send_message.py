@@ -99,7 +99,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def wait(future: Future[None], longest: float) -> None:
         seconds.append(longest)
 
-    monkeypatch.setattr("llmcall.call.retry.wait", wait)  # a clock that does not pass
+    monkeypatch.setattr("llmcall.core.retry.wait", wait)  # a clock that does not pass
     return seconds
 
 

@@ -45,8 +45,8 @@ FULL = 10 * 1.0e-6 + 10 * 2.0e-6  # USD of an answer's 10 and 10 tokens at PRICE
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for answers after milliseconds."""
-    monkeypatch.setattr("llmcall.call.windows.FIRST_WAIT", 0.001)
-    monkeypatch.setattr("llmcall.call.windows.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("llmcall.clients.windows.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("llmcall.clients.windows.LONGEST_WAIT", 0.01)
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_note_that_cannot_be_removed_is_told(
 
     def before(operation: str, _: Any) -> None:
         if operation == "look":
-            monkeypatch.setattr("llmcall.cache.awaited._Notes.write", fail)
+            monkeypatch.setattr("llmcall.stores.cache.awaited._Notes.write", fail)
 
     server.before = before
     client = client_at(server)
@@ -292,7 +292,7 @@ def test_a_cancelled_call_has_noted_what_was_being_sent(server: BackgroundServer
 
 
 PROGRAM = """
-import llmcall.call.windows as windows
+import llmcall.clients.windows as windows
 windows.FIRST_WAIT = windows.LONGEST_WAIT = 0.01
 client = llmcall.OpenAIClient(base_url=sys.argv[1], window="8h", on_error="raise", retry_waiting_time=0)
 print(client.send_message("Hello").content)
@@ -318,7 +318,7 @@ def killed_before(server: BackgroundServer, operation: str) -> None:
 def killed_at(server: BackgroundServer, place: str, condition: str) -> None:
     """Run a program that asks, and that is killed where it calls one of llmcall's own functions."""
     kill = f"""
-import llmcall.cache.awaited, llmcall.cache.cache, signal
+import llmcall.stores.cache.awaited, llmcall.stores.cache.cache, signal
 owner, name = {place}
 function = getattr(owner, name)
 def killed(self, *args, **kwargs):
@@ -372,7 +372,7 @@ def test_a_kill_before_the_response_is_noted_sends_again(
     server: BackgroundServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The server's answer came, and nobody noted it."""
-    killed_at(server, 'llmcall.cache.awaited.Journal, "note"', "args[1].id is not None")
+    killed_at(server, 'llmcall.stores.cache.awaited.Journal, "note"', "args[1].id is not None")
     assert client_at(server).send_message("Hello").content == "Hello 2"
     assert "1 request was not acknowledged" in caplog.text
 
@@ -380,7 +380,7 @@ def test_a_kill_before_the_response_is_noted_sends_again(
 @pytest.mark.slow
 def test_a_kill_after_the_answer_came_asks_for_it_once_more(server: BackgroundServer) -> None:
     """It was not recorded: the server still has it."""
-    killed_at(server, 'llmcall.cache.cache.ResponseCache, "store"', "True")
+    killed_at(server, 'llmcall.stores.cache.cache.ResponseCache, "store"', "True")
     assert client_at(server).send_message("Hello").content == "Hello 1"
     assert (server.counts["create"], server.responses) == (1, {})
 

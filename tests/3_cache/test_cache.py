@@ -22,7 +22,7 @@ from servers import TOOL_CALL
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ResponseCache
-from llmcall.cache.awaited import Awaited
+from llmcall.stores.cache.awaited import Awaited
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 

@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall import CacheCorruptError, CacheError
-from llmcall import secrets as credentials
 from llmcall.keys.keys import key_of
-from llmcall.records import reader, writer
-from llmcall.records.header import Header
+from llmcall.stores.records import reader, writer
+from llmcall.stores.records.header import Header
+from llmcall.support import secrets as credentials
 from llmcall.types import Record
 
 HEADER = '{"llmcall": 1, "settings": {}}\n'

@@ -357,8 +357,10 @@ def test_collecting_imports_only_small_modules(project: Project) -> None:
     assert {name for name in loaded if name.partition(".")[0] == "llmcall"} == {
         "llmcall",
         "llmcall._version",
-        "llmcall.cassettes",
-        "llmcall.lazy_names",
+        "llmcall.stores",
+        "llmcall.stores.cassettes",
+        "llmcall.support",
+        "llmcall.support.lazy_names",
         "llmcall.pytest_plugin",
     }
     assert loaded.isdisjoint({"openai", "httpx", "pydantic", "jinja2", "tqdm", "diskcache"})

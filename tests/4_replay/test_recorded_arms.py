@@ -23,7 +23,7 @@ from llmcall.types import Record
 pytestmark = pytest.mark.newest_only
 
 GIVEN = {"control": 0, "treated": 15, "placebo": 0}
-READER = Path(llmcall.__file__).with_name("study") / "packing" / "data" / "read_cassette.py"
+READER = Path(llmcall.__file__).with_name("experiments") / "packing" / "data" / "read_cassette.py"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from servers import Responding, completion
 
 from llmcall import cassette, scope
-from llmcall.values.days import Days
+from llmcall.stores.days import Days
 
 SNAPSHOT = "gpt-4o-mini-2024-07-18"
 PATH = "tape.jsonl"

@@ -26,11 +26,11 @@ from redis_servers import RedisProcess
 from servers import Responding, completion
 
 import llmcall
-from llmcall.call import budgets
-from llmcall.call.budgets import Reservation
-from llmcall.call.ledgers import Amounts
 from llmcall.errors import BudgetExceededError, ConfigError
 from llmcall.testing import ScriptedClient
+from llmcall.traffic import budgets
+from llmcall.traffic.budgets import Reservation
+from llmcall.traffic.ledgers import Amounts
 
 PRICE = {"m": (1.0, 2.0)}  # USD per million tokens
 

@@ -182,7 +182,7 @@ def test_a_call_inside_a_stream_waits_no_longer_than_a_window(
     limit: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stream was sent, whether or not its HTTP client says so, and counts from then on."""
-    monkeypatch.setattr("llmcall.call.limits.WINDOW", 0.3)
+    monkeypatch.setattr("llmcall.traffic.limits.WINDOW", 0.3)
     asked = client(**limit)
     with asked.stream_message("outer", max_tokens=50) as stream:
         next(stream)

@@ -79,7 +79,7 @@ def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     The threads that a test left behind end soon after it.
     """
-    monkeypatch.setattr("llmcall.parallel.run.GRACE", 0.1)
+    monkeypatch.setattr("llmcall.many.run.GRACE", 0.1)
     gone_on.clear()
     with ctrl_c_interrupts():
         yield
@@ -226,7 +226,7 @@ class InterruptedAt:
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
         """Trace a frame."""
-        if os.path.join("llmcall", "parallel") not in frame.f_code.co_filename:
+        if os.path.join("llmcall", "many") not in frame.f_code.co_filename:
             return None
         if event == "line" and len(self._done) == self._count:
             self._lines_left -= 1

@@ -37,10 +37,10 @@ from streaming import WAYS
 
 import llmcall
 from llmcall import OpenAIClient
-from llmcall.call.limits import NEVER, WINDOW, Place, Pool, forget
 from llmcall.errors import RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
+from llmcall.traffic.limits import NEVER, WINDOW, Place, Pool, forget
 from llmcall.types import Endpoint
 
 pytestmark = pytest.mark.newest_only
@@ -120,7 +120,7 @@ def test_what_goes_in_a_minute_is_counted_where_it_is_sent(
     The window is shortened, as nobody waits a minute for a test; what takes longer than it is a
     connection, or a token, which stands for the import of the SDK too. Each call uses 1,000 tokens.
     """
-    monkeypatch.setattr("llmcall.call.limits.WINDOW", 3.0)
+    monkeypatch.setattr("llmcall.traffic.limits.WINDOW", 3.0)
     arrivals: list[float] = []
     asked: list[str] = []
     lock = threading.Lock()
@@ -517,7 +517,7 @@ def test_no_minute_holds_more_than_the_limits(
     door = Door(limits_requests_per_minute=limit, limits_tokens_per_minute=tokens)
     running: list[Place] = []
     sent: list[Place] = []
-    with patch("llmcall.call.limits.time", door):
+    with patch("llmcall.traffic.limits.time", door):
         for what, seconds, size in steps:
             door.now += seconds
             unsent = [each for each in running if each.sent_at == NEVER]

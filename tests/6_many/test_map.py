@@ -34,7 +34,7 @@ from servers import Responding, completion
 import llmcall
 from llmcall import LLMCall, imap, map, scope
 from llmcall.errors import BudgetExceededError, CacheMissError, ConfigError, ScopeError
-from llmcall.interrupts import current_stops
+from llmcall.support.interrupts import current_stops
 from llmcall.testing import ScriptedClient
 from llmcall.types import Plan
 

@@ -217,7 +217,7 @@ def test_an_error_of_llmcalls_own_makes_no_other_record_of_a_chat(
         if errors:
             raise errors.pop()
 
-    monkeypatch.setattr("llmcall.cassettes.current.guards", [fail_once])
+    monkeypatch.setattr("llmcall.stores.cassettes.current.guards", [fail_once])
     with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
         program(server).chat.completions.create(
             model="m", messages=[{"role": "user", "content": "Bread?"}]
@@ -234,7 +234,7 @@ def test_a_fault_of_llmcalls_own_in_preparing_a_chat_makes_no_other_record(
     def fail(*_: object) -> None:
         raise fault("a fault of llmcall's own")
 
-    monkeypatch.setattr("llmcall.call.prepare.next_order", fail)
+    monkeypatch.setattr("llmcall.core.prepare.next_order", fail)
     with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
         program(server).chat.completions.create(
             model="m", messages=[{"role": "user", "content": "Bread?"}]

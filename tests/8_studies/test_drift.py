@@ -21,13 +21,8 @@ from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, client_for, completion, refusal, refusing
 
 import llmcall
-from llmcall.errors import (
-    CacheMissError,
-    ConfigError,
-    EmptyAnswerError,
-    InvalidRequestError,
-)
-from llmcall.study.drift.estimate import shift_of
+from llmcall.errors import CacheMissError, ConfigError, EmptyAnswerError, InvalidRequestError
+from llmcall.experiments.drift.estimate import shift_of
 from llmcall.testing import ScriptedClient
 
 STUDY, CHECK = "study.jsonl", "check.jsonl"
@@ -639,10 +634,10 @@ def test_served_models_and_days_then_and_now(model: Model, monkeypatch: pytest.M
         "model": snapshot,
         "choices": [{"index": 0, "message": rating, "finish_reason": "stop"}],
     }
-    monkeypatch.setattr("llmcall.cassettes.cassette.day_of", lambda seconds: "2026-05-01")
+    monkeypatch.setattr("llmcall.stores.cassettes.cassette.day_of", lambda seconds: "2026-05-01")
     record(model, 3, 2)
     snapshot = "gpt-6-luna-2026-10-01"
-    monkeypatch.setattr("llmcall.cassettes.cassette.day_of", lambda seconds: "2026-11-22")
+    monkeypatch.setattr("llmcall.stores.cassettes.cassette.day_of", lambda seconds: "2026-11-22")
     drift = llmcall.drift(STUDY, share=1, to=CHECK)
     assert "then: gpt-6-luna-2026-05-01 (2026-05-01)" in str(drift)
     assert "now:  gpt-6-luna-2026-10-01 (2026-11-22)" in str(drift)

@@ -18,7 +18,7 @@ from servers import completion
 from werkzeug import Request, Response
 
 import llmcall
-from llmcall.study.packing.verify import OK
+from llmcall.experiments.packing.verify import OK
 
 EXAMPLES = ROOT / "examples"
 # What is no study: what records the examples' answers, and a module with the tests that call it.

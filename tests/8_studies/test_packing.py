@@ -24,8 +24,8 @@ from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
 import llmcall
-from llmcall.study.packing.differences import differences
-from llmcall.study.packing.verify import DIFFERS, Verification
+from llmcall.experiments.packing.differences import differences
+from llmcall.experiments.packing.verify import DIFFERS, Verification
 
 SCRIPT = "run räte.py"
 TAPE = "tapes/täglich 1.jsonl"

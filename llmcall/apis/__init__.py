@@ -1,0 +1,1 @@
+"""Requests and answers in the shapes of the APIs: chat completions, Responses, Messages, Gemini."""

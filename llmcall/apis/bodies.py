@@ -1,0 +1,134 @@
+"""Bodies of answers as servers send them: JSON objects, and event streams of JSON objects."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ServiceError
+from ..support.notices import warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+LINE_END = re.compile(rb"[\r\n]+")
+NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no data
+
+
+class EventStream:
+    """Read server-sent events (HTML standard, section 9.2). The APIs of models write each event's data
+    as a JSON object in one line.
+
+    :ivar done: whether ``[DONE]`` arrived; anything after it is ignored.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self._rest = b""  # of the last line, which has not ended
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
+        """Yield the events that end in this data, and other lines as they are: a server may send an
+        error so. A line end completes the last event of a stream.
+
+        :raises ServiceError: if an event is not a JSON object.
+        """
+        *lines, self._rest = LINE_END.split(self._rest + data)
+        for line in lines:
+            text = line.decode(errors="replace")
+            event = text.removeprefix("data:").strip()
+            if not text.startswith("data:"):
+                if text and not text.startswith(NOT_DATA):
+                    yield text
+            elif event.lower() == "[done]":
+                self.done = True
+                return
+            elif event:
+                yield read_object(event, "chunk in the stream")
+
+
+async def events_in(
+    data: AsyncIterator[bytes], stream: EventStream
+) -> AsyncGenerator[dict[str, Any] | str, None]:
+    """Yield the events of a stream as they arrive, and other lines as they are.
+
+    :param stream: reads the data.
+    :raises ServiceError: if an event is not a JSON object.
+    """
+    async for piece in data:
+        for event in stream.feed(piece):
+            yield event
+        if stream.done:
+            return
+    for event in stream.feed(b"\n"):
+        yield event
+
+
+def events_of(body: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the events of a whole stream, without its other lines.
+
+    :raises ServiceError: if an event is not a JSON object.
+    """
+    return (event for event in EventStream().feed(body + b"\n") if isinstance(event, dict))
+
+
+def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:
+    """Return the JSON object that a server sent.
+
+    U+FFFD replaces each lone surrogate, which is not text. ``None`` replaces NaN and the infinities,
+    which JSON does not have.
+
+    :param name: its name in the error: ``"answer"``, ``"chunk in the stream"``.
+    :raises ServiceError: if it is not a JSON object.
+    """
+    start = text[:200] if isinstance(text, str) else bytes(text[:200])
+    try:
+        text = text if isinstance(text, str) else text.decode()
+        data = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        if SURROGATE_ESCAPE.search(text):
+            plain = json.dumps(data, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+            data = json.loads(plain.decode("utf-16-le", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise ServiceError(f"a malformed {name}, not JSON: {start!r}") from error
+    if not isinstance(data, dict):
+        raise ServiceError(f"a malformed {name}, not a JSON object: {start!r}")
+    return data
+
+
+def finite(data: Any) -> Any:
+    """Return a copy of plain data with ``None`` for NaN and the infinities."""
+    if isinstance(data, dict):
+        return {name: finite(item) for name, item in data.items()}
+    if isinstance(data, list):
+        return [finite(item) for item in data]
+    is_number = not isinstance(data, float) or math.isfinite(data)
+    return data if is_number else _no_number(str(data))
+
+
+def _finite(text: str) -> Any:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(name: str) -> Any:
+    """Return the value for NaN or an infinity, such as the log probability of an impossible token."""
+    warn_once(
+        f"a response has the number {name}, which JSON cannot represent: llmcall returns and records "
+        "None instead of such numbers",
+        about=_no_number,
+    )
+    return None
+
+
+def check_no_error(event: dict[str, Any]) -> None:
+    """Raise the error that an event of a stream reports; OpenRouter's also hold the text so far."""
+    error = event.get("error")
+    if error:
+        details = error if isinstance(error, dict) else {"message": error}
+        service_error = ServiceError(
+            f"the server sent an error inside the stream: {details.get('message') or error}"
+        )
+        service_error.code = details.get("code")
+        raise service_error

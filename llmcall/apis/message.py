@@ -1,0 +1,82 @@
+"""The message of a chat: its text, its parts and its tool calls."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..keys.request import Data
+
+
+def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
+    """Return a choice's message as a reply holds it."""
+    received = choice["message"]
+    content = received.get("content")
+    message = {
+        "role": received.get("role") or "assistant",
+        "content": text_of(content) if isinstance(content, list) else content,
+    }
+    for name in ("tool_calls", "refusal"):
+        if received.get(name):
+            # The reply belongs to the caller; the response stays as the API gave it.
+            message[name] = copy.deepcopy(received[name])
+    return message
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """Return a message's text, or the words of its sound, and, below it, its tool calls."""
+    text = message.get("content") or message.get("refusal") or transcript_of(message) or ""
+    lines = [as_text(text)]
+    function_calls = filter(None, [message.get("function_call")])  # of an older API
+    for call in (*(message.get("tool_calls") or ()), *function_calls):
+        tool = call.get("function") or call.get("custom") or call
+        arguments = tool.get("arguments") or tool.get("input") or ""
+        lines.append(tool_call(tool.get("name"), arguments))
+    return "\n".join(lines).strip()
+
+
+def transcript_of(message: Mapping[str, Any]) -> str | None:
+    """Return the words of a message's sound, or ``None``."""
+    audio = message.get("audio")
+    transcript = audio.get("transcript") if isinstance(audio, dict) else None
+    return transcript if isinstance(transcript, str) and transcript else None
+
+
+def tool_call(name: Data, arguments: Data) -> str:
+    """Return the call of a tool in words."""
+    return f"{name}({as_text(arguments)})"
+
+
+def as_text(value: Data) -> str:
+    """Return a text as it is, and other data as JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=repr)
+
+
+def is_part(part: Data) -> bool:
+    """Return whether data can be a part of a message's content: it has a type, and a text part has a
+    text.
+    """
+    if not isinstance(part, dict):
+        return False
+    required_field = "text" if part.get("type") == "text" else "type"
+    return isinstance(part.get(required_field), str)
+
+
+def is_content(content: Data) -> bool:
+    """Return whether data can be the content of a message: a text, a list of parts, or nothing."""
+    if isinstance(content, list):
+        return all(map(is_part, content))
+    return content is None or isinstance(content, str)
+
+
+def text_of(content: Data) -> str | None:
+    """Return the text of a message's content; of a list of parts, the text parts joined."""
+    if not isinstance(content, list):
+        return content  # type: ignore[no-any-return]
+    return "".join(part["text"] for part in content if part["type"] == "text") or None

@@ -1,0 +1,342 @@
+"""Windows: a transport whose answers are made in the background, within hours and for less.
+
+A response is noted in the cache's journal before the wait: a process that is killed and started again
+waits for the same one. Once the answer is on the disk, the server's copy is deleted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ..core.effects import in_time, to_the_end, wait
+from ..core.transport import AlreadyRecorded, Response
+from ..errors import (
+    APIError,
+    CacheError,
+    ConfigError,
+    InvalidRequestError,
+    RateLimitError,
+    ServiceError,
+)
+from ..keys.request import Request
+from ..models.prices import window_of
+from ..stores.cache.awaited import IDENTIFIER, Awaited
+from ..support.blocking import run
+from ..support.display.formatting import counted
+from ..support.notices import logger, notice, warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..config.endpoints import Endpoint
+    from ..core.calls import Call
+    from ..core.client import Client
+    from ..stores.cache.awaited import Journal
+
+# Seconds before the first look at a response that was just begun, and between any two looks at most.
+FIRST_WAIT = 2.0
+LONGEST_WAIT = 60.0
+GROWTH = 1.5
+UNDER_WAY = ("queued", "in_progress")
+LATE = "the call's deadline passed while it waited in its window; made again, it waits for the same answer"
+
+log = logger()
+
+
+class WindowTransport:
+    """Sends one chat request in the background, and waits until its answer is there.
+
+    :param call: the call; its deadline bounds the wait, and its timeout each request to the server.
+    :param endpoint: where its response begins, if none is awaited yet.
+    """
+
+    obeys_may_block = keeps_time = True
+
+    def __init__(self, call: Call, endpoint: Endpoint) -> None:
+        self._call = call
+        self._endpoint = endpoint
+        self._key = call.request.cache_key
+        self._journal = call.cache.awaited
+
+    async def asend(self, request: Request, timeout: float | None) -> Response:
+        """Return the answer, which the server keeps until it is released.
+
+        :raises AlreadyRecorded: if another process recorded it meanwhile.
+        :raises ConfigError: if it is awaited from an endpoint that is none of the call's.
+        :raises RequestTimeoutError: if the deadline passes; the response is awaited further on.
+        """
+        await _sweep(self._call)
+        unknown_before = False
+        while True:
+            copy, response = self._noted(), None
+            if copy is None:
+                copy, response = await self._begin(request, timeout)
+            if copy is None:
+                continue  # another process was faster, and noted its own response
+            response = await self._wait_for(copy, response)
+            if response is not None:
+                break
+            self._check_unknown(copy.awaited, unknown_before)
+            unknown_before = True
+        try:
+            return Response(copy.answer_in(response), response.request_id, copy)
+        except APIError:
+            await copy.release(is_stored=False)
+            raise
+
+    def _noted(self) -> _Copy | None:
+        """Return the response that is awaited already, or ``None``."""
+        awaited = self._journal.get(self._key)
+        if awaited is None or awaited.id is None:
+            return None
+        copy = _copy_of(self._call, awaited, self._key)
+        if copy is None:
+            raise ConfigError(
+                f"the answer to {self._call.label} is awaited from {awaited.url}, and the call goes elsewhere. Set "
+                "BASE_URL to that address to wait for it, or run 'llmcall cache clear --awaited' to forget all awaited "
+                "answers"
+            )
+        return copy
+
+    async def _begin(
+        self, request: Request, timeout: float | None
+    ) -> tuple[_Copy | None, Response | None]:
+        """Begin a response and note it; return both, or twice ``None`` if another process noted one
+        first.
+        """
+        journal, label = self._journal, self._call.label
+        transport = self._call.client.transport_of(self._endpoint)
+        window = window_of(request.body) or ""
+        unsent = Awaited(None, transport.url, window, time.time(), self._endpoint.name)
+        try:
+            if journal.note(self._key, unsent).id is not None:
+                return None, None
+        except (OSError, CacheError) as error:
+            raise CacheError(f"{label} cannot be noted, so it was not sent: {error}") from error
+        # Another process may have recorded the answer, and deleted its note, since this call looked.
+        if self._call.store.get(self._call.request) is not None:
+            journal.remove(self._key, None)
+            raise AlreadyRecorded
+
+        async def sent_and_noted() -> tuple[Response, _Copy, bool]:
+            """Send the request and note its response; return whether it was noted first."""
+            response = await in_time(transport.fetch(request, timeout), timeout)
+            identifier = response.get("id")
+            if not (isinstance(identifier, str) and IDENTIFIER.fullmatch(identifier)):
+                raise ServiceError(f"a response without a usable id: {response!r:.200}")
+            awaited = unsent._replace(id=identifier)
+            is_first = True
+            try:
+                is_first = journal.note(self._key, awaited) == awaited
+            except (OSError, CacheError) as error:
+                line = "%s cannot be noted; if this process ends, its answer is lost: %s"
+                notice(line, label, error)
+            return response, _Copy(self._call, self._endpoint, awaited, self._key), is_first
+
+        try:
+            # Neither a cancellation nor the deadline parts them: what is sent is noted.
+            response, copy, is_first = await to_the_end(sent_and_noted())
+        except APIError as error:
+            journal.remove(self._key, None)
+            if error.status_code is None and not error.is_loopback_unreachable:
+                warn_once(
+                    f"{label} was sent, and {unsent.url} did not acknowledge it; sent again, it may be paid for twice, "
+                    "as may every other request that ends so",
+                    about=("not acknowledged", unsent.url),
+                )
+            raise
+        if is_first:
+            return copy, response
+        with suppress(APIError):
+            await copy.ask("post", "/cancel")
+        await copy.delete()
+        return None, None
+
+    async def _wait_for(self, copy: _Copy, response: Response | None) -> Response | None:
+        """Return a response once it is made; ``None`` if the server does not know it any more.
+
+        :param response: as it was when it began; ``None``: it began earlier.
+        """
+        seconds = 0.0 if response is None else FIRST_WAIT
+        while response is None or response.get("status") in UNDER_WAY:
+            self._call.cache.rest()
+            await wait(Future(), self._call.time_for(seconds, LATE))
+            seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
+            try:
+                response = await copy.ask("get")
+            except InvalidRequestError as error:
+                if error.status_code != 404:
+                    raise
+                return None
+            except (RateLimitError, ServiceError) as error:
+                log.debug("%s: a look for its answer failed: %s", self._call.label, error)
+        return response
+
+    def _check_unknown(self, awaited: Awaited, unknown_before: bool) -> None:
+        """Decide about a response that the server no longer knows: begin another one, once.
+
+        :raises AlreadyRecorded: if the answer was recorded meanwhile.
+        :raises InvalidRequestError: if the server forgot one before.
+        """
+        self._journal.remove(self._key, awaited.id)
+        if self._call.store.get(self._call.request) is not None:
+            raise AlreadyRecorded
+        words = f"{awaited.url} no longer has the response {awaited.id}"
+        if unknown_before:
+            raise InvalidRequestError(f"{words}, nor the one before", status_code=404)
+        notice("%s: %s; it is sent again, and may be paid for twice", self._call.label, words)
+
+
+class _Copy:
+    """A server's copy of one response, held until it is released.
+
+    :param call: the one that is answered, or that deletes what another one left.
+    :param endpoint: the one that makes it.
+    :param key: of the request that it answers.
+    """
+
+    def __init__(self, call: Call, endpoint: Endpoint, awaited: Awaited, key: str) -> None:
+        self.awaited = awaited
+        self.endpoint = endpoint
+        self.tier = awaited.window
+        self._call = call
+        self._key = key
+        self._transport = call.client.transport_of(endpoint)
+
+    def answer_in(self, response: Response) -> dict[str, Any]:
+        """Return the answer that a response is.
+
+        :raises APIError: if it failed, or was cancelled.
+        """
+        return self._transport.answer_in(response)  # type: ignore[no-any-return]
+
+    async def ask(self, method: str, path: str = "") -> Response:
+        """Look at it (``get``), delete it or, by the path ``/cancel``, cancel it, without another
+        attempt.
+
+        :returns: the server's response.
+        """
+        call = self._call
+        timeout, seconds_left = call.options.timeout, call.time_left()
+        if timeout and seconds_left and seconds_left > 0:
+            timeout = min(timeout, seconds_left)
+        return await _ask(self._transport, self.awaited, method, path, timeout, call.request)
+
+    async def delete(self) -> bool:
+        """Delete it; return whether the server has it no more."""
+        try:
+            await self.ask("delete")
+        except InvalidRequestError:
+            pass  # it was gone
+        except APIError as error:
+            log.debug("the response %s was not deleted: %s", self.awaited.id, error)
+            return False
+        return True
+
+    async def release(self, *, is_stored: bool) -> None:
+        """Delete it and its note. If a stored answer cannot be deleted, the first window call of
+        another process does it.
+        """
+        cache = self._call.cache
+        if is_stored and not cache.is_on_disk(self._key):
+            return
+        is_gone = await self.delete()
+        if is_gone or not is_stored:
+            cache.awaited.remove(self._key, self.awaited.id)
+        cache.rest()  # a thousand calls that wait have as many threads
+
+
+async def _ask(
+    transport: Any,
+    awaited: Awaited,
+    method: str,
+    path: str,
+    timeout: float | None,
+    request: Request | None = None,
+) -> Response:
+    """Ask a server about one response.
+
+    :param request: the one that it answers, whose headers are sent along.
+    """
+    headers = {} if request is None else request.headers
+    about = Request("chat", "", {}, {}, headers, None, "", wire="responses")
+    answer: Response = await in_time(
+        transport.fetch(about, timeout, method, f"/responses/{awaited.id}{path}"), timeout
+    )
+    return answer
+
+
+def _copy_of(call: Call, awaited: Awaited, key: str) -> _Copy | None:
+    """Return the copy of a response at an endpoint of a call's model, or ``None`` if none makes it."""
+    endpoints = call.client.pool(call.request.model).endpoints
+    endpoint = _endpoint_among(endpoints, call.client, awaited)
+    return None if endpoint is None else _Copy(call, endpoint, awaited, key)
+
+
+def _endpoint_among(
+    endpoints: Sequence[Endpoint], client: Client, awaited: Awaited
+) -> Endpoint | None:
+    """Return the endpoint that makes a response: the one of its name, else the first at its address."""
+    found = [endpoint for endpoint in endpoints if client.transport_of(endpoint).url == awaited.url]
+    named = (endpoint for endpoint in found if endpoint.name == awaited.endpoint)
+    return next(named, found[0] if found else None)
+
+
+async def _sweep(call: Call) -> None:
+    """Delete what a kill left at the server: the responses whose answers are recorded. Count the
+    requests that were being sent. The first window call of a process does this.
+    """
+    journal = call.cache.awaited
+    if journal.is_swept:
+        return
+    now = time.time()
+    journal.is_swept = True
+    unacknowledged = 0
+    is_reached = True
+    for key, awaited in list(journal.items()):
+        if awaited.id is None and awaited.begun_at < now:
+            unacknowledged += 1
+            journal.remove(key, None)
+        elif awaited.id is not None and is_reached and _is_recorded(call, key, awaited):
+            copy = _copy_of(call, awaited, key)
+            if copy is not None and (is_reached := await copy.delete()):
+                journal.remove(key, awaited.id)
+    if unacknowledged:
+        notice(
+            "%s not acknowledged by the server when an earlier run ended, or is being sent by another one; what is "
+            "sent again may be paid for twice",
+            f"{counted(unacknowledged, 'request')} {'was' if unacknowledged == 1 else 'were'}",
+        )
+
+
+def _is_recorded(call: Call, key: str, awaited: Awaited) -> bool:
+    """Return whether the answer of an awaited response is on the disk."""
+    row = call.cache.storage.get(key)
+    return row is not None and row[1] >= awaited.begun_at
+
+
+def cancel_all(client: Client, journal: Journal) -> Counter[str]:
+    """Cancel and delete all awaited responses at the endpoints of a client, and forget all notes.
+
+    :returns: how many there were at other addresses, which are compared and never contacted.
+    :raises APIError: if a server fails; what it did not delete stays noted.
+    """
+    settings = client.resolved.settings
+    endpoints = [*client.endpoints(settings.model), *settings.endpoints]
+    with_windows = [endpoint for endpoint in endpoints if endpoint.api_type in (None, "openai")]
+    others: Counter[str] = Counter()
+    for key, awaited in list(journal.items()):
+        endpoint = _endpoint_among(with_windows, client, awaited)
+        if awaited.id is not None and endpoint is None:
+            others[awaited.url] += 1
+        elif awaited.id is not None and endpoint is not None:
+            transport = client.transport_of(endpoint)
+            for method, path in (("post", "/cancel"), ("delete", "")):
+                with suppress(InvalidRequestError):  # the server has it no more
+                    run(_ask(transport, awaited, method, path, settings.timeout))
+        journal.remove(key, awaited.id)
+    return others

@@ -1,0 +1,239 @@
+"""One call: its options, its request, its draw, and how its answer is recorded."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import RequestTimeoutError
+from ..keys.keys import short_key
+from ..keys.parameters import EFFORT
+from ..scopes import ScopedRecord, warn_of_restart
+from ..stores.cassettes.stores import CacheStore, CassetteStore
+from ..stores.cassettes.uses import Caller
+from ..support.display.printable import printable
+from ..support.failures import Failures, process_failures
+from ..support.notices import warn_once
+from ..traffic.usage import count
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable
+
+    from ..config.settings import Settings
+    from ..keys.request import Request
+    from ..scopes import CallOrder, Draw
+    from ..stores.cache.cache import ResponseCache
+    from ..stores.cassettes.cassette import Cassette
+    from ..stores.cassettes.stores import Store
+    from ..stores.record import Record
+    from .client import Client
+    from .options import Options
+
+
+class Call(NamedTuple):
+    """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
+    is.
+
+    :param settings: the settings of the call.
+    :param cache: the disk cache.
+    :param request: what it asks.
+    :param options: how it is made.
+    :param name: what it calls: a model, a function, or the method and path of an HTTP request.
+    :param maker: the client that makes it, and counts it; ``None`` for a function, and a request that
+        asks for nothing that costs.
+    :param transport: runs the function, or sends a program's request; ``None``: the client has one for
+        each endpoint.
+    :param asks_model: whether a model answers it.
+    :param is_live: ask whenever that is allowed: the disk cache answers only if it is not, and outside
+        any scope a cassette, too.
+    :param scope: its scope path; empty outside any scope.
+    :param arm: the name of the arm that it is in; empty outside any.
+    :param used_records: gathers the records that the arm's calls get, or ``None``.
+    :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
+    :param cassette: the open cassette, or ``None``.
+    :param order: says which calls come before it on a cassette.
+    :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
+    :param fallbacks: the models that are asked, one after the other, if the context is too long.
+    :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
+    """
+
+    settings: Settings
+    cache: ResponseCache
+    request: Request
+    options: Options
+    name: str
+    maker: Client | None = None
+    transport: Any = None
+    asks_model: bool = True
+    is_live: bool = False
+    scope: str = ""
+    arm: str = ""
+    used_records: deque[ScopedRecord] | None = None
+    draw: Draw | None = None
+    cassette: Cassette | None = None
+    order: CallOrder = ()
+    parse: Callable[[str], Any] | None = None
+    fallbacks: tuple[str, ...] = ()
+    deadline_at: float | None = None
+
+    def begun(self) -> Call:
+        """Return the call with its deadline, which starts to run now."""
+        deadline = self.options.deadline
+        return self if deadline is None else self._replace(deadline_at=time.monotonic() + deadline)
+
+    def time_left(self) -> float | None:
+        """Return the seconds until the deadline, or ``None`` if there is none."""
+        return None if self.deadline_at is None else self.deadline_at - time.monotonic()
+
+    def time_for(
+        self, seconds: float | None, if_late: str = "the call's deadline passed"
+    ) -> float | None:
+        """Return the seconds that a step may take: at most some, and until the deadline.
+
+        :param seconds: ``None`` means no limit.
+        :param if_late: what the error says.
+        :raises RequestTimeoutError: if the deadline has passed; it is not tried again.
+        """
+        seconds_left = self.time_left()
+        if seconds_left is None:
+            return seconds
+        if seconds_left <= 0:
+            error = RequestTimeoutError(if_late)
+            error.retryable, error.is_late = False, True
+            raise error
+        return seconds_left if seconds is None else min(seconds, seconds_left)
+
+    @property
+    def client(self) -> Client:
+        """Return the client that makes it, if there is one."""
+        assert self.maker is not None
+        return self.maker
+
+    @property
+    def label(self) -> str:
+        """Return how messages name it."""
+        request = self.request
+        words = "call {} of" if request.kind in ("function", "http") else "request {} to"
+        return f"{request.kind} {words.format(short_key(request.cache_key))} {printable(self.name)}"
+
+    @property
+    def asks_always(self) -> bool:
+        """Return whether it asks, although the disk cache may have an answer."""
+        return self.is_live and self.may_ask
+
+    @property
+    def may_ask(self) -> bool:
+        """Return whether the cassette, or without one the cache's mode, allows to ask."""
+        if self.cassette is not None:
+            return self.cassette.may_record
+        return self.settings.cache_mode != "replay"
+
+    @property
+    def shared_store(self) -> ResponseCache | Cassette | None:
+        """Return the store through which equal calls share its answer: the disk cache or, if that is
+        off, the cassette; ``None`` if neither.
+        """
+        if self.options.cache is False:
+            return None
+        return self.cassette if self.settings.cache_mode == "off" else self.cache
+
+    @property
+    def failures(self) -> Failures:
+        """Return the list that reports at the end of the run what was not recorded."""
+        if self.cassette is not None:
+            return self.cassette.failures
+        if self.settings.cache_mode == "off":
+            return Failures()  # nothing is recorded, and nothing reported
+        return process_failures
+
+    @property
+    def store(self) -> Store:
+        """Return what holds its record, made anew: the cassette over the disk cache, or the cache alone."""
+        caller = Caller(self.scope, self.order, self.draw, self.arm)
+        mode = "off" if self.options.cache is False else self.settings.cache_mode
+        overwrites = self.asks_always or (
+            self.cassette is not None and self.cassette.bypasses_cache
+        )
+        # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
+        below = caller._replace(arm="") if self.arm and self.cassette is not None else caller
+        cache = CacheStore(self.cache, mode, below, overwrites=overwrites)
+        if self.cassette is None:
+            return cache
+        # Outside any scope equal calls share a record, and a program that waits for an end needs the
+        # last one, now and in a replay.
+        is_last = self.asks_always and self.request.sample is None
+        return CassetteStore(self.cassette, cache, caller, replaces=is_last)
+
+    @property
+    def cassette_or_cache(self) -> Cassette | ResponseCache:
+        """Return what holds its record: the open cassette, or without one the disk cache."""
+        return self.cassette or self.cache
+
+    def give_back(self) -> None:
+        """Free the draw's number."""
+        if self.draw is not None:
+            self.draw.give_back()
+
+    def end(self, answer: Record) -> None:
+        """Note the record that answers the call: its draw stays taken, and its arm gathers the record. An
+        earlier attempt of a program, whose SDK tried again, is no failure any more.
+        """
+        if self.transport is not None:
+            self.failures.recover(self.request.cache_key)
+        if self.draw is not None:
+            self.draw.end(answer)
+            if self.shared_store is not None:
+                warn_of_restart(self.draw, self.request, self.cassette_or_cache)
+        if self.used_records is not None:
+            self.used_records.append(ScopedRecord(self.scope, answer))
+
+    def add_usage(self, *, served: object = None, **amounts: Any) -> None:
+        """Count what the call used.
+
+        :param served: the model that answered, by the name that the server gave, if it gave one.
+        :param amounts: by column of :class:`~llmcall.types.Usage`; ``None`` means unknown.
+        """
+        if isinstance(served, str) and served:
+            amounts["served"] = served
+        meter = None if self.maker is None else self.maker.meter
+        count(meter, self.request.model or self.name, self.scope, amounts, self.arm)
+
+    def count_hit(self, record: Record) -> None:
+        """Count an answer that was not asked for now; functions' are not counted."""
+        if self.maker is not None:
+            self.add_usage(
+                cached_calls=1,
+                replayed_calls=int(self.cassette is not None and record.stored_at is None),
+                saved=record.cost,
+                served=record.served if self.asks_model else None,
+            )
+
+    def to_model(self, model: str) -> Call:
+        """Return the call as another model is asked: with its own default effort if the call names none.
+        Its answer is recorded under the same key.
+        """
+        client, body = self.client, dict(self.request.body)
+        default = client.with_effort(self.request.model, {}).get(EFFORT)
+        if body.get(EFFORT) == default:
+            body.pop(EFFORT, None)
+        body = client.with_effort(model, {**body, "model": model})
+        return self._replace(name=model, request=self.request._replace(model=model, body=body))
+
+    def check_origin(self, record: Record) -> None:
+        """Warn once if a model's record comes from a host that does not serve the model now."""
+        host = record.host
+        if host is None or self.maker is None:
+            return
+        checked_hosts = self.maker.resolved.checked_hosts
+        if (self.request.model, host) in checked_hosts:
+            return
+        checked_hosts.add((self.request.model, host))
+        model = record.request.get("model", "")
+        hosts = set().union(*map(self.maker.hosts, (model, *self.fallbacks)))
+        if host not in hosts:
+            warn_once(
+                f"answers of {model} recorded from {host} are used for "
+                f"{', '.join(sorted(hosts))}; [Cache] NAMESPACE keeps the records of different "
+                "servers apart"
+            )

@@ -1,0 +1,226 @@
+"""Checks of an answer: complete, neither filtered nor empty, and fit for its request.
+
+Anything else is an error of the tree.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..apis.message import is_content, text_of
+from ..apis.shapes import choices_of
+from ..apis.usage import TokenUsage
+from ..errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
+from ..support.display.formatting import shortened
+from .transport import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..keys.request import Request
+
+
+# Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
+ANSWER_FIELDS = ("tool_calls", "refusal", "function_call", "audio")
+
+
+LONGEST_QUOTE = 200  # characters of an answer in a message
+
+
+OK = 200  # the SDK raises for any status from 300 on
+
+
+def check_chat(response: Any) -> None:
+    """Refuse a chat response that holds no complete answer.
+
+    :raises ServiceError: if it is malformed, or broke off.
+    :raises ContentFilterError: if the provider filtered the answer.
+    :raises EmptyAnswerError: if there is neither text nor a tool call.
+    """
+    is_output = isinstance(response, dict) and isinstance(response.get("output"), list)
+    choices = choices_of(response) if is_output else _list_in(response, "choices")
+    for choice in choices:
+        problem = _problem_of(choice)
+        if problem is not None:
+            _refuse(ServiceError, problem, response)
+    if any(choice.get("finish_reason") == "content_filter" for choice in choices):
+        _refuse(
+            ContentFilterError,
+            "the provider filtered the answer (finish_reason content_filter)",
+            response,
+        )
+    messages = [choice["message"] for choice in choices]
+    if not any(
+        text_of(each.get("content")) or any(map(each.get, ANSWER_FIELDS)) for each in messages
+    ):
+        _refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
+
+
+def _problem_of(choice: Any) -> str | None:
+    """Return what is wrong with a choice; ``None`` if it holds a whole message."""
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return f"a malformed answer: a choice without a message ({_brief(choice)})"
+    if not is_content(message.get("content")):
+        return f"a malformed answer: its content is not text ({_brief(message)})"
+    # OpenRouter reports a provider that failed halfway like this, with the half that came.
+    if choice.get("finish_reason") == "error" or choice.get("error"):
+        return f"the answer broke off: {_brief(choice.get('error') or choice)}"
+    return None
+
+
+def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
+    reason = choice.get("finish_reason")
+    reasoning_tokens = TokenUsage.of(response).reasoning_tokens
+    if reason == "length":
+        note = f" ({reasoning_tokens} of them on reasoning)" if reasoning_tokens else ""
+        return f"the answer is empty: the token limit was used up{note} before any text"
+    return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
+
+
+def check_fits(request: Request, response: Mapping[str, Any]) -> None:
+    """Refuse an answer that does not fit its ``response_format``, so that it is asked for again and
+    not stored.
+
+    :param response: a response that :func:`check_chat` accepted. Fallbacks decide about answers that
+        the context window cut.
+    :raises ServiceError: saying where it does not fit. Another attempt may help.
+    """
+    if request.expected is None:
+        return
+    for choice in choices_of(response):
+        message = choice["message"]
+        text = None if message.get("refusal") else text_of(message.get("content"))
+        problem = _misfit(text, request.expected) if text else None  # a refusal, or a tool call
+        if problem is not None:
+            remedy = (
+                "; it was cut at the token limit: raise max_tokens"
+                if choice.get("finish_reason") == "length"
+                else ""
+            )
+            _refuse(
+                ServiceError,
+                f"the answer does not fit its response_format: {problem}{remedy}",
+                response,
+            )
+
+
+def fits(request: Request, response: Mapping[str, Any]) -> bool:
+    """Return whether a recorded answer fits the request's ``response_format``; a record without an
+    answer does.
+    """
+    try:
+        check_fits(request, response)
+    except ServiceError:
+        return False
+    except (LookupError, TypeError, AttributeError):
+        pass
+    return True
+
+
+@lru_cache(maxsize=10_000)  # a recorded answer is looked at each time that it is given
+def _misfit(text: str, expected: Any) -> str | None:
+    """Return where a text does not fit; ``None`` if it fits.
+
+    :param expected: a class, or a JSON schema as text.
+    """
+    if not isinstance(expected, str):
+        from ..typed.reading import read
+
+        try:
+            read(text, expected)
+        except OutputError as error:
+            return str(error)
+        return None
+    from ..support.libraries import jsonschema, referencing
+
+    # With a registry of its own, nothing that a schema refers to is fetched from the network.
+    registry: Any = referencing.Registry()
+    validator = jsonschema.Draft202012Validator(json.loads(expected), registry=registry)
+    try:
+        violation = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(text)))
+    except (jsonschema.exceptions.UnknownType, referencing.exceptions.Unresolvable, re.error):
+        return None  # the schema says what no validator here knows
+    except ValueError as error:
+        return f"it is not JSON ({error})"
+    except RecursionError:
+        return "it is nested too deeply"
+    return None if violation is None else f"{violation.json_path}: {_brief(violation.message)}"
+
+
+def check_embeddings(response: Any, count: int) -> None:
+    """Refuse an embeddings response that does not hold one vector of finite numbers a text.
+
+    :param count: how many texts were sent.
+    :raises ServiceError: if it is malformed.
+    """
+    data = _list_in(response, "data")
+    if len(data) != count:
+        _refuse(
+            ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response
+        )
+    for item in data:
+        try:
+            packed_vector(item["embedding"])
+        except (LookupError, TypeError, ValueError, OverflowError, struct.error):
+            _refuse(
+                ServiceError,
+                f"a malformed answer: an embedding that is not a vector ({_brief(item)})",
+                response,
+            )
+
+
+def packed_vector(embedding: Any) -> bytes:
+    """Return a vector as little-endian float32, whether it came as numbers or as base64.
+
+    :raises TypeError, ValueError, OverflowError, struct.error: if it is not a vector, or holds NaN
+        or an infinity.
+    """
+    if isinstance(embedding, str):
+        packed = base64.b64decode(embedding, validate=True)
+    else:
+        packed = struct.pack(f"<{len(embedding)}f", *embedding)
+    if not packed or not math.isfinite(sum(struct.unpack(f"<{len(packed) // 4}f", packed))):
+        raise ValueError("no finite numbers")
+    return packed
+
+
+def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> bool:
+    """Return whether an answer ended at a token limit that the request did not set, which is where
+    the context window ends.
+    """
+    if all(choice.get("finish_reason") != "length" for choice in choices_of(response)):
+        return False
+    max_tokens = request.asked.get("max_tokens")
+    output_tokens = TokenUsage.of(response).output_tokens
+    return max_tokens is None or (output_tokens is not None and output_tokens < max_tokens)
+
+
+def _list_in(response: Any, name: str) -> list[Any]:
+    """Return the list of that name in a response; refuse one that has none."""
+    if not isinstance(response, dict):
+        _refuse(ServiceError, f"a malformed answer: {_brief(response)}", response)
+    items = response.get(name)
+    if not isinstance(items, list) or not items:
+        message = f"a malformed answer without {name}: {_brief(response.get('error') or response)}"
+        _refuse(ServiceError, message, response)
+    return items
+
+
+def _refuse(error_class: type[APIError], message: str, response: Any) -> NoReturn:
+    is_from_server = isinstance(response, Response)
+    raise error_class(
+        message,
+        status_code=OK if is_from_server else None,
+        request_id=response.request_id if is_from_server else None,
+    )
+
+
+def _brief(value: object) -> str:
+    return shortened(value if isinstance(value, str) else repr(value), LONGEST_QUOTE)

@@ -1,0 +1,236 @@
+"""What a call waits for: another call, its server, the disk, the reader of its stream.
+
+The steps of a call are coroutines, written once for threads and for event loops. What has to wait
+is here: in a thread it blocks, in an event loop it lets the loop go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future
+from concurrent.futures import wait as wait_for_futures
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
+from functools import partial
+from types import coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+
+from ..errors import RequestTimeoutError
+from ..support.blocking import may_block
+from ..support.interrupts import check_stops, current_stops
+
+if TYPE_CHECKING:
+    from ..keys.request import Request
+    from ..stores.cache.cache import ResponseCache
+
+T = TypeVar("T")
+END = object()  # comes after the last chunk
+
+# The monotonic time at which what is awaited in this thread has to be there.
+_ends_at: ContextVar[float | None] = ContextVar("llmcall end of a wait", default=None)
+
+
+async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
+    """Return the result of what has to be awaited within some seconds.
+
+    In a thread nothing interrupts it: whoever reads from the network there asks :func:`is_too_late`
+    after each read.
+
+    :param seconds: ``None`` means no limit.
+    :raises RequestTimeoutError: if it takes longer.
+    """
+    if may_block.get():
+        token = _ends_at.set(None if seconds is None else time.monotonic() + seconds)
+        try:
+            return await awaitable
+        finally:
+            _ends_at.reset(token)
+    import asyncio
+
+    try:
+        return await asyncio.wait_for(awaitable, seconds)
+    except asyncio.TimeoutError:
+        raise RequestTimeoutError("no complete answer within the timeout") from None
+
+
+def is_too_late() -> bool:
+    """Return whether the seconds are over that :func:`in_time` gives the code that runs."""
+    ends_at = _ends_at.get()
+    return ends_at is not None and ends_at <= time.monotonic()
+
+
+async def wait(future: Future[Any], seconds: float | None) -> None:
+    """Wait until a future is done, or some seconds have passed.
+
+    :param future: what is waited for; a new one to wait for the seconds alone.
+    :param seconds: the longest wait; ``None`` means no limit.
+    """
+    stops = current_stops.get()
+    if may_block.get():
+        wait_for_futures([future, *stops], seconds, FIRST_COMPLETED)
+        if not future.done():
+            check_stops(stops)
+        return
+    import asyncio
+
+    check_stops(stops)
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def wake(_: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(done.set)
+
+    future.add_done_callback(wake)
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(done.wait(), seconds)
+
+
+class Delay(NamedTuple):
+    """What somebody waits for who is not let in yet.
+
+    :param wakeup: is done when there is reason to look again.
+    :param seconds: those after which to look again without being woken, or ``None``.
+    :param at_least: the seconds that it lasts at least; 0 if time does not decide.
+    """
+
+    wakeup: Future[None]
+    seconds: float | None
+    at_least: float = 0.0
+
+
+# Who waits, the oldest first, and their wakeups; only the holder of the lock may use it.
+Queue: TypeAlias = OrderedDict[Any, Future[None]]
+
+
+def wake_first(queue: Queue) -> None:
+    """Wake whoever has waited longest, to look again: something has changed."""
+    wakeup = next(iter(queue.values()), None)
+    if wakeup is not None and not wakeup.done():
+        wakeup.set_result(None)
+
+
+async def send(transport: Any, request: Request, timeout: float | None) -> Any:
+    """Send a request by a transport, and return the response.
+
+    A user's transport has ``asend`` for event loops, or its ``send`` runs in a thread there. One of
+    llmcall's own has ``asend`` for both: it blocks the thread where ``may_block`` says so. One that
+    ``keeps_time`` may send several requests, each within the timeout.
+    """
+    check_stops(current_stops.get())
+    if _uses_async_method(transport, "asend"):
+        seconds = None if getattr(transport, "keeps_time", False) else timeout
+        return await in_time(transport.asend(request, timeout), seconds)
+    return await _in_thread(transport.send, request, timeout)
+
+
+def opened(transport: Any, request: Request, timeout: float | None) -> Any:
+    """Send a request as :func:`send` does; return an asynchronous iterator of the answer's chunks, or
+    ``None``, with nothing sent, if the transport does not stream.
+    """
+    check_stops(current_stops.get())
+    if _uses_async_method(transport, "astream"):
+        return aiter(transport.astream(request, timeout))
+    if not hasattr(transport, "stream"):
+        return None
+    return _read_in_thread(iter(transport.stream(request, timeout)))
+
+
+def _uses_async_method(transport: Any, method: str) -> bool:
+    if may_block.get():
+        return getattr(transport, "obeys_may_block", False)
+    return hasattr(transport, method)
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    if may_block.get():
+        return function(*args)
+    import asyncio
+
+    return await asyncio.to_thread(function, *args)
+
+
+async def _read_in_thread(chunks: Any) -> AsyncGenerator[Any, None]:
+    try:
+        while (chunk := await _in_thread(next, chunks, END)) is not END:
+            yield chunk
+    finally:
+        if hasattr(chunks, "close"):
+            chunks.close()
+
+
+async def next_of(chunks: Any, timeout: float | None) -> Any:
+    """Return the next chunk, or ``END``."""
+    return await in_time(anext(chunks, END), timeout)
+
+
+class Reading:
+    """Closes an iterator of chunks, and its connection with it, at the end of a block.
+
+    An event loop that ends closes all generators at once, so this is none.
+    """
+
+    def __init__(self, chunks: Any) -> None:
+        self._chunks = chunks
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is GeneratorExit:  # nobody runs this call any more: it cannot await
+            return
+        try:
+            if not may_block.get():
+                import asyncio
+
+                await asyncio.sleep(0)  # the loop may be about to close the chunks
+        finally:  # a cancelled scope of anyio cancels each wait in it
+            if hasattr(self._chunks, "aclose") and not getattr(self._chunks, "ag_running", False):
+                await self._chunks.aclose()
+
+
+async def to_the_end(step: Awaitable[T]) -> T:
+    """Await a step that goes on to its end if the caller is cancelled meanwhile, and return its result."""
+    if may_block.get():
+        return await step
+    import asyncio
+
+    return await asyncio.shield(step)
+
+
+async def do(function: Callable[..., T], *args: Any) -> T:
+    """Return the result of a function that may wait for the disk; an event loop runs it in a thread, to
+    its end even if the caller is cancelled meanwhile.
+    """
+    if may_block.get():
+        return function(*args)
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    run = partial(copy_context().run, function, *args)
+    return await asyncio.shield(loop.run_in_executor(None, run))
+
+
+async def with_cache(cache: ResponseCache, function: Callable[..., T], *args: Any) -> T:
+    """Return the result of a function that reads a cache: at once unless that waits for a server."""
+    return await do(function, *args) if cache.storage.is_on_server else function(*args)
+
+
+class Piece(NamedTuple):
+    """A piece of a streamed answer.
+
+    :param text: the new text of the first choice; empty if there is none.
+    :param chunk: the whole piece, as a ``chat.completion.chunk`` of the API; the bytes of an answer
+        that is recorded as it is.
+    """
+
+    text: str
+    chunk: Mapping[str, Any] | bytes = {}
+
+
+@coroutine
+def emit(piece: Piece) -> Generator[Piece, None, None]:
+    """Give the reader of a stream a piece; go on when the reader wants the next one."""
+    yield piece

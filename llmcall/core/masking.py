@@ -1,0 +1,65 @@
+"""Credentials are taken out of exceptions, since a server may repeat them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..config.values import MASK
+from ..support.secrets import SHORTEST_SECRET
+from ..support.secrets import masked as without_credential_forms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SECRET_NAMES = re.compile("auth|key|token|secret|cookie|password|credential|sig", re.IGNORECASE)
+
+
+def mask(error: BaseException, secrets: Sequence[Any]) -> None:
+    """Remove secrets, and what looks like one, from an exception of the SDK or of llmcall.
+
+    :param secrets: those that are texts count.
+    """
+    error.args = tuple(masked([*error.args], secrets))
+    for name in ("message", "body", "code", "param"):
+        if hasattr(error, name):
+            setattr(error, name, masked(getattr(error, name), secrets))
+
+
+def secrets_of(request: Any) -> list[str]:
+    """Return an HTTP request's credentials, both with and without the word before them ("Bearer
+    …"), longest first.
+    """
+    fields: Iterable[tuple[str, str]] = [
+        *request.headers.multi_items(),
+        *request.url.params.multi_items(),
+    ]
+    values = [value for name, value in fields if SECRET_NAMES.search(name)]
+    values += [request.url.password or "", *map(_password, values)]
+    values += [
+        word for value in values for word in value.split() if word not in ("Bearer", "Basic")
+    ]
+    return sorted(filter(None, set(values)), key=len, reverse=True)
+
+
+def _password(header: str) -> str:
+    """Return the password in a header with name and password, or ``""``."""
+    from base64 import b64decode
+
+    scheme, _, encoded = header.partition(" ")
+    try:
+        return b64decode(encoded).decode().partition(":")[2] if scheme == "Basic" else ""
+    except ValueError:
+        return ""
+
+
+def masked(value: Any, secrets: Sequence[Any]) -> Any:
+    """Return plain data without secrets of some length, and without what looks like one."""
+    if isinstance(value, str):
+        for secret in secrets:
+            if isinstance(secret, str) and len(secret) >= SHORTEST_SECRET:
+                value = value.replace(secret, MASK)
+        return without_credential_forms(value)
+    if isinstance(value, dict):
+        return {masked(name, secrets): masked(item, secrets) for name, item in value.items()}
+    return [masked(item, secrets) for item in value] if isinstance(value, list) else value

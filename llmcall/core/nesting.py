@@ -1,0 +1,104 @@
+"""Calls that are made inside other ones: in the loop over a stream, or by a transport.
+
+The outer call ends only after the inner one, so the inner one must not wait for what the outer one
+holds. Whoever waits is asked for the calls that it keeps from ending; these are stuck while it waits:
+their places are not counted among those under way, and nobody waits for what they have reserved. Two
+other ways were rejected. If every inner call went past the limits, a map over streams would double
+them. If each call left out only what its own outer calls hold, two threads could still wait for one
+another, each inside a stream of the other's endpoint.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from ..support.blocking import may_block
+from ..support.system import after_fork_in_child, current_task, lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Owner:
+    """The thread and the task that make a call; of a stream, those that began to read it.
+
+    What begins in its block, such as a task or the calls of a map, begins in its name.
+    """
+
+    def __init__(self) -> None:
+        self._thread, self._task = threading.get_ident(), current_task()
+
+    def waits_for_us(self) -> bool:
+        """Return whether it goes on only after the current thread or task does."""
+        if self in _owners.get():
+            return True
+        # A wait that blocks the whole thread stops all of its tasks.
+        is_same_task = may_block.get() or self._task in (None, current_task())
+        return self._thread == threading.get_ident() and is_same_task
+
+    def __enter__(self) -> Owner:
+        _owners.set((*_owners.get(), self))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The reader of a stream has the context in which it is closed, or another one.
+        _owners.set(tuple(owner for owner in _owners.get() if owner is not self))
+
+
+class Holder(Owner):
+    """A call that holds what others wait for, in its block.
+
+    :param set_stuck: gets whether the call is stuck when that changes; whoever calls it has the lock.
+    """
+
+    def __init__(self, set_stuck: Callable[[bool], object]) -> None:
+        super().__init__()
+        self._set_stuck = set_stuck
+        self._inner_count = 0  # of the calls that wait inside it
+
+    def __enter__(self) -> Holder:
+        super().__enter__()
+        with lock:
+            _holders.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        with lock:
+            _holders.discard(self)
+            self._set_stuck = bool  # a context may keep this object
+
+    def count_inner(self, change: int) -> None:
+        """Count a call that waits inside it; the caller has the lock."""
+        was_stuck = self._inner_count > 0
+        self._inner_count += change
+        if (self._inner_count > 0) != was_stuck:
+            self._set_stuck(not was_stuck)
+
+
+# The owners in whose name the current context acts.
+_owners: ContextVar[tuple[Owner, ...]] = ContextVar("llmcall owners", default=())
+_holders: set[Holder] = set()
+after_fork_in_child(_holders.clear)  # a forked process lacks the threads that make these calls
+
+
+@contextmanager
+def waiting(own: Holder | None = None) -> Iterator[bool]:
+    """Let the calls be stuck, while a block waits, that end only after the current one; yield whether
+    there are any.
+
+    :param own: what the current call itself holds.
+    """
+    with lock:
+        outer = [holder for holder in _holders if holder is not own and holder.waits_for_us()]
+        for holder in outer:
+            holder.count_inner(1)
+    try:
+        yield bool(outer)
+    finally:
+        with lock:
+            for holder in outer:
+                holder.count_inner(-1)

@@ -1,0 +1,239 @@
+"""A call prepared: its arguments become its request, options, draw and order."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ScopeError
+from ..keys.keys import identity, key_of, sampled_key
+from ..keys.messages import check_messages, keyed_messages
+from ..keys.normalizers import normalizer
+from ..keys.parameters import (
+    CONFIGURED_UNKEYED,
+    expected_answer,
+    given_parameters,
+    keyed_parameters,
+)
+from ..keys.request import Request
+from ..scopes import RecordedAskers, current_scope, next_order, scope_of_call
+from ..stores.cassettes.current import current_cassette
+from ..support.notices import warn_once
+from .calls import Call
+from .lookup import note_refused
+from .options import split_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..scopes import ActiveScope
+    from .client import Client
+
+
+def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) -> Call:
+    """Return a chat call as its arguments describe it; inside a scope it takes a draw.
+
+    :param arguments: by name; ``None`` means not given.
+    :raises TypeError, ValueError: for a wrong argument.
+    :raises ScopeError: if timing would decide which draw it takes.
+    """
+    return with_draw(*_call(client, "chat", messages, arguments))
+
+
+def prepare_embeddings(
+    client: Client, text: Any, model: str | None, arguments: Mapping[str, Any]
+) -> list[Call]:
+    """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
+
+    :raises TypeError: for a wrong argument.
+    """
+    arguments = {**arguments, "model": model or client.default_embedding_model()}
+    texts = texts_of(text)
+    calls = [_call(client, "embedding", each, arguments)[0] for each in texts]
+    return [call._replace(**_place(call, current_scope())) for call in calls]
+
+
+def _call(
+    client: Client, kind: str, content: Any, arguments: Mapping[str, Any]
+) -> tuple[Call, Any]:
+    """Return a call as its arguments describe it, without a draw, and the hash of what identifies its
+    request.
+
+    :param kind: ``"chat"`` or ``"embedding"``.
+    :param content: the messages, or the text.
+    :raises TypeError, ValueError: for a wrong argument.
+    :raises CacheError: for a field that may hold a credential by its name.
+    """
+    cassette = current_cassette()  # first: it may have settings of its own
+    resolved = client.resolved
+    settings = resolved.settings
+    options, params = split_options(arguments, resolved.options)
+    model = client.model_named(params.pop("model", None))
+    sent = given_parameters(params, kind)
+    normalize = normalizer(settings.cache_normalize)
+    if kind == "chat":
+        field = "messages"
+        content = check_messages(content, dedent=options.dedent_messages)
+        keyed_content: Any = keyed_messages(content, normalize)
+        sent = client.with_effort(model, {**resolved.defaults, **sent})
+    else:
+        field = "input"
+        keyed_content = content if normalize is None else normalize(content)
+        if options.sample is not None:
+            raise TypeError(
+                "embeddings take no sample, because the same text has the same embedding"
+            )
+        if options.window != "none":
+            warn_once(f"WINDOW = {options.window}: embeddings are sent without a window")
+    headers = sent.pop("extra_headers", {})
+    asked = {"model": model, **keyed_parameters(sent, settings.cassette_allow)}
+    if namespace := client.namespace(model):
+        asked["namespace"] = namespace
+    asked[field] = keyed_content
+    if kind == "chat" and options.window != "none":
+        options, sent = client.in_window(options, sent)
+    response_format = params.get("response_format")
+    expected = parse = None
+    if response_format is not None:
+        expected = expected_answer(response_format)
+        if not isinstance(response_format, dict):
+            from ..typed.reading import read
+
+            parse = functools.partial(read, output_type=response_format)
+    identity_hash = identity(kind, asked)
+    request = Request(
+        kind=kind,
+        model=model,
+        asked=asked,
+        body={"model": model, field: content, **sent},
+        headers=headers,
+        sample=None,
+        cache_key=sampled_key(identity_hash, None),
+        expected=expected,
+    )
+    call = Call(
+        maker=client,
+        settings=settings,
+        cache=resolved.cache,
+        request=request,
+        options=options,
+        name=model,
+        cassette=cassette,
+        order=next_order(),
+        parse=parse,
+        fallbacks=settings.fallbacks.get(model, ()) if kind == "chat" else (),
+    )
+    return call, identity_hash
+
+
+def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> Call:
+    """Return a chat call that asks a recorded request once more, as a draw of its own.
+
+    No configured default is added to it, and the disk cache neither answers nor keeps it.
+
+    :param recorded_request: the recorded request.
+    :param sample: the whole name of the draw; the current scope does not enter it.
+    """
+    cassette = current_cassette()
+    resolved = client.resolved
+    defaults = resolved.defaults
+    unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
+    body_fields = {name: value for name, value in recorded_request.items() if name != "namespace"}
+    request = Request(
+        kind="chat",
+        model=body_fields["model"],
+        asked=recorded_request,
+        body={**unkeyed, **body_fields},
+        headers={},
+        sample=sample,
+        cache_key=key_of("chat", recorded_request, sample),
+    )
+    return Call(
+        maker=client,
+        settings=resolved.settings,
+        cache=resolved.cache,
+        request=request,
+        name=request.model,
+        options=resolved.options._replace(cache=False, on_error="raise", window="none"),
+        cassette=cassette,
+        order=next_order(),
+        scope=sample.partition("#")[0],
+    )
+
+
+def with_draw(call: Call, identity_hash: Any) -> Call:
+    """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
+    the next draw unless its options name one.
+
+    :param call: its request has no sample yet.
+    :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
+    :raises ScopeError: if timing would decide which draw it takes.
+    """
+    try:
+        active = scope_of_call()
+    except ScopeError as error:
+        note_refused(call._replace(**_place(call, current_scope())), error)
+        raise
+    named = call.options.sample
+    if active is None and named is None:
+        return call
+    request = call.request
+    place = _place(call, active)
+    if active is None or named is not None:
+        sample = f"{place.get('scope', '')}#{named}"
+    else:
+        path = active.path
+
+        def recorded_askers() -> RecordedAskers:
+            askers = call.store.askers(path, identity_hash, request.cache_key)
+            return askers._replace(may_ask=call.may_ask)
+
+        place["draw"] = active.draw(request.cache_key, call.cassette_or_cache, recorded_askers)
+        sample = place["draw"].sample
+    return call._replace(
+        request=request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample)),
+        **place,
+    )
+
+
+def _place(call: Call, active: ActiveScope | None) -> dict[str, Any]:
+    """Return the fields that say in which scope and arm a call is.
+
+    :param active: the scope of the call, or ``None`` outside any.
+    """
+    if active is None:
+        return {}
+    if active.arm is None:
+        return {"scope": active.path}
+    if call.options.cache is False and call.cassette is None:
+        warn_once(
+            f"a call in the arm {active.arm.name!r} has cache=False, so it shares no answer with other arms: leave "
+            "that out, or open a cassette around all arms",
+            about="cache=False in an arm",
+        )
+    return {
+        "scope": active.path,
+        "arm": active.arm.name,
+        "used_records": active.used_records,
+    }
+
+
+def texts_of(text: Any) -> list[str]:
+    """Return the texts to embed, checked; those of a subclass of ``str``, such as NumPy's, as ``str``.
+
+    :param text: one text or a sequence of texts.
+    :raises TypeError: for anything else, naming its index.
+    """
+    if isinstance(text, str):
+        return [str.__str__(text)]
+    if isinstance(text, (bytes, bytearray)) or not (
+        isinstance(text, Sequence) or hasattr(text, "tolist")
+    ):
+        raise TypeError(
+            f"text is {type(text).__name__}; it must be a string or a sequence of strings"
+        )
+    for index, item in enumerate(text):
+        if not isinstance(item, str):
+            raise TypeError(f"text[{index}] is {type(item).__name__}; it must be a string")
+    return [str.__str__(item) for item in text]

@@ -1,0 +1,154 @@
+"""The assistant's message, as a call returns it."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from ..apis.message import message_of, message_text
+from ..apis.shapes import choices_of
+from ..apis.usage import TokenUsage, spent_words
+from ..support.display.notebook import html_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..keys.request import Data
+    from ..stores.record import Record
+
+
+class Reply(dict[str, Any]):
+    """The assistant's message: a dict of ``role``, ``content``, ``tool_calls`` and ``refusal``.
+
+    Everything else about the answer is an attribute. ``messages.append(reply)`` and
+    ``json.dumps(reply)`` work as for any message.
+
+    :ivar raw: the response as the API gave it.
+    :ivar cached: whether the answer came from a record or from an identical call in flight.
+    :ivar cache_key: the request's key.
+    :ivar sample: which draw it is, or ``None``.
+    :ivar cost: USD when it was made, by the whole usage that the response reports; ``None`` if a price is
+        unknown.
+    :ivar latency: seconds from sending to the end of the answer; 0.0 if the answer is cached.
+    :ivar endpoint: the name of the endpoint that answered, or ``None`` if the answer is cached.
+    :ivar request_id: the server's identifier of the request, or ``None``.
+
+    >>> reply = llmcall.client().send_message("Good morning!", max_tokens=16)
+    >>> dict(reply)
+    {'role': 'assistant', 'content': 'Good morning!'}
+    >>> reply.finish_reason, reply.cost is None
+    ('stop', True)
+    """
+
+    __slots__ = (
+        "_parse",
+        "cache_key",
+        "cached",
+        "cost",
+        "endpoint",
+        "latency",
+        "raw",
+        "request_id",
+        "sample",
+    )
+
+    raw: dict[str, Data]
+    cached: bool
+    cache_key: str
+    sample: str | None
+    cost: float | None
+    latency: float
+    endpoint: str | None
+    request_id: str | None
+    _parse: Callable[[str], Any] | None
+
+    @classmethod
+    def of(cls, record: Record, parse: Callable[[str], Any] | None = None) -> Reply:
+        """Return the reply that a record holds.
+
+        :param parse: reads the text as the type of ``response_format``.
+        """
+        reply = cls(message_of(choices_of(record.response)[0]))
+        reply.raw = record.response
+        reply.cache_key = record.cache_key
+        reply.sample = record.sample
+        reply.cost = record.cost
+        received = record.received
+        reply.cached = received is None
+        reply.latency = 0.0 if received is None else received.latency
+        reply.endpoint = None if received is None else received.endpoint
+        reply.request_id = None if received is None else received.request_id
+        reply._parse = parse
+        return reply
+
+    @property
+    def content(self) -> str | None:
+        """Return the answer's text, or ``None``."""
+        return self["content"]  # type: ignore[no-any-return]
+
+    @property
+    def tool_calls(self) -> list[Data] | None:
+        """Return the tool calls as the API gave them, or ``None``."""
+        return self.get("tool_calls")
+
+    @property
+    def refusal(self) -> str | None:
+        """Return the text in which the model refused, or ``None``."""
+        return self.get("refusal")
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Return why the answer ended: ``stop``, ``length``, ``tool_calls`` …."""
+        return choices_of(self.raw)[0].get("finish_reason")
+
+    @property
+    def model(self) -> str | None:
+        """Return the model's name as the server gave it."""
+        return self.raw.get("model")
+
+    @property
+    def logprobs(self) -> Data:
+        """Return the log probabilities as the API gave them, or ``None``; ask for them with
+        ``logprobs=True, top_logprobs=5``.
+        """
+        return choices_of(self.raw)[0].get("logprobs")
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Return the tokens that the server reported."""
+        return TokenUsage.of(self.raw)
+
+    @property
+    def choices(self) -> list[dict[str, Data]]:
+        """Return all messages as replies hold them; there are several if ``n`` is above 1.
+
+        Each has the log probabilities as ``"logprobs"`` if the API gave them.
+        """
+        return [_with_logprobs(choice) for choice in choices_of(self.raw)]
+
+    def _repr_html_(self) -> str:
+        notes = (
+            self.model or "",
+            *spent_words(self.usage, self.cost),
+            "replayed" if self.cached else "",
+        )
+        return html_message(message_text(self), notes)
+
+    @property
+    def parsed(self) -> Any:
+        """Return the answer as the type given as ``response_format``; ``None`` if none was given or
+        the model refused or said nothing but called a tool.
+
+        :raises OutputError: if the answer does not fit that type.
+        """
+        if self._parse is None or not self.content or self.refusal is not None:
+            return None
+        return self._parse(self.content)
+
+
+def _with_logprobs(choice: Mapping[str, Any]) -> dict[str, Data]:
+    """Return a choice's message, and its log probabilities if there are any."""
+    message = message_of(choice)
+    if choice.get("logprobs") is not None:
+        message["logprobs"] = copy.deepcopy(choice["logprobs"])
+    return message

@@ -1,0 +1,110 @@
+"""Attempts: how often and when a failed call is tried again."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import APIError
+from ..support.interrupts import check_stops, current_stops
+from ..support.notices import logger, warn_once
+from .effects import wait
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tenacity import RetryCallState
+
+    from .calls import Call
+
+JITTER = 0.25  # the largest share of a wait that is added at random
+
+T = TypeVar("T")
+log = logger()
+# The system's: our waits must change neither what a seed draws nor which generators a program makes.
+_random = random.SystemRandom()
+
+
+async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Make attempts until one succeeds or the call's options forbid another, and return its result.
+
+    :param attempt: makes one attempt.
+    :raises APIError: the last attempt's, with ``attempts`` set.
+    """
+    try:
+        return await attempt()
+    except APIError as error:
+        if not error.retryable:
+            raise
+        first_error = error
+    from ..support.libraries import tenacity  # only a call that failed waits for the import
+
+    options = call.options
+    exponential = tenacity.wait_exponential(
+        multiplier=options.waiting_time,
+        exp_base=options.exponential_backoff_factor,
+        max=call.settings.retry_max_waiting_time,
+    )
+
+    def most_attempts(error: APIError) -> int:
+        """Return how many there may be; two where nobody listens at an address of this machine."""
+        most = options.max_attempts
+        return min(most, 2) if error.is_loopback_unreachable else most
+
+    def seconds_after(state: RetryCallState) -> float:
+        jitter = 1 + JITTER * _random.random()
+        return max(exponential(state) * jitter, _error_of(state).retry_after or 0.0)
+
+    def before_wait(state: RetryCallState) -> None:
+        assert state.next_action is not None
+        error, seconds = _error_of(state), state.next_action.sleep
+        seconds_left = call.time_left()
+        if seconds_left is not None and seconds > seconds_left:
+            error.is_late = True
+            raise error
+        check_stops(current_stops.get())
+        _announce(call, error, seconds, most_attempts(error))
+
+    async for each in tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(lambda error: getattr(error, "retryable", False)),
+        stop=lambda state: state.attempt_number >= most_attempts(_error_of(state)),
+        wait=seconds_after,
+        before_sleep=before_wait,
+        sleep=lambda seconds: wait(Future(), seconds),
+        reraise=True,
+    ):
+        number = each.retry_state.attempt_number
+        with each:
+            if number == 1:  # it was made above, before tenacity was imported
+                raise first_error
+            if call.maker is not None:
+                call.add_usage(retries=1)
+            try:
+                return await attempt()
+            except APIError as error:
+                error.attempts = number
+                raise
+    raise AssertionError("the last error is raised above")
+
+
+def _error_of(state: RetryCallState) -> APIError:
+    assert state.outcome is not None
+    error = state.outcome.exception()
+    assert isinstance(error, APIError)
+    return error
+
+
+def _announce(call: Call, error: APIError, seconds: float, most: int) -> None:
+    """Log an attempt that failed: a warning for the first of its kind at an endpoint."""
+    error_name = type(error).__name__
+    endpoint = error.endpoint or "the endpoint"
+    line = (
+        f"trying again in {seconds:.2f} s: attempt {error.attempts} of {most} of {call.label} failed at {endpoint} "
+        f"({error_name}: {error})"
+    )
+    is_first = warn_once(
+        f"{line}; llmcall.usage() counts further retries", about=("retry", endpoint, error_name)
+    )
+    if not is_first:
+        log.debug("%s", line)

@@ -1,0 +1,419 @@
+"""One request on its way: sent to an endpoint, checked, counted, or passed on to another endpoint."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from ..apis.chunks import DONE, Assembler, says_something, text_in
+from ..apis.http_answers import http_as_chat
+from ..apis.message import text_of
+from ..apis.shapes import choices_of
+from ..apis.usage import TokenUsage
+from ..errors import (
+    APIError,
+    AuthenticationError,
+    ContextLengthError,
+    InvalidRequestError,
+    QuotaExceededError,
+    RateLimitError,
+)
+from ..keys.parameters import ESSENTIAL_FIELDS
+from ..keys.plain_data import map_texts
+from ..models.prices import tier_of
+from ..stores.record import Received
+from ..support.failures import UnrecordedAnswer
+from ..support.notices import logger, notice, warn_once
+from ..traffic.estimates import with_tokens_used
+from ..traffic.limits import LEFT_OUT_SECONDS
+from ..traffic.permit import Permit
+from .checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
+from .effects import END, Piece, Reading, do, emit, next_of, opened, send
+from .masking import mask
+from .transport import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..config.endpoints import Endpoint
+    from .calls import Call
+
+REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
+# the API's error codes
+UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
+
+T = TypeVar("T")
+log = logger()
+
+
+class Used(NamedTuple):
+    """What an answer used, as far as it is known.
+
+    :param cost: USD.
+    :param priced_by: the source of the price.
+    :param served: the model that answered, by the server's name for it.
+    """
+
+    tokens: TokenUsage = TokenUsage()
+    cost: float | None = None
+    priced_by: str | None = None
+    served: Any = None
+
+
+class Exchange(Generic[T]):
+    """Sends one request, in as many attempts as are made.
+
+    :param call: the call that it is for; of a batch of embeddings, one whose body asks for all.
+    :param store: stores an answer, and returns what it stored.
+    :param stream: emit the text as it comes.
+    :param must_fit_window: an answer that the context window cut is an error.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        store: Callable[[Any, Received], T],
+        *,
+        stream: bool = False,
+        must_fit_window: bool = False,
+    ) -> None:
+        self.call = call
+        self._store = store
+        self.stream = stream
+        self.must_fit_window = must_fit_window
+        self.request = call.request
+        self.pool = call.client.pool(call.request.model)
+        if call.request.kind != "http":
+            request = call.client.sent(call, self.pool.capabilities, stream)
+            # Parameters that turn out to be unsupported are taken out of this body.
+            self.request = request._replace(body=dict(request.body))
+        # Of the current attempt: the statuses with which endpoints failed; each gets another chance only
+        # once for each.
+        self.statuses: set[tuple[str, int]] = set()
+        # Of the current send: its permit, its endpoint, what sends it there, the chunks of a streamed
+        # answer so far, and the whole answer.
+        self.permit: Permit
+        self.endpoint: Endpoint
+        self.transport: Any = None
+        self.assembler: Assembler | None = None
+        self.response: Any = None
+        self.reader_has_text = False
+        # The last pieces of a stream, which its reader gets when the answer is stored.
+        self.held_back: list[Piece] = []
+
+    async def attempt(self) -> T:
+        """Send the request to one endpoint after the other until one answers or the attempt fails;
+        return what is stored of the answer.
+        """
+        call = self.call
+        self.statuses.clear()
+        while True:
+            async with Permit(call, self.pool, self.request) as self.permit:
+                endpoint = self.endpoint = await self.permit.acquire()
+                host = call.client.host(endpoint)
+                sent_at = time.monotonic()
+                try:
+                    await self._send()
+                except BaseException as error:
+                    self._count_failure(error)
+                    if not isinstance(error, APIError):
+                        raise
+                    error.endpoint = endpoint.name
+                    mask(error, [endpoint.key()])
+                    if self._can_go_on(error):
+                        continue
+                    raise
+                seconds = time.monotonic() - sent_at
+                if held := getattr(self.response, "held", None):
+                    endpoint = self.endpoint = held.endpoint
+                    host = call.client.host(endpoint)
+                request_id = getattr(self.response, "request_id", None)
+                return await self._keep(Received(endpoint.name, host, seconds, request_id))
+
+    async def _keep(self, received: Received) -> T:
+        """Store the whole answer, then count it, and return what is stored.
+
+        A record holds its cost, which is reckoned by another package from what a server says: it may fail in
+        ways that nobody thought of, or be interrupted, since the first import takes its time. To store
+        first and add the cost later would write each answer twice, and a kill between the two would leave
+        a record without its cost. So the cost is tried first, and whatever becomes of that, the answer is
+        stored: with an unknown cost, if need be. All else, such as counting and warnings, comes after.
+        """
+        used = Used()
+        try:
+            try:
+                used = self._used(self._answer())
+            finally:
+                self.permit.use(used.tokens, used.cost, calls=1)
+                # In an event loop a thread stores the answer: those that there are may wait for this.
+                self.permit.end()
+        finally:
+            stored = await do(self._store_and_count, received._replace(cost=used.cost), used)
+        if log.isEnabledFor(logging.DEBUG):
+            seconds = received.latency
+            log.debug("%s: %s answered in %.2f s", self.call.label, received.endpoint, seconds)
+        return stored
+
+    def _store_and_count(self, received: Received, used: Used) -> T:
+        try:
+            return self._store(self.response, received)
+        finally:
+            self._count(used, calls=1)
+
+    async def _send(self) -> None:
+        """Send the request once, and check the response."""
+        call = self.call
+        self.assembler = self.response = None
+        self.held_back = []
+        if self.request.kind == "http":
+            answer = await send(call.transport, self.request, call.time_left())
+            self.response = answer if isinstance(answer, dict) else await self._pass_on(answer)
+            return
+        transport = call.transport
+        if transport is None:
+            transport = call.client.transport_for(call, self.endpoint)
+        self.transport = transport
+        # A transport may change what it is given.
+        body, headers = map_texts(self.request.body, str), dict(self.request.headers)
+        request = self.request._replace(body=body, headers=headers)
+        timeout = call.time_for(call.options.timeout)
+        chunks = opened(transport, request, timeout) if self.stream else None
+        if chunks is not None:
+            self.response = await self._read_stream(chunks)
+            try:
+                self._check()
+            except APIError:
+                await self.emit_held_back()
+                raise
+            return
+        if self.stream:  # the transport does not stream
+            body.pop("stream_options", None)
+        self.response = await send(transport, request, timeout)
+        try:
+            self._check()
+        except APIError:
+            await release(self.response, is_stored=False)
+            raise
+        if self.stream:
+            message = choices_of(self.response)[0]["message"]
+            self.held_back.append(Piece(text_of(message.get("content")) or ""))
+
+    async def emit_held_back(self) -> None:
+        """Emit the last pieces of a streamed answer."""
+        while self.held_back:
+            await emit(self.held_back.pop(0))
+
+    async def _pass_on(self, pieces: Any) -> Any:
+        """Emit the pieces of an answer that is recorded as it is, and return what is recorded of it.
+
+        :param pieces: an asynchronous iterator, whose last item is what is recorded.
+        """
+        async with Reading(pieces):
+            while isinstance(piece := await next_of(pieces, self.call.time_left()), bytes):
+                self.reader_has_text = True
+                await emit(Piece("", piece))
+        return piece
+
+    def _check(self) -> None:
+        """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
+        if self.request.kind == "embedding":
+            check_embeddings(self.response, len(self.request.body["input"]))
+            return
+        check_chat(self.response)
+        if self.must_fit_window and is_cut_by_context_window(self.response, self.request):
+            raise ContextLengthError("the answer was cut where the context window ended")
+        if self.request.expected is not None:
+            check_fits(self.request, self.response)
+
+    def _answer(self) -> Mapping[str, Any]:
+        """Return the response as chat completions give it, as far as it tells what was used."""
+        return http_as_chat(self.response["body"]) if self.request.kind == "http" else self.response
+
+    def _used(self, answer: Mapping[str, Any]) -> Used:
+        """Return what an answer used.
+
+        :param answer: as much as came; it names its tier and its model.
+        """
+        if not self.call.asks_model:
+            return Used(cost=0.0)
+        tokens = TokenUsage.of(answer)
+        held = getattr(answer, "held", None)
+        tier = tier_of(answer, None if held is None else held.tier)
+        price = self.pool.price(self.endpoint.name, tier)
+        cost = None if price is None else price.of_answer(answer)
+        if price is None or cost is None:
+            return Used(tokens, served=answer.get("model"))
+        return Used(tokens, cost.total, price.source, answer.get("model"))
+
+    def _count(self, used: Used, calls: int) -> None:
+        """Count in usage what was used.
+
+        :param calls: 0 if it is no answer.
+        """
+        if not self.call.asks_model:
+            self.call.add_usage(calls=calls)
+            return
+        tokens, is_embedding = used.tokens, self.request.kind == "embedding"
+        self.call.add_usage(
+            calls=calls,
+            input_tokens=tokens.input_tokens,
+            cached_input_tokens=tokens.cached_tokens,
+            output_tokens=0 if is_embedding else tokens.output_tokens,
+            cost=used.cost,
+            **({} if used.priced_by is None else {"priced_by": used.priced_by}),
+            served=used.served if calls else None,
+        )
+
+    def _count_failure(self, error: BaseException) -> None:
+        """Count what an attempt used that failed, or whose reader left.
+
+        The server reports it with the answer. For a part of a stream it is counted here, because
+        most servers report at the end.
+        """
+        is_unrecorded = isinstance(error, UnrecordedAnswer)
+        answer: Mapping[str, Any] = {}
+        if isinstance(self.response, dict):
+            answer = self._answer()
+        elif self.assembler is not None:
+            answer = with_tokens_used(
+                self.assembler.partial_response(), self.request, self.pool.capabilities
+            )
+        elif not is_unrecorded:
+            return
+        # A call whose reader left was answered. One that failed was not: it counts only as far as
+        # the server reports tokens, which it may bill.
+        was_answered = is_unrecorded or not isinstance(error, APIError)
+        used = self._used(answer)
+        if was_answered or used.tokens.input_tokens is not None:
+            calls = 1 if was_answered else 0
+            self.permit.use(used.tokens, used.cost, calls)
+            self._count(used, calls)
+
+    async def _read_stream(self, chunks: Any) -> Any:
+        """Return the whole of a streamed answer, which is emitted as it comes.
+
+        Chunks that tell the reader nothing are held back until one does: until then the call can be
+        tried again.
+        """
+        call, assembler = self.call, Assembler()
+        head = whole = Response({})
+        pending: list[Piece] = []
+        has_content = text_in if call.transport is None else says_something
+        async with Reading(chunks):
+            while (chunk := await next_of(chunks, call.time_for(call.options.timeout))) is not END:
+                if isinstance(chunk, Response):
+                    # the headers before the first chunk, or the whole answer after the last one
+                    head, whole = (head, chunk) if chunk else (chunk, whole)
+                    continue
+                if chunk is DONE:
+                    assembler.is_done = True
+                    continue
+                text = assembler.add(chunk)
+                self.assembler = assembler
+                pending.append(Piece(text, chunk))
+                if self.reader_has_text or has_content(chunk):
+                    self.reader_has_text = True
+                    while pending:
+                        await emit(pending.pop(0))
+            response = Response(whole or assembler.response(), head.request_id)
+            self.held_back = pending  # of an answer without text
+        return response
+
+    # After the failure of one endpoint
+
+    def _can_go_on(self, error: APIError) -> bool:
+        """Return whether the attempt can go on: at another endpoint, with a fresh key, or without a
+        parameter.
+        """
+        if self.reader_has_text:
+            error.retryable = False  # another answer would begin again
+        if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
+            return self._can_use_another(error)
+        if self.reader_has_text:
+            return False
+        if isinstance(error, QuotaExceededError):
+            return self._can_leave_out("has no quota left", error)
+        if isinstance(error, AuthenticationError):
+            # A function that gives the key can be asked for a fresh one.
+            is_renewable = error.status_code == 401 and getattr(self.transport, "renewable", False)
+            if is_renewable and self._is_first_status(401):
+                return True
+            return self._can_leave_out("refused its API key", error)
+        return isinstance(error, InvalidRequestError) and _drop_unsupported(
+            self.request.body, error
+        )
+
+    def _can_use_another(self, error: APIError) -> bool:
+        """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
+        this call waits before its next attempt.
+        """
+        endpoint, has_others = self.endpoint, len(self.pool.endpoints) > 1
+        seconds = error.retry_after
+        if seconds is None:
+            seconds = REST_SECONDS if has_others else self.call.options.waiting_time
+        free_after = self.pool.rest(endpoint, seconds)
+        if not error.retryable:
+            return False
+        if free_after < seconds and self._is_first_status(429):
+            warn_once(
+                f"{self.call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
+                f"({type(error).__name__}: {error}); llmcall uses another one, now and whenever this "
+                "happens again",
+                about=("rests", endpoint.name),
+            )
+            return True
+        if has_others:
+            error.retry_after = min(free_after, seconds)
+        return False
+
+    def _can_leave_out(self, problem: str, error: APIError) -> bool:
+        """Leave an endpoint out that will refuse further calls; return whether others remain."""
+        others_remain = self.pool.leave_out(self.endpoint)
+        if others_remain:
+            notice(
+                "endpoint %s %s and is not used for %.0f minutes: %s",
+                self.endpoint.name,
+                problem,
+                LEFT_OUT_SECONDS / 60,
+                error,
+            )
+        return others_remain
+
+    def _is_first_status(self, status: int) -> bool:
+        """Return whether the endpoint answers the attempt with a status for the first time, and note
+        it.
+        """
+        is_first = (self.endpoint.name, status) not in self.statuses
+        self.statuses.add((self.endpoint.name, status))
+        return is_first
+
+
+async def release(response: Any, *, is_stored: bool) -> None:
+    """Let the server delete its copy of a response, if it keeps one.
+
+    :param is_stored: whether the response was stored; else it was refused.
+    """
+    held = getattr(response, "held", None)
+    if held is not None:
+        await held.release(is_stored=is_stored)
+
+
+def _drop_unsupported(body: Any, error: APIError) -> bool:
+    """Take the parameter out of the body that the API does not support; return whether there is one."""
+    if "stream_options" in str(error) and body.pop("stream_options", None):
+        return True  # an older server, which then reports no usage
+    name = error.param
+    if error.code not in UNSUPPORTED_CODES or not isinstance(name, str) or name in ESSENTIAL_FIELDS:
+        return False
+    if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
+        body["max_completion_tokens"] = body.pop(name)
+        return True
+    if body.pop(name, None) is None:
+        return False
+    model = body.get("model")
+    warn_once(
+        f"{model} does not support {name}, so llmcall leaves it out: {error}",
+        about=("unsupported", model, name),
+    )
+    return True

@@ -1,0 +1,142 @@
+"""Single flight: of equal requests under way in one process, one is sent, and all share its outcome."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from ..errors import APIError
+from ..support.notices import warn_once
+from ..support.system import after_fork_in_child, lock
+from .effects import wait, with_cache
+from .nesting import Owner, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import TypeAlias
+
+    from ..stores.cache.cache import ResponseCache
+    from ..stores.cassettes.cassette import Cassette
+    from ..stores.record import Record
+    from .calls import Call
+
+    Records: TypeAlias = dict[str, Record]  # by the request's key
+
+
+class Flight(Future[None]):
+    """One request under way; done when the answer is stored, or with the error that followers get. Where
+    it has neither, they ask themselves.
+
+    :param owner: makes the call.
+    :param is_stream: whether the answer comes no faster than a reader reads it.
+    """
+
+    def __init__(self, owner: Owner, *, is_stream: bool) -> None:
+        super().__init__()
+        self.owner = owner
+        self.is_stream = is_stream
+
+
+# By store and key.
+flights: dict[tuple[ResponseCache | Cassette, str], Flight] = {}
+after_fork_in_child(flights.clear)  # a forked process lacks the threads that make them
+
+
+async def share(
+    calls: Sequence[Call],
+    ask: Callable[[Sequence[Call]], Awaitable[Records]],
+    *,
+    stream: bool = False,
+) -> Records:
+    """Answer calls that are not recorded: lead the flight of each request, or follow another call's.
+
+    A leader does not share an error of its own deadline, budget or cancellation, nor that of a
+    stream: then a follower takes over.
+
+    :param calls: all with the same options and store; if they have none, they are not shared.
+    :param ask: answers the calls that lead a flight, and stores the answers.
+    :param stream: whether ``ask`` emits its answer as it comes.
+    """
+    store = calls[0].shared_store
+    if store is None:
+        return await ask(calls)
+
+    owner = Owner()
+    records: Records = {}
+    while missing := [call for call in calls if call.request.cache_key not in records]:
+        led: list[tuple[Call, Flight]] = []
+        followed: list[tuple[Call, Flight]] = []
+        error: APIError | None = None
+        try:
+            # Under one lock: of two equal batches, each would else lead some texts and wait for the
+            # other.
+            with lock:
+                for call in missing:
+                    place = store, call.request.cache_key
+                    flight = flights.get(place)
+                    if flight is None:
+                        flight = flights[place] = Flight(owner, is_stream=stream)
+                        led.append((call, flight))
+                    else:
+                        followed.append((call, flight))
+            unasked = []
+            for call, _ in led:
+                # Another leader may have stored the answer since the first look, and noted the key.
+                key, cassette = call.request.cache_key, call.cassette
+                record = None
+                if key in call.cache.used_keys or (cassette and cassette.uses.has_used(key)):
+                    record = await with_cache(call.cache, call.store.get, call.request)
+                if record is None:
+                    unasked.append(call)
+                else:
+                    records[call.request.cache_key] = record
+            if unasked:
+                with owner:
+                    records |= await ask(unasked)
+        except APIError as own_error:
+            seconds_left = calls[0].time_left()
+            is_late = own_error.is_late or (seconds_left is not None and seconds_left <= 0)
+            if not stream and not is_late:
+                error = copy.copy(own_error)  # the leader's own gets the leader's traceback
+                error.__cause__ = own_error.__cause__
+            raise
+        finally:
+            for call, flight in led:
+                with lock:
+                    flights.pop((store, call.request.cache_key), None)
+                # None: done; a follower finds the record, or leads the next flight.
+                flight.set_exception(None if call.request.cache_key in records else error)
+        for call, flight in followed:
+            if flight.owner.waits_for_us() and not flight.done():
+                records |= await _ask_beside(call, flight, ask)
+                continue
+            late = "the call's deadline passed while it waited for an identical call"
+            with waiting():
+                while not flight.done():
+                    await wait(flight, call.time_for(None, late))
+            shared_error = flight.exception()
+            if shared_error is not None:  # with a traceback of its own
+                raise copy.copy(shared_error) from shared_error.__cause__
+            record = await with_cache(call.cache, call.store.get, call.request)
+            if record is not None:
+                records[call.request.cache_key] = record
+    return records
+
+
+async def _ask_beside(
+    call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Awaitable[Records]]
+) -> Records:
+    """Ask for a call although its own thread or task makes an equal one.
+
+    If that is a stream, its reader has the first half of the answer already: it is the recorded
+    one.
+    """
+    warn_once(
+        f"{call.label} was made while its own thread or task makes the same request, so it asks for "
+        "itself. Read a stream to its end first, or give each call a scope",
+        about=("beside a flight", call.request.cache_key),
+    )
+    if flight.is_stream:
+        call = call._replace(options=call.options._replace(cache=False), cassette=None)
+    return await ask([call])

@@ -1,0 +1,1 @@
+"""Other processes and machines: executors, and the cache on a Redis server."""

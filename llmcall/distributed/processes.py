@@ -1,0 +1,404 @@
+"""The tasks of a ``map`` in worker processes. To these the state of the map's process goes with each
+task; what the task drew, used and recorded there comes back with its result.
+
+While a worker runs a task, the settings, keys, open cassette and named budgets of the map's process
+apply in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import threading
+from collections import deque
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import copy_context
+from traceback import format_exception
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..config import resolve as config
+from ..errors import LLMCallError
+from ..many.tasks import TaskResult, run_job
+from ..scopes import DrawList, Draws, MapIsOverError
+from ..stores.cassettes.cassette import Cassette
+from ..stores.cassettes.current import current_cassette, forget_named, only
+from ..stores.cassettes.uses import Caller
+from ..support.failures import process_failures
+from ..support.system import after_fork_in_child
+from ..traffic import budgets
+from ..traffic import usage as metering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Executor, Future
+
+    from ..many.tasks import Job, Task, TaskPosition
+    from ..scopes import CallOrder, Drawn, ScopedRecord
+    from ..stores.record import Record
+    from ..traffic.usage import UsageDelta
+
+    Gained = list[tuple[Record, CallOrder]]
+
+# What pickle raises for an object that it cannot pickle.
+UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
+KEPT_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
+
+
+class WorkerError(Exception):
+    """The traceback of an error in a worker process; it is the error's cause."""
+
+
+# In the map's process
+
+
+class Sender:
+    """Sends the tasks of a map to an executor, and counts here what they did in other processes.
+
+    :param run: the run of the map, a ``MapRun``.
+    :param executor: its worker processes must be able to get what the tasks need.
+    :raises TypeError: if the function or a setting cannot be pickled for them.
+    :raises ValueError: if a budget without a name is open.
+    """
+
+    def __init__(self, run: Any, executor: Executor) -> None:
+        self.run = run
+        self._executor = executor
+        self._cassette = run.context.run(current_cassette)
+        kinds = {kind.__name__ for kind in type(executor).__mro__}
+        if "ProcessPoolExecutor" in kinds:
+            try:
+                pickle.dumps(run.job)  # the executor would wrap the error in its own
+            except UNPICKLABLE as error:
+                raise TypeError(
+                    f"fn cannot be sent to other processes: {error}. It must be a function that can be imported, not "
+                    "a lambda or a function defined in another one, and its arguments, such as client=, must be "
+                    "picklable"
+                ) from error
+        if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
+            self._packed  # noqa: B018 - raises an error that names the remedy
+        self._token = os.urandom(8).hex()  # identifies the map in all processes
+        _senders[self._token] = self
+
+    def submit(self, task: Task) -> Future[Any]:
+        """Send a task; the future gets what :meth:`received` takes."""
+        sent: Any = SentTask(self, task)
+        return self._executor.submit(sent)
+
+    def remote(self, task: Task) -> RemoteTask:
+        """Return a task with what another process needs to run it."""
+        state, drawn, gained = self._packed
+        name = task.position.name
+        return RemoteTask(
+            token=self._token,
+            state=state,
+            job=self.run.job,
+            item=task.item,
+            position=task.position,
+            drawn=drawn.get(name, []),
+            gained=gained.get(name, []),
+        )
+
+    @functools.cached_property
+    def _packed(self) -> tuple[bytes, dict[str, list[Drawn]], dict[str, Gained]]:
+        """The state of this process, and by the names of items' scopes what was drawn, and what the
+        cassette gained, before the map began.
+        """
+        active = self.run.active
+        gained = self._cassette.gained() if self._cassette is not None else []
+        for_all = [each for each in gained if not (active.path and each[0].scope)]
+        state = self.run.context.copy().run(_packed_state, self._cassette, for_all)
+        drawn = [(each[0][0], each) for each in active.draws.drawn()]
+        recorded = [(each[0].scope, each) for each in gained]
+        return state, _by_item(active.path, drawn), _by_item(active.path, recorded)
+
+    def received(self, outcome: TaskResult | Report, task: Task) -> TaskResult:
+        """Return a task's result, and count here what the task did in another process."""
+        if isinstance(outcome, TaskResult):
+            return outcome
+        active = self.run.active
+        with suppress(MapIsOverError):  # they were given back
+            for drawn in outcome.drawn:
+                task.draw_list.add(active.draws.claim(*drawn))
+        if active.used_records is not None:
+            active.used_records.extend(outcome.used_records)
+        client = getattr(self.run.job, "client", None)  # nobody knows which a plain function uses
+        meter = None if client is None else client.meter
+        for model, scope, amounts, arm in outcome.usage:
+            metering.count(meter, model, scope, amounts, arm)
+        for method, arguments in outcome.events:
+            getattr(self._cassette, method)(*arguments)
+        failures = process_failures if self._cassette is None else self._cassette.failures
+        for reason, counts, description in outcome.failures:
+            for scope, count in counts.items():
+                for _ in range(count):
+                    failures.add(scope, description, reason)
+        if outcome.error is not None:
+            outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")
+        return TaskResult(outcome.value, outcome.error)
+
+    def close(self) -> None:
+        """Forget the map."""
+        _senders.pop(self._token, None)
+
+
+class SentTask(NamedTuple):
+    """A task as an executor gets it. Pickled, it becomes a :class:`RemoteTask`; in the process of its
+    map, it is the same task again.
+    """
+
+    sender: Sender
+    task: Task
+
+    def __call__(self) -> TaskResult:
+        """Run the task in this process."""
+        result: TaskResult = self.sender.run.run_task(self.task)
+        return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.sender.remote(self.task),)
+
+
+_senders: dict[str, Sender] = {}  # of the maps that run in this process, by token
+
+
+def _unpickled(remote: RemoteTask) -> SentTask | RemoteTask:
+    sender = _senders.get(remote.token)
+    if sender is None:
+        return remote
+    return SentTask(sender, sender.run.begun[remote.position.number][remote.position.repeat])
+
+
+def _by_item(path: str, entries: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    """Return entries by the names of the items in whose scopes they are.
+
+    :param path: that of the scope in which the map runs.
+    :param entries: each with its scope path.
+    """
+    prefix = f"{path}/"
+    found: dict[str, list[Any]] = {}
+    for entry_path, entry in entries:
+        if entry_path.startswith(prefix):
+            name = entry_path[len(prefix) :].partition("/")[0]
+            found.setdefault(name, []).append(entry)
+    return found
+
+
+def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
+    """Return the state of this process for its workers, pickled.
+
+    :param gained: those records that the cassette gained before the map began and that any item may
+        need.
+    """
+    session = _session
+    if (
+        session is not None
+        and session.cassette is cassette
+        and session.settings is config.settings()
+    ):
+        # A map in a worker passes on the very same state, so its tasks can join the session of
+        # their own map instead of waiting for its end.
+        return session.state
+    path_and_mode = None
+    if cassette is not None:
+        path_and_mode = os.path.realpath(cassette.path), cassette.mode
+    try:
+        return pickle.dumps((config.packed(), tuple(budgets.open_budgets), path_and_mode, gained))
+    except UNPICKLABLE as error:
+        raise TypeError(
+            f"the settings cannot be sent to other processes: {error}. A function among them, such as api_key=, must "
+            "be one that can be imported, not a lambda or a function defined in another one"
+        ) from error
+
+
+# In a worker
+
+
+class Report(NamedTuple):
+    """The result of a task of another process, and what the task did.
+
+    :param traceback: that of its error.
+    :param drawn: what it drew.
+    :param used_records: the records that answered its calls, if it ran in an arm.
+    :param usage: model, scope, amounts and arm of each addition to the usage.
+    :param events: the names and arguments of the cassette's methods that were called.
+    :param failures: why calls left no record, how many in each scope, and the first one in words.
+    """
+
+    value: Any
+    error: BaseException | None
+    traceback: str
+    drawn: Sequence[Drawn]
+    used_records: Sequence[ScopedRecord]
+    usage: Sequence[tuple[str, str, UsageDelta, str]]
+    events: Sequence[tuple[str, tuple[Any, ...]]]
+    failures: Sequence[tuple[str, dict[str, int], str]]
+
+
+class RemoteTask(NamedTuple):
+    """A task of another process.
+
+    :param token: identifies its map.
+    :param state: the state of the map's process.
+    :param drawn: what was drawn in the item's scopes before the map began.
+    :param gained: the records that the cassette gained in these scopes before the map began.
+    """
+
+    token: str
+    state: bytes
+    job: Job
+    item: Any
+    position: TaskPosition
+    drawn: list[Drawn]
+    gained: Gained
+
+    def __call__(self) -> Report:
+        """Run the task here, with the settings, cassette and budgets of the map's process."""
+        with _session_for(self.state) as session:
+            if session.cassette is not None:
+                _add_all(session.cassette, self.gained)
+            job = _jobs.setdefault(self.token, self.job)  # its clients keep their connections
+            while len(_jobs) > KEPT_JOBS:
+                _jobs.pop(next(iter(_jobs)), None)
+            used_records: deque[ScopedRecord] = deque()
+            draw_list = DrawList()
+            scope = self.position.scope(Draws(self.drawn), draw_list, used_records)
+            value, error = copy_context().run(run_job, job, self.item, self.position, scope, ())
+            return Report(
+                value,
+                None if error is None else _picklable(error),
+                "" if error is None else "".join(format_exception(error)),
+                draw_list.drawn(),
+                list(used_records),
+                *session.noted(),
+            )
+
+    def __repr__(self) -> str:
+        return f"RemoteTask({self.position})"
+
+
+_jobs: dict[str, Job] = {}  # by the token of the map
+
+
+def _picklable(error: BaseException) -> BaseException:
+    """Return an error; if it cannot be pickled and so would break the pool, return a similar one."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (*UNPICKLABLE, pickle.PickleError, ValueError, KeyError, ImportError) as reason:
+        return LLMCallError(
+            f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})"
+        )
+    return error
+
+
+class _Session:
+    """The state of a map's process in a worker.
+
+    Its settings, cassette and budgets apply only while a task runs: the worker may also run functions
+    that do not belong to the map.
+
+    :param state: the state; see :func:`_packed_state`.
+    :ivar tasks: the number of tasks that run in it.
+    :ivar cassette: the copy of the open cassette, or ``None`` if none is open.
+    :ivar settings: its settings.
+    """
+
+    def __init__(self, state: bytes) -> None:
+        self._layers, self._budgets, path_and_mode, gained = pickle.loads(state)
+        self.state = state
+        self.tasks = 0
+        self._events: deque[tuple[str, tuple[Any, ...]]] = deque()  # of the cassette
+        self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
+        self.applied = ExitStack()
+        self.cassette: Cassette | None = None
+        forget_named()
+        if path_and_mode is not None:
+            with config.using(self._layers):
+                self.cassette = Cassette(*path_and_mode, write=False)
+                self.cassette.events = self._events
+                self.cassette.start()
+                _add_all(self.cassette, gained)
+        self.settings = self._layers.settings()
+
+    def apply(self) -> None:
+        """Apply the settings, budgets and cassette, until ``applied`` is closed."""
+        with ExitStack() as stack:
+            stack.enter_context(config.using(self._layers))
+            stack.enter_context(only(self.cassette))
+            for budget in self._budgets:
+                stack.enter_context(budget)
+            metering.meters.append(self)
+            stack.callback(metering.meters.remove, self)
+            self.applied = stack.pop_all()
+
+    def close(self) -> None:
+        """Close the cassette."""
+        if self.cassette is not None:
+            with config.using(self._layers):
+                self.cassette.stop()
+
+    def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
+        """Note an addition to the usage."""
+        self._usage.append((model, scope, dict(amounts), arm))
+
+    def noted(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Take what was noted since the last time: the usage, the cassette's events and the failures."""
+        with _session_changed:
+            failures = process_failures if self.cassette is None else self.cassette.failures
+            return _take_all(self._usage), _take_all(self._events), failures.take()
+
+
+_session_changed = threading.Condition()
+_session: _Session | None = None  # the current one
+
+
+def _forget() -> None:
+    """Forget, in a forked process, the maps and the session of its parent."""
+    global _session_changed, _session
+    _session_changed = threading.Condition()
+    _session = None
+    _senders.clear()
+
+
+after_fork_in_child(_forget)
+
+
+@contextmanager
+def _session_for(state: bytes) -> Iterator[_Session]:
+    """Apply a state while a block runs.
+
+    Blocks with the same state share a session; a block with another state waits until it ends.
+    """
+    global _session
+    with _session_changed:
+        _session_changed.wait_for(
+            lambda: _session is None or _session.state == state or not _session.tasks
+        )
+        session = _session
+        if session is None or session.state != state:
+            _session = None
+            if session is not None:
+                session.close()
+            session = _session = _Session(state)
+        if not session.tasks:
+            session.apply()
+        session.tasks += 1
+    try:
+        yield session
+    finally:
+        with _session_changed:
+            session.tasks -= 1
+            if not session.tasks:
+                session.applied.close()
+            _session_changed.notify_all()
+
+
+def _add_all(cassette: Cassette, gained: Gained) -> None:
+    """Add what the cassette of the map's process gained before the map began."""
+    for record, order in gained:
+        cassette.add(record, Caller(record.scope, order))
+
+
+def _take_all(queue: deque[Any]) -> list[Any]:
+    """Take all items of a queue, to which other threads may add more meanwhile."""
+    return [queue.popleft() for _ in range(len(queue))]

@@ -1,0 +1,368 @@
+"""Experiments of several arms: the same function run with different arguments, on equal answers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import scopes
+from ..apis.usage import total_cost
+from ..config import resolve as config
+from ..errors import ConfigError
+from ..many.map import map as run_map
+from ..many.options import checked_count
+from ..many.tasks import job_of
+from ..review.comparison import Comparison, compare
+from ..review.runs import RecordedRun
+from ..stores.cassettes.current import current_cassette
+from ..stores.records.answers import said
+from ..support.display.data_frames import import_pandas
+from ..support.display.formatting import as_json, counted, money, table
+from ..support.display.notebook import html_table
+from ..support.notices import notice
+from .intervals import Effect, effect, import_statistics
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ..scopes import ScopedRecord
+    from ..stores.record import Record
+
+MOST_RUNS = 5  # that failed, and are named
+FUNCTION = "function"  # the kind of a recorded function's records, which no model answers
+
+
+class ArmRun(NamedTuple):
+    """One arm of one repeat.
+
+    :param arm: the arm's name.
+    :param repeat: the repeat's number, from 0.
+    """
+
+    arm: str
+    repeat: int
+
+
+class Arms(Mapping[tuple[str, int], Any]):
+    """The results of :func:`llmcall.arms`, by arm and repeat; ``str()`` of it is a summary.
+
+    :ivar names: the arms, as they were given.
+    :ivar repeats: how many repeats there are.
+    :ivar calls: how many different draws all arms used together, including embeddings and draws with
+        ``sample=``.
+    :ivar shared: how many further uses these draws had: calls that another arm had made already.
+    :ivar cost: USD that the draws cost when they were made, or ``None`` if that is not known.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(lambda messages: "Good morning!", cache_mode="auto")
+    >>> def play(name):
+    ...     return client.send_message(f"Greet {name}.", temperature=1).content
+    >>> arms = {"control": {"name": "Ann"}, "treated": {"name": "Ben"}, "placebo": {"name": "Ann"}}
+    >>> with llmcall.configured(cache_mode="auto"):
+    ...     runs = llmcall.arms(play, arms, scope="trial-1")
+    >>> runs.calls, runs.shared
+    (2, 1)
+    >>> runs["placebo", 0]
+    'Good morning!'
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        repeats: int,
+        results: Mapping[ArmRun, Any],
+        finished: Mapping[ArmRun, Any],
+        used_records: Mapping[ArmRun, Sequence[ScopedRecord]],
+    ) -> None:
+        self.names = names
+        self.repeats = repeats
+        self._results = dict(results)
+        self._failed = sorted(results.keys() - finished.keys())
+        # In the cache's mode "refresh", each process asks anew, so a draw may have several answers.
+        draws: dict[tuple[str, str], Record] = {}
+        # Actor by actor, as on a cassette: when the threads of several actors called decides nothing.
+        self._records = {
+            run: [
+                draws.setdefault((record.cache_key, as_json(said(record))), record)
+                for _, record in sorted(records, key=_actor_sort_key)
+                if record.kind != FUNCTION
+            ]
+            for run, records in used_records.items()
+        }
+        self.calls = len(draws)
+        self.shared = sum(map(len, self._records.values())) - self.calls
+        self.cost = total_cost(record.cost for record in draws.values())
+
+    def __getitem__(self, run: tuple[str, int]) -> Any:
+        if isinstance(run, tuple) and len(run) == 2:
+            run = str(run[0]), run[1]  # an arm's name may be given as a number
+        if run not in self._results:
+            raise KeyError(
+                f"there is no run {run!r}; give an arm and a repeat: the arms are {', '.join(self.names)}, the "
+                f"repeats 0 to {self.repeats - 1}"
+            )
+        return self._results[run]
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def table(self, measure: Callable[[Any], Any]) -> pandas.DataFrame:
+        """Return a DataFrame with a row for each arm and repeat.
+
+        :param measure: takes a result and returns its value, or a dict of values by column.
+        :returns: the columns ``repeat``, ``arm``, and ``measure`` or those of the dicts. An arm that
+            failed has no values.
+        :raises ConfigError: if pandas is not installed.
+        :raises ValueError: if a dict has a column ``repeat`` or ``arm``.
+        """
+        rows = []
+        for run in self._results:
+            row = {"repeat": run.repeat, "arm": run.arm}
+            columns = self._measured(run, measure)
+            if clashes := [name for name in row if name in columns]:
+                raise ValueError(
+                    f"measure returned a dict with {clashes[0]!r}, which is a column of the table "
+                    "already: rename it"
+                )
+            rows.append({**row, **columns})
+        return import_pandas().DataFrame(rows)
+
+    def effect(self, measure: Callable[[Any], Any], treated: str, control: str) -> pandas.DataFrame:
+        """Return what a treatment does: the mean difference between two arms of the same repeat, with
+        an interval.
+
+        :param measure: takes a result and returns a number, or a dict of numbers by name; ``None``
+            and NaN are missing values.
+        :param treated: an arm's name.
+        :param control: the name of the arm that is subtracted.
+        :returns: a row for each name (``measure`` if there are none), with the columns ``estimate``;
+            ``low`` and ``high``, the ends of its 95 % interval (``scipy.stats.bootstrap`` over the
+            repeats; infinite for a single one); ``n``, the number of repeats that have both values;
+            and ``missing``, the number of those that do not, because an arm failed or a value is
+            missing.
+        :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
+        :raises KeyError: for a name that no arm has; the message lists the known ones.
+        :raises TypeError: if a value is not a number.
+
+        >>> with llmcall.configured(cache_mode="auto"):
+        ...     arms = {"free": {"tax": 0}, "taxed": {"tax": 1}}
+        ...     runs = llmcall.arms(lambda tax: 3 + tax, arms, scope="app", repeats=2)
+        >>> runs.effect(lambda price: {"price": price}, "taxed", "free")
+               estimate  low  high  n  missing
+        price       1.0  1.0   1.0  2        0
+        """
+        import_statistics("Arms.effect computes intervals")
+        names = [self._checked(str(name)) for name in (treated, control)]
+        pairs = [
+            [self._measured(ArmRun(name, repeat), measure) for name in names]
+            for repeat in range(self.repeats)
+        ]
+        columns = dict.fromkeys(column for pair in pairs for values in pair for column in values)
+        rows = [
+            effect([(_number(one, column), _number(other, column)) for one, other in pairs])
+            for column in columns
+        ]
+        return import_pandas().DataFrame(rows, index=list(columns), columns=Effect._fields)
+
+    def _measured(self, run: ArmRun, measure: Callable[[Any], Any]) -> Mapping[str, Any]:
+        """Return the values of a run by column; none if it failed."""
+        if run in self._failed:
+            return {}
+        value = measure(self._results[run])
+        return value if isinstance(value, Mapping) else {"measure": value}
+
+    def compare(self, one: str, other: str) -> Comparison:
+        """Compare two arms over all repeats, by the records that each of them used.
+
+        :param one: an arm's name.
+        :param other: the other arm's name.
+        :returns: the comparison: for each actor of each repeat, where the two arms diverge.
+        :raises KeyError: for a name that no arm has; the message lists the known ones.
+        """
+        return compare(self._run(str(one)), self._run(str(other)))
+
+    def _run(self, name: str) -> RecordedRun:
+        """Return the records that an arm used, as a run."""
+        self._checked(name)
+        records = [record.with_arms((name,)) for record in self._records_of(name)]
+        return RecordedRun(f"the arm {name!r}", records, {})
+
+    def _checked(self, name: str) -> str:
+        if name not in self.names:
+            raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
+        return name
+
+    def _records_of(self, name: str) -> list[Record]:
+        return [
+            each for run, records in self._records.items() if run.arm == name for each in records
+        ]
+
+    def warn_of_nothing_shared(self) -> None:
+        """Warn if two arms of a repeat both made calls, and shared no answer."""
+        unshared: Counter[tuple[str, str]] = Counter()
+        for repeat in range(self.repeats):
+            for pair in itertools.combinations(self.names, 2):
+                one, other = ({*map(id, self._records[ArmRun(name, repeat)])} for name in pair)
+                unshared[pair] += bool(one and other and one.isdisjoint(other))
+        for (first, second), repeats in unshared.items():
+            if (
+                repeats
+            ):  # each time: another study may have arms of the same names, or a mended prompt
+                notice(
+                    "the arms %r and %r shared no answer in %s, so their difference includes chance. Check whether "
+                    "their prompts name the arm, or differ from the first call on",
+                    first,
+                    second,
+                    counted(repeats, "repeat"),
+                )
+
+    def __str__(self) -> str:
+        return "\n".join([self._summary(), table(self._rows(), right=(1, 2))])
+
+    def __repr__(self) -> str:
+        return f"Arms({', '.join(self.names)}; {counted(self.repeats, 'repeat')})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self._summary()}</p>{html_table(self._rows())}"
+
+    def _summary(self) -> str:
+        cost = "cost unknown" if self.cost is None else money(self.cost)
+        failures = f"; {self._failures()}" if self._failed else ""
+        return (
+            f"{counted(len(self.names), 'arm')}, {counted(self.repeats, 'repeat')}: "
+            f"{counted(self.calls, 'different call')}, {self.shared:,} shared, {cost}{failures}"
+        )
+
+    def _failures(self) -> str:
+        """Return in words how many runs failed."""
+        shown = ", ".join(f"{name} {repeat}" for name, repeat in self._failed[:MOST_RUNS])
+        more = ", …" if len(self._failed) > MOST_RUNS else ""
+        return f"{len(self._failed):,} of {counted(len(self), 'run')} failed ({shown}{more})"
+
+    def _rows(self) -> list[list[str]]:
+        records = {name: self._records_of(name) for name in self.names}
+        arms_of = Counter(number for each in records.values() for number in {*map(id, each)})
+        rows = [["arm", "calls", "not shared"]]
+        for name, used in records.items():
+            own = sum(arms_of[number] == 1 for number in {*map(id, used)})
+            rows.append([name, f"{len(used):,}", f"{own:,}"])
+        return rows
+
+
+def _number(values: Mapping[str, Any], column: str) -> float:
+    """Return the number in a column; NaN if it is missing.
+
+    :raises TypeError: if it is anything else.
+    """
+    value: Any = values.get(column)
+    if import_pandas().isna(value) is True:  # of a list, it says it for each item
+        return math.nan
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        raise TypeError(
+            f"measure gave {value!r} for {column!r}; an effect is of numbers: return a number, a bool or None"
+        )
+    return float(value)
+
+
+def _actor_sort_key(scoped_record: ScopedRecord) -> tuple[bool, list[str]]:
+    """Return what sorts records by actor; those outside scopes come first, as on a cassette."""
+    return scoped_record.record.sample is not None, scoped_record.path.split("/")
+
+
+def arms(
+    fn: Callable[..., Any],
+    arms: Mapping[str, Mapping[str, Any]],
+    *,
+    scope: str,
+    repeats: int = 1,
+    workers: int | None = None,
+    progress: bool | None = None,
+    on_error: str = "raise",
+    process: bool = False,
+) -> Arms:
+    """Run a function in several arms, many at a time, so that equal requests get equal answers.
+
+    Repeat ``r`` runs in the scope ``r`` below ``scope``, and each of its arms in a fork of that
+    scope. If two arms of a repeat send the same request, they share one call and one answer, so
+    their results differ only because of what differs between the arms. You can resume, replay and
+    interrupt it like :func:`llmcall.map`.
+
+    :param fn: a function; it gets an arm's keyword arguments.
+    :param arms: the keyword arguments of each arm, by its name.
+    :param scope: the name of the scope around all repeats.
+    :param repeats: how often each arm runs.
+    :param workers: how many arms run at once, as of :func:`llmcall.map`.
+    :param progress: whether to show a bar, as of :func:`llmcall.map`.
+    :param on_error: as of :func:`llmcall.map`: ``"raise"``, ``"none"`` or ``"return"``.
+    :param process: whether each arm applies to every thread that has no scope, for a program that
+        starts threads itself; the arms then run one after the other.
+    :returns: the results by arm and repeat.
+    :raises TypeError: if an argument has a wrong type.
+    :raises ValueError: if there is no arm or no repeat, or if a name is wrong.
+    :raises ConfigError: if the cache's mode is ``off`` and no cassette is open: nothing could be
+        shared.
+    :raises KeyboardInterrupt: as of :func:`llmcall.map`; like every exception that leaves, it has
+        ``.results``: what finished, by arm and repeat.
+
+    >>> def price(tax):
+    ...     return 3 + tax
+    >>> with llmcall.configured(cache_mode="auto"):
+    ...     runs = llmcall.arms(price, {"free": {"tax": 0}, "taxed": {"tax": 1}}, scope="app", repeats=2)
+    >>> runs["taxed", 1]
+    4
+    """
+    job_of(fn)
+    checked_count("repeats", repeats)
+    arguments = {scopes.arm(name).name: given for name, given in arms.items()}
+    if not len(arguments) == len(arms) > 0:
+        raise ValueError(f"arms is {arms!r}; give at least one arm, and each a name of its own")
+    if scope is None:
+        raise TypeError("scope is None; the arms need a scope around them: give it a name")
+    if config.settings().cache_mode == "off" and current_cassette() is None:
+        raise ConfigError(
+            "the cache's mode is off and no cassette is open, so the arms could share no answer: set MODE = auto in "
+            "[Cache], or open a cassette around llmcall.arms(…)"
+        )
+    runs = [ArmRun(name, repeat) for repeat in range(repeats) for name in arguments]
+    around_all = scopes.scope(scope)
+    outer = scopes.scope_around()
+    draw_list = scopes.DrawList(None if outer is None else outer.draw_list)
+    finished: dict[ArmRun, Any] = {}
+    used_records: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
+
+    def play(run: ArmRun) -> Any:
+        """Run one arm of one repeat."""
+        fork = scopes.arm(run.arm)
+        fork.used_records = used_records[run]
+        order = scopes.current_order()
+        outer_scope: AbstractContextManager[object] = nullcontext()
+        if outer is not None:
+            outer_scope = outer.copy(generators=(), draw_list=draw_list, order=order)
+        with outer_scope, around_all, scopes.scope(run.repeat, process=process), fork:
+            finished[run] = fn(**arguments[run.arm])
+        return finished[run]
+
+    try:
+        with scopes.scope(None):  # each run opens its scopes itself, so this thread needs none
+            results = run_map(
+                play,
+                runs,
+                workers=1 if process else workers,
+                progress=progress,
+                on_error=on_error,
+            )
+    except BaseException as error:
+        draw_list.undo()  # so that another start draws the same again
+        error.results = dict(finished)  # type: ignore[attr-defined]
+        raise
+    by_run = dict(zip(runs, results, strict=True))
+    arm_results = Arms(tuple(arguments), repeats, by_run, finished, used_records)
+    arm_results.warn_of_nothing_shared()
+    return arm_results

@@ -1,0 +1,324 @@
+"""Closed questions: a call whose value is one of some options, in an order that is known."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutputError
+from ..many.map import map as run_map
+from ..many.rows import is_frame, rows_of
+from ..support.display.data_frames import import_pandas
+from ..typed.conversations import SendMessage, converse
+from ..typed.expectations import correction
+from ..typed.json_texts import without_reasoning
+from ..typed.lettered_options import INSTRUCTION
+from ..typed.llm_call import LLMCall
+from ..typed.rows import TableJob
+from .choice_options import checked_options
+from .choice_orders import Respondent, all_orders, moving_order, warn_of_given_order
+from .choice_shares import (
+    COUNT_DRAWS,
+    MOST_OPTIONS,
+    NoLogprobsError,
+    SharesJob,
+    counted_shares,
+    mean_shares,
+    share_columns,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..core.reply import Reply
+    from ..typed.conversations import Ask, Conversation
+
+# What a question settles by itself.
+_SETTLED = {
+    "user": "the question is the user message's template",
+    "user_template_name": "the question is the user message's template",
+    "output_type": "the value is one of the options",
+    "response_format": "the options are listed only in the prompt, because models prefer a second list",
+}
+
+
+class Choice(LLMCall):
+    """A closed question, made by :func:`llmcall.choice`: an :class:`llmcall.LLMCall` whose value is one of
+    its options.
+
+    :ivar question: the template of the user message.
+    :ivar options: what it may return, in the order given.
+    :ivar order: the name of the order.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(["B"])
+    >>> policy = llmcall.choice("What should the town do?", ["tax", "ban"], client=client)
+    >>> policy()
+    'ban'
+    >>> print(client.requests[0].messages[0]["content"])
+    What should the town do?
+    <BLANKLINE>
+    A. tax
+    B. ban
+    <BLANKLINE>
+    Answer with one letter only.
+    """
+
+    misfits_are_missing = True
+
+    def __init__(
+        self,
+        question: str,
+        options: Iterable[str] | Mapping[Any, str],
+        *,
+        order: str = "given",
+        last: Iterable[Any] = (),
+        output_retries: int = 0,
+        **arguments: Any,
+    ) -> None:
+        if not isinstance(question, str):
+            raise TypeError(
+                f"question is {question!r}; it must be a string, the template of a message"
+            )
+        for name, reason in _SETTLED.items():
+            if name in arguments:
+                raise TypeError(f"a choice takes no {name}: {reason}")
+        super().__init__(user=question, output_retries=output_retries, **arguments)
+        self._options = checked_options(options, last, order)
+        self.options = self._options.values
+        self.order = order
+        self.wants_names = order != "given"  # outside any scope, the order depends on them
+        self.question = question
+
+    def __repr__(self) -> str:
+        options = ", ".join(map(repr, self.options))
+        return f"Choice({self.question!r}, [{options}], order={self.order!r})"
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of what has a column of its own in a table, beside the value: the place of the
+        chosen option in the list that was read, from 1, and all options as the letters A, B, C, … stood
+        for them.
+        """
+        return ("position", "order")
+
+    async def conversation(
+        self, variables: dict[str, Any], ask: Ask = SendMessage.reply
+    ) -> Conversation:
+        """Ask until an answer names an option or the tries are used up; a failure is returned, not
+        raised.
+        """
+        respondent = Respondent.current()
+        order = self._full_order(moving_order(self.order, self._moving_count, respondent))
+        conversation = await converse(
+            SendMessage(self.client, self.prompt(variables, order), self.model_params),
+            read=lambda reply: self._read_position(reply, order),
+            correction=lambda: correction(INSTRUCTION),
+            most_corrections=self.output_retries,
+            ask=ask,
+        )
+        warn_of_given_order(self.order, respondent)
+        position = conversation.value
+        return self._finished(conversation, variables)._replace(
+            value=None if position is None else self.options[order[position]],
+            fields={
+                "position": None if position is None else position + 1,
+                "order": tuple(self.options[index] for index in order),
+            },
+        )
+
+    def _read_position(self, reply: Reply, order: tuple[int, ...]) -> int:
+        """Return the position, in the order that was read, of the option that an answer names.
+
+        :raises OutputError: for an answer that names none, and for a refusal.
+        """
+        if reply.refusal is not None:
+            raise OutputError(
+                "the model refused to answer", text=reply.refusal, expected=INSTRUCTION
+            )
+        position = self._options.read(without_reasoning(reply.content or ""), order)
+        if position is None:
+            raise OutputError(
+                "it names none of the options", text=reply.content or "", expected=INSTRUCTION
+            )
+        return position
+
+    def shares(
+        self, rows: Iterable[Any], *, logprobs: bool | None = None, **map_options: Any
+    ) -> Any:
+        """Estimate how likely each option is for each row.
+
+        Where the model gives log probabilities, they are those of the answer's first token: the
+        letter, also with a space before it or in lower case. They are averaged over all rotations
+        of the options that move, one call each; for ``order="reverse"`` over both directions, and
+        for ``order="given"`` there is one order. Most servers give them as they are before the
+        temperature. Where it gives none, the draws of ``repeats`` are counted, in the orders of
+        :meth:`table`.
+
+        :param rows: dicts of the question's variables, or a pandas DataFrame.
+        :param logprobs: ``True`` reads log probabilities only, ``False`` counts draws; ``None``
+            means log probabilities where the model gives them, else draws.
+        :param map_options: those of :func:`llmcall.map`. With ``on_error="none"`` or ``"return"`` a
+            row of which a call failed has missing values; ``"return"`` adds a column ``error``.
+        :returns: a DataFrame with the rows' columns and index, then ``p_<option>`` for each option (its code
+            if it has one) and ``p_other`` for what falls on no option, from 0 to 1. Its
+            ``attrs["method"]`` is ``"logprobs"`` or ``"draws"``. With ``dry_run=True`` a
+            :class:`.Plan`.
+        :raises ConfigError: if pandas is not installed, and, before a second call, if the model gives
+            no log probabilities and ``repeats`` is not given.
+        :raises ValueError: for more than 20 options, if ``repeats`` is missing with
+            ``logprobs=False`` or given with ``logprobs=True``, and if two columns would have the same
+            name.
+
+        >>> from llmcall.testing import ScriptedClient
+        >>> client = ScriptedClient(["A", "B", "A", "neither"])
+        >>> policy = llmcall.choice("What should {{ town }} do?", ["tax", "ban"], client=client)
+        >>> policy.shares([{"town": "Rye"}], logprobs=False, repeats=4)
+          town  p_tax  p_ban  p_other
+        0  Rye    0.5   0.25     0.25
+        """
+        if len(self.options) > MOST_OPTIONS:
+            raise ValueError(
+                f"shares takes {MOST_OPTIONS} options at most, not {len(self.options)}: the API gives "
+                "the log probabilities of no more tokens"
+            )
+        if logprobs is not None and ("repeats" in map_options) is logprobs:
+            raise ValueError(
+                "logprobs=False counts draws: say how many with repeats="
+                if not logprobs
+                else "repeats= counts draws, and log probabilities need none: leave it out, or give "
+                "logprobs=False"
+            )
+        pandas = import_pandas()
+        frame: Any = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
+        columns = share_columns(self.options, list(frame.columns))
+        method, answers = self._shares_of(rows, logprobs, map_options)
+        if map_options.get("dry_run"):
+            return answers
+        row_shares = [
+            mean_shares(each) if method == "logprobs" else counted_shares(each, self.options)
+            for each in answers
+        ]
+        table = frame.copy()
+        for number, name in enumerate(columns):
+            table[name] = [
+                math.nan if isinstance(each, Exception) or each is None else each[number]
+                for each in row_shares
+            ]
+        if map_options.get("on_error") == "return":
+            table["error"] = [each if isinstance(each, Exception) else None for each in row_shares]
+        table.attrs["method"] = method
+        return table
+
+    def _shares_of(
+        self, rows: Any, logprobs: bool | None, map_options: dict[str, Any]
+    ) -> tuple[str, Any]:
+        """Return the method, and what was asked for each row, or the plan of it."""
+        is_plan = map_options.get("dry_run", False)
+        row_job = self.__map_job__()
+        has_repeats = "repeats" in map_options
+        is_counted = logprobs is False
+        if logprobs is None and has_repeats:  # a probe that failed is not recorded; its draws are
+            first = {**map_options, "dry_run": True}
+            is_counted = run_map(row_job, [*islice(rows_of(rows), 1)], **first).misses == 0
+        if not is_counted:
+            orders = [self._full_order(each) for each in all_orders(self.order, self._moving_count)]
+            try:
+                self._check_logprobs()
+                job = SharesJob(self, orders)
+                answers = run_map(job, rows, **{**map_options, "repeats": len(orders)})
+            except NoLogprobsError:
+                if logprobs or not has_repeats:
+                    raise
+            else:
+                return "logprobs", _lists(answers, len(orders), is_plan=is_plan)
+        answers = run_map(row_job if is_plan else TableJob(*row_job), rows, **map_options)
+        return "draws", _lists(answers, map_options["repeats"], is_plan=is_plan)
+
+    def _check_logprobs(self) -> None:
+        """Refuse a model that is known to give no log probabilities.
+
+        :raises ConfigError: before anything is asked.
+        """
+        client = self.client
+        model = client.model_named(self.model_params.get("model"))
+        parameters = client.with_effort(model, {**client.resolved.defaults, **self.model_params})
+        if "logprobs" in client.capabilities(model).refused(parameters.get("reasoning_effort")):
+            raise NoLogprobsError(
+                f"the model {model!r} takes no logprobs, like other models that reason before they "
+                f"answer: {COUNT_DRAWS}"
+            )
+
+    @property
+    def _moving_count(self) -> int:
+        """Return how many options move."""
+        return len(self._options.moving)
+
+    def _full_order(self, order: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the order of all options: of those that move, then of the last ones."""
+        moving = self._options.moving
+        return (*(moving[index] for index in order), *self._options.last)
+
+    def prompt(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Return the messages that ask the question with its options in an order.
+
+        :param order: the index of each option as it was given.
+        """
+        messages = self.render(**variables)
+        parts = (messages[-1]["content"], self._options.listing(order), INSTRUCTION)
+        messages[-1]["content"] = "\n\n".join(parts)
+        return messages
+
+
+def _lists(answers: Any, repeats: int, *, is_plan: bool) -> Any:
+    """Return a list for each row, also where it was asked once."""
+    return answers if is_plan or repeats > 1 else [[answer] for answer in answers]
+
+
+def choice(
+    question: str,
+    options: Iterable[str] | Mapping[Any, str],
+    *,
+    system: str | None = None,
+    order: str = "given",
+    last: Iterable[Any] = (),
+    **arguments: Any,
+) -> Choice:
+    """Make a closed question: a call whose value is one of the options.
+
+    The prompt lists each option once, on a line of its own under a letter. The answer may be the
+    letter, alone or followed by ``.``, ``)`` or ``:`` and anything else, or an option's whole text.
+    Case, quotes and closing punctuation don't matter. Anything else, and a refusal, is a missing
+    value of ``.table``; a single call and ``.map`` raise an ``OutputError``. It is asked again only
+    if ``output_retries`` says so.
+
+    The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row).
+    So a respondent reads the same order in every wording, with every model and in every arm, and
+    new rows change nobody's order. If the wording is a variable of the question, name the
+    respondents with ``key=`` in a scope.
+
+    :param question: the template of the user message, such as ``"Is {{ product }} too dear?"``.
+    :param options: 2 to 26 texts, or a dict of codes and texts; the call returns the text or the
+        code.
+    :param system: the template of the system message.
+    :param order: ``"given"``; ``"reverse"``, for half of the respondents; ``"shuffle"``, a new
+        random order for each repeat; or ``"rotate"``: each repeat begins one option later, so with as
+        many repeats as options that move, each option appears once in each position.
+    :param last: options, by text or code, that stay at the end, such as ``["none of these"]``.
+    :param arguments: further arguments of :class:`llmcall.LLMCall`, such as ``client=``,
+        ``output_retries=`` (0 unless given) and ``temperature=``.
+    :raises TypeError: if the options are not a list of texts or a dict, and for an argument that
+        the question settles, such as ``output_type``.
+    :raises ValueError: for fewer than 2 options or more than 26, for options that no answer could
+        tell apart, if ``last`` names something else than an option, and for an unknown order.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(lambda messages: "A")  # prefers what stands first
+    >>> policy = llmcall.choice(
+    ...     "What should {{ town }} do?", ["tax", "ban", "label"], order="rotate", client=client
+    ... )
+    >>> with llmcall.scope("survey"):
+    ...     policy.map([{"town": "Rye"}], repeats=3)
+    [['label', 'tax', 'ban']]
+    """
+    return Choice(question, options, system=system, order=order, last=last, **arguments)

@@ -1,0 +1,102 @@
+"""The order of a closed question's options: which one a respondent reads.
+
+It depends on the scope path without the repeats of a ``map``, on the repeat, and on how many
+options move, and on nothing else. So the same respondent reads the same order in every framing,
+model and arm, and another row changes nobody's order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from math import factorial
+from typing import NamedTuple
+
+from .. import scopes
+from ..many.tasks import current_item
+from ..support.notices import warn_once
+
+
+class Respondent(NamedTuple):
+    """Who is asked, as far as the order depends on it.
+
+    :param path: the scope path without the repeats, or, outside a scope, the item's name; empty if
+        there is neither.
+    :param repeat: the number of the repeat, from 0. If a ``map`` runs inside another, it is the sum:
+        while only one of them repeats, it counts up by one.
+    """
+
+    path: str
+    repeat: int
+
+    @classmethod
+    def current(cls) -> Respondent:
+        """Return the one whom the current context asks.
+
+        :raises ScopeError: in a thread or process without a scope while another has one open.
+        """
+        active = scopes.scope_of_call()
+        path, repeats = scopes.without_repeats("" if active is None else active.path)
+        return cls(path or current_item.get(), sum(repeats))
+
+
+def moving_order(order: str, count: int, respondent: Respondent) -> tuple[int, ...]:
+    """Return the order in which a respondent reads the options that move.
+
+    :param order: its name, one of ``ORDERS``.
+    :param count: how many options move.
+    :returns: the given order if the respondent has no path.
+    """
+    given_order = tuple(range(count))
+    if order == "given" or not respondent.path:
+        return given_order
+    if order == "shuffle":
+        number = _number(respondent.path, count, respondent.repeat)
+        return permutation(count, number % factorial(count))
+    number = _number(respondent.path, count)
+    if order == "rotate":
+        return rotated(count, number % count + respondent.repeat)
+    return given_order[::-1] if number % 2 else given_order
+
+
+def warn_of_given_order(order: str, respondent: Respondent) -> None:
+    """Warn once if an order was set, and nothing says which one a respondent reads."""
+    if order != "given" and not respondent.path:
+        warn_once(
+            f"open a scope for each respondent, or ask with .map or .table: without, order={order!r} has no "
+            "effect, and the options of a question keep their given order"
+        )
+
+
+def all_orders(order: str, count: int) -> list[tuple[int, ...]]:
+    """Return the orders over which shares are averaged: every rotation, both directions for
+    ``reverse``, and only the given one for ``given``.
+    """
+    given_order = tuple(range(count))
+    if order == "given":
+        return [given_order]
+    if order == "reverse":
+        return [given_order, given_order[::-1]]
+    return [rotated(count, start) for start in given_order]
+
+
+def rotated(count: int, start: int) -> tuple[int, ...]:
+    """Return the numbers below ``count``, from ``start`` on, and then those before it."""
+    return tuple((start + step) % count for step in range(count))
+
+
+def permutation(count: int, index: int) -> tuple[int, ...]:
+    """Return a permutation of the numbers below ``count``, by its index in lexicographic order."""
+    remaining = list(range(count))
+    numbers = []
+    for size in range(count, 0, -1):
+        position, index = divmod(index, factorial(size - 1))
+        numbers.append(remaining.pop(position))
+    return tuple(numbers)
+
+
+def _number(path: str, count: int, repeat: int | None = None) -> int:
+    """Return the number that decides an order."""
+    text = f"choice\n{path}\n{count}"
+    if repeat is not None:
+        text += f"\n{repeat}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")

@@ -1,0 +1,208 @@
+"""The shares of a closed question's options, from the log probabilities of an answer's first token."""
+
+from __future__ import annotations
+
+import math
+import threading
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any
+
+from ..apis.shapes import choices_of
+from ..core.drivers import drive
+from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
+from ..typed.conversations import SendMessage
+from .choice_orders import Respondent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..clients.base import LLMClient
+    from ..core.reply import Reply
+    from ..typed.conversations import Ask
+
+MOST_OPTIONS = 20  # of which the API gives probabilities
+OTHER = "p_other"
+COUNT_DRAWS = "give repeats=, and logprobs=False, to count draws instead"
+THOUGHTS = "<think"
+_BEFORE_WORDS = (
+    " \t\r\n\u2581\u0120"  # "▁" and "Ġ" are the blank of SentencePiece and of byte-level BPE
+)
+
+
+class NoLogprobsError(ConfigError):
+    """The model gives no log probabilities of its answers."""
+
+
+class SharesJob:
+    """Ask each row once for each order of the options; a repeat of the ``map`` is an order.
+
+    The first call is made alone: if it has no log probabilities, no second one is made.
+
+    :param question: the closed question, a :class:`llmcall.types.Choice`.
+    :param orders: the orders of its options.
+    :ivar call: the same question, by which a plan finds what is recorded.
+    """
+
+    wants_names = False  # the repeat decides the order
+
+    def __init__(self, question: Any, orders: Sequence[tuple[int, ...]]) -> None:
+        self.call = question
+        self._orders = orders
+        self._is_proven = False
+        self._problem = ""
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def __map_job__(self) -> SharesJob:
+        return self
+
+    @property
+    def client(self) -> LLMClient:
+        """Return the client that it asks."""
+        return self.call.client  # type: ignore[no-any-return]
+
+    @property
+    def window(self) -> str:
+        """Return the window in which its calls are answered."""
+        return str(self.call.__map_job__().window)
+
+    def identity(self, item: Any) -> Any:
+        """Return what identifies a row: the variables that the question uses."""
+        return self.call.__map_job__().identity(item)
+
+    def run(self, item: Any) -> list[float] | None:
+        """Ask about a row in one order; return each option's share, and that of all else.
+
+        :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
+        :raises APIError: if the call failed after all retries.
+        """
+        if not self._is_proven:
+            with self._lock:
+                if self._problem:
+                    raise NoLogprobsError(self._problem)
+                if not self._is_proven:
+                    try:
+                        shares = drive(self.conversation(item))
+                    except NoLogprobsError as error:
+                        self._problem = str(error)
+                        raise
+                    self._is_proven = True
+                    return shares
+        return drive(self.conversation(item))
+
+    async def conversation(self, item: Any, ask: Ask = SendMessage.reply) -> list[float] | None:
+        """Ask about a row in one order."""
+        order = self._orders[Respondent.current().repeat % len(self._orders)]
+        params = self.call.model_params
+        limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
+        wanted = {**limit, **params, "logprobs": True, "top_logprobs": MOST_OPTIONS}
+        messages = self.call.prompt(self.call.__map_job__().variables(item), order)
+        try:
+            reply = await ask(SendMessage(self.client, messages, wanted))
+        except (EmptyAnswerError, InvalidRequestError) as error:
+            # one token of a model that reasons first is empty
+            is_told = isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
+            if self._is_proven or not is_told:
+                raise
+            raise NoLogprobsError(
+                f"log probabilities are not available here ({error}): {COUNT_DRAWS}"
+            ) from error
+        if reply is None:
+            return None
+        shares = [0.0] * (len(order) + 1)
+        for position, share in enumerate(letter_shares(reply, len(order))):
+            shares[order[position]] = share
+        shares[-1] = max(0.0, 1 - math.fsum(shares))
+        return shares
+
+
+def letter_shares(reply: Reply, count: int) -> list[float]:
+    """Return the probabilities of the first letters of the alphabet, with and without a space
+    before them, in upper and lower case.
+
+    :param count: how many letters.
+    :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
+    """
+    shares = [0.0] * count
+    for token, logprob in _first_token_logprobs(reply):
+        letter = token.lstrip(_BEFORE_WORDS).upper()
+        position = ascii_uppercase.find(letter) if len(letter) == 1 else -1
+        if 0 <= position < count:
+            shares[position] += math.exp(logprob)
+    return shares
+
+
+def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
+    """Return the log probabilities of the first token: of the likeliest ones, and of the one given.
+
+    Several tokens may have one text: vLLM gives "A" for SentencePiece's "A" and "▁A".
+    """
+    model = reply.model
+    message = choices_of(reply.raw)[0]["message"]
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    content = (reply.logprobs or {}).get("content") or []
+    if not content or not content[0].get("top_logprobs"):
+        raise NoLogprobsError(
+            f"the server of the model {model!r} gives no log probabilities (logprobs=True, "
+            f"top_logprobs={MOST_OPTIONS}): {COUNT_DRAWS}"
+        )
+    first = content[0]
+    if thoughts or reply.usage.reasoning_tokens or first["token"].lstrip().startswith(THOUGHTS):
+        raise NoLogprobsError(
+            f"the model {model!r} reasons before it answers, so its first token tells little about "
+            f"its answers: {COUNT_DRAWS}"
+        )
+    # An entry that stands twice is one token.
+    pairs = dict.fromkeys((each["token"], each["logprob"]) for each in first["top_logprobs"])
+    logprobs = list(pairs)
+    given = first["token"], first["logprob"]
+    if given[0] not in dict(logprobs):
+        logprobs.append(given)
+    # Of a token that cannot come, some servers give null, as JSON has no minus infinity.
+    return [(token, logprob) for token, logprob in logprobs if logprob is not None]
+
+
+def mean_shares(answers: Sequence[Any]) -> list[float] | Exception | None:
+    """Return the mean of a row's shares over the orders; if an order failed, what it failed by.
+
+    :param answers: for each order the shares, an exception, or ``None`` for a logged failure.
+    """
+    for each in answers:
+        if each is None or isinstance(each, Exception):
+            return each
+    return [math.fsum(shares) / len(answers) for shares in zip(*answers, strict=True)]
+
+
+def counted_shares(draws: Sequence[Any], options: Sequence[Any]) -> list[float] | Exception | None:
+    """Return the shares among a row's draws; if one failed, its error, or ``None``."""
+    counts = [0] * (len(options) + 1)
+    for draw in draws:
+        if draw is None or isinstance(draw, Exception):
+            return draw
+        if draw.failure is not None or draw.reply is None:
+            return draw.failure  # type: ignore[no-any-return]
+        counts[-1 if draw.value is None else options.index(draw.value)] += 1
+    return [count / len(draws) for count in counts]
+
+
+def share_columns(options: Sequence[Any], row_columns: Sequence[Any]) -> list[str]:
+    """Return the names of the columns of the shares.
+
+    :param row_columns: the columns of the rows.
+    :raises ValueError: if two columns would have the same name.
+    """
+    names = [*(f"p_{option}" for option in options), OTHER]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ValueError(
+                f"two columns of the shares would have the name {name!r}: give the options codes, "
+                "such as {'something else': 'other'}"
+            )
+        if name in row_columns:
+            raise ValueError(f"the rows have a column {name!r}, which the shares need: rename it")
+    return names

@@ -1,0 +1,256 @@
+"""``llmcall.drift``: a sample of a recording's requests, asked again and compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+from ... import scopes
+from ...apis.usage import total_cost
+from ...clients.registry import client as registered_client
+from ...clients.registry import settings
+from ...errors import APIError, ArgumentError, CacheMissError, ContentFilterError, EmptyAnswerError
+from ...many.map import map as run_map
+from ...many.options import checked_count
+from ...models.prices import tier_of
+from ...review.runs import load
+from ...stores.cassettes.cassette import Cassette
+from ...stores.records.reader import read as read_records
+from ...support.display.formatting import counted, money
+from ..intervals import import_statistics
+from .result import Drift
+from .sample import Check
+from .values import answers_of, reader_for, user_reader
+
+if TYPE_CHECKING:
+    from ...clients.base import LLMClient
+    from ...stores.record import Record
+    from .sample import Draw
+
+NOT_FOUND = 404
+NO_SUCH_MODEL = "model_not_found"  # the API's code, which may come with a 403
+GONE = (
+    "If the model is gone, model= (--model) asks another one in its place; the result is then marked as another "
+    "model's"
+)
+
+
+class DriftPlan(NamedTuple):
+    """What a check for drift would do; see :func:`llmcall.drift`.
+
+    :param calls: how many answers it compares.
+    :param cost: USD, by the tokens of the recorded answers at the current price, or ``None`` if a
+        price is unknown.
+    :param notes: what else to know, in words.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(["3", "4", "2", "5"])
+    >>> with llmcall.cassette("ratings-planned.jsonl"):
+    ...     for name in ("Ann", "Ben"):
+    ...         with llmcall.scope(name):
+    ...             for _ in range(2):
+    ...                 _ = client.send_message(f"You are {name}. Rate the bread.", temperature=1)
+    >>> llmcall.drift("ratings-planned.jsonl", calls=10, dry_run=True).calls
+    10
+    """
+
+    calls: int
+    cost: float | None
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        cost = "at an unknown price" if self.cost is None else f"cost {money(self.cost)}"
+        return "\n".join([f"{counted(self.calls, 'call')}, {cost}", *self.notes])
+
+
+@overload
+def drift(
+    run: Any,
+    *,
+    share: float = 0.05,
+    calls: int | None = None,
+    seed: int = 0,
+    where: Callable[[Record], bool] | None = None,
+    value: Callable[[str], Any] | None = None,
+    model: str | None = None,
+    to: str | os.PathLike[str] | None = None,
+    dry_run: Literal[False] = False,
+) -> Drift: ...
+@overload
+def drift(
+    run: Any,
+    *,
+    share: float = 0.05,
+    calls: int | None = None,
+    seed: int = 0,
+    where: Callable[[Record], bool] | None = None,
+    value: Callable[[str], Any] | None = None,
+    model: str | None = None,
+    to: str | os.PathLike[str] | None = None,
+    dry_run: Literal[True],
+) -> DriftPlan: ...
+
+
+def drift(
+    run: Any,
+    *,
+    share: float = 0.05,
+    calls: int | None = None,
+    seed: int = 0,
+    where: Callable[[Record], bool] | None = None,
+    value: Callable[[str], Any] | None = None,
+    model: str | None = None,
+    to: str | os.PathLike[str] | None = None,
+    dry_run: bool = False,
+) -> Drift | DriftPlan:
+    """Ask a sample of a recording's chat requests again, and compare the new answers with the
+    recorded ones.
+
+    The requests are sent exactly as they were recorded, with their histories, as new draws. Each
+    new answer is compared with all recorded answers to the same request.
+
+    :param run: the recording: a cassette (a path or a ``Cassette``), an export, a cache, or one of
+        these and a scope in a tuple. It stays as it is.
+    :param share: the share of the different requests that are asked again. A request that several
+        actors asked counts once for each.
+    :param calls: the number of calls, instead of ``share``. If there are fewer different requests,
+        they are asked several times.
+    :param seed: decides which requests are asked. More calls with the same seed begin with the same
+        ones.
+    :param where: gets a record and returns whether its request may be asked; ``None`` means all. The new
+        answers are compared with all recorded answers to the same request.
+    :param value: reads an answer's text as a number; ``None`` or a ``ValueError`` means that it
+        cannot be read. It may return a dict of numbers by name. Without it, numbers, yes and no,
+        and the fields of a JSON object that hold these are read.
+    :param model: another model to ask in place of the recorded one; the result is marked.
+    :param to: the cassette that records the new answers as they come. If it contains them already, they
+        are replayed. Required except for a dry run.
+    :param dry_run: whether to make no call and return a plan.
+    :returns: a :class:`llmcall.types.Drift`, or a :class:`llmcall.types.DriftPlan` for a dry run.
+    :raises TypeError, ValueError: if an argument is wrong, or if the answers are of a kind that needs
+        ``value``.
+    :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
+    :raises CacheError: if nothing in the recording can be asked again.
+    :raises CacheMissError: if ``to`` is complete and contains another check.
+    :raises APIError: if a call fails after all retries. What was answered is in ``to``: run the check again, and
+        it goes on from there. A filtered or empty answer is counted instead, and asked for again then.
+    :raises KeyboardInterrupt: as of :func:`llmcall.map`; run the check again to continue it.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> rating = ScriptedClient(lambda messages: "3")
+    >>> with llmcall.cassette("ratings.jsonl"):
+    ...     for name in ("Ann", "Ben", "Cleo"):
+    ...         with llmcall.scope(name):
+    ...             _ = rating.send_message(f"You are {name}. Rate the bread.", temperature=1)
+    >>> plan = llmcall.drift("ratings.jsonl", share=1, dry_run=True)
+    >>> plan.calls
+    3
+    """
+    if not 0 < share <= 1:
+        raise ArgumentError(
+            f"share is {share!r}; it must be more than 0 and at most 1; calls= (--calls) asks for more"
+        )
+    if calls is not None:
+        checked_count("calls", calls)
+    if value is not None and not callable(value):
+        raise TypeError(f"value is {value!r}; it must be a function of an answer's text")
+    if where is not None and not callable(where):
+        raise TypeError(f"where is {where!r}; it must be a function of a record")
+    if to is None and not dry_run:
+        raise ArgumentError(
+            "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "
+            "replayed; dry_run=True (--dry-run) makes no call"
+        )
+    source = run[0] if isinstance(run, tuple) else run
+    path = source.path if isinstance(source, Cassette) else source
+    if (
+        to
+        and isinstance(path, (str, os.PathLike))
+        and os.path.realpath(to) == os.path.realpath(path)
+    ):
+        raise ArgumentError(
+            f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
+        )
+    client = registered_client()
+    asked_model = None if model is None else client.model_named(model)
+    check = Check(load(run), share, calls, seed, asked_model, where)
+    if to is None or dry_run:
+        cost = total_cost(_cost_of(check, client, draw) for draw in check.draws)
+        return DriftPlan(len(check.draws), cost, tuple(check.notes()))
+    answers = (answer for record in check.candidates for answer in answers_of(record))
+    reader = (
+        reader_for(answer.text for answer in answers if not answer.is_refused)
+        if value is None
+        else user_reader(value)
+    )
+    import_statistics("llmcall.drift compares answers")
+    _record_answers(check, client, to)
+    answered = {record.cache_key: record for record in read_records(to)}
+    return Drift(check, reader, [answered.get(check.key(draw)) for draw in check.draws])
+
+
+def _cost_of(check: Check, client: LLMClient, draw: Draw) -> float | None:
+    """Return what a call would cost, by the recorded answers; ``None`` if a price is unknown."""
+    request = check.request(draw)
+    model = str(request["model"])
+    price = client.price(model, tier_of(client.resolved.defaults))
+    if price is None:
+        return None
+    costs = []
+    for record in check.records[draw.digest]:
+        response = record.response
+        if None in record.usage[:2]:  # counted here if the server did not report them
+            usage = {
+                "prompt_tokens": int(client.count_tokens(request["messages"], model)),
+                "completion_tokens": int(client.count_tokens(record.answer, model)),
+            }
+            response = {**response, "usage": usage}
+        cost = price.of_answer(response)
+        if cost is None:
+            return None
+        costs.append(cost.total)
+    return fmean(costs)
+
+
+def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:
+    """Record the answers of a check's calls in a cassette; those that it contains are not asked
+    again.
+
+    If some calls got no answer, the recording stays incomplete, so that the next check asks them
+    again.
+
+    :raises APIError: if no call got an answer, or one failed for another reason.
+    :raises CacheMissError: if it holds another check, and records nothing.
+    """
+    errors: list[APIError] = []
+
+    def ask(draw: Draw) -> None:
+        try:
+            client.ask_again(check.request(draw), draw.sample)
+        except (ContentFilterError, EmptyAnswerError) as error:
+            errors.append(error)
+
+    try:
+        with (
+            suppress(ContentFilterError, EmptyAnswerError),
+            Cassette(to, settings().cassette_mode),
+            scopes.scope(None),
+        ):
+            run_map(ask, check.draws)
+            if errors:
+                raise errors[0]
+    except CacheMissError as error:
+        raise CacheMissError(
+            f"{os.fspath(to)} contains another check, or a part of this one. Name another file, or repeat the check "
+            "with the same recording, seed, share, where and model. To add the missing answers, set "
+            "LLMCALL_CASSETTE_MODE=new"
+        ) from error
+    except APIError as error:
+        if error.status_code == NOT_FOUND or error.code == NO_SUCH_MODEL:
+            error.args = (f"{str(error).rstrip('.')}. {GONE}",)
+        raise
+    if len(errors) == len(check.draws):
+        raise errors[0]

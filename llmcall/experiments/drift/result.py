@@ -1,0 +1,249 @@
+"""The result of a check for drift."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...apis.usage import total_cost
+from ...stores.records.served import served_by, served_words
+from ...support.display.formatting import counted, money, shortened, table
+from ...support.display.printable import printable
+from .estimate import Shift, shift_of, unit_of
+from .sample import actor_of
+from .values import answers_of
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ...stores.record import Record
+    from ...stores.records.served import Served
+    from .sample import Check
+    from .values import Reader
+
+MARKS = ("unreadable", "refused")  # whose shares are compared, too
+VALUE = "value."  # begins the names of columns with values
+NAME_CHARACTERS = 60  # of a value's name; that of a field may be long
+FEW_UNITS = 10
+UNITS = {
+    "request": "All calls come from one actor, so the intervals come from resampling its requests: they apply "
+    "to this actor only.",
+    "answer": "All calls make the same request, so the intervals come from resampling its answers: they apply to "
+    "this request only.",
+}
+
+
+class ServedModels(NamedTuple):
+    """The models that answered, each with its days.
+
+    :param before: those of the recorded answers that the check compares with.
+    :param now: those of the new answers.
+    """
+
+    before: Served
+    now: Served
+
+
+class Drift:
+    """The result of :func:`llmcall.drift`; ``str()`` says it in words.
+
+    :ivar calls: how many requests were asked again.
+    :ivar unanswered: how many further calls got no answer, since it was filtered or empty.
+    :ivar cost: USD that the new answers cost when they were made, or ``None`` if that is unknown.
+    :ivar served: the models that answered, then and now, with their days.
+    :ivar shifts: by the value's name, its :class:`~llmcall.experiments.drift.estimate.Shift`.
+    :ivar unreadable: the share of answers from which no value could be read, as a shift too.
+    :ivar refused: the share of answers in which the model refused.
+    :ivar model: the model that was asked in place of the recorded ones, or ``None``.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(lambda messages: "3")
+    >>> llmcall.register_client("rating", client)
+    >>> with llmcall.cassette("ratings-then.jsonl"):
+    ...     for name in ("Ann", "Ben", "Cleo"):
+    ...         with llmcall.scope(name):
+    ...             _ = client.send_message(f"You are {name}. Rate the bread.", temperature=1)
+    >>> with llmcall.configured(api_type="rating"):
+    ...     drift = llmcall.drift("ratings-then.jsonl", share=1, to="ratings-now.jsonl")
+    >>> drift.calls, drift.shifts["answer"].before, drift.shifts["answer"].estimate
+    (3, 3.0, 0.0)
+    """
+
+    def __init__(self, check: Check, reader: Reader, records: Sequence[Record | None]) -> None:
+        new_records = [record for record in records if record is not None]
+        self.calls = len(new_records)
+        self.unanswered = len(records) - self.calls
+        self.cost = total_cost(record.cost for record in new_records)
+        self.model = check.model
+        recorded = (record for draws in check.records.values() for record in draws)
+        self.served = ServedModels(served_by(recorded), served_by(new_records))
+        self._check = check
+        self._answers = _answers_of(check, reader, records)
+        self._values = [name for name in self._answers if name.startswith(VALUE)]
+        # By column, of those that can be compared.
+        self._shifts = {
+            column: shift
+            for column in (*self._values, *MARKS)
+            if (shift := shift_of(self._answers, column)) is not None
+        }
+        self.shifts = {
+            column.removeprefix(VALUE): shift
+            for column, shift in self._shifts.items()
+            if column not in MARKS
+        }
+        self.unreadable, self.refused = (self._shifts[mark] for mark in MARKS)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a pandas DataFrame with a row for each new answer.
+
+        :returns: the columns actor, sample, request (its digest), asked (the model), another_model
+            (whether that is another than the recorded one), served, prompt, text, unreadable,
+            refused, cost; then for each value ``value``, ``recorded`` (a list of the values of the
+            recorded draws of the same request) and ``recorded_mean``. If there are several values,
+            these three have the value's name after a dot: ``value.price``.
+        """
+        new = self._answers[self._answers["is_new"]].reset_index(drop=True)
+        recorded = self._answers[~self._answers["is_new"]].groupby("request")
+        frame = new.drop(columns=["answer", "is_new", *self._values])
+        frame["actor"] = frame["actor"].replace("", None)
+        frame.insert(4, "another_model", self.model is not None)
+        for column in self._values:
+            name = "" if len(self._values) == 1 else f".{column.removeprefix(VALUE)}"
+            values = recorded[column].agg(lambda numbers: numbers.dropna().tolist())
+            frame[f"value{name}"] = new[column]
+            frame[f"recorded{name}"] = new["request"].map(values)
+            frame[f"recorded_mean{name}"] = new["request"].map(recorded[column].mean())
+        return frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON data."""
+        return {
+            "calls": self.calls,
+            "unanswered": self.unanswered,
+            "cost": self.cost,
+            "another_model": self.model,
+            "served": {
+                "before": served_words(self.served.before),
+                "now": served_words(self.served.now),
+            },
+            "shifts": {name: _as_json(shift) for name, shift in self.shifts.items()},
+            **{mark: _as_json(self._shifts[mark]) for mark in MARKS},
+            "notes": [*self._check.notes(), *self._notes()],
+        }
+
+    def __str__(self) -> str:
+        different = counted(self._check.different, "different recorded request")
+        cost = "at an unknown price" if self.cost is None else f"for {money(self.cost)}"
+        rows = [["", "then", "now", "shift", "95 % interval", "width"]]
+        rows += [self._row(column, shift) for column, shift in self._shifts.items()]
+        return "\n".join(
+            [
+                *self._check.notes(),
+                f"{counted(self.calls, 'call')}, sampled from {different} in {self._check.name} "
+                f"(seed {self._check.seed}), {cost}",
+                f"then: {', '.join(served_words(self.served.before))}",
+                f"now:  {', '.join(served_words(self.served.now))}",
+                "",
+                table(rows, right=(1, 2, 3, 5)),
+                "",
+                *self._notes(),
+            ]
+        )
+
+    __repr__ = __str__
+
+    def _row(self, column: str, shift: Shift) -> list[str]:
+        """Return a shift in words, with as many digits as its interval warrants."""
+        is_share = bool(self._answers[column].dropna().isin([0.0, 1.0]).all())
+        has_width = 0 < shift.width < math.inf
+        decimals = max(1 - math.floor(math.log10(shift.width)), 0) if has_width else 2
+
+        def words(number: float, sign: str = "") -> str:
+            digits = 1 if is_share else decimals
+            rounded = round(100 * number if is_share else number, digits) + 0.0  # not -0
+            return f"{rounded:{sign},.{digits}f}".replace("-", "−").replace("inf", "∞")
+
+        unit = " %" if is_share else ""
+        return [
+            shortened(printable(column.removeprefix(VALUE)), NAME_CHARACTERS),
+            f"{words(shift.before)}{unit}",
+            f"{words(shift.now)}{unit}",
+            words(shift.estimate, "+"),
+            f"{words(shift.low, '+')} to {words(shift.high, '+')}",
+            words(shift.width),
+        ]
+
+    def _notes(self) -> list[str]:
+        """Return how the intervals came about and what is not in them, in sentences."""
+        notes = [self._unit_words()]
+        if any(shift.width == 0 for shift in self.shifts.values()):
+            notes.append(
+                "An interval without width means that all differences are the same: it does not show how "
+                "rarely another answer may come."
+            )
+        if not self.shifts:
+            notes.append("No value could be read from both the recorded and the new answers.")
+        if self.unanswered:
+            notes.append(
+                f"{counted(self.unanswered, 'further call')} got no answer: it was filtered or empty. Their "
+                "requests are not compared; run the check again to ask them again."
+            )
+        return notes
+
+    def _unit_words(self) -> str:
+        """Return what was resampled, in words."""
+        new = self._answers[self._answers["is_new"]]
+        unit = unit_of(new)
+        count = new[unit].nunique()
+        if count < 2:
+            return "One new answer says nothing about a shift: ask for more, with calls= (--calls)."
+        if unit != "actor":
+            return UNITS[unit]
+        actor = printable(min(filter(None, new["actor"])))
+        rough = "; with so few, they are rough" if count < FEW_UNITS else ""
+        return f"The intervals come from resampling {count:,} actors, such as {actor}{rough}."
+
+
+def _answers_of(
+    check: Check, reader: Reader, new_records: Iterable[Record | None]
+) -> pandas.DataFrame:
+    """Return a row for each answer: the recorded ones to the requests of a check, then the new ones."""
+    from ...support.libraries import pandas
+
+    rows: list[dict[str, Any]] = []
+
+    def add(record: Record, actor: str, digest: str, *, is_new: bool) -> None:
+        for answer in answers_of(record):
+            values = {} if answer.is_refused else reader(answer.text)
+            marks = (not values and not answer.is_refused, answer.is_refused)
+            rows.append(
+                {
+                    "answer": len(rows),
+                    "is_new": is_new,
+                    "actor": actor,
+                    "sample": record.sample,
+                    "request": digest,
+                    "asked": record.request["model"],
+                    "served": record.served,
+                    "prompt": record.prompt,
+                    "text": answer.text,
+                    **dict(zip(MARKS, marks, strict=True)),
+                    "cost": record.cost,
+                    **{VALUE + name: value for name, value in sorted(values.items())},
+                }
+            )
+
+    for digest, draws in check.records.items():
+        for record in draws:
+            add(record, actor_of(record), digest, is_new=False)
+    for draw, new_record in zip(check.draws, new_records, strict=True):
+        if new_record is not None:
+            add(new_record, draw.actor, draw.digest, is_new=True)
+    return pandas.DataFrame(rows)
+
+
+def _as_json(shift: Shift) -> dict[str, Any]:
+    return {
+        name: value if math.isfinite(value) else None for name, value in shift._asdict().items()
+    }

@@ -1,0 +1,197 @@
+"""The calls of a check: recorded requests, drawn evenly over the actors, the same for a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...errors import CacheError
+from ...keys.contents import strings_in
+from ...keys.keys import key_of
+from ...keys.messages import DIGEST
+from ...keys.normalizers import NORMALIZERS
+from ...scopes import without_repeats
+from ...stores.differences.fields import as_text
+from ...stores.records.served import model_of
+from ...support.display.formatting import counted
+from ...support.display.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ...review.runs import RecordedRun
+    from ...stores.record import Record
+
+SCOPE = "~drift"
+# What normalizers leave in place of a text; code may have set them, and then no header names them.
+MARKER = re.compile("|".join(re.escape(f"<{name}>") for name in (*sorted(NORMALIZERS), "…")))
+
+
+class Draw(NamedTuple):
+    """One call of a check.
+
+    :param actor: the recorded actor: a scope path without repeats; empty outside any scope.
+    :param digest: that of the request.
+    :param sample: the name of the draw, such as ``"~drift/study/ann#0"``.
+    """
+
+    actor: str
+    digest: str
+    sample: str
+
+    def __repr__(self) -> str:
+        return self.sample
+
+
+class Check:
+    """The calls of one check.
+
+    :param run: the recording.
+    :param share: of the different requests, that is asked again.
+    :param calls: how many calls to make, instead of the share.
+    :param seed: decides which requests are asked.
+    :param model: the model that is asked in place of the recorded ones, or ``None``.
+    :param where: gets a record and returns whether its request may be asked; ``None`` means all.
+    :ivar different: how many different requests can be asked again; one that several actors asked
+        counts once for each.
+    :ivar unselected: how many further requests ``where`` leaves out.
+    :ivar left_out: how many different requests cannot, and why, in words.
+    :ivar draws: the calls. More calls begin with the same ones.
+    :ivar records: by the digest of a request that is asked, its recorded draws, those of all actors.
+    :ivar candidates: the recorded draws of all requests that could have been asked.
+    :raises CacheError: if nothing can be asked again.
+    """
+
+    def __init__(
+        self,
+        run: RecordedRun,
+        share: float,
+        calls: int | None,
+        seed: int,
+        model: str | None,
+        where: Callable[[Record], bool] | None = None,
+    ) -> None:
+        self.name = printable(run.name)
+        self.seed = seed
+        records: dict[str, list[Record]] = {}
+        by_actor: dict[str, dict[str, None]] = {}
+        requests: set[tuple[str, str]] = set()  # the actors', selected or not
+        reasons: dict[str, str] = {}
+        for record in run.records:
+            if record.kind not in ("chat", "http") or not model_of(record):
+                continue
+            digest, actor = key_of(record.kind, record.request, None), actor_of(record)
+            is_selected = where is None or where(record)
+            if reason := _reason_to_leave_out(record):
+                if is_selected:
+                    reasons[digest] = reason
+                continue
+            records.setdefault(digest, []).append(record)
+            requests.add((actor, digest))
+            if is_selected:
+                by_actor.setdefault(actor, {})[digest] = None
+        self.different = sum(map(len, by_actor.values()))
+        self.unselected = len(requests) - self.different
+        self.left_out = ", ".join(
+            f"{counted(count, 'request')} {reason}"
+            for reason, count in sorted(Counter(reasons.values()).items())
+        )
+        if not by_actor:
+            reason = self.left_out or ("where= selects none" if records else "it contains none")
+            raise CacheError(f"no chat request in {run.name} can be asked again: {reason}")
+        count = max(1, round(share * self.different)) if calls is None else calls
+        numbers: Counter[tuple[str, str]] = Counter()
+        self.draws = []
+        for actor, digest in itertools.islice(_in_turn(by_actor, seed), count):
+            path = f"{SCOPE}/{actor}" if actor else SCOPE
+            self.draws.append(Draw(actor, digest, f"{path}#{numbers[actor, digest]}"))
+            numbers[actor, digest] += 1
+        digests = dict.fromkeys(digest for of_actor in by_actor.values() for digest in of_actor)
+        self.candidates = [record for digest in digests for record in records[digest]]
+        self.records = {
+            digest: records[digest] for digest in sorted(each.digest for each in self.draws)
+        }
+        self.recorded_models = sorted(
+            {str(draws[0].request["model"]) for draws in self.records.values()}
+        )
+        self.model = None if self.recorded_models == [model] else model
+
+    def request(self, draw: Draw) -> dict[str, Any]:
+        """Return what a call asks: the recorded request, or the same of another model."""
+        request = self.records[draw.digest][0].request
+        return request if self.model is None else {**request, "model": self.model}
+
+    def key(self, draw: Draw) -> str:
+        """Return the key of a call."""
+        return key_of("chat", self.request(draw), draw.sample)
+
+    def notes(self) -> list[str]:
+        """Return what plan and result both say, in sentences."""
+        notes = []
+        if self.model is not None:
+            recorded = ", ".join(map(printable, self.recorded_models))
+            notes.append(
+                f"ANOTHER MODEL: {printable(self.model)} is asked in place of {recorded}. A shift is a "
+                "difference between the two models, not a change in one of them."
+            )
+        if self.unselected:
+            notes.append(
+                f"Not selected by where= (--last): {counted(self.unselected, 'further request')}."
+            )
+        if self.left_out:
+            notes.append(f"Left out: {self.left_out}.")
+        return notes
+
+
+def last_calls(run: RecordedRun) -> Callable[[Record], bool]:
+    """Return a function that returns whether a record is the last call of its conversation: no other
+    call in its scope goes on from its messages.
+    """
+    histories: dict[tuple[str, int, str], int] = {}  # numbers, by scope, history and next message
+    ends: dict[str, int] = {}  # by the key of a chat's record, the history that it asked
+    continued: set[int] = set()
+    for record in run.records:
+        if record.kind != "chat":
+            continue
+        history = 0
+        for message in record.request["messages"]:
+            continued.add(history)
+            step = record.scope, history, as_text(message)
+            history = histories.setdefault(step, len(histories) + 1)
+        ends[record.cache_key] = history
+    return lambda record: ends.get(record.cache_key) not in continued
+
+
+def actor_of(record: Record) -> str:
+    """Return the actor that made a call: its scope path without the repeats of a ``map``."""
+    return without_repeats(record.scope)[0]
+
+
+def _in_turn(by_actor: dict[str, dict[str, None]], seed: int) -> Iterator[tuple[str, str]]:
+    """Yield requests with their actors without end: each actor in turn gives one of its own, in an
+    order that the seed decides.
+    """
+
+    def rank(*names: str) -> bytes:
+        return hashlib.sha256("\n".join(["drift", str(seed), *names]).encode()).digest()
+
+    actors = sorted(by_actor, key=rank)
+    digests = [sorted(by_actor[actor], key=lambda each: rank(actor, each)) for actor in actors]
+    turns = itertools.zip_longest(*digests)
+    pairs = (zip(actors, turn, strict=True) for turn in turns)
+    return itertools.cycle(each for turn in pairs for each in turn if each[1] is not None)
+
+
+def _reason_to_leave_out(record: Record) -> str:
+    """Return why a request cannot be sent as it was; empty if it can."""
+    if record.kind == "http":
+        return "of another API than chat completions"
+    texts = list(strings_in(record.request["messages"]))
+    if any(map(DIGEST.match, texts)):
+        return "with an image or sound of which only a digest is recorded"
+    if any(map(MARKER.search, texts)):
+        return "with normalized text"
+    return ""

@@ -1,0 +1,174 @@
+"""Run a packed program in a process of its own, and log what it reads, writes and tries to reach.
+
+``python child.py PLAN``: PLAN is the JSON file that :mod:`llmcall.experiments.packing.replay` writes. Only
+the standard library is imported before the audit hook is installed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import ipaddress
+import json
+import os
+import re
+import runpy
+import socket
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+PACKAGE = Path(__file__).resolve().parents[2]
+ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
+LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+
+
+class Trace:
+    """Logs the files that Python opens, and refuses the connections that it makes.
+
+    :param log: the file that gets a line for each event.
+    """
+
+    def __init__(self, log: str) -> None:
+        self._file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._files: set[tuple[str, str]] = set()
+        self._own_names = ("", "localhost", socket.gethostname())
+
+    def add(self, kind: str, *values: Any) -> None:
+        """Log an event."""
+        os.write(self._file, json.dumps([kind, *values]).encode() + b"\n")
+
+    def on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Log or refuse what Python is about to do."""
+        if event == "open":
+            path, _, flags = arguments
+            # What a file held stays, or is read, unless it is emptied or made.
+            if flags & ACCESS == os.O_RDONLY or not flags & (os.O_TRUNC | os.O_EXCL):
+                self._add_file("read", path)
+            if flags & ACCESS != os.O_RDONLY:
+                self._add_file("write", path)
+        elif event == "sqlite3.connect":
+            self._add_file("read", arguments[0])
+        elif event == "os.rename":
+            self._add_file("write", arguments[1])
+        elif event in CONNECTS and isinstance(arguments[1], tuple):  # no Unix socket
+            self._refuse(f"{_text(arguments[1][0])}:{arguments[1][1]}")
+        elif event in LOOKUPS and not self._is_own(_text(arguments[0] or "")):
+            self._refuse(_text(arguments[0]))
+
+    def _add_file(self, kind: str, path: Any) -> None:
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            return  # a file descriptor
+        try:
+            file = os.path.abspath(os.fsdecode(path))
+            is_there = kind == "write" or os.path.isfile(file)
+        except (FileNotFoundError, ValueError):  # no working directory, or a zero byte in the name
+            return
+        if is_there and (kind, file) not in self._files:
+            self._files.add((kind, file))
+            self.add(kind, file)
+
+    def _is_own(self, host: str) -> bool:
+        try:
+            return host in self._own_names or bool(ipaddress.ip_address(host))
+        except ValueError:
+            return False
+
+    def _refuse(self, destination: str) -> NoReturn:
+        self.add("connect", destination)
+        raise ConnectionRefusedError(
+            errno.ECONNREFUSED, f"a packed program has no network: {destination} is refused"
+        )
+
+
+def _text(value: Any) -> str:
+    return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else str(value)
+
+
+def _versions(folder: str) -> dict[str, str]:
+    """Return the version of each distribution that a module was imported from.
+
+    A module of the project, in whose folder the program runs, is packed itself: its name may be that
+    of a distribution, such as the installed project.
+    """
+    from importlib.metadata import distributions
+
+    imported = {
+        name.partition(".")[0]
+        for name, module in list(sys.modules.items())
+        if module and not str(getattr(module, "__file__", "")).startswith(folder + os.sep)
+    }
+    found: dict[str, str] = {}
+    for each in distributions():  # packages_distributions() takes longer than most programs
+        names = (each.read_text("top_level.txt") or "").split()
+        files = "" if names else each.read_text("RECORD") or ""
+        names += [re.split(r"[/.,]", line, maxsplit=1)[0] for line in files.splitlines()]
+        if not imported.isdisjoint(names):
+            found.setdefault(each.metadata["Name"], each.version)
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
+    """Read every cassette in mode ``none``, log what it is used for, and refuse other calls."""
+    from llmcall.errors import CacheError, CacheMissError
+    from llmcall.stores.cassettes import cassette as cassette_module
+    from llmcall.stores.cassettes.current import guards
+    from llmcall.support import failures
+    from llmcall.testing import answers_in_process
+
+    project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
+
+    def before_start(cassette: Any) -> None:
+        cassette.replay_only()
+        if os.path.realpath(cassette.path) not in project_paths:
+            problem = f"the program opens the cassette {cassette.path}, which is not packed"
+            trace.add("problem", problem)
+            raise CacheError(problem)
+
+    def after_stop(cassette: Any) -> None:
+        unused = [record.cache_key for record in cassette.unused()]
+        trace.add("unused", project_paths[cassette.file], unused)
+
+    def refuse(client: object, cassette: object) -> None:
+        if not answers_in_process(client):
+            raise CacheMissError("no answer is recorded, and a packed program cannot call a model")
+
+    def before_add(scope: str, description: str, reason: str) -> None:
+        where = f"in scope {scope!r}" if scope else "outside any scope"
+        trace.add("problem", f"a call {where} {reason} ({description})")
+
+    cassette_module.before_start.append(before_start)
+    cassette_module.after_stop.append(after_stop)
+    guards.append(refuse)
+    failures.before_add.append(before_add)
+
+
+def main(plan_file: str) -> None:
+    """Run the program of a plan as ``__main__``."""
+    plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
+    sys.path.pop(0)  # the folder of this file
+    try:
+        import llmcall  # noqa: F401 - is it installed?
+    except ModuleNotFoundError:
+        sys.path.append(str(PACKAGE.parent))
+    trace = Trace(plan["log"])
+    # The first to be registered is the last to be called.
+    atexit.register(lambda: trace.add("end", _versions(plan["folder"])))
+    _replay_only(trace, plan["folder"], plan["cassettes"])
+    sys.addaudithook(trace.on_audit_event)
+    script, *arguments = plan["program"]
+    if not plan["run_options"]:
+        from llmcall.programs.entry import set_placeholder_keys
+        from llmcall.programs.execution import execute
+
+        set_placeholder_keys()
+        execute(script, tuple(arguments), module=plan["module"])
+        return
+    module = ["-m"] * plan["module"]
+    sys.argv = ["llmcall", "run", *plan["run_options"], *module, script, *arguments]
+    runpy.run_module("llmcall", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

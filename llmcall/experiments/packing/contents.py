@@ -1,0 +1,130 @@
+"""A package's own texts: its README, the report of all answers, and the requirements."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...apis.usage import total_cost
+from ...review.conversations import conversations
+from ...review.marks import ASKED_AGAIN, CUT, REFUSED, find_marks
+from ...review.runs import RecordedRun
+from ...stores.records.reader import read
+from ...stores.records.served import model_of
+from ...support.display.formatting import money
+from .package import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
+from .replay import run_options
+
+README, REPORT, REQUIREMENTS = "README.md", "report.html", "requirements.txt"
+READER = Path(__file__).with_name("data") / "read_cassette.py"
+TITLES = {
+    CODE: "Code",
+    DATA: "Data that the program reads",
+    RECORDING: "Recorded answers",
+    RESULT: "Results that the program writes",
+    ABOUT: "About the package",
+}
+PROOF = (
+    "A successful check proves that these results follow from these answers and this code. It does not "
+    "prove who gave the answers; a DOI or a signed tag gives the date."
+)
+
+
+def run_of(folder: Path, paths: Sequence[str]) -> RecordedRun:
+    """Return the run that some recordings of a study are. Of several, all scopes are below the
+    recordings' names.
+
+    :param paths: of the recordings below the folder.
+    """
+    records = [
+        record
+        if len(paths) == 1
+        else record.replace(sample=f"{path}{'/' * bool(record.scope)}{record.sample or ''}")
+        for path in paths
+        for record in read(folder / path)
+    ]
+    return RecordedRun("the packed recordings", records, {})
+
+
+def requirements(manifest: Manifest) -> str:
+    """Return the versions of what the program imported, for pip."""
+    return "".join(f"{name}=={version}\n" for name, version in manifest.packages.items())
+
+
+def readme(package: Path, manifest: Manifest, run: RecordedRun) -> str:
+    """Return the README of a package.
+
+    :param run: that of its recordings.
+    """
+    parts = [_check(manifest), _answers(run, manifest), _run(package, manifest), _files(manifest)]
+    return "\n\n".join([*parts, WITHOUT_LLMCALL])
+
+
+def _check(manifest: Manifest) -> str:
+    return f"""# A study and its recorded answers
+
+Check it in this folder, with Python {manifest.python} or a similar version:
+
+    python -m pip install -r requirements.txt
+    llmcall verify .
+
+The first command installs what the program needs; with uv, it is
+`uv pip install -r requirements.txt`. The second one runs the author's code from the recorded
+answers and compares the results. It needs no key and no network.
+
+The command `llmcall` comes with the distribution `llmcall-sim`. If your package index does not have
+it, get its wheel or source archive from where llmcall is published or from the study's author,
+install that file first (`python -m pip install PATH-OF-THE-FILE`), and repeat the first command.
+
+{PROOF}"""
+
+
+def _answers(run: RecordedRun, manifest: Manifest) -> str:
+    answers = list(filter(model_of, run.records))
+    marks = find_marks(conversations(run).values())
+    counts = Counter(mark for record in answers for mark in marks.get(id(record), ()))
+    cost = total_cost(record.cost for record in answers)
+    asked = sorted({record.model for record in answers if record.model is not None})
+    unused = sum(manifest.unused.values())
+    evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
+    return f"""## The answers
+
+- Models asked for: {", ".join(asked) or "none"}
+- Answered by (first and last day, UTC): {", ".join(run.served) or "no model"}
+- Answers: {len(answers):,} ({counts[CUT]:,} cut, {counts[REFUSED]:,} refused, {counts[ASKED_AGAIN]:,} asked again by an
+  `LLMCall`); llmcall can't tell whether other code asks again
+- Cost when they were made: {"unknown" if cost is None else money(cost)}{evidence if unused else ""}"""
+
+
+def _run(package: Path, manifest: Manifest) -> str:
+    variables = "\n".join(f"    {name}={value}" for name, value in manifest.environment.items())
+    options = run_options(package / FOLDERS[RECORDING], manifest.recordings)
+    program = ["llmcall", "run", *options] if options else ["python"]
+    return f"""## The run
+
+    {shlex.join([*program, *manifest.command])}
+
+It runs in a folder in which each file has the path listed below without the first folder (`code/`,
+`data/`, `recordings/`, `results/`), with these variables, which fix the randomness:
+
+{variables}
+
+What it printed is in `manifest.json`."""
+
+
+def _files(manifest: Manifest) -> str:
+    lines = ["## The files"]
+    for role, title in TITLES.items():
+        files = [each.file for each in manifest.files_with_role(role) if each.file != README]
+        if files:
+            lines += ["", f"{title}:", "", *(f"- `{file}`" for file in files)]
+    return "\n".join(lines)
+
+
+WITHOUT_LLMCALL = """## Without llmcall
+
+`report.html` shows every conversation in a browser. `python read_cassette.py recordings/FILE` prints
+a recording, and needs Python alone. `manifest.json` has the SHA-256 of every file.
+"""

@@ -1,0 +1,334 @@
+"""Pack a study: its program, data, recordings and results, so that others can run it again."""
+
+from __future__ import annotations
+
+import calendar
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...config import resolve as config
+from ...errors import ArgumentError, LLMCallError
+from ...review.page import page
+from ...stores.records.reader import read
+from ...stores.records.writer import write
+from .contents import READER, README, REPORT, REQUIREMENTS, readme, requirements, run_of
+from .inspection import credentials, personal_lines, text_of
+from .package import (
+    ABOUT,
+    CODE,
+    DATA,
+    FOLDERS,
+    NAME,
+    RECORDING,
+    RESULT,
+    Manifest,
+    PackedFile,
+    digest_of,
+    write_zip,
+)
+from .project import command_of, copy_file, copy_project, files_of, project_paths, variables
+from .replay import (
+    Observation,
+    files_below,
+    run_cassettes,
+    run_program,
+    unused_records,
+    unused_words,
+)
+from .verify import DIFFERS, Verification, verify
+
+if TYPE_CHECKING:
+    from ...stores.records.reader import RecordFile
+
+CODE_ENDINGS = (".py", ".pyi", ".pyx")
+# Files that are packed though the program does not read them.
+TAKEN_ALONG = ("LICENSE*", "LICENCE*", "COPYING*", "CITATION.cff")
+UNKNOWN_DAY = "1980-01-01"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A packed study.
+
+    :ivar folder: where it is.
+    :ivar zip: the ZIP file of it, or ``None``.
+    :ivar files: its files, by their paths in the package, each with its role.
+    :ivar notes: what the author should know or look at.
+    """
+
+    folder: Path
+    zip: Path | None
+    files: dict[str, str]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{role:9}  {file}" for file, role in self.files.items()]
+        locations = str(self.folder) if self.zip is None else f"{self.folder} and {self.zip}"
+        return "\n".join([*lines, *self.notes, f"packed: {locations}"])
+
+
+def pack(
+    folder: str | os.PathLike[str],
+    command: Sequence[str],
+    *,
+    cassettes: Sequence[str | os.PathLike[str]],
+    add: Sequence[str | os.PathLike[str]] = (),
+    env: Sequence[str] = (),
+    prune: bool = False,
+    whole: bool = False,
+    zip: str | os.PathLike[str] | None = None,
+) -> Package:
+    """Pack a study for others: run its program from its recordings, and collect what it needs.
+
+    The project is the working directory. The program runs twice without network access: in a copy of
+    the project, then in a folder with only what is packed. Both runs must give the same results.
+
+    :param folder: the package; it must not exist.
+    :param command: a script and its arguments, or ``-m``, a module and its arguments.
+    :param cassettes: every recording that answers the program.
+    :param add: files and folders that the program needs and llmcall cannot see, such as those that a
+        child process reads.
+    :param env: environment variables that the program gets: ``NAME``, with its current value, or
+        ``NAME=VALUE``. A variable whose name says that it holds a credential, such as
+        ``LAB_TOKEN`` or ``PGPASSWORD``, gets the value ``none``.
+    :param prune: whether to leave out records that no call used; without it and ``whole``, such records
+        are an error.
+    :param whole: whether to pack the recordings as they are, as evidence, although the program uses a
+        part of them.
+    :param zip: a ZIP file to write, too; it must not exist.
+    :returns: the package's files, and notes for its author.
+    :raises LLMCallError: if the study cannot be packed, with every reason.
+    :raises ValueError: for an argument that is wrong.
+
+    >>> from pathlib import Path
+    >>> with llmcall.cassette("greeting.jsonl"):
+    ...     llmcall.client("local").send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> program = '''
+    ... import llmcall
+    ... with llmcall.cassette("greeting.jsonl"):
+    ...     print(llmcall.client("local").send_message("Good morning!", max_tokens=16).content)
+    ... '''
+    >>> _ = Path("greet.py").write_text(program)
+    >>> package = llmcall.pack("greeting", ["greet.py"], cassettes=["greeting.jsonl"])
+    >>> [file for file, role in package.files.items() if role != "about"]
+    ['code/greet.py', 'recordings/greeting.jsonl']
+    """
+    target = Path(os.path.abspath(folder))
+    archive = None if zip is None else Path(os.path.abspath(zip))
+    for made in filter(None, (target, archive)):
+        if os.path.lexists(made):
+            raise ArgumentError(f"{made} exists already; remove it, or choose another name")
+    if prune and whole:
+        raise ArgumentError(
+            "prune leaves out the records that no call used, and whole packs them: choose one"
+        )
+    if archive is not None and archive.is_relative_to(target):
+        raise ArgumentError(
+            f"the ZIP file {archive} would be in the package itself; put it elsewhere"
+        )
+    project = Path.cwd().resolve()
+    words = command_of(project, command)
+    tapes = project_paths(project, cassettes, "--cassette")
+    added = list(files_of(project, project_paths(project, add, "--add")))
+    recordings = {path: read(project / path) for path in tapes}
+    environment = {**_environment(recordings), **dict(variables(env))}
+    _refuse(_recording_problems(project, recordings))
+    # Not in the project: some programs search the folders above them, for .env or .git.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        copied, package = (Path(scratch).resolve() / name for name in ("copied", "package"))
+        copy_project(project, copied, project)
+        for path in added:
+            copy_file(project / path, copied / path)
+        run = run_program(words, copied, cassettes=tapes, environment=environment, project=project)
+        _refuse(list(_run_problems(run, project)))
+        unused = {path: unused_records(run, path, recordings[path]) for path in tapes}
+        notes = [unused_words(path, names) for path, names in unused.items() if names]
+        if notes and not (prune or whole):
+            _refuse(
+                [
+                    *notes,
+                    "--prune leaves them out of the package, and your file as it is; --whole packs them as evidence",
+                ]
+            )
+        fate = "packed as evidence" if whole else "left out of the package"
+        notes = [f"{fate}: {each}" for each in notes]
+        for path in {*run.files_read, *added, *words[:1]} - {*tapes}:
+            role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
+            if (project / path).is_file():
+                copy_file(project / path, package / FOLDERS[role] / path)
+        for path, names in unused.items():
+            recorded = package / FOLDERS[RECORDING] / path
+            _copy_recording(project / path, recorded, recordings[path], () if whole else names)
+        for path in run.files_written:
+            copy_file(copied / path, package / FOLDERS[RESULT] / path)
+        parents = {Path(path).parent.as_posix() for path in run.files_written}
+        manifest = Manifest(
+            command=words,
+            environment=environment,
+            folders=sorted(path for path in parents - {"."} if (project / path).is_dir()),
+            printed=run.printed,
+            python=platform.python_version(),
+            packages=run.packages,
+            unused={path: len(names) for path, names in unused.items() if whole and names},
+        )
+        manifest = _described(package, manifest, project)
+        _refuse(list(credentials(package, files_below(package), config.settings().cassette_allow)))
+        _refuse(_differences(verify(package)))
+        notes += _notes(package, manifest, project)
+        if archive is not None:
+            write_zip(package, target.name, archive)
+        shutil.copytree(package, target)
+    files = {each.file: each.role for each in manifest.files}
+    return Package(target, archive, files, tuple(notes))
+
+
+def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
+    """Return the variables that fix what a program takes from its environment."""
+    days = [day.last for recording in recordings.values() for day in recording.header.days.values()]
+    last_day = date.fromisoformat(max(days, default=UNKNOWN_DAY))
+    seeds = [
+        run["seed"] for each in recordings.values() if "seed" in (run := each.header.run or {})
+    ]
+    return {
+        "LC_ALL": "C.UTF-8",
+        "PYTHONHASHSEED": str(seeds[0] if seeds else 0),
+        "PYTHONUTF8": "1",
+        "SOURCE_DATE_EPOCH": str(calendar.timegm(last_day.timetuple())),  # of Matplotlib's files
+        "TZ": "UTC",
+    }
+
+
+# What stops the packing
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    """Stop the packing if there are problems.
+
+    :raises LLMCallError: with every problem.
+    """
+    if problems:
+        lines = "\n".join(f"- {each}" for each in problems)
+        raise LLMCallError(f"the study is not packed:\n{lines}")
+
+
+def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> list[str]:
+    """Return in words why some recordings cannot be packed."""
+    problems = [
+        f"{path} is an incomplete recording: its run ended with an exception. Run it again in the mode "
+        "'once' to record the rest"
+        for path, recording in recordings.items()
+        if not recording.header.is_complete
+    ]
+    of_run = run_cassettes(project, list(recordings))
+    if len(of_run) > 1:
+        problems.append(
+            f"{', '.join(of_run)} were each recorded by llmcall run, and only one can be opened around the "
+            "program; pack one study for each"
+        )
+    return problems
+
+
+def _run_problems(observation: Observation, project: Path) -> Iterator[str]:
+    """Yield in words why a run cannot be packed."""
+    if observation.problems:
+        yield "\n  ".join(observation.problems)
+    for address in dict.fromkeys(observation.connections):
+        yield f"the program tried to connect to {address}, and a packed program has no network"
+    for path in observation.files_outside:
+        if Path(path).is_relative_to(project):
+            yield (
+                f"the program opens {path} by an absolute path into the project; use a relative path, or, if it "
+                "imports the file from an editable installation of the project, --env PYTHONPATH=FOLDER with the "
+                "relative path of the folder that holds the package, such as src"
+            )
+        else:
+            yield (
+                f"the program opens {path}, which is outside the project; put it into the project, or, if a link in "
+                "the project leads there, name the link with --add to pack what it points to"
+            )
+
+
+def _differences(verification: Verification) -> list[str]:
+    """Return in words what another run, with only what is packed, did otherwise."""
+    problems = [
+        "\n  ".join([f"{check.name}: {check.found}", *check.details])
+        for check in verification.checks
+        if check.status == DIFFERS
+    ]
+    hint = (
+        "with only what is packed, the program does not do the same. Seed its own random numbers, print times to "
+        "standard error, and write logs to a temporary folder. Name files that only a child process or C code reads "
+        "with --add"
+    )
+    return [hint, *problems] if problems else []
+
+
+# What is in the package
+
+
+def _copy_recording(
+    source: Path, target: Path, recording: RecordFile, unused_keys: Collection[str]
+) -> None:
+    """Copy a recording without the records that are left out."""
+    if not unused_keys:
+        copy_file(source, target)
+        return
+    records = [record for record in recording if record.cache_key not in unused_keys]
+    write(target, recording.header, records)
+
+
+def _described(package: Path, manifest: Manifest, project: Path) -> Manifest:
+    """Write what a package says of itself, and return its manifest with all files."""
+    for pattern in TAKEN_ALONG:
+        for path in filter(Path.is_file, project.glob(pattern)):
+            copy_file(path, package / path.name)
+    copy_file(READER, package / READER.name)
+    _write(package / REQUIREMENTS, requirements(manifest))
+    manifest = replace(manifest, files=_packed_files(package))
+    recorded = run_of(package / FOLDERS[RECORDING], manifest.recordings)
+    _write(package / REPORT, page(recorded))
+    manifest = replace(manifest, files=_packed_files(package))  # which the README lists
+    _write(package / README, readme(package, manifest, recorded))
+    manifest = replace(manifest, files=_packed_files(package))
+    _write(package / NAME, manifest.text())
+    return manifest
+
+
+def _packed_files(package: Path) -> list[PackedFile]:
+    """Return the files of a package but its manifest, by role and path."""
+    roles = {folder: role for role, folder in FOLDERS.items() if folder}
+    files = []
+    for file in files_below(package):
+        top, _, rest = file.partition("/")
+        role, path = (roles[top], rest) if rest else (ABOUT, file)
+        size = (package / file).stat().st_size
+        files.append(PackedFile(path, role, digest_of(package / file), size))
+    return files
+
+
+def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
+    """Yield what the author should know or look at."""
+    if not any(
+        each.path.startswith(("LIC", "COPYING")) for each in manifest.files_with_role(ABOUT)
+    ):
+        yield "there is no licence: without one, nobody else may use the study"
+    for each in manifest.files_with_role(RESULT):
+        file = project / each.path
+        if file.is_file() and digest_of(file) != each.sha256:
+            yield f"look at {each.path}: the packed result differs from the file in the project"
+    for each in manifest.files:
+        if each.file != REPORT:  # it repeats the recordings
+            yield from personal_lines(each.file, text_of(package / each.file))
+    yield from personal_lines("printed text", manifest.printed)
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,125 @@
+"""The project that is packed: a copy in which its program runs, and the paths that a caller names."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ...errors import ArgumentError, LLMCallError
+from ...support.secrets import names_credential
+
+# What the program does not get: version control, environments and caches; .env, which holds keys.
+LEFT_OUT = re.compile(
+    r"\.(?:env|git|hg|svn|llmcall|tox|nox|DS_Store|ipynb_checkpoints|(?:mypy|pytest|ruff)_cache)"
+    r"|__pycache__|node_modules"
+)
+# Names of variables that usually hold a credential: PGPASSWORD, MYSQL_PWD, DB_PASS, LAB_TOKEN.
+CREDENTIAL_ENDING = re.compile(
+    r"(?:_pwd|(?:^|_)(?:pass|token|secret|key|credentials?)|passwd|password|passphrase)$",
+    re.IGNORECASE,
+)
+
+
+def is_left_out(path: Path) -> bool:
+    """Return whether a file or folder is not for the program."""
+    return bool(LEFT_OUT.fullmatch(path.name)) or (path / "pyvenv.cfg").exists()
+
+
+def copy_project(source: Path, target: Path, project: Path) -> None:
+    """Copy a folder of a project without what its program does not need.
+
+    :param project: the whole project. What a link in it leads to is copied, but not if it leads out
+        of the project: what the program opens there is seen, and stops the packing.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        real = path.resolve()
+        if is_left_out(path):
+            continue
+        if not real.is_relative_to(project):
+            (target / path.name).symlink_to(real)
+        elif path.is_dir() and not (path.is_symlink() and path.is_relative_to(real)):
+            copy_project(path, target / path.name, project)
+        elif path.is_file():
+            shutil.copy2(path, target / path.name)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's bytes, into folders that are made."""
+    if not source.exists():
+        raise LLMCallError(f"{source} is a link to a file that does not exist")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    shutil.copyfile(source, target)
+
+
+def project_paths(
+    project: Path, paths: Iterable[str | os.PathLike[str]], argument: str
+) -> list[str]:
+    """Return paths within the project, relative to it, each once.
+
+    :param argument: what names them, for messages.
+    :raises ValueError: if one does not exist or lies elsewhere.
+    """
+    relative_paths = []
+    for each in paths:
+        path = Path(os.path.abspath(each))
+        if not path.exists():
+            raise ArgumentError(f"{argument}: {os.fspath(each)} does not exist")
+        if not path.is_relative_to(project):
+            raise ArgumentError(
+                f"{argument}: {os.fspath(each)} is not below the project {project}; run pack in the folder that "
+                "holds everything"
+            )
+        relative_paths.append(path.relative_to(project).as_posix())
+    return list(dict.fromkeys(relative_paths))
+
+
+def command_of(project: Path, command: Iterable[str]) -> list[str]:
+    """Return a program's command, the script by its path in the project.
+
+    :raises ValueError: if it names no program.
+    """
+    words = list(command)
+    if not words or words == ["-m"]:
+        raise ArgumentError(
+            "no program is named: give a script, or -m and a module, and its arguments"
+        )
+    if words[0] == "-m":
+        return words
+    if not words[0].endswith(".py") and os.path.basename(words[0]).startswith("python"):
+        raise ArgumentError(
+            f"give the script alone, without {words[0]!r}: llmcall pack … -- SCRIPT [ARG…]"
+        )
+    return [*project_paths(project, words[:1], "the script"), *words[1:]]
+
+
+def files_of(project: Path, paths: Iterable[str]) -> Iterator[str]:
+    """Yield the files at some project paths, and below them those that are for the program."""
+    for path in paths:
+        if not (project / path).is_dir():
+            yield path
+            continue
+        for each in sorted((project / path).iterdir()):
+            if not is_left_out(each) and not each.name.startswith(".env"):
+                yield from files_of(project, [each.relative_to(project).as_posix()])
+
+
+def variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of the variables that the program gets.
+
+    :param env: names, with their present values, or ``NAME=VALUE``.
+    :raises ValueError: if one is not set.
+    """
+    for each in env:
+        name, equals_sign, value = each.partition("=")
+        is_credential = names_credential(name)
+        if not equals_sign:
+            if name not in os.environ:
+                raise ArgumentError(f"--env {name}: the variable is not set")
+            value = os.environ[name]
+            is_credential = is_credential or CREDENTIAL_ENDING.search(name) is not None
+        yield name, "none" if is_credential else value

@@ -1,0 +1,235 @@
+"""Run a program from its recordings in a folder of its own, without network access, and watch it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import CacheError
+from ...stores.records.reader import RecordFile, header_in
+from ...support.display.formatting import counted
+
+CHILD = Path(__file__).with_name("child.py")
+PACKAGE = Path(__file__).resolve().parents[2]
+OWN_FOLDERS = frozenset({".llmcall", "__pycache__"})  # what Python and llmcall write for themselves
+SYSTEM_FOLDERS = (
+    *("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/nix", "/proc", "/run", "/sbin"),
+    *("/sys", "/usr", "/var/lib", "/Library", "/System", "/private/etc", "/private/var/db"),
+)
+NAMESPACE = ("unshare", "--user", "--map-current-user", "--net")
+NAMED = 10  # records that a message names
+TAIL = 15  # lines of standard error that a failure shows
+
+
+@dataclass
+class Observation:
+    """What a run did.
+
+    :ivar printed: its standard output.
+    :ivar problems: why it did not go as a packed one must, in words: calls that were not answered,
+        cassettes that are not packed, an exit code.
+    :ivar files_read: the project's files that it read before it wrote them, by their project paths.
+    :ivar files_written: the project's files that it wrote and left behind.
+    :ivar files_outside: files elsewhere that it read or wrote, those of the original project, too.
+    :ivar connections: what it tried to connect to, each attempt.
+    :ivar unused_keys: by cassette, the keys of the records that no call used; a cassette that was
+        never opened is missing.
+    :ivar packages: the versions of the distributions that it imported.
+    """
+
+    printed: str
+    problems: list[str] = field(default_factory=list)
+    files_read: list[str] = field(default_factory=list)
+    files_written: list[str] = field(default_factory=list)
+    files_outside: list[str] = field(default_factory=list)
+    connections: list[str] = field(default_factory=list)
+    unused_keys: dict[str, set[str]] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=dict)
+
+
+@functools.cache
+def has_namespace() -> bool:
+    """Return whether a program can get a network namespace of its own, in which there is nothing."""
+    if not sys.platform.startswith("linux") or shutil.which(NAMESPACE[0]) is None:
+        return False
+    return subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+
+
+def run_program(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    cassettes: Sequence[str],
+    environment: Mapping[str, str],
+    project: Path | None = None,
+) -> Observation:
+    """Run a program in a folder that holds what it needs.
+
+    :param command: a script and its arguments, or ``-m``, a module and its arguments.
+    :param folder: the project's copy: the working directory, in a scratch folder of its own.
+    :param cassettes: the recordings' project paths. The one that ``llmcall run`` made, if there is
+        one, is opened around the program.
+    :param environment: what it gets besides PATH, HOME and a temporary folder.
+    :param project: the original folder.
+    """
+    scratch = folder.parent / f"{folder.name}-scratch"
+    for name in ("home", "tmp"):
+        (scratch / name).mkdir(parents=True)
+    (folder / ".llmcall").mkdir(exist_ok=True)  # ends the search for a config.ini further up
+    is_module = command[0] == "-m"
+    plan = {
+        "log": str(scratch / "log.jsonl"),
+        "folder": str(folder),
+        "cassettes": list(cassettes),
+        "run_options": run_options(folder, cassettes),
+        "program": list(command[is_module:]),
+        "module": is_module,
+    }
+    (scratch / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    before = _file_states(folder)
+    python = [sys.executable, "-B", str(CHILD), str(scratch / "plan.json")]
+    completed = subprocess.run(
+        [*(NAMESPACE if has_namespace() else ()), *python],
+        cwd=folder,
+        env={
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(scratch / "home"),
+            "TMPDIR": str(scratch / "tmp"),
+            "LLMCALL_CACHE_PATH": str(scratch / "cache"),
+            "LLMCALL_CASSETTE_MODE": "none",
+            **environment,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    observation = Observation(completed.stdout.decode(errors="backslashreplace"))
+    has_ended = _add_events(observation, scratch, folder, project)
+    if completed.returncode or not has_ended:
+        error_lines = completed.stderr.decode(errors="backslashreplace").strip().split("\n")
+        observation.problems += [
+            f"the program ended with exit code {completed.returncode}:",
+            *(f"  {line}" for line in error_lines[-TAIL:]),
+        ]
+    after = _file_states(folder)
+    observation.files_written = [path for path in after if before.get(path) != after[path]]
+    return observation
+
+
+def run_cassettes(folder: Path, cassettes: Sequence[str]) -> list[str]:
+    """Return the recordings that ``llmcall run`` made, as far as they can be read."""
+    paths = []
+    for path in cassettes:
+        with suppress(CacheError):
+            if (header := header_in(folder / path)) is not None and header.run is not None:
+                paths.append(path)
+    return paths
+
+
+def run_options(folder: Path, cassettes: Sequence[str]) -> list[str]:
+    """Return the options with which ``llmcall run`` replays what it recorded; none if it recorded
+    none of the cassettes.
+    """
+    for path in run_cassettes(folder, cassettes):
+        header = header_in(folder / path)
+        actor = header and header.run and header.run.get("actor")
+        return ["--cassette", path, "--mode", "none", *(["--actor", actor] if actor else [])]
+    return []
+
+
+def unused_records(run: Observation, path: str, recording: RecordFile) -> dict[str, str]:
+    """Return the records of a cassette that no call of a run used: their samples by their keys."""
+    names = {each.cache_key: each.sample or "(outside any scope)" for each in recording}
+    unused = run.unused_keys.get(path, names)
+    return {key: name for key, name in names.items() if key in unused}
+
+
+def unused_words(path: str, names: Mapping[str, str]) -> str:
+    """Return in words which records of a cassette no call used."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    listed = ", ".join([*names.values()][:NAMED])
+    return f"{path}: {counted(len(names), 'record')} that no call used: {listed}{more}"
+
+
+def files_below(folder: Path) -> list[str]:
+    """Return the files below a folder, sorted, without links and what Python and llmcall write for
+    themselves.
+    """
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not path.is_symlink()
+        and OWN_FOLDERS.isdisjoint(path.relative_to(folder).parts)
+    )
+
+
+def _file_states(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Return what shows whether a file of a folder was written, by its path below the folder."""
+    return {
+        path: (status.st_mtime_ns, status.st_size, status.st_ino)
+        for path in files_below(folder)
+        for status in [os.stat(folder / path)]
+    }
+
+
+def _add_events(
+    observation: Observation, scratch: Path, folder: Path, project: Path | None
+) -> bool:
+    """Take the events of a run's log; return whether the program came to its end."""
+    log = scratch / "log.jsonl"
+    has_ended = False
+    first_access: dict[str, str] = {}  # by project path, what came first: reading or writing
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+        kind, *values = json.loads(line)
+        if kind in ("read", "write"):
+            path = os.path.realpath(values[0])
+            if _is_below(path, [folder]):
+                first_access.setdefault(Path(path).relative_to(folder).as_posix(), kind)
+                continue
+            allowed: list[str | Path] = [scratch, *_python(), *SYSTEM_FOLDERS]
+            if project is not None and _is_below(path, [project]):
+                # An environment in the project is Python's; one around it, such as /usr, is not meant.
+                allowed = [each for each in _python() if _is_below(each, [project])]
+            if not _is_below(path, allowed) and path not in observation.files_outside:
+                observation.files_outside.append(path)
+        elif kind == "connect":
+            observation.connections.append(values[0])
+        elif kind == "problem":
+            observation.problems.append(values[0])
+        elif kind == "unused":  # what one opening left, another may use
+            path, keys = values[0], set(values[1])
+            observation.unused_keys[path] = observation.unused_keys.get(path, keys) & keys
+        elif kind == "end":
+            observation.packages, has_ended = values[0], True
+    observation.files_read = sorted(
+        path
+        for path, kind in first_access.items()
+        if kind == "read" and OWN_FOLDERS.isdisjoint(path.split("/"))
+    )
+    return has_ended
+
+
+def _is_below(path: str, folders: Iterable[str | Path]) -> bool:
+    return any(path.startswith(f"{str(folder).rstrip(os.sep)}{os.sep}") for folder in folders)
+
+
+@functools.cache
+def _python() -> tuple[str, ...]:
+    """Return the folders of Python's installation and of llmcall."""
+    installed = [
+        path
+        for path in (*sys.path, *site.getsitepackages(), site.getusersitepackages())
+        if os.path.basename(path) in ("site-packages", "dist-packages")
+    ]
+    folders = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(PACKAGE), *installed}
+    return tuple(sorted({each for path in folders for each in (path, os.path.realpath(path))}))

@@ -1,0 +1,255 @@
+"""Verify a packed study: run it again from its recorded answers, and compare all that it gives."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ...errors import ArgumentError, CacheError
+from ...stores.records.reader import read
+from ...support.display.formatting import counted
+from ...support.display.printable import visible
+from .contents import PROOF
+from .differences import differences
+from .package import (
+    ABOUT,
+    FOLDERS,
+    NAME,
+    RECORDING,
+    RESULT,
+    Manifest,
+    digest_of,
+    read_manifest,
+    unpack_zip,
+)
+from .project import copy_file, is_left_out
+from .replay import Observation, has_namespace, run_program, unused_records, unused_words
+
+OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
+WARNING = (
+    "verify runs the author's code on this machine, in a temporary folder, without network access."
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked.
+
+    :ivar name: what was checked.
+    :ivar status: ``"ok"``, ``"DIFFERS"`` or ``"note"``, which fails nothing.
+    :ivar found: what was found, in words.
+    :ivar details: what differs, each with its place.
+    """
+
+    name: str
+    status: str
+    found: str
+    details: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        first = f"{self.status:8} {self.name}: {self.found}"
+        return visible("\n".join([first, *(f"           {each}" for each in self.details)]))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the verification of a packed study found.
+
+    :ivar checks: what was checked, in order.
+    """
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Return whether nothing differs."""
+        return all(check.status != DIFFERS for check in self.checks)
+
+    def conclusion(self) -> str:
+        """Return what was proved, or how much differs."""
+        if self.ok:
+            return f"verified. {PROOF}"
+        count = sum(check.status == DIFFERS for check in self.checks)
+        words = f"not verified: {counted(count, 'check')} failed"
+        if any(check.name == "versions" and check.status == NOTE for check in self.checks):
+            words += ", with other versions than those of its requirements.txt"
+        return words
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.checks), self.conclusion()])
+
+
+def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verification:
+    """Run a packed study again without network access, and compare it with what was packed.
+
+    It runs the author's code, in a temporary folder; the package stays as it is.
+
+    :param package: a folder, or a ZIP file.
+    :param tolerance: by which numbers in results and in the printed text may differ, relative to the
+        larger one and at least to 1.
+    :returns: a check for each thing that was compared.
+    :raises ValueError: if it is not a package, or the tolerance is negative.
+    :raises LLMCallError: if the package is damaged, or unsafe to unpack or to run.
+
+    >>> verification = llmcall.verify("greeting")  # packed as in the example of llmcall.pack
+    >>> verification.ok
+    True
+    >>> print(verification.checks[2])
+    ok       replay: 1 record used, no call unanswered
+    """
+    path = Path(package)
+    if not tolerance >= 0:
+        raise ArgumentError(f"the tolerance is {tolerance}; it must be 0 or more")
+    if not path.exists():
+        raise ArgumentError(f"{package} does not exist")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        scratch = Path(folder).resolve()
+        if not path.is_dir():
+            (scratch / "unpacked").mkdir()
+            path = unpack_zip(path, scratch / "unpacked")
+        if not (path / NAME).is_file():
+            raise ArgumentError(f"{package} is not a packed study: it has no {NAME}")
+        manifest = read_manifest(path)
+        observation = _run(path, manifest, scratch / "run")
+        checks = _checks(path, manifest, observation, scratch / "run", tolerance)
+        return Verification(tuple(checks))
+
+
+def _run(package: Path, manifest: Manifest, folder: Path) -> Observation:
+    """Run the program in a fresh folder."""
+    folder.mkdir()
+    for each in manifest.files:
+        source = package / each.file
+        if each.role not in (ABOUT, RESULT) and source.is_file():
+            copy_file(source, folder / each.path)
+    for path in manifest.folders:
+        (folder / path).mkdir(parents=True, exist_ok=True)
+    return run_program(
+        manifest.command,
+        folder,
+        cassettes=manifest.recordings,
+        environment=manifest.environment,
+    )
+
+
+def _checks(
+    package: Path, manifest: Manifest, observation: Observation, folder: Path, tolerance: float
+) -> Iterator[Check]:
+    """Yield a check for each thing that is compared.
+
+    :param folder: the one in which the program ran.
+    """
+
+    def compared(name: str, expected: bytes, actual: bytes) -> Check:
+        within = "" if expected == actual else f" within the tolerance of {tolerance:g}"
+        return _check(
+            name, f"the same{within}", "differs", differences(expected, actual, tolerance)
+        )
+
+    count = counted(len(manifest.files), "file")
+    changes = list(_changed_files(package, manifest))
+    yield _check("files", f"{count} as in the manifest", "changed after packing", changes)
+    yield from _replay(package, manifest, observation)
+    yield compared("printed text", manifest.printed.encode(), observation.printed.encode())
+    packed_results = {each.path: each.file for each in manifest.files_with_role(RESULT)}
+    for path, file in packed_results.items():  # whatever their sums in the manifest
+        if not (package / file).is_file():
+            yield Check(f"result {path}", DIFFERS, "it is not in the package")
+        elif path not in observation.files_written:
+            yield Check(f"result {path}", DIFFERS, "the program did not write it")
+        else:
+            expected = (package / file).read_bytes()
+            yield compared(f"result {path}", expected, (folder / path).read_bytes())
+    if new := [path for path in observation.files_written if path not in packed_results]:
+        yield _check("results", "", "written, but not packed", new)
+    packed = {each.path for each in manifest.files if each.role != ABOUT}
+    hidden = [path for path in observation.files_read if path not in packed]
+    hidden += observation.files_outside
+    yield _check("files read", "all of them are packed", "read, but not packed", hidden)
+    refused_by = "a network namespace and an audit hook" if has_namespace() else "an audit hook"
+    attempts = counted(len(observation.connections), "attempt")
+    yield _check(
+        "network",
+        f"no attempt to connect; {refused_by} would have refused it",
+        f"{attempts} to connect, refused",
+        list(dict.fromkeys(observation.connections)),
+    )
+    yield _versions(manifest, observation)
+
+
+def _changed_files(package: Path, manifest: Manifest) -> Iterator[str]:
+    """Yield how the files differ from the manifest, but for what a reader's own tools put beside a
+    study.
+    """
+    for each in manifest.files:
+        path = package / each.file
+        if path.is_symlink() or not path.is_file():
+            yield f"{each.file} is missing"
+        elif digest_of(path) != each.sha256:
+            yield f"{each.file} was changed: its SHA-256 is not that of the manifest"
+    listed = {NAME, *(each.file for each in manifest.files)}
+    for root, folders, names in os.walk(package):
+        folders[:] = sorted(name for name in folders if not is_left_out(Path(root, name)))
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        for path in (Path(root, name) for name in sorted([*names, *links])):
+            file = path.relative_to(package).as_posix()
+            if file not in listed and not is_left_out(path):
+                yield f"{file} was added"
+
+
+def _replay(package: Path, manifest: Manifest, observation: Observation) -> Iterator[Check]:
+    """Yield the checks of the recordings, and of what the program used of them."""
+    damages = []
+    details = [*observation.problems]
+    count = used = 0
+    for path in manifest.recordings:
+        try:
+            recording = read(package / FOLDERS[RECORDING] / path)
+            unused = unused_records(observation, path, recording)
+        except (CacheError, OSError) as error:
+            damages.append(f"{path} is damaged: {error}")
+            continue
+        if not recording.header.is_complete:
+            damages.append(f"{path} is incomplete")
+        count += len(recording)
+        used += len(recording) - len(unused)
+        if len(unused) != manifest.unused.get(path, 0):
+            details.append(unused_words(path, unused))
+    readable = f"{counted(count, 'record')}, all readable"
+    yield _check("recordings", readable, "not as they were packed", damages)
+    evidence = f", {count - used:,} more packed as evidence" if count > used else ""
+    good = f"{counted(used, 'record')} used{evidence}, no call unanswered"
+    yield _check("replay", good, "not as it was packed", details)
+
+
+def _versions(manifest: Manifest, observation: Observation) -> Check:
+    pairs = [("Python", manifest.python, platform.python_version())]
+    pairs += [
+        (name, packed, observation.packages.get(name) or _installed(name))
+        for name, packed in manifest.packages.items()
+    ]
+    details = [
+        f"{name} {installed} (packed with {packed})"
+        for name, packed, installed in pairs
+        if installed != packed
+    ]
+    if not details:
+        return Check("versions", OK, "the same")
+    return Check("versions", NOTE, "not those it was packed with", tuple(details))
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "is not installed"
+
+
+def _check(name: str, good: str, bad: str, details: Sequence[str]) -> Check:
+    """Return a check, which holds if there are no details."""
+    return Check(name, DIFFERS, bad, tuple(details)) if details else Check(name, OK, good)

@@ -1,0 +1,68 @@
+"""The progress bar of a ``map``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from ..support.system import ipython_shell, without_warnings
+from ..traffic import usage as metering
+
+
+class Bar:
+    """Progress bar of a map, which counts every call of the process; does nothing when hidden.
+
+    :param progress: whether it is shown; ``None`` means only on a terminal or in a notebook.
+    :param total: the number of steps; ``None`` if nobody knows.
+    """
+
+    def __init__(self, progress: bool | None, total: int | None) -> None:
+        if progress is None:
+            # a stream that only logs may have nothing but ``write``
+            progress = hasattr(ipython_shell(), "kernel") or getattr(sys.stderr, "isatty", bool)()
+        self._failed_count = 0
+        self._tqdm_bar: Any = None
+        self._shown = ExitStack()
+        if progress and sys.stderr is not None:
+            with without_warnings():  # of a notebook without ipywidgets, which gets a bar of text
+                from ..support.libraries import tqdm
+            bar = tqdm.auto.tqdm(total=total, file=sys.stderr, dynamic_ncols=True)
+            self._tqdm_bar = self._shown.enter_context(bar)
+            self._usage = self._shown.enter_context(metering.track())
+
+    def close(self) -> None:
+        """Show the last figures, and leave the bar as it is."""
+        self.refresh()
+        self._tqdm_bar = None
+        self._shown.close()
+
+    def step(self, *, failed: bool) -> None:
+        """Count one more finished draw."""
+        self._failed_count += failed
+        if self._tqdm_bar is not None and self._tqdm_bar.update():
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Show the time and the figures again; failures and retries only if there are any."""
+        if self._tqdm_bar is None:
+            return
+        usage = self._usage.usage()
+        counts = {
+            # a failed call may belong to a failed item, or to one that went on without it
+            "failed": max(self._failed_count, usage.errors),
+            "retries": usage.retries,
+        }
+        figures = [f"{name}={count:,}" for name, count in counts.items() if count]
+        figures.append(f"cached={usage.cached_calls:,}")
+        tokens: Any = usage.input_tokens, usage.output_tokens
+        figures.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
+        figures.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.4f}")
+        self._tqdm_bar.set_postfix_str(", ".join(figures))
+
+    def write(self, line: str) -> None:
+        """Write a line above the bar, or on standard error."""
+        if self._tqdm_bar is not None:
+            self._tqdm_bar.write(line, file=sys.stderr)
+        elif sys.stderr is not None:
+            print(line, file=sys.stderr)

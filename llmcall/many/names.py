@@ -1,0 +1,262 @@
+"""The names of the scopes of a map's items: keys, or digests of plain data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from hashlib import sha256
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from ..config.values import nearest
+from ..keys.keys import canonical
+from ..scopes import reserved_name
+from ..support.display.formatting import one_line, shortened
+from ..support.display.printable import printable
+from ..support.notices import warn_once
+from .rows import CellRow, item_label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DIGEST_BYTES = 8  # of a SHA-256, in an item's name
+# Between a name and how often it came before; doubled if the name itself contains it.
+OCCURRENCE = "~"
+# In the name of several columns, what divides the parts of a sample, or the columns.
+_ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
+LONGEST_TEXT = 60  # characters of an item in a message
+
+
+class ItemNames:
+    """The names of the scopes of a map's items: each is a key or a digest, and a number if items
+    share it.
+
+    An item's name does not depend on the other items. Only different items that share a name are
+    told apart by their order; :meth:`warn` warns of them.
+
+    :param key: returns an item's key; ``None`` means to use a digest.
+    :param identity: returns what identifies an item: the data to digest.
+    """
+
+    def __init__(self, key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]) -> None:
+        self._key = key
+        self._identity = identity
+        # By cell and name:
+        self._counts: Counter[tuple[int, str]] = Counter()
+        # a digest of the whole first item; None if it is not plain data
+        self._first_contents: dict[tuple[int, str], bytes | None] = {}
+        # the first item that differs from it, in words
+        self._differing: dict[tuple[int, str], str] = {}
+
+    def name(self, item: Any, index: int, *, takes_all: bool = False) -> str:
+        """Return the name of the next item's scope.
+
+        :param index: the item's number, from 0.
+        :param takes_all: whether to name an item that is not plain data by its class.
+        :raises TypeError: if the key is neither a text nor a whole number, or, without one, the
+            item is not plain data.
+        :raises ValueError: if the key is empty or contains ``/`` or ``#``.
+        """
+        content = None
+        if self._key is None:
+            identity = self._identity(item)
+            try:
+                item_digest = digest(identity, index)
+                content = item_digest if identity is item else None
+            except (TypeError, ValueError):
+                if not takes_all:
+                    raise
+                item_digest = digest(type(item).__qualname__, index)
+            name = reserved_name(item_digest[:DIGEST_BYTES].hex())
+        else:
+            name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
+        content = content or _content_of(item, index)
+        place = item.cell if isinstance(item, CellRow) else 0, name
+        count = self._counts[place]
+        self._counts[place] += 1
+        first_content = self._first_contents.setdefault(place, content)
+        if count and place not in self._differing and (content is None or content != first_content):
+            item_text = one_line(printable(repr(item)), LONGEST_TEXT)
+            self._differing[place] = f"{item_label(index)}, {item_text}"
+        return f"{name}{OCCURRENCE}{count}" if count else name
+
+    def warn(self) -> None:
+        """Warn of different items that share a name; once for the same items."""
+        if not self._differing:
+            return
+        count = sum(self._counts[place] for place in self._differing)
+        example = next(iter(self._differing.values()))
+        warn_once(
+            'give map a key= that differs for each item, such as key="id" or key=["country", "id"]: '
+            f"{count} items share the name of their scope with a different item (for example "
+            f"{example}), and swap their answers if you sort them, or insert or drop one"
+        )
+
+
+def _content_of(item: Any, index: int) -> bytes | None:
+    """Return the digest of a whole item; ``None`` if nobody can tell whether it differs from another."""
+    try:
+        return digest(item, index)
+    except (TypeError, ValueError):
+        return None
+
+
+class _Columns(tuple[Any, ...]):
+    """The values of an item in several columns, which name its scope together."""
+
+
+def key_function(key: Any) -> Callable[[Any], Any] | None:
+    """Return a function that returns an item's key, or ``None`` if no key is given.
+
+    :param key: a function of the item, a column of its row, or a list of columns.
+    :raises TypeError: if it is anything else.
+    :raises ValueError: if it is an empty list.
+    """
+    if key is None or callable(key):
+        return key  # type: ignore[no-any-return]
+    if isinstance(key, str):
+        return partial(_column, key)
+    if not isinstance(key, (list, tuple)) or not all(isinstance(name, str) for name in key):
+        raise TypeError(
+            f"key is {key!r}; it must be a function of the item, the name of a column, or a list of such names"
+        )
+    if not key:
+        raise ValueError(f"key is {key!r}; it must name at least one column")
+    columns = tuple(key)
+    return lambda item: _Columns(_column(name, item) for name in columns)
+
+
+def _column(name: str, item: Any) -> Any:
+    """Return an item's value in a column, or in the field of that name.
+
+    :raises TypeError, ValueError: if it has no such column; the message lists those that it has.
+    """
+    if isinstance(item, Mapping):
+        if name in item:
+            return item[name]
+        columns = [str(each) for each in item]
+        # A table may have hundreds of columns.
+        listing = shortened(", ".join(columns) or "none", 300)
+        raise ValueError(
+            f"key={name!r} names a column that a row lacks; it has {listing}{nearest(name, columns)}"
+        )
+    if hasattr(item, name):
+        return getattr(item, name)
+    raise TypeError(
+        f"key={name!r} names a column, but an item is {type(item).__name__} without it, not a row (a dict)"
+    )
+
+
+def _key_text(key: Any, index: int) -> str:
+    """Return the name of the scope for a key."""
+    if isinstance(key, _Columns):
+        values = [_plain_text(value, index).translate(_ESCAPES) for value in key]
+        return ",".join(values) or "%"
+    text = _plain_text(key, index)
+    if not text or "/" in text or "#" in text:
+        raise ValueError(
+            f"the key of {item_label(index)} is {key!r}; it names a scope, so it must not be empty or contain '/' or "
+            "'#' (if key= is a list of columns, even of one, it may)"
+        )
+    return text
+
+
+def _plain_text(value: Any, index: int) -> str:
+    if hasattr(value, "__index__") and not isinstance(value, bool):
+        return str(value.__index__())  # also for NumPy's whole numbers
+    if not isinstance(value, str):
+        raise TypeError(
+            f"the key of {item_label(index)} is {value!r}; it must be a string or a whole number"
+        )
+    return str.__str__(value)
+
+
+# Digests
+
+# Types whose values str() describes completely.
+TEXTUAL = frozenset(
+    {"date", "datetime", "time", "timedelta", "Decimal", "Fraction", "UUID", "NAType"}
+)
+
+
+def digest(identity: Any, index: int) -> bytes:
+    """Return an item's SHA-256 digest.
+
+    Equal numbers have one form (1 and 1.0), as have lists and tuples; the order of a dict's keys does
+    not matter.
+
+    :param identity: plain data, dates, decimals, enumerations, dataclasses, pydantic models, or
+        NumPy's values.
+    :raises TypeError: if it is anything else.
+    """
+    try:
+        data = _plain(identity)
+    except RecursionError:
+        raise ValueError(
+            f"{item_label(index)} is nested too deeply for a digest: give a key= that identifies each item"
+        ) from None
+    except _NotPlainError as error:
+        raise TypeError(
+            f"{item_label(index)} contains {error}, which is not plain data: give a key= that identifies each item "
+            "(a column, or a function of the item), to name its scope"
+        ) from None
+    return sha256(canonical(data, item_label(index))).digest()
+
+
+class _NotPlainError(Exception):
+    """Raised with the name of a type that is not plain data."""
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind is str or kind is bool or kind is int or value is None:
+        return value
+    if kind is dict or isinstance(value, Mapping):
+        if all(isinstance(name, str) for name in value):
+            return {
+                str.__str__(name): item if type(item) is str else _plain(item)
+                for name, item in value.items()
+            }
+        pairs = [[_plain(name), _plain(item)] for name, item in value.items()]
+        return _tagged("dict", sorted(pairs, key=lambda pair: canonical(pair[0])))
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if kind is not float:
+        return _unusual(value)
+    if not isfinite(value):
+        return _tagged("float", str(value))
+    return int(value) if value.is_integer() else value
+
+
+def _tagged(kind: str, value: Any) -> dict[str, Any]:
+    # Plain data has no such key, so no item can look like another.
+    return {f"\0{kind}": value}
+
+
+def _unusual(value: Any) -> Any:
+    kind = type(value).__name__
+    if hasattr(value, "tolist"):  # arrays and scalars of NumPy's, columns of pandas'
+        return _plain(value.tolist())
+    if isinstance(value, (bytes, bytearray)):
+        return _tagged("bytes", bytes(value).hex())
+    if isinstance(value, (set, frozenset)):
+        return _tagged("set", sorted(map(_plain, value), key=canonical))
+    if isinstance(value, type):
+        raise _NotPlainError(f"the class {value.__name__}")
+    if hasattr(value, "model_dump"):
+        return _tagged(kind, _plain(value.model_dump()))
+    if hasattr(value, "__dataclass_fields__"):
+        return _tagged(
+            kind, {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        )
+    for base in type(value).__mro__:
+        if base.__module__ == "enum":
+            return _tagged(kind, value.name)
+        if base.__name__ in TEXTUAL:
+            return _tagged(base.__name__, str(value))
+        if hasattr(value, "__fspath__"):
+            return _tagged("path", str(value))
+        if base in (str, int, float):
+            return _plain(base.__str__(value)) if base is str else _plain(base(value))
+    raise _NotPlainError(kind)

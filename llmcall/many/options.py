@@ -1,0 +1,103 @@
+"""The arguments of a ``map``, checked."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from .. import scopes
+from ..config import resolve as config
+from ..core.options import ON_ERROR
+from ..errors import ScopeError
+from .names import key_function
+
+# Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
+WORKERS = 32
+WORKERS_IN_WINDOW = 1000  # where an answer may take hours
+UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
+
+
+@dataclass
+class MapOptions:
+    """The arguments of a map; see :func:`llmcall.map`.
+
+    :raises TypeError: if one has the wrong type.
+    :raises ValueError: if one has the wrong value.
+    """
+
+    key: Any
+    repeats: int
+    workers: int | None
+    progress: bool | None
+    on_error: str
+    executor: Executor | None
+    scope: Any
+
+    def __post_init__(self) -> None:
+        self.key = key_function(self.key)
+        checked_count("repeats", self.repeats)
+        if self.workers is not None:
+            checked_count("workers", self.workers)
+        if self.on_error not in ON_ERROR:
+            raise ValueError(
+                f"on_error is {self.on_error!r}; it must be one of {', '.join(ON_ERROR)}"
+            )
+        if self.progress is not None and not isinstance(self.progress, bool):
+            raise TypeError(
+                f"progress is {self.progress!r}; it must be True, False or None (on a terminal or in a notebook)"
+            )
+        if self.executor is not None and not isinstance(self.executor, Executor):
+            hint = ": pass client.get_executor()" if hasattr(self.executor, "get_executor") else ""
+            raise TypeError(
+                f"executor is {type(self.executor).__name__}; it must be a concurrent.futures.Executor{hint}"
+            )
+        if self.scope is not None and not isinstance(self.scope, scopes.Scope):
+            self.scope = scopes.scope(self.scope)
+
+    def active_scope(self) -> scopes.ActiveScope:
+        """Return the scope in which the map runs; outside any, one with an empty path.
+
+        :raises ScopeError: if timing would decide, or if ``key`` would name no scope.
+        """
+        if self.scope is None:
+            active = scopes.scope_of_call() or scopes.map_outside()
+        else:  # not entered, or another thread without a scope would be refused meanwhile
+            active = self.scope.active()
+            active.check_generators()
+        if not active.path and self.key is not None:
+            raise ScopeError(
+                "key= names the scope of each item, but the map is outside any scope, where it is a cache: give it "
+                'one, scope="…", or leave out key='
+            )
+        return active
+
+    def worker_count(self, window: str) -> int:
+        """Return the number of tasks that run at once.
+
+        :param window: in which their calls are answered, or ``"none"``.
+        """
+        if self.workers is not None:
+            return self.workers
+        if self.executor is not None:
+            # No public way says how many workers an executor has.
+            return getattr(self.executor, "_max_workers", None) or UNKNOWN_WORKERS
+        settings = config.settings()
+        workers = WORKERS if window == "none" else WORKERS_IN_WINDOW
+        allowed = settings.limits_max_concurrent_calls  # by one endpoint
+        return (
+            workers if allowed is None else min(workers, allowed * max(1, len(settings.endpoints)))
+        )
+
+
+def checked_count(name: str, value: Any) -> int:
+    """Return a whole number of at least 1.
+
+    :param name: the argument's name, for the message.
+    :raises TypeError, ValueError: if it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; it must be a whole number")
+    if value < 1:
+        raise ValueError(f"{name} is {value}; it must be at least 1")
+    return value

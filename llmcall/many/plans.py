@@ -1,0 +1,291 @@
+"""Plans of a ``map``: how many answers are recorded, and what the others would cost."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..core.drivers import drive
+from ..core.reply import Reply
+from ..errors import CacheCorruptError
+from ..models.prices import tier_of
+from ..scopes import Draws
+from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.stores import CacheStore, CassetteStore
+from ..stores.records.packed import unpack
+from ..support.display.formatting import money
+from ..traffic.estimates import asks_for_tools_at_server, dearest, estimate
+from .names import ItemNames
+from .rows import CellRow
+from .tasks import tasks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ..keys.request import Request
+    from ..models.prices import Price
+    from ..stores.record import Record
+    from .options import MapOptions
+    from .tasks import Task
+
+
+MOST_ANSWERS = 10_000  # by which the cost is expected; more would not make it more exact
+
+
+class Plan(NamedTuple):
+    """What a map would do. You can add plans with ``+`` and ``sum``; an item in both counts twice.
+
+    :param hits: draws whose answers are recorded, with all their corrections.
+    :param misses: draws that would ask a model. If an answer does not fit its type and is asked
+        again, only the first call is counted here.
+    :param input_tokens: the tokens in their prompts, as llmcall counts them.
+    :param cost: the least and the most that they would cost in USD: the prompts alone, as if the
+        provider had cached them, and with the longest answers (``max_tokens``, else the model's
+        largest output) and all of the prompts written to the provider's cache, which is what a
+        budget reserves. Answers that are asked again are not in it. ``None`` if a price is unknown.
+    :param priced_by: the price sources, with their dates, as in :class:`llmcall.types.Usage`.
+    :param expected_cost: USD, estimated from recorded answers of the same call, at current prices:
+        each prompt's own tokens at what theirs cost on average, and for each draw the average cost of
+        their answers and corrections. Answers of the same call have the same model and parameters,
+        and prompts with the fixed text of the same templates; they may be in the open cassette or in
+        the cache, in any scope. ``None`` if there are none yet, or if a price is unknown.
+
+    >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
+    >>> plan = greet.map([{"greeting": "Good evening, Sir!"}, {"greeting": "Good night, Sir!"}], dry_run=True)
+    >>> plan.hits, plan.misses
+    (0, 2)
+    >>> sum([plan, plan]).misses
+    4
+    """
+
+    hits: int
+    misses: int
+    input_tokens: int
+    cost: tuple[float, float] | None
+    priced_by: tuple[str, ...] = ()
+    expected_cost: float | None = None
+
+    def __add__(self, other: object) -> Plan:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        cost = None
+        if self.cost is not None and other.cost is not None:
+            cost = self.cost[0] + other.cost[0], self.cost[1] + other.cost[1]
+        expected = None
+        if self.expected_cost is not None and other.expected_cost is not None:
+            expected = self.expected_cost + other.expected_cost
+        return Plan(
+            self.hits + other.hits,
+            self.misses + other.misses,
+            self.input_tokens + other.input_tokens,
+            cost,
+            tuple(sorted({*self.priced_by, *other.priced_by})),
+            expected,
+        )
+
+    def __radd__(self, other: object) -> Plan:
+        # sum() begins with 0
+        return self if other == 0 else NotImplemented
+
+    def __str__(self) -> str:
+        cost = "cost ? (a price is unknown)"
+        if self.cost is not None:
+            cost = f"cost {money(self.cost[0])} to {money(self.cost[1])}"
+            if self.expected_cost is not None and self.misses:
+                cost += f", {money(self.expected_cost)} expected"
+            cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
+        return f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens, {cost}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(str(self))}</p>"
+
+
+class _Miss(NamedTuple):
+    """The first call of a draw that is not recorded.
+
+    :param price: the model's price, or ``None`` if it is unknown.
+    """
+
+    request: Request
+    input_tokens: int
+    output_tokens: int
+    price: Price | None
+
+    def cost(self, parts: Mapping[str, int]) -> float:
+        """Return what it would cost in USD if it used some tokens; its price is known."""
+        assert self.price is not None
+        return self.price.of_parts(parts).total
+
+    def least_cost(self) -> float:
+        """Return the cost of its prompt alone, which the provider has cached."""
+        return self.cost(
+            {"input_tokens": self.input_tokens, "cache_read_tokens": self.input_tokens}
+        )
+
+    def most_cost(self) -> float:
+        """Return what a budget reserves for it."""
+        return self.cost(dearest(self.request.body, self.input_tokens, self.output_tokens))
+
+
+class _UnrecordedError(Exception):
+    """Ends the conversation of a task at the first request that is not recorded."""
+
+
+def plan_of(job: Any, items: Any, options: MapOptions) -> Plan:
+    """Return what a map would ask, without asking.
+
+    :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
+    """
+    if not hasattr(job, "conversation"):
+        raise TypeError(
+            "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
+        )
+    active = options.active_scope()
+    names = ItemNames(options.key, job.identity)
+    planner = Planner(job)
+    for task in tasks_of(job, items, options.repeats, names, active, ()):
+        planner.add(task, active.draws if active.path else Draws())
+    names.warn()
+    return planner.plan()
+
+
+class Planner:
+    """Look up what tasks would ask; nothing is sent, counted, drawn or recorded.
+
+    :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
+    """
+
+    def __init__(self, job: Any) -> None:
+        self._job = job
+        self._client = job.client
+        self._cassette = current_cassette()
+        self._hits = 0
+        self._misses: dict[Any, list[_Miss]] = {}  # by the LLMCall that asks: each cell has its own
+        self._planned_keys: set[str] = set()  # of the answers that an earlier task would record
+
+    def plan(self) -> Plan:
+        """Return what the tasks that were added would do."""
+        misses = [miss for misses_of_call in self._misses.values() for miss in misses_of_call]
+        input_tokens = sum(miss.input_tokens for miss in misses)
+        sources = {miss.price.source for miss in misses if miss.price is not None}
+        priced_by = tuple(sorted(sources))
+        if any(miss.price is None for miss in misses):
+            return Plan(self._hits, len(misses), input_tokens, None, priced_by)
+        low = sum((miss.least_cost() for miss in misses), 0.0)
+        high = sum((miss.most_cost() for miss in misses), 0.0)
+        expected_cost: float | None = 0.0
+        for call, misses_of_call in self._misses.items():
+            cost = self._expected_cost(call, misses_of_call)
+            expected_cost = None if cost is None or expected_cost is None else expected_cost + cost
+        return Plan(self._hits, len(misses), input_tokens, (low, high), priced_by, expected_cost)
+
+    def add(self, task: Task, draws: Draws) -> None:
+        """Look up what a task would ask.
+
+        :param draws: counts the scope's draws.
+        """
+        request, mode = self._first_unrecorded(task, draws)
+        is_kept = self._cassette is not None or mode != "off"
+        if request is None or (is_kept and request.cache_key in self._planned_keys):
+            self._hits += 1
+            return
+        self._planned_keys.add(request.cache_key)
+        capabilities = self._client.capabilities(request.model)
+        input_tokens, output_tokens = estimate("chat", request.body, capabilities)
+        price = None
+        if not asks_for_tools_at_server(request.body):
+            price = self._client.price(request.model, tier_of(request.body))
+        miss = _Miss(request, input_tokens, output_tokens, price)
+        call = task.item.call if isinstance(task.item, CellRow) else self._job.call
+        self._misses.setdefault(call, []).append(miss)
+
+    def _first_unrecorded(self, task: Task, draws: Draws) -> tuple[Request | None, str]:
+        """Return the first request of a task that is not recorded, or ``None``, and the mode of the
+        disk cache for it.
+        """
+
+        async def recorded_reply(question: Any) -> Reply:
+            request = self._client.build_request(question.messages, **question.params)
+            mode = self._mode(question.params)
+            record = self._find(request, mode)
+            if record is None:
+                raise _UnrecordedError(request, mode)
+            return Reply.of(record)
+
+        with task.position.scope(draws):
+            try:
+                drive(self._job.conversation(task.item, recorded_reply))
+            except _UnrecordedError as error:
+                request, mode = error.args
+                return request, mode
+        return None, ""
+
+    def _mode(self, params: Mapping[str, Any]) -> str:
+        """Return the mode of the disk cache for a call with some parameters."""
+        return "off" if params.get("cache") is False else self._client.settings.cache_mode
+
+    def _find(self, request: Request, mode: str) -> Record | None:
+        cassette = self._cassette
+        overwrites = cassette is not None and cassette.bypasses_cache
+        cache = CacheStore(self._client.cache, mode, None, overwrites=overwrites)
+        store = cache if cassette is None else CassetteStore(cassette, cache, None)
+        return store.get(request)
+
+    # The expected cost
+
+    def _expected_cost(self, call: Any, misses: Sequence[_Miss]) -> float | None:
+        """Return the expected cost of a call's misses; see :class:`Plan`."""
+        first_request, price = misses[0].request, misses[0].price
+        assert price is not None
+        templates = call.templates()
+        parameters = _without_messages(first_request.asked)
+        count = prompt_tokens = 0  # of first answers
+        prompts = rest = corrections = (
+            0.0  # USD: the first answers' prompts, what else they cost, corrections
+        )
+        for record in self._records(call):
+            usage = record.usage
+            kind = templates.first_or_correction(record.request.get("messages", []))
+            if kind is None or _without_messages(record.request) != parameters:
+                continue
+            if usage.input_tokens is None or usage.output_tokens is None:
+                continue
+            cost = price.of_answer(record.response)
+            if cost is None:
+                return None
+            if kind == "correction":
+                corrections += cost.total
+                continue
+            if count == MOST_ANSWERS:
+                break
+            count += 1
+            prompt_tokens += usage.input_tokens
+            prompts += cost.prompt
+            rest += cost.total - cost.prompt
+        if not count:
+            return None
+        token_cost = prompts / prompt_tokens if prompt_tokens else 0
+        first_calls = sum(miss.input_tokens * token_cost for miss in misses)
+        return first_calls + (rest + corrections) / count * len(misses)
+
+    def _records(self, call: Any) -> Iterator[Record]:
+        """Yield the records of the open cassette and of the cache that may be of a call, each once."""
+        keys_on_cassette: set[str] = set()
+        for record in () if self._cassette is None else self._cassette.all_records():
+            keys_on_cassette.add(record.cache_key)
+            yield record
+        if self._mode(call.model_params) == "off":
+            return
+        fixed_text = call.templates().longest_fixed_text()
+        fixed_bytes = fixed_text.encode("utf-8", "surrogatepass")
+        for key, packed, stored_at in self._client.cache.storage.rows():
+            if key in keys_on_cassette or packed is None or fixed_bytes not in packed:
+                continue
+            with suppress(CacheCorruptError):  # 'llmcall cache verify' tells of it
+                yield unpack(key, packed, stored_at)
+
+
+def _without_messages(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "messages"}

@@ -1,0 +1,366 @@
+"""One run of a map: its tasks are submitted as workers become free, their results collected, and the
+run ended.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from concurrent.futures import CancelledError, Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .. import scopes
+from ..core.lookup import report_refused
+from ..distributed.processes import Sender
+from ..errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
+from ..support import askers
+from ..support.interrupts import Stop, check_stops, current_stops
+from ..support.notices import logger
+from ..traffic import usage as metering
+from .bar import Bar
+from .names import ItemNames
+from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextvars import Context
+
+    from ..scopes import DrawList
+    from .options import MapOptions
+    from .tasks import Job, Task
+
+LOOK_AHEAD = 2  # tasks submitted for each worker, so that none has to wait for its next task
+BATCH_SIZE = 64  # finished tasks that a map waits for, since each waking slows the workers down
+TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
+GRACE = 1.0  # seconds that calls under way get after Ctrl-C
+
+# Errors of the whole run, which the next item would raise too.
+ALWAYS_RAISED = (
+    ConfigError,
+    CacheMissError,
+    CacheCorruptError,
+    ScopeError,
+    BudgetExceededError,
+    NotBegunError,
+)
+CANCELLED = (
+    "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
+    "you shut the executor down"
+)
+
+
+class DaemonThreads:
+    """Threads that nobody waits for: neither a map that is left nor the end of the interpreter.
+
+    :param most: how many there may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._todo: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
+
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        """Call a function, which raises nothing, in a thread."""
+        future: Future[Any] = Future()
+        self._todo.put((function, future))
+        if self._count < self._most:
+            self._count += 1
+            name = f"llmcall map {self._count}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while (work := self._todo.get()) is not None:
+            function, future = work
+            if future.set_running_or_notify_cancel():
+                future.set_result(function())
+            del work, function, future  # keep nothing while waiting for the next one
+
+    def end(self) -> None:
+        """End the threads, once they have done what was submitted."""
+        for _ in range(self._count):
+            self._todo.put(None)
+
+
+class MapRun:
+    """One run of a map: it submits tasks as workers become free, collects their results, and ends.
+
+    What happened stands in the tasks alone: each has its draws, the future of its result, and the
+    result. So Ctrl-C may come at any moment.
+
+    :param context: that of the caller; each task runs in a copy of it.
+    :param yields: whether an iterator yields each result as it comes; else all are returned at the end.
+    :ivar active: the scope in which it runs; its path is empty outside any.
+    :ivar begun: the tasks by the number of their item, and by repeat, until an iterator yields them.
+    """
+
+    def __init__(
+        self, job: Job, items: Any, options: MapOptions, context: Context, *, yields: bool
+    ) -> None:
+        try:
+            self.active = context.run(options.active_scope)
+        except ScopeError as error:
+            path = scopes.current_path()
+            report_refused(path, "a map", error)
+            metering.count(None, "llmcall.map", path, {"errors": 1})
+            raise
+        self.job = job
+        context.run(askers.set_current, askers.current())  # a pool's thread may know it better
+        self.context = context
+        self.begun: dict[int, list[Task]] = {}
+        self._repeats = options.repeats
+        self._on_error = options.on_error
+        self._outer_stops = context.get(current_stops, ())
+        self._stop = Stop()
+        context.run(current_stops.set, (self._stop, *self._outer_stops))
+        self._is_over = False  # no further task may begin
+        self._finished: deque[Task] = deque()
+        self._uncollected = 0
+        self._batch_size = self._awaited = 1 if yields else BATCH_SIZE
+        self._is_ready = threading.Event()  # as many have finished as are awaited
+        self._workers = options.worker_count(job.window)
+        self._threads = DaemonThreads(self._workers)
+        executor = options.executor
+        self._sender = None if executor is None else Sender(self, executor)
+        self._names = ItemNames(options.key, job.identity)
+        order = scopes.next_order()
+        self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order)
+        self._item_count = len(items) if hasattr(items, "__len__") else None  # None: unknown
+        self._yields = yields
+        self._yielded: list[DrawList] = []
+        self._yielded_count = 0
+        self._failed_task: Task | None = None
+        total = None if self._item_count is None else self._item_count * options.repeats
+        is_inside = options.progress is None and self._outer_stops  # the map around it has a bar
+        self._bar = Bar(False if is_inside else options.progress, total)
+
+    # Tasks are submitted, run, noted and collected
+
+    def as_completed(self) -> Iterator[int]:
+        """Run the tasks; yield each item's number once it is complete. Call :meth:`end` then, and after
+        any exception.
+        """
+        for task in self._tasks:
+            self._submit(task)
+            while self._finished or self._is_full():
+                yield from self._collect()
+        while self._uncollected:
+            yield from self._collect()
+
+    def _is_full(self) -> bool:
+        # While a whole batch waits to be collected, the workers still have their tasks.
+        return self._uncollected >= LOOK_AHEAD * self._workers + self._batch_size - 1
+
+    def _submit(self, task: Task) -> None:
+        # Ctrl-C may come during the submission, so the task is noted before.
+        self.begun.setdefault(task.position.number, []).append(task)
+        self._uncollected += 1
+        if self._sender is None:
+            task.future = self._threads.submit(partial(self.run_task, task))
+        else:
+            task.future = self._sender.submit(task)
+        task.future.add_done_callback(partial(self._note_result, task))
+
+    def run_task(self, task: Task) -> TaskResult:
+        """Run a task, in a worker's thread, and return its result."""
+        if self._is_over:
+            return TaskResult(error=NotBegunError())
+        active = self.active
+        draws = active.draws if active.path else scopes.Draws()
+        scope = task.position.scope(draws, task.draw_list, active.used_records)
+        context = self.context.copy()
+        return context.run(run_job, self.job, task.item, task.position, scope, self._outer_stops)
+
+    def _note_result(self, task: Task, future: Future[Any]) -> None:
+        """Note a task's result, in the thread that ran it or that got it from another process. If its
+        error ends the run, no other task begins here.
+        """
+        try:
+            error = future.exception()
+        except CancelledError:
+            error = NotBegunError(CANCELLED)
+        result = TaskResult(error=error) if error else future.result()
+        try:
+            if self._sender is not None:
+                result = self._sender.received(result, task)
+        finally:
+            task.error = error = result.error
+            if error is None:
+                task.value = result.value
+                task.item = None
+            elif self._ends_run(error):
+                self._is_over = True
+            else:
+                task.value = error if self._on_error == "return" else None
+            task.future = None
+            self._finished.append(task)
+            if self._is_over or len(self._finished) >= self._awaited:
+                self._is_ready.set()
+
+    def _ends_run(self, error: BaseException) -> bool:
+        return (
+            self._on_error == "raise"
+            or isinstance(error, ALWAYS_RAISED)
+            or not isinstance(error, Exception)
+        )
+
+    def _collect(self) -> Iterator[int]:
+        """Wait a moment for a finished task; yield the number of its item if that is complete.
+
+        :raises BaseException: the task's error, if it ends the run.
+        """
+        check_stops(self._outer_stops)
+        if not self._finished:
+            self._wait()
+            return
+        task = self._finished.popleft()
+        self._uncollected -= 1
+        if task.error is not None and task.value is MISSING:
+            self._failed_task = task
+            raise task.error
+        if task.error is not None and self._on_error == "none":
+            words = task.in_words(self._item_count)
+            logger().error("%s failed: %s: %s", words, type(task.error).__name__, task.error)
+        self._bar.step(failed=task.error is not None)
+        if self._is_complete(task.position.number):
+            yield task.position.number
+
+    def _wait(self) -> None:
+        """Wait a moment for finished tasks."""
+        self._awaited = min(self._batch_size, self._uncollected)
+        self._is_ready.clear()
+        if not self._finished and not self._is_ready.wait(TICK):
+            self._bar.refresh()
+
+    # Results
+
+    def results(self, length: int = 0) -> list[Any]:
+        """Return the results in the order of the items, with ``None`` for each missing one; those that
+        an iterator did not yield, as pairs of the item's number and the result.
+
+        :param length: the number of items, if some may not have begun.
+        """
+        if self._yields:
+            done = {task.position.number for task in self._done()}
+            return [(number, self._result(number)) for number in sorted(done)]
+        return [self._result(number) for number in range(max(len(self.begun), length))]
+
+    def attach_results(self, error: BaseException) -> None:
+        """Attach the results that there are to an exception, whose own class may refuse attributes."""
+        BaseException.__setattr__(error, "results", self.results(self._item_count or 0))
+
+    def take(self, number: int) -> Any:
+        """Return an item's result for the caller of an iterator, and forget it."""
+        result = self._result(number)
+        self._yielded_count += self._repeats
+        for task in self.begun.pop(number):
+            if self.active.path:
+                self._yielded.append(task.draw_list)
+        return result
+
+    def not_yielded(self) -> list[int]:
+        """Return the numbers of the complete items that were not yielded, in order."""
+        return sorted(filter(self._is_complete, self.begun))
+
+    def _is_complete(self, number: int) -> bool:
+        tasks = self.begun.get(number, ())
+        return len(tasks) == self._repeats and all(each.value is not MISSING for each in tasks)
+
+    def _result(self, number: int) -> Any:
+        values = [task.value for task in self.begun.get(number, ())]
+        results = [None if value is MISSING else value for value in values]
+        results += [None] * (self._repeats - len(results))
+        return results if self._repeats > 1 else results[0]
+
+    def _all_begun(self) -> list[Task]:
+        return [task for tasks in list(self.begun.values()) for task in tasks]
+
+    def _done(self) -> list[Task]:
+        return [task for task in self._all_begun() if task.value is not MISSING]
+
+    # The end
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the run; after an exception, too, that came while it ended.
+
+        An error cancels what has not begun and waits for what has, but not for calls that wait in a
+        window, and after Ctrl-C for a second at most. All draws are given back, and the error gets the
+        results. If nobody reads an iterator on, nothing is waited for, and what was yielded stays drawn.
+
+        :param error: what ended it: ``None`` if all is done, ``GeneratorExit`` if nobody reads on.
+        :raises KeyboardInterrupt: if Ctrl-C is pressed while it waits.
+        """
+        self._is_over = True  # before calls are stopped, so that no worker goes on to a task
+        ending = error
+        if isinstance(error, GeneratorExit):
+            self._cancel()
+        elif error is not None:
+            ending = self._wait_for_end(error)
+            for draw_list in self._yielded:
+                draw_list.undo()
+        if error is not None:
+            for task in self._all_begun():
+                task.draw_list.undo()
+        self._threads.end()
+        if self._sender is not None:
+            self._sender.close()
+        if ending is not None and not isinstance(ending, GeneratorExit):
+            self._report(ending)
+            self.attach_results(ending)
+        self._bar.close()
+        if ending is None:
+            self._names.warn()
+        elif ending is not error:
+            raise ending from error
+
+    def _wait_for_end(self, error: BaseException) -> BaseException:
+        """Wait for the tasks under way; return the error, or the ``KeyboardInterrupt`` that came meanwhile."""
+        # In a window hours would pass; another run waits for the same answers.
+        is_interrupted = isinstance(error, KeyboardInterrupt) or self.job.window != "none"
+        deadline = self._interrupt() if is_interrupted else None
+        while deadline is None or time.monotonic() < deadline:
+            try:
+                if not self._cancel():
+                    break
+                time.sleep(TICK / 10)
+            except KeyboardInterrupt as interrupt:
+                error = interrupt
+                deadline = self._interrupt()
+        return error
+
+    def _cancel(self) -> int:
+        """Cancel the tasks that have not begun; return how many were still under way or waited."""
+        futures = [future for task in self._all_begun() if (future := task.future) is not None]
+        for future in futures:
+            future.cancel()
+        return len(futures)
+
+    def _interrupt(self) -> float:
+        """Prevent further calls from beginning; return the time until which to wait for the others."""
+        if not self._stop.done():
+            self._stop.set_result(None)
+        return time.monotonic() + GRACE
+
+    def _report(self, error: BaseException) -> None:
+        """Report how many results are kept, and which item failed."""
+        count = self._item_count
+        done_count = self._yielded_count + len(self._done())
+        of_all = f" of {count * self._repeats}" if count is not None else ""
+        done = f"{done_count}{of_all} done"
+        if isinstance(error, KeyboardInterrupt):
+            if threading.current_thread() is threading.main_thread():
+                self._bar.write(f"stopped: {done}; run it again to continue")
+            return
+        note = done
+        if done_count:
+            note = f"{done}; finished items are kept, so another run continues from there"
+        if self._failed_task is not None:
+            note = f"{self._failed_task.in_words(count)}: {note}"
+        if hasattr(error, "add_note"):
+            error.add_note(note)
+        else:  # Python 3.10
+            logger().error("the map ended at %s", note)

@@ -1,0 +1,243 @@
+"""The tasks of a ``map``, one for each draw of each item: what one does, in which scope, and its result."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import CancelledError
+from contextvars import ContextVar
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from .. import scopes
+from ..config import resolve as config
+from ..scopes import DrawList, Draws, is_reserved_name, reserved_name
+from ..support import askers
+from ..support.display.formatting import one_line
+from ..support.display.printable import printable
+from ..support.interrupts import check_stops
+from .names import LONGEST_TEXT
+from .rows import CellRow, item_label, rows_of
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from ..scopes import ActiveScope, ScopedRecord
+    from ..support.interrupts import Stops
+    from .names import ItemNames
+
+MISSING: Any = object()  # in place of a result that is not there yet
+# The name of the item that a task runs; empty outside any scope, unless its job wants one.
+current_item: ContextVar[str] = ContextVar("llmcall item", default="")
+
+
+class Job(Protocol):
+    """What a map does with each item."""
+
+    @property
+    def window(self) -> str:
+        """The window in which its calls are answered, as far as it is known; ``"none"`` outside any."""
+
+    def run(self, item: Any) -> Any:
+        """Return an item's result."""
+
+    def identity(self, item: Any) -> Any:
+        """Return what identifies an item."""
+
+
+class FunctionJob(NamedTuple):
+    """Call a function with each item."""
+
+    function: Callable[[Any], Any]
+
+    @property
+    def window(self) -> str:
+        """That of the settings; for a client's method, that of the client."""
+        client = getattr(self.function, "__self__", None)
+        return str(getattr(client, "settings", config.settings()).window)
+
+    def run(self, item: Any) -> Any:
+        """Call the function."""
+        return self.function(item)
+
+    def identity(self, item: Any) -> Any:
+        """Return what identifies an item: the whole item."""
+        return item
+
+
+def job_of(function: Any) -> Job:
+    """Return what a map does with each item.
+
+    :param function: a callable with one argument, or an ``LLMCall`` or ``@llm`` function, whose
+        method ``__map_job__`` returns its job.
+    :raises TypeError: if it cannot be called, or is asynchronous.
+    """
+    from inspect import iscoroutinefunction
+
+    if hasattr(type(function), "__map_job__"):
+        return function.__map_job__()  # type: ignore[no-any-return]
+    if not callable(function):
+        raise TypeError(
+            f"fn is {function!r}; it must be a function, an LLMCall or an @llm function"
+        )
+    if iscoroutinefunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is asynchronous: pass a synchronous function, or use asyncio.gather"
+        )
+    return FunctionJob(function)
+
+
+class TaskPosition(NamedTuple):
+    """The scopes of one draw of one item, and its order among the calls.
+
+    :param path: the path of its scope; outside any scope, only a further draw has one.
+    :param name: the item's name, which is that of its scope; empty outside any scope, unless the job
+        wants one.
+    :param number: the item's number, from 0.
+    :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
+    :param order: the map's order, then the item's number and the repeat.
+    :param is_in_default: whether the map runs in the default scope.
+    :param is_outside: whether the map runs outside any scope of the user's.
+    :param forks: the arm in which the map runs, and the cell of a table that varies.
+    """
+
+    path: str
+    name: str
+    number: int
+    repeat: int
+    order: scopes.CallOrder
+    is_in_default: bool = False
+    is_outside: bool = False
+    forks: scopes.Forks = ()
+
+    def scope(
+        self,
+        draws: Draws,
+        draw_list: DrawList | None = None,
+        used_records: deque[ScopedRecord] | None = None,
+    ) -> ActiveScope:
+        """Return its scope; with an empty path none, even if one is open elsewhere.
+
+        :param draws: counts its draws.
+        :param draw_list: gets them, or ``None``.
+        :param used_records: receives the records that answer its calls, or ``None``.
+        """
+        without_default = None
+        if self.is_in_default:
+            path_without_default = reserved_name(self.repeat) if self.repeat else ""
+            without_default = scopes.ActiveScope(path_without_default, Draws())
+        return scopes.ActiveScope(
+            self.path,
+            draws,
+            without_default=without_default,
+            forks=self.forks,
+            draw_list=draw_list,
+            used_records=used_records,
+            order=self.order,
+            is_outside=self.is_outside,
+        )
+
+
+class Task:
+    """One draw of one item.
+
+    :ivar draw_list: its draws.
+    :ivar future: that of its result while it is under way, else ``None``.
+    :ivar value: its result for the caller, once there is one.
+    :ivar error: the exception that it raised, or ``None``.
+    """
+
+    __slots__ = ("draw_list", "error", "future", "item", "position", "value")
+
+    def __init__(self, item: Any, position: TaskPosition, outer: DrawList | None) -> None:
+        self.item = item
+        self.position = position
+        self.draw_list = DrawList(outer)
+        self.future: Future[Any] | None = None
+        self.value: Any = MISSING
+        self.error: BaseException | None = None
+
+    def in_words(self, total: int | None) -> str:
+        """Return its item in words: the number, from 1, and its key or the beginning of its text.
+
+        :param total: the number of items, or ``None`` if it is unknown.
+        """
+        number, name = item_label(self.position.number), self.position.name
+        if not name or is_reserved_name(name):
+            name = printable(repr(self.item))
+        of_all = "" if total is None else f" of {total}"
+        return f"{number}{of_all} ({one_line(name, LONGEST_TEXT)})"
+
+
+def tasks_of(
+    job: Job,
+    items: Any,
+    repeats: int,
+    names: ItemNames,
+    active: ActiveScope,
+    order: scopes.CallOrder,
+) -> Iterator[Task]:
+    """Yield the tasks of a map, in order; items are taken one by one.
+
+    :param active: the scope in which the map runs; its path is empty outside any.
+    :param order: that of the map among the calls.
+    """
+    path = active.path
+    is_in_default = active.without_default is not None
+    forks = active.forks
+    wants_names = getattr(job, "wants_names", False)
+    table = os.urandom(8).hex()  # the family of its cells
+    for number, item in enumerate(rows_of(items)):
+        name = ""
+        if path or wants_names:
+            name = names.name(item, number, takes_all=is_in_default or not path)
+        if isinstance(item, CellRow):
+            forks = *active.forks, scopes.Fork(table, "", str(item.cell))
+        for repeat in range(repeats):
+            steps = path, name if path else "", reserved_name(repeat) if repeat else ""
+            position = TaskPosition(
+                path="/".join(filter(None, steps)),
+                name=name,
+                number=number,
+                repeat=repeat,
+                order=(*order, number, repeat),
+                is_in_default=is_in_default,
+                is_outside=active.is_outside,
+                forks=forks,
+            )
+            yield Task(item, position, active.draw_list)
+        del item  # items may be large: keep none while waiting
+
+
+class TaskResult(NamedTuple):
+    """A task's value, or the exception that it raised."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class NotBegunError(CancelledError):
+    """Raised for a task that did not begin. Any other ``CancelledError`` is the function's own."""
+
+
+def run_job(
+    job: Job, item: Any, position: TaskPosition, scope: ActiveScope, outer_stops: Stops
+) -> TaskResult:
+    """Run a job in the current context, unless a map around its own was interrupted."""
+    try:
+        check_stops(outer_stops)
+        current_item.set(position.name)
+        # An item's calls have the same asker in every thread.
+        askers.enter_item(position.name or str(position.number), position.repeat)
+        with scope:
+            value = job.run(item)
+            if isinstance(value, CoroutineType):
+                value.close()
+                raise TypeError(
+                    "the function of a map is asynchronous; pass one that is not, or call asyncio.run in it"
+                )
+            scope.check_is_inmost()
+        return TaskResult(value)
+    except BaseException as error:  # noqa: BLE001 - the map's run gets it, and on_error decides
+        return TaskResult(error=error)

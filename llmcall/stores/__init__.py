@@ -1,0 +1,1 @@
+"""Stores of answers: the disk cache, cassettes, and the report of a miss."""

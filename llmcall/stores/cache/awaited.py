@@ -1,0 +1,132 @@
+"""The journal of answers that are awaited: the responses that a server makes in the background."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...errors import CacheCorruptError, CacheError
+from ...support.notices import warn_once
+from .directory import Change, InnerDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER = "awaited"  # in the cache's folder
+IDENTIFIER = re.compile(r"[\w-]{1,200}", re.ASCII)  # it becomes a part of an address
+
+
+class Awaited(NamedTuple):
+    """One response that a call waits for.
+
+    :param id: by which the server knows it; ``None`` while its request is being sent.
+    :param url: the server's address, without credentials; it is compared, never contacted.
+    :param window: the one that was asked for.
+    :param begun_at: when it was asked for, in seconds since the epoch.
+    :param endpoint: the endpoint's name: two may have one address and different keys.
+    """
+
+    id: str | None
+    url: str
+    window: str
+    begun_at: float
+    endpoint: str = ""
+
+
+class _Notes(InnerDirectory):
+    """The rows of a journal; unlike a cache's, they can be had again without a salvage."""
+
+    def _damaged(self, error: object) -> CacheError:
+        return CacheCorruptError(
+            f"the journal of awaited answers in {self.name} is damaged ({error}); run 'llmcall cache clear --awaited', "
+            "or delete that folder: what was awaited is sent again, and may be paid for twice"
+        )
+
+
+class Journal:
+    """The awaited responses of a cache, by the keys of their requests. All processes share it.
+
+    :param folder: the cache's.
+    :ivar is_swept: whether this process has looked for what a kill left behind.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._rows = _Notes(folder, FOLDER)
+        self.is_swept = False
+
+    def get(self, key: str) -> Awaited | None:
+        """Return what is awaited for a request, or ``None``."""
+        row = self._rows.get(key)
+        return None if row is None else _read(row[0])
+
+    def items(self) -> Iterator[tuple[str, Awaited]]:
+        """Yield all keys and what is awaited for them."""
+        for key, packed, _ in self._rows.rows():
+            if (awaited := _read(packed)) is not None:
+                yield key, awaited
+
+    def __len__(self) -> int:
+        return sum(awaited.id is not None for _, awaited in self.items())
+
+    def note(self, key: str, awaited: Awaited) -> Awaited:
+        """Note what is awaited for a request; return what counts: the response that was noted first.
+
+        :raises OSError, CacheError: if it cannot be stored.
+        """
+
+        def changes() -> Iterator[Change]:
+            first = self.get(key)
+            if first is None or first.id is None:
+                yield Change(key, json.dumps(awaited).encode(), replaces=True)
+
+        self._rows.write(changes())
+        return self.get(key) or awaited
+
+    def remove(self, key: str, identifier: str | None) -> None:
+        """Forget a response, unless another one is noted by now.
+
+        :param identifier: its ``id``.
+        """
+
+        def changes() -> Iterator[Change]:
+            first = self.get(key)
+            if first is not None and first.id == identifier:
+                yield Change(key, None)
+
+        try:
+            self._rows.write(changes())
+        except (OSError, CacheError) as error:
+            warn_once(
+                f"a note of an awaited answer cannot be changed, and its response may stay at the server: {error}",
+                about=(Journal, self._rows.name),
+            )
+
+    def delete(self) -> None:
+        """Delete the journal, also one that cannot be read.
+
+        :raises OSError: if its folder cannot be deleted.
+        """
+        self.close()
+        shutil.rmtree(self._rows.name)
+
+    def rest(self) -> None:
+        """Close this thread's connection until it is needed: a thread may wait for hours."""
+        self._rows.rest()
+
+    def close(self) -> None:
+        """Close the connections; the next use opens them again."""
+        self._rows.close()
+
+
+def _read(packed: bytes | None) -> Awaited | None:
+    """Return a note, or ``None`` if it is none of ours."""
+    try:
+        awaited = Awaited(*json.loads(packed or b"[]"))
+        is_ours = all(map(isinstance, awaited[1:], (str, str, float, str))) and (
+            awaited.id is None or IDENTIFIER.fullmatch(awaited.id)
+        )
+    except (TypeError, ValueError):
+        return None
+    return awaited if is_ours else None

@@ -1,0 +1,463 @@
+"""The response cache: records in a directory or a Redis server, found by their key, shared by
+threads and processes.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...config import resolve as config
+from ...errors import CacheCorruptError, CacheError
+from ...support.display.formatting import counted
+from ...support.notices import notice, warn_once
+from ...support.system import ProcessLock, at_exit
+from ..record import record_of
+from ..records.frame import record_frame
+from ..records.packed import pack, unpack
+from .directory import Change, Directory
+from .places import storage_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from ...distributed.redis import RedisServer
+    from ...keys.request import Request
+    from ..misses.report import Miss
+    from ..misses.search import Source
+    from ..record import Record
+    from .awaited import Journal
+    from .places import Storage
+    from .spending import Spending
+
+    Where = Callable[[Record], bool]
+
+MODES = ("auto", "replay", "refresh", "off")
+
+_shared_caches: dict[str, ResponseCache] = {}  # by path
+_shared_lock = ProcessLock()
+# By cache: the keys of the records that calls of this process used.
+_used_keys_by_path: dict[str, set[str]] = {}
+
+
+class CacheStats(NamedTuple):
+    """What is known of a cache without reading it through.
+
+    :param path: the directory, or the server's address without its password.
+    :param records: how many answers it holds.
+    :param size: bytes on the disk, or in the server's memory.
+    """
+
+    path: str
+    records: int
+    size: int
+
+
+class ResponseCache:
+    """The answers of models, kept in a diskcache directory or a Redis server. Nothing is evicted, and
+    no answer expires.
+
+    :param path: the directory, made at the first write, private (mode 0700) and with a
+        ``.gitignore``; or the server's address: ``redis://…``, ``rediss://…`` or ``unix://…``.
+    :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites
+        each key once per process and reads it from then on, ``off`` neither reads nor stores.
+    :ivar used_keys: the keys of the records that calls of this process used, or made; equal calls under
+        way look here, too (``core/share.py``).
+
+    >>> cache = llmcall.ResponseCache("answers")
+    >>> cache.load("examples/market_day.jsonl")
+    62
+    >>> cache.export("greta.jsonl", where=lambda record: record.scope.endswith("/Greta"))
+    11
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        self.storage: Storage = storage_at(os.fspath(path))
+        self.mode = mode
+        self.used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
+        self._refreshed_keys: set[str] = set()
+        self._unstored = UnstoredAnswers(self.storage, replaced_keys=self._refreshed_keys)
+
+    @property
+    def path(self) -> Path | str:
+        """Return the directory, absolute, or the server's address without its password."""
+        return self.storage.location
+
+    def get(self, request: Request | str, *, mode: str | None = None) -> Record | None:
+        """Return the recorded answer of a request, or ``None`` if there is none.
+
+        :param request: what is asked, or its key.
+        :param mode: instead of the cache's own.
+        :raises CacheCorruptError: in the mode ``replay``, if the record or the database is
+            damaged; the other modes ask again.
+        """
+        key = request if isinstance(request, str) else request.cache_key
+        mode = mode or self.mode
+        if mode == "off" or (mode == "refresh" and key not in self._refreshed_keys):
+            return None
+        row = None
+        try:
+            packed = self._unstored.get(key)
+            row = self.storage.get(key) if packed is None else (packed, None)
+            return None if row is None else unpack(key, *row)
+        except CacheCorruptError as error:
+            if mode == "replay":
+                raise
+            # A damaged database is told once: SQLite may give several reasons for it.
+            about = "the database" if row is None else key
+            warn_once(
+                f"{self.path}: {error}; llmcall asks for the answer again",
+                about=("damaged", self.path, about),
+            )
+            return None
+
+    def put(
+        self, request: Request, response: Mapping[str, Any], *, cost: float | None = None
+    ) -> Record:
+        """Record an answer and return the record that counts: whatever was stored first.
+
+        :param response: the response as the API gave it.
+        :param cost: USD, or ``None`` if the price is unknown.
+        """
+        return self.store(record_of(request, response, cost=cost))
+
+    def store(self, record: Record, *, mode: str | None = None, replace: bool = False) -> Record:
+        """Store a record and return the one that counts: whatever was stored first.
+
+        If the storage fails, the answer is kept in memory until the storage takes it, and a warning
+        says so once.
+
+        :param mode: instead of the cache's own.
+        :param replace: whether to replace what is there. In the mode ``refresh``, the first record
+            of a key in this process always does.
+        """
+        mode = mode or self.mode
+        key = record.cache_key
+        if mode == "off":
+            return record
+        packed = pack(record)
+        if mode == "refresh" and key not in self._refreshed_keys:
+            replace = True
+        if replace:
+            self._unstored.pop(key, None)
+        # The answer that came first counts, even if only memory has it.
+        packed = self._unstored.get(key) or packed
+        try:
+            is_stored = self.storage.put(key, packed, replaces=replace)
+            stored_record = unpack(key, packed) if is_stored else self._first_stored(key, packed)
+        except (OSError, CacheError) as error:
+            stored_record = unpack(key, self._unstored.keep(key, packed, error))
+        else:
+            if self._unstored:
+                self._unstored.store()
+        if replace:
+            self._refreshed_keys.add(key)
+        return stored_record
+
+    def _first_stored(self, key: str, packed: bytes) -> Record:
+        """Return the record that was stored first; put these bytes in its place if it cannot be read."""
+        with suppress(CacheCorruptError):
+            if record := self.get(key, mode="replay"):
+                return record
+        self.storage.put(key, packed, replaces=True)
+        # raises if the index is damaged
+        return self.get(key, mode="replay") or unpack(key, packed)
+
+    def note_arm(self, key: str, arm: str) -> None:
+        """Note in a stored record that an arm used it; the names stand in their alphabet's order, since
+        a cache knows no order of calls.
+        """
+
+        def changes() -> Iterator[Change]:
+            """Yield the record's change; it is read while nobody else writes."""
+            row = self.storage.get(key)
+            if row is not None:
+                record = unpack(key, *row)
+                arms = tuple(sorted({*record.arms, arm}))
+                yield Change(key, pack(record.replace(arms=arms)), True, record.stored_at)
+
+        try:
+            self.storage.write(changes())
+        except (OSError, CacheError) as error:
+            warn_once(f"{self.path}: records do not name the arms that used them: {error}")
+
+    def store_unstored(self) -> None:
+        """Store what could not be stored before: a disk may have room again."""
+        self._unstored.store()
+
+    def __len__(self) -> int:
+        return len(self.storage)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def exists(self) -> bool:
+        """Return whether anything was ever stored in the directory."""
+        return self.storage.exists()
+
+    def records(self, *, where: Where | None = None) -> Iterator[Record]:
+        """Yield the records in the order in which they were stored, read a page at a time.
+
+        :param where: gets a record and returns whether to include it; ``None`` means all.
+        :raises CacheCorruptError: at a damaged one.
+        """
+        for key, packed, stored_at in self.storage.rows():
+            record = unpack(key, packed, stored_at)
+            if where is None or where(record):
+                yield record
+
+    def to_frame(self, where: Where | None = None, *, levels: Sequence[str] | None = None) -> Any:
+        """Return a pandas DataFrame with a row for each record.
+
+        :param where: gets a record and returns whether to include it; ``None`` means all.
+        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``. Each level
+            gets a column; a scope with fewer levels fills the first ones.
+        :returns: columns scope, draw, arms (if any record has some), kind, model, served (the name
+            that the server gave), prompt, answer, finish_reason, refusal, input_tokens,
+            output_tokens, cost (USD), used (by a call of this process), cache_key.
+        :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
+            uses another column's name.
+        """
+        used_keys = self.used_keys
+        return record_frame(
+            self.records(where=where), lambda record: record.cache_key in used_keys, levels
+        )
+
+    @cached_property
+    def awaited(self) -> Journal:
+        """Return the journal of the answers that servers make in the background."""
+        from .awaited import Journal
+
+        return Journal(self.storage.name)
+
+    @cached_property
+    def spending(self) -> Spending | RedisServer:
+        """Return what keeps the sums of named budgets."""
+        from .spending import Spending
+
+        storage = self.storage
+        return Spending(storage.name) if isinstance(storage, Directory) else storage
+
+    def is_on_disk(self, key: str) -> bool:
+        """Return whether a key has a record, and not only in memory."""
+        return self._unstored.get(key) is None and self.storage.get(key) is not None
+
+    def rest(self) -> None:
+        """Close this thread's connections until it needs them again: a thread may wait for hours."""
+        self.awaited.rest()
+        self.spending.rest()
+        self.storage.rest()
+
+    def stats(self) -> CacheStats:
+        """Return the path, the number of records and the bytes on the disk; its cost does not grow
+        with the cache.
+        """
+        return CacheStats(str(self.path), len(self), self.storage.size())
+
+    def delete(self, *, where: Where | None = None, keys: Iterable[str] | None = None) -> int:
+        """Delete the records for which ``where`` is true, or those of some keys; return how many.
+
+        :param where: gets a record and returns whether to delete it; this reads every record.
+        :param keys: whole keys; the cost does not grow with the cache. Damaged records are
+            deleted too.
+        :raises TypeError: if both are given, or neither.
+        """
+        if (where is None) == (keys is None):
+            raise TypeError("give either where= or keys=; clear() deletes all records")
+        if keys is None:
+            keys = [record.cache_key for record in self.records(where=where)]
+        if not self.exists():
+            return 0
+        return self.storage.write(Change(key, None) for key in keys)
+
+    def clear(self) -> int:
+        """Delete all records; return how many."""
+        return self.storage.clear()
+
+    def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
+        """Write the records as JSON Lines, the form of a cassette; return how many.
+
+        :param where: gets a record and returns whether to include it; ``None`` means all.
+        :raises CacheError: if a text looks like a credential, naming its place.
+        """
+        from ..records.header import Header, keyed_settings
+        from ..records.spool import Spool
+        from ..records.writer import write
+
+        with Spool() as spool:
+            for record in self.records(where=where):
+                spool.add(record)
+            write(path, Header(keyed_settings()), spool)
+            return len(spool)
+
+    def load(
+        self,
+        path: str | os.PathLike[str] | ResponseCache,
+        *,
+        on_conflict: str = "keep",
+    ) -> int:
+        """Add the records of an exported file, a cassette, or another cache or its path; return how
+        many were stored.
+
+        :param path: also TinyTroupe's pickle cache.
+        :param on_conflict: what to do about a key that has another answer here: ``keep`` this one,
+            ``replace`` it, or ``raise`` before anything is stored.
+        :raises CacheCorruptError: if a line is broken, or a file has two answers to one request.
+        :raises CacheError: with ``raise``, if the cache has another answer; and if ``path`` contains
+            no cache.
+        """
+        from .loading import load
+
+        source = path.storage if isinstance(path, ResponseCache) else os.fspath(path)
+        return load(self.storage, source, on_conflict)
+
+    def add_all(self, records: Iterable[Record]) -> int:
+        """Add records whose keys are not here yet; return how many were stored."""
+        from .loading import added
+
+        return self.storage.write(map(added, records))
+
+    def verify(self) -> list[str]:
+        """Return the keys of the damaged records, those whose stored request does not fit their key
+        included.
+        """
+        from .repair import damaged_keys
+
+        return damaged_keys(self.storage)
+
+    def salvage(self, to: str | os.PathLike[str]) -> int:
+        """Write every record that can still be read to a cache in another directory; return how
+        many there were.
+
+        The log says how many could not be read. If none could, no cache is made.
+
+        :raises CacheError: if there is no database, or ``to`` is this cache's own directory.
+        :raises CacheCorruptError: if not even the beginning of the database can be read.
+        """
+        from .repair import salvage
+
+        return salvage(self.storage, storage_at(os.fspath(to)))
+
+    def rekey(self) -> int:
+        """Recompute every key after a change of aliases, namespace or key version; return how many
+        records changed.
+
+        The current aliases apply to the model, and the current namespace replaces the stored one. If
+        several records would get the same key, the first one gets it, and the others stay as they
+        are.
+        """
+        from .repair import rekey
+
+        return rekey(self.storage) if self.exists() else 0
+
+    def search_source(self) -> Source:
+        """Return the records as a source, to be searched for the nearest to a request."""
+        from ..misses.search import Source
+
+        def sound_records() -> Iterator[Record]:
+            for key, packed, stored_at in self.storage.rows():
+                with suppress(CacheCorruptError):
+                    yield unpack(key, packed, stored_at)
+
+        return Source(f"the cache {self.path}", sound_records())
+
+    def explain(self, request: Request) -> Miss:
+        """Return the nearest record to a request, and what differs from it; ``str()`` of it is a
+        report.
+        """
+        from ..misses.report import cache_remedy, explain
+
+        settings = config.settings()
+        return explain(request, self.search_source(), settings, cache_remedy(settings))
+
+    def close(self) -> None:
+        """Store what could not be stored before, and close the handles; the next use opens them
+        again.
+        """
+        self._unstored.store("in memory only")
+        self.awaited.close()
+        self.spending.close()
+        self.storage.close()
+
+    def __enter__(self) -> ResponseCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
+
+
+class UnstoredAnswers(dict[str, bytes]):
+    """Paid answers that a storage did not take, packed, by key: they are kept in memory until it does.
+
+    :param storage: is tried again.
+    :param replaced_keys: the keys whose records replace what is stored.
+    """
+
+    def __init__(self, storage: Storage, replaced_keys: Container[str]) -> None:
+        super().__init__()
+        self._storage = storage
+        self._replaced_keys = replaced_keys
+        self._warned_process: int | None = None  # the process that was told
+
+    def keep(self, key: str, packed: bytes, error: Exception) -> bytes:
+        """Keep a record, and warn once in each process.
+
+        :param error: why the storage refused it.
+        :returns: the record that counts, packed: the first one under the key.
+        """
+        if self._warned_process != os.getpid():
+            self._warned_process = os.getpid()
+            at_exit(self._store_at_exit)
+            notice(
+                "the cache cannot store answers; they are kept in memory until it can: %s", error
+            )
+        return self.setdefault(key, packed)
+
+    def store(self, consequence: str = "") -> None:
+        """Try to store all records again: a disk may have room by now.
+
+        :param consequence: what becomes of those that cannot be stored now, for a warning.
+        """
+        failure: Exception | None = None
+        for key, packed in list(self.items()):
+            try:
+                self._storage.put(key, packed, replaces=key in self._replaced_keys)
+            except (OSError, CacheError) as error:
+                failure = error
+            else:
+                self.pop(key, None)
+        if consequence and failure is not None:
+            notice("%s %s: %s", counted(len(self), "answer"), consequence, failure)
+
+    def _store_at_exit(self) -> None:
+        self.store("lost, because nothing could be stored")
+        self.clear()
+
+
+def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
+    """Return the one cache object of a directory in this process: its lock and its unstored answers
+    are shared.
+    """
+    name = os.fspath(path)
+    cache = _shared_caches.get(name)
+    if cache is None:
+        with _shared_lock:
+            cache = _shared_caches.setdefault(name, ResponseCache(name))
+    return cache
+
+
+def forget_shared() -> None:
+    """Close and forget the shared cache objects."""
+    with _shared_lock:
+        caches = list(_shared_caches.values())
+        _shared_caches.clear()
+    for cache in caches:
+        cache.close()

@@ -1,0 +1,285 @@
+"""A cache in a diskcache directory, which threads and processes of one machine share."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...errors import CacheCorruptError, CacheError
+from ...support.system import ProcessLock
+from .forks import using_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from .database import Database
+
+DATABASE = "cache.db"  # diskcache.core.DBNAME
+LONGEST_GAP = 20_000  # numbers of rows, deleted or damaged, after which there are no more
+# What the reading of a damaged database raises: SQLite quotes a damaged name.
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
+_NUMBERED_ROW = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
+_KEYS = "SELECT key FROM Cache INDEXED BY Cache_key_raw"
+
+# its key, its bytes (None if they are none of ours), and when they were stored: seconds since the epoch
+Row = tuple[str, "bytes | None", float]
+
+_lock = ProcessLock()
+
+
+class Change(NamedTuple):
+    """A row to be stored or deleted.
+
+    :param value: the new bytes, or ``None`` to delete the key.
+    :param replaces: whether they replace what the key has.
+    :param stored_at: when they were first stored, in seconds since the epoch; ``None`` means now.
+    """
+
+    key: str
+    value: bytes | None
+    replaces: bool = False
+    stored_at: float | None = None
+
+
+class Directory:
+    """Store bytes under keys in a directory. The first use opens it, the first store makes it.
+
+    Once a method that stores returns, everybody can read the bytes, and a crash of the process does
+    not lose them. :class:`~llmcall.distributed.redis.RedisServer` has the same methods.
+
+    :ivar is_on_server: whether a look-up waits for a server, as an event loop must not. Here it takes
+        microseconds.
+    :ivar name: the directory, absolute.
+    :param path: with ``~`` and variables.
+    """
+
+    is_on_server = False
+
+    def __init__(self, path: str) -> None:
+        self.name = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+        self._folders = [self.name]
+        self._file = os.path.join(self.name, DATABASE)
+        self._database: Database | None = None
+
+    @cached_property
+    def location(self) -> Path:
+        """Return the directory."""
+        from pathlib import Path  # costs 4 ms, which a look-up need not pay
+
+        return Path(self.name)
+
+    def exists(self) -> bool:
+        """Return whether there is a database."""
+        return os.path.exists(self._file)
+
+    def get(self, key: str) -> tuple[bytes | None, float] | None:
+        """Return the bytes of a key, ``None`` if they are none of ours, and when they were stored, in
+        seconds since the epoch; ``None`` if there is no such key.
+
+        :raises CacheCorruptError: if the database is damaged.
+        :raises CacheError: if it cannot be opened.
+        """
+        try:
+            with using_database:
+                database = self._database
+                if database is None:  # not "or": the truth of a database is its length, a query
+                    database = self._opened()
+                return None if database is None else database.row(key)
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows in the order of storing, read a page at a time."""
+        with self._reading() as database:
+            rows = () if database is None else database.rows()
+        try:
+            yield from rows
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def readable_rows(self) -> Iterator[Row]:
+        """Yield the rows that SQLite can still read, some of them twice.
+
+        :raises CacheCorruptError: if not even the beginning of the database can be read.
+        """
+        try:
+            yield from _readable_rows(self._file)
+        except DAMAGE as error:
+            raise CacheCorruptError(
+                f"nothing in the cache {self.name} can be read: {error}"
+            ) from error
+
+    def all_keys(self) -> Iterator[str]:
+        """Yield all keys."""
+        with self._reading() as database:
+            keys = iter(() if database is None else database)
+        yield from keys
+
+    def __len__(self) -> int:
+        with self._reading() as database:
+            return 0 if database is None else len(database)
+
+    def size(self) -> int:
+        """Return the bytes that the database takes on the disk."""
+        with self._reading() as database:
+            return 0 if database is None else int(database.volume())
+
+    def put(self, key: str, value: bytes, *, replaces: bool = False) -> bool:
+        """Store bytes under a key; return whether it has them now.
+
+        :param replaces: whether they replace what the key has.
+        :raises OSError: if the directory cannot be written, or the disk is full.
+        """
+        with self._writing() as database:
+            return database.put(key, value, replaces)
+
+    def write(self, changes: Iterable[Change]) -> int:
+        """Store and delete rows, all or none; return how many changed.
+
+        :param changes: may read the rows meanwhile.
+        :raises OSError: if the directory cannot be written, or the disk is full.
+        """
+        with self._writing() as database, database.transact():
+            return sum(database.put(*each) for each in changes)
+
+    def clear(self) -> int:
+        """Delete all rows; return how many there were."""
+        if not self.exists():
+            return 0
+        with self._writing() as database:
+            return int(database.clear())
+
+    def rest(self) -> None:
+        """Close this thread's connection until it needs one again."""
+        if self._database is not None:
+            with using_database:
+                self._database.close()
+
+    def close(self) -> None:
+        """Close what this thread has open, and forget the rest; the next use opens it again."""
+        database, self._database = self._database, None
+        if database is not None:
+            with using_database:
+                database.close()
+
+    def _opened(self, *, is_made: bool = False) -> Database | None:
+        """Return the database, opened if need be; ``None`` if there is none.
+
+        :param is_made: whether it is made if there is none.
+        """
+        with _lock:
+            if self._database is None:
+                if os.path.isfile(self.name):
+                    raise CacheError(
+                        f"the cache path {self.name} is a file; [Cache] PATH must name a directory"
+                    )
+                if is_made:
+                    for folder in self._folders:
+                        _make_private(folder)
+                if is_made or self.exists():
+                    self._database = self._open()
+            return self._database
+
+    def _open(self) -> Database:
+        from .database import Database  # imports diskcache
+
+        try:
+            return Database(self.name)
+        except sqlite3.OperationalError as error:
+            raise CacheError(
+                f"the cache {self.name} cannot be opened ({error}): SQLite writes to its folder. Where you may only "
+                f"read, let somebody who may write run 'llmcall cache --path {self.name} export FILE.jsonl', and "
+                "use the file as a cassette"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[Database | None]:
+        try:
+            with using_database:
+                yield self._opened()
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[Database]:
+        from .database import WRITE_ERRORS
+
+        if self._database is not None and not self.exists():
+            self.close()  # somebody deleted the folder, as one does beside a notebook
+        with using_database:
+            database = self._opened(is_made=True)
+            assert database is not None
+            try:
+                yield database
+            except WRITE_ERRORS as error:
+                database.close()  # a transaction whose end failed is open still
+                # SQLite may have ended the transaction itself, so that diskcache fails to; else the
+                # context may be an error that the program handles just now.
+                context = error.__context__
+                reason = context if isinstance(context, sqlite3.Error) else error
+                raise OSError(f"{self.name}: {reason}") from error
+            except sqlite3.DatabaseError as error:
+                raise self._damaged(error) from error
+
+    def _damaged(self, error: object) -> CacheError:
+        return CacheCorruptError(
+            f"the cache database {self._file} is damaged ({error}); run 'llmcall cache --path {self.name} salvage "
+            "NEW_FOLDER', which copies what can be read, and set PATH = NEW_FOLDER below [Cache]"
+        )
+
+
+class InnerDirectory(Directory):
+    """A database of its own in a cache's directory.
+
+    :param cache_folder: the cache's directory, absolute.
+    :param name: its folder there.
+    """
+
+    def __init__(self, cache_folder: str, name: str) -> None:
+        super().__init__(os.path.join(cache_folder, name))
+        self._folders = [cache_folder, self.name]  # the outer one first: it has to be empty
+
+
+def _make_private(folder: str) -> None:
+    """Make a cache's folder if there is none; a new or empty one becomes private, and git ignores it."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if not os.listdir(folder):
+        os.chmod(folder, 0o700)
+        with open(os.path.join(folder, ".gitignore"), "w", encoding="utf-8") as file:
+            file.write("*\n")
+
+
+def _readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
+    """Yield the rows that SQLite can still read in a damaged database: each number is looked up.
+
+    :raises sqlite3.DatabaseError: if not even the beginning can be read.
+    """
+    from .database import ROW
+
+    connection = sqlite3.connect(file, isolation_level=None)
+    try:
+        connection.execute("PRAGMA writable_schema = ON")  # else a file cut short is refused
+        connection.execute("SELECT key, value, store_time FROM Cache LIMIT 0")
+        number = last = 0
+        while number - last < LONGEST_GAP:
+            number += 1
+            with suppress(*DAMAGE):
+                for key, value, stored_at in connection.execute(_NUMBERED_ROW, (number,)):
+                    last = number
+                    yield str(key), value, stored_at if isinstance(stored_at, float) else 0.0
+        # A row whose key is damaged may be whole under the key in the index.
+        keys: list[str] = []
+        with suppress(*DAMAGE):
+            keys.extend(str(key) for (key,) in connection.execute(_KEYS))
+        for key in keys:
+            with suppress(*DAMAGE):
+                for value, stored_at in connection.execute(ROW, (key,)):
+                    yield key, value, stored_at if isinstance(stored_at, float) else 0.0
+    finally:
+        connection.close()

@@ -1,0 +1,111 @@
+"""The import of records into a cache, from a file or from another cache."""
+
+from __future__ import annotations
+
+import os
+from itertools import starmap
+from typing import TYPE_CHECKING
+
+from ...errors import CacheError
+from ...keys.keys import short_key
+from ...support.display.formatting import counted
+from ...support.notices import notice
+from ..records.answers import same_answer
+from ..records.header import keyed_settings, settings_differences
+from ..records.packed import pack, unpack
+from ..records.spool import Spool
+from .directory import Change
+from .places import is_address, storage_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..record import Record
+    from .places import Storage
+
+CONFLICTS = ("keep", "replace", "raise")
+# Settings that decide the key of one and the same request.
+KEY_SETTINGS = ("cache_namespace", "cache_normalize")
+MOST_LISTED_KEYS = 5  # keys that a message lists
+
+
+def added(record: Record, *, replaces: bool = False) -> Change:
+    """Return the change that adds a record to a cache, where it has the days that it has elsewhere."""
+    return Change(record.cache_key, pack(record.with_days()), replaces)
+
+
+def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
+    """Add records to a storage; return how many were stored. See :meth:`ResponseCache.load`.
+
+    :param source: a file, the path of another cache, or its storage.
+    """
+    if on_conflict not in CONFLICTS:
+        raise ValueError(
+            f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}"
+        )
+    with Spool() as spool:
+        name, records = _opened(source, spool)
+        count = 0  # of conflicts
+        keys: list[str] = []  # of the first ones
+
+        def is_conflict(record: Record) -> bool:
+            nonlocal count
+            row = storage.get(record.cache_key)
+            if row is None or same_answer(unpack(record.cache_key, *row), record):
+                return False
+            count += 1
+            if len(keys) < MOST_LISTED_KEYS:
+                keys.append(short_key(record.cache_key))
+            return True
+
+        def words() -> str:
+            listed = keys if count == len(keys) else [*keys, "…"]
+            requests = f"{counted(count, 'request')} ({', '.join(listed)})"
+            return f"{name} and {storage.location} answer {requests} differently"
+
+        if on_conflict == "raise" and sum(map(is_conflict, records())):
+            raise CacheError(
+                f"{words()}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
+            )
+        replaces = on_conflict == "replace"
+        stored_count = storage.write(
+            added(record, replaces=is_conflict(record) and replaces) for record in records()
+        )
+        if count:
+            notice("%s: %s", words(), on_conflict)
+        return stored_count
+
+
+def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iterable[Record]]]:
+    """Return a source's name in messages, and what gives its records.
+
+    :param spool: gets the records of a file.
+    """
+    if isinstance(source, str) and (is_address(source) or os.path.isdir(source)):
+        source = storage_at(source)
+    if not isinstance(source, str):
+        if not source.exists():
+            raise CacheError(
+                f"{source.location} contains no cache; give a cache's directory or server, or an exported file"
+            )
+        rows = source.rows
+        return str(source.location), lambda: starmap(unpack, rows())
+    from ...ancestors import tinytroupe
+    from ..records.reader import spooled
+
+    if os.path.exists(source) and tinytroupe.recognized(source):
+        records = tinytroupe.read(source)
+        return source, lambda: records
+    header = spooled(source, spool)
+    recorded, here = (
+        {name: settings[name] for name in KEY_SETTINGS if name in settings}
+        for settings in (header.settings, keyed_settings())
+    )
+    if header.settings and (differences := settings_differences(recorded, here)):
+        notice(
+            "%s was made with other settings than those here: %s. Calls here may not find its records until you set "
+            "the same values",
+            source,
+            differences,
+        )
+    return source, lambda: spool

@@ -1,0 +1,60 @@
+"""What was spent under the names of budgets: sums, which diskcache increments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...errors import CacheCorruptError, CacheError
+from .directory import Change, InnerDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FOLDER = "budgets"  # in the cache's folder
+
+
+class Spending(InnerDirectory):
+    """The sums of a cache directory, one for each name and unit. All processes share them.
+
+    :class:`~llmcall.distributed.redis.RedisServer` has the same methods.
+
+    :param cache_folder: the cache's directory.
+    """
+
+    def __init__(self, cache_folder: str) -> None:
+        super().__init__(cache_folder, FOLDER)
+
+    def spent(self, name: str, units: Sequence[str]) -> list[int]:
+        """Return what was spent under a name, in each unit.
+
+        :raises CacheError: if it cannot be read.
+        """
+        rows = [self.get(_key(name, unit)) for unit in units]
+        try:
+            return [0 if row is None else int(row[0] or b"") for row in rows]
+        except ValueError as error:
+            raise self._damaged(error) from error
+
+    def spend(self, name: str, amounts: Mapping[str, int]) -> None:
+        """Add amounts to what was spent under a name, by unit, all or none.
+
+        :raises OSError, CacheError: if they cannot be stored.
+        """
+        with self._writing() as database, database.transact():
+            for unit, amount in amounts.items():
+                database.incr(_key(name, unit), amount)
+
+    def forget_spent(self, name: str, units: Sequence[str]) -> None:
+        """Forget what was spent under a name."""
+        if self.exists():
+            self.write(Change(_key(name, unit), None) for unit in units)
+
+    def _damaged(self, error: object) -> CacheError:
+        return CacheCorruptError(
+            f"what was spent under the names of budgets cannot be read ({error}); delete {self.name}, and they all "
+            "start again at 0"
+        )
+
+
+def _key(name: str, unit: str) -> str:
+    return f"{unit} {name}"

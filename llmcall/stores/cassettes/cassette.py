@@ -1,0 +1,575 @@
+"""A cassette: the answers of a block of code in one file, made for review and for git."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from contextlib import ContextDecorator, ExitStack, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+from ...config import resolve as config
+from ...errors import CacheError, CacheMissError, ScopeError
+from ...scopes import new_program_scope
+from ...support.display.formatting import counted
+from ...support.failures import ABANDONED, NOT_JSON, Failures, process_failures
+from ...support.notices import notice, warn_once
+from ...support.system import ProcessLock, at_exit, current_task
+from ..cache.cache import shared_cache
+from ..days import day_of
+from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
+from ..records.frame import record_frame
+from ..records.header import Header, joined_settings, keyed_settings, layer_of, overridden_settings
+from ..records.reader import RecordFile, copy_of, header_in, read
+from ..records.served import served_by
+from ..records.writer import content_digest, content_of, write
+from .current import header_namespaces, open_cassettes, pop, push
+from .uses import Caller, Uses
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from ...scopes import CallOrder
+    from ..days import Days
+    from ..record import Record
+
+
+OTHER_REPEAT = "a scope of another name makes another repeat, in a cassette of its own"
+MODES = ("none", "once", "new", "update", "rewrite")
+
+# Called with each cassette before it reads its file, and when it closes: a packed study's replay
+# makes it read-only, and learns what was used.
+before_start: list[Callable[[Cassette], None]] = []
+after_stop: list[Callable[[Cassette], None]] = []
+
+_lock = ProcessLock()
+
+
+class Cassette(ContextDecorator):
+    """Record the answers of a block in a file, and replay them: a context manager and a decorator.
+
+    While it is open, it applies to every thread and task of the process. If another cassette is
+    opened inside it, the inner one applies until it closes; a warning says so if another thread or
+    task opens that one. If the same one is opened again while it is open, it stays open, and is
+    written when it closes for the last time.
+
+    :ivar path: the file.
+    :ivar records: the number of its records.
+    :ivar replayed: the number of calls that it answered.
+    :ivar recorded: the number of records that it gained.
+    :ivar asked: the number of these that a server answered.
+    :ivar supplied: the number of these that came from the disk cache.
+
+    >>> with llmcall.cassette("greetings.jsonl") as tape:
+    ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> tape.records, tape.recorded, tape.replayed
+    (1, 1, 0)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        mode: str = "once",
+        *,
+        write: bool = True,
+        bypasses_cache: bool = False,
+        is_named_by_settings: bool = False,
+        command: str = "",
+        run: Mapping[str, Any] | None = None,
+        around: Callable[[Cassette], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        mode = "none" if mode == "replay" else mode
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        from pathlib import Path  # costs 4 ms, and a call without a cassette imports this module
+
+        self.path = Path(path)
+        self.mode = mode
+        # The disk cache supplies no answer, and new answers replace those in it.
+        self.bypasses_cache = bypasses_cache or mode == "rewrite"
+        # Without this, its owner decides at the end, and reports what was used.
+        self.write_at_end = write
+        self.reports_use = write
+        self.is_named_by_settings = is_named_by_settings  # in [Cassette] PATH
+        self.command = command  # whose options name it; messages show it
+        # The options of ``llmcall run``, for the file's header; None for a block's.
+        self.run = run
+        self.failures = Failures()
+        # In a worker process: what the cassette of the map's process has to repeat.
+        self.events: deque[tuple[str, tuple[Any, ...]]] | None = None
+        # Open while it is: it records the requests of the process's HTTP clients.
+        self.around = around
+        self._blocks: list[ExitStack] = []  # those that are open
+        self._depth = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget what an earlier opening knew."""
+        self.file = ""  # its real path, once it is open
+        self._digest = b""  # of the file when it was opened; empty if there was none
+        self.stored = RecordFile(b"", "")  # what that says, if it is read
+        self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
+        self.replayed = 0
+        self.uses = Uses()  # which records answered calls
+        # That of a program's calls without one. The processes of a map would each count its draws.
+        self.program_scope = None if self.events is not None else new_program_scope()
+        self.unused_report = ""  # says at the end how many records no call used, if there are any
+        self.is_written = False
+        self._refusals_before = process_failures.refused
+        self._settings: dict[str, Any] = {}  # for the header
+        self._applied = ExitStack()  # its settings, while they apply
+        self._error: BaseException | None = None
+        self._drops_unused = False
+        self._process = os.getpid()
+        self._is_in_cells = False
+        self._opener: tuple[int, Any] = (0, None)  # the thread and the task that opened it last
+
+    def replay_only(self) -> None:
+        """Only read the file, in place of the mode that the code names; report nothing of its use.
+
+        Call this before the cassette reads its file.
+        """
+        self.mode = "none"
+        self.bypasses_cache = False
+        self.reports_use = False
+
+    # Opening and closing. A block, or an open and a close across cells, starts and stops it and makes
+    # it the innermost one meanwhile. The first start reads the file, and the last stop writes it.
+
+    def __enter__(self) -> Cassette:
+        # Under the lock: a thread that opens it second must find it recorded.
+        with _lock, ExitStack() as block:
+            self.start()
+            block.push(lambda _, error, __: self.stop(error))
+            self._warn_of_other_opener()
+            push(self)
+            block.callback(pop, self)
+            if not self._blocks:  # blocks end in the reverse order, whichever thread leaves first
+                block.enter_context(self.around(self))
+            self._blocks.append(block.pop_all())
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._blocks.pop().__exit__(*error)
+
+    def _warn_of_other_opener(self) -> None:
+        """Warn if another thread, or another task, has another cassette open."""
+        thread, task = self._opener = threading.get_ident(), current_task()
+        for other in reversed(tuple(open_cassettes)):
+            other_thread, other_task = other._opener
+            tasks_differ = None not in (task, other_task) and task is not other_task
+            is_own = other is self or other.is_named_by_settings or not other.is_of_this_process()
+            if not is_own and (thread != other_thread or tasks_differ):
+                callers = "threads" if thread != other_thread else "tasks"
+                warn_once(
+                    f"{self.path} is opened while another of the {callers} has {other.path} open: a process has one "
+                    f"cassette at a time, so the calls of both {callers} go to {self.path} now. Open one cassette "
+                    f"around all {callers}, or give each a process of its own",
+                    about=Cassette,
+                )
+                return
+
+    def open(self) -> Cassette:
+        """Open the cassette until :meth:`close`, across the cells of a notebook.
+
+        If the cell runs again, the cassette that it opened before is closed, and this one goes on
+        from there. If the process ends before it is closed, it is written then, as an incomplete
+        recording, and a warning says so; a ``rewrite`` leaves the old file.
+
+        :raises CacheCorruptError: if the file is damaged.
+        :raises CacheError: if a newer version wrote the file, or a ``with`` block of this process
+            has it open.
+        """
+        for other in self._others():
+            if other._is_in_cells:
+                other._close_all(
+                    None if other.mode == "rewrite" else InterruptedError("opened again")
+                )
+        self.__enter__()
+        self._is_in_cells = True
+        at_exit(_close_cells)
+        return self
+
+    def close(self) -> None:
+        """Close a cassette that :meth:`open` opened; one that is closed already stays closed.
+
+        :raises CacheError: if another process wrote the file, or a text looks like a credential.
+        """
+        if self._depth:
+            self.__exit__(None, None, None)
+
+    def _close_all(self, error: BaseException | None) -> None:
+        while self._depth:
+            with suppress(CacheMissError, ScopeError):  # the process warns of refused calls
+                self.__exit__(None, error, None)
+
+    def _others(self) -> list[Cassette]:
+        """Return the open cassettes of this process that have the same file."""
+        file = os.path.realpath(self.path)
+        return [
+            each
+            for each in tuple(open_cassettes)
+            if os.path.realpath(each.path) == file and each.is_of_this_process()
+        ]
+
+    def start(self) -> None:
+        """Read the file and apply its settings, unless that is done already.
+
+        Each call needs a call of :meth:`stop`.
+
+        :raises CacheCorruptError: if the file is damaged.
+        :raises CacheError: if a newer version wrote the file, or another cassette of this process
+            has it open.
+        """
+        with _lock:
+            if not self._depth:
+                self._start()
+            self._depth += 1
+
+    def _start(self) -> None:
+        for function in before_start:
+            function(self)
+        for other in self._others():
+            raise CacheError(f"{self.path} is already open {other._opened_by()}")
+        self._forget()
+        config.refresh()
+        file = os.path.realpath(self.path)
+        content = content_of(file)
+        self._digest = content_digest(content)
+        with ExitStack() as applied:
+            if content and self.mode != "rewrite":
+                self.stored = RecordFile(content, file)
+                self.run, before = self.stored.header.run, config.settings()
+                values = layer_of(self.stored.header.settings)
+                layer = config.push_layer(values, f"cassette {self.path}")
+                applied.callback(config.pop_layer, layer)
+                if overridden := overridden_settings(before, layer, str(self.path)):
+                    warn_once(overridden)
+            else:
+                header_in(file)  # an error if it is no cassette, which no mode writes over
+            self._settle()
+            self.file = file
+            is_recording = self.may_record and not self.is_complete
+            self.uses = Uses(self.stored, is_recording=is_recording)
+            self._applied = applied.pop_all()
+
+    def _settle(self) -> None:
+        """Take the settings of here into the header, or what they say of further models."""
+        here = keyed_settings(namespaces=header_namespaces())
+        self._settings = joined_settings(self.stored.header.settings or here, here)
+
+    def _opened_by(self) -> str:
+        """Return where it was opened, and what a second one for its file does instead."""
+        if self._is_in_cells:
+            return "by its open(); call close() of that cassette first (tape.close())"
+        if self.is_named_by_settings:
+            return "as [Cassette] PATH, which records this block too; leave one of the two out"
+        if self.command:
+            return f"by {self.command}, which records this block too; leave one of the two out"
+        if not self.write_at_end:
+            return "for this test by the pytest plugin; leave one of the two out"
+        return "in a block around this one, or in another thread; use one cassette for both, or two files"
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Write the file when the cassette closes for the last time; a failed ``rewrite`` leaves the
+        old file.
+
+        :param error: what ended the block, or ``None``.
+        :raises CacheError: if another process wrote the file, or a text looks like a credential.
+        """
+        with _lock:
+            if not (isinstance(error, SystemExit) and not error.code):
+                self._error = self._error or error
+            self._depth -= 1
+            if self._depth:
+                return
+            self._applied.close()
+            self._opener = 0, None  # keeps no task alive
+            for function in after_stop:
+                function(self)
+            if self.is_of_this_process():
+                self._report_and_write()
+
+    def _report_and_write(self) -> None:
+        """Report unused records and failed calls, and write the file."""
+        if isinstance(self._error, KeyboardInterrupt):
+            self.failures.forget(ABANDONED)  # whoever pressed Ctrl-C knows
+        unused = self.unused() if self._error is None and self.reports_use else []
+        refusals = process_failures.refused - self._refusals_before
+        has_failures = bool(refusals or self.failures.counts().keys() - {NOT_JSON})
+        self._drops_unused = self.mode == "update" and self._error is None and not has_failures
+        dropped = unused if self._drops_unused else []
+        if unused:
+            self._report_unused(len(unused), has_failures=has_failures)
+        if self.supplied and self.reports_use and not self.command:
+            answers = counted(self.supplied, "answer")
+            source = "came from the disk cache, and so from an earlier run"
+            notice("%s: %s %s; %s", self.path, answers, source, OTHER_REPEAT)
+        goes_on = self.mode in ("new", "update")
+        self.failures.warn(
+            f"replay of the cassette {self.path}",
+            "run it again" if goes_on else "record it again with the mode 'new'",
+        )
+        if self.mode == "rewrite" and self.path.exists() and has_failures and not self.recorded:
+            notice("%s is left as it was: no call was answered", self.path)
+        elif self.write_at_end and (dropped or self._is_changed()):
+            keep_in_cache(dropped)
+            self._write({record.cache_key for record in dropped})
+
+    def _report_unused(self, count: int, *, has_failures: bool) -> None:
+        """Report how many records no call used, and what becomes of them."""
+        self.unused_report = (
+            f"{counted(count, 'record')} {'was' if count == 1 else 'were'} not used; "
+        )
+        if self.mode != "update":
+            self.unused_report += "the mode 'update' moves such records to the disk cache"
+        elif has_failures:
+            self.unused_report += (
+                "the file keeps such records, because a call failed, ended early or was refused"
+            )
+        else:
+            self.unused_report += "moved to the disk cache"
+        if not self.command:  # else the command reports it
+            notice("%s: %s", self.path, self.unused_report)
+
+    def _is_changed(self) -> bool:
+        """Return whether the file has to be written, although no record is dropped."""
+        ended_well = self._error is None
+        if self.mode == "rewrite":
+            return ended_well and (self.recorded > 0 or self.path.exists())
+        if self.recorded > 0 or not self.may_record:
+            return self.recorded > 0
+        becomes_complete = ended_well and not self.is_complete
+        if becomes_complete or self.uses.has_new_askers:
+            return True
+        return self.mode == "update" and any(
+            self._with_arms(record) is not record for record in self.stored
+        )
+
+    def _with_arms(self, record: Record) -> Record:
+        """Return a record with the arms that used it; of this run alone, if it drops what is unused."""
+        is_gained = record.cache_key in self._gained
+        return self.uses.with_arms(record, is_gained=is_gained, drops_unused=self._drops_unused)
+
+    def _write(self, dropped_keys: set[str]) -> None:
+        """Write the file, whole or not at all, without some records."""
+        is_complete = self._error is None
+        records = [
+            self.uses.with_asker(
+                self._with_arms(record),
+                is_gained=record.cache_key in self._gained,
+                is_complete=is_complete,
+            )
+            for record in self._all_records()
+            if record.cache_key not in dropped_keys
+        ]
+        if not self.is_complete:
+            # One order for the records of both recordings.
+            records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
+        header = Header(self._settings, self.run, is_complete)
+        write(self.file, header, records, replaces=self._digest)
+        self.is_written = True
+
+    def is_of_this_process(self) -> bool:
+        """Return whether this process opened it; a forked process leaves the file to its parent."""
+        return self._process == os.getpid()
+
+    # What may answer, and what did
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether the recording in the file is complete; one that an exception ended goes on."""
+        return self.stored.header.is_complete
+
+    @property
+    def may_record(self) -> bool:
+        """Return whether a call may ask for an answer that it lacks, and record it."""
+        if self.mode == "once":
+            return not self._digest or not self.is_complete
+        return self.mode != "none"
+
+    @property
+    def records(self) -> int:
+        """Return the number of its records."""
+        return len(self.stored) + sum(key not in self.stored for key in list(self._gained))
+
+    @property
+    def recorded(self) -> int:
+        """Return the number of records that it gained."""
+        return len(self._gained)
+
+    @property
+    def served(self) -> dict[str, Days | None]:
+        """Return the models that answered, by the server's name for each, with the days in UTC and
+        the fingerprints; ``None`` if the days are unknown.
+        """
+        return served_by(self.all_records())
+
+    @property
+    def asked(self) -> int:
+        """Return the number of gained records that a server answered."""
+        return self._count(FROM_SERVER)
+
+    @property
+    def supplied(self) -> int:
+        """Return the number of gained records that came from the disk cache."""
+        return self._count(FROM_CACHE)
+
+    def _count(self, source: str) -> int:
+        return sum(each == source for _, each in list(self._gained.values()))
+
+    # Records
+
+    def get(self, key: str) -> Record | None:
+        """Return the record of a key, or ``None``; it does not count as used."""
+        gained = self._gained.get(key)
+        return self.stored.get(key) if gained is None else copy_of(gained[0])
+
+    def find(self, key: str, caller: Caller) -> Record | None:
+        """Return the record of a key, which answers a call, or ``None``.
+
+        :raises CacheError: if there is none in a forked process, whose recording would be lost.
+        """
+        record = self.get(key)  # not under the lock: it takes long, and all threads look up
+        if record is not None:
+            self.uses.note(record, caller, is_replayed=True)
+            if self.events is not None:
+                self.events.append(("find", (key, caller._replace(draw=None))))
+            with _lock:
+                self.replayed += 1
+        elif self.may_record and not self.is_of_this_process():
+            raise CacheError(
+                f"{self.path} is recorded by the parent of this forked process, which does not see calls made here. "
+                "Run the function with llmcall.map(…, executor=…), or open another cassette in this process"
+            )
+        return record
+
+    def add(
+        self, record: Record, caller: Caller, source: str = FROM_FUNCTION, replace: bool = False
+    ) -> Record:
+        """Add an answer, unless one is recorded already; return the recorded one.
+
+        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
+        :param replace: whether to replace one that is recorded already; one of the file is replaced
+            from the second call on, so that a program that asks once gets what is recorded.
+        """
+        with _lock:
+            if self._depth:
+                if self.events is not None:
+                    arguments = record, caller._replace(draw=None), source, replace
+                    self.events.append(("add", arguments))
+                is_asked_again = self.uses.has_used(record.cache_key)
+                existing = self.get(record.cache_key)
+                if existing is not None:
+                    self.uses.note(existing, caller, is_replayed=True)
+                    is_same = existing.response == record.response
+                    if is_same or not (replace and is_asked_again):
+                        return existing
+                if not self._gained:  # the program may have set what its calls need
+                    self._settle()
+                record = record.replace(days=_days_of(record, source))
+                self._gained[record.cache_key] = copy_of(record), source
+                self.uses.note(record, caller)
+                return record
+        warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
+        return record
+
+    def all_records(self) -> list[Record]:
+        """Return its records; if it was never opened, those of the file."""
+        return list(map(self._with_arms, self._all_records()))
+
+    def _all_records(self) -> list[Record]:
+        if not self.file:
+            return list(read(self.path)) if self.path.exists() else []
+        kept = (each for each in self.stored if each.cache_key not in self._gained)
+        return [*kept, *(record for record, _ in self.gained())]
+
+    def gained(self) -> list[tuple[Record, CallOrder]]:
+        """Return the records that it gained, each with its order, in the order of the calls."""
+        with _lock:
+            keys = sorted((self.uses.sort_key(key), key) for key in self._gained)
+            return [(self._gained[key][0], order) for (_, order), key in keys]
+
+    def unused(self) -> list[Record]:
+        """Return the records of the file that answered no call and that no dry run looked up.
+
+        Records that may belong to a replayed function do not count as unused. These include all
+        records outside any scope, such as embeddings. If the function itself was called outside any
+        scope, they also include those in outermost scopes that this run did not enter.
+        """
+        return self.uses.unused(self.stored)
+
+    def to_frame(self, levels: Sequence[str] | None = None) -> Any:
+        """Return a pandas DataFrame with a row for each record. The cassette need not be open.
+
+        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``. Each level
+            gets a column; a scope with fewer levels fills the first ones.
+        :returns: columns scope, draw, arms (if any record has some), kind, model, served (the
+            server's name for the model), prompt, answer, finish_reason, refusal, input_tokens,
+            output_tokens, cost (USD), used (whether a call used it, or a dry run, since the cassette
+            was opened), cache_key.
+        :raises CacheCorruptError: if the file is damaged.
+        :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
+            uses another column's name.
+        """
+        records = self.all_records()
+        unused_records = self.uses.unused(records)
+        unused_keys = {record.cache_key for record in unused_records}
+        return record_frame(records, lambda record: record.cache_key not in unused_keys, levels)
+
+    def __call__(self, function: Any) -> Any:
+        """Open it around each call of a function, which may be asynchronous; concurrent calls share
+        it.
+        """
+        from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+
+        if isgeneratorfunction(function) or isasyncgenfunction(function):
+            raise TypeError(
+                f"{function.__qualname__} is a generator function; open the cassette with 'with' inside it"
+            )
+        if not iscoroutinefunction(function):
+            return super().__call__(function)
+
+        @functools.wraps(function)
+        async def arecorded(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return await function(*args, **kwargs)
+
+        return arecorded
+
+    def __repr__(self) -> str:
+        return f"cassette({str(self.path)!r}, mode={self.mode!r})"
+
+
+def _close_cells() -> None:
+    """Close the cassettes that :meth:`Cassette.open` opened and nobody closed, since the process ends."""
+    for cassette in tuple(open_cassettes):
+        if cassette._is_in_cells and cassette.is_of_this_process():
+            if cassette.recorded:
+                notice(
+                    "%s was opened with open() but not closed: call close() at the end",
+                    cassette.path,
+                )
+            cassette._close_all(
+                InterruptedError("the process ended") if cassette.may_record else None
+            )
+
+
+def keep_in_cache(records: Collection[Record]) -> None:
+    """Add records that leave a cassette to the disk cache."""
+    if records:
+        shared_cache(config.settings().cache_path).add_all(records)
+
+
+def _days_of(record: Record, source: str) -> Days | None:
+    """Return the days of an added answer; ``None`` if they are unknown."""
+    if record.days is not None or source == FROM_FUNCTION:
+        return record.days
+    # The answer of an equal call that was under way also came from a server just now; no cache holds
+    # it yet.
+    is_new = source == FROM_SERVER or (record.stored_at is None and record.was_asked)
+    return record.answered_on(day_of(time.time())) if is_new else None

@@ -1,0 +1,101 @@
+"""Requests that neither the cassette nor the cache answers."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ...errors import CacheError, CacheMissError
+
+if TYPE_CHECKING:
+    from ...config.settings import Settings
+    from ...keys.request import Request
+    from ..cache.cache import ResponseCache
+    from ..misses.report import Miss
+    from ..misses.search import Source
+    from .cassette import Cassette
+
+CURRENT_TEST = "PYTEST_CURRENT_TEST"
+
+
+def miss_error(
+    request: Request,
+    *,
+    settings: Settings,
+    cache: ResponseCache,
+    cassette: Cassette | None,
+    bypasses_cache: bool = False,
+) -> CacheMissError:
+    """Return the error of a request that is not recorded and may not be asked. The explanation is
+    made when somebody reads it.
+
+    :param settings: the settings that the request was made with.
+    :param cache: the disk cache.
+    :param cassette: the cassette that is open, or ``None``.
+    :param bypasses_cache: whether the call bypasses the disk cache.
+    """
+    from ..misses.report import cache_remedy, explain, headline
+
+    source = None if bypasses_cache else cache.search_source()
+    remedy = cache_remedy(settings, bypasses_cache=bypasses_cache)
+    if cassette is not None:
+        source = _search_source(cassette)
+        remedy = remedy if cassette.may_record else remedy_of(cassette)
+
+    def explanation() -> Miss:
+        """Explain the miss, and say so if the disk cache has the answer but was not asked."""
+        first_cause = ""
+        with suppress(CacheError):
+            if (bypasses_cache or cassette is not None) and cache.get(
+                request, mode="replay"
+            ) is not None:
+                first_cause = f"the cache {cache.path} has the answer, but was not searched"
+        return explain(request, source, settings, remedy, first_cause)
+
+    return CacheMissError(headline(request), explain=explanation)
+
+
+def _search_source(cassette: Cassette) -> Source:
+    """Return the records of a cassette's file, to be searched for the nearest to a request."""
+    from ..misses.search import Source
+
+    stored = cassette.stored
+    state = "" if cassette.is_complete else "whose recording is incomplete"
+    if not stored:
+        state = "which is empty" if cassette.path.exists() else "which does not exist"
+    rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
+    name = f"the cassette {cassette.path}{state and f', {state}'}"
+    return Source(name, stored, rekey, cassette.is_complete)
+
+
+def remedy_of(cassette: Cassette) -> str:
+    """Return how to record missing answers: a command, and on the next line what it does.
+
+    A program that has changed leaves records unused, which ``update`` takes out; but one test says
+    little about what the others use.
+    """
+    # a copy in a worker process writes nothing at its end, either
+    is_test = not cassette.write_at_end and CURRENT_TEST in os.environ
+    mode = "once" if not cassette.path.exists() else "new" if is_test else "update"
+    moves = ", moves unused ones to the disk cache" if mode == "update" else ""
+    if is_test:
+        remedy = recording_command(mode)
+    elif cassette.command:
+        remedy = f"{cassette.command} --cassette {shlex.quote(str(cassette.path))} --mode {mode} …"
+    elif cassette.is_named_by_settings:
+        remedy = f"LLMCALL_CASSETTE_MODE={mode}"
+    else:
+        remedy = f"llmcall.cassette({str(cassette.path)!r}, mode={mode!r})"
+    return (
+        f"{remedy}\nkeeps recorded answers{moves} and asks only for missing ones (the mode "
+        f"{cassette.mode!r} allows no calls)"
+    )
+
+
+def recording_command(mode: str) -> str:
+    """Return the command that records the running test."""
+    test = os.environ.get(CURRENT_TEST, "").rpartition(" (")[0]
+    one_process = "-n 0 " if "PYTEST_XDIST_WORKER" in os.environ else ""
+    return f"pytest {one_process}--llm-record={mode} {shlex.quote(test) if test else ''}".rstrip()

@@ -1,0 +1,164 @@
+"""Recordings under given settings: their keys made anew, or checked.
+
+Requests that differed only in what a normalizer leaves out are the same request then. In a scope they
+are draws, numbered in the order of the calls, as a run under these settings numbers them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ...config import resolve as config
+from ...config.settings import Settings
+from ...keys.keys import key_of
+from ...keys.rekeying import under_settings
+from ...support.display.printable import printable
+from ..record import Record
+from ..records.answers import same_answer
+from ..records.header import NAMESPACES, Header, keyed_settings
+from ..records.reader import RecordFile
+
+Conflict = tuple[Record, Record]  # two answers to one request
+
+
+class Rekeyed(NamedTuple):
+    """What a recording holds under the current settings.
+
+    :param header: with the settings that hold for the keys.
+    :param records: in the order of the calls.
+    :param conflicts: the requests that have two answers now.
+    :param changed: how many records have another key.
+    :param joined: how many records were left out, since others hold the same answer.
+    """
+
+    header: Header
+    records: list[Record]
+    conflicts: list[Conflict]
+    changed: int
+    joined: int
+
+
+def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
+    """Return a recording as the current settings ask its requests.
+
+    Its own normalizers and aliases stay: what they took out of a text, or a name, is gone.
+
+    :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
+    """
+    header = recording.header._replace(settings=_merged(recording.header.settings))
+    if header.run is not None and "cache_normalize" in header.settings:
+        normalizers = header.settings["cache_normalize"]
+        header = header._replace(run={**header.run, "normalizers": normalizers})
+    settings = _settings_of(header.settings)
+    records = list(recording)
+    requests = [under_settings(record.request, settings) for record in records]
+    samples = _samples(records, requests)
+    changed = 0
+    by_key: dict[str, Record] = {}
+    conflicts = []
+    for old, request, sample in zip(records, requests, samples, strict=True):
+        key = key_of(old.kind, request, sample)
+        changed += key != old.cache_key
+        record = old.replace(cache_key=key, request=request, sample=sample)
+        earlier = by_key.setdefault(key, record)
+        if same_answer(earlier, record):
+            by_key[key] = earlier.with_arms(record.arms)
+        else:
+            conflicts.append((earlier, record))
+            if choice == "replace":
+                by_key[key] = record
+    return Rekeyed(
+        header=header,
+        records=list(by_key.values()),
+        conflicts=conflicts,
+        changed=changed,
+        joined=len(records) - len(by_key),
+    )
+
+
+def _settings_of(header: Mapping[str, Any]) -> Settings:
+    """Return the current settings with a header's normalizers and aliases."""
+    normalizers = tuple(header.get("cache_normalize") or ())
+    with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
+        return config.settings()
+
+
+def _merged(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a header, with what the current ones say of keys."""
+    current = keyed_settings()
+    normalizers = [
+        each for header in (recorded, current) for each in header.get("cache_normalize") or ()
+    ]
+    merged = {
+        **recorded,
+        "cache_normalize": list(dict.fromkeys(normalizers)),
+        "aliases": {**recorded.get("aliases", {}), **current.get("aliases", {})},
+        "cache_namespace": current.get("cache_namespace"),
+        NAMESPACES: current.get(NAMESPACES),
+    }
+    return {name: value for name, value in merged.items() if value not in (None, [], {}, "")}
+
+
+def _samples(records: Sequence[Record], requests: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Return the sample of each record: if two draws have one number, all get new numbers.
+
+    :param requests: the request of each record under the current settings.
+    """
+    samples = [record.sample for record in records]
+    draws: dict[str, list[int]] = {}  # by request and scope: positions of records
+    for position, (record, request) in enumerate(zip(records, requests, strict=True)):
+        if (record.sample or "").partition("#")[2].isdecimal():
+            draws.setdefault(key_of(record.kind, request, record.scope), []).append(position)
+    for positions in draws.values():
+        if len({samples[position] for position in positions}) < len(positions):
+            for number, position in enumerate(positions):
+                samples[position] = f"{records[position].scope}#{number}"
+    return samples
+
+
+class Finding(NamedTuple):
+    """What does not fit together in a file.
+
+    :param about: ``"key"`` or ``"draws"``.
+    :param record: the record's number in the file, from 1.
+    :param sample: its scope path and draw; empty outside any scope.
+    :param words: what does not fit.
+    """
+
+    about: str
+    record: int
+    sample: str
+    words: str
+
+    def __str__(self) -> str:
+        sample = f" ({printable(self.sample)})" if self.sample else ""
+        return f"record {self.record}{sample}: {self.words}"
+
+
+def findings(file: RecordFile) -> Iterator[Finding]:
+    """Yield the records of a file that no call under its header finds, then those before which a draw
+    is missing.
+    """
+    settings = _settings_of(file.header.settings)
+    draws: dict[tuple[str, str], set[int]] = defaultdict(set)
+    numbered = []
+    for number, record in enumerate(file, 1):
+        sample = record.sample or ""
+        request = under_settings(record.request, settings)
+        request.pop("namespace", None)
+        if "namespace" in record.request:
+            request["namespace"] = record.request["namespace"]
+        if key_of(record.kind, request, record.sample) != record.cache_key:
+            words = "under the header's settings its request has another key, so no call finds it"
+            yield Finding("key", number, sample, words)
+        draw = sample.partition("#")[2]
+        if draw.isdecimal():
+            of_request = record.scope, key_of(record.kind, record.request, None)
+            draws[of_request].add(int(draw))
+            numbered.append((number, sample, int(draw), of_request))
+    for number, sample, draw_number, of_request in numbered:
+        if draw_number and draw_number - 1 not in draws[of_request]:
+            words = f"the draw before it, #{draw_number - 1}, is missing"
+            yield Finding("draws", number, sample, words)

@@ -1,0 +1,141 @@
+"""Stores of a call's records: the disk cache, or a cassette over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...keys.keys import sampled_key
+from ...scopes import RecordedAskers
+from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
+
+if TYPE_CHECKING:
+    from ...keys.request import Request
+    from ..cache.cache import ResponseCache
+    from ..record import Record
+    from .cassette import Cassette
+    from .uses import Caller
+
+
+class CacheStore:
+    """The disk cache.
+
+    :param mode: the cache's mode for the call.
+    :param caller: the call; its asker and its arm are noted in the record. ``None``: a dry run.
+    :param overwrites: it gives no answer, and a new one replaces what is there.
+    """
+
+    def __init__(
+        self, cache: ResponseCache, mode: str, caller: Caller | None, *, overwrites: bool = False
+    ) -> None:
+        self._cache = cache
+        self._mode = mode
+        self._caller = caller
+        self._overwrites = overwrites
+
+    def get(self, request: Request) -> Record | None:
+        """Return the recorded answer of a request, or ``None``."""
+        record = self._find(request.cache_key)
+        if record is not None and self._caller is not None:
+            self._cache.used_keys.add(record.cache_key)
+            if self._caller.arm:
+                self._note_arm(record, self._caller.arm)
+        return record
+
+    def _find(self, key: str) -> Record | None:
+        return None if self._overwrites else self._cache.get(key, mode=self._mode)
+
+    def add(self, record: Record) -> Record:
+        """Add an answer, and return the one that counts: whatever was stored first."""
+        if self._caller is not None:
+            draw, arm = self._caller.draw, self._caller.arm
+            if draw is not None and draw.asker is not None:
+                record = record.replace(asker=draw.asker.name)
+            if arm:
+                record = record.with_arms((arm,))
+        if self._mode == "off":
+            return record
+        self._cache.used_keys.add(record.cache_key)
+        stored = self._cache.store(record, mode=self._mode, replace=self._overwrites)
+        if self._caller is not None and self._caller.arm:
+            self._note_arm(stored, self._caller.arm)
+        return stored
+
+    def _note_arm(self, record: Record, arm: str) -> None:
+        if arm not in record.arms and self._mode != "replay":
+            self._cache.note_arm(record.cache_key, arm)
+
+    def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
+        """Return who took the draws of a request when they were recorded.
+
+        :param path: the scope path.
+        :param identity: what :func:`llmcall.keys.keys.identity` returns for the request.
+        :param key: the request's key outside any scope.
+        """
+        askers: dict[int, str] = {}
+        number = 0
+        while (record := self._find(sampled_key(identity, f"{path}#{number}"))) is not None:
+            if record.asker is not None:
+                askers[number] = record.asker
+            number += 1
+        return RecordedAskers(askers)
+
+
+class CassetteStore:
+    """A cassette over the disk cache, which may supply an answer while it records.
+
+    :param cache: below it.
+    :param caller: the call. ``None``: a dry run, which uses no record.
+    :param replaces: a new answer replaces one of this run.
+    """
+
+    def __init__(
+        self,
+        cassette: Cassette,
+        cache: CacheStore,
+        caller: Caller | None,
+        *,
+        replaces: bool = False,
+    ) -> None:
+        self._cassette = cassette
+        self._cache = cache
+        self._caller = caller
+        self._replaces = replaces
+
+    def get(self, request: Request) -> Record | None:
+        """Return the recorded answer of a request, or ``None``."""
+        record = self._find(request.cache_key)
+        if record is None and self._cassette.may_record:
+            record = self._cache.get(request)
+            # Whoever asked in an earlier run: in this one its asker is the first to get it.
+            return record and self._put(record.replace(asker=None), FROM_CACHE)
+        return record
+
+    def add(self, record: Record) -> Record:
+        """Add an answer, and return the one that counts: whatever was stored first."""
+        source = FROM_FUNCTION if record.kind == "function" else FROM_SERVER
+        return self._put(self._cache.add(record), source)
+
+    def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
+        """Return who took the draws of a request when they were recorded."""
+        recorded = self._cassette.uses.recorded_askers(path, key)
+        if not self._cassette.may_record:
+            return recorded
+        below = self._cache.askers(path, identity, key)
+        return recorded._replace(askers={**below.askers, **recorded.askers})
+
+    def _find(self, key: str) -> Record | None:
+        if self._caller is not None:
+            return self._cassette.find(key, self._caller)
+        record = self._cassette.get(key)
+        if record is not None:
+            self._cassette.uses.note_planned(key)
+        return record
+
+    def _put(self, record: Record, source: str) -> Record:
+        """Put an answer on the cassette, and return the one that counts there."""
+        if self._caller is None:
+            return record
+        return self._cassette.add(record, self._caller, source, self._replaces)
+
+
+Store = CacheStore | CassetteStore

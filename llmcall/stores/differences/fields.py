@@ -1,0 +1,135 @@
+"""Fields in which two requests differ."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+from ...keys.contents import text_of
+from ...keys.plain_data import is_same
+from ...keys.request import Data
+from ...support.display.formatting import as_json, shortened
+from ...support.display.printable import printable
+from ...support.secrets import masked
+from .words import word_changes
+
+CONTENTS = ("messages", "input", "arguments")  # the other fields are parameters
+CONTEXT = 30  # characters around a change
+LONGEST_VALUE = 80  # characters of a value
+LONGEST_WHOLE = 40  # characters of a parameter that is shown whole
+
+
+class Difference(NamedTuple):
+    """One field in which a request differs from a record.
+
+    :param place: the field, such as ``temperature`` or ``messages[1].content``.
+    :param recorded: its value in the record, or ``None`` if the record lacks it.
+    :param asked: its value in the request, likewise.
+    :param role: the message's role, if the field belongs to a message.
+    """
+
+    place: str
+    recorded: Data
+    asked: Data
+    role: str = ""
+
+    @property
+    def field(self) -> str:
+        """Return the name of the request's top-level field."""
+        return re.split(r"[.\[]", self.place)[0]
+
+    def __str__(self) -> str:
+        name = f"{self.place} ({self.role})" if self.role else self.place
+        recorded, asked = self.recorded, self.asked
+        longest = LONGEST_WHOLE if not self.role and self.field not in CONTENTS else 0
+        are_texts = isinstance(recorded, str) and isinstance(asked, str)
+        if are_texts and max(len(recorded), len(asked)) > longest:
+            return f"{name}: {word_changes(recorded, asked, CONTEXT)}"
+        sides = [
+            f"not {side}" if value is None else f"{side} {brief(value, LONGEST_VALUE)}"
+            for side, value in (("recorded", recorded), ("asked", asked))
+        ]
+        return f"{name}: {', '.join(sides)}"
+
+    def __repr__(self) -> str:
+        recorded, asked = brief(self.recorded, LONGEST_WHOLE), brief(self.asked, LONGEST_WHOLE)
+        return f"Difference({self.place!r}: {recorded} → {asked})"
+
+
+def brief(value: Data, width: int) -> str:
+    """Return a value on one line, without credentials.
+
+    :param width: the most characters.
+    """
+    if isinstance(value, dict) and "role" in value:
+        value = text_of(value)
+    text = value if isinstance(value, str) else as_json(value)
+    text = shortened(printable(masked(text)), width - 2)
+    return f'"{text}"' if isinstance(value, str) else text
+
+
+def differences(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> tuple[Difference, ...]:
+    """Return the fields in which two requests differ: parameters first, the model foremost.
+
+    :param recorded: a record's request.
+    :param asked: the other request.
+    """
+
+    def order(name: str) -> tuple[bool, bool, str]:
+        return name in CONTENTS, name != "model", name
+
+    differing_fields: list[Difference] = []
+    for name in sorted(recorded.keys() | asked.keys(), key=order):
+        differing_fields += _compared(name, recorded.get(name), asked.get(name), "")
+    return tuple(differing_fields)
+
+
+def _compared(path: str, recorded: Data, asked: Data, role: str) -> Iterator[Difference]:
+    if is_same(recorded, asked):
+        return
+    role = role or _role(recorded) or _role(asked)
+    if isinstance(recorded, dict) and isinstance(asked, dict):
+        for name in sorted(recorded.keys() | asked.keys()):
+            yield from _compared(f"{path}.{name}", recorded.get(name), asked.get(name), role)
+    elif isinstance(recorded, list) and isinstance(asked, list):
+        for index, recorded_item, asked_item in _aligned(recorded, asked):
+            yield from _compared(f"{path}[{index}]", recorded_item, asked_item, role)
+    else:
+        yield Difference(path, recorded, asked, role)
+
+
+def _role(item: Data) -> str:
+    """Return the role of a message; empty for other data."""
+    return str(item["role"]) if isinstance(item, dict) and "role" in item else ""
+
+
+def _aligned(recorded: Sequence[Data], asked: Sequence[Data]) -> Iterator[tuple[int, Data, Data]]:
+    """Yield index, recorded and asked item of each pair that differs; a missing item is ``None``.
+
+    The index is the request's; for an item that only the record has, the record's.
+    """
+    matcher = SequenceMatcher(None, _texts(recorded), _texts(asked), autojunk=False)
+    for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        removed, added = end - begin, asked_end - asked_begin
+        # Items are paired from the end: a conversation grows before its last message.
+        for back in range(max(removed, added), 0, -1):
+            recorded_item = recorded[end - back] if back <= removed else None
+            if back <= added:
+                yield asked_end - back, recorded_item, asked[asked_end - back]
+            else:
+                yield end - back, recorded_item, None
+
+
+def _texts(items: Sequence[Data]) -> list[str]:
+    """Return each item as a text, the same for equal items."""
+    return [as_text(item) for item in items]
+
+
+def as_text(data: Data) -> str:
+    """Return plain data as a text that is the same for equal data."""
+    return json.dumps(data, sort_keys=True, default=repr)

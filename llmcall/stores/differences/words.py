@@ -1,0 +1,188 @@
+"""The words in which two texts differ, found line by line, then word by word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from ...support.display.formatting import shortened
+from ...support.display.printable import printable
+from ...support.secrets import masked
+
+# A word with what joins it (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or one other
+# character.
+WORD = re.compile(r"\s+|[\w'’.:/@+\\-]{0,200}\w|.", re.DOTALL)
+TOKEN = re.compile(r"\w+|\W")
+# Between the parts of a text: lines, in these sentences, in these pieces.
+SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
+SEPARATORS = (re.compile(r"\n"), SENTENCE_END, re.compile(";"), re.compile(","))
+LONGEST_LIKENESS = 12  # tokens in which two parts may begin or end alike
+MOST_PAIRS = 250_000  # of lines or words; larger passages are not compared further
+LARGEST_GAP = 3  # characters between two changes that count as one
+
+CHANGES_SHOWN = 3
+CHARACTERS = 60  # of a changed piece that is shown
+LEAST_CONTEXT = 12  # characters around a change of blanks or marks alone
+
+
+@lru_cache(maxsize=4096)  # an edited prompt is often the same for all actors
+def word_changes(before: str, after: str, context: int = 0) -> str:
+    """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-]
+    {+after+}``.
+
+    :param context: how many characters around each change are shown.
+    """
+    changes = []
+    changed = passages(before, after)
+    before, after = masked(before), masked(after)
+    ends = [0, *(passage.end for passage in changed)]
+    begins = [*(passage.begin for passage in changed[1:]), len(before)]
+    for least, passage, most in zip(ends, changed[:CHANGES_SHOWN], begins, strict=False):
+        gone, new = pieces(passage, before, after)
+        around = context if re.search(r"\w", gone + new) else max(context, LEAST_CONTEXT)
+        skipped = 0
+        if max(len(gone), len(new)) > CHARACTERS:
+            # Two long paths may differ in their last characters only, which would be cut off.
+            skipped, _ = common_ends(gone, new)
+        begin, end = passage.begin + skipped, passage.end
+        marked = []
+        for piece, (opening, closing) in ((gone, ("[-", "-]")), (new, ("{+", "+}"))):
+            shown = piece[skipped:] if around else piece[skipped:].strip()
+            if shown:
+                marked.append(f"{opening}{shortened(printable(shown), CHARACTERS)}{closing}")
+        left = before[max(least, begin - around) : begin]
+        right = before[end : min(most, end + around)]
+        before_left = "…" if around and begin - around > least else ""
+        after_right = "…" if around and end + around < most else ""
+        words = f"{printable(left)}{' '.join(marked)}{printable(right)}"
+        changes.append(f"{before_left}{words}{after_right}")
+    if len(changed) > CHANGES_SHOWN:
+        changes.append(f"and {len(changed) - CHANGES_SHOWN:,} more")
+    return " … ".join(changes)
+
+
+class Passage(NamedTuple):
+    """A place where two texts differ: ``recorded[begin:end]`` became ``asked[asked_begin:asked_end]``.
+
+    Either piece may be empty.
+    """
+
+    begin: int
+    end: int
+    asked_begin: int
+    asked_end: int
+
+
+def passages(recorded: str, asked: str) -> tuple[Passage, ...]:
+    """Return the passages in which two texts differ, in order; changes that almost touch are one."""
+    merged: list[Passage] = []
+    for lines in changed_lines(recorded, asked):
+        recorded_piece, asked_piece = pieces(lines, recorded, asked)
+        for words in _changes(WORD.findall(recorded_piece), WORD.findall(asked_piece)):
+            passage = Passage(
+                lines.begin + words.begin,
+                lines.begin + words.end,
+                lines.asked_begin + words.asked_begin,
+                lines.asked_begin + words.asked_end,
+            )
+            if merged and passage.begin - merged[-1].end <= LARGEST_GAP:
+                merged[-1] = merged[-1]._replace(end=passage.end, asked_end=passage.asked_end)
+            else:
+                merged.append(passage)
+    return tuple(merged)
+
+
+def changed_lines(recorded: str, asked: str) -> Iterator[Passage]:
+    """Yield the lines in which two texts differ."""
+    return _changes(recorded.splitlines(keepends=True), asked.splitlines(keepends=True))
+
+
+def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:
+    """Return a passage's piece of each text."""
+    return recorded[passage.begin : passage.end], asked[passage.asked_begin : passage.asked_end]
+
+
+def _changes(recorded: Sequence[str], asked: Sequence[str]) -> Iterator[Passage]:
+    """Yield the passages in which two texts differ.
+
+    :param recorded: the recorded text, cut into lines or words.
+    :param asked: the text that was asked for, likewise.
+    """
+    before, after = common_ends(recorded, asked)
+    offset = sum(map(len, recorded[:before]))
+    recorded = recorded[before : len(recorded) - after]
+    asked = asked[before : len(asked) - after]
+    positions = list(accumulate(map(len, recorded), initial=offset))
+    asked_positions = list(accumulate(map(len, asked), initial=offset))
+    if len(recorded) * len(asked) > MOST_PAIRS:
+        yield Passage(positions[0], positions[-1], asked_positions[0], asked_positions[-1])
+        return
+    matcher = SequenceMatcher(str.isspace, recorded, asked, autojunk=False)
+    for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():
+        if kind != "equal":
+            yield Passage(
+                positions[begin],
+                positions[end],
+                asked_positions[asked_begin],
+                asked_positions[asked_end],
+            )
+
+
+def common_ends(items: Sequence[Any], other_items: Sequence[Any]) -> tuple[int, int]:
+    """Return how many items two sequences share at their beginning, and of the rest at their end."""
+    length = min(len(items), len(other_items))
+    before = 0
+    while before < length and items[before] == other_items[before]:
+        before += 1
+    after = 0
+    while after < length - before and items[-1 - after] == other_items[-1 - after]:
+        after += 1
+    return before, after
+
+
+def in_any_order(text: str, separators: Sequence[re.Pattern[str]] = SEPARATORS) -> str:
+    """Return a text in a form that is the same for every order of its parts: lines, sentences in them,
+    and pieces between ``;``, then between ``,``.
+    """
+    if not separators:
+        return text.strip()
+    first, *rest = separators
+    return repr(sorted(in_any_order(part, rest) for part in first.split(text)))
+
+
+def have_same_parts(text: str, other: str) -> bool:
+    """Return whether two texts have the same parts in another order. The same words may stand before
+    the first of them and after the last, in the whole text or in each of its sentences.
+    """
+    sentences, others = SENTENCE_END.split(text), SENTENCE_END.split(other)
+    return _are_in_another_order(text, other) or (
+        len(sentences) == len(others) and all(map(_are_in_another_order, sentences, others))
+    )
+
+
+def _are_in_another_order(text: str, other: str) -> bool:
+    if in_any_order(text) == in_any_order(other):
+        return True
+    tokens, others = TOKEN.findall(text), TOKEN.findall(other)
+    if sorted(tokens) != sorted(others):
+        return False
+    before, after = common_ends(tokens, others)
+    end = len(tokens) - after
+    # Two parts may begin or end alike, so the first part begins a little before the first difference,
+    # and the last one ends a little behind the last.
+    begins = range(before - _part_length(tokens[:before][: -LONGEST_LIKENESS - 1 : -1]), before + 1)
+    ends = range(end, end + _part_length(tokens[end : end + LONGEST_LIKENESS]) + 1)
+    return any(
+        in_any_order("".join(tokens[begin:end])) == in_any_order("".join(others[begin:end]))
+        for begin in begins
+        for end in ends
+    )
+
+
+def _part_length(tokens: Sequence[str]) -> int:
+    """Return how many tokens come before the first that may separate parts."""
+    return next((n for n, token in enumerate(tokens) if token in "\n.!?;,"), len(tokens))

@@ -1,0 +1,160 @@
+"""The causes of a miss, as far as they are certain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ...config.settings import Settings
+from ...keys.normalizers import NORMALIZERS, normalizer
+from ...keys.parameters import CONFIGURED
+from ...keys.request import Request
+from ..differences.fields import Difference, brief
+from .search import SearchResult, split_sample
+
+HASH_SEED, RANDOM = "PYTHONHASHSEED", "random"
+MOST_NAMES = 4  # scopes or samples that are listed
+LONGEST_VALUE = 60  # characters
+
+OTHER_ORDER = (
+    "the same parts are recorded in another order: unless you changed the order yourself, it depends on "
+    "which of them arrived first"
+)
+RENAMED = "the system message names the actor, so a changed one is an actor without records"
+OF_SET = ", or on a set, whose order 'llmcall run --seed N' (or PYTHONHASHSEED=N) fixes in a new recording"
+
+
+def causes_of(
+    request: Request,
+    result: SearchResult,
+    differences: Sequence[Difference],
+    settings: Settings,
+    *,
+    is_renamed: bool = False,
+) -> list[str]:
+    """Return the certain causes of a miss, one sentence each.
+
+    :param differences: those from the nearest record.
+    :param settings: the settings of the request.
+    :param is_renamed: whether the system message changed, and names the actor.
+    """
+    if result.problem:
+        return [result.problem]
+    if result.nearest is None:
+        return [f"no {request.kind} request is recorded there at all"]
+    if result.samples:
+        return [_cause_of_sample(request.sample, result.samples)]
+    causes = [_cause_of_order()] if result.reordered else []
+    if is_renamed:
+        return [*causes, RENAMED]
+    path, _ = split_sample(request.sample)
+    if path and path not in result.scopes:
+        others = [each for each in result.scopes if each]
+        listed = f"; there are records in {_listed(others)}" if others else ""
+        causes.append(f"nothing is recorded in the scope {path!r}{listed}")
+    causes += [cause for each in differences if (cause := _cause_of_field(each, settings))]
+    return list(dict.fromkeys(causes))
+
+
+def _cause_of_order() -> str:
+    is_hash_fixed = os.environ.get(HASH_SEED, RANDOM) != RANDOM
+    return OTHER_ORDER + ("" if is_hash_fixed else OF_SET)
+
+
+def _cause_of_sample(sample: str | None, samples: Sequence[str | None]) -> str:
+    """Return how a sample differs from those under which the same request is recorded."""
+    path, draw = split_sample(sample)
+    in_scope = f"in the scope {path!r}" if path else "outside any scope"
+    draws = [recorded for scope, recorded in map(split_sample, samples) if scope == path]
+    if draw in draws:
+        return "the same request is recorded under an old key: 'llmcall cache rekey' updates it"
+    if draws and draw.isdecimal() and all(map(str.isdecimal, draws)):
+        numbers = sorted(map(int, draws))
+        recorded = f"only draw {numbers[0]} is recorded"
+        if len(numbers) > 1:
+            recorded = (
+                f"only {len(numbers)} draws are recorded (draws {numbers[0]} to {numbers[-1]})"
+            )
+        reason = (
+            "the request is made more often than in the recording"
+            if int(draw) > numbers[-1]
+            else "its call failed or was cut off in the recording, or other calls in this scope came before"
+        )
+        return f"this call is draw {draw} of the request {in_scope}, but {recorded}: {reason}"
+    if draws:
+        return f"the same request is recorded {in_scope} as another sample"
+    paths = sorted({scope for scope, _ in map(split_sample, samples) if scope})
+    where = f"in {_listed(paths)}" if paths else "outside any scope; each scope has its own draws"
+    cause = f"this call is {in_scope}, but the same request is recorded {where}"
+    if path:
+        return cause
+    scopes = ", ".join(f"llmcall.scope({name!r})" for name in paths[0].split("/"))
+    return f"{cause}: a scope is missing; open it with 'with {scopes}:'"
+
+
+def _listed(paths: Sequence[str]) -> str:
+    text = ", ".join(map(repr, paths[:MOST_NAMES]))
+    return f"{text}, …" if len(paths) > MOST_NAMES else text
+
+
+def _cause_of_field(difference: Difference, settings: Settings) -> str:
+    """Return what is known about a difference beyond the difference itself; empty if nothing is."""
+    field, recorded, asked = difference.place, difference.recorded, difference.asked
+    if names := _normalizers_for(difference, settings.cache_normalize):
+        return f"only {' and '.join(names).replace('_', ' ')} differ in {field}"
+    if field == "model" and recorded in settings.aliases:
+        return f"{recorded} is now an alias: 'llmcall cache rekey' updates what was recorded before"
+    if field == "namespace":
+        origin = settings.origin("cache_namespace")
+        return (
+            f"[Cache] NAMESPACE is different here ({origin}): 'llmcall cache rekey' moves a "
+            "cache's records to it"
+        )
+    if field == "response_format" and None in (recorded, asked):
+        return (
+            "STRUCTURED_OUTPUT below [Model …] decides whether the schema of an output type is sent"
+        )
+    value = getattr(settings, field) if field in CONFIGURED else None
+    if value is not None and value == asked:
+        return f"the setting {field.upper()} is {brief(asked, LONGEST_VALUE)}: {settings.origin(field)}"
+    if field in CONFIGURED and value is asked is None:
+        line = f"{field.upper()} = {brief(recorded, LONGEST_VALUE)}"
+        return (
+            f"no setting gives {field} here; if one did when this was recorded, write {line} below "
+            "[OpenAI] in config.ini"
+        )
+    return ""
+
+
+def normalizing(differences: Sequence[Difference], settings: Settings) -> tuple[str, ...]:
+    """Return the normalizers under which a request equals the nearest record, those already set
+    included; empty if there are none.
+    """
+    configured = settings.cache_normalize
+    needed = [_normalizers_for(each, configured) for each in differences if each.place != "sample"]
+    if not needed or not all(needed):
+        return ()
+    return tuple(dict.fromkeys([*configured, *(name for names in needed for name in names)]))
+
+
+def _normalizers_for(difference: Difference, configured: tuple[str, ...]) -> list[str]:
+    """Return the fewest normalizers that make two texts equal; none if that is impossible.
+
+    :param configured: the normalizers that are set.
+    """
+    recorded, asked = difference.recorded, difference.asked
+    if not isinstance(recorded, str) or not isinstance(asked, str):
+        return []
+
+    def makes_equal(names: Sequence[str]) -> bool:
+        normalize = normalizer((*configured, *names))
+        return normalize is not None and normalize(recorded) == normalize(asked)
+
+    needed = list(NORMALIZERS)
+    if not makes_equal(needed):
+        return []
+    for name in NORMALIZERS:
+        fewer = [each for each in needed if each != name]
+        if makes_equal(fewer):
+            needed = fewer
+    return needed

@@ -1,0 +1,220 @@
+"""The report of a request that is not recorded."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import NamedTuple
+
+from ...config.settings import Settings
+from ...keys.contents import messages_of, naming_system_text, text_of, title_of
+from ...keys.keys import short_key
+from ...keys.request import Data, Request
+from ...support.display.formatting import OUTSIDE_ANY_SCOPE, shortened
+from ...support.display.printable import printable
+from ...support.secrets import masked
+from ..differences.fields import Difference, differences
+from ..record import Record
+from .causes import causes_of, normalizing
+from .search import Source, search, split_sample
+
+LABEL_WIDTH = 11
+WIDTH = 100 - LABEL_WIDTH - 2  # characters in a line behind its label
+WRAPPER = textwrap.TextWrapper(
+    WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+)
+LONGEST_OPENING = 200  # characters of the question
+MOST_CAUSES = 4
+FIXED_ORDER = (
+    "add them to the prompt in a fixed order, such as by actor, not as they arrive, and then record the "
+    "run again. A call now would pay for this order, and the next run may miss again"
+)
+
+
+class Miss(NamedTuple):
+    """Why a request is not recorded; ``str()`` is a report.
+
+    :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
+    :param name: the model's or function's name.
+    :param sample: the draw that was asked for, or ``None``.
+    :param cache_key: the request's key.
+    :param opening: the first words of the question, and the role that asks it.
+    :param looked_in: where it was sought, in words.
+    :param nearest: the nearest record, or ``None`` if there is none of its kind.
+    :param differences: the differences from that record, field by field, the sample first.
+    :param causes: what is certain about the cause, beyond the differences.
+    :param remedy: how to record it; a command stands on a line of its own.
+    :param recorded: whether the request is recorded after all.
+
+    >>> client = llmcall.client()
+    >>> miss = client.cache.explain(client.build_request("Good evening!", max_tokens=16))
+    >>> miss.kind, miss.name, miss.sample
+    ('chat', 'SmolLM2-135M-Instruct.Q4_1', None)
+    """
+
+    kind: str
+    name: str
+    sample: str | None
+    cache_key: str
+    opening: str
+    looked_in: str
+    nearest: Record | None
+    differences: tuple[Difference, ...]
+    causes: tuple[str, ...]
+    remedy: str
+    recorded: bool
+
+    def __str__(self) -> str:
+        state = "is recorded" if self.recorded else "is not recorded"
+        key = short_key(self.cache_key)
+        lines = [f"this {self.kind} request to {self.name} {state} (key {key})"]
+        paragraphs = {
+            "asked": [shortened(self.opening, WIDTH)],
+            "scope": [sample_words(self.kind, self.sample)],
+            "looked in": [self.looked_in],
+        }
+        if not self.recorded:
+            nearest = [] if self.nearest is None else [shortened(_summary(self.nearest), WIDTH)]
+            paragraphs |= {
+                "nearest": nearest,
+                "differs": [*map(str, self.differences)],
+                "cause": [*self.causes],
+                "to record": self.remedy.split("\n"),
+            }
+        commands = self.remedy.split("\n")[:-1]  # are to be copied whole
+        for label, texts in paragraphs.items():
+            for line in (
+                line
+                for text in texts
+                for line in ([text] if text in commands else WRAPPER.wrap(text))
+            ):
+                lines.append(f"  {label:<{LABEL_WIDTH}}{line}".rstrip())
+                label = ""
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+    def __repr__(self) -> str:
+        return f"Miss(cache_key={self.cache_key!r}, causes={self.causes!r})"
+
+
+def _summary(record: Record) -> str:
+    """Return a record in one line."""
+    key = short_key(record.cache_key)
+    name = title_of(record.kind, record.request)
+    scope = sample_words(record.kind, record.sample)
+    return f"{key}, {name}, {scope}: {_opening(record.request)}"
+
+
+def _opening(fields: Mapping[str, Data]) -> str:
+    """Return the first words of a request's question, and the role that asks it."""
+    if "function" in fields:
+        arguments = fields.get("arguments", {}).items()
+        arguments_text = ", ".join(f"{name}={value!r}" for name, value in arguments)
+        return printable(masked(f"{fields['function']}({arguments_text})")[:LONGEST_OPENING])
+    last = (messages_of(fields) or [{}])[-1]
+    words = " ".join(masked(text_of(last)).split())
+    opening = printable(words[:LONGEST_OPENING])
+    role = last.get("role") if isinstance(last, dict) else None
+    return f"{role}: {opening}" if role else opening
+
+
+def sample_words(kind: str, sample: str | None) -> str:
+    """Return a sample in words, such as ``trial/lisa, draw 2``."""
+    if kind == "embedding":
+        return "shared by all scopes"
+    if sample is None:
+        return OUTSIDE_ANY_SCOPE
+    path, draw = split_sample(sample)
+    number = f"draw {draw}" if draw.isdecimal() else f"sample {draw!r}"
+    return f"{printable(path) or OUTSIDE_ANY_SCOPE}, {number}"
+
+
+def headline(request: Request) -> str:
+    """Return a line that says that a request is not recorded."""
+    return (
+        f"no answer is recorded for this {request.kind} request to "
+        f"{title_of(request.kind, request.asked)} (key {short_key(request.cache_key)}, "
+        f"{sample_words(request.kind, request.sample)})"
+    )
+
+
+def explain(
+    request: Request, source: Source | None, settings: Settings, remedy: str, first_cause: str = ""
+) -> Miss:
+    """Return the nearest record to a request, and how it differs. See :meth:`ResponseCache.explain`.
+
+    :param source: where to look, or ``None`` if no record may answer the request.
+    :param settings: the settings of the request.
+    :param remedy: how to record it.
+    :param first_cause: a cause to name before the others; empty if there is none.
+    """
+    result = search(request, source)
+    nearest, scope = result.nearest, split_sample(request.sample)[0]
+    changes: tuple[Difference, ...] = ()
+    is_renamed = False
+    if nearest is not None:
+        changes = differences(nearest.request, request.asked)
+        is_renamed = bool(
+            naming_system_text(scope, request.asked)
+            and naming_system_text(nearest.scope, nearest.request)
+            and nearest.scope != scope
+        )
+        if nearest.sample != request.sample and not is_renamed:
+            changes = (Difference("sample", nearest.sample, request.sample), *changes)
+    causes = causes_of(request, result, changes, settings, is_renamed=is_renamed)
+    is_found = nearest is not None and nearest.cache_key == request.cache_key
+    if source is not None and not source.is_complete:
+        causes.insert(
+            0, "the recording broke off before its end: what was not asked yet is not in it"
+        )
+    if first_cause:
+        causes.insert(0, first_cause)
+    names = normalizing(changes, settings)
+    if source is not None and names:
+        remedy = _normalizing_remedy(names, source.rekey)
+    elif result.reordered and (is_renamed or scope in result.reordered):
+        remedy = FIXED_ORDER
+    return Miss(
+        kind=request.kind,
+        name=title_of(request.kind, request.asked),
+        sample=request.sample,
+        cache_key=request.cache_key,
+        opening=_opening(request.asked),
+        looked_in=result.looked_in,
+        nearest=nearest,
+        differences=changes,
+        causes=tuple(causes[:MOST_CAUSES]),
+        remedy=remedy,
+        recorded=is_found,
+    )
+
+
+def _normalizing_remedy(names: Iterable[str], rekey: str) -> str:
+    """Return the line of config.ini that leaves texts out of keys, and the command that follows."""
+    return (
+        f"NORMALIZE = {', '.join(names)}\n"
+        "in the section [Cache] of config.ini leaves these out of the key. "
+        f"Then '{rekey}' updates the recorded keys at no cost; or record the run again"
+    )
+
+
+def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
+    """Return how to record what the disk cache lacks.
+
+    :param settings: the settings of the request.
+    :param bypasses_cache: whether the call bypasses the disk cache.
+    """
+    if settings.cache_mode != "replay":
+        return (
+            f"a call asks the model and records the answer: [Cache] MODE is {settings.cache_mode}"
+        )
+    origin = settings.origin("cache_mode")
+    setter = "the argument cache_mode or by --mode none" if origin == "argument" else origin
+    in_environment = "LLMCALL_CACHE_MODE=auto"
+    in_code = "cache_mode='auto' or MODE = auto below [Cache]"
+    change = in_environment if "LLMCALL_CACHE_MODE" in origin else in_code
+    condition = "without cache=False, " if bypasses_cache else ""
+    return f"run once {condition}with {change}; replay mode, which never calls, is set by {setter}"

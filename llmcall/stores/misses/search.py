@@ -1,0 +1,172 @@
+"""The search for the record nearest to a request."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ...apis.http_requests import CONTENT_FIELDS
+from ...errors import CacheError
+from ...keys.contents import messages_of, strings_in, text_of
+from ...keys.request import Data, Request
+from ...support.display.formatting import counted
+from ..differences.fields import CONTENTS, as_text, differences
+from ..differences.words import common_ends, have_same_parts, in_any_order
+from ..record import Record
+
+BEGINNING = 40  # characters
+
+
+class Source(NamedTuple):
+    """A collection of records to search.
+
+    :param name: its name in messages.
+    :param records: those that can be read.
+    :param rekey: the command that gives its records new keys.
+    :param is_complete: whether the recording came to its end.
+    """
+
+    name: str
+    records: Iterable[Record]
+    rekey: str = "llmcall cache rekey"
+    is_complete: bool = True
+
+
+class SearchResult(NamedTuple):
+    """What a search found.
+
+    :param looked_in: what was searched, in words.
+    :param problem: why nothing could be read; empty if it could.
+    :param nearest: the nearest record of the request's kind.
+    :param samples: the samples of the records that asked the same.
+    :param scopes: the scope paths of all records, in order.
+    :param reordered: the scope paths of the records that asked the same in another order.
+    """
+
+    looked_in: str
+    problem: str = ""
+    nearest: Record | None = None
+    samples: Sequence[str | None] = ()
+    scopes: Sequence[str] = ()
+    reordered: Sequence[str] = ()
+
+
+def search(request: Request, source: Source | None) -> SearchResult:
+    """Return the record nearest to a request, and those that asked the same. One of the same
+    persona and scope is nearer than any other.
+
+    :param source: where to look, or ``None`` if no record may answer the request.
+    """
+    if source is None:
+        problem = "cache=False bypasses the disk cache, and no cassette is open"
+        return SearchResult("nothing", problem)
+    asked, (path, _) = request.asked, split_sample(request.sample)
+    persona, size, in_any_order = _persona(asked), _size(asked), _in_any_order(asked)
+    count, least = 0, (True, True, True)
+    nearest: list[Record] = []
+    samples: list[str | None] = []
+    scopes: set[str] = set()
+    reordered: list[str] = []
+    try:
+        for record in source.records:
+            count += 1
+            scopes.add(record.scope)
+            if record.kind != request.kind:
+                continue
+            fields = record.request
+            if fields == asked:
+                samples.append(record.sample)
+            elif _size(fields) == size and _in_any_order(fields) == in_any_order:
+                reordered.append(record.scope)
+            rank = (fields != asked, _persona(fields) != persona, record.scope != path)
+            if rank < least:
+                nearest, least = [], rank
+            if rank == least:
+                nearest.append(record)
+    except (CacheError, OSError) as error:
+        return SearchResult(source.name, str(error))
+    looked_in = f"{source.name}: {counted(count, 'record')}"
+    if not nearest:
+        return SearchResult(looked_in)
+    record = min(nearest, key=lambda each: _distance(asked, each.request))
+    if not reordered and record.request != asked and _is_reordered(record.request, asked):
+        reordered.append(record.scope)
+    return SearchResult(looked_in, "", record, samples, sorted(scopes), reordered)
+
+
+def split_sample(sample: str | None) -> tuple[str, str]:
+    """Return a sample's scope path and draw; a draw that the user gave may hold another ``#``."""
+    path, _, draw = (sample or "").partition("#")
+    return path, draw
+
+
+def _in_any_order(data: Data) -> Data:
+    """Return data in a form that is the same for every order of its lists, and of a text's parts."""
+    if isinstance(data, dict):
+        return {name: _in_any_order(item) for name, item in data.items()}
+    if isinstance(data, list):
+        return sorted(map(_in_any_order, data), key=as_text)
+    return in_any_order(data) if isinstance(data, str) else data
+
+
+def _is_reordered(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> bool:
+    """Return whether two requests differ in the order of their texts' parts alone."""
+    return all(
+        isinstance(each.recorded, str)
+        and isinstance(each.asked, str)
+        and have_same_parts(each.recorded, each.asked)
+        for each in differences(recorded, asked)
+    )
+
+
+def _persona(fields: Mapping[str, Data]) -> Data:
+    """Return what describes who is asked: the system messages, or else how the first one begins."""
+    messages = messages_of(fields)
+    systems = [
+        each
+        for each in messages
+        if isinstance(each, dict) and each.get("role") in ("system", "developer")
+    ]
+    return systems or [text_of(each)[:BEGINNING] for each in messages[:1]]
+
+
+def _size(fields: Mapping[str, Data]) -> int:
+    """Return how many characters a request's messages have."""
+    return sum(map(len, strings_in(messages_of(fields))))
+
+
+def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
+    """Return what a request asks for besides its contents."""
+    body = fields.get("body")  # of another API
+    if isinstance(body, dict):
+        fields = {**fields, **body}
+    left_out = {*CONTENTS, *CONTENT_FIELDS, "body"}
+    return {name: value for name, value in fields.items() if name not in left_out}
+
+
+def _distance(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> tuple[bool, float]:
+    """Return how far a record's request is from another one: whether its messages differ, then how
+    many parameters do, and how unlike the messages are.
+    """
+    parameters, others = _parameters(asked), _parameters(recorded)
+    names = parameters.keys() | others.keys()
+    unlikeness = _unlikeness(asked, recorded)
+    changed = sum(parameters.get(name) != others.get(name) for name in names)
+    return unlikeness > 0, changed + unlikeness
+
+
+def _unlikeness(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> float:
+    """Return 0 for the same messages, and 1 for those without a common word after their common
+    beginning.
+    """
+    messages, others = messages_of(asked), messages_of(recorded)
+    if messages == others:
+        return 0.0
+    common, _ = common_ends(messages, others)
+    words, other_words = (
+        Counter(word for text in strings_in(side[common:]) for word in text.split())
+        for side in (messages, others)
+    )
+    total = words.total() + other_words.total()
+    return 1 - 2 * (words & other_words).total() / (total + 1)

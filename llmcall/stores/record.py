@@ -1,0 +1,329 @@
+"""One recorded answer."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._version import __version__
+from ..apis.http_answers import model_answer
+from ..apis.http_requests import messages_asked, text_in
+from ..apis.message import as_text, message_text
+from ..apis.shapes import choices_of
+from ..apis.usage import TokenUsage, spent_words
+from ..keys.keys import key_of
+from ..support.display.formatting import one_line
+from ..support.display.notebook import html_message
+from ..support.display.printable import printable
+from .days import Days, day_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from ..keys.request import Data, Request
+
+# The fields that contain the question if a request has no messages.
+QUESTIONS = ("input", "arguments", "body")
+MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
+REPR_CHARACTERS = 60  # characters of a text in a repr
+FIELDS = (
+    "cache_key",
+    "kind",
+    "sample",
+    "request",
+    "response",
+    "cost",
+    "api_type",
+    "host",
+    "version",
+    "stored_at",
+    "asker",
+    "arms",
+)
+# Where a cassette got a record: from a server, from the disk cache, or from a recorded function.
+FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
+
+
+class Received(NamedTuple):
+    """How a call received its answer.
+
+    :param latency: seconds from sending to the end of the answer.
+    :param request_id: the server's identifier of the request, or ``None``.
+    :param cost: USD, or ``None`` if unknown.
+    """
+
+    endpoint: str
+    host: str
+    latency: float
+    request_id: str | None
+    cost: float | None = None
+
+
+class Record:
+    """One recorded answer. A record does not change: :meth:`replace` returns a changed copy.
+
+    :param cache_key: the request's key, 64 hexadecimal digits; ``None``: computed when it is
+        first read.
+    :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
+    :param sample: which draw this is, or ``None``.
+    :param request: everything that is hashed, or a function that returns it when it is first read.
+    :param response: the response as the API gave it (an embedding: its float32 bytes under
+        ``"embedding"``).
+    :param cost: USD when it was made, by the whole usage that the response reports; ``None`` if a price
+        was unknown.
+    :param api_type: which client asked, e.g. ``"openai"``.
+    :param host: the host that answered, without credentials.
+    :param version: the version of llmcall that stored it.
+    :param stored_at: seconds since the epoch, or ``None`` outside a cache.
+    :param asker: the task or thread that asked, if several asked the same.
+    :param arms: the names of the arms that used it.
+    :param days: when its model gave the answer, or the answers of its file; ``None`` if that is
+        unknown. Records that differ only in this are equal.
+    :param received: how the call at hand received the answer; ``None`` if it did not. No copy has it.
+    :ivar noted_days: the days that were given; :attr:`days` knows more.
+
+    >>> client = llmcall.client()
+    >>> client.send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> record = client.cache.get(client.build_request("Good morning!", max_tokens=16))
+    >>> record.kind, record.prompt, record.answer
+    ('chat', 'Good morning!', 'Good morning!')
+    """
+
+    __slots__ = (
+        *(name for name in FIELDS if name not in ("cache_key", "request")),
+        "_cache_key",
+        "_request",
+        "noted_days",
+        "received",
+    )
+
+    def __init__(
+        self,
+        cache_key: str | None,
+        kind: str,
+        sample: str | None,
+        request: dict[str, Data] | Callable[[], dict[str, Data]],
+        response: dict[str, Data],
+        cost: float | None = None,
+        api_type: str | None = None,
+        host: str | None = None,
+        version: str | None = None,
+        stored_at: float | None = None,
+        asker: str | None = None,
+        arms: tuple[str, ...] = (),
+        days: Days | None = None,
+        received: Received | None = None,
+    ) -> None:
+        self._cache_key = cache_key
+        self.noted_days = days
+        self.received = received
+        self.kind = kind
+        self.sample = sample
+        self._request = request
+        self.response = response
+        self.cost = cost
+        self.api_type = api_type
+        self.host = host
+        self.version = version
+        self.stored_at = stored_at
+        self.asker = asker
+        self.arms = arms
+
+    @property
+    def cache_key(self) -> str:
+        """Return the request's key, 64 hexadecimal digits."""
+        if self._cache_key is None:
+            self._cache_key = key_of(self.kind, self.request, self.sample)
+        return self._cache_key
+
+    @property
+    def request(self) -> dict[str, Data]:
+        """Return everything that is hashed.
+
+        :raises CacheCorruptError: if a cache holds anything but plain data there.
+        """
+        request = self._request
+        if not isinstance(request, dict):
+            request = self._request = request()
+        return request
+
+    @property
+    def is_hit(self) -> bool:
+        """Return whether the call at hand found the answer, and did not receive it."""
+        return self.received is None
+
+    @property
+    def scope(self) -> str:
+        """Return the scope path; empty outside any scope."""
+        return (self.sample or "").partition("#")[0]
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Return the tokens that the server reported."""
+        return TokenUsage.of(self._chat)
+
+    @property
+    def prompt(self) -> str:
+        """Return the question: a chat's last message, an embedding's text, a function's arguments,
+        or a body.
+        """
+        messages = self.request.get("messages")
+        if messages:
+            return message_text(messages[-1])
+        if self.kind == "http" and self._chat is not self.response:
+            *_, last = ({"content": ""}, *messages_asked(self.request.get("body")))
+            text = text_in(last["content"])
+            if text:
+                return text
+        for name in QUESTIONS:
+            if name in self.request:
+                return as_text(self.request[name])
+        return as_text(self.request)
+
+    @property
+    def answer(self) -> str:
+        """Return the answer's text: all choices if there are several, an embedding's length, a
+        function's value, or what came over HTTP.
+        """
+        choices = choices_of(self._chat)
+        text = "\n\n".join(message_text(choice["message"]) for choice in choices)
+        if text or (choices and self.kind == "chat"):
+            return text
+        embedding = self.response.get("embedding")
+        if isinstance(embedding, bytes):
+            return f"{len(embedding) // 4} numbers"
+        return as_text(self.response.get("value", self.response))
+
+    @property
+    def model(self) -> str | None:
+        """Return the model that was asked for; ``None`` if none was."""
+        return asked_model(self.kind, self.request)
+
+    @property
+    def served(self) -> str | None:
+        """Return the model that answered, as the server named it; ``None`` if the server named none or
+        no model answered.
+        """
+        model = self._chat.get("model")
+        return model if isinstance(model, str) and model else None
+
+    @property
+    def days(self) -> Days | None:
+        """Return the days on which its model gave the answer, or the answers of its file; ``None``
+        if they are unknown.
+        """
+        if self.noted_days is not None:
+            return self.noted_days
+        # A cache holds since when it has an answer. That is the day on which it was given if a
+        # client asked for it then.
+        if self.stored_at is None or not self.was_asked:
+            return None
+        return self.answered_on(day_of(self.stored_at))
+
+    @property
+    def was_asked(self) -> bool:
+        """Return whether a server was asked for it by the process that made the record; files give
+        records, too.
+        """
+        return self.api_type is not None or (self.kind == "http" and self.version is not None)
+
+    def answered_on(self, day: str) -> Days:
+        """Return the days of an answer that was given on one day."""
+        fingerprint = self._chat.get("system_fingerprint")
+        if isinstance(fingerprint, str) and fingerprint:
+            return Days(day, day, (fingerprint,))
+        return Days(day, day)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Return why the answer ended: ``stop``, ``length`` …, in the words of its API; each reason
+        once if there are several choices.
+        """
+        reasons = [choice.get("finish_reason") for choice in choices_of(self._chat)]
+        return ", ".join(dict.fromkeys(filter(None, reasons))) or None
+
+    @property
+    def refusal(self) -> str | None:
+        """Return the text in which the model refused, or ``None``; all such texts if there are several
+        choices.
+        """
+        messages = [choice["message"] for choice in choices_of(self._chat)]
+        refusals = [message.get("refusal") for message in messages]
+        return "\n\n".join(filter(None, refusals)) or None
+
+    @property
+    def _chat(self) -> Mapping[str, Any]:
+        """Return the response; a model's answer that is recorded as it came, in the shape of a chat."""
+        if self.kind != "http":
+            return self.response
+        return model_answer(self.request, self.response) or self.response
+
+    def with_days(self) -> Record:
+        """Return the record with its days noted, for another place that stores it now."""
+        return self if self.days is None else self.replace(days=self.days)
+
+    def with_arms(self, names: Iterable[str]) -> Record:
+        """Return the record with the names of further arms that used it."""
+        arms = tuple(dict.fromkeys((*self.arms, *names)))
+        return self if arms == self.arms else self.replace(arms=arms)
+
+    def as_dict(self) -> dict[str, Data]:
+        """Return the fields by name."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+    def replace(self, **changes: Any) -> Record:
+        """Return another record with some fields changed."""
+        unchanged_fields = {name: getattr(self, name) for name in FIELDS if name not in changes}
+        return Record(**{**unchanged_fields, "days": self.days, **changes})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self.as_dict() == other.as_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.cache_key)
+
+    def __repr__(self) -> str:
+        prompt, answer = (
+            printable(one_line(text, REPR_CHARACTERS)) for text in (self.prompt, self.answer)
+        )
+        return (
+            f"Record({self.kind!r}, sample={self.sample!r}, prompt={prompt!r}, answer={answer!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        model = self.model or self.request.get("function") or self.kind
+        notes = (str(model), self.sample or "", *spent_words(self.usage, self.cost))
+        return html_message(self.prompt, ("asked",)) + html_message(self.answer, notes)
+
+
+def asked_model(kind: str, request: Mapping[str, Any]) -> str | None:
+    """Return the model that a request asks for; ``None`` if it names none."""
+    body = request.get("body") if kind == "http" else request
+    model = body.get("model") if isinstance(body, dict) else None
+    if kind == "http" and model is None:  # Gemini's API names it in the path
+        named = MODEL_IN_PATH.search(str(request.get("path")))
+        model = named[1] if named else None
+    return model if isinstance(model, str) and model else None
+
+
+def record_of(
+    request: Request,
+    response: Mapping[str, Any],
+    *,
+    cost: float | None = None,
+    api_type: str | None = None,
+    host: str | None = None,
+) -> Record:
+    """Return the record of a request's answer."""
+    return Record(
+        cache_key=request.cache_key,
+        kind=request.kind,
+        sample=request.sample,
+        request=dict(request.asked),
+        response=dict(response),
+        cost=cost,
+        api_type=api_type,
+        host=host,
+        version=__version__,
+    )

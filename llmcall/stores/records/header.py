@@ -1,0 +1,242 @@
+"""The header of a file of records, and the settings that decide keys, which it holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...config import resolve as config
+from ...config.setting import Rank
+from ...config.settings import LOCAL_MODEL, SETTINGS
+from ...errors import ConfigError
+from ...keys.parameters import CONFIGURED
+from ...models.catalog import section_of
+from .served import from_header, joined_served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ...config.setting import Layer
+    from ...config.settings import Settings
+    from ..days import Days
+    from ..record import Record
+
+NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
+SECTIONS = "models"  # what [Model …] says of the models that were used, by their names
+MODELS = ("model", "embedding_model")
+MODEL_FILE = ".gguf"
+# The settings that decide keys besides the arguments in code: a header holds these, and while its
+# cassette is open they stand above environment and files.
+KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
+
+
+class Header(NamedTuple):
+    """What a file says above its records.
+
+    :param settings: those that decide keys, as JSON data; an empty file has none.
+    :param run: the options of the ``llmcall run`` that recorded it, or ``None``.
+    :param is_complete: whether the recording is complete.
+    :param days: by model, the days on which it answered. A file that is written has those of its
+        records instead.
+    """
+
+    settings: Mapping[str, Any]
+    run: Mapping[str, Any] | None = None
+    is_complete: bool = True
+    days: Mapping[str, Days] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Header:
+        """Return the header that a line holds.
+
+        :raises CacheCorruptError: if what it says of models is damaged.
+        """
+        days = from_header(line.get("served", {}))
+        return cls(line["settings"], line.get("run"), line.get("complete", True), days)
+
+    def differences(self, other: Header) -> str:
+        """Return in words what keeps two headers from being joined; empty if nothing does."""
+        return settings_differences(
+            {**self.settings, "run": self._run_with(other)},
+            {**other.settings, "run": other._run_with(self)},
+        )
+
+    def joined(self, other: Header) -> Header:
+        """Return the header of all that is recorded under two."""
+        return Header(
+            joined_settings(self.settings or other.settings, other.settings),
+            self._run_with(other),
+            self.is_complete and other.is_complete,
+            joined_served(self.days, other.days),
+        )
+
+    def _run_with(self, other: Header) -> Mapping[str, Any] | None:
+        return other.run if self.run is None else self.run  # a run without options is one, too
+
+
+def keyed_settings(*, namespaces: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return the settings that decide keys, as JSON data: those from environment, files and
+    defaults, not those from code.
+
+    A model's file is named without its folder. All ``[Model …]`` sections are included; a file gets
+    those of the models that were used.
+
+    :param namespaces: the models' namespaces, if an open cassette names them.
+    """
+    values = vars(config.without_code())
+    header = _as_json(
+        {name: values[name] for name in KEYED if values[name] not in (None, "", (), {})}
+    )
+    for name in MODELS:
+        model = header.get(name)
+        if file_name := _file_name(model):
+            header[name] = file_name
+        elif values["api_type"] == "local" and model == SETTINGS[name].default:
+            header[name] = LOCAL_MODEL  # named as in its records, it replays with any API_TYPE
+    sections = values[SECTIONS]
+    if header["model"] == LOCAL_MODEL:
+        sections = {LOCAL_MODEL: {"structured_output": True}, **sections}
+    if sections:
+        header[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}
+    if namespaces is None:
+        namespaces = _namespaces()
+    return {**header, NAMESPACES: namespaces} if namespaces else header
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in sorted(settings.items())
+    }
+
+
+def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> dict[str, Any]:
+    """Return a header that says what ``[Model …]`` says of the models of some records, each by its
+    whole name.
+    """
+    sections = header.get(SECTIONS, {})
+    models = {model for each in records if isinstance(model := each.request.get("model"), str)}
+    sections_by_model = {model: _as_json(section_of(model, sections)) for model in sorted(models)}
+    used_sections = {model: section for model, section in sections_by_model.items() if section}
+    settings = {name: value for name, value in header.items() if name != SECTIONS}
+    return {**settings, SECTIONS: used_sections} if used_sections else settings
+
+
+def _file_name(model: object) -> str | None:
+    """Return the name of a model's file, without its folder; ``None`` if a model is none."""
+    path = str(model)
+    return re.split(r"[/\\]", path)[-1] if path.lower().endswith(MODEL_FILE) else None
+
+
+def _namespaces() -> dict[str, str]:
+    settings = config.settings()
+    if settings.given("endpoints").rank >= Rank.CONFIGURED:
+        return {}
+    return {
+        model: each.namespace
+        for each in settings.endpoints
+        if each.namespace
+        for model in each.models
+    }
+
+
+def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a header as a layer of settings. Settings that had no value then have none now.
+
+    The path of a model's file stays that of this machine.
+
+    :raises ConfigError: if the header names a setting that is unknown or does not decide keys.
+    """
+    recorded = {name: value for name, value in header.items() if name not in (NAMESPACES, SECTIONS)}
+    unknown = sorted(recorded.keys() - set(KEYED))
+    if unknown:
+        raise ConfigError(
+            f"the header names {', '.join(unknown)}, which this version of llmcall does not know"
+        )
+    names = [name for name in KEYED if name in recorded or (recorded and name not in MODELS)]
+    layer = {name: recorded.get(name, SETTINGS[name].default) for name in names}
+    settings = config.settings()
+    for name in MODELS:
+        local_model = getattr(settings, name)
+        if name in layer and layer[name] == _file_name(local_model):
+            layer[name] = local_model
+    if SECTIONS in header:
+        layer[SECTIONS] = {**config.without_code().models, **header[SECTIONS]}
+    return layer
+
+
+def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
+    """Return in words which settings of environment and files a recording overrides, and how to use
+    them; empty if it overrides none.
+
+    :param before: the settings without those of the recording.
+    :param layer: the settings of the recording.
+    :param path: its file.
+    """
+    here, recorded = [], []
+    for name, given in layer.items():
+        earlier = before.given(name)
+        if Rank.DEFAULT < earlier.rank < Rank.PUSHED and earlier.value != given.value:
+            is_variable = earlier.rank is Rank.ENVIRONMENT
+            source = "the environment" if is_variable else earlier.origin.partition(" (")[0]
+            if words := _words(earlier.value, given.value):
+                here.append(f"{_place(name)}{words} of {source}")
+                recorded.append((name, _words(given.value, earlier.value)))
+    if not here:
+        return ""
+    is_one = len(here) == 1
+    values = [
+        f"{'' if is_one else _place(name)}{words}" if words else f"no {_place(name).rstrip(' =')}"
+        for name, words in recorded
+    ]
+    return (
+        f"{' and '.join(here)} {'has' if is_one else 'have'} no effect: {path} was recorded with "
+        f"{' and '.join(values)}. To use what is set here, record everything again in the mode 'rewrite', "
+        "or set it in code"
+    )
+
+
+def _place(name: str) -> str:
+    """Return what stands before a setting's value in config.ini: its key, or its section."""
+    row = SETTINGS[name]
+    return f"{row.key} = " if row.key else f"[{row.section}] "
+
+
+def _words(value: Any, other: Any) -> str:
+    """Return a setting's value as config.ini has it; of a section, the entries that another value does
+    not have; empty if there is none.
+    """
+    if isinstance(value, Mapping):
+        entries = {name: entry for name, entry in value.items() if other.get(name) != entry}
+        return ", ".join(f"{name} = {_words(entry, {})}" for name, entry in entries.items())
+    return (
+        ", ".join(map(str, value))
+        if isinstance(value, tuple)
+        else str("" if value is None else value)
+    )
+
+
+def settings_differences(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return the differences between the settings of two headers in words; empty if they agree.
+
+    The headers of two files each name the models of their own records: they do not differ if only
+    one of them names a model.
+    """
+    names = settings.keys() | other.keys()
+    different = {name for name in names if settings.get(name) != other.get(name)}
+    if SECTIONS in different:
+        sections, other_sections = settings.get(SECTIONS, {}), other.get(SECTIONS, {})
+        models = sections.keys() & other_sections.keys()
+        if all(sections[model] == other_sections[model] for model in models):
+            different.remove(SECTIONS)
+    return ", ".join(
+        f"{name} ({settings.get(name)!r} and {other.get(name)!r})" for name in sorted(different)
+    )
+
+
+def joined_settings(settings: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a header's settings; they also speak of the models that only the other's speak of."""
+    sections = {**other.get(SECTIONS, {}), **settings.get(SECTIONS, {})}
+    return {**settings, SECTIONS: sections} if sections else dict(settings)

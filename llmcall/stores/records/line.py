@@ -1,0 +1,214 @@
+"""One line of a file of records: the header, a text, or a record, as JSON.
+
+Cassettes and exported caches are such files, made for review and for git. Version 1 of the format: a
+file is UTF-8, and each line is one JSON object, one of these three::
+
+    {"llmcall": 1, "settings": {…}}              the header, first; equal ones may follow anywhere;
+                                                 with "complete": false if an exception ended the
+                                                 recording; with "run": {…}, the options of
+                                                 ``llmcall run``, if that recorded it; with "served":
+                                                 {…}, the models that answered, as far as their days
+                                                 are known
+    {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
+    {"kind": …, "sample": …, "asker": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
+                                                 a record; sample, asker, arms and cost if there are
+                                                 any
+
+A text is written once, before its first use; requests and responses refer to it. So a growing
+history does not repeat its long texts. Blank lines, a byte order mark and carriage returns at line
+ends are accepted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from base64 import b64decode
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ...errors import CacheCorruptError, CacheError
+from ...support.surrogates import joined_surrogates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+VERSION = 1
+KINDS = ("chat", "embedding", "function", "http")
+RECORD = ("kind", "sample", "asker", "arms", "request", "response", "cost")
+# The types of a line's fields; a line is what its first field with a name of these three says.
+TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("kind", "sample", "asker", "text"), (str,)),
+    **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
+    "cost": (int, float),
+    **dict.fromkeys(("arms", "lines"), (list,)),
+    "llmcall": (int,),
+    "complete": (bool,),
+}
+FIELDS = {
+    "kind": RECORD,
+    "text": ("text", "lines"),
+    "llmcall": ("llmcall", "complete", "run", "settings", "served"),
+}
+OPTIONAL = {"sample", "asker", "arms", "cost", "complete", "run", "served"}
+INLINE_CHARACTERS = 500  # of a text that stands in the record itself
+RESTORE = "take the line from version control, or remove it and record again"
+
+_CHANGED_BY_HAND = (
+    "a line was changed by hand or removed: take it from version control, or record again"
+)
+
+# These break or reorder lines, or are half a character, of which there is no UTF-8.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
+
+_write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def line_of(entry: dict[str, Any]) -> str:
+    """Return an entry as one line of JSON with its newline; what cannot be seen in a text, or be
+    encoded, is escaped.
+    """
+    line = _write_json(entry) + "\n"
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
+def entry_of(line: bytes) -> dict[str, Any]:
+    """Return the header, text or record that a line holds.
+
+    :raises CacheCorruptError: if it holds none of them, or a damaged one; the message says what is
+        wrong and how to mend it.
+    :raises CacheError: if it is a newer version's header.
+    """
+    entry = _parsed(line)
+    for marker, names in FIELDS.items():
+        if isinstance(entry, dict) and marker in entry:
+            _check(entry, names)
+            return entry
+    raise _damaged("the line is neither a record nor a text nor the header")
+
+
+def _check(entry: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Refuse a line whose fields are not those of version 1."""
+    version = entry.get("llmcall")
+    if type(version) is int and version > VERSION:
+        raise CacheError(
+            f"the file is written in version {version} of the format, and this llmcall reads up to version "
+            f"{VERSION}; upgrade llmcall, or record again with this one"
+        )
+    for name, value in entry.items():
+        if name not in names:
+            raise CacheCorruptError(
+                f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall"
+            )
+        if type(value) not in TYPES[name]:
+            raise _damaged(f"the line's {name!r} has another type than {TYPES[name][-1].__name__}")
+    if missing := {*names} - entry.keys() - OPTIONAL:
+        raise _damaged(f"the line has no {min(missing)!r}")
+    if entry.get("kind", KINDS[0]) not in KINDS:
+        raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
+    for name in ("arms", "lines"):
+        if not all(isinstance(item, str) for item in entry.get(name, ())):
+            raise _damaged(f"the line's {name!r} must be strings")
+
+
+def _damaged(problem: str) -> CacheCorruptError:
+    return CacheCorruptError(f"{problem}; {RESTORE}")
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return _read_json(line.decode())
+    except RecursionError:
+        raise _damaged("the line is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise _damaged("the line is not UTF-8") from None
+    except ValueError as error:
+        if line.startswith(CONFLICT):
+            raise CacheCorruptError(
+                "the line is a conflict marker of an unresolved merge; keep one side's lines or both, without markers"
+            ) from None
+        hint = "" if line.endswith(b"\n") else ", and seems cut off"
+        raise _damaged(f"the line is not JSON{hint} ({error})") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+_read_json = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode
+
+
+def digest_of(text: str) -> str:
+    """Return the first 32 hexadecimal digits of the SHA-256 of a text's UTF-8.
+
+    A lone surrogate is encoded as if it were a character; two that make one count as that one, since
+    JSON reads them so.
+    """
+    return sha256(joined_surrogates(text).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def stands_for_another(data: dict[str, Any]) -> bool:
+    """Return whether an object of a line stands for something else: ``{"$text": digest}``, say."""
+    return len(data) == 1 and next(iter(data)).startswith("$")
+
+
+def text_in(entry: Mapping[str, Any]) -> str:
+    """Return the text of a text's line.
+
+    :raises CacheCorruptError: if it does not have the digest.
+    """
+    text: str = "\n".join(entry["lines"])
+    if digest_of(text) != entry["text"]:
+        raise CacheCorruptError(
+            f"the text does not have the digest {entry['text'][:64]}; {_CHANGED_BY_HAND}"
+        )
+    return text
+
+
+def resolved(encoded: Any, text_of: Callable[[str], str | None]) -> Any:
+    """Return a copy of a line's data with all that other things stand for.
+
+    :param text_of: returns the long text of the file with a digest, or ``None``.
+    :raises CacheCorruptError: if something stands for what is not there.
+    :raises CacheError: if messages stand in another line, as an earlier version wrote them.
+    """
+    if isinstance(encoded, list):
+        return [resolved(item, text_of) for item in encoded]
+    if not isinstance(encoded, dict):
+        return encoded
+    if not stands_for_another(encoded):
+        return {name: resolved(item, text_of) for name, item in encoded.items()}
+    [(marker, value)] = encoded.items()
+    if marker == "$text" and isinstance(value, str):
+        text = text_of(value)
+        if text is None:
+            raise CacheCorruptError(
+                f"it refers to the text {value[:64]}, which no line contains; {_CHANGED_BY_HAND}"
+            )
+        return text
+    if marker == "$bytes" and isinstance(value, str):
+        try:
+            return b64decode(value, validate=True)
+        except ValueError:
+            raise CacheCorruptError(
+                f"it contains bytes that are not Base64; {_CHANGED_BY_HAND}"
+            ) from None
+    if marker == "$data" and isinstance(value, dict) and stands_for_another(value):
+        return {name: resolved(item, text_of) for name, item in value.items()}
+    if marker == "$messages":
+        raise CacheError(
+            "it refers to messages of other lines ($messages), as llmcall no longer does: delete the "
+            "file and record it again; what the disk cache holds is not asked again"
+        )
+    raise CacheCorruptError(
+        f'its object with the single name "{marker[:40]}" has no meaning there; {_CHANGED_BY_HAND}'
+    )

@@ -1,0 +1,147 @@
+"""A record as bytes, as the cache keeps it.
+
+The bytes are two pickles of plain data, the fields and the request, and a checksum. The checksum covers
+the record's key, so that one record's bytes are never taken for another's. Reading a record looks up
+no class and no function: a cache from a stranger can lie and waste memory, but runs no code.
+"""
+
+from __future__ import annotations
+
+import pickle
+from functools import partial
+from io import BytesIO
+from typing import Any, NoReturn
+from zlib import crc32
+
+from ...errors import CacheCorruptError
+from ...keys.keys import short_key
+from ...keys.plain_data import plain
+from ..record import Record
+from .served import days_entry, days_of
+
+# The number of the layout comes before the fields. Layout 4 has no arms, as most records have none;
+# layout 3 no days, layout 2 no asker either.
+LAYOUT, LAYOUT_OF_ARMS = 4, 5
+FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker", "days")
+PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
+CHECKSUM_BYTES = 4
+REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
+NO_RECORD = "it is not a record"
+# What the unpickler raises for made-up bytes.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+)
+
+
+class _NotPlain(Exception):
+    pass
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> NoReturn:
+        """Refuse the value: plain data need no reduction."""
+        raise _NotPlain
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Refuse the class: plain data name none."""
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not plain data")
+
+
+def pack(record: Record) -> bytes:
+    """Return a record as bytes, without its key and the time when it was stored.
+
+    :raises TypeError: if the record holds something that is not plain data and has no plain form,
+        naming its place.
+    """
+    request = record.request
+    fields = {name: getattr(record, name) for name in FIELDS}
+    fields["days"] = {} if record.noted_days is None else days_entry(record.noted_days)
+    if record.arms:
+        fields["arms"] = record.arms
+    fields["response"] = record.response
+    layout = LAYOUT_OF_ARMS if record.arms else LAYOUT
+    try:
+        body = _pickled((layout, *fields.values())) + _pickled(request)
+    except (_NotPlain, RecursionError):
+        fields = {name: plain(value, name) for name, value in fields.items()}
+        body = _pickled((layout, *fields.values())) + _pickled(plain(request, "request"))
+    return body + _checksum(record.cache_key, body)
+
+
+def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None) -> Record:
+    """Return the record that :func:`pack` packed.
+
+    :param packed: the bytes, or ``None`` if there are none.
+    :raises CacheCorruptError: if the checksum does not fit, or the fields are anything but plain data;
+        the request raises it when it is first read.
+    """
+    body = (packed or b"")[:-CHECKSUM_BYTES]
+    if not packed or packed[-CHECKSUM_BYTES:] != _checksum(cache_key, body):
+        raise CacheCorruptError(
+            f"the record {short_key(cache_key)}… is damaged: its checksum does not match; {REMEDY}"
+        )
+    file = BytesIO(body)
+    try:
+        layout, kind, sample, cost, api_type, host, version, *later, response = _Unpickler(
+            file
+        ).load()
+        is_known = 2 <= layout <= LAYOUT_OF_ARMS and len(later) == layout - 2
+        if not is_known or type(response) is not dict:
+            raise ValueError(NO_RECORD)
+        asker, days, arms = (*later, None, None, None)[:3]
+        arms = tuple(arms or ())
+    except UNREADABLE as error:
+        raise _unreadable(cache_key, error) from error
+    return Record(
+        cache_key,
+        kind,
+        sample,
+        partial(_request_in, body[file.tell() :], cache_key),
+        response,
+        cost,
+        api_type,
+        host,
+        version,
+        stored_at,
+        asker,
+        arms,
+        days_of(days) if days else None,
+    )
+
+
+def _request_in(body: bytes, cache_key: str) -> dict[str, Any]:
+    """Return a record's request, which follows its fields; a replayed call needs only the answer."""
+    try:
+        request = _Unpickler(BytesIO(body)).load()
+        if type(request) is not dict:
+            raise ValueError(NO_RECORD)
+    except UNREADABLE as error:
+        raise _unreadable(cache_key, error) from error
+    return request
+
+
+def _unreadable(cache_key: str, error: Exception) -> CacheCorruptError:
+    return CacheCorruptError(
+        f"the record {short_key(cache_key)}… cannot be read: {error}; {REMEDY}"
+    )
+
+
+def _pickled(value: Any) -> bytes:
+    file = BytesIO()
+    _Pickler(file, PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+def _checksum(cache_key: str, body: bytes) -> bytes:
+    key_checksum = crc32(cache_key.encode("utf-8", "replace"))
+    return crc32(body, key_checksum).to_bytes(CHECKSUM_BYTES, "little")

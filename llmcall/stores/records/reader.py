@@ -1,0 +1,240 @@
+"""A file of records, read."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from ...errors import CacheCorruptError, CacheError
+from ...keys.request import Data
+from ..record import Record
+from .header import Header
+from .line import CONFLICT, RESTORE, entry_of, resolved, text_in
+from .served import model_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import BinaryIO
+
+    from ..days import Days
+    from .spool import Spool
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# How the lines of records, texts and headers begin, unless they were edited.
+RECORD_LINE, TEXT_LINE = b'{"kind": ', b'{"text": '
+HEADER_LINE = b'{"llmcall": '
+
+
+def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
+    """Read a file, whose headers and texts may stand in any line, and return its header. A merge may
+    leave several, which differ only in ``served``.
+
+    :param store: gets the texts, and the records.
+    :param file: is read twice.
+    :param name: the file's name in errors.
+    """
+    header: Header | None = None
+    header_number = number = 0
+    try:
+        for number, line in _numbered(file):
+            if header is None:
+                header, header_number = _first_header(line), number
+                continue
+            entry = {} if line.startswith(RECORD_LINE) else entry_of(line)
+            if "llmcall" in entry:
+                found = Header.of(entry)
+                if differences := header.differences(found):
+                    raise CacheCorruptError(
+                        f"this header differs from line {header_number} in {differences}: the records were made "
+                        "under different settings; keep one header and its records, and record the others again"
+                    )
+                else:
+                    header = header.joined(found)
+            elif "text" in entry:
+                store.add_text(entry["text"], text_in(entry))
+        if header is None:
+            if not file.tell():
+                return Header({})
+            number = max(number, 1)
+            raise _no_header()
+        file.seek(0)
+        for number, line in _numbered(file):
+            if line.startswith(TEXT_LINE) or "kind" not in (entry := entry_of(line)):
+                continue
+            record = _record_of(entry, store.text, header.days)
+            earlier = store.find(record.cache_key)
+            if earlier is None:
+                store.add(record, number)
+            elif earlier[1].response != record.response:
+                raise CacheCorruptError(
+                    f"line {earlier[0]} has a different answer to the same request; remove one of the two lines"
+                )
+            elif record.arms:
+                store.add(earlier[1].with_arms(record.arms), earlier[0])
+    except ValueError as error:  # half a character in a request, which has no key
+        raise CacheCorruptError(f"{name}:{number}: {error}; {RESTORE}") from None
+    except CacheError as error:
+        raise type(error)(f"{name}:{number}: {error}") from None
+    return header
+
+
+def _record_of(
+    entry: dict[str, Any], text_of: Callable[[str], str | None], days: Mapping[str, Days]
+) -> Record:
+    """Return the record of a line.
+
+    :param days: by model, the days on which it answered.
+    """
+    request, response = (resolved(entry[name], text_of) for name in ("request", "response"))
+    kind, sample, cost = entry["kind"], entry.get("sample"), entry.get("cost")
+    asker, arms = entry.get("asker"), tuple(entry.get("arms", ()))
+    record = Record(None, kind, sample, request, response, cost, asker=asker, arms=arms)
+    if days:
+        record.noted_days = days.get(model_of(record) or "")
+    return record
+
+
+def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file that are not blank, with their numbers."""
+    for number, line in enumerate(file, 1):
+        text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+        if text.strip():
+            yield number, text
+
+
+def _first_header(line: bytes) -> Header:
+    """Return the header in the first line of a file.
+
+    :raises CacheCorruptError: if it holds none; the message says what else the file is.
+    """
+    try:
+        entry = entry_of(line)
+    except CacheCorruptError:
+        if line.startswith((HEADER_LINE, *CONFLICT)):
+            raise
+        raise _foreign(line) from None
+    if "llmcall" not in entry:
+        raise _no_header()
+    return Header.of(entry)
+
+
+def _no_header() -> CacheCorruptError:
+    return CacheCorruptError(
+        'there is no header {"llmcall": …} before this; take the file from version control'
+    )
+
+
+def _foreign(line: bytes) -> CacheCorruptError:
+    """Return the error of a file that is no cassette of ours, by its first line."""
+    if line.startswith(b"version https://git-lfs.github.com/"):
+        return CacheCorruptError(
+            "this is a Git LFS pointer, and the cassette itself is not here: fetch it with 'git lfs pull'"
+        )
+    names: set[str] = set()
+    with suppress(ValueError, RecursionError):
+        data = json.loads(line)
+        names = set(data) if isinstance(data, dict) else names
+    kinds = {
+        "a cassette of VCR": line.startswith(b"interactions:"),
+        "the input or output of a batch": "custom_id" in names,
+        "a file of conversations, as for fine-tuning": "messages" in names,
+        "a file for fine-tuning": names >= {"prompt", "completion"} or "preferred_output" in names,
+    }
+    kind = next((kind for kind, is_met in kinds.items() if is_met), "no cassette of llmcall")
+    return CacheCorruptError(
+        f'this is {kind}: the first line is not the header {{"llmcall": …}}; give another file, or take the '
+        "cassette from version control"
+    )
+
+
+class RecordFile:
+    """The records of a file by their keys: ``len()``, ``in``, and iteration in the order of the file.
+
+    :param data: the bytes of the file.
+    :param name: the file's name in errors.
+    :ivar header: what stands above them.
+    :raises CacheCorruptError: if a line is damaged, refers to a text that is not there, or answers a
+        request otherwise than another line, or if two headers differ; with the number of the line.
+    :raises CacheError: if another version wrote the file.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self._records: dict[str, tuple[int, Record]] = {}  # with the numbers of their lines
+        self._texts: dict[str, str] = {}  # by digest
+        self.add_text = self._texts.__setitem__
+        self.text = self._texts.get
+        self.find = self._records.get
+        self.header = _read_into(self, BytesIO(data), name)
+
+    def add(self, record: Record, number: int) -> None:
+        """Add the record of a line, or put it in the place of an equal one."""
+        self._records[record.cache_key] = number, record
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (record for _, record in self._records.values())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._records
+
+    def get(self, key: str) -> Record | None:
+        """Return a copy of the record of a key, or ``None`` if there is none."""
+        found = self._records.get(key)
+        return None if found is None else copy_of(found[1])
+
+
+def copy_of(record: Record) -> Record:
+    """Return a copy of a record that shares with it nothing that can change."""
+    return record.replace(request=_copied(record.request), response=_copied(record.response))
+
+
+def _copied(data: Data) -> Data:
+    if type(data) is dict:
+        return {name: _copied(item) for name, item in data.items()}
+    return [_copied(item) for item in data] if type(data) is list else data
+
+
+def header_in(path: str | os.PathLike[str]) -> Header | None:
+    """Return the header of a file, or ``None`` if there is no file or it is empty.
+
+    Only the first line is read and checked.
+
+    :raises CacheCorruptError: if the first line is not a header, or is damaged.
+    :raises CacheError: if a newer version wrote the file.
+    """
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        for number, line in _numbered(file):
+            try:
+                return _first_header(line)
+            except CacheError as error:
+                raise type(error)(f"{os.fspath(path)}:{number}: {error}") from None
+    return None
+
+
+def read(path: str | os.PathLike[str]) -> RecordFile:
+    """Read a file; see :class:`RecordFile` for what else it raises.
+
+    :raises FileNotFoundError: if there is no such file.
+    """
+    with _opened(path) as file:
+        return RecordFile(file.read(), os.fspath(path))
+
+
+def spooled(path: str | os.PathLike[str], spool: Spool) -> Header:
+    """Read a file, whose records and texts go to a spool and not to the memory; return its header."""
+    with _opened(path) as file:
+        return _read_into(spool, file, os.fspath(path))
+
+
+def _opened(path: str | os.PathLike[str]) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{os.fspath(path)} does not exist; give the path of a cassette or an exported file"
+        ) from None

@@ -1,0 +1,106 @@
+"""Records in a temporary file, in the order of a file of records: a cache of any size is exported, and a
+file of any size is loaded, without holding it in memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from ...keys.keys import key_of
+from .packed import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..record import Record
+
+# ``equal`` names the request and the scope of a record that says who asked.
+TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA cache_size = -32000;
+CREATE TABLE Records (
+    number INTEGER PRIMARY KEY, key TEXT UNIQUE, path BLOB, packed BLOB, stored_at REAL, equal TEXT,
+    asker TEXT
+);
+CREATE INDEX Equals ON Records (equal, asker) WHERE equal IS NOT NULL;
+CREATE TABLE Texts (digest TEXT PRIMARY KEY, text BLOB);
+"""
+ADD = "INSERT OR REPLACE INTO Records VALUES (?, ?, ?, ?, ?, ?, ?)"
+ALL = """
+SELECT key, packed, stored_at, equal IS NOT NULL AND 2 > (
+    SELECT COUNT(DISTINCT asker) FROM Records AS other WHERE other.equal = Records.equal
+) FROM Records ORDER BY path, number
+"""
+FIND = "SELECT number, packed FROM Records WHERE key = ?"
+ADD_DIGEST = "INSERT OR IGNORE INTO Texts (digest) VALUES (?)"
+ADD_TEXT = "INSERT OR REPLACE INTO Texts VALUES (?, ?)"
+TEXT = "SELECT text FROM Texts WHERE digest = ?"
+
+
+class Spool:
+    """Records by key, and long texts by digest, in a file that SQLite deletes when it is closed.
+
+    ``len()``; iteration by scope path, then in the order in which they came. An asker's name is left
+    out where nobody else asked the same in the scope.
+    """
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.executescript(TABLES)
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._connection.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise OSError(
+                f"the records do not fit into a temporary file ({error}): free its disk, or set SQLITE_TMPDIR to a "
+                "folder on another one"
+            ) from error
+
+    def add(self, record: Record, number: int | None = None) -> None:
+        """Add a record, or put it in the place of the one with its key and number.
+
+        :param number: of its line; ``None``: it follows the last one.
+        """
+        key = record.cache_key
+        levels = () if record.sample is None else ("", *record.scope.split("/"))
+        equal = None
+        if record.asker is not None:
+            equal = f"{key_of(record.kind, record.request, None)} {record.scope}"
+        path = "\0".join(levels).encode()
+        row = number, key, path, pack(record), record.stored_at, equal, record.asker
+        self._connection.execute(ADD, row)
+
+    def find(self, key: str) -> tuple[int, Record] | None:
+        """Return the record of a key with its number, or ``None``."""
+        row = self._connection.execute(FIND, (key,)).fetchone()
+        return None if row is None else (row[0], unpack(key, row[1]))
+
+    def __len__(self) -> int:
+        count: int = self._value("SELECT COUNT(*) FROM Records")
+        return count
+
+    def __iter__(self) -> Iterator[Record]:
+        for key, packed, stored_at, is_only_asker in self._connection.execute(ALL):
+            record = unpack(key, packed, stored_at)
+            yield record.replace(asker=None) if is_only_asker else record
+
+    def add_text(self, digest: str, text: str) -> None:
+        """Add a long text."""
+        self._connection.execute(ADD_TEXT, (digest, text.encode("utf-8", "surrogatepass")))
+
+    def is_first_use(self, digest: str) -> bool:
+        """Return whether there is no text with a digest yet; from now on there is."""
+        return self._connection.execute(ADD_DIGEST, (digest,)).rowcount == 1
+
+    def text(self, digest: str) -> str | None:
+        """Return the long text with a digest, or ``None``."""
+        encoded = self._value(TEXT, digest)
+        return None if encoded is None else encoded.decode("utf-8", "surrogatepass")
+
+    def _value(self, query: str, *arguments: Any) -> Any:
+        row = self._connection.execute(query, arguments).fetchone()
+        return None if row is None else row[0]

@@ -1,0 +1,205 @@
+"""A file of records, written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from base64 import b64encode
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from ...apis.bodies import finite
+from ...config import resolve as config
+from ...errors import CacheError
+from ...keys.plain_data import ordered, ordered_names, plain
+from ...support import secrets
+from ...support.notices import notice
+from ...support.surrogates import check_unicode
+from .answers import lasting
+from .header import with_used_models
+from .line import INLINE_CHARACTERS, RECORD, VERSION, digest_of, line_of, stands_for_another
+from .served import days_entry, served_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ...keys.request import Data
+    from ..record import Record
+    from .header import Header
+    from .spool import Spool
+
+LOCK_ATTEMPTS = 200  # one each 10 ms
+
+
+def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
+    """Yield the lines of a file, each with its newline.
+
+    :param header: of its settings, only the sections of models that the records name are written.
+    :param records: the records in the order of the calls; they are written by scope path. They are
+        gone through several times.
+    :raises ValueError: if a record holds too deep a nesting, or a request holds NaN, an infinity or
+        a lone surrogate; the message names the place.
+    :raises TypeError: if a record holds anything but plain data; the message names the place.
+    :raises CacheError: if a text looks like a credential; the message names the place.
+    """
+    allow = config.settings().cassette_allow
+    if isinstance(records, list):  # a spool is in order
+        records = sorted(
+            records, key=lambda record: (record.sample is not None, record.scope.split("/"))
+        )
+    entry: dict[str, Any] = {} if header.run is None else {"run": ordered(dict(header.run))}
+    entry["settings"] = ordered(with_used_models(header.settings, records))
+    served = served_by(records).items()
+    if days := {model: days_entry(days) for model, days in served if days is not None}:
+        entry["served"] = days
+    secrets.refuse(entry, allow, "the header")
+    incomplete = {} if header.is_complete else {"complete": False}
+    line = line_of({"llmcall": VERSION, **incomplete, **entry})
+    check_unicode(line, "the settings")
+    yield line
+    is_first_use = _first_uses() if isinstance(records, list) else records.is_first_use
+    checked_texts: set[int] = set()
+    for number, record in enumerate(records, 1):
+        sample = "" if record.sample is None else f" (sample {record.sample!r})"
+        location = f"record {number}{sample}"
+        texts: dict[str, str] = {}  # the long ones, by digest
+        try:
+            entry = _entry(record)
+            secrets.refuse(entry, allow, location, checked_texts)
+            for name in ("request", "response"):
+                entry[name] = _encoded(entry[name], texts)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{location}: {error}") from None
+        except RecursionError:
+            raise ValueError(
+                f"{location}: its request or response is nested too deeply to be recorded"
+            ) from None
+        for digest, text in texts.items():
+            if is_first_use(digest):
+                yield line_of({"text": digest, "lines": text.split("\n")})
+        yield line_of(entry)
+
+
+def _entry(record: Record) -> dict[str, Any]:
+    """Return the fields of a record's line as plain data."""
+    fields = {name: getattr(record, name) for name in RECORD}
+    fields["arms"] = list(record.arms) or None
+    fields["response"] = finite(lasting(record.response))
+    return {
+        name: plain(value, name, for_record=True, surrogates=name == "response")
+        for name, value in fields.items()
+        if value is not None
+    }
+
+
+def _first_uses() -> Callable[[str], bool]:
+    """Return a function that returns whether it gets a digest for the first time."""
+    used: set[str] = set()
+
+    def is_first_use(digest: str) -> bool:
+        is_first = digest not in used
+        used.add(digest)
+        return is_first
+
+    return is_first_use
+
+
+def _encoded(data: Data, texts: dict[str, str]) -> Any:
+    """Return plain data as JSON can hold it, with references instead of long texts.
+
+    :param texts: gathers these, by digest.
+    """
+    if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
+        digest = digest_of(data)
+        texts[digest] = data
+        return {"$text": digest}
+    if isinstance(data, dict):
+        encoded = {name: _encoded(data[name], texts) for name in ordered_names(data)}
+        return {"$data": encoded} if stands_for_another(data) else encoded
+    if isinstance(data, list):
+        return [_encoded(item, texts) for item in data]
+    return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
+
+
+def write(
+    path: str | os.PathLike[str],
+    header: Header,
+    records: list[Record] | Spool,
+    *,
+    replaces: bytes | None = None,
+) -> None:
+    """Write a file, whole or not at all; see :func:`encode` for what else it raises.
+
+    Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
+
+    :param replaces: the digest of the only content that it may replace (:func:`content_digest`); ``None``: any.
+    :raises CacheError: if another process has written the file.
+    """
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            with suppress(FileNotFoundError):  # before anything is in it: it may be private
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+            file.writelines(line.encode() for line in encode(header, records))
+            file.flush()
+            os.fsync(file.fileno())
+        with _alone(os.path.join(folder, f".{name}.lock")):
+            if replaces is not None and content_digest(content_of(target)) != replaces:
+                raise CacheError(
+                    f"{os.fspath(path)} was written by another process while it was being recorded here, so it is not "
+                    "overwritten: record again, one process at a time; what the disk cache holds is not asked again"
+                )
+            os.replace(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+@contextmanager
+def _alone(lock: str) -> Iterator[None]:
+    """Let one process at a time run a block, which takes milliseconds.
+
+    :param lock: a folder that is there meanwhile, since each file system makes a folder only once.
+    :raises OSError: if nothing can be written there.
+    """
+    is_made = _made(lock)
+    try:
+        yield
+    finally:
+        if is_made:
+            with suppress(OSError):  # the file is written
+                os.rmdir(lock)
+
+
+def _made(lock: str) -> bool:
+    """Return whether a folder was made; not if it stays for two seconds. It is then that of a process
+    that was killed, or of one that is slow, whose lock nobody else may remove.
+    """
+    for _ in range(LOCK_ATTEMPTS):
+        with suppress(FileExistsError):
+            os.mkdir(lock)
+            return True
+        time.sleep(0.01)
+    notice(
+        "waited 2 s for another process, which has made the folder %s: if none writes there now, one was killed; "
+        "remove that folder",
+        lock,
+    )
+    return False
+
+
+def content_of(path: str) -> bytes:
+    """Return the content of a file, empty if there is none."""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read()
+    return b""
+
+
+def content_digest(content: bytes) -> bytes:
+    """Return the SHA-256 of a file's content, empty if there is none."""
+    return hashlib.sha256(content).digest() if content else b""

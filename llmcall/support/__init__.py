@@ -1,0 +1,1 @@
+"""Notices, display, processes, interrupts, secrets: what no other folder is needed for."""

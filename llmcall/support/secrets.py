@@ -1,0 +1,346 @@
+"""Text that looks like a credential, found before it is written to a file.
+
+The forms come from "Supported secret scanning patterns" in GitHub's documentation and from the
+providers' own pages. A secret has at least eight different characters and is not a placeholder:
+``sk-xxxx``, ``your-api-key``, ``AKIAIOSFODNN7EXAMPLE`` and the password ``{password}`` pass. A
+pattern is tried only if the text contains one of its marks, and its only unbounded repetition is a
+run of token characters, entered at the run's beginning: the time is linear in the text's length.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from ..errors import CacheError
+from .notices import warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from ..keys.request import Data
+
+T = TypeVar("T")
+
+FEWEST_CHARACTERS = 8  # of 16 random capitals and digits, fewer than 8 differ once in 20,000 times
+BEGINNING_LENGTH = 4
+MOST_SAFE_TEXTS = 100_000  # that are remembered, so that a large file takes no more memory
+
+_TOKEN = (
+    r"(?:(?<![A-Za-z0-9_+-])|(?<=\\[nrt]))"  # not within a longer token; but after an escaped "\n"
+)
+_KEY = r"(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"  # no words in small letters
+# name: value, name = "value", \"name\": \"value\"
+_ASSIGNMENT = r"[\"'\\]{0,3}\s{0,3}[:=]>?\s{0,3}[\"'\\]{0,3}"
+_PLACEHOLDER = re.compile(
+    r"x{4}|\*{3}|\.{3}|…|example|placeholder|redacted|changeme|password|passwd|your[-_]|^[$%{<]",
+    re.IGNORECASE,
+)
+
+
+# Names of fields that hold a credential, whatever its form: their endings, and names that may also
+# mean something else.
+_CREDENTIAL_NAME = re.compile(
+    r"(?:^|[-_ ]|(?<=[a-z])(?=[A-Z]))"
+    r"(?:(?i:(?:api|access|secret|private|subscription|auth|client|account)[-_ ]?key|apikey"
+    r"|(?:access|auth|refresh|session|bearer|api|ad|security)[-_ ]?token"
+    r"|authorization|connection[-_ ]?string|password|passwd|secret|credentials?))$"
+)
+# A text without blanks that has letters and digits, as keys and tokens have.
+_COULD_BE_CREDENTIAL = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[^\s]{16,}")
+_AMBIGUOUS_NAMES = frozenset({"key", "token", "auth", "sig", "signature"})
+# A name and its value in a configuration file.
+_SETTING = re.compile(
+    r"""(?:^|[{,])\s{0,40}(?:-\s{1,9}|export\s{1,9})?["']?([A-Za-z][\w. -]{0,60}?)["']?[ \t]{0,40}"""
+    r"""[=:][ \t]{0,40}["']?([^\s"'#;,{}\[]+)""",
+    re.MULTILINE,
+)
+_NO_VALUES = frozenset(
+    {"none", "null", "true", "false", "yes", "no", "~", "-", "0", "x", "xx", "xxx"}
+)
+# What people write where a local server wants some key.
+_DUMMY = re.compile(
+    r"empty|dummy|fake|unused|local|ollama|lm-studio|(?:sk-)?(?:not|no)[-_](?:needed|required|key)(?:[-_]required)?",
+    re.IGNORECASE,
+)
+LEFT_OUT = "<left out>"  # in place of a credential
+
+
+SHORTEST_SECRET = 6  # characters; masking a shorter one would blot out ordinary words
+
+
+class Match(NamedTuple):
+    """The position of a credential in a text, without the credential itself.
+
+    :param kind: its kind in words.
+    :param start: the index of its first character.
+    :param end: the index after its last character.
+    :param beginning: its first characters.
+    """
+
+    kind: str
+    start: int
+    end: int
+    beginning: str
+
+
+class _Form(NamedTuple):
+    kind: str
+    marks: str  # in lower case, separated by "|"; a text without any of them is not searched
+    pattern: str  # its group is the secret
+    fewest: int = FEWEST_CHARACTERS
+    mixed: bool = False  # whether the secret has letters and digits
+
+
+def _token(kind: str, marks: str, pattern: str, *, mixed: bool = False) -> _Form:
+    return _Form(kind, marks, _TOKEN + pattern, mixed=mixed)
+
+
+_FORMS = (
+    _token("an Anthropic API key", "sk-", r"sk-ant-" + _KEY),
+    _token("an OpenAI API key", "sk-", r"sk-(?:proj|svcacct|admin)-" + _KEY),
+    _token(
+        "an API key",
+        "sk-",
+        r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})",
+        mixed=True,
+    ),
+    _token("an AWS access key", "akia", r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
+    _token("an AWS access key", "asia", r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),
+    _token("a GitHub token", "ghp_|gho_|ghu_|ghs_|ghr_", r"gh[pousr]_([A-Za-z0-9]{30,})"),
+    _token("a GitHub token", "github_pat_", r"github_pat_([A-Za-z0-9_]{22,})"),
+    _token("a GitLab token", "glpat-", r"glpat-([A-Za-z0-9_-]{20,})", mixed=True),
+    _token("a Google API key", "aiza", r"(?<!/)AIza([A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"),
+    _token("a Google access token", "ya29.", r"ya29\.([A-Za-z0-9_-]{20,})"),
+    _token("a Slack token", "xox", r"xox[abeprs]-([A-Za-z0-9-]{10,})", mixed=True),
+    _token("a Stripe key", "sk_live_|rk_live_", r"[sr]k_live_([A-Za-z0-9]{16,})"),
+    _token("a Hugging Face token", "hf_", r"hf_([A-Za-z0-9]{30,})"),
+    _token("a Groq API key", "gsk_", r"gsk_([A-Za-z0-9]{32,})"),
+    _token("an xAI API key", "xai-", r"xai-([A-Za-z0-9]{32,})"),
+    _token("an npm token", "npm_", r"npm_([A-Za-z0-9]{36,})"),
+    _token("a PyPI token", "pypi-age", r"pypi-AgE([A-Za-z0-9_-]{20,})"),
+    _token(
+        "a JSON Web Token",
+        "eyj",
+        r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})",
+    ),
+    _Form(
+        "a private key",
+        "-----begin ",
+        r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----[\s\\nr]{1,8}"
+        r"(Proc-Type|Version|Comment|[A-Za-z0-9+/=]{16})",
+        fewest=1,
+    ),
+    _Form(
+        "a password in a URL",
+        "://",
+        r"://[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>,;()\\]{1,200})@[A-Za-z0-9\[]",
+        fewest=2,
+    ),
+    _Form(
+        "an Azure key",
+        "accountkey=|sharedaccesskey=",
+        r"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,})",
+    ),
+    _Form("an Azure signature", "?sig=|&sig=| sig=|=sig=", r".sig=([A-Za-z0-9+/%]{40,})"),
+    _Form(
+        "a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True
+    ),
+    _Form(
+        "a password",
+        "authorization",
+        r"(?i)authorization" + _ASSIGNMENT + r"basic {1,3}([a-z0-9+/]{8,})",
+        fewest=6,
+    ),
+    _Form(
+        "an AWS secret key",
+        "secret",
+        r"(?i)secret_?(?:access_?)?key" + _ASSIGNMENT + r"([a-z0-9/+]{40})(?![a-z0-9/+=])",
+        mixed=True,
+    ),
+    _Form(
+        "an API key",
+        "api-key|api_key|apikey|api key",
+        r"(?i)api[-_ ]?key" + _ASSIGNMENT + r"([a-z0-9]{32,})(?![a-z0-9_(-]|\.[a-z])",
+        mixed=True,
+    ),
+)
+_MARKS = frozenset(mark for form in _FORMS for mark in form.marks.split("|"))
+# A field's value is searched together with its name if the name contains one of these.
+_NAME_MARKS = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", "api key")
+
+
+def find(text: str, allow: Sequence[str] = ()) -> Match | None:
+    """Return the first match in a text that looks like a credential, or ``None``.
+
+    :param allow: regular expressions; a match that one of them covers completely passes.
+    """
+    lowercase_text = text.lower()
+    if not any(map(lowercase_text.__contains__, _MARKS)):  # most texts: quicker than one by one
+        return None
+    for form in _FORMS:
+        if any(mark in lowercase_text for mark in form.marks.split("|")):
+            for match in re.finditer(form.pattern, text):
+                if _is_secret(form, match[1]) and not any(_covers(each, match) for each in allow):
+                    return Match(form.kind, match.start(), match.end(), match[0][:BEGINNING_LENGTH])
+    return None
+
+
+def find_setting(text: str, allow: Sequence[str] = ()) -> Match | None:
+    """Return the first value in a configuration file that is a credential by its name, whatever it
+    looks like, or ``None``. A reference such as ``${NAME}`` passes.
+
+    :param allow: see :func:`find`.
+    """
+    for match in _SETTING.finditer(text):
+        name, value = match.groups()
+        is_value = value.lower() not in _NO_VALUES and not _DUMMY.fullmatch(value)
+        if not (is_value and names_credential(name)) or _PLACEHOLDER.search(value):
+            continue
+        if not any(_covers(each, match) or re.fullmatch(each, value) for each in allow):
+            return Match(f"the credential {name}", match.start(1), match.end(2), name)
+    return None
+
+
+def masked(text: str) -> str:
+    """Return a text of the same length with asterisks for what looks like a credential."""
+    while match := find(text):
+        text = text[: match.start] + "*" * (match.end - match.start) + text[match.end :]
+    return text
+
+
+def refuse(
+    data: Data, allow: Sequence[str], data_name: str, safe_texts: set[int] | None = None
+) -> None:
+    """Check that nothing in plain data looks like a credential, keys included, bytes excluded.
+
+    :param allow: see :func:`find`.
+    :param data_name: the error's name for the data, e.g. ``record 3``.
+    :param safe_texts: the hashes of texts that are known to pass; those of the data are added.
+    :raises CacheError: if something does, naming its location, such as
+        ``request.messages[2].content``.
+    """
+    safe_texts = set() if safe_texts is None else safe_texts
+    for location, name, value in _texts_in(data):
+        text = f"{name}: {value}" if _is_marked(name) else value
+        if hash(text) in safe_texts:
+            continue
+        match = find(text, allow)
+        if match is not None:
+            raise CacheError(
+                f"{data_name}: {location} contains what looks like {match.kind} ({match.beginning}…). Leave it out or, "
+                "if it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
+            )
+        if len(safe_texts) == MOST_SAFE_TEXTS:
+            safe_texts.clear()
+        safe_texts.add(hash(text))
+
+
+def names_credential(name: str, *, include_ambiguous: bool = False) -> bool:
+    """Return whether a field holds a credential by its name, whatever its value looks like.
+
+    :param include_ambiguous: whether ambiguous names, such as ``key``, count.
+    """
+    return bool(_CREDENTIAL_NAME.search(name)) or (
+        include_ambiguous and name.lower() in _AMBIGUOUS_NAMES
+    )
+
+
+def without_query_credentials(
+    query: Iterable[tuple[str, T]], address: str, *, also: Collection[str] = ()
+) -> Iterator[tuple[str, T]]:
+    """Yield the parameters of a query that are no credentials by their names; warn of the others.
+
+    :param query: names and values.
+    :param address: names the request in the warning.
+    :param also: further names of credentials.
+    """
+    for name, value in query:
+        if names_credential(name, include_ambiguous=True) or name in also:
+            warn_once(
+                f"{address}: the parameter {name!r} of the query is a credential by its name; it is sent, but it is "
+                "neither recorded nor part of the key"
+            )
+        else:
+            yield name, value
+
+
+def without_credentials(data: Data) -> Data:
+    """Return a copy of plain data with ``LEFT_OUT`` for each text in a field that holds a credential
+    by its name. The ``type`` of an object may say what its field ``key`` holds:
+    ``{"type": "api_key", "key": …}``.
+    """
+    if isinstance(data, list):
+        return [without_credentials(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    copy = {}
+    kind = data.get("type")
+    holds_credential = isinstance(kind, str) and (
+        names_credential(kind) or kind == "key_and_key_id"
+    )
+    for name, item in data.items():
+        is_credential = isinstance(item, str) and names_credential(
+            name, include_ambiguous=holds_credential
+        )
+        copy[name] = LEFT_OUT if is_credential else without_credentials(item)
+    return copy
+
+
+def refuse_named(body: Data, allow: Sequence[str], data_name: str) -> None:
+    """Check that no field of a body may hold a credential by its ambiguous name, ``key`` or ``token``.
+
+    A field of the body itself is refused whatever its value looks like. Deeper in the body such names
+    are common in data, so there only a value that could be a credential is refused.
+
+    :param body: without the credentials that :func:`without_credentials` leaves out.
+    :param allow: see :func:`find`.
+    :param data_name: the error's name for the body.
+    :raises CacheError: if one may, naming it.
+    """
+    for location, name, value in _texts_in(body):
+        if value == LEFT_OUT or not names_credential(name, include_ambiguous=True):
+            continue
+        # Signatures are part of what models answer: Anthropic's API signs the thinking that later
+        # requests repeat ("Extended thinking", its documentation).
+        is_signature = name.lower() in ("sig", "signature")
+        could_be = not is_signature and _COULD_BE_CREDENTIAL.fullmatch(value)
+        if location != name and not could_be:
+            continue
+        if not any(re.fullmatch(each, value) for each in allow):
+            raise CacheError(
+                f"{data_name}: its field {location!r} looks like a credential by its name. Send it in a header or, if "
+                "it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
+            )
+
+
+def _is_secret(form: _Form, secret: str) -> bool:
+    if len(set(secret)) < form.fewest or _PLACEHOLDER.search(secret):
+        return False
+    return not form.mixed or (any(map(str.isdigit, secret)) and any(map(str.isalpha, secret)))
+
+
+def _covers(expression: str, match: re.Match[str]) -> bool:
+    matches = re.finditer(expression, match.string)
+    return any(each.start() <= match.start() and each.end() >= match.end() for each in matches)
+
+
+def _texts_in(data: Data, location: str = "", name: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield each text in plain data, keys included: its location, the name of its field (empty for
+    items of a list, and for keys), and the text.
+    """
+    if isinstance(data, str):
+        yield location, name, data
+    elif isinstance(data, dict):
+        for key, item in data.items():
+            yield f"a key of {location or 'the data'}", "", key
+            yield from _texts_in(item, f"{location}.{key}".lstrip("."), key)
+    elif isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _texts_in(item, f"{location}[{index}]")
+
+
+@lru_cache(maxsize=1000)
+def _is_marked(name: str) -> bool:
+    return any(mark in name.lower() for mark in _NAME_MARKS)

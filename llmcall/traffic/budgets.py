@@ -1,0 +1,294 @@
+"""Budgets: no call begins that could go past what a block of code may spend, whoever makes it.
+
+Each attempt reserves the most that it may use from all open budgets together, and settles what it
+used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..config import resolve as config
+from ..core.effects import Delay, Queue, wake_first
+from ..errors import ConfigError
+from ..models.prices import DEARER_TIERS
+from ..support.display.formatting import money
+from ..support.interrupts import current_stops
+from ..support.notices import warn_once
+from ..support.system import after_fork_in_child, lock
+from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger, ledger_named, named_ledgers
+
+if TYPE_CHECKING:
+    from ..models.prices import Price
+
+NARROW = (
+    "fewer calls of a map run at once than its workers: until it is answered, each keeps its prompt and the "
+    "longest answer that it may get from the budget. A smaller max_tokens lets more of them run at once"
+)
+
+
+class Spent(NamedTuple):
+    """What was spent of a budget, or is left of it.
+
+    :param usd: US dollars; of what is spent, ``None`` if the price of a call is unknown.
+    :param tokens: of prompts and answers together.
+    :param calls: calls answered by a model; of what is left, each is ``None`` if there is no limit.
+    """
+
+    usd: float | None
+    tokens: int | None
+    calls: int | None
+
+
+class Budget:
+    """Limits what the calls of a block may spend; a context manager that goes on counting when it is
+    entered again.
+
+    It applies to every thread and task of the process while it is open, and all open ones count.
+    With a name, what earlier runs and other processes spent under it counts as well.
+
+    :param usd: US dollars.
+    :param tokens: tokens of prompts and answers together.
+    :param calls: calls answered by a model.
+    :param name: what it is kept under, in the cache's database.
+    :param location: another directory or database; ``None`` means ``[Cache] PATH``.
+    :raises ValueError: if a limit is negative or not a number, or the name is empty.
+    """
+
+    def __init__(
+        self,
+        usd: float | None = None,
+        tokens: int | None = None,
+        calls: int | None = None,
+        name: str | None = None,
+        location: str | None = None,
+    ) -> None:
+        self.usd = _checked_limit("usd", usd, (int, float))
+        self.tokens = _checked_limit("tokens", tokens, (int,))
+        self.calls = _checked_limit("calls", calls, (int,))
+        if name is not None and not (isinstance(name, str) and name.strip()):
+            raise ValueError(f"the budget's name is {name!r}; it must be a non-empty string")
+        self.name = name
+        self.location = ""
+        if name is not None:
+            self.location = location or os.fspath(config.settings().cache_path)
+        limits = {"usd": usd and round(usd * PICO), "tokens": tokens, "calls": calls}
+        self.limit = {each: int(most) for each, most in limits.items() if most is not None}
+        self.ledger = Ledger() if name is None else ledger_named(name, self.location)
+
+    @property
+    def spent(self) -> Spent:
+        """Return what is spent, without running calls; if the budget has a name, by earlier runs
+        and other processes too.
+        """
+        amounts = self.ledger.spent()
+        usd = None if amounts.unknown else amounts.usd / PICO
+        return Spent(usd, amounts.tokens, amounts.calls)
+
+    @property
+    def left(self) -> Spent:
+        """Return what is left of each limit, at least 0; ``None`` if there is no limit, or it
+        cannot be known.
+        """
+        spent = self.ledger.spent()
+        remaining = {name: max(0, most - getattr(spent, name)) for name, most in self.limit.items()}
+        usd = None if spent.unknown or "usd" not in remaining else remaining["usd"] / PICO
+        return Spent(usd, remaining.get("tokens"), remaining.get("calls"))
+
+    def forget(self) -> None:
+        """Start counting from 0 again."""
+        self.ledger.forget()
+        wake_waiting()
+
+    def __enter__(self) -> Budget:
+        open_budgets.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        open_budgets.remove(self)
+        wake_waiting()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # to be opened in a worker of another process
+        if self.name is None:
+            raise ValueError(
+                f"{self!r} is open and has no name, so workers in other processes could not share "
+                "it. Give it one: budget(…, name='survey')"
+            )
+        return Budget, (self.usd, self.tokens, self.calls, self.name, self.location)
+
+    def __repr__(self) -> str:
+        limits = (f"{name}={getattr(self, name)!r}" for name in ("usd", "tokens", "calls", "name"))
+        return f"budget({', '.join(limits)})"
+
+    def __str__(self) -> str:
+        spent = self.spent
+        usd = "unknown" if spent.usd is None else money(spent.usd)
+        parts = []
+        if self.usd is not None:
+            limit = money(self.usd) if self.usd < 0.01 else f"${self.usd:,.2f}"
+            parts.append(f"{usd} of {limit}")
+        if self.tokens is not None:
+            parts.append(f"{spent.tokens:,} of {self.tokens:,} tokens")
+        if self.calls is not None:
+            parts.append(f"{spent.calls:,} of {self.calls:,} calls")
+        title = "budget" if self.name is None else f"budget {self.name!r}"
+        return f"{title}: {', '.join(parts) or usd} spent"
+
+
+def _checked_limit(name: str, value: Any, types: tuple[type, ...]) -> Any:
+    if value is None:
+        return None
+    is_number = isinstance(value, types) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < NEVER:
+        type_name = "number" if float in types else "whole number"
+        raise ValueError(f"a budget's {name} is {value!r}; it must be a {type_name} of at least 0")
+    return value
+
+
+def budget(
+    usd: float | None = None,
+    tokens: int | None = None,
+    calls: int | None = None,
+    name: str | None = None,
+) -> Budget:
+    """Limit what the calls of a block may spend: ``with llmcall.budget(usd=2) as budget: …``, then
+    ``budget.spent``.
+
+    Before a call begins, it reserves the most that it can use. When it is answered, only what it
+    used is counted. A failed attempt gives its reservation back, except for the part of a stream
+    that had arrived. Hits are free.
+
+    :param usd: US dollars; a model without a price is refused.
+    :param tokens: tokens of prompts and answers together.
+    :param calls: calls answered by a model.
+    :param name: counts what earlier runs spent under it; ``budget(name=…).spent`` shows that
+        without opening it, and ``budget(name=…).forget()`` sets it to 0.
+    :returns: a context manager; a call that would exceed it raises ``BudgetExceededError``.
+    :raises ValueError: if a limit is negative or not a number, or the name is empty.
+
+    >>> with llmcall.budget(usd=2, calls=100) as budget:
+    ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> budget.spent.calls <= 1
+    True
+    """
+    return Budget(usd, tokens, calls, name)
+
+
+open_budgets: list[Budget] = []  # one that was entered twice is in it twice
+_waiting: Queue = OrderedDict()
+
+
+def counts_tokens() -> bool:
+    """Return whether a call's tokens must be counted before it is made."""
+    return any(
+        each.name is not None or each.limit.keys() - {"calls"} for each in tuple(open_budgets)
+    )
+
+
+def limits_tokens() -> bool:
+    """Return whether an open budget limits tokens, or what they cost."""
+    return any(each.limit.keys() - {"calls"} for each in tuple(open_budgets))
+
+
+def check_price(model: str, price: Price | None, service_tier: str | None = None) -> None:
+    """Refuse a model without a price if an open budget limits USD.
+
+    :param service_tier: the tier that is asked for.
+    :raises ConfigError: naming the setting that gives it one.
+    """
+    if price is not None or all(each.usd is None for each in tuple(open_budgets)):
+        return
+    # A model that has a price may lack one at its tier.
+    name = f"{model} {service_tier}" if service_tier in DEARER_TIERS else model
+    raise ConfigError(
+        f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT below [Prices] "
+        f"(USD per million tokens), or llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
+    )
+
+
+class Reservation:
+    """What one attempt has reserved from all open budgets, and its place among those who wait.
+
+    :param needed: the most that it may use.
+    :ivar used: what the attempt used, as far as it is known.
+    :ivar is_stuck: whether the attempt ends only after a call that waits inside it.
+    :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
+    """
+
+    def __init__(self, needed: Amounts) -> None:
+        self.needed = needed
+        self.is_in_memory = all(budget.ledger.is_in_memory for budget in tuple(open_budgets))
+        self.used = NOTHING
+        self.is_stuck = False
+        self._ledgers: list[Ledger] = []
+        self._is_closed = False
+
+    def reserve(self, *, goes_first: bool = False) -> Delay | None:
+        """Reserve what is needed from all open budgets at once, after those who came before.
+
+        :param goes_first: before those who came before, as a call does on which stuck ones wait: one that
+            came before it might wait for these.
+        :returns: ``None`` if it is reserved.
+        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if none of these
+            settles before it.
+        """
+        wakeup: Future[None] = Future()
+        with lock:
+            if not self._is_closed:
+                _waiting[self] = wakeup
+                if goes_first:
+                    _waiting.move_to_end(self, last=False)
+            if next(iter(_waiting), self) is not self:  # another has waited longer
+                return Delay(wakeup, None)
+        # By ledger: the tightest limits of its budgets.
+        limits: dict[Ledger, dict[str, int]] = {}
+        for budget in tuple(open_budgets):
+            limit = limits.setdefault(budget.ledger, {})
+            for name, most in budget.limit.items():
+                limit[name] = min(most, limit.get(name, most))
+        reserved: list[Ledger] = []
+        try:
+            for ledger, limit in limits.items():
+                if not ledger.reserve(self, self.needed, limit):
+                    if current_stops.get() and limits_tokens():
+                        warn_once(NARROW)
+                    return Delay(wakeup, None)
+                reserved.append(ledger)
+            with lock:
+                _waiting.pop(self, None)
+                if not self._is_closed:  # else its task was cancelled meanwhile
+                    self._ledgers, reserved = reserved, []
+        finally:
+            for ledger in reserved:
+                ledger.settle(self, NOTHING)
+        wake_waiting()
+        return None
+
+    def close(self) -> None:
+        """Settle what was used, give the rest back, and reserve nothing more."""
+        with lock:
+            self._is_closed = True
+            ledgers, self._ledgers = self._ledgers, []
+            _waiting.pop(self, None)
+        for ledger in ledgers:
+            ledger.settle(self, self.used)
+        wake_waiting()
+
+
+def wake_waiting() -> None:
+    """Let whoever has waited longest for a reservation look again."""
+    with lock:
+        wake_first(_waiting)
+
+
+@after_fork_in_child
+def _leave_to_parent() -> None:
+    """Leave calls under way to the parent, in a forked process."""
+    _waiting.clear()
+    for ledger in (*named_ledgers.values(), *(budget.ledger for budget in open_budgets)):
+        ledger.leave_to_parent()

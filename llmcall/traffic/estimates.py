@@ -1,0 +1,160 @@
+"""Estimates of a call's tokens and cost, before it is made or if the server does not report them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..apis.shapes import choices_of
+from ..apis.usage import TokenUsage
+from ..models.tokens import count_tokens
+
+if TYPE_CHECKING:
+    from ..keys.request import Request
+    from ..models.catalog import Capabilities
+
+# Tokens reserved for an answer that neither the request nor what is known of the model bounds: the
+# most that the models before 2024 gave, and several times what a short answer takes.
+DEFAULT_MAX_OUTPUT = 4096
+# What the server adds by itself to the input of the Responses API.
+SERVER_SIDE_INPUTS = ("previous_response_id", "conversation", "prompt", "background")
+# Types of input that have tokens beside their text.
+MEDIA_TYPES = ("image", "file", "audio", "document", "item_reference")
+
+
+def estimate(kind: str, body: Mapping[str, Any], capabilities: Capabilities) -> tuple[int, int]:
+    """Return the most tokens that a call may use: those of its prompt, and those of all its answers:
+    ``max_tokens``, else the model's largest output.
+
+    :param kind: ``"chat"`` or ``"embedding"``.
+    :param body: what is sent.
+    :param capabilities: what is known of the model.
+    """
+    model = body.get("model", "")  # which an address may name instead
+    if kind == "embedding":
+        tokens = sum(
+            count_tokens(text, model, encoding=capabilities.encoding) for text in body["input"]
+        )
+        return tokens, 0
+    messages = body["messages"]
+    prompt = int(
+        count_tokens(messages, model, encoding=capabilities.encoding, tools=body.get("tools"))
+    )
+    response_format = body.get("response_format")
+    if isinstance(response_format, dict) and "json_schema" in response_format:
+        # A schema is billed as part of the prompt.
+        prompt += count_tokens(json.dumps(response_format), model, encoding=capabilities.encoding)
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    answers = body.get("n") or 1
+    longest = limit or _longest_answer(prompt, capabilities)
+    return prompt, longest * answers
+
+
+def _longest_answer(prompt: int, capabilities: Capabilities) -> int:
+    """Return the most tokens that an answer without a limit may have."""
+    most: int = capabilities.max_output_tokens or DEFAULT_MAX_OUTPUT
+    if not capabilities.context_window:
+        return min(most, DEFAULT_MAX_OUTPUT)
+    return min(most, max(1, capabilities.context_window - prompt))
+
+
+def estimate_of_http(body: Any, capabilities: Capabilities) -> tuple[int, int] | None:
+    """Return what a request to the Responses, the Messages or the older completions API may use at
+    most; ``None`` if nobody can know it before it is answered.
+
+    :param body: what is sent.
+    :param capabilities: what is known of the model.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        return None
+    inputs = [body[name] for name in ("input", "messages", "prompt", "system") if name in body]
+    if not inputs or any(_has_media(each) for each in inputs):
+        return None
+    if "input" in body and any(body.get(name) for name in SERVER_SIDE_INPUTS):
+        return None
+    if asks_for_tools_at_server(body):
+        return None
+    further_inputs = [
+        body[name] for name in ("instructions", "tools", "text", "suffix") if body.get(name)
+    ]
+    text = json.dumps([*inputs, *further_inputs], ensure_ascii=False)
+    chat = {
+        "model": body["model"],
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": body.get("max_output_tokens") or body.get("max_tokens"),
+        "n": max(body.get("n") or 1, body.get("best_of") or 1),
+    }
+    return estimate("chat", chat, capabilities)
+
+
+def _has_media(data: Any, types: Collection[str] = MEDIA_TYPES) -> bool:
+    """Return whether plain data holds what has tokens beside its text."""
+    if isinstance(data, list):
+        return any(_has_media(item, types) for item in data)
+    if not isinstance(data, dict):
+        return False
+    type_name = data.get("type")
+    if isinstance(type_name, str) and any(each in type_name for each in types):
+        return True
+    return any(_has_media(item, types) for item in data.values())
+
+
+def asks_for_tools_at_server(body: Mapping[str, Any]) -> bool:
+    """Return whether a body lets the server run tools: it bills their calls, and what they read."""
+    if body.get("web_search_options") is not None:
+        return True
+    tools = body.get("tools")
+    return isinstance(tools, Sequence) and any(_runs_at_server(tool) for tool in tools)
+
+
+def _runs_at_server(tool: Any) -> bool:
+    return isinstance(tool, dict) and tool.get("type", "custom") not in ("function", "custom")
+
+
+def dearest(body: Mapping[str, Any], input_tokens: int, output_tokens: int) -> dict[str, int]:
+    """Return what may cost most of all that so many tokens can be: the prompt is written to the provider's
+    cache for as long as that keeps it, or audio.
+
+    :param body: what is sent.
+    :returns: by what genai-prices calls it.
+    """
+    parts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    if _has_media(body.get("messages"), ("audio",)):
+        parts["input_audio_tokens"] = input_tokens
+    else:
+        parts["cache_write_tokens"] = parts["cache_write_1h_tokens"] = input_tokens
+    if "audio" in (body.get("modalities") or ()):
+        parts["output_audio_tokens"] = output_tokens
+    return parts
+
+
+def with_tokens_used(
+    response: Mapping[str, Any], request: Request, capabilities: Capabilities
+) -> Mapping[str, Any]:
+    """Return as much of a response as a stream brought, with the tokens that it used: as the server reports
+    them, else as counted here.
+
+    Reasoning whose text the server does not send cannot be counted: there may have been more.
+
+    :param response: the server's, or as much of one as came.
+    :param request: as it was sent.
+    """
+    reported = TokenUsage.of(response)
+    if reported.input_tokens is not None and reported.output_tokens is not None:
+        return response
+    texts = [_text_of(choice["message"]) for choice in choices_of(response)]
+    output = sum(
+        count_tokens(text, request.model, encoding=capabilities.encoding) for text in texts if text
+    )
+    prompt, _ = estimate(request.kind, request.body, capabilities)
+    return {**response, "usage": {"prompt_tokens": prompt, "completion_tokens": output}}
+
+
+def _text_of(message: Mapping[str, Any]) -> str:
+    """Return what a model wrote: its text, its reasoning, which has two names, and its calls."""
+    texts = [message.get(name) for name in ("reasoning_content", "reasoning", "content", "refusal")]
+    for call in message.get("tool_calls") or ():
+        function = call.get("function") or {}
+        texts += [function.get("name"), function.get("arguments")]
+    return "".join(text for text in texts if isinstance(text, str))

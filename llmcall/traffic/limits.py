@@ -1,0 +1,293 @@
+"""The limits of endpoints, and the pools of endpoints that serve one model.
+
+All clients, threads and tasks of the process share what is known of an endpoint. It is a log of the
+requests sent in the window that ends now: bursts are allowed, and no 60 seconds ever hold more than
+the limit. (A token bucket would allow twice as many in some.) A request counts from the moment at
+which it was sent, not from its admission: the SDK may still have to be imported, and the connection
+to be made. Until then it counts as one that is sent now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from ..core.effects import Delay, Queue, wake_first
+from ..models.prices import HighestPrice, price_of
+from ..support.system import after_fork_in_child, lock
+from .ledgers import NEVER
+
+if TYPE_CHECKING:
+    from ..config.endpoints import Endpoint
+    from ..config.settings import Settings
+    from ..models.catalog import Capabilities
+    from ..models.prices import Price
+
+# Seconds: a minute, and one more: servers count requests as they arrive, and a request may have
+# been on its way for longer than one of the next minute.
+WINDOW = 61.0
+LEFT_OUT_SECONDS = 300.0  # how long an endpoint that refused its key is not asked
+
+
+class Place:
+    """The place of one send at an endpoint, as the limits count it.
+
+    It is kept until its window is over, so it refers to no request and no answer.
+
+    :param pool: the endpoints of which one gives the place.
+    :ivar state: the endpoint at which it is under way, or ``None``.
+    :ivar sent_at: the monotonic time at which it was sent; infinite before.
+    :ivar is_counted: whether its tokens count: from its admission until its window
+        is over.
+    :ivar tokens: those that it reserves and, once it is over, used.
+    :ivar used: the tokens that it used, as far as it is known; ``None``: those that it reserved.
+    :ivar is_stuck: whether it ends only after a call that waits inside it.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.state: EndpointState | None = None
+        self.sent_at = NEVER
+        self.is_counted = False
+        self.tokens = 0
+        self.used: int | None = 0
+        self.is_stuck = False
+
+    def leave_queues(self) -> None:
+        """Stop waiting for any endpoint; the caller has the lock."""
+        for state in self._pool.states.values():
+            self.leave_queue(state)
+
+    def leave_queue(self, state: EndpointState) -> None:
+        """Stop waiting for one endpoint; the caller has the lock."""
+        if state.queue.pop(self, None) is not None:
+            wake_first(state.queue)
+
+    def note_sent(self) -> None:
+        """Count the send as sent from now on; a second time changes nothing."""
+        with lock:
+            if self.state is not None and self.sent_at == NEVER:
+                self.sent_at = time.monotonic()
+                self.state.sent.append(self)
+                wake_first(self.state.queue)
+
+    def set_stuck(self, is_stuck: bool) -> None:
+        """Note whether it is stuck: what waits inside it can wait only because it was sent.
+
+        The caller has the lock.
+        """
+        self.is_stuck = is_stuck
+        if is_stuck and self.state is not None:
+            self.note_sent()
+            wake_first(self.state.queue)
+
+    @property
+    def is_beside(self) -> bool:
+        """Return whether more sends are under way than may be, because some of them are stuck."""
+        most = self._pool.settings.limits_max_concurrent_calls
+        return most is not None and self.state is not None and len(self.state.running) > most
+
+    def end(self) -> None:
+        """Give back the place, and count the tokens that were used in place of those that were reserved.
+        A second time changes nothing.
+        """
+        with lock:
+            self.leave_queues()
+            self.note_sent()
+            state, self.state = self.state, None
+            if state is None:
+                return
+            state.running.remove(self)
+            if self.is_counted and self.used is not None:
+                state.tokens += self.used - self.tokens
+                self.tokens = self.used
+            wake_first(state.queue)
+
+
+class EndpointState:
+    """What one endpoint was asked; only the holder of the lock may use it.
+
+    :ivar running: the sends that are under way.
+    :ivar sent: the sends of the window, the oldest first.
+    :ivar tokens: those of all sends that count.
+    :ivar resting_until: the monotonic time until which it is not asked, after a 429.
+    :ivar queue: the sends that wait for it.
+    """
+
+    def __init__(self) -> None:
+        self.running: set[Place] = set()
+        self.sent: deque[Place] = deque()
+        self.tokens = 0
+        self.resting_until = 0.0
+        self.queue: Queue = OrderedDict()
+
+    def wait(self, settings: Settings, tokens: int | None, now: float) -> float:
+        """Return the seconds until a send may be admitted; infinite if time does not decide.
+
+        :param tokens: what it may use, or ``None`` if nobody counted it.
+        :param now: the monotonic time.
+        """
+        while self.sent and self.sent[0].sent_at + WINDOW <= now:
+            past = self.sent.popleft()
+            past.is_counted = False
+            self.tokens -= past.tokens
+        most_calls = settings.limits_max_concurrent_calls
+        if most_calls is not None and len(self.running) >= most_calls:
+            counted = sum(not place.is_stuck for place in self.running)
+            if counted >= most_calls:
+                return NEVER
+        # What is too much for another send: the oldest have to be past before.
+        requests_over = tokens_over = 0
+        most = settings.limits_requests_per_minute
+        if most is not None:
+            unsent = sum(place.sent_at == NEVER for place in self.running)
+            requests_over = len(self.sent) + unsent + 1 - most
+        most = settings.limits_tokens_per_minute
+        if most is not None and tokens is not None:
+            # One that may use more than the limit goes when nothing else counts: it would never go
+            # otherwise.
+            tokens_over = self.tokens + min(tokens, most) - most
+        rest = max(0.0, self.resting_until - now)
+        if requests_over <= 0 and tokens_over <= 0:
+            return rest
+        for number, place in enumerate(self.sent, 1):
+            tokens_over -= place.tokens
+            if number >= requests_over and tokens_over <= 0:
+                return max(rest, place.sent_at + WINDOW - now)
+        return NEVER
+
+
+_states: dict[tuple[str | None, ...], EndpointState] = {}
+
+
+def _state_of(endpoint: Endpoint) -> EndpointState:
+    """Return the state of an endpoint, the same one for everybody who knows it by this address."""
+    address = (
+        endpoint.name,
+        endpoint.base_url,
+        endpoint.azure_endpoint,
+        endpoint.deployment,
+        endpoint.organization,
+    )
+    return _states.get(address) or _states.setdefault(address, EndpointState())
+
+
+def forget() -> None:
+    """Forget what was asked of all endpoints: calls under way do not count in new clients' limits."""
+    _states.clear()
+
+
+after_fork_in_child(forget)  # a forked process lacks the threads whose calls its parent counts
+
+
+class Pool:
+    """The endpoints that serve a model, asked in turn, from any number of threads.
+
+    :param model: the model's name.
+    :param endpoints: at least one.
+    :param capabilities: what is known of the model.
+    :param settings: the limits of each endpoint, and the prices.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        endpoints: Sequence[Endpoint],
+        capabilities: Capabilities,
+        settings: Settings,
+    ) -> None:
+        self.model = model
+        self.endpoints = list(endpoints)
+        self.capabilities = capabilities
+        self.settings = settings
+        self._next_index = 0
+        self._left_out_until: dict[Endpoint, float] = {}  # a monotonic time
+        self.states = {endpoint: _state_of(endpoint) for endpoint in self.endpoints}
+
+    def price(self, endpoint: str | None = None, service_tier: str | None = None) -> Price | None:
+        """Return the model's price, or ``None`` if it is unknown.
+
+        :param endpoint: the name of the one that answers; ``None`` means the highest price of all
+            that may.
+        :param service_tier: the tier that is asked for or that answered; ``None`` is the standard
+            one.
+        """
+        endpoints = [each for each in self.endpoints if each.name == endpoint] or self.endpoints
+        prices = []
+        for address in {each.address for each in endpoints}:
+            price = price_of(
+                self.model, self.settings.prices, address=address, service_tier=service_tier
+            )
+            if price is None:
+                return None
+            prices.append(price)
+        return prices[0] if len(prices) == 1 else HighestPrice(tuple(prices))
+
+    def _usable_endpoints(self, now: float) -> list[Endpoint]:
+        """Return the endpoints that are not left out: at least one."""
+        return [each for each in self.endpoints if self._left_out_until.get(each, now) <= now]
+
+    def admit(self, place: Place, tokens: int | None) -> Endpoint | Delay:
+        """Admit a send if an endpoint allows it and no other waited longer; else queue it.
+
+        :param tokens: what the send may use, or ``None`` if nobody counted it.
+        :returns: the endpoint that admits it.
+        """
+        with lock:
+            now = time.monotonic()
+            usable = self._usable_endpoints(now)
+            for each in self.endpoints:
+                if each not in usable:  # other models' calls may go there
+                    place.leave_queue(self.states[each])
+            wakeup: Future[None] = Future()
+            next_look = shortest_wait = NEVER
+            for index in range(self._next_index, self._next_index + len(usable)):
+                endpoint = usable[index % len(usable)]
+                state = self.states[endpoint]
+                state.queue[place] = wakeup
+                seconds = state.wait(self.settings, tokens, now)
+                shortest_wait = min(shortest_wait, seconds)
+                if next(iter(state.queue)) is not place:  # another has waited longer
+                    continue
+                if seconds > 0:
+                    next_look = min(next_look, seconds)
+                    continue
+                self._next_index = (index + 1) % len(usable)
+                place.state = state
+                state.running.add(place)
+                place.is_counted = True
+                place.tokens = tokens or 0
+                state.tokens += place.tokens
+                place.leave_queues()
+                return endpoint
+            return Delay(
+                wakeup,
+                None if next_look == NEVER else next_look,
+                0.0 if shortest_wait == NEVER else shortest_wait,
+            )
+
+    def rest(self, endpoint: Endpoint, seconds: float) -> float:
+        """Stop asking an endpoint for some seconds; return those until the first other one has rested,
+        infinite if there is none.
+        """
+        now = time.monotonic()
+        with lock:
+            state = self.states[endpoint]
+            state.resting_until = max(now + seconds, state.resting_until)
+            others = [each for each in self._usable_endpoints(now) if each is not endpoint]
+            free_at = min((self.states[each].resting_until for each in others), default=NEVER)
+            return max(0.0, free_at - now)
+
+    def leave_out(self, endpoint: Endpoint) -> bool:
+        """Leave an endpoint out for some minutes, unless it is the last; return whether others
+        remain.
+        """
+        with lock:
+            now = time.monotonic()
+            others_remain = any(other is not endpoint for other in self._usable_endpoints(now))
+            if others_remain:
+                self._left_out_until[endpoint] = now + LEFT_OUT_SECONDS
+            return others_remain

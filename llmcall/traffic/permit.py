@@ -1,0 +1,226 @@
+"""The permit for one send: what it may use is reserved, and an endpoint has a place for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..core.effects import Delay, do, wait
+from ..core.nesting import Holder, waiting
+from ..errors import BudgetExceededError, RateLimitError
+from ..models.prices import tier_of
+from ..support.notices import notice, warn_once
+from . import budgets
+from .estimates import asks_for_tools_at_server, dearest, estimate, estimate_of_http
+from .ledgers import Amounts, spending_of
+from .limits import WINDOW, Place, Pool
+
+if TYPE_CHECKING:
+    from ..apis.usage import TokenUsage
+    from ..config.endpoints import Endpoint
+    from ..core.calls import Call
+    from ..keys.request import Request
+
+T = TypeVar("T")
+
+# The SDK's HTTP clients call it, by the event hooks below, when the request of the current context
+# was sent. Others, such as a program's, have no hook: then Place.end counts what was sent.
+_when_sent: ContextVar[Callable[[], None]] = ContextVar(
+    "llmcall request sent", default=lambda: None
+)
+SENT_STEP = "send_request_body.complete"  # the end of a step's name in httpcore's extension "trace"
+
+
+def note_sent(request: Any) -> None:
+    """Note for the limits when a request was sent: an event hook for an ``httpx.Client``."""
+    when_sent = _when_sent.get()
+
+    def trace(step: str, info: Any) -> None:
+        if step.endswith(SENT_STEP):
+            when_sent()
+
+    request.extensions["trace"] = trace
+
+
+async def note_sent_async(request: Any) -> None:
+    """Note for the limits when a request was sent: an event hook for an ``httpx.AsyncClient``."""
+    when_sent = _when_sent.get()
+
+    async def trace(step: str, info: Any) -> None:
+        if step.endswith(SENT_STEP):
+            when_sent()
+
+    request.extensions["trace"] = trace
+
+
+class Permit:
+    """What one send holds: its reservation in the open budgets, and an endpoint's place.
+
+    It has two ends: whoever waits long gives the place back and keeps the reservation; the end of its
+    block gives both back, however the send ended.
+
+    :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
+    :param pool: the endpoints that may serve it.
+    :param request: what is asked; its body is what is sent.
+    """
+
+    def __init__(self, call: Call, pool: Pool, request: Request) -> None:
+        self._call = call
+        self._pool = pool
+        self._request = request
+        self._place = Place(pool)
+        self._reservation: budgets.Reservation | None = None
+        self._holder = Holder(self._set_stuck)
+        self._is_inner = False  # whether calls are stuck while it waits
+
+    async def acquire(self, endpoint: Endpoint | None = None) -> Endpoint:
+        """Wait until the send may begin, and return the endpoint to ask.
+
+        :param endpoint: the one that makes the answer already: it needs no place there.
+        :raises BudgetExceededError: if it could go past a budget.
+        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
+        """
+        limits_tokens = self._pool.settings.limits_tokens_per_minute is not None
+        estimated = self._estimated() if limits_tokens or budgets.counts_tokens() else None
+        if budgets.open_budgets:
+            await self._reserve(*(estimated or (0, 0)))
+        if endpoint is not None:
+            return endpoint
+        tokens = None if estimated is None else sum(estimated)
+
+        async def look() -> Endpoint | Delay:
+            return self._pool.admit(self._place, tokens)
+
+        admitted = await self._wait_for(look, "an endpoint has a place for another call")
+        if self._is_inner and self._place.is_beside:
+            warn_once(
+                f"{self._call.label} was made while its own thread or task reads a stream or makes another call, "
+                f"which MAX_CONCURRENT_CALLS of {admitted.name} so does not count until then. Read a stream to its "
+                "end before the next call, or raise MAX_CONCURRENT_CALLS",
+                about=("beside the limit", admitted.name),
+            )
+        _when_sent.set(self._place.note_sent)  # HTTP clients call it in this context
+        return admitted
+
+    def _estimated(self) -> tuple[int, int] | None:
+        """Return the most tokens that the prompt and the answer may have, or ``None`` if nobody can know
+        it.
+
+        :raises BudgetExceededError: if a budget needs to know it.
+        """
+        request, estimated = self._request, None
+        if not self._call.asks_model:
+            return None
+        if request.kind == "http":
+            estimated = estimate_of_http(request.body, self._pool.capabilities)
+        elif not asks_for_tools_at_server(request.body):
+            estimated = estimate(request.kind, request.body, self._pool.capabilities)
+        if estimated is None and budgets.limits_tokens():
+            fields, name = request.asked, self._call.label
+            if request.kind == "http":
+                name = f"{fields['method']} {fields.get('host', '')}{fields['path']}"
+            raise BudgetExceededError(
+                f"the budget limits dollars or tokens, but {name} does not say how much it may "
+                "use, so llmcall can't reserve anything for it. Limit calls= instead, or send it "
+                "outside the budget"
+            )
+        return estimated
+
+    async def _reserve(self, input_tokens: int, output_tokens: int) -> None:
+        """Wait until the most that the send may use is reserved in all open budgets."""
+        needed = Amounts(calls=1)
+        if self._call.asks_model:
+            tier = tier_of(self._request.body)
+            price = self._pool.price(service_tier=tier)
+            budgets.check_price(self._pool.model, price, tier)
+            parts = dearest(self._request.body, input_tokens, output_tokens)
+            cost = None if price is None else price.of_parts(parts).total
+            needed = spending_of(input_tokens + output_tokens, cost)
+        reservation = self._reservation = budgets.Reservation(needed)
+
+        async def look() -> Delay | None:
+            reserve = partial(reservation.reserve, goes_first=self._is_inner)
+            return reserve() if reservation.is_in_memory else await do(reserve)
+
+        await self._wait_for(look, "calls under way settle what they reserved of a budget")
+
+    async def _wait_for(self, look: Callable[[], Awaitable[T | Delay]], event: str) -> T:
+        """Look again whenever there is reason to, and return what is found in place of a delay.
+
+        :param event: is waited for, in words.
+        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
+        """
+        found = await look()
+        if not isinstance(found, Delay):
+            return found
+        if_late = f"the call's deadline passed before {event}"
+        with waiting(self._holder) as self._is_inner:
+            has_waited = False
+            while isinstance(found := await look(), Delay):
+                self._check_delay(found, is_first=not has_waited)
+                has_waited = True
+                await wait(found.wakeup, self._call.time_for(found.seconds, if_late))
+        return found
+
+    def _check_delay(self, delay: Delay, *, is_first: bool) -> None:
+        """Refuse a wait that would pass the deadline; log one that [Limits] alone would not cause."""
+        names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
+        at_least, seconds_left = delay.at_least, self._call.time_left()
+        if seconds_left is not None and at_least > max(0.0, seconds_left):
+            error = RateLimitError(
+                f"no endpoint of {names} can be called for {at_least:.1f} s, past the deadline"
+            )
+            error.retryable, error.is_late = False, True
+            raise error
+        if is_first and at_least > WINDOW:
+            notice("%s: no call is sent there for %.0f s", names, at_least)
+
+    def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+        """Count what the send used, in place of what was reserved for it. If the server does not say
+        what that was, it is what was reserved.
+
+        :param cost: USD, or ``None`` if it is unknown.
+        :param calls: how many were answered.
+        """
+        input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
+        self._place.used = None if input_tokens is None else input_tokens + output_tokens
+        if self._reservation is not None:
+            needed = self._reservation.needed
+            spent = needed
+            if input_tokens is not None:
+                spent = spending_of(input_tokens + output_tokens, cost)
+            self._reservation.used = spent._replace(calls=calls)
+
+    def give_place_back(self) -> None:
+        """Give the endpoint's place back, and keep the reservation; what was sent counts in the limits."""
+        self._place.used = None
+        self._place.end()
+
+    def _set_stuck(self, is_stuck: bool) -> None:
+        self._place.set_stuck(is_stuck)
+        if self._reservation is not None:
+            self._reservation.is_stuck = is_stuck
+            budgets.wake_waiting()
+
+    async def __aenter__(self) -> Permit:
+        self._holder.__enter__()
+        return self
+
+    def end(self) -> None:
+        """Give back what is kept in memory; a second time changes nothing."""
+        self._holder.__exit__()
+        self._place.end()
+        if self._reservation is not None and self._reservation.is_in_memory:
+            self._reservation.close()
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        self.end()
+        if self._reservation is None or self._reservation.is_in_memory:
+            return
+        # A call that nobody runs any more can await nothing.
+        if error_type is GeneratorExit:
+            self._reservation.close()
+        else:
+            await do(self._reservation.close)

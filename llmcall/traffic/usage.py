@@ -1,0 +1,282 @@
+"""Usage: calls counted by model and scope, for a client, for the process and for a block of code."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from ..scopes import path_before_items
+from ..support.display.data_frames import import_pandas
+from ..support.display.formatting import USD_COLUMNS, quantity, table
+from ..support.display.notebook import html_table
+from ..support.display.printable import printable
+from ..support.notices import first, warn_once
+from ..support.system import lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    UsageDelta = Mapping[str, float | str | None]
+
+T = TypeVar("T")
+
+MOST_SCOPES = 20  # with a row of their own
+NO_SCOPE = "(no scope)"
+
+
+class Usage(NamedTuple):
+    """What calls used.
+
+    :param calls: calls answered by a model, including streams that were not read to their end if their
+        answers had begun.
+    :param cached_calls: calls answered by a record, or by an identical call in flight.
+    :param replayed_calls: those of them that a cassette answered; the cache answered the others.
+    :param retries: attempts after the first.
+    :param errors: calls that failed after all retries.
+    :param input_tokens: prompt tokens that were billed; ``None`` if a server did not report them.
+        If a stream broke off or was not read to its end, llmcall counts them itself, because servers
+        report them at the end.
+    :param cached_input_tokens: those of them that the provider had cached, likewise.
+    :param output_tokens: completion tokens that were billed, likewise.
+    :param cost: USD of the billed tokens; ``None`` if a price is unknown.
+    :param saved: USD that the cached calls cost when they were made, likewise.
+    :param by_model: the same for each model. A recorded function that was refused counts under its
+        name, a map that was refused under ``"llmcall.map"``.
+    :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any);
+        the items of a map without ``key=`` count in the scope around them.
+    :param by_arm: the same for each arm's name, over all scopes.
+    :param priced_by: the price source: ``"[Prices]"``, or the package, its version, and the day
+        whose price it is.
+    :param parts: the same for each model and scope path, without the scopes inside it.
+    :param served: the models that answered, by the names that servers gave: a snapshot's name
+        stands here, and the name that was asked for in ``by_model``.
+
+    >>> with llmcall.track() as usage:
+    ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> usage.calls + usage.cached_calls, usage.errors
+    (1, 0)
+    """
+
+    calls: int = 0
+    cached_calls: int = 0
+    replayed_calls: int = 0
+    retries: int = 0
+    errors: int = 0
+    input_tokens: int | None = 0
+    cached_input_tokens: int | None = 0
+    output_tokens: int | None = 0
+    cost: float | None = 0.0
+    saved: float | None = 0.0
+    by_model: Mapping[str, Usage] = {}
+    by_scope: Mapping[str, Usage] = {}
+    priced_by: tuple[str, ...] = ()
+    parts: Mapping[tuple[str, str], Usage] = {}
+    served: tuple[str, ...] = ()
+    by_arm: Mapping[str, Usage] = {}
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame: a row for each model and scope path, without the scopes inside
+        it. ``served`` has the names of the models that answered.
+        """
+        rows = [
+            (model, scope, *usage[: len(COLUMNS)], ", ".join(usage.served))
+            for (model, scope), usage in self.parts.items()
+        ]
+        return import_pandas().DataFrame(rows, columns=["model", "scope", *COLUMNS, "served"])
+
+    def __str__(self) -> str:
+        rows = [row for section in _sections(self) for row in section]
+        return "\n".join([table(rows, right=range(1, len(rows[0]))), *_notes(self)])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        tables = "".join(map(html_table, _sections(self)))
+        return tables + "".join(f"<p>{escape(note)}</p>" for note in _notes(self))
+
+
+COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
+TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
+
+
+def _sections(usage: Usage) -> list[list[list[str]]]:
+    """Return the rows for models, and those for scopes and arms if there are any; the first row of
+    each is its head.
+
+    Of the scopes the outermost have a row; if there is but one, those directly inside it too. A
+    column that is zero everywhere is left out.
+    """
+    names = [name for name in COLUMNS if name == "calls" or getattr(usage, name) != 0]
+    if usage.cached_input_tokens is None:
+        names.remove("cached_input_tokens")  # most servers do not report it
+    models = list(usage.by_model.items())
+    if len(models) != 1:
+        models.append(("all", usage))
+    sections = [_section("model", names, models)]
+    scopes = [(scope, part) for scope, part in usage.by_scope.items() if "/" not in scope]
+    if len(scopes) == 1:
+        scopes += [(scope, part) for scope, part in usage.by_scope.items() if scope.count("/") == 1]
+    if any(scope for scope, _ in scopes):
+        rows = [(scope or NO_SCOPE, part) for scope, part in scopes[:MOST_SCOPES]]
+        further = [part for _, part in scopes[MOST_SCOPES:]]
+        if further:
+            rows.append((f"({len(further):,} more)", _sum(further)))
+        sections.append(_section("scope", names, rows))
+    if usage.by_arm:
+        sections.append(_section("arm", names, list(usage.by_arm.items())))
+    return sections
+
+
+def _section(title: str, names: list[str], usages: list[tuple[str, Usage]]) -> list[list[str]]:
+    rows = [[title, *names]]
+    for label, usage in usages:
+        rows.append([label, *(quantity(name, getattr(usage, name)) for name in names)])
+    return rows
+
+
+def _notes(usage: Usage) -> list[str]:
+    served = [
+        f"{printable(model)} was answered by {', '.join(map(printable, model_usage.served))}"
+        for model, model_usage in usage.by_model.items()
+        if model_usage.served not in ((), (model,))
+    ]
+    priced = [f"priced by {', '.join(usage.priced_by)}"] if usage.priced_by else []
+    return served + priced
+
+
+def _sum(parts: Iterable[Usage]) -> Usage:
+    """Return the sum of usages; what is unknown in one is unknown in the sum."""
+    usages = list(parts)
+    sums: dict[str, Any] = {}
+    for name in COLUMNS:
+        amounts = [getattr(usage, name) for usage in usages]
+        zero = 0.0 if name in USD_COLUMNS else 0
+        sums[name] = None if None in amounts else sum(amounts, zero)
+    for name in TEXT_COLUMNS:
+        sums[name] = tuple(sorted({text for usage in usages for text in getattr(usage, name)}))
+    return Usage(**sums)
+
+
+class Meter:
+    """Adds up what calls use, exactly, from any number of threads."""
+
+    def __init__(self) -> None:
+        # By model, scope and arm (empty outside any), and by column.
+        self.sums: dict[tuple[str, str, str], dict[str, Any]] = {}
+
+    def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
+        """Add amounts, as of :func:`count`; the caller holds the lock."""
+        sums = self.sums.get((model, scope, arm))
+        if sums is None:
+            sums = dict(zip(COLUMNS, Usage(), strict=False))
+            sums.update((name, set()) for name in TEXT_COLUMNS)
+            self.sums[model, scope, arm] = sums
+        for name, amount in amounts.items():
+            if isinstance(amount, str):
+                sums[name].add(amount)
+            elif amount is None:
+                sums[name] = None
+            elif sums[name] is not None:
+                sums[name] += amount
+
+    def usage(self) -> Usage:
+        """Return what was used so far."""
+        usages: dict[tuple[str, str, str], Usage] = {}
+        with lock:
+            for key, sums in sorted(self.sums.items()):
+                columns: dict[str, Any] = dict(sums)
+                for name in TEXT_COLUMNS:
+                    columns[name] = tuple(sorted(sums[name]))
+                usages[key] = Usage(**columns)
+        return _sum(usages.values())._replace(
+            by_model=_by(usages, lambda model, scope, arm: [model]),
+            # each with the scopes around it
+            by_scope=_by(
+                usages, lambda _, scope, arm: accumulate(scope.split("/"), "{}/{}".format)
+            ),
+            by_arm=_by(usages, lambda model, scope, arm: [arm] if arm else []),
+            parts=_by(usages, lambda model, scope, arm: [(model, scope)]),
+        )
+
+
+def _by(
+    usages: Mapping[tuple[str, str, str], Usage], groups_of: Callable[..., Iterable[T]]
+) -> dict[T, Usage]:
+    """Return the sums of usages by group.
+
+    :param usages: by model, scope and arm.
+    :param groups_of: returns the groups of a model, scope and arm.
+    """
+    groups: dict[T, list[Usage]] = {}
+    for key, usage in usages.items():
+        for group in groups_of(*key):
+            groups.setdefault(group, []).append(usage)
+    return {group: _sum(groups[group]) for group in sorted(groups)}  # type: ignore[type-var]
+
+
+process_meter = Meter()
+# And those of the blocks that are tracked. In a worker, distributed/processes.py adds a session: its
+# ``add`` is called with what any call uses, in its thread, under the lock.
+meters: list[Any] = [process_meter]
+
+
+def count(
+    caller_meter: Meter | None, model: str, scope: str, amounts: UsageDelta, arm: str = ""
+) -> None:
+    """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked.
+
+    :param caller_meter: the client's, or ``None`` if none made the call.
+    :param amounts: by the name of their column; ``None`` is unknown, and a text is one of the names
+        that are collected: a price source, or a model that answered.
+    :param arm: the name of the arm that the scope stands in; empty outside any.
+    """
+    # The items of a map have no row of their own: a million would be kept as long as the process.
+    if "~" in scope:
+        scope = path_before_items(scope)
+    with lock:
+        for meter in meters if caller_meter is None else (caller_meter, *meters):
+            meter.add(model, scope, amounts, arm)
+    served = str(amounts.get("served", ""))
+    served_before = first(("first served", model), served) if served else served
+    if served_before != served:
+        warn_once(
+            f"two models answered requests to {printable(model)}: {printable(served_before)} and "
+            f"{printable(served)}. Keep their answers apart by reply.model, or the column served of a table",
+            about=("served", model),
+        )
+
+
+class Tracked(Meter):
+    """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, as they
+    stand when asked.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "sums":  # a copy under construction has none yet
+            raise AttributeError(name)
+        return getattr(self.usage(), name)
+
+    def __str__(self) -> str:
+        return str(self.usage())
+
+    __repr__ = __str__
+
+
+@contextmanager
+def track() -> Iterator[Tracked]:
+    """Count what all calls of the process use while a block is open, in every thread and task.
+
+    >>> with llmcall.track() as usage:
+    ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> usage.calls + usage.cached_calls
+    1
+    """
+    tracked = Tracked()
+    meters.append(tracked)
+    try:
+        yield tracked
+    finally:
+        meters.remove(tracked)

@@ -191,7 +191,8 @@ class Choice(LLMCall):
             )
         pandas = import_pandas()
         frame: Any = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
-        columns = share_columns(self.options, list(frame.columns))
+        errors = ["error"] if map_options.get("on_error") == "return" else []
+        columns = share_columns(self.options, list(frame.columns), errors)
         method, answers = self._shares_of(rows, logprobs, map_options)
         if map_options.get("dry_run"):
             return answers
@@ -205,8 +206,8 @@ class Choice(LLMCall):
                 math.nan if isinstance(each, Exception) or each is None else each[number]
                 for each in row_shares
             ]
-        if map_options.get("on_error") == "return":
-            table["error"] = [each if isinstance(each, Exception) else None for each in row_shares]
+        for name in errors:
+            table[name] = [each if isinstance(each, Exception) else None for each in row_shares]
         table.attrs["method"] = method
         return table
 

@@ -190,10 +190,13 @@ def counted_shares(draws: Sequence[Any], options: Sequence[Any]) -> list[float] 
     return [count / len(draws) for count in counts]
 
 
-def share_columns(options: Sequence[Any], row_columns: Sequence[Any]) -> list[str]:
+def share_columns(
+    options: Sequence[Any], row_columns: Sequence[Any], others: Sequence[str] = ()
+) -> list[str]:
     """Return the names of the columns of the shares.
 
     :param row_columns: the columns of the rows.
+    :param others: the further columns of the table.
     :raises ValueError: if two columns would have the same name.
     """
     names = [*(f"p_{option}" for option in options), OTHER]
@@ -203,6 +206,7 @@ def share_columns(options: Sequence[Any], row_columns: Sequence[Any]) -> list[st
                 f"two columns of the shares would have the name {name!r}: give the options codes, "
                 "such as {'something else': 'other'}"
             )
+    for name in (*names, *others):
         if name in row_columns:
             raise ValueError(f"the rows have a column {name!r}, which the shares need: rename it")
     return names

@@ -37,7 +37,8 @@ ANSWERS_REMEMBERED = 64  # answers, each of which is asked for its tokens, its c
 def http_as_chat(body: str) -> Mapping[str, Any]:
     """Return an answer as chat completions give it, as far as it tells: ``model``, ``usage`` (by its own
     names), ``service_tier``, ``system_fingerprint``, and a choice with its text and tool calls, its
-    refusal, and why it ended in the words of its API (``"completed"``, ``"end_turn"`` …); and its ``bill``.
+    refusal, and why it ended in the words of its API (``"completed"``, ``"end_turn"`` …); ``created``, and
+    its ``bill``.
 
     :param body: JSON, or an event stream.
     """
@@ -75,6 +76,7 @@ def http_as_chat(body: str) -> Mapping[str, Any]:
     usage = _merged(each["usage"] for each in holders if isinstance(each.get("usage"), dict))
     return {
         **{name: _text(fields.get(name)) or None for name in names},
+        "created": fields.get("created") or fields.get("created_at"),
         "usage": usage,
         "choices": [choice],
         "bill": Bill.of(gemini or {**fields, "usage": usage, "choices": choices}),

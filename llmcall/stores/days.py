@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5138
 
 
 class Days(NamedTuple):
@@ -29,6 +34,15 @@ def day_of(seconds: float) -> str:
     from datetime import datetime, timezone
 
     return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()
+
+
+def day_created(response: Mapping[str, Any]) -> str | None:
+    """Return the day on which a response says that it was made, in UTC, or ``None``."""
+    seconds = response.get("created") or response.get("created_at")
+    # Servers that play a model say 0, or count.
+    if not isinstance(seconds, (int, float)) or not EARLIEST < seconds < LATEST:
+        return None
+    return day_of(seconds)
 
 
 def joined_days(days: Days | None, other_days: Days | None) -> Days | None:

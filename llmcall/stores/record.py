@@ -15,7 +15,7 @@ from ..keys.keys import key_of
 from ..support.display.formatting import one_line
 from ..support.display.notebook import html_message
 from ..support.display.printable import printable
-from .days import Days, day_of
+from .days import Days, day_created, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # The fields that contain the question if a request has no messages.
 QUESTIONS = ("input", "arguments", "body")
 MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
+OF_SERVERS = frozenset({"azure", "local", "ollama", "openai"})  # llmcall's own api_types
 REPR_CHARACTERS = 60  # characters of a text in a repr
 FIELDS = (
     "cache_key",
@@ -215,18 +216,19 @@ class Record:
         """
         if self.noted_days is not None:
             return self.noted_days
+        day = day_created(self._chat)
         # A cache holds since when it has an answer. That is the day on which it was given if a
-        # client asked for it then.
-        if self.stored_at is None or not self.was_asked:
-            return None
-        return self.answered_on(day_of(self.stored_at))
+        # server was asked for it then.
+        if day is None and self.stored_at is not None and self.was_asked:
+            day = day_of(self.stored_at)
+        return None if day is None else self.answered_on(day)
 
     @property
     def was_asked(self) -> bool:
-        """Return whether a server was asked for it by the process that made the record; files give
-        records, too.
+        """Return whether a server was asked for it by the process that made the record. Files give
+        records, too, and a client of one's own may answer from them.
         """
-        return self.api_type is not None or (self.kind == "http" and self.version is not None)
+        return self.api_type in OF_SERVERS or (self.kind == "http" and self.version is not None)
 
     def answered_on(self, day: str) -> Days:
         """Return the days of an answer that was given on one day."""

@@ -13,7 +13,9 @@ from typing import Any
 
 import commands
 import pytest
-from servers import Responding, completion
+from pytest_httpserver import HTTPServer
+from sdk_programs import http
+from servers import Answer, Responding, ScriptedServer, client_for, completion
 
 from llmcall import cassette, scope
 from llmcall.stores.days import Days
@@ -25,8 +27,9 @@ NOW = time.time()
 
 def answering(*fingerprints: str, **settings: Any) -> Responding:
     """Return a client whose server gives a snapshot's name, and fingerprints in turn."""
-    responses = [completion(system_fingerprint=each) for each in fingerprints]
-    return Responding(*(responses or [completion()]), **settings)
+    created = {"created": int(NOW)}
+    responses = [completion(system_fingerprint=each, **created) for each in fingerprints]
+    return Responding(*(responses or [completion(**created)]), **settings)
 
 
 def recorded(path: str = PATH, *questions: str, mode: str = "once", **settings: Any) -> str:
@@ -76,13 +79,77 @@ def test_a_header_says_which_model_answered_and_when() -> None:
     assert header()["served"] == {SNAPSHOT: {**day, "fingerprints": ["fp_a", "fp_b"]}}
 
 
-def test_an_answer_from_the_cache_has_the_day_on_which_the_cache_got_it() -> None:
-    """It was not given on the day of the recording."""
-    client = answering("fp_a", cache_path="cache")
-    client.send_message("Hi", on_error="raise")
-    store_on("2026-03-01", "cache")
+CREATED = 1_700_000_000  # 14 November 2023
+THAT_DAY = {"first": "2023-11-14", "last": "2023-11-14"}
+UNDATED = {name: value for name, value in completion().items() if name != "created"}
+IN_WORDS = [{"type": "output_text", "text": "Two coins."}]
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": float(CREATED),
+    "status": "completed",
+    "model": SNAPSHOT,
+    "output": [{"type": "message", "role": "assistant", "content": IN_WORDS}],
+    "usage": {"input_tokens": 1, "output_tokens": 1},
+}
+MESSAGE = {"type": "message", "model": SNAPSHOT, "content": [{"type": "text", "text": "Two."}]}
+
+
+@pytest.mark.parametrize("source", ["server", "cache"])
+def test_the_day_is_that_on_which_the_response_was_created(source: str) -> None:
+    """Whenever it was recorded, also out of the cache."""
+    client = Responding(completion(created=CREATED))
+    if source == "cache":
+        client.send_message("Hi", on_error="raise")
     with cassette(PATH):
         client.send_message("Hi", on_error="raise")
+    assert header()["served"] == {SNAPSHOT: THAT_DAY}
+
+
+@pytest.mark.parametrize("created", [None, 0, 17, "today", 1e300, CREATED * 1000])
+def test_what_a_client_of_ones_own_answers_without_a_time_has_no_day(created: Any) -> None:
+    """It may answer from a file; nor has a number that is no time of a response."""
+    with cassette(PATH):
+        Responding(completion(created=created)).send_message("Hi", on_error="raise")
+    assert "served" not in header()
+    assert cassette(PATH).served == {SNAPSHOT: None}
+
+
+def test_the_day_of_a_response_of_the_other_api_is_its_own(httpserver: HTTPServer) -> None:
+    """The Responses API says ``created_at``."""
+    server = ScriptedServer(httpserver, Answer(200, RESPONSE))
+    with cassette(PATH), client_for(server.base_url, api="responses", api_key="k") as client:
+        client.send_message("Hi", on_error="raise")
+    assert header()["served"] == {SNAPSHOT: THAT_DAY}
+
+
+@pytest.mark.parametrize(
+    ("path", "response", "is_dated"),
+    [("responses", RESPONSE, True), ("messages", MESSAGE, False)],
+    ids=["responses", "messages"],
+)
+def test_the_day_of_a_programs_answer_is_its_own_or_that_on_which_it_came(
+    path: str, response: dict[str, Any], is_dated: bool
+) -> None:
+    """The Messages API tells no time."""
+    transport = http.MockTransport(lambda _: http.Response(200, json=response))
+    body = {"model": "m", "input": "Hi", "messages": [{"role": "user", "content": "Hi"}]}
+    with cassette(PATH), http.Client(transport=transport) as client:
+        client.post(f"https://api.example/v1/{path}", json=body)
+    expected = THAT_DAY if is_dated else {"first": today(), "last": today()}
+    assert header()["served"] == {SNAPSHOT: expected}
+
+
+def test_an_undated_answer_from_the_cache_has_the_day_on_which_the_cache_got_it(
+    httpserver: HTTPServer,
+) -> None:
+    """A server gave it, on another day than that of the recording."""
+    server = ScriptedServer(httpserver, Answer(200, {**UNDATED, "system_fingerprint": "fp_a"}))
+    with client_for(server.base_url, api_key="k", cache_path="cache") as client:
+        client.send_message("Hi", on_error="raise")
+        store_on("2026-03-01", "cache")
+        with cassette(PATH):
+            client.send_message("Hi", on_error="raise")
     assert header()["served"] == {
         SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01", "fingerprints": ["fp_a"]}
     }

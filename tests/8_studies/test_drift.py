@@ -626,18 +626,19 @@ def test_another_model_is_marked_in_every_output(model: Model) -> None:
     assert printed["another_model"] == "gpt-6.1-terra"
 
 
-def test_served_models_and_days_then_and_now(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_served_models_and_days_then_and_now(model: Model) -> None:
     """Both are in the text, by the server's names."""
     snapshot = "gpt-6-luna-2026-05-01"
     rating = {"role": "assistant", "content": "3"}
+    created = 1_777_600_000  # 1 May 2026
     model.answer = lambda messages, chance: {
         "model": snapshot,
+        "created": created,
         "choices": [{"index": 0, "message": rating, "finish_reason": "stop"}],
     }
-    monkeypatch.setattr("llmcall.stores.cassettes.cassette.day_of", lambda seconds: "2026-05-01")
     record(model, 3, 2)
     snapshot = "gpt-6-luna-2026-10-01"
-    monkeypatch.setattr("llmcall.stores.cassettes.cassette.day_of", lambda seconds: "2026-11-22")
+    created = 1_795_320_000  # 22 November 2026
     drift = llmcall.drift(STUDY, share=1, to=CHECK)
     assert "then: gpt-6-luna-2026-05-01 (2026-05-01)" in str(drift)
     assert "now:  gpt-6-luna-2026-10-01 (2026-11-22)" in str(drift)

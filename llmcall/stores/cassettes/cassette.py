@@ -571,5 +571,5 @@ def _days_of(record: Record, source: str) -> Days | None:
         return record.days
     # The answer of an equal call that was under way also came from a server just now; no cache holds
     # it yet.
-    is_new = source == FROM_SERVER or (record.stored_at is None and record.was_asked)
+    is_new = record.was_asked and (source == FROM_SERVER or record.stored_at is None)
     return record.answered_on(day_of(time.time())) if is_new else None

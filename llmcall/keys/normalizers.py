@@ -47,15 +47,17 @@ def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
     """
     if not names:
         return None
-    patterns = [
-        (re.compile(NORMALIZERS.get(name, name)), name if name in NORMALIZERS else "…")
-        for name in names
-    ]
+    patterns = [(re.compile(NORMALIZERS.get(name, name)), replacement(name)) for name in names]
 
     def normalize(text: str) -> str:
         """Replace each match by its name."""
-        for pattern, name in patterns:
-            text = pattern.sub(f"<{name}>", text)
+        for pattern, replaced in patterns:
+            text = pattern.sub(replaced, text)
         return text
 
     return normalize
+
+
+def replacement(name: str) -> str:
+    """Return what a normalizer writes in place of what it leaves out."""
+    return f"<{name}>" if name in NORMALIZERS else "<…>"

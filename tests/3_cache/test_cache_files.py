@@ -117,6 +117,86 @@ def test_an_export_has_the_records_that_where_selects(
     assert json.loads(line)["kind"] == "embedding"
 
 
+CONFIGURED = """
+[OpenAI]
+MODEL = other
+EMBEDDING_MODEL = other-embedding
+TEMPERATURE = 0
+MAX_TOKENS = 7
+[Cache]
+NORMALIZE = times, uuids
+NAMESPACE = ours
+[Aliases]
+short = m
+long = other
+"""
+SHOWN = {
+    "model": "other",
+    "embedding_model": "other-embedding",
+    "temperature": 0,
+    "max_tokens": 7,
+    "cache_normalize": ["times"],
+    "cache_namespace": "ours",
+    "aliases": {"long": "other"},
+}
+
+
+def configure(text: str) -> None:
+    """Make a configuration file the current one."""
+    Path("config.ini").write_text(text, encoding="utf-8")
+    llmcall.reset()
+
+
+def exported(path: Path) -> dict[str, Any]:
+    """Export the cache and return the settings in the header."""
+    with ResponseCache("cache") as cache:
+        cache.export(path)
+    first: dict[str, Any] = json.loads(path.read_text(encoding="utf-8").partition("\n")[0])
+    return dict(first["settings"])
+
+
+CACHED: dict[str, Any] = {"cache_path": "cache", "cache_mode": "auto", "on_error": "raise"}
+
+
+def test_an_export_has_only_settings_that_its_records_show(tmp_path: Path) -> None:
+    """The exporter's default model would stand above that of whoever reads it."""
+    ScriptedClient(["yes"], model="m", **CACHED).send_message("Hi")
+    ScriptedClient([[1.0]], **CACHED).get_embedding("Hi", "e")
+    configure(CONFIGURED)
+    assert exported(tmp_path / "a.jsonl") == {"aliases": {"short": "m"}}
+
+
+def test_an_export_keeps_the_settings_that_decided_its_keys(tmp_path: Path) -> None:
+    """Under them its records are found."""
+    configure(CONFIGURED)
+    asking: Any = ScriptedClient(["yes", [1.0]], **CACHED)
+    asking.send_message("It is 10:15. Bread?")
+    asking.get_embedding("Hi")
+    assert exported(tmp_path / "a.jsonl") == SHOWN
+    configure("")
+    with llmcall.cassette(tmp_path / "a.jsonl", mode="none"):
+        replaying: Any = ScriptedClient([], cache_mode="off", on_error="raise")
+        assert replaying.send_message("It is 11:45. Bread?").content == "yes"
+        assert replaying.get_embedding("Hi") == [1.0]
+
+
+def test_a_file_that_no_normalizer_here_would_change_is_loaded_without_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Calls here find its records."""
+    client: Any = ScriptedClient(["yes", "yes"], **CACHED)
+    client.send_message("Bread?")
+    exported(tmp_path / "a.jsonl")
+    client.send_message("It is 10:15. Bread?")
+    exported(tmp_path / "b.jsonl")
+    configure("[Cache]\nNORMALIZE = times\n")
+    with ResponseCache("here") as here:
+        here.load(tmp_path / "a.jsonl")
+        assert not caplog.messages
+        here.load(tmp_path / "b.jsonl")
+    assert "was made with other settings than those here" in caplog.text
+
+
 @pytest.mark.parametrize("setting", ["LLMCALL_CACHE_NAMESPACE", "LLMCALL_CACHE_NORMALIZE"])
 def test_a_file_of_other_keys_is_loaded_with_a_warning(
     setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

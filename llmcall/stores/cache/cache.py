@@ -280,19 +280,20 @@ class ResponseCache:
         return self.storage.clear()
 
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
-        """Write the records as JSON Lines, the form of a cassette; return how many.
+        """Write the records as JSON Lines, the form of a cassette; return how many. The header holds those
+        of the current settings that the records' requests show.
 
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential, naming its place.
         """
-        from ..records.header import Header, keyed_settings
+        from ..records.header import Header, keyed_settings, with_used_settings
         from ..records.spool import Spool
         from ..records.writer import write
 
         with Spool() as spool:
             for record in self.records(where=where):
                 spool.add(record)
-            write(path, Header(keyed_settings()), spool)
+            write(path, Header(with_used_settings(keyed_settings(), spool)), spool)
             return len(spool)
 
     def load(

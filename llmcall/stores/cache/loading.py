@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from itertools import starmap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import CacheError
 from ...keys.keys import short_key
-from ...support.display.formatting import counted
+from ...keys.normalizers import normalizer
+from ...support.display.formatting import as_json, counted
 from ...support.notices import notice
 from ..records.answers import same_answer
 from ..records.header import keyed_settings, settings_differences
@@ -18,14 +19,15 @@ from .directory import Change
 from .places import is_address, storage_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from ..record import Record
     from .places import Storage
 
 CONFLICTS = ("keep", "replace", "raise")
 # Settings that decide the key of one and the same request.
-KEY_SETTINGS = ("cache_namespace", "cache_normalize")
+NORMALIZE = "cache_normalize"
+KEY_SETTINGS = ("cache_namespace", NORMALIZE)
 MOST_LISTED_KEYS = 5  # keys that a message lists
 
 
@@ -98,8 +100,8 @@ def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iter
         return source, lambda: records
     header = spooled(source, spool)
     recorded, here = (
-        {name: settings[name] for name in KEY_SETTINGS if name in settings}
-        for settings in (header.settings, keyed_settings())
+        {name: settings[name] for name in KEY_SETTINGS if settings.get(name)}
+        for settings in (header.settings, _effective(keyed_settings(), header.settings, spool))
     )
     if header.settings and (differences := settings_differences(recorded, here)):
         notice(
@@ -109,3 +111,22 @@ def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iter
             differences,
         )
     return source, lambda: spool
+
+
+def _effective(
+    settings: Mapping[str, Any], recorded: Mapping[str, Any], records: Iterable[Record]
+) -> dict[str, Any]:
+    """Return settings without the normalizers that are not among those of a file, and would replace nothing
+    in its records.
+    """
+    shared = recorded.get(NORMALIZE, [])
+    others = [name for name in settings.get(NORMALIZE, []) if name not in shared]
+    idle = [name for name in others if not any(_is_replaced(name, each) for each in records)]
+    effective = [name for name in settings.get(NORMALIZE, []) if name not in idle]
+    return {**settings, NORMALIZE: effective}
+
+
+def _is_replaced(name: str, record: Record) -> bool:
+    """Return whether a normalizer replaces anything in a record's request."""
+    text, normalize = as_json(record.request), normalizer((name,))
+    return normalize is not None and normalize(text) != text

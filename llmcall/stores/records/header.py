@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,12 +12,14 @@ from ...config import resolve as config
 from ...config.setting import Rank
 from ...config.settings import LOCAL_MODEL, SETTINGS
 from ...errors import ConfigError
+from ...keys.normalizers import replacement
 from ...keys.parameters import CONFIGURED
-from ...models.catalog import section_of
+from ...models.catalog import resolve, section_of
+from ...support.display.formatting import as_json
 from .served import from_header, joined_served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ...config.setting import Layer
     from ...config.settings import Settings
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 
 NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
 SECTIONS = "models"  # what [Model …] says of the models that were used, by their names
-MODELS = ("model", "embedding_model")
+DEFAULT_MODELS = {"chat": "model", "embedding": "embedding_model"}  # by the kind of a record
+MODELS = tuple(DEFAULT_MODELS.values())
 MODEL_FILE = ".gguf"
 # The settings that decide keys besides the arguments in code: a header holds these, and while its
 # cassette is open they stand above environment and files.
@@ -122,6 +126,50 @@ def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> di
     used_sections = {model: section for model, section in sections_by_model.items() if section}
     settings = {name: value for name, value in header.items() if name != SECTIONS}
     return {**settings, SECTIONS: used_sections} if used_sections else settings
+
+
+def with_used_settings(header: Mapping[str, Any], records: Iterable[Record]) -> dict[str, Any]:
+    """Return those settings of a header that the requests of some records show; of a section or a list,
+    the entries that they show. What ``[Model …]`` says is left as it is.
+    """
+    normalizers = header.get("cache_normalize", ())
+    shown: dict[str, list[Any]] = defaultdict(list)
+    for record in records:
+        text = as_json(record.request) if normalizers else ""
+        replaced = [("cache_normalize", each) for each in normalizers if replacement(each) in text]
+        for name, value in (*_shown(record), *replaced):
+            if value not in shown[name]:
+                shown[name].append(value)
+    used: dict[str, Any] = {}
+    for name, value in header.items():
+        if name == SECTIONS:
+            entries = value
+        elif name == "aliases":
+            entries = {each: value[each] for each in value if resolve(each, value) in shown[name]}
+        elif name == NAMESPACES:
+            entries = {each: value[each] for each in value if (each, value[each]) in shown[name]}
+        elif isinstance(value, list):
+            entries = [each for each in value if each in shown[name]]
+        else:
+            entries = value if value in shown[name] else None
+        if entries not in (None, [], {}):
+            used[name] = entries
+    return used
+
+
+def _shown(record: Record) -> Iterator[tuple[str, Any]]:
+    """Yield the values that settings had if they decided a record's request, each with its setting."""
+    request = record.request
+    model, namespace = request.get("model"), request.get("namespace")
+    if record.kind in DEFAULT_MODELS:
+        yield DEFAULT_MODELS[record.kind], model
+    if record.kind == "chat":
+        yield from ((name, request[name]) for name in CONFIGURED if name in request)
+    yield from (
+        ("cache_namespace", namespace),
+        ("aliases", model),
+        (NAMESPACES, (model, namespace)),
+    )
 
 
 def _file_name(model: object) -> str | None:

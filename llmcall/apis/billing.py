@@ -86,11 +86,10 @@ def _searches_of_chat(response: Mapping[str, Any]) -> Counter[str]:
 
 
 def _searches_of_gemini(response: Mapping[str, Any]) -> Counter[str]:
-    grounding = [
-        object_in(candidate.get("groundingMetadata"))
-        for candidate in objects_in(response.get("candidates"))
-    ]
-    queries = {str(query) for each in grounding for query in each.get("webSearchQueries") or ()}
+    queries = set()
+    for candidate in objects_in(response.get("candidates")):
+        searched = object_in(candidate.get("groundingMetadata")).get("webSearchQueries")
+        queries |= set(map(str, searched if isinstance(searched, list) else ()))
     count = len(queries - {""})  # Google ignores those
     if str(response.get("modelVersion")).startswith(PROMPT_IS_BILLED):
         count = min(1, count)

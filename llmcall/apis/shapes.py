@@ -40,8 +40,8 @@ def as_chat(response: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(response.get("output"), list):
         return response
     fields = {name: response[name] for name in SHARED_FIELDS if name in response}
-    if "created_at" in response:
-        fields["created"] = int(response["created_at"])
+    if isinstance(created := response.get("created_at"), (int, float)):
+        fields["created"] = int(created)
     usage = TokenUsage.of(response)
     if usage.input_tokens is not None:
         fields["usage"] = _usage(usage)
@@ -59,7 +59,7 @@ def _choice(response: Mapping[str, Any]) -> dict[str, Data]:
     items = objects_in(response["output"])
     parts = parts_in(items)
     message = message_in(parts)
-    calls = [_tool_call(item) for item in items if item.get("type") in PROGRAMS_CALLS]
+    calls = [_tool_call(item) for item in items if str(item.get("type")) in PROGRAMS_CALLS]
     if calls:
         message["tool_calls"] = calls
     details = response.get("incomplete_details")
@@ -68,7 +68,7 @@ def _choice(response: Mapping[str, Any]) -> dict[str, Data]:
         finish_reason = FINISH_REASONS.get(str(reason), reason)
     else:
         finish_reason = "tool_calls" if calls else "stop"
-    logprobs = [each for part in parts for each in part.get("logprobs") or ()]
+    logprobs = [each for part in parts for each in objects_in(part.get("logprobs"))]
     choice = {"index": 0, "message": message, "finish_reason": finish_reason}
     return {**choice, "logprobs": {"content": logprobs}} if logprobs else choice
 

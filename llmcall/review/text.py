@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..apis.shapes import object_in, objects_in
 from ..keys.contents import title_of
 from ..stores.records.line import INLINE_CHARACTERS
 from ..support.display.formatting import OF_NO_ACTOR, OUTSIDE_ANY_SCOPE, as_json, counted, one_line
@@ -101,8 +102,8 @@ def _names(tools: Any) -> str:
     """Return the names of a chat's tools, and how long their descriptions are; empty if a tool has no
     name.
     """
-    functions = [each.get("function", each) for each in tools or ()]
-    names = [str(each.get("name", "")) for each in functions]
+    functions = [object_in(tool.get("function", tool)) for tool in objects_in(tools)]
+    names = [str(function.get("name", "")) for function in functions]
     return (
         f"{', '.join(names)} ({len(as_json(tools)):,} characters)" if all(names) and names else ""
     )

@@ -298,6 +298,11 @@ def test_what_is_no_cache_cannot_be_loaded(
 # The bytes of a record
 
 
+def answered(**fields: Any) -> dict[str, Any]:
+    """Return a response with further fields."""
+    return {"choices": [{"message": {"role": "assistant", "content": "yes"}}], **fields}
+
+
 class Model(str, enum.Enum):
     """A string that belongs to a class."""
 
@@ -307,10 +312,11 @@ class Model(str, enum.Enum):
 def test_what_has_a_plain_form_is_stored_in_it(tmp_path: Path) -> None:
     """A string of a class is a string, a mapping a dict, a tuple a list."""
     with ResponseCache(tmp_path / "cache") as cache:
-        cache.put(asked("a"), {"model": Model.MINI, "more": OrderedDict(a=(1, 2))})
+        response = answered(model=Model.MINI, more=OrderedDict(a=(1, 2)))
+        cache.put(asked("a"), {**response, "choices": tuple(response["choices"])})
         found = cache.get(asked("a")).response  # type: ignore[union-attr]
     assert type(found["model"]) is str
-    assert found == {"model": "gpt-4o-mini", "more": {"a": [1, 2]}}
+    assert found == answered(model="gpt-4o-mini", more={"a": [1, 2]})
 
 
 def test_what_has_no_plain_form_is_refused_before_it_is_stored(tmp_path: Path) -> None:
@@ -356,7 +362,7 @@ def test_no_pickle_in_a_records_place_runs_code(protocol: int, tmp_path: Path) -
     """It is damage, though its checksum fits."""
     request = asked("a")
     with ResponseCache(tmp_path / "cache", mode="replay") as cache:
-        cache.put(request, {"choices": []})
+        cache.put(request, answered())
         for value in hostile_values(Planted(tmp_path / "planted"), protocol):
             body = pickle.dumps(value, protocol)
             sum_of = crc32(body, crc32(request.cache_key.encode())).to_bytes(4, "little")
@@ -470,11 +476,11 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Rec
         for number in range(60):
             cache.put(
                 asked(f"question {number}", sample=number % 2 or None),
-                {"answer": number},
+                answered(number=number),
                 cost=number / 10,
             )
         for number in range(4):
-            cache.put(asked(f"long question {number}"), {"answer": str(number) * 30_000})
+            cache.put(asked(f"long question {number}"), answered(text=str(number) * 30_000))
         return path, {record.cache_key: record for record in cache.records()}
 
 
@@ -512,7 +518,7 @@ def leaf_pages(path: Path) -> Iterator[int]:
 def test_salvage_of_a_cache_without_a_sound_record_writes_nothing(tmp_path: Path) -> None:
     """For the command that is an error."""
     with ResponseCache(tmp_path / "hollow") as hollow:
-        hollow.put(asked("a"), {"answer": "a"})
+        hollow.put(asked("a"), answered())
     in_database(tmp_path / "hollow", "UPDATE Cache SET value = X'00'")
     with ResponseCache(tmp_path / "hollow") as hollow:
         assert hollow.salvage(tmp_path / "new") == 0

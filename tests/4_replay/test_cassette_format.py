@@ -29,7 +29,7 @@ from llmcall.support import secrets as credentials
 from llmcall.types import Record
 
 HEADER = '{"llmcall": 1, "settings": {}}\n'
-GOOD = '{"kind": "chat", "request": {}, "response": {}}'
+GOOD = '{"kind": "function", "request": {}, "response": {}}'
 
 
 def chat(
@@ -167,7 +167,7 @@ def test_a_line_that_was_written_otherwise_answers(length: int) -> None:
 def test_harmless_differences_are_accepted(form: str) -> None:
     """A byte order mark, blank lines, CRLF and a missing last newline change nothing."""
     file = form.format(HEADER.strip(), HEADER.strip()) + ("" if "\r" in form else f"\n{GOOD}")
-    assert [record.kind for record in decoded(file)] == ([] if "\r" in form else ["chat"])
+    assert [record.kind for record in decoded(file)] == ([] if "\r" in form else ["function"])
 
 
 def test_equal_answers_to_one_key_are_one_record() -> None:
@@ -199,7 +199,7 @@ DAMAGE = {
     "deep": (HEADER + '{"a":' + "[" * 100_000, "nested too deeply"),
     "NaN": (HEADER + GOOD.replace("{}", '{"a": NaN}'), "NaN is not JSON"),
     "surrogate": (HEADER + GOOD.replace("{}", '{"a": "\\ud83d"}'), "lone surrogate"),
-    "unknown kind": (HEADER + GOOD.replace("chat", "chit"), "kind"),
+    "unknown kind": (HEADER + GOOD.replace("function", "chit"), "kind"),
     "unknown field": (HEADER + GOOD[:-1] + ', "host": "h"}', "unknown field 'host'"),
     "no response": (HEADER + '{"kind": "chat", "request": {}}', "response"),
     "not UTF-8": (HEADER + '{"é": 1}', "not UTF-8"),

@@ -17,6 +17,7 @@ from ...support.system import ProcessLock, at_exit
 from ..record import record_of
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
+from ..records.readable import unreadable
 from .directory import Change, Directory
 from .places import storage_at
 
@@ -123,8 +124,14 @@ class ResponseCache:
 
         :param response: the response as the API gave it.
         :param cost: USD, or ``None`` if the price is unknown.
+        :raises ValueError: if no reader could read it: a chat's request has messages, and its response
+            choices with messages, or the output of the Responses API.
         """
-        return self.store(record_of(request, response, cost=cost))
+        packed = pack(record_of(request, response, cost=cost))
+        record = unpack(request.cache_key, packed)  # in its plain form
+        if problem := unreadable(record):
+            raise ValueError(problem)
+        return self.store(record)
 
     def store(self, record: Record, *, mode: str | None = None, replace: bool = False) -> Record:
         """Store a record and return the one that counts: whatever was stored first.
@@ -308,7 +315,8 @@ class ResponseCache:
         :param path: also TinyTroupe's pickle cache.
         :param on_conflict: what to do about a key that has another answer here: ``keep`` this one,
             ``replace`` it, or ``raise`` before anything is stored.
-        :raises CacheCorruptError: if a line is broken, or a file has two answers to one request.
+        :raises CacheCorruptError: if a line is broken, a chat cannot be read, or a file has two answers to one
+            request.
         :raises CacheError: with ``raise``, if the cache has another answer; and if ``path`` contains
             no cache.
         """

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
-from ...errors import CacheError
+from ...errors import CacheCorruptError, CacheError
 from ...keys.keys import short_key
 from ...keys.normalizers import normalizer
 from ...support.display.formatting import as_json, counted
@@ -14,6 +13,7 @@ from ...support.notices import notice
 from ..records.answers import same_answer
 from ..records.header import keyed_settings, settings_differences
 from ..records.packed import pack, unpack
+from ..records.readable import unreadable
 from ..records.spool import Spool
 from .directory import Change
 from .places import is_address, storage_at
@@ -90,8 +90,8 @@ def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iter
             raise CacheError(
                 f"{source.location} contains no cache; give a cache's directory or server, or an exported file"
             )
-        rows = source.rows
-        return str(source.location), lambda: starmap(unpack, rows())
+        name, rows = str(source.location), source.rows
+        return name, lambda: (_readable(unpack(*row), name) for row in rows())
     from ...ancestors import tinytroupe
     from ..records.reader import spooled
 
@@ -111,6 +111,17 @@ def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iter
             differences,
         )
     return source, lambda: spool
+
+
+def _readable(record: Record, source: str) -> Record:
+    """Return a record of another cache.
+
+    :raises CacheCorruptError: if no reader can read it.
+    """
+    if problem := unreadable(record):
+        key = short_key(record.cache_key)
+        raise CacheCorruptError(f"{source}: record {key}…: {problem}; delete it there")
+    return record
 
 
 def _effective(

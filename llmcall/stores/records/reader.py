@@ -13,6 +13,7 @@ from ...keys.request import Data
 from ..record import Record
 from .header import Header
 from .line import CONFLICT, RESTORE, entry_of, resolved, text_in
+from .readable import unreadable
 from .served import model_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
             if line.startswith(TEXT_LINE) or "kind" not in (entry := entry_of(line)):
                 continue
             record = _record_of(entry, store.text, header.days)
+            if problem := unreadable(record):
+                raise CacheCorruptError(f"{problem}; {RESTORE}")
             earlier = store.find(record.cache_key)
             if earlier is None:
                 store.add(record, number)
@@ -156,8 +159,9 @@ class RecordFile:
     :param data: the bytes of the file.
     :param name: the file's name in errors.
     :ivar header: what stands above them.
-    :raises CacheCorruptError: if a line is damaged, refers to a text that is not there, or answers a
-        request otherwise than another line, or if two headers differ; with the number of the line.
+    :raises CacheCorruptError: if a line is damaged, refers to a text that is not there, is a chat that no
+        reader can read, or answers a request otherwise than another line, or if two headers differ; with
+        the number of the line.
     :raises CacheError: if another version wrote the file.
     """
 

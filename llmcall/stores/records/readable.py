@@ -1,0 +1,69 @@
+"""Chats that readers can read, of records from other hands."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+from ...apis.message import is_content
+from ...support.display.formatting import as_json, shortened
+
+if TYPE_CHECKING:
+    from ..record import Record
+
+LONGEST_QUOTE = 200  # characters of a record in a message
+
+
+def unreadable(record: Record) -> str | None:
+    """Return why no reader can read a chat's record; ``None`` if they can, and of any other kind."""
+    if record.kind != "chat":
+        return None
+    request, response = record.request, record.response
+    messages, choices = request.get("messages"), response.get("choices")
+    if not isinstance(messages, list):
+        return f"the request of this chat has no list of messages: {_quoted(request)}"
+    for number, message in enumerate(messages):
+        if problem := _unreadable_message(message):
+            return f"messages[{number}] of this chat {problem}: {_quoted(message)}"
+    if isinstance(response.get("output"), list):
+        return None
+    if not isinstance(choices, list) or not choices:
+        return f"the response of this chat has no choices: {_quoted(response)}"
+    for number, choice in enumerate(choices):
+        fields = choice if isinstance(choice, dict) else {}
+        if problem := _unreadable_message(fields.get("message")):
+            return f"the message of choices[{number}] of this chat {problem}: {_quoted(choice)}"
+        if not isinstance(fields.get("finish_reason"), (str, NoneType)):
+            return (
+                f"the finish_reason of choices[{number}] of this chat is no text: {_quoted(choice)}"
+            )
+    return None
+
+
+def _unreadable_message(message: Any) -> str | None:
+    """Return what keeps readers from reading a message; ``None`` if nothing does."""
+    if not isinstance(message, dict):
+        return "is no object"
+    content = message.get("content")
+    if type(content) is str and len(message) == 2:
+        return None  # a role and a text, as most have
+    if not is_content(content):
+        return "has a content that is neither text nor a list of parts"
+    if not isinstance(message.get("refusal"), (str, NoneType)):
+        return "has a refusal that is no text"
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        return "has tool_calls that are no list"
+    if not all(map(_is_call, (*calls, {"function": message.get("function_call")}))):
+        return "has a call of a tool that is no object"
+    return None
+
+
+def _is_call(call: Any) -> bool:
+    return isinstance(call, dict) and all(
+        isinstance(call.get(name) or {}, dict) for name in ("function", "custom")
+    )
+
+
+def _quoted(value: object) -> str:
+    return shortened(as_json(value), LONGEST_QUOTE)

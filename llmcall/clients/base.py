@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..core.calls import Call
+    from ..core.gate import Gate
     from ..core.reply import Reply
     from ..core.transport import Transport
     from ..keys.request import Request
@@ -188,6 +189,15 @@ class LLMClient:
             new_pool = Pool(model, self.endpoints(model), self.capabilities(model), self.settings)
             pool = pools.setdefault(model, new_pool)
         return pool
+
+    def gate(self, call: Call, request: Request) -> Gate:
+        """Return what lets a send of a call in: the limits and the open budgets.
+
+        :param request: what is asked; its body is what is sent.
+        """
+        from ..traffic.permit import Permit
+
+        return Permit(call, self.pool(request.model), request)
 
     def transport_of(self, endpoint: Endpoint) -> Any:
         """Return the transport for an endpoint; all calls share it.

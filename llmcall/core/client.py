@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..traffic.limits import Pool
     from ..traffic.usage import Meter
+    from .gate import Gate
     from .options import Options
 
 
@@ -91,6 +92,13 @@ class Client(Protocol):
 
     def transport_of(self, endpoint: Endpoint) -> Any:
         """Return the :class:`llmcall.types.Transport` that speaks to an endpoint."""
+        ...
+
+    def gate(self, call: Any, request: Request) -> Gate:
+        """Return what lets a send of a call in.
+
+        :param request: what is asked; its body is what is sent.
+        """
         ...
 
     def transport_for(self, call: Any, endpoint: Endpoint) -> Any:

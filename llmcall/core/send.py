@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..apis.chunks import DONE, Assembler, says_something, text_in
 from ..apis.http_answers import http_as_chat
 from ..apis.message import text_of
 from ..apis.shapes import choices_of
-from ..apis.usage import TokenUsage
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -21,15 +20,12 @@ from ..errors import (
 )
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.plain_data import map_texts
-from ..models.prices import tier_of
 from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
-from ..support.notices import logger, notice, warn_once
-from ..traffic.estimates import with_tokens_used
-from ..traffic.limits import LEFT_OUT_SECONDS
-from ..traffic.permit import Permit
+from ..support.notices import logger, warn_once
 from .checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from .effects import END, Piece, Reading, do, emit, next_of, opened, send
+from .gate import Gate, Used
 from .masking import mask
 from .transport import Response
 
@@ -45,20 +41,6 @@ UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 
 T = TypeVar("T")
 log = logger()
-
-
-class Used(NamedTuple):
-    """What an answer used, as far as it is known.
-
-    :param cost: USD.
-    :param priced_by: the source of the price.
-    :param served: the model that answered, by the server's name for it.
-    """
-
-    tokens: TokenUsage = TokenUsage()
-    cost: float | None = None
-    priced_by: str | None = None
-    served: Any = None
 
 
 class Exchange(Generic[T]):
@@ -91,9 +73,9 @@ class Exchange(Generic[T]):
         # Of the current attempt: the statuses with which endpoints failed; each gets another chance only
         # once for each.
         self.statuses: set[tuple[str, int]] = set()
-        # Of the current send: its permit, its endpoint, what sends it there, the chunks of a streamed
+        # Of the current send: its gate, its endpoint, what sends it there, the chunks of a streamed
         # answer so far, and the whole answer.
-        self.permit: Permit
+        self.gate: Gate
         self.endpoint: Endpoint
         self.transport: Any = None
         self.assembler: Assembler | None = None
@@ -109,8 +91,8 @@ class Exchange(Generic[T]):
         call = self.call
         self.statuses.clear()
         while True:
-            async with Permit(call, self.pool, self.request) as self.permit:
-                endpoint = self.endpoint = await self.permit.acquire()
+            async with call.client.gate(call, self.request) as self.gate:
+                endpoint = self.endpoint = await self.gate.acquire()
                 host = call.client.host(endpoint)
                 sent_at = time.monotonic()
                 try:
@@ -145,9 +127,9 @@ class Exchange(Generic[T]):
             try:
                 used = self._used(self._answer())
             finally:
-                self.permit.use(used.tokens, used.cost, calls=1)
+                self.gate.use(used.tokens, used.cost, calls=1)
                 # In an event loop a thread stores the answer: those that there are may wait for this.
-                self.permit.end()
+                self.gate.end()
         finally:
             stored = await do(self._store_and_count, received._replace(cost=used.cost), used)
         if log.isEnabledFor(logging.DEBUG):
@@ -230,21 +212,11 @@ class Exchange(Generic[T]):
         """Return the response as chat completions give it, as far as it tells what was used."""
         return http_as_chat(self.response["body"]) if self.request.kind == "http" else self.response
 
-    def _used(self, answer: Mapping[str, Any]) -> Used:
-        """Return what an answer used.
-
-        :param answer: as much as came; it names its tier and its model.
-        """
+    def _used(self, answer: Mapping[str, Any], *, is_part: bool = False) -> Used:
+        """Return what an answer used; nothing if no model gave it."""
         if not self.call.asks_model:
             return Used(cost=0.0)
-        tokens = TokenUsage.of(answer)
-        held = getattr(answer, "held", None)
-        tier = tier_of(answer, None if held is None else held.tier)
-        price = self.pool.price(self.endpoint.name, tier)
-        cost = None if price is None else price.of_answer(answer)
-        if price is None or cost is None:
-            return Used(tokens, served=answer.get("model"))
-        return Used(tokens, cost.total, price.source, answer.get("model"))
+        return self.gate.used_by(answer, self.endpoint, is_part=is_part)
 
     def _count(self, used: Used, calls: int) -> None:
         """Count in usage what was used.
@@ -276,18 +248,16 @@ class Exchange(Generic[T]):
         if isinstance(self.response, dict):
             answer = self._answer()
         elif self.assembler is not None:
-            answer = with_tokens_used(
-                self.assembler.partial_response(), self.request, self.pool.capabilities
-            )
+            answer = self.assembler.partial_response()
         elif not is_unrecorded:
             return
         # A call whose reader left was answered. One that failed was not: it counts only as far as
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
-        used = self._used(answer)
+        used = self._used(answer, is_part=self.response is None and self.assembler is not None)
         if was_answered or used.tokens.input_tokens is not None:
             calls = 1 if was_answered else 0
-            self.permit.use(used.tokens, used.cost, calls)
+            self.gate.use(used.tokens, used.cost, calls)
             self._count(used, calls)
 
     async def _read_stream(self, chunks: Any) -> Any:
@@ -369,16 +339,7 @@ class Exchange(Generic[T]):
 
     def _can_leave_out(self, problem: str, error: APIError) -> bool:
         """Leave an endpoint out that will refuse further calls; return whether others remain."""
-        others_remain = self.pool.leave_out(self.endpoint)
-        if others_remain:
-            notice(
-                "endpoint %s %s and is not used for %.0f minutes: %s",
-                self.endpoint.name,
-                problem,
-                LEFT_OUT_SECONDS / 60,
-                error,
-            )
-        return others_remain
+        return self.pool.leave_out(self.endpoint, problem, error)
 
     def _is_first_status(self, status: int) -> bool:
         """Return whether the endpoint answers the attempt with a status for the first time, and note

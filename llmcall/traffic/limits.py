@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..core.effects import Delay, Queue, wake_first
 from ..models.prices import HighestPrice, price_of
+from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
 from .ledgers import NEVER
 
@@ -281,13 +282,20 @@ class Pool:
             free_at = min((self.states[each].resting_until for each in others), default=NEVER)
             return max(0.0, free_at - now)
 
-    def leave_out(self, endpoint: Endpoint) -> bool:
+    def leave_out(self, endpoint: Endpoint, problem: str, error: Exception) -> bool:
         """Leave an endpoint out for some minutes, unless it is the last; return whether others
         remain.
+
+        :param problem: why, for the log.
+        :param error: with which it refused.
         """
         with lock:
             now = time.monotonic()
             others_remain = any(other is not endpoint for other in self._usable_endpoints(now))
             if others_remain:
                 self._left_out_until[endpoint] = now + LEFT_OUT_SECONDS
-            return others_remain
+        if others_remain:
+            minutes = LEFT_OUT_SECONDS / 60
+            words = "endpoint %s %s and is not used for %.0f minutes: %s"
+            notice(words, endpoint.name, problem, minutes, error)
+        return others_remain

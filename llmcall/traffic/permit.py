@@ -7,18 +7,27 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..apis.usage import TokenUsage
 from ..core.effects import Delay, do, wait
+from ..core.gate import Used
 from ..core.nesting import Holder, waiting
 from ..errors import BudgetExceededError, RateLimitError
 from ..models.prices import tier_of
 from ..support.notices import notice, warn_once
 from . import budgets
-from .estimates import asks_for_tools_at_server, dearest, estimate, estimate_of_http
+from .estimates import (
+    asks_for_tools_at_server,
+    dearest,
+    estimate,
+    estimate_of_http,
+    with_tokens_used,
+)
 from .ledgers import Amounts, spending_of
 from .limits import WINDOW, Place, Pool
 
 if TYPE_CHECKING:
-    from ..apis.usage import TokenUsage
+    from collections.abc import Mapping
+
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
     from ..keys.request import Request
@@ -56,10 +65,7 @@ async def note_sent_async(request: Any) -> None:
 
 
 class Permit:
-    """What one send holds: its reservation in the open budgets, and an endpoint's place.
-
-    It has two ends: whoever waits long gives the place back and keeps the reservation; the end of its
-    block gives both back, however the send ended.
+    """The gate of a client: its reservation in the open budgets, and an endpoint's place.
 
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
@@ -75,10 +81,9 @@ class Permit:
         self._holder = Holder(self._set_stuck)
         self._is_inner = False  # whether calls are stuck while it waits
 
-    async def acquire(self, endpoint: Endpoint | None = None) -> Endpoint:
+    async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
 
-        :param endpoint: the one that makes the answer already: it needs no place there.
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
@@ -86,8 +91,6 @@ class Permit:
         estimated = self._estimated() if limits_tokens or budgets.counts_tokens() else None
         if budgets.open_budgets:
             await self._reserve(*(estimated or (0, 0)))
-        if endpoint is not None:
-            return endpoint
         tokens = None if estimated is None else sum(estimated)
 
         async def look() -> Endpoint | Delay:
@@ -177,6 +180,23 @@ class Permit:
         if is_first and at_least > WINDOW:
             notice("%s: no call is sent there for %.0f s", names, at_least)
 
+    def used_by(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
+        """Return what an answer used.
+
+        :param answer: in the shape of a chat; it names its tier and its model.
+        :param is_part: whether it is as much of a stream as came.
+        """
+        if is_part:
+            answer = with_tokens_used(answer, self._request, self._pool.capabilities)
+        tokens = TokenUsage.of(answer)
+        held = getattr(answer, "held", None)
+        tier = tier_of(answer, None if held is None else held.tier)
+        price = self._pool.price(endpoint.name, tier)
+        cost = None if price is None else price.of_answer(answer)
+        if price is None or cost is None:
+            return Used(tokens, served=answer.get("model"))
+        return Used(tokens, cost.total, price.source, answer.get("model"))
+
     def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it. If the server does not say
         what that was, it is what was reserved.
@@ -192,11 +212,6 @@ class Permit:
             if input_tokens is not None:
                 spent = spending_of(input_tokens + output_tokens, cost)
             self._reservation.used = spent._replace(calls=calls)
-
-    def give_place_back(self) -> None:
-        """Give the endpoint's place back, and keep the reservation; what was sent counts in the limits."""
-        self._place.used = None
-        self._place.end()
 
     def _set_stuck(self, is_stuck: bool) -> None:
         self._place.set_stuck(is_stuck)

@@ -553,7 +553,7 @@ def test_a_call_waits_for_no_endpoint_that_its_model_leaves_out() -> None:
     waiting, other = Place(pool), Place(other_pool)
     pool.admit(waiting, None)
     other_pool.admit(other, None)
-    pool.leave_out(second)
+    pool.leave_out(second, "refused its API key", PermissionError("no"))
     running[1].end()
     pool.admit(waiting, None)  # it was woken, and looks again
     assert other_pool.admit(other, None) == second

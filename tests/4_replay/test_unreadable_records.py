@@ -110,6 +110,13 @@ def test_what_readers_can_read_is_taken() -> None:
             assert isinstance(record.prompt + record.answer, str)
 
 
+def test_drift_leaves_out_a_chat_without_the_name_of_a_model() -> None:
+    """It cannot be asked again, but be read."""
+    path = file_of(chat({"messages": ASKED}, RESPONSE))
+    output = commands.done("drift", path, "--dry-run", "--to", "drift.jsonl", code=1)
+    assert "1 request without the name of a model" in output
+
+
 OUTPUT = [
     {"type": "message", "content": [{"type": "output_text", "text": "3", "logprobs": []}]},
     {"type": "function_call", "call_id": "1", "name": "buy", "arguments": "{}"},

@@ -522,6 +522,22 @@ def test_a_plan_expects_that_as_much_is_written_as_before() -> None:
     assert plan.expected_cost == pytest.approx((plan.input_tokens * token + 50) / MILLION)
 
 
+def test_a_plan_reckons_with_the_dearest_endpoint_of_a_pool() -> None:
+    """Nobody knows which one will answer."""
+    model, costs = "openai/gpt-oss-120b", []
+    addresses = ["https://api.groq.com/openai/v1", "https://openrouter.ai/api/v1"]
+    for urls in ([addresses[0]], [addresses[1]], addresses):
+        endpoints = [
+            {"name": url, "models": [model], "api_key": "k", "base_url": url} for url in urls
+        ]
+        client = llmcall.OpenAIClient(model=model, endpoints=endpoints, cache_mode="off")
+        call = llmcall.LLMCall(user="{{ n }}?", client=client, max_tokens=100)
+        plan: Any = call.map([{"n": 1}], dry_run=True)
+        costs.append(plan.cost[1])
+    assert costs[0] != costs[1]
+    assert costs[2] == max(costs)
+
+
 def test_a_budget_reserves_for_what_is_written_to_the_cache() -> None:
     """A call that would fit only if its prompt were not written is refused."""
     client = Responding(completion(), model="gpt-6-luna", on_error="raise", max_tokens=1)

@@ -189,6 +189,8 @@ def _reason_to_leave_out(record: Record) -> str:
     """Return why a request cannot be sent as it was; empty if it can."""
     if record.kind == "http":
         return "of another API than chat completions"
+    if record.model is None:
+        return "without the name of a model"
     texts = list(strings_in(record.request["messages"]))
     if any(map(DIGEST.match, texts)):
         return "with an image or sound of which only a digest is recorded"

@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..stores.cache.cache import shared_cache
 from ..support.system import ProcessLock, after_fork_in_child
+from ..traffic import standard as standard  # its listeners
 from ..traffic.usage import Meter
 
 if TYPE_CHECKING:

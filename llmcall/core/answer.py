@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import finite
 from ..apis.chunks import chunks_of, text_in
-from ..apis.shapes import choices_of
-from ..apis.usage import TokenUsage
 from ..errors import ContextLengthError
 from ..keys.plain_data import ordered
-from ..models.tokens import count_tokens
 from ..stores.record import record_of
-from ..support.notices import logger, warn_once
+from ..support.listeners import listeners
+from ..support.notices import logger
 from .effects import Piece, do, emit
 from .lookup import refuse_misfit
 from .retry import retry
@@ -91,7 +89,7 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
 
 
 def _store(call: Call, response: Any, received: Received) -> Record:
-    """Record an answer, and warn of what it lacks."""
+    """Record an answer."""
     # As a cassette gives it back: a later prompt may quote it.
     response = ordered(finite(response))
     if call.request.model != call.request.asked["model"]:  # a fallback's: it says who answered
@@ -104,46 +102,6 @@ def _store(call: Call, response: Any, received: Received) -> Record:
         host=received.host,
     )
     stored = call.store.add(record).replace(received=received)
-    _warn_of_cut_answer(call, response)
-    _warn_of_cut_prompt(call, TokenUsage.of(response).input_tokens)
+    for listener in listeners:
+        listener.stored(call, record)
     return stored
-
-
-def _warn_of_cut_answer(call: Call, response: Any) -> None:
-    """Warn if an answer ended at its token limit."""
-    model = call.request.model
-    parameters = call.request.asked
-    if parameters.get("logprobs") and parameters.get("max_tokens") == 1:
-        return  # one token was wanted, for its log probabilities
-    if any(choice.get("finish_reason") == "length" for choice in choices_of(response)):
-        warn_once(
-            f"{model}: an answer ended at its token limit (finish_reason 'length') and is "
-            "recorded as it is; if answers should be longer, set max_tokens higher",
-            about=("length", model),
-        )
-
-
-def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
-    """Warn if a server reports less than half of the prompt tokens that are counted here.
-
-    :param reported: the prompt tokens that the server counted, if it says so.
-    """
-    if not reported:
-        return
-    model = call.request.model
-    messages = call.request.body["messages"]
-    contents = [message.get("content") for message in messages]
-    text = "".join(content for content in contents if isinstance(content, str))
-    # A token of English has about 4.5 bytes, one of other scripts 2 to 3. A shorter text cannot
-    # have twice as many tokens, and need not be counted.
-    bytes_per_token = 6 if text.isascii() else 3
-    if len(text.encode()) <= reported * bytes_per_token:
-        return
-    encoding = call.client.pool(model).capabilities.encoding
-    counted = count_tokens(messages, model, encoding=encoding)
-    if reported * 2 < counted:
-        warn_once(
-            f"{model}: the server reports {reported} prompt tokens, but llmcall counts {counted!r}. "
-            "The server may have cut the prompt without an error, or it counts differently",
-            about=("prompt tokens", model),
-        )

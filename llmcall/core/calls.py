@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..errors import RequestTimeoutError
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT
-from ..scopes import ScopedRecord, warn_of_restart
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..stores.cassettes.uses import Caller
 from ..support.display.printable import printable
 from ..support.failures import Failures, process_failures
-from ..support.notices import warn_once
-from ..traffic.usage import count
+from ..support.listeners import listeners
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
 
     from ..config.settings import Settings
+    from ..errors import CacheMissError, ScopeError
     from ..keys.request import Request
-    from ..scopes import CallOrder, Draw
+    from ..scopes import CallOrder, Draw, ScopedRecord
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.cassettes.stores import Store
@@ -176,17 +175,17 @@ class Call(NamedTuple):
             self.draw.give_back()
 
     def end(self, answer: Record) -> None:
-        """Note the record that answers the call: its draw stays taken, and its arm gathers the record. An
-        earlier attempt of a program, whose SDK tried again, is no failure any more.
-        """
-        if self.transport is not None:
-            self.failures.recover(self.request.cache_key)
+        """Note the record that answers the call: its draw stays taken."""
         if self.draw is not None:
             self.draw.end(answer)
-            if self.shared_store is not None:
-                warn_of_restart(self.draw, self.request, self.cassette_or_cache)
-        if self.used_records is not None:
-            self.used_records.append(ScopedRecord(self.scope, answer))
+        for listener in listeners:
+            listener.answered(self, answer)
+
+    def refuse(self, error: CacheMissError | ScopeError) -> NoReturn:
+        """Raise an error in place of an answer; the program may catch it and go on."""
+        for listener in listeners:
+            listener.refused(self, error)
+        raise error
 
     def add_usage(self, *, served: object = None, **amounts: Any) -> None:
         """Count what the call used.
@@ -196,8 +195,8 @@ class Call(NamedTuple):
         """
         if isinstance(served, str) and served:
             amounts["served"] = served
-        meter = None if self.maker is None else self.maker.meter
-        count(meter, self.request.model or self.name, self.scope, amounts, self.arm)
+        for listener in listeners:
+            listener.used(self, amounts)
 
     def count_hit(self, record: Record) -> None:
         """Count an answer that was not asked for now; functions' are not counted."""
@@ -219,21 +218,3 @@ class Call(NamedTuple):
             body.pop(EFFORT, None)
         body = client.with_effort(model, {**body, "model": model})
         return self._replace(name=model, request=self.request._replace(model=model, body=body))
-
-    def check_origin(self, record: Record) -> None:
-        """Warn once if a model's record comes from a host that does not serve the model now."""
-        host = record.host
-        if host is None or self.maker is None:
-            return
-        checked_hosts = self.maker.resolved.checked_hosts
-        if (self.request.model, host) in checked_hosts:
-            return
-        checked_hosts.add((self.request.model, host))
-        model = record.request.get("model", "")
-        hosts = set().union(*map(self.maker.hosts, (model, *self.fallbacks)))
-        if host not in hosts:
-            warn_once(
-                f"answers of {model} recorded from {host} are used for "
-                f"{', '.join(sorted(hosts))}; [Cache] NAMESPACE keeps the records of different "
-                "servers apart"
-            )

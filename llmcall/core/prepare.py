@@ -21,7 +21,6 @@ from ..scopes import RecordedAskers, current_scope, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
 from .calls import Call
-from .lookup import note_refused
 from .options import split_options
 
 if TYPE_CHECKING:
@@ -173,8 +172,7 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
     try:
         active = scope_of_call()
     except ScopeError as error:
-        note_refused(call._replace(**_place(call, current_scope())), error)
-        raise
+        call._replace(**_place(call, current_scope())).refuse(error)
     named = call.options.sample
     if active is None and named is None:
         return call

@@ -5,19 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import without_password
-from ..errors import APIError, BudgetExceededError, CacheCorruptError
+from ..errors import APIError, CacheCorruptError
 from ..keys.keys import short_key
-from ..scopes import warn_of_shared_answers
-from ..support.failures import (
-    ABANDONED,
-    FAILED,
-    NOT_JSON,
-    OVER_BUDGET,
-    UnrecordedAnswer,
-    is_abandoned,
-    is_failure,
-    process_failures,
-)
+from ..support.failures import is_abandoned
+from ..support.listeners import listeners
 from ..support.notices import is_new, logger
 from .effects import with_cache
 from .lookup import lookup
@@ -92,14 +83,8 @@ def _finish(call: Call, record: Record) -> Any:
     """Finish an answered call, and return its answer as the caller wants it: a reply, or what
     ``response_format`` parses.
 
-    The call's draw stays taken, its arm gathers the record, and a hit outside a scope may give a
-    warning.
-
     :raises CacheCorruptError: if the record does not contain a model's answer.
     """
-    if record.is_hit:
-        store = call.cassette_or_cache
-        warn_of_shared_answers(call.request, store, of_program=call.transport is not None)
     call.end(record)
     try:
         reply = Reply.of(record, call.parse)
@@ -149,27 +134,10 @@ def handle_failure(error: BaseException, call: Call, *, stream: bool = False) ->
 
 
 def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> None:
-    """Note a call that failed after all retries or was cancelled, and give its draw back: a replay will
-    not find its answer.
+    """Report a call that ended without an answer, and give its draw back.
 
-    :param stream: whether its answer was streamed; a stream notes by itself that its reader left.
+    :param stream: whether its answer was streamed.
     """
-    asks_model = call.request.kind != "function"
-    words = call.label
-    if isinstance(error, UnrecordedAnswer):
-        call.failures.add(call.scope, f"{call.name}: {error}", NOT_JSON)
-    elif isinstance(error, BudgetExceededError):
-        if asks_model:  # a function's own calls note it
-            process_failures.count_refused()
-            call.failures.add(call.scope, words, OVER_BUDGET, asks_model=False)
-    elif is_failure(error):
-        words += f": {type(error).__name__}"
-        if isinstance(error, APIError) and call.maker is not None:
-            call.add_usage(errors=1)
-            words += f". {error.remedy}"
-        is_retried = isinstance(error, APIError) and error.is_retried_by_program
-        key = call.request.cache_key if is_retried else None
-        call.failures.add(call.scope, words, FAILED, asks_model=asks_model, key=key)
-    elif is_abandoned(error) and not stream:
-        call.failures.add(call.scope, words, ABANDONED, asks_model=asks_model)
+    for listener in listeners:
+        listener.failed(call, error, is_streamed=stream)
     call.give_back()

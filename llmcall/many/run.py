@@ -13,13 +13,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..core.lookup import report_refused
 from ..distributed.processes import Sender
 from ..errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
 from ..support import askers
 from ..support.interrupts import Stop, check_stops, current_stops
 from ..support.notices import logger
 from ..traffic import usage as metering
+from ..traffic.reports import report_refused
 from .bar import Bar
 from .names import ItemNames
 from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of

@@ -12,17 +12,17 @@ import signal
 import sys
 import types
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..config import resolve as config
 from ..config.values import without_password
 from ..errors import CacheMissError, LLMCallError
 from ..stores.cassettes.cassette import Cassette
-from ..stores.cassettes.current import guards
 from ..support import askers
 from ..support.display.formatting import money
 from ..support.failures import REFUSED, process_failures
+from ..support.listeners import Listener, listeners
 from ..support.notices import hold_notices
 from ..testing import answers_in_process
 from ..traffic.usage import process_meter
@@ -30,6 +30,9 @@ from .actors import warn_of_askers
 from .entry import unrecorded_words
 from .front import in_front
 from .recorder import HAS_ENDED, Recorder
+
+if TYPE_CHECKING:
+    from ..core.calls import Call
 
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 
@@ -56,7 +59,7 @@ def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) ->
         exec(code, vars(main))
 
 
-class Execution:
+class Execution(Listener):
     """Runs a program, and closes what is open around it when the process ends.
 
     After the script's last line, Python waits for the program's threads and executors and calls its
@@ -93,7 +96,7 @@ class Execution:
         front.enter_context(in_front(recorder))
         front.enter_context(askers.naming_own_calls())
         atexit.register(front.close)  # after all else
-        guards.append(self._check_may_send)
+        listeners.append(self)
         end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)
 
@@ -127,17 +130,16 @@ class Execution:
         )  # the last lines have the first and a count
         sys.exit(self._code)
 
-    def _check_may_send(self, client: object, cassette: Cassette | None) -> None:
+    def asks(self, call: Call) -> None:
         """Check that a call that no record answers may be sent.
 
-        :param cassette: the call's; the program may have opened one of its own.
         :raises CacheMissError: if nothing may be sent.
         :raises LLMCallError: if the program has ended.
         """
         if self._recorder.has_ended:
             raise LLMCallError(HAS_ENDED)
-        if self._recorder.sends_nothing and not answers_in_process(client):
-            location = "" if cassette is None else f" in {cassette.path}"
+        if self._recorder.sends_nothing and not answers_in_process(call.maker):
+            location = "" if call.cassette is None else f" in {call.cassette.path}"
             raise CacheMissError(
                 f"no answer is recorded{location}, and a replay sends nothing; run the program "
                 "without --mode none to record it"

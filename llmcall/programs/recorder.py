@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config.settings import checked_layer
-from ..errors import BudgetExceededError, CacheMissError, ScopeError
+from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
 from ..keys.normalizers import normalizer
 from ..stores.cassettes.current import current_cassette
-from ..support.failures import on_refusal
+from ..support.listeners import Listener, listeners
 from ..support.system import after_fork_in_child
 from . import connections
 from .actors import Actor, Actors
@@ -176,15 +176,25 @@ def innermost() -> Recorder | None:
 after_fork_in_child(recorders.clear)  # the requests of child processes are not recorded
 
 
-def _note_refusal(error: Exception) -> None:
+def note_refusal(error: Exception) -> None:
     """Count an error of llmcall's own, and keep the first, in all that is open around the call.
 
     An error that a daemon thread gets after the program's end is not counted.
     """
+    if isinstance(error, APIError):
+        return
     for recorder in tuple(recorders):
         if not recorder.has_ended:
             recorder.first_error = recorder.first_error or error
             recorder.refused += not isinstance(error, COUNTED_ERRORS)
 
 
-on_refusal.append(_note_refusal)
+class Refusals(Listener):
+    """Counts the calls that were refused, for the recorders in front of the program."""
+
+    def refused(self, call: object, error: Exception) -> None:
+        """Count the error."""
+        note_refusal(error)
+
+
+listeners.append(Refusals())

@@ -18,7 +18,7 @@ from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..stores.cassettes.current import current_cassette
 from ..stores.records.answers import VOLATILE
 from ..support.blocking import each, iterate, may_block, run, value
-from ..support.failures import note_refusal
+from .recorder import note_refusal
 from .transport import EVENTS, headers_to_copy
 
 if TYPE_CHECKING:

@@ -23,16 +23,18 @@ from ..programs.entry import recording_programs
 from ..programs.front import in_front
 from ..programs.recorder import Recorder
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
-from ..stores.cassettes.current import guards, only
+from ..stores.cassettes.current import only
 from ..stores.cassettes.misses import recording_command
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.display.formatting import counted
 from ..support.failures import REFUSED, process_failures
+from ..support.listeners import Listener, listeners
 from ..support.notices import forget_notices, keep_notices, stop_keeping_notices
 from ..testing import answers_in_process
 
 if TYPE_CHECKING:
+    from ..core.calls import Call
     from ..stores.record import Record
 
 FIXTURE = "llm_cassette"
@@ -146,12 +148,12 @@ class Closed(NamedTuple):
     unused: dict[str, str]
 
 
-class Replay:
+class Replay(Listener):
     """The plugin in one process of a project that replays.
 
     :param mode: of every test's cassette.
     :param name: under which a worker of pytest-xdist reports to its controller.
-    :ivar closed: the cassettes of the tests that have run.
+    :ivar ended: the cassettes of the tests that have run.
     :ivar notices: the warnings for the summary, each with what it is about.
     :ivar is_complete: whether all tests with a cassette ran and passed: then the unused records of a
         cassette that several tests share are known.
@@ -161,7 +163,7 @@ class Replay:
         self.config = config
         self.mode = mode
         self.name = name
-        self.closed: list[Closed] = []
+        self.ended: list[Closed] = []
         self.notices: list[tuple[str, str]] = []
         self.is_complete = True
         self.dropped: dict[str, int] = {}  # by cassette: how many records ``update`` removed
@@ -170,8 +172,8 @@ class Replay:
         self._live = False  # whether the test that runs now may reach the model
         # Code may open cassettes that record, so neither a cassette nor a cache mode can refuse all
         # calls.
-        guards.append(self._check)
-        config.add_cleanup(lambda: guards.remove(self._check))
+        listeners.append(self)
+        config.add_cleanup(lambda: listeners.remove(self))
         # Nor does a test's SDK reach a model without a cassette; one that is mocked may answer.
         front = contextlib.ExitStack()
         with contextlib.suppress(ConfigError):  # a test that needs the settings reports it
@@ -182,13 +184,14 @@ class Replay:
         """Return a line if this run records."""
         return None if self.mode == "none" else f"llmcall: recording, --llm-record={self.mode}"
 
-    def _check(self, client: object, cassette: Cassette | None) -> None:
+    def asks(self, call: Call) -> None:
         """Refuse a call that no record answers, unless it may reach the model or its client sends
         nothing.
         """
         __tracebackhide__ = True
+        cassette = call.cassette
         may_record = cassette is not None and self.mode != "none"
-        if self._live or may_record or answers_in_process(client):
+        if self._live or may_record or answers_in_process(call.maker):
             return
         if cassette is not None:
             raise CacheMissError(
@@ -309,7 +312,7 @@ class Replay:
         name = shown.as_posix()
         asked, recorded = (tape.asked, tape.recorded) if tape.is_written else (0, 0)
         labels = {record.cache_key: record_name(record) for record in unused}
-        self.closed.append(Closed(name, is_shared, tape.replayed, asked, recorded, labels))
+        self.ended.append(Closed(name, is_shared, tape.replayed, asked, recorded, labels))
         if tape.write_at_end:  # a failed test's log is shown
             # The place stands before each message, so that many cassettes' equal ones are one line.
             path = f"(the cassette )?{re.escape(str(tape.path))}"
@@ -333,7 +336,7 @@ class Replay:
 
     def add(self, closed: list[Any], notices: list[tuple[str, str]], is_complete: bool) -> None:
         """Add what a worker did."""
-        self.closed += [Closed(*each) for each in closed]
+        self.ended += [Closed(*each) for each in closed]
         self.notices += notices
         self.is_complete = self.is_complete and is_complete
 
@@ -349,7 +352,7 @@ class Replay:
             self.is_complete = False
         process_failures.forget(*REFUSED)  # a test's failure reports them
         if self._is_worker:
-            closed = [tuple(each) for each in self.closed]
+            closed = [tuple(each) for each in self.ended]
             vars(self.config)["workeroutput"][self.name] = (closed, self.notices, self.is_complete)
             return
         if self.mode == "update":
@@ -369,7 +372,7 @@ class Replay:
     def unused(self) -> dict[str, dict[str, str]]:
         """Return the unused records of each cassette, as far as this run can tell."""
         unused: dict[str, dict[str, str]] = {}
-        for each in self.closed:
+        for each in self.ended:
             others = unused.get(each.name, each.unused)
             labels = {key: label for key, label in each.unused.items() if key in others}
             unused[each.name] = labels
@@ -384,9 +387,9 @@ class Replay:
 
     def _lines(self) -> Iterator[str]:
         """Yield the lines of the summary."""
-        replayed = sum(each.replayed for each in self.closed)
-        asked = sum(each.asked for each in self.closed)
-        recorded = sum(each.recorded for each in self.closed)
+        replayed = sum(each.replayed for each in self.ended)
+        asked = sum(each.asked for each in self.ended)
+        recorded = sum(each.recorded for each in self.ended)
         if replayed or recorded:
             supplied = f" ({asked:,} asked, {recorded - asked:,} from the cache)"
             yield f"{counted(replayed, 'call')} replayed, {recorded:,} recorded" + (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Call
 from ..core.effects import do, send, with_cache
-from ..core.lookup import check_guards, lookup
+from ..core.lookup import check_may_ask, lookup
 from ..core.options import Options
 from ..core.prepare import with_draw
 from ..core.replies import note_failure
@@ -25,6 +25,7 @@ from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.uses import function_scope
 from ..stores.record import record_of
 from ..support.blocking import may_block
+from ..traffic import standard as standard  # its listeners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -123,7 +124,7 @@ async def result_of(call: Call) -> Any:
     call = call.begun()
     try:
         if call.asks_always and call.request.sample is None:
-            check_guards(call)
+            check_may_ask(call)
             record = await _run(call)
         else:
             record = await _record_of(call)

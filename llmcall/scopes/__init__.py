@@ -1,6 +1,7 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays."""
 
 from .arms import Arm as Arm
+from .arms import ArmRecords as ArmRecords
 from .arms import arm as arm
 from .arms import seed as seed
 from .bound import Bound as Bound
@@ -18,8 +19,7 @@ from .names import is_reserved_name as is_reserved_name
 from .names import path_before_items as path_before_items
 from .names import reserved_name as reserved_name
 from .names import without_repeats as without_repeats
-from .repeated import warn_of_restart as warn_of_restart
-from .repeated import warn_of_shared_answers as warn_of_shared_answers
+from .repeated import RepeatedAnswers as RepeatedAnswers
 from .scope import PROGRAM_SCOPE as PROGRAM_SCOPE
 from .scope import ActiveScope as ActiveScope
 from .scope import CallOrder as CallOrder

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from typing import Any
 
 from ..errors import ScopeError
+from ..support.listeners import Listener
 from .draws import ARM, Fork
 from .generators import OpeningGenerator, generators_with
 from .names import checked_name
@@ -103,3 +105,12 @@ def _required_scope(label: str) -> ActiveScope:
     if active is None or not active.path:
         raise ScopeError(f"{label} needs a scope: open one around it, with llmcall.scope(name)")
     return active
+
+
+class ArmRecords(Listener):
+    """Gathers the records that the calls of an arm get."""
+
+    def answered(self, call: Any, record: Any) -> None:
+        """Add a record to those of the call's arm, if it is in one."""
+        if call.used_records is not None:
+            call.used_records.append(ScopedRecord(call.scope, record))

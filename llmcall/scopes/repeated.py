@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..keys.request import Request
+from ..support.listeners import Listener
 from ..support.notices import warn_once
 from ..support.system import ipython_shell, lock
 from .draws import Draw
@@ -18,6 +19,18 @@ _given: set[tuple[object, str]] | None = set()
 # outermost scope and the notebook's cell; None once the warning is out.
 _first_draws: dict[tuple[str, str], tuple[int, int | None]] | None = {}
 _store: object = None
+
+
+class RepeatedAnswers(Listener):
+    """Warns of answers that serve twice."""
+
+    def answered(self, call: Any, record: Any) -> None:
+        """Warn of a recorded answer that was given before."""
+        store = call.cassette_or_cache
+        if record.is_hit and record.kind == "chat":
+            warn_of_shared_answers(call.request, store, of_program=call.transport is not None)
+        if call.draw is not None and call.shared_store is not None:
+            warn_of_restart(call.draw, call.request, store)
 
 
 def warn_of_shared_answers(request: Request, store: Any, *, of_program: bool = False) -> None:

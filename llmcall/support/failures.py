@@ -6,10 +6,11 @@ import functools
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from .display.formatting import OUTSIDE_ANY_SCOPE, counted
+from .listeners import listeners
 from .notices import notice
 from .system import after_fork_in_child, at_exit
 
@@ -45,21 +46,6 @@ MOST_SCOPES = 5  # that a warning lists
 
 class UnrecordedAnswer(APIError):
     """Takes an answer that cannot be recorded to the program."""
-
-
-# Called with the scope path, the description and the reason before a call is added. Filled by
-# experiments/packing/child.py.
-before_add: list[Callable[[str, str, str], None]] = []
-# Called with each error of llmcall's own that a call raised because it was refused. Filled by
-# programs/recorder.py.
-on_refusal: list[Callable[[Exception], None]] = []
-
-
-def note_refusal(error: Exception) -> None:
-    """Note an error that a call got instead of an answer, unless it is the API's."""
-    if not isinstance(error, APIError):
-        for function in on_refusal:
-            function(error)
 
 
 def is_abandoned(error: BaseException) -> bool:
@@ -115,8 +101,8 @@ class Failures:
         :param key: of a call that may be made again: added twice, it counts once, and not at all after
             :meth:`recover`.
         """
-        for function in before_add:
-            function(scope, description, reason)
+        for listener in listeners:
+            listener.unrecorded(scope, description, reason)
         if self is process_failures:
             _warn_at_exit()
         is_unanswered = asks_model and reason not in REFUSED

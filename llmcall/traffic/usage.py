@@ -11,11 +11,14 @@ from ..support.display.data_frames import import_pandas
 from ..support.display.formatting import USD_COLUMNS, quantity, table
 from ..support.display.notebook import html_table
 from ..support.display.printable import printable
+from ..support.listeners import Listener
 from ..support.notices import first, warn_once
 from ..support.system import lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from ..core.calls import Call
 
     UsageDelta = Mapping[str, float | str | None]
 
@@ -246,6 +249,15 @@ def count(
             f"{printable(served)}. Keep their answers apart by reply.model, or the column served of a table",
             about=("served", model),
         )
+
+
+class UsageCount(Listener):
+    """Counts what the calls of the process use."""
+
+    def used(self, call: Call, amounts: dict[str, Any]) -> None:
+        """Add amounts to the client's meter, to the process's, and to those of the blocks being tracked."""
+        meter = None if call.maker is None else call.maker.meter
+        count(meter, call.request.model or call.name, call.scope, amounts, call.arm)
 
 
 class Tracked(Meter):

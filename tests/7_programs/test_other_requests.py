@@ -13,6 +13,7 @@ from sdk_programs import Server, http, program, streamed_answer
 from streaming import event
 
 import llmcall
+from llmcall.support.listeners import Listener, listeners
 from llmcall.testing import ScriptedClient
 
 # no form of credential that anybody knows: 24 letters and digits
@@ -208,16 +209,19 @@ def test_a_chat_body_of_another_form_is_recorded_as_it_is(
 
 
 def test_an_error_of_llmcalls_own_makes_no_other_record_of_a_chat(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, request: pytest.FixtureRequest
 ) -> None:
     """It reaches the program: only a body that is no chat of section 1 is recorded as it is."""
     errors = [ValueError("a fault of llmcall's own")]
 
-    def fail_once(client: object, cassette: object) -> None:
-        if errors:
-            raise errors.pop()
+    class FailsOnce(Listener):
+        def asks(self, call: object) -> None:
+            if errors:
+                raise errors.pop()
 
-    monkeypatch.setattr("llmcall.stores.cassettes.current.guards", [fail_once])
+    added = FailsOnce()
+    listeners.append(added)
+    request.addfinalizer(lambda: listeners.remove(added))
     with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
         program(server).chat.completions.create(
             model="m", messages=[{"role": "user", "content": "Bread?"}]

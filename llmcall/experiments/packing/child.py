@@ -112,36 +112,34 @@ def _versions(folder: str) -> dict[str, str]:
 def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
     """Read every cassette in mode ``none``, log what it is used for, and refuse other calls."""
     from llmcall.errors import CacheError, CacheMissError
-    from llmcall.stores.cassettes import cassette as cassette_module
-    from llmcall.stores.cassettes.current import guards
-    from llmcall.support import failures
+    from llmcall.support.listeners import Listener, listeners
     from llmcall.testing import answers_in_process
 
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
 
-    def before_start(cassette: Any) -> None:
-        cassette.replay_only()
-        if os.path.realpath(cassette.path) not in project_paths:
-            problem = f"the program opens the cassette {cassette.path}, which is not packed"
-            trace.add("problem", problem)
-            raise CacheError(problem)
+    class ReadOnly(Listener):
+        def opens(self, cassette: Any) -> None:
+            cassette.replay_only()
+            if os.path.realpath(cassette.path) not in project_paths:
+                problem = f"the program opens the cassette {cassette.path}, which is not packed"
+                trace.add("problem", problem)
+                raise CacheError(problem)
 
-    def after_stop(cassette: Any) -> None:
-        unused = [record.cache_key for record in cassette.unused()]
-        trace.add("unused", project_paths[cassette.file], unused)
+        def closed(self, cassette: Any) -> None:
+            unused = [record.cache_key for record in cassette.unused()]
+            trace.add("unused", project_paths[cassette.file], unused)
 
-    def refuse(client: object, cassette: object) -> None:
-        if not answers_in_process(client):
-            raise CacheMissError("no answer is recorded, and a packed program cannot call a model")
+        def asks(self, call: Any) -> None:
+            if not answers_in_process(call.maker):
+                raise CacheMissError(
+                    "no answer is recorded, and a packed program cannot call a model"
+                )
 
-    def before_add(scope: str, description: str, reason: str) -> None:
-        where = f"in scope {scope!r}" if scope else "outside any scope"
-        trace.add("problem", f"a call {where} {reason} ({description})")
+        def unrecorded(self, scope: str, words: str, reason: str) -> None:
+            where = f"in scope {scope!r}" if scope else "outside any scope"
+            trace.add("problem", f"a call {where} {reason} ({words})")
 
-    cassette_module.before_start.append(before_start)
-    cassette_module.after_stop.append(after_stop)
-    guards.append(refuse)
-    failures.before_add.append(before_add)
+    listeners.append(ReadOnly())
 
 
 def main(plan_file: str) -> None:

@@ -14,6 +14,7 @@ from ...errors import CacheError, CacheMissError, ScopeError
 from ...scopes import new_program_scope
 from ...support.display.formatting import counted
 from ...support.failures import ABANDONED, NOT_JSON, Failures, process_failures
+from ...support.listeners import listeners
 from ...support.notices import notice, warn_once
 from ...support.system import ProcessLock, at_exit, current_task
 from ..cache.cache import shared_cache
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
 
 OTHER_REPEAT = "a scope of another name makes another repeat, in a cassette of its own"
 MODES = ("none", "once", "new", "update", "rewrite")
-
-# Called with each cassette before it reads its file, and when it closes: a packed study's replay
-# makes it read-only, and learns what was used.
-before_start: list[Callable[[Cassette], None]] = []
-after_stop: list[Callable[[Cassette], None]] = []
 
 _lock = ProcessLock()
 
@@ -231,8 +227,8 @@ class Cassette(ContextDecorator):
             self._depth += 1
 
     def _start(self) -> None:
-        for function in before_start:
-            function(self)
+        for listener in listeners:
+            listener.opens(self)
         for other in self._others():
             raise CacheError(f"{self.path} is already open {other._opened_by()}")
         self._forget()
@@ -289,8 +285,8 @@ class Cassette(ContextDecorator):
                 return
             self._applied.close()
             self._opener = 0, None  # keeps no task alive
-            for function in after_stop:
-                function(self)
+            for listener in listeners:
+                listener.closed(self)
             if self.is_of_this_process():
                 self._report_and_write()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,6 @@ from . import openers
 # Each is a Cassette. The innermost is last. One that is open several times appears as often; the one
 # that the settings name is first.
 open_cassettes: list[Any] = []
-# Each is given the client and the current cassette of a call that no record answers, and raises an
-# error if the call may not be sent. Filled by pytest_plugin/replay.py, programs/execution.py and
-# experiments/packing/child.py.
-guards: list[Callable[[object, Any], None]] = []
 _lock = ProcessLock()
 
 

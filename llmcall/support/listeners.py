@@ -1,0 +1,46 @@
+"""Listeners: all that hears of the calls of a process, in one list.
+
+The road of a call names no feature: usage, the report of failures, warnings, an arm's records, a test's
+guard and a packing's log are listeners. An answer is stored before any of them hears of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Listener:
+    """Hears of calls and cassettes; a subclass overrides what it needs.
+
+    What ``asks`` and ``opens`` raise refuses the call or the cassette.
+    """
+
+    def opens(self, cassette: Any) -> None:
+        """A cassette opens; it has not read its file yet."""
+
+    def closed(self, cassette: Any) -> None:
+        """A cassette closed; it is not written yet."""
+
+    def asks(self, call: Any) -> None:
+        """A call has no recorded answer, and asks."""
+
+    def stored(self, call: Any, record: Any) -> None:
+        """The new answer of a call is stored. In an event loop, this runs in a thread: it may take time."""
+
+    def used(self, call: Any, amounts: dict[str, Any]) -> None:
+        """A call used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
+
+    def answered(self, call: Any, record: Any) -> None:
+        """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
+
+    def failed(self, call: Any, error: BaseException, *, is_streamed: bool) -> None:
+        """A call ended without an answer: after all retries, or because its caller left."""
+
+    def refused(self, call: Any, error: Exception) -> None:
+        """A call may not ask, or not get what is recorded."""
+
+    def unrecorded(self, scope: str, words: str, reason: str) -> None:
+        """A call left no record, so a replay will differ from this run."""
+
+
+listeners: list[Listener] = []

@@ -1,0 +1,73 @@
+"""The report of failures: the calls of a run that left no record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
+from ..support.failures import (
+    ABANDONED,
+    FAILED,
+    MISSED,
+    NOT_JSON,
+    OVER_BUDGET,
+    UNSCOPED,
+    UnrecordedAnswer,
+    is_abandoned,
+    is_failure,
+    process_failures,
+)
+from ..support.listeners import Listener
+
+if TYPE_CHECKING:
+    from ..core.calls import Call
+    from ..stores.record import Record
+
+
+class FailureReport(Listener):
+    """Adds the calls that left no record to the report at the end of the run or of the cassette."""
+
+    def answered(self, call: Call, record: Record) -> None:
+        """Forget an earlier attempt of a program, whose SDK tried again."""
+        if call.transport is not None:
+            call.failures.recover(call.request.cache_key)
+
+    def failed(self, call: Call, error: BaseException, *, is_streamed: bool) -> None:
+        """Add a call that failed after all retries or was cancelled; a stream reports by itself that its
+        reader left.
+        """
+        asks_model = call.request.kind != "function"
+        words = call.label
+        if isinstance(error, UnrecordedAnswer):
+            call.failures.add(call.scope, f"{call.name}: {error}", NOT_JSON)
+        elif isinstance(error, BudgetExceededError):
+            if asks_model:  # a function's own calls report it
+                process_failures.count_refused()
+                call.failures.add(call.scope, words, OVER_BUDGET, asks_model=False)
+        elif is_failure(error):
+            words += f": {type(error).__name__}"
+            if isinstance(error, APIError) and call.maker is not None:
+                call.add_usage(errors=1)
+                words += f". {error.remedy}"
+            is_retried = isinstance(error, APIError) and error.is_retried_by_program
+            key = call.request.cache_key if is_retried else None
+            call.failures.add(call.scope, words, FAILED, asks_model=asks_model, key=key)
+        elif is_abandoned(error) and not is_streamed:
+            call.failures.add(call.scope, words, ABANDONED, asks_model=asks_model)
+
+    def refused(self, call: Call, error: Exception) -> None:
+        """Add a call that was refused: the program may catch the error and go on without an answer."""
+        report_refused(call.scope, call.label, error)
+        call.add_usage(errors=1)
+
+
+def report_refused(scope: str, label: str, error: Exception) -> None:
+    """Report at the end of the process that a call or a map was refused.
+
+    :param scope: its scope path; empty outside any scope.
+    :param label: how messages name it.
+    :param error: a ``CacheMissError`` or a ``ScopeError``.
+    """
+    assert isinstance(error, (CacheMissError, ScopeError))
+    reason = UNSCOPED if isinstance(error, ScopeError) else MISSED
+    process_failures.add(scope, label, reason)

@@ -11,7 +11,7 @@ from ..clients.registry import client as shared_client
 from ..core.checks import is_cut_by_context_window
 from ..core.drivers import drive
 from ..core.prepare import prepare_chat
-from ..core.replies import reply_to
+from ..core.road import reply_to
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
 from ..support.notices import logger
 from .patched_sdk import is_patched, with_patched_sdk

@@ -12,7 +12,7 @@ from ..core.client import ResolvedSettings
 from ..core.drivers import adrive, adrive_stream, drive, drive_stream
 from ..core.options import Options
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
-from ..core.replies import NOT_RECORDED, handle_failure, replay, reply_to
+from ..core.road import NOT_RECORDED, handle_failure, replay, reply_to
 from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..stores.cache.cache import shared_cache

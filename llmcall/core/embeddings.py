@@ -12,8 +12,8 @@ from ..models.tokens import shares
 from ..stores.record import record_of
 from .checks import packed_vector
 from .effects import with_cache
-from .lookup import lookup
 from .retry import retry
+from .road import look_up
 from .send import Exchange
 from .share import share
 
@@ -37,7 +37,7 @@ async def embed(calls: Sequence[Call]) -> list[Record]:
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
     for call in calls:
-        record = await with_cache(call.cache, lookup, call)
+        record = await with_cache(call.cache, look_up, call)
         if record is None:
             # The first of equal calls gives the record its place on a cassette.
             missing.setdefault(call.request.cache_key, call.begun())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import scopes
 from ..core.embeddings import embed
 from ..core.prepare import prepare_chat, prepare_embeddings
-from ..core.replies import handle_failure, reply_to
+from ..core.road import handle_failure, reply_to
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import check_messages

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Call
 from ..core.effects import do, send, with_cache
-from ..core.lookup import check_may_ask, lookup
 from ..core.options import Options
 from ..core.prepare import with_draw
-from ..core.replies import note_failure
 from ..core.retry import retry
+from ..core.road import check_may_ask, look_up, note_failure
 from ..core.send import Exchange
 from ..core.share import share
 from ..keys.keys import identity, sampled_key
@@ -137,7 +136,7 @@ async def result_of(call: Call) -> Any:
 
 async def _record_of(call: Call) -> Record:
     """Return the record of a call; if there is none, that of its result now."""
-    record = await with_cache(call.cache, lookup, call)
+    record = await with_cache(call.cache, look_up, call)
     if record is None:
         if call.request.cache_key in _running.get():  # waiting for it would never end
             return await _run(call)

@@ -48,7 +48,7 @@ class Response(dict[str, Any]):
         self,
         data: Mapping[str, Data],
         request_id: str | None = None,
-        held: Held | None = None,
+        held: Any = None,
     ) -> None:
         super().__init__(data)
         self.request_id = request_id

@@ -1,4 +1,4 @@
-"""A program with a call of every kind; ``tests/3_cache/frozen/`` holds what an earlier version recorded of
+"""A program with a call of every kind; ``tests/stores/frozen/`` holds what an earlier version recorded of
 it.
 """
 

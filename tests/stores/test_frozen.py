@@ -1,6 +1,6 @@
 """What an earlier version recorded is read as it was: keys, cassettes, a cache.
 
-``tests/3_cache/frozen/`` holds the recordings of ``frozen_program.py`` and of ``script.py``, and what came
+``tests/stores/frozen/`` holds the recordings of ``frozen_program.py`` and of ``script.py``, and what came
 of their calls. They are never made again: a change here takes recordings away from their users.
 """
 

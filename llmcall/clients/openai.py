@@ -122,25 +122,25 @@ class OpenAIClient(LLMClient):
 
     def check_window(self, call: Call, stream: bool) -> None:
         """Raise an error if a call cannot be answered within its window."""
-        body = call.request.body
         endpoints = self.endpoints(call.request.model)
-        api_types = {each.api_type or self.api_type for each in endpoints}
-        reasons = {
-            f"{', '.join(sorted(api_types))} has no windows": api_types != {"openai"},
-            "a transport of one's own has no windows": not all(
-                hasattr(self.transport_of(each), "answer_in") for each in endpoints
-            ),
-            "a stream comes at once": stream,
-            "without a disk cache (cache=False, MODE = off) nothing says which answer is awaited": (
-                call.options.cache is False or call.settings.cache_mode == "off"
-            ),
-            "with store=False the server keeps no answer": body["store"] is False,
-            "chat completions (API = chat) have no windows": self.settings.api == "chat",
-            "a cache in Redis has no journal of awaited answers": self.cache.storage.is_on_server,
-        }
-        for reason, applies in reasons.items():
-            if applies:
-                raise no_window(call.options.window, reason)
+        api_types = {endpoint.api_type or self.api_type for endpoint in endpoints}
+        reason = ""
+        if api_types != {"openai"}:
+            reason = f"{', '.join(sorted(api_types))} has no windows"
+        elif not all(hasattr(self.transport_of(each), "answer_in") for each in endpoints):
+            reason = "a transport of one's own has no windows"
+        elif stream:
+            reason = "a stream comes at once"
+        elif call.options.cache is False or call.settings.cache_mode == "off":
+            reason = "without a disk cache (cache=False, MODE = off) nothing says which answer is awaited"
+        elif call.request.body["store"] is False:
+            reason = "with store=False the server keeps no answer"
+        elif self.settings.api == "chat":
+            reason = "chat completions (API = chat) have no windows"
+        elif self.cache.storage.is_on_server:
+            reason = "a cache in Redis has no journal of awaited answers"
+        if reason:
+            raise no_window(call.options.window, reason)
 
     def host(self, endpoint: Endpoint) -> str:
         """Return an endpoint's host, without port or credentials."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 END = object()  # comes after the last chunk
 
-# The monotonic time at which what is awaited in this thread has to be there.
+# The monotonic time at which what is awaited here has to be there.
 _ends_at: ContextVar[float | None] = ContextVar("llmcall end of a wait", default=None)
 
 
@@ -41,18 +41,18 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
     :param seconds: ``None`` means no limit.
     :raises RequestTimeoutError: if it takes longer.
     """
-    if may_block.get():
-        token = _ends_at.set(None if seconds is None else time.monotonic() + seconds)
-        try:
-            return await awaitable
-        finally:
-            _ends_at.reset(token)
-    import asyncio
-
+    token = _ends_at.set(None if seconds is None else time.monotonic() + seconds)
     try:
-        return await asyncio.wait_for(awaitable, seconds)
-    except asyncio.TimeoutError:
-        raise RequestTimeoutError("no complete answer within the timeout") from None
+        if may_block.get():
+            return await awaitable
+        import asyncio
+
+        try:
+            return await asyncio.wait_for(awaitable, seconds)
+        except asyncio.TimeoutError:
+            raise RequestTimeoutError("no complete answer within the timeout") from None
+    finally:
+        _ends_at.reset(token)
 
 
 def is_too_late() -> bool:

@@ -61,8 +61,9 @@ def start_thread(start: Callable[..., Any], thread: threading.Thread) -> None:
     if maker is not None:
         # What a thread will run is in no public attribute; a subclass may have neither of these.
         target = getattr(thread, "_target", None)
-        function, contexts = _unwrapped(target or type(thread), getattr(thread, "_args", ()))
-        asker = maker.child("thread", _name(function))
+        args = getattr(thread, "_args", ())
+        function, args, contexts = _unwrapped(target or type(thread), args)
+        asker = maker.child("thread", _name_with(function, args))
         _enter(contexts, asker)
         run = thread.run
 
@@ -86,8 +87,8 @@ def submit_work(
     maker = askers.current()
     if maker is None:
         return submit(executor, function, *args, **kwargs)
-    work, _ = _unwrapped(function, args)
-    asker = maker.child("work", _name(work))
+    work, given, _ = _unwrapped(function, args)
+    asker = maker.child("work", _name_with(work, given))
 
     def run_as_asker() -> Any:
         with askers.running_work(asker):
@@ -106,9 +107,11 @@ def _enter(contexts: Iterable[contextvars.Context], asker: Asker) -> None:
             context.run(askers.set_current, asker)
 
 
-def _unwrapped(function: Any, args: Sequence[Any]) -> tuple[Any, list[contextvars.Context]]:
+def _unwrapped(
+    function: Any, args: Sequence[Any]
+) -> tuple[Any, Sequence[Any], list[contextvars.Context]]:
     """Return the function that is called behind ``functools.partial`` and contexts' ``run``, as in
-    ``asyncio.to_thread`` and LangChain's executor, and these contexts.
+    ``asyncio.to_thread`` and LangChain's executor, its arguments, and these contexts.
     """
     contexts = []
     while True:
@@ -119,7 +122,20 @@ def _unwrapped(function: Any, args: Sequence[Any]) -> tuple[Any, list[contextvar
             contexts.append(context)
             function, args = args[0], args[1:]
         else:
-            return function, contexts
+            return function, args, contexts
+
+
+def _name_with(function: Any, args: Sequence[Any]) -> str:
+    """Return the name of a function, and those of functions that it is given: a library's function may
+    run all of a program's, in the order of a set of objects (Concordia), which is another in each run.
+    """
+    given = [_unwrapped(each, ())[0] for each in args if callable(each)]
+    owners = [getattr(each, "__self__", None) for each in given]
+    names = [
+        _name(each) if owner is None else f"{type(owner).__name__}.{_name(each)}"
+        for each, owner in zip(given, owners, strict=True)
+    ]
+    return " ".join([_name(function), *names])
 
 
 def _name(function: Any) -> str:

@@ -241,6 +241,40 @@ def test_work_in_a_context_that_was_copied_before_is_an_asker() -> None:
     assert sorted(map(str, askers()["1"])) == [f"work <lambda> {number}" for number in range(6)]
 
 
+class Baker:
+    """Asks what another actor asks, too."""
+
+    def __init__(self, client: openai.OpenAI) -> None:
+        self.client = client
+
+    def act(self) -> Any:
+        """Ask."""
+        return ask(self.client)
+
+
+class Miller(Baker):
+    """Another actor."""
+
+
+def test_work_that_a_library_submits_in_any_order_is_told_apart_by_what_it_runs() -> None:
+    """The library's function is the same for all actors, which it takes from a set of objects."""
+    client = plain_program(Server())
+
+    def run(function: Callable[[], Any]) -> Any:
+        return function()
+
+    def play(*actors: type[Baker]) -> dict[str, Any]:
+        with ThreadPoolExecutor(1) as pool:
+            work = {actor.__name__: pool.submit(run, actor(client).act) for actor in actors}
+            return {name: future.result() for name, future in work.items()}
+
+    with recorded():
+        first = play(Baker, Miller)
+    with recorded("none"):
+        assert play(Miller, Baker) == first
+    assert first["Baker"] != first["Miller"]
+
+
 def test_a_context_from_the_side_brings_its_own_asker_into_a_pools_thread() -> None:
     """A function that serves others asks for them."""
     client = plain_program(Server())

@@ -183,7 +183,7 @@ def run(
             tape = Cassette(cassette, mode or "once", command="llmcall run", run=options.header())
             exit_stack.enter_context(tape)
         if is_none or (tape is not None and not tape.may_record):
-            exit_stack.enter_context(placeholder_keys())
+            exit_stack.enter_context(placeholder_keys(replace=is_none))
         if options.scope is not None:
             exit_stack.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:

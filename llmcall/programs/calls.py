@@ -22,7 +22,7 @@ from ..stores.record import asked_model
 from ..support import askers, secrets
 from . import connections
 from .recorder import HAS_ENDED
-from .requests import request_to_record
+from .requests import CHATS, is_telemetry, request_to_record
 from .responses import connection_failure, refusal, response_of
 from .transport import ProgramTransport
 
@@ -62,15 +62,9 @@ async def response_to(
     address = connections.address_of(http.url)
     is_models_host = connections.is_models(address, recorder.known_models())
     try:
-        to_record = await request_to_record(
-            http,
-            recorder.hosts,
-            is_models_host=is_models_host,
-            may_be_sent=not recorder.sends_nothing,
-        )
+        to_record = await request_to_record(http, recorder.hosts, is_models_host=is_models_host)
         if to_record is None:
-            is_refused = is_models_host and recorder.sends_nothing  # such as openai-agents' traces
-            return library.Response(204) if is_refused else None
+            return _pass(recorder, library, http, is_models_host=is_models_host)
         if recorder.has_ended:
             raise LLMCallError(HAS_ENDED)
         if to_record.asks_model:
@@ -92,6 +86,20 @@ async def response_to(
     if broken is not None:
         raise broken
     return refusal(library, failed, transport)
+
+
+def _pass(recorder: Recorder, library: ModuleType, http: Any, *, is_models_host: bool) -> Any:
+    """Return ``None`` if a request that is not recorded passes; the answer to telemetry if nothing is sent.
+
+    :raises LLMCallError: if it goes to a model, and nothing may be sent.
+    """
+    path = str(http.url.path)
+    is_chat = http.method == "POST" and path.rstrip("/").endswith(CHATS)
+    if is_telemetry(http):
+        return library.Response(204) if is_models_host and recorder.sends_nothing else None
+    if is_models_host or is_chat:
+        recorder.note_unrecorded(f"{http.method} {http.url.host}{path}")
+    return None
 
 
 def _call(

@@ -78,6 +78,13 @@ def model_at(address: Any, models: Addresses) -> str | None:
     return None
 
 
+def words_of(address: Any) -> str:
+    """Return how messages name what a socket connects to; empty for a socket of this machine's files."""
+    if isinstance(address, tuple) and isinstance(address[0], str):
+        return f"{_normalized_host(_names.get(address[0], address[0]))}:{address[1]}"
+    return ""
+
+
 def is_models(address: tuple[str, int], models: Addresses) -> bool:
     """Return whether a host and port are a model's.
 

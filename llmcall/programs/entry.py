@@ -191,7 +191,16 @@ def _recording(recorder: Recorder) -> Iterator[None]:
 
 
 def unrecorded_words(recorder: Recorder) -> Iterator[str]:
-    """Yield a line about each host of a model to which other clients connected."""
+    """Yield a line about each request to a model that is not recorded, and about each host of a model to
+    which other clients connected.
+    """
+    for address in recorder.passed:
+        words = (
+            "was refused"
+            if recorder.sends_nothing
+            else "was sent and not recorded, so a replay refuses it"
+        )
+        yield f"{address} {words}: llmcall records JSON that is posted to a model and answered in JSON"
     for host in recorder.unrecorded:
         if recorder.sends_nothing:
             yield f"a replay refused a connection to {host}. {RECORDED_LIBRARIES}"
@@ -203,22 +212,27 @@ def unrecorded_words(recorder: Recorder) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def placeholder_keys() -> Iterator[None]:
-    """Set placeholder keys for a block."""
-    names = set_placeholder_keys()
+def placeholder_keys(*, replace: bool = False) -> Iterator[None]:
+    """Set placeholder keys for a block.
+
+    :param replace: whether keys that are set get one, too, so that no child process can pay.
+    """
+    before = {name: os.environ.get(name) for name in KEYS}
+    set_placeholder_keys(replace=replace)
     try:
         yield
     finally:
-        for name in names:
+        for name, key in before.items():
             if os.environ.get(name) == PLACEHOLDER:
                 del os.environ[name]
+                if key is not None:
+                    os.environ[name] = key
 
 
-def set_placeholder_keys() -> list[str]:
+def set_placeholder_keys(*, replace: bool = False) -> None:
     """Let SDKs be made in a replay, which sends nothing: the keys that are unset get a placeholder.
 
-    :returns: the names of their variables.
+    :param replace: whether those that are set get one, too.
     """
-    names = [name for name in KEYS if not os.environ.get(name)]
+    names = [name for name in KEYS if replace or not os.environ.get(name)]
     os.environ.update(dict.fromkeys(names, PLACEHOLDER))
-    return names

@@ -32,6 +32,8 @@ from .front import in_front
 from .recorder import HAS_ENDED, Recorder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..core.calls import Call
 
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
@@ -91,12 +93,14 @@ class Execution(Listener):
         self._process = os.getpid()
         self._error: BaseException | None = None  # what ended the script
         self._code = 0
+        self._reported: Exception | None = None  # the error that was printed when it came
         self._notices = hold_notices()
         front = contextlib.ExitStack()
         front.enter_context(in_front(recorder))
         front.enter_context(askers.naming_own_calls())
         atexit.register(front.close)  # after all else
         listeners.append(self)
+        recorder.report_first = self._report_first
         end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)
 
@@ -171,12 +175,8 @@ class Execution(Listener):
         process_failures.warn("replay")
         if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):
             problems.append(recorder.first_error)
-        lines = [*(f"Error: {each}" for each in problems), *self._summary(), *told, *self._notices]
-        if self._stderr is not None:
-            text = "".join(f"{line}\n" for line in lines)
-            encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
-            with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
-                file.write(text.encode(encoding, "backslashreplace"))
+        errors = [f"Error: {problem}" for problem in problems if problem is not self._reported]
+        self._print([*errors, *self._summary(), *told, *self._notices])
         if isinstance(self._error, KeyboardInterrupt) and os.name == "posix":
             # As Python ends after Ctrl-C: the signal tells a shell to stop, too.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -186,6 +186,35 @@ class Execution(Listener):
             logging.shutdown()
             _flush_output()
             os._exit(1)  # Python has no other way to exit with another code now
+
+    def _report_first(self, error: Exception) -> None:
+        """Print the program's first error of llmcall's own at once: it may try again for minutes."""
+        self._reported = error
+        self._print([f"Error: {error}"])
+
+    def _print(self, lines: Iterable[str]) -> None:
+        """Print lines on the standard error that the process began with."""
+        if self._stderr is None:
+            return
+        text = "".join(f"{line}\n" for line in lines)
+        encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
+        with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
+            file.write(text.encode(encoding, "backslashreplace"))
+
+    def _seen(self) -> str:
+        """Return what was seen of a program of which no call was recorded."""
+        recorder = self._recorder
+        if recorder.children:
+            return (
+                f"the program started other processes ({', '.join(recorder.children)}), whose calls are not recorded: "
+                "make the calls in threads or tasks, or start each process by 'llmcall run'"
+            )
+        if recorder.connected:
+            return (
+                f"the program connected to {', '.join(recorder.connected)} by a library that llmcall does not record: "
+                "it records httpx, and so the SDKs, and requests"
+            )
+        return "no call of the program was seen: no request by httpx or requests, no other connection, no child process"
 
     def _summary(self) -> list[str]:
         """Return a line that counts the program's calls, and one that counts unused records."""
@@ -218,6 +247,8 @@ class Execution(Listener):
         ]
         counts = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
         lines = [f"{', '.join(counts)}: {target}"]
+        if counts == ["0 asked"] and not (self._recorder.unrecorded or self._recorder.passed):
+            lines.append(self._seen())
         if supplied and not self._recorder.sends_nothing:
             lines.append(self._other_repeat())
         if cassette is not None and cassette.unused_report:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import importlib.abc
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from ..core.drivers import adrive, drive
 from ..support import askers
-from ..support.system import is_own_request
+from ..support.system import is_own_request, own_request
 from . import connections, makers
 from .recorder import Recorder, innermost, recorders
 
@@ -117,6 +118,11 @@ def _recorder() -> Recorder | None:
     return None if passes else recorder
 
 
+# Audit events: a connection, and the start of a child process.
+CHILDREN = frozenset({"os.fork", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"})
+WATCHED = CHILDREN | {"socket.connect"}
+
+
 class FrontTransport:
     """Answers the requests that are recorded, and sends all others by the transport below.
 
@@ -136,7 +142,10 @@ class FrontTransport:
 
         send = self.below.handle_request
         response = drive(response_to(self._recorder, self._library, request, send))
-        return send(request) if response is None else response
+        if response is not None:
+            return response
+        with own_request():  # it is reported by its path
+            return send(request)
 
     async def handle_async_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
@@ -144,7 +153,10 @@ class FrontTransport:
 
         send = self.below.handle_async_request
         response = await adrive(response_to(self._recorder, self._library, request, send))
-        return await send(request) if response is None else response
+        if response is not None:
+            return response
+        with own_request():  # it is reported by its path
+            return await send(request)
 
 
 def _transport(library: ModuleType, choose: Callable[..., Any], client: Any, url: Any) -> Any:
@@ -184,12 +196,20 @@ def _watch_connections() -> None:
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event == "socket.connect" and not is_own_request.get():
-        recorder = innermost()
-        if recorder is not None:
-            host = connections.model_at(args[1], recorder.known_models())
-            if host is not None:
-                recorder.note_connection(host)
+    if event not in WATCHED or is_own_request.get():
+        return
+    recorder = innermost()
+    if recorder is None:
+        return
+    if event != "socket.connect":
+        command = args[0] if args else ""
+        recorder.children[os.path.basename(str(command)) or event] = None
+        return
+    host = connections.model_at(args[1], recorder.known_models())
+    if host is not None:
+        recorder.note_connection(host)
+    else:
+        recorder.note_other_connection(connections.words_of(args[1]))
 
 
 def _of_httpx(http: ModuleType) -> list[Replacement]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config.settings import checked_layer
-from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
+from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from ..keys.normalizers import normalizer
 from ..stores.cassettes.current import current_cassette
 from ..support.listeners import Listener, listeners
@@ -18,11 +18,14 @@ from . import connections
 from .actors import Actor, Actors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..config.settings import Settings
     from ..scopes import ActiveScope
     from .client import ProgramClient
     from .requests import RequestToRecord
 
+MOST_CONNECTIONS = 5  # that are kept
 HAS_ENDED = (
     "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
     "thread that sends it before the program ends, and send nothing from __del__"
@@ -49,6 +52,10 @@ class Recorder:
     :ivar refused: how many of the program's calls were refused for another reason than a miss, a
         scope or a budget, such as a credential in the request.
     :ivar unrecorded: the models' hosts to which other clients connected.
+    :ivar passed: the requests to models that are not recorded, by method, host and path.
+    :ivar children: the child processes that the program started, by their commands.
+    :ivar connected: where other clients connected that is no known model's, as far as it is kept.
+    :ivar report_first: is called with ``first_error`` when it comes.
     :ivar models: the addresses of models that the settings name or that were asked.
     :ivar has_ended: whether the program's process ends, so that nothing can be recorded any more.
     :ivar outer_scope: the scope in which it was made.
@@ -76,11 +83,20 @@ class Recorder:
         self.first_error: Exception | None = None
         self.refused = 0
         self.unrecorded: dict[str, None] = {}
+        self.passed: dict[str, None] = {}
+        self.children: dict[str, None] = {}
+        self.connected: dict[str, None] = {}
+        self.report_first: Callable[[Exception], object] = bool
         self.models = connections.configured_models()
         self.has_ended = False
         self._sends_nothing = sends_nothing
         self._default = default
         self.outer_scope = scopes.scope_around()
+
+    @property
+    def refuses(self) -> bool:
+        """Return whether it refuses what is not recorded, whatever cassette is open."""
+        return self._sends_nothing
 
     @property
     def sends_nothing(self) -> bool:
@@ -147,6 +163,25 @@ class Recorder:
         if self.sends_nothing:
             raise connections.refusal(host)
 
+    def note_other_connection(self, address: str) -> None:
+        """Note a connection of another client, for a program of which no call is seen."""
+        if address and len(self.connected) < MOST_CONNECTIONS:
+            self.connected[address] = None
+
+    def note_unrecorded(self, address: str) -> None:
+        """Note a request to a model that is not recorded, such as for speech, a file or a list.
+
+        :param address: its method, host and path.
+        :raises LLMCallError: if nothing may be sent.
+        """
+        for recorder in dict.fromkeys(self._chain()):
+            recorder.passed[address] = None
+        if self.sends_nothing:
+            raise LLMCallError(
+                f"{address} is not recorded, so a replay does not send it: llmcall records JSON that is posted "
+                "to a model and answered in JSON"
+            )
+
 
 def _host(host: Any) -> str:
     """Return the name of a host that is to be recorded.
@@ -173,7 +208,10 @@ def innermost() -> Recorder | None:
     return in_front[-1] if in_front else None
 
 
-after_fork_in_child(recorders.clear)  # the requests of child processes are not recorded
+@after_fork_in_child
+def _record_nothing() -> None:
+    """Leave a forked process the recorders that refuse: its requests are not recorded."""
+    recorders[:] = [recorder for recorder in recorders if recorder.refuses]
 
 
 def note_refusal(error: Exception) -> None:
@@ -185,7 +223,9 @@ def note_refusal(error: Exception) -> None:
         return
     for recorder in tuple(recorders):
         if not recorder.has_ended:
-            recorder.first_error = recorder.first_error or error
+            if recorder.first_error is None:
+                recorder.first_error = error
+                recorder.report_first(error)
             recorder.refused += not isinstance(error, COUNTED_ERRORS)
 
 

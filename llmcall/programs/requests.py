@@ -8,14 +8,13 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import LLMCallError
 from ..keys.http_identity import ASKING, OBJECT, api_path
 from ..support.blocking import may_block, value
-from ..support.notices import warn_once
 
 CALL_PATH = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
+TRACES = "/v1/traces/ingest"  # of openai-agents
 CHATS = ("/completions", EMBEDDINGS)  # the ends of the paths of chats, completions and embeddings
 GEMINI_STREAM = ":streamGenerateContent"  # the end of a path of Gemini's API
 SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthropic
@@ -104,42 +103,38 @@ class RequestToRecord(NamedTuple):
         return ProgramRequest(http.method, str(http.url), dict(http.headers.items()), self.body)
 
 
+def is_telemetry(http: Any) -> bool:
+    """Return whether a request brings traces of a program, as openai-agents does, and asks nothing."""
+    return str(http.url.path).rstrip("/").endswith(TRACES)
+
+
 async def request_to_record(
-    http: Any, hosts: Collection[str], *, is_models_host: bool, may_be_sent: bool
+    http: Any, hosts: Collection[str], *, is_models_host: bool
 ) -> RequestToRecord | None:
-    """Return a request of a program if it is to be recorded; ``None`` if it passes.
+    """Return a request of a program if it is to be recorded; ``None`` if it is not: JSON that is posted to
+    a model's host is, whatever it asks for.
 
     :param http: a request of httpx or httpx2.
     :param hosts: hosts whose requests are recorded besides those to models.
     :param is_models_host: whether the host is known to be a model's.
-    :param may_be_sent: whether a request that cannot be recorded may be sent.
-    :raises LLMCallError: if it asks a model with a body that is no JSON, and may not be sent.
     """
+    if is_telemetry(http):
+        return None
     path = str(http.url.path).rstrip("/")
     is_post, is_named = http.method == "POST", http.url.host in hosts
     has_asking_path = is_post and (path.endswith(CHATS) or ASKING.search(path) is not None)
     has_object_path = OBJECT.search(path) is not None
     is_of_object = has_object_path and (SDK_HEADER in http.headers or is_models_host)
-    if not (is_named or has_asking_path or is_of_object):
+    if not (is_named or has_asking_path or is_of_object or (is_post and is_models_host)):
         return None
     content = await value(http.read() if may_block.get() else http.aread())
     if not content and (not is_post or has_object_path):
         return RequestToRecord(http, path, None)
     body = _json_body(http, content)
     if body is None:
-        # other hosts may have such paths, too
-        if has_asking_path and (path.endswith(CHATS) or is_models_host):
-            label = f"{http.method} {http.url.path}"
-            if not may_be_sent:
-                raise LLMCallError(
-                    f"{label} was not recorded, so a replay does not send it: its body is not JSON"
-                )
-            warn_once(
-                f"{label} is sent but not recorded: its body is not JSON. A replay refuses it"
-            )
         return None
     request = RequestToRecord(http, path, body)
-    return request if is_named or request.asks_model else None
+    return request if is_named or is_models_host or request.asks_model else None
 
 
 def _json_body(http: Any, content: bytes) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..clients.api_errors import http_library
 from ..core.drivers import drive
+from ..support.system import own_request
 from .calls import response_to
 from .recorder import Recorder
 from .responses import body_class
@@ -86,7 +87,8 @@ def recorded_send(
     if broken is not None:
         raise _own_error(requests, library, broken)
     if response is None:
-        return send(prepared, *args, **kwargs)
+        with own_request():  # it is reported by its path
+            return send(prepared, *args, **kwargs)
     own_error = functools.partial(_own_error, requests, library)
     return adapter.build_response(prepared, _Raw(response, library.RequestError, own_error))
 

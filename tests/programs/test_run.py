@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -510,7 +511,7 @@ def test_what_is_said_comes_once_whatever_the_program_does_with_standard_error(
         f'client.post("/completions", content=b"no JSON"); tell("Bread?"); {TAKEN_OVER[how]}', *A
     )
     assert said.count("1 asked (15 tokens, <$0.0001): a.jsonl") == 1
-    assert said.count("POST /v1/completions is sent but not recorded") == 1
+    assert said.count("POST localhost/v1/completions was sent and not recorded") == 1
 
 
 def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: NumberedServer) -> None:
@@ -586,3 +587,130 @@ def test_the_cassette_that_the_settings_name_is_the_runs(
     assert ran(both, code=1)[0] == live
     assert ran(both, "--mode", "new")[0].startswith(live)
     assert model.asked == ["Bread?", "Salt?"]
+
+
+# What a program is told of calls that are not recorded
+
+NO_CALLS = {
+    "the program started other processes": "import subprocess; subprocess.run([sys.executable, '-c', 'pass'])",
+    "by a library that llmcall does not record": """
+        import socket
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname()).close()
+        """,
+    "no call of the program was seen": "print('done')",
+}
+
+
+@pytest.mark.parametrize("words", NO_CALLS)
+def test_a_program_of_which_nothing_was_recorded_is_told_what_was_seen(
+    words: str, model: NumberedServer
+) -> None:
+    """Child processes, connections of other libraries, or nothing."""
+    _, said = ran(NO_CALLS[words], *A)
+    assert "0 asked" in said
+    assert words in said
+
+
+def test_a_program_that_was_recorded_is_told_nothing_of_its_child_processes(
+    model: NumberedServer,
+) -> None:
+    """They may be any tool."""
+    _, said = ran(
+        "import subprocess; subprocess.run([sys.executable, '-c', ''])\nask('Bread?')", *A
+    )
+    assert "other processes" not in said
+
+
+def test_no_child_process_of_a_replay_gets_a_key(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys of three SDKs hold a placeholder, whatever they held."""
+    names = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
+    for name in names:
+        monkeypatch.setenv(name, "a-real-key")
+    script = f"""
+        import subprocess
+        look = "import os; print([os.environ[name] for name in {names!r}])"
+        print(ask("Bread?"), flush=True)
+        subprocess.run([sys.executable, "-c", look])
+        """
+    live, _ = ran(script, *A)
+    replayed, _ = ran(script, *NONE)
+    assert live.count("a-real-key") == 3
+    assert replayed.count("a-real-key") == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedServer) -> None:
+    """What is not recorded is not sent by it either."""
+    asking = """
+        print(ask("Bread?"), flush=True)
+        child = os.fork()
+        if not child:
+            try:
+                print(ask("Salt?"), flush=True)
+            except Exception as error:
+                print(type(error).__name__, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        """
+    program('print(ask("Bread?"))')
+    ran('print(ask("Bread?"))', *A)
+    printed, _ = ran(asking, *NONE)
+    assert printed == "answer 0\nHTTPStatusError\n"
+    assert len(model.asked) == 1
+
+
+def test_the_first_miss_of_a_program_is_printed_at_once(model: NumberedServer) -> None:
+    """A program that catches it may try again for minutes; it is printed once."""
+    ran("print(ask('Bread?'))", *A)
+    asking = """
+        try:
+            ask("Salt?")
+        except Exception:
+            sys.stderr.write("caught\\n")
+            sys.stderr.flush()
+        """
+    _, said = ran(asking, *NONE, code=1)
+    assert said.index("is not recorded") < said.index("caught")
+    assert said.count("is not recorded (key") == 1
+
+
+def test_json_that_is_posted_to_a_models_host_is_recorded_whatever_it_asks(
+    model: NumberedServer, httpserver: HTTPServer
+) -> None:
+    """Moderations, say: a replay has them, and the request needs no other library."""
+    httpserver.expect_request("/v1/moderations").respond_with_json(
+        {"results": [{"flagged": False}]}
+    )
+    asking = """
+        print(ask("Bread?"), client.post("/moderations", json={"input": "Bread?"}).json())
+        """
+    live, _ = ran(asking, *A)
+    httpserver.clear()
+    replayed, said = ran(asking, *NONE)
+    assert replayed == live
+    assert "flagged" in live
+    assert "2 replayed" in said
+
+
+def test_what_is_no_json_is_told_by_its_path_and_refused_in_a_replay(
+    model: NumberedServer, httpserver: HTTPServer
+) -> None:
+    """A transcription, say, also on a connection that was used before."""
+    httpserver.expect_request("/v1/audio/transcriptions").respond_with_json({"text": "Bread."})
+    asking = """
+        print(ask("Bread?"))
+        for _ in range(2):
+            answer = client.post("/audio/transcriptions", files={"file": b"sound"})
+            print(answer.status_code)
+        """
+    live, said = ran(asking, *A)
+    assert live == "answer 0\n200\n200\n"
+    words = "POST localhost/v1/audio/transcriptions was sent and not recorded"
+    assert said.count(words) == 1
+    assert "other clients" not in said
+    replayed, said = ran(asking, *NONE, code=1)
+    assert replayed == "answer 0\n409\n409\n"
+    assert "POST localhost/v1/audio/transcriptions is not recorded" in said

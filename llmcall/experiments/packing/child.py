@@ -160,7 +160,7 @@ def main(plan_file: str) -> None:
         from llmcall.programs.entry import set_placeholder_keys
         from llmcall.programs.execution import execute
 
-        set_placeholder_keys()
+        set_placeholder_keys(replace=True)
         execute(script, tuple(arguments), module=plan["module"])
         return
     module = ["-m"] * plan["module"]

@@ -42,7 +42,11 @@ FILTER_CODES = frozenset(
 
 RETRYABLE_STATUSES = (408, 409, 425)  # Request Timeout, Conflict, Too Early: worth another attempt
 LONGEST_MESSAGE = 1000  # characters
-LONGEST_WAIT = 366 * 86400.0  # seconds; a longer one would be an error of the system's clock
+# A request that alone is larger than what a minute allows, in OpenAI's words and Groq's.
+TOO_LARGE = re.compile(r"request too large|limit:? (\d+), requested:? (\d+)", re.IGNORECASE)
+TOO_LARGE_REMEDY = (
+    "No wait helps: shorten the prompt, lower max_tokens, or ask for a higher limit per minute"
+)
 # What a request adds to BASE_URL.
 CALL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models")
 VERSION = re.compile(r"/v\d")  # of an API, in nearly every address
@@ -70,7 +74,15 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) 
     api_error.code = error.get("code")
     api_error.param = error.get("param")
     api_error.body = error or None
+    if error_class is RateLimitError and _can_never_pass(message):
+        api_error.retryable, api_error.remedy = False, TOO_LARGE_REMEDY
     return api_error
+
+
+def _can_never_pass(message: str) -> bool:
+    """Return whether a refusal says that the request is larger than the limit by itself."""
+    found = TOO_LARGE.search(message)
+    return found is not None and (found[1] is None or int(found[2]) > int(found[1]))
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -156,12 +168,12 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             continue
         if 0 <= seconds < float("inf"):
-            return min(seconds, LONGEST_WAIT)
+            return seconds
     until = _date(headers.get("retry-after"))
     if until is None:
         return None
     sent_at = _date(headers.get("date"))
-    return min(max(0.0, until - (time.time() if sent_at is None else sent_at)), LONGEST_WAIT)
+    return max(0.0, until - (time.time() if sent_at is None else sent_at))
 
 
 def _date(text: str | None) -> float | None:

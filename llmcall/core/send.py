@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from .calls import Call
 
+LONGEST_RETRY_AFTER = 3600.0  # seconds; a longer MAX_WAITING_TIME is the bound instead
 REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
 # the API's error codes
 UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
@@ -103,6 +104,7 @@ class Exchange(Generic[T]):
                         raise
                     error.endpoint = endpoint.name
                     mask(error, [endpoint.key()])
+                    self._bound_wait(error)
                     if self._can_go_on(error):
                         continue
                     raise
@@ -292,14 +294,26 @@ class Exchange(Generic[T]):
 
     # After the failure of one endpoint
 
+    def _bound_wait(self, error: APIError) -> None:
+        """Bound the wait that a server asks for, which may be years, and say so."""
+        longest = max(LONGEST_RETRY_AFTER, self.call.settings.retry_max_waiting_time)
+        if error.retry_after is not None and error.retry_after > longest:
+            warn_once(
+                f"{self.endpoint.name} asks to wait {error.retry_after:,.0f} s; llmcall waits "
+                f"{longest:,.0f} s at most, and no longer than until a call's deadline",
+                about=("long wait", self.endpoint.name),
+            )
+            error.retry_after = longest
+
     def _can_go_on(self, error: APIError) -> bool:
         """Return whether the attempt can go on: at another endpoint, with a fresh key, or without a
         parameter.
         """
+        may_pass = error.retryable
         if self.reader_has_text:
             error.retryable = False  # another answer would begin again
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-            return self._can_use_another(error)
+            return may_pass and self._can_use_another(error)
         if self.reader_has_text:
             return False
         if isinstance(error, QuotaExceededError):

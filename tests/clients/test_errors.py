@@ -17,7 +17,7 @@ import openai
 import pytest
 from hypothesis import given, settings
 from pytest_httpserver import HTTPServer
-from servers import QUESTION, Answer, ScriptedServer, client_for, refusal, refusing
+from servers import OK, QUESTION, Answer, ScriptedServer, client_for, refusal, refusing
 
 import llmcall
 from llmcall import (
@@ -35,6 +35,10 @@ from llmcall import (
 # any body, any header: a grammar for a property test
 from llmcall.clients.api_errors import failure, seconds_to_wait
 
+TOO_LARGE = (
+    "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 36278. The "
+    "input or output tokens must be reduced in order to run successfully."
+)
 # Status, fields of the error, class, requests that the server sees of three possible ones.
 STATUSES: list[tuple[int, dict[str, Any], type[APIError], int]] = [
     (400, {}, InvalidRequestError, 1),
@@ -49,6 +53,9 @@ STATUSES: list[tuple[int, dict[str, Any], type[APIError], int]] = [
     (429, {}, RateLimitError, 3),
     (429, {"code": "insufficient_quota", "type": "insufficient_quota"}, QuotaExceededError, 1),
     (429, {"code": "billing_not_active"}, QuotaExceededError, 1),
+    (429, {"message": TOO_LARGE}, RateLimitError, 1),
+    (429, {"message": "on tokens per min. Limit: 9, Requested: 10."}, RateLimitError, 1),
+    (429, {"message": "on tokens per min. Limit: 9, Requested: 8."}, RateLimitError, 3),
     (500, {}, ServiceError, 3),
     (503, {}, ServiceError, 3),
     (529, {}, ServiceError, 3),
@@ -72,12 +79,13 @@ def test_a_status_becomes_the_class_of_its_error(
     httpserver: HTTPServer, status: int, fields: dict[str, Any], kind: type[APIError], requests: int
 ) -> None:
     """It has all that is known of the refusal, with the SDK's error as its cause."""
-    error, _, _ = asked(httpserver, refusal(status, "said so", **fields))
+    fields = {"message": "said so", **fields}
+    error, _, _ = asked(httpserver, refusal(status, **fields))
     assert type(error) is kind
     assert error.status_code == status
     assert error.request_id == f"req-{status}"
     assert error.endpoint == "127.0.0.1"
-    assert str(error) == f"{status}: said so"
+    assert str(error) == f"{status}: {fields['message']}"
     assert type(error.__cause__).__module__ == "openai"
 
 
@@ -86,7 +94,7 @@ def test_only_what_may_pass_is_tried_again(
     httpserver: HTTPServer, status: int, fields: dict[str, Any], kind: type[APIError], requests: int
 ) -> None:
     """A rate limit and a failing service may; no failure is stored."""
-    error, server, client = asked(httpserver, refusal(status, "said so", **fields))
+    error, server, client = asked(httpserver, refusal(status, **{"message": "said so", **fields}))
     assert error.attempts == len(server.requests) == requests
     assert len(client.cache) == 0
 
@@ -221,6 +229,40 @@ def test_a_wait_is_read_in_milliseconds_or_seconds(headers: dict[str, str], seco
     assert seconds_to_wait(headers) == seconds
 
 
+YEARS = {"retry-after": str(10 * 365 * 86400)}
+
+
+def test_a_wait_of_years_ends_after_an_hour(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may be right by then; the hour is shortened."""
+    monkeypatch.setattr("llmcall.core.send.LONGEST_RETRY_AFTER", 0.05)
+    answers = refusal(429, "slow down", headers=YEARS), OK
+    reply, _, _ = asked(httpserver, *answers, retry_max_waiting_time=0.05)
+    assert reply.content == "Two coins."
+
+
+def test_a_wait_of_years_fails_at_once_before_a_deadline(
+    httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line says how long the server asks to wait, and how long llmcall would."""
+    answer = refusal(429, "slow down", headers=YEARS)
+    error, server, _ = asked(httpserver, answer, deadline=60)
+    assert (type(error), len(server.requests)) == (RateLimitError, 1)
+    assert "asks to wait 315,360,000 s; llmcall waits 3,600 s at most" in caplog.text
+
+
+def test_a_request_that_is_too_large_keeps_no_other_from_its_endpoint(
+    httpserver: HTTPServer,
+) -> None:
+    """No rest of the endpoint would let it pass, so the next call goes there at once."""
+    error, _, client = asked(httpserver, refusal(429, TOO_LARGE, headers=YEARS), OK)
+    assert "lower max_tokens" in error.remedy
+    reply = client.send_message("A short one", deadline=1)
+    assert reply is not None
+    assert reply.content
+
+
 @pytest.mark.parametrize("minutes", [-30 * 525_960, -10, 0, 10, 100 * 525_960])
 def test_a_wait_until_a_date_is_the_time_from_the_responses_own_date(minutes: int) -> None:
     """The clock here may be wrong."""
@@ -264,7 +306,7 @@ def test_any_wait_is_a_time(text: str) -> None:
     """
     for name in ("retry-after", "retry-after-ms"):
         waited = seconds_to_wait({name: text})
-        assert waited is None or 0 <= waited <= 366 * 86400
+        assert waited is None or 0 <= waited < float("inf")
 
 
 # The files of the functions that programs call, and what raises their errors.

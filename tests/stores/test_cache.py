@@ -4,7 +4,9 @@ shares it.
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import stat
 import struct
 from collections.abc import Iterator
@@ -541,6 +543,23 @@ def test_forked_processes_lose_nothing_where_other_threads_had_the_database_open
     """
     assert ran(program, str(tmp_path / "cache")) == "0"
     assert in_database(tmp_path / "cache", "PRAGMA integrity_check") == [("ok",)]
+
+
+def pickled(cache: ResponseCache) -> Any:
+    """Return a cache as another process gets it."""
+    return pickle.loads(pickle.dumps(cache))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_a_copy_of_a_cache_is_the_same_cache(copied: Any, place: str) -> None:
+    """It has its answers and its mode, and is closed by itself."""
+    cache = ResponseCache(place, mode="replay")
+    filled(ResponseCache(place), 2)
+    keys = [record.cache_key for record in cache.records()]
+    with copied(cache) as other:
+        assert [record.cache_key for record in other.records()] == keys
+        assert (other.path, other.mode) == (cache.path, "replay")
+    assert len(cache) == 2
 
 
 # The directory

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import resolve as config
@@ -79,6 +79,7 @@ class ResponseCache:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
         self.storage: Storage = storage_at(os.fspath(path))
+        self._address = os.fspath(path) if self.storage.is_on_server else self.storage.name
         self.mode = mode
         self.used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
         self._refreshed_keys: set[str] = set()
@@ -398,6 +399,10 @@ class ResponseCache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy opens the directory or connects to the server anew, with the address's password.
+        return partial(type(self), mode=self.mode), (self._address,)
 
     def __repr__(self) -> str:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"

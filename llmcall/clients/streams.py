@@ -34,13 +34,15 @@ class _AnyStream:
         self.request = call.request
         self._call = call
         self._flow = flow
+        self._is_left = False
         # A weak reference, so that a stream that is dropped half-way is closed at once.
         self._pieces = drive(flow, partial(setattr, proxy(self), "reply"))
         end_streams_at_exit()
         _streams.add(self)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({'open' if self.reply is None else 'ended'})"
+        state = "left" if self._is_left else "open" if self.reply is None else "ended"
+        return f"{type(self).__name__}({state})"
 
     def __del__(self) -> None:
         state = getcoroutinestate(self._flow)
@@ -52,6 +54,22 @@ class _AnyStream:
         # An event loop closes the generator so late that another call may have drawn.
         self._call.give_back()
 
+    def _leave(self) -> None:
+        """Note that the reader leaves, if the answer has not ended."""
+        self._is_left |= getcoroutinestate(self._flow) in (CORO_CREATED, CORO_SUSPENDED)
+        self._call.give_back()
+
+    def _check_not_left(self) -> None:
+        """Refuse to read on, where nothing more comes.
+
+        :raises ValueError: if the stream was closed before its end.
+        """
+        if self._is_left:
+            raise ValueError(
+                f"the stream of {self.request.model} was closed before its end, so nothing more comes and its answer "
+                "is not recorded; read it to its end inside its with block"
+            )
+
     def end_at_exit(self) -> None:
         """Count what arrived, as for a stream that its reader leaves."""
         self._flow.close()
@@ -60,9 +78,10 @@ class _AnyStream:
 class Stream(_AnyStream):
     """Yield a streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
 
-    If you leave it early, its connection is closed and nothing is stored. Usage and budgets count
-    it as a call, not as an error, once its first chunk has arrived: with the tokens that the server
-    had reported, or else with an estimate of the prompt and of the text so far.
+    If you leave it early, its connection is closed and nothing is stored; to read on is then a
+    ``ValueError``. Usage and budgets count it as a call, not as an error, once its first chunk has
+    arrived: with the tokens that the server had reported, or else with an estimate of the prompt and
+    of the text so far.
 
     :ivar reply: the :class:`Reply`; ``None`` before the end and after a failure.
 
@@ -77,18 +96,20 @@ class Stream(_AnyStream):
         return self
 
     def __next__(self) -> str:
+        self._check_not_left()
         while not (text := next(self._pieces).text):
             pass
         return text  # type: ignore[no-any-return]
 
     def chunks(self) -> Iterator[Mapping[str, Any]]:
         """Yield the API's chunks instead of the text."""
+        self._check_not_left()
         for piece in self._pieces:
             yield piece.chunk
 
     def close(self) -> None:
         """Close the connection if the answer has not ended."""
-        self._call.give_back()
+        self._leave()
         self._pieces.close()
 
     def end_at_exit(self) -> None:
@@ -121,18 +142,20 @@ class AsyncStream(_AnyStream):
         return self
 
     async def __anext__(self) -> str:
+        self._check_not_left()
         while not (text := (await anext(self._pieces)).text):
             pass
         return text  # type: ignore[no-any-return]
 
     async def chunks(self) -> AsyncIterator[Mapping[str, Any]]:
         """Yield the API's chunks instead of the text."""
+        self._check_not_left()
         async for piece in self._pieces:
             yield piece.chunk
 
     async def aclose(self) -> None:
         """Close the connection if the answer has not ended."""
-        self._call.give_back()
+        self._leave()
         await self._pieces.aclose()
 
     async def __aenter__(self) -> AsyncStream:

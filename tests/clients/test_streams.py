@@ -337,7 +337,7 @@ def leave(client: llmcall.LLMClient, **arguments: Any) -> None:
     """Read one piece and close the stream."""
     with client.stream_message("Hello", **arguments) as stream:
         next(stream)
-    assert (stream.reply, list(stream)) == (None, [])
+    assert stream.reply is None
 
 
 def aleave(client: llmcall.LLMClient, **arguments: Any) -> None:
@@ -380,6 +380,50 @@ def test_who_leaves_closes_the_connection(leaving: Leave) -> None:
         leaving(client)
         assert server.left.wait(60)
     assert len(client.cache) == 0
+
+
+def read_on(client: llmcall.LLMClient) -> None:
+    """Read a stream after its block, which was left in the middle."""
+    with client.stream_message("Hello") as stream:
+        next(stream)
+    assert repr(stream) == "Stream(left)"
+    list(stream)
+
+
+def read_chunks_on(client: llmcall.LLMClient) -> None:
+    """Read a stream's chunks after it was closed unread."""
+    stream = client.stream_message("Hello")
+    stream.close()
+    next(stream.chunks())
+
+
+def aread_on(client: llmcall.LLMClient) -> None:
+    """Read a stream in a task after its block, which was left in the middle."""
+
+    async def main() -> None:
+        async with client.astream_message("Hello") as stream:
+            await anext(stream)
+        await anext(stream)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("reading", [read_on, read_chunks_on, aread_on])
+def test_to_read_on_in_a_stream_that_was_left_is_an_error(reading: Leave) -> None:
+    """It names the model; else the text would seem to end there."""
+    client = ScriptedClient(lambda messages: "one two three", model="m", cache_mode="off")
+    with pytest.raises(ValueError, match=r"the stream of m was closed before its end.*with block"):
+        reading(client)
+    assert client.send_message("Hello").content == "one two three"  # type: ignore[union-attr]
+
+
+def test_a_stream_that_was_read_to_its_end_gives_nothing_more() -> None:
+    """Neither its block's end nor further reading is an error."""
+    client = ScriptedClient(lambda messages: "one two three", model="m", cache_mode="off")
+    with client.stream_message("Hello") as stream:
+        assert "".join(stream) == "one two three"
+    assert list(stream) == []
+    assert repr(stream) == "Stream(ended)"
 
 
 @pytest.mark.parametrize("kind", ["stream", "asynchronous stream"])

@@ -50,7 +50,7 @@ class Amounts(NamedTuple):
 NOTHING = Amounts()
 
 
-class Holder(Protocol):
+class Reserver(Protocol):
     """Holds a reservation; it is stuck while it ends only after a call that waits."""
 
     is_stuck: bool
@@ -81,9 +81,9 @@ class Ledger:
         # Else somebody could read a sum before a call is added to it, and the reservations after.
         self._lock = lock if spending is None else _named_lock
         self._spent = NOTHING  # of a named budget: what is not added to the sum yet
-        self._reserved: dict[Holder, Amounts] = {}
+        self._reserved: dict[Reserver, Amounts] = {}
 
-    def reserve(self, holder: Holder, needed: Amounts, limit: Mapping[str, int]) -> bool:
+    def reserve(self, holder: Reserver, needed: Amounts, limit: Mapping[str, int]) -> bool:
         """Reserve an amount; return ``False`` if that has to wait for others to settle.
 
         :param holder: the one that settles it.
@@ -106,7 +106,7 @@ class Ledger:
                 )
             return fits
 
-    def settle(self, holder: Holder, used: Amounts) -> None:
+    def settle(self, holder: Reserver, used: Amounts) -> None:
         """Replace what somebody has reserved by what was used; a second time changes nothing.
 
         The call is over and paid for: if that cannot be added to the sum, a warning says so, and the

@@ -12,11 +12,11 @@ from .call_ids import numbered_body
 ASKING = re.compile(
     r"(?P<kept>/responses|(?<=/v1)/messages|/models/[^/]+:(?:streamG|g)enerateContent)/?$"
 )
-# What has no body: what was asked in the background is looked at, cancelled or deleted; the models are
-# listed.
+# What has no body: what was asked in the background is looked at, cancelled or deleted, and so are
+# conversations and their items; the models are listed.
 OBJECT = re.compile(
     r"/responses/[^/]+(?:/cancel|/input_items)?/?$|/messages/batches(?:/[^/]+){0,2}/?$"
-    r"|/models(?:/[^/:]+)?/?$"
+    r"|/conversations/[^/]+(?:/items(?:/[^/]+)?)?/?$|/models(?:/[^/:]+)?/?$"
 )
 INPUTS = ("messages", "input", "prompt")
 NOT_COUNTED = frozenset({"key", "alt", "api-version"})  # parameters of a query

@@ -854,3 +854,24 @@ def test_a_stream_that_a_program_leaves_at_its_last_event_is_recorded() -> None:
         for _ in RESPONSES_EVENTS:
             next(pieces)
     assert tape.recorded == 1
+
+
+def test_a_conversation_that_the_api_keeps_replays(server: Server) -> None:
+    """As openai-agents' OpenAIConversationsSession makes one: created, added to, listed, deleted."""
+
+    def converse() -> list[Any]:
+        base = "https://api.openai.com/v1/conversations"
+        with http.Client(transport=server.transport) as client:
+            conversation = client.post(base, json={"items": []}).json()["id"]
+            items = f"{base}/{conversation}/items"
+            return [
+                client.post(items, json={"items": [{"role": "user", "content": "Bread?"}]}).json(),
+                client.get(items, params={"order": "desc"}).json(),
+                client.delete(f"{base}/{conversation}").json(),
+            ]
+
+    with llmcall.cassette("run.jsonl"):
+        live = converse()
+    with llmcall.cassette("run.jsonl", mode="none"):
+        assert converse() == live
+    assert len(server.requests) == 4

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
-from .stores.cassettes import openers
+from .stores import foreign_files, openers, server_storages
 from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
@@ -109,7 +109,21 @@ def _open_named_cassette(path: str, mode: str) -> None:
     open_named_cassette(path, mode)
 
 
+def _storage_at_server(address: str) -> Any:
+    from .distributed import storage_at_server
+
+    return storage_at_server(address)
+
+
+def _records_of_tinytroupe(path: str) -> Any:
+    from .ancestors import tinytroupe
+
+    return tinytroupe.read(path) if tinytroupe.recognized(path) else None
+
+
 openers.append(_open_named_cassette)
+server_storages.append(_storage_at_server)
+foreign_files.append(_records_of_tinytroupe)
 
 
 def __getattr__(name: str) -> Any:

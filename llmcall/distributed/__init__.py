@@ -1,1 +1,21 @@
 """Other processes and machines: executors, and the cache on a Redis server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..config.values import without_password
+from ..errors import ConfigError
+
+
+def storage_at_server(address: str) -> Any:
+    """Return the storage at the address of a Redis server.
+
+    :raises ConfigError: if the address is invalid, or redis-py is not installed.
+    """
+    try:
+        from .redis import RedisServer
+    except ImportError as error:
+        message = f"[Cache] PATH = {without_password(address)} needs the Python package redis (5.3.0 or later)"
+        raise ConfigError(f"{message}: install the extra 'redis'") from error
+    return RedisServer(address)

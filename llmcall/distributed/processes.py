@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
 from ..errors import LLMCallError
-from ..many.tasks import TaskResult, run_job
 from ..scopes import DrawList, Draws, MapIsOverError
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.current import current_cassette, forget_named, only
@@ -30,10 +29,10 @@ from ..traffic import budgets
 from ..traffic import usage as metering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Executor, Future
 
-    from ..many.tasks import Job, Task, TaskPosition
+    from ..many.tasks import Job, Task, TaskPosition, TaskResult
     from ..scopes import CallOrder, Drawn, ScopedRecord
     from ..stores.record import Record
     from ..traffic.usage import UsageDelta
@@ -92,6 +91,7 @@ class Sender:
         return RemoteTask(
             token=self._token,
             state=state,
+            run_job=self.run.run_job,
             job=self.run.job,
             item=task.item,
             position=task.position,
@@ -112,9 +112,11 @@ class Sender:
         recorded = [(each[0].scope, each) for each in gained]
         return state, _by_item(active.path, drawn), _by_item(active.path, recorded)
 
-    def received(self, outcome: TaskResult | Report, task: Task) -> TaskResult:
-        """Return a task's result, and count here what the task did in another process."""
-        if isinstance(outcome, TaskResult):
+    def received(
+        self, outcome: TaskResult | Report, task: Task
+    ) -> tuple[Any, BaseException | None]:
+        """Return a task's value and error, and count here what the task did in another process."""
+        if not isinstance(outcome, Report):
             return outcome
         active = self.run.active
         with suppress(MapIsOverError):  # they were given back
@@ -135,7 +137,7 @@ class Sender:
                     failures.add(scope, description, reason)
         if outcome.error is not None:
             outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")
-        return TaskResult(outcome.value, outcome.error)
+        return outcome.value, outcome.error
 
     def close(self) -> None:
         """Forget the map."""
@@ -240,12 +242,14 @@ class RemoteTask(NamedTuple):
 
     :param token: identifies its map.
     :param state: the state of the map's process.
+    :param run_job: runs a job in the current context, and returns its value and its error.
     :param drawn: what was drawn in the item's scopes before the map began.
     :param gained: the records that the cassette gained in these scopes before the map began.
     """
 
     token: str
     state: bytes
+    run_job: Callable[..., tuple[Any, BaseException | None]]
     job: Job
     item: Any
     position: TaskPosition
@@ -263,7 +267,8 @@ class RemoteTask(NamedTuple):
             used_records: deque[ScopedRecord] = deque()
             draw_list = DrawList()
             scope = self.position.scope(Draws(self.drawn), draw_list, used_records)
-            value, error = copy_context().run(run_job, job, self.item, self.position, scope, ())
+            run = copy_context().run
+            value, error = run(self.run_job, job, self.item, self.position, scope, ())
             return Report(
                 value,
                 None if error is None else _picklable(error),

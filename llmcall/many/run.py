@@ -165,6 +165,8 @@ class MapRun:
             task.future = self._sender.submit(task)
         task.future.add_done_callback(partial(self._note_result, task))
 
+    run_job = staticmethod(run_job)
+
     def run_task(self, task: Task) -> TaskResult:
         """Run a task, in a worker's thread, and return its result."""
         if self._is_over:
@@ -186,7 +188,7 @@ class MapRun:
         result = TaskResult(error=error) if error else future.result()
         try:
             if self._sender is not None:
-                result = self._sender.received(result, task)
+                result = TaskResult(*self._sender.received(result, task))
         finally:
             task.error = error = result.error
             if error is None:

@@ -247,7 +247,8 @@ class Execution(Listener):
         ]
         counts = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
         lines = [f"{', '.join(counts)}: {target}"]
-        if counts == ["0 asked"] and not (self._recorder.unrecorded or self._recorder.passed):
+        has_words = self._code or self._recorder.unrecorded or self._recorder.passed
+        if counts == ["0 asked"] and not has_words:
             lines.append(self._seen())
         if supplied and not self._recorder.sends_nothing:
             lines.append(self._other_repeat())

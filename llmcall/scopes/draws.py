@@ -11,12 +11,14 @@ import threading
 import time
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..stores.record import Record
 from ..support.askers import Asker, of_draw
 from ..support.notices import warn_once
 from ..support.system import current_task, lock, this_process
+
+if TYPE_CHECKING:
+    from ..stores.record import Record
 
 ARM = "arm"  # the family of the arms
 

@@ -21,10 +21,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ScopeError
-from ..stores.record import Record
 from ..support.askers import Asker, enter_arm
 from ..support.askers import set_current as set_current_asker
 from ..support.system import after_fork_in_child, lock, this_process
@@ -33,6 +32,9 @@ from .draws import ARM, Draw, DrawList, Draws, Fork, Forks, RecordedAskers
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
 from .repeated import forget_given_answers
+
+if TYPE_CHECKING:
+    from ..stores.record import Record
 
 # The order of the calls, which decides the order of the records on a cassette: numbers that are
 # compared from the first on. The orders of the calls of an item of a map, or of an arm, begin with its

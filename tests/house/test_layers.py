@@ -43,11 +43,6 @@ LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in name
 # What still imports from above: each goes, and none comes.
 UPWARDS = {
     ("core", "typed"),
-    ("distributed", "many"),
-    ("scopes", "stores"),
-    ("stores", "ancestors"),
-    ("stores", "distributed"),
-    ("experiments", "__init__"),
 }
 
 

@@ -358,7 +358,6 @@ def test_collecting_imports_only_small_modules(project: Project) -> None:
         "llmcall",
         "llmcall._version",
         "llmcall.stores",
-        "llmcall.stores.cassettes",
         "llmcall.support",
         "llmcall.support.lazy_names",
         "llmcall.pytest_plugin",

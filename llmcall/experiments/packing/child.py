@@ -15,6 +15,7 @@ import re
 import runpy
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -146,9 +147,7 @@ def main(plan_file: str) -> None:
     """Run the program of a plan as ``__main__``."""
     plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
     sys.path.pop(0)  # the folder of this file
-    try:
-        import llmcall  # noqa: F401 - is it installed?
-    except ModuleNotFoundError:
+    if find_spec("llmcall") is None:
         sys.path.append(str(PACKAGE.parent))
     trace = Trace(plan["log"])
     # The first to be registered is the last to be called.

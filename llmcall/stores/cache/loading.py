@@ -10,6 +10,7 @@ from ...keys.keys import short_key
 from ...keys.normalizers import normalizer
 from ...support.display.formatting import as_json, counted
 from ...support.notices import notice
+from .. import foreign_files
 from ..records.answers import same_answer
 from ..records.header import keyed_settings, settings_differences
 from ..records.packed import pack, unpack
@@ -92,12 +93,11 @@ def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iter
             )
         name, rows = str(source.location), source.rows
         return name, lambda: (_readable(unpack(*row), name) for row in rows())
-    from ...ancestors import tinytroupe
     from ..records.reader import spooled
 
-    if os.path.exists(source) and tinytroupe.recognized(source):
-        records = tinytroupe.read(source)
-        return source, lambda: records
+    for read_foreign in foreign_files if os.path.exists(source) else ():
+        if (records := read_foreign(source)) is not None:
+            return source, lambda: records
     header = spooled(source, spool)
     recorded, here = (
         {name: settings[name] for name in KEY_SETTINGS if settings.get(name)}

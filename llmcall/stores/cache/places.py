@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...config.values import without_password
-from ...errors import ConfigError
+from .. import server_storages
 from .directory import Directory
 
 if TYPE_CHECKING:
@@ -22,13 +21,9 @@ def is_address(path: str) -> bool:
 def storage_at(path: str) -> Storage:
     """Return the storage in a directory, or at the address of a Redis server.
 
-    :raises ConfigError: if the address is invalid, or redis-py is not installed.
+    :raises ConfigError: if the address is invalid, or what it needs is not installed.
     """
     if not is_address(path):
         return Directory(path)
-    try:
-        from ...distributed.redis import RedisServer
-    except ImportError as error:
-        message = f"[Cache] PATH = {without_password(path)} needs the Python package redis (5.3.0 or later)"
-        raise ConfigError(f"{message}: install the extra 'redis'") from error
-    return RedisServer(path)
+    (storage_at_server,) = server_storages
+    return storage_at_server(path)  # type: ignore[no-any-return]

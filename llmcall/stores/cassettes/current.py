@@ -9,8 +9,8 @@ from typing import Any
 
 from ...config import resolve as config
 from ...support.system import ProcessLock, at_exit, lock
+from .. import openers
 from ..records.header import NAMESPACES
-from . import openers
 
 # Each is a Cassette. The innermost is last. One that is open several times appears as often; the one
 # that the settings name is first.

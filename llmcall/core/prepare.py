@@ -96,7 +96,7 @@ def _call(
     expected = parse = None
     if response_format is not None:
         expected = expected_answer(response_format)
-        if not isinstance(response_format, dict):
+        if isinstance(response_format, type):
             from ..typed.reading import read
 
             parse = functools.partial(read, output_type=response_format)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config.settings import Settings
 from ..config.values import nearest
@@ -41,8 +41,15 @@ UNKEYED = frozenset(
 ESSENTIAL_FIELDS = ("model", "messages", "input", "background", "background_options")
 # Accepted from TinyTroupe's scripts, and not sent.
 ACCEPTED_UNSENT = frozenset({"echo", "enable_pydantic_model_return"})
-# In a response_format: the caller checks the answers, so that misfits are recorded as well.
-UNCHECKED = "unchecked"
+
+
+class UncheckedFormat(NamedTuple):
+    """A ``response_format`` whose answers the caller checks, so that misfits are recorded as well.
+
+    :param parameter: what is sent, of plain data; it is made once for a type, so do not change it.
+    """
+
+    parameter: dict[str, Any]
 
 
 # What arguments must be, in words and as types of plain data. Other parameters are not checked,
@@ -128,12 +135,12 @@ def given_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[str,
 
 
 def _value(name: str, value: Any) -> Any:
+    if isinstance(value, UncheckedFormat):
+        return value.parameter
     if name == "response_format" and not isinstance(value, dict):
         from . import schemas
 
         return schemas.format_of(value)
-    if name == "response_format" and UNCHECKED in value:  # made once for a type, of plain data
-        return {key: item for key, item in value.items() if key != UNCHECKED}
     if name == "tools" and isinstance(value, (list, tuple)):
         from . import schemas
 
@@ -160,14 +167,12 @@ def expected_answer(response_format: Any) -> Any:
 
     :param response_format: as the caller gave it.
     """
+    if isinstance(response_format, UncheckedFormat):
+        return None
     if not isinstance(response_format, dict):
         return response_format
     json_schema = response_format.get("json_schema")
-    if (
-        UNCHECKED in response_format
-        or not isinstance(json_schema, dict)
-        or json_schema.get("strict") is not True
-    ):
+    if not isinstance(json_schema, dict) or json_schema.get("strict") is not True:
         return None
     schema = json_schema.get("schema")
     return None if schema is None else json.dumps(plain(schema, "response_format"))

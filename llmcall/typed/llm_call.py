@@ -11,7 +11,7 @@ from ..apis.message import message_text
 from ..clients.registry import client as shared_client
 from ..core.drivers import adrive, drive
 from ..errors import OutputError
-from ..keys.parameters import UNCHECKED
+from ..keys.parameters import UncheckedFormat
 from ..keys.schemas import response_format
 from ..many.map import map as run_map
 from ..support.notices import logger
@@ -244,7 +244,7 @@ class LLMCall:
         if not client.capabilities(model).structured_output:
             return {}
         schema = response_format(self.output_type)
-        return {} if schema is None else {"response_format": {**schema, UNCHECKED: True}}
+        return {} if schema is None else {"response_format": UncheckedFormat(schema)}
 
     def _model_without_structured_output(self, client: LLMClient) -> str | None:
         """Return the name of the model if structured output could be used, but is not known to work

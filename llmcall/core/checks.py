@@ -131,7 +131,7 @@ def _misfit(text: str, expected: Any) -> str | None:
     :param expected: a class, or a JSON schema as text.
     """
     if not isinstance(expected, str):
-        from ..typed.reading import read
+        from ..answers.reading import read
 
         try:
             read(text, expected)

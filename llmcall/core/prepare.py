@@ -97,7 +97,7 @@ def _call(
     if response_format is not None:
         expected = expected_answer(response_format)
         if isinstance(response_format, type):
-            from ..typed.reading import read
+            from ..answers.reading import read
 
             parse = functools.partial(read, output_type=response_format)
     identity_hash = identity(kind, asked)

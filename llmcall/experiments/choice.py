@@ -6,14 +6,14 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from ..answers.expectations import correction
+from ..answers.json_texts import without_reasoning
+from ..answers.lettered_options import INSTRUCTION
 from ..errors import OutputError
 from ..many.map import map as run_map
 from ..many.rows import is_frame, rows_of
 from ..support.display.data_frames import import_pandas
 from ..typed.conversations import SendMessage, converse
-from ..typed.expectations import correction
-from ..typed.json_texts import without_reasoning
-from ..typed.lettered_options import INSTRUCTION
 from ..typed.llm_call import LLMCall
 from ..typed.rows import TableJob
 from .choice_options import checked_options

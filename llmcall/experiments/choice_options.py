@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
-from ..typed.lettered_options import letter_position, listing, option_position, plain
+from ..answers.lettered_options import letter_position, listing, option_position, plain
 
 FEWEST, MOST = 2, len(ascii_uppercase)
 ORDERS = ("given", "reverse", "shuffle", "rotate")

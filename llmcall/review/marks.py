@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..answers.expectations import CORRECTION
 from ..apis.shapes import choices_of
-from ..typed.expectations import CORRECTION
 
 if TYPE_CHECKING:
     from ..stores.record import Record

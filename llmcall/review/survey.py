@@ -7,9 +7,9 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..answers.lettered_options import named_option
 from ..apis.shapes import choices_of
 from ..support.display.formatting import one_line
-from ..typed.lettered_options import named_option
 from .marks import CUT, MARKS, REFUSED, marks_of
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from ..answers.expectations import correction, describe
+from ..answers.reading import read
 from ..apis.message import message_text
 from ..clients.registry import client as shared_client
 from ..core.drivers import adrive, drive
@@ -16,8 +18,6 @@ from ..keys.schemas import response_format
 from ..many.map import map as run_map
 from ..support.notices import logger
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
-from .expectations import correction, describe
-from .reading import read
 from .rows import RowJob, row_variables
 from .tables import fields_of, table
 from .templates import Source, Templates, checked_history, given_sources

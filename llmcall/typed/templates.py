@@ -13,9 +13,9 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ..answers.expectations import CORRECTION
 from ..config.values import nearest
 from ..errors import TemplateError
-from .expectations import CORRECTION
 from .history import History
 from .jinja import jinja_template
 from .mustache import mustache_template

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...answers.reading import read
 from ...apis.message import message_text
 from ...apis.shapes import choices_of
 from ...errors import ArgumentError, OutputError
 from ...support.display.formatting import one_line
-from ...typed.reading import read
 
 if TYPE_CHECKING:
     from ...stores.record import Record

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
 from .stores import foreign_files, openers, server_storages
+from .support import spellings
 from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
@@ -121,9 +122,16 @@ def _records_of_tinytroupe(path: str) -> Any:
     return tinytroupe.read(path) if tinytroupe.recognized(path) else None
 
 
+def _spelling_of_tinytroupe(section: str, key: str) -> Any:
+    from .ancestors.tinytroupe_settings import spelling
+
+    return spelling(section, key)
+
+
 openers.append(_open_named_cassette)
 server_storages.append(_storage_at_server)
 foreign_files.append(_records_of_tinytroupe)
+spellings.append(_spelling_of_tinytroupe)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,17 +1,18 @@
 """The settings in the defaults, config.ini, ``.env`` and the environment.
 
 A line of config.ini is ``NAME = value``; `` #`` and `` ;`` begin a comment; an indented line continues
-the value above it. Sections of other programs are ignored. TinyTroupe's settings in ``[OpenAI]``
-are read as ours.
+the value above it. Sections of other programs are ignored. Settings of theirs that stand in a section of
+ours are read as ours, as :data:`llmcall.support.spellings` says.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError
+from ..support import spellings
 from ..support.notices import is_new, logger, warn_once
 from . import values
 from .endpoints import ENDPOINT_KEYS
@@ -41,28 +42,26 @@ OTHER_VARIABLES = {
 VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
 OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE"}
 
-# TinyTroupe's settings in [OpenAI], with ours; empty for those that llmcall doesn't have.
-ANCESTOR_KEYS = {
-    "CACHE_API_CALLS": "cache_mode",
-    "CACHE_FILE_NAME": "cache_path",
-    "MAX_ATTEMPTS": "retry_max_attempts",
-    "WAITING_TIME": "retry_waiting_time",
-    "EXPONENTIAL_BACKOFF_FACTOR": "retry_exponential_backoff_factor",
-    "MAX_COMPLETION_TOKENS": "max_tokens",
-    "FREQ_PENALTY": "frequency_penalty",
-    "MAX_CONCURRENT_MODEL_CALLS": "limits_max_concurrent_calls",
-    "AZURE_EMBEDDING_MODEL_API_VERSION": "",
-    "MAX_CONTENT_DISPLAY_LENGTH": "",
-    "NUM_CTX": "",
-    "REASONING_MODEL": "",
-}
-
 TABLES = ("Prices", "Aliases", "Fallbacks")  # their keys are names that the user chooses
 NAMED_SECTIONS = {"Endpoint": ENDPOINT_KEYS, "Model": MODEL_KEYS}  # [Endpoint NAME], [Model NAME]
 KEYS: dict[str, dict[str, Setting]] = {}  # by section; that of a whole section has an empty key
 for _row in [*SETTINGS.values(), *ENDPOINT_KEYS.values(), *MODEL_KEYS.values()]:
     KEYS.setdefault(_row.section, {})[_row.key] = _row
 OUR_SECTIONS = {section.casefold(): section for section in KEYS}
+
+
+class Spelling(NamedTuple):
+    """A setting of another program, in a section of ours.
+
+    :param program: the program.
+    :param name: our setting that it means, such as ``"cache_mode"``; empty if llmcall has none.
+    :param translated: returns its value as ours takes it, given the value and its location.
+    """
+
+    program: str
+    name: str
+    translated: Callable[[str, str], str]
+
 
 Entry = tuple[Setting, Any, str]  # its value is as it is written; the text is its location
 
@@ -279,7 +278,8 @@ def _entries(path: str, environment: Mapping[str, str], dotenv: Mapping[str, str
         for key, text in parser.items(header):
             key = key if section in TABLES else key.upper()
             location = f"{place}, [{f'{section} {name}'.rstrip()}] {key}"
-            row = _row_of(section, key, location)
+            spelling = None if section in TABLES else _spelling(section, key)
+            row = _row_of(section, key, location, spelling)
             value = None if row is None else _expanded(row, text, location, environment, dotenv)
             if row is None or not value:
                 continue
@@ -287,35 +287,42 @@ def _entries(path: str, environment: Mapping[str, str], dotenv: Mapping[str, str
                 fields[key] = value
             elif name:
                 fields[row.name] = value
-            elif key == row.key:
+            elif spelling is None:
                 entries.append((row, value, location))
-            else:  # first, since our own keys override those of TinyTroupe
-                entries.insert(0, (row, _ancestor_value(key, value, location), location))
+            else:  # first, since our own keys override those of other programs
+                entries.insert(0, (row, spelling.translated(value, location), location))
     for section, fields in whole.items():
         if section in TABLES or section in NAMED_SECTIONS:
             entries.append((KEYS[section][""], fields, place))
     return entries
 
 
-def _row_of(section: str, key: str, location: str) -> Setting | None:
-    """Return the setting that a key means. One that means nothing is told, as is one of TinyTroupe."""
+def _spelling(section: str, key: str) -> Spelling | None:
+    """Return what a key means in another program; ``None`` if it is ours, or nobody's."""
+    if key in KEYS[section]:
+        return None
+    return next(filter(None, (find(section, key) for find in spellings)), None)
+
+
+def _row_of(section: str, key: str, location: str, spelling: Spelling | None) -> Setting | None:
+    """Return the setting that a key means; report one that means none, or is another program's."""
     rows = KEYS[section]
     if section in TABLES:
         return rows[""]
     if key in rows:
         return rows[key]
-    if section != "OpenAI" or key not in ANCESTOR_KEYS:
+    if spelling is None:
         others = [other for other, keys in KEYS.items() if key in keys]
         hint = f"; it belongs below [{others[0]}]" if others else nearest(key, rows)
         warn_once(f"{location}: there is no such setting{hint}")
         return None
-    row = SETTINGS.get(ANCESTOR_KEYS[key])
+    row = SETTINGS.get(spelling.name)
     meaning = (
         f"read as [{row.section}] {row.key}"
         if row
         else "ignored, because llmcall has no such setting"
     )
-    message = f"{location}: TinyTroupe's setting, {meaning}"
+    message = f"{location}: {spelling.program}'s setting, {meaning}"
     if is_new(message):
         logger().info("%s", message)
     return row
@@ -335,12 +342,3 @@ def _expanded(
             text, location, tuple(pair for pair in dotenv.items() if pair[0] in text)
         )
     return expand(text, location, lambda name: environment.get(name) or dotenv.get(name))
-
-
-def _ancestor_value(key: str, value: str, location: str) -> str:
-    """Return the value of a TinyTroupe setting as ours takes it."""
-    if key == "CACHE_API_CALLS":
-        return "auto" if values.boolean(value.strip(), location) else "off"
-    if key == "CACHE_FILE_NAME":
-        return values.directory_named(value.strip())
-    return "none" if key == "MAX_CONCURRENT_MODEL_CALLS" and values.as_number(value) == 0 else value

@@ -1,0 +1,40 @@
+"""TinyTroupe's settings in the section ``[OpenAI]`` of config.ini, read as ours."""
+
+from __future__ import annotations
+
+from ..config import values
+from ..config.sources import Spelling
+
+# TinyTroupe's settings, with ours; empty for those that llmcall doesn't have.
+_NAMES = {
+    "CACHE_API_CALLS": "cache_mode",
+    "CACHE_FILE_NAME": "cache_path",
+    "MAX_ATTEMPTS": "retry_max_attempts",
+    "WAITING_TIME": "retry_waiting_time",
+    "EXPONENTIAL_BACKOFF_FACTOR": "retry_exponential_backoff_factor",
+    "MAX_COMPLETION_TOKENS": "max_tokens",
+    "FREQ_PENALTY": "frequency_penalty",
+    "MAX_CONCURRENT_MODEL_CALLS": "limits_max_concurrent_calls",
+    "AZURE_EMBEDDING_MODEL_API_VERSION": "",
+    "MAX_CONTENT_DISPLAY_LENGTH": "",
+    "NUM_CTX": "",
+    "REASONING_MODEL": "",
+}
+
+
+def spelling(section: str, key: str) -> Spelling | None:
+    """Return what a key means to TinyTroupe; ``None`` if it has no such setting."""
+    if section != "OpenAI" or key not in _NAMES:
+        return None
+    return Spelling(
+        "TinyTroupe", _NAMES[key], lambda value, location: _translated(key, value, location)
+    )
+
+
+def _translated(key: str, value: str, location: str) -> str:
+    """Return the value of a setting as ours takes it."""
+    if key == "CACHE_API_CALLS":
+        return "auto" if values.boolean(value.strip(), location) else "off"
+    if key == "CACHE_FILE_NAME":
+        return values.directory_named(value.strip())
+    return "none" if key == "MAX_CONCURRENT_MODEL_CALLS" and values.as_number(value) == 0 else value

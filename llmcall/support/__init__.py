@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+# What lower folders take from those above, and do not import. ``llmcall/__init__.py`` fills these with
+# functions that import what they need when they are called; they stand here because importing
+# llmcall loads this package, and neither ``config`` nor ``typed``.
 # Return the :class:`~llmcall.config.sources.Spelling` of a section and key of config.ini that
-# another program has; ``None`` if it has none. ``llmcall/__init__.py`` fills the list with functions
-# that import what they need when they are called; it stands here because importing llmcall loads
-# this package, and not ``config``.
+# another program has; ``None`` if it has none.
 spellings: list[Callable[[str, str], Any]] = []
+# By the end of a file's name, compile a template, given its path, its text and a function that
+# returns the path and the text of a file that it includes.
+template_languages: dict[str, Callable[[str, str, Callable[[str], tuple[str, str]]], Any]] = {}

@@ -16,18 +16,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..answers.expectations import CORRECTION
 from ..config.values import nearest
 from ..errors import TemplateError
+from ..support import template_languages
 from .history import History
 from .jinja import jinja_template
-from .mustache import mustache_template
 from .template import Template, Variables, all_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from .template import Load
+
+    Compile: TypeAlias = Callable[[str, str, Load], Template]
 
 T = TypeVar("T")
 
-_SUFFIXES = ("", ".md", ".txt", ".j2", ".jinja", ".jinja2", ".mustache")  # tried in this order
-_MUSTACHE_SUFFIXES = ("", ".mustache", *_SUFFIXES[1:-1])  # of a partial
+_SUFFIXES = (".md", ".txt", ".j2", ".jinja", ".jinja2")  # tried in this order
 # Jinja2's tags, and a name in single braces, as in an f-string
 _BRACES = re.compile(
     r"\{\{.*?\}\} | \{%.*?%\} | \{\#.*?\#\} | \{\s*(?P<name>[^\W\d]\w*)\b[^{}\n]*\}",
@@ -51,7 +55,7 @@ class Source(NamedTuple):
         return self.file_name is not None or self.text is not None
 
     def compiled(self, role: str, folder: str) -> Template:
-        """Compile the template: a file that ends in ``.mustache`` as Mustache, anything else as Jinja2.
+        """Compile the template as Jinja2, or a file in the language that its name's end stands for.
 
         :param role: of the message, by which errors name a text.
         :param folder: of the files; nothing outside it is read.
@@ -60,13 +64,13 @@ class Source(NamedTuple):
         """
         if self.file_name is None:
             return jinja_template(f"<{role}>", _dedented(self.text or ""), _no_file)
-        path, text = _find_template(self.file_name, folder, _SUFFIXES)
-        if path.endswith(".mustache"):
-            load = partial(_find_template, folder=folder, suffixes=_MUSTACHE_SUFFIXES)
-            return mustache_template(path, text, load)
-        return jinja_template(
-            path, text, partial(_find_template, folder=folder, suffixes=_SUFFIXES)
-        )
+        suffixes = ("", *_SUFFIXES, *template_languages)
+        path, text = _find_template(self.file_name, folder, suffixes)
+        suffix = os.path.splitext(path)[1]
+        compiled: Compile = template_languages.get(suffix, jinja_template)
+        if suffix in template_languages:
+            suffixes = tuple(dict.fromkeys(["", suffix, *suffixes]))  # of a file that it includes
+        return compiled(path, text, partial(_find_template, folder=folder, suffixes=suffixes))
 
 
 def given_sources(sources: Mapping[str, Source]) -> dict[str, Source]:

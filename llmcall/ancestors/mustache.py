@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, TemplateError
-from .template import Template, missing_variable
+from ..typed.template import Template, missing_variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .template import Load
+    from ..typed.template import Load
 
 # The template and its partials: the path and the text of each, by the name in its tag.
 Sources = dict[str, tuple[str, str]]

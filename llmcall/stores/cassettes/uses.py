@@ -79,17 +79,19 @@ class Uses:
         """
         key, draw = record.cache_key, caller.draw
         sort_key = caller.path.split("/") if caller.path else [], caller.order
+        skipped: set[str] = set()
+        if is_replayed and record.kind == "function":  # which does not run
+            scope_name = function_scope(record.request, record.sample)
+            if record.scope:
+                skipped = {f"{record.scope}/{scope_name}"}
+            else:  # with the default scope in which its programs' calls are
+                skipped = {scope_name, f"{PROGRAM_SCOPE}/{scope_name}"}
         with lock:
+            self._skipped_scopes |= skipped
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
             if caller.arm:
                 orders = self._arms.setdefault(key, {})
                 orders[caller.arm] = min(caller.order, orders.get(caller.arm, caller.order))
-            if is_replayed and record.kind == "function":  # which does not run
-                scope_name = function_scope(record.request, record.sample)
-                if record.scope:
-                    self._skipped_scopes.add(f"{record.scope}/{scope_name}")
-                else:  # with the default scope in which its programs' calls are
-                    self._skipped_scopes |= {scope_name, f"{PROGRAM_SCOPE}/{scope_name}"}
             if draw is not None and draw.asker is not None:
                 is_first = self._draws.setdefault(key, draw) is draw
                 if is_first and is_replayed and record.asker not in (None, draw.asker.name):

@@ -1,4 +1,4 @@
-"""What an answer reports that is billed: tokens in the words of its API, and calls of tools that the
+"""The parts of an answer that are billed: tokens in the words of its API, and calls of tools that the
 provider runs.
 """
 
@@ -26,7 +26,7 @@ PROMPT_IS_BILLED = ("gemini-1", "gemini-2")
 
 
 class Bill(NamedTuple):
-    """What an answer reports that is billed.
+    """The parts of an answer that are billed.
 
     :param api: the one in whose words it is reported.
     :param reported: the answer's ``usage``, or what Gemini's API has in its place, under the name that it

@@ -1,4 +1,4 @@
-"""What the commands print: escaped where the terminal or pipe has no character for it."""
+"""The output of the commands, escaped where the terminal or pipe has no character for it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _AnyStream:
-    """What both kinds of streams know of their answer.
+    """The answer of a stream, for both kinds of streams.
 
     :param call: the call; its draw is given back if the reader leaves the stream early.
     :param flow: emits the answer's pieces, and returns the reply.

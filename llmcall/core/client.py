@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ResolvedSettings(NamedTuple):
-    """What the current settings mean for a client.
+    """The current settings, resolved for a client.
 
     :param current: the current settings: when they change, a client resolves them again.
     :param settings: the settings.
@@ -55,7 +55,7 @@ class Client(Protocol):
 
     @property
     def resolved(self) -> ResolvedSettings:
-        """What the current settings mean for it."""
+        """The current settings, resolved for it."""
         ...
 
     def model_named(self, model: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What a call waits for: another call, its server, the disk, the reader of its stream.
+"""The waits of a call: for another call, its server, the disk, the reader of its stream.
 
 The steps of a call are coroutines, written once for threads and for event loops. What has to wait
 is here: in a thread it blocks, in an event loop it lets the loop go on.
@@ -89,7 +89,7 @@ async def wait(future: Future[Any], seconds: float | None) -> None:
 
 
 class Delay(NamedTuple):
-    """What somebody waits for who is not let in yet.
+    """The reason why a call must wait, and when to look again.
 
     :param wakeup: is done when there is reason to look again.
     :param seconds: those after which to look again without being woken, or ``None``.

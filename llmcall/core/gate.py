@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Used(NamedTuple):
-    """What an answer used, as far as it is known.
+    """The usage of an answer, as far as it is known.
 
     :param cost: USD.
     :param priced_by: the source of the price.

@@ -16,7 +16,7 @@ ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
 
 
 class Options(NamedTuple):
-    """How one call is made; none of this enters its key.
+    """The options of one call; none of them enters its key.
 
     :param timeout: seconds for one attempt.
     :param deadline: seconds for the whole call with its retries and waits; ``None`` means no limit.

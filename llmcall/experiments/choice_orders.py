@@ -17,7 +17,7 @@ from ..support.notices import warn_once
 
 
 class Respondent(NamedTuple):
-    """Who is asked, as far as the order depends on it.
+    """The respondent, as far as the order depends on it.
 
     :param path: the scope path without the repeats, or, outside a scope, the item's name; empty if
         there is neither.

@@ -33,7 +33,7 @@ MOST_ANSWERS = 10_000  # by which the cost is expected; more would not make it m
 
 
 class Plan(NamedTuple):
-    """What a map would do. You can add plans with ``+`` and ``sum``; an item in both counts twice.
+    """The plan of a map. You can add plans with ``+`` and ``sum``; an item in both counts twice.
 
     :param hits: draws whose answers are recorded, with all their corrections.
     :param misses: draws that would ask a model. If an answer does not fit its type and is asked

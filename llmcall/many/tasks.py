@@ -33,7 +33,7 @@ current_item: ContextVar[str] = ContextVar("llmcall item", default="")
 
 
 class Job(Protocol):
-    """What a map does with each item."""
+    """The work that a map does with each item."""
 
     @property
     def window(self) -> str:

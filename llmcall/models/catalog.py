@@ -41,7 +41,7 @@ from ..errors import ConfigError
 
 
 class Capabilities(NamedTuple):
-    """What is known about a model; ``None`` for what is unknown.
+    """The capabilities of a model; ``None`` for what is unknown.
 
     :param context_window: input and output tokens together (of an embedding model: tokens of one
         input).

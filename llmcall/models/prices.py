@@ -66,7 +66,7 @@ PROVIDER_OF_MEDIA_AT_ONE_PRICE = "google"
 
 
 class Cost(NamedTuple):
-    """What a call costs, in USD.
+    """The cost of a call, in USD.
 
     :param prompt: for the prompt's tokens.
     :param total: for all: the answer's tokens and what the provider bills besides, such as searches, too.

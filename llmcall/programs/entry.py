@@ -1,4 +1,4 @@
-"""What records a program: an HTTP client for its SDK, a block, a cassette."""
+"""The ways to record a program: an HTTP client for its SDK, a block, a cassette."""
 
 from __future__ import annotations
 

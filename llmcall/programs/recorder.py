@@ -35,8 +35,8 @@ COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
 
 class Recorder:
-    """What one ``http_client``, ``patched``, cassette or run was told about recording a program, and what
-    it has met. The requests themselves are answered by ``calls.response_to``.
+    """The options of one ``http_client``, ``patched``, cassette or run that records a program, and what it has
+    met. The requests themselves are answered by ``calls.response_to``.
 
     Actor, overrides and hosts that it was not given are those of the innermost recorder in front of
     the process's clients that was given some.

@@ -134,7 +134,7 @@ class _Connections(Recorder):
 
 
 class Closed(NamedTuple):
-    """What a cassette did for a test.
+    """The use of a cassette by a test.
 
     :ivar name: the file, as the summary names it.
     :ivar unused: its unused records by key, with their names, if this run can tell.

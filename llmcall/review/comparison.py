@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 class Comparison:
-    """What two or more runs have in common, and where they part; ``str()`` of it is a report.
+    """A comparison of two or more runs: what is the same, and where they part; ``str()`` of it is a report.
 
     :ivar same: the number of calls with the same request and the same answer.
     :ivar changed: the number of calls whose request or answer differs.

@@ -28,7 +28,7 @@ OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
 
 
 class Distribution(NamedTuple):
-    """How often each value of a field came.
+    """The number of times that each value of a field came.
 
     :param field: the field of the answers' JSON, or ``"answer"``.
     :param rows: each value, and how often it came in each run; the most frequent first, numbers in

@@ -46,7 +46,7 @@ Drawn = tuple[ScopedRequest, Forks, int]
 
 
 class RecordedAskers(NamedTuple):
-    """What a cassette or cache says about equal requests in one scope.
+    """The askers of equal requests in one scope, as a cassette or cache has them.
 
     :param askers: the askers' names by draw number.
     :param is_recording: whether it is still recording: then no asker gets another one's draw.
@@ -101,7 +101,7 @@ def _lowest_free(counted: Sequence[_Numbers], start: int = 0) -> int:
 
 
 class _Askers:
-    """Who asks the equal requests of one scope.
+    """The askers of the equal requests of one scope.
 
     :param recorded: what the cassette or cache that holds their records says about them.
     :ivar owners: by number: who took it when it was recorded or, first, in this run.

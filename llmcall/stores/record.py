@@ -46,7 +46,7 @@ FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
 
 
 class Received(NamedTuple):
-    """How a call received its answer.
+    """The receipt of an answer by the call that asked for it.
 
     :param latency: seconds from sending to the end of the answer.
     :param request_id: the server's identifier of the request, or ``None``.

@@ -31,7 +31,7 @@ NARROW = (
 
 
 class Spent(NamedTuple):
-    """What was spent of a budget, or is left of it.
+    """The amounts that were spent of a budget, or are left of it.
 
     :param usd: US dollars; of what is spent, ``None`` if the price of a call is unknown.
     :param tokens: of prompts and answers together.
@@ -212,7 +212,7 @@ def check_price(model: str, price: Price | None, service_tier: str | None = None
 
 
 class Reservation:
-    """What one attempt has reserved from all open budgets, and its place among those who wait.
+    """The reservation of one attempt in all open budgets, and its place among those who wait.
 
     :param needed: the most that it may use.
     :ivar used: what the attempt used, as far as it is known.

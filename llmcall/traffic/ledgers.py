@@ -29,7 +29,7 @@ NEVER = float("inf")
 
 
 class Amounts(NamedTuple):
-    """What calls use or reserve.
+    """The amounts that calls use or reserve.
 
     :param usd: in 10^-12 USD.
     :param tokens: of prompts and answers together.

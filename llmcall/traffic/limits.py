@@ -109,7 +109,7 @@ class Place:
 
 
 class EndpointState:
-    """What one endpoint was asked; only the holder of the lock may use it.
+    """The requests that one endpoint got; only the holder of the lock may use it.
 
     :ivar running: the sends that are under way.
     :ivar sent: the sends of the window, the oldest first.

@@ -29,7 +29,7 @@ NO_SCOPE = "(no scope)"
 
 
 class Usage(NamedTuple):
-    """What calls used.
+    """The usage of calls.
 
     :param calls: calls answered by a model, including streams that were not read to their end if their
         answers had begun.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """What a call returned.
+    """The result of a call.
 
     :param value: the answer, parsed into the output type.
     :param reply: the reply that it was parsed from.

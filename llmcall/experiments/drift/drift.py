@@ -39,7 +39,7 @@ GONE = (
 
 
 class DriftPlan(NamedTuple):
-    """What a check for drift would do; see :func:`llmcall.drift`.
+    """The plan of a check for drift; see :func:`llmcall.drift`.
 
     :param calls: how many answers it compares.
     :param cost: USD, by the tokens of the recorded answers at the current price, or ``None`` if a

@@ -15,7 +15,7 @@ UNITS = ("actor", "request", "answer")
 
 
 class Shift(NamedTuple):
-    """How much a value, or a share of answers, differs now.
+    """The difference of a value, or of a share of answers, between before and now.
 
     :param estimate: the mean shift: each new answer minus the mean of the recorded answers to the
         same request, averaged within actors, then over actors.

@@ -49,7 +49,7 @@ class PackedFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a package holds, and what its program did when it was packed.
+    """The manifest of a package: its files, and what its program did when it was packed.
 
     :ivar command: the script and its arguments, or ``-m``, a module and its arguments.
     :ivar environment: the variables that the program gets besides PATH, HOME and the temporary

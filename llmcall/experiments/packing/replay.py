@@ -32,7 +32,7 @@ TAIL = 15  # lines of standard error that a failure shows
 
 @dataclass
 class Observation:
-    """What a run did.
+    """The record of a run: what it read, wrote and printed.
 
     :ivar printed: its standard output.
     :ivar problems: why it did not go as a packed one must, in words: calls that were not answered,

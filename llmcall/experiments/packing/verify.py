@@ -58,7 +58,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """What the verification of a packed study found.
+    """The findings of the verification of a packed study.
 
     :ivar checks: what was checked, in order.
     """

@@ -45,7 +45,7 @@ _used_keys_by_path: dict[str, set[str]] = {}
 
 
 class CacheStats(NamedTuple):
-    """What is known of a cache without reading it through.
+    """The figures of a cache that need no reading through it.
 
     :param path: the directory, or the server's address without its password.
     :param records: how many answers it holds.

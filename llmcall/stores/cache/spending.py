@@ -1,4 +1,4 @@
-"""What was spent under the names of budgets: sums, which diskcache increments."""
+"""Sums of what was spent under the names of budgets, which diskcache increments."""
 
 from __future__ import annotations
 

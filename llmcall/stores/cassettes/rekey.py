@@ -24,7 +24,7 @@ Conflict = tuple[Record, Record]  # two answers to one request
 
 
 class Rekeyed(NamedTuple):
-    """What a recording holds under the current settings.
+    """A recording under the current settings.
 
     :param header: with the settings that hold for the keys.
     :param records: in the order of the calls.
@@ -119,7 +119,7 @@ def _samples(records: Sequence[Record], requests: Sequence[Mapping[str, Any]]) -
 
 
 class Finding(NamedTuple):
-    """What does not fit together in a file.
+    """A record of a file that does not fit its header or the other records.
 
     :param about: ``"key"`` or ``"draws"``.
     :param record: the record's number in the file, from 1.

@@ -34,7 +34,7 @@ class Source(NamedTuple):
 
 
 class SearchResult(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     :param looked_in: what was searched, in words.
     :param problem: why nothing could be read; empty if it could.

@@ -37,7 +37,7 @@ KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
 
 
 class Header(NamedTuple):
-    """What a file says above its records.
+    """The header of a file of records.
 
     :param settings: those that decide keys, as JSON data; an empty file has none.
     :param run: the options of the ``llmcall run`` that recorded it, or ``None``.

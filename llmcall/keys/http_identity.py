@@ -41,19 +41,20 @@ def api_path(path: str, body: Any) -> str | None:
 
 
 def http_identity(
-    method: str, host: str, path: str, query: Mapping[str, Any], body: Any
+    method: str, host: str | None, path: str, query: Mapping[str, Any], body: Any
 ) -> dict[str, Any]:
     """Return what identifies a request: for the three APIs neither the host nor what stands before
     their part of the path, so that a recording replays whatever the base URL; nor the ids of tool calls.
 
+    :param host: ``None`` if it does not count: a model's host has other addresses, too.
     :param query: without credentials.
     :param body: plain data, or ``None``.
     """
     end_of_path = api_path(path, body)
-    if end_of_path is None:
+    if end_of_path is None and host is not None:
         fields: dict[str, Any] = {"method": method, "host": host, "path": path}
     else:
-        fields = {"method": method, "path": end_of_path}
+        fields = {"method": method, "path": end_of_path or path}
         body = numbered_body(body)
         query = {name: values for name, values in query.items() if name not in NOT_COUNTED}
     if query:

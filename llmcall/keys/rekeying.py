@@ -38,7 +38,7 @@ def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, 
             request.get("query", {}),
             request.get("body"),
         )
-    elif "body" in request:  # of one of the three APIs
+    elif "body" in request:  # of a model, whose host does not count
         new_request["body"] = numbered_body(request["body"])
     _normalize(new_request, settings)
     if namespace:

@@ -20,9 +20,10 @@ from ..models.catalog import parameters_of
 from ..recorded_functions.calls import normalized, prepare_recorded, result_of
 from ..stores.record import asked_model
 from ..support import askers, secrets
+from ..support.failures import UnrecordedAnswer
 from . import connections
 from .recorder import HAS_ENDED
-from .requests import CHATS, is_telemetry, request_to_record
+from .requests import CHATS, is_of_model_sdk, is_telemetry, request_to_record
 from .responses import connection_failure, refusal, response_of
 from .transport import ProgramTransport
 
@@ -60,6 +61,8 @@ async def response_to(
     """
     transport = None
     address = connections.address_of(http.url)
+    if is_of_model_sdk(http):
+        recorder.models.add(address)
     is_models_host = connections.is_models(address, recorder.known_models())
     try:
         to_record = await request_to_record(http, recorder.hosts, is_models_host=is_models_host)
@@ -85,6 +88,8 @@ async def response_to(
     broken = connection_failure(library, failed)
     if broken is not None:
         raise broken
+    if isinstance(failed, UnrecordedAnswer):
+        recorder.note_unrecorded(_address(http))
     return refusal(library, failed, transport)
 
 
@@ -98,8 +103,13 @@ def _pass(recorder: Recorder, library: ModuleType, http: Any, *, is_models_host:
     if is_telemetry(http):
         return library.Response(204) if is_models_host and recorder.sends_nothing else None
     if is_models_host or is_chat:
-        recorder.note_unrecorded(f"{http.method} {http.url.host}{path}")
+        recorder.note_unrecorded(_address(http))
     return None
+
+
+def _address(http: Any) -> str:
+    """Return the method, host and path of a request."""
+    return f"{http.method} {http.url.host}{http.url.path}"
 
 
 def _call(
@@ -174,8 +184,8 @@ async def _records_of(calls: Sequence[Call]) -> list[Record]:
 
 
 def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
-    """Return the call of a request that is recorded as it is; one without a body is sent whenever that is
-    allowed.
+    """Return the call of a request that is recorded as it is; one that asks no model is sent whenever that
+    is allowed.
 
     Fields of the query and the body that are credentials by their names are neither recorded nor
     part of the key.
@@ -190,13 +200,14 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
     recorded_body = secrets.without_credentials(plain(body, "the body"))
     secrets.refuse_named(recorded_body, settings.cassette_allow, address)
     query = http.url.params.multi_items()
-    if to_record.api_path is not None:
+    if to_record.api_path is not None or not to_record.counts_host:
         query = [(name, value) for name, value in query if name not in NOT_COUNTED]
     recorded_query: dict[str, list[str]] = {}
     for name, value in secrets.without_query_credentials(query, address):
         recorded_query.setdefault(name, []).append(value)
     model = asked_model("http", {"path": to_record.path, "body": body}) if asks_model else None
-    identity = http_identity(http.method, host, path, recorded_query, recorded_body)
+    counted_host = host if to_record.counts_host else None
+    identity = http_identity(http.method, counted_host, path, recorded_query, recorded_body)
     return prepare_recorded(
         "http",
         {**identity, "body": normalized(identity["body"], settings)},
@@ -207,5 +218,6 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
         name=f"{http.method} {path}",
         maker=client if body is not None else None,
         asks_model=asks_model,
-        is_live=body is None,
+        # what the server keeps, such as a conversation, is not what it was when a cache got the answer
+        is_live=body is None or (to_record.is_at_model and not asks_model),
     )

@@ -1,8 +1,8 @@
 """Connections to models that no recorded client makes.
 
-A host counts as a model's if it belongs to a well-known API, if a recorded request went to it, if the
-settings name it as ``base_url``, or if it is Ollama's on this machine. All other connections
-(databases, queues, downloads) pass.
+A host counts as a model's if it belongs to a well-known API, if a recorded request or one of OpenAI's or
+Anthropic's SDK went to it, if the settings name it as ``base_url``, or if it is Ollama's on this
+machine. All other connections (databases, queues, downloads) pass.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ KNOWN_HOSTS = (
 AMAZON = r"bedrock-runtime\.[\w-]+\.amazonaws\.com"
 MODEL_HOSTS = re.compile(rf"(^|[.-])({'|'.join([*map(re.escape, KNOWN_HOSTS), AMAZON])})$")
 LOOPBACK = "localhost"
-OLLAMA = (LOOPBACK, 11434)  # whose own API is not recorded
+OLLAMA = (LOOPBACK, 11434)
 PORTS = {"http": 80, "https": 443}
 
 Addresses = Collection[tuple[str, int]]  # of models: hosts and ports

@@ -16,9 +16,9 @@ from typing import Any
 
 from ..core.drivers import adrive, drive
 from ..support import askers
-from ..support.system import is_own_request, own_request
+from ..support.system import is_own_request
 from . import connections, makers
-from .recorder import Recorder, innermost, recorders
+from .recorder import Recorder, innermost, is_passing, passing, recorders
 
 _undo = contextlib.ExitStack()
 _lock = threading.RLock()
@@ -144,7 +144,7 @@ class FrontTransport:
         response = drive(response_to(self._recorder, self._library, request, send))
         if response is not None:
             return response
-        with own_request():  # it is reported by its path
+        with passing():
             return send(request)
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -155,7 +155,7 @@ class FrontTransport:
         response = await adrive(response_to(self._recorder, self._library, request, send))
         if response is not None:
             return response
-        with own_request():  # it is reported by its path
+        with passing():
             return await send(request)
 
 
@@ -196,7 +196,7 @@ def _watch_connections() -> None:
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event not in WATCHED or is_own_request.get():
+    if event not in WATCHED or is_own_request.get() or is_passing.get():
         return
     recorder = innermost()
     if recorder is None:

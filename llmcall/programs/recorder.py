@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
@@ -197,6 +198,22 @@ def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
     from .client import ProgramClient
 
     return ProgramClient(**{**settings, "base_url": address})
+
+
+# Set where a request passes: its connection is no other client's.
+is_passing: ContextVar[bool] = ContextVar("llmcall lets a request pass", default=False)
+
+
+@contextmanager
+def passing() -> Iterator[None]:
+    """Let what a block sends pass. The program's own server may answer it in this process, and ask models
+    for it: these requests are recorded.
+    """
+    token = is_passing.set(True)
+    try:
+        yield
+    finally:
+        is_passing.reset(token)
 
 
 recorders: list[Recorder] = []  # in front of the clients of the process, the innermost last

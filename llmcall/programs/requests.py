@@ -18,6 +18,13 @@ TRACES = "/v1/traces/ingest"  # of openai-agents
 CHATS = ("/completions", EMBEDDINGS)  # the ends of the paths of chats, completions and embeddings
 GEMINI_STREAM = ":streamGenerateContent"  # the end of a path of Gemini's API
 SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthropic
+# What these SDKs call themselves (openai 3.57, anthropic 2.14): the host that they ask is a model's.
+SDK_NAME = re.compile(r"(Async)?(Azure)?(OpenAI|Anthropic)\w*/Python ")
+# What a program that can read JSON accepts. The SDK asks for speech and files by other types.
+ACCEPTS_JSON = re.compile(r"json|event-stream|\*/\*|application/\*")
+REALTIME = "/realtime/"  # where answers are credentials for WebSockets
+# Of models that are asked at no price.
+FREE_PATHS = ("/moderations", "/count_tokens", "/input_tokens", ":countTokens")
 
 
 class ProgramRequest(NamedTuple):
@@ -49,11 +56,13 @@ class RequestToRecord(NamedTuple):
     :param http: the request of httpx or httpx2.
     :param path: that of its address, without a slash at its end.
     :param body: its parsed JSON body, or ``None``.
+    :param is_at_model: whether it goes to a model's host that ``hosts`` does not name.
     """
 
     http: Any
     path: str
     body: Any
+    is_at_model: bool
 
     @property
     def kind(self) -> str:
@@ -72,9 +81,18 @@ class RequestToRecord(NamedTuple):
 
     @property
     def asks_model(self) -> bool:
-        """Return whether a model answers it."""
-        is_known = self.path.endswith(CHATS) or self.api_path is not None
-        return isinstance(self.body, dict) and is_known
+        """Return whether a model answers it, at some price."""
+        if not isinstance(self.body, dict):
+            return False
+        if self.path.endswith(CHATS) or self.api_path is not None:
+            return True
+        names_model = isinstance(self.body.get("model"), str)
+        return self.is_at_model and names_model and not self.path.endswith(FREE_PATHS)
+
+    @property
+    def counts_host(self) -> bool:
+        """Return whether the host is a part of its key."""
+        return self.path.endswith(CHATS) or not self.is_at_model
 
     @property
     def asks_for_stream(self) -> bool:
@@ -108,11 +126,17 @@ def is_telemetry(http: Any) -> bool:
     return str(http.url.path).rstrip("/").endswith(TRACES)
 
 
+def is_of_model_sdk(http: Any) -> bool:
+    """Return whether an SDK of OpenAI or Anthropic sends a request."""
+    return SDK_NAME.match(http.headers.get("user-agent", "")) is not None
+
+
 async def request_to_record(
     http: Any, hosts: Collection[str], *, is_models_host: bool
 ) -> RequestToRecord | None:
-    """Return a request of a program if it is to be recorded; ``None`` if it is not: JSON that is posted to
-    a model's host is, whatever it asks for.
+    """Return a request of a program if it is to be recorded; ``None`` if it is not.
+
+    To a model's host that is JSON, whatever it asks for, and what has no body.
 
     :param http: a request of httpx or httpx2.
     :param hosts: hosts whose requests are recorded besides those to models.
@@ -123,18 +147,24 @@ async def request_to_record(
     path = str(http.url.path).rstrip("/")
     is_post, is_named = http.method == "POST", http.url.host in hosts
     has_asking_path = is_post and (path.endswith(CHATS) or ASKING.search(path) is not None)
-    has_object_path = OBJECT.search(path) is not None
-    is_of_object = has_object_path and (SDK_HEADER in http.headers or is_models_host)
-    if not (is_named or has_asking_path or is_of_object or (is_post and is_models_host)):
+    is_of_object = OBJECT.search(path) is not None and SDK_HEADER in http.headers
+    is_of_model = has_asking_path or is_of_object
+    if not (is_of_model or is_named or is_models_host):
+        return None
+    accepted, media_type = (
+        http.headers.get("accept", "*/*"),
+        http.headers.get("content-type", "json"),
+    )
+    is_json = ACCEPTS_JSON.search(accepted) is not None and REALTIME not in path
+    if "json" not in media_type or not (is_of_model or is_named or is_json):
         return None
     content = await value(http.read() if may_block.get() else http.aread())
-    if not content and (not is_post or has_object_path):
-        return RequestToRecord(http, path, None)
     body = _json_body(http, content)
-    if body is None:
+    if body is None and (content or has_asking_path):
         return None
-    request = RequestToRecord(http, path, body)
-    return request if is_named or is_models_host or request.asks_model else None
+    request = RequestToRecord(http, path, body, is_models_host and not is_named)
+    is_recorded = is_named or is_models_host or body is None or request.asks_model
+    return request if is_recorded else None
 
 
 def _json_body(http: Any, content: bytes) -> Any:

@@ -19,7 +19,8 @@ from ..stores.cassettes.current import current_cassette
 from ..stores.records.answers import VOLATILE
 from ..support.blocking import each, iterate, may_block, run, value
 from .recorder import note_refusal
-from .transport import EVENTS, headers_to_copy
+from .transport import OK, headers_to_copy
+from .whole_answers import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from .transport import ProgramTransport
 
 DONE = b"data: [DONE]\n\n"
-OK = 200  # the status of a complete response that is not an answer
 # Tells the openai SDK not to retry: llmcall does that.
 NOT_REPEATED = ((b"x-should-retry", b"false"),)
 ERROR_STATUS = 409  # for llmcall's own errors: the openai SDK raises an APIStatusError for it
@@ -63,13 +63,14 @@ async def response_of(
             return _streamed(transport, stream, first, pieces)
         answer = stream.reply  # what is recorded has come as a whole
     if kind == "http":
-        return _response(library, 200, answer["body"], answer["content_type"], transport.headers)
+        status, media_type = answer.get("status", OK), answer["content_type"]
+        return _response(library, status, answer["body"], media_type, transport.headers)
     if kind == "embedding":
         data = _embeddings(to_record.body, answer)
     else:
         whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _volatile())
         data = {"object": "chat.completion", **whole}
-    return _response(library, 200, data, headers=transport.headers)
+    return _response(library, OK, data, headers=transport.headers)
 
 
 def connection_failure(library: ModuleType, error: Exception) -> Any:
@@ -166,7 +167,8 @@ def _streamed(
         except LLMCallError as error:
             note_refusal(error)
             broken = connection_failure(library, error)
-            # A complete response that llmcall does not accept, such as a filtered one, ends as it came.
+            # A complete response that llmcall does not accept, such as a filtered one, ends as it came
+            # (its error has the response's status).
             if is_chat and not (isinstance(error, APIError) and error.status_code == OK):
                 # the SDK turns it into an error
                 end = _event(getattr(error, "http_event", None) or _error_body(error))
@@ -262,7 +264,8 @@ def _headers(
     """Return the headers of a response in UTF-8."""
     if media_type.startswith("text/"):  # without a charset, requests reads a text as Latin-1
         media_type = f"{media_type}; charset=utf-8"
-    own = [(b"content-type", media_type.encode()), *NOT_REPEATED]
+    of_body = [(b"content-type", media_type.encode())] if media_type else []
+    own = [*of_body, *NOT_REPEATED]
     names = {name for name, _ in own}
     return [*own, *((name, value) for name, value in further if name.lower() not in names)]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from ..clients.api_errors import http_library
 from ..core.drivers import drive
-from ..support.system import own_request
 from .calls import response_to
-from .recorder import Recorder
+from .recorder import Recorder, passing
 from .responses import body_class
 from .transport import headers_to_copy
 
+IN_PIECES = b"..."  # stands for a body that is read piece by piece, such as a file: it is no JSON
 PIECE = 1024  # bytes of a body that are read at once
 OPTIONS = ("stream", "timeout", "verify", "cert", "proxies")  # of an adapter's method, in order
 TIMEOUTS = ("connect", "read")
@@ -44,8 +44,7 @@ def recorded_send(
         prepared.method,
         prepared.url,
         headers=list(prepared.headers.items()),
-        # what is read piece by piece, such as a file, cannot be recorded as JSON
-        content=content if isinstance(content, bytes) else b"",
+        content=content if isinstance(content, bytes) else b"" if content is None else IN_PIECES,
         extensions={"timeout": _timeouts(options.get("timeout"))},
     )
 
@@ -87,7 +86,7 @@ def recorded_send(
     if broken is not None:
         raise _own_error(requests, library, broken)
     if response is None:
-        with own_request():  # it is reported by its path
+        with passing():
             return send(prepared, *args, **kwargs)
     own_error = functools.partial(_own_error, requests, library)
     return adapter.build_response(prepared, _Raw(response, library.RequestError, own_error))

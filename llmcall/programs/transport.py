@@ -17,7 +17,7 @@ from ..errors import APIError, RequestTimeoutError
 from ..support.blocking import each, may_block, value
 from ..support.failures import UnrecordedAnswer
 from ..support.system import is_own_request
-from .whole_answers import check_answer, checked_api
+from .whole_answers import EVENTS, check_answer, checked_api
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -38,7 +38,7 @@ MESSAGE_HEADERS = frozenset(
         "x-should-retry",
     }
 )
-EVENTS = "text/event-stream"
+OK = 200
 
 
 class ProgramTransport:
@@ -169,7 +169,7 @@ class ProgramTransport:
                 response = await value(self._send_below(http))
             finally:
                 is_own_request.reset(token)
-            if response.status_code == 200:
+            if response.is_success:
                 self.headers = headers_to_copy(response.headers)
             close = response.close if may_block.get() else response.aclose
             try:
@@ -218,28 +218,30 @@ class ProgramTransport:
         if checked_api(self.to_record) is None:
             return self._passed_on.rstrip().endswith(b"[DONE]")
         try:
-            check_answer(self.to_record, self._passed_on, is_stream=True)
+            check_answer(self.to_record, self._passed_on, EVENTS)
         except APIError:
             return False
         return True
 
     def _recordable(self, response: Any) -> dict[str, Any]:
-        """Return what is recorded of a response: its media type and its body.
+        """Return what is recorded of a response: its media type, its body and, if it is not 200, its status.
 
-        :raises UnrecordedAnswer: if the response is neither JSON nor an event stream.
+        :raises UnrecordedAnswer: if the response is neither JSON nor an event stream, nor empty.
         :raises APIError: if the response is a failure, which is not recorded.
         """
-        media_type, is_readable = _media_type(response), _is_recordable(response)
-        if not is_readable and (response.status_code != 200 or checked_api(self.to_record)):
+        media_type, status = _media_type(response), response.status_code
+        is_readable = _is_recordable(response)
+        if not is_readable and (not response.is_success or checked_api(self.to_record)):
             raise response_error(response)
         try:
-            if not is_readable:
-                raise UnrecordedAnswer(media_type or "no content type", status_code=200)
-            check_answer(self.to_record, response.content, is_stream=media_type == EVENTS)
+            if response.content and not is_readable:
+                raise UnrecordedAnswer(media_type or "no content type", status_code=status)
+            check_answer(self.to_record, response.content, media_type)
         except APIError as error:
             error.http_response = response  # type: ignore[attr-defined]
             raise
-        return {"content_type": media_type, "body": response.text}
+        recorded = {"content_type": media_type, "body": response.text}
+        return recorded if status == OK else {**recorded, "status": status}
 
 
 def _chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -287,7 +289,7 @@ def _texts(body: Any) -> list[str]:
 
 def _is_recordable(response: Any) -> bool:
     media_type = _media_type(response)
-    return response.status_code == 200 and (media_type.endswith("json") or media_type == EVENTS)
+    return response.is_success and (media_type.endswith("json") or media_type == EVENTS)
 
 
 def _media_type(response: Any) -> str:

@@ -12,6 +12,7 @@ from ..errors import APIError, ContentFilterError, EmptyAnswerError, ServiceErro
 if TYPE_CHECKING:
     from .requests import RequestToRecord
 
+EVENTS = "text/event-stream"
 # By the API's part of a path: the events of which one ends a whole stream.
 LAST_EVENTS = {
     "/responses": ("response.completed", "response.incomplete"),
@@ -46,14 +47,17 @@ def checked_api(to_record: RequestToRecord) -> str | None:
     return GEMINI if path.startswith(GEMINI) else path or None
 
 
-def check_answer(to_record: RequestToRecord, content: bytes, *, is_stream: bool) -> None:
-    """Check that an answer of these APIs is whole and successful; accept all other answers.
+def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) -> None:
+    """Check that an answer of these APIs, or one in lines of JSON, is whole and successful; accept all
+    other answers.
 
-    :param content: the body of a response with the status 200.
-    :param is_stream: whether that is an event stream.
+    :param content: the body of a response that succeeded.
     :raises APIError: if it failed, was filtered, is empty or broke off.
     """
     api, stream = checked_api(to_record), EventStream()
+    is_stream = media_type == EVENTS
+    if media_type.endswith("ndjson"):
+        _check_lines([read_object(line, "line") for line in content.splitlines() if line.strip()])
     if api is None:
         return
     if is_stream:
@@ -80,6 +84,14 @@ def check_answer(to_record: RequestToRecord, content: bytes, *, is_stream: bool)
             raise _broken_off(answers, "finish_reason or [DONE]")
     elif is_stream and not any(answer.get("type") in LAST_EVENTS[api] for answer in answers):
         raise _broken_off(answers, " or ".join(LAST_EVENTS[api]))
+
+
+def _check_lines(answers: list[dict[str, Any]]) -> None:
+    """Check a stream of Ollama's own API: the last of its answers is done."""
+    for answer in answers:
+        refuse_reported(answer)
+    if answers and answers[-1].get("done") is False:
+        raise _broken_off(answers, '"done": true')
 
 
 def _broken_off(answers: list[dict[str, Any]], missing: str) -> ServiceError:

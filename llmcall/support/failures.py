@@ -17,7 +17,6 @@ from .system import after_fork_in_child, at_exit
 # Why a call left no record, in words that follow "1 call".
 FAILED = "failed after all retries"
 ABANDONED = "ended before the whole answer arrived"
-NOT_JSON = "got an answer that is not JSON"
 MISSED = "had no recorded answer and raised CacheMissError"
 UNSCOPED = "had no clear scope and raised ScopeError"
 OVER_BUDGET = "had no budget left and raised BudgetExceededError"
@@ -33,7 +32,6 @@ ADVICE = {
     FAILED: "Fix the cause and {again}, which asks only for what is missing: a {replay} will differ from this run",
     ABANDONED: "Read each answer to its end, cancel no call, and {again}: a {replay} that asks for one raises "
     "CacheMissError, or gets the answer of an equal call",
-    NOT_JSON: "llmcall records only JSON and event streams: a {replay} raises CacheMissError there",
     MISSED: "To record what is missing, run it again with the cassette in the mode 'update', without one with "
     "MODE = auto below [Cache]. If your code caught the error, this run is incomplete",
     UNSCOPED: "In your own threads and processes, run the function with llmcall.map or pass llmcall.bind(function). "
@@ -45,7 +43,7 @@ MOST_SCOPES = 5  # that a warning lists
 
 
 class UnrecordedAnswer(APIError):
-    """Takes an answer that cannot be recorded to the program."""
+    """Takes an answer that cannot be recorded to the program; that is no failure."""
 
 
 def is_abandoned(error: BaseException) -> bool:
@@ -60,6 +58,7 @@ def is_failure(error: BaseException) -> bool:
     llmcall's, such as a function's own.
     """
     is_own = isinstance(error, LLMCallError) and not isinstance(error, APIError)
+    is_own = is_own or isinstance(error, UnrecordedAnswer)
     return isinstance(error, Exception) and not is_own
 
 
@@ -95,7 +94,7 @@ class Failures:
 
         :param scope: its scope path; empty outside any scope.
         :param description: the call and its error, in words without secrets.
-        :param reason: ``FAILED``, ``ABANDONED``, ``NOT_JSON``, ``MISSED``,
+        :param reason: ``FAILED``, ``ABANDONED``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
         :param asks_model: whether a model was asked for it.
         :param key: of a call that may be made again: added twice, it counts once, and not at all after

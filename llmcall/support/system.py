@@ -14,16 +14,6 @@ from typing import Any
 is_own_request: ContextVar[bool] = ContextVar("llmcall sends a request of its own", default=False)
 
 
-@contextmanager
-def own_request() -> Iterator[None]:
-    """Send what a block sends past the recorders in front of the program's clients."""
-    token = is_own_request.set(True)
-    try:
-        yield
-    finally:
-        is_own_request.reset(token)
-
-
 def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     """Call a function in every process that is forked from this one, in the order of registration."""
     if hasattr(os, "register_at_fork"):

@@ -9,10 +9,8 @@ from ..support.failures import (
     ABANDONED,
     FAILED,
     MISSED,
-    NOT_JSON,
     OVER_BUDGET,
     UNSCOPED,
-    UnrecordedAnswer,
     is_abandoned,
     is_failure,
     process_failures,
@@ -38,9 +36,7 @@ class FailureReport(Listener):
         """
         asks_model = call.request.kind != "function"
         words = call.label
-        if isinstance(error, UnrecordedAnswer):
-            call.failures.add(call.scope, f"{call.name}: {error}", NOT_JSON)
-        elif isinstance(error, BudgetExceededError):
+        if isinstance(error, BudgetExceededError):
             if asks_model:  # a function's own calls report it
                 process_failures.count_refused()
                 call.failures.add(call.scope, words, OVER_BUDGET, asks_model=False)

@@ -13,7 +13,7 @@ from ...config import resolve as config
 from ...errors import CacheError, CacheMissError, ScopeError
 from ...scopes import new_program_scope
 from ...support.display.formatting import counted
-from ...support.failures import ABANDONED, NOT_JSON, Failures, process_failures
+from ...support.failures import ABANDONED, Failures, process_failures
 from ...support.listeners import listeners
 from ...support.notices import notice, warn_once
 from ...support.system import ProcessLock, at_exit, current_task
@@ -296,7 +296,7 @@ class Cassette(ContextDecorator):
             self.failures.forget(ABANDONED)  # whoever pressed Ctrl-C knows
         unused = self.unused() if self._error is None and self.reports_use else []
         refusals = process_failures.refused - self._refusals_before
-        has_failures = bool(refusals or self.failures.counts().keys() - {NOT_JSON})
+        has_failures = bool(refusals or self.failures.counts())
         self._drops_unused = self.mode == "update" and self._error is None and not has_failures
         dropped = unused if self._drops_unused else []
         if unused:

@@ -2,7 +2,8 @@
 
 Generators that the program seeds keep their seeds. Each generator that it makes without a seed gets
 one of its own, which depends on the run's seed, on the task or thread that makes the generator, and
-on how many it made before. So timing decides nothing.
+on how many it made before. So timing decides nothing. A generator that is made while a call is answered
+counts apart: a transport makes it where it sends, and a replay sends nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from ..support import askers
 from ..support.libraries import keeps_random_numbers
 from .front import replace
 
+IN_CALL = " in a call"  # behind a maker's name
+
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -36,6 +39,8 @@ def seeded(seed: int) -> Iterator[None]:
             return 0
         asker = askers.current()
         maker = "" if asker is None else asker.name
+        if askers.in_program_call():
+            maker += IN_CALL
         number = counts[maker]
         counts[maker] += 1
         digest = hashlib.shake_256(f"{seed}\n{maker}\n{number}".encode()).digest(bits // 8 + 1)

@@ -134,3 +134,27 @@ print("rich" in sys.modules, random.Random().random())
     )
     assert (live[:5], replayed[:6]) == ("True ", "False ")
     assert live[5:] == replayed[6:]
+
+
+def test_a_generator_that_a_transport_makes_moves_no_seed_of_a_run(httpserver: HTTPServer) -> None:
+    """It is made where a request is sent first, which a replay does not do."""
+    server = ScriptedServer(httpserver, OK)
+    program = f"""
+import random, httpx
+
+class Transport(httpx.HTTPTransport):
+    def handle_request(self, request):
+        random.Random()
+        return super().handle_request(request)
+
+asked = {{"model": "gpt-4o", "messages": [{{"role": "user", "content": "Bread?"}}]}}
+httpx.Client(transport=Transport()).post("{server.base_url}/chat/completions", json=asked)
+print(random.Random().random())
+"""
+    command = [sys.executable, "-m", "llmcall", "run", "--cassette", "a.jsonl", "--seed", "1"]
+    command.append(written("program.py", program))
+    live, replayed = (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert live == replayed
+    assert len(server.requests) == 1

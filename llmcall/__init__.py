@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .experiments.arms import arms as arms
     from .experiments.choice import choice as choice
     from .experiments.drift.drift import drift as drift
+    from .experiments.importing.answers import import_answers as import_answers
     from .experiments.packing.pack import pack as pack
     from .experiments.packing.verify import verify as verify
     from .many.map import imap as imap
@@ -87,6 +88,7 @@ _MODULES = {
     "experiments.arms": "arms",
     "experiments.choice": "choice",
     "experiments.drift.drift": "drift",
+    "experiments.importing.answers": "import_answers",
     "experiments.packing.pack": "pack",
     "experiments.packing.verify": "verify",
     "many.map": "imap map",

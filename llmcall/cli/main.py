@@ -20,7 +20,7 @@ from .options import json_option, unicode_text
 from .output import echo, escaping, is_terminal
 from .run import run
 from .runs import cassette, diff, report, show
-from .study import drift, pack, verify
+from .study import drift, import_answers, pack, verify
 
 DEMO = "market_day.py"
 # A model this small does best with the words that it finds most likely, and may never stop by itself.
@@ -66,7 +66,7 @@ def main() -> None:
     """
 
 
-for command in (cache, cassette, diff, drift, pack, report, run, show, verify):
+for command in (cache, cassette, diff, drift, import_answers, pack, report, run, show, verify):
     main.add_command(command)
 
 

@@ -130,7 +130,7 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     is_by_round = by == "round"
     calls = by_round(recorded_run) if is_by_round else conversations(recorded_run)
     settings = {} if is_by_round else recorded_run.used_settings
-    _write(text_lines(settings, calls, recorded_run.served))
+    _write(text_lines(settings, calls, recorded_run.served, recorded_run.origin))
 
 
 def _write(lines: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..support.display.printable import visible, visible_json
-from .options import Source, function_named, json_option
+from .options import Source, function_named, json_option, unicode_text
 from .output import echo
 
 
@@ -72,6 +72,51 @@ def drift(
         echo(visible_json(result._asdict() if options["dry_run"] else result.to_dict()))
     else:
         echo(visible(str(result)))
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option(
+    "--to",
+    required=True,
+    type=click.Path(dir_okay=False),
+    metavar="FILE.jsonl",
+    help="The cassette to write. An existing file is not replaced.",
+)
+@click.option(
+    "--layout",
+    metavar="MODULE:FUNCTION",
+    help="A function that gets a file's path and yields its conversations.",
+)
+@click.option(
+    "--source",
+    callback=unicode_text,
+    metavar="TEXT",
+    help="Where the answers come from: an address, a commit, a licence.",
+)
+@click.option(
+    "-m",
+    "--model",
+    callback=unicode_text,
+    help="The model that was asked, where a file names none.",
+)
+def import_answers(
+    files: tuple[str, ...], to: str, layout: str | None, source: str | None, model: str | None
+) -> None:
+    """Write a cassette of answers that others published.
+
+    FILES are the input and output of an OpenAI batch; JSON Lines or CSV with prompt, answer and, where
+    there, model and scope; objects with messages; or VCR's cassettes (extra 'yaml'). Turns without a
+    readable answer are skipped and listed. No call is made.
+    """
+    from ..experiments.importing.answers import import_located
+    from ..experiments.importing.layouts import by_layout, conversations_in
+
+    if layout is None:
+        conversations = conversations_in(files)
+    else:
+        conversations = by_layout(function_named("--layout", layout), layout, files)
+    echo(visible(str(import_located(conversations, to, model, source=source))))
 
 
 @click.command()

@@ -39,6 +39,13 @@ UNKEYED = frozenset(
 # What a request asks. An extra body does not replace these fields, and none is left out, even if the
 # server says that it does not support it.
 ESSENTIAL_FIELDS = ("model", "messages", "input", "background", "background_options")
+# Parameters that say how a request is sent. A body's field with such a name is a field.
+NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
+# What of a body is no parameter of send_message, or of get_embedding.
+OTHER_FIELDS = {
+    "chat": ("messages", "stream", "stream_options"),
+    "embedding": ("input", "encoding_format"),
+}
 # Accepted from TinyTroupe's scripts, and not sent.
 ACCEPTED_UNSENT = frozenset({"echo", "enable_pydantic_model_return"})
 
@@ -159,6 +166,18 @@ def checked(name: str, value: Any) -> Any:
         actual = repr(data) if isinstance(data, (bool, int, float)) else with_article(data)
         raise TypeError(f"{name} is {actual}; it must be {expected}")
     return data
+
+
+def parameters_in(body: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]:
+    """Return the parameters of ``send_message`` or ``get_embedding`` that ask for what a body does.
+
+    :param kind: ``"chat"`` or ``"embedding"``.
+    """
+    names = parameters_of(kind) - NO_FIELDS
+    fields = {name: value for name, value in body.items() if name not in OTHER_FIELDS[kind]}
+    beyond_api = {name: value for name, value in fields.items() if name not in names}
+    known = {name: value for name, value in fields.items() if name in names}
+    return {**known, "extra_body": beyond_api or None}
 
 
 def expected_answer(response_format: Any) -> Any:

@@ -14,9 +14,8 @@ from ..core.road import handle_failure, reply_to
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import check_messages
-from ..keys.parameters import given_parameters
+from ..keys.parameters import given_parameters, parameters_in
 from ..keys.plain_data import plain
-from ..models.catalog import parameters_of
 from ..recorded_functions.calls import normalized, prepare_recorded, result_of
 from ..stores.record import asked_model
 from ..support import askers, secrets
@@ -39,13 +38,6 @@ if TYPE_CHECKING:
 
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
-# Parameters that say how a request is sent. A body's field with such a name is a field.
-NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
-# What of a body is no parameter of send_message, or of get_embedding.
-OTHER_FIELDS = {
-    "chat": ("messages", "stream", "stream_options"),
-    "embedding": ("input", "encoding_format"),
-}
 
 
 async def response_to(
@@ -145,20 +137,10 @@ def _is_askable(to_record: RequestToRecord) -> bool:
     try:
         if kind == "chat":
             check_messages(body["messages"])
-        given_parameters(_parameters(to_record), kind)
+        given_parameters(parameters_in(body, kind), kind)
     except (TypeError, ValueError):
         return False
     return body.get("model") is None or isinstance(body["model"], str)
-
-
-def _parameters(to_record: RequestToRecord) -> dict[str, Any]:
-    """Return the parameters of ``send_message`` or ``get_embedding`` that ask for what a body does."""
-    kind, body = to_record.kind, to_record.body
-    names = parameters_of(kind) - NO_FIELDS
-    fields = {name: value for name, value in body.items() if name not in OTHER_FIELDS[kind]}
-    beyond_api = {name: value for name, value in fields.items() if name not in names}
-    known = {name: value for name, value in fields.items() if name in names}
-    return {**known, "extra_body": beyond_api or None}
 
 
 def _arguments(to_record: RequestToRecord) -> dict[str, Any]:
@@ -167,7 +149,7 @@ def _arguments(to_record: RequestToRecord) -> dict[str, Any]:
     return {
         "model": deployment[1] if deployment else None,
         "on_error": "raise",
-        **_parameters(to_record),
+        **parameters_in(to_record.body, to_record.kind),
     }
 
 

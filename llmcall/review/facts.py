@@ -36,6 +36,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
         if name not in ("model", "embedding_model")
     }
     by_label = {
+        "source": run.origin,
         "calls": f"{len(run.records):,}" + (f" ({by_kind})" if len(kinds) > 1 else ""),
         "actors": f"{len(run.by_actor()):,}",
         "model": ", ".join(sorted({record.model for record in answers if record.model})),

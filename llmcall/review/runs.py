@@ -28,6 +28,7 @@ class RecordedRun(NamedTuple):
     :param settings: those of the file's header.
     :param is_complete: whether the recording came to its end, as far as a file says so.
     :param scope: the scope to which it was narrowed; empty for a whole run or a pattern of scopes.
+    :param origin: in words, from where its answers were imported; empty if llmcall recorded them.
     """
 
     name: str
@@ -35,6 +36,7 @@ class RecordedRun(NamedTuple):
     settings: dict[str, Any]
     is_complete: bool = True
     scope: str = ""
+    origin: str = ""
 
     @property
     def used_settings(self) -> dict[str, Any]:
@@ -85,8 +87,9 @@ def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
 
 def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     if isinstance(run, Cassette):
-        settings = dict(run.stored.header.settings)
-        return RecordedRun(str(run.path), list(filter(where, run.all_records())), settings)
+        header = run.stored.header
+        records = list(filter(where, run.all_records()))
+        return RecordedRun(str(run.path), records, dict(header.settings), origin=header.origin)
     if not isinstance(run, (str, os.PathLike, ResponseCache)):
         raise TypeError(
             f"{run!r} is not a run: give a path, a Cassette, a cache, or one of them and a scope"
@@ -100,6 +103,7 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
         list(filter(where, file)),
         dict(file.header.settings),
         file.header.is_complete,
+        origin=file.header.origin,
     )
 
 

@@ -42,6 +42,7 @@ def text_lines(
     settings: Mapping[str, Any],
     groups: Mapping[str, list[Call]],
     served: Sequence[str] = (),
+    origin: str = "",
 ) -> Iterator[str]:
     """Yield the lines of a file, coloured for a terminal.
 
@@ -49,16 +50,19 @@ def text_lines(
     :param groups: its calls, by what stands above them; each call's own scope stands above it where
         that is another.
     :param served: the models that answered, and their days, in words.
+    :param origin: from where the answers were imported, in words.
     """
     from ..support.libraries import click
 
+    if origin:
+        yield click.style(visible(origin), bold=True)
     for name, value in sorted(settings.items()):
         yield click.style(f"configured {name}: {visible(as_json(value))}", dim=True)
     for words in served:
         yield click.style(f"answered by {words}", dim=True)
     shown_texts: set[str] = set()
     for number, (heading, calls) in enumerate(groups.items()):
-        if number or settings or served:
+        if number or settings or served or origin:
             yield ""
         yield click.style(f"=== {visible(heading) or OF_NO_ACTOR}", bold=True)
         is_scope = all(call.record.scope == heading for call in calls)

@@ -36,13 +36,19 @@ def day_of(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()
 
 
-def day_created(response: Mapping[str, Any]) -> str | None:
-    """Return the day on which a response says that it was made, in UTC, or ``None``."""
+def created(response: Mapping[str, Any]) -> float | None:
+    """Return when a response says that it was made, in seconds since the epoch, or ``None``."""
     seconds = response.get("created") or response.get("created_at")
     # Servers that play a model say 0, or count.
     if not isinstance(seconds, (int, float)) or not EARLIEST < seconds < LATEST:
         return None
-    return day_of(seconds)
+    return seconds
+
+
+def day_created(response: Mapping[str, Any]) -> str | None:
+    """Return the day on which a response says that it was made, in UTC, or ``None``."""
+    seconds = created(response)
+    return None if seconds is None else day_of(seconds)
 
 
 def joined_days(days: Days | None, other_days: Days | None) -> Days | None:

@@ -255,6 +255,11 @@ class Record:
         return "\n\n".join(filter(None, refusals)) or None
 
     @property
+    def is_converted(self) -> bool:
+        """Return whether it is a legacy completion in the form of a chat."""
+        return self.response.get("converted") is True
+
+    @property
     def _chat(self) -> Mapping[str, Any]:
         """Return the response; a model's answer that is recorded as it came, in the shape of a chat."""
         if self.kind != "http":

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     import tqdm.auto
     import typing_extensions
     import xllamacpp
+    import yaml
 
 __all__ = [
     "azure",
@@ -73,6 +74,7 @@ __all__ = [
     "tqdm",
     "typing_extensions",
     "xllamacpp",
+    "yaml",
 ]
 
 # The modules of a library that are used, where these are others than its own.

@@ -75,6 +75,7 @@ class Check:
         where: Callable[[Record], bool] | None = None,
     ) -> None:
         self.name = printable(run.name)
+        self.origin = printable(run.origin)
         self.seed = seed
         records: dict[str, list[Record]] = {}
         by_actor: dict[str, dict[str, None]] = {}
@@ -130,7 +131,7 @@ class Check:
 
     def notes(self) -> list[str]:
         """Return what plan and result both say, in sentences."""
-        notes = []
+        notes = [f"The recorded answers are {self.origin}."] if self.origin else []
         if self.model is not None:
             recorded = ", ".join(map(printable, self.recorded_models))
             notes.append(
@@ -191,6 +192,8 @@ def _reason_to_leave_out(record: Record) -> str:
         return "of another API than chat completions"
     if record.model is None:
         return "without the name of a model"
+    if record.is_converted:
+        return "converted from a legacy completion"
     texts = list(strings_in(record.request["messages"]))
     if any(map(DIGEST.match, texts)):
         return "with an image or sound of which only a digest is recorded"

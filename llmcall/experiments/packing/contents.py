@@ -38,14 +38,17 @@ def run_of(folder: Path, paths: Sequence[str]) -> RecordedRun:
 
     :param paths: of the recordings below the folder.
     """
+    files = {path: read(folder / path) for path in paths}
+    origins = dict.fromkeys(file.header.origin for file in files.values())
     records = [
         record
         if len(paths) == 1
         else record.replace(sample=f"{path}{'/' * bool(record.scope)}{record.sample or ''}")
-        for path in paths
-        for record in read(folder / path)
+        for path, file in files.items()
+        for record in file
     ]
-    return RecordedRun("the packed recordings", records, {})
+    origin = "; ".join(filter(None, origins))
+    return RecordedRun("the packed recordings", records, {}, origin=origin)
 
 
 def requirements(manifest: Manifest) -> str:
@@ -88,6 +91,7 @@ def _answers(run: RecordedRun, manifest: Manifest) -> str:
     cost = total_cost(record.cost for record in answers)
     asked = sorted({record.model for record in answers if record.model is not None})
     unused = sum(manifest.unused.values())
+    origin = f"\n- All of them or a part: {run.origin}" if run.origin else ""
     evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
     return f"""## The answers
 
@@ -95,7 +99,7 @@ def _answers(run: RecordedRun, manifest: Manifest) -> str:
 - Answered by (first and last day, UTC): {", ".join(run.served) or "no model"}
 - Answers: {len(answers):,} ({counts[CUT]:,} cut, {counts[REFUSED]:,} refused, {counts[ASKED_AGAIN]:,} asked again by an
   `LLMCall`); llmcall can't tell whether other code asks again
-- Cost when they were made: {"unknown" if cost is None else money(cost)}{evidence if unused else ""}"""
+- Cost when they were made: {"unknown" if cost is None else money(cost)}{origin}{evidence if unused else ""}"""
 
 
 def _run(package: Path, manifest: Manifest) -> str:

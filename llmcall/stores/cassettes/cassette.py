@@ -366,7 +366,8 @@ class Cassette(ContextDecorator):
         if not self.is_complete:
             # One order for the records of both recordings.
             records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
-        header = Header(self._settings, self.run, is_complete)
+        imported = self.stored.header.imported
+        header = Header(self._settings, self.run, is_complete, imported=imported)
         write(self.file, header, records, replaces=self._digest)
         self.is_written = True
 

@@ -44,12 +44,15 @@ class Header(NamedTuple):
     :param is_complete: whether the recording is complete.
     :param days: by model, the days on which it answered. A file that is written has those of its
         records instead.
+    :param imported: where somebody else published the answers, in words or by name; empty if that is
+        not known, ``None`` if llmcall recorded them.
     """
 
     settings: Mapping[str, Any]
     run: Mapping[str, Any] | None = None
     is_complete: bool = True
     days: Mapping[str, Days] = MappingProxyType({})
+    imported: Mapping[str, Any] | str | None = None
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> Header:
@@ -58,13 +61,24 @@ class Header(NamedTuple):
         :raises CacheCorruptError: if what it says of models is damaged.
         """
         days = from_header(line.get("served", {}))
-        return cls(line["settings"], line.get("run"), line.get("complete", True), days)
+        complete, imported = line.get("complete", True), line.get("imported")
+        return cls(line["settings"], line.get("run"), complete, days, imported)
+
+    @property
+    def origin(self) -> str:
+        """Return in words from where the answers were imported; empty if llmcall recorded them."""
+        if self.imported is None:
+            return ""
+        source = self.imported
+        if not isinstance(source, str):
+            source = ", ".join(f"{name} {source[name]}" for name in sorted(source))
+        return f"imported from {source or 'an unnamed source'}, not recorded by llmcall"
 
     def differences(self, other: Header) -> str:
         """Return in words what keeps two headers from being joined; empty if nothing does."""
         return settings_differences(
-            {**self.settings, "run": self._run_with(other)},
-            {**other.settings, "run": other._run_with(self)},
+            {**self.settings, "run": self._run_with(other), "imported": self.imported},
+            {**other.settings, "run": other._run_with(self), "imported": other.imported},
         )
 
     def joined(self, other: Header) -> Header:
@@ -74,6 +88,7 @@ class Header(NamedTuple):
             self._run_with(other),
             self.is_complete and other.is_complete,
             joined_served(self.days, other.days),
+            other.imported if self.imported is None else self.imported,
         )
 
     def _run_with(self, other: Header) -> Mapping[str, Any] | None:

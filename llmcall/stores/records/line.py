@@ -8,7 +8,8 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  recording; with "run": {…}, the options of
                                                  ``llmcall run``, if that recorded it; with "served":
                                                  {…}, the models that answered, as far as their days
-                                                 are known
+                                                 are known; with "imported", the source of answers
+                                                 that llmcall did not record
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "asker": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
                                                  a record; sample, asker, arms and cost if there are
@@ -43,15 +44,16 @@ TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
     "cost": (int, float),
     **dict.fromkeys(("arms", "lines"), (list,)),
+    "imported": (str, dict),
     "llmcall": (int,),
     "complete": (bool,),
 }
 FIELDS = {
     "kind": RECORD,
     "text": ("text", "lines"),
-    "llmcall": ("llmcall", "complete", "run", "settings", "served"),
+    "llmcall": ("llmcall", "complete", "imported", "run", "settings", "served"),
 }
-OPTIONAL = {"sample", "asker", "arms", "cost", "complete", "run", "served"}
+OPTIONAL = {"sample", "asker", "arms", "cost", "complete", "imported", "run", "served"}
 INLINE_CHARACTERS = 500  # of a text that stands in the record itself
 RESTORE = "take the line from version control, or remove it and record again"
 

@@ -25,6 +25,7 @@ CREATE TABLE Records (
 );
 CREATE INDEX Equals ON Records (equal, asker) WHERE equal IS NOT NULL;
 CREATE TABLE Texts (digest TEXT PRIMARY KEY, text BLOB);
+CREATE TABLE Counts (name BLOB PRIMARY KEY, number INTEGER);
 """
 ADD = "INSERT OR REPLACE INTO Records VALUES (?, ?, ?, ?, ?, ?, ?)"
 ALL = """
@@ -36,6 +37,8 @@ FIND = "SELECT number, packed FROM Records WHERE key = ?"
 ADD_DIGEST = "INSERT OR IGNORE INTO Texts (digest) VALUES (?)"
 ADD_TEXT = "INSERT OR REPLACE INTO Texts VALUES (?, ?)"
 TEXT = "SELECT text FROM Texts WHERE digest = ?"
+COUNT = "SELECT number FROM Counts WHERE name = ?"
+SET_COUNT = "INSERT OR REPLACE INTO Counts VALUES (?, ?)"
 
 
 class Spool:
@@ -100,6 +103,12 @@ class Spool:
         """Return the long text with a digest, or ``None``."""
         encoded = self._value(TEXT, digest)
         return None if encoded is None else encoded.decode("utf-8", "surrogatepass")
+
+    def counted_before(self, name: bytes) -> int:
+        """Return how often a name was counted before, and count it."""
+        number: int = self._value(COUNT, name) or 0
+        self._connection.execute(SET_COUNT, (name, number + 1))
+        return number
 
     def _value(self, query: str, *arguments: Any) -> Any:
         row = self._connection.execute(query, arguments).fetchone()

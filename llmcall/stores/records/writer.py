@@ -49,7 +49,8 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
         records = sorted(
             records, key=lambda record: (record.sample is not None, record.scope.split("/"))
         )
-    entry: dict[str, Any] = {} if header.run is None else {"run": ordered(dict(header.run))}
+    optional = {"imported": header.imported, "run": header.run}
+    entry = {name: ordered(value) for name, value in optional.items() if value is not None}
     entry["settings"] = ordered(with_used_models(header.settings, records))
     served = served_by(records).items()
     if days := {model: days_entry(days) for model, days in served if days is not None}:

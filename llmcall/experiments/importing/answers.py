@@ -1,0 +1,270 @@
+"""``llmcall.import_answers``: conversations that others published, as a cassette."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from ...config import resolve as config
+from ...errors import APIError, ArgumentError, CacheError
+from ...keys.keys import identity, sampled_key
+from ...keys.messages import check_messages, keyed_messages
+from ...keys.parameters import CONFIGURED, given_parameters, keyed_parameters
+from ...keys.plain_data import plain
+from ...models.prices import price_of, tier_of
+from ...stores.days import created
+from ...stores.record import Record
+from ...stores.records.header import Header
+from ...stores.records.spool import Spool
+from ...stores.records.writer import write
+from ...support.display.formatting import counted, one_line
+from .responses import ASSISTANT, is_placeholder, message_in, response_of
+
+MOST_REASONS = 20  # that the words for a result list
+LONGEST_REASON = 300  # characters
+BATCH = "batch"  # the tier of a batch's answers, which they do not name themselves
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The result of :func:`llmcall.import_answers`; ``str()`` says it in words.
+
+    :ivar path: the cassette.
+    :ivar records: how many answers it holds.
+    :ivar conversations: how many conversations were read.
+    :ivar skipped: the turns that are not in it: the number of the conversation, from 1, and the
+        reason.
+    :ivar nameless: how many records name no model, so that no call finds them.
+    """
+
+    path: str
+    records: int
+    conversations: int
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+    nameless: int = 0
+
+    def __str__(self) -> str:
+        records, conversations = (
+            counted(self.records, "record"),
+            counted(self.conversations, "conversation"),
+        )
+        lines = [f"{records} of {conversations} written to {self.path}"]
+        if self.nameless:
+            lines.append(
+                f"{counted(self.nameless, 'record')} without the name of a model: they can be read and compared, but "
+                "no call finds them; name the model that was asked, with model= (--model)"
+            )
+        if self.skipped:
+            lines.append(f"{counted(len(self.skipped), 'turn')} skipped:")
+        lines += [f"  {number}: {reason}" for number, reason in self.skipped[:MOST_REASONS]]
+        if rest := self.skipped[MOST_REASONS:]:
+            lines.append(f"  and {len(rest):,} more")
+        return "\n".join(lines)
+
+
+def import_answers(
+    conversations: Iterable[Mapping[str, Any]],
+    to: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    source: str | Mapping[str, Any] | None = None,
+) -> Imported:
+    """Write a cassette of answers that others published: it replays, compares, drifts and packs like
+    one that llmcall recorded.
+
+    Each turn of the assistant becomes a record that asks the messages before it. Equal requests in one
+    scope become draws, in their order; outside any scope the first has no sample, and the next ones are
+    those of ``sample=1``, ``sample=2`` …. Settings and environment don't matter: the same input gives the
+    same bytes.
+
+    :param conversations: dicts, gone through once, with these fields; only ``messages`` is necessary.
+
+        * ``scope``: a tuple of names, one for each level.
+        * ``messages``: all, the assistant's turns in their places. A turn ``{"role": "assistant"}`` without
+          a content says what its response says.
+        * ``responses``: the API's whole answers as dicts, one for each turn of the assistant: chat
+          completions, those of the Responses API, or legacy completions, which are converted and marked.
+          Without them, the turn itself is the answer.
+        * ``model``, ``params``: what was asked for, beside or instead of that for all.
+    :param to: the file to write; it must not exist.
+    :param model: the model that was asked, where a conversation names none. Where nothing does, it is the
+        one that a response names.
+    :param params: parameters of ``send_message`` that were asked for.
+    :param source: where the answers come from, for everybody who reads the file: a text, or a dict with
+        an address, a commit, a licence ….
+    :returns: the numbers of records and conversations, and the turns that were skipped: an answer that
+        is empty, filtered or unreadable, or that does not match its turn.
+    :raises ValueError: if the file exists, or a parameter is wrong.
+    :raises TypeError: if a parameter is unknown or has another type.
+    :raises CacheError: if no answer can be read, or a text looks like a credential. Nothing is
+        written.
+
+    >>> conversations = [
+    ...     {"scope": ("Ann",), "messages": [
+    ...         {"role": "user", "content": "How much do you give?"},
+    ...         {"role": "assistant", "content": "5"},
+    ...     ]},
+    ... ]
+    >>> print(llmcall.import_answers(conversations, "games.jsonl", model="gpt-4-0314", source="doi:10.1/games"))
+    1 record of 1 conversation written to games.jsonl
+    >>> with llmcall.cassette("games.jsonl", mode="none"), llmcall.scope("Ann"):
+    ...     llmcall.client("openai").send_message("How much do you give?").content
+    '5'
+    """
+    return import_located((("", each) for each in conversations), to, model, params, source)
+
+
+def import_located(
+    conversations: Iterable[tuple[str, Any]],
+    to: str | os.PathLike[str],
+    model: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    source: str | Mapping[str, Any] | None = None,
+) -> Imported:
+    """Import conversations that come with their places, for messages; see :func:`import_answers`."""
+    path = os.fspath(to)
+    if os.path.lexists(path):
+        raise ArgumentError(f"{path} exists already; remove it, or choose another name")
+    given = dict(params or {})
+    defaults = given_parameters(given)
+    imported = plain({} if source is None else source, "source", for_record=True)
+    skipped = []
+    number = nameless = 0
+    first_model = None
+    with Spool() as spool:
+        for number, (place, conversation) in enumerate(conversations, 1):
+            for result in _records(conversation, model, given, spool.counted_before):
+                if isinstance(result, str):
+                    reason = one_line(result, LONGEST_REASON)
+                    skipped.append((number, f"{place}: {reason}" if place else reason))
+                    continue
+                spool.add(result)
+                nameless += result.model is None
+                first_model = first_model or result.model
+        if not len(spool):
+            reasons = f": {skipped[0][1]}" if skipped else ""
+            count = counted(number, "conversation")
+            raise CacheError(
+                f"no answer in {count} can be imported, and nothing is written{reasons}"
+            )
+        settings = {name: defaults[name] for name in CONFIGURED if name in defaults}
+        if first_model or model:
+            settings["model"] = model or first_model
+        header = Header(settings, imported=imported)
+        write(path, header, spool, replaces=b"")
+        return Imported(path, len(spool), number, skipped, nameless)
+
+
+def _records(
+    conversation: Any,
+    model: str | None,
+    given: Mapping[str, Any],
+    counted_before: Callable[[bytes], int],
+) -> Iterator[Record | str]:
+    """Yield the record of each turn of the assistant in a conversation, or the reason why it has none.
+
+    :param given: the parameters of all conversations.
+    :param counted_before: returns how many times a name was counted, and counts it.
+    """
+    try:
+        path = _path(conversation)
+        answers = list(_answers(conversation))
+        params = {**given, **(conversation.get("params") or {})}
+        asked = keyed_parameters(given_parameters(params), config.settings().cassette_allow)
+        messages = keyed_messages(check_messages(_filled(conversation["messages"], answers)), None)
+    except (TypeError, ValueError) as error:
+        yield str(error)
+        return
+    several = len(answers) > 1
+    for turn, (position, answer) in enumerate(answers, 1):
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            if not position:
+                raise ValueError("nothing is asked before it")
+            if position >= len(messages):
+                raise ValueError("a turn before it has no text")
+            name = conversation.get("model") or model or answer.get("model")
+            request = {"model": name} if name else {}
+            request = {**request, **asked, "messages": messages[:position]}
+            hashed = identity("chat", request)
+            draw = counted_before(hashed.digest() + path.encode())
+            sample = f"{path}#{draw}" if path or draw else None
+            cost = _cost(answer, name, params)
+            yield Record(sampled_key(hashed, sample), "chat", sample, request, answer, cost)
+        except (APIError, TypeError, ValueError) as error:
+            yield f"turn {turn}: {error}" if several else str(error)
+
+
+def _path(conversation: Any) -> str:
+    """Return the path of a conversation's scope; empty outside any."""
+    if not isinstance(conversation, Mapping):
+        raise TypeError(f"it is {type(conversation).__name__}; a conversation must be a dict")
+    names = conversation.get("scope") or ()
+    if not isinstance(names, (list, tuple)):
+        raise TypeError(f"its scope is {names!r}; it must be a tuple of names, one for each level")
+    for name in names:
+        if not isinstance(name, str) or not name or "/" in name or "#" in name:
+            raise ValueError(
+                f"its scope has the name {name!r}, which must be a text without '/' and '#', and not empty"
+            )
+    return "/".join(names)
+
+
+def _answers(conversation: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
+    """Yield the place of each turn of the assistant among the messages, and its response, or the error that
+    says why it has none.
+
+    :raises ValueError: if it has another number of responses than of turns.
+    """
+    messages = conversation.get("messages")
+    if not isinstance(messages, (list, tuple)):
+        raise TypeError("it has no list of messages")
+    turns = [
+        (position, message)
+        for position, message in enumerate(messages)
+        if isinstance(message, Mapping) and message.get("role") == ASSISTANT
+    ]
+    if not turns:
+        raise ValueError("it has no turn of the assistant")
+    responses = conversation.get("responses")
+    if responses is not None and len(responses) != len(turns):
+        raise ValueError(
+            f"it has {counted(len(responses), 'response')} for {counted(len(turns), 'turn')} of the assistant"
+        )
+    for (position, turn), response in zip(turns, responses or [None] * len(turns), strict=True):
+        try:
+            yield position, response_of(turn, response, has_responses=responses is not None)
+        except (APIError, TypeError, ValueError) as error:
+            yield position, error
+
+
+def _filled(
+    messages: list[Any], answers: list[tuple[int, dict[str, Any] | Exception]]
+) -> list[Any]:
+    """Return messages with what the responses say where a turn of the assistant says nothing, up to the
+    first turn of which nobody knows what it said.
+    """
+    filled = list(messages)
+    for position, answer in answers:
+        if is_placeholder(filled[position]):
+            if isinstance(answer, Exception):
+                return filled[:position] or filled[:1]
+            filled[position] = message_in(answer)
+    return filled
+
+
+def _cost(response: Mapping[str, Any], model: Any, params: Mapping[str, Any]) -> float | None:
+    """Return what an answer cost on its day; ``None`` if its usage, day or price is unknown."""
+    seconds = created(response)
+    if seconds is None or not isinstance(model, str) or not response.get("usage"):
+        return None
+    tier = BATCH if params.get("service_tier") == BATCH else tier_of(response)
+    time = datetime.fromtimestamp(seconds, timezone.utc)
+    price = price_of(model, {}, service_tier=tier, time=time)
+    cost = None if price is None else price.of_answer(response)
+    return None if cost is None else cost.total

@@ -1,0 +1,86 @@
+"""The input and output files of OpenAI's batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ...apis.shapes import object_in
+from ...errors import CacheError
+from .calls import Located, call_conversation, unanswered
+from .tables import levels, objects
+
+if TYPE_CHECKING:
+    from ...stores.records.spool import Spool
+
+TIER = "batch"  # of the answers, which they do not name themselves
+
+
+class Batches:
+    """The input and output files of an OpenAI batch among some files.
+
+    :param paths: files of JSON.
+    :ivar inputs: the files with what was asked.
+    :ivar outputs: the files with what was answered, or why not.
+    :raises CacheError: if there are only inputs, or only outputs.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        for path in paths:
+            _, first = next(objects(path), ("", {}))
+            if "custom_id" in first:
+                (self.inputs if "body" in first else self.outputs).append(path)
+        if self.outputs and not self.inputs:
+            raise CacheError(
+                f"{self.outputs[0]} is the output of a batch, which does not hold what was asked: name its input "
+                "file, too"
+            )
+        if self.inputs and not self.outputs:
+            raise CacheError(
+                f"{self.inputs[0]} is the input of a batch, which holds no answers: name its output file, too"
+            )
+
+    def read_answers(self, answers: Spool) -> None:
+        """Put the answers into a spool, by their ``custom_id``."""
+        for place, name, entry in self._lines(self.outputs):
+            if not answers.is_first_use(name):
+                raise CacheError(
+                    f"{place}: the custom_id {name!r} comes twice in the output; import each batch by itself"
+                )
+            response = object_in(entry.get("response"))
+            body = response.get("body")
+            error = entry.get("error") or (None if body else f"an empty response, {response}")
+            answers.add_text(name, json.dumps({"error": error} if error else body))
+
+    def calls(self, path: str, answers: Spool) -> Iterator[Located]:
+        """Yield the calls in an input file, with their answers."""
+        for place, name, entry in self._lines([path]):
+            answers.counted_before(name.encode())
+            answer = answers.text(name)
+            response = (
+                {"error": "the output has no such custom_id"}
+                if answer is None
+                else json.loads(answer)
+            )
+            address = str(entry.get("url")).partition("?")[0]
+            yield (
+                place,
+                call_conversation(address, entry.get("body"), response, levels(name), TIER),
+            )
+
+    def left_over(self, answers: Spool) -> Iterator[Located]:
+        """Yield the answers of which no input file holds the question, to be skipped."""
+        for place, name, _ in self._lines(self.outputs):
+            if not answers.counted_before(name.encode()):
+                yield place, unanswered(f"no input file has the custom_id {name!r}")
+
+    def _lines(self, paths: Iterable[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield the lines of some files with their places and ids."""
+        for path in paths:
+            for place, entry in objects(path):
+                if not isinstance(name := entry.get("custom_id"), str):
+                    raise CacheError(f"{place}: it has no custom_id, as a line of a batch has")
+                yield place, name, entry

@@ -1,0 +1,51 @@
+"""The calls of a chat API, as conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...apis.shapes import object_in
+from ...keys.parameters import parameters_in
+from .responses import ASSISTANT
+
+# A conversation with its place, for messages.
+Located = tuple[str, Any]
+CHATS, COMPLETIONS = "/chat/completions", "/completions"  # the ends of the paths of calls
+
+
+def call_conversation(
+    path: str, body: Any, response: Any, scope: Sequence[str], tier: str | None = None
+) -> dict[str, Any]:
+    """Return the conversation that a call of the API is.
+
+    :param path: that of its address.
+    :param body: what was sent.
+    :param response: what came back; an object with an ``error`` in place of an answer.
+    :param tier: the service tier, if the answer does not name it.
+    """
+    fields = object_in(body)
+    prompt = fields.get("prompt")
+    if path.endswith(CHATS):
+        messages = fields.get("messages")
+    elif path.endswith(COMPLETIONS) and isinstance(prompt, str):
+        messages = [{"role": "user", "content": prompt}]
+    else:
+        messages = None
+    if not isinstance(messages, list):
+        return unanswered(f"POST {path} with such a body is no chat and no completion of one text")
+    params = parameters_in(
+        {name: value for name, value in fields.items() if name not in ("model", "prompt")}
+    )
+    return {
+        "scope": scope,
+        "messages": [*messages, {"role": ASSISTANT}],
+        "responses": [response],
+        "model": fields.get("model"),
+        "params": params if tier is None else {**params, "service_tier": tier},
+    }
+
+
+def unanswered(reason: str) -> dict[str, Any]:
+    """Return a conversation that is skipped, for a reason that the layout knows."""
+    return {"messages": [{"role": ASSISTANT}], "responses": [{"error": reason}]}

@@ -1,0 +1,109 @@
+"""Published answers in the form of a chat's response, checked like one that a server gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...apis.message import message_of, message_text
+from ...apis.shapes import choices_of, object_in, objects_in
+from ...core.checks import check_chat
+from ...errors import ServiceError
+from ...keys.plain_data import plain
+from ...stores.record import Record
+from ...stores.records.readable import unreadable
+from ...support.display.formatting import as_json, shortened
+
+ASSISTANT = "assistant"
+CHAT = "chat.completion"
+LONGEST_QUOTE = 100  # characters of a text in a message
+# What a turn may say.
+CONTENTS = ("content", "tool_calls", "function_call", "refusal", "audio")
+
+
+def is_placeholder(turn: Mapping[str, Any]) -> bool:
+    """Return whether a turn of the assistant says nothing itself, so that its response says it."""
+    return not any(turn.get(name) for name in CONTENTS)
+
+
+def response_of(turn: Mapping[str, Any], response: Any, *, has_responses: bool) -> dict[str, Any]:
+    """Return the response that is recorded for a turn of the assistant.
+
+    :param response: the API's whole answer, or ``None``.
+    :param has_responses: whether the conversation has the API's answers; if not, the turn is the answer.
+    :raises APIError: if the answer is empty, filtered or broken off.
+    :raises TypeError, ValueError: if it cannot be read, or does not match the turn.
+    """
+    if not has_responses:
+        message = {**turn, "role": ASSISTANT}
+        choice = {"index": 0, "message": message, "finish_reason": None}
+        response = {"object": CHAT, "choices": [choice]}
+    if response is None:
+        raise ValueError("it has no response")
+    recorded: Any = plain(response, "its response", for_record=True, surrogates=True)
+    if not isinstance(recorded, dict):
+        raise TypeError(f"its response is {type(response).__name__}; it must be a dict")
+    if error := recorded.get("error"):
+        details = object_in(error).get("message") or error
+        raise ServiceError(f"there is no answer but an error: {details}")
+    if any("message" not in choice for choice in objects_in(recorded.get("choices"))):
+        recorded = converted(recorded)
+    check_chat(recorded)
+    if problem := unreadable(Record(None, "chat", None, {"messages": []}, recorded)):
+        raise ValueError(problem)
+    if has_responses and not is_placeholder(turn):
+        _check_match(turn, recorded)
+    return dict(recorded)
+
+
+def message_in(response: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the message of a response's first choice."""
+    return message_of(choices_of(response)[0])
+
+
+def _check_match(turn: Mapping[str, Any], response: Mapping[str, Any]) -> None:
+    """Refuse a response that does not say what its turn says, apart from blanks around it."""
+    texts = [message_text(choice["message"]).strip() for choice in choices_of(response)]
+    text = message_text(turn).strip()
+    if text not in texts:
+        raise ValueError(
+            f"its response does not match: the turn says {_quoted(text)}, the response {_quoted(texts[0])}"
+        )
+
+
+def _quoted(text: str) -> str:
+    return as_json(shortened(text, LONGEST_QUOTE))
+
+
+def converted(completion: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a legacy completion as the response of a chat, marked ``"converted": true``."""
+    choices = [
+        {
+            "index": choice.get("index", 0),
+            "message": {"role": ASSISTANT, "content": choice.get("text")},
+            "finish_reason": choice.get("finish_reason"),
+            **_logprobs(choice.get("logprobs")),
+        }
+        for choice in objects_in(completion.get("choices"))
+    ]
+    return {**completion, "object": CHAT, "choices": choices, "converted": True}
+
+
+def _logprobs(logprobs: Any) -> dict[str, Any]:
+    """Return the log probabilities of a legacy completion as a chat's choice holds them."""
+    fields = object_in(logprobs)
+    tokens, numbers = fields.get("tokens"), fields.get("token_logprobs")
+    if not isinstance(tokens, list) or not isinstance(numbers, list):
+        return {}
+    tops = fields.get("top_logprobs") or [None] * len(tokens)
+    content = [
+        {
+            "token": token,
+            "logprob": number,
+            "top_logprobs": [
+                {"token": other, "logprob": logprob} for other, logprob in object_in(top).items()
+            ],
+        }
+        for token, number, top in zip(tokens, numbers, tops, strict=False)
+    ]
+    return {"logprobs": {"content": content}}

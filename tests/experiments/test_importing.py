@@ -1,0 +1,583 @@
+"""Answers that others published, as a cassette: ``llmcall.import_answers`` and ``llmcall import``."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import done, run, written
+from servers import completion
+
+import llmcall
+from llmcall.errors import CacheError, CacheMissError
+from llmcall.testing import ScriptedClient
+from llmcall.types import Record
+
+GAMES, MODEL = "games.jsonl", "gpt-4-0314"
+MAY = 1684324800  # 17 May 2023
+
+
+def user(text: str) -> dict[str, Any]:
+    """Return a user's message."""
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str | None = None) -> dict[str, Any]:
+    """Return a turn of the assistant; without a text, its response says it."""
+    return {"role": "assistant"} if text is None else {"role": "assistant", "content": text}
+
+
+def response(text: str, **fields: Any) -> dict[str, Any]:
+    """Return a raw answer of May 2023."""
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+    return completion(text, **{"created": MAY, "model": MODEL, "usage": usage, **fields})
+
+
+def legacy(text: str, **fields: Any) -> dict[str, Any]:
+    """Return a raw answer of a legacy completion."""
+    choice = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}
+    return {"object": "text_completion", "created": MAY, "choices": [{**choice, **fields}]}
+
+
+def game(name: str, *answers: str, **fields: Any) -> dict[str, Any]:
+    """Return a conversation of one or two turns."""
+    messages = [part for text in answers for part in (user("How much?"), assistant(text))]
+    return {"scope": (name,), "messages": messages, **fields}
+
+
+def imported(*conversations: Any, to: str = GAMES, **options: Any) -> list[Record]:
+    """Import conversations, and return the records of the file."""
+    llmcall.import_answers(conversations, to, **{"model": MODEL, **options})
+    return records(to)
+
+
+def records(path: str = GAMES) -> list[Record]:
+    """Return the records of a cassette, in its order."""
+    cache = llmcall.ResponseCache(f"{path}.cache")
+    cache.load(path)
+    return list(cache.records())
+
+
+def header(path: str = GAMES) -> dict[str, Any]:
+    """Return the header of a cassette."""
+    data: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8").split("\n")[0])
+    return data
+
+
+def replayed(*scope: str, ask: Any = "How much?", path: str = GAMES, **options: Any) -> str | None:
+    """Return what a program gets that asks in a scope."""
+    with llmcall.cassette(path, mode="none"), llmcall.scope("/".join(scope) or None):
+        return llmcall.OpenAIClient().send_message(ask, **options).content
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import and replay without a key."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def test_each_turn_of_the_assistant_replays_in_its_scope() -> None:
+    """A record asks the messages before its turn, as a program asks them."""
+    imported(game("ann", "5", "7"), game("ben", "2"))
+    history = [user("How much?"), assistant("5"), user("How much?")]
+    assert replayed("ann") == "5"
+    assert replayed("ann", ask=history) == "7"
+    assert replayed("ben") == "2"
+
+
+def test_scopes_have_levels() -> None:
+    """A tuple of names is a path."""
+    imported({**game("ann", "5"), "scope": ("trial-1", "ann")})
+    with llmcall.cassette(GAMES, mode="none"), llmcall.scope("trial-1"), llmcall.scope("ann"):
+        assert llmcall.OpenAIClient().send_message("How much?").content == "5"
+
+
+def test_equal_requests_are_draws_of_their_scope() -> None:
+    """They are counted by scope and request."""
+    imported(game("ann", "5"), game("ben", "2"), game("ann", "6"))
+    with llmcall.cassette(GAMES, mode="none"), llmcall.scope("ann"):
+        client = llmcall.OpenAIClient()
+        assert [client.send_message("How much?").content for _ in range(2)] == ["5", "6"]
+
+
+def test_outside_any_scope_further_draws_have_numbers() -> None:
+    """The first is what a call without a scope finds; ``sample=`` names the others."""
+    imported(*({**game("ann", text), "scope": ()} for text in "56"))
+    with llmcall.cassette(GAMES, mode="none"):
+        client = llmcall.OpenAIClient()
+        assert client.send_message("How much?").content == "5"
+        assert client.send_message("How much?", sample=1).content == "6"
+
+
+def test_parameters_and_models_are_those_that_were_asked_for() -> None:
+    """Those of a conversation go before those of all."""
+    both = imported(
+        game("ann", "5"),
+        game("ben", "2", model="gpt-3.5-turbo-0301", params={"temperature": 0, "stop": "\n"}),
+        params={"temperature": 1},
+    )
+    assert [(each.model, each.request["temperature"]) for each in both] == [
+        (MODEL, 1),
+        ("gpt-3.5-turbo-0301", 0),
+    ]
+    assert replayed("ben", model="gpt-3.5-turbo-0301", temperature=0, stop=["\n"]) == "2"
+
+
+def test_settings_of_the_reader_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The header names the model and the defaults that entered the keys."""
+    monkeypatch.setenv("LLMCALL_CACHE_NAMESPACE", "mine")
+    monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.3")
+    imported(game("ann", "5"), params={"temperature": 1})
+    assert header()["settings"] == {"model": MODEL, "temperature": 1}
+    assert replayed("ann") == "5"
+
+
+def test_a_response_gives_days_tokens_and_cost() -> None:
+    """The price is the model's on that day."""
+    [record] = imported(game("ann", "5", responses=[response("5")]))
+    assert header()["served"] == {MODEL: {"first": "2023-05-17", "last": "2023-05-17"}}
+    assert record.usage[:2] == (1000, 100)
+    assert record.cost is not None and math.isclose(record.cost, 0.036)  # $30 and $60 a million
+
+
+def test_costs_do_not_depend_on_the_prices_set_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same input gives the same bytes, whatever [Prices] says."""
+    written("config.ini", f"[Prices]\n{MODEL} = 1, 1\n")
+    [record] = imported(game("ann", "5", responses=[response("5")]))
+    assert record.cost is not None and math.isclose(record.cost, 0.036)
+
+
+def test_an_answer_without_a_day_has_no_cost() -> None:
+    """A price of today would not be its price."""
+    [record] = imported(game("ann", "5", responses=[response("5", created=None)]))
+    assert record.cost is None and "served" not in header()
+
+
+def test_a_turn_without_a_response_is_the_answer() -> None:
+    """Nothing is made up: neither a model that answered, nor an end, nor a day."""
+    [record] = imported(game("ann", "5"))
+    assert (record.answer, record.served, record.finish_reason, record.days) == (
+        "5",
+        None,
+        None,
+        None,
+    )
+
+
+def test_a_turn_without_a_content_says_what_its_response_says() -> None:
+    """Later turns are asked after it."""
+    turns = [user("How much?"), assistant(), user("And now?"), assistant()]
+    imported({"messages": turns, "responses": [response("5"), response("7")]})
+    assert replayed(ask=[user("How much?"), assistant("5"), user("And now?")]) == "7"
+
+
+def test_a_legacy_completion_becomes_a_marked_chat() -> None:
+    """Its log probabilities have the form of a chat's."""
+    logprobs = {"tokens": ["5"], "token_logprobs": [-0.1], "top_logprobs": [{"5": -0.1, "6": -2}]}
+    [record] = imported(game("ann", "5", responses=[legacy("5", logprobs=logprobs)]))
+    assert record.response["converted"] is True
+    assert replayed("ann") == "5"
+    with llmcall.cassette(GAMES, mode="none"), llmcall.scope("ann"):
+        reply = llmcall.OpenAIClient().send_message("How much?")
+    assert [each["token"] for each in reply.logprobs["content"][0]["top_logprobs"]] == ["5", "6"]
+
+
+@pytest.mark.parametrize(
+    ("conversation", "reason"),
+    [
+        (game("x", ""), "the answer is empty"),
+        (game("x", "5", responses=[response("")]), "the answer is empty"),
+        (game("x", "5", responses=[response("6")]), 'the turn says "5", the response "6"'),
+        (game("x", "5", responses=[]), "0 responses for 1 turn"),
+        (game("x", "5", responses=[None]), "no response"),
+        (game("x", "5", responses=[{"error": {"message": "overloaded"}}]), "overloaded"),
+        (game("x", "5", responses=[{"choices": "none"}]), "a malformed answer"),
+        (game("x", "5", responses=["5"]), "it must be a dict"),
+        ({"messages": [user("How much?")]}, "no turn of the assistant"),
+        ({"messages": [assistant("5")]}, "nothing is asked before it"),
+        ({"messages": [{"role": "bot", "content": "?"}, assistant("5")]}, "messages[0].role"),
+        ({"scope": ("x",)}, "no list of messages"),
+        ({**game("x", "5"), "scope": "trial/x"}, "a tuple of names"),
+        ({**game("x", "5"), "scope": ("trial/x",)}, "without '/'"),
+        (game("x", "5", params={"temprature": 1}), "temperature"),
+        ("5", "must be a dict"),
+    ],
+)
+def test_what_cannot_be_read_is_skipped_with_its_number_and_reason(
+    conversation: Any, reason: str
+) -> None:
+    """All else is imported."""
+    result = llmcall.import_answers([game("ann", "5"), conversation], GAMES, model=MODEL)
+    [(number, found)] = result.skipped
+    assert (result.records, result.conversations, number) == (1, 2, 2)
+    assert reason in found
+    assert f"2: {found}" in str(result)
+
+
+def test_a_reason_names_the_turn_of_several() -> None:
+    """The other turns of the conversation are imported."""
+    conversation = game("ann", "5", "6", responses=[response("5"), response("0")])
+    result = llmcall.import_answers([conversation], GAMES, model=MODEL)
+    assert result.records == 1
+    assert [reason.partition(":")[0] for _, reason in result.skipped] == ["turn 2"]
+
+
+def test_an_existing_file_is_not_written_over() -> None:
+    """Nothing is read, either."""
+
+    def conversations() -> Iterator[Any]:
+        pytest.fail("read")
+        yield
+
+    written(GAMES, "mine")
+    with pytest.raises(ValueError, match="exists already"):
+        llmcall.import_answers(conversations(), GAMES)
+    assert Path(GAMES).read_text(encoding="utf-8") == "mine"
+
+
+def test_nothing_is_written_where_no_answer_can_be_read() -> None:
+    """The error has the first reason."""
+    with pytest.raises(CacheError, match=r"no answer in 1 conversation.*empty"):
+        llmcall.import_answers([game("ann", "")], GAMES)
+    assert not os.path.exists(GAMES)
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    """Neither settings nor the order of a dict's fields count."""
+    conversation = game("ann", "5", responses=[response("5")])
+    imported(conversation, source={"address": "https://example.org", "licence": "MIT"})
+    again = {name: conversation[name] for name in reversed(conversation)}
+    source = {"licence": "MIT", "address": "https://example.org"}
+    with llmcall.configured(temperature=0.5, aliases={MODEL: "other"}):
+        imported(again, to="again.jsonl", source=source)
+    assert Path(GAMES).read_bytes() == Path("again.jsonl").read_bytes()
+
+
+SOURCE = "https://example.org/games (commit 1a2b, CC BY 4.0)"
+ORIGIN = f"imported from {SOURCE}, not recorded by llmcall"
+
+
+def test_show_and_report_name_the_source() -> None:
+    """Nobody takes the answers for a recording of one's own."""
+    imported(game("ann", "5"), source=SOURCE)
+    assert header()["imported"] == SOURCE
+    assert ORIGIN in done("show", GAMES)
+    done("report", GAMES, "-o", "games.html")
+    assert ORIGIN in Path("games.html").read_text(encoding="utf-8")
+
+
+def test_a_source_may_have_fields_or_no_name() -> None:
+    """In either case the file says that its answers are imported."""
+    imported(game("ann", "5"), source={"licence": "MIT", "commit": "1a2b"})
+    assert "imported from commit 1a2b, licence MIT, not recorded" in done("show", GAMES)
+    imported(game("ann", "5"), to="nameless.jsonl")
+    assert "imported from an unnamed source, not recorded" in done("show", "nameless.jsonl")
+
+
+def test_a_cassette_that_goes_on_keeps_the_source() -> None:
+    """So do a new recording in it, new keys, and a merge with itself."""
+    imported(game("ann", "5"), source=SOURCE)
+    client = ScriptedClient(["9"])
+    with llmcall.cassette(GAMES, mode="new"), llmcall.scope("cleo"):
+        client.send_message("How much?")
+    done("cassette", "rekey", GAMES)
+    done("cassette", "merge", GAMES, GAMES, "-o", "merged.jsonl")
+    assert header()["imported"] == header("merged.jsonl")["imported"] == SOURCE
+
+
+def test_files_of_two_sources_are_not_merged() -> None:
+    """The header could name but one."""
+    imported(game("ann", "5"), source="one")
+    imported(game("ben", "2"), to="other.jsonl", source="two")
+    assert "imported ('one' and 'two')" in done(
+        "cassette", "merge", GAMES, "other.jsonl", "-o", "merged.jsonl", code=1
+    )
+
+
+def test_drift_names_the_source_and_leaves_out_what_was_converted() -> None:
+    """A completion cannot be asked again as it was."""
+    pytest.importorskip("scipy")
+    asked = ("Ann", "Ben", "Cleo")
+    imported(
+        *({"scope": (name,), "messages": [user(f"{name}?"), assistant("5")]} for name in asked),
+        {"messages": [user("Dan?"), assistant("5")], "responses": [legacy("5")]},
+        source=SOURCE,
+    )
+    llmcall.register_client("now", ScriptedClient(lambda messages: "7", model=MODEL))
+    llmcall.force_api_type("now")
+    plan = llmcall.drift(GAMES, share=1, dry_run=True)
+    drift = llmcall.drift(GAMES, share=1, to="now.jsonl")
+    for words in (str(plan), str(drift)):
+        assert ORIGIN in words
+        assert "1 request converted from a legacy completion" in words
+    assert (drift.calls, drift.shifts["answer"].estimate) == (3, 2)
+
+
+def test_imports_are_compared() -> None:
+    """Two data sets of the same questions part where the answers do."""
+    imported(game("ann", "5"), game("ben", "2"))
+    imported(game("ann", "5"), game("ben", "3"), to="other.jsonl")
+    comparison = llmcall.compare(GAMES, "other.jsonl")
+    assert (comparison.same, comparison.changed) == (1, 1)
+    assert [each.scope for each in comparison.parted] == ["ben"]
+
+
+def test_a_package_names_the_source_of_its_answers() -> None:
+    """Its README says that llmcall did not record them."""
+    imported(game("ann", "5"), source=SOURCE)
+    written(
+        "study.py",
+        "import llmcall\n"
+        f"with llmcall.cassette({GAMES!r}, mode='none'), llmcall.scope('ann'):\n"
+        "    print(llmcall.OpenAIClient().send_message('How much?').content)\n",
+    )
+    llmcall.pack("package", ["study.py"], cassettes=[GAMES])
+    for name in ("README.md", "report.html"):
+        assert ORIGIN in (Path("package") / name).read_text(encoding="utf-8")
+
+
+# The command and its layouts
+
+
+def batch_input(**bodies: Any) -> str:
+    """Write the input file of a batch, and return its path."""
+    lines = [
+        {
+            "custom_id": name.replace("_", "/"),
+            "method": "POST",
+            "url": f"/v1/{'completions' if 'prompt' in body else 'chat/completions'}",
+            "body": {"model": MODEL, **body},
+        }
+        for name, body in bodies.items()
+    ]
+    return written("input.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def batch_output(**bodies: Any) -> str:
+    """Write the output file of a batch, and return its path; an error has no response."""
+    lines = [
+        {
+            "id": "batch_req_1",
+            "custom_id": name.replace("_", "/"),
+            "response": {"status_code": 400 if "error" in body else 200, "body": body},
+            "error": None,
+        }
+        for name, body in bodies.items()
+    ]
+    return written("output.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def test_a_batch_is_imported_at_half_the_price() -> None:
+    """The id of a request is its scope; the order is that of the input."""
+    asked = {"messages": [user("How much?")], "temperature": 1, "max_tokens": 5}
+    sent = batch_input(trial_ann=asked, trial_ben=asked)
+    got = batch_output(trial_ben=response("2"), trial_ann=response("5"))
+    assert "2 records of 2 conversations" in done("import", sent, got, "--to", GAMES)
+    assert [(each.scope, each.answer) for each in records()] == [
+        ("trial/ann", "5"),
+        ("trial/ben", "2"),
+    ]
+    assert records()[0].request["max_tokens"] == 5
+    cost = records()[0].cost
+    assert cost is not None and math.isclose(cost, 0.018)
+
+
+def test_a_batch_of_legacy_completions_is_converted() -> None:
+    """Its prompt is a user's message."""
+    sent = batch_input(ann={"prompt": "How much?", "best_of": 2})
+    done("import", sent, batch_output(ann=legacy("5")), "--to", GAMES)
+    [record] = records()
+    assert record.is_converted and record.prompt == "How much?"
+
+
+def test_a_request_of_a_batch_without_an_answer_is_skipped() -> None:
+    """So is an answer of which the input does not hold the question."""
+    asked = {"messages": [user("How much?")]}
+    sent = batch_input(ann=asked, ben=asked, cleo=asked)
+    got = batch_output(ann=response("5"), ben={"error": {"message": "too long"}}, dan=response("1"))
+    printed = done("import", sent, got, "--to", GAMES)
+    assert "1 record of 4 conversations" in printed
+    assert f"2: {sent}:2: there is no answer but an error: too long" in printed
+    assert f"3: {sent}:3: there is no answer but an error: the output has no such" in printed
+    assert f"4: {got}:3: there is no answer but an error: no input file has" in printed
+
+
+@pytest.mark.parametrize("half", ["input", "output"])
+def test_half_a_batch_is_an_error(half: str) -> None:
+    """The message names the file and the one that is missing."""
+    sent = batch_input(ann={"messages": [user("How much?")]})
+    got = batch_output(ann=response("5"))
+    path = sent if half == "input" else got
+    printed = done("import", path, "--to", GAMES, code=1)
+    assert f"{path} is the {half} of a batch" in printed
+    assert not os.path.exists(GAMES)
+
+
+def test_a_table_of_prompts_and_answers_is_imported() -> None:
+    """A scope's levels are separated by slashes; a byte order mark does no harm."""
+    table = 'scope,prompt,answer,model,age\ntrial/ann,"How much,\nthen?",5,gpt-4,9\n,Why?,"so",,\n'
+    path = written("games.csv", b"\xef\xbb\xbf" + table.encode())
+    done("import", path, "--to", GAMES, "-m", MODEL, "--source", "a thesis")
+    assert [(each.scope, each.model, each.prompt, each.answer) for each in records()] == [
+        ("", MODEL, "Why?", "so"),
+        ("trial/ann", "gpt-4", "How much,\nthen?", "5"),
+    ]
+    assert header()["imported"] == "a thesis"
+
+
+def test_lines_of_prompts_and_answers_are_imported() -> None:
+    """A scope may be a list of names, and a prompt a list of messages."""
+    rows = [
+        {"prompt": "How much?", "answer": 5, "model": MODEL, "scope": ["trial", "ann"]},
+        {"prompt": [user("Why?")], "answer": "so", "model": MODEL},
+    ]
+    path = written("rows.jsonl", "\n\n".join(map(json.dumps, rows)))
+    done("import", path, "--to", GAMES)
+    assert [(each.scope, each.answer) for each in records()] == [("", "so"), ("trial/ann", "5")]
+
+
+@pytest.mark.parametrize("separator", ["list", "lines"])
+def test_conversations_are_imported_from_a_list_or_lines(separator: str) -> None:
+    """As for fine-tuning, or exported from a chat."""
+    entries = [{"messages": [user("How much?"), assistant(text)]} for text in "56"]
+    text = json.dumps(entries) if separator == "list" else "\n".join(map(json.dumps, entries))
+    path = written("chats.json", text)
+    done("import", path, "--to", GAMES, "--model", MODEL)
+    assert [each.sample for each in records()] == [None, "#1"]
+
+
+def test_records_without_a_model_are_named() -> None:
+    """No call finds them, and the output says what to do."""
+    path = written("rows.csv", "prompt,answer\nHow much?,5\n")
+    printed = done("import", path, "--to", GAMES)
+    assert "1 record without the name of a model" in printed and "--model" in printed
+    assert [each.answer for each in records()] == ["5"]
+
+
+def test_cassettes_of_vcr_are_imported() -> None:
+    """A program on the SDK replays from them; what is no chat is skipped."""
+    yaml = pytest.importorskip("yaml")
+    chunks = [
+        {"id": "x", "created": MAY, "model": MODEL, "choices": [{"index": 0, "delta": delta}]}
+        for delta in ({"role": "assistant", "content": "5 "}, {"content": "coins"})
+    ]
+    chunks[-1]["choices"][0]["finish_reason"] = "stop"
+    stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    url = "https://api.openai.com/v1/chat/completions"
+    bodies = [
+        (
+            url,
+            {"messages": [user("How much?")]},
+            200,
+            gzip.compress(json.dumps(response("5")).encode()),
+        ),
+        (url, {"messages": [user("How much?")], "stream": True}, 200, stream),
+        (url, {"messages": [user("How much?")]}, 429, '{"error": {"message": "slow down"}}'),
+        ("https://api.openai.com/v1/embeddings", {"input": "x"}, 200, '{"data": []}'),
+        (url, {"messages": [user("How much?")]}, 200, "<html>"),
+    ]
+    interactions = [
+        {
+            "request": {"method": "POST", "uri": uri, "body": json.dumps({"model": MODEL, **body})},
+            "response": {"status": {"code": code}, "body": {"string": content}},
+        }
+        for uri, body, code, content in bodies
+    ]
+    path = written("run.yaml", yaml.safe_dump({"version": 1, "interactions": interactions}))
+    printed = done("import", path, "--to", GAMES)
+    assert [(each.sample, each.answer) for each in records()] == [
+        ("run#0", "5"),
+        ("run#1", "5 coins"),
+    ]
+    for words in (
+        "interaction 3: there is no answer but an error: the server answered 429",
+        "/v1/embeddings",
+        "not JSON",
+    ):
+        assert words in printed
+
+
+def test_a_program_replays_a_cassette_of_vcr() -> None:
+    """Its calls stand in the scope in which ``llmcall run`` puts them."""
+    openai = pytest.importorskip("openai")
+    pytest.importorskip("yaml")
+    request = {"method": "POST", "uri": "https://api.openai.com/v1/chat/completions"}
+    body = json.dumps({"model": MODEL, "messages": [user("How much?")]})
+    interaction = {
+        "request": {**request, "body": body},
+        "response": {"status": {"code": 200}, "body": {"string": json.dumps(response("5"))}},
+    }
+    path = written("run.yaml", json.dumps({"interactions": [interaction]}))  # which is YAML, too
+    done("import", path, "--to", GAMES)
+    with llmcall.cassette(GAMES, mode="none"):
+        answer = openai.OpenAI(api_key="none").chat.completions.create(
+            model=MODEL, messages=[user("How much?")]
+        )
+    assert answer.choices[0].message.content == "5"
+
+
+def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets each file's path, and gives conversations."""
+    written(
+        "thesis_layout.py",
+        "def games(path):\n"
+        "    with open(path) as file:\n"
+        "        lines = file.readlines()\n"
+        "    for line in lines:\n"
+        "        name, answer = line.split()\n"
+        "        turns = [{'role': 'user', 'content': '?'}, {'role': 'assistant', 'content': answer}]\n"
+        "        yield {'scope': (name,), 'messages': turns, 'model': 'gpt-4'}\n",
+    )
+    path = written("games.txt", "ann 5\nben 2\n")
+    done("import", path, "--to", GAMES, "--layout", "thesis_layout:games")
+    assert [(each.scope, each.answer) for each in records()] == [("ann", "5"), ("ben", "2")]
+    broken = written("broken.txt", "ann 5\nben\n")
+    printed = done("import", broken, "--to", "b.jsonl", "--layout", "thesis_layout:games", code=1)
+    assert f"{broken}: the layout thesis_layout:games failed after 1 conversation," in printed
+    assert not os.path.exists("b.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "prompt,answer\nWhy?,so\nCafé?,ja\n".encode("latin-1"), "a.csv:3: the text is not UTF-8 (byte 0xe9)"),
+        ("a.csv", b"question,answer\nWhy?,so\n", "no column prompt, but question, answer"),
+        ("a.csv", b'prompt,answer\nWhy?,"so\n', "after line 1: unexpected end of data"),
+        ("a.jsonl", b'{"prompt": "?", "answer": "5"}\n{"prompt": ', "a.jsonl:2: it is not JSON"),
+        ("a.jsonl", '{"prompt": "Café"}\n'.encode("latin-1"), "a.jsonl:1: the text is not UTF-8"),
+        ("a.jsonl", b'{"question": "?"}\n', "neither messages nor prompt and answer, but question"),
+        ("a.jsonl", b"[1]", "entry 1: it is no JSON object"),
+        ("a.yaml", b"a: [", "a.yaml: it is not YAML"),
+        ("a.yaml", b"a: 1", "it has no list of interactions"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_read_is_an_error_with_its_place(
+    name: str, content: bytes, words: str
+) -> None:
+    """Nothing is written."""
+    if name.endswith("yaml"):
+        pytest.importorskip("yaml")
+    result = run("import", written(name, content), "--to", GAMES, "-m", MODEL)
+    assert result.exit_code == 1
+    assert words in result.output
+    assert not os.path.exists(GAMES)
+
+
+def test_what_looks_like_a_credential_is_refused() -> None:
+    """As in a recording, with its place; nothing is written."""
+    with pytest.raises(CacheError, match=r"record 1 .*credential|looks like"):
+        imported(game("ann", "sk-proj-" + "a1B2c3D4" * 8))
+    assert not os.path.exists(GAMES)
+
+
+def test_a_call_that_is_not_in_the_data_is_a_miss() -> None:
+    """An imported cassette is a cassette like any."""
+    imported(game("ann", "5"))
+    with pytest.raises(CacheMissError):
+        replayed("ann", ask="Why?")

@@ -6,6 +6,9 @@ import gzip
 import json
 import math
 import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -581,3 +584,37 @@ def test_a_call_that_is_not_in_the_data_is_a_miss() -> None:
     imported(game("ann", "5"))
     with pytest.raises(CacheMissError):
         replayed("ann", ask="Why?")
+
+
+def test_the_published_data_set_is_the_same_in_each_layout() -> None:
+    """Its files hold the same five answers."""
+    pytest.importorskip("yaml")
+    folder = Path(__file__).resolve().parents[2] / "examples" / "published"
+    files = [["input.jsonl", "output.jsonl"], ["market.csv"], ["chats.json"], ["run.yaml"]]
+    answers = []
+    for number, names in enumerate(files):
+        to = f"{number}.jsonl"
+        done("import", *(folder / name for name in names), "--to", to, "-m", "SmolLM2")
+        answers.append([record.answer for record in records(to)])
+    assert len(answers[0]) == 5 and answers == [answers[0]] * 4
+
+
+def test_a_program_on_an_old_sdk_replays() -> None:
+    """By the lines that the documentation shows."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "howto" / "published.rst"
+    shown = page.read_text(encoding="utf-8").split(".. code-block:: text")[-1]
+    written("shim.py", textwrap.dedent(shown))
+    written(
+        "analysis.py",
+        "import openai\n"
+        "openai.api_key = 'none'\n"
+        "for _ in range(2):\n"
+        f"    answer = openai.ChatCompletion.create(model={MODEL!r}, temperature=1, request_timeout=9,\n"
+        "        messages=[{'role': 'user', 'content': 'How much?'}])\n"
+        "    print(answer.choices[0].message.content, answer['choices'][0]['message']['content'])\n",
+    )
+    imported(*(game("run", text, params={"temperature": 1}) for text in "56"))
+    printed = subprocess.run(
+        [sys.executable, "shim.py"], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert printed == "5 5\n6 6\n"

@@ -39,7 +39,6 @@ def run_of(folder: Path, paths: Sequence[str]) -> RecordedRun:
     :param paths: of the recordings below the folder.
     """
     files = {path: read(folder / path) for path in paths}
-    origins = dict.fromkeys(file.header.origin for file in files.values())
     records = [
         record
         if len(paths) == 1
@@ -47,8 +46,11 @@ def run_of(folder: Path, paths: Sequence[str]) -> RecordedRun:
         for path, file in files.items()
         for record in file
     ]
-    origin = "; ".join(filter(None, origins))
-    return RecordedRun("the packed recordings", records, {}, origin=origin)
+    origins = [(path, file.header.origin) for path, file in files.items()]
+    named = [
+        origin if len(paths) == 1 else f"{path}: {origin}" for path, origin in origins if origin
+    ]
+    return RecordedRun("the packed recordings", records, {}, origin="; ".join(named))
 
 
 def requirements(manifest: Manifest) -> str:
@@ -91,7 +93,7 @@ def _answers(run: RecordedRun, manifest: Manifest) -> str:
     cost = total_cost(record.cost for record in answers)
     asked = sorted({record.model for record in answers if record.model is not None})
     unused = sum(manifest.unused.values())
-    origin = f"\n- All of them or a part: {run.origin}" if run.origin else ""
+    origin = f"\n- Source: {run.origin}" if run.origin else ""
     evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
     return f"""## The answers
 

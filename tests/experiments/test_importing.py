@@ -191,6 +191,23 @@ def test_a_legacy_completion_becomes_a_marked_chat() -> None:
     assert [each["token"] for each in reply.logprobs["content"][0]["top_logprobs"]] == ["5", "6"]
 
 
+def test_a_response_of_the_responses_api_is_an_answer() -> None:
+    """It is recorded as the API gave it."""
+    part = {"type": "output_text", "text": "5", "annotations": []}
+    answer = {
+        "object": "response",
+        "created_at": MAY,
+        "model": MODEL,
+        "status": "completed",
+        "output": [{"type": "message", "role": "assistant", "content": [part]}],
+        "usage": {"input_tokens": 1000, "output_tokens": 100},
+    }
+    [record] = imported(game("ann", "5", responses=[answer]))
+    assert (record.answer, record.cost) == ("5", pytest.approx(0.036))
+    assert header()["served"][MODEL]["first"] == "2023-05-17"
+    assert replayed("ann") == "5"
+
+
 @pytest.mark.parametrize(
     ("conversation", "reason"),
     [
@@ -570,6 +587,12 @@ def test_a_file_that_cannot_be_read_is_an_error_with_its_place(
     assert result.exit_code == 1
     assert words in result.output
     assert not os.path.exists(GAMES)
+
+
+def test_a_published_file_in_place_of_a_cassette_is_told_to_be_imported() -> None:
+    """The error of a command that wants a cassette names ``llmcall import``."""
+    path = batch_output(ann=response("5"))
+    assert "'llmcall import' makes a cassette of it" in done("report", path, code=1)
 
 
 def test_what_looks_like_a_credential_is_refused() -> None:

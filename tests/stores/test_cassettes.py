@@ -159,6 +159,7 @@ NO_CASSETTES = {
         '{"messages": [{"role": "user", "content": "Hi"}]}\n',
         "this is a file of conversations, as for fine-tuning: ",
     ),
+    "prompts": ('{"prompt": "Hi", "answer": "Yes"}\n', "this is a file of prompts and answers: "),
     "completions": ('{"prompt": "Hi", "completion": "Yes"}\n', "this is a file for fine-tuning: "),
     "preferences": (
         '{"input": {}, "preferred_output": [], "non_preferred_output": []}\n',

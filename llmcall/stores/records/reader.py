@@ -140,16 +140,20 @@ def _foreign(line: bytes) -> CacheCorruptError:
     with suppress(ValueError, RecursionError):
         data = json.loads(line)
         names = set(data) if isinstance(data, dict) else names
-    kinds = {
+    importable = {
         "a cassette of VCR": line.startswith(b"interactions:"),
         "the input or output of a batch": "custom_id" in names,
         "a file of conversations, as for fine-tuning": "messages" in names,
-        "a file for fine-tuning": names >= {"prompt", "completion"} or "preferred_output" in names,
+        "a file of prompts and answers": names >= {"prompt", "answer"},
     }
-    kind = next((kind for kind, is_met in kinds.items() if is_met), "no cassette of llmcall")
+    remedy = "'llmcall import' makes a cassette of it"
+    kind = next((kind for kind, is_met in importable.items() if is_met), None)
+    if kind is None:
+        is_tuning = names >= {"prompt", "completion"} or "preferred_output" in names
+        kind = "a file for fine-tuning" if is_tuning else "no cassette of llmcall"
+        remedy = "give another file, or take the cassette from version control"
     return CacheCorruptError(
-        f'this is {kind}: the first line is not the header {{"llmcall": …}}; give another file, or take the '
-        "cassette from version control"
+        f'this is {kind}: the first line is not the header {{"llmcall": …}}; {remedy}'
     )
 
 

@@ -589,7 +589,7 @@ def test_a_file_that_cannot_be_read_is_an_error_with_its_place(
     assert not os.path.exists(GAMES)
 
 
-def test_a_published_file_in_place_of_a_cassette_is_told_to_be_imported() -> None:
+def test_a_published_file_in_place_of_a_cassette_names_the_import() -> None:
     """The error of a command that wants a cassette names ``llmcall import``."""
     path = batch_output(ann=response("5"))
     assert "'llmcall import' makes a cassette of it" in done("report", path, code=1)

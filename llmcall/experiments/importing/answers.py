@@ -115,7 +115,9 @@ def import_answers(
     ...     llmcall.client("openai").send_message("How much do you give?").content
     '5'
     """
-    return import_located((("", each) for each in conversations), to, model, params, source)
+    return import_located(
+        (("", conversation) for conversation in conversations), to, model, params, source
+    )
 
 
 def import_located(

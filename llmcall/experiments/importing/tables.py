@@ -95,8 +95,8 @@ def conversation(entry: Mapping[str, Any], place: str) -> dict[str, Any]:
         return {**{name: entry[name] for name in CONVERSATION if name in entry}, **fields}
     if entry.keys() >= {*ROW}:
         prompt = entry["prompt"]
-        messages = prompt if isinstance(prompt, list) else [_said("user", prompt)]
-        answer = _said(ASSISTANT, entry["answer"])
+        messages = prompt if isinstance(prompt, list) else [_message("user", prompt)]
+        answer = _message(ASSISTANT, entry["answer"])
         return {**fields, "messages": [*messages, answer], "model": entry.get("model") or None}
     names = ", ".join(map(str, entry))
     raise CacheError(
@@ -104,7 +104,7 @@ def conversation(entry: Mapping[str, Any], place: str) -> dict[str, Any]:
     )
 
 
-def _said(role: str, value: Any) -> dict[str, Any]:
+def _message(role: str, value: Any) -> dict[str, Any]:
     return {"role": role, "content": "" if value is None else as_text(value)}
 
 

@@ -203,18 +203,21 @@ class Execution(Listener):
 
     def _seen(self) -> str:
         """Return what was seen of a program of which no call was recorded."""
-        recorder = self._recorder
+        recorder, seen = self._recorder, []
         if recorder.children:
-            return (
+            seen.append(
                 f"the program started other processes ({', '.join(recorder.children)}), whose calls are not recorded: "
                 "make the calls in threads or tasks, or start each process by 'llmcall run'"
             )
         if recorder.connected:
-            return (
+            seen.append(
                 f"the program connected to {', '.join(recorder.connected)} by a library that llmcall does not record: "
                 "it records httpx, and so the SDKs, and requests"
             )
-        return "no call of the program was seen: no request by httpx or requests, no other connection, no child process"
+        return "; ".join(seen) or (
+            "no call of the program was seen: no request by httpx or requests, and no connection by another library. "
+            "Calls of child processes, such as those of multiprocessing, are not seen"
+        )
 
     def _summary(self) -> list[str]:
         """Return a line that counts the program's calls, and one that counts unused records."""

@@ -202,8 +202,9 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     if recorder is None:
         return
     if event != "socket.connect":
-        command = args[0] if args else ""
-        recorder.children[os.path.basename(str(command)) or event] = None
+        # Only the program is named: a command line may hold a key. Windows may not know its name.
+        program = args[0] if event in ("subprocess.Popen", "os.posix_spawn") else None
+        recorder.children[os.path.basename(os.fsdecode(program or event))] = None
         return
     host = connections.model_at(args[1], recorder.known_models())
     if host is not None:

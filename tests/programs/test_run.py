@@ -612,6 +612,30 @@ def test_a_program_of_which_nothing_was_recorded_is_told_what_was_seen(
     assert words in said
 
 
+def test_a_child_process_is_named_without_its_command_line(model: NumberedServer) -> None:
+    """It may hold a key."""
+    script = """
+        import subprocess
+        os.system("true --key=/a/secret-word")
+        subprocess.run("true --key=/a/secret-word", shell=True)
+        subprocess.run([sys.executable, "-c", "pass", "--key=/a/secret-word"])
+        """
+    _, said = ran(script, *A)
+    assert "the program started other processes" in said
+    assert "secret-word" not in said
+
+
+def test_a_program_with_child_processes_and_connections_is_told_of_both(
+    model: NumberedServer,
+) -> None:
+    """Either may have made its calls."""
+    children, connections, _ = NO_CALLS
+    script = f"{NO_CALLS[children]}\n{textwrap.dedent(NO_CALLS[connections])}"
+    _, said = ran(script, *A)
+    assert children in said
+    assert connections in said
+
+
 def test_a_program_that_was_recorded_is_told_nothing_of_its_child_processes(
     model: NumberedServer,
 ) -> None:

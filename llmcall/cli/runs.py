@@ -82,12 +82,14 @@ def _load_both(
     comparison = Comparison(whole[0], whole[1:], scope=scope)
     if not comparison.pairs:
         raise CacheError(
-            f"nothing is recorded in the scope {scope!r} of {' or '.join(each.name for each in whole)}"
+            f"nothing is recorded in the scope {scope!r} of {' or '.join(side.name for side in whole)}"
         )
     sides = zip(*((pair.one, pair.other) for pair in comparison.pairs), strict=True)
     shown = [
-        each._replace(name=f"the scope {scope!r} of {each.name}", records=[*filter(None, side)])
-        for each, side in zip(whole, sides, strict=True)
+        compared._replace(
+            name=f"the scope {scope!r} of {compared.name}", records=[*filter(None, side)]
+        )
+        for compared, side in zip(whole, sides, strict=True)
     ]
     return shown, comparison
 

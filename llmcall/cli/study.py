@@ -188,7 +188,7 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
     if as_json:
         data: dict[str, Any] = {
             "ok": verification.ok,
-            "checks": [vars(each) for each in verification.checks],
+            "checks": [vars(check) for check in verification.checks],
             "conclusion": verification.conclusion(),
         }
         echo(visible_json(data))

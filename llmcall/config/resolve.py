@@ -292,7 +292,7 @@ def push_layer(values: Mapping[str, Any], origin: str) -> Layer:
 def pop_layer(pushed: Layer) -> None:
     """Remove the layer that ``push_layer`` added, unless it was removed before."""
     with _lock:
-        layers.pushed = [each for each in layers.pushed if each is not pushed]
+        layers.pushed = [layer for layer in layers.pushed if layer is not pushed]
         layers.changed()
 
 

@@ -43,9 +43,9 @@ def naming_system_text(scope: str, request: Mapping[str, Data]) -> str:
     does not.
     """
     systems = [
-        text_of(each)
-        for each in messages_of(request)
-        if isinstance(each, dict) and each.get("role") in ("system", "developer")
+        text_of(message)
+        for message in messages_of(request)
+        if isinstance(message, dict) and message.get("role") in ("system", "developer")
     ]
     text = next(filter(None, systems), "")
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

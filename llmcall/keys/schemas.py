@@ -213,10 +213,10 @@ def closed_validator(output_type: Any) -> Any:
 
 def _closed(node: Any) -> Any:
     if isinstance(node, list):
-        return [_closed(each) for each in node]
+        return [_closed(element) for element in node]
     if not isinstance(node, dict):
         return node
-    closed = {name: _closed(each) for name, each in node.items()}
+    closed = {name: _closed(child) for name, child in node.items()}
     if isinstance(node.get("pattern"), str):  # pydantic's expressions are not all Python's
         del closed["pattern"]
     if isinstance(node.get("multipleOf"), (int, float)):  # jsonschema knows no rounding
@@ -267,8 +267,8 @@ def simple_schema(output_type: Any) -> dict[str, Any] | None:
         return _stable(
             {
                 "enum": [
-                    each if type(each) in (int, bool, type(None)) else label
-                    for label, each in choices
+                    choice if type(choice) in (int, bool, type(None)) else label
+                    for label, choice in choices
                 ]
             }
         )
@@ -403,7 +403,7 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
     def schema_of(node: Any) -> Any:
         """Return the canonical form of a schema, or of several."""
         if isinstance(node, list):
-            return [schema_of(each) for each in node]
+            return [schema_of(element) for element in node]
         if not isinstance(node, Mapping):
             return node
         return {

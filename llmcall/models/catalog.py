@@ -175,7 +175,9 @@ def _packaged_capabilities(model: str) -> Capabilities:
     for name, value in fields.items():
         if isinstance(value, list):  # of parameters, and of groups of them
             fields[name] = frozenset(
-                each for item in value for each in data["parameter_groups"].get(item, (item,))
+                parameter
+                for item in value
+                for parameter in data["parameter_groups"].get(item, (item,))
             )
     return Capabilities(window, output, encoding, **fields)
 

@@ -87,7 +87,7 @@ def count_tokens(
         return TokenCount(count_text(messages_or_text), exact_count is None)
     if not (
         isinstance(messages_or_text, Sequence)
-        and all(isinstance(each, Mapping) for each in messages_or_text)
+        and all(isinstance(message, Mapping) for message in messages_or_text)
     ):
         raise TypeError(
             f"count_tokens takes a string or a list of messages, not {messages_or_text!r:.60}"

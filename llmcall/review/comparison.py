@@ -77,13 +77,13 @@ class Comparison:
         self.pairs: list[Pair] = []
         self._have_common_actors = False
         self.parted: list[Parting] = []
-        self._names = [each.name for each in (run, *others)]
-        self._served = [", ".join(each.served) for each in (run, *others)]
+        self._names = [compared.name for compared in (run, *others)]
+        self._served = [", ".join(compared.served) for compared in (run, *others)]
         for number, other in enumerate(others, 1):
             actors = list(paired_runs(run, other, number, align))
             shown = {pairs[0].scope for pairs in actors if not scope or _is_shown(pairs, scope)}
             self.pairs += [pair for pairs in actors for pair in pairs if pair.scope in shown]
-            self.parted += [each for each in partings(actors) if each.scope in shown]
+            self.parted += [parting for parting in partings(actors) if parting.scope in shown]
             self._have_common_actors |= any(
                 pair.one and pair.other for pairs in actors for pair in pairs
             )
@@ -115,8 +115,8 @@ class Comparison:
         counts = {name: getattr(self, name) for name in ("same", "changed", "added", "missing")}
         return {
             **counts,
-            "parted": [each._asdict() for each in self.parted],
-            "rows": [each._asdict() for each in self.rows],
+            "parted": [parting._asdict() for parting in self.parted],
+            "rows": [row._asdict() for row in self.rows],
         }
 
     def __str__(self) -> str:
@@ -145,9 +145,9 @@ class Comparison:
         if not self.parted:
             yield "The runs do not diverge."
         yield from self._change_lines()
-        followers = [each for each in self.parted if each.follows]
+        followers = [parting for parting in self.parted if parting.follows]
         if followers:
-            scopes = _listed(each.scope for each in followers)
+            scopes = _listed(parting.scope for parting in followers)
             yield (
                 f"{counted(len(followers), 'more scope')} ({scopes}): the prompt has words of answers that "
                 "changed earlier, so this may be only a consequence"
@@ -177,16 +177,18 @@ class Comparison:
         those within calls, then whole calls.
         """
         groups: dict[tuple[bool, int, str, str, str], list[Parting]] = {}
-        for each in self.parted:
-            if not each.follows:
-                is_call = each.why in ("missing", "added")
-                words = "" if is_call else each.in_words()
-                groups.setdefault((is_call, each.run, each.why, words, each.more), []).append(each)
+        for parting in self.parted:
+            if not parting.follows:
+                is_call = parting.why in ("missing", "added")
+                words = "" if is_call else parting.in_words()
+                groups.setdefault(
+                    (is_call, parting.run, parting.why, words, parting.more), []
+                ).append(parting)
         for key in sorted(groups, key=lambda key: key[0]):
             (_, run, why, words, more), group = key, groups[key]
             of_run = f" of {self._names[run]}" if len(self._names) > 2 else ""
             if len(group) > 1:
-                scopes = _listed(each.scope for each in group)
+                scopes = _listed(parting.scope for parting in group)
                 where = f"the same change in {len(group):,} scopes{of_run} ({scopes})"
             else:
                 where = f"{_scope_name(group[0].scope)}, call {group[0].place + 1}{of_run}"
@@ -226,7 +228,7 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     """
     if not others:
         raise TypeError("compare() takes at least two runs")
-    first, *rest = [load(each) for each in (run, *others)]
+    first, *rest = [load(compared) for compared in (run, *others)]
     return Comparison(first, rest, align)
 
 

@@ -107,7 +107,7 @@ def _calls(records: Iterable[Record]) -> Iterator[Call]:
             if (history, message) in histories and number < len(messages):
                 repeated = number
             history = histories.setdefault((history, message), len(histories) + 1)
-        for answer in spoken or [each._replace(role=ANSWERING_ROLE) for each in answers]:
+        for answer in spoken or [message._replace(role=ANSWERING_ROLE) for message in answers]:
             histories.setdefault((history, answer), len(histories) + 1)
         yield Call(
             record,

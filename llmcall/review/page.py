@@ -54,10 +54,13 @@ def page(
     environment.filters["visible"] = visible
     return environment.from_string(_file("report.html")).render(
         names=[_name(run) for run in runs],
-        labels=list(dict.fromkeys(label for each in run_facts for label in each)),
+        labels=list(dict.fromkeys(label for facts in run_facts for label in facts)),
         facts=run_facts,
         lines=[] if comparison is None else str(comparison).split("\n"),
-        shown=[(len(each), len({cell.row for cell in each})) for each in (cells, all_cells)],
+        shown=[
+            (len(some_cells), len({cell.row for cell in some_cells}))
+            for some_cells in (cells, all_cells)
+        ],
         survey=survey,
         costs=[] if survey else costs(all_cells),
         data=_json(page_data(calls_by_run, cells, marks, comparison)),

@@ -90,7 +90,7 @@ def page_data(
     :param comparison: what was made of two runs.
     """
     texts, messages, nodes, scopes, rows = (Table() for _ in range(5))
-    shown = {id(each) for cell in cells for each in (cell.pair.one, cell.pair.other) if each}
+    shown = {id(call) for cell in cells for call in (cell.pair.one, cell.pair.other) if call}
     all_calls = [
         call
         for calls_by_actor in conversations
@@ -124,11 +124,11 @@ def page_data(
         "marks": [list(marks.get(id(call.record), ())) for call in all_calls],
     }
     reasons = {
-        (each.scope, each.place, each.status): [
-            WHY[each.why],
-            visible(f"{each.in_words()}{each.more}"),
+        (parting.scope, parting.place, parting.status): [
+            WHY[parting.why],
+            visible(f"{parting.in_words()}{parting.more}"),
         ]
-        for each in (comparison.parted if comparison else ())
+        for parting in (comparison.parted if comparison else ())
     }
     pairs = [cell.pair for cell in cells]
     return {
@@ -148,7 +148,8 @@ def page_data(
             if (pair.scope, pair.place, pair.status) in reasons
         },
         "messages": [
-            [visible(each.role), [texts[visible(text)] for text in each.texts]] for each in messages
+            [visible(message.role), [texts[visible(text)] for text in message.texts]]
+            for message in messages
         ],
         "nodes": list(nodes),
         "scopes": list(scopes),

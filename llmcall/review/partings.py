@@ -115,7 +115,7 @@ def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
     :param actors: the calls of each actor, in the order of the file.
     """
     answers = ChangedAnswers(actors)
-    firsts = (next((each for each in pairs if each.status != "same"), None) for pairs in actors)
+    firsts = (next((pair for pair in pairs if pair.status != "same"), None) for pairs in actors)
     parted = {number: pair for number, pair in enumerate(firsts) if pair is not None}
     found = {
         number: _parting(parted[number], number, answers)
@@ -130,19 +130,19 @@ def _parting(pair: Pair, actor: int, answers: ChangedAnswers) -> Parting:
 
     one, other = pair.one, pair.other
     if one is None or other is None:
-        return parting(pair.status, *(each.prompt if each else None for each in (one, other)))
+        return parting(pair.status, *(call.prompt if call else None for call in (one, other)))
     changed = differences(one.request, other.request)
     if not changed:
         models = [record.served for record in (one, other) if record.served]
         served = tuple(models) if len(set(models)) > 1 else ()
         return parting("draw", *_answers(one, other), served=served)
-    model = next((each for each in changed if each.place in ("model", "body.model")), None)
+    model = next((field for field in changed if field.place in ("model", "body.model")), None)
     if model is not None:
         return parting("model", *map(_text, _sides(model)))
-    prompts = [each for each in changed if _is_in_prompt(each)]
+    prompts = [field for field in changed if _is_in_prompt(field)]
     if not prompts:
         return parting("parameters", *_values(changed))
-    earlier = [answers.first_with(each, pair, actor) for each in prompts]
+    earlier = [answers.first_with(prompt, pair, actor) for prompt in prompts]
     indexes = [index for index in earlier if index is not None]
     if len(indexes) == len(changed):  # a changed parameter follows from no answer
         follows = answers.position(min(indexes))
@@ -291,13 +291,13 @@ def _stretches(before: str, after: str) -> frozenset[Stretch]:
     """
     stretches = set()
     for lines in changed_lines(before, after):
-        sides = [_TOKEN.findall(_plain(each)) for each in pieces(lines, before, after)]
+        sides = [_TOKEN.findall(_plain(piece)) for piece in pieces(lines, before, after)]
         begin, end = common_ends(*sides)
         one, other = (side[begin : len(side) - end] for side in sides)
         matcher = SequenceMatcher(None, one, other, autojunk=False)
         changed = [("replace", 0, len(one), 0, len(other))]
         if len(one) * len(other) <= MOST_PAIRS:
-            changed = [each for each in matcher.get_opcodes() if each[0] != "equal"]
+            changed = [code for code in matcher.get_opcodes() if code[0] != "equal"]
         for _, one_begin, one_end, other_begin, other_end in changed:
             for side, tokens in enumerate((one[one_begin:one_end], other[other_begin:other_end])):
                 runs = groupby(tokens, key=lambda token: bool(_WORD.match(token)))
@@ -338,8 +338,8 @@ def _answers(record: Record, other: Record) -> tuple[str | None, str | None]:
 def _values(differing_fields: Iterable[Difference]) -> tuple[str, str]:
     """Return the values of fields in both runs as texts, such as ``top_p=0.5``."""
     fields = list(differing_fields)
-    before = ", ".join(f"{each.place}={as_json(each.recorded)}" for each in fields)
-    return before, ", ".join(f"{each.place}={as_json(each.asked)}" for each in fields)
+    before = ", ".join(f"{field.place}={as_json(field.recorded)}" for field in fields)
+    return before, ", ".join(f"{field.place}={as_json(field.asked)}" for field in fields)
 
 
 def _sides(difference: Difference) -> tuple[Any, Any]:

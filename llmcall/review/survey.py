@@ -93,7 +93,7 @@ class _Mark(str):
 def _read_answer(record: Record) -> Any:
     """Return an answer's JSON object, its text, or why it has none."""
     marks = marks_of(record, is_asked_again=False)
-    mark = next((each for each in MARKS if each in marks), None)
+    mark = next((candidate for candidate in MARKS if candidate in marks), None)
     if mark == REFUSED:
         return _Mark(f"({mark})")
     text = record.answer or ""
@@ -108,13 +108,13 @@ def _read_answer(record: Record) -> Any:
 
 def _fields(answers: Sequence[Sequence[Any]]) -> dict[str, list[list[Any]]]:
     """Return the values of each field of the answers, run by run."""
-    objects = [each for run in answers for each in run if isinstance(each, dict)]
-    names = Counter(name for each in objects for name in each)
+    objects = [value for run in answers for value in run if isinstance(value, dict)]
+    names = Counter(name for value in objects for name in value)
     frequent = [name for name, count in names.most_common() if count > len(objects) / 10]
     if not frequent or len(objects) < sum(map(len, answers)) / 2:
         return {ANSWER: [list(run) for run in answers]}
     return {
-        name: [[_field(each, name) for each in run] for run in answers]
+        name: [[_field(value, name) for value in run] for run in answers]
         for name in frequent[:MOST_FIELDS]
     }
 
@@ -127,7 +127,7 @@ def _field(answer: Any, name: str) -> Any:
 
 def _distribution(field: str, runs: Sequence[Sequence[Any]]) -> Distribution | None:
     """Return how often each value came; ``None`` if the answers are free texts."""
-    texts = [[_value_text(each) for each in run] for run in runs]
+    texts = [[_value_text(value) for value in run] for run in runs]
     counts = Counter(text for run in texts for text in run if not isinstance(text, _Mark))
     if len(counts) > MOST_TEXTS and len(counts) > sum(map(len, runs)) / 20:
         return None

@@ -62,7 +62,7 @@ def hold_notices() -> dict[str, None]:
 
 def stop_keeping_notices(collection: dict[str, None]) -> None:
     """Add no more warnings to what :func:`keep_notices` returned."""
-    _collections[:] = [each for each in _collections if each is not collection]
+    _collections[:] = [other for other in _collections if other is not collection]
 
 
 def is_new(subject: object) -> bool:

@@ -182,7 +182,9 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     for form in _FORMS:
         if any(mark in lowercase_text for mark in form.marks.split("|")):
             for match in re.finditer(form.pattern, text):
-                if _is_secret(form, match[1]) and not any(_covers(each, match) for each in allow):
+                if _is_secret(form, match[1]) and not any(
+                    _covers(pattern, match) for pattern in allow
+                ):
                     return Match(form.kind, match.start(), match.end(), match[0][:BEGINNING_LENGTH])
     return None
 
@@ -198,7 +200,7 @@ def find_setting(text: str, allow: Sequence[str] = ()) -> Match | None:
         is_value = value.lower() not in _NO_VALUES and not _DUMMY.fullmatch(value)
         if not (is_value and names_credential(name)) or _PLACEHOLDER.search(value):
             continue
-        if not any(_covers(each, match) or re.fullmatch(each, value) for each in allow):
+        if not any(_covers(pattern, match) or re.fullmatch(pattern, value) for pattern in allow):
             return Match(f"the credential {name}", match.start(1), match.end(2), name)
     return None
 
@@ -308,7 +310,7 @@ def refuse_named(body: Data, allow: Sequence[str], data_name: str) -> None:
         could_be = not is_signature and _COULD_BE_CREDENTIAL.fullmatch(value)
         if location != name and not could_be:
             continue
-        if not any(re.fullmatch(each, value) for each in allow):
+        if not any(re.fullmatch(pattern, value) for pattern in allow):
             raise CacheError(
                 f"{data_name}: its field {location!r} looks like a credential by its name. Send it in a header or, if "
                 "it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
@@ -323,7 +325,7 @@ def _is_secret(form: _Form, secret: str) -> bool:
 
 def _covers(expression: str, match: re.Match[str]) -> bool:
     matches = re.finditer(expression, match.string)
-    return any(each.start() <= match.start() and each.end() >= match.end() for each in matches)
+    return any(other.start() <= match.start() and other.end() >= match.end() for other in matches)
 
 
 def _texts_in(data: Data, location: str = "", name: str = "") -> Iterator[tuple[str, str, str]]:

@@ -72,8 +72,8 @@ _process_locks: list[ProcessLock] = []
 
 @after_fork_in_child
 def _free_locks() -> None:
-    for each in _process_locks:
-        each.free()
+    for lock in _process_locks:
+        lock.free()
 
 
 _lock = ProcessLock()

@@ -144,7 +144,7 @@ class Directory:
         :raises OSError: if the directory cannot be written, or the disk is full.
         """
         with self._writing() as database, database.transact():
-            return sum(database.put(*each) for each in changes)
+            return sum(database.put(*change) for change in changes)
 
     def clear(self) -> int:
         """Delete all rows; return how many there were."""

@@ -132,7 +132,7 @@ def _effective(
     """
     shared = recorded.get(NORMALIZE, [])
     others = [name for name in settings.get(NORMALIZE, []) if name not in shared]
-    idle = [name for name in others if not any(_is_replaced(name, each) for each in records)]
+    idle = [name for name in others if not any(_is_replaced(name, record) for record in records)]
     effective = [name for name in settings.get(NORMALIZE, []) if name not in idle]
     return {**settings, NORMALIZE: effective}
 

@@ -207,9 +207,9 @@ class Cassette(ContextDecorator):
         """Return the open cassettes of this process that have the same file."""
         file = os.path.realpath(self.path)
         return [
-            each
-            for each in tuple(open_cassettes)
-            if os.path.realpath(each.path) == file and each.is_of_this_process()
+            other
+            for other in tuple(open_cassettes)
+            if os.path.realpath(other.path) == file and other.is_of_this_process()
         ]
 
     def start(self) -> None:
@@ -417,7 +417,7 @@ class Cassette(ContextDecorator):
         return self._count(FROM_CACHE)
 
     def _count(self, source: str) -> int:
-        return sum(each == source for _, each in list(self._gained.values()))
+        return sum(origin == source for _, origin in list(self._gained.values()))
 
     # Records
 
@@ -482,7 +482,7 @@ class Cassette(ContextDecorator):
     def _all_records(self) -> list[Record]:
         if not self.file:
             return list(read(self.path)) if self.path.exists() else []
-        kept = (each for each in self.stored if each.cache_key not in self._gained)
+        kept = (record for record in self.stored if record.cache_key not in self._gained)
         return [*kept, *(record for record, _ in self.gained())]
 
     def gained(self) -> list[tuple[Record, CallOrder]]:

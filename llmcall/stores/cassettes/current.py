@@ -27,7 +27,7 @@ def push(cassette: Any) -> None:
 def pop(cassette: Any) -> None:
     """Remove a closed cassette; if it was opened several times, only the innermost one."""
     with lock:
-        indexes = [index for index, each in enumerate(open_cassettes) if each is cassette]
+        indexes = [index for index, opened in enumerate(open_cassettes) if opened is cassette]
         if indexes:
             del open_cassettes[max(indexes)]
 
@@ -44,7 +44,7 @@ def only(cassette: Any) -> Iterator[None]:
         yield
     finally:
         with lock:
-            opened = [each for each in open_cassettes if each is not cassette]
+            opened = [other for other in open_cassettes if other is not cassette]
             open_cassettes[:] = [*before, *opened]
 
 
@@ -52,8 +52,8 @@ def header_namespaces() -> dict[str, str] | None:
     """Return the models' namespaces in an open cassette's header, or ``None`` if no header was
     read.
     """
-    for each in reversed(tuple(open_cassettes)):
-        if settings := each.stored.header.settings:
+    for opened in reversed(tuple(open_cassettes)):
+        if settings := opened.stored.header.settings:
             return dict(settings.get(NAMESPACES, {}))
     return None
 
@@ -84,7 +84,7 @@ def current_cassette() -> Any:
 
 def _named() -> Any:
     """Return the cassette that the settings name, if it is open."""
-    return next((each for each in tuple(open_cassettes) if each.is_named_by_settings), None)
+    return next((opened for opened in tuple(open_cassettes) if opened.is_named_by_settings), None)
 
 
 def close_named(error: BaseException | None = None) -> None:

@@ -89,7 +89,7 @@ def _merged(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a header, with what the current ones say of keys."""
     current = keyed_settings()
     normalizers = [
-        each for header in (recorded, current) for each in header.get("cache_normalize") or ()
+        name for header in (recorded, current) for name in header.get("cache_normalize") or ()
     ]
     merged = {
         **recorded,

@@ -119,20 +119,22 @@ class Uses:
         """
         records = list(records)
         with lock:
-            unused = [each for each in records if each.cache_key not in self._first_calls]
+            unused = [record for record in records if record.cache_key not in self._first_calls]
             if not self._skipped_scopes:
                 return unused
             skipped = tuple(f"{path}/" for path in self._skipped_scopes)
             entered = {
-                _outermost_scope(each) for each in records if each.cache_key in self._first_calls
+                _outermost_scope(record)
+                for record in records
+                if record.cache_key in self._first_calls
             }
             is_any_outside = any("/" not in path for path in self._skipped_scopes)
             return [
-                each
-                for each in unused
-                if each.sample is not None
-                and not f"{each.scope}/".startswith(skipped)
-                and not (is_any_outside and _outermost_scope(each) not in entered)
+                record
+                for record in unused
+                if record.sample is not None
+                and not f"{record.scope}/".startswith(skipped)
+                and not (is_any_outside and _outermost_scope(record) not in entered)
             ]
 
     def with_arms(self, record: Record, *, is_gained: bool, drops_unused: bool) -> Record:

@@ -49,10 +49,12 @@ def causes_of(
         return [*causes, RENAMED]
     path, _ = split_sample(request.sample)
     if path and path not in result.scopes:
-        others = [each for each in result.scopes if each]
+        others = [scope for scope in result.scopes if scope]
         listed = f"; there are records in {_listed(others)}" if others else ""
         causes.append(f"nothing is recorded in the scope {path!r}{listed}")
-    causes += [cause for each in differences if (cause := _cause_of_field(each, settings))]
+    causes += [
+        cause for difference in differences if (cause := _cause_of_field(difference, settings))
+    ]
     return list(dict.fromkeys(causes))
 
 
@@ -131,7 +133,11 @@ def normalizing(differences: Sequence[Difference], settings: Settings) -> tuple[
     included; empty if there are none.
     """
     configured = settings.cache_normalize
-    needed = [_normalizers_for(each, configured) for each in differences if each.place != "sample"]
+    needed = [
+        _normalizers_for(difference, configured)
+        for difference in differences
+        if difference.place != "sample"
+    ]
     if not needed or not all(needed):
         return ()
     return tuple(dict.fromkeys([*configured, *(name for names in needed for name in names)]))
@@ -154,7 +160,7 @@ def _normalizers_for(difference: Difference, configured: tuple[str, ...]) -> lis
     if not makes_equal(needed):
         return []
     for name in NORMALIZERS:
-        fewer = [each for each in needed if each != name]
+        fewer = [other for other in needed if other != name]
         if makes_equal(fewer):
             needed = fewer
     return needed

@@ -113,10 +113,10 @@ def _in_any_order(data: Data) -> Data:
 def _is_reordered(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> bool:
     """Return whether two requests differ in the order of their texts' parts alone."""
     return all(
-        isinstance(each.recorded, str)
-        and isinstance(each.asked, str)
-        and have_same_parts(each.recorded, each.asked)
-        for each in differences(recorded, asked)
+        isinstance(difference.recorded, str)
+        and isinstance(difference.asked, str)
+        and have_same_parts(difference.recorded, difference.asked)
+        for difference in differences(recorded, asked)
     )
 
 
@@ -124,11 +124,11 @@ def _persona(fields: Mapping[str, Data]) -> Data:
     """Return what describes who is asked: the system messages, or else how the first one begins."""
     messages = messages_of(fields)
     systems = [
-        each
-        for each in messages
-        if isinstance(each, dict) and each.get("role") in ("system", "developer")
+        message
+        for message in messages
+        if isinstance(message, dict) and message.get("role") in ("system", "developer")
     ]
-    return systems or [text_of(each)[:BEGINNING] for each in messages[:1]]
+    return systems or [text_of(message)[:BEGINNING] for message in messages[:1]]
 
 
 def _size(fields: Mapping[str, Data]) -> int:

@@ -136,7 +136,7 @@ def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> di
     whole name.
     """
     sections = header.get(SECTIONS, {})
-    models = {model for each in records if isinstance(model := each.request.get("model"), str)}
+    models = {model for record in records if isinstance(model := record.request.get("model"), str)}
     sections_by_model = {model: _as_json(section_of(model, sections)) for model in sorted(models)}
     used_sections = {model: section for model, section in sections_by_model.items() if section}
     settings = {name: value for name, value in header.items() if name != SECTIONS}
@@ -151,7 +151,11 @@ def with_used_settings(header: Mapping[str, Any], records: Iterable[Record]) -> 
     shown: dict[str, list[Any]] = defaultdict(list)
     for record in records:
         text = as_json(record.request) if normalizers else ""
-        replaced = [("cache_normalize", each) for each in normalizers if replacement(each) in text]
+        replaced = [
+            ("cache_normalize", normalizer)
+            for normalizer in normalizers
+            if replacement(normalizer) in text
+        ]
         for name, value in (*_shown(record), *replaced):
             if value not in shown[name]:
                 shown[name].append(value)
@@ -160,11 +164,11 @@ def with_used_settings(header: Mapping[str, Any], records: Iterable[Record]) -> 
         if name == SECTIONS:
             entries = value
         elif name == "aliases":
-            entries = {each: value[each] for each in value if resolve(each, value) in shown[name]}
+            entries = {key: value[key] for key in value if resolve(key, value) in shown[name]}
         elif name == NAMESPACES:
-            entries = {each: value[each] for each in value if (each, value[each]) in shown[name]}
+            entries = {key: value[key] for key in value if (key, value[key]) in shown[name]}
         elif isinstance(value, list):
-            entries = [each for each in value if each in shown[name]]
+            entries = [element for element in value if element in shown[name]]
         else:
             entries = value if value in shown[name] else None
         if entries not in (None, [], {}):
@@ -198,10 +202,10 @@ def _namespaces() -> dict[str, str]:
     if settings.given("endpoints").rank >= Rank.CONFIGURED:
         return {}
     return {
-        model: each.namespace
-        for each in settings.endpoints
-        if each.namespace
-        for model in each.models
+        model: endpoint.namespace
+        for endpoint in settings.endpoints
+        if endpoint.namespace
+        for model in endpoint.models
     }
 
 

@@ -86,7 +86,7 @@ def days_of(entry: Any) -> Days | None:
         return None
     days = entry.get("first", ""), entry.get("last", "")
     fingerprints = entry.get("fingerprints", [])
-    are_days = all(isinstance(each, str) and _DAY.fullmatch(each) for each in days)
+    are_days = all(isinstance(day, str) and _DAY.fullmatch(day) for day in days)
     are_texts = isinstance(fingerprints, list) and all(isinstance(x, str) for x in fingerprints)
     return Days(*days, tuple(fingerprints)) if are_days and are_texts else None
 

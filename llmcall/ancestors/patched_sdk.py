@@ -29,7 +29,7 @@ def is_patched(names: tuple[str, ...]) -> bool:
     if _COMPLETIONS in sys.modules:
         completions = import_module(_COMPLETIONS)  # another thread may still import it
         objects += [completions.Completions.create, completions.AsyncCompletions.create]
-    return any(not _is_of_the_sdk(each) for each in objects)
+    return any(not _is_of_the_sdk(found) for found in objects)
 
 
 def _is_of_the_sdk(replaceable: Any) -> bool:

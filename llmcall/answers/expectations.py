@@ -100,13 +100,15 @@ def _bounded(schema: Mapping[str, Any]) -> str:
 def _as_in_prompt(schema: Any, prompt: str) -> Any:
     """Return a JSON schema whose options are in the order of the prompt, if that holds all of them."""
     if isinstance(schema, list):
-        return [_as_in_prompt(each, prompt) for each in schema]
+        return [_as_in_prompt(element, prompt) for element in schema]
     if not isinstance(schema, dict):
         return schema
     ordered = {name: _as_in_prompt(item, prompt) for name, item in schema.items()}
     options = ordered.get("enum")
     if isinstance(options, list):
-        by_text = {each if isinstance(each, str) else json.dumps(each): each for each in options}
+        by_text = {
+            option if isinstance(option, str) else json.dumps(option): option for option in options
+        }
         in_prompt = _options_in(prompt, list(by_text))
         if len(in_prompt) == len(options):  # the number 1 and the text "1" look the same
             ordered["enum"] = [by_text[text] for text in in_prompt]

@@ -29,7 +29,7 @@ def listed_options(messages: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the options that the last question of a conversation lists, in its order; empty if it
     lists none. A correction of an answer belongs to the question before it.
     """
-    prompts = [str(each.get("content")) for each in messages if each.get("role") == "user"]
+    prompts = [str(message.get("content")) for message in messages if message.get("role") == "user"]
     if not prompts or not prompts[-1].endswith(INSTRUCTION):
         return []
     for prompt in reversed(prompts):
@@ -61,7 +61,7 @@ def option_position(text: str, texts: Sequence[str]) -> int | None:
     if position is not None and position < len(texts):
         return position
     answer = plain(text)
-    return next((index for index, each in enumerate(texts) if plain(each) == answer), None)
+    return next((index for index, text in enumerate(texts) if plain(text) == answer), None)
 
 
 def plain(text: str) -> str:

@@ -73,7 +73,7 @@ def _read(text: str, output_type: Any) -> Any:
         value = _in_words(answer, plain_type)
         if value is None:
             values = [_in_words(line, plain_type) for line in answer.splitlines()]
-            if all(each in (None, values[-1]) for each in values):  # else it gives two
+            if all(line_value in (None, values[-1]) for line_value in values):  # else it gives two
                 value = values[-1]
         if value is not None:
             return _checked(value, output_type)
@@ -178,8 +178,8 @@ def _checked(value: Any, output_type: Any, text: str | None = None) -> Any:
         converted = schemas.adapter(output_type).validate_json(text, strict=True)
     except pydantic.ValidationError as error:
         problems = (
-            ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"])))
-            for each in error.errors(include_url=False)
+            ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
+            for problem in error.errors(include_url=False)
         )
         raise OutputError(shortened("; ".join(problems), _LONGEST_PROBLEM)) from error
     if not schemas.closed_validator(output_type).is_valid(spelled):
@@ -214,7 +214,7 @@ def _simple(value: Any, output_type: Any) -> Any:
         return None if value is None else _simple(value, inner)
     if get_origin(output_type) is list:
         [element_type] = get_args(output_type)
-        return [_simple(each, element_type) for each in _simple(value, list)]
+        return [_simple(element, element_type) for element in _simple(value, list)]
     if output_type is float and type(value) is int and abs(value) < _LARGEST:
         return float(value)
     if type(value) is not output_type:

@@ -195,7 +195,7 @@ def http_library() -> Any:
     from ..support.libraries import httpx, openai  # noqa: F401
 
     base_class = next(
-        each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client"
+        base for base in openai.DefaultHttpxClient.__mro__ if base.__name__ == "Client"
     )
     return sys.modules[base_class.__module__.partition(".")[0]]
 

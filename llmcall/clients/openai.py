@@ -127,7 +127,7 @@ class OpenAIClient(LLMClient):
         reason = ""
         if api_types != {"openai"}:
             reason = f"{', '.join(sorted(api_types))} has no windows"
-        elif not all(hasattr(self.transport_of(each), "answer_in") for each in endpoints):
+        elif not all(hasattr(self.transport_of(endpoint), "answer_in") for endpoint in endpoints):
             reason = "a transport of one's own has no windows"
         elif stream:
             reason = "a stream comes at once"

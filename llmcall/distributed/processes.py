@@ -106,10 +106,10 @@ class Sender:
         """
         active = self.run.active
         gained = self._cassette.gained() if self._cassette is not None else []
-        for_all = [each for each in gained if not (active.path and each[0].scope)]
+        for_all = [gain for gain in gained if not (active.path and gain[0].scope)]
         state = self.run.context.copy().run(_packed_state, self._cassette, for_all)
-        drawn = [(each[0][0], each) for each in active.draws.drawn()]
-        recorded = [(each[0].scope, each) for each in gained]
+        drawn = [(draw[0][0], draw) for draw in active.draws.drawn()]
+        recorded = [(gain[0].scope, gain) for gain in gained]
         return state, _by_item(active.path, drawn), _by_item(active.path, recorded)
 
     def received(

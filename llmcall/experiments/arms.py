@@ -201,7 +201,10 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def _records_of(self, name: str) -> list[Record]:
         return [
-            each for run, records in self._records.items() if run.arm == name for each in records
+            record
+            for run, records in self._records.items()
+            if run.arm == name
+            for record in records
         ]
 
     def warn_of_nothing_shared(self) -> None:
@@ -248,7 +251,7 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def _rows(self) -> list[list[str]]:
         records = {name: self._records_of(name) for name in self.names}
-        arms_of = Counter(number for each in records.values() for number in {*map(id, each)})
+        arms_of = Counter(number for used in records.values() for number in {*map(id, used)})
         rows = [["arm", "calls", "not shared"]]
         for name, used in records.items():
             own = sum(arms_of[number] == 1 for number in {*map(id, used)})

@@ -135,7 +135,7 @@ def _column(name: str, item: Any) -> Any:
     if isinstance(item, Mapping):
         if name in item:
             return item[name]
-        columns = [str(each) for each in item]
+        columns = [str(column) for column in item]
         # A table may have hundreds of columns.
         listing = shortened(", ".join(columns) or "none", 300)
         raise ValueError(

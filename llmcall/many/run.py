@@ -270,7 +270,7 @@ class MapRun:
 
     def _is_complete(self, number: int) -> bool:
         tasks = self.begun.get(number, ())
-        return len(tasks) == self._repeats and all(each.value is not MISSING for each in tasks)
+        return len(tasks) == self._repeats and all(task.value is not MISSING for task in tasks)
 
     def _result(self, number: int) -> Any:
         values = [task.value for task in self.begun.get(number, ())]

@@ -116,7 +116,7 @@ def _short_name(text: str) -> str:
 
 def _first_text(body: Any, roles: tuple[str, ...]) -> str:
     """Return the first text of some roles; empty if there is none."""
-    contents = [each["content"] for each in messages_asked(body) if each["role"] in roles]
+    contents = [message["content"] for message in messages_asked(body) if message["role"] in roles]
     return next(filter(None, map(text_in, contents)), "")
 
 

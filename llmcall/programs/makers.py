@@ -49,7 +49,7 @@ def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) 
     if askers.current() is not None and isinstance(awaitables, Iterable):
         import asyncio
 
-        awaitables = [asyncio.ensure_future(each) for each in dict.fromkeys(awaitables)]
+        awaitables = [asyncio.ensure_future(awaitable) for awaitable in dict.fromkeys(awaitables)]
     return complete(awaitables, **options)
 
 
@@ -129,11 +129,11 @@ def _name_with(function: Any, args: Sequence[Any]) -> str:
     """Return the name of a function, and those of functions that it is given: a library's function may
     run all of a program's, in the order of a set of objects (Concordia), which is another in each run.
     """
-    given = [_unwrapped(each, ())[0] for each in args if callable(each)]
-    owners = [getattr(each, "__self__", None) for each in given]
+    given = [_unwrapped(argument, ())[0] for argument in args if callable(argument)]
+    owners = [getattr(function, "__self__", None) for function in given]
     names = [
-        _name(each) if owner is None else f"{type(owner).__name__}.{_name(each)}"
-        for each, owner in zip(given, owners, strict=True)
+        _name(function) if owner is None else f"{type(owner).__name__}.{_name(function)}"
+        for function, owner in zip(given, owners, strict=True)
     ]
     return " ".join([_name(function), *names])
 

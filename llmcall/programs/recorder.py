@@ -77,7 +77,11 @@ class Recorder:
         self._actors = None if actor is None else Actors(actor)
         # a wrong one fails here, and not in the program's first request
         checked = checked_layer(overrides, caller)
-        paths = {name: each.value for name, each in checked.items() if isinstance(each.value, str)}
+        paths = {
+            name: setting.value
+            for name, setting in checked.items()
+            if isinstance(setting.value, str)
+        }
         self._overrides = {**overrides, **paths}
         self._client_at = functools.cache(functools.partial(_client_at, self._overrides))
         self._hosts = {_host(host) for host in ((hosts,) if isinstance(hosts, str) else hosts)}
@@ -107,7 +111,7 @@ class Recorder:
 
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that this recorder and those around it know."""
-        return set().union(*(each.models for each in self._chain()))
+        return set().union(*(recorder.models for recorder in self._chain()))
 
     def _chain(self) -> Iterator[Recorder]:
         """Yield this recorder, and those in front of the process's clients, the innermost first."""
@@ -117,16 +121,16 @@ class Recorder:
     @property
     def hosts(self) -> set[str]:
         """Return the further hosts whose JSON requests are recorded."""
-        return next((each._hosts for each in self._chain() if each._hosts), set())
+        return next((recorder._hosts for recorder in self._chain() if recorder._hosts), set())
 
     @property
     def actors(self) -> Actors | None:
         """Return what names the program's actors, or ``None``."""
-        return next((each._actors for each in self._chain() if each._actors), None)
+        return next((recorder._actors for recorder in self._chain() if recorder._actors), None)
 
     def client_at(self, address: str) -> ProgramClient:
         """Return the client that makes the calls to an address, with the overrides."""
-        with_overrides = (each for each in self._chain() if each._overrides)
+        with_overrides = (recorder for recorder in self._chain() if recorder._overrides)
         return next(with_overrides, self)._client_at(address)
 
     @property
@@ -135,7 +139,7 @@ class Recorder:
         cassette = current_cassette()
         if cassette is not None:
             return cassette.program_scope  # type: ignore[no-any-return]
-        return next((each._default for each in self._chain() if each._default), None)
+        return next((recorder._default for recorder in self._chain() if recorder._default), None)
 
     def scope_of(
         self, to_record: RequestToRecord, settings: Settings

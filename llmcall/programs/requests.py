@@ -177,5 +177,5 @@ def _json_body(http: Any, content: bytes) -> Any:
 
 def _is_text(value: Any) -> bool:
     if isinstance(value, list):
-        return bool(value) and all(isinstance(each, str) for each in value)
+        return bool(value) and all(isinstance(element, str) for element in value)
     return isinstance(value, str)

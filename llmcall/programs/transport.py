@@ -114,7 +114,9 @@ class ProgramTransport:
         content = own.content if request.kind == "http" else self._content(request)
         seconds = own.extensions.get("timeout") or {}
         limits = {
-            name: min((each for each in (limit, timeout) if each is not None), default=None)
+            name: min(
+                (seconds for seconds in (limit, timeout) if seconds is not None), default=None
+            )
             for name, limit in seconds.items()
         }
         if content == own.content and limits == seconds:

@@ -61,7 +61,7 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
     if api is None:
         return
     if is_stream:
-        answers = [each for each in stream.feed(content + b"\n") if isinstance(each, dict)]
+        answers = [answer for answer in stream.feed(content + b"\n") if isinstance(answer, dict)]
     elif api == GEMINI and content.lstrip().startswith(b"["):  # its stream without alt=sse
         answers = objects_in(read_object(b'{"stream": %b}' % content, "answer")["stream"])
         is_stream = True
@@ -74,7 +74,7 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
     if api == GEMINI:
         _check_gemini(answers, is_stream=is_stream)
     elif api == COMPLETIONS:
-        choices = [choice for each in answers for choice in objects_in(each.get("choices"))]
+        choices = [choice for answer in answers for choice in objects_in(answer.get("choices"))]
         reasons = {choice.get("finish_reason") for choice in choices} - {None, ""}
         if "content_filter" in reasons:
             raise ContentFilterError(

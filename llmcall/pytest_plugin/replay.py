@@ -56,7 +56,7 @@ def item_name(item: pytest.Item) -> str:
     If a character is replaced, or two names may differ only in case, a digest of the name is added.
     """
     full_name = ".".join(
-        [*(each.name for each in item.listchain() if isinstance(each, pytest.Class)), item.name]
+        [*(node.name for node in item.listchain() if isinstance(node, pytest.Class)), item.name]
     )
     safe_name = UNSAFE.sub("_", full_name)
     if safe_name == full_name and len(full_name) <= LONGEST_NAME and not UPPER.search(full_name):
@@ -329,14 +329,14 @@ class Replay(Listener):
         base_folder = root / str(self.config.getini("llm_cassette_dir"))
         if path.is_relative_to(base_folder):
             path = root / path.relative_to(base_folder)
-        folders = [Path(os.path.normpath(start / each)) for each in self.config.args]
-        return any(each.is_dir() and path.is_relative_to(each) for each in folders)
+        folders = [Path(os.path.normpath(start / argument)) for argument in self.config.args]
+        return any(folder.is_dir() and path.is_relative_to(folder) for folder in folders)
 
     # The whole run
 
     def add(self, closed: list[Any], notices: list[tuple[str, str]], is_complete: bool) -> None:
         """Add what a worker did."""
-        self.ended += [Closed(*each) for each in closed]
+        self.ended += [Closed(*values) for values in closed]
         self.notices += notices
         self.is_complete = self.is_complete and is_complete
 
@@ -352,7 +352,7 @@ class Replay(Listener):
             self.is_complete = False
         process_failures.forget(*REFUSED)  # a test's failure reports them
         if self._is_worker:
-            closed = [tuple(each) for each in self.ended]
+            closed = [tuple(cassette) for cassette in self.ended]
             vars(self.config)["workeroutput"][self.name] = (closed, self.notices, self.is_complete)
             return
         if self.mode == "update":
@@ -372,12 +372,12 @@ class Replay(Listener):
     def unused(self) -> dict[str, dict[str, str]]:
         """Return the unused records of each cassette, as far as this run can tell."""
         unused: dict[str, dict[str, str]] = {}
-        for each in self.ended:
-            others = unused.get(each.name, each.unused)
-            labels = {key: label for key, label in each.unused.items() if key in others}
-            unused[each.name] = labels
-            if (each.is_shared and not self.is_complete) or each.name in self.dropped:
-                unused[each.name] = {}
+        for cassette in self.ended:
+            others = unused.get(cassette.name, cassette.unused)
+            labels = {key: label for key, label in cassette.unused.items() if key in others}
+            unused[cassette.name] = labels
+            if (cassette.is_shared and not self.is_complete) or cassette.name in self.dropped:
+                unused[cassette.name] = {}
         return {name: labels for name, labels in sorted(unused.items()) if labels}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -387,9 +387,9 @@ class Replay(Listener):
 
     def _lines(self) -> Iterator[str]:
         """Yield the lines of the summary."""
-        replayed = sum(each.replayed for each in self.ended)
-        asked = sum(each.asked for each in self.ended)
-        recorded = sum(each.recorded for each in self.ended)
+        replayed = sum(cassette.replayed for cassette in self.ended)
+        asked = sum(cassette.asked for cassette in self.ended)
+        recorded = sum(cassette.recorded for cassette in self.ended)
         if replayed or recorded:
             supplied = f" ({asked:,} asked, {recorded - asked:,} from the cache)"
             yield f"{counted(replayed, 'call')} replayed, {recorded:,} recorded" + (

@@ -161,9 +161,9 @@ class _Askers:
 
 def _are_beside(one: Forks, other: Forks) -> bool:
     """Return whether two forks are of one family, such as two arms of a scope."""
-    for each, other_each in zip(one, other, strict=False):
-        if each != other_each:
-            return each.family == other_each.family
+    for fork, other_fork in zip(one, other, strict=False):
+        if fork != other_fork:
+            return fork.family == other_fork.family
     return False
 
 
@@ -191,8 +191,8 @@ class Draws:
         self._numbers: dict[ScopedRequest, dict[Forks, _Numbers]] = {}
         # by the cassette or cache that holds the records
         self._askers: dict[tuple[ScopedRequest, object], _Askers] = {}
-        for each in drawn:
-            self.claim(*each)
+        for draw in drawn:
+            self.claim(*draw)
 
     def take(
         self,
@@ -245,7 +245,7 @@ class Draws:
         numbers = by_forks[forks]
         if len(by_forks) == 1:
             return numbers, (numbers,)
-        return numbers, [by_forks[each] for each in by_forks if not _are_beside(each, forks)]
+        return numbers, [by_forks[other] for other in by_forks if not _are_beside(other, forks)]
 
     def claim(self, request: ScopedRequest, forks: Forks, number: int) -> Draw:
         """Take a certain number, which was taken in a worker process."""

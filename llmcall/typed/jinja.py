@@ -118,7 +118,7 @@ def _variables(
     tree = environment.parse(source, name, name)
     # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
     undeclared = jinja2.meta.find_undeclared_variables(tree) | environment.globals.keys()
-    fields = {id(each.node): each.attr for each in tree.find_all(jinja2.nodes.Getattr)}
+    fields = {id(node.node): node.attr for node in tree.find_all(jinja2.nodes.Getattr)}
     variables: list[Variables] = []
     for node in tree.find_all(jinja2.nodes.Name):
         if node.name in undeclared:
@@ -143,8 +143,8 @@ def _longest_text(environment: jinja2.Environment, source: str) -> str:
     outputs = (
         node for node in environment.parse(source).body if isinstance(node, jinja2.nodes.Output)
     )
-    parts = (each for node in outputs for each in node.nodes)
-    texts = (each.data for each in parts if isinstance(each, jinja2.nodes.TemplateData))
+    parts = (part for node in outputs for part in node.nodes)
+    texts = (part.data for part in parts if isinstance(part, jinja2.nodes.TemplateData))
     return max(texts, key=len, default="")
 
 

@@ -27,6 +27,7 @@ from ..support.notices import hold_notices
 from ..testing import answers_in_process
 from ..traffic.usage import process_meter
 from .actors import warn_of_askers
+from .children import watch_children
 from .entry import unrecorded_words
 from .front import in_front
 from .recorder import HAS_ENDED, Recorder
@@ -98,6 +99,8 @@ class Execution(Listener):
         front = contextlib.ExitStack()
         front.enter_context(in_front(recorder))
         front.enter_context(askers.naming_own_calls())
+        self._children: dict[str, None] = {}  # the child processes that the program started
+        watch_children(front, lambda name: self._children.setdefault(name))
         atexit.register(front.close)  # after all else
         listeners.append(self)
         recorder.report_first = self._report_first
@@ -204,9 +207,9 @@ class Execution(Listener):
     def _seen(self) -> str:
         """Return what was seen of a program of which no call was recorded."""
         recorder, seen = self._recorder, []
-        if recorder.children:
+        if self._children:
             seen.append(
-                f"the program started other processes ({', '.join(recorder.children)}), whose calls are not recorded: "
+                f"the program started other processes ({', '.join(self._children)}), whose calls are not recorded: "
                 "make the calls in threads or tasks, or start each process by 'llmcall run'"
             )
         if recorder.connected:
@@ -215,8 +218,7 @@ class Execution(Listener):
                 "it records httpx, and so the SDKs, and requests"
             )
         return "; ".join(seen) or (
-            "no call of the program was seen: no request by httpx or requests, and no connection by another library. "
-            "Calls of child processes, such as those of multiprocessing, are not seen"
+            "no call of the program was seen: no request by httpx or requests, no other connection, no child process"
         )
 
     def _summary(self) -> list[str]:

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import importlib
 import importlib.abc
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +47,6 @@ def in_front(recorder: Recorder) -> Iterator[None]:
 def _install() -> None:
     askers.begin_naming()
     _undo.callback(askers.end_naming)
-    _watch_connections()
     for name in FRONTS:
         if name in sys.modules:
             _put_in_front(importlib.import_module(name))  # another thread may still import it
@@ -118,11 +116,6 @@ def _recorder() -> Recorder | None:
     return None if passes else recorder
 
 
-# Audit events: a connection, and the start of a child process.
-CHILDREN = frozenset({"os.fork", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"})
-WATCHED = CHILDREN | {"socket.connect"}
-
-
 class FrontTransport:
     """Answers the requests that are recorded, and sends all others by the transport below.
 
@@ -190,27 +183,20 @@ def _send(
     return recorded_send(requests, recorder, adapter, below, request, args, kwargs)
 
 
-@functools.cache
-def _watch_connections() -> None:
-    sys.addaudithook(_audit)  # it stays until the process ends
+def _connect(connect: Callable[..., Any], socket: Any, address: Any) -> Any:
+    """Connect a socket, and note it for the recorder if no recorded client does so.
 
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event not in WATCHED or is_own_request.get() or is_passing.get():
-        return
+    Libraries that are not recorded, such as urllib and aiohttp, come here. An audit hook would see
+    more (gevent's sockets), but Python never takes one back.
+    """
     recorder = innermost()
-    if recorder is None:
-        return
-    if event != "socket.connect":
-        # Only the program is named: a command line may hold a key. Windows may not know its name.
-        program = args[0] if event in ("subprocess.Popen", "os.posix_spawn") else None
-        recorder.children[os.path.basename(os.fsdecode(program or event))] = None
-        return
-    host = connections.model_at(args[1], recorder.known_models())
-    if host is not None:
-        recorder.note_connection(host)
-    else:
-        recorder.note_other_connection(connections.words_of(args[1]))
+    if recorder is not None and not is_own_request.get() and not is_passing.get():
+        host = connections.model_at(address, recorder.known_models())
+        if host is not None:
+            recorder.note_connection(host)
+        else:
+            recorder.note_other_connection(connections.words_of(address))
+    return connect(socket, address)
 
 
 def _of_httpx(http: ModuleType) -> list[Replacement]:
@@ -227,7 +213,11 @@ FRONTS: dict[str, Callable[[ModuleType], list[Replacement]]] = {
     "requests": lambda requests: [
         (requests.adapters.HTTPAdapter, "send", functools.partial(_send, requests))
     ],
-    "socket": lambda socket: [(socket, "getaddrinfo", connections.getaddrinfo)],
+    "socket": lambda socket: [
+        (socket, "getaddrinfo", connections.getaddrinfo),
+        (socket.socket, "connect", _connect),
+        (socket.socket, "connect_ex", _connect),
+    ],
     "threading": lambda threading: [(threading.Thread, "start", makers.start_thread)],
     "concurrent.futures.thread": lambda thread: [
         (thread.ThreadPoolExecutor, "submit", makers.submit_work)

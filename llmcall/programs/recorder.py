@@ -54,7 +54,6 @@ class Recorder:
         scope or a budget, such as a credential in the request.
     :ivar unrecorded: the models' hosts to which other clients connected.
     :ivar passed: the requests to models that are not recorded, by method, host and path.
-    :ivar children: the child processes that the program started, by their commands.
     :ivar connected: where other clients connected that is no known model's, as far as it is kept.
     :ivar report_first: is called with ``first_error`` when it comes.
     :ivar models: the addresses of models that the settings name or that were asked.
@@ -89,7 +88,6 @@ class Recorder:
         self.refused = 0
         self.unrecorded: dict[str, None] = {}
         self.passed: dict[str, None] = {}
-        self.children: dict[str, None] = {}
         self.connected: dict[str, None] = {}
         self.report_first: Callable[[Exception], object] = bool
         self.models = connections.configured_models()

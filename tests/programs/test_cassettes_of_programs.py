@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
 import importlib
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -301,22 +309,82 @@ def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
     assert "You are Lisa.-" in named.read_text(encoding="utf-8")
 
 
+def by_urllib(host: str, port: int) -> None:
+    """Ask by urllib."""
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(f"http://{host}:{port}", timeout=LONGEST)
+
+
+def by_streams(host: str, port: int) -> None:
+    """Connect in an event loop, as aiohttp does."""
+
+    async def connect() -> None:
+        _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+        await writer.wait_closed()
+
+    asyncio.run(connect())
+
+
+def by_socket(host: str, port: int) -> None:
+    """Connect a socket by the method that returns errors."""
+    with socket.socket() as plain_socket:
+        plain_socket.connect_ex((host, port))
+
+
+@pytest.mark.parametrize("connect", [by_urllib, by_streams, by_socket])
 def test_a_connection_of_another_client_to_a_model_is_told(
-    model: NumberedServer, caplog: pytest.LogCaptureFixture
+    connect: Callable[[str, int], None], model: NumberedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A replay refuses it."""
-    import urllib.request
-
-    for mode in ("once", "none"):
+    url = urllib.parse.urlsplit(model.address)
+    for mode, outcome in (("once", contextlib.nullcontext()), ("none", pytest.raises(OSError))):
         with llmcall.cassette(TAPE, mode=mode):
             http.post(
                 f"{model.address}/chat/completions",
                 json={"model": "gpt-4o-mini", "messages": QUESTION},
             )
-            with pytest.raises(OSError):
-                urllib.request.urlopen(model.address)
+            with outcome:
+                connect(str(url.hostname), url.port or 0)
     assert caplog.text.count("what was sent to localhost by other clients is not recorded") == 1
     assert caplog.text.count("a replay refused a connection to localhost") == 1
+
+
+def test_a_block_leaves_nothing_in_the_process(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a replacement nor an import hook nor an audit hook, which Python never takes back."""
+    hooks: list[object] = []
+    monkeypatch.setattr(sys, "addaudithook", hooks.append)
+    owners = [
+        asyncio,
+        asyncio.BaseEventLoop,
+        concurrent.futures.ThreadPoolExecutor,
+        http.AsyncClient,
+        http.Client,
+        multiprocessing.Process,
+        os,
+        socket,
+        socket.socket,
+        subprocess,
+        subprocess.Popen,
+        threading,
+        threading.Thread,
+    ]
+
+    def held() -> list[object]:
+        return [*sys.meta_path, *sys.path_hooks, *(dict(vars(owner)) for owner in owners)]
+
+    before = held()
+    for block in (llmcall.cassette(TAPE), llmcall.patched()):
+        with block:
+            http.post(
+                f"{model.address}/chat/completions",
+                json={"model": "gpt-4o-mini", "messages": QUESTION},
+            )
+            assert held() != before
+    assert held() == before
+    assert not hooks
 
 
 def test_a_programs_request_shows_no_key() -> None:

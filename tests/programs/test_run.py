@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -610,6 +611,33 @@ def test_a_program_of_which_nothing_was_recorded_is_told_what_was_seen(
     _, said = ran(NO_CALLS[words], *A)
     assert "0 asked" in said
     assert words in said
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_a_program_is_told_of_its_processes_of_multiprocessing(
+    method: str, model: NumberedServer
+) -> None:
+    """Python has no audit event of a spawned one."""
+    script = f"""
+        import multiprocessing
+        process = multiprocessing.get_context({method!r}).Process(target=print)
+        process.start()
+        process.join()
+        """
+    _, said = ran(script, *A)
+    assert "the program started other processes (multiprocessing" in said
+
+
+def test_a_program_is_told_of_the_processes_that_it_starts_in_a_cassette(
+    model: NumberedServer,
+) -> None:
+    """Whoever records the block."""
+    script = f"""
+        with llmcall.cassette("own.jsonl"):
+            {NO_CALLS["the program started other processes"]}
+        """
+    _, said = ran(f"import llmcall\n{textwrap.dedent(script)}", *A)
+    assert "the program started other processes" in said
 
 
 def test_a_child_process_is_named_without_its_command_line(model: NumberedServer) -> None:

@@ -7,7 +7,7 @@ from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import EventStream, check_no_error, events_in
-from ..core.masking import masked, secrets_of
+from ..apis.masking import masked, secrets_of
 from ..errors import ServiceError
 from ..support.notices import logger
 

@@ -7,8 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..apis.masking import mask, masked, secrets_of
 from ..config.values import is_loopback
-from ..core.masking import mask, masked, secrets_of
 from ..errors import (
     APIError,
     AuthenticationError,

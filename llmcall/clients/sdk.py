@@ -10,9 +10,9 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import read_object
+from ..apis.masking import mask, secrets_of
 from ..config.values import check_credential
 from ..core.effects import in_time, is_too_late
-from ..core.masking import mask, secrets_of
 from ..core.transport import Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS

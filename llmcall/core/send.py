@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..apis.chunks import DONE, Assembler, says_something, text_in
 from ..apis.http_answers import http_as_chat
+from ..apis.masking import mask
 from ..apis.message import text_of
 from ..apis.shapes import choices_of
 from ..errors import (
@@ -26,7 +27,6 @@ from ..support.notices import logger, warn_once
 from .checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from .effects import END, Piece, Reading, do, emit, next_of, opened, send
 from .gate import Gate, Used
-from .masking import mask
 from .transport import Response
 
 if TYPE_CHECKING:

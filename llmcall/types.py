@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .config.endpoints import Endpoint as Endpoint
     from .config.settings import Settings as Settings
     from .core.reply import Reply as Reply
-    from .core.transport import AsyncTransport as AsyncTransport
-    from .core.transport import Transport as Transport
+    from .core.seams import AsyncTransport as AsyncTransport
+    from .core.seams import Transport as Transport
     from .experiments.arms import Arms as Arms
     from .experiments.choice import Choice as Choice
     from .experiments.drift.drift import DriftPlan as DriftPlan
@@ -35,7 +35,7 @@ _MODULES = {
     "config.endpoints": "Endpoint",
     "config.settings": "Settings",
     "core.reply": "Reply",
-    "core.transport": "AsyncTransport Transport",
+    "core.seams": "AsyncTransport Transport",
     "experiments.arms": "Arms",
     "experiments.choice": "Choice",
     "experiments.drift.drift": "DriftPlan",

@@ -9,7 +9,7 @@ from ..clients.api_errors import http_library
 from ..clients.openai import OpenAIClient
 from ..clients.registry import client as shared_client
 from ..core.checks import is_cut_by_context_window
-from ..core.drivers import drive
+from ..core.effects import drive
 from ..core.prepare import prepare_chat
 from ..core.road import reply_to
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError

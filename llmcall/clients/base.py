@@ -8,11 +8,11 @@ from weakref import WeakSet
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, checked_layer
-from ..core.client import ResolvedSettings
-from ..core.drivers import adrive, adrive_stream, drive, drive_stream
-from ..core.options import Options
+from ..core.calls import Options
+from ..core.effects import adrive, adrive_stream, drive, drive_stream
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..core.road import NOT_RECORDED, handle_failure, replay, reply_to
+from ..core.seams import ResolvedSettings
 from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..stores.cache.cache import shared_cache
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..core.calls import Call
-    from ..core.gate import Gate
     from ..core.reply import Reply
-    from ..core.transport import Transport
+    from ..core.seams import Gate, Transport
     from ..keys.request import Request
     from ..models.catalog import Capabilities
     from ..models.prices import Price

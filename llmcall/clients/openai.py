@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
     from ..config.settings import Settings
-    from ..core.calls import Call
-    from ..core.options import Options
+    from ..core.calls import Call, Options
     from ..models.catalog import Capabilities
 
 # as of openai 3.52, Ollama 0.12

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.chunks import chunks_of
 from ..core.checks import check_chat
-from ..core.transport import Response
+from ..core.seams import Response
 from ..errors import ServiceError
 from .api_errors import failure, refuse_reported
 

@@ -13,7 +13,7 @@ from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
 from ..config.values import check_credential
 from ..core.effects import in_time, is_too_late
-from ..core.transport import Response
+from ..core.seams import Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Request

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..core.effects import in_time, to_the_end, wait
-from ..core.transport import AlreadyRecorded, Response
+from ..core.seams import AlreadyRecorded, Response
 from ..errors import (
     APIError,
     CacheError,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
-    from ..core.client import Client
+    from ..core.seams import Client
     from ..stores.cache.awaited import Journal
 
 # Seconds before the first look at a response that was just begun, and between any two looks at most.

@@ -18,7 +18,7 @@ from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage
 from ..errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
 from ..support.display.formatting import shortened
-from .transport import Response
+from .seams import Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

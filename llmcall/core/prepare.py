@@ -20,14 +20,13 @@ from ..keys.request import Request
 from ..scopes import RecordedAskers, current_scope, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
-from .calls import Call
-from .options import split_options
+from .calls import Call, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..scopes import ActiveScope
-    from .client import Client
+    from .seams import Client
 
 
 def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) -> Call:

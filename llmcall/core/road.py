@@ -22,7 +22,7 @@ from ..support.listeners import listeners
 from ..support.notices import first, is_new, logger
 from .effects import Piece, do, emit, with_cache
 from .reply import Reply
-from .transport import AlreadyRecorded
+from .seams import AlreadyRecorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,8 +26,7 @@ from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger, warn_once
 from .checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from .effects import END, Piece, Reading, do, emit, next_of, opened, send
-from .gate import Gate, Used
-from .transport import Response
+from .seams import Gate, Response, Used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

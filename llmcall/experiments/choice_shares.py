@@ -8,7 +8,7 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from ..apis.shapes import choices_of
-from ..core.drivers import drive
+from ..core.effects import drive
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
 from ..typed.conversations import SendMessage
 from .choice_orders import Respondent

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import scopes
 from ..config import resolve as config
-from ..core.options import ON_ERROR
+from ..core.calls import ON_ERROR
 from ..errors import ScopeError
 from .names import key_function
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.drivers import drive
+from ..core.effects import drive
 from ..core.reply import Reply
 from ..errors import CacheCorruptError
 from ..models.prices import tier_of

@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from ..core.drivers import adrive, drive
+from ..core.effects import adrive, drive
 from ..support import askers
 from ..support.system import is_own_request
 from . import connections, makers

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..apis.chunks import EACH_CHUNK
 from ..apis.shapes import as_chat
 from ..clients.streams import AsyncStream, Stream
-from ..core.drivers import adrive_stream, drive_stream
-from ..core.effects import END
+from ..core.effects import END, adrive_stream, drive_stream
 from ..core.embeddings import vector_of
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..stores.cassettes.current import current_cassette

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ..clients.api_errors import http_library
-from ..core.drivers import drive
+from ..core.effects import drive
 from .calls import response_to
 from .recorder import Recorder, passing
 from .responses import body_class

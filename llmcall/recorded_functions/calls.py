@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ..core.calls import Call
+from ..core.calls import Call, Options
 from ..core.effects import do, send, with_cache
-from ..core.options import Options
 from ..core.prepare import with_draw
 from ..core.retry import retry
 from ..core.road import check_may_ask, look_up, note_failure

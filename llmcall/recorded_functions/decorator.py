@@ -7,7 +7,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from ..config import resolve as config
-from ..core.drivers import adrive, drive
+from ..core.effects import adrive, drive
 from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
 from ..scopes import current_scope

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..apis.usage import TokenUsage
 from ..core.effects import Delay, do, wait
-from ..core.gate import Used
 from ..core.nesting import Holder, waiting
+from ..core.seams import Used
 from ..errors import BudgetExceededError, RateLimitError
 from ..models.prices import tier_of
 from ..support.notices import notice, warn_once

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.drivers import drive
+from ..core.effects import drive
 from ..errors import LLMCallError, OutputError
 from ..many.rows import CellRow
 from .conversations import SendMessage

@@ -1,0 +1,272 @@
+"""The seams of the road: the transport that sends, the gate that lets a send in, and the client as a call
+knows it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from ..apis.usage import TokenUsage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from ..config.endpoints import Endpoint
+    from ..config.settings import Settings
+    from ..keys.request import Data, Request
+    from ..models.catalog import Capabilities
+    from ..stores.cache.cache import ResponseCache
+    from ..traffic.limits import Pool
+    from ..traffic.usage import Meter
+    from .calls import Options
+
+
+class AlreadyRecorded(Exception):
+    """Another process has recorded the answer while a transport waited for it."""
+
+
+class Held(Protocol):
+    """A response that its server keeps until it is released.
+
+    :ivar endpoint: the one that made it.
+    :ivar tier: the service tier or window in which it was made.
+    """
+
+    endpoint: Any
+    tier: str
+
+    async def release(self, *, is_stored: bool) -> None:
+        """Delete it at the server.
+
+        :param is_stored: whether it was stored; else it was refused.
+        """
+        ...
+
+
+class Response(dict[str, Any]):
+    """A response as the API gave it. A transport may also return a plain dict.
+
+    :ivar request_id: the server's identifier of the request, or ``None``.
+    :ivar held: the server's copy, if it keeps one until the answer is stored or refused.
+    """
+
+    __slots__ = ("held", "request_id")
+
+    request_id: str | None
+    held: Held | None
+
+    def __init__(
+        self,
+        data: Mapping[str, Data],
+        request_id: str | None = None,
+        held: Any = None,
+    ) -> None:
+        super().__init__(data)
+        self.request_id = request_id
+        self.held = held
+
+
+class Transport(Protocol):
+    """Sends requests to one endpoint.
+
+    ``request.kind`` is ``"chat"`` or ``"embedding"``, ``request.body`` what the API takes
+    (``model``, ``messages`` or ``input``, and parameters), ``request.headers`` extra HTTP headers.
+    Failures are raised as subclasses of :class:`llmcall.APIError`; those with ``retryable`` set are tried
+    again. ``close()`` is called if it exists.
+
+    >>> class Parrot:
+    ...     def send(self, request, timeout):
+    ...         return {"choices": [{"message": {"content": request.messages[-1]["content"]}, "finish_reason": "stop"}]}
+    >>> parrot = llmcall.LLMClient(transport=Parrot(), model="parrot", cache_mode="off")
+    >>> parrot.send_message("Pieces of eight!").content
+    'Pieces of eight!'
+    """
+
+    def send(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+        """Return the response in the API's form (``{"choices": […], "usage": {…}}``).
+
+        :param timeout: seconds within which the whole response must have been read, or ``None``.
+        """
+        ...
+
+    def stream(self, request: Request, timeout: float | None) -> Iterator[Mapping[str, Any]]:
+        """Yield the chunks of an answer in the API's form. Without this method, a streamed answer
+        comes in one piece.
+
+        The first one may be an empty :class:`.Response` that has the request's identifier.
+        """
+        ...
+
+
+class AsyncTransport(Protocol):
+    """Sends requests asynchronously. A transport without these methods runs in threads.
+
+    >>> class Parrot:
+    ...     def send(self, request, timeout):
+    ...         return {"choices": [{"message": {"content": request.messages[-1]["content"]}, "finish_reason": "stop"}]}
+    ...     async def asend(self, request, timeout):
+    ...         return self.send(request, timeout)
+    >>> parrot = llmcall.LLMClient(transport=Parrot(), model="parrot", cache_mode="off")
+    >>> import asyncio
+    >>> asyncio.run(parrot.asend_message("Pieces of eight!")).content
+    'Pieces of eight!'
+    """
+
+    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+        """Return the response, like :meth:`Transport.send`."""
+        ...
+
+    def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield the chunks of an answer, like :meth:`Transport.stream`."""
+        ...
+
+
+class Used(NamedTuple):
+    """The usage of an answer, as far as it is known.
+
+    :param cost: USD.
+    :param priced_by: the source of the price.
+    :param served: the model that answered, by the server's name for it.
+    """
+
+    tokens: TokenUsage = TokenUsage()
+    cost: float | None = None
+    priced_by: str | None = None
+    served: Any = None
+
+
+class Gate(Protocol):
+    """An asynchronous context around one send: the limits and budgets of a client are one.
+
+    Its end gives back what the send held, however it ended.
+    """
+
+    async def acquire(self) -> Endpoint:
+        """Wait until the send may begin, and return the endpoint to ask.
+
+        :raises BudgetExceededError: if it could go past a budget.
+        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
+        """
+        ...
+
+    def used_by(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
+        """Return what an answer used; raise nothing but faults of llmcall or of its libraries.
+
+        :param answer: in the shape of a chat; it names its tier and its model.
+        :param endpoint: the one that gave it.
+        :param is_part: whether it is as much of a stream as came.
+        """
+        ...
+
+    def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+        """Count what the send used, in place of what was reserved for it.
+
+        :param cost: USD, or ``None`` if it is unknown.
+        :param calls: how many were answered.
+        """
+        ...
+
+    def end(self) -> None:
+        """Give back what is held in memory, before the block ends; a second time changes nothing."""
+        ...
+
+    async def __aenter__(self) -> Gate: ...
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *error: object) -> None: ...
+
+
+class ResolvedSettings(NamedTuple):
+    """The current settings, resolved for a client.
+
+    :param current: the current settings: when they change, a client resolves them again.
+    :param settings: the settings.
+    :param cache: the disk cache that they name.
+    :param pools: by model, the pool of its endpoints, made at the model's first call.
+    :param checked_hosts: the models and hosts whose records were checked for their origin.
+    :param defaults: the parameters that the settings give a default to.
+    :param options: those of a call that names none.
+    """
+
+    current: Settings
+    settings: Settings
+    cache: ResponseCache
+    pools: dict[str, Pool]
+    checked_hosts: set[tuple[str, str]]
+    defaults: dict[str, Any]
+    options: Options
+
+
+class Client(Protocol):
+    """A client as a call knows it; :class:`llmcall.LLMClient` is one."""
+
+    meter: Meter
+    """Counts what its calls use."""
+
+    @property
+    def api_type(self) -> str:
+        """The kind of client, as records name it."""
+        ...
+
+    @property
+    def resolved(self) -> ResolvedSettings:
+        """The current settings, resolved for it."""
+        ...
+
+    def model_named(self, model: str | None) -> str:
+        """Return the model that a call means by a name, or by none."""
+        ...
+
+    def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a chat call, with the effort that a model is asked for by default."""
+        ...
+
+    def default_embedding_model(self) -> str:
+        """Return the model of an embeddings call that names none."""
+        ...
+
+    def namespace(self, model: str) -> str:
+        """Return what keeps a model's records apart from those of other servers, or ``""``."""
+        ...
+
+    def hosts(self, model: str) -> set[str]:
+        """Return the hosts that serve a model, as records name them."""
+        ...
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return an endpoint's host, as records name it."""
+        ...
+
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the endpoints that serve a model."""
+        ...
+
+    def pool(self, model: str) -> Pool:
+        """Return the endpoints that serve a model, with their limits and prices."""
+        ...
+
+    def transport_of(self, endpoint: Endpoint) -> Any:
+        """Return the :class:`llmcall.types.Transport` that speaks to an endpoint."""
+        ...
+
+    def gate(self, call: Any, request: Request) -> Gate:
+        """Return what lets a send of a call in.
+
+        :param request: what is asked; its body is what is sent.
+        """
+        ...
+
+    def transport_for(self, call: Any, endpoint: Endpoint) -> Any:
+        """Return the transport that sends a call to an endpoint."""
+        ...
+
+    def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+        """Return the options and the fields of a chat call that is to be answered within a window."""
+        ...
+
+    def sent(self, call: Any, capabilities: Capabilities, stream: bool) -> Request:
+        """Return a call's request with the body that is sent and the API that it is sent by.
+
+        :param capabilities: what is known of the model.
+        :raises ValueError: if that API has no place for something that matters.
+        """
+        ...

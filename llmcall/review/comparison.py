@@ -12,7 +12,7 @@ from ..keys.contents import naming_system_text
 from ..stores.differences.words import word_changes
 from ..stores.record import Record
 from ..support.display.data_frames import data_frame
-from ..support.display.formatting import OF_NO_ACTOR, counted
+from ..support.display.formatting import OF_NO_ACTOR, counted, natural
 from ..support.display.printable import printable
 from .pairs import Align, Pair, paired_runs
 from .partings import WHY, Parting, partings
@@ -87,6 +87,9 @@ class Comparison:
             self._have_common_actors |= any(
                 pair.one and pair.other for pairs in actors for pair in pairs
             )
+        # What follows from what is found in the order of the file, and shown by the actors' names.
+        self.pairs.sort(key=_shown_order)
+        self.parted.sort(key=_shown_order)
         counts = Counter(pair.status for pair in self.pairs)
         self.same, self.changed = counts["same"], counts["changed"]
         self.added, self.missing = counts["added"], counts["missing"]
@@ -200,6 +203,10 @@ class Comparison:
         if len(set(self._served)) > 1:
             for name, served in zip(self._names, self._served, strict=True):
                 yield f"{printable(name)}: answered by {served or 'no model'}"
+
+
+def _shown_order(row: Pair | Parting) -> tuple[Any, ...]:
+    return row.run, natural(row.scope)
 
 
 def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:

@@ -12,7 +12,7 @@ from ..keys.call_ids import numbered_calls
 from ..keys.contents import title_of
 from ..stores.record import Record
 from ..stores.records.served import model_of
-from ..support.display.formatting import as_json
+from ..support.display.formatting import as_json, natural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -81,8 +81,9 @@ class Call(NamedTuple):
 
 
 def conversations(run: RecordedRun) -> dict[str, list[Call]]:
-    """Return the calls of a run by actor (empty outside any scope), both in their order."""
-    return {actor: list(_calls(records)) for actor, records in run.by_actor().items()}
+    """Return the calls of a run by actor (empty outside any scope), by the actors' names."""
+    by_actor = run.by_actor()
+    return {actor: list(_calls(by_actor[actor])) for actor in sorted(by_actor, key=natural)}
 
 
 def by_round(run: RecordedRun) -> dict[str, list[Call]]:

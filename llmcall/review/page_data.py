@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..keys.keys import short_key
 from ..scopes import without_repeats
-from ..support.display.formatting import OF_NO_ACTOR, money
+from ..support.display.formatting import OF_NO_ACTOR, money, natural
 from ..support.display.printable import visible
 from .pairs import Pair
 from .partings import WHY
@@ -62,10 +62,11 @@ def sampled(cells: list[Cell], most: int | None) -> list[Cell]:
 
 def pairs_of(run: RecordedRun) -> list[Pair]:
     """Return the calls of a run that is not compared, actor by actor."""
+    by_actor = run.by_actor()
     return [
         Pair(scope, place, record)
-        for scope, records in run.by_actor().items()
-        for place, record in enumerate(records)
+        for scope in sorted(by_actor, key=natural)
+        for place, record in enumerate(by_actor[scope])
     ]
 
 

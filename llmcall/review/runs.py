@@ -54,7 +54,9 @@ class RecordedRun(NamedTuple):
         return served_words(served_by(self.records))
 
     def by_actor(self) -> dict[str, list[Record]]:
-        """Return the records by scope path; ``""`` stands for those outside any scope."""
+        """Return the records by scope path, in the order of the file; ``""`` stands for those outside
+        any scope.
+        """
         records_by_actor: dict[str, list[Record]] = {}
         for record in self.records:
             records_by_actor.setdefault(record.scope, []).append(record)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
-from .display.formatting import OUTSIDE_ANY_SCOPE, counted
+from .display.formatting import OUTSIDE_ANY_SCOPE, counted, natural
 from .listeners import listeners
 from .notices import notice
 from .system import after_fork_in_child, at_exit
@@ -198,7 +198,7 @@ def _by_scope(counts: Mapping[str, int]) -> str:
     """Return numbers of calls by scope path in words."""
     entries = [
         f"{number} in scope {path!r}" if path else f"{number} {OUTSIDE_ANY_SCOPE}"
-        for path, number in sorted(counts.items())
+        for path, number in sorted(counts.items(), key=lambda count: natural(count[0]))
     ]
     text = ", ".join(entries[:MOST_SCOPES])
     more = len(entries) - MOST_SCOPES

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..scopes import path_before_items
 from ..support.display.data_frames import import_pandas
-from ..support.display.formatting import USD_COLUMNS, quantity, table
+from ..support.display.formatting import USD_COLUMNS, natural, quantity, table
 from ..support.display.notebook import html_table
 from ..support.display.printable import printable
 from ..support.listeners import Listener
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     UsageDelta = Mapping[str, float | str | None]
 
 T = TypeVar("T")
-
-MOST_SCOPES = 20  # with a row of their own
-NO_SCOPE = "(no scope)"
 
 
 class Usage(NamedTuple):
@@ -105,11 +102,8 @@ TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
-    """Return the rows for models, and those for scopes and arms if there are any; the first row of
-    each is its head.
-
-    Of the scopes the outermost have a row; if there is but one, those directly inside it too. A
-    column that is zero everywhere is left out.
+    """Return the rows for models and one for all scopes, and the rows for arms if there are any; the
+    first row of each is its head. A column that is zero everywhere is left out.
     """
     names = [name for name in COLUMNS if name == "calls" or getattr(usage, name) != 0]
     if usage.cached_input_tokens is None:
@@ -117,16 +111,11 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
     models = list(usage.by_model.items())
     if len(models) != 1:
         models.append(("all", usage))
+    if scopes := _scopes(usage):
+        in_scopes = _sum(part for (_, scope), part in usage.parts.items() if scope)
+        label = f"in {len(scopes):,} scopes" if len(scopes) > 1 else f"in {printable(scopes.pop())}"
+        models.append((label, in_scopes))
     sections = [_section("model", names, models)]
-    scopes = [(scope, part) for scope, part in usage.by_scope.items() if "/" not in scope]
-    if len(scopes) == 1:
-        scopes += [(scope, part) for scope, part in usage.by_scope.items() if scope.count("/") == 1]
-    if any(scope for scope, _ in scopes):
-        rows = [(scope or NO_SCOPE, part) for scope, part in scopes[:MOST_SCOPES]]
-        further = [part for _, part in scopes[MOST_SCOPES:]]
-        if further:
-            rows.append((f"({len(further):,} more)", _sum(further)))
-        sections.append(_section("scope", names, rows))
     if usage.by_arm:
         sections.append(_section("arm", names, list(usage.by_arm.items())))
     return sections
@@ -139,6 +128,10 @@ def _section(title: str, names: list[str], usages: list[tuple[str, Usage]]) -> l
     return rows
 
 
+def _scopes(usage: Usage) -> set[str]:
+    return {scope for _, scope in usage.parts if scope}
+
+
 def _notes(usage: Usage) -> list[str]:
     served = [
         f"{printable(model)} was answered by {', '.join(map(printable, model_usage.served))}"
@@ -146,7 +139,8 @@ def _notes(usage: Usage) -> list[str]:
         if model_usage.served not in ((), (model,))
     ]
     priced = [f"priced by {', '.join(usage.priced_by)}"] if usage.priced_by else []
-    return served + priced
+    further = ["to_frame() and by_scope have each scope"] if len(_scopes(usage)) > 1 else []
+    return served + priced + further
 
 
 def _sum(parts: Iterable[Usage]) -> Usage:
@@ -216,7 +210,11 @@ def _by(
     for key, usage in usages.items():
         for group in groups_of(*key):
             groups.setdefault(group, []).append(usage)
-    return {group: _sum(groups[group]) for group in sorted(groups)}  # type: ignore[type-var]
+    return {group: _sum(groups[group]) for group in sorted(groups, key=_natural_group)}
+
+
+def _natural_group(group: Any) -> Any:
+    return natural(group) if isinstance(group, str) else [*map(natural, group)]
 
 
 process_meter = Meter()

@@ -867,3 +867,47 @@ def test_show_prints_the_calls_of_each_actor_or_round_together() -> None:
     assert headings(path, "--by", "round") == ["call 1", "call 2", "call 3"]
     printed = done("show", path, "--by", "round")
     assert printed.index("lisa says 0") < printed.index("bart says 1")
+
+
+# The order of actors
+
+NUMBERED = [f"survey/{number}" for number in (*range(1, 12), "Ann")]
+
+
+@pytest.fixture
+def numbered() -> str:
+    """A run of twelve actors, of which eleven are called by a number."""
+    return str(
+        written("numbered.jsonl", [chat("Bread?", "Yes.", f"{name}#0") for name in NUMBERED])
+    )
+
+
+def test_show_sorts_the_numbers_of_actors(numbered: str) -> None:
+    """The file's order is that of the texts."""
+    shown = re.findall(r"=== (.*)", done("show", numbered))
+    assert shown == NUMBERED
+    assert (
+        NUMBERED != sorted(NUMBERED) == re.findall('"sample": ?"(.*?)#', Path(numbered).read_text())
+    )
+
+
+def test_report_sorts_the_numbers_of_actors(numbered: str) -> None:
+    """The rows of its table stand in that order."""
+    done("report", numbered, "-o", "page.html")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert json.loads(re.findall(r'"rows": (\[.*?\])', page)[0]) == NUMBERED
+
+
+def test_compare_sorts_the_numbers_of_actors(numbered: str) -> None:
+    """Its rows, and the actors that part."""
+    other = written("other.jsonl", [chat("Cake?", "Yes.", f"{name}#0") for name in NUMBERED])
+    found = llmcall.compare(numbered, other)
+    names = [name.removeprefix("survey/") for name in NUMBERED]
+    assert [row.scope for row in found.rows] == names
+    assert [parting.scope for parting in found.parted] == names
+
+
+def test_a_frame_of_a_cassette_sorts_the_numbers_of_scopes(numbered: str) -> None:
+    """It has a row for each record."""
+    pytest.importorskip("pandas")
+    assert list(llmcall.cassette(numbered).to_frame()["scope"]) == NUMBERED

@@ -352,32 +352,47 @@ def varied() -> Any:
     return client.usage
 
 
-def test_the_table_has_rows_for_models_for_all_and_for_outermost_scopes(varied: Any) -> None:
+def test_the_table_of_usage_has_a_row_for_each_model_and_one_for_all_scopes(varied: Any) -> None:
     """What is unknown is a "?", and what is too small to show is told from nothing."""
     assert str(varied).splitlines() == [
-        "model       calls  cached_calls  input_tokens  output_tokens      cost     saved",
-        "cheap           2             1        12,346              5   $0.0124  <$0.0001",
-        "面包            1             0        12,345              5         ?   $0.0000",
-        "all             3             1        24,691             10         ?  <$0.0001",
-        "scope       calls  cached_calls  input_tokens  output_tokens      cost     saved",
-        "(no scope)      1             0        12,345              5   $0.0124   $0.0000",
-        "<b>             1             1             1              0  <$0.0001  <$0.0001",
-        "trial-1         1             0        12,345              5         ?   $0.0000",
+        "model        calls  cached_calls  input_tokens  output_tokens     cost     saved",
+        "cheap            2             1        12,346              5  $0.0124  <$0.0001",
+        "面包             1             0        12,345              5        ?   $0.0000",
+        "all              3             1        24,691             10        ?  <$0.0001",
+        "in 2 scopes      2             1        12,346              5        ?  <$0.0001",
         ANSWERED,
         ANSWERED.replace("cheap", "面包"),
         "priced by [Prices]",
+        "to_frame() and by_scope have each scope",
     ]
+
+
+def test_the_only_scope_of_a_usage_table_is_named() -> None:
+    """It has the same columns."""
+    client = metered(1, 1)
+    with llmcall.scope("trial-1"):
+        client.send_message("Hello")
+    assert [row[:2] for row in table(client.usage)[1:3]] == [["cheap", "1"], ["in trial-1", "1"]]
+
+
+def test_usage_sorts_the_numbers_of_scopes() -> None:
+    """The second repeat comes before the tenth."""
+    client = metered(1, 1)
+    for number in (10, 2):
+        with llmcall.scope(f"rep-{number}"):
+            client.send_message("Hello")
+    assert list(client.usage.by_scope) == ["rep-2", "rep-10"]
 
 
 def test_the_html_of_usage_has_the_cells_of_the_text(varied: Any) -> None:
     """Any letters are text, and the notes stand below the table."""
     html = varied._repr_html_()
     rows = [re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", html)]
-    *lines, first, second, third = table(varied)
+    *lines, first, second, third, fourth = table(varied)
     assert rows == [
         [cell.replace("<", "&lt;").replace(">", "&gt;") for cell in row] for row in lines
     ]
-    notes = "".join(f"<p>{note[0]}</p>" for note in (first, second, third))
+    notes = "".join(f"<p>{note[0]}</p>" for note in (first, second, third, fourth))
     assert html.endswith(f"</table>{notes}")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...config import resolve as config
 from ...errors import CacheError, CacheMissError, ScopeError
 from ...scopes import new_program_scope
-from ...support.display.formatting import counted
+from ...support.display.formatting import counted, natural
 from ...support.failures import ABANDONED, Failures, process_failures
 from ...support.listeners import listeners
 from ...support.notices import notice, warn_once
@@ -501,7 +501,7 @@ class Cassette(ContextDecorator):
         return self.uses.unused(self.stored)
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
-        """Return a pandas DataFrame with a row for each record. The cassette need not be open.
+        """Return a pandas DataFrame with a row for each record, by scope. The cassette need not be open.
 
         :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``. Each level
             gets a column; a scope with fewer levels fills the first ones.
@@ -513,7 +513,7 @@ class Cassette(ContextDecorator):
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.
         """
-        records = self.all_records()
+        records = sorted(self.all_records(), key=lambda record: natural(record.scope))
         unused_records = self.uses.unused(records)
         unused_keys = {record.cache_key for record in unused_records}
         return record_frame(records, lambda record: record.cache_key not in unused_keys, levels)

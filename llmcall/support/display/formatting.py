@@ -32,6 +32,21 @@ def shortened(text: str, max_length: int) -> str:
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
+def natural(path: str) -> tuple[list[Any], str]:
+    """Return what sorts scope paths with their numbers as numbers: ``survey/2`` before ``survey/10``."""
+    return [*map(_natural_name, path.split("/"))], path
+
+
+def _natural_name(name: str) -> list[Any]:
+    if name[:1] == "~" and not name[1:].isdecimal():  # a digest, of an item without a key
+        return [name]
+    # by their length first, since int() refuses thousands of digits
+    return [
+        (len(word.lstrip("0")), word.lstrip("0")) if word.isdecimal() else word
+        for word in re.split("([0-9]+)", name)
+    ]
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number of things, such as ``1 record`` or ``1,200 records``."""
     ending = "" if number == 1 else "s"

@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ from llmcall.experiments.packing.verify import DIFFERS, Verification
 
 SCRIPT = "run räte.py"
 TAPE = "tapes/täglich 1.jsonl"
+WHEEL = f"llmcall_sim-{llmcall.__version__}-py3-none-any.whl"
 PROGRAM = """
 import csv, json, pathlib, sys
 import llmcall
@@ -179,19 +181,19 @@ def test_a_package_holds_what_the_run_used(packed: Path) -> None:
     files = {path.relative_to(packed).as_posix() for path in packed.rglob("*") if path.is_file()}
     assert files == {
         *("README.md", "manifest.json", "report.html", "read_cassette.py", "requirements.txt"),
-        *("LICENSE", f"code/{SCRIPT}", "code/persons.py", f"recordings/{TAPE}"),
+        *("LICENSE", WHEEL, f"code/{SCRIPT}", "code/persons.py", f"recordings/{TAPE}"),
         *("data/data/people of Köln.csv", "data/data/rate.txt"),
         *("results/out/table.csv", "results/out/all.json"),
     }
 
 
 def test_the_readme_says_what_a_reviewer_must_know(packed: Path) -> None:
-    """The commands, the models, days, counts and cost; how to get llmcall, and to do without it."""
+    """The commands, the models, days, counts and cost; how to do without llmcall."""
     text = (packed / "README.md").read_text(encoding="utf-8")
     for words in (
         "python -m pip install -r requirements.txt",
         "llmcall verify .",
-        "comes with the distribution `llmcall-sim`",
+        "llmcall from the wheel in this folder",
         "Models asked for: gpt-6-luna",
         "Answers: 3 (0 cut, 0 refused, 0 asked again",
         "Cost when they were made: ",
@@ -200,9 +202,76 @@ def test_the_readme_says_what_a_reviewer_must_know(packed: Path) -> None:
     ):
         assert words in text
     assert "pip install llmcall\n" not in text
-    requirements = (packed / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert f"llmcall-sim=={llmcall.__version__}" in requirements
-    assert all("==" in line for line in requirements)
+
+
+def test_a_package_installs_the_llmcall_that_packed_it(package: Path, tmp_path: Path) -> None:
+    """The wheel that requirements.txt names first is installed without an index, and verifies."""
+    wheel, *others = (package / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert wheel == f"./{WHEEL}"
+    assert all("==" in line and "llmcall" not in line for line in others)
+    python = environment(tmp_path / "reader")
+    offline = ("--no-index", "--no-deps", "--ignore-installed")
+    in_environment(python, "-m", "pip", "install", *offline, wheel, folder=package)
+    command = python.with_name("llmcall")
+    said = in_environment(command, "verify", ".", folder=package)
+    assert "verified" in said and "ok       versions" in said
+    installed = in_environment(
+        python, "-c", "import llmcall; print(llmcall.__file__)", folder=package
+    )
+    assert Path(installed).is_relative_to(tmp_path / "reader")
+    with zipfile.ZipFile(package / WHEEL) as archive:
+        assert all(entry.date_time == (1980, 1, 1, 0, 0, 0) for entry in archive.infolist())
+        assert not [name for name in archive.namelist() if "direct_url" in name or ".pyc" in name]
+
+
+def test_requirements_leave_out_what_the_environment_imports_by_itself(
+    project: Path, tmp_path: Path
+) -> None:
+    """As the .pth file of setuptools does."""
+    python = environment(tmp_path / "author")
+    site = Path(in_environment(python, "-c", PRINT_SITE, folder=project))
+    for name in ("starter", "tool"):
+        (site / f"{name}.py").touch()
+        written(site / f"{name}-1.0.dist-info", {"METADATA": f"Name: {name}\nVersion: 1.0\n"})
+        written(site / f"{name}-1.0.dist-info", {"RECORD": f"{name}.py,,\n"})
+    (site / "starter.pth").write_text("import starter\n")
+    edited(project / SCRIPT, "import llmcall\n", "import llmcall, tool\n")
+    options = ("--cassette", TAPE, "--", SCRIPT)
+    path = str(Path(llmcall.__file__).parents[1])
+    in_environment(python, "-m", "llmcall", "pack", "../made", *options, folder=project, path=path)
+    requirements = Path("../made/requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert "tool==1.0" in requirements
+    assert "starter==1.0" not in requirements
+
+
+PRINT_SITE = "import sysconfig; print(sysconfig.get_path('purelib'))"
+
+
+def environment(folder: Path) -> Path:
+    """Make an environment that sees this one's libraries after its own; return its Python."""
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    site = Path(in_environment(python, "-c", PRINT_SITE, folder=folder))
+    (site / "others.pth").write_text(
+        "\n".join(path for path in sys.path if "site-packages" in path)
+    )
+    return python
+
+
+def in_environment(*command: str | Path, folder: Path, path: str = "") -> str:
+    """Run a command of an environment, and return what it prints.
+
+    :param path: a folder whose modules go before the environment's.
+    """
+    completed = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return completed.stdout.strip()
 
 
 def test_the_same_study_gives_the_same_bytes(packed: Path, project: Path) -> None:

@@ -23,6 +23,7 @@ PACKAGE = Path(__file__).resolve().parents[2]
 ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+AT_START = frozenset(sys.modules)  # what the environment's .pth files import, such as setuptools'
 
 
 class Trace:
@@ -88,7 +89,7 @@ def _text(value: Any) -> str:
 
 
 def _versions(folder: str) -> dict[str, str]:
-    """Return the version of each distribution that a module was imported from.
+    """Return the version of each distribution that the program imported a module from.
 
     A module of the project, in whose folder the program runs, is packed itself: its name may be that
     of a distribution, such as the installed project.
@@ -98,7 +99,9 @@ def _versions(folder: str) -> dict[str, str]:
     imported = {
         name.partition(".")[0]
         for name, module in list(sys.modules.items())
-        if module and not str(getattr(module, "__file__", "")).startswith(folder + os.sep)
+        if module
+        and name not in AT_START
+        and not str(getattr(module, "__file__", "")).startswith(folder + os.sep)
     }
     found: dict[str, str] = {}
     for each in distributions():  # packages_distributions() takes longer than most programs

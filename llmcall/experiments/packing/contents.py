@@ -16,6 +16,7 @@ from ...stores.records.served import model_of
 from ...support.display.formatting import money
 from .package import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
 from .replay import run_options
+from .wheel import DISTRIBUTION
 
 README, REPORT, REQUIREMENTS = "README.md", "report.html", "requirements.txt"
 READER = Path(__file__).with_name("data") / "read_cassette.py"
@@ -53,9 +54,13 @@ def run_of(folder: Path, paths: Sequence[str]) -> RecordedRun:
     return RecordedRun("the packed recordings", records, {}, origin="; ".join(named))
 
 
-def requirements(manifest: Manifest) -> str:
-    """Return the versions of what the program imported, for pip."""
-    return "".join(f"{name}=={version}\n" for name, version in manifest.packages.items())
+def requirements(manifest: Manifest, wheel: str) -> str:
+    """Return llmcall's wheel and the versions of what the program imported, for pip.
+
+    :param wheel: the file's name.
+    """
+    others = {name: each for name, each in manifest.packages.items() if name != DISTRIBUTION}
+    return "".join([f"./{wheel}\n", *(f"{name}=={each}\n" for name, each in others.items())])
 
 
 def readme(package: Path, manifest: Manifest, run: RecordedRun) -> str:
@@ -75,13 +80,9 @@ Check it in this folder, with Python {manifest.python} or a similar version:
     python -m pip install -r requirements.txt
     llmcall verify .
 
-The first command installs what the program needs; with uv, it is
-`uv pip install -r requirements.txt`. The second one runs the author's code from the recorded
-answers and compares the results. It needs no key and no network.
-
-The command `llmcall` comes with the distribution `llmcall-sim`. If your package index does not have
-it, get its wheel or source archive from where llmcall is published or from the study's author,
-install that file first (`python -m pip install PATH-OF-THE-FILE`), and repeat the first command.
+The first command installs what the program needs, and llmcall from the wheel in this folder; with
+uv, it is `uv pip install -r requirements.txt`. The second one runs the author's code from the
+recorded answers and compares the results. It needs no key and no network.
 
 {PROOF}"""
 

@@ -43,6 +43,7 @@ from .replay import (
     unused_words,
 )
 from .verify import DIFFERS, Verification, verify
+from .wheel import is_wheel, write_wheel
 
 if TYPE_CHECKING:
     from ...stores.records.reader import RecordFile
@@ -180,7 +181,8 @@ def pack(
             unused={path: len(names) for path, names in unused.items() if whole and names},
         )
         manifest = _described(package, manifest, project)
-        _refuse(list(credentials(package, files_below(package), config.settings().cassette_allow)))
+        texts = [file for file in files_below(package) if not is_wheel(file)]
+        _refuse(list(credentials(package, texts, config.settings().cassette_allow)))
         _refuse(_differences(verify(package)))
         notes += _notes(package, manifest, project)
         if archive is not None:
@@ -291,7 +293,7 @@ def _described(package: Path, manifest: Manifest, project: Path) -> Manifest:
         for path in filter(Path.is_file, project.glob(pattern)):
             copy_file(path, package / path.name)
     copy_file(READER, package / READER.name)
-    _write(package / REQUIREMENTS, requirements(manifest))
+    _write(package / REQUIREMENTS, requirements(manifest, write_wheel(package)))
     manifest = replace(manifest, files=_packed_files(package))
     recorded = run_of(package / FOLDERS[RECORDING], manifest.recordings)
     _write(package / REPORT, page(recorded))
@@ -325,7 +327,7 @@ def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
         if file.is_file() and digest_of(file) != each.sha256:
             yield f"look at {each.path}: the packed result differs from the file in the project"
     for each in manifest.files:
-        if each.file != REPORT:  # it repeats the recordings
+        if each.file != REPORT and not is_wheel(each.file):  # the report repeats the recordings
             yield from personal_lines(each.file, text_of(package / each.file))
     yield from personal_lines("printed text", manifest.printed)
 

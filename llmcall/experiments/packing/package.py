@@ -153,13 +153,19 @@ def write_zip(folder: Path, name: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            entry = zipfile.ZipInfo(f"{name}/{path.relative_to(folder).as_posix()}", FIRST_DAY)
-            entry.external_attr = (stat.S_IFREG | MODE) << 16
-            entry.create_system = 3  # Unix, on every system
+            entry = zip_entry(f"{name}/{path.relative_to(folder).as_posix()}")
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.file_size = path.stat().st_size  # decides whether the entry needs ZIP64
             with open(path, "rb") as source, archive.open(entry, "w") as packed:
                 shutil.copyfileobj(source, packed)
+
+
+def zip_entry(path: str) -> zipfile.ZipInfo:
+    """Return a file's entry, which is the same on every system and on every day."""
+    entry = zipfile.ZipInfo(path, FIRST_DAY)
+    entry.external_attr = (stat.S_IFREG | MODE) << 16
+    entry.create_system = 3  # Unix
+    return entry
 
 
 def unpack_zip(file: Path, folder: Path) -> Path:

@@ -1,0 +1,68 @@
+"""A wheel of the llmcall that packs a study, for readers whose package index does not have it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zipfile
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from ...errors import LLMCallError
+from .package import zip_entry
+from .replay import PACKAGE, files_below
+
+DISTRIBUTION = "llmcall-sim"
+FILE_NAME = DISTRIBUTION.replace("-", "_")
+# Of an installed distribution's metadata; the others say where and how it was installed.
+METADATA = ("METADATA", "entry_points.txt", "top_level.txt", "LICENSE", "licenses/LICENSE")
+FORMAT = "Wheel-Version: 1.0\nGenerator: llmcall\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+def write_wheel(folder: Path) -> str:
+    """Write a wheel of the llmcall that runs, installed or a checkout, and return the file's name.
+
+    :raises LLMCallError: if llmcall is not installed.
+    """
+    name, files = _contents(_distribution())
+    # Not compressed: the bytes shall not depend on the version of zlib.
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        for path, data in files.items():
+            archive.writestr(zip_entry(path), data)
+    return name
+
+
+def is_wheel(file: str) -> bool:
+    """Return whether a file of a package, by its path there, is llmcall's wheel."""
+    return file.startswith(f"{FILE_NAME}-")
+
+
+def _distribution() -> Distribution:
+    """Return llmcall's distribution. What a build leaves in a checkout (llmcall_sim.egg-info) is none."""
+    for distribution in distributions(name=DISTRIBUTION):
+        if distribution.read_text("METADATA"):
+            return distribution
+    raise LLMCallError(
+        f"llmcall is not installed, and a package holds a wheel of it: python -m pip install -e {PACKAGE.parent}"
+    )
+
+
+def _contents(distribution: Distribution) -> tuple[str, dict[str, bytes]]:
+    """Return a wheel's name and files, by their paths in it."""
+    project = f"{FILE_NAME}-{distribution.version}"
+    metadata = {name: distribution.read_text(name) for name in METADATA} | {"WHEEL": FORMAT}
+    files = {
+        f"{PACKAGE.name}/{path}": (PACKAGE / path).read_bytes() for path in files_below(PACKAGE)
+    }
+    files |= {
+        f"{project}.dist-info/{name}": text.encode() for name, text in metadata.items() if text
+    }
+    record = f"{project}.dist-info/RECORD"
+    lines = [_record_line(path, data) for path, data in files.items()]
+    files[record] = "".join([*lines, f"{record},,\n"]).encode()
+    return f"{project}-py3-none-any.whl", files
+
+
+def _record_line(path: str, data: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+    return f"{path},sha256={digest},{len(data)}\n"

@@ -440,7 +440,8 @@ def scope_of_call() -> ActiveScope | None:
     """
     active = scope_around()
     if active is not None:
-        active.check_generators()
+        if active.generators:
+            active.check_generators()
         return active if active.path else None
     if reason := _why_refused():
         raise ScopeError(reason)

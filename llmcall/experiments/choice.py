@@ -65,8 +65,6 @@ class Choice(LLMCall):
     Answer with one letter only.
     """
 
-    misfits_are_missing = True
-
     def __init__(
         self,
         question: str,
@@ -121,6 +119,7 @@ class Choice(LLMCall):
         position = conversation.value
         return self._finished(conversation, variables)._replace(
             value=None if position is None else self.options[order[position]],
+            is_missing=isinstance(conversation.failure, OutputError),
             fields={
                 "position": None if position is None else position + 1,
                 "order": tuple(self.options[index] for index in order),

@@ -184,7 +184,7 @@ def counted_shares(draws: Sequence[Any], options: Sequence[Any]) -> list[float] 
     for draw in draws:
         if draw is None or isinstance(draw, Exception):
             return draw
-        if draw.failure is not None or draw.reply is None:
+        if draw.reply is None:  # what names no option is an answer
             return draw.failure  # type: ignore[no-any-return]
         counts[-1 if draw.value is None else options.index(draw.value)] += 1
     return [count / len(draws) for count in counts]

@@ -54,6 +54,8 @@ class Conversation(NamedTuple):
     :param unread: the first answer if it did not fit the output type, or ``None``.
     :param fields: the values of the columns that a table has beside the value; ``None`` means the
         value's own fields.
+    :param is_missing: whether the failure is an answer all the same, and a table's missing value: a
+        refusal is.
     """
 
     value: Any
@@ -63,6 +65,7 @@ class Conversation(NamedTuple):
     tries: int
     unread: str | None = None
     fields: Mapping[str, Any] | None = None
+    is_missing: bool = False
 
     @property
     def reply(self) -> Reply | None:

@@ -66,7 +66,6 @@ class LLMCall:
     'bad'
     """
 
-    misfits_are_missing = False  # in a table, as they are of a closed question
     wants_names = False  # for the rows of a map outside any scope, too
 
     def __init__(
@@ -213,13 +212,14 @@ class LLMCall:
         if not isinstance(conversation.failure, OutputError):
             return conversation
         used_variables = self.templates().variables
+        is_refused = conversation.refusal is not None
         failure = final_error(
             conversation.failure,
             conversation.replies,
             {name: value for name, value in variables.items() if name in used_variables},
-            unstructured_model=unstructured_model if conversation.refusal is None else None,
+            unstructured_model=None if is_refused else unstructured_model,
         )
-        return conversation._replace(failure=failure)
+        return conversation._replace(failure=failure, is_missing=is_refused)
 
     def _read(self, reply: Reply) -> Any:
         """Return an answer as the output type.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.effects import drive
-from ..errors import LLMCallError, OutputError
+from ..errors import LLMCallError
 from ..many.rows import CellRow
 from .conversations import SendMessage
 
@@ -75,17 +75,15 @@ class TableJob(RowJob):
     """Ask about each row of a table, and return all that is known of the answer."""
 
     def run(self, item: Any) -> Conversation:
-        """Ask about a row. A refusal is an answer, and raises nothing.
+        """Ask about a row. A missing value is an answer, and raises nothing.
 
         :raises APIError, OutputError: if no answer fits, unless ``on_error`` is among the call's
             parameters. ``.conversation`` has the answers.
         """
         conversation = drive(self.conversation(item))
         failure = conversation.failure
-        if isinstance(failure, OutputError) and self.call.misfits_are_missing:
-            return conversation._replace(failure=None)
         is_raised = self.call_of(item).model_params["on_error"] == "raise"
-        if failure is None or conversation.refusal is not None or not is_raised:
+        if failure is None or conversation.is_missing or not is_raised:
             return conversation
         if isinstance(failure, LLMCallError):
             failure.conversation = conversation._replace(failure=None)

@@ -69,7 +69,7 @@ def table(
     if repeats == 1:
         answers = [[answer] for answer in answers]
     draws = [draw for each in answers for draw in enumerate(each)]
-    _report_missing(job, [answer for _, answer in draws])
+    _report_missing([answer for _, answer in draws])
     values = data_frame([_cells(*draw, list(columns)) for draw in draws], names, dtype=object)
     index = frame.index.repeat(repeats)
     frame = frame.reset_index(drop=True)
@@ -78,16 +78,16 @@ def table(
     return table.set_axis(index) if keeps_index else table
 
 
-def _report_missing(job: RowJob, answers: Sequence[Any]) -> None:
-    """Report how many answers are missing values without an ``error``."""
-    given = [each for each in answers if isinstance(each, Conversation) and each.reply is not None]
-    counts = {"refusal": sum(each.refusal is not None for each in given)}
-    if job.call.misfits_are_missing:
-        counts["unread"] = sum(each.value is None for each in given) - counts["refusal"]
-    if count := sum(counts.values()):
+def _report_missing(answers: Sequence[Any]) -> None:
+    """Report how many answers are missing values."""
+    missing = [each for each in answers if isinstance(each, Conversation) and each.is_missing]
+    refused = sum(conversation.refusal is not None for conversation in missing)
+    counts = {"refusal": refused, "unread": len(missing) - refused}
+    if missing:
         columns = " and ".join(f"{name} ({counts[name]})" for name in counts if counts[name])
         notice(
-            f"{count} of {len(answers)} answers are missing values; their texts stand in the table under {columns}"
+            f"{len(missing)} of {len(answers)} answers are missing values; their texts stand in the table under "
+            f"{columns}"
         )
 
 
@@ -102,7 +102,7 @@ def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:
         error, answer = answer, getattr(answer, "conversation", None)
     if answer is None:  # it failed before anything was asked
         return [repeat, None, *(None for _ in fields), error, 0, *(None for _ in range(7))]
-    if answer.refusal is None:
+    if not answer.is_missing:
         error = error or answer.failure
     reply, replies = answer.reply, answer.replies
     return [

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..core.reply import Reply
     from ..typed.conversations import Ask, Conversation
+    from ..typed.rows import RowJob
 
 # What a question settles by itself.
 _SETTLED = {
@@ -86,12 +87,15 @@ class Choice(LLMCall):
         self._options = checked_options(options, last, order)
         self.options = self._options.values
         self.order = order
-        self.wants_names = order != "given"  # outside any scope, the order depends on them
         self.question = question
 
     def __repr__(self) -> str:
         options = ", ".join(map(repr, self.options))
         return f"Choice({self.question!r}, [{options}], order={self.order!r})"
+
+    def __map_job__(self) -> RowJob:
+        """Return how a ``map`` asks about rows. Outside any scope, the order depends on their names."""
+        return super().__map_job__()._replace(is_named=self.order != "given")
 
     def columns(self) -> tuple[str, ...]:
         """Return the names of what has a column of its own in a table, beside the value: the place of the

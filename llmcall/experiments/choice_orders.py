@@ -12,7 +12,6 @@ from math import factorial
 from typing import NamedTuple
 
 from .. import scopes
-from ..many.tasks import current_item
 from ..support.notices import warn_once
 
 
@@ -36,7 +35,7 @@ class Respondent(NamedTuple):
         """
         active = scopes.scope_of_call()
         path, repeats = scopes.without_repeats("" if active is None else active.path)
-        return cls(path or current_item.get(), sum(repeats))
+        return cls(path or scopes.current_item(), sum(repeats))
 
 
 def moving_order(order: str, count: int, respondent: Respondent) -> tuple[int, ...]:

@@ -40,10 +40,11 @@ class SharesJob:
 
     :param question: the closed question, a :class:`llmcall.types.Choice`.
     :param orders: the orders of its options.
-    :ivar call: the same question, by which a plan finds what is recorded.
+    :ivar call: the same question.
     """
 
-    wants_names = False  # the repeat decides the order
+    is_named = False  # the repeat decides the order
+    axes = ()
 
     def __init__(self, question: Any, orders: Sequence[tuple[int, ...]]) -> None:
         self.call = question
@@ -74,6 +75,10 @@ class SharesJob:
     def identity(self, item: Any) -> Any:
         """Return what identifies a row: the variables that the question uses."""
         return self.call.__map_job__().identity(item)
+
+    def call_of(self, _: Any) -> Any:
+        """Return the question, by which a plan finds what is recorded."""
+        return self.call
 
     def run(self, item: Any) -> list[float] | None:
         """Ask about a row in one order; return each option's share, and that of all else.

@@ -15,7 +15,7 @@ from ..scopes import reserved_name
 from ..support.display.formatting import one_line, shortened
 from ..support.display.printable import printable
 from ..support.notices import warn_once
-from .rows import CellRow, item_label
+from .rows import item_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,16 +43,20 @@ class ItemNames:
         self._key = key
         self._identity = identity
         # By cell and name:
-        self._counts: Counter[tuple[int, str]] = Counter()
+        self._counts: Counter[tuple[Any, str]] = Counter()
         # a digest of the whole first item; None if it is not plain data
-        self._first_contents: dict[tuple[int, str], bytes | None] = {}
+        self._first_contents: dict[tuple[Any, str], bytes | None] = {}
         # the first item that differs from it, in words
-        self._differing: dict[tuple[int, str], str] = {}
+        self._differing: dict[tuple[Any, str], str] = {}
 
-    def name(self, item: Any, index: int, *, takes_all: bool = False) -> str:
+    def name(
+        self, item: Any, index: int, cell: tuple[Any, ...] = (), *, takes_all: bool = False
+    ) -> str:
         """Return the name of the next item's scope.
 
         :param index: the item's number, from 0.
+        :param cell: the labels of its cell, in a table that varies. Equal rows of two cells have the
+            same name.
         :param takes_all: whether to name an item that is not plain data by its class.
         :raises TypeError: if the key is neither a text nor a whole number, or, without one, the
             item is not plain data.
@@ -72,7 +76,7 @@ class ItemNames:
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
         content = content or _content_of(item, index)
-        place = item.cell if isinstance(item, CellRow) else 0, name
+        place = cell, name
         count = self._counts[place]
         self._counts[place] += 1
         first_content = self._first_contents.setdefault(place, content)

@@ -16,7 +16,6 @@ from ..stores.records.packed import unpack
 from ..support.display.formatting import money
 from ..traffic.estimates import asks_for_tools_at_server, dearest, estimate
 from .names import ItemNames
-from .rows import CellRow
 from .tasks import tasks_of
 
 if TYPE_CHECKING:
@@ -198,8 +197,7 @@ class Planner:
         if not asks_for_tools_at_server(request.body):
             price = self._client.price(request.model, tier_of(request.body))
         miss = _Miss(request, input_tokens, output_tokens, price)
-        call = task.item.call if isinstance(task.item, CellRow) else self._job.call
-        self._misses.setdefault(call, []).append(miss)
+        self._misses.setdefault(self._job.call_of(task.item), []).append(miss)
 
     def _first_unrecorded(self, task: Task, draws: Draws) -> tuple[Request | None, str]:
         """Return the first request of a task that is not recorded, or ``None``, and the mode of the

@@ -5,30 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-
-class CellRow(dict[str, Any]):
-    """A row of one cell of a table that varies.
-
-    :ivar cell: the cell's number. Equal rows of two cells have scopes of the same name.
-    :ivar labels: the cell's labels, for messages.
-    :ivar call: asks about the rows of the cell.
-    """
-
-    def __init__(
-        self, row: Mapping[str, Any], cell: int, labels: Mapping[str, Any], call: Any
-    ) -> None:
-        super().__init__(row)
-        self.cell = cell
-        self.labels = labels
-        self.call = call
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return CellRow, (dict(self), self.cell, self.labels, self.call)
-
-    def __repr__(self) -> str:
-        return repr({**self.labels, **self})
+    from collections.abc import Iterator
 
 
 def is_frame(items: Any) -> bool:

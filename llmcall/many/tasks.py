@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import CancelledError
-from contextvars import ContextVar
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -16,7 +15,7 @@ from ..support.display.formatting import one_line
 from ..support.display.printable import printable
 from ..support.interrupts import check_stops
 from .names import LONGEST_TEXT
-from .rows import CellRow, item_label, rows_of
+from .rows import item_label, rows_of
 
 if TYPE_CHECKING:
     from collections import deque
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from .names import ItemNames
 
 MISSING: Any = object()  # in place of a result that is not there yet
-# The name of the item that a task runs; empty outside any scope, unless its job wants one.
-current_item: ContextVar[str] = ContextVar("llmcall item", default="")
 
 
 class Job(Protocol):
@@ -38,6 +35,14 @@ class Job(Protocol):
     @property
     def window(self) -> str:
         """The window in which its calls are answered, as far as it is known; ``"none"`` outside any."""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether items have names outside any scope, too."""
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The columns that hold the labels of a row's cell, in a table that varies."""
 
     def run(self, item: Any) -> Any:
         """Return an item's result."""
@@ -50,6 +55,8 @@ class FunctionJob(NamedTuple):
     """Call a function with each item."""
 
     function: Callable[[Any], Any]
+    is_named: bool = False
+    axes: tuple[str, ...] = ()
 
     @property
     def window(self) -> str:
@@ -93,7 +100,7 @@ class TaskPosition(NamedTuple):
 
     :param path: the path of its scope; outside any scope, only a further draw has one.
     :param name: the item's name, which is that of its scope; empty outside any scope, unless the job
-        wants one.
+        names its items.
     :param number: the item's number, from 0.
     :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
     :param order: the map's order, then the item's number and the repeat.
@@ -136,6 +143,7 @@ class TaskPosition(NamedTuple):
             used_records=used_records,
             order=self.order,
             is_outside=self.is_outside,
+            item_name=self.name,
         )
 
 
@@ -186,14 +194,14 @@ def tasks_of(
     path = active.path
     is_in_default = active.without_default is not None
     forks = active.forks
-    wants_names = getattr(job, "wants_names", False)
     table = os.urandom(8).hex()  # the family of its cells
     for number, item in enumerate(rows_of(items)):
+        cell = tuple(item[axis] for axis in job.axes)
         name = ""
-        if path or wants_names:
-            name = names.name(item, number, takes_all=is_in_default or not path)
-        if isinstance(item, CellRow):
-            forks = *active.forks, scopes.Fork(table, "", str(item.cell))
+        if path or job.is_named:
+            name = names.name(item, number, cell, takes_all=is_in_default or not path)
+        if cell:
+            forks = *active.forks, scopes.Fork(table, "", repr(cell))
         for repeat in range(repeats):
             steps = path, name if path else "", reserved_name(repeat) if repeat else ""
             position = TaskPosition(
@@ -227,7 +235,6 @@ def run_job(
     """Run a job in the current context, unless a map around its own was interrupted."""
     try:
         check_stops(outer_stops)
-        current_item.set(position.name)
         # An item's calls have the same asker in every thread.
         askers.enter_item(position.name or str(position.number), position.repeat)
         with scope:

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..models.catalog import parameters_of
-from .rows import CellRow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 TEMPLATES = ("system", "user", "history")
 PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 
 
-def crossed_rows(
-    call: Any, rows: Sequence[Mapping[str, Any]], vary: Any, bound: Collection[str] = ()
-) -> tuple[list[dict[str, Any]], list[CellRow]]:
-    """Return the cells, each the labels by axis, and the rows of all cells, one cell after the other;
-    the last axis changes first.
+def crossed(
+    job: Any, rows: Sequence[Mapping[str, Any]], vary: Any
+) -> tuple[list[dict[str, Any]], Any, list[dict[str, Any]]]:
+    """Return the cells, each the labels by axis; the job of all cells; and their rows with the labels,
+    one cell after the other. The last axis changes first.
 
-    :param call: asks about a row; its method ``varied`` returns the same call with other texts and
-        model parameters.
+    :param job: asks about a row; the method ``varied`` of its call returns the same call with other
+        texts and model parameters.
     :param vary: the levels by axis: a list of values, or a dict of values by label.
-    :param bound: variables that are the same for all rows.
     :raises TypeError: if ``vary`` is not a dict, or an axis has neither a list nor a dict of levels.
     :raises ValueError: for an unknown axis, an axis that has two meanings or is a column, and for levels
         that cannot be told apart.
@@ -42,18 +41,37 @@ def crossed_rows(
 
     variables: set[str] = set()
     for cell in cells:
-        variables.update(call.varied(values(cell, TEMPLATES), {}).templates().variables)
+        variables.update(job.call.varied(values(cell, TEMPLATES), {}).templates().variables)
     columns = {name for row in rows for name in row}
-    kinds = {name: _kind(name, variables.difference(bound), columns) for name in axes}
-    parameters, texts, varied = (
-        [name for name in axes if kinds[name] == kind] for kind in (PARAMETER, TEMPLATE, VARIABLE)
+    kinds = {name: _kind(name, variables.difference(job.bound), columns) for name in axes}
+    parameters, texts = (
+        [name for name in axes if kinds[name] == kind] for kind in (PARAMETER, TEMPLATE)
     )
-    calls = [call.varied(values(cell, texts), values(cell, parameters)) for cell in cells]
-    return cells, [
-        CellRow({**row, **values(cell, varied)}, number, cell, calls[number])
-        for number, cell in enumerate(cells)
-        for row in rows
-    ]
+    levels = {name: axes[name] if kinds[name] == VARIABLE else None for name in axes}
+    varied = job._replace(
+        variables=partial(_variables, job.variables, levels),
+        axes=tuple(axes),
+        calls={
+            tuple(cell.values()): job.call.varied(values(cell, texts), values(cell, parameters))
+            for cell in cells
+        },
+    )
+    return cells, varied, [{**cell, **row} for cell in cells for row in rows]
+
+
+def _variables(
+    variables: Callable[[Any], dict[str, Any]],
+    levels: Mapping[str, Mapping[Any, Any] | None],
+    row: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the variables of a row with labels.
+
+    :param variables: returns those of a row without.
+    :param levels: by axis, the variable's values by label; ``None`` if it is no variable.
+    """
+    columns = {name: value for name, value in row.items() if name not in levels}
+    varied = {name: values[row[name]] for name, values in levels.items() if values is not None}
+    return variables({**columns, **varied})
 
 
 def _kind(name: str, variables: Collection[str], columns: Collection[Any]) -> str:

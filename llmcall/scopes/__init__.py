@@ -25,6 +25,7 @@ from .scope import ActiveScope as ActiveScope
 from .scope import CallOrder as CallOrder
 from .scope import Scope as Scope
 from .scope import ScopedRecord as ScopedRecord
+from .scope import current_item as current_item
 from .scope import current_order as current_order
 from .scope import current_path as current_path
 from .scope import current_scope as current_scope

@@ -29,7 +29,7 @@ class Fork(NamedTuple):
     :param family: ``ARM``, or what identifies the table. Members of a family don't count each other's
         draws.
     :param path: the path of the scope that an arm forks; empty for a cell.
-    :param name: the arm's name, or the cell's number.
+    :param name: the arm's name, or the cell's labels.
     """
 
     family: str

@@ -88,6 +88,7 @@ class ActiveScope:
     :param used_records: gathers the records that its calls get, or ``None``.
     :param order: the order of the item or arm in which it stands; empty outside any.
     :param is_outside: whether it is no scope of the user's: an item of a ``map`` outside any.
+    :param item_name: the name of the item of a ``map`` in which it stands, if that has one.
     :ivar entered_in: the number of the process.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
@@ -106,6 +107,7 @@ class ActiveScope:
         used_records: deque[ScopedRecord] | None = None,
         order: CallOrder = (),
         is_outside: bool = False,
+        item_name: str = "",
     ) -> None:
         self.path = path
         self.draws = draws
@@ -118,6 +120,7 @@ class ActiveScope:
         self.used_records = used_records
         self.order = order
         self.is_outside = is_outside
+        self.item_name = item_name
         self.outer: ActiveScope | None = None
         self.previous_asker: Asker | None = None
         self.entered_in = this_process()
@@ -251,7 +254,7 @@ class Scope:
         """
         order = current_order()
         if self.name is None:
-            return ActiveScope("", _no_scope_draws, self, order=order)
+            return ActiveScope("", _no_scope_draws, self, order=order, item_name=current_item())
         outer = scope_around()
         if outer is not None:
             outer = outer.parent_of_new_scopes
@@ -492,6 +495,12 @@ def current_order() -> CallOrder:
     """Return the order of the item or arm that the current context is in; empty outside any."""
     active = scope_around()
     return () if active is None else active.order
+
+
+def current_item() -> str:
+    """Return the name of the item of a ``map`` that the current context is in; empty if it has none."""
+    active = scope_around()
+    return "" if active is None else active.item_name
 
 
 def next_order() -> CallOrder:

@@ -66,8 +66,6 @@ class LLMCall:
     'bad'
     """
 
-    wants_names = False  # for the rows of a map outside any scope, too
-
     def __init__(
         self,
         system_template_name: str | None = None,

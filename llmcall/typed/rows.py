@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.effects import drive
 from ..errors import LLMCallError
-from ..many.rows import CellRow
 from .conversations import SendMessage
 
 if TYPE_CHECKING:
@@ -21,11 +20,17 @@ class RowJob(NamedTuple):
 
     :param variables: returns the templates' variables of a row.
     :param bound: those of them that are the same for all rows.
+    :param is_named: whether rows have names outside any scope, too.
+    :param axes: of a table that varies, the columns that hold the labels of a row's cell.
+    :param calls: of such a table, the calls by the labels.
     """
 
     call: Any  # an LLMCall
     variables: Callable[[Any], dict[str, Any]]
     bound: Mapping[str, Any] = {}
+    is_named: bool = False
+    axes: tuple[str, ...] = ()
+    calls: Mapping[tuple[Any, ...], Any] = {}
 
     def __map_job__(self) -> RowJob:
         return self
@@ -40,14 +45,9 @@ class RowJob(NamedTuple):
         """Return the window in which its calls are answered."""
         return str(self.call.model_params.get("window") or self.client.settings.window)
 
-    @property
-    def wants_names(self) -> Any:
-        """Return whether a row has a name outside any scope, too."""
-        return self.call.wants_names
-
     def call_of(self, item: Any) -> Any:
         """Return the call that asks about a row: that of its cell, if rows vary."""
-        return item.call if isinstance(item, CellRow) else self.call
+        return self.calls[tuple(item[axis] for axis in self.axes)] if self.axes else self.call
 
     def run(self, item: Any) -> Any:
         """Ask about a row, and return the value."""

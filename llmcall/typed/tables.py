@@ -10,7 +10,7 @@ from ..apis.usage import total_cost
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
 from ..many.rows import is_frame, rows_of
-from ..many.vary import crossed_rows
+from ..many.vary import crossed
 from ..support.display.data_frames import data_frame, import_pandas
 from ..support.notices import notice
 from .conversations import Conversation
@@ -43,8 +43,7 @@ def table(
     items: Any = rows if is_frame(rows) else list(rows_of(rows))
     frame = items
     if vary is not None:
-        row_dicts = [row_variables(row) for row in rows_of(items)]
-        cells, items = crossed_rows(job.call, row_dicts, vary, job.bound)
+        cells, job, items = crossed(job, [row_variables(row) for row in rows_of(items)], vary)
     if map_options.get("dry_run"):
         return run_map(job, items, **map_options)
     pandas = import_pandas()

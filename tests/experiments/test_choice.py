@@ -385,6 +385,15 @@ def test_a_plan_counts_the_orders(tmp_path: Path) -> None:
     assert (plan.hits, plan.misses) == (6, 6)
 
 
+def test_a_plan_outside_a_scope_knows_the_orders(tmp_path: Path) -> None:
+    """They are those of the items."""
+    client = ScriptedClient(first, cache_mode="auto", cache_path=tmp_path)
+    choice = question(client=client, order="shuffle")
+    choice.table(TOWNS)
+    plan = choice.map(TOWNS, dry_run=True)
+    assert (plan.hits, plan.misses) == (3, 0)
+
+
 # The table
 
 

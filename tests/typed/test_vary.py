@@ -137,6 +137,19 @@ def test_a_cell_that_fails_ends_the_table(failing_cell: llmcall.LLMCall) -> None
         failing_cell.table(ROWS, vary=TWO_CELLS, scope="s")
 
 
+def test_a_key_function_gets_plain_rows_with_their_labels() -> None:
+    """Every cell's, one after the other."""
+    rows: list[Any] = []
+
+    def key(row: Any) -> str:
+        rows.append(row)
+        return str(row["name"])
+
+    call_of(numbered()).table(ROWS[:1], vary={"tone": VARY["tone"]}, scope="s", key=key)
+    assert rows == [{"name": "Ann", "tone": "kind"}, {"name": "Ann", "tone": "curt"}]
+    assert {type(row) for row in rows} == {dict}
+
+
 @pytest.mark.parametrize(
     ("vary", "error"),
     [

@@ -289,7 +289,7 @@ class LLMCall:
         - ``finish_reason``, such as ``"stop"`` or ``"length"``
         - ``cached``, whether no call was made for the row
         - ``cost``, USD when the answers were made, corrections included; missing if unknown
-        - ``cache_key``, the last answer's.
+        - ``cache_key``, the last answer's: its first 12 digits, which ``llmcall cache show`` takes
 
         A frame's index stays, repeated as its rows are; rows of a list are numbered from 0.
 

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from ..apis.usage import total_cost
+from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
 from ..many.rows import is_frame, rows_of
@@ -116,7 +117,7 @@ def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:
         None if reply is None else reply.finish_reason,
         None if reply is None else all(each.cached for each in replies),
         total_cost(each.cost for each in replies) if replies else None,
-        None if reply is None else reply.cache_key,
+        None if reply is None else short_key(reply.cache_key),
     ]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 import pytest
+from commands import done
 from servers import Responding, completion
 from typing_extensions import TypedDict
 
@@ -784,3 +785,17 @@ def test_a_table_without_pandas_is_refused_before_any_call(without_pandas: None)
     with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
         LLMCall(user="{{ name }}", client=client).table(PEOPLE)
     assert client.requests == []
+
+
+def test_the_key_in_a_table_is_the_short_one_that_commands_and_frames_have() -> None:
+    """A table joins with the frame of its records, and ``cache show`` and ``delete`` take the key."""
+    pytest.importorskip("pandas")
+    client = ScriptedClient(["7"], cache_mode="auto")
+    call = LLMCall(user="{{ name }}?", output_type=int, client=client)
+    with llmcall.cassette("tape.jsonl") as tape:
+        table = call.table([{"name": "Ann"}])
+    [key] = table["cache_key"]
+    assert re.fullmatch("[0-9a-f]{12}", key)
+    assert list(tape.to_frame()["cache_key"]) == list(client.cache.to_frame()["cache_key"]) == [key]
+    assert "Ann?" in done("cache", "show", key)
+    assert done("cache", "delete", key, "--yes").startswith("1 record")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ...keys.keys import short_key
 from ...scopes import without_repeats
 from ...support.display.data_frames import data_frame
 from ...support.display.printable import printable
@@ -71,6 +72,7 @@ def _cells(record: Any, *, is_used: bool) -> list[Any]:
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "used": is_used,
+        "cache_key": short_key(record.cache_key),
     }
     return [cells[name] if name in cells else getattr(record, name) for name in RECORD_COLUMNS]
 

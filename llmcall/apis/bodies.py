@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from ..support.notices import warn_once
+from .shapes import objects_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -72,6 +74,16 @@ def events_of(body: bytes) -> Iterator[dict[str, Any]]:
     :raises ServiceError: if an event is not a JSON object.
     """
     return (event for event in EventStream().feed(body + b"\n") if isinstance(event, dict))
+
+
+def objects_of(body: str) -> Iterator[dict[str, Any]]:
+    """Yield the object that a body is, or the objects of its events."""
+    with suppress(ValueError):
+        data = json.loads(body)
+        yield from objects_in(data if isinstance(data, list) else [data])
+        return
+    with suppress(ServiceError):  # no JSON: it holds no answer
+        yield from events_of(body.encode())
 
 
 def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from ..errors import ServiceError
 from .billing import Bill
-from .bodies import events_of
+from .bodies import objects_of
 from .shapes import TOOL_CALLS, message_in, object_in, objects_in, parts_in
 from .usage import TokenUsage
 
 # The ends of the paths at which a model answers, where the host is known.
 MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages")
-# The fields of these APIs that are new in each answer, and the objects whose ids are new in each.
-# Tool calls are not among them: a program's next request names their ids.
-VOLATILE_BODY_FIELDS = {
-    "created",
-    "created_at",
-    "createTime",
-    "completed_at",
-    "system_fingerprint",
-    "item_id",
-    "obfuscation",
-    "responseId",
-}
-WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
 ANSWERS_REMEMBERED = 64  # answers, each of which is asked for its tokens, its cost and its model
 
 
@@ -42,7 +26,7 @@ def http_as_chat(body: str) -> Mapping[str, Any]:
 
     :param body: JSON, or an event stream.
     """
-    objects = [*_parsed_objects(body)]
+    objects = [*objects_of(body)]
     gemini = None
     if any("candidates" in each or "usageMetadata" in each for each in objects):
         gemini = _joined_gemini(objects)
@@ -100,50 +84,8 @@ def model_answer(
     return answer if is_at_model or TokenUsage.of(answer) != TokenUsage() else None
 
 
-def lasting_parts(response: Mapping[str, Any], also_omitted: Collection[str] = ()) -> Any:
-    """Return a recorded answer without the fields that are new in each: its objects, or the whole
-    response if it holds none.
-
-    :param also_omitted: further fields to leave out.
-    """
-    value = response.get("value")
-    body = value.get("body") if isinstance(value, dict) else None
-    objects = list(_parsed_objects(body)) if isinstance(body, str) else []
-    return [without_new_fields(each, also_omitted) for each in objects] or response
-
-
-def without_new_fields(value: Any, also_omitted: Collection[str] = ()) -> Any:
-    """Return plain data of the Responses or the Messages API without the fields that are new in each
-    answer.
-
-    :param also_omitted: further fields to leave out.
-    """
-    if isinstance(value, list):
-        return [without_new_fields(each, also_omitted) for each in value]
-    if not isinstance(value, dict):
-        return value
-    omitted_names = {*VOLATILE_BODY_FIELDS, *also_omitted}
-    if WITH_NEW_IDS & {_text(value.get("type")), _text(value.get("object"))}:
-        omitted_names.add("id")
-    return {
-        name: without_new_fields(each, also_omitted)
-        for name, each in value.items()
-        if name not in omitted_names
-    }
-
-
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _parsed_objects(body: str) -> Iterator[dict[str, Any]]:
-    """Yield the object that a body is, or the objects of its events."""
-    with suppress(ValueError):
-        data = json.loads(body)
-        yield from objects_in(data if isinstance(data, list) else [data])
-        return
-    with suppress(ServiceError):  # no JSON: it tells nothing of its usage
-        yield from events_of(body.encode())
 
 
 def _merged(objects: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

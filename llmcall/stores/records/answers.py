@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...apis.http_answers import lasting_parts, without_new_fields
+from ...apis.bodies import objects_of
 from ...apis.shapes import as_chat, choices_of
 from ...keys.call_ids import without_call_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from ...keys.request import Data
     from ..record import Record
 
+# The fields of these APIs that are new in each answer, and the objects whose ids are new in each.
+# Tool calls are not among them: a program's next request names their ids.
+VOLATILE_BODY_FIELDS = {
+    "created",
+    "created_at",
+    "createTime",
+    "completed_at",
+    "system_fingerprint",
+    "item_id",
+    "obfuscation",
+    "responseId",
+}
+WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
 # Fields that tell what an answer used, and at which tier.
 CIRCUMSTANCES = ("service_tier", "usage")
 # Fields of a model's response that are new in each; the last is of llama.cpp.
@@ -64,3 +79,35 @@ def _compared(record: Record) -> Any:
     if "value" in record.response:  # a function's
         return record.response
     return without_call_ids(lasting(record.response))
+
+
+def lasting_parts(response: Mapping[str, Any], also_omitted: Collection[str] = ()) -> Any:
+    """Return a recorded answer without the fields that are new in each: its objects, or the whole
+    response if it holds none.
+
+    :param also_omitted: further fields to leave out.
+    """
+    value = response.get("value")
+    body = value.get("body") if isinstance(value, dict) else None
+    objects = list(objects_of(body)) if isinstance(body, str) else []
+    return [without_new_fields(each, also_omitted) for each in objects] or response
+
+
+def without_new_fields(value: Any, also_omitted: Collection[str] = ()) -> Any:
+    """Return plain data of the Responses or the Messages API without the fields that are new in each
+    answer.
+
+    :param also_omitted: further fields to leave out.
+    """
+    if isinstance(value, list):
+        return [without_new_fields(each, also_omitted) for each in value]
+    if not isinstance(value, dict):
+        return value
+    omitted_names = {*VOLATILE_BODY_FIELDS, *also_omitted}
+    if WITH_NEW_IDS & {str(value.get("type")), str(value.get("object"))}:
+        omitted_names.add("id")
+    return {
+        name: without_new_fields(each, also_omitted)
+        for name, each in value.items()
+        if name not in omitted_names
+    }

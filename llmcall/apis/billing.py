@@ -41,11 +41,7 @@ class Bill(NamedTuple):
 
     @classmethod
     def of(cls, response: Mapping[str, Any]) -> Bill:
-        """Return the bill of a response of any of these APIs, as it came, or of what ``http_as_chat`` made
-        of one.
-        """
-        if isinstance(bill := response.get("bill"), Bill):
-            return bill
+        """Return the bill of a response of any of these APIs."""
         usage, metadata = response.get("usage"), response.get("usageMetadata")
         if isinstance(metadata, dict):
             return cls("gemini", {"usageMetadata": metadata}, _searches_of_gemini(response))

@@ -13,10 +13,11 @@ from ..support.notices import warn_once
 from .shapes import objects_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 LINE_END = re.compile(rb"[\r\n]+")
+PIECES = ("choices", "candidates")  # the fields of which each event of a stream has pieces
 NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no data
 
 
@@ -84,6 +85,52 @@ def objects_of(body: str) -> Iterator[dict[str, Any]]:
         return
     with suppress(ServiceError):  # no JSON: it holds no answer
         yield from events_of(body.encode())
+
+
+def answer_in(body: str) -> dict[str, Any]:
+    """Return the answer that a body holds, as its API gives it unstreamed, as far as it tells; always with
+    a ``usage``. The pieces of a choice stay apart.
+
+    :param body: JSON, or an event stream.
+    """
+    events = list(objects_of(body))
+    holders = [
+        each
+        for event in events
+        for each in (event, event.get("response"), event.get("message"), event.get("delta"))
+        if isinstance(each, dict)
+    ]
+    # a stream tells of the output again and again, and of the input once
+    usage = _merged(each["usage"] for each in holders if isinstance(each.get("usage"), dict))
+    answer = {**_merged(holders), "usage": usage}
+    for name in PIECES:
+        if pieces := [piece for each in holders for piece in objects_in(each.get(name))]:
+            answer[name] = pieces
+    if not answer.get("content") and (blocks := _streamed_blocks(events)):
+        answer["content"] = blocks
+    return answer
+
+
+def _merged(objects: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fields of some objects; of a field that several have, the last value that is known."""
+    return {name: each[name] for each in objects for name in each if each[name] is not None}
+
+
+def _streamed_blocks(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the blocks of a content that the events of the Messages API have in pieces; each piece of a
+    text is one.
+    """
+    blocks: list[dict[str, Any]] = []
+    for event in events:
+        block, delta = event.get("content_block"), event.get("delta")
+        if isinstance(block, dict):
+            blocks.append({**block})
+        elif isinstance(delta, dict) and delta.get("type") == "text_delta":
+            blocks.append({"type": "text", "text": delta.get("text")})
+        elif isinstance(delta, dict) and "partial_json" in delta and blocks:
+            so_far = blocks[-1].get("arguments", "")
+            blocks[-1]["arguments"] = so_far + str(delta["partial_json"])
+    return blocks
 
 
 def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:

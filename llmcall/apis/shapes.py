@@ -1,4 +1,4 @@
-"""Answers of the Responses API in the shape of chat completions, which every reader knows."""
+"""Whole answers of the known APIs in the shape of chat completions, which every reader knows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from .usage import TokenUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..keys.request import Data
 
-# How a response of the Responses API says why it ended, and how chat completions say it.
-FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
+# Why an answer of the Responses API was cut, as chat completions say it.
+FINISH_REASONS = {"max_output_tokens": "length"}
 # The fields of a response that both APIs have.
 SHARED_FIELDS = ("id", "model", "service_tier")
 TEXTS = ("output_text", "text")  # the types of parts that are texts
@@ -33,10 +33,7 @@ PROGRAMS_CALLS = {
 
 
 def as_chat(response: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a response as chat completions give it, whichever API it came from.
-
-    :param response: of chat completions, which is returned as it is, or of the Responses API.
-    """
+    """Return a response of the Responses API as chat completions give it, and any other as it is."""
     if not isinstance(response.get("output"), list):
         return response
     fields = {name: response[name] for name in SHARED_FIELDS if name in response}
@@ -45,45 +42,93 @@ def as_chat(response: Mapping[str, Any]) -> Mapping[str, Any]:
     usage = TokenUsage.of(response)
     if usage.input_tokens is not None:
         fields["usage"] = _usage(usage)
-    return {**fields, "object": "chat.completion", "choices": [_choice(response)]}
+    choices = [_in_words_of_chat(choice) for choice in read_choices(response)]
+    return {**fields, "object": "chat.completion", "choices": choices}
 
 
 def choices_of(response: Mapping[str, Any]) -> list[dict[str, Data]]:
-    """Return the choices of a response as chat completions give them, whichever API it came from;
-    none of a response without an answer.
+    """Return the choices of a chat's response as chat completions give them, whichever of two APIs it
+    came from; none of a response without an answer.
     """
     return as_chat(response).get("choices") or []
 
 
-def _choice(response: Mapping[str, Any]) -> dict[str, Data]:
-    items = objects_in(response["output"])
-    parts = parts_in(items)
-    message = message_in(parts)
-    calls = [_tool_call(item) for item in items if str(item.get("type")) in PROGRAMS_CALLS]
-    if calls:
-        message["tool_calls"] = calls
-    details = response.get("incomplete_details")
-    reason = details.get("reason") if isinstance(details, dict) else None
-    if response.get("status") == "incomplete":
-        finish_reason = FINISH_REASONS.get(str(reason), reason)
-    else:
-        finish_reason = "tool_calls" if calls else "stop"
+def read_choices(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the choices of an answer of the Responses, the Messages, Gemini's or the older completions
+    API in the shape of chat completions. Tool calls, and why a choice ended, are in the words of the API.
+
+    :param response: as the API gives it unstreamed, but a choice may be in pieces with the same index.
+    """
+    if isinstance(output := response.get("output"), list):
+        items = objects_in(output)
+        parts = [part for item in items for part in objects_in(item.get("content"))]
+        details = object_in(response.get("incomplete_details"))
+        yield _choice([*items, *parts], [details.get("reason") or response.get("status")])
+    elif isinstance(content := response.get("content"), list):
+        yield _choice(objects_in(content), [response.get("stop_reason")])
+    for index, pieces in by_index(response.get("candidates")).items():
+        contents = [object_in(piece.get("content")) for piece in pieces]
+        parts = [_typed(part) for each in contents for part in objects_in(each.get("parts"))]
+        yield _choice(parts, [piece.get("finishReason") for piece in pieces], index)
+    for index, pieces in by_index(response.get("choices")).items():
+        parts = [{"type": "text", "text": piece.get("text")} for piece in pieces]
+        yield _choice(parts, [piece.get("finish_reason") for piece in pieces], index)
+
+
+def served_model(response: Mapping[str, Any]) -> str | None:
+    """Return the model that answered, as a response names it; ``None`` if it names none."""
+    model = response.get("model") or response.get("modelVersion")
+    return model if isinstance(model, str) and model else None
+
+
+def by_index(choices: Any) -> dict[int, list[dict[str, Any]]]:
+    """Return the pieces of each choice, by its index; 0 if they have none."""
+    pieces: dict[int, list[dict[str, Any]]] = {}
+    for piece in objects_in(choices):
+        index = piece.get("index")
+        pieces.setdefault(index if isinstance(index, int) else 0, []).append(piece)
+    return pieces
+
+
+def _choice(parts: Sequence[Mapping[str, Any]], ends: list[Any], index: int = 0) -> dict[str, Any]:
+    """Return the choice that some parts are: texts, refusals and calls of tools.
+
+    :param ends: why it ended, as each of its pieces says; the last that does counts.
+    """
+    texts = [str(part.get("text") or "") for part in parts if part.get("type") in TEXTS]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": "".join(texts) if texts else None,
+        "refusal": "\n\n".join(str(part["refusal"]) for part in parts if part.get("refusal")),
+        "tool_calls": [part for part in parts if part.get("type") in TOOL_CALLS],
+    }
+    message = {name: message[name] for name in message if message[name] or name == "content"}
+    end = next((end for end in reversed(ends) if isinstance(end, str) and end), None)
+    choice = {"index": index, "message": message, "finish_reason": end}
     logprobs = [each for part in parts for each in objects_in(part.get("logprobs"))]
-    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
     return {**choice, "logprobs": {"content": logprobs}} if logprobs else choice
 
 
-def parts_in(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the parts of the items of an output."""
-    return [part for item in items for part in objects_in(item.get("content"))]
+def _typed(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a part of an answer of Gemini's API, which gives it no type."""
+    if isinstance(call := part.get("functionCall"), dict):
+        return {"type": "tool_use", "name": call.get("name"), "input": call.get("args")}
+    return {"type": "thought" if part.get("thought") else "text", "text": part.get("text")}
 
 
-def message_in(parts: Sequence[Mapping[str, Any]]) -> dict[str, Data]:
-    """Return the message that some parts are: its text and its refusal."""
-    texts = [str(part.get("text") or "") for part in parts if part.get("type") in TEXTS]
-    refusals = [str(part["refusal"]) for part in parts if part.get("refusal")]
-    message: dict[str, Data] = {"role": "assistant", "content": "".join(texts) if texts else None}
-    return {**message, "refusal": "\n\n".join(refusals)} if refusals else message
+def _in_words_of_chat(choice: Mapping[str, Any]) -> dict[str, Data]:
+    """Return a choice of the Responses API with the program's tool calls alone, all in the words of chat
+    completions.
+    """
+    message, end = dict(choice["message"]), choice["finish_reason"]
+    calls = [
+        _tool_call(call) for call in message.pop("tool_calls", ()) if call["type"] in PROGRAMS_CALLS
+    ]
+    if calls:
+        message["tool_calls"] = calls
+    if end in (None, "completed"):
+        end = "tool_calls" if calls else "stop"
+    return {**choice, "message": message, "finish_reason": FINISH_REASONS.get(end, end)}
 
 
 def _tool_call(item: Mapping[str, Any]) -> dict[str, Data]:

@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+# What Gemini's API counts; input and output are two of them each.
+OF_GEMINI = (
+    "promptTokenCount",
+    "toolUsePromptTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+)
+
+
 class TokenUsage(NamedTuple):
     """The tokens of one answer as the server reported them; ``None`` if it did not.
 
@@ -28,8 +37,16 @@ class TokenUsage(NamedTuple):
         """Return the tokens that a response reports; whatever is not a count is unknown.
 
         Chat completions and embeddings name their counts one way, the Responses API and the Messages
-        API another. Anthropic counts the input that its cache read or wrote apart from the rest.
+        API another, Gemini's a third. Anthropic counts the input that its cache read or wrote apart
+        from the rest, Google that of its tools.
         """
+        metadata = response.get("usageMetadata")
+        if isinstance(metadata, dict) and "promptTokenCount" in metadata:
+            prompt, tools, answer, thoughts = (
+                _count(metadata.get(name)) or 0 for name in OF_GEMINI
+            )
+            cached = _count(metadata.get("cachedContentTokenCount"))
+            return cls(prompt + tools, answer + thoughts, cached, thoughts)
         usage = response.get("usage")
         if not isinstance(usage, dict):
             return cls()

@@ -6,8 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ..apis.bodies import answer_in
 from ..apis.chunks import DONE, Assembler, says_something, text_in
-from ..apis.http_answers import http_as_chat
 from ..apis.masking import mask
 from ..apis.message import text_of
 from ..apis.shapes import choices_of
@@ -210,8 +210,8 @@ class Exchange(Generic[T]):
             check_fits(self.request, self.response)
 
     def _answer(self) -> Mapping[str, Any]:
-        """Return the response as chat completions give it, as far as it tells what was used."""
-        return http_as_chat(self.response["body"]) if self.request.kind == "http" else self.response
+        """Return the response, which tells what was used."""
+        return answer_in(self.response["body"]) if self.request.kind == "http" else self.response
 
     def _used(self, answer: Mapping[str, Any], *, is_part: bool = False) -> Used:
         """Return what an answer used; nothing if no model gave it."""

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..apis.billing import Bill
+from ..apis.shapes import object_in
 from ..apis.usage import TokenUsage
 from ..support.notices import warn_once
 
@@ -270,8 +271,14 @@ def tier_of(data: Any, window: str | None = None) -> str | None:
         return None
     if window is not None and data.get("background") is True:
         return window
+    of_gemini = object_in(data.get("usageMetadata")).get("serviceTier")
     tier = (
-        window_of(data) or data.get("service_tier") or _dearer(data) or _dearer(data.get("usage"))
+        window_of(data)
+        or data.get("service_tier")
+        or _dearer(data)
+        or _dearer(data.get("usage"))
+        or str(of_gemini or "").lower()
+        or None
     )
     return tier if isinstance(tier, str) else None
 

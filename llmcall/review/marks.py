@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..answers.expectations import CORRECTION
-from ..apis.shapes import choices_of
 
 if TYPE_CHECKING:
     from ..stores.record import Record
@@ -47,9 +46,7 @@ def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
 
 def ends_of(record: Record) -> list[str]:
     """Return why each choice of an answer ended, as far as the server said."""
-    reasons: list[Any] = [record.finish_reason]
-    if record.kind == "chat":
-        reasons = [choice.get("finish_reason") for choice in choices_of(record.response)]
+    reasons = [choice.get("finish_reason") for choice in record.choices]
     return [reason for reason in reasons if isinstance(reason, str)]
 
 

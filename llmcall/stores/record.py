@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._version import __version__
-from ..apis.http_answers import model_answer
+from ..apis.bodies import answer_in
 from ..apis.http_requests import messages_asked, text_in
 from ..apis.message import as_text, message_text
-from ..apis.shapes import choices_of
+from ..apis.shapes import choices_of, read_choices, served_model
 from ..apis.usage import TokenUsage, spent_words
 from ..keys.keys import key_of
 from ..support.display.formatting import one_line
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # The fields that contain the question if a request has no messages.
 QUESTIONS = ("input", "arguments", "body")
+# The ends of the paths at which a model answers, where the host is known.
+MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages")
 MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
 OF_SERVERS = frozenset({"azure", "local", "ollama", "openai"})  # llmcall's own api_types
 REPR_CHARACTERS = 60  # characters of a text in a repr
@@ -94,6 +96,7 @@ class Record:
     __slots__ = (
         *(name for name in FIELDS if name not in ("cache_key", "request")),
         "_cache_key",
+        "_model_answer",
         "_request",
         "noted_days",
         "received",
@@ -117,6 +120,7 @@ class Record:
         received: Received | None = None,
     ) -> None:
         self._cache_key = cache_key
+        self._model_answer: Mapping[str, Any] | None = None
         self.noted_days = days
         self.received = received
         self.kind = kind
@@ -162,7 +166,7 @@ class Record:
     @property
     def usage(self) -> TokenUsage:
         """Return the tokens that the server reported."""
-        return TokenUsage.of(self._chat)
+        return TokenUsage.of(self.model_answer)
 
     @property
     def prompt(self) -> str:
@@ -172,7 +176,7 @@ class Record:
         messages = self.request.get("messages")
         if messages:
             return message_text(messages[-1])
-        if self.kind == "http" and self._chat is not self.response:
+        if self.kind == "http" and self.model_answer:
             *_, last = ({"content": ""}, *messages_asked(self.request.get("body")))
             text = text_in(last["content"])
             if text:
@@ -187,9 +191,8 @@ class Record:
         """Return the answer's text: all choices if there are several, an embedding's length, a
         function's value, or what came over HTTP.
         """
-        choices = choices_of(self._chat)
-        text = "\n\n".join(message_text(choice["message"]) for choice in choices)
-        if text or (choices and self.kind == "chat"):
+        text = "\n\n".join(message_text(choice["message"]) for choice in self.choices)
+        if text or (self.kind == "chat" and self.choices):
             return text
         embedding = self.response.get("embedding")
         if isinstance(embedding, bytes):
@@ -206,8 +209,7 @@ class Record:
         """Return the model that answered, as the server named it; ``None`` if the server named none or
         no model answered.
         """
-        model = self._chat.get("model")
-        return model if isinstance(model, str) and model else None
+        return served_model(self.model_answer)
 
     @property
     def days(self) -> Days | None:
@@ -216,7 +218,7 @@ class Record:
         """
         if self.noted_days is not None:
             return self.noted_days
-        day = day_created(self._chat)
+        day = day_created(self.model_answer)
         # A cache holds since when it has an answer. That is the day on which it was given if a
         # server was asked for it then.
         if day is None and self.stored_at is not None and self.was_asked:
@@ -232,7 +234,7 @@ class Record:
 
     def answered_on(self, day: str) -> Days:
         """Return the days of an answer that was given on one day."""
-        fingerprint = self._chat.get("system_fingerprint")
+        fingerprint = self.model_answer.get("system_fingerprint")
         if isinstance(fingerprint, str) and fingerprint:
             return Days(day, day, (fingerprint,))
         return Days(day, day)
@@ -242,7 +244,7 @@ class Record:
         """Return why the answer ended: ``stop``, ``length`` …, in the words of its API; each reason
         once if there are several choices.
         """
-        reasons = [choice.get("finish_reason") for choice in choices_of(self._chat)]
+        reasons = [choice.get("finish_reason") for choice in self.choices]
         return ", ".join(dict.fromkeys(filter(None, reasons))) or None
 
     @property
@@ -250,7 +252,7 @@ class Record:
         """Return the text in which the model refused, or ``None``; all such texts if there are several
         choices.
         """
-        messages = [choice["message"] for choice in choices_of(self._chat)]
+        messages = [choice["message"] for choice in self.choices]
         refusals = [message.get("refusal") for message in messages]
         return "\n\n".join(filter(None, refusals)) or None
 
@@ -260,11 +262,22 @@ class Record:
         return self.response.get("converted") is True
 
     @property
-    def _chat(self) -> Mapping[str, Any]:
-        """Return the response; a model's answer that is recorded as it came, in the shape of a chat."""
+    def choices(self) -> list[dict[str, Any]]:
+        """Return the choices of a model's answer in the shape of chat completions; none of anything else."""
+        if self.kind != "http":
+            return choices_of(self.response)
+        return list(read_choices(self.model_answer))
+
+    @property
+    def model_answer(self) -> Mapping[str, Any]:
+        """Return the response; of one that is recorded as it came, what the model's API gives unstreamed,
+        and nothing if no model answered.
+        """
         if self.kind != "http":
             return self.response
-        return model_answer(self.request, self.response) or self.response
+        if self._model_answer is None:
+            self._model_answer = _model_answer(self.request, self.response)
+        return self._model_answer
 
     def with_days(self) -> Record:
         """Return the record with its days noted, for another place that stores it now."""
@@ -312,6 +325,21 @@ def asked_model(kind: str, request: Mapping[str, Any]) -> str | None:
         named = MODEL_IN_PATH.search(str(request.get("path")))
         model = named[1] if named else None
     return model if isinstance(model, str) and model else None
+
+
+def _model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer of a model that is recorded as it came; nothing if no model answered.
+
+    A model answers at one of the paths of known APIs; elsewhere an answer that reports tokens is one.
+    """
+    value = response.get("value")
+    body = value.get("body") if isinstance(value, dict) else None
+    if not isinstance(body, str):
+        return {}
+    answer = answer_in(body)
+    path = str(request.get("path")).rstrip("/")
+    is_at_model = "host" not in request or path.endswith(MODEL_PATHS)
+    return answer if is_at_model or TokenUsage.of(answer) != TokenUsage() else {}
 
 
 def record_of(

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..apis.shapes import served_model
 from ..apis.usage import TokenUsage
 from ..core.effects import Delay, do, wait
 from ..core.nesting import Holder, waiting
@@ -183,7 +184,7 @@ class Permit:
     def used_by(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
         """Return what an answer used.
 
-        :param answer: in the shape of a chat; it names its tier and its model.
+        :param answer: names its tier and its model.
         :param is_part: whether it is as much of a stream as came.
         """
         if is_part:
@@ -194,8 +195,8 @@ class Permit:
         price = self._pool.price(endpoint.name, tier)
         cost = None if price is None else price.of_answer(answer)
         if price is None or cost is None:
-            return Used(tokens, served=answer.get("model"))
-        return Used(tokens, cost.total, price.source, answer.get("model"))
+            return Used(tokens, served=served_model(answer))
+        return Used(tokens, cost.total, price.source, served_model(answer))
 
     def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it. If the server does not say

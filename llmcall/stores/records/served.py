@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ...apis.http_answers import model_answer
 from ...errors import CacheCorruptError
 from ...support.display.printable import printable
 from ..days import Days, joined_days
@@ -26,15 +25,9 @@ def model_of(record: Record) -> str | None:
     """Return the model that gave an answer, by the server's name if it gave one, else by the name
     that was asked for; ``None`` if no model answered, but a function.
     """
-    response: Mapping[str, Any] | None = record.response
-    if record.kind == "http":
-        response = model_answer(record.request, record.response)
-    elif record.kind == "function":
+    if record.kind == "function" or not record.model_answer:
         return None
-    if response is None:
-        return None
-    served = response.get("model")
-    model = served if isinstance(served, str) and served else record.model
+    model = record.served or record.model
     return None if model is None else model.encode(errors="replace").decode()  # no half characters
 
 

@@ -31,6 +31,7 @@ ASKED: dict[str, dict[str, Any]] = {
         "generationConfig": {"maxOutputTokens": 20},
     },
 }
+COMPLETION = {"completions": {"model": "m", "prompt": "Bread?", "max_tokens": 20}}
 RESPONSE = {
     "object": "response",
     "model": "m-2026-05-01",
@@ -110,7 +111,8 @@ def record(
     :param mode: the cassette's.
     :param input: what is asked in place of the question.
     """
-    asked = ASKED[api] if input is None else {**ASKED[api], "input": input}
+    asked = {**ASKED, **COMPLETION}[api]
+    asked = asked if input is None else {**asked, "input": input}
 
     def answered(_: Any) -> Any:
         return as_events(answer) if isinstance(answer, list) else http.Response(200, json=answer)
@@ -344,3 +346,64 @@ def test_answers_that_are_cut_or_refused_are_told(
     """As those of chats, in the words of the API."""
     record("tape.jsonl", answer, api)
     assert facts_of("tape.jsonl")["failures"] == told
+
+
+def candidate(text: str, index: int, **fields: Any) -> dict[str, Any]:
+    """Return a candidate of Gemini's API, or a piece of one."""
+    return {"content": {"parts": [{"text": text}]}, "index": index, **fields}
+
+
+SEVERAL: dict[str, tuple[str, Any]] = {
+    "completions": (
+        "completions",
+        {
+            "choices": [
+                {"index": 0, "text": "Yes.", "finish_reason": "stop"},
+                {"index": 1, "text": "No", "finish_reason": "length"},
+            ]
+        },
+    ),
+    "streamed completions": (
+        "completions",
+        [
+            {"choices": [{"index": 0, "text": "Ye"}]},
+            {"choices": [{"index": 1, "text": "No", "finish_reason": "length"}]},
+            {"choices": [{"index": 0, "text": "s.", "finish_reason": "stop"}]},
+        ],
+    ),
+    "candidates": (
+        "models/m:generateContent",
+        {
+            "candidates": [
+                candidate("Yes.", 0, finishReason="STOP"),
+                candidate("No", 1, finishReason="MAX_TOKENS"),
+            ]
+        },
+    ),
+    "streamed candidates": (
+        "models/m:generateContent",
+        [
+            {"candidates": [candidate("Ye", 0), candidate("No", 1, finishReason="MAX_TOKENS")]},
+            {"candidates": [candidate("s.", 0, finishReason="STOP")]},
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("api", "answer"), SEVERAL.values(), ids=SEVERAL)
+def test_each_choice_of_an_answer_is_read_with_its_own_end(api: str, answer: Any) -> None:
+    """As those of a chat, whole or in the pieces of a stream."""
+    record("tape.jsonl", answer, api)
+    (row,) = llmcall.cassette("tape.jsonl").to_frame().to_dict("records")
+    assert row["answer"] == "Yes.\n\nNo"
+    ends = ("stop", "length") if api == "completions" else ("STOP", "MAX_TOKENS")
+    assert row["finish_reason"] == ", ".join(ends)
+    assert facts_of("tape.jsonl")["failures"] == f"1 answer ended by {ends[1]}"
+
+
+def test_records_of_equal_answers_share_nothing_that_a_reader_may_change() -> None:
+    """Each reads its own body."""
+    record("tape.jsonl", WITH_TOOLS["message"][1], "messages")
+    records = [next(llmcall.client("openai").cache.records()) for _ in range(2)]
+    records[0].choices[0]["message"]["tool_calls"][0]["name"] = "sell"
+    assert records[1].answer == 'Let me buy.\nbuy({"coins": 3})'

@@ -67,7 +67,12 @@ async def answer(
     :param arguments: the other arguments of the call.
     :raises TypeError: if both ``prompt`` and ``messages`` are given, or neither.
     """
-    options = {"timeout": timeout, **arguments, "on_error": "raise"}
+    options = {
+        "timeout": timeout,
+        **arguments,
+        "on_error": "raise",
+        "enable_pydantic_model_return": None,
+    }
     options.pop("schema_error_retry", None)  # an option of XAgent's own
     messages = options.pop("messages", None)
     if (messages is None) == (prompt is None):
@@ -79,7 +84,8 @@ async def answer(
         client = with_patched_sdk(client)
         options["cache"] = False
     call = prepare_chat(client, prompt if messages is None else messages, options)
-    call = call._replace(parse=None, cassette=None if is_sdk_patched else call.cassette)
+    if is_sdk_patched:
+        call = call._replace(cassette=None)
     if not fallback:
         call = call._replace(fallbacks=())
     try:

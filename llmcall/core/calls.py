@@ -16,7 +16,7 @@ from ..support.listeners import listeners
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ..config.settings import Settings
     from ..errors import CacheMissError, ScopeError
@@ -137,7 +137,6 @@ class Call(NamedTuple):
     :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
     :param cassette: the open cassette, or ``None``.
     :param order: says which calls come before it on a cassette.
-    :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
     :param fallbacks: the models that are asked, one after the other, if the context is too long.
     :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
     """
@@ -157,7 +156,6 @@ class Call(NamedTuple):
     draw: Draw | None = None
     cassette: Cassette | None = None
     order: CallOrder = ()
-    parse: Callable[[str], Any] | None = None
     fallbacks: tuple[str, ...] = ()
     deadline_at: float | None = None
 

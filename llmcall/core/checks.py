@@ -6,17 +6,14 @@ Anything else is an error of the tree.
 from __future__ import annotations
 
 import base64
-import json
 import math
-import re
 import struct
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..apis.message import is_content, text_of
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage
-from ..errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
+from ..errors import APIError, ContentFilterError, EmptyAnswerError, ServiceError
 from ..support.display.formatting import shortened
 from .seams import Response
 
@@ -97,7 +94,7 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
     for choice in choices_of(response):
         message = choice["message"]
         text = None if message.get("refusal") else text_of(message.get("content"))
-        problem = _misfit(text, request.expected) if text else None  # a refusal, or a tool call
+        problem = request.expected.misfit(text) if text else None  # a refusal, or a tool call
         if problem is not None:
             remedy = (
                 "; it was cut at the token limit: raise max_tokens"
@@ -122,36 +119,6 @@ def fits(request: Request, response: Mapping[str, Any]) -> bool:
     except (LookupError, TypeError, AttributeError):
         pass
     return True
-
-
-@lru_cache(maxsize=10_000)  # a recorded answer is looked at each time that it is given
-def _misfit(text: str, expected: Any) -> str | None:
-    """Return where a text does not fit; ``None`` if it fits.
-
-    :param expected: a class, or a JSON schema as text.
-    """
-    if not isinstance(expected, str):
-        from ..answers.reading import read
-
-        try:
-            read(text, expected)
-        except OutputError as error:
-            return str(error)
-        return None
-    from ..support.libraries import jsonschema, referencing
-
-    # With a registry of its own, nothing that a schema refers to is fetched from the network.
-    registry: Any = referencing.Registry()
-    validator = jsonschema.Draft202012Validator(json.loads(expected), registry=registry)
-    try:
-        violation = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(text)))
-    except (jsonschema.exceptions.UnknownType, referencing.exceptions.Unresolvable, re.error):
-        return None  # the schema says what no validator here knows
-    except ValueError as error:
-        return f"it is not JSON ({error})"
-    except RecursionError:
-        return "it is nested too deeply"
-    return None if violation is None else f"{violation.json_path}: {_brief(violation.message)}"
 
 
 def check_embeddings(response: Any, count: int) -> None:

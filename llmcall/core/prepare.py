@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..answers.expected import expected_of
 from ..errors import ScopeError
 from ..keys.keys import identity, key_of, sampled_key
 from ..keys.messages import check_messages, keyed_messages
 from ..keys.normalizers import normalizer
 from ..keys.parameters import (
     CONFIGURED_UNKEYED,
-    expected_answer,
     given_parameters,
     keyed_parameters,
 )
@@ -91,14 +90,6 @@ def _call(
     asked[field] = keyed_content
     if kind == "chat" and options.window != "none":
         options, sent = client.in_window(options, sent)
-    response_format = params.get("response_format")
-    expected = parse = None
-    if response_format is not None:
-        expected = expected_answer(response_format)
-        if isinstance(response_format, type):
-            from ..answers.reading import read
-
-            parse = functools.partial(read, output_type=response_format)
     identity_hash = identity(kind, asked)
     request = Request(
         kind=kind,
@@ -108,7 +99,7 @@ def _call(
         headers=headers,
         sample=None,
         cache_key=sampled_key(identity_hash, None),
-        expected=expected,
+        expected=expected_of(params.get("response_format")),
     )
     call = Call(
         maker=client,
@@ -119,7 +110,6 @@ def _call(
         name=model,
         cassette=cassette,
         order=next_order(),
-        parse=parse,
         fallbacks=settings.fallbacks.get(model, ()) if kind == "chat" else (),
     )
     return call, identity_hash

@@ -11,8 +11,9 @@ from ..apis.usage import TokenUsage, spent_words
 from ..support.display.notebook import html_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from ..answers.expected import Expected
     from ..keys.request import Data
     from ..stores.record import Record
 
@@ -41,7 +42,7 @@ class Reply(dict[str, Any]):
     """
 
     __slots__ = (
-        "_parse",
+        "_expected",
         "cache_key",
         "cached",
         "cost",
@@ -60,13 +61,13 @@ class Reply(dict[str, Any]):
     latency: float
     endpoint: str | None
     request_id: str | None
-    _parse: Callable[[str], Any] | None
+    _expected: Expected | None
 
     @classmethod
-    def of(cls, record: Record, parse: Callable[[str], Any] | None = None) -> Reply:
+    def of(cls, record: Record, expected: Expected | None = None) -> Reply:
         """Return the reply that a record holds.
 
-        :param parse: reads the text as the type of ``response_format``.
+        :param expected: reads the text as the class that ``response_format`` was.
         """
         reply = cls(message_of(choices_of(record.response)[0]))
         reply.raw = record.response
@@ -78,7 +79,7 @@ class Reply(dict[str, Any]):
         reply.latency = 0.0 if received is None else received.latency
         reply.endpoint = None if received is None else received.endpoint
         reply.request_id = None if received is None else received.request_id
-        reply._parse = parse
+        reply._expected = expected
         return reply
 
     @property
@@ -141,9 +142,15 @@ class Reply(dict[str, Any]):
 
         :raises OutputError: if the answer does not fit that type.
         """
-        if self._parse is None or not self.content or self.refusal is not None:
+        expected = self._expected
+        if (
+            expected is None
+            or not expected.is_class
+            or not self.content
+            or self.refusal is not None
+        ):
             return None
-        return self._parse(self.content)
+        return expected.read(self.content)
 
 
 def _with_logprobs(choice: Mapping[str, Any]) -> dict[str, Data]:

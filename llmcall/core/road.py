@@ -257,14 +257,15 @@ def _finish(call: Call, record: Record) -> Any:
     """
     call.end(record)
     try:
-        reply = Reply.of(record, call.parse)
+        reply = Reply.of(record, call.request.expected)
     except (LookupError, TypeError, AttributeError) as error:
         key = short_key(record.cache_key)
         remedy = f"'llmcall cache delete {key}', or after its line is removed from the cassette, llmcall asks again"
         raise CacheCorruptError(
             f"the record {key}… does not contain a model's answer; after {remedy}"
         ) from error
-    if call.options.enable_pydantic_model_return and call.parse is not None:
+    expected = call.request.expected
+    if call.options.enable_pydantic_model_return and expected is not None and expected.is_class:
         return reply.parsed
     return reply
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -178,23 +177,6 @@ def parameters_in(body: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]
     beyond_api = {name: value for name, value in fields.items() if name not in names}
     known = {name: value for name, value in fields.items() if name in names}
     return {**known, "extra_body": beyond_api or None}
-
-
-def expected_answer(response_format: Any) -> Any:
-    """Return what an answer must fit to be stored: a class, a strict JSON schema as text, or
-    ``None``.
-
-    :param response_format: as the caller gave it.
-    """
-    if isinstance(response_format, UncheckedFormat):
-        return None
-    if not isinstance(response_format, dict):
-        return response_format
-    json_schema = response_format.get("json_schema")
-    if not isinstance(json_schema, dict) or json_schema.get("strict") is not True:
-        return None
-    schema = json_schema.get("schema")
-    return None if schema is None else json.dumps(plain(schema, "response_format"))
 
 
 def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:

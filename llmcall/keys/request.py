@@ -21,8 +21,8 @@ class Request(NamedTuple):
     :param headers: extra HTTP headers; not part of the key.
     :param sample: which draw this is (``"trial-3/lisa#0"``), or ``None``.
     :param cache_key: the SHA-256 of everything that identifies the request, in hexadecimal digits.
-    :param expected: what an answer must fit to be stored: the class given as ``response_format``,
-        the text of a strict JSON schema, or ``None``; not part of the key.
+    :param expected: what an answer must fit to be stored, as ``response_format`` says it, or ``None``; not
+        part of the key.
     :param wire: the API that a chat is sent by: ``"chat"`` (chat completions) or ``"responses"``; the
         body is that of chat completions in either case. Not part of the key.
 

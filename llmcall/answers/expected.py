@@ -1,0 +1,84 @@
+"""The form that an answer must have to be recorded, from the ``response_format`` of its call."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ..errors import OutputError
+from ..keys.parameters import UncheckedFormat
+from ..keys.plain_data import plain
+from ..support.display.formatting import shortened
+
+LONGEST_QUOTE = 200  # characters of an answer in a message
+
+
+class Expected(NamedTuple):
+    """The form of an answer: a class, or a strict JSON schema as text.
+
+    :param form: the class or the schema.
+    """
+
+    form: Any
+
+    @property
+    def is_class(self) -> bool:
+        """Return whether a text can be read as an object."""
+        return not isinstance(self.form, str)
+
+    def read(self, text: str) -> Any:
+        """Return the object of the class that a text is.
+
+        :raises OutputError: if it is none.
+        """
+        from .reading import read  # a recorded answer is seldom read
+
+        return read(text, self.form)
+
+    def misfit(self, text: str) -> str | None:
+        """Return where a text does not have the form; ``None`` if it has it."""
+        return _misfit(text, self)
+
+
+def expected_of(response_format: Any) -> Expected | None:
+    """Return what an answer must fit to be recorded, or ``None``.
+
+    :param response_format: as the caller gave it.
+    """
+    if response_format is None or isinstance(response_format, UncheckedFormat):
+        return None
+    if not isinstance(response_format, dict):
+        return Expected(response_format)
+    json_schema = response_format.get("json_schema")
+    if not isinstance(json_schema, dict) or json_schema.get("strict") is not True:
+        return None
+    schema = json_schema.get("schema")
+    return None if schema is None else Expected(json.dumps(plain(schema, "response_format")))
+
+
+@lru_cache(maxsize=10_000)  # a recorded answer is looked at each time that it is given
+def _misfit(text: str, expected: Expected) -> str | None:
+    if expected.is_class:
+        try:
+            expected.read(text)
+        except OutputError as error:
+            return str(error)
+        return None
+    from ..support.libraries import jsonschema, referencing
+
+    # With a registry of its own, nothing that a schema refers to is fetched from the network.
+    registry: Any = referencing.Registry()
+    validator = jsonschema.Draft202012Validator(json.loads(expected.form), registry=registry)
+    try:
+        violation = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(text)))
+    except (jsonschema.exceptions.UnknownType, referencing.exceptions.Unresolvable, re.error):
+        return None  # the schema says what no validator here knows
+    except ValueError as error:
+        return f"it is not JSON ({error})"
+    except RecursionError:
+        return "it is nested too deeply"
+    if violation is None:
+        return None
+    return f"{violation.json_path}: {shortened(violation.message, LONGEST_QUOTE)}"

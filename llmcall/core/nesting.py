@@ -52,11 +52,15 @@ class Holder(Owner):
     """A call that holds what others wait for, in its block.
 
     :param set_stuck: gets whether the call is stuck when that changes; whoever calls it has the lock.
+    :param note_sent: is called when the call's request was sent.
     """
 
-    def __init__(self, set_stuck: Callable[[bool], object]) -> None:
+    def __init__(
+        self, set_stuck: Callable[[bool], object], note_sent: Callable[[], object]
+    ) -> None:
         super().__init__()
         self._set_stuck = set_stuck
+        self.note_sent = note_sent
         self._inner_count = 0  # of the calls that wait inside it
 
     def __enter__(self) -> Holder:
@@ -69,7 +73,7 @@ class Holder(Owner):
         super().__exit__()
         with lock:
             _holders.discard(self)
-            self._set_stuck = bool  # a context may keep this object
+            self._set_stuck = self.note_sent = bool  # a context may keep this object
 
     def count_inner(self, change: int) -> None:
         """Count a call that waits inside it; the caller has the lock."""
@@ -83,6 +87,12 @@ class Holder(Owner):
 _owners: ContextVar[tuple[Owner, ...]] = ContextVar("llmcall owners", default=())
 _holders: set[Holder] = set()
 after_fork_in_child(_holders.clear)  # a forked process lacks the threads that make these calls
+
+
+def innermost_holder() -> Holder | None:
+    """Return the call that sends in the current context, or ``None``."""
+    holders = (owner for owner in reversed(_owners.get()) if isinstance(owner, Holder))
+    return next(holders, None)
 
 
 @contextmanager

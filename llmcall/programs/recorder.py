@@ -202,7 +202,8 @@ def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
     return ProgramClient(**{**settings, "base_url": address})
 
 
-# Set where a request passes: its connection is no other client's.
+# Set where a request passes: its connection is no other client's. It is not ``is_own_request``: a server
+# in this process may answer the request and ask models, which is recorded.
 is_passing: ContextVar[bool] = ContextVar("llmcall lets a request pass", default=False)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Call, Options
@@ -26,15 +24,10 @@ from ..support.blocking import may_block
 from ..traffic import standard as standard  # its listeners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..config.settings import Settings
     from ..stores.record import Received, Record
-
-# The keys of the calls that run in this context.
-_running: ContextVar[frozenset[str]] = ContextVar(
-    "llmcall functions that run here", default=frozenset()
-)
 
 
 class FunctionTransport:
@@ -50,23 +43,9 @@ class FunctionTransport:
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
         """Run the function."""
-        with _inside(request):
+        draws = request.sample is not None
+        with in_function(function_scope(request.asked, request.sample), draws=draws):
             return self.run() if may_block.get() else await self.run()
-
-
-@contextmanager
-def _inside(request: Request) -> Iterator[None]:
-    """Stand in the scope of a call; outside any scope, note that it runs here."""
-    draws = request.sample is not None
-    with in_function(function_scope(request.asked, request.sample), draws=draws):
-        if draws:
-            yield
-            return
-        token = _running.set(_running.get() | {request.cache_key})
-        try:
-            yield
-        finally:
-            _running.reset(token)
 
 
 def prepare_recorded(
@@ -137,8 +116,6 @@ async def _record_of(call: Call) -> Record:
     """Return the record of a call; if there is none, that of its result now."""
     record = await with_cache(call.cache, look_up, call)
     if record is None:
-        if call.request.cache_key in _running.get():  # waiting for it would never end
-            return await _run(call)
         is_own = False
 
         async def run(_: Sequence[Call]) -> dict[str, Record]:

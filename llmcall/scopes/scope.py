@@ -221,7 +221,8 @@ _current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=N
 _process_scope: ActiveScope | None = None
 # What default_scope() was given, the innermost last. A list, because blocks of two threads may overlap.
 _defaults: list[ActiveScope | None] = []
-# Below a default scope: the levels of the recorded functions that run here.
+# Below a default scope: the levels of the recorded functions that run here, whose calls of llmcall's own
+# stay outside any scope.
 _function_levels: ContextVar[str] = ContextVar("llmcall levels of functions", default="")
 
 

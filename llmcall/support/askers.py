@@ -80,6 +80,7 @@ _current: ContextVar[Asker | None] = ContextVar("llmcall asker", default=None)
 _thread = threading.local()  # .work: the asker of the function that a pool runs in this thread
 _main: Asker | None = None  # the main program, while askers have names
 _own_calls = 0  # the blocks in which the askers of llmcall's own calls count
+# Inherited by the tasks that the transport of such a call makes, whose askers are their own.
 _is_programs: ContextVar[bool] = ContextVar("llmcall call of a program", default=False)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..apis.shapes import served_model
 from ..apis.usage import TokenUsage
 from ..core.effects import Delay, do, wait
-from ..core.nesting import Holder, waiting
+from ..core.nesting import Holder, innermost_holder, waiting
 from ..core.seams import Used
 from ..errors import BudgetExceededError, RateLimitError
 from ..models.prices import tier_of
@@ -35,32 +34,30 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The SDK's HTTP clients call it, by the event hooks below, when the request of the current context
-# was sent. Others, such as a program's, have no hook: then Place.end counts what was sent.
-_when_sent: ContextVar[Callable[[], None]] = ContextVar(
-    "llmcall request sent", default=lambda: None
-)
 SENT_STEP = "send_request_body.complete"  # the end of a step's name in httpcore's extension "trace"
 
 
 def note_sent(request: Any) -> None:
-    """Note for the limits when a request was sent: an event hook for an ``httpx.Client``."""
-    when_sent = _when_sent.get()
+    """Note for the limits when a request was sent: an event hook for the SDK's ``httpx.Client``.
+
+    Other clients, such as a program's, have no hook: then Place.end counts what was sent.
+    """
+    holder = innermost_holder()
 
     def trace(step: str, info: Any) -> None:
-        if step.endswith(SENT_STEP):
-            when_sent()
+        if holder is not None and step.endswith(SENT_STEP):
+            holder.note_sent()
 
     request.extensions["trace"] = trace
 
 
 async def note_sent_async(request: Any) -> None:
     """Note for the limits when a request was sent: an event hook for an ``httpx.AsyncClient``."""
-    when_sent = _when_sent.get()
+    holder = innermost_holder()
 
     async def trace(step: str, info: Any) -> None:
-        if step.endswith(SENT_STEP):
-            when_sent()
+        if holder is not None and step.endswith(SENT_STEP):
+            holder.note_sent()
 
     request.extensions["trace"] = trace
 
@@ -79,7 +76,7 @@ class Permit:
         self._request = request
         self._place = Place(pool)
         self._reservation: budgets.Reservation | None = None
-        self._holder = Holder(self._set_stuck)
+        self._holder = Holder(self._set_stuck, self._place.note_sent)
         self._is_inner = False  # whether calls are stuck while it waits
 
     async def acquire(self) -> Endpoint:
@@ -105,7 +102,6 @@ class Permit:
                 "end before the next call, or raise MAX_CONCURRENT_CALLS",
                 about=("beside the limit", admitted.name),
             )
-        _when_sent.set(self._place.note_sent)  # HTTP clients call it in this context
         return admitted
 
     def _estimated(self) -> tuple[int, int] | None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from .conversations import Ask, Conversation
 
 
-# The last answer of each call. Contexts share the one that they inherit, so each change makes a copy.
+# The last answer of each call, for ``messages`` and ``model_output``: those of other threads and tasks are
+# not the caller's. Contexts share the one that they inherit, so each change makes a copy.
 _last_answers: ContextVar[WeakKeyDictionary[LLMCall, Answer]] = ContextVar("llmcall last answers")
 
 

@@ -93,6 +93,22 @@ def test_a_function_runs_once_for_the_same_arguments() -> None:
     assert CALLS == [("a",), ("b",)]
 
 
+def test_a_function_that_calls_itself_with_equal_arguments_runs_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It cannot wait for itself, and later calls get the inner result, which is stored first."""
+    values = iter("abc")
+
+    @recorded
+    def last() -> str:
+        """Return the last of the values."""
+        value = next(values)
+        return value if value == "c" else last()
+
+    assert [last(), last()] == ["c", "c"]
+    assert "its own thread or task makes the same request" in caplog.text
+
+
 def test_the_name_is_the_modules_and_the_qualified_one() -> None:
     """A function without a name of its own is known by them."""
     count("a")

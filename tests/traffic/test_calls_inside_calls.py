@@ -5,6 +5,7 @@ one holds, whatever limits it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +75,15 @@ WAYS: dict[str, Ask] = {
     "a stream": ask_in_a_stream,
     "a loop": ask_in_a_loop,
 }
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_call_leaves_nothing_in_its_context(way: Ask) -> None:
+    """Whatever a caller's context keeps lives as long as its thread or task."""
+    context = contextvars.Context()
+    context.run(way, client(limits_max_concurrent_calls=2))
+    left = {variable.name: value for variable, value in context.items() if value}
+    assert not {name for name in left if name.startswith("llmcall")}
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

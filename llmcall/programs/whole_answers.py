@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import EventStream, read_object
-from ..apis.shapes import objects_in
+from ..apis.shapes import by_index, object_in, objects_in
 from ..clients.api_errors import failure, refuse_reported
 from ..errors import APIError, ContentFilterError, EmptyAnswerError, ServiceError
 
@@ -81,9 +81,9 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
                 "the provider filtered the answer (finish_reason content_filter)"
             )
         if is_stream and not (stream.done or reasons):
-            raise _broken_off(answers, "finish_reason or [DONE]")
+            raise _broken_off("finish_reason or [DONE]")
     elif is_stream and not any(answer.get("type") in LAST_EVENTS[api] for answer in answers):
-        raise _broken_off(answers, " or ".join(LAST_EVENTS[api]))
+        raise _broken_off(" or ".join(LAST_EVENTS[api]))
 
 
 def _check_lines(answers: list[dict[str, Any]]) -> None:
@@ -91,11 +91,11 @@ def _check_lines(answers: list[dict[str, Any]]) -> None:
     for answer in answers:
         refuse_reported(answer)
     if answers and answers[-1].get("done") is False:
-        raise _broken_off(answers, '"done": true')
+        raise _broken_off('"done": true')
 
 
-def _broken_off(answers: list[dict[str, Any]], missing: str) -> ServiceError:
-    return ServiceError(f"the stream broke off after {len(answers)} events, without {missing}")
+def _broken_off(missing: str) -> ServiceError:
+    return ServiceError(f"the answer broke off: it has no {missing}")
 
 
 def _check(answer: dict[str, Any]) -> None:
@@ -125,27 +125,30 @@ def _check(answer: dict[str, Any]) -> None:
 
 
 def _check_gemini(answers: list[dict[str, Any]], *, is_stream: bool) -> None:
-    """Check an answer of Gemini's API, whole or in the objects of its stream."""
+    """Check an answer of Gemini's API, whole or in the objects of its stream.
+
+    "If empty, the model has not stopped generating the tokens", Google says of ``finishReason``.
+    """
     for answer in answers:
-        feedback = answer.get("promptFeedback")
-        if isinstance(feedback, dict) and feedback.get("blockReason"):
-            reason = feedback["blockReason"]
+        if reason := object_in(answer.get("promptFeedback")).get("blockReason"):
             raise ContentFilterError(f"the provider blocked the prompt (blockReason {reason})")
-    reasons: dict[int, str | None] = {}
-    with_content = set()
-    for answer in answers:
-        for candidate in objects_in(answer.get("candidates")):
-            index = candidate.get("index") or 0
-            reasons[index] = candidate.get("finishReason") or reasons.get(index)
-            if any(map(_says_something, objects_in((candidate.get("content") or {}).get("parts")))):
-                with_content.add(index)
-    if is_stream and not (reasons and all(reasons.values())):
-        raise _broken_off(answers, "finishReason")
-    for index, reason in reasons.items():
-        if reason in FILTER_REASONS:
-            raise ContentFilterError(f"the provider filtered the answer (finishReason {reason})")
-        if index not in with_content and reason not in WHOLE_REASONS:
-            raise EmptyAnswerError(f"the answer is empty (finishReason {reason})")
+    choices = by_index(
+        [piece for answer in answers for piece in objects_in(answer.get("candidates"))]
+    )
+    if is_stream and not choices:
+        raise _broken_off("candidates")
+    for pieces in choices.values():
+        reasons = [reason for piece in pieces if (reason := piece.get("finishReason"))]
+        contents = [object_in(piece.get("content")) for piece in pieces]
+        parts = [part for content in contents for part in objects_in(content.get("parts"))]
+        if not reasons:
+            raise _broken_off("finishReason")
+        if reasons[-1] in FILTER_REASONS:
+            raise ContentFilterError(
+                f"the provider filtered the answer (finishReason {reasons[-1]})"
+            )
+        if reasons[-1] not in WHOLE_REASONS and not any(map(_says_something, parts)):
+            raise EmptyAnswerError(f"the answer is empty (finishReason {reasons[-1]})")
 
 
 def _says_something(part: dict[str, Any]) -> bool:

@@ -564,6 +564,7 @@ def gemini(*texts: str, reason: str | None = "STOP", **fields: Any) -> dict[str,
 
 
 BLOCKED = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
+FUNCTION_CALL = {"candidates": [{"content": {"parts": [{"functionCall": {"name": "f"}}]}}]}
 MALFORMED_CALL = {"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL", "index": 0}]}
 FAILED |= {
     "Gemini's blocked prompt": (GEMINI, BLOCKED),
@@ -572,6 +573,12 @@ FAILED |= {
     "Gemini's thought alone": (
         GEMINI,
         {"candidates": [{"content": {"parts": [{"text": "Hm", "thought": True}]}}]},
+    ),
+    "Gemini's unfinished answer": (GEMINI, gemini("Two", reason=None)),
+    "Gemini's unfinished tool call": (GEMINI, FUNCTION_CALL),
+    "Gemini's second answer unfinished": (
+        GEMINI,
+        {"candidates": [*gemini("Two")["candidates"], {"index": 1}]},
     ),
     "Gemini's error": (GEMINI, {"error": {"code": 503, "message": "overloaded"}}),
     "Gemini's blocked prompt, streamed": (GEMINI_STREAM, [BLOCKED]),
@@ -681,16 +688,11 @@ def test_an_answer_that_is_cut_or_goes_on_is_recorded(answer: Any) -> None:
     assert first == second
 
 
-FUNCTION_CALL = {"candidates": [{"content": {"parts": [{"functionCall": {"name": "f"}}]}}]}
-
-
 @pytest.mark.parametrize(
     ("api", "answer"),
     [
         (GEMINI, gemini("Two", reason="MAX_TOKENS")),
         (GEMINI, gemini(reason="STOP")),
-        (GEMINI, gemini("Two", reason=None)),
-        (GEMINI, FUNCTION_CALL),
         (GEMINI_STREAM, [gemini("Two", reason=None), gemini(""), {"usageMetadata": {}}]),
         (GEMINI_STREAM, [FUNCTION_CALL, MALFORMED_CALL]),
         (GEMINI_STREAM, http.Response(200, json=[gemini("Two", reason=None), gemini("")])),

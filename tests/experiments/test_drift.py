@@ -352,15 +352,15 @@ def test_a_shift_that_all_answers_make_is_found(model: Model) -> None:
     assert 0 < found.low < 1 < found.high
     width = f"{found.high - found.low:.2f}"
     assert width in str(drift)
-    assert "resampling 20 actors, such as survey/0" in str(drift)
+    assert "The intervals come from resampling 20 actors." in str(drift)
 
 
 def test_it_never_says_that_nothing_changed(model: Model) -> None:
-    """Nor does it give p-values, also if all answers are the same."""
+    """Nor does it give p-values, also if all answers are the same: the interval has no width."""
     model.answer = lambda messages, chance: "3"
     record(model, 20, 10)
     words = str(llmcall.drift(STUDY, calls=100, to=CHECK)).lower()
-    assert "does not show how rarely another answer may come" in words
+    assert "+0.00 to +0.00" in words
     for forbidden in (
         "no drift",
         "no change",
@@ -373,29 +373,22 @@ def test_it_never_says_that_nothing_changed(model: Model) -> None:
 
 
 def test_one_call_has_no_interval(model: Model) -> None:
-    """It says that it says nothing."""
+    """Any shift is possible."""
     record(model, 3, 4)
     drift = llmcall.drift(STUDY, calls=1, to=CHECK)
     assert math.isinf(drift.shifts["answer"].low)
     assert "−∞ to +∞" in str(drift)
-    assert "One new answer says nothing" in str(drift)
 
 
-@pytest.mark.parametrize("questions", [20, 1])
-def test_a_single_actor_is_resampled_by_request_or_answer(model: Model, questions: int) -> None:
+def test_a_single_actor_is_resampled_by_request(model: Model) -> None:
     """And the text says so."""
     with llmcall.cassette(STUDY), llmcall.scope("ann"):
-        for number in range(questions):
+        for number in range(20):
             for _ in range(3):
                 model.client.send_message(f"Question {number}", temperature=1)
     drift = llmcall.drift(STUDY, calls=20, to=CHECK)
     assert drift.shifts["answer"].low < drift.shifts["answer"].high
-    unit = (
-        "requests: they apply to this actor"
-        if questions > 1
-        else "answers: they apply to this request"
-    )
-    assert f"resampling its {unit} only" in str(drift)
+    assert "resampling 20 requests of one actor, so they apply to this actor only" in str(drift)
 
 
 def share_with_zero(
@@ -416,7 +409,6 @@ def share_with_zero(
         names = numpy.repeat(numpy.arange(actors), draws + calls)
         is_new = numpy.tile(numpy.arange(draws + calls) >= draws, actors)
         table = pandas.DataFrame({"is_new": is_new, "actor": names, "request": names})
-        table["answer"] = range(len(table))
         table["value"] = answers.ravel()
         found = shift_of(table, "value")
         assert found is not None
@@ -617,7 +609,7 @@ def test_another_model_is_marked_in_every_output(model: Model) -> None:
         assert "ANOTHER MODEL: gpt-6.1-terra is asked in place of gpt-6-luna" in words
     assert "under the same name" not in str(drift)
     assert drift.model == "gpt-6.1-terra"
-    assert all(drift.to_frame()["another_model"])
+    assert set(drift.to_frame()["asked"]) == {"gpt-6.1-terra"}
     printed = json.loads(
         run(
             "drift", STUDY, "--share", 1, "--model", "gpt-6.1-terra", "--to", CHECK, "--json"
@@ -685,7 +677,6 @@ def test_the_table_has_a_row_for_each_new_answer(model: Model) -> None:
     frame = llmcall.drift(STUDY, calls=10, to=CHECK).to_frame()
     assert len(frame) == 10
     assert all(len(values) == 4 for values in frame["recorded"])
-    assert list(frame["recorded_mean"]) == [statistics.mean(each) for each in frame["recorded"]]
     assert list(frame["value"]) == [float(text) for text in frame["text"]]
 
 

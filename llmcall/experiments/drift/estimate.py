@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     import pandas
 
 ROUNDING = 1e-12  # of a value: a smaller difference comes from the arithmetic
-# What is resampled: the first of these columns that the new answers have several of.
-UNITS = ("actor", "request", "answer")
 
 
 class Shift(NamedTuple):
@@ -19,7 +17,7 @@ class Shift(NamedTuple):
 
     :param estimate: the mean shift: each new answer minus the mean of the recorded answers to the
         same request, averaged within actors, then over actors.
-    :param low: the lower end of its 95 % interval; minus infinity if there is one new answer only.
+    :param low: the lower end of its 95 % interval; minus infinity if there is nothing to resample.
     :param high: the upper end.
     :param before: the mean of the recorded answers, weighted as the new ones.
     :param now: the mean of the new answers.
@@ -33,24 +31,17 @@ class Shift(NamedTuple):
     now: float
     answers: int
 
-    @property
-    def width(self) -> float:
-        """Return the width of the interval."""
-        return self.high - self.low
-
 
 def unit_of(new: pandas.DataFrame) -> str:
-    """Return what is resampled: the actors of new answers, or the requests of a single actor, or the
-    answers to a single request.
-    """
-    return next((unit for unit in UNITS if new[unit].nunique() > 1), UNITS[-1])
+    """Return what is resampled: the actors of new answers, or the requests of a single actor."""
+    return "actor" if new["actor"].nunique() > 1 else "request"
 
 
 def shift_of(answers: pandas.DataFrame, value: str) -> Shift | None:
     """Return the shift of a value; ``None`` if no new answer can be compared.
 
-    :param answers: a row for each answer, with the columns ``is_new``, ``actor``, ``request``,
-        ``answer`` (a name of its own) and the value's.
+    :param answers: a row for each answer, with the columns ``is_new``, ``actor``, ``request`` and
+        the value's.
     :param value: the column of the value; empty where an answer has none.
     """
     answers = answers.dropna(subset=[value])

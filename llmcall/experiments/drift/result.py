@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...apis.usage import total_cost
 from ...stores.records.served import served_by, served_words
-from ...support.display.formatting import counted, money, shortened, table
+from ...support.display.formatting import counted, money, table
 from ...support.display.printable import printable
 from .estimate import Shift, shift_of, unit_of
 from .sample import actor_of
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 
 MARKS = ("unreadable", "refused")  # whose shares are compared, too
 VALUE = "value."  # begins the names of columns with values
-NAME_CHARACTERS = 60  # of a value's name; that of a field may be long
-FEW_UNITS = 10
-UNITS = {
-    "request": "All calls come from one actor, so the intervals come from resampling its requests: they apply "
-    "to this actor only.",
-    "answer": "All calls make the same request, so the intervals come from resampling its answers: they apply to "
-    "this request only.",
-}
 
 
 class ServedModels(NamedTuple):
@@ -81,39 +73,32 @@ class Drift:
         self._check = check
         self._answers = _answers_of(check, reader, records)
         self._values = [name for name in self._answers if name.startswith(VALUE)]
-        # By column, of those that can be compared.
-        self._shifts = {
+        self._new = self._answers[self._answers["is_new"]]
+        shifts = {
             column: shift
             for column in (*self._values, *MARKS)
             if (shift := shift_of(self._answers, column)) is not None
         }
-        self.shifts = {
-            column.removeprefix(VALUE): shift
-            for column, shift in self._shifts.items()
-            if column not in MARKS
-        }
-        self.unreadable, self.refused = (self._shifts[mark] for mark in MARKS)
+        self.unreadable, self.refused = (shifts.pop(mark) for mark in MARKS)
+        self.shifts = {column.removeprefix(VALUE): shift for column, shift in shifts.items()}
 
     def to_frame(self) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each new answer.
 
-        :returns: the columns actor, sample, request (its digest), asked (the model), another_model
-            (whether that is another than the recorded one), served, prompt, text, unreadable,
-            refused, cost; then for each value ``value``, ``recorded`` (a list of the values of the
-            recorded draws of the same request) and ``recorded_mean``. If there are several values,
-            these three have the value's name after a dot: ``value.price``.
+        :returns: the columns actor, sample, request (its digest), asked and served (models), prompt,
+            text, unreadable, refused, cost; then for each value ``value`` and ``recorded`` (a list of
+            the values of the recorded draws of the same request). If there are several values, both
+            have the value's name after a dot: ``value.price``.
         """
-        new = self._answers[self._answers["is_new"]].reset_index(drop=True)
+        new = self._new.reset_index(drop=True)
         recorded = self._answers[~self._answers["is_new"]].groupby("request")
-        frame = new.drop(columns=["answer", "is_new", *self._values])
+        frame = new.drop(columns=["is_new", *self._values])
         frame["actor"] = frame["actor"].replace("", None)
-        frame.insert(4, "another_model", self.model is not None)
         for column in self._values:
             name = "" if len(self._values) == 1 else f".{column.removeprefix(VALUE)}"
             values = recorded[column].agg(lambda numbers: numbers.dropna().tolist())
             frame[f"value{name}"] = new[column]
             frame[f"recorded{name}"] = new["request"].map(values)
-            frame[f"recorded_mean{name}"] = new["request"].map(recorded[column].mean())
         return frame
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,7 +113,7 @@ class Drift:
                 "now": served_words(self.served.now),
             },
             "shifts": {name: _as_json(shift) for name, shift in self.shifts.items()},
-            **{mark: _as_json(self._shifts[mark]) for mark in MARKS},
+            **{mark: _as_json(getattr(self, mark)) for mark in MARKS},
             "notes": [*self._check.notes(), *self._notes()],
         }
 
@@ -136,7 +121,7 @@ class Drift:
         different = counted(self._check.different, "different recorded request")
         cost = "at an unknown price" if self.cost is None else f"for {money(self.cost)}"
         rows = [["", "then", "now", "shift", "95 % interval", "width"]]
-        rows += [self._row(column, shift) for column, shift in self._shifts.items()]
+        rows += [_row(name, shift) for name, shift in self.shifts.items()]
         return "\n".join(
             [
                 *self._check.notes(),
@@ -153,37 +138,17 @@ class Drift:
 
     __repr__ = __str__
 
-    def _row(self, column: str, shift: Shift) -> list[str]:
-        """Return a shift in words, with as many digits as its interval warrants."""
-        is_share = bool(self._answers[column].dropna().isin([0.0, 1.0]).all())
-        has_width = 0 < shift.width < math.inf
-        decimals = max(1 - math.floor(math.log10(shift.width)), 0) if has_width else 2
-
-        def words(number: float, sign: str = "") -> str:
-            digits = 1 if is_share else decimals
-            rounded = round(100 * number if is_share else number, digits) + 0.0  # not -0
-            return f"{rounded:{sign},.{digits}f}".replace("-", "−").replace("inf", "∞")
-
-        unit = " %" if is_share else ""
-        return [
-            shortened(printable(column.removeprefix(VALUE)), NAME_CHARACTERS),
-            f"{words(shift.before)}{unit}",
-            f"{words(shift.now)}{unit}",
-            words(shift.estimate, "+"),
-            f"{words(shift.low, '+')} to {words(shift.high, '+')}",
-            words(shift.width),
-        ]
-
     def _notes(self) -> list[str]:
-        """Return how the intervals came about and what is not in them, in sentences."""
-        notes = [self._unit_words()]
-        if any(shift.width == 0 for shift in self.shifts.values()):
-            notes.append(
-                "An interval without width means that all differences are the same: it does not show how "
-                "rarely another answer may come."
-            )
-        if not self.shifts:
-            notes.append("No value could be read from both the recorded and the new answers.")
+        """Return what the intervals come from, and which answers have no value, in sentences."""
+        unit = unit_of(self._new)
+        resampled = counted(self._new[unit].nunique(), unit)
+        of_one = "" if unit == "actor" else " of one actor, so they apply to this actor only"
+        notes = [
+            f"The intervals come from resampling {resampled}{of_one}.",
+            f"{_percent(self.unreadable.before)} of the answers were unreadable then and "
+            f"{_percent(self.unreadable.now)} now, {_percent(self.refused.before)} were refusals then and "
+            f"{_percent(self.refused.now)} now.",
+        ]
         if self.unanswered:
             notes.append(
                 f"{counted(self.unanswered, 'further call')} got no answer: it was filtered or empty. Their "
@@ -191,18 +156,28 @@ class Drift:
             )
         return notes
 
-    def _unit_words(self) -> str:
-        """Return what was resampled, in words."""
-        new = self._answers[self._answers["is_new"]]
-        unit = unit_of(new)
-        count = new[unit].nunique()
-        if count < 2:
-            return "One new answer says nothing about a shift: ask for more, with calls= (--calls)."
-        if unit != "actor":
-            return UNITS[unit]
-        actor = printable(min(filter(None, new["actor"])))
-        rough = "; with so few, they are rough" if count < FEW_UNITS else ""
-        return f"The intervals come from resampling {count:,} actors, such as {actor}{rough}."
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _row(name: str, shift: Shift) -> list[str]:
+    """Return a shift in words, with as many digits as its interval warrants."""
+    width = shift.high - shift.low
+    decimals = max(1 - math.floor(math.log10(width)), 0) if 0 < width < math.inf else 2
+
+    def words(number: float, sign: str = "") -> str:
+        rounded = round(number, decimals) + 0.0  # not -0
+        return f"{rounded:{sign},.{decimals}f}".replace("-", "−").replace("inf", "∞")
+
+    return [
+        printable(name),
+        words(shift.before),
+        words(shift.now),
+        words(shift.estimate, "+"),
+        f"{words(shift.low, '+')} to {words(shift.high, '+')}",
+        words(width),
+    ]
 
 
 def _answers_of(
@@ -219,7 +194,6 @@ def _answers_of(
             marks = (not values and not answer.is_refused, answer.is_refused)
             rows.append(
                 {
-                    "answer": len(rows),
                     "is_new": is_new,
                     "actor": actor,
                     "sample": record.sample,

@@ -243,8 +243,8 @@ def record_games(model: Model, games: int = 6, actors: str = "abc") -> str:
 
 
 def test_where_says_which_requests_are_sampled(model: Model) -> None:
-    """Result and plan count the others, which decide nothing else: words beside the numbers are no
-    unreadable answers.
+    """Result and plan say so; the others decide nothing: words beside the numbers are no unreadable
+    answers.
     """
     record_games(model)
 
@@ -255,7 +255,7 @@ def test_where_says_which_requests_are_sampled(model: Model) -> None:
     drift = llmcall.drift(STUDY, share=1, where=decides, to=CHECK)
     assert plan.calls == drift.calls == 18
     assert drift.unreadable.before == drift.unreadable.now == 0
-    note = "Not selected by where= (--last): 18 further requests."
+    note = "The sample is of the requests that where= (--last) selects."
     assert note in str(plan).splitlines() and note in str(drift).splitlines()
     assert all(len(body_of(each)["messages"]) == 3 for each in model.client.requests[-18:])
 
@@ -449,6 +449,33 @@ def test_fields_of_json_are_values(model: Model) -> None:
     assert set(drift.shifts) == {"price", "agrees"}
     assert drift.shifts["price"].estimate == pytest.approx(1, abs=0.35)
     assert drift.shifts["agrees"].estimate == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("**Answer: 3**", {"answer": 3}),
+        ('{"value": true}', {"answer": 1}),
+        (
+            '```json\n{"vote": "No.", "price": 1.234, "why": "I like 3."}\n```',
+            {"vote": 0, "price": 1.234},
+        ),
+        ("about 3", {}),
+        ("45.000", {}),
+    ],
+)
+def test_answers_are_read_by_the_rule_of_typed_output(
+    model: Model, text: str, values: dict[str, float]
+) -> None:
+    """The whole of an answer, or a field of its object; what the rule does not read is unreadable."""
+    model.answer = lambda messages, chance: "3" if "person 0" in str(messages) else text
+    record(model, 2, 1)
+    model.answer = lambda messages, chance: text
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    frame = drift.to_frame()
+    found = {name: shift.now for name, shift in drift.shifts.items()}
+    assert found == values
+    assert set(frame["unreadable"]) == {not values}
 
 
 def test_speeches_beside_votes_are_counted_as_unreadable(model: Model) -> None:

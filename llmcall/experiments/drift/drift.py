@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
@@ -19,17 +19,19 @@ from ...models.prices import tier_of
 from ...review.runs import load
 from ...stores.cassettes.cassette import Cassette
 from ...stores.records.reader import read as read_records
-from ...support.display.formatting import counted, money
+from ...support.display.formatting import counted, money, one_line
 from ..intervals import import_statistics
 from .result import Drift
 from .sample import Check
-from .values import answers_of, reader_for, user_reader
+from .values import answers_of, read_numbers, user_reader
 
 if TYPE_CHECKING:
     from ...clients.base import LLMClient
     from ...stores.record import Record
     from .sample import Draw
+    from .values import Answer
 
+QUOTED_CHARACTERS = 60  # of an answer, in an error
 NOT_FOUND = 404
 NO_SUCH_MODEL = "model_not_found"  # the API's code, which may come with a 403
 GONE = (
@@ -180,16 +182,27 @@ def drift(
     if to is None or dry_run:
         cost = total_cost(_cost_of(check, client, draw) for draw in check.draws)
         return DriftPlan(len(check.draws), cost, tuple(check.notes()))
-    answers = (answer for record in check.candidates for answer in answers_of(record))
-    reader = (
-        reader_for(answer.text for answer in answers if not answer.is_refused)
-        if value is None
-        else user_reader(value)
-    )
+    reader = read_numbers if value is None else user_reader(value)
+    if value is None:
+        _check_readable(answer for record in check.recorded for answer in answers_of(record))
     import_statistics("llmcall.drift compares answers")
     _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
     return Drift(check, reader, [answered.get(check.key(draw)) for draw in check.draws])
+
+
+def _check_readable(answers: Iterable[Answer]) -> None:
+    """Check that one of the recorded answers holds a number.
+
+    :raises ValueError: if none does.
+    """
+    texts = [answer.text for answer in answers if not answer.is_refused]
+    if texts and not any(map(read_numbers, texts)):
+        raise ArgumentError(
+            "give value= (--value), a function that reads an answer's text as a number, or as None: the recorded "
+            "answers are neither numbers, nor yes or no, nor JSON objects with such fields "
+            f"({one_line(texts[0], QUOTED_CHARACTERS)!r})"
+        )
 
 
 def _cost_of(check: Check, client: LLMClient, draw: Draw) -> float | None:

@@ -68,8 +68,7 @@ class Drift:
         self.unanswered = len(records) - self.calls
         self.cost = total_cost(record.cost for record in new_records)
         self.model = check.model
-        recorded = (record for draws in check.records.values() for record in draws)
-        self.served = ServedModels(served_by(recorded), served_by(new_records))
+        self.served = ServedModels(served_by(check.recorded), served_by(new_records))
         self._check = check
         self._answers = _answers_of(check, reader, records)
         self._values = [name for name in self._answers if name.startswith(VALUE)]

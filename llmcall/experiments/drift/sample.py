@@ -57,11 +57,9 @@ class Check:
     :param where: gets a record and returns whether its request may be asked; ``None`` means all.
     :ivar different: how many different requests can be asked again; one that several actors asked
         counts once for each.
-    :ivar unselected: how many further requests ``where`` leaves out.
     :ivar left_out: how many different requests cannot, and why, in words.
     :ivar draws: the calls. More calls begin with the same ones.
     :ivar records: by the digest of a request that is asked, its recorded draws, those of all actors.
-    :ivar candidates: the recorded draws of all requests that could have been asked.
     :raises CacheError: if nothing can be asked again.
     """
 
@@ -79,7 +77,6 @@ class Check:
         self.seed = seed
         records: dict[str, list[Record]] = {}
         by_actor: dict[str, dict[str, None]] = {}
-        requests: set[tuple[str, str]] = set()  # the actors', selected or not
         reasons: dict[str, str] = {}
         for record in run.records:
             if record.kind not in ("chat", "http") or not model_of(record):
@@ -91,11 +88,10 @@ class Check:
                     reasons[digest] = reason
                 continue
             records.setdefault(digest, []).append(record)
-            requests.add((actor, digest))
             if is_selected:
                 by_actor.setdefault(actor, {})[digest] = None
         self.different = sum(map(len, by_actor.values()))
-        self.unselected = len(requests) - self.different
+        self.is_selected = where is not None
         self.left_out = ", ".join(
             f"{counted(count, 'request')} {reason}"
             for reason, count in sorted(Counter(reasons.values()).items())
@@ -110,8 +106,6 @@ class Check:
             path = f"{SCOPE}/{actor}" if actor else SCOPE
             self.draws.append(Draw(actor, digest, f"{path}#{numbers[actor, digest]}"))
             numbers[actor, digest] += 1
-        digests = dict.fromkeys(digest for of_actor in by_actor.values() for digest in of_actor)
-        self.candidates = [record for digest in digests for record in records[digest]]
         self.records = {
             digest: records[digest] for digest in sorted(each.digest for each in self.draws)
         }
@@ -119,6 +113,11 @@ class Check:
             {str(draws[0].request["model"]) for draws in self.records.values()}
         )
         self.model = None if self.recorded_models == [model] else model
+
+    @property
+    def recorded(self) -> Iterator[Record]:
+        """Return the recorded draws of all requests that are asked."""
+        return itertools.chain.from_iterable(self.records.values())
 
     def request(self, draw: Draw) -> dict[str, Any]:
         """Return what a call asks: the recorded request, or the same of another model."""
@@ -138,10 +137,8 @@ class Check:
                 f"ANOTHER MODEL: {printable(self.model)} is asked in place of {recorded}. A shift is a "
                 "difference between the two models, not a change in one of them."
             )
-        if self.unselected:
-            notes.append(
-                f"Not selected by where= (--last): {counted(self.unselected, 'further request')}."
-            )
+        if self.is_selected:
+            notes.append("The sample is of the requests that where= (--last) selects.")
         if self.left_out:
             notes.append(f"Left out: {self.left_out}.")
         return notes

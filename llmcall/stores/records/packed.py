@@ -19,8 +19,7 @@ from ...keys.plain_data import plain
 from ..record import Record
 from .served import days_entry, days_of
 
-# The number of the layout comes before the fields. Layout 4 has no arms, as most records have none;
-# layout 3 no days, layout 2 no asker either.
+# The number of the layout comes before the fields; layout 4 has no arms, as most records have none.
 LAYOUT, LAYOUT_OF_ARMS = 4, 5
 FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker", "days")
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
@@ -92,14 +91,12 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         )
     file = BytesIO(body)
     try:
-        layout, kind, sample, cost, api_type, host, version, *later, response = _Unpickler(
-            file
-        ).load()
-        is_known = 2 <= layout <= LAYOUT_OF_ARMS and len(later) == layout - 2
+        fields = _Unpickler(file).load()
+        layout, kind, sample, cost, api_type, host, version, asker, days, *arms, response = fields
+        is_known = layout in (LAYOUT, LAYOUT_OF_ARMS) and len(arms) == layout - LAYOUT
         if not is_known or type(response) is not dict:
             raise ValueError(NO_RECORD)
-        asker, days, arms = (*later, None, None, None)[:3]
-        arms = tuple(arms or ())
+        names = tuple(*arms)
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
     return Record(
@@ -114,7 +111,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         version,
         stored_at,
         asker,
-        arms,
+        names,
         days_of(days) if days else None,
     )
 

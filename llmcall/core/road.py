@@ -20,6 +20,7 @@ from ..stores.record import record_of
 from ..support.failures import is_abandoned
 from ..support.listeners import listeners
 from ..support.notices import first, is_new, logger
+from ..support.tracebacks import hide_own_frames
 from .effects import Piece, do, emit, with_cache
 from .reply import Reply
 from .seams import AlreadyRecorded
@@ -280,6 +281,7 @@ def handle_failure(error: BaseException, call: Call, *, stream: bool = False) ->
     :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
     """
     note_failure(error, call, stream=stream)
+    hide_own_frames(error)
     if not isinstance(error, APIError):
         raise error
     on_error, model = call.options.on_error, call.request.model

@@ -7,6 +7,7 @@ from __future__ import annotations
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from ..support.tracebacks import hide_own_frames
 from .options import MapOptions
 from .plans import plan_of
 from .run import MapRun
@@ -111,7 +112,8 @@ def map(  # type: ignore[misc]  # options are those that it names
         return run.results()
     except BaseException as error:  # Ctrl-C may come when all is done
         run.end(error)
-        raise
+        hide_own_frames(error)
+        raise error
 
 
 def imap(
@@ -159,4 +161,5 @@ def _yield_results(
             for number in run.not_yielded():
                 yield number, run.take(number)
             run.attach_results(error)
-        raise
+        hide_own_frames(error)
+        raise error

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -120,6 +121,12 @@ def test_a_stopped_map_says_how_far_it_came(capsys: pytest.CaptureFixture[str]) 
     """It also says how to go on."""
     Stopped()
     assert capsys.readouterr().err == "stopped: 1 of 5 done; run it again to continue\n"
+
+
+def test_a_stopped_map_shows_one_frame_of_llmcall() -> None:
+    """What it was doing at that moment concerns nobody."""
+    names = [frame.name for frame in traceback.extract_tb(Stopped().error.__traceback__)]
+    assert names == ["__init__", "map"]
 
 
 def test_the_answer_of_a_call_that_was_left_behind_is_stored() -> None:

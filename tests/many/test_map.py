@@ -16,6 +16,7 @@ import re
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections import Counter
 from concurrent.futures import wait as wait_for_futures
@@ -872,3 +873,41 @@ def test_a_failure_is_raised_without_waiting_for_windows() -> None:
     with llmcall.configured(window="8h"), pytest.raises(ValueError, match="fails"):
         map(work, ["waits", "fails"])
     assert stopped == [True]
+
+
+PACKAGE = pathlib.Path(llmcall.__file__).parent
+
+
+def frames_of(error: BaseException | None) -> list[str]:
+    """Return the functions in a traceback: the user's by name, llmcall's as ``llmcall``."""
+    return [
+        "llmcall" if PACKAGE in pathlib.Path(frame.filename).parents else frame.name
+        for frame in traceback.extract_tb(error and error.__traceback__)
+    ]
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_failed_call_in_a_map_shows_only_the_frames_of_its_user(attempts: int) -> None:
+    """Those of llmcall, of tenacity and of the SDK are left out; the SDK's exception is the cause."""
+    client = llmcall.OpenAIClient(
+        base_url="http://127.0.0.1:9/v1", retry_max_attempts=attempts, retry_waiting_time=0
+    )
+
+    def greets(name: str) -> Any:
+        return client.send_message(f"Hello, {name}", on_error="raise")
+
+    with pytest.raises(llmcall.ServiceError) as caught:
+        map(greets, ["Ann"])
+    test = "test_a_failed_call_in_a_map_shows_only_the_frames_of_its_user"
+    assert frames_of(caught.value) == [test, "llmcall", "greets"]
+    cause = caught.value.__cause__
+    assert type(cause).__module__ == "openai"
+    assert frames_of(cause) == []
+
+
+def test_an_error_of_the_function_of_a_map_keeps_its_frames() -> None:
+    """It may be a fault of llmcall's."""
+    with pytest.raises(ZeroDivisionError) as caught:
+        map(divide, [0])
+    assert frames_of(caught.value).count("llmcall") > 1
+    assert frames_of(caught.value)[-1] == "divide"

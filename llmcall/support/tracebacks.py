@@ -1,0 +1,41 @@
+"""Tracebacks that show the user's own frames."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from ..errors import LLMCallError
+
+# llmcall, and what it calls: an error's message says what failed, and where.
+HIDDEN = frozenset(
+    [
+        *("llmcall", "tenacity", "concurrent", "threading", "asyncio", "contextlib", "anyio"),
+        *("openai", "httpx", "httpx2", "httpcore", "httpcore2"),
+    ]
+)
+
+
+def hide_own_frames(error: BaseException) -> None:
+    """Leave llmcall's frames out of the traceback of one of its errors, and of those of its causes.
+
+    Any other exception keeps its frames: they may show a fault of llmcall's. Ctrl-C keeps none.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        error.__traceback__ = None
+    cause: BaseException | None = error if isinstance(error, LLMCallError) else None
+    while cause is not None:
+        cause.__traceback__ = _users_frames(cause.__traceback__)
+        cause = cause.__cause__
+
+
+def _users_frames(frames: TracebackType | None) -> TracebackType | None:
+    shown = []
+    while frames is not None:
+        module = str(frames.tb_frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in HIDDEN:
+            shown.append(frames)
+        frames = frames.tb_next
+    kept = None
+    for frame in reversed(shown):
+        kept = TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return kept

@@ -41,7 +41,7 @@ intersphinx_mapping = {
 
 html_theme = "furo"
 html_title = f"llmcall {release}"
-html_static_path = ["tables.css"]
-html_css_files = ["tables.css"]
+html_static_path = ["pages.css"]
+html_css_files = ["pages.css"]
 html_show_copyright = False
 html_copy_source = False

@@ -108,7 +108,7 @@ def drift(
     to: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
 ) -> Drift | DriftPlan:
-    """Ask a sample of a recording's chat requests again, and compare the new answers with the
+    """Ask part of a recording's chat requests again, and compare the new answers with the
     recorded ones.
 
     The requests are sent exactly as they were recorded, with their histories, as new draws. Each

@@ -87,7 +87,6 @@ class OpenAIClient(LLMClient):
         is asked: call tools while the model reasons, or answer within a window.
 
         :param capabilities: what is known about the model.
-        :raises ValueError: if that API has no place for something that matters.
         """
         wire = self.settings.api
         if "messages" not in body:
@@ -97,10 +96,6 @@ class OpenAIClient(LLMClient):
         if wire == "auto":
             has_tools = body.get("tools") and body.get("reasoning_effort") != "none"
             wire = "responses" if has_tools and capabilities.tools_on_responses else "chat"
-        if wire != "chat":
-            from .responses import body_of
-
-            body_of(body)
         return wire
 
     def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:

@@ -140,6 +140,9 @@ class WindowTransport:
         try:
             # Neither a cancellation nor the deadline parts them: what is sent is noted.
             response, copy, is_first = await to_the_end(sent_and_noted())
+        except (ConfigError, ValueError):  # what cannot be sent was not sent
+            journal.remove(self._key, None)
+            raise
         except APIError as error:
             journal.remove(self._key, None)
             if error.status_code is None and not error.is_loopback_unreachable:

@@ -888,3 +888,21 @@ def test_awaited_answers_at_another_address_are_forgotten_and_named(
         told = commands.cache("clear", "--awaited", "--yes")
     assert f"1 answer at {server.base_url}" in told
     assert (dict(server.counts), awaited()) == (counts, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [({"n": 2}, ValueError), ({"extra_headers": {"X": "a\nb"}}, ConfigError)],
+    ids=["n", "header"],
+)
+def test_what_cannot_be_sent_leaves_no_note_of_a_request(
+    server: BackgroundServer,
+    arguments: dict[str, Any],
+    error: type[Exception],
+) -> None:
+    """The next run does not take it for one that was sent and not acknowledged."""
+    with pytest.raises(error):
+        client_at(server).send_message("Hello", **arguments)
+    folder = Path(client_at(server).cache.path) / "awaited"
+    assert in_database(folder, "SELECT COUNT(*) FROM Cache") == [(0,)]
+    assert server.counts["create"] == 0

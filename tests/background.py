@@ -14,7 +14,7 @@ from pytest_httpserver import HTTPServer
 from servers import Answer, completion, embeddings
 from werkzeug import Request, Response
 
-USAGE = {"input_tokens": 10, "output_tokens": 10, "total_tokens": 20}
+RESPONSE_USAGE = {"input_tokens": 10, "output_tokens": 10, "total_tokens": 20}
 
 
 class BackgroundServer:
@@ -99,7 +99,7 @@ class BackgroundServer:
         end = {
             "status": "completed",
             "output": [{"type": "message", "role": "assistant", "content": [part]}],
-            "usage": USAGE,
+            "usage": RESPONSE_USAGE,
         }
         response = {
             "id": f"resp_{number}",

@@ -84,7 +84,7 @@ def function(name: str, arguments: dict[str, Any], value: Any, sample: str | Non
     )
 
 
-def written(
+def write_cassette(
     name: str | Path,
     records: list[Record],
     settings: dict[str, Any] | None = None,
@@ -96,6 +96,6 @@ def written(
     return path
 
 
-def read(path: Path) -> list[Record]:
+def read_records(path: Path) -> list[Record]:
     """Return the records of a cassette or an export."""
     return list(reader.read(path))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conversations import read
+from conversations import read_records
 from disks import DATABASE, in_database
 from processes import Nursery, Worker, pause, seeded
 from workers import digest, fill, is_answer_to
@@ -169,7 +169,7 @@ def read_lines(path: Path) -> dict[str, str]:
         record.request["messages"][-1]["content"]: digest(
             record.response["choices"][0]["message"]["content"]
         )
-        for record in read(path)
+        for record in read_records(path)
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from conversations import HOSTILE, chat, conversation, written
+from conversations import HOSTILE, chat, conversation, write_cassette
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +45,7 @@ def play(
         records += conversation(
             f"actor-{actor}#0", turns, system or f"You are actor {actor}, a {word} buyer."
         )
-    return str(written(path, records))
+    return str(write_cassette(path, records))
 
 
 def agreed(actor: int, number: int) -> str:
@@ -258,7 +258,7 @@ def survey(path: str, *, people: int = 24) -> str:
             if (number, repeat) == (7, 1):
                 record.response["choices"][0]["finish_reason"] = "length"
             records.append(record)
-    return str(written(path, records))
+    return str(write_cassette(path, records))
 
 
 def distributions(html: str) -> dict[str, list[tuple[str, ...]]]:
@@ -288,7 +288,7 @@ def test_the_calls_of_each_person_are_questions() -> None:
     records = [
         chat(ask, say, f"p-{n}#0") for n in range(20) for ask, say in (("A?", "x"), ("B?", "y"))
     ]
-    found = distributions(report(str(written("a.jsonl", records))))
+    found = distributions(report(str(write_cassette("a.jsonl", records))))
     assert found == {"call 1: answer": [("x", "20")], "call 2: answer": [("y", "20")]}
 
 
@@ -300,7 +300,9 @@ def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
         asked = f"Town {number}?\n\nA. {first}\nB. {second}\n\nAnswer with one letter only."
         answer = "B." if number % 2 else "a"
         records.append(chat(asked, answer, f"survey/{number}#0", finish_reason="length"))
-    assert distributions(report(str(written("a.jsonl", records)))) == {"answer": [("ban", "24")]}
+    assert distributions(report(str(write_cassette("a.jsonl", records)))) == {
+        "answer": [("ban", "24")]
+    }
 
 
 def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:

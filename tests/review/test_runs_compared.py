@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from conversations import chat, conversation, embedding, record_of, written
+from conversations import chat, conversation, embedding, record_of, write_cassette
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -57,12 +57,12 @@ def play(
             said.append(say(name, number))
             records.append(chat(messages, said[-1], f"{scope}{name}#0"))
         heard = said
-    return str(written(path, records))
+    return str(write_cassette(path, records))
 
 
 def one_call(path: str, question: str = "Bread?", answer: str = "Yes.", **params: Any) -> Path:
     """Write down a run of one call of lisa."""
-    return written(path, [chat(question, answer, "lisa#0", **params)])
+    return write_cassette(path, [chat(question, answer, "lisa#0", **params)])
 
 
 def counts(found: llmcall.types.Comparison) -> tuple[int, int, int, int]:
@@ -102,7 +102,7 @@ def test_embeddings_are_in_no_scope() -> None:
     """So they change nothing about the first level."""
     for number in range(2):
         records = [embedding("bread", [0.5]), chat("Hi", "Yes.", f"rep-{number}/lisa#0")]
-        written(f"{number}.jsonl", records)
+        write_cassette(f"{number}.jsonl", records)
     found = llmcall.compare("0.jsonl", "1.jsonl")
     assert [(row.scope, row.status) for row in found.rows] == [("", "same"), ("lisa", "same")]
 
@@ -117,7 +117,7 @@ def test_a_call_outside_any_scope_is_not_the_only_actors() -> None:
     """The actor's name may have changed with its prompt: it is told, whatever was asked outside."""
     for name in ("lisa", "liz"):
         records = [chat("Bread?", name, f"{name}#0"), chat(f"Sum up: {name}", "Done.")]
-        written(f"{name}.jsonl", records)
+        write_cassette(f"{name}.jsonl", records)
     found = llmcall.compare("lisa.jsonl", "liz.jsonl")
     assert {(each.scope, each.why) for each in found.parted} == {
         ("", "prompt"),
@@ -135,7 +135,7 @@ def test_a_changed_system_message_that_names_the_actor_is_named_first() -> None:
             system = f"You are {name}. {name} {trait}loves bread."
             digest = hashlib.sha256(system.encode()).hexdigest()
             records += conversation(f"{system[:20]}-{digest[:8]}#0", [("Bread?", "Yes.")], system)
-        runs.append(written(f"{number}.jsonl", records))
+        runs.append(write_cassette(f"{number}.jsonl", records))
     lines = str(llmcall.compare(*runs)).splitlines()
     assert lines[1] == (
         "the system message of 2 actors changed, and with it the actor's name: {+really+}"
@@ -175,7 +175,7 @@ def test_the_longest_common_run_of_equal_requests_is_the_same(one: str, other: s
     """Each call has one row; what is the same is asked by both, in one order."""
     for path, questions in (("a.jsonl", one), ("b.jsonl", other)):
         records = [chat(each, each, f"x#{number}") for number, each in enumerate(questions)]
-        written(path, [*records, chat("end", "end", "y#0")])
+        write_cassette(path, [*records, chat("end", "end", "y#0")])
     found = llmcall.compare("a.jsonl", "b.jsonl")
     assert found.same + found.changed + found.missing == len(one) + 1
     assert found.same + found.changed + found.added == len(other) + 1
@@ -189,7 +189,9 @@ def test_a_call_more_in_a_growing_history_is_added(place: int) -> None:
     """The calls after it have its answer in their histories, and are matched by what they ask."""
     turns = [("Bread?", "Yes."), ("Milk?", "No."), ("Eggs?", "Maybe.")]
     more = [*turns[:place], ("Salt?", "Never."), *turns[place:]]
-    runs = [written(f"{len(each)}.jsonl", conversation("lisa#0", each)) for each in (turns, more)]
+    runs = [
+        write_cassette(f"{len(each)}.jsonl", conversation("lisa#0", each)) for each in (turns, more)
+    ]
     found = llmcall.compare(*runs)
     assert counts(found) == (place, 3 - place, 1, 0)
     assert causes(found) == [("lisa", place, "added")]
@@ -209,7 +211,7 @@ def test_nothing_is_the_same_that_differs(
     assume({actor for actor, _ in one} == {actor for actor, _ in other})
     for path, made in (("one.jsonl", one), ("other.jsonl", other)):
         records = [chat(what, made[actor, what], f"{actor}#0") for actor, what in sorted(made)]
-        written(path, records)
+        write_cassette(path, records)
     found = llmcall.compare("one.jsonl", "other.jsonl")
     assert bool(found.parted) == (one != other)
     assert found.same == len(one.items() & other.items())
@@ -225,7 +227,7 @@ def test_an_answer_that_says_the_same_is_the_same(kind: str, more: dict[str, Any
         if kind == "http":
             request = {"method": "POST", "host": "h", "path": "/v1/responses", "body": {}}
             response = {"value": {"status": 200, "body": json.dumps(response)}}
-        written(path, [record_of(kind, "lisa#0", request, response)])
+        write_cassette(path, [record_of(kind, "lisa#0", request, response)])
     assert counts(llmcall.compare("one.jsonl", "other.jsonl")) == (1, 0, 0, 0)
 
 
@@ -246,7 +248,7 @@ def test_the_ids_of_tool_calls_make_no_other_answer(part: dict[str, Any]) -> Non
         ("given.jsonl", text.replace("{}", "{1}").replace('{"id": 1}', '{"id": 2}')),
     ):
         request = {"method": "POST", "path": "/messages", "body": {}}
-        written(path, [record_of("http", "lisa#0", request, {"value": {"body": body}})])
+        write_cassette(path, [record_of("http", "lisa#0", request, {"value": {"body": body}})])
     assert counts(llmcall.compare("one.jsonl", "ids.jsonl")) == (1, 0, 0, 0)
     assert counts(llmcall.compare("one.jsonl", "given.jsonl")) == (0, 1, 0, 0)
 
@@ -258,7 +260,7 @@ def test_an_answer_is_the_same_over_both_wires() -> None:
     output = [{"type": "message", "id": "msg_1", "role": "assistant", "content": [part]}]
     response = {"object": "response", "model": "m-2026", "status": "completed", "output": output}
     for path, said in (("one.jsonl", record.response), ("other.jsonl", response)):
-        written(path, [record.replace(response=said)])
+        write_cassette(path, [record.replace(response=said)])
     found = llmcall.compare("one.jsonl", "other.jsonl")
     assert counts(found) == (1, 0, 0, 0)
     assert [(row.answer, row.other_answer) for row in found.rows] == [("Yes.", "Yes.")]
@@ -282,7 +284,7 @@ def test_why_runs_part_is_told(
     messages: list[Any], params: dict[str, Any], why: str, shown: str
 ) -> None:
     """By another model or parameter, a field beside a message's text, or a message more."""
-    other = written("b.jsonl", [chat(messages, "Yes.", "lisa#0", **params)])
+    other = write_cassette("b.jsonl", [chat(messages, "Yes.", "lisa#0", **params)])
     found = llmcall.compare(one_call("a.jsonl"), other)
     assert causes(found) == [("lisa", 0, why)]
     assert shown in str(found)
@@ -293,7 +295,7 @@ def test_equal_requests_with_different_answers_part_by_a_draw() -> None:
     for path, served, answer in (("a.jsonl", "m-01", "Yes."), ("b.jsonl", "m-05", "No.")):
         record = chat("Bread?", answer, "lisa#0")
         record.response["model"] = served
-        written(path, [record])
+        write_cassette(path, [record])
     found = llmcall.compare("a.jsonl", "b.jsonl")
     assert found.parted[0][:5] == ("lisa", 0, "draw", "Yes.", "No.")
     assert str(found).splitlines()[1] == (
@@ -328,7 +330,9 @@ def test_a_prompt_follows_from_the_first_answer_that_holds_its_words() -> None:
 
     def run(path: str, word: str) -> Path:
         calls = [("ann", "Say."), ("bob", f"Ann said {word}."), ("cem", f"They said {word}.")]
-        return written(path, [chat(asked, f"I am {word}!", f"{name}#0") for name, asked in calls])
+        return write_cassette(
+            path, [chat(asked, f"I am {word}!", f"{name}#0") for name, asked in calls]
+        )
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
     assert [each.follows for each in found.parted] == [None, ("ann", 0), ("ann", 0)]
@@ -340,7 +344,7 @@ def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None
     def run(path: str, one: str, two: str) -> Path:
         heard = f"Ann: {one} Bob: {two} And you?"
         calls = [("ann", "Say.", one), ("bob", "Say.", two), ("cem", heard, "Hm.")]
-        return written(path, [chat(asked, said, f"{name}#0") for name, asked, said in calls])
+        return write_cassette(path, [chat(asked, said, f"{name}#0") for name, asked, said in calls])
 
     found = llmcall.compare(run("a.jsonl", "Yes, I do.", "No!"), run("b.jsonl", "Never.", "Oh no?"))
     assert [(each.why, each.follows) for each in found.parted] == [
@@ -359,7 +363,9 @@ def test_an_answer_is_known_however_it_is_written_into_a_prompt(tell: Callable[[
 
     def run(path: str, word: str) -> Path:
         said = json.dumps({"mood": word, "says": f'He is "{word}",\nthe café says'})
-        return written(path, [chat("?", said, "ann#0"), chat(f"Hear: {tell(said)}", "Hm", "bob#0")])
+        return write_cassette(
+            path, [chat("?", said, "ann#0"), chat(f"Hear: {tell(said)}", "Hm", "bob#0")]
+        )
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
     assert found.parted[1].follows == ("ann", 0)
@@ -382,7 +388,9 @@ def test_what_no_answer_explains_in_all_its_words_follows_from_nothing(
     def run(path: str, said: str, **told: Any) -> Path:
         name, question = told.pop("name", "bob"), told.pop("question", "What now?")
         heard = chat(f"Ann is {told.pop('heard')}. {question}", "Hm.", f"{name}#0", **told)
-        return written(path, sorted([chat("?", said, "ann#0"), heard], key=lambda each: each.scope))
+        return write_cassette(
+            path, sorted([chat("?", said, "ann#0"), heard], key=lambda each: each.scope)
+        )
 
     name = {"name": other["name"]} if "name" in other else {}
     one = run("a.jsonl", "I am happy.", heard="happy", **name)
@@ -401,7 +409,7 @@ def echoed(
 
 def echoes(path: str, subsidy: int, scopes: list[str], *, arms: tuple[str, ...] = ()) -> Path:
     """Write down calls whose model repeats its question, each with other words of its own."""
-    return written(
+    return write_cassette(
         path,
         [
             echoed(subsidy, f"I {WORDS[(subsidy + number) % 5]}.", scope, arms=arms)
@@ -461,7 +469,7 @@ def heard(
         said = echoed(subsidy, decision, ann, arms=("all",))
         asked = f"Ann says: {said.answer} And you?"
         records += [said, chat(asked, "Hm.", f"{ben}#0").with_arms(("all",))]
-    return written(path, records)
+    return write_cassette(path, records)
 
 
 @pytest.mark.parametrize(
@@ -499,7 +507,7 @@ def test_an_earlier_map_explains_the_prompts_of_a_later_one() -> None:
     def run(path: str, mood: str) -> Path:
         ann, ben = "day/~00000000000000aa#0", "day/~00000000000000bb#0"
         records = [chat("Ann?", mood, ann), chat("Ben?", "Hm.", ben)]
-        return written(path, [*records, chat(f"Ann is {mood}. And you?", "Hm.", ben)])
+        return write_cassette(path, [*records, chat(f"Ann is {mood}. And you?", "Hm.", ben)])
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
     assert [each.follows is None for each in found.parted] == [True, False]
@@ -511,7 +519,7 @@ def test_a_treatment_beside_a_quote_of_an_echo_is_direct() -> None:
     def run(path: str, subsidy: int, decision: str) -> Path:
         ann = echoed(subsidy, decision, "r/ann")
         asked = f"A heat pump with {subsidy} percent off. Ann says: {ann.answer} And you?"
-        return written(path, [ann, chat(asked, "Hm.", "r/ben#0")])
+        return write_cassette(path, [ann, chat(asked, "Hm.", "r/ben#0")])
 
     found = llmcall.compare(run("a.jsonl", 0, "Never."), run("b.jsonl", 15, "Yes, gladly."))
     assert [(each.scope, each.follows) for each in found.parted] == [("ann", None), ("ben", None)]
@@ -522,7 +530,7 @@ def test_the_words_of_added_and_missing_calls_explain_a_prompt() -> None:
 
     def run(path: str, name: str, good: str) -> Path:
         said = chat("Hi", f"Oh, {good} is dear.", f"{name}#0")
-        return written(path, [said, chat(f"They say that {good} is dear.", "Hm.", "bob#0")])
+        return write_cassette(path, [said, chat(f"They say that {good} is dear.", "Hm.", "bob#0")])
 
     found = llmcall.compare(run("a.jsonl", "ann", "bread"), run("b.jsonl", "abe", "milk"))
     assert [(each.scope, each.why, each.follows) for each in found.parted] == [
@@ -551,7 +559,7 @@ def test_one_changed_persona_among_forty_agents_is_one_line(heard: str) -> None:
                 answers.append(" ".join(chance.choice(WORDS) for _ in range(5)))
                 records.append(chat(messages, answers[-1], f"town/agent-{agent:02}#0"))
             said = answers
-        return written(path, sorted(records, key=lambda record: record.scope))
+        return write_cassette(path, sorted(records, key=lambda record: record.scope))
 
     printed = done("diff", str(run("a.jsonl", "thrifty")), str(run("b.jsonl", "generous")))
     _, cause, followers = printed.splitlines()
@@ -611,7 +619,7 @@ class World:
                 said.pop(name, None)
                 said[name] = answer
                 records.append(chat(messages, answer, f"{name}#0", **params))
-        return str(written(path, sorted(records, key=lambda record: record.scope)))
+        return str(write_cassette(path, sorted(records, key=lambda record: record.scope)))
 
     def answer(self, prompt: str) -> str:
         """Answer by the prompt alone, with blanks around."""
@@ -878,7 +886,7 @@ NUMBERED = [f"survey/{number}" for number in (*range(1, 12), "Ann")]
 def numbered() -> str:
     """A run of twelve actors, of which eleven are called by a number."""
     return str(
-        written("numbered.jsonl", [chat("Bread?", "Yes.", f"{name}#0") for name in NUMBERED])
+        write_cassette("numbered.jsonl", [chat("Bread?", "Yes.", f"{name}#0") for name in NUMBERED])
     )
 
 
@@ -900,7 +908,7 @@ def test_report_sorts_the_numbers_of_actors(numbered: str) -> None:
 
 def test_compare_sorts_the_numbers_of_actors(numbered: str) -> None:
     """Its rows, and the actors that part."""
-    other = written("other.jsonl", [chat("Cake?", "Yes.", f"{name}#0") for name in NUMBERED])
+    other = write_cassette("other.jsonl", [chat("Cake?", "Yes.", f"{name}#0") for name in NUMBERED])
     found = llmcall.compare(numbered, other)
     names = [name.removeprefix("survey/") for name in NUMBERED]
     assert [row.scope for row in found.rows] == names

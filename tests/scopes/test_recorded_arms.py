@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from conversations import chat, written
+from conversations import chat, write_cassette
 from dice import sample
 from redis_servers import RedisProcess
 
@@ -74,7 +74,7 @@ TWO = [
 def test_a_line_names_the_arms_beside_the_key() -> None:
     """After the sample; a record that no arm used has no such field, and no key knows of arms."""
     record = chat("Hi", "Yes.", "r/ann#0")
-    path = written("a.jsonl", [record, chat("Ho", "No.", "r/ann#0").with_arms(("b", "a"))])
+    path = write_cassette("a.jsonl", [record, chat("Ho", "No.", "r/ann#0").with_arms(("b", "a"))])
     first, second = path.read_text(encoding="utf-8").splitlines()[1:]
     assert first.startswith('{"kind": "chat", "sample": "r/ann#0", "request": {')
     assert second.startswith(
@@ -219,7 +219,7 @@ def test_equal_lines_with_other_arms_are_one_record_of_all_arms() -> None:
     lines = [
         line
         for number, record in enumerate((one, other))
-        for line in written(f"{number}.jsonl", [record]).read_text("utf-8").splitlines()
+        for line in write_cassette(f"{number}.jsonl", [record]).read_text("utf-8").splitlines()
     ]
     Path("both.jsonl").write_text("\n".join(dict.fromkeys(lines)) + "\n", "utf-8")
     [record] = llmcall.cassette("both.jsonl").all_records()
@@ -232,7 +232,7 @@ def test_equal_lines_with_other_arms_are_one_record_of_all_arms() -> None:
 def test_merge_and_rekey_keep_the_arms() -> None:
     """Of one answer in two files, those of both."""
     for name in "ab":
-        written(f"{name}.jsonl", [chat("Hi", "Yes.", "r#0").with_arms((name,))])
+        write_cassette(f"{name}.jsonl", [chat("Hi", "Yes.", "r#0").with_arms((name,))])
     done("cassette", "merge", "a.jsonl", "b.jsonl", "-o", "both.jsonl")
     done("cassette", "rekey", "both.jsonl")
     assert arms_in("both.jsonl") == [("Hi", ["a", "b"])]
@@ -241,7 +241,7 @@ def test_merge_and_rekey_keep_the_arms() -> None:
 @pytest.mark.parametrize("arms", ['"a"', "[1]", "{}"])
 def test_arms_that_are_no_names_are_a_damaged_line(arms: str) -> None:
     """The error names the line."""
-    path = written("a.jsonl", [chat("Hi", "Yes.", "r#0").with_arms(("a",))])
+    path = write_cassette("a.jsonl", [chat("Hi", "Yes.", "r#0").with_arms(("a",))])
     path.write_text(path.read_text("utf-8").replace('["a"]', arms), "utf-8")
     with pytest.raises(llmcall.CacheCorruptError, match=r"a\.jsonl:2: .*'arms'"):
         llmcall.cassette("a.jsonl").all_records()
@@ -343,7 +343,7 @@ def test_a_report_shows_the_design() -> None:
             ("cem", 1, ("treated",)),
         )
     ]
-    done("report", written("a.jsonl", records), "-o", "a.html")
+    done("report", write_cassette("a.jsonl", records), "-o", "a.html")
     page = Path("a.html").read_text(encoding="utf-8")
     facts = dict(re.findall(r'<th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', page))
     assert facts["arms"] == "control (2), treated (2); 1 shared"
@@ -360,7 +360,7 @@ def test_frames_have_a_column_of_arms_where_there_are_some(path: str) -> None:
     cache.load(path)
     assert list(cache.to_frame()["arms"]) == list(frame["arms"])
     records: list[Record] = [chat("Hi", "Yes.")]
-    assert "arms" not in llmcall.cassette(written("b.jsonl", records)).to_frame()
+    assert "arms" not in llmcall.cassette(write_cassette("b.jsonl", records)).to_frame()
 
 
 def test_the_reader_without_llmcall_prints_the_arms(path: str) -> None:

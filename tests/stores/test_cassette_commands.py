@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 from commands import done
-from conversations import HOSTILE, chat, conversation, embedding, function, read, written
+from conversations import (
+    HOSTILE,
+    chat,
+    conversation,
+    embedding,
+    function,
+    read_records,
+    write_cassette,
+)
 from programs import LONGEST
 from servers import CALLING, Responding, completion
 
@@ -31,7 +39,7 @@ TEXTCONV = ("diff.llmcall.textconv", "llmcall show")
 @pytest.fixture
 def market() -> Path:
     """A cassette of two scopes."""
-    return written(
+    return write_cassette(
         "market.jsonl", [*conversation("day/lisa#0", TURNS), chat("?", HOSTILE, "day/bart#0")]
     )
 
@@ -97,7 +105,7 @@ def test_a_command_says_what_it_cannot_do(
 ) -> None:
     """It ends with the exit code of a failure or of wrong usage."""
     Path("broken.jsonl").write_bytes(market.read_bytes()[:100].rpartition(b"\n")[0] + b"\n{broken")
-    written("warmer.jsonl", [], {"model": "m", "temperature": 1})
+    write_cassette("warmer.jsonl", [], {"model": "m", "temperature": 1})
     Path("empty.jsonl").touch()
     assert complaint in done(*arguments, code=code)
 
@@ -107,7 +115,7 @@ def test_a_command_says_what_it_cannot_do(
 
 def text_of(records: list[Record], settings: dict[str, Any] | None = None) -> str:
     """Return what ``llmcall show`` prints of records."""
-    return done("show", written("shown.jsonl", records, settings or {}))
+    return done("show", write_cassette("shown.jsonl", records, settings or {}))
 
 
 def test_a_history_just_above_is_not_repeated() -> None:
@@ -198,7 +206,7 @@ def test_rekey_numbers_the_calls_of_tools() -> None:
     """A recording with a server's ids in its requests replays then."""
     calling = {"role": "assistant", "tool_calls": CALLING["tool_calls"]}
     messages = [*ASKED, calling, RESULT]
-    written(TAPE, [chat(messages, "Three coins.", "lisa#0")])
+    write_cassette(TAPE, [chat(messages, "Three coins.", "lisa#0")])
     assert "new keys for 1 of 1 record\n" in done("cassette", "rekey", TAPE)
     with llmcall.cassette(TAPE, mode="none"), llmcall.scope("lisa"):
         assert ScriptedClient(model="m").send_message(messages).content == "Three coins."  # type: ignore[union-attr]
@@ -239,7 +247,7 @@ def repository() -> Path:
         key,
         command.replace("llmcall", f"{shlex.quote(Path(sys.executable).as_posix())} -m llmcall", 1),
     )
-    path = written("tests/cassettes/test_a/test_b.jsonl", conversation("lisa#0", TURNS))
+    path = write_cassette("tests/cassettes/test_a/test_b.jsonl", conversation("lisa#0", TURNS))
     git("add", ".")
     git("commit", "-q", "-m", "one")
     return path
@@ -249,7 +257,7 @@ def repository() -> Path:
 def test_git_shows_what_was_answered_otherwise(repository: Path) -> None:
     """The difference has two lines and no JSON."""
     changed = [*TURNS[:1], ("And for 5?", "Gladly."), TURNS[2]]
-    written(str(repository), conversation("lisa#0", changed))
+    write_cassette(str(repository), conversation("lisa#0", changed))
     shown = [
         line
         for line in git("diff").splitlines()
@@ -271,17 +279,19 @@ def test_git_shows_a_damaged_cassette_as_it_is(repository: Path) -> None:
 
 def test_git_and_the_command_merge_two_branches_to_the_same_records(repository: Path) -> None:
     """The branches recorded other calls."""
-    first = read(repository)
+    first = read_records(repository)
     for branch in ("left", "right"):
         git("checkout", "-q", "-b", branch, "main")
-        written(str(repository), [*first, *conversation(f"{branch}#0", TURNS)])
+        write_cassette(str(repository), [*first, *conversation(f"{branch}#0", TURNS)])
         git("commit", "-q", "-a", "-m", branch)
         Path(f"{branch}.jsonl").write_bytes(repository.read_bytes())
     git("merge", "-q", "-m", "both", "left")
     done("cassette", "merge", "left.jsonl", "right.jsonl", "-o", "both.jsonl")
-    by_command = read(Path("both.jsonl"))
+    by_command = read_records(Path("both.jsonl"))
     assert len(by_command) == 9
-    assert {each.cache_key for each in read(repository)} == {each.cache_key for each in by_command}
+    assert {each.cache_key for each in read_records(repository)} == {
+        each.cache_key for each in by_command
+    }
 
 
 # merge
@@ -290,8 +300,8 @@ def test_git_and_the_command_merge_two_branches_to_the_same_records(repository: 
 def test_merge_writes_every_record_of_both() -> None:
     """Those of a scope stand in the order of the calls; the command says how many there are."""
     calls = [chat(text, "!", "s#0") for text in "abcde"]
-    written("one.jsonl", [calls[1], calls[3]])
-    written("other.jsonl", calls)
+    write_cassette("one.jsonl", [calls[1], calls[3]])
+    write_cassette("other.jsonl", calls)
     told = done("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
     assert "5 records written to both.jsonl" in told
     assert Path("both.jsonl").read_bytes() == Path("other.jsonl").read_bytes()
@@ -299,10 +309,10 @@ def test_merge_writes_every_record_of_both() -> None:
 
 def test_a_merge_with_an_incomplete_recording_is_incomplete() -> None:
     """So ``once`` goes on recording the merged file, too."""
-    path = written("one.jsonl", [chat("a", "1", "s#0")])
+    path = write_cassette("one.jsonl", [chat("a", "1", "s#0")])
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("{", '{"complete": false, ', 1), encoding="utf-8")
-    written("other.jsonl", [chat("b", "2", "s#0")])
+    write_cassette("other.jsonl", [chat("b", "2", "s#0")])
     done("cassette", "merge", "other.jsonl", "one.jsonl", "-o", "both.jsonl")
     header = Path("both.jsonl").read_text(encoding="utf-8").partition("\n")[0]
     assert json.loads(header)["complete"] is False
@@ -315,7 +325,7 @@ def test_a_run_without_options_differs_from_one_with_some() -> None:
         ("named", '"run": {"scope": "X"}, '),
         ("block", ""),
     ):
-        path = written(f"{name}.jsonl", [chat(name, "1", "s#0")])
+        path = write_cassette(f"{name}.jsonl", [chat(name, "1", "s#0")])
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("{", f"{{{run}", 1), encoding="utf-8")
     told = done("cassette", "merge", "plain.jsonl", "named.jsonl", "-o", "both.jsonl", code=1)
@@ -328,14 +338,14 @@ def test_a_run_without_options_differs_from_one_with_some() -> None:
 @pytest.fixture
 def merge() -> tuple[str, ...]:
     """The command that merges two cassettes with different answers into the first one."""
-    written("one.jsonl", [chat("a", "1", "s#0"), chat("b", "0", "s#0")])
-    written("other.jsonl", [chat("a", "2", "s#0"), chat("b", "0", "s#0")])
+    write_cassette("one.jsonl", [chat("a", "1", "s#0"), chat("b", "0", "s#0")])
+    write_cassette("other.jsonl", [chat("a", "2", "s#0"), chat("b", "0", "s#0")])
     return ("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl")
 
 
 def answers_in(path: str) -> list[str]:
     """Return the answers in a cassette."""
-    return [str(each.answer) for each in read(Path(path))]
+    return [str(each.answer) for each in read_records(Path(path))]
 
 
 def test_merge_lists_conflicts_and_writes_nothing(merge: tuple[str, ...]) -> None:
@@ -375,7 +385,7 @@ def asked_by_the_clock(mode: str) -> list[str]:
 @pytest.fixture
 def under_new_normalizers() -> None:
     """Record calls that hold the time, then have times taken out of keys."""
-    written("tape.jsonl", clocked(12))
+    write_cassette("tape.jsonl", clocked(12))
     with pytest.raises(llmcall.CacheMissError):
         asked_by_the_clock("none")
     Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
@@ -404,7 +414,7 @@ def test_a_second_rekey_changes_nothing(under_new_normalizers: None) -> None:
 @pytest.fixture
 def outside_scopes() -> Path:
     """A cassette whose two answers have one request under the new keys."""
-    tape = written("tape.jsonl", clocked(12, None))
+    tape = write_cassette("tape.jsonl", clocked(12, None))
     Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
     return tape
 
@@ -424,13 +434,15 @@ def test_rekey_writes_the_answer_that_on_conflict_names(
 ) -> None:
     """It says how many are left out."""
     assert "1 left out" in done("cassette", "rekey", outside_scopes, "--on-conflict", choice)
-    assert [record.answer for record in read(outside_scopes)] == [answer]
+    assert [record.answer for record in read_records(outside_scopes)] == [answer]
 
 
 @pytest.fixture
 def moved() -> Path:
     """A cassette that was rekeyed to an alias and a namespace."""
-    tape = written("tape.jsonl", [chat("Bread?", "Yes.", "lisa#0")], {"model": "m", "top_p": 0.5})
+    tape = write_cassette(
+        "tape.jsonl", [chat("Bread?", "Yes.", "lisa#0")], {"model": "m", "top_p": 0.5}
+    )
     Path("config.ini").write_text(
         "[Cache]\nNAMESPACE = village\n[Aliases]\nm = m-2026\n", encoding="utf-8"
     )
@@ -440,7 +452,7 @@ def moved() -> Path:
 
 def test_rekey_moves_records_to_an_alias_and_a_namespace(moved: Path) -> None:
     """Requests have the model after aliases."""
-    [record] = read(moved)
+    [record] = read_records(moved)
     assert (record.request["model"], record.request["namespace"]) == ("m-2026", "village")
 
 

@@ -1,9 +1,18 @@
-"""The command line, run in this process: the one place of the tests that names where it is; and
-files for it.
-"""
+"""Programs in a process of their own, the command line in this one, and Ctrl-C in either."""
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import wait as wait_for_futures
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +20,73 @@ from click.testing import CliRunner, Result
 
 from llmcall.cli.main import main
 from llmcall.config.resolve import refresh
+from llmcall.support.interrupts import current_stops
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 300.0  # seconds: a program that takes longer hangs, also on a slow machine
+# Another Python with other versions of llmcall's dependencies; looked up before the first test takes
+# all of llmcall's variables out of the environment.
+OTHER_PYTHON = os.environ.get("LLMCALL_OTHER_PYTHON", "")
+PREAMBLE = """
+import os, sys, threading
+import llmcall
+from llmcall import ResponseCache
+from llmcall.testing import ScriptedClient
+"""
+
+# Settings with the price of the programs' model: without one, each process that asks would import the
+# package with the prices of all models.
+PRICED = ROOT / "tests" / "programs.ini"
+# For programs that do not know llmcall. It asks by httpx, which starts sooner than a model's SDK.
+ASK = """
+import os, sys, httpx
+client = httpx.Client(base_url=os.environ["MODEL_AT"], verify=False, timeout=60)
+def ask(text, system=None, **parameters):
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": text})
+    body = {"model": "gpt-4o-mini", "messages": messages, "temperature": 1, **parameters}
+    response = client.post("/chat/completions", json=body).raise_for_status()
+    return response.json()["choices"][0]["message"]["content"]
+"""
+
+
+class RunningProgram(subprocess.Popen[str]):
+    """A program that is killed if the block around it fails: leaving the block waits for its end."""
+
+    def __exit__(self, error: type[BaseException] | None, *rest: Any) -> None:
+        if error is not None:
+            self.kill()
+        super().__exit__(error, *rest)
+
+
+def start(program: str, *arguments: object, **environment: str) -> RunningProgram:
+    """Start a program with the usual imports, warnings being errors; its output is text to be read."""
+    settings = {} if Path("config.ini").exists() else {"LLMCALL_CONFIG": str(PRICED)}
+    return RunningProgram(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore:This process",  # is multi-threaded, Python says, if it forks
+            "-c",
+            PREAMBLE + textwrap.dedent(program),
+            *map(str, arguments),
+        ],
+        env={**settings, **os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ran(program: str, *arguments: object, **environment: str) -> str:
+    """Run a program to its end and return what it printed."""
+    with start(program, *arguments, **environment) as process:
+        printed, complaints = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, complaints
+    return printed.strip()
 
 
 def run(*arguments: Any, text: str | None = None) -> Result:
@@ -31,11 +107,31 @@ def cache(*arguments: Any, **options: Any) -> str:
     return done("cache", *arguments, **options)
 
 
-def written(name: str | Path, text: str | bytes) -> str:
-    """Write a file that a command or the settings read, below the working directory, and return its
-    path.
+@contextmanager
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Have Ctrl-C raise KeyboardInterrupt within, whoever started the tests.
+
+    The garbage collector rests meanwhile: Python loses a KeyboardInterrupt that is raised in what
+    the collector calls, such as the end of an earlier test's cache.
     """
-    path = Path.cwd() / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return str(path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        signal.signal(signal.SIGINT, before)
+
+
+def press_ctrl_c() -> None:
+    """Press Ctrl-C, and return once the map around has noticed it."""
+    os.kill(os.getpid(), signal.SIGINT)
+    wait_for_futures(current_stops.get(), 30, FIRST_COMPLETED)
+
+
+def wait_for_maps() -> None:
+    """Wait until the threads of all maps have ended, also of those that were left."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("llmcall map"):
+            thread.join(30)
+            assert not thread.is_alive()

@@ -15,8 +15,8 @@ from typing import Any
 import certifi
 import hypothesis
 import pytest
-from programs import LONGEST
-from redis_servers import RedisProcess
+from commands import LONGEST
+from servers import RedisProcess
 
 import llmcall
 

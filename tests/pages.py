@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
-from programs import LONGEST
+from commands import LONGEST
 
 import llmcall
 import llmcall.aio

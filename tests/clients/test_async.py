@@ -8,19 +8,22 @@ import asyncio
 from typing import Any
 
 import pytest
+from clients import WAYS, client_for
 from servers import (
     CALLING,
     OK,
     QUESTION,
+    TWO_COINS,
     Answer,
     Behaviour,
     RawServer,
     answers,
-    client_for,
+    chunk,
+    chunks_of,
     completion,
     refusal,
+    streams,
 )
-from streaming import TWO_COINS, WAYS, chunk, chunks_of, streams
 
 import llmcall
 from llmcall import APIError, InvalidRequestError, ServiceError

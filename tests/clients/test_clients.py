@@ -12,20 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import LONGEST, ran
+from clients import RETRY_AT_ONCE, WAYS, client_for
+from commands import LONGEST, ran
 from pytest_httpserver import HTTPServer
-from servers import (
-    OK,
-    QUESTION,
-    RETRY_AT_ONCE,
-    Answer,
-    ScriptedServer,
-    client_for,
-    completion,
-    embeddings,
-    refusal,
-)
-from streaming import WAYS
+from servers import OK, QUESTION, Answer, ScriptedServer, completion, embeddings, refusal
 
 import llmcall
 from llmcall import AzureClient, ConfigError, LLMClient, OpenAIClient

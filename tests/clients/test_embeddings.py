@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from clients import Responding
+from commands import LONGEST
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import LONGEST
-from servers import Responding
 
 import llmcall
 from llmcall import ServiceError

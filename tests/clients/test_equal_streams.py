@@ -10,8 +10,8 @@ from typing import Any
 
 import openai
 import pytest
-from sdk_programs import KEY, QUESTION, http, streamed_answer
-from streaming import chunks_of, event
+from clients import KEY, QUESTION, http, streamed_answer
+from servers import chunks_of, event
 
 import llmcall
 from llmcall.core import effects, share

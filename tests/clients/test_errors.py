@@ -15,9 +15,10 @@ from typing import Any
 import hypothesis.strategies as st
 import openai
 import pytest
+from clients import client_for
 from hypothesis import given, settings
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, Answer, ScriptedServer, client_for, refusal, refusing
+from servers import OK, QUESTION, Answer, ScriptedServer, refusal, refusing
 
 import llmcall
 from llmcall import (

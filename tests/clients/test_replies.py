@@ -9,7 +9,8 @@ from typing import Any
 
 import pydantic
 import pytest
-from servers import CALLING, TOOL_CALL, Responding, completion
+from clients import Responding
+from servers import CALLING, TOOL_CALL, completion
 
 import llmcall
 from llmcall.testing import ScriptedClient

@@ -11,8 +11,9 @@ from typing import Any
 
 import pydantic
 import pytest
+from clients import client_for
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, Answer, ScriptedServer, client_for, refusal
+from servers import OK, QUESTION, Answer, ScriptedServer, refusal
 
 import llmcall
 from llmcall import (

@@ -7,16 +7,9 @@ from typing import Any
 
 import openai
 import pytest
+from clients import WAYS, Streamed, client_for
 from pytest_httpserver import HTTPServer
-from servers import (
-    OK,
-    QUESTION,
-    Answer,
-    ScriptedServer,
-    client_for,
-    completion,
-)
-from streaming import TWO_COINS, WAYS, Streamed
+from servers import OK, QUESTION, TWO_COINS, Answer, ScriptedServer, completion
 
 import llmcall
 from llmcall import OpenAIClient

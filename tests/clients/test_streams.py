@@ -11,31 +11,25 @@ from functools import partial
 from typing import Any
 
 import pytest
+from clients import PRICES, WAYS, Responding, Streamed, client_for
 from servers import (
+    HEAD,
+    NAMES,
     OK,
     QUESTION,
+    TWO_COINS,
+    USAGE,
     Answer,
+    Paused,
     RawServer,
-    Responding,
     answers,
-    client_for,
+    chunk,
+    chunks_of,
     completion,
+    event,
     refusal,
     sends,
     stays_silent_after,
-)
-from streaming import (
-    HEAD,
-    NAMES,
-    PRICES,
-    TWO_COINS,
-    USAGE,
-    WAYS,
-    Paused,
-    Streamed,
-    chunk,
-    chunks_of,
-    event,
     streams,
 )
 

@@ -16,12 +16,10 @@ from typing import Any
 import commands
 import openai
 import pytest
-from background import BackgroundServer
-from ctrl_c import ctrl_c_interrupts, wait_for_maps
-from disks import in_database, small
-from programs import LONGEST, RunningProgram, start
+from commands import LONGEST, RunningProgram, ctrl_c_interrupts, start, wait_for_maps
+from files import in_database, small
 from pytest_httpserver import HTTPServer
-from servers import Answer, completion, refusal
+from servers import Answer, BackgroundServer, completion, refusal
 from werkzeug import Request
 
 import llmcall

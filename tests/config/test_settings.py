@@ -23,7 +23,7 @@ from typing import Any
 
 import openai
 import pytest
-from commands import written
+from files import written
 
 import llmcall
 from llmcall import ConfigError

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dice import (
+from map_functions import (
     CALL,
     ask,
     calls,
@@ -34,7 +34,7 @@ from dice import (
     samples,
     wait_or_fail,
 )
-from redis_servers import RedisProcess
+from servers import RedisProcess
 
 import llmcall
 from llmcall import imap, map, scope

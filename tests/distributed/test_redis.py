@@ -17,8 +17,8 @@ from typing import Any
 
 import commands
 import pytest
-from programs import ran
-from redis_servers import RedisProcess
+from commands import ran
+from servers import RedisProcess
 
 import llmcall
 from llmcall import CacheError, ConfigError, ResponseCache

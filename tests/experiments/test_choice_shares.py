@@ -11,8 +11,9 @@ from string import ascii_uppercase
 from typing import Any
 
 import pytest
+from clients import client_for
 from pytest_httpserver import HTTPServer
-from servers import Answer, ScriptedServer, client_for, completion
+from servers import Answer, ScriptedServer, completion
 
 import llmcall
 from llmcall.testing import ScriptedClient

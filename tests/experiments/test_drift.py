@@ -16,9 +16,10 @@ from typing import Any
 import numpy
 import pandas
 import pytest
+from clients import client_for
 from commands import done, run
 from pytest_httpserver import HTTPServer
-from servers import Answer, ScriptedServer, client_for, completion, refusal, refusing
+from servers import Answer, ScriptedServer, completion, refusal, refusing
 
 import llmcall
 from llmcall.errors import CacheMissError, ConfigError, EmptyAnswerError, InvalidRequestError

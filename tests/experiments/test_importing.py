@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import done, run, written
+from commands import done, run
+from files import written
 from servers import completion
 
 import llmcall

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import done
-from programs import LONGEST, OTHER_PYTHON, ROOT
+from commands import LONGEST, OTHER_PYTHON, ROOT, done
 from pytest_httpserver import HTTPServer
 from servers import completion
 from werkzeug import Request, Response

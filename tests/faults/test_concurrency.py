@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import Nursery, Worker, seeded
-from programs import OTHER_PYTHON
+from commands import OTHER_PYTHON
 from test_crashes import stored
+from workers import Nursery, Worker, seeded
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 

@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conversations import read_records
-from disks import DATABASE, in_database
-from processes import Nursery, Worker, pause, seeded
-from workers import digest, fill, is_answer_to
+from files import DATABASE, in_database, read_records
+from workers import Nursery, Worker, digest, fill, is_answer_to, pause, seeded
 
 from llmcall import ResponseCache
 

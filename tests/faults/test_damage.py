@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import seeded
-from programs import LONGEST
-from workers import client_at, fill
+from commands import LONGEST
+from workers import client_at, fill, seeded
 
 import llmcall
 from llmcall import CacheCorruptError, CacheMissError, ResponseCache

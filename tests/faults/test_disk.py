@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import read_only, small
-from programs import LONGEST, start
+from commands import LONGEST, start
+from files import read_only, small
 from test_crashes import keys_of, stored
 from workers import client_at, fill
 

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
+import random
 import socket
 import ssl
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,35 +25,37 @@ from typing import Any, NamedTuple
 
 import openai
 import pytest
-from processes import SECONDS, seeded
+from clients import RETRY_AT_ONCE, WAYS, client_for
 from pytest_httpserver import HTTPServer
-from redis_servers import made_certificate
 from servers import (
+    HEAD,
     OK,
     OPEN_BODY,
     OPEN_HEAD,
     QUESTION,
-    RETRY_AT_ONCE,
     TOO_LONG,
     Answer,
     Behaviour,
     RawServer,
     ScriptedServer,
     answers,
-    client_for,
+    chunk,
+    chunks_of,
     closes,
     completion,
     cut_chunk,
     dripping,
+    event,
     http,
+    made_certificate,
     read_request,
     refusal,
     resets,
     sends,
+    stays_silent,
     stays_silent_after,
 )
-from storms import FAULTS, Storm
-from streaming import HEAD, WAYS, chunk, event
+from workers import SECONDS, seeded
 
 import llmcall
 from llmcall import APIError, ConfigError, OpenAIClient, RequestTimeoutError, ServiceError
@@ -60,6 +65,111 @@ NO_MORE = 3600  # seconds: a timeout that ends nothing here
 ATTEMPTS = 4
 LIBRARY: Any = __import__(openai.DefaultHttpxClient.__base__.__module__.partition(".")[0])
 ITEMS = [f"item {number}" for number in range(200)]
+
+
+def flooding(start: bytes, piece: bytes) -> Behaviour:
+    """Send the same piece without end and without a pause, until the client leaves."""
+
+    def behaviour(connection: socket.socket, stopped: threading.Event) -> None:
+        connection.sendall(start)
+        while not stopped.is_set():
+            connection.sendall(piece)
+
+    return behaviour
+
+
+FAULTS: dict[str, Behaviour] = {
+    "400": answers(refusal(400)),
+    "401": answers(refusal(401)),
+    "408": answers(refusal(408)),
+    "429": answers(refusal(429, headers={"retry-after-ms": "1"})),
+    "500": answers(refusal(500)),
+    "503": answers(refusal(503)),
+    "HTML": answers(Answer(200, "<html>Sign in</html>")),
+    "half of JSON": sends(http(b'{"choices": [')),
+    "no choices": answers(Answer(200, {"choices": []})),
+    "an error with 200": answers(Answer(200, {"error": {"message": "overloaded", "code": 503}})),
+    "no HTTP": sends(b"220 mail.example.org ESMTP\r\n"),
+    "close": closes,
+    "reset": resets,
+    "a cut chunk": cut_chunk(),
+    "a cut stream": sends(HEAD + b"".join(map(event, chunks_of("half")[:2]))),
+    "an error event": sends(HEAD + event({"error": {"message": "overloaded", "code": 503}})),
+    "a short body": sends(http(b"{", length=100)),
+    "silence": stays_silent,
+    "a dripping body": dripping(OPEN_HEAD + OPEN_BODY, b" "),
+    "endless headers": flooding(OPEN_HEAD, b"X-More: " + b"x" * 1000 + b"\r\n"),
+}
+
+
+def whole(item: str, streamed: bool) -> tuple[bytes, bool]:
+    """Return the good answer to an item, and whether the connection stays open after it."""
+    if streamed:
+        return HEAD + b"".join(map(event, [*chunks_of("answer to ", item), b"[DONE]"])), False
+    return http(json.dumps(completion(f"answer to {item}")).encode()), True
+
+
+class Storm(RawServer):
+    """Answer each item's attempts well or with a fault, as a seed draws it; a context manager.
+
+    :param share: of the attempts that fail.
+    :ivar attempts: how often each item was asked for.
+    :ivar faults: how often each fault was met.
+    """
+
+    def __init__(self, seed: int, share: float) -> None:
+        super().__init__()
+        self.attempts: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self._seed, self._share = seed, share
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self.all_left()
+
+    def all_left(self) -> bool:
+        """Wait until every client has closed its connections, without having been told to; return
+        whether they did.
+        """
+        for thread in self._threads:
+            thread.join(SECONDS)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            if self._stopped.is_set():
+                connection.close()
+                return
+            self._threads.append(
+                threading.Thread(target=self._answer, args=(connection,), name="storm", daemon=True)
+            )
+            self._threads[-1].start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while (seen := read_request(connection)) is not None:
+                item = seen.body["messages"][-1]["content"]
+                fault = self._drawn(item)
+                if fault is not None:
+                    fault(connection, self._stopped)
+                    return
+                data, stays = whole(item, bool(seen.body.get("stream")))
+                connection.sendall(data)
+                if not stays:
+                    return
+
+    def _drawn(self, item: str) -> Behaviour | None:
+        with self._lock:
+            self.attempts[item] += 1
+            dice = random.Random(f"{self._seed}/{item}/{self.attempts[item]}")
+            if dice.random() >= self._share:
+                return None
+            name = dice.choice(sorted(FAULTS))
+            self.faults[name] += 1
+            return FAULTS[name]
 
 
 def threads() -> set[str]:

@@ -18,9 +18,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import WAYS
 from commands import run
-from servers import Answer, RawServer, answers, closes, cut_chunk, http, refusal, resets, sends
-from streaming import HEAD, WAYS, chunks_of, event, streams
+from servers import (
+    HEAD,
+    Answer,
+    RawServer,
+    answers,
+    chunks_of,
+    closes,
+    cut_chunk,
+    event,
+    http,
+    refusal,
+    resets,
+    sends,
+    streams,
+)
 
 import llmcall
 from llmcall import AzureClient, OpenAIClient

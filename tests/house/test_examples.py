@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import LONGEST, ROOT
+from commands import LONGEST, ROOT
 
 import llmcall
 

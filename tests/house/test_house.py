@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs import LONGEST
+from commands import LONGEST
 
 ROOT = Path(__file__).resolve().parents[2]
 # Written so that this file does not match itself.

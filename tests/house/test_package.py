@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from programs import ran
+from commands import ran
 
 import llmcall
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pydantic
 import pytest
+from commands import LONGEST
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import LONGEST
 
 import llmcall
 from llmcall.testing import ScriptedClient

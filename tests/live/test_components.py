@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from commands import RunningProgram
 from environments import FOLDER, NOWHERE, environment, python_with
-from programs import RunningProgram
 from pytest_httpserver import HTTPServer
 from servers import completion
 from werkzeug import Request, Response

@@ -14,8 +14,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from ctrl_c import ctrl_c_interrupts, press_ctrl_c, wait_for_maps
-from programs import LONGEST, start
+from commands import LONGEST, ctrl_c_interrupts, press_ctrl_c, start, wait_for_maps
 
 import llmcall
 from llmcall import imap, map, scope

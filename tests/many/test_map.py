@@ -26,11 +26,12 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from dice import CALL, CALLS, Dice, ask, calls, divide, greet, sample, samples
+from clients import Responding
+from commands import LONGEST
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import LONGEST
-from servers import Responding, completion
+from map_functions import CALL, CALLS, Dice, ask, calls, divide, greet, sample, samples
+from servers import completion
 
 import llmcall
 from llmcall import LLMCall, imap, map, scope

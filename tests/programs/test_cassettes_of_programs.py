@@ -23,9 +23,9 @@ from typing import Any
 
 import openai
 import pytest
-from programs import LONGEST, PRICED
+from clients import KEY, QUESTION, Server, ask, http
+from commands import LONGEST, PRICED
 from pytest_httpserver import HTTPServer
-from sdk_programs import KEY, QUESTION, Server, ask, http
 from servers import NumberedServer
 from werkzeug import Request, Response
 

@@ -10,10 +10,20 @@ from typing import Any
 
 import openai
 import pytest
-from sdk_programs import KEY, QUESTION, Server, program
-from sdk_programs import http as library
-from servers import OK, RawServer, answers, cut_chunk, http, refusing, resets, stays_silent
-from streaming import TWO_COINS, event
+from clients import KEY, QUESTION, Server, program
+from clients import http as library
+from servers import (
+    OK,
+    TWO_COINS,
+    RawServer,
+    answers,
+    cut_chunk,
+    event,
+    http,
+    refusing,
+    resets,
+    stays_silent,
+)
 
 import llmcall
 

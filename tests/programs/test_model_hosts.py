@@ -12,7 +12,7 @@ from typing import Any
 
 import openai
 import pytest
-from sdk_programs import KEY, QUESTION, http
+from clients import KEY, QUESTION, http
 from servers import completion
 
 import llmcall

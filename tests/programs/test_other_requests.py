@@ -9,8 +9,8 @@ from typing import Any
 
 import openai
 import pytest
-from sdk_programs import Server, http, program, streamed_answer
-from streaming import event
+from clients import Server, http, program, streamed_answer
+from servers import event
 
 import llmcall
 from llmcall.support.listeners import Listener, listeners

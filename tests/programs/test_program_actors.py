@@ -6,7 +6,7 @@ from typing import Any
 
 import openai
 import pytest
-from sdk_programs import http
+from clients import http
 from servers import OK, ScriptedServer
 
 import llmcall

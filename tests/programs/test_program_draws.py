@@ -13,9 +13,9 @@ from typing import Any
 
 import openai
 import pytest
-from programs import LONGEST
+from clients import KEY, QUESTION, Server, ask, http, program
+from commands import LONGEST
 from pytest_httpserver import HTTPServer
-from sdk_programs import KEY, QUESTION, Server, ask, http, program
 from servers import NumberedServer
 
 import llmcall

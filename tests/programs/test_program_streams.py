@@ -14,11 +14,11 @@ from typing import Any
 import openai
 import pydantic
 import pytest
+from clients import KEY, QUESTION, http, streamed_answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
-from sdk_programs import KEY, QUESTION, http, streamed_answer
-from streaming import event
+from servers import event
 
 import llmcall
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import werkzeug
-from servers import completion, embeddings
-from streaming import chunks_of, event
+from servers import chunks_of, completion, embeddings, event
 
 import llmcall
 

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import done, written
-from programs import ASK, LONGEST, PRICED, RunningProgram
+from commands import ASK, LONGEST, PRICED, RunningProgram, done
+from files import written
 from pytest_httpserver import HTTPServer
-from servers import NumberedServer, RawServer, refusing
-from streaming import TWO_COINS, streams
+from servers import TWO_COINS, NumberedServer, RawServer, refusing, streams
 
 PREAMBLE = f"""
 import atexit, signal, threading, time

@@ -11,7 +11,7 @@ from typing import Any
 
 import openai
 import pytest
-from sdk_programs import (
+from clients import (
     KEY,
     QUESTION,
     TOOLS,

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from sdk_programs import KEY, QUESTION, Server, http
+from clients import KEY, QUESTION, Server, http
 
 import llmcall
 

@@ -15,12 +15,11 @@ from typing import Any
 
 import openai
 import pytest
+from clients import KEY, QUESTION, Server, http, program, streamed_answer
+from commands import LONGEST, PRICED
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import LONGEST, PRICED
-from sdk_programs import KEY, QUESTION, Server, http, program, streamed_answer
-from servers import completion
-from streaming import chunks_of, event
+from servers import chunks_of, completion, event
 from werkzeug import Request, Response
 
 import llmcall

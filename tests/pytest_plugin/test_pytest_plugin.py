@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from programs import LONGEST
+from commands import LONGEST
 
 import llmcall
 
@@ -758,7 +758,7 @@ def test_workers_record_a_tests_own_cassette_and_replay_a_shared_one(workers: Pr
 
 PROGRAM = """
     import threading
-    from sdk_programs import Server, ask as ask_model
+    from clients import Server, ask as ask_model
     from test_askers import plain_program
 
     @pytest.fixture(scope="session", autouse=True)

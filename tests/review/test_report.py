@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from conversations import HOSTILE, chat, conversation, write_cassette
+from files import HOSTILE, chat, conversation, write_cassette
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from conversations import chat, conversation, embedding, record_of, write_cassette
+from files import chat, conversation, embedding, record_of, write_cassette
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 

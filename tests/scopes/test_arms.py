@@ -13,8 +13,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from dice import Dice, sample
-from programs import LONGEST, ran, start
+from commands import LONGEST, ran, start
+from map_functions import Dice, sample
 
 import llmcall
 from llmcall.errors import ScopeError

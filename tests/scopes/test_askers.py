@@ -23,16 +23,15 @@ from typing import Any, NamedTuple
 
 import openai
 import pytest
-from programs import LONGEST, PRICED, RunningProgram
+from clients import KEY, QUESTION, Server, ask, http
+from commands import LONGEST, PRICED, RunningProgram
 from pytest_httpserver import HTTPServer
-from sdk_programs import KEY, QUESTION, Server, ask, http
-from servers import completion
-from streaming import chunks_of, event
+from servers import chunks_of, completion, event
 from werkzeug import Request, Response
 
 import llmcall
 
-CROWD = Path(__file__).parents[1] / "crowd.py"
+CROWD = Path(__file__).with_name("crowd.py")
 NOWHERE = "http://127.0.0.1:9/v1"  # nobody listens there
 
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import written
-from programs import ROOT, ran
+from commands import ROOT, ran
+from files import written
 from pytest_httpserver import HTTPServer
 from servers import OK, Answer, ScriptedServer, completion, refusal
 

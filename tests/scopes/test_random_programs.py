@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import LONGEST, PRICED
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import LONGEST, PRICED
 from random_programs import (
     ASKS,
     BLOCKS,
@@ -36,6 +36,7 @@ from random_programs import (
 
 import llmcall
 
+HELPERS = str(Path(__file__).parents[1])  # the folder of what the script imports
 SEEDS = st.integers(0, 10**6)
 FOLDERS = itertools.count()
 
@@ -247,12 +248,13 @@ def test_a_program_under_run_replays_in_a_fresh_process(seed: int) -> None:
 
 def ran_under_run(options: list[str], cache: str, plan: dict[str, Any]) -> dict[str, Any]:
     """Run the program in a fresh process, and return what was told."""
-    script = Path(__file__).parents[1] / "random_programs.py"
+    script = Path(__file__).with_name("random_programs.py")
     arguments = [script, "program.json", json.dumps(plan), "told.json"]
     done = subprocess.run(
         [sys.executable, "-m", "llmcall", "run", "--scope", "play", *options, *arguments],
         env={
             **os.environ,
+            "PYTHONPATH": os.pathsep.join([HELPERS, os.environ["PYTHONPATH"]]),
             "PYTHONHASHSEED": "random",
             "LLMCALL_CACHE_PATH": cache,
             "LLMCALL_CONFIG": str(PRICED),

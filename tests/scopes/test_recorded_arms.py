@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from commands import done
-from conversations import chat, write_cassette
-from dice import sample
-from redis_servers import RedisProcess
+from files import chat, write_cassette
+from map_functions import sample
+from servers import RedisProcess
 
 import llmcall
 from llmcall.testing import ScriptedClient

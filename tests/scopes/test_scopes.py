@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from programs import ran
+from commands import ran
 
 import llmcall
 from llmcall import InvalidRequestError, ScopeError, bind, scope

@@ -15,12 +15,11 @@ from typing import Any
 
 import diskcache
 import pytest
-from disks import in_database
+from commands import ran
+from files import in_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import ran
-from redis_servers import RedisProcess
-from servers import TOOL_CALL
+from servers import TOOL_CALL, RedisProcess
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ResponseCache

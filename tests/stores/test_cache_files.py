@@ -20,7 +20,7 @@ import commands
 import openai
 import pydantic
 import pytest
-from disks import DATABASE, in_database
+from files import DATABASE, in_database
 from pytest_httpserver import HTTPServer
 from servers import OK, ScriptedServer, completion
 

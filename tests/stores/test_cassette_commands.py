@@ -11,18 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import done
-from conversations import (
-    HOSTILE,
-    chat,
-    conversation,
-    embedding,
-    function,
-    read_records,
-    write_cassette,
-)
-from programs import LONGEST
-from servers import CALLING, Responding, completion
+from clients import Responding
+from commands import LONGEST, done
+from files import HOSTILE, chat, conversation, embedding, function, read_records, write_cassette
+from servers import CALLING, completion
 
 import llmcall
 from llmcall.testing import ScriptedClient

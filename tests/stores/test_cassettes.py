@@ -20,15 +20,10 @@ from typing import Any
 
 import commands
 import pytest
-from programs import LONGEST, RunningProgram, ran, start
+from clients import client_for
+from commands import LONGEST, RunningProgram, ran, start
 from pytest_httpserver import HTTPServer
-from servers import (
-    OK,
-    ScriptedServer,
-    client_for,
-    embeddings,
-    refusal,
-)
+from servers import OK, ScriptedServer, embeddings, refusal
 
 import llmcall
 from llmcall import (

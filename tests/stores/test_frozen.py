@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import LONGEST
 from frozen_program import SEARCH, SETTINGS, Model, ask_other_apis, play
-from programs import LONGEST
 
 import llmcall
 

@@ -16,9 +16,8 @@ from typing import Any
 
 import openai
 import pytest
-from commands import cache
-from programs import LONGEST, start
-from sdk_programs import Server, program
+from clients import Server, program
+from commands import LONGEST, cache, start
 
 import llmcall
 from llmcall.testing import ScriptedClient

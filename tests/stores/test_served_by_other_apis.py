@@ -13,7 +13,7 @@ from typing import Any
 
 import commands
 import pytest
-from sdk_programs import http
+from clients import http
 
 import llmcall
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import commands
 import pytest
+from clients import Responding, client_for, http
 from pytest_httpserver import HTTPServer
-from sdk_programs import http
-from servers import Answer, Responding, ScriptedServer, client_for, completion
+from servers import Answer, ScriptedServer, completion
 
 from llmcall import cassette, scope
 from llmcall.stores.days import Days

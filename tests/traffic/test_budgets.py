@@ -19,11 +19,11 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from dice import ask, calls
+from clients import Responding
+from commands import LONGEST, ran, start
 from hypothesis import given
-from programs import LONGEST, ran, start
-from redis_servers import RedisProcess
-from servers import Responding, completion
+from map_functions import ask, calls
+from servers import RedisProcess, completion
 
 import llmcall
 from llmcall.errors import BudgetExceededError, ConfigError

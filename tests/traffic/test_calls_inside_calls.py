@@ -13,9 +13,8 @@ from typing import Any
 
 import openai
 import pytest
-from sdk_programs import KEY, http, streamed_answer
-from servers import completion
-from streaming import chunks_of, event
+from clients import KEY, http, streamed_answer
+from servers import chunks_of, completion, event
 
 import llmcall
 from llmcall import BudgetExceededError

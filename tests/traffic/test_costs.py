@@ -23,11 +23,10 @@ from typing import Any, NamedTuple
 
 import genai_prices
 import pytest
-from programs import ran
+from clients import Responding, Streamed, client_for, http
+from commands import ran
 from pytest_httpserver import HTTPServer
-from sdk_programs import http
-from servers import Answer, Responding, ScriptedServer, client_for, completion, embeddings
-from streaming import Streamed, chunk
+from servers import Answer, ScriptedServer, chunk, completion, embeddings
 
 import llmcall
 from llmcall.errors import BudgetExceededError

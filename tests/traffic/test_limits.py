@@ -23,17 +23,10 @@ from unittest.mock import patch
 
 import hypothesis.strategies as st
 import pytest
+from clients import WAYS, client_for
 from hypothesis import given
 from pytest_httpserver import HTTPServer
-from servers import (
-    OK,
-    Answer,
-    ScriptedServer,
-    client_for,
-    completion,
-    refusal,
-)
-from streaming import WAYS
+from servers import OK, Answer, ScriptedServer, completion, refusal
 
 import llmcall
 from llmcall import OpenAIClient

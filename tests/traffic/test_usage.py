@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from clients import Responding, Streamed
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import Responding, completion
-from streaming import Streamed, chunks_of
+from servers import chunks_of, completion
 
 import llmcall
 from llmcall.errors import EmptyAnswerError

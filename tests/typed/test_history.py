@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from servers import Responding, completion
+from clients import Responding
+from servers import completion
 
 import llmcall
 from llmcall import LLMCall, TemplateError

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 import pytest
+from clients import Responding
 from commands import done
-from servers import Responding, completion
+from servers import completion
 from typing_extensions import TypedDict
 
 import llmcall

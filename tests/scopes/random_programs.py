@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import openai
-from servers import completion
-from streaming import chunks_of, event
+from servers import chunks_of, completion, event
 
 import llmcall
 from llmcall import LLMClient, bind, recorded, scope

@@ -1,18 +1,126 @@
-"""Programs on the OpenAI SDK, and a model's server in this process that answers them."""
+"""Clients without a network: llmcall's own with scripted answers, and the OpenAI SDK's on a server in
+this process; and the four ways to ask.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import importlib
 import itertools
 import json
 import threading
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import openai
-from servers import completion, embeddings
-from streaming import chunks_of, event
+from servers import chunks_of, completion, embeddings, event
 
 import llmcall
+from llmcall import LLMClient, OpenAIClient
+
+RETRY_AT_ONCE = {"retry_waiting_time": 0.0001, "retry_max_attempts": 3}
+
+
+class Responding(LLMClient):
+    """Answer with whole responses, without a server: one after the other, the last one again and
+    again.
+    """
+
+    api_type = "responding"
+
+    def __init__(self, *responses: Any, **settings: Any) -> None:
+        self.responses = list(responses)
+        super().__init__(**{"retry_waiting_time": 0, "retry_max_attempts": 1, **settings})
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Return a copy of the next response."""
+        return copy.deepcopy(
+            self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+        )
+
+
+def client_for(base_url: str, **settings: Any) -> OpenAIClient:
+    """Return a client that tries three times and hardly waits; without certificates to load, it is
+    made in no time.
+    """
+    http_client = openai.DefaultHttpxClient(verify=False)
+    client = OpenAIClient(
+        base_url=base_url, http_client=http_client, **{**RETRY_AT_ONCE, **settings}
+    )
+    weakref.finalize(client, http_client.close)
+    return client
+
+
+PRICES = {"gpt-4o-mini": (1.0, 2.0)}
+
+
+class Streamed(llmcall.LLMClient):
+    """Stream chunks; an exception among them is raised."""
+
+    api_type = "streamed"
+
+    def __init__(self, *chunks: Any, **settings: Any) -> None:
+        self.chunks, self.closed = chunks, 0
+        super().__init__(
+            **{"model": "gpt-4o-mini", "prices": PRICES, "retry_waiting_time": 0, **settings}
+        )
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Never answer as a whole."""
+        raise AssertionError("a stream was asked for")
+
+    def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
+        """Yield the chunks."""
+        try:
+            for each in self.chunks:
+                if isinstance(each, BaseException):
+                    raise each
+                yield each
+        finally:
+            self.closed += 1
+
+
+def sync_call(
+    client: llmcall.LLMClient, messages: Any, **arguments: Any
+) -> llmcall.types.Reply | None:
+    """Ask by send_message."""
+    return client.send_message(messages, **arguments)
+
+
+def async_call(
+    client: llmcall.LLMClient, messages: Any, **arguments: Any
+) -> llmcall.types.Reply | None:
+    """Ask by asend_message, in an event loop of its own."""
+    return asyncio.run(client.asend_message(messages, **arguments))
+
+
+def stream_call(
+    client: llmcall.LLMClient, messages: Any, **arguments: Any
+) -> llmcall.types.Reply | None:
+    """Ask by stream_message and read to the end; the pieces are the text."""
+    with client.stream_message(messages, **arguments) as stream:
+        text = "".join(stream)
+    assert stream.reply is None or text == (stream.reply.content or "")
+    return stream.reply
+
+
+def astream_call(
+    client: llmcall.LLMClient, messages: Any, **arguments: Any
+) -> llmcall.types.Reply | None:
+    """Ask by astream_message and read to the end, in an event loop of its own."""
+
+    async def read() -> llmcall.types.Reply | None:
+        async with client.astream_message(messages, **arguments) as stream:
+            text = "".join([piece async for piece in stream])
+        assert stream.reply is None or text == (stream.reply.content or "")
+        return stream.reply
+
+    return asyncio.run(read())
+
+
+WAYS = {"sync": sync_call, "async": async_call, "stream": stream_call, "astream": astream_call}
 
 BASE = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
 # httpx for openai 2, httpx2 for openai 3

@@ -24,6 +24,7 @@ REFERENCE = ROOT / "docs" / "reference"
 NEEDED = {
     "survey": ("matplotlib", "pandas"),
     "closed_questions": ("pandas",),
+    "notebooks": ("pandas",),
     "counterfactuals": ("scipy",),
     "drift": ("scipy",),
     "machines": ("distributed",),

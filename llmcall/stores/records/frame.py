@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from ...keys.keys import short_key
 from ...scopes import without_repeats
 from ...support.display.data_frames import data_frame
 from ...support.display.printable import printable
-
-RECORD_COLUMNS = (
-    *("scope", "draw", "kind", "model", "served", "prompt", "answer", "finish_reason", "refusal"),
-    *("input_tokens", "output_tokens", "cost", "used", "cache_key"),
-)
-ARMS = "arms"  # a column if a record has arms
 
 
 def record_frame(
@@ -29,17 +25,38 @@ def record_frame(
         the table has already.
     """
     records = list(records)
-    names = [] if levels is None else _checked_levels(list(levels), records)
-    frame = data_frame(
-        (_cells(record, is_used=is_used(record)) for record in records), RECORD_COLUMNS
-    )
-    if any(record.arms for record in records):
-        frame.insert(2, ARMS, [record.arms for record in records])  # after the draw
-    paths = [_levels_of(record) for record in records]
-    for level, name in enumerate(names):
-        column = [path[level] if level < len(path) else None for path in paths]
-        frame.insert(1 + level, name, column)  # after the scope
-    return frame
+    columns = _columns(is_used)
+    names = [] if levels is None else _checked_levels(list(levels), records, columns)
+    if not any(record.arms for record in records):
+        del columns["arms"]
+    of_levels = {name: partial(_level, number) for number, name in enumerate(names)}
+    columns = {"scope": columns["scope"], **of_levels, **columns}
+    return data_frame(([cell(record) for cell in columns.values()] for record in records), columns)
+
+
+def _columns(is_used: Callable[[Any], bool]) -> dict[str, Callable[[Any], Any]]:
+    """Return the columns of the table: their names, and what their cells hold of a record."""
+    return {
+        "scope": lambda record: record.scope or None,
+        "draw": _draw,
+        "arms": attrgetter("arms"),
+        "kind": attrgetter("kind"),
+        "model": attrgetter("model"),
+        "served": attrgetter("served"),
+        "prompt": attrgetter("prompt"),
+        "answer": attrgetter("answer"),
+        "finish_reason": attrgetter("finish_reason"),
+        "refusal": attrgetter("refusal"),
+        "input_tokens": attrgetter("usage.input_tokens"),
+        "output_tokens": attrgetter("usage.output_tokens"),
+        "cost": attrgetter("cost"),
+        "used": is_used,
+        "cache_key": lambda record: short_key(record.cache_key),
+    }
+
+
+def _level(number: int, record: Any) -> str | None:
+    return next(iter(_levels_of(record)[number:]), None)
 
 
 def _levels_of(record: Any) -> list[str]:
@@ -48,9 +65,13 @@ def _levels_of(record: Any) -> list[str]:
     return [name for name in path.split("/") if name]
 
 
-def _checked_levels(names: list[str], records: Sequence[Any]) -> list[str]:
-    """Return names for the levels of the scopes, one for each level of the deepest."""
-    columns = (*RECORD_COLUMNS, ARMS)
+def _checked_levels(
+    names: list[str], records: Sequence[Any], columns: Collection[str]
+) -> list[str]:
+    """Return names for the levels of the scopes, one for each level of the deepest.
+
+    :param columns: the others, which none of them may have.
+    """
     if len({*columns, *names}) < len(columns) + len(names):
         raise ValueError(
             f"levels names a column twice: {', '.join(names)}; the table has {', '.join(columns)}"
@@ -64,22 +85,9 @@ def _checked_levels(names: list[str], records: Sequence[Any]) -> list[str]:
     return names
 
 
-def _cells(record: Any, *, is_used: bool) -> list[Any]:
-    usage = record.usage
-    cells = {
-        "scope": record.scope or None,
-        "draw": _draw(record.sample),
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "used": is_used,
-        "cache_key": short_key(record.cache_key),
-    }
-    return [cells[name] if name in cells else getattr(record, name) for name in RECORD_COLUMNS]
-
-
-def _draw(sample: str | None) -> int | str | None:
+def _draw(record: Any) -> int | str | None:
     """Return the draw's number, or the text that the user gave; ``None`` if there is neither."""
-    if sample is None:
+    if record.sample is None:
         return None
-    draw = sample.partition("#")[2]
+    draw = record.sample.partition("#")[2]
     return int(draw) if draw.isdecimal() else draw

@@ -23,7 +23,7 @@ def import_pandas() -> Any:
     return pandas
 
 
-def data_frame(rows: Iterable[Sequence[Any]], names: Sequence[str], **options: Any) -> Any:
+def data_frame(rows: Iterable[Sequence[Any]], names: Iterable[str], **options: Any) -> Any:
     """Return rows as a DataFrame that pandas can write to any file.
 
     :param names: the columns' names.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from operator import attrgetter, methodcaller
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
 
 from ..apis.usage import total_cost
 from ..keys.keys import short_key
@@ -18,23 +19,81 @@ from .conversations import Conversation
 from .rows import TableJob, row_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .rows import RowJob
 
-BEFORE_FIELDS = ("repeat", "value")
-AFTER_FIELDS = (
-    "error",
-    "tries",
-    "unread",
-    "refusal",
-    "served",
-    "finish_reason",
-    "cached",
-    "cost",
-    "cache_key",
+UNASKED = Conversation(None, None, [], [], 0)  # of a row that failed before anything was asked
+
+
+class Draw(NamedTuple):
+    """One draw of a row.
+
+    :param error: the exception with which it failed, or ``None``.
+    """
+
+    repeat: int
+    conversation: Conversation
+    error: BaseException | None
+
+    @classmethod
+    def of(cls, repeat: int, answer: Conversation | BaseException) -> Draw:
+        """Return the draw of an answer, or of the exception with which the row failed."""
+        if isinstance(answer, BaseException):
+            return cls(repeat, getattr(answer, "conversation", None) or UNASKED, answer)
+        return cls(repeat, answer, None if answer.is_missing else answer.failure)
+
+    @property
+    def is_cached(self) -> bool | None:
+        """Return whether all its answers were recorded; ``None`` if it has no answer."""
+        conversation = self.conversation
+        if conversation.reply is None:
+            return None
+        return all(reply.cached for reply in conversation.replies)
+
+    @property
+    def cost(self) -> float | None:
+        """Return the cost of all its answers; ``None`` if it is unknown, or there are none."""
+        replies = self.conversation.replies
+        return total_cost(reply.cost for reply in replies) if replies else None
+
+    def of_reply(self, name: str) -> Any:
+        """Return an attribute of its last answer; ``None`` if it has none."""
+        reply = self.conversation.reply
+        return None if reply is None else getattr(reply, name)
+
+    def field(self, name: str) -> Any:
+        """Return a field of its value; ``None`` if there is no value, or it lacks the field."""
+        value = self.conversation.fields or self.conversation.value
+        return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+
+class Column(NamedTuple):
+    """A column of the table.
+
+    :param cell: returns what it holds of a draw.
+    """
+
+    name: str
+    cell: Callable[[Draw], Any]
+    dtype: type = object
+
+
+BEFORE_FIELDS = (
+    Column("repeat", attrgetter("repeat"), int),
+    Column("value", attrgetter("conversation.value")),
 )
-TYPES = {"repeat": int, "tries": int, "cost": float}
+AFTER_FIELDS = (
+    Column("error", attrgetter("error")),
+    Column("tries", attrgetter("conversation.tries"), int),
+    Column("unread", attrgetter("conversation.unread")),
+    Column("refusal", attrgetter("conversation.refusal")),
+    Column("served", methodcaller("of_reply", "model")),
+    Column("finish_reason", methodcaller("of_reply", "finish_reason")),
+    Column("cached", attrgetter("is_cached")),
+    Column("cost", attrgetter("cost"), float),
+    Column("cache_key", lambda draw: (key := draw.of_reply("cache_key")) and short_key(key)),
+)
 
 
 def table(
@@ -53,9 +112,13 @@ def table(
         frame = pandas.DataFrame(frame)
     if vary is not None:
         frame = pandas.concat([frame.assign(**labels) for labels in cells])
-    taken = {*frame.columns, *BEFORE_FIELDS, *AFTER_FIELDS}
-    columns = {field: f"value.{field}" if field in taken else field for field in job.call.columns()}
-    names = [*BEFORE_FIELDS, *columns.values(), *AFTER_FIELDS]
+    taken = {*frame.columns, *(column.name for column in (*BEFORE_FIELDS, *AFTER_FIELDS))}
+    of_fields = [
+        Column(f"value.{field}" if field in taken else field, methodcaller("field", field))
+        for field in job.call.columns()
+    ]
+    columns = [*BEFORE_FIELDS, *of_fields, *AFTER_FIELDS]
+    names = [column.name for column in columns]
     for name in names:
         if name in frame.columns or names.count(name) > 1:
             raise ValueError(
@@ -68,64 +131,32 @@ def table(
     repeats = options.get("repeats", 1)
     if repeats == 1:
         answers = [[answer] for answer in answers]
-    draws = [draw for each in answers for draw in enumerate(each)]
-    _report_missing([answer for _, answer in draws])
-    values = data_frame([_cells(*draw, list(columns)) for draw in draws], names, dtype=object)
+    draws = [Draw.of(*draw) for each in answers for draw in enumerate(each)]
+    _report_missing(draws)
+    rows_of_cells = ([column.cell(draw) for column in columns] for draw in draws)
+    values = data_frame(rows_of_cells, names, dtype=object)
     index = frame.index.repeat(repeats)
     frame = frame.reset_index(drop=True)
     table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True)
-    table = table.join(values.astype(TYPES).infer_objects())
+    table = table.join(
+        values.astype({column.name: column.dtype for column in columns}).infer_objects()
+    )
     return table.set_axis(index) if keeps_index else table
 
 
-def _report_missing(answers: Sequence[Any]) -> None:
+def _report_missing(draws: Sequence[Draw]) -> None:
     """Report how many answers are missing values."""
-    missing = [each for each in answers if isinstance(each, Conversation) and each.is_missing]
+    missing = [
+        draw.conversation for draw in draws if draw.error is None and draw.conversation.is_missing
+    ]
     refused = sum(conversation.refusal is not None for conversation in missing)
     counts = {"refusal": refused, "unread": len(missing) - refused}
     if missing:
         columns = " and ".join(f"{name} ({counts[name]})" for name in counts if counts[name])
         notice(
-            f"{len(missing)} of {len(answers)} answers are missing values; their texts stand in the table under "
+            f"{len(missing)} of {len(draws)} answers are missing values; their texts stand in the table under "
             f"{columns}"
         )
-
-
-def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:
-    """Return the cells of one draw of a row.
-
-    :param answer: a :class:`~llmcall.typed.conversations.Conversation`, or the exception with which
-        the row failed.
-    """
-    error = None
-    if isinstance(answer, BaseException):
-        error, answer = answer, getattr(answer, "conversation", None)
-    if answer is None:  # it failed before anything was asked
-        return [repeat, None, *(None for _ in fields), error, 0, *(None for _ in range(7))]
-    if not answer.is_missing:
-        error = error or answer.failure
-    reply, replies = answer.reply, answer.replies
-    return [
-        repeat,
-        answer.value,
-        *(_field(answer.fields or answer.value, name) for name in fields),
-        error,
-        answer.tries,
-        answer.unread,
-        answer.refusal,
-        None if reply is None else reply.model,
-        None if reply is None else reply.finish_reason,
-        None if reply is None else all(each.cached for each in replies),
-        total_cost(each.cost for each in replies) if replies else None,
-        None if reply is None else short_key(reply.cache_key),
-    ]
-
-
-def _field(value: Any, name: str) -> Any:
-    """Return a field of a value; ``None`` if there is no value, or it lacks the field."""
-    if isinstance(value, Mapping):
-        return value.get(name)
-    return getattr(value, name, None)
 
 
 def fields_of(output_type: Any) -> tuple[str, ...]:

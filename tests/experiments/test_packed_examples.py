@@ -20,8 +20,9 @@ import llmcall
 from llmcall.experiments.packing.verify import OK
 
 EXAMPLES = ROOT / "examples"
-# What is no study: what records the examples' answers, and a module with the tests that call it.
-OTHERS = {"record.py", "replay_in_tests/cinema.py", "replay_in_tests/test_cinema.py"}
+# What is no study: what makes the examples' files, and a module with the tests that call it.
+MAKERS = {"record.py", "published/make.py"}
+OTHERS = {*MAKERS, "replay_in_tests/cinema.py", "replay_in_tests/test_cinema.py"}
 STUDIES = sorted(
     path
     for path in (each.relative_to(EXAMPLES).as_posix() for each in EXAMPLES.glob("**/*.py"))

@@ -48,6 +48,7 @@ class SharesJob:
 
     def __init__(self, question: Any, orders: Sequence[tuple[int, ...]]) -> None:
         self.call = question
+        self._row_job = question.__map_job__()
         self._orders = orders
         self._is_proven = False
         self._problem = ""
@@ -70,11 +71,11 @@ class SharesJob:
     @property
     def window(self) -> str:
         """Return the window in which its calls are answered."""
-        return str(self.call.__map_job__().window)
+        return str(self._row_job.window)
 
     def identity(self, item: Any) -> Any:
         """Return what identifies a row: the variables that the question uses."""
-        return self.call.__map_job__().identity(item)
+        return self._row_job.identity(item)
 
     def call_of(self, _: Any) -> Any:
         """Return the question, by which a plan finds what is recorded."""
@@ -106,7 +107,7 @@ class SharesJob:
         params = self.call.model_params
         limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
         wanted = {**limit, **params, "logprobs": True, "top_logprobs": MOST_OPTIONS}
-        messages = self.call.prompt(self.call.__map_job__().variables(item), order)
+        messages = self.call.prompt(self._row_job.variables(item), order)
         try:
             reply = await ask(SendMessage(self.client, messages, wanted))
         except (EmptyAnswerError, InvalidRequestError) as error:

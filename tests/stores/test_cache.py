@@ -579,7 +579,7 @@ def test_a_caches_directory_is_private_and_out_of_git(
     if first == "a budget":
         cache.spending.spend("survey", {"calls": 1})
     elif first == "a note":
-        cache.awaited.note("key", Awaited("id", "url", "2h", 0.0))
+        cache.awaited.note("key", Awaited("id", "url", "2h", 0.0, ""))
     filled(cache, 1)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert (folder / ".gitignore").read_text() == "*\n"

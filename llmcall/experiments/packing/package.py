@@ -68,7 +68,7 @@ class Manifest:
     printed: str
     python: str
     packages: dict[str, str]
-    unused: dict[str, int] = field(default_factory=dict)
+    unused: dict[str, int]
     files: list[PackedFile] = field(default_factory=list)
 
     def text(self) -> str:

@@ -32,7 +32,7 @@ class Awaited(NamedTuple):
     url: str
     window: str
     begun_at: float
-    endpoint: str = ""
+    endpoint: str
 
 
 class _Notes(InnerDirectory):

@@ -510,6 +510,19 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
     assert "the mode 'new'" in warning
 
 
+def test_the_scopes_of_failures_are_sorted_by_their_numbers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The second comes before the tenth."""
+    client = ScriptedClient(lambda messages: llmcall.APIError("no"))
+    with cassette(PATH):
+        for number in (10, 2):
+            with scope(f"rep-{number}"):
+                client.send_message("a")
+    (warning,) = warnings(caplog)
+    assert "1 in scope 'rep-2', 1 in scope 'rep-10'" in warning
+
+
 def test_failures_name_no_mode_that_is_given_already(caplog: pytest.LogCaptureFixture) -> None:
     """A cassette that adds what is missing needs no other one."""
     with cassette(PATH, mode="new"):

@@ -788,8 +788,8 @@ def test_a_table_without_pandas_is_refused_before_any_call(without_pandas: None)
     assert client.requests == []
 
 
-def test_the_key_in_a_table_is_the_short_one_that_commands_and_frames_have() -> None:
-    """A table joins with the frame of its records, and ``cache show`` and ``delete`` take the key."""
+def test_the_key_in_a_table_is_the_short_one_that_commands_take() -> None:
+    """A frame of records has the whole key, of which these are the first digits."""
     pytest.importorskip("pandas")
     client = ScriptedClient(["7"], cache_mode="auto")
     call = LLMCall(user="{{ name }}?", output_type=int, client=client)
@@ -797,6 +797,6 @@ def test_the_key_in_a_table_is_the_short_one_that_commands_and_frames_have() -> 
         table = call.table([{"name": "Ann"}])
     [key] = table["cache_key"]
     assert re.fullmatch("[0-9a-f]{12}", key)
-    assert list(tape.to_frame()["cache_key"]) == list(client.cache.to_frame()["cache_key"]) == [key]
+    assert list(tape.to_frame()["cache_key"].str[:12]) == [key]
     assert "Ann?" in done("cache", "show", key)
     assert done("cache", "delete", key, "--yes").startswith("1 record")

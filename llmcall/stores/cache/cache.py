@@ -227,7 +227,7 @@ class ResponseCache:
             gets a column; a scope with fewer levels fills the first ones.
         :returns: columns scope, draw, arms (if any record has some), kind, model, served (the name
             that the server gave), prompt, answer, finish_reason, refusal, input_tokens,
-            output_tokens, cost (USD), used (by a call of this process), cache_key (its first 12 digits).
+            output_tokens, cost (USD), used (by a call of this process), cache_key.
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.
         """

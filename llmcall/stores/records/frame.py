@@ -7,7 +7,6 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from ...keys.keys import short_key
 from ...scopes import without_repeats
 from ...support.display.data_frames import data_frame
 from ...support.display.printable import printable
@@ -51,7 +50,7 @@ def _columns(is_used: Callable[[Any], bool]) -> dict[str, Callable[[Any], Any]]:
         "output_tokens": attrgetter("usage.output_tokens"),
         "cost": attrgetter("cost"),
         "used": is_used,
-        "cache_key": lambda record: short_key(record.cache_key),
+        "cache_key": attrgetter("cache_key"),
     }
 
 

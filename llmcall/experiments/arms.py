@@ -19,7 +19,7 @@ from ..many.tasks import job_of
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
 from ..stores.cassettes.current import current_cassette
-from ..stores.records.answers import said
+from ..stores.records.answers import answer_parts
 from ..support.display.data_frames import import_pandas
 from ..support.display.formatting import as_json, counted, money, table
 from ..support.display.notebook import html_table
@@ -87,7 +87,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         # Actor by actor, as on a cassette: when the threads of several actors called decides nothing.
         self._records = {
             run: [
-                draws.setdefault((record.cache_key, as_json(said(record))), record)
+                draws.setdefault((record.cache_key, as_json(answer_parts(record))), record)
                 for _, record in sorted(records, key=_actor_sort_key)
                 if record.kind != FUNCTION
             ]

@@ -15,7 +15,7 @@ from ..scopes import is_reserved_name, path_before_items, without_repeats
 from ..stores.differences.fields import Difference, differences
 from ..stores.differences.words import changed_lines, common_ends, pieces, word_changes
 from ..stores.record import Record
-from ..stores.records.answers import said
+from ..stores.records.answers import answer_parts
 from ..support.display.formatting import as_json, one_line
 from ..support.display.printable import printable
 from .pairs import Pair
@@ -324,7 +324,7 @@ def _padded(words: Iterable[str]) -> str:
 
 def _words_of(record: Record | None) -> str:
     """Return the words of an answer: of its text, and of all other texts in it."""
-    texts = [] if record is None else [record.answer, *strings_in(said(record))]
+    texts = [] if record is None else [record.answer, *strings_in(answer_parts(record))]
     return "|".join(_padded(_WORD.findall(_plain(text))) for text in texts)
 
 
@@ -332,7 +332,9 @@ def _answers(record: Record, other: Record) -> tuple[str | None, str | None]:
     """Return two answers to the same request; the other fields that differ if the texts do not."""
     if record.answer != other.answer:
         return record.answer, other.answer
-    return _values(differences({"response": said(record)}, {"response": said(other)}))
+    return _values(
+        differences({"response": answer_parts(record)}, {"response": answer_parts(other)})
+    )
 
 
 def _values(differing_fields: Iterable[Difference]) -> tuple[str, str]:

@@ -41,7 +41,7 @@ def lasting(response: dict[str, Data]) -> dict[str, Data]:
     return {name: kept[name] for name in kept if name not in VOLATILE}
 
 
-def said(record: Record) -> Any:
+def answer_parts(record: Record) -> Any:
     """Return what a response tells a reader: neither fields that always differ nor what it used, nor
     which of two APIs it came from.
     """

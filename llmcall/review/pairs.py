@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..keys.keys import key_of
 from ..stores.record import Record
-from ..stores.records.answers import answer_parts
+from ..stores.records.answers import shared_answer_parts
 from .runs import RecordedRun, first_level, relative
 
 Align = Callable[[str], str] | Mapping[str, str]
@@ -119,9 +119,8 @@ def _paired(
     keys = (lambda call: call.request), (lambda call: call.record.prompt)
     for one, other in _matched(calls, other_calls, keys):
         if one and other and _are_alike(one.record, other.record):
-            is_same = one.request == other.request and answer_parts(one.record) == answer_parts(
-                other.record
-            )
+            answer, other_answer = shared_answer_parts(one.record, other.record)
+            is_same = one.request == other.request and answer == other_answer
             status = "same" if is_same else "changed"
             yield Pair(scope, one.place, one.record, other.record, status, run_number)
             continue

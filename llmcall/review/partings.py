@@ -15,7 +15,7 @@ from ..scopes import is_reserved_name, path_before_items, without_repeats
 from ..stores.differences.fields import Difference, differences
 from ..stores.differences.words import changed_lines, common_ends, pieces, word_changes
 from ..stores.record import Record
-from ..stores.records.answers import answer_parts
+from ..stores.records.answers import answer_parts, shared_answer_parts
 from ..support.display.formatting import as_json, one_line
 from ..support.display.printable import printable
 from .pairs import Pair
@@ -332,9 +332,8 @@ def _answers(record: Record, other: Record) -> tuple[str | None, str | None]:
     """Return two answers to the same request; the other fields that differ if the texts do not."""
     if record.answer != other.answer:
         return record.answer, other.answer
-    return _values(
-        differences({"response": answer_parts(record)}, {"response": answer_parts(other)})
-    )
+    parts, other_parts = shared_answer_parts(record, other)
+    return _values(differences({"response": parts}, {"response": other_parts}))
 
 
 def _values(differing_fields: Iterable[Difference]) -> tuple[str, str]:

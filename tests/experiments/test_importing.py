@@ -349,6 +349,14 @@ def test_imports_are_compared() -> None:
     assert [each.scope for each in comparison.parted] == ["ben"]
 
 
+def test_an_import_of_texts_compares_with_one_of_whole_responses() -> None:
+    """Of a text nobody knows the finish reason and the model that served it."""
+    imported({**game("ann", "5"), "responses": [response("5")]}, game("ben", "2"))
+    imported(game("ann", "5"), game("ben", "2"), to="texts.jsonl")
+    comparison = llmcall.compare(GAMES, "texts.jsonl")
+    assert (comparison.same, comparison.changed) == (2, 0)
+
+
 def test_a_package_names_the_source_of_its_answers() -> None:
     """Its README says that llmcall did not record them."""
     imported(game("ann", "5"), source=SOURCE)
@@ -424,9 +432,9 @@ def test_a_request_of_a_batch_without_an_answer_is_skipped() -> None:
     got = batch_output(ann=response("5"), ben={"error": {"message": "too long"}}, dan=response("1"))
     printed = done("import", sent, got, "--to", GAMES)
     assert "1 record of 4 conversations" in printed
-    assert f"2: {sent}:2: there is no answer but an error: too long" in printed
-    assert f"3: {sent}:3: there is no answer but an error: the output has no such" in printed
-    assert f"4: {got}:3: there is no answer but an error: no input file has" in printed
+    assert f"2: {sent}:2: no answer: too long" in printed
+    assert f"3: {sent}:3: no answer: the output has no such" in printed
+    assert f"4: {got}:3: no answer: no input file has" in printed
 
 
 @pytest.mark.parametrize("half", ["input", "output"])
@@ -517,7 +525,7 @@ def test_cassettes_of_vcr_are_imported() -> None:
         ("run#1", "5 coins"),
     ]
     for words in (
-        "interaction 3: there is no answer but an error: the server answered 429",
+        "interaction 3: no answer: the server answered 429",
         "/v1/embeddings",
         "not JSON",
     ):

@@ -45,7 +45,7 @@ def response_of(turn: Mapping[str, Any], response: Any, *, has_responses: bool) 
         raise TypeError(f"its response is {type(response).__name__}; it must be a dict")
     if error := recorded.get("error"):
         details = object_in(error).get("message") or error
-        raise ServiceError(f"there is no answer but an error: {details}")
+        raise ServiceError(f"no answer: {details}")
     if any("message" not in choice for choice in objects_in(recorded.get("choices"))):
         recorded = converted(recorded)
     check_chat(recorded)

@@ -29,6 +29,8 @@ VOLATILE_BODY_FIELDS = {
 WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
 # Fields that tell what an answer used, and at which tier.
 CIRCUMSTANCES = ("service_tier", "usage")
+# Fields that an answer lacks of which only the text was published.
+UNPUBLISHED = ("model", "finish_reason")
 # Fields of a model's response that are new in each; the last is of llama.cpp.
 VOLATILE = ("id", "created", "system_fingerprint", "timings")
 
@@ -57,6 +59,24 @@ def answer_parts(record: Record) -> Any:
     if "choices" in fields:
         fields["choices"] = [_without_nothing(choice) for choice in choices_of(fields)]
     return without_call_ids(fields)
+
+
+def shared_answer_parts(record: Record, other: Record) -> tuple[Any, Any]:
+    """Return the parts of two answers, without a model and a finish reason that only one has: published
+    answers often lack them.
+    """
+    one, two = answer_parts(record), answer_parts(other)
+    if record.kind == other.kind == "chat":
+        return _shared(one, two), _shared(two, one)
+    return one, two
+
+
+def _shared(fields: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    shared = {name: fields[name] for name in fields if name in others or name not in UNPUBLISHED}
+    choices, other_choices = (side.get("choices") or [] for side in (fields, others))
+    if len(choices) == len(other_choices) > 0:
+        shared["choices"] = list(map(_shared, choices, other_choices))
+    return shared
 
 
 def _without_nothing(fields: dict[str, Data]) -> dict[str, Data]:

@@ -74,10 +74,10 @@ class Streamed(llmcall.LLMClient):
     def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
         """Yield the chunks."""
         try:
-            for each in self.chunks:
-                if isinstance(each, BaseException):
-                    raise each
-                yield each
+            for chunk_or_error in self.chunks:
+                if isinstance(chunk_or_error, BaseException):
+                    raise chunk_or_error
+                yield chunk_or_error
         finally:
             self.closed += 1
 
@@ -122,7 +122,7 @@ def astream_call(
 
 WAYS = {"sync": sync_call, "async": async_call, "stream": stream_call, "astream": astream_call}
 
-BASE = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
+BASE = next(base for base in openai.DefaultHttpxClient.__mro__ if base.__name__ == "Client")
 # httpx for openai 2, httpx2 for openai 3
 http: Any = importlib.import_module(BASE.__module__.partition(".")[0])
 QUESTION = [{"role": "user", "content": "Bread for 3 coins?"}]

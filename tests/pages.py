@@ -142,7 +142,7 @@ def _run_block(page: Path, line: int, names: dict[str, Any]) -> None:
     """
     text = page.read_text(encoding="utf-8")
     [block] = [
-        each for each in BLOCK.finditer(text) if text.count("\n", 0, each.start(3)) + 1 == line
+        block for block in BLOCK.finditer(text) if text.count("\n", 0, block.start(3)) + 1 == line
     ]
     body = textwrap.dedent(block[3])
     caption = re.search(r":caption: (\S+)", block[2])

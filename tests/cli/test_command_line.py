@@ -663,7 +663,7 @@ def test_delete_refuses_what_does_not_say_which_records(
     arguments: list[str], code: int, keys: list[str]
 ) -> None:
     """It takes either keys or a selection, and all records stay."""
-    cache("delete", *(each.format(key=keys[0]) for each in arguments), code=code)
+    cache("delete", *(argument.format(key=keys[0]) for argument in arguments), code=code)
     assert keys_of(".llmcall/cache") == sorted(keys)
 
 

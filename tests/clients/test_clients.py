@@ -402,7 +402,7 @@ def test_each_endpoint_of_a_pool_gets_the_key_of_its_kind(
         text(client), text(client)
     headers = [seen.headers for seen in server.requests]
     # Azure's SDK may send both
-    keys = [each.get("api-key", each.get("authorization")) for each in headers]
+    keys = [header.get("api-key", header.get("authorization")) for header in headers]
     assert keys == ["Bearer OPENAI_API_KEY", "AZURE_OPENAI_API_KEY"] * 2
 
 

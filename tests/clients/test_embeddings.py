@@ -110,7 +110,7 @@ def test_a_record_holds_one_text_and_its_little_endian_float32(two_embedded: Res
 def test_a_record_has_its_share_of_the_tokens_and_of_the_cost(two_embedded: Responding) -> None:
     """The shares follow the lengths of the texts."""
     records = by_text(two_embedded)
-    tokens = {text: each.response["usage"]["prompt_tokens"] for text, each in records.items()}
+    tokens = {text: record.response["usage"]["prompt_tokens"] for text, record in records.items()}
     assert tokens == {"abc": 5, "d": 2}
     assert math.isclose(sum(record.cost or 0 for record in records.values()), 7e-6)
 
@@ -199,4 +199,4 @@ def test_threads_embed_each_text_once() -> None:
     client = embedder()
     turned = [NUMBERS[number:] + NUMBERS[:number] for number in range(0, 8, 2)]
     in_eight_threads(client, [*turned, *[NUMBERS[::-1]] * 4])
-    assert sorted(text for each in asked(client) for text in each) == sorted(NUMBERS)
+    assert sorted(text for batch in asked(client) for text in batch) == sorted(NUMBERS)

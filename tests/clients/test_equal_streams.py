@@ -99,7 +99,7 @@ def _awaited(monkeypatch: pytest.MonkeyPatch) -> None:
 def wait_for_followers(count: int) -> None:
     """Wait until so many calls wait for an equal one."""
     turn = threading.Event()
-    while sum(not each.done() for each in awaited) < count:
+    while sum(not future.done() for future in awaited) < count:
         turn.wait(0.001)
 
 
@@ -253,7 +253,7 @@ def test_the_next_call_asks_if_a_stream_breaks_off() -> None:
         let_on(client, 2)
         with pytest.raises(llmcall.ServiceError, match="broken off"):
             first.result(TIMEOUT)
-        assert [each.result(TIMEOUT) for each in others] == ["answer 1"] * 2
+        assert [future.result(TIMEOUT) for future in others] == ["answer 1"] * 2
 
 
 def beside_a_stream(client: Slow, way: Callable[[llmcall.LLMClient], Any]) -> tuple[str, str]:

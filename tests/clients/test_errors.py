@@ -163,7 +163,7 @@ def overflow(form: str, told: Any) -> Answer:
 
 
 @pytest.mark.parametrize(
-    ("form", "told", "prompt", "window"), [tuple(each.values()) for each in OVERFLOWS]
+    ("form", "told", "prompt", "window"), [tuple(overflow.values()) for overflow in OVERFLOWS]
 )
 def test_each_servers_way_to_say_that_a_prompt_is_too_long_is_known(
     httpserver: HTTPServer, form: str, told: Any, prompt: int | None, window: int | None

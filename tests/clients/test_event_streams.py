@@ -47,8 +47,8 @@ def choice(
 
 def assembled(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     assembler = Assembler()
-    for each in chunks:
-        assembler.add(each)
+    for part in chunks:
+        assembler.add(part)
     return assembler.response()
 
 
@@ -134,7 +134,7 @@ def test_azures_chunks_without_names_or_choices_blank_out_nothing() -> None:
 def whole_of(*fields: dict[str, Any]) -> dict[str, Any]:
     """Return the response of three chunks, each with some fields."""
     choices = ([piece({"content": "a"})], [piece({}, finish_reason="stop")], [])
-    return assembled([chunk(*each, **more) for each, more in zip(choices, fields, strict=True)])
+    return assembled([chunk(*deltas, **more) for deltas, more in zip(choices, fields, strict=True)])
 
 
 def test_the_first_date_of_a_stream_counts() -> None:
@@ -295,7 +295,7 @@ def test_the_pieces_of_tool_calls_come_together(
     pieces: list[list[dict[str, Any]]], expected: list[dict[str, Any]]
 ) -> None:
     """Servers send them in these forms."""
-    message = message_of({"tool_calls": None}, *({"tool_calls": each} for each in pieces))
+    message = message_of({"tool_calls": None}, *({"tool_calls": piece} for piece in pieces))
     assert message["tool_calls"] == expected
 
 
@@ -382,8 +382,8 @@ MIXED = [
 def test_choices_whose_pieces_are_mixed_come_together() -> None:
     """So do their calls, each in its order; asked for twice, the response is the same."""
     assembler = Assembler()
-    for each in MIXED:
-        assembler.add(each)
+    for part in MIXED:
+        assembler.add(part)
     expected = response(
         choice({"content": "Hellö, you"}, logprobs={"content": WORDS, "refusal": None}),
         choice(
@@ -400,4 +400,4 @@ def test_choices_whose_pieces_are_mixed_come_together() -> None:
 def test_the_text_of_a_stream_is_that_of_its_first_choice() -> None:
     """Each chunk gives its piece."""
     assembler = Assembler()
-    assert "".join([assembler.add(each) for each in MIXED]) == "Hellö, you"
+    assert "".join([assembler.add(part) for part in MIXED]) == "Hellö, you"

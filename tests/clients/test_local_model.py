@@ -157,7 +157,7 @@ def test_another_models_name_is_told_once(caplog: pytest.LogCaptureFixture) -> N
     """The packaged model answers in its place; the default of MODEL says nothing."""
     for model in ("qwen3-8b", "qwen3-8b", "gpt-6-luna", None):
         LocalClient(model=model).build_request("Hello")
-    assert [each.message for each in caplog.records] == [
+    assert [entry.message for entry in caplog.records] == [
         f"the local model {PACKAGED} answers in place of qwen3-8b, which is not the path of a .gguf file"
     ]
 

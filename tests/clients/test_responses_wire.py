@@ -61,7 +61,8 @@ def response(*output: Any, **fields: Any) -> dict[str, Any]:
 def server_of(httpserver: HTTPServer, *answers: Any) -> ScriptedServer:
     """Return a server that gives these responses."""
     return ScriptedServer(
-        httpserver, *(each if isinstance(each, Answer) else Answer(200, each) for each in answers)
+        httpserver,
+        *(answer if isinstance(answer, Answer) else Answer(200, answer) for answer in answers),
     )
 
 
@@ -344,7 +345,7 @@ def test_a_cassette_holds_no_time_and_no_identifier_of_a_response(
     path = tmp_path / "tape.jsonl"
     with llmcall.cassette(path):
         client_at(server_of(httpserver, response(said("Hi"), CALL))).send_message("Hello")
-    (line,) = [json.loads(each) for each in path.read_text().splitlines() if '"request"' in each]
+    (line,) = [json.loads(text) for text in path.read_text().splitlines() if '"request"' in text]
     assert "created_at" not in line["response"] and "id" not in line["response"]
     assert "id" not in line["response"]["output"][0]
     assert line["response"]["output"][1]["call_id"] == "c1"
@@ -352,7 +353,9 @@ def test_a_cassette_holds_no_time_and_no_identifier_of_a_response(
 
 def events(*given: dict[str, Any]) -> Answer:
     """Return a stream of events as the API sends them."""
-    text = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in given)
+    text = "".join(
+        f"event: {event_data['type']}\ndata: {json.dumps(event_data)}\n\n" for event_data in given
+    )
     text += "data: [DONE]\n\n"  # as some servers end it, whole or not
     return Answer(200, text, {"Content-Type": "text/event-stream"})
 

@@ -36,7 +36,9 @@ def unsupported(name: str) -> Answer:
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     """Return what was logged to llmcall."""
-    return [(each.levelno, each.getMessage()) for each in caplog.records if each.name == "llmcall"]
+    return [
+        (entry.levelno, entry.getMessage()) for entry in caplog.records if entry.name == "llmcall"
+    ]
 
 
 # A parameter that the model refuses, and then its older name, are dropped one after the other.
@@ -272,11 +274,11 @@ def test_the_answer_of_a_longer_model_is_found_for_the_first(behaviour: str, way
     client = Servers(behaviour)
     reply = asked_of(client, way=way)
     client.asked_models()
-    for each in (client, Servers(cache_mode="replay")):
-        found = asked_of(each, way=way)
+    for servers in (client, Servers(cache_mode="replay")):
+        found = asked_of(servers, way=way)
         assert found.cached
         assert (found, found.cache_key) == (reply, reply.cache_key)
-        assert each.asked_models() == []
+        assert servers.asked_models() == []
 
 
 def test_a_stream_that_is_cut_asks_no_other_model() -> None:
@@ -379,7 +381,7 @@ def test_tasks_share_an_error(error: APIError, method: str, deadline: float | No
     assert {(type(e), str(e), e.status_code) for e in errors} == {
         (type(error), str(error), error.status_code)
     }
-    assert len({id(each) for each in errors}) == 8
+    assert len({id(error) for error in errors}) == 8
     assert len(client.requests) == 1
     assert asyncio.run(getattr(client, method)("Hello"))
     assert len(client.requests) == 2
@@ -458,7 +460,7 @@ def test_callers_that_share_an_answer_have_copies_of_it(number: int) -> None:
         return content, reply.cached
 
     async def main() -> list[Any]:
-        tasks = [asyncio.create_task(ask(changes=each == number)) for each in range(3)]
+        tasks = [asyncio.create_task(ask(changes=index == number)) for index in range(3)]
         await asyncio.to_thread(gate.asked.wait, 30)
         gate.open.set()
         return [*await asyncio.gather(*tasks), await ask()]

@@ -69,7 +69,7 @@ def test_an_argument_stands_above_the_setting(asking: Any) -> None:
 def test_the_tier_is_in_no_key(asking: Any) -> None:
     """The same request has the same key at any tier."""
     client, _ = asking(OK)
-    plain, flex = (client.build_request(QUESTION, service_tier=each) for each in (None, "flex"))
+    plain, flex = (client.build_request(QUESTION, service_tier=tier) for tier in (None, "flex"))
     assert plain.cache_key == flex.cache_key
 
 
@@ -104,7 +104,7 @@ def test_an_answer_costs_what_its_tier_costs(
 def test_a_streamed_answer_costs_what_its_tier_costs(tier: str | None, cost: float) -> None:
     """The chunks name the tier."""
     named = {} if tier is None else {"service_tier": tier}
-    chunks = [{**each, **named} for each in TWO_COINS]
+    chunks = [{**piece, **named} for piece in TWO_COINS]
     client = Streamed(*chunks, model="m", prices=PRICES, cache_mode="off", service_tier="flex")
     with client.stream_message(QUESTION) as stream:
         "".join(stream)

@@ -319,8 +319,8 @@ class AStreamed(Streamed):
         """Yield the chunks."""
         chunks = self.stream(request, timeout)
         try:
-            for each in chunks:
-                yield each
+            for part in chunks:
+                yield part
         finally:
             for _ in range(self.steps):
                 await asyncio.sleep(0)
@@ -358,9 +358,9 @@ def acancel(client: llmcall.LLMClient, **arguments: Any) -> None:
         task = asyncio.create_task(read(begun))
         await begun.wait()
         task.cancel()
-        assert [type(each) for each in await asyncio.gather(task, return_exceptions=True)] == [
-            asyncio.CancelledError
-        ]
+        assert [
+            type(outcome) for outcome in await asyncio.gather(task, return_exceptions=True)
+        ] == [asyncio.CancelledError]
 
     asyncio.run(main())
 
@@ -498,8 +498,8 @@ def billed(leaving: Leave, client: llmcall.LLMClient, tokens: tuple[int, int]) -
 
 
 REPORTED = [
-    {**each, "usage": {**USAGE, "completion_tokens": at}}
-    for at, each in enumerate(chunks_of(*PIECES))
+    {**part, "usage": {**USAGE, "completion_tokens": at}}
+    for at, part in enumerate(chunks_of(*PIECES))
 ]
 
 

@@ -123,7 +123,9 @@ def test_the_window_is_part_of_no_key_and_no_header(
 ) -> None:
     """What was answered in a window replays without one, and the other way round."""
     client = client_at(server)
-    keys = {client.build_request("Hello", window=each).cache_key for each in ("2h", "8h", "none")}
+    keys = {
+        client.build_request("Hello", window=window).cache_key for window in ("2h", "8h", "none")
+    }
     assert len(keys) == 1
     with llmcall.configured(window="2h"), llmcall.cassette(tmp_path / "c.jsonl"):
         client.send_message("Hello")
@@ -151,7 +153,9 @@ def test_other_calls_go_on_while_one_waits(server: BackgroundServer) -> None:
         asked = (client.asend_message(f"question {number}") for number in range(5))
         return sorted([reply.content for reply in await asyncio.gather(*asked)])
 
-    assert [text[:10] for text in asyncio.run(ask())] == [f"question {each}" for each in range(5)]
+    assert [text[:10] for text in asyncio.run(ask())] == [
+        f"question {number}" for number in range(5)
+    ]
     assert begun.is_set()
 
 
@@ -428,7 +432,9 @@ def test_a_call_holds_its_place_until_its_answer_is_there(server: BackgroundServ
 
     def before(operation: str, _: object) -> None:
         nonlocal most
-        made = [each for each in server.responses.values() if each["status"] == "queued"]
+        made = [
+            response for response in server.responses.values() if response["status"] == "queued"
+        ]
         most = max(most, len(made))
 
     server.before = before
@@ -661,7 +667,9 @@ def test_refresh_asks_anew_and_does_not_lose_what_is_awaited(server: BackgroundS
 def test_the_price_is_that_of_the_window_if_the_response_says_so(server: BackgroundServer) -> None:
     """30 and 40 % below the standard price, or as [Prices] says."""
     client = client_at(server)
-    costs = {each: client.send_message(each, window=each).cost for each in ("2h", "8h", "none")}
+    costs = {
+        window: client.send_message(window, window=window).cost for window in ("2h", "8h", "none")
+    }
     assert costs["2h"] == pytest.approx(0.7 * FULL)
     assert costs["8h"] == pytest.approx(0.6 * FULL)
     named = client_at(server, prices={**PRICES, "gpt-6-luna 8h": (0.1, 0.2)})
@@ -685,7 +693,7 @@ def test_a_plan_reckons_with_the_price_of_the_window(server: BackgroundServer) -
         )
         call(text="pilot")
         plans[window] = call.map([{"text": "Hello"}], dry_run=True)
-    assert plans["8h"].cost == pytest.approx([0.6 * each for each in plans["none"].cost])
+    assert plans["8h"].cost == pytest.approx([0.6 * bound for bound in plans["none"].cost])
     assert plans["8h"].expected_cost == pytest.approx(0.6 * plans["none"].expected_cost)
 
 
@@ -750,7 +758,7 @@ def test_after_ctrl_c_in_a_map_the_same_responses_are_waited_for(server: Backgro
 
     server.before = before
     client = client_at(server)
-    items = [f"item {each}" for each in range(34)]
+    items = [f"item {number}" for number in range(34)]
     with ctrl_c_interrupts(), pytest.raises(KeyboardInterrupt):
         llmcall.map(client.send_message, items)
     wait_for_maps()
@@ -769,7 +777,7 @@ def test_the_number_of_workers_that_was_asked_for_holds(server: BackgroundServer
 
     server.before = before
     client = client_at(server)
-    llmcall.map(client.send_message, [f"item {each}" for each in range(8)], workers=2)
+    llmcall.map(client.send_message, [f"item {number}" for number in range(8)], workers=2)
     assert most <= 2
 
 

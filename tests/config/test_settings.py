@@ -780,7 +780,7 @@ def test_a_strange_host_is_announced_once(
         answered(**overrides)
     said = [record.getMessage() for record in caplog.records]
     place = f"is sent to the host strange.example, which config.ini ({path})"
-    assert [name in each and place in each for each in said] == [True] * is_said
+    assert [name in line and place in line for line in said] == [True] * is_said
     assert SECRET not in caplog.text
 
 

@@ -150,7 +150,7 @@ def test_a_failed_draw_is_given_back(pool: Executor) -> None:
     """The number of a failed call is the next one's, wherever that is made."""
     with scope("trial"):
         failed = map(draw, [("a", "fail")], key=first, executor=pool, on_error="return")
-        assert [type(each) for each in failed] == [llmcall.InvalidRequestError]
+        assert [type(error) for error in failed] == [llmcall.InvalidRequestError]
         assert map(
             draw, [("a", "b"), ("c", "fail")], key=first, executor=pool, on_error="none"
         ) == ["trial/a#0", None]

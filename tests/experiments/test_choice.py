@@ -263,7 +263,7 @@ def test_the_orders_are_the_same_in_every_version(
 ) -> None:
     """Those of each kind; options are told by their first letters."""
     found = orders(question(order=order), TOWNS[:2], repeats=2)
-    letters = {each: "".join(option[0] for option in read) for each, read in found.items()}
+    letters = {item: "".join(option[0] for option in read) for item, read in found.items()}
     assert [letters["Rye", 0], letters["Rye", 1]] == rye
     assert [letters["Ely", 0], letters["Ely", 1]] == ely
 
@@ -303,7 +303,7 @@ def test_last_stays_at_the_end(order: str) -> None:
     options = ["none", "tax", "ban", "unsure"]
     moving = orders(question(["tax", "ban"], order=order), repeats=3)
     read = orders(question(options, order=order, last=["unsure", "none"]), repeats=3)
-    assert read == {each: (*order, "none", "unsure") for each, order in moving.items()}
+    assert read == {item: (*order, "none", "unsure") for item, order in moving.items()}
 
 
 @pytest.mark.newest_only
@@ -339,8 +339,8 @@ def test_another_framing_or_model_changes_nobodys_order() -> None:
     )
     places = dict(zip(other.options, OPTIONS, strict=True))
     framed = {
-        each: tuple(places[option] for option in read)
-        for each, read in orders(other, repeats=3).items()
+        item: tuple(places[option] for option in read)
+        for item, read in orders(other, repeats=3).items()
     }
     assert framed == orders(question(order="shuffle"), repeats=3)
 

@@ -95,7 +95,7 @@ def record(
 
 def samples(path: str = CHECK) -> list[str]:
     """Return the samples on a cassette, sorted."""
-    return sorted(str(each.sample) for each in llmcall.types.Cassette(path).all_records())
+    return sorted(str(record.sample) for record in llmcall.types.Cassette(path).all_records())
 
 
 def body_of(request: Any) -> dict[str, Any]:
@@ -109,11 +109,13 @@ def body_of(request: Any) -> dict[str, Any]:
 def test_the_requests_are_sent_as_they_were_recorded(model: Model) -> None:
     """Messages, model and parameters are the recorded ones, whatever is configured now."""
     record(model, 3, 1, max_tokens=5, stop="x")
-    recorded = sorted(json.dumps(body_of(each), sort_keys=True) for each in model.client.requests)
+    recorded = sorted(
+        json.dumps(body_of(request), sort_keys=True) for request in model.client.requests
+    )
     with llmcall.configured(temperature=0, top_p=0.5, max_tokens=100, model="gpt-6.1-terra"):
         llmcall.drift(STUDY, share=1, to=CHECK)
-    again = [body_of(each) | {"stop": "x"} for each in model.client.requests[3:]]
-    assert sorted(json.dumps(each, sort_keys=True) for each in again) == recorded
+    again = [body_of(request) | {"stop": "x"} for request in model.client.requests[3:]]
+    assert sorted(json.dumps(body, sort_keys=True) for body in again) == recorded
 
 
 def test_the_results_of_tools_are_sent_with_the_ids_of_their_calls(model: Model) -> None:
@@ -258,13 +260,15 @@ def test_where_says_which_requests_are_sampled(model: Model) -> None:
     assert drift.unreadable.before == drift.unreadable.now == 0
     note = "The sample is of the requests that where= (--last) selects."
     assert note in str(plan).splitlines() and note in str(drift).splitlines()
-    assert all(len(body_of(each)["messages"]) == 3 for each in model.client.requests[-18:])
+    assert all(len(body_of(request)["messages"]) == 3 for request in model.client.requests[-18:])
 
 
 def test_where_selects_requests_and_not_the_answers_beside_them(model: Model) -> None:
     """A new answer is compared with all recorded answers to the same request."""
     record(model, 3, 4)
-    drift = llmcall.drift(STUDY, share=1, where=lambda each: each.sample == "survey/1#0", to=CHECK)
+    drift = llmcall.drift(
+        STUDY, share=1, where=lambda record: record.sample == "survey/1#0", to=CHECK
+    )
     [numbers] = drift.to_frame()["recorded"]
     assert (drift.calls, len(numbers)) == (1, 4)
 
@@ -628,7 +632,9 @@ def test_another_model_is_marked_in_every_output(model: Model) -> None:
     record(model, 10, 3)
     options: dict[str, Any] = {"share": 1, "model": "gpt-6.1-terra"}
     drift = llmcall.drift(STUDY, to=CHECK, **options)
-    assert {body_of(each)["model"] for each in model.client.requests[30:]} == {"gpt-6.1-terra"}
+    assert {body_of(request)["model"] for request in model.client.requests[30:]} == {
+        "gpt-6.1-terra"
+    }
     for words in (
         str(drift),
         repr(drift),

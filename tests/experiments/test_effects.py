@@ -40,7 +40,7 @@ def test_an_effect_is_the_mean_difference_within_repeats() -> None:
     assert list(frame.index) == ["world", "twice"]
     assert list(frame.columns) == ["estimate", "low", "high", "n", "missing"]
     world, twice = frame.loc["world"], frame.loc["twice"]
-    differences = [runs["treated", each] - runs["control", each] for each in range(40)]
+    differences = [runs["treated", repeat] - runs["control", repeat] for repeat in range(40)]
     assert world["estimate"] == pytest.approx(statistics.mean(differences))
     assert 0.6 < world["low"] < 1 < world["high"] < 1.4
     assert twice["low"] == pytest.approx(2 * world["low"])

@@ -126,7 +126,7 @@ def test_parameters_and_models_are_those_that_were_asked_for() -> None:
         game("ben", "2", model="gpt-3.5-turbo-0301", params={"temperature": 0, "stop": "\n"}),
         params={"temperature": 1},
     )
-    assert [(each.model, each.request["temperature"]) for each in both] == [
+    assert [(record.model, record.request["temperature"]) for record in both] == [
         (MODEL, 1),
         ("gpt-3.5-turbo-0301", 0),
     ]
@@ -189,7 +189,10 @@ def test_a_legacy_completion_becomes_a_marked_chat() -> None:
     assert replayed("ann") == "5"
     with llmcall.cassette(GAMES, mode="none"), llmcall.scope("ann"):
         reply = llmcall.OpenAIClient().send_message("How much?")
-    assert [each["token"] for each in reply.logprobs["content"][0]["top_logprobs"]] == ["5", "6"]
+    assert [likely["token"] for likely in reply.logprobs["content"][0]["top_logprobs"]] == [
+        "5",
+        "6",
+    ]
 
 
 def test_a_response_of_the_responses_api_is_an_answer() -> None:
@@ -346,7 +349,7 @@ def test_imports_are_compared() -> None:
     imported(game("ann", "5"), game("ben", "3"), to="other.jsonl")
     comparison = llmcall.compare(GAMES, "other.jsonl")
     assert (comparison.same, comparison.changed) == (1, 1)
-    assert [each.scope for each in comparison.parted] == ["ben"]
+    assert [parting.scope for parting in comparison.parted] == ["ben"]
 
 
 def test_an_import_of_texts_compares_with_one_of_whole_responses() -> None:
@@ -408,7 +411,7 @@ def test_a_batch_is_imported_at_half_the_price() -> None:
     sent = batch_input(trial_ann=asked, trial_ben=asked)
     got = batch_output(trial_ben=response("2"), trial_ann=response("5"))
     assert "2 records of 2 conversations" in done("import", sent, got, "--to", GAMES)
-    assert [(each.scope, each.answer) for each in records()] == [
+    assert [(record.scope, record.answer) for record in records()] == [
         ("trial/ann", "5"),
         ("trial/ben", "2"),
     ]
@@ -453,7 +456,7 @@ def test_a_table_of_prompts_and_answers_is_imported() -> None:
     table = 'scope,prompt,answer,model,age\ntrial/ann,"How much,\nthen?",5,gpt-4,9\n,Why?,"so",,\n'
     path = written("games.csv", b"\xef\xbb\xbf" + table.encode())
     done("import", path, "--to", GAMES, "-m", MODEL, "--source", "a thesis")
-    assert [(each.scope, each.model, each.prompt, each.answer) for each in records()] == [
+    assert [(record.scope, record.model, record.prompt, record.answer) for record in records()] == [
         ("", MODEL, "Why?", "so"),
         ("trial/ann", "gpt-4", "How much,\nthen?", "5"),
     ]
@@ -468,7 +471,10 @@ def test_lines_of_prompts_and_answers_are_imported() -> None:
     ]
     path = written("rows.jsonl", "\n\n".join(map(json.dumps, rows)))
     done("import", path, "--to", GAMES)
-    assert [(each.scope, each.answer) for each in records()] == [("", "so"), ("trial/ann", "5")]
+    assert [(record.scope, record.answer) for record in records()] == [
+        ("", "so"),
+        ("trial/ann", "5"),
+    ]
 
 
 @pytest.mark.parametrize("separator", ["list", "lines"])
@@ -478,7 +484,7 @@ def test_conversations_are_imported_from_a_list_or_lines(separator: str) -> None
     text = json.dumps(entries) if separator == "list" else "\n".join(map(json.dumps, entries))
     path = written("chats.json", text)
     done("import", path, "--to", GAMES, "--model", MODEL)
-    assert [each.sample for each in records()] == [None, "#1"]
+    assert [record.sample for record in records()] == [None, "#1"]
 
 
 def test_records_without_a_model_are_named() -> None:
@@ -486,7 +492,7 @@ def test_records_without_a_model_are_named() -> None:
     path = written("rows.csv", "prompt,answer\nHow much?,5\n")
     printed = done("import", path, "--to", GAMES)
     assert "1 record without the name of a model" in printed and "--model" in printed
-    assert [each.answer for each in records()] == ["5"]
+    assert [record.answer for record in records()] == ["5"]
 
 
 def test_cassettes_of_vcr_are_imported() -> None:
@@ -520,7 +526,7 @@ def test_cassettes_of_vcr_are_imported() -> None:
     ]
     path = written("run.yaml", yaml.safe_dump({"version": 1, "interactions": interactions}))
     printed = done("import", path, "--to", GAMES)
-    assert [(each.sample, each.answer) for each in records()] == [
+    assert [(record.sample, record.answer) for record in records()] == [
         ("run#0", "5"),
         ("run#1", "5 coins"),
     ]
@@ -565,7 +571,7 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
     )
     path = written("games.txt", "ann 5\nben 2\n")
     done("import", path, "--to", GAMES, "--layout", "thesis_layout:games")
-    assert [(each.scope, each.answer) for each in records()] == [("ann", "5"), ("ben", "2")]
+    assert [(record.scope, record.answer) for record in records()] == [("ann", "5"), ("ben", "2")]
     broken = written("broken.txt", "ann 5\nben\n")
     printed = done("import", broken, "--to", "b.jsonl", "--layout", "thesis_layout:games", code=1)
     assert f"{broken}: the layout thesis_layout:games failed after 1 conversation," in printed

@@ -25,7 +25,7 @@ MAKERS = {"record.py", "published/make.py"}
 OTHERS = {*MAKERS, "replay_in_tests/cinema.py", "replay_in_tests/test_cinema.py"}
 STUDIES = sorted(
     path
-    for path in (each.relative_to(EXAMPLES).as_posix() for each in EXAMPLES.glob("**/*.py"))
+    for path in (script.relative_to(EXAMPLES).as_posix() for script in EXAMPLES.glob("**/*.py"))
     if path not in OTHERS
 )
 # The cassettes of a study, if they are not the one with its name.

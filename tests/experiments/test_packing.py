@@ -140,9 +140,9 @@ def mend(package: Path) -> None:
     """Write new sums of the files into the manifest."""
 
     def with_new_sums(manifest: Any) -> None:
-        for each in manifest["files"]:
-            data = (package / each["file"]).read_bytes()
-            each.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+        for entry in manifest["files"]:
+            data = (package / entry["file"]).read_bytes()
+            entry.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
 
     with_manifest(package, with_new_sums)
 
@@ -424,8 +424,8 @@ def test_a_tolerance_is_relative_to_the_larger_number_and_at_least_to_1(
 ) -> None:
     """Whatever stands around the numbers, as long as it is the same."""
     text, other = (
-        "\n".join(f"x = {number!r}, 007" for number in each)
-        for each in (numbers, [number + change for number in numbers])
+        "\n".join(f"x = {number!r}, 007" for number in values)
+        for values in (numbers, [number + change for number in numbers])
     )
     assert differences(text.encode(), other.encode(), 1.01e-7) == []
 

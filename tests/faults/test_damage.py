@@ -89,8 +89,8 @@ def question_of(record: llmcall.types.Record) -> str:
 def answers_in(cache: ResponseCache) -> dict[str, str]:
     """Return what a cache holds: answers by their questions."""
     return {
-        question_of(each): each.response["choices"][0]["message"]["content"]
-        for each in cache.records()
+        question_of(record): record.response["choices"][0]["message"]["content"]
+        for record in cache.records()
     }
 
 

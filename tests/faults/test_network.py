@@ -174,7 +174,7 @@ class Storm(RawServer):
 
 def threads() -> set[str]:
     """Return the names of the threads that run, but for those of servers here."""
-    return {each.name for each in threading.enumerate()} - {"storm"}
+    return {thread.name for thread in threading.enumerate()} - {"storm"}
 
 
 def sockets() -> int:
@@ -274,7 +274,7 @@ def test_each_call_in_a_storm_ends_with_its_answer_or_a_typed_error(outcomes: Ou
 def test_no_call_in_a_storm_is_tried_more_often_than_allowed(outcomes: Outcomes) -> None:
     """Each reaches the server."""
     attempts = {item: outcomes.storm.attempts[item] for item in ITEMS}
-    assert {item: each for item, each in attempts.items() if not 0 < each <= ATTEMPTS} == {}
+    assert {item: count for item, count in attempts.items() if not 0 < count <= ATTEMPTS} == {}
 
 
 @pytest.mark.slow
@@ -651,7 +651,7 @@ def ask_nobody(address: str) -> OpenAIClient:
 
 def failures(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return the failures that were logged."""
-    return [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    return [entry.getMessage() for entry in caplog.records if entry.levelno == logging.ERROR]
 
 
 def test_threads_that_ask_a_server_that_is_down_tell_of_one_retry(
@@ -660,14 +660,14 @@ def test_threads_that_ask_a_server_that_is_down_tell_of_one_retry(
     """Each call is tried twice nevertheless."""
     client = ask_nobody(nobody)
     assert (client.usage.retries, client.usage.errors) == (32, 32)
-    assert len([each for each in caplog.messages if "trying again" in each]) == 1
+    assert len([message for message in caplog.messages if "trying again" in message]) == 1
 
 
 def test_the_first_failure_is_logged_in_full(nobody: str, caplog: pytest.LogCaptureFixture) -> None:
     """It says where, and what to do."""
     ask_nobody(nobody)
     assert len(failures(caplog)) == 32
-    [first] = (each for each in failures(caplog) if "on_error" in each)
+    [first] = (message for message in failures(caplog) if "on_error" in message)
     assert f"at {nobody} failed" in first
     assert "Is the server" in first
     assert "llmcall doctor" in first
@@ -711,7 +711,7 @@ def test_ollama_is_this_machines_server_and_needs_no_key() -> None:
         assert issubclass(kind, OpenAIClient)
         client = kind(http_client=http_client, model="llama3.2")
         assert client.send_message("Hello", on_error="raise").content
-    assert [str(each.url) for each in seen] == ["http://localhost:11434/v1/chat/completions"]
+    assert [str(request.url) for request in seen] == ["http://localhost:11434/v1/chat/completions"]
 
 
 def test_ollama_on_another_machine_needs_a_key() -> None:

@@ -171,7 +171,7 @@ FUNCTIONS = [
 
 def test_the_reference_shows_every_class_that_is_returned(shown: list[str]) -> None:
     """A reader finds what a function gives."""
-    classes = {each.rpartition(".")[2] for each in shown} | {"Any", "Iterator", "None"}
+    classes = {name.rpartition(".")[2] for name in shown} | {"Any", "Iterator", "None"}
     for name in FUNCTIONS:
         returned = str(PUBLIC[name].__annotations__["return"])
         assert set(re.findall(r"\b[A-Z]\w*", returned)) <= classes, name

@@ -258,7 +258,7 @@ def names(items: list[Any], key: Any = None) -> list[str]:
     found = map(
         lambda item: asking.build_request("Well?").sample, items, scope="s", key=key, workers=1
     )
-    return [str(each).removeprefix("s/").removesuffix("#0") for each in found]
+    return [str(sample).removeprefix("s/").removesuffix("#0") for sample in found]
 
 
 def digest(item: Any) -> str:

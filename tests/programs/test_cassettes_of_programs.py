@@ -264,7 +264,7 @@ def test_draws():
     client = openai.OpenAI(base_url={address!r}, max_retries=0)
     asked = {{"model": "gpt-4o-mini", "messages": [{{"role": "user", "content": "Hi"}}]}}
     made = [client.chat.completions.create(**asked) for _ in range(2)]
-    assert [each.choices[0].message.content for each in made] == ["answer 1", "answer 2"]
+    assert [answer.choices[0].message.content for answer in made] == ["answer 1", "answer 2"]
 """
 
 

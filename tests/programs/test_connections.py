@@ -177,7 +177,7 @@ def stream_by_async_sdk(url: str) -> Any:
         sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0)
         async with sdk as client:
             return [
-                each async for each in await client.chat.completions.create(**BODY, stream=True)
+                part async for part in await client.chat.completions.create(**BODY, stream=True)
             ]
 
     return asyncio.run(read())

@@ -98,7 +98,7 @@ def keep_a_conversation(api: API, base_url: str) -> list[Any]:
     made = conversations.create(items=[])
     item: Any = {"role": "user", "content": "Bread?", "type": "message"}
     conversations.items.create(made.id, items=[item])
-    listed = [each.id for each in conversations.items.list(made.id, order="asc")]
+    listed = [item.id for item in conversations.items.list(made.id, order="asc")]
     gone = conversations.delete(made.id)
     return [made.id, listed, gone.id]
 
@@ -109,7 +109,7 @@ async def akeep_a_conversation(api: API, base_url: str) -> list[Any]:
     made = await conversations.create(items=[])
     item: Any = {"role": "user", "content": "Bread?", "type": "message"}
     await conversations.items.create(made.id, items=[item])
-    listed = [each.id async for each in conversations.items.list(made.id, order="asc")]
+    listed = [item.id async for item in conversations.items.list(made.id, order="asc")]
     gone = await conversations.delete(made.id)
     return [made.id, listed, gone.id]
 
@@ -171,7 +171,7 @@ def test_an_answer_keeps_its_status_and_may_be_empty() -> None:
 
 def lines(*data: Any) -> Any:
     """Return a server that streams lines of JSON as Ollama does."""
-    content = "".join(f"{json.dumps(each)}\n" for each in data)
+    content = "".join(f"{json.dumps(value)}\n" for value in data)
     headers = {"content-type": "application/x-ndjson"}
     return http.MockTransport(lambda _: http.Response(200, headers=headers, content=content))
 

@@ -129,7 +129,7 @@ def test_ids_of_tool_calls_do_not_enter_the_key(path: str, server: Server) -> No
     def answers(*ids: tuple[str, str, str], mode: str) -> list[str]:
         url = f"https://api.example/{path}"
         with llmcall.patched(cache_mode=mode), http.Client(transport=server.transport) as client:
-            return [client.post(url, json=with_calls(path, each)).text for each in ids]
+            return [client.post(url, json=with_calls(path, call_ids)).text for call_ids in ids]
 
     first, second = answers(("a", "b", "a"), ("a", "b", "b"), mode="auto")
     assert first != second
@@ -386,7 +386,7 @@ PRICED: dict[str, Any] = {"prices": {"m": (1.0, 10.0, 0.5)}, "cache_mode": "off"
 
 def events_of(data: list[dict[str, Any]]) -> Any:
     """Return a streamed response."""
-    lines = (f"event: {each.get('type')}\ndata: {json.dumps(each)}\n\n" for each in data)
+    lines = (f"event: {event.get('type')}\ndata: {json.dumps(event)}\n\n" for event in data)
     headers = {"content-type": "text/event-stream"}
     return http.Response(200, headers=headers, content="".join(lines).encode())
 
@@ -777,9 +777,9 @@ class Dripping(http.SyncByteStream):  # type: ignore[misc]
         self.had: list[int] = []
 
     def __iter__(self) -> Any:
-        for each in self.events:
+        for sent in self.events:
             self.had.append(self.read)
-            yield f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode()
+            yield f"event: {sent['type']}\ndata: {json.dumps(sent)}\n\n".encode()
 
 
 def streamed(body: Dripping, api: str, mode: str = "once") -> list[bytes]:

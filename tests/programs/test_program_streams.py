@@ -38,7 +38,7 @@ def token(text: str) -> dict[str, Any]:
 
 def response(*choices: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """Return a whole response."""
-    numbered = [{"index": number, **each} for number, each in enumerate(choices)]
+    numbered = [{"index": number, **one_choice} for number, one_choice in enumerate(choices)]
     return {**HEAD, "choices": numbered, "usage": USAGE, **fields}
 
 
@@ -76,11 +76,11 @@ def streamed_choice(given: dict[str, Any], size: int) -> Iterator[dict[str, Any]
         else:
             yield {**place, "delta": {name: value}}
     for name in ("content", "refusal"):
-        for each in (given["logprobs"] or {}).get(name) or ():
+        for token in (given["logprobs"] or {}).get(name) or ():
             yield {
                 **place,
                 "delta": {},
-                "logprobs": {"content": None, "refusal": None, name: [each]},
+                "logprobs": {"content": None, "refusal": None, name: [token]},
             }
     yield {**place, "delta": {}, "finish_reason": given["finish_reason"]}
 
@@ -89,9 +89,11 @@ def streamed(whole: dict[str, Any], size: int, wants_usage: bool) -> bytes:
     """Return a response as a server streams it, its choices by turns."""
     head = {**whole, "object": "chat.completion.chunk"}
     usage = head.pop("usage")
-    turns = itertools.zip_longest(*(streamed_choice(each, size) for each in whole["choices"]))
-    told = [each for turn in turns for each in turn if each is not None]
-    chunks = [{**head, "choices": [each]} for each in told]
+    turns = itertools.zip_longest(
+        *(streamed_choice(one_choice, size) for one_choice in whole["choices"])
+    )
+    told = [delta for turn in turns for delta in turn if delta is not None]
+    chunks = [{**head, "choices": [delta]} for delta in told]
     if wants_usage:
         chunks.append({**head, "choices": [], "usage": usage})
     return b"".join(map(event, [*chunks, b"[DONE]"]))
@@ -231,7 +233,7 @@ def test_a_replayed_stream_gives_each_token_with_its_log_probability() -> None:
     recorded(server).chat.completions.create(**asked)
     server.is_gone = True
     pieces = [
-        (choice.delta.content, [each.token for each in choice.logprobs.content])
+        (choice.delta.content, [token.token for token in choice.logprobs.content])
         for chunk in recorded(server).chat.completions.create(**asked, stream=True)
         for choice in chunk.choices
         if choice.logprobs
@@ -328,7 +330,7 @@ def test_any_answer_is_the_same_live_and_replayed(
     """Whatever a server answers, however it cuts it: the SDK puts the plain stream's object
     together.
     """
-    first, *others = [choice(copy.deepcopy(each)) for each in messages]
+    first, *others = [choice(copy.deepcopy(message)) for message in messages]
     server = Answering(response({**first, "logprobs": logprobs}, *others, **fields), size)
     expected = accumulated(plain(server), usage)
     with TemporaryDirectory() as folder:
@@ -356,7 +358,7 @@ def test_the_sdks_own_streams_are_replayed() -> None:
         with client.chat.completions.stream(
             model="gpt-4o-mini", messages=QUESTION, response_format=Offer
         ) as stream:
-            kinds = {each.type for each in stream}
+            kinds = {event.type for event in stream}
             found.append((kinds, stream.get_final_completion().choices[0].message.parsed))
         server.is_gone = True
     (live_kinds, live_offer), replayed = found

@@ -123,7 +123,9 @@ def read_stream(model: Model, read: str) -> str:
             lines = response.text.splitlines()
     events = [line.removeprefix("data: ") for line in lines if line]
     assert events.pop() == "[DONE]"
-    deltas = [choice["delta"] for each in events for choice in json.loads(each)["choices"]]
+    deltas = [
+        choice["delta"] for event_data in events for choice in json.loads(event_data)["choices"]
+    ]
     return "".join(delta.get("content") or "" for delta in deltas)
 
 
@@ -143,7 +145,7 @@ def test_embeddings_and_lists_are_recorded(model: Model) -> None:
         body = {"model": "text-embedding-3-small", "input": ["Bread", "Salt"]}
         vectors = requests.post(f"{model.address}/embeddings", json=body).json()["data"]
         models = requests.get(f"{model.address}/models").json()
-        return [each["embedding"] for each in vectors], models
+        return [vector["embedding"] for vector in vectors], models
 
     with llmcall.patched():
         live = run()

@@ -160,10 +160,10 @@ def test_a_call_with_tool_calls_is_replayed_as_a_stream(server: Server) -> None:
     replay = program(server, cache_mode="replay")
     choices = [chunk.choices[0] for chunk in replay.chat.completions.create(**asked, stream=True)]
     pieces = [
-        each
+        call
         for choice in choices
         if not choice.finish_reason
-        for each in choice.delta.tool_calls or ()
+        for call in choice.delta.tool_calls or ()
     ]
     assert [(piece.id, piece.function.name, piece.function.arguments) for piece in pieces] == [
         ("c1", "price_of", ""),
@@ -177,7 +177,7 @@ def embedded(server: Server) -> Server:
     """A server that was asked for the embeddings of two texts at once."""
     client = program(server)
     made = client.embeddings.create(model="text-embedding-3-small", input=["bread", "salt"])
-    assert [each.embedding for each in made.data] == [[5, 0.5], [4, 0.5]]
+    assert [vector.embedding for vector in made.data] == [[5, 0.5], [4, 0.5]]
     return server
 
 

@@ -58,15 +58,15 @@ WAYS: dict[str, Callable[[openai.OpenAI], Any]] = {
         c.chat.completions.with_raw_response.parse(**ASKED, response_format=Decision)
     ),
     "streaming, json": lambda c: opened(
-        c.chat.completions.with_streaming_response.create(**ASKED), lambda each: each.json()
+        c.chat.completions.with_streaming_response.create(**ASKED), lambda response: response.json()
     ),
     "streaming, lines": lambda c: opened(
         c.chat.completions.with_streaming_response.create(**ASKED),
-        lambda each: [*each.iter_lines()],
+        lambda response: [*response.iter_lines()],
     ),
     "streaming, bytes": lambda c: opened(
         c.chat.completions.with_streaming_response.create(**ASKED),
-        lambda each: b"".join(each.iter_bytes()),
+        lambda response: b"".join(response.iter_bytes()),
     ),
     "posted": lambda c: c.post("/chat/completions", body=ASKED, cast_to=http.Response).json(),
     "embedding": lambda c: plain(c.embeddings.create(model="e", input="bread")),
@@ -76,7 +76,7 @@ WAYS: dict[str, Callable[[openai.OpenAI], Any]] = {
     ).http_response.json(),
     "embeddings of numbers": lambda c: plain(c.embeddings.create(model="e", input=[[1, 2], [3]])),
     "responses": lambda c: plain(c.responses.create(model="gpt-4o-mini", input="Bread?")),
-    "models": lambda c: [each.id for each in c.models.list()],
+    "models": lambda c: [model.id for model in c.models.list()],
 }
 
 
@@ -94,9 +94,9 @@ class Headed(Server):
                 "usage": {"prompt_tokens": 7, "total_tokens": 7},
             }
             if body.get("encoding_format") == "base64":
-                for each in found["data"]:
-                    packed = array("f", each["embedding"]).tobytes()
-                    each["embedding"] = base64.b64encode(packed).decode()
+                for entry in found["data"]:
+                    packed = array("f", entry["embedding"]).tobytes()
+                    entry["embedding"] = base64.b64encode(packed).decode()
             answer = http.Response(200, json=found)
         answer.headers["x-request-id"] = f"req-{len(self.requests)}"
         answer.headers["x-ratelimit-remaining-requests"] = "3"

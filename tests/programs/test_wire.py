@@ -287,7 +287,7 @@ def test_recorded_texts_are_not_asked_for_again() -> None:
     client = program(server)
     client.embeddings.create(model="e", input=["bread", "salt"])
     made = client.embeddings.create(model="e", input=["salt", "oil", "salt", "oil"])
-    assert [each.embedding for each in made.data] == [[4, 0.5], [3, 0.5], [4, 0.5], [3, 0.5]]
+    assert [vector.embedding for vector in made.data] == [[4, 0.5], [3, 0.5], [4, 0.5], [3, 0.5]]
     _, sent = server.bodies()
     plain = sent_plainly(server, lambda one: one.embeddings.create(model="e", input=["oil"]))
     assert [sent] == plain

@@ -306,7 +306,7 @@ def call_at_once(fails: bool) -> tuple[list[int] | BaseException, list[list[int]
         assert inside.wait(60)
         others = [executor.submit(shared) for _ in range(2)]
         go_on.set()
-        return first.exception() or first.result(), [each.result() for each in others]
+        return first.exception() or first.result(), [future.result() for future in others]
 
 
 def test_identical_calls_at_once_are_run_once() -> None:

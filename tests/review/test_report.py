@@ -131,7 +131,7 @@ def test_hostile_text_stays_text(text: str) -> None:
     assert (html.count("<script"), html.count("</script>")) == (2, 2)
     for forbidden in ("<img", "<!--", "\u202e", "\x1b", "\u200b"):
         assert forbidden not in html
-    assert any(each.endswith("{{ 7*7 }}") for each in data_of(html)["texts"])
+    assert any(text.endswith("{{ 7*7 }}") for text in data_of(html)["texts"])
 
 
 def test_a_page_names_no_address_to_load_from(page: str) -> None:
@@ -310,7 +310,11 @@ def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
     html = report(survey("a.jsonl"))
     assert "1 answer ended by length; 1 answer refused; 1 answer asked again" in html
     marks = data_of(html)["calls"]["marks"]
-    assert sorted(mark for each in marks for mark in each) == ["asked again", "cut", "refused"]
+    assert sorted(mark for call_marks in marks for mark in call_marks) == [
+        "asked again",
+        "cut",
+        "refused",
+    ]
 
 
 # In a browser

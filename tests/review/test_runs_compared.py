@@ -72,7 +72,11 @@ def counts(found: llmcall.types.Comparison) -> tuple[int, int, int, int]:
 
 def causes(found: llmcall.types.Comparison) -> list[tuple[str, int, str]]:
     """Return the partings that follow from nothing."""
-    return [(each.scope, each.place, each.why) for each in found.parted if not each.follows]
+    return [
+        (parting.scope, parting.place, parting.why)
+        for parting in found.parted
+        if not parting.follows
+    ]
 
 
 # Actors and calls in pairs
@@ -119,7 +123,7 @@ def test_a_call_outside_any_scope_is_not_the_only_actors() -> None:
         records = [chat("Bread?", name, f"{name}#0"), chat(f"Sum up: {name}", "Done.")]
         write_cassette(f"{name}.jsonl", records)
     found = llmcall.compare("lisa.jsonl", "liz.jsonl")
-    assert {(each.scope, each.why) for each in found.parted} == {
+    assert {(parting.scope, parting.why) for parting in found.parted} == {
         ("", "prompt"),
         ("lisa", "missing"),
         ("liz", "added"),
@@ -174,7 +178,9 @@ def test_a_round_more_and_an_actor_less_are_added_and_missing_calls() -> None:
 def test_the_longest_common_run_of_equal_requests_is_the_same(one: str, other: str) -> None:
     """Each call has one row; what is the same is asked by both, in one order."""
     for path, questions in (("a.jsonl", one), ("b.jsonl", other)):
-        records = [chat(each, each, f"x#{number}") for number, each in enumerate(questions)]
+        records = [
+            chat(question, question, f"x#{number}") for number, question in enumerate(questions)
+        ]
         write_cassette(path, [*records, chat("end", "end", "y#0")])
     found = llmcall.compare("a.jsonl", "b.jsonl")
     assert found.same + found.changed + found.missing == len(one) + 1
@@ -190,7 +196,8 @@ def test_a_call_more_in_a_growing_history_is_added(place: int) -> None:
     turns = [("Bread?", "Yes."), ("Milk?", "No."), ("Eggs?", "Maybe.")]
     more = [*turns[:place], ("Salt?", "Never."), *turns[place:]]
     runs = [
-        write_cassette(f"{len(each)}.jsonl", conversation("lisa#0", each)) for each in (turns, more)
+        write_cassette(f"{len(spoken)}.jsonl", conversation("lisa#0", spoken))
+        for spoken in (turns, more)
     ]
     found = llmcall.compare(*runs)
     assert counts(found) == (place, 3 - place, 1, 0)
@@ -335,7 +342,7 @@ def test_a_prompt_follows_from_the_first_answer_that_holds_its_words() -> None:
         )
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
-    assert [each.follows for each in found.parted] == [None, ("ann", 0), ("ann", 0)]
+    assert [parting.follows for parting in found.parted] == [None, ("ann", 0), ("ann", 0)]
 
 
 def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None:
@@ -347,7 +354,7 @@ def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None
         return write_cassette(path, [chat(asked, said, f"{name}#0") for name, asked, said in calls])
 
     found = llmcall.compare(run("a.jsonl", "Yes, I do.", "No!"), run("b.jsonl", "Never.", "Oh no?"))
-    assert [(each.why, each.follows) for each in found.parted] == [
+    assert [(parting.why, parting.follows) for parting in found.parted] == [
         ("draw", None),
         ("draw", None),
         ("prompt", ("ann", 0)),
@@ -389,14 +396,14 @@ def test_what_no_answer_explains_in_all_its_words_follows_from_nothing(
         name, question = told.pop("name", "bob"), told.pop("question", "What now?")
         heard = chat(f"Ann is {told.pop('heard')}. {question}", "Hm.", f"{name}#0", **told)
         return write_cassette(
-            path, sorted([chat("?", said, "ann#0"), heard], key=lambda each: each.scope)
+            path, sorted([chat("?", said, "ann#0"), heard], key=lambda record: record.scope)
         )
 
     name = {"name": other["name"]} if "name" in other else {}
     one = run("a.jsonl", "I am happy.", heard="happy", **name)
     found = llmcall.compare(one, run("b.jsonl", "I am sad.", **other))
     assert len(found.parted) == 2
-    assert not any(each.follows for each in found.parted)
+    assert not any(parting.follows for parting in found.parted)
 
 
 def echoed(
@@ -428,7 +435,7 @@ def test_a_model_that_repeats_its_question_makes_no_consequence_of_the_treatment
     arms = {"control": {"subsidy": 0}, "treated": {"subsidy": 15}}
     with llmcall.cassette("a.jsonl"):
         found = llmcall.arms(play, arms, scope="app", repeats=20).compare("control", "treated")
-    assert [each.follows for each in found.parted] == [None] * 20
+    assert [parting.follows for parting in found.parted] == [None] * 20
     assert str(found).splitlines()[1] == (
         "the same change in 20 scopes (0, 1, 2, 3 and 16 more): the prompt changed: [-0-] {+15+}"
     )
@@ -452,7 +459,7 @@ def test_only_answers_that_a_caller_could_have_read_explain_its_prompt(
     one = echoes("a.jsonl", 0, scopes, arms=arms)
     found = llmcall.compare(one, echoes("b.jsonl", 15, scopes, arms=arms))
     assert len(found.parted) == len(scopes)
-    assert not any(each.follows for each in found.parted)
+    assert not any(parting.follows for parting in found.parted)
 
 
 def heard(
@@ -479,14 +486,14 @@ def test_what_another_actor_of_the_same_world_said_explains_a_prompt(world: str)
     """Though its model repeats the question."""
     one = heard("a.jsonl", 0, "Never.", [world])
     found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", [world]))
-    assert [each.follows is None for each in found.parted] == [True, False]
+    assert [parting.follows is None for parting in found.parted] == [True, False]
 
 
 def test_actors_with_numbers_for_names_are_no_repeats() -> None:
     """The number of a repeat of arms is the first one below their scope."""
     one = heard("a.jsonl", 0, "Never.", ["app/3/{}"], (0, 1))
     found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", ["app/3/{}"], (0, 1)))
-    assert [each.follows is None for each in found.parted] == [True, False]
+    assert [parting.follows is None for parting in found.parted] == [True, False]
 
 
 @pytest.mark.parametrize("level", ["app/{}", "rep-{}"])
@@ -495,8 +502,8 @@ def test_each_repeat_has_its_own_causes(level: str) -> None:
     worlds = [f"{level.format(number)}/{{}}" for number in range(3)]
     one = heard("a.jsonl", 0, "Never.", worlds)
     found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", worlds))
-    sources = [each.follows and each.follows.scope for each in found.parted]
-    names = [each.scope for each in found.parted]
+    sources = [parting.follows and parting.follows.scope for parting in found.parted]
+    names = [parting.scope for parting in found.parted]
     assert sources[0::2] == [None] * 3
     assert sources[1::2] == names[0::2]
 
@@ -510,7 +517,7 @@ def test_an_earlier_map_explains_the_prompts_of_a_later_one() -> None:
         return write_cassette(path, [*records, chat(f"Ann is {mood}. And you?", "Hm.", ben)])
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
-    assert [each.follows is None for each in found.parted] == [True, False]
+    assert [parting.follows is None for parting in found.parted] == [True, False]
 
 
 def test_a_treatment_beside_a_quote_of_an_echo_is_direct() -> None:
@@ -522,7 +529,10 @@ def test_a_treatment_beside_a_quote_of_an_echo_is_direct() -> None:
         return write_cassette(path, [ann, chat(asked, "Hm.", "r/ben#0")])
 
     found = llmcall.compare(run("a.jsonl", 0, "Never."), run("b.jsonl", 15, "Yes, gladly."))
-    assert [(each.scope, each.follows) for each in found.parted] == [("ann", None), ("ben", None)]
+    assert [(parting.scope, parting.follows) for parting in found.parted] == [
+        ("ann", None),
+        ("ben", None),
+    ]
 
 
 def test_the_words_of_added_and_missing_calls_explain_a_prompt() -> None:
@@ -533,7 +543,7 @@ def test_the_words_of_added_and_missing_calls_explain_a_prompt() -> None:
         return write_cassette(path, [said, chat(f"They say that {good} is dear.", "Hm.", "bob#0")])
 
     found = llmcall.compare(run("a.jsonl", "ann", "bread"), run("b.jsonl", "abe", "milk"))
-    assert [(each.scope, each.why, each.follows) for each in found.parted] == [
+    assert [(parting.scope, parting.why, parting.follows) for parting in found.parted] == [
         ("abe", "added", None),
         ("ann", "missing", None),
         ("bob", "prompt", ("abe", 0)),
@@ -651,7 +661,7 @@ def check_cause(world: World) -> None:
         return  # the other draw is the same answer
     why = "prompt" if world.change == "persona" else world.change
     place = 0 if world.change == "persona" else world.round
-    [cause] = [each for each in found.parted if each.scope == world.actor]
+    [cause] = [parting for parting in found.parted if parting.scope == world.actor]
     assert (cause.place, cause.why) == (place, why)
     if cause.follows:
         earlier = [
@@ -663,8 +673,8 @@ def check_cause(world: World) -> None:
             (world.edit[0], [row.answer for row in earlier]),
             (world.edit[1], [row.other_answer for row in earlier]),
         ):
-            assert not word or any(word in re.findall(r"\w+", each or "") for each in answers)
-    assert all(re.search(r"\w", each.in_words()) for each in found.parted)
+            assert not word or any(word in re.findall(r"\w+", answer or "") for answer in answers)
+    assert all(re.search(r"\w", parting.in_words()) for parting in found.parted)
 
 
 @settings(max_examples=60)
@@ -825,8 +835,8 @@ def test_a_scope_hides_rows_and_no_reasons(heard_by_bart: tuple[str, str], scope
         "a consequence",
     ]
     found = json.loads(done("diff", *heard_by_bart, "--scope", scope, "--json"))
-    assert [each["follows"] for each in found["parted"]] == [["emma", 0]]
-    assert {each["scope"] for each in found["rows"]} == {"bart"}
+    assert [parting["follows"] for parting in found["parted"]] == [["emma", 0]]
+    assert {row["scope"] for row in found["rows"]} == {"bart"}
 
 
 def test_a_report_of_a_scope_of_two_runs_keeps_their_reasons(

@@ -110,7 +110,7 @@ def play(who: str, plan: random.Random, told: Told, depth: int = 0) -> None:
         if way is None:
             asyncio.run(play_async(f"{who}.loop", plan, told, depth + 1))
         else:
-            way([functools.partial(play, each, mine, told, depth + 1) for each, mine in children])
+            way([functools.partial(play, child, mine, told, depth + 1) for child, mine in children])
     ask(f"{who} last", plan, told)
 
 
@@ -129,7 +129,9 @@ async def play_async(
         children = parts(who, plan)
         way = plan.choice(["gather", "tasks", "threads", "executor", "as_completed", "group"])
         if way in ("threads", "executor"):
-            jobs = [functools.partial(play, each, mine, told, depth + 1) for each, mine in children]
+            jobs = [
+                functools.partial(play, child, mine, told, depth + 1) for child, mine in children
+            ]
             loop = asyncio.get_running_loop()
             futures = [
                 asyncio.to_thread(job) if way == "threads" else loop.run_in_executor(None, job)
@@ -138,7 +140,7 @@ async def play_async(
             await asyncio.gather(*futures)
         else:
             coroutines = [
-                play_async(each, mine, told, depth + 1, aclient) for each, mine in children
+                play_async(child, mine, told, depth + 1, aclient) for child, mine in children
             ]
             await GROUPS[way](coroutines)
     await ask_async(f"{who} last", plan, told, aclient)
@@ -152,8 +154,8 @@ async def in_gather(coroutines: list[Any]) -> None:
 async def in_tasks(coroutines: list[Any]) -> None:
     """Make tasks, with delays between, and wait for each for a while."""
     tasks = []
-    for each in coroutines:
-        tasks.append(asyncio.create_task(each))
+    for coroutine in coroutines:
+        tasks.append(asyncio.create_task(coroutine))
         await asyncio.sleep(pause())
     for task in tasks:
         await asyncio.wait_for(task, 60)
@@ -163,8 +165,8 @@ async def in_group(coroutines: list[Any]) -> None:
     """Run them in a task group, if this Python has any; else in anyio's."""
     if sys.version_info >= (3, 11):
         async with asyncio.TaskGroup() as group:
-            for each in coroutines:
-                group.create_task(each)
+            for coroutine in coroutines:
+                group.create_task(coroutine)
         return
     await in_anyio_group(coroutines)
 
@@ -177,14 +179,14 @@ async def in_anyio_group(coroutines: list[Any]) -> None:
         await coroutine
 
     async with anyio.create_task_group() as group:
-        for each in coroutines:
-            group.start_soon(wait_for, each)
+        for coroutine in coroutines:
+            group.start_soon(wait_for, coroutine)
 
 
 async def as_completed(coroutines: list[Any]) -> None:
     """Wait for them as they finish."""
-    for each in asyncio.as_completed(coroutines):
-        await each
+    for coroutine in asyncio.as_completed(coroutines):
+        await coroutine
 
 
 GROUPS: dict[str, Callable[[list[Any]], Any]] = {

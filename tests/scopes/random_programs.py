@@ -31,7 +31,7 @@ from servers import chunks_of, completion, event
 import llmcall
 from llmcall import LLMClient, bind, recorded, scope
 
-BASE = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
+BASE = next(base for base in openai.DefaultHttpxClient.__mro__ if base.__name__ == "Client")
 # httpx for openai 2, httpx2 for openai 3
 http: Any = importlib.import_module(BASE.__module__.partition(".")[0])
 TEXTS = ("a", "b", "long " * 120)
@@ -449,7 +449,7 @@ class Actor:
                 actor.run([step], tag)
 
         with ThreadPoolExecutor(4) as pool:
-            for future in [pool.submit(self._bound(run), *each) for each in actors]:
+            for future in [pool.submit(self._bound(run), *actor) for actor in actors]:
                 future.result()
         for _, actor, _ in actors:
             self.told |= actor.told
@@ -465,7 +465,7 @@ class Actor:
             with scope(name):
                 await actor.steps([step], tag)
 
-        await asyncio.gather(*(run(*each) for each in actors))
+        await asyncio.gather(*(run(*actor) for actor in actors))
         for _, actor, _ in actors:
             self.told |= actor.told
 
@@ -484,7 +484,7 @@ class Actor:
         )
         for item, repeats in enumerate(results):
             for repeat, (told, counts) in enumerate(repeats):
-                self.told |= {f"{tag}/{item}/{repeat}{each}": told[each] for each in told}
+                self.told |= {f"{tag}/{item}/{repeat}{inner}": told[inner] for inner in told}
                 self.counts.add(counts)
 
     def _failing_map(self, name: str, inside: Any, tag: str) -> None:
@@ -606,8 +606,8 @@ class Crowd:
 
     def _jobs(self, members: Any, who: str) -> list[Any]:
         return [
-            functools.partial(self.member, each, f"{who}.{index}")
-            for index, each in enumerate(members)
+            functools.partial(self.member, member, f"{who}.{index}")
+            for index, member in enumerate(members)
         ]
 
     def member(self, member: Any, who: str) -> None:
@@ -637,14 +637,15 @@ class Crowd:
             )
             return
         coroutines = [
-            self.member_async(each, f"{who}.{index}", client) for index, each in enumerate(members)
+            self.member_async(member, f"{who}.{index}", client)
+            for index, member in enumerate(members)
         ]
         if way == "gather":
             await asyncio.gather(*coroutines)
             return
         tasks = []
-        for each in coroutines:
-            tasks.append(asyncio.create_task(each))
+        for coroutine in coroutines:
+            tasks.append(asyncio.create_task(coroutine))
             await asyncio.sleep(self.chance.pause())
         for task in tasks:
             await asyncio.wait_for(task, 60)

@@ -432,7 +432,7 @@ def test_refresh_keeps_arms_paired() -> None:
     client = numbered()
     played(client)
     runs = played(numbered(cache_mode="refresh"))
-    assert all(runs["placebo", each].said == runs["control", each].said for each in range(3))
+    assert all(runs["placebo", repeat].said == runs["control", repeat].said for repeat in range(3))
 
 
 def test_a_table_of_all_runs() -> None:
@@ -452,7 +452,7 @@ def test_where_two_arms_part() -> None:
     """For each actor of each repeat, from what each arm used, in one cache."""
     runs = played(numbered(), repeats=2)
     comparison = runs.compare("control", "treated")
-    assert [(each.scope, each.place, each.why) for each in comparison.parted] == [
+    assert [(parting.scope, parting.place, parting.why) for parting in comparison.parted] == [
         ("0/lisa", 1, "prompt"),
         ("1/lisa", 1, "prompt"),
     ]
@@ -535,7 +535,9 @@ def test_arms_that_share_nothing_are_told(caplog: pytest.LogCaptureFixture) -> N
         repeats=2,
     )
     [told] = [
-        each.getMessage() for each in caplog.records if "prompts name the arm" in each.getMessage()
+        entry.getMessage()
+        for entry in caplog.records
+        if "prompts name the arm" in entry.getMessage()
     ]
     assert "'control' and 'treated' shared no answer in 2 repeats" in told
 
@@ -573,7 +575,8 @@ def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
         fails[0] = False
         runs = llmcall.arms(play, given, scope="app", repeats=2)
     assert all(
-        runs[arm, each] == [f"paper/app/{each}#0", f"paper/app/{each}#1"] for arm, each in runs
+        runs[arm, repeat] == [f"paper/app/{repeat}#0", f"paper/app/{repeat}#1"]
+        for arm, repeat in runs
     )
     assert client.usage.calls == 4
 
@@ -633,7 +636,7 @@ def test_a_call_past_the_cache_is_told(caplog: pytest.LogCaptureFixture) -> None
     with llmcall.scope("r"), llmcall.arm("a"):
         for _ in range(2):
             client.send_message(ASKED, temperature=1, cache=False)
-    assert sum("has cache=False" in each.getMessage() for each in caplog.records) == 1
+    assert sum("has cache=False" in entry.getMessage() for entry in caplog.records) == 1
 
 
 # Known truth
@@ -663,7 +666,7 @@ def in_shuffled_threads(client: llmcall.LLMClient) -> list[float]:
     """Ask the households in threads, which begin in another order each time."""
     shuffled = random.sample(HOUSEHOLDS, len(HOUSEHOLDS))
     with ThreadPoolExecutor(3) as pool:
-        return list(pool.map(llmcall.bind(lambda each: willing(client, each)), shuffled))
+        return list(pool.map(llmcall.bind(lambda person: willing(client, person)), shuffled))
 
 
 @pytest.mark.slow
@@ -679,16 +682,16 @@ def test_paired_arms_are_unbiased_and_vary_less(
 
     def adoption(subsidy: bool) -> float:
         threshold = 0.3 + (EFFECT if subsidy else 0.0)
-        return statistics.mean(each < threshold for each in how(client))
+        return statistics.mean(age < threshold for age in how(client))
 
     given = {"control": {"subsidy": False}, "treated": {"subsidy": True}}
     with llmcall.cassette("study.jsonl", mode="rewrite"):
         runs = llmcall.arms(adoption, given, scope="paired", repeats=REPLICATIONS)
     assert client.usage.calls == runs.shared == REPLICATIONS * 20
-    paired = [runs["treated", each] - runs["control", each] for each in range(REPLICATIONS)]
+    paired = [runs["treated", repeat] - runs["control", repeat] for repeat in range(REPLICATIONS)]
     shuffled = [
-        runs["treated", each] - runs["control", (each + 1) % REPLICATIONS]
-        for each in range(REPLICATIONS)
+        runs["treated", repeat] - runs["control", (repeat + 1) % REPLICATIONS]
+        for repeat in range(REPLICATIONS)
     ]
     error = statistics.stdev(paired) / REPLICATIONS**0.5
     assert abs(statistics.mean(paired) - EFFECT) < 4 * error

@@ -193,8 +193,8 @@ def test_work_in_several_contexts_has_an_asker() -> None:
     client = plain_program(Server())
     with recorded(), ThreadPoolExecutor(2) as pool:
         contexts = [[contextvars.copy_context().run for _ in range(2)] for _ in range(3)]
-        for each in [pool.submit(*runs, ask, client, seed=1) for runs in contexts]:
-            each.result()
+        for future in [pool.submit(*runs, ask, client, seed=1) for runs in contexts]:
+            future.result()
     assert sorted(map(str, askers()["1"])) == ["work ask 0", "work ask 1", "work ask 2"]
 
 
@@ -472,8 +472,8 @@ def test_a_replay_by_other_threads_than_recorded_says_so_at_its_end(
         in_threads(lambda: ask(client), 3)
     assert not caplog.text
     with recorded("none", actor), ThreadPoolExecutor(3) as pool:
-        for each in [pool.submit(ask, client) for _ in range(3)]:
-            each.result()
+        for future in [pool.submit(ask, client) for _ in range(3)]:
+            future.result()
     assert f"{remedy}: 3 recorded answers to equal requests went to another task" in caplog.text
 
 

@@ -303,7 +303,7 @@ def test_a_cache_that_cannot_be_written_still_answers_in_an_arm(
 
     monkeypatch.setattr(client.cache.storage, "write", refuse)
     study(client, "placebo")
-    warnings = [each.getMessage() for each in caplog.records if "name the arms" in each.message]
+    warnings = [entry.getMessage() for entry in caplog.records if "name the arms" in entry.message]
     assert len(warnings) == 1 and warnings[0].endswith("the disk is full")
 
 

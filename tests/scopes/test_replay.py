@@ -24,8 +24,8 @@ def at_once(ask: Callable[[Any], Any], *arguments: Any) -> list[Any]:
     """Call a function in threads, in one scope."""
     with scope("trial"), ThreadPoolExecutor(len(arguments)) as executor:
         return [
-            each.result()
-            for each in [executor.submit(bind(ask), argument) for argument in arguments]
+            future.result()
+            for future in [executor.submit(bind(ask), argument) for argument in arguments]
         ]
 
 

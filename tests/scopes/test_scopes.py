@@ -678,7 +678,7 @@ def test_a_worker_that_was_started_inside_a_scope_needs_a_bound_function(method:
         assert list(later.map(tried, "ab")) == [None, None]
 
 
-@pytest.mark.parametrize("method", [each for each in METHODS if each.values != ("fork",)])
+@pytest.mark.parametrize("method", [method for method in METHODS if method.values != ("fork",)])
 def test_workers_are_told_of_a_scope_at_their_start(method: str) -> None:
     """A worker that was not forked does not learn of a scope that opens or ends after its start."""
     with pool(method) as early, pool(method) as late:

@@ -14,7 +14,7 @@ import pydantic
 import llmcall
 from llmcall.types import Request
 
-BASE = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
+BASE = next(base for base in openai.DefaultHttpxClient.__mro__ if base.__name__ == "Client")
 # httpx for openai 2, httpx2 for openai 3
 http: Any = importlib.import_module(BASE.__module__.partition(".")[0])
 MODEL = "gpt-4o-mini"

@@ -281,8 +281,8 @@ def test_git_and_the_command_merge_two_branches_to_the_same_records(repository: 
     done("cassette", "merge", "left.jsonl", "right.jsonl", "-o", "both.jsonl")
     by_command = read_records(Path("both.jsonl"))
     assert len(by_command) == 9
-    assert {each.cache_key for each in read_records(repository)} == {
-        each.cache_key for each in by_command
+    assert {record.cache_key for record in read_records(repository)} == {
+        record.cache_key for record in by_command
     }
 
 
@@ -337,7 +337,7 @@ def merge() -> tuple[str, ...]:
 
 def answers_in(path: str) -> list[str]:
     """Return the answers in a cassette."""
-    return [str(each.answer) for each in read_records(Path(path))]
+    return [str(record.answer) for record in read_records(Path(path))]
 
 
 def test_merge_lists_conflicts_and_writes_nothing(merge: tuple[str, ...]) -> None:
@@ -371,7 +371,7 @@ def asked_by_the_clock(mode: str) -> list[str]:
     """Ask the same at another time, with the cassette."""
     client = ScriptedClient([], model="m", on_error="raise")
     with llmcall.cassette("tape.jsonl", mode=mode), llmcall.scope("lisa"):
-        return [client.send_message(each.prompt).content for each in clocked(13)]
+        return [client.send_message(turn.prompt).content for turn in clocked(13)]
 
 
 @pytest.fixture
@@ -469,7 +469,7 @@ def test_check_says_what_does_not_fit_together(monkeypatch: pytest.MonkeyPatch) 
     header, first, _, last = Path(TAPE).read_text(encoding="utf-8").splitlines(keepends=True)
     Path(TAPE).write_text(header + first.replace("It is", "It is 12:31 or") + last, "utf-8")
     found = json.loads(done("cassette", "check", TAPE, "--json", code=1))
-    assert [(each["about"], each["record"], each["sample"]) for each in found] == [
+    assert [(finding["about"], finding["record"], finding["sample"]) for finding in found] == [
         ("key", 1, "s#0"),
         ("draws", 2, "s#2"),
     ]

@@ -98,7 +98,7 @@ def config_file(text: str) -> None:
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return the warnings that were logged."""
-    return [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    return [entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING]
 
 
 def played(client: ScriptedClient, *, until: int = 99) -> list[str]:
@@ -664,7 +664,7 @@ def test_identical_calls_at_once_get_what_is_recorded() -> None:
     client = ScriptedClient(answer)
     with cassette(PATH), ThreadPoolExecutor(2) as executor:
         asked = [executor.submit(said, client, cache=False) for _ in range(2)]
-        answers = [each.result() for each in asked]
+        answers = [future.result() for future in asked]
     assert len(client.requests) == 2
     recorded = lines()[1]["response"]["choices"][0]["message"]["content"]
     assert answers == [recorded, recorded]
@@ -807,7 +807,7 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
     config_file("[OpenAI]\nMODEL = other\nTEMPERATURE = 1\n[Aliases]\ncheap = dear\n")
     early = counting()
     with cassette(PATH, mode="none"):
-        assert [said(each, "It is 23:59") for each in (early, counting())] == ["yes", "yes"]
+        assert [said(client, "It is 23:59") for client in (early, counting())] == ["yes", "yes"]
     assert early.build_request("It is 23:59").model == "other"
 
 
@@ -854,7 +854,7 @@ def test_settings_that_the_file_overrides_are_named_in_every_mode(
     record_before_the_model_changes()
     with cassette(PATH, mode=mode):
         said(counting())
-    [line] = [each for each in caplog.messages if OVERRIDDEN in each]
+    [line] = [message for message in caplog.messages if OVERRIDDEN in message]
     assert line == (
         f"MODEL = gpt-5 of config.ini has no effect: {PATH} was recorded with gpt-4o-mini. {TO_USE_THEM}"
     )
@@ -873,7 +873,7 @@ def test_overridden_settings_are_named_whole_with_their_sources(
     config_file("[OpenAI]\nTOP_P = 0.5\n[Aliases]\ntiny = gpt-4o\nhuge = gpt-5\n")
     with cassette(PATH, mode="none"):
         said(counting())
-    [line] = [each for each in caplog.messages if OVERRIDDEN in each]
+    [line] = [message for message in caplog.messages if OVERRIDDEN in message]
     assert line == (
         f"MODEL = {long_name}2 of the environment and TOP_P = 0.5 of config.ini and [Aliases] tiny = gpt-4o of "
         f"config.ini have no effect: {PATH} was recorded with MODEL = {long_name} and no TOP_P and [Aliases] "
@@ -887,7 +887,7 @@ def test_equal_settings_defaults_and_code_are_not_named(caplog: pytest.LogCaptur
     config_file("[OpenAI]\nMODEL = gpt-4o-mini\n")
     with llmcall.configured(temperature=0.5), cassette(PATH, mode="new"):
         said(counting())
-    assert not [each for each in caplog.messages if OVERRIDDEN in each]
+    assert not [message for message in caplog.messages if OVERRIDDEN in message]
 
 
 def test_settings_of_a_cassette_that_cannot_be_opened_do_not_stay(

@@ -169,9 +169,9 @@ def test_a_miss_holds_the_nearest_record_and_its_differences(
     miss = explained(temperature=1)
     nearest, _ = warm_question.cache.records()
     assert (miss.nearest, miss.causes) == (nearest, ())
-    assert [(each.place, each.recorded, each.asked) for each in miss.differences] == [
-        ("temperature", 0.5, 1)
-    ]
+    assert [
+        (difference.place, difference.recorded, difference.asked) for difference in miss.differences
+    ] == [("temperature", 0.5, 1)]
 
 
 def test_the_error_carries_the_miss() -> None:
@@ -575,7 +575,7 @@ def test_a_miss_over_a_system_message_that_names_the_actor_shows_the_message() -
     with llmcall.cassette("ada.jsonl"):
         as_system_names("bread")(recorder())
     miss = missed(as_system_names("really bread"), tape="ada.jsonl").miss
-    assert [each.place for each in miss.differences] == ["messages[0].content"]
+    assert [difference.place for difference in miss.differences] == ["messages[0].content"]
     assert miss.causes == (
         "the system message names the actor, so a changed one is an actor without records",
     )

@@ -91,7 +91,10 @@ def today() -> str:
 
 def as_events(events: list[dict[str, Any]]) -> Any:
     """Return a streamed response."""
-    lines = (f"event: {each.get('type', 'x')}\ndata: {json.dumps(each)}\n\n" for each in events)
+    lines = (
+        f"event: {event_data.get('type', 'x')}\ndata: {json.dumps(event_data)}\n\n"
+        for event_data in events
+    )
     headers = {"content-type": "text/event-stream"}
     return http.Response(200, headers=headers, content="".join(lines).encode())
 
@@ -264,7 +267,7 @@ def test_a_streamed_answer_that_another_hears_is_one_cause() -> None:
     played("a.jsonl", "I bake three loaves of bread for the market.")
     played("b.jsonl", "I sleep until noon, and nobody gets any bread.")
     found = llmcall.compare("a.jsonl", "b.jsonl")
-    assert [(each.scope, each.why, each.follows) for each in found.parted] == [
+    assert [(parting.scope, parting.why, parting.follows) for parting in found.parted] == [
         ("Lisa", "draw", None),
         ("Mona", "prompt", ("Lisa", 0)),
     ]
@@ -285,10 +288,10 @@ def test_a_refusal_is_shown_as_a_refusal() -> None:
 def with_ids(data: Any, number: int) -> Any:
     """Return an answer with what is new in each: ids and times."""
     if isinstance(data, list):
-        return [with_ids(each, number) for each in data]
+        return [with_ids(event_data, number) for event_data in data]
     if not isinstance(data, dict):
         return data
-    found = {name: with_ids(each, number) for name, each in data.items()}
+    found = {name: with_ids(value, number) for name, value in data.items()}
     if data.get("object") == "response" or data.get("type") == "message":
         found |= {"id": f"id_{number}", "created_at": number}
     if "candidates" in data:

@@ -28,7 +28,9 @@ NOW = time.time()
 def answering(*fingerprints: str, **settings: Any) -> Responding:
     """Return a client whose server gives a snapshot's name, and fingerprints in turn."""
     created = {"created": int(NOW)}
-    responses = [completion(system_fingerprint=each, **created) for each in fingerprints]
+    responses = [
+        completion(system_fingerprint=fingerprint, **created) for fingerprint in fingerprints
+    ]
     return Responding(*(responses or [completion(**created)]), **settings)
 
 

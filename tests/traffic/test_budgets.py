@@ -68,7 +68,7 @@ def test_threads_make_exactly_as_many_calls_as_are_allowed() -> None:
     asking = client()
     with llmcall.budget(calls=100) as budget, ThreadPoolExecutor(32) as executor:
         futures = [executor.submit(asking.send_message, f"Hello {n}") for n in range(150)]
-        found = Counter(type(each.exception() or each.result()).__name__ for each in futures)
+        found = Counter(type(future.exception() or future.result()).__name__ for future in futures)
     assert found == {"Reply": 100, "BudgetExceededError": 50}
     assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (100, 100, 0)
 
@@ -83,7 +83,7 @@ def test_tasks_make_exactly_as_many_calls_as_are_allowed() -> None:
         )
 
     with llmcall.budget(calls=100) as budget:
-        found = Counter(type(each).__name__ for each in asyncio.run(main()))
+        found = Counter(type(outcome).__name__ for outcome in asyncio.run(main()))
     assert found == {"Reply": 100, "BudgetExceededError": 50}
     assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (100, 100, 0)
 
@@ -127,7 +127,7 @@ def test_a_task_settles_while_calls_that_wait_for_it_hold_all_threads() -> None:
         return await asyncio.gather(task, waiting, return_exceptions=True)
 
     with llmcall.budget(calls=1):
-        assert [type(each) for each in asyncio.run(main())] == [
+        assert [type(outcome) for outcome in asyncio.run(main())] == [
             llmcall.types.Reply,
             BudgetExceededError,
         ]
@@ -367,7 +367,7 @@ def test_no_interleaving_passes_a_limit(
                     running[key] = reservation
                 else:
                     waiting[key] = reservation, delay
-            assert used + sum(callers[each][0] for each in running) <= limit
+            assert used + sum(callers[caller][0] for caller in running) <= limit
     assert budget.spent.tokens == used
 
 

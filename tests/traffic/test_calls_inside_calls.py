@@ -326,7 +326,7 @@ def test_of_two_threads_inside_streams_one_is_refused_where_both_would_wait() ->
 
     with llmcall.budget(tokens=150):
         found = in_two_threads(read, read)
-    assert {type(each) for each in found} == {llmcall.types.Reply, BudgetExceededError}
+    assert {type(outcome) for outcome in found} == {llmcall.types.Reply, BudgetExceededError}
 
 
 def test_a_call_that_has_reserved_gets_the_place_of_a_stream_that_waits_for_its_reservation() -> (

@@ -243,7 +243,7 @@ def test_a_task_that_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -
         tasks[1].cancel()
         going.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(each) for each in found] == [
+        assert [type(outcome) for outcome in found] == [
             llmcall.types.Reply,
             asyncio.CancelledError,
             llmcall.types.Reply,
@@ -402,7 +402,7 @@ def test_an_endpoint_that_refuses_its_key_is_named_in_one_warning(
         endpoints_asked(ask, 3, caller)
         with pytest.raises(llmcall.AuthenticationError) as raised:
             ask(caller, "Hello")
-    [warning] = (each for each in caplog.records if each.levelno == logging.WARNING)
+    [warning] = (entry for entry in caplog.records if entry.levelno == logging.WARNING)
     assert "endpoint east refused its API key" in warning.getMessage()
     assert "secret-of" not in caplog.text + str(raised.value)
 
@@ -513,7 +513,7 @@ def test_no_minute_holds_more_than_the_limits(
     with patch("llmcall.traffic.limits.time", door):
         for what, seconds, size in steps:
             door.now += seconds
-            unsent = [each for each in running if each.sent_at == NEVER]
+            unsent = [call for call in running if call.sent_at == NEVER]
             if what == "ask":
                 place = door.admitted(size)
                 if place is not None:
@@ -527,11 +527,13 @@ def test_no_minute_holds_more_than_the_limits(
                     sent.append(place)
                 place.used = min(size, place.tokens) if what == "answer" else 0
                 place.end()
-            in_a_minute = [each for each in sent if each.sent_at > door.now - WINDOW]
+            in_a_minute = [call for call in sent if call.sent_at > door.now - WINDOW]
             assert len(in_a_minute) <= limit
-            assert sum(each.tokens for each in in_a_minute) <= tokens
-    times = [each.sent_at for each in sent]
-    assert all(sum(start <= each < start + 60 for each in times) <= limit for start in times)
+            assert sum(call.tokens for call in in_a_minute) <= tokens
+    times = [call.sent_at for call in sent]
+    assert all(
+        sum(start <= time_sent < start + 60 for time_sent in times) <= limit for start in times
+    )
 
 
 def test_a_call_waits_for_no_endpoint_that_its_model_leaves_out() -> None:

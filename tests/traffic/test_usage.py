@@ -402,9 +402,9 @@ def test_a_prompt_that_may_have_been_cut_is_told_once(caplog: pytest.LogCaptureF
     for number in range(2):
         client.send_message(f"{number} " + "many words " * 30)
     (record,) = [
-        each
-        for each in caplog.records
-        if "may have cut the prompt without an error" in each.getMessage()
+        entry
+        for entry in caplog.records
+        if "may have cut the prompt without an error" in entry.getMessage()
     ]
     assert record.levelname == "WARNING"
     reported = r"reports 12 prompt tokens, but llmcall counts ~?\d\d+"

@@ -286,7 +286,7 @@ def test_a_map_treats_refusals_as_on_error_says(on_error: str) -> None:
     else:
         found = call.map(PEOPLE, on_error=on_error)
         kind = OutputError if on_error == "return" else type(None)
-        assert [type(each) for each in found] == [kind] * 2
+        assert [type(outcome) for outcome in found] == [kind] * 2
 
 
 # on_error

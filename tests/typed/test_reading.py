@@ -207,10 +207,12 @@ def is_asked_again(text: str, output_type: Any) -> bool:
     return True
 
 
-@pytest.mark.parametrize("output_type", dict.fromkeys(each for each, _, _ in CHAT_ANSWERS), ids=str)
+@pytest.mark.parametrize(
+    "output_type", dict.fromkeys(asked_type for asked_type, _, _ in CHAT_ANSWERS), ids=str
+)
 def test_what_chat_models_write_is_read_as_meant_or_asked_again(output_type: Any) -> None:
     """None is read wrong; of what is asked again, the error has the text and what was expected."""
-    for text, value in [each[1:] for each in CHAT_ANSWERS if each[0] == output_type]:
+    for text, value in [case[1:] for case in CHAT_ANSWERS if case[0] == output_type]:
         if value is AGAIN:
             assert is_asked_again(text, output_type), text
             continue

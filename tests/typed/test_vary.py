@@ -209,7 +209,7 @@ def test_framings_of_a_choice_share_its_order() -> None:
     policy = llmcall.choice("{{ name }}?", ["tax", "ban", "wait"], order="shuffle", client=client)
     vary = {"user": {"plain": "{{ name }}?", "formal": "Dear {{ name }}?"}}
     table = policy.table(
-        [{"name": str(each)} for each in range(4)], vary=vary, scope="s", key="name"
+        [{"name": str(number)} for number in range(4)], vary=vary, scope="s", key="name"
     )
     assert table["order"].tolist()[:4] == table["order"].tolist()[4:]
     assert len({*table["order"]}) > 1

@@ -23,7 +23,10 @@ if __name__ == "__main__":
     assert log.status == "success", log.error
     print(
         json.dumps(
-            {f"{each.id} in {each.epoch}": each.output.completion for each in log.samples or ()},
+            {
+                f"{sample.id} in {sample.epoch}": sample.output.completion
+                for sample in log.samples or ()
+            },
             sort_keys=True,
         )
     )

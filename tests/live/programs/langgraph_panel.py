@@ -64,6 +64,6 @@ if __name__ == "__main__":
     in_tasks = asyncio.run(panel.ainvoke({"said": []}))["said"]
     # Each part of a batch, and of a batch in it, runs in any of the contexts that were copied before.
     chain = RunnableLambda(late) | ChatOpenAI(model="gpt-4o-mini", temperature=1)
-    batches = RunnableLambda(lambda texts: [each.content for each in chain.batch(texts)])
+    batches = RunnableLambda(lambda texts: [message.content for message in chain.batch(texts)])
     in_batches = batches.batch([["hello"] * 6, ["hello"] * 3, ["hello"] * 3])
     print(json.dumps({"threads": in_threads, "tasks": in_tasks, "batches": in_batches}))

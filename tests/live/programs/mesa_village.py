@@ -51,4 +51,8 @@ if __name__ == "__main__":
     village = Village(changed)
     for _ in range(3):
         village.step()
-    print(json.dumps({f"{each.name} {each.unique_id}": each.said for each in village.agents}))
+    print(
+        json.dumps(
+            {f"{villager.name} {villager.unique_id}": villager.said for villager in village.agents}
+        )
+    )

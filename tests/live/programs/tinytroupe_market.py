@@ -41,5 +41,5 @@ def play(names: list[str]) -> list[list[str]]:
         world.broadcast("Bread costs 3 coins today. Say in one sentence whether you buy it.")
         rounds = world.run(2, return_actions=True)
     return [
-        [json.dumps(each["action"]) for acted in rounds for each in acted[name]] for name in names
+        [json.dumps(act["action"]) for acted in rounds for act in acted[name]] for name in names
     ]

@@ -85,7 +85,7 @@ async def answer(
         options["cache"] = False
     call = prepare_chat(client, prompt if messages is None else messages, options)
     if is_sdk_patched:
-        call = call._replace(cassette=None)
+        call = call.unrecorded()
     if not fallback:
         call = call._replace(fallbacks=())
     try:

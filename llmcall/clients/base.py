@@ -11,9 +11,9 @@ from ..config.settings import DEFAULT_MODEL, checked_layer
 from ..core.calls import Options
 from ..core.effects import adrive, adrive_stream, drive, drive_stream
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
-from ..core.road import NOT_RECORDED, handle_failure, replay, reply_to
+from ..core.road import NOT_RECORDED, handle_failure, records_of, replay, reply_to
 from ..core.seams import ResolvedSettings
-from ..errors import ConfigError
+from ..errors import APIError, ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..stores.cache.cache import shared_cache
 from ..support.system import ProcessLock, after_fork_in_child
@@ -233,15 +233,15 @@ class LLMClient:
         """
         return options, fields
 
-    def sent(self, call: Call, capabilities: Capabilities, stream: bool) -> Request:
+    def sent(self, call: Call, stream: bool) -> Request:
         """Return a call's request with the body that is sent, and the API that it is sent by; a stream's
         body also asks for the usage.
 
-        :param capabilities: what is known about the model.
         :raises ConfigError: if it cannot be sent in its window.
         """
         if call.options.window != "none" and call.request.kind == "chat":
             self.check_window(call, stream)
+        capabilities = self.pool(call.request.model).capabilities
         body = sent_body(call.request.body, capabilities)
         if stream:
             body["stream_options"] = {"include_usage": True}
@@ -470,14 +470,12 @@ class LLMClient:
         return await adrive(self._embedding_flow(calls, is_one=isinstance(text, str)))
 
     async def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Any:
-        from ..core.embeddings import embed, vector_of
+        from ..core.embeddings import vector_of
 
         try:
-            records = await embed(calls)
-        except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
+            records = await records_of(calls)
+        except APIError as error:
             return handle_failure(error, calls[0])
-        for call, record in zip(calls, records, strict=True):
-            call.end(record)
         vectors = [vector_of(record) for record in records]
         return vectors[0] if is_one else vectors
 

@@ -1,4 +1,4 @@
-"""One call: its options, its request, its draw, and how its answer is recorded."""
+"""One call: its options, its request, its place in the program, and the store of its record."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from ..support.failures import Failures, process_failures
 from ..support.listeners import listeners
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Mapping
 
     from ..config.settings import Settings
     from ..errors import CacheMissError, ScopeError
     from ..keys.request import Request
-    from ..scopes import CallOrder, Draw, ScopedRecord
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.cassettes.stores import Store
@@ -119,43 +117,33 @@ class Call(NamedTuple):
     """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
     is.
 
+    :param client: makes it, and counts it.
     :param settings: the settings of the call.
     :param cache: the disk cache.
+    :param cassette: the open cassette, or ``None``.
     :param request: what it asks.
     :param options: how it is made.
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
-    :param maker: the client that makes it, and counts it; ``None`` for a function, and a request that
-        asks for nothing that costs.
+    :param caller: its place in the program.
+    :param store: holds its record: the cassette over the disk cache, or the cache alone.
     :param transport: runs the function, or sends a program's request; ``None``: the client has one for
         each endpoint.
     :param asks_model: whether a model answers it.
-    :param is_live: ask whenever that is allowed: the disk cache answers only if it is not, and outside
-        any scope a cassette, too.
-    :param scope: its scope path; empty outside any scope.
-    :param arm: the name of the arm that it is in; empty outside any.
-    :param used_records: gathers the records that the arm's calls get, or ``None``.
-    :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
-    :param cassette: the open cassette, or ``None``.
-    :param order: says which calls come before it on a cassette.
     :param fallbacks: the models that are asked, one after the other, if the context is too long.
     :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
     """
 
+    client: Client
     settings: Settings
     cache: ResponseCache
+    cassette: Cassette | None
     request: Request
     options: Options
     name: str
-    maker: Client | None = None
+    caller: Caller
+    store: Store = None  # type: ignore[assignment]  # made when the call has its place
     transport: Any = None
     asks_model: bool = True
-    is_live: bool = False
-    scope: str = ""
-    arm: str = ""
-    used_records: deque[ScopedRecord] | None = None
-    draw: Draw | None = None
-    cassette: Cassette | None = None
-    order: CallOrder = ()
     fallbacks: tuple[str, ...] = ()
     deadline_at: float | None = None
 
@@ -187,10 +175,9 @@ class Call(NamedTuple):
         return seconds_left if seconds is None else min(seconds, seconds_left)
 
     @property
-    def client(self) -> Client:
-        """Return the client that makes it, if there is one."""
-        assert self.maker is not None
-        return self.maker
+    def is_counted(self) -> bool:
+        """Return whether it counts in usage: not if nobody could be paid for it."""
+        return self.client.meter is not None
 
     @property
     def label(self) -> str:
@@ -200,25 +187,11 @@ class Call(NamedTuple):
         return f"{request.kind} {words.format(short_key(request.cache_key))} {printable(self.name)}"
 
     @property
-    def asks_always(self) -> bool:
-        """Return whether it asks, although the disk cache may have an answer."""
-        return self.is_live and self.may_ask
-
-    @property
     def may_ask(self) -> bool:
         """Return whether the cassette, or without one the cache's mode, allows to ask."""
         if self.cassette is not None:
             return self.cassette.may_record
         return self.settings.cache_mode != "replay"
-
-    @property
-    def shared_store(self) -> ResponseCache | Cassette | None:
-        """Return the store through which equal calls share its answer: the disk cache or, if that is
-        off, the cassette; ``None`` if neither.
-        """
-        if self.options.cache is False:
-            return None
-        return self.cassette if self.settings.cache_mode == "off" else self.cache
 
     @property
     def failures(self) -> Failures:
@@ -229,38 +202,45 @@ class Call(NamedTuple):
             return Failures()  # nothing is recorded, and nothing reported
         return process_failures
 
-    @property
-    def store(self) -> Store:
-        """Return what holds its record, made anew: the cassette over the disk cache, or the cache alone."""
-        caller = Caller(self.scope, self.order, self.draw, self.arm)
-        mode = "off" if self.options.cache is False else self.settings.cache_mode
-        overwrites = self.asks_always or (
-            self.cassette is not None and self.cassette.bypasses_cache
-        )
-        # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
-        below = caller._replace(arm="") if self.arm and self.cassette is not None else caller
-        cache = CacheStore(self.cache, mode, below, overwrites=overwrites)
-        if self.cassette is None:
-            return cache
+    def with_store(self, *, is_live: bool = False) -> Call:
+        """Return the call with what holds its record: the cassette over the disk cache, or the cache alone.
+
+        :param is_live: ask whenever that is allowed: the disk cache answers only if it is not, and outside
+            any scope a cassette, too.
+        """
+        mode, cassette, caller = self.settings.cache_mode, self.cassette, self.caller
+        asks_always = is_live and self.may_ask
         # Outside any scope equal calls share a record, and a program that waits for an end needs the
         # last one, now and in a replay.
-        is_last = self.asks_always and self.request.sample is None
-        return CassetteStore(self.cassette, cache, caller, replaces=is_last)
+        is_last = asks_always and self.request.sample is None
+        shared: ResponseCache | Cassette | None = cassette if mode == "off" else self.cache
+        if self.options.cache is False:
+            mode = "off"
+        if is_last or self.options.cache is False:
+            shared = None
+        overwrites = asks_always or (cassette is not None and cassette.bypasses_cache)
+        # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
+        below = caller._replace(arm="") if caller.arm and cassette is not None else caller
+        cache = CacheStore(self.cache, mode, below, overwrites=overwrites, shared=shared)
+        if cassette is None:
+            return self._replace(store=cache)
+        return self._replace(store=CassetteStore(cassette, cache, caller, replaces=is_last))
 
-    @property
-    def cassette_or_cache(self) -> Cassette | ResponseCache:
-        """Return what holds its record: the open cassette, or without one the disk cache."""
-        return self.cassette or self.cache
+    def unrecorded(self) -> Call:
+        """Return the call as one whose answer is neither looked up nor stored."""
+        options = self.options._replace(cache=False)
+        store = CacheStore(self.cache, "off", self.caller)
+        return self._replace(cassette=None, options=options, store=store)
 
     def give_back(self) -> None:
         """Free the draw's number."""
-        if self.draw is not None:
-            self.draw.give_back()
+        if self.caller.draw is not None:
+            self.caller.draw.give_back()
 
     def end(self, answer: Record) -> None:
         """Note the record that answers the call: its draw stays taken."""
-        if self.draw is not None:
-            self.draw.end(answer)
+        if self.caller.draw is not None:
+            self.caller.draw.end(answer)
         for listener in listeners:
             listener.answered(self, answer)
 
@@ -281,13 +261,16 @@ class Call(NamedTuple):
         for listener in listeners:
             listener.used(self, amounts)
 
-    def count_hit(self, record: Record) -> None:
-        """Count an answer that was not asked for now; functions' are not counted."""
-        if self.maker is not None:
+    def count_hit(self, record: Record, saved: float | None) -> None:
+        """Count an answer that was not asked for now; functions' are not counted.
+
+        :param saved: USD that it cost when it was made, or that all of a batch cost.
+        """
+        if self.is_counted:
             self.add_usage(
                 cached_calls=1,
                 replayed_calls=int(self.cassette is not None and record.stored_at is None),
-                saved=record.cost,
+                saved=saved,
                 served=record.served if self.asks_model else None,
             )
 

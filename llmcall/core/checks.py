@@ -5,9 +5,6 @@ Anything else is an error of the tree.
 
 from __future__ import annotations
 
-import base64
-import math
-import struct
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..apis.message import is_content, text_of
@@ -41,13 +38,13 @@ def check_chat(response: Any) -> None:
     :raises EmptyAnswerError: if there is neither text nor a tool call.
     """
     is_output = isinstance(response, dict) and isinstance(response.get("output"), list)
-    choices = choices_of(response) if is_output else _list_in(response, "choices")
+    choices = choices_of(response) if is_output else list_in(response, "choices")
     for choice in choices:
         problem = _problem_of(choice)
         if problem is not None:
-            _refuse(ServiceError, problem, response)
+            refuse(ServiceError, problem, response)
     if any(choice.get("finish_reason") == "content_filter" for choice in choices):
-        _refuse(
+        refuse(
             ContentFilterError,
             "the provider filtered the answer (finish_reason content_filter)",
             response,
@@ -56,19 +53,19 @@ def check_chat(response: Any) -> None:
     if not any(
         text_of(each.get("content")) or any(map(each.get, ANSWER_FIELDS)) for each in messages
     ):
-        _refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
+        refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
 
 
 def _problem_of(choice: Any) -> str | None:
     """Return what is wrong with a choice; ``None`` if it holds a whole message."""
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
-        return f"a malformed answer: a choice without a message ({_brief(choice)})"
+        return f"a malformed answer: a choice without a message ({brief(choice)})"
     if not is_content(message.get("content")):
-        return f"a malformed answer: its content is not text ({_brief(message)})"
+        return f"a malformed answer: its content is not text ({brief(message)})"
     # OpenRouter reports a provider that failed halfway like this, with the half that came.
     if choice.get("finish_reason") == "error" or choice.get("error"):
-        return f"the answer broke off: {_brief(choice.get('error') or choice)}"
+        return f"the answer broke off: {brief(choice.get('error') or choice)}"
     return None
 
 
@@ -101,7 +98,7 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
                 if choice.get("finish_reason") == "length"
                 else ""
             )
-            _refuse(
+            refuse(
                 ServiceError,
                 f"the answer does not fit its response_format: {problem}{remedy}",
                 response,
@@ -121,43 +118,6 @@ def fits(request: Request, response: Mapping[str, Any]) -> bool:
     return True
 
 
-def check_embeddings(response: Any, count: int) -> None:
-    """Refuse an embeddings response that does not hold one vector of finite numbers a text.
-
-    :param count: how many texts were sent.
-    :raises ServiceError: if it is malformed.
-    """
-    data = _list_in(response, "data")
-    if len(data) != count:
-        _refuse(
-            ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response
-        )
-    for item in data:
-        try:
-            packed_vector(item["embedding"])
-        except (LookupError, TypeError, ValueError, OverflowError, struct.error):
-            _refuse(
-                ServiceError,
-                f"a malformed answer: an embedding that is not a vector ({_brief(item)})",
-                response,
-            )
-
-
-def packed_vector(embedding: Any) -> bytes:
-    """Return a vector as little-endian float32, whether it came as numbers or as base64.
-
-    :raises TypeError, ValueError, OverflowError, struct.error: if it is not a vector, or holds NaN
-        or an infinity.
-    """
-    if isinstance(embedding, str):
-        packed = base64.b64decode(embedding, validate=True)
-    else:
-        packed = struct.pack(f"<{len(embedding)}f", *embedding)
-    if not packed or not math.isfinite(sum(struct.unpack(f"<{len(packed) // 4}f", packed))):
-        raise ValueError("no finite numbers")
-    return packed
-
-
 def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> bool:
     """Return whether an answer ended at a token limit that the request did not set, which is where
     the context window ends.
@@ -169,18 +129,18 @@ def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> b
     return max_tokens is None or (output_tokens is not None and output_tokens < max_tokens)
 
 
-def _list_in(response: Any, name: str) -> list[Any]:
+def list_in(response: Any, name: str) -> list[Any]:
     """Return the list of that name in a response; refuse one that has none."""
     if not isinstance(response, dict):
-        _refuse(ServiceError, f"a malformed answer: {_brief(response)}", response)
+        refuse(ServiceError, f"a malformed answer: {brief(response)}", response)
     items = response.get(name)
     if not isinstance(items, list) or not items:
-        message = f"a malformed answer without {name}: {_brief(response.get('error') or response)}"
-        _refuse(ServiceError, message, response)
+        message = f"a malformed answer without {name}: {brief(response.get('error') or response)}"
+        refuse(ServiceError, message, response)
     return items
 
 
-def _refuse(error_class: type[APIError], message: str, response: Any) -> NoReturn:
+def refuse(error_class: type[APIError], message: str, response: Any) -> NoReturn:
     is_from_server = isinstance(response, Response)
     raise error_class(
         message,
@@ -189,5 +149,5 @@ def _refuse(error_class: type[APIError], message: str, response: Any) -> NoRetur
     )
 
 
-def _brief(value: object) -> str:
+def brief(value: object) -> str:
     return shortened(value if isinstance(value, str) else repr(value), LONGEST_QUOTE)

@@ -1,24 +1,20 @@
-"""Embeddings: those that are not recorded are asked for in batches."""
+"""Embeddings: asked for in batches, checked, and recorded one text a record."""
 
 from __future__ import annotations
 
+import base64
+import math
 import struct
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..apis.usage import TokenUsage, total_cost
+from ..apis.usage import TokenUsage
 from ..errors import ServiceError
 from ..models.tokens import shares
 from ..stores.record import record_of
-from .checks import packed_vector
-from .effects import with_cache
-from .retry import retry
-from .road import look_up
-from .send import Exchange
-from .share import share
+from .checks import brief, list_in, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..stores.record import Received, Record
     from .calls import Call
@@ -30,30 +26,13 @@ BYTES_PER_BATCH = 300_000
 FLOAT32 = 4  # bytes
 
 
-async def embed(calls: Sequence[Call]) -> list[Record]:
-    """Return the records of texts, one call each."""
-    if not calls:
-        return []
-    records: dict[str, Record] = {}
-    missing: dict[str, Call] = {}
-    for call in calls:
-        record = await with_cache(call.cache, look_up, call)
-        if record is None:
-            # The first of equal calls gives the record its place on a cassette.
-            missing.setdefault(call.request.cache_key, call.begun())
-        else:
-            records[call.request.cache_key] = record
-    if missing:
-        unrecorded = list(missing.values())
-        for batch in _batches(unrecorded) if calls[0].transport is None else [unrecorded]:
-            records |= await share(batch, _ask_batch)
-    hits = [record for record in records.values() if record.is_hit]
-    if hits:
-        calls[0].count_hit(hits[0].replace(cost=total_cost(record.cost for record in hits)))
-    return [records[call.request.cache_key] for call in calls]
-
-
-def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
+def batches(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+    """Yield calls as they are asked for in one request: embeddings in batches, unless a program asks, whose
+    own request it is.
+    """
+    if len(calls) == 1 or calls[0].transport is not None:
+        yield calls
+        return
     batch: list[Call] = []
     size = 0
     for call in calls:
@@ -64,25 +43,21 @@ def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
             size = 0
         batch.append(call)
         size += length
-    if batch:
-        yield batch
+    yield batch
 
 
-async def _ask_batch(calls: Sequence[Call]) -> dict[str, Record]:
-    """Ask for the embeddings of texts in one request, and store them."""
+def joined(calls: Sequence[Call]) -> Call:
+    """Return one call that asks for the embeddings of all texts."""
     request = calls[0].request
-    texts = [call.request.body["input"] for call in calls]
-    batch = calls[0]._replace(request=request._replace(body={**request.body, "input": texts}))
-    records = await retry(batch, Exchange(batch, partial(_store_shares, calls, texts)).attempt)
-    return {record.cache_key: record for record in records}
+    body = {**request.body, "input": [call.request.body["input"] for call in calls]}
+    return calls[0]._replace(request=request._replace(body=body))
 
 
-def _store_shares(
-    calls: Sequence[Call], texts: list[str], response: Any, received: Received
-) -> list[Record]:
-    """Store the embeddings of a response, each with its share of tokens and cost."""
+def embedding_records(calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+    """Return the records of texts, each with its share of a response's tokens and cost."""
     vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
     total, cost = TokenUsage.of(response).input_tokens, received.cost
+    texts = [call.request.body["input"] for call in calls]
     tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
     records = []
     for call, vector, tokens in zip(calls, vectors, tokens_of_texts, strict=True):
@@ -96,8 +71,45 @@ def _store_shares(
             api_type=call.client.api_type,
             host=received.host,
         )
-        records.append(call.store.add(record).replace(received=received))
+        records.append(record)
     return records
+
+
+def check_embeddings(response: Any, count: int) -> None:
+    """Refuse an embeddings response that does not hold one vector of finite numbers a text.
+
+    :param count: how many texts were sent.
+    :raises ServiceError: if it is malformed.
+    """
+    data = list_in(response, "data")
+    if len(data) != count:
+        refuse(
+            ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response
+        )
+    for item in data:
+        try:
+            packed_vector(item["embedding"])
+        except (LookupError, TypeError, ValueError, OverflowError, struct.error):
+            refuse(
+                ServiceError,
+                f"a malformed answer: an embedding that is not a vector ({brief(item)})",
+                response,
+            )
+
+
+def packed_vector(embedding: Any) -> bytes:
+    """Return a vector as little-endian float32, whether it came as numbers or as base64.
+
+    :raises TypeError, ValueError, OverflowError, struct.error: if it is not a vector, or holds NaN
+        or an infinity.
+    """
+    if isinstance(embedding, str):
+        packed = base64.b64decode(embedding, validate=True)
+    else:
+        packed = struct.pack(f"<{len(embedding)}f", *embedding)
+    if not packed or not math.isfinite(sum(struct.unpack(f"<{len(packed) // 4}f", packed))):
+        raise ValueError("no finite numbers")
+    return packed
 
 
 def ordered_embeddings(response: Any) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from ..keys.parameters import (
 from ..keys.request import Request
 from ..scopes import RecordedAskers, current_scope, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.uses import Caller
 from ..support.notices import warn_once
 from .calls import Call, split_options
 
@@ -35,7 +36,8 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    return with_draw(*_call(client, "chat", messages, arguments))
+    call, identity_hash = _call(client, "chat", messages, arguments)
+    return with_draw(call, identity_hash)
 
 
 def prepare_embeddings(
@@ -47,8 +49,8 @@ def prepare_embeddings(
     """
     arguments = {**arguments, "model": model or client.default_embedding_model()}
     texts = texts_of(text)
-    calls = [_call(client, "embedding", each, arguments)[0] for each in texts]
-    return [call._replace(**_place(call, current_scope())) for call in calls]
+    calls = [_call(client, "embedding", item, arguments)[0] for item in texts]
+    return [call._replace(caller=_caller(call, current_scope())).with_store() for call in calls]
 
 
 def _call(
@@ -102,14 +104,14 @@ def _call(
         expected=expected_of(params.get("response_format")),
     )
     call = Call(
-        maker=client,
+        client=client,
         settings=settings,
         cache=resolved.cache,
+        cassette=cassette,
         request=request,
         options=options,
         name=model,
-        cassette=cassette,
-        order=next_order(),
+        caller=Caller(order=next_order()),
         fallbacks=settings.fallbacks.get(model, ()) if kind == "chat" else (),
     )
     return call, identity_hash
@@ -138,72 +140,63 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
         cache_key=key_of("chat", recorded_request, sample),
     )
     return Call(
-        maker=client,
+        client=client,
         settings=resolved.settings,
         cache=resolved.cache,
-        request=request,
-        name=request.model,
-        options=resolved.options._replace(cache=False, on_error="raise", window="none"),
         cassette=cassette,
-        order=next_order(),
-        scope=sample.partition("#")[0],
-    )
+        request=request,
+        options=resolved.options._replace(cache=False, on_error="raise", window="none"),
+        name=request.model,
+        caller=Caller(sample.partition("#")[0], next_order()),
+    ).with_store()
 
 
-def with_draw(call: Call, identity_hash: Any) -> Call:
-    """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
+def with_draw(call: Call, identity_hash: Any, *, is_live: bool = False) -> Call:
+    """Return a call in its place, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one.
 
     :param call: its request has no sample yet.
     :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
+    :param is_live: as for :meth:`llmcall.core.calls.Call.with_store`.
     :raises ScopeError: if timing would decide which draw it takes.
     """
     try:
         active = scope_of_call()
     except ScopeError as error:
-        call._replace(**_place(call, current_scope())).refuse(error)
-    named = call.options.sample
-    if active is None and named is None:
-        return call
-    request = call.request
-    place = _place(call, active)
-    if active is None or named is not None:
-        sample = f"{place.get('scope', '')}#{named}"
-    else:
-        path = active.path
+        call._replace(caller=_caller(call, current_scope())).refuse(error)
+    request, caller, named = call.request, call.caller, call.options.sample
+    if active is not None:
+        caller = _caller(call, active)
+    sample = None if named is None else f"{caller.path}#{named}"
+    if active is not None and sample is None:
 
         def recorded_askers() -> RecordedAskers:
-            askers = call.store.askers(path, identity_hash, request.cache_key)
+            store = call.with_store(is_live=is_live).store
+            askers = store.askers(caller.path, identity_hash, request.cache_key)
             return askers._replace(may_ask=call.may_ask)
 
-        place["draw"] = active.draw(request.cache_key, call.cassette_or_cache, recorded_askers)
-        sample = place["draw"].sample
-    return call._replace(
-        request=request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample)),
-        **place,
-    )
+        draw = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)
+        caller, sample = caller._replace(draw=draw), draw.sample
+    if sample is not None:
+        request = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
+    return call._replace(request=request, caller=caller).with_store(is_live=is_live)
 
 
-def _place(call: Call, active: ActiveScope | None) -> dict[str, Any]:
-    """Return the fields that say in which scope and arm a call is.
+def _caller(call: Call, active: ActiveScope | None) -> Caller:
+    """Return the place of a call in a scope and its arm, before it takes a draw.
 
     :param active: the scope of the call, or ``None`` outside any.
     """
-    if active is None:
-        return {}
-    if active.arm is None:
-        return {"scope": active.path}
+    order = call.caller.order
+    if active is None or active.arm is None:
+        return Caller("" if active is None else active.path, order)
     if call.options.cache is False and call.cassette is None:
         warn_once(
             f"a call in the arm {active.arm.name!r} has cache=False, so it shares no answer with other arms: leave "
             "that out, or open a cassette around all arms",
             about="cache=False in an arm",
         )
-    return {
-        "scope": active.path,
-        "arm": active.arm.name,
-        "used_records": active.used_records,
-    }
+    return Caller(active.path, order, None, active.arm.name, active.used_records)
 
 
 def texts_of(text: Any) -> list[str]:

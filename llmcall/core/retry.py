@@ -35,7 +35,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     try:
         return await attempt()
     except APIError as error:
-        if not error.retryable:
+        if not error.retryable or call.options.max_attempts == 1:
             raise
         first_error = error
     from ..support.libraries import tenacity  # only a call that failed waits for the import
@@ -78,7 +78,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         with each:
             if number == 1:  # it was made above, before tenacity was imported
                 raise first_error
-            if call.maker is not None:
+            if call.is_counted:
                 call.add_usage(retries=1)
             try:
                 return await attempt()

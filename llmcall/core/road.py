@@ -1,9 +1,9 @@
-"""The road of a chat call, from top to bottom: look up, share, retry, attempt, check, store, finish.
+"""The road of a call, from top to bottom: look up, share, retry, attempt, check, store, finish.
 
 Each step adds one thing to the one below it. A recorded answer takes the first and the last alone. Steps
-that have to wait are coroutines, written once for threads and event loops (``effects.py``). Embeddings,
-recorded functions and requests that are recorded as they are take the same steps; what differs is how
-they are sent, checked and stored.
+that have to wait are coroutines, written once for threads and event loops (``effects.py``). Chats, embeddings,
+recorded functions and requests that are recorded as they are all take it; what differs is how they are
+sent (their transport), checked and recorded (``kinds.py``).
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from ..apis.bodies import finite
+from ..apis.usage import total_cost
 from ..config.values import without_password
 from ..errors import APIError, CacheCorruptError, CacheMissError, ContextLengthError
 from ..keys.keys import short_key
-from ..keys.plain_data import ordered
-from ..stores.record import record_of
 from ..support.failures import is_abandoned
 from ..support.listeners import listeners
 from ..support.notices import first, is_new, logger
@@ -45,19 +43,15 @@ def replay(call: Call) -> Any:
         record = look_up(call)
         if record is None:
             return NOT_RECORDED
-        call.count_hit(record)
-        return _finish(call, record)
+        call.count_hit(record, record.cost)
+        call.end(record)
     except BaseException as error:
         note_failure(error, call)
         raise
+    return reply_in(record, call)
 
 
-async def reply_to(
-    call: Call,
-    *,
-    stream: bool = False,
-    looks_up: bool = True,
-) -> Any:
+async def reply_to(call: Call, *, stream: bool = False, looks_up: bool = True) -> Any:
     """Answer a chat call, from the record or by its model.
 
     :param stream: emit the answer, piece by piece.
@@ -66,26 +60,47 @@ async def reply_to(
         caller does not want the error raised: the error or ``None``, as ``on_error`` says.
     :raises APIError: if the call failed after all retries, and its caller wants the error raised.
     """
-    token = None
-    is_early = False
     try:
-        record = await with_cache(call.cache, look_up, call) if looks_up else None
-        if record is None:
-            if stream:
-                failures = call.failures
-                token = failures.begin(call.scope, call.label)
-            record = await _answer(call, stream=stream)
-            return _finish(call, record)
-        if stream:
-            await _emit_recorded(record)
-        call.count_hit(record)
-        return _finish(call, record)
-    except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
-        is_early = is_abandoned(error)
+        [record] = await records_of([call], stream=stream, looks_up=looks_up)
+    except APIError as error:
         return handle_failure(error, call, stream=stream)
-    finally:
-        if token is not None:
-            failures.end(token, is_early=is_early)
+    return reply_in(record, call)
+
+
+async def records_of(
+    calls: Sequence[Call], *, stream: bool = False, looks_up: bool = True
+) -> list[Record]:
+    """Answer calls from the record, or by asking; the whole road, for calls of each kind.
+
+    :param calls: one, or those of embeddings, one for each text.
+    :param stream: emit the answer, piece by piece.
+    :param looks_up: whether to look for recorded answers first.
+    :returns: their records, in order.
+    """
+    records: dict[str, Record] = {}
+    missing: dict[str, Call] = {}
+    try:
+        for call in calls:
+            record = await with_cache(call.cache, look_up, call) if looks_up else None
+            if record is None:
+                # The first of equal calls gives the record its place on a cassette.
+                missing.setdefault(call.request.cache_key, call.begun())
+            else:
+                records[call.request.cache_key] = record
+        if missing:
+            records |= await _answers([*missing.values()], stream=stream)
+        hits = [record for record in records.values() if record.is_hit]
+        if hits and stream:
+            await _emit_recorded(hits[0])
+        if hits:
+            calls[0].count_hit(hits[0], total_cost(record.cost for record in hits))
+        answers = [records[call.request.cache_key] for call in calls]
+        for call, record in zip(calls, answers, strict=True):
+            call.end(record)
+        return answers
+    except BaseException as error:
+        note_failure(error, calls[0], stream=stream)
+        raise
 
 
 # Look up
@@ -103,8 +118,7 @@ def look_up(call: Call) -> Record | None:
             call.refuse(_miss_error(call))
         check_may_ask(call)
         return None
-    if call.request.expected is not None:
-        refuse_misfit(call, record)
+    refuse_misfit(call, record)
     return record
 
 
@@ -164,50 +178,56 @@ def _miss_error(call: Call) -> CacheMissError:
 # Share, retry, attempt, check and store
 
 
-async def _answer(call: Call, *, stream: bool = False) -> Record:
-    """Answer a chat call that is not recorded.
+async def _answers(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
+    """Answer calls that are not recorded."""
+    from .embeddings import batches  # a recorded answer needs none of these
+    from .share import share
 
-    :param stream: emit the answer as it comes.
-    :raises ContextLengthError: if the context is too long, and no model is left to ask.
-    """
-    from .share import share  # a recorded answer needs none of it
-
-    call = call.begun()
-    records = await share([call], functools.partial(_ask, stream=stream), stream=stream)
-    record = records[call.request.cache_key]
-    if record.is_hit:
-        call.count_hit(record)
-    refuse_misfit(call, record)  # an equal call with another response_format may have got it
-    if stream and record.is_hit:
-        await _emit_recorded(record)
-    return record
+    failures = calls[0].failures
+    token = failures.begin(calls[0].caller.path, calls[0].label) if stream else None
+    is_early = False
+    records: dict[str, Record] = {}
+    try:
+        for batch in batches(calls):
+            records |= await share(batch, functools.partial(_ask, stream=stream), stream=stream)
+    except BaseException as error:
+        is_early = is_abandoned(error)
+        raise
+    finally:
+        if token is not None:
+            failures.end(token, is_early=is_early)
+    for call in calls:  # an equal call with another response_format may have got it
+        refuse_misfit(call, records[call.request.cache_key])
+    return records
 
 
 async def _emit_recorded(record: Record) -> None:
-    """Emit a recorded answer to the reader of a stream."""
+    """Emit a chat's recorded answer to the reader of a stream; any other comes whole."""
     from ..apis.chunks import chunks_of, text_in
 
-    for chunk in chunks_of(record.response):
-        await emit(Piece(text_in(chunk), chunk))
+    if record.kind == "chat":
+        for chunk in chunks_of(record.response):
+            await emit(Piece(text_in(chunk), chunk))
 
 
 async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
-    """Ask the model of one call or, if the context is too long, its fallbacks; store the answer."""
+    """Ask for the answer to calls or, if the context is too long, ask the fallbacks; store it."""
+    from .kinds import KINDS
     from .retry import retry
     from .send import Exchange, release
 
-    (call,) = calls
+    call = KINDS[calls[0].request.kind].joined(calls)
     models = [call.client.model_named(model) for model in call.fallbacks]
     while True:
         exchange = Exchange(
             call,
-            functools.partial(_store, call),
+            functools.partial(_store, calls),
             stream=stream,
             # The reader of a stream has read one model's text: no other can replace it.
             must_fit_window=bool(models) and not stream,
         )
         try:
-            record = await retry(call, exchange.attempt)
+            records = await retry(call, exchange.attempt)
             break
         except AlreadyRecorded:
             found = await do(call.store.get, call.request)
@@ -223,40 +243,33 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
                 model,
             )
             call = call.to_model(model)
+            calls = [call]
     await exchange.emit_held_back()
     await release(exchange.response, is_stored=True)
-    return {call.request.cache_key: record}
+    return {record.cache_key: record for record in records}
 
 
-def _store(call: Call, response: Any, received: Received) -> Record:
-    """Record an answer."""
-    # As a cassette gives it back: a later prompt may quote it.
-    response = ordered(finite(response))
-    if call.request.model != call.request.asked["model"]:  # a fallback's: it says who answered
-        response = {**response, "model": response.get("model") or call.request.model}
-    record = record_of(
-        call.request,
-        response,
-        cost=received.cost,
-        api_type=call.client.api_type,
-        host=received.host,
-    )
-    stored = call.store.add(record).replace(received=received)
-    for listener in listeners:
-        listener.stored(call, record)
-    return stored
+def _store(calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+    """Record an answer; return what was stored first."""
+    from .kinds import KINDS
+
+    new_records = KINDS[calls[0].request.kind].records(calls, response, received)
+    records = []
+    for call, record in zip(calls, new_records, strict=True):
+        records.append(call.store.add(record).received_by(received))
+        for listener in listeners:
+            listener.stored(call, record)
+    return records
 
 
 # Finish
 
 
-def _finish(call: Call, record: Record) -> Any:
-    """Finish an answered call, and return its answer as the caller wants it: a reply, or what
-    ``response_format`` parses.
+def reply_in(record: Record, call: Call) -> Any:
+    """Return a chat's answer as its caller wants it: a reply, or what ``response_format`` parses.
 
     :raises CacheCorruptError: if the record does not contain a model's answer.
     """
-    call.end(record)
     try:
         reply = Reply.of(record, call.request.expected)
     except (LookupError, TypeError, AttributeError) as error:
@@ -271,19 +284,13 @@ def _finish(call: Call, record: Record) -> Any:
     return reply
 
 
-def handle_failure(error: BaseException, call: Call, *, stream: bool = False) -> Any:
-    """Raise, log or return an API failure, as the caller wants; raise any other error.
-
-    The call's draw is given back.
+def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> Any:
+    """Raise, log or return an API failure, as the caller wants.
 
     :param stream: whether its answer was streamed. A stream has no value that could be the error,
         so it raises the error that a call would return.
     :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
     """
-    note_failure(error, call, stream=stream)
-    hide_own_frames(error)
-    if not isinstance(error, APIError):
-        raise error
     on_error, model = call.options.on_error, call.request.model
     endpoints = call.client.pool(model).endpoints
     # all may have failed
@@ -314,3 +321,4 @@ def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> N
     for listener in listeners:
         listener.failed(call, error, is_streamed=stream)
     call.give_back()
+    hide_own_frames(error)

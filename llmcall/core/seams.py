@@ -7,14 +7,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..apis.usage import TokenUsage
+from ..config.endpoints import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from ..keys.request import Data, Request
-    from ..models.catalog import Capabilities
     from ..stores.cache.cache import ResponseCache
     from ..traffic.limits import Pool
     from ..traffic.usage import Meter
@@ -135,6 +134,10 @@ class Used(NamedTuple):
     served: Any = None
 
 
+# Of what no endpoint is chosen for: functions, and what asks for nothing that a server makes.
+NOWHERE = Endpoint(name="", models=())
+
+
 class Gate(Protocol):
     """An asynchronous context around one send: the limits and budgets of a client are one.
 
@@ -199,8 +202,10 @@ class ResolvedSettings(NamedTuple):
 class Client(Protocol):
     """A client as a call knows it; :class:`llmcall.LLMClient` is one."""
 
-    meter: Meter
-    """Counts what its calls use."""
+    @property
+    def meter(self) -> Meter | None:
+        """Return what counts what its calls use; ``None``: they are not counted."""
+        ...
 
     @property
     def api_type(self) -> str:
@@ -263,10 +268,10 @@ class Client(Protocol):
         """Return the options and the fields of a chat call that is to be answered within a window."""
         ...
 
-    def sent(self, call: Any, capabilities: Capabilities, stream: bool) -> Request:
+    def sent(self, call: Any, stream: bool) -> Request:
         """Return a call's request with the body that is sent and the API that it is sent by.
 
-        :param capabilities: what is known of the model.
+        :param stream: whether the answer is streamed.
         :raises ValueError: if that API has no place for something that matters.
         """
         ...

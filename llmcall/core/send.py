@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from ..apis.bodies import answer_in
 from ..apis.chunks import DONE, Assembler, says_something, text_in
 from ..apis.masking import mask
 from ..apis.message import text_of
@@ -14,7 +13,6 @@ from ..apis.shapes import choices_of
 from ..errors import (
     APIError,
     AuthenticationError,
-    ContextLengthError,
     InvalidRequestError,
     QuotaExceededError,
     RateLimitError,
@@ -24,14 +22,15 @@ from ..keys.plain_data import map_texts
 from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger, warn_once
-from .checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from .effects import END, Piece, Reading, do, emit, next_of, opened, send
-from .seams import Gate, Response, Used
+from .kinds import KINDS
+from .seams import NOWHERE, Gate, Response, Used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..config.endpoints import Endpoint
+    from ..stores.record import Record
     from .calls import Call
 
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a longer MAX_WAITING_TIME is the bound instead
@@ -39,15 +38,14 @@ REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
 # the API's error codes
 UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 
-T = TypeVar("T")
 log = logger()
 
 
-class Exchange(Generic[T]):
+class Exchange:
     """Sends one request, in as many attempts as are made.
 
     :param call: the call that it is for; of a batch of embeddings, one whose body asks for all.
-    :param store: stores an answer, and returns what it stored.
+    :param store: stores an answer, and returns its records.
     :param stream: emit the text as it comes.
     :param must_fit_window: an answer that the context window cut is an error.
     """
@@ -55,7 +53,7 @@ class Exchange(Generic[T]):
     def __init__(
         self,
         call: Call,
-        store: Callable[[Any, Received], T],
+        store: Callable[[Any, Received], list[Record]],
         *,
         stream: bool = False,
         must_fit_window: bool = False,
@@ -64,12 +62,10 @@ class Exchange(Generic[T]):
         self._store = store
         self.stream = stream
         self.must_fit_window = must_fit_window
-        self.request = call.request
-        self.pool = call.client.pool(call.request.model)
-        if call.request.kind != "http":
-            request = call.client.sent(call, self.pool.capabilities, stream)
-            # Parameters that turn out to be unsupported are taken out of this body.
-            self.request = request._replace(body=dict(request.body))
+        self.kind = KINDS[call.request.kind]
+        request = call.client.sent(call, stream)
+        # Parameters that turn out to be unsupported are taken out of this body.
+        self.request = request._replace(body=dict(request.body))
         # Of the current attempt: the statuses with which endpoints failed; each gets another chance only
         # once for each.
         self.statuses: set[tuple[str, int]] = set()
@@ -84,7 +80,7 @@ class Exchange(Generic[T]):
         # The last pieces of a stream, which its reader gets when the answer is stored.
         self.held_back: list[Piece] = []
 
-    async def attempt(self) -> T:
+    async def attempt(self) -> list[Record]:
         """Send the request to one endpoint after the other until one answers or the attempt fails;
         return what is stored of the answer.
         """
@@ -99,7 +95,7 @@ class Exchange(Generic[T]):
                     await self._send()
                 except BaseException as error:
                     self._count_failure(error)
-                    if not isinstance(error, APIError):
+                    if not isinstance(error, APIError) or endpoint is NOWHERE:
                         raise
                     error.endpoint = endpoint.name
                     mask(error, [endpoint.key()])
@@ -114,7 +110,7 @@ class Exchange(Generic[T]):
                 request_id = getattr(self.response, "request_id", None)
                 return await self._keep(Received(endpoint.name, host, seconds, request_id))
 
-    async def _keep(self, received: Received) -> T:
+    async def _keep(self, received: Received) -> list[Record]:
         """Store the whole answer, then count it, and return what is stored.
 
         A record holds its cost, which is reckoned by another package from what a server says: it may fail in
@@ -126,19 +122,19 @@ class Exchange(Generic[T]):
         used = Used()
         try:
             try:
-                used = self._used(self._answer())
+                used = self._used(self.kind.usage_in(self.response))
             finally:
                 self.gate.use(used.tokens, used.cost, calls=1)
                 # In an event loop a thread stores the answer: those that there are may wait for this.
                 self.gate.end()
         finally:
             stored = await do(self._store_and_count, received._replace(cost=used.cost), used)
-        if log.isEnabledFor(logging.DEBUG):
+        if self.call.is_counted and log.isEnabledFor(logging.DEBUG):
             seconds = received.latency
             log.debug("%s: %s answered in %.2f s", self.call.label, received.endpoint, seconds)
         return stored
 
-    def _store_and_count(self, received: Received, used: Used) -> T:
+    def _store_and_count(self, received: Received, used: Used) -> list[Record]:
         try:
             return self._store(self.response, received)
         finally:
@@ -149,10 +145,6 @@ class Exchange(Generic[T]):
         call = self.call
         self.assembler = self.response = None
         self.held_back = []
-        if self.request.kind == "http":
-            answer = await send(call.transport, self.request, call.time_left())
-            self.response = answer if isinstance(answer, dict) else await self._pass_on(answer)
-            return
         transport = call.transport
         if transport is None:
             transport = call.client.transport_for(call, self.endpoint)
@@ -182,41 +174,17 @@ class Exchange(Generic[T]):
             message = choices_of(self.response)[0]["message"]
             self.held_back.append(Piece(text_of(message.get("content")) or ""))
 
+    def _check(self) -> None:
+        """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
+        self.kind.check(self.request, self.response, must_fit_window=self.must_fit_window)
+
     async def emit_held_back(self) -> None:
         """Emit the last pieces of a streamed answer."""
         while self.held_back:
             await emit(self.held_back.pop(0))
 
-    async def _pass_on(self, pieces: Any) -> Any:
-        """Emit the pieces of an answer that is recorded as it is, and return what is recorded of it.
-
-        :param pieces: an asynchronous iterator, whose last item is what is recorded.
-        """
-        async with Reading(pieces):
-            while isinstance(piece := await next_of(pieces, self.call.time_left()), bytes):
-                self.reader_has_text = True
-                await emit(Piece("", piece))
-        return piece
-
-    def _check(self) -> None:
-        """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
-        if self.request.kind == "embedding":
-            check_embeddings(self.response, len(self.request.body["input"]))
-            return
-        check_chat(self.response)
-        if self.must_fit_window and is_cut_by_context_window(self.response, self.request):
-            raise ContextLengthError("the answer was cut where the context window ended")
-        if self.request.expected is not None:
-            check_fits(self.request, self.response)
-
-    def _answer(self) -> Mapping[str, Any]:
-        """Return the response, which tells what was used."""
-        return answer_in(self.response["body"]) if self.request.kind == "http" else self.response
-
     def _used(self, answer: Mapping[str, Any], *, is_part: bool = False) -> Used:
-        """Return what an answer used; nothing if no model gave it."""
-        if not self.call.asks_model:
-            return Used(cost=0.0)
+        """Return what an answer used."""
         return self.gate.used_by(answer, self.endpoint, is_part=is_part)
 
     def _count(self, used: Used, calls: int) -> None:
@@ -224,6 +192,8 @@ class Exchange(Generic[T]):
 
         :param calls: 0 if it is no answer.
         """
+        if not self.call.is_counted:
+            return
         if not self.call.asks_model:
             self.call.add_usage(calls=calls)
             return
@@ -247,7 +217,7 @@ class Exchange(Generic[T]):
         is_unrecorded = isinstance(error, UnrecordedAnswer)
         answer: Mapping[str, Any] = {}
         if isinstance(self.response, dict):
-            answer = self._answer()
+            answer = self.kind.usage_in(self.response)
         elif self.assembler is not None:
             answer = self.assembler.partial_response()
         elif not is_unrecorded:
@@ -276,6 +246,10 @@ class Exchange(Generic[T]):
                 if isinstance(chunk, Response):
                     # the headers before the first chunk, or the whole answer after the last one
                     head, whole = (head, chunk) if chunk else (chunk, whole)
+                    continue
+                if isinstance(chunk, bytes):  # of an answer that is recorded as it is
+                    self.reader_has_text = True
+                    await emit(Piece("", chunk))
                     continue
                 if chunk is DONE:
                     assembler.is_done = True
@@ -331,11 +305,12 @@ class Exchange(Generic[T]):
         """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
         this call waits before its next attempt.
         """
-        endpoint, has_others = self.endpoint, len(self.pool.endpoints) > 1
+        pool = self.call.client.pool(self.request.model)
+        endpoint, has_others = self.endpoint, len(pool.endpoints) > 1
         seconds = error.retry_after
         if seconds is None:
             seconds = REST_SECONDS if has_others else self.call.options.waiting_time
-        free_after = self.pool.rest(endpoint, seconds)
+        free_after = pool.rest(endpoint, seconds)
         if not error.retryable:
             return False
         if free_after < seconds and self._is_first_status(429):
@@ -352,7 +327,8 @@ class Exchange(Generic[T]):
 
     def _can_leave_out(self, problem: str, error: APIError) -> bool:
         """Leave an endpoint out that will refuse further calls; return whether others remain."""
-        return self.pool.leave_out(self.endpoint, problem, error)
+        pool = self.call.client.pool(self.request.model)
+        return pool.leave_out(self.endpoint, problem, error)
 
     def _is_first_status(self, status: int) -> bool:
         """Return whether the endpoint answers the attempt with a status for the first time, and note

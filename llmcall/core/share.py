@@ -58,7 +58,7 @@ async def share(
     :param ask: answers the calls that lead a flight, and stores the answers.
     :param stream: whether ``ask`` emits its answer as it comes.
     """
-    store = calls[0].shared_store
+    store = calls[0].store.shared
     if store is None:
         return await ask(calls)
 
@@ -138,5 +138,5 @@ async def _ask_beside(
         about=("beside a flight", call.request.cache_key),
     )
     if flight.is_stream:
-        call = call._replace(options=call.options._replace(cache=False), cassette=None)
+        call = call.unrecorded()
     return await ask([call])

@@ -8,15 +8,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..core.embeddings import embed
 from ..core.prepare import prepare_chat, prepare_embeddings
-from ..core.road import handle_failure, reply_to
+from ..core.road import records_of, reply_to
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import check_messages
 from ..keys.parameters import given_parameters, parameters_in
 from ..keys.plain_data import plain
-from ..recorded_functions.calls import normalized, prepare_recorded, result_of
+from ..recorded_functions.calls import UNCOUNTED, normalized, prepare_recorded, result_of
 from ..stores.record import asked_model
 from ..support import askers, secrets
 from ..support.failures import UnrecordedAnswer
@@ -27,11 +26,10 @@ from .responses import connection_failure, refusal, response_of
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
     from types import ModuleType
 
     from ..core.calls import Call
-    from ..stores.record import Record
     from .client import ProgramClient
     from .recorder import Recorder
     from .requests import RequestToRecord
@@ -113,7 +111,7 @@ def _call(
     to_record = transport.to_record
     if not _is_askable(to_record):
         call = prepare_http(transport, client)
-        return call, result_of(call)
+        return call, result_of(call, stream=to_record.asks_for_stream)
     arguments = _arguments(to_record)
     if to_record.kind == "chat":
         call = prepare_chat(client, to_record.body["messages"], arguments)
@@ -122,7 +120,7 @@ def _call(
     model = arguments.pop("model")
     calls = prepare_embeddings(client, to_record.body["input"], model, arguments)
     calls = [client.as_asked(call, transport) for call in calls]
-    return calls[0], _records_of(calls)
+    return calls[0], records_of(calls)
 
 
 def _is_askable(to_record: RequestToRecord) -> bool:
@@ -151,18 +149,6 @@ def _arguments(to_record: RequestToRecord) -> dict[str, Any]:
         "on_error": "raise",
         **parameters_in(to_record.body, to_record.kind),
     }
-
-
-async def _records_of(calls: Sequence[Call]) -> list[Record]:
-    """Return the records of texts, one call each."""
-    try:
-        records = await embed(calls)
-    except BaseException as error:
-        handle_failure(error, calls[0])  # raises it
-        raise
-    for call, record in zip(calls, records, strict=True):
-        call.end(record)
-    return records
 
 
 def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
@@ -198,7 +184,7 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
         model=(model or host) if body is not None else "",
         body=body if isinstance(body, dict) else None,
         name=f"{http.method} {path}",
-        maker=client if body is not None else None,
+        client=UNCOUNTED if body is None else client,
         asks_model=asks_model,
         # what the server keeps, such as a conversation, is not what it was when a cache got the answer
         is_live=body is None or (to_record.is_at_model and not asks_model),

@@ -60,6 +60,6 @@ class ProgramClient(OpenAIClient):
             transport=transport, request=request._replace(body=sent), options=options
         )
 
-    def sent(self, call: Call, capabilities: object, stream: bool) -> Request:
+    def sent(self, call: Call, stream: bool) -> Request:
         """Return the request: its body is the program's."""
         return call.request

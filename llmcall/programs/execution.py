@@ -145,7 +145,7 @@ class Execution(Listener):
         """
         if self._recorder.has_ended:
             raise LLMCallError(HAS_ENDED)
-        if self._recorder.sends_nothing and not answers_in_process(call.maker):
+        if self._recorder.sends_nothing and not answers_in_process(call.client):
             location = "" if call.cassette is None else f" in {call.cassette.path}"
             raise CacheMissError(
                 f"no answer is recorded{location}, and a replay sends nothing; run the program "

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..apis.bodies import read_object
 from ..clients.api_errors import connection_error, failure
 from ..clients.chat import chunks_of_event, streamed_chunks
-from ..core.checks import check_embeddings
 from ..core.effects import is_too_late
-from ..core.embeddings import ordered_embeddings
+from ..core.embeddings import check_embeddings, ordered_embeddings
+from ..core.seams import Response
 from ..errors import APIError, RequestTimeoutError
 from ..support.blocking import each, may_block, value
 from ..support.failures import UnrecordedAnswer
@@ -67,13 +67,9 @@ class ProgramTransport:
         self._passed_on = b""  # what came of an answer that is passed on
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
-        """Return the response of the API; of a request that is recorded as it is, what is recorded of its
-        answer or, if that is to come in pieces, the pieces, and last what is recorded of them.
-        """
+        """Return the response of the API; of a request that is recorded as it is, what is recorded of it."""
         attempt = self._attempt(request, timeout)
         if request.kind == "http":
-            if self.to_record.asks_for_stream:
-                return self._pieces(attempt)
             return self._recordable(await self._received(attempt))
         received = await self._received(attempt)
         if received.status_code != 200:
@@ -90,9 +86,15 @@ class ProgramTransport:
 
     async def astream(
         self, request: Request, timeout: float | None
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the chunks of a streamed chat."""
+    ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
+        """Yield the chunks of a streamed chat; of a request that is recorded as it is, the pieces of its
+        answer, and last what is recorded of it.
+        """
         self._passed_on = b""
+        if request.kind == "http":
+            async for piece in self._pieces(self._attempt(request, timeout)):
+                yield piece
+            return
         async with self._response(self._attempt(request, timeout)) as response:
             if response.status_code != 200:
                 await _read(response)
@@ -191,7 +193,6 @@ class ProgramTransport:
 
     async def _pieces(self, http: Any) -> AsyncGenerator[Any, None]:
         """Yield the pieces of an answer as they come, and last what is recorded of it."""
-        self._passed_on = b""
         async with self._response(http) as response:
             self.media_type = _media_type(response)
             if _is_recordable(response):
@@ -200,7 +201,7 @@ class ProgramTransport:
             else:
                 self._passed_on = await _read(response)
         self.last_response = self._as_it_came(response)
-        yield self._recordable(self.last_response)
+        yield Response(self._recordable(self.last_response))
 
     async def _noted(self, response: Any) -> AsyncGenerator[bytes, None]:
         """Yield the data of a body, and note what came."""

@@ -191,7 +191,7 @@ class Replay(Listener):
         __tracebackhide__ = True
         cassette = call.cassette
         may_record = cassette is not None and self.mode != "none"
-        if self._live or may_record or answers_in_process(call.maker):
+        if self._live or may_record or answers_in_process(call.client):
             return
         if cassette is not None:
             raise CacheMissError(

@@ -5,33 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Call, Options
-from ..core.effects import do, send, with_cache
 from ..core.prepare import with_draw
-from ..core.retry import retry
-from ..core.road import check_may_ask, look_up, note_failure
-from ..core.send import Exchange
-from ..core.share import share
+from ..core.road import records_of
+from ..core.seams import NOWHERE, Used
 from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
-from ..keys.plain_data import map_texts, ordered, plain
+from ..keys.plain_data import map_texts
 from ..keys.request import Request
 from ..scopes import in_function, next_order
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
-from ..stores.cassettes.uses import function_scope
-from ..stores.record import record_of
+from ..stores.cassettes.uses import Caller, function_scope
 from ..support.blocking import may_block
 from ..traffic import standard as standard  # its listeners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
+    from ..apis.usage import TokenUsage
+    from ..config.endpoints import Endpoint
     from ..config.settings import Settings
-    from ..stores.record import Received, Record
+    from ..core.seams import Client, Gate
 
 
 class FunctionTransport:
-    """Runs a function in place of a server.
+    """Runs a function in place of a server; the result is the answer's ``"value"``.
 
     :param run: runs it; a coroutine function in an event loop.
     """
@@ -41,11 +39,56 @@ class FunctionTransport:
     def __init__(self, run: Callable[[], Any]) -> None:
         self.run = run
 
-    async def asend(self, request: Request, timeout: float | None) -> Any:
-        """Run the function."""
-        draws = request.sample is not None
-        with in_function(function_scope(request.asked, request.sample), draws=draws):
-            return self.run() if may_block.get() else await self.run()
+    async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Run the function in the scope of its call."""
+        scope = function_scope(request.asked, request.sample)
+        with in_function(scope, draws=request.sample is not None):
+            return {"value": self.run() if may_block.get() else await self.run()}
+
+
+class _OpenGate:
+    """Lets all in."""
+
+    async def acquire(self) -> Endpoint:
+        """Return no endpoint: the transport knows where to send."""
+        return NOWHERE
+
+    def used_by(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
+        """Return nothing: nobody is paid."""
+        return Used()
+
+    def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+        """Count nothing."""
+
+    def end(self) -> None:
+        """Give nothing back."""
+
+    async def __aenter__(self) -> _OpenGate:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class _Uncounted:
+    """The client of functions, and of requests that ask for nothing that a server makes: it counts nothing."""
+
+    meter = None
+
+    def sent(self, call: Call, stream: bool) -> Request:
+        """Return the request of a call: its transport knows what to send."""
+        return call.request
+
+    def gate(self, call: Call, request: Request) -> Gate:
+        """Return what lets a send in."""
+        return _OpenGate()
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return no host."""
+        return ""
+
+
+UNCOUNTED: Any = _Uncounted()
 
 
 def prepare_recorded(
@@ -54,37 +97,45 @@ def prepare_recorded(
     settings: Settings,
     transport: Any,
     *,
+    name: str,
     model: str = "",
     body: Mapping[str, Any] | None = None,
-    **fields: Any,
+    client: Client = UNCOUNTED,
+    asks_model: bool = False,
+    is_live: bool = False,
 ) -> Call:
     """Return a call; inside a scope it takes a draw.
 
     :param identity_fields: what identifies it, apart from the namespace.
     :param transport: sends the request, or runs the function.
+    :param name: what it calls.
     :param model: the model that is asked, or the host, under which it counts.
     :param body: what is sent.
-    :param fields: further ones of the :class:`~llmcall.core.calls.Call`.
+    :param client: counts it.
+    :param asks_model: whether a model answers it.
+    :param is_live: as for :meth:`llmcall.core.calls.Call.with_store`.
     """
     cassette = current_cassette()
     if settings.cache_namespace:
         identity_fields = {**identity_fields, "namespace": settings.cache_namespace}
     identity_hash = identity(kind, identity_fields)
-    options = Options.of(settings)
+    options = Options.of(settings)._replace(timeout=None)  # a program's own client has one
     if kind == "function":
-        options = options._replace(deadline=None)
+        options = options._replace(deadline=None, max_attempts=1)
     key = sampled_key(identity_hash, None)
     call = Call(
+        client=client,
         settings=settings,
         cache=shared_cache(settings.cache_path),
+        cassette=cassette,
         request=Request(kind, model, identity_fields, body or {}, {}, None, key),
         options=options,
+        name=name,
+        caller=Caller(order=next_order()),
         transport=transport,
-        cassette=cassette,
-        order=next_order(),
-        **fields,
+        asks_model=asks_model,
     )
-    return with_draw(call, identity_hash)
+    return with_draw(call, identity_hash, is_live=is_live)
 
 
 def normalized(value: Any, settings: Settings) -> Any:
@@ -93,58 +144,11 @@ def normalized(value: Any, settings: Settings) -> Any:
     return value if normalize is None else map_texts(value, normalize)
 
 
-async def result_of(call: Call) -> Any:
+async def result_of(call: Call, *, stream: bool = False) -> Any:
     """Return the recorded result, or run the function; a call that fails gives its draw back.
 
+    :param stream: emit the pieces of an answer that is recorded as it is.
     :raises CacheMissError: if nothing is recorded, and the function may not run.
     """
-    call = call.begun()
-    try:
-        if call.asks_always and call.request.sample is None:
-            check_may_ask(call)
-            record = await _run(call)
-        else:
-            record = await _record_of(call)
-    except BaseException as error:
-        note_failure(error, call)
-        raise
-    call.end(record)
+    [record] = await records_of([call], stream=stream)
     return record.response["value"]
-
-
-async def _record_of(call: Call) -> Record:
-    """Return the record of a call; if there is none, that of its result now."""
-    record = await with_cache(call.cache, look_up, call)
-    if record is None:
-        is_own = False
-
-        async def run(_: Sequence[Call]) -> dict[str, Record]:
-            nonlocal is_own
-            is_own = True
-            return {call.request.cache_key: await _run(call)}
-
-        records = await share([call], run)
-        record = records[call.request.cache_key]
-        if is_own:
-            return record
-    call.count_hit(record)
-    return record
-
-
-async def _run(call: Call) -> Record:
-    """Run the function, or send the HTTP request, and store its result."""
-
-    def store(result: Any, received: Received | None = None) -> Record:
-        value = ordered(plain(result, f"{call.name}: the result", for_record=True))
-        cost = None if received is None else received.cost
-        return call.store.add(record_of(call.request, {"value": value}, cost=cost))
-
-    if call.request.kind == "function":
-        return await do(store, await send(call.transport, call.request, None))
-    if call.maker is not None:
-        return await retry(call, Exchange(call, store).attempt)
-
-    async def attempt() -> Any:
-        return await send(call.transport, call.request, call.time_left())
-
-    return await do(store, await retry(call, attempt))

@@ -112,5 +112,5 @@ class ArmRecords(Listener):
 
     def answered(self, call: Any, record: Any) -> None:
         """Add a record to those of the call's arm, if it is in one."""
-        if call.used_records is not None:
-            call.used_records.append(ScopedRecord(call.scope, record))
+        if call.caller.used_records is not None:
+            call.caller.used_records.append(ScopedRecord(call.caller.path, record))

@@ -26,11 +26,11 @@ class RepeatedAnswers(Listener):
 
     def answered(self, call: Any, record: Any) -> None:
         """Warn of a recorded answer that was given before."""
-        store = call.cassette_or_cache
+        store, draw = call.cassette or call.cache, call.caller.draw
         if record.is_hit and record.kind == "chat":
             warn_of_shared_answers(call.request, store, of_program=call.transport is not None)
-        if call.draw is not None and call.shared_store is not None:
-            warn_of_restart(call.draw, call.request, store)
+        if draw is not None and call.store.shared is not None:
+            warn_of_restart(draw, call.request, store)
 
 
 def warn_of_shared_answers(request: Request, store: Any, *, of_program: bool = False) -> None:

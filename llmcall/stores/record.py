@@ -292,6 +292,14 @@ class Record:
         """Return the fields by name."""
         return {name: getattr(self, name) for name in FIELDS}
 
+    def received_by(self, received: Received) -> Record:
+        """Return the record as a call received it."""
+        record = Record.__new__(Record)
+        for name in Record.__slots__:
+            setattr(record, name, getattr(self, name))
+        record.received = received
+        return record
+
     def replace(self, **changes: Any) -> Record:
         """Return another record with some fields changed."""
         unchanged_fields = {name: getattr(self, name) for name in FIELDS if name not in changes}

@@ -183,6 +183,8 @@ class Permit:
         :param answer: names its tier and its model.
         :param is_part: whether it is as much of a stream as came.
         """
+        if not self._call.asks_model:
+            return Used(cost=0.0)
         if is_part:
             answer = with_tokens_used(answer, self._request, self._pool.capabilities)
         tokens = TokenUsage.of(answer)

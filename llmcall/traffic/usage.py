@@ -254,8 +254,8 @@ class UsageCount(Listener):
 
     def used(self, call: Call, amounts: dict[str, Any]) -> None:
         """Add amounts to the client's meter, to the process's, and to those of the blocks being tracked."""
-        meter = None if call.maker is None else call.maker.meter
-        count(meter, call.request.model or call.name, call.scope, amounts, call.arm)
+        caller = call.caller
+        count(call.client.meter, call.request.model or call.name, caller.path, amounts, caller.arm)
 
 
 class Tracked(Meter):

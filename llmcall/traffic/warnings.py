@@ -26,14 +26,14 @@ class AnswerWarnings(Listener):
     def answered(self, call: Call, record: Record) -> None:
         """Warn if a model's record comes from a host that does not serve the model now."""
         host = record.host
-        if host is None or call.maker is None or not record.is_hit:
+        if host is None or not record.is_hit:
             return
-        checked_hosts = call.maker.resolved.checked_hosts
+        checked_hosts = call.client.resolved.checked_hosts
         if (call.request.model, host) in checked_hosts:
             return
         checked_hosts.add((call.request.model, host))
         model = record.request.get("model", "")
-        hosts = set().union(*map(call.maker.hosts, (model, *call.fallbacks)))
+        hosts = set().union(*map(call.client.hosts, (model, *call.fallbacks)))
         if host not in hosts:
             warn_once(
                 f"answers of {model} recorded from {host} are used for "

@@ -134,7 +134,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
             trace.add("unused", project_paths[cassette.file], unused)
 
         def asks(self, call: Any) -> None:
-            if not answers_in_process(call.maker):
+            if not answers_in_process(call.client):
                 raise CacheMissError(
                     "no answer is recorded, and a packed program cannot call a model"
                 )

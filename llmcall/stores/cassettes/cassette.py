@@ -435,7 +435,7 @@ class Cassette(ContextDecorator):
         if record is not None:
             self.uses.note(record, caller, is_replayed=True)
             if self.events is not None:
-                self.events.append(("find", (key, caller._replace(draw=None))))
+                self.events.append(("find", (key, caller.elsewhere())))
             with _lock:
                 self.replayed += 1
         elif self.may_record and not self.is_of_this_process():
@@ -457,7 +457,7 @@ class Cassette(ContextDecorator):
         with _lock:
             if self._depth:
                 if self.events is not None:
-                    arguments = record, caller._replace(draw=None), source, replace
+                    arguments = record, caller.elsewhere(), source, replace
                     self.events.append(("add", arguments))
                 is_asked_again = self.uses.has_used(record.cache_key)
                 existing = self.get(record.cache_key)

@@ -20,13 +20,21 @@ class CacheStore:
     """The disk cache.
 
     :param mode: the cache's mode for the call.
-    :param caller: the call; its asker and its arm are noted in the record. ``None``: a dry run.
+    :param caller: of the call; its asker and its arm are noted in the record. ``None``: a dry run.
     :param overwrites: it gives no answer, and a new one replaces what is there.
+    :param shared: by what equal calls under way share an answer; ``None``: they share none.
     """
 
     def __init__(
-        self, cache: ResponseCache, mode: str, caller: Caller | None, *, overwrites: bool = False
+        self,
+        cache: ResponseCache,
+        mode: str,
+        caller: Caller | None,
+        *,
+        overwrites: bool = False,
+        shared: ResponseCache | Cassette | None = None,
     ) -> None:
+        self.shared = shared
         self._cache = cache
         self._mode = mode
         self._caller = caller
@@ -84,8 +92,9 @@ class CassetteStore:
     """A cassette over the disk cache, which may supply an answer while it records.
 
     :param cache: below it.
-    :param caller: the call. ``None``: a dry run, which uses no record.
-    :param replaces: a new answer replaces one of this run.
+    :param caller: of the call. ``None``: a dry run, which uses no record.
+    :param replaces: it gives no answer, and a new one replaces one of this run.
+    :ivar shared: by what equal calls under way share an answer; ``None``: they share none.
     """
 
     def __init__(
@@ -96,6 +105,7 @@ class CassetteStore:
         *,
         replaces: bool = False,
     ) -> None:
+        self.shared = cache.shared
         self._cassette = cassette
         self._cache = cache
         self._caller = caller
@@ -124,6 +134,8 @@ class CassetteStore:
         return recorded._replace(askers={**below.askers, **recorded.askers})
 
     def _find(self, key: str) -> Record | None:
+        if self._replaces:
+            return None
         if self._caller is not None:
             return self._cassette.find(key, self._caller)
         record = self._cassette.get(key)

@@ -9,25 +9,32 @@ from ...scopes import PROGRAM_SCOPE, CallOrder, RecordedAskers
 from ...support.system import lock
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Iterable, Mapping
 
-    from ...scopes import Draw
+    from ...scopes import Draw, ScopedRecord
     from ..record import Record
 
 
 class Caller(NamedTuple):
-    """A call as a store knows it.
+    """The place in the program where a call is made.
 
     :param path: its scope path; empty outside any scope.
     :param order: says which calls come before it.
-    :param draw: the draw that it took, or ``None``.
+    :param draw: the draw that it took, or ``None``; given back if the call fails.
     :param arm: the name of the arm that it is in; empty outside any.
+    :param used_records: gathers the records that the arm's calls get, or ``None``.
     """
 
-    path: str
-    order: CallOrder
+    path: str = ""
+    order: CallOrder = ()
     draw: Draw | None = None
     arm: str = ""
+    used_records: deque[ScopedRecord] | None = None
+
+    def elsewhere(self) -> Caller:
+        """Return it for another process."""
+        return self._replace(draw=None, used_records=None)
 
 
 # By scope path and by the request's key outside any scope: by the number of a draw, who asked.

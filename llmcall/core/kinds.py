@@ -1,0 +1,105 @@
+"""Kinds of calls: how an answer of each is checked and recorded. All else is the same for all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..apis.bodies import answer_in, finite
+from ..errors import ContextLengthError
+from ..keys.plain_data import ordered, plain
+from ..stores.record import record_of
+from .checks import check_chat, check_fits, is_cut_by_context_window
+from .embeddings import check_embeddings, embedding_records, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..keys.request import Request
+    from ..stores.record import Received, Record
+    from .calls import Call
+
+
+class Kind:
+    """A kind of calls; this one is that of recorded functions."""
+
+    def joined(self, calls: Sequence[Call]) -> Call:
+        """Return one call that asks for all; only those of embeddings may be several."""
+        (call,) = calls
+        return call
+
+    def check(self, request: Request, response: Any, *, must_fit_window: bool) -> None:
+        """Raise an error if an answer is incomplete or does not fit its ``response_format``.
+
+        :param must_fit_window: whether one that the context window cut is an error.
+        """
+
+    def usage_in(self, response: Any) -> Mapping[str, Any]:
+        """Return a response in the shape of a chat, as far as it tells what was used."""
+        return {}
+
+    def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+        """Return what is recorded of a response, for each of the calls that it answers."""
+        (call,) = calls
+        value = ordered(plain(response["value"], f"{call.name}: the result", for_record=True))
+        return [record_of(call.request, {"value": value})]
+
+
+class Http(Kind):
+    """An HTTP request of a program that is recorded as it is."""
+
+    def usage_in(self, response: Any) -> Mapping[str, Any]:
+        """Return the answer of a known API in the shape of a chat."""
+        return answer_in(response["body"])
+
+    def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+        """Return the record of a response."""
+        (call,) = calls
+        value = ordered(plain(dict(response), f"{call.name}: the result", for_record=True))
+        return [record_of(call.request, {"value": value}, cost=received.cost)]
+
+
+class Chat(Kind):
+    """A chat, streamed or not."""
+
+    def check(self, request: Request, response: Any, *, must_fit_window: bool) -> None:
+        """Refuse an answer that is not complete, or does not fit."""
+        check_chat(response)
+        if must_fit_window and is_cut_by_context_window(response, request):
+            raise ContextLengthError("the answer was cut where the context window ended")
+        check_fits(request, response)
+
+    def usage_in(self, response: Any) -> Mapping[str, Any]:
+        """Return the response."""
+        return response  # type: ignore[no-any-return]
+
+    def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+        """Return the record of an answer, as a cassette gives it back: a later prompt may quote it."""
+        (call,) = calls
+        response = ordered(finite(response))
+        if call.request.model != call.request.asked["model"]:  # a fallback's: it says who answered
+            response = {**response, "model": response.get("model") or call.request.model}
+        api_type, host = call.client.api_type, received.host
+        return [record_of(call.request, response, cost=received.cost, api_type=api_type, host=host)]
+
+
+class Embeddings(Kind):
+    """Embeddings, one call for each text."""
+
+    def joined(self, calls: Sequence[Call]) -> Call:
+        """Return one call that asks for all texts."""
+        return joined(calls)
+
+    def check(self, request: Request, response: Any, *, must_fit_window: bool) -> None:
+        """Refuse an answer without a vector for each text."""
+        check_embeddings(response, len(request.body["input"]))
+
+    def usage_in(self, response: Any) -> Mapping[str, Any]:
+        """Return the response, whose usage is as that of a chat."""
+        return response  # type: ignore[no-any-return]
+
+    def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+        """Return the records of the texts, each with its share of tokens and cost."""
+        return embedding_records(calls, response, received)
+
+
+KINDS = {"chat": Chat(), "embedding": Embeddings(), "function": Kind(), "http": Http()}

@@ -202,17 +202,19 @@ class Call(NamedTuple):
             return Failures()  # nothing is recorded, and nothing reported
         return process_failures
 
-    def with_store(self, *, is_live: bool = False) -> Call:
-        """Return the call with what holds its record: the cassette over the disk cache, or the cache alone.
+    def store_at(self, caller: Caller, *, is_draw: bool = False, is_live: bool = False) -> Store:
+        """Return what holds its record: the cassette over the disk cache, or the cache alone.
 
+        :param caller: its place in the program.
+        :param is_draw: whether it has a sample.
         :param is_live: ask whenever that is allowed: the disk cache answers only if it is not, and outside
             any scope a cassette, too.
         """
-        mode, cassette, caller = self.settings.cache_mode, self.cassette, self.caller
+        mode, cassette = self.settings.cache_mode, self.cassette
         asks_always = is_live and self.may_ask
         # Outside any scope equal calls share a record, and a program that waits for an end needs the
         # last one, now and in a replay.
-        is_last = asks_always and self.request.sample is None
+        is_last = asks_always and not is_draw
         shared: ResponseCache | Cassette | None = cassette if mode == "off" else self.cache
         if self.options.cache is False:
             mode = "off"
@@ -223,8 +225,8 @@ class Call(NamedTuple):
         below = caller._replace(arm="") if caller.arm and cassette is not None else caller
         cache = CacheStore(self.cache, mode, below, overwrites=overwrites, shared=shared)
         if cassette is None:
-            return self._replace(store=cache)
-        return self._replace(store=CassetteStore(cassette, cache, caller, replaces=is_last))
+            return cache
+        return CassetteStore(cassette, cache, caller, replaces=is_last)
 
     def unrecorded(self) -> Call:
         """Return the call as one whose answer is neither looked up nor stored."""

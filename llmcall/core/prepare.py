@@ -50,7 +50,11 @@ def prepare_embeddings(
     arguments = {**arguments, "model": model or client.default_embedding_model()}
     texts = texts_of(text)
     calls = [_call(client, "embedding", item, arguments)[0] for item in texts]
-    return [call._replace(caller=_caller(call, current_scope())).with_store() for call in calls]
+    callers = [_caller(call, current_scope()) for call in calls]
+    return [
+        call._replace(caller=caller, store=call.store_at(caller))
+        for call, caller in zip(calls, callers, strict=True)
+    ]
 
 
 def _call(
@@ -139,7 +143,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
         sample=sample,
         cache_key=key_of("chat", recorded_request, sample),
     )
-    return Call(
+    call = Call(
         client=client,
         settings=resolved.settings,
         cache=resolved.cache,
@@ -148,7 +152,8 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: s
         options=resolved.options._replace(cache=False, on_error="raise", window="none"),
         name=request.model,
         caller=Caller(sample.partition("#")[0], next_order()),
-    ).with_store()
+    )
+    return call._replace(store=call.store_at(call.caller, is_draw=True))
 
 
 def with_draw(call: Call, identity_hash: Any, *, is_live: bool = False) -> Call:
@@ -157,7 +162,7 @@ def with_draw(call: Call, identity_hash: Any, *, is_live: bool = False) -> Call:
 
     :param call: its request has no sample yet.
     :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
-    :param is_live: as for :meth:`llmcall.core.calls.Call.with_store`.
+    :param is_live: as for :meth:`llmcall.core.calls.Call.store_at`.
     :raises ScopeError: if timing would decide which draw it takes.
     """
     try:
@@ -171,7 +176,7 @@ def with_draw(call: Call, identity_hash: Any, *, is_live: bool = False) -> Call:
     if active is not None and sample is None:
 
         def recorded_askers() -> RecordedAskers:
-            store = call.with_store(is_live=is_live).store
+            store = call.store_at(caller, is_live=is_live)
             askers = store.askers(caller.path, identity_hash, request.cache_key)
             return askers._replace(may_ask=call.may_ask)
 
@@ -179,7 +184,8 @@ def with_draw(call: Call, identity_hash: Any, *, is_live: bool = False) -> Call:
         caller, sample = caller._replace(draw=draw), draw.sample
     if sample is not None:
         request = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
-    return call._replace(request=request, caller=caller).with_store(is_live=is_live)
+    store = call.store_at(caller, is_draw=sample is not None, is_live=is_live)
+    return call._replace(request=request, caller=caller, store=store)
 
 
 def _caller(call: Call, active: ActiveScope | None) -> Caller:

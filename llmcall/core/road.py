@@ -118,7 +118,8 @@ def look_up(call: Call) -> Record | None:
             call.refuse(_miss_error(call))
         check_may_ask(call)
         return None
-    refuse_misfit(call, record)
+    if call.request.expected is not None:
+        refuse_misfit(call, record)
     return record
 
 

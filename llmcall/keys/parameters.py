@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..config.settings import Settings
@@ -93,15 +93,16 @@ KINDS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _check_names(params: Mapping[str, Any], kind: str) -> None:
-    """Check that the API has parameters of these names.
+def _refuse_unknown(names: Collection[str], table: Collection[str]) -> None:
+    """Refuse parameters that the API lacks.
 
+    :param names: those that it lacks, among them some that are accepted and not sent.
+    :param table: those that it has.
     :raises TypeError: if it lacks one; names it, the nearest known one, and ``extra_body``.
     """
-    table = parameters_of(kind)
-    if params.keys() <= table:
-        return
-    for name in params.keys() - table - ACCEPTED_UNSENT:
+    for name in names:
+        if name in ACCEPTED_UNSENT:
+            continue
         if name in ("stream", "stream_options"):
             raise TypeError(
                 f"{name!r} is not an argument of this method; use stream_message() to stream"
@@ -124,7 +125,9 @@ def given_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[str,
     :raises TypeError: for a value that is not plain data, and for a parameter that the API lacks.
     :raises ValueError: if ``max_tokens`` and ``max_completion_tokens`` differ.
     """
-    _check_names(params, kind)
+    table = parameters_of(kind)
+    if unknown := params.keys() - table:
+        _refuse_unknown(unknown, table)
     parameters = {
         name: _value(name, value)
         for name, value in params.items()

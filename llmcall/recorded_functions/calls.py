@@ -113,7 +113,7 @@ def prepare_recorded(
     :param body: what is sent.
     :param client: counts it.
     :param asks_model: whether a model answers it.
-    :param is_live: as for :meth:`llmcall.core.calls.Call.with_store`.
+    :param is_live: as for :meth:`llmcall.core.calls.Call.store_at`.
     """
     cassette = current_cassette()
     if settings.cache_namespace:

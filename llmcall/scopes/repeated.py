@@ -27,7 +27,7 @@ class RepeatedAnswers(Listener):
     def answered(self, call: Any, record: Any) -> None:
         """Warn of a recorded answer that was given before."""
         store, draw = call.cassette or call.cache, call.caller.draw
-        if record.is_hit and record.kind == "chat":
+        if call.request.sample is None and record.kind == "chat" and record.is_hit:
             warn_of_shared_answers(call.request, store, of_program=call.transport is not None)
         if draw is not None and call.store.shared is not None:
             warn_of_restart(draw, call.request, store)
@@ -42,7 +42,7 @@ def warn_of_shared_answers(request: Request, store: Any, *, of_program: bool = F
     :param of_program: whether a program on the SDK asks, which knows no scopes.
     """
     global _given
-    if _given is None or request.sample is not None or request.asked.get("temperature") == 0:
+    if _given is None or request.asked.get("temperature") == 0:
         return
     answer = store.path, request.cache_key
     with lock:

@@ -145,7 +145,7 @@ def naming_own_calls() -> Iterator[None]:
 
 def of_draw() -> Asker | None:
     """Return the asker of a draw that is taken here, or ``None`` if it does not count."""
-    return current() if _own_calls or in_program_call() else None
+    return current() if _own_calls or _is_programs.get() else None
 
 
 def in_program_call() -> bool:

@@ -42,15 +42,14 @@ class CacheStore:
 
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
-        record = self._find(request.cache_key)
+        if self._overwrites:
+            return None
+        record = self._cache.get(request.cache_key, mode=self._mode)
         if record is not None and self._caller is not None:
-            self._cache.used_keys.add(record.cache_key)
+            self._cache.used_keys.add(request.cache_key)
             if self._caller.arm:
                 self._note_arm(record, self._caller.arm)
         return record
-
-    def _find(self, key: str) -> Record | None:
-        return None if self._overwrites else self._cache.get(key, mode=self._mode)
 
     def add(self, record: Record) -> Record:
         """Add an answer, and return the one that counts: whatever was stored first."""
@@ -81,7 +80,11 @@ class CacheStore:
         """
         askers: dict[int, str] = {}
         number = 0
-        while (record := self._find(sampled_key(identity, f"{path}#{number}"))) is not None:
+        while not self._overwrites:
+            record_key = sampled_key(identity, f"{path}#{number}")
+            record = self._cache.get(record_key, mode=self._mode)
+            if record is None:
+                break
             if record.asker is not None:
                 askers[number] = record.asker
             number += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._version import __version__
@@ -43,6 +44,8 @@ FIELDS = (
     "asker",
     "arms",
 )
+KEYED = ("kind", "sample", "request")  # the fields that make the key
+SLOT_OF = {"cache_key": "_cache_key", "request": "_request", "days": "noted_days"}
 # Where a cassette got a record: from a server, from the disk cache, or from a recorded function.
 FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
 
@@ -294,16 +297,37 @@ class Record:
 
     def received_by(self, received: Received) -> Record:
         """Return the record as a call received it."""
-        record = Record.__new__(Record)
-        for name in Record.__slots__:
-            setattr(record, name, getattr(self, name))
+        record = self._shallow_copy()
         record.received = received
+        return record
+
+    def copy(self) -> Record:
+        """Return a copy that shares with it nothing that can change; its request is copied when it is
+        first read, since a replayed call needs only the answer.
+        """
+        record = self._shallow_copy()
+        record._request = partial(_copied_request, self)
+        record.response = _copied(self.response)
+        record._model_answer = None
+        record.received = None
         return record
 
     def replace(self, **changes: Any) -> Record:
         """Return another record with some fields changed."""
-        unchanged_fields = {name: getattr(self, name) for name in FIELDS if name not in changes}
-        return Record(**{**unchanged_fields, "days": self.days, **changes})
+        if not changes.keys().isdisjoint(KEYED):
+            _ = self.cache_key  # computed before they change it
+        record = self._shallow_copy()
+        record.noted_days = self.days
+        record._model_answer = record.received = None
+        for name, value in changes.items():
+            setattr(record, SLOT_OF.get(name, name), value)
+        return record
+
+    def _shallow_copy(self) -> Record:
+        record = Record.__new__(Record)
+        for name in Record.__slots__:
+            setattr(record, name, getattr(self, name))
+        return record
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and self.as_dict() == other.as_dict()
@@ -323,6 +347,17 @@ class Record:
         model = self.model or self.request.get("function") or self.kind
         notes = (str(model), self.sample or "", *spent_words(self.usage, self.cost))
         return html_message(self.prompt, ("asked",)) + html_message(self.answer, notes)
+
+
+def _copied_request(record: Record) -> dict[str, Data]:
+    copied: dict[str, Data] = _copied(record.request)
+    return copied
+
+
+def _copied(data: Data) -> Data:
+    if type(data) is dict:
+        return {name: _copied(item) for name, item in data.items()}
+    return [_copied(item) for item in data] if type(data) is list else data
 
 
 def asked_model(kind: str, request: Mapping[str, Any]) -> str | None:

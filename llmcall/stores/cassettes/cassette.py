@@ -22,7 +22,7 @@ from ..days import day_of
 from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
 from ..records.frame import record_frame
 from ..records.header import Header, joined_settings, keyed_settings, layer_of, overridden_settings
-from ..records.reader import RecordFile, copy_of, header_in, read
+from ..records.reader import RecordFile, header_in, read
 from ..records.served import served_by
 from ..records.writer import content_digest, content_of, write
 from .current import header_namespaces, open_cassettes, pop, push
@@ -424,7 +424,7 @@ class Cassette(ContextDecorator):
     def get(self, key: str) -> Record | None:
         """Return the record of a key, or ``None``; it does not count as used."""
         gained = self._gained.get(key)
-        return self.stored.get(key) if gained is None else copy_of(gained[0])
+        return self.stored.get(key) if gained is None else gained[0].copy()
 
     def find(self, key: str, caller: Caller) -> Record | None:
         """Return the record of a key, which answers a call, or ``None``.
@@ -469,7 +469,9 @@ class Cassette(ContextDecorator):
                 if not self._gained:  # the program may have set what its calls need
                     self._settle()
                 record = record.replace(days=_days_of(record, source))
-                self._gained[record.cache_key] = copy_of(record), source
+                kept = record.copy()
+                _ = kept.request  # copied now: the caller's may change
+                self._gained[record.cache_key] = kept, source
                 self.uses.note(record, caller)
                 return record
         warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")

@@ -9,7 +9,6 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ...errors import CacheCorruptError, CacheError
-from ...keys.request import Data
 from ..record import Record
 from .header import Header
 from .line import CONFLICT, RESTORE, entry_of, resolved, text_in
@@ -193,18 +192,7 @@ class RecordFile:
     def get(self, key: str) -> Record | None:
         """Return a copy of the record of a key, or ``None`` if there is none."""
         found = self._records.get(key)
-        return None if found is None else copy_of(found[1])
-
-
-def copy_of(record: Record) -> Record:
-    """Return a copy of a record that shares with it nothing that can change."""
-    return record.replace(request=_copied(record.request), response=_copied(record.response))
-
-
-def _copied(data: Data) -> Data:
-    if type(data) is dict:
-        return {name: _copied(item) for name, item in data.items()}
-    return [_copied(item) for item in data] if type(data) is list else data
+        return None if found is None else found[1].copy()
 
 
 def header_in(path: str | os.PathLike[str]) -> Header | None:

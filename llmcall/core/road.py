@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..stores.record import Received, Record
     from .calls import Call
+    from .kinds import Kind
 
 NOT_RECORDED = object()
 log = logger()
@@ -79,6 +80,8 @@ async def records_of(
     """
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
+    token = None
+    is_early = False
     try:
         for call in calls:
             record = await with_cache(call.cache, look_up, call) if looks_up else None
@@ -87,6 +90,9 @@ async def records_of(
                 missing.setdefault(call.request.cache_key, call.begun())
             else:
                 records[call.request.cache_key] = record
+        if missing and stream:
+            failures = calls[0].failures
+            token = failures.begin(calls[0].caller.path, calls[0].label)
         if missing:
             records |= await _answers([*missing.values()], stream=stream)
         hits = [record for record in records.values() if record.is_hit]
@@ -99,8 +105,12 @@ async def records_of(
             call.end(record)
         return answers
     except BaseException as error:
+        is_early = is_abandoned(error)
         note_failure(error, calls[0], stream=stream)
         raise
+    finally:
+        if token is not None:
+            failures.end(token, is_early=is_early)
 
 
 # Look up
@@ -137,13 +147,11 @@ def check_may_ask(call: Call) -> None:
 
 
 def refuse_misfit(call: Call, record: Record) -> None:
-    """Refuse an answer of another call that does not fit this call's ``response_format``.
+    """Refuse an answer of another call that does not fit this call's ``response_format``, if it has one.
 
     :raises CacheMissError: an :class:`LLMCall` reads answers itself, and records them whether they
         fit or not; and a class may have changed since the recording.
     """
-    if call.request.expected is None:
-        return
     from .checks import fits
 
     if fits(call.request, record.response):
@@ -184,21 +192,12 @@ async def _answers(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
     from .embeddings import batches  # a recorded answer needs none of these
     from .share import share
 
-    failures = calls[0].failures
-    token = failures.begin(calls[0].caller.path, calls[0].label) if stream else None
-    is_early = False
     records: dict[str, Record] = {}
-    try:
-        for batch in batches(calls):
-            records |= await share(batch, functools.partial(_ask, stream=stream), stream=stream)
-    except BaseException as error:
-        is_early = is_abandoned(error)
-        raise
-    finally:
-        if token is not None:
-            failures.end(token, is_early=is_early)
+    for batch in batches(calls):
+        records |= await share(batch, functools.partial(_ask, stream=stream), stream=stream)
     for call in calls:  # an equal call with another response_format may have got it
-        refuse_misfit(call, records[call.request.cache_key])
+        if call.request.expected is not None:
+            refuse_misfit(call, records[call.request.cache_key])
     return records
 
 
@@ -217,12 +216,13 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
     from .retry import retry
     from .send import Exchange, release
 
-    call = KINDS[calls[0].request.kind].joined(calls)
+    kind = KINDS[calls[0].request.kind]
+    call = kind.joined(calls)
     models = [call.client.model_named(model) for model in call.fallbacks]
     while True:
         exchange = Exchange(
             call,
-            functools.partial(_store, calls),
+            functools.partial(_store, kind, calls),
             stream=stream,
             # The reader of a stream has read one model's text: no other can replace it.
             must_fit_window=bool(models) and not stream,
@@ -250,13 +250,10 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
     return {record.cache_key: record for record in records}
 
 
-def _store(calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+def _store(kind: Kind, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
     """Record an answer; return what was stored first."""
-    from .kinds import KINDS
-
-    new_records = KINDS[calls[0].request.kind].records(calls, response, received)
     records = []
-    for call, record in zip(calls, new_records, strict=True):
+    for call, record in zip(calls, kind.records(calls, response, received), strict=True):
         records.append(call.store.add(record).received_by(received))
         for listener in listeners:
             listener.stored(call, record)

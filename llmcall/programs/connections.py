@@ -58,13 +58,18 @@ PORTS = {"http": 80, "https": 443}
 
 Addresses = Collection[tuple[str, int]]  # of models: hosts and ports
 
-_names: dict[str, str] = {}  # hosts by the addresses that were looked up for them
+MOST_NAMES = 10_000
+# Hosts by the addresses that were looked up for them; all are forgotten if there are too many, since a
+# host is looked up anew before it is connected to.
+_names: dict[str, str] = {}
 
 
 def getaddrinfo(look_up: Callable[..., Any], host: Any, *args: Any, **kwargs: Any) -> Any:
     """Look addresses up, and note the host's name: a connection knows only the address."""
     addresses = look_up(host, *args, **kwargs)
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+    if len(_names) >= MOST_NAMES:
+        _names.clear()
     _names.update({str(each[4][0]): name for each in addresses if host})
     return addresses
 

@@ -10,7 +10,7 @@ from ..support.notices import warn_once
 from ..support.system import ipython_shell, lock
 from .draws import Draw
 
-MOST_DRAWS = 10_000  # that are remembered: a mistake shows earlier
+MOST_REMEMBERED = 10_000  # answers, and draws: a mistake shows earlier
 
 # The answers that were given outside any scope, each by the path of its cassette or cache and its key;
 # None once the warning is out.
@@ -49,7 +49,8 @@ def warn_of_shared_answers(request: Request, store: Any, *, of_program: bool = F
         if _given is None:
             return
         if answer not in _given:
-            _given.add(answer)
+            if len(_given) < MOST_REMEMBERED:
+                _given.add(answer)
             return
         _given = None
     remedy = (
@@ -88,7 +89,7 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
         if _store is not store:
             _store = store
             _first_draws.clear()
-        if draw.request not in _first_draws and len(_first_draws) >= MOST_DRAWS:
+        if draw.request not in _first_draws and len(_first_draws) >= MOST_REMEMBERED:
             return
         earlier = _first_draws.setdefault(draw.request, this)
         if earlier[1] != this[1]:

@@ -205,7 +205,8 @@ def _by_scope(counts: Mapping[str, int]) -> str:
     return f"{text} and {more} more scopes" if more > 0 else text
 
 
-process_failures = Failures()  # of calls that no cassette records
+# Of calls that no cassette records, until the process ends; the page of limits says how many bytes each takes.
+process_failures = Failures()
 
 
 @functools.cache

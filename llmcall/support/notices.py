@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_firsts: dict[object, object] = {}  # by subject: what was first said of it
+# By subject: what was first said of it. There is a line of the log for each, or a model's name.
+_firsts: dict[object, object] = {}
 _collections: list[dict[str, None]] = []  # ordered sets of messages, while notices are kept
 _are_held = False
 

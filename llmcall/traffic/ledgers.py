@@ -160,7 +160,8 @@ class Ledger:
 
 
 _named_lock = ProcessLock()
-# By the cache's place and the budget's name: all budgets of one name share its reservations.
+# By the cache's place and the budget's name: all budgets of one name share its reservations. They stay
+# as the sums do that the cache keeps.
 named_ledgers: dict[tuple[str, str], Ledger] = {}
 
 

@@ -161,6 +161,7 @@ class EndpointState:
         return NEVER
 
 
+# As many as endpoints were ever named.
 _states: dict[tuple[str | None, ...], EndpointState] = {}
 
 

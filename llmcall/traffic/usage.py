@@ -99,6 +99,10 @@ class Usage(NamedTuple):
 
 COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
 TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
+# A meter is kept as long as the process, and a server may open a scope for each request.
+MOST_ROWS = 100_000  # of a meter; those of further scopes are their outermost scopes'
+MOST_OUTERMOST = 10_000  # further rows for these
+FURTHER_SCOPES = "(further scopes)"
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
@@ -160,23 +164,28 @@ class Meter:
     """Adds up what calls use, exactly, from any number of threads."""
 
     def __init__(self) -> None:
-        # By model, scope and arm (empty outside any), and by column.
+        # By model, scope and arm (empty outside any), and by column; one that is left out is 0 or empty.
         self.sums: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
-        sums = self.sums.get((model, scope, arm))
-        if sums is None:
-            sums = dict(zip(COLUMNS, Usage(), strict=False))
-            sums.update((name, set()) for name in TEXT_COLUMNS)
-            self.sums[model, scope, arm] = sums
+        sums = self._row(model, scope, arm)
         for name, amount in amounts.items():
-            if isinstance(amount, str):
-                sums[name].add(amount)
-            elif amount is None:
+            if amount is None:
                 sums[name] = None
-            elif sums[name] is not None:
-                sums[name] += amount
+            elif isinstance(amount, str):
+                texts = sums.get(name, ())
+                sums[name] = texts if amount in texts else (*texts, amount)
+            elif (earlier := sums.get(name, 0)) is not None:
+                sums[name] = earlier + amount
+
+    def _row(self, model: str, scope: str, arm: str) -> dict[str, Any]:
+        if (model, scope, arm) not in self.sums and scope and len(self.sums) >= MOST_ROWS:
+            scope = scope.partition("/")[0]
+            is_full = len(self.sums) >= MOST_ROWS + MOST_OUTERMOST
+            if (model, scope, arm) not in self.sums and is_full:
+                scope = FURTHER_SCOPES
+        return self.sums.setdefault((model, scope, arm), {})
 
     def usage(self) -> Usage:
         """Return what was used so far."""
@@ -185,7 +194,7 @@ class Meter:
             for key, sums in sorted(self.sums.items()):
                 columns: dict[str, Any] = dict(sums)
                 for name in TEXT_COLUMNS:
-                    columns[name] = tuple(sorted(sums[name]))
+                    columns[name] = tuple(sorted(sums.get(name, ())))
                 usages[key] = Usage(**columns)
         return _sum(usages.values())._replace(
             by_model=_by(usages, lambda model, scope, arm: [model]),

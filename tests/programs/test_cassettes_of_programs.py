@@ -30,6 +30,7 @@ from servers import NumberedServer
 from werkzeug import Request, Response
 
 import llmcall
+from llmcall.programs import connections
 
 TAPE = "run.jsonl"
 
@@ -348,6 +349,26 @@ def test_a_connection_of_another_client_to_a_model_is_told(
                 connect(str(url.hostname), url.port or 0)
     assert caplog.text.count("what was sent to localhost by other clients is not recorded") == 1
     assert caplog.text.count("a replay refused a connection to localhost") == 1
+
+
+def test_a_connection_is_told_however_many_hosts_were_looked_up(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bounded number of their names is kept, and those of the hosts that are connected to next."""
+    monkeypatch.setattr(connections, "MOST_NAMES", 3)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://gateway.example:9/v1")
+    look_up = {"gateway.example": "127.0.0.9"}
+    resolved = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *args: resolved(look_up.get(host, host), *args)
+    )
+    with llmcall.patched():
+        for number in range(10):
+            socket.getaddrinfo(f"127.0.1.{number}", 80)
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen("http://gateway.example:9", timeout=LONGEST)
+    assert "what was sent to gateway.example by other clients is not recorded" in caplog.text
+    assert len(connections._names) <= 3
 
 
 def test_a_block_leaves_nothing_in_the_process(

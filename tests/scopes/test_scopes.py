@@ -285,6 +285,19 @@ def test_one_answer_for_all_is_told_however_they_ask(
     assert "all equal requests share one answer" in warning
 
 
+def test_a_bounded_number_of_answers_is_remembered_for_the_warning(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that asks ever new questions does not grow; one that shares answers does so early."""
+    monkeypatch.setattr("llmcall.scopes.repeated.MOST_REMEMBERED", 1)
+    client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
+    for question in ("Bread?", "Bread?", "Salt?", "Salt?", "Salt?"):
+        client.send_message(question, temperature=1)
+    assert not caplog.messages
+    client.send_message("Bread?", temperature=1)
+    assert "all equal requests share one answer" in caplog.text
+
+
 RESTARTED = "the scope 'Ann' starts again and gets its earlier answers; if rounds are meant, put one scope around them"
 
 

@@ -40,7 +40,8 @@ MODES = ("auto", "replay", "refresh", "off")
 
 _shared_caches: dict[str, ResponseCache] = {}  # by path
 _shared_lock = ProcessLock()
-# By cache: the keys of the records that calls of this process used.
+# By cache: the keys of the records that calls of this process used. Nothing empties them, since a refresh
+# and the column "used" need all; the page of limits says how many bytes each takes.
 _used_keys_by_path: dict[str, set[str]] = {}
 
 

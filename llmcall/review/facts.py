@@ -62,10 +62,11 @@ def _arms(records: Iterable[Record]) -> str:
 
 def _varied(records: Iterable[Record]) -> Iterator[str]:
     """Yield the parameters that had several values, such as the levels of a table that varies, and how
-    many calls had each; the models are named elsewhere.
+    many calls had each; the models are named elsewhere. Schemas and tools are no levels.
     """
     chats = [record.request for record in records if record.kind == "chat"]
-    for name in sorted({name for request in chats for name in request}.difference(NOT_PARAMETERS)):
+    names = {name for request in chats for name in request}
+    for name in sorted(names.difference(NOT_PARAMETERS, ("response_format", "tools"))):
         counts = Counter(as_json(request.get(name)) for request in chats)
         if 1 < len(counts) <= MOST_LEVELS:
             levels = (f"{one_line(value, LEVEL_CHARACTERS)} ({n:,})" for value, n in counts.items())

@@ -351,6 +351,14 @@ def test_a_report_shows_the_design() -> None:
     assert "arms control, treated" in page
 
 
+def test_a_schema_that_some_calls_of_a_report_have_is_no_level() -> None:
+    """Only what the calls varied on a scale stands there."""
+    schema = {"type": "json_object"}
+    records = [chat("Hi", "Yes.", "ann#0"), chat("Ho", "{}", "ann#0", response_format=schema)]
+    done("report", write_cassette("a.jsonl", records), "-o", "a.html")
+    assert ">varied<" not in Path("a.html").read_text(encoding="utf-8")
+
+
 def test_frames_have_a_column_of_arms_where_there_are_some(path: str) -> None:
     """Of cassettes and of caches."""
     frame = llmcall.cassette(path).to_frame(levels=["app", "repeat", "household"])

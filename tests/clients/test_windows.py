@@ -557,7 +557,9 @@ def test_in_a_pool_a_response_is_waited_for_where_it_is(
 def test_a_response_is_waited_for_and_deleted_with_the_key_that_it_was_begun_with(
     httpserver: HTTPServer,
 ) -> None:
-    """Two endpoints may have one address: their notes name them; a note of before names none."""
+    """Two endpoints may have one address: their notes name them. The first one there stands for a name
+    that is gone.
+    """
     server = KeyedServer(httpserver)
     pool = tuple(
         llmcall.types.Endpoint(name, ("gpt-6-luna",), base_url=server.base_url, api_key=f"k{name}")
@@ -569,7 +571,8 @@ def test_a_response_is_waited_for_and_deleted_with_the_key_that_it_was_begun_wit
     assert client.send_message("two").content == "two 2"
     folder = Path(client.cache.path) / "awaited"
     ((note,),) = in_database(folder, "SELECT value FROM Cache")
-    in_database(folder, "UPDATE Cache SET value = ?", json.dumps(json.loads(note)[:4]).encode())
+    renamed = json.dumps([*json.loads(note)[:4], "north"])
+    in_database(folder, "UPDATE Cache SET value = ?", renamed.encode())
     with llmcall.configured(endpoints=pool):
         commands.cache("clear", "--awaited", "--yes")
     assert (server.counts["cancel"], server.responses, awaited()) == (1, {}, 0)
@@ -603,7 +606,7 @@ def test_a_strangers_note_reaches_no_other_path(
     folder = Path(client_at(server).cache.path) / "awaited"
     client = client_at(server)
     leave_waiting(server, client, "Hello")
-    text = json.dumps([identifier, server.base_url, "8h", time.time()])
+    text = json.dumps([identifier, server.base_url, "8h", time.time(), ""])
     in_database(folder, "UPDATE Cache SET value = ?", text.encode())
     assert client.send_message("Hello").content == "Hello 2"
     assert set(server.counts) == {"create", "look", "delete"}

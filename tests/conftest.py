@@ -1,4 +1,4 @@
-"""What holds for every test: an empty machine around it, and no network but the loopback."""
+"""The surroundings of every test: an empty machine, and no network but the loopback."""
 
 from __future__ import annotations
 

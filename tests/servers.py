@@ -52,7 +52,7 @@ class Seen(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What to answer: a status, a body (a text is sent as it is, anything else as JSON) and
+    """An answer of a server: a status, a body (a text is sent as it is, anything else as JSON) and
     headers.
     """
 

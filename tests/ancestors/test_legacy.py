@@ -177,7 +177,7 @@ def test_a_context_that_is_too_long_is_the_sdks_error_without_a_fallback(
 
 
 @pytest.mark.parametrize("mode", ["auto", "replay"])
-def test_a_recorded_answer_that_was_cut_tells_that_the_context_is_too_long(
+def test_a_recorded_answer_that_was_cut_means_that_the_context_is_too_long(
     ask: Ask, serve: Serve, mode: str
 ) -> None:
     """``send_message`` recorded it; the model is not asked again."""
@@ -227,7 +227,7 @@ def test_failures_are_the_sdks_own_errors(
 
 
 def test_the_sdks_errors_hold_no_key(ask: Ask, serve: Serve) -> None:
-    """What a server repeats of the key is masked in the SDK's error, which the caller gets."""
+    """The key that a server repeats is masked in the SDK's error, which the caller gets."""
     key = "SESAME-open-1234567890-SESAME"
     serve(refusal(400, f"you sent {key}", code=key), api_key=key)
     with pytest.raises(openai.BadRequestError, match="you sent") as caught:
@@ -236,7 +236,7 @@ def test_the_sdks_errors_hold_no_key(ask: Ask, serve: Serve) -> None:
     assert key not in "".join(shown)
 
 
-def test_an_answer_without_choices_is_an_error_of_ours(ask: Ask, serve: Serve) -> None:
+def test_an_answer_without_choices_is_an_error_of_llmcall(ask: Ask, serve: Serve) -> None:
     """The SDK lets it pass."""
     serve(Answer(200, {"object": "chat.completion"}))
     with pytest.raises(llmcall.ServiceError, match="without choices"):
@@ -539,7 +539,7 @@ def test_a_refused_stream_raises_an_error_of_its_request() -> None:
 def test_the_body_of_a_refused_stream_is_logged_without_credentials(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What is no UTF-8 is U+FFFD."""
+    """Bytes that are no UTF-8 become U+FFFD."""
     refused_stream()
     logged = [record.getMessage() for record in caplog.records if record.name == "llmcall"]
     assert logged == ["Request failed with status 401. Error: über: key *** (***) is wrong\ufffd"]

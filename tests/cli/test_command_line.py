@@ -119,7 +119,7 @@ def test_every_command_has_a_help(group: str) -> None:
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: str) -> None:
-    """What a command cannot understand is no failure of what it does."""
+    """Exit code 2 is kept for a command line that cannot be understood."""
     written("x.py", "")
     written("x.jsonl", "")
     written("wrong.json", '{"messages": "Hello", "temperatur": 1}')
@@ -127,7 +127,7 @@ def test_wrong_usage_ends_with_2(arguments: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [TypeError, ValueError])
-def test_a_fault_of_llmcall_is_no_wrong_usage(
+def test_a_fault_of_llmcall_does_not_exit_with_2(
     fault: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It leaves the command with its traceback, so that Python ends with 1."""
@@ -184,7 +184,7 @@ def test_ask_answers_a_repeated_question_from_the_record(serve: Serve) -> None:
     assert len(server.requests) == 1
 
 
-def test_ask_tells_once_what_a_refusing_server_says(serve: Serve) -> None:
+def test_ask_reports_once_what_a_refusing_server_answers(serve: Serve) -> None:
     """The error has the server's words, what to do about it, and no key."""
     serve(refusal(401, f"Incorrect API key provided: {SECRET}"))
     code, _, told = python_m("ask", "Hello")
@@ -250,7 +250,7 @@ def test_a_command_escapes_what_its_output_has_no_character_for(
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 @pytest.mark.parametrize("command", ["demo", "-h", "run -h", "cache -h"])
 def test_demo_and_help_need_no_unicode(command: str, encoding: str) -> None:
-    """Whatever they print, they print it to its end."""
+    """They print to their end on a terminal of ASCII."""
     assert CliRunner(charset=encoding).invoke(main, command.split()).exit_code == 0
 
 
@@ -446,7 +446,7 @@ def recorded_run(
 def test_run_gives_a_program_its_arguments_and_its_exit_code(
     recorded_run: tuple[int, str, str],
 ) -> None:
-    """What stands behind the program's name is the program's, options too."""
+    """Arguments and options behind the program's name are the program's."""
     code, printed, _ = recorded_run
     assert (code, printed) == (3, "__main__ ['3', '-h'] one two\n")
 
@@ -574,7 +574,7 @@ def on_a_terminal(*arguments: str) -> list[str]:
         ("-n 2", [0, 1]),
     ],
 )
-def test_options_that_select_leave_what_fits_all_of_them(
+def test_selecting_options_together_select_what_fits_all_of_them(
     keys: list[str], options: str, expected: list[int]
 ) -> None:
     """--model, --scope, --since and --limit can be combined."""
@@ -640,7 +640,7 @@ def test_load_adds_only_what_is_missing(keys: list[str]) -> None:
         (["--on-conflict", "replace"], 0, "dollars"),
     ],
 )
-def test_load_keeps_a_different_answer_unless_told(
+def test_load_keeps_a_different_answer_unless_on_conflict_replaces_it(
     options: list[str], code: int, answer: str, keys: list[str]
 ) -> None:
     """--on-conflict decides between the cache's answer and the file's."""
@@ -659,7 +659,7 @@ def test_load_keeps_a_different_answer_unless_told(
     ],
     ids=["nothing selected", "an unknown key"],
 )
-def test_delete_refuses_what_does_not_say_which_records(
+def test_delete_needs_either_keys_or_a_selection(
     arguments: list[str], code: int, keys: list[str]
 ) -> None:
     """It takes either keys or a selection, and all records stay."""
@@ -734,7 +734,7 @@ def listing(*models: str) -> Answer:
     )
 
 
-def test_the_doctor_says_of_each_check_that_it_is_well(serve: Serve) -> None:
+def test_the_doctor_marks_each_passed_check_ok(serve: Serve) -> None:
     """The checks stand in their order, each with ok."""
     serve(listing("gpt-4o", "gpt-6-luna"))
     lines = [line.split(maxsplit=2)[:2] for line in done("doctor").splitlines() if line[0] != " "]
@@ -784,7 +784,7 @@ def test_the_doctor_does_not_look_for_an_endpoint_in_replay() -> None:
     ],
     ids=["401", "404", "502", "nobody"],
 )
-def test_the_doctor_tells_what_the_endpoint_answers(
+def test_the_doctor_reports_what_the_endpoint_answers(
     answer: Answer | None,
     ok: bool,
     words: str,
@@ -792,7 +792,7 @@ def test_the_doctor_tells_what_the_endpoint_answers(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the endpoint answers is told without the key, with what to do about it."""
+    """The report has the endpoint's words without the key, and what to do about them."""
     with contextlib.ExitStack() as around:
         if answer is not None:
             serve(answer)

@@ -1,6 +1,4 @@
-"""What counts as an answer: anything else is an error of the tree, asked again where that may help,
-and not stored.
-"""
+"""Answers: anything else is an error of the tree, asked again where that may help, and not stored."""
 
 from __future__ import annotations
 
@@ -288,7 +286,7 @@ def test_an_answer_that_does_not_fit_its_response_format_is_asked_again(
 def test_a_stream_that_does_not_fit_its_response_format_fails(
     bad: str, good: str, response_format: Any, said: str, tmp_path: Path
 ) -> None:
-    """What a reader has seen cannot be taken back; the next call asks."""
+    """A reader's pieces cannot be taken back; the next call asks."""
     client = client_of([bad, good], tmp_path)
     with pytest.raises(ServiceError, match=said):
         list(client.stream_message("Who?", response_format=response_format))

@@ -33,7 +33,7 @@ class EchoClient(llmcall.LLMClient):
 
 
 class EchoTransport:
-    """What speaks to a model, apart from any client."""
+    """A transport of a test's own."""
 
     def __init__(self) -> None:
         self.sent: list[llmcall.types.Request] = []
@@ -233,7 +233,7 @@ def test_a_reset_forgets_the_shared_client() -> None:
 
 
 def test_a_reset_closes_a_registered_client_and_keeps_it() -> None:
-    """What was registered stays."""
+    """The registration stays."""
     transport = EchoTransport()
     shared = llmcall.LLMClient(transport=transport)
     llmcall.register_client("mine", shared)
@@ -256,7 +256,9 @@ class PluggedClient(LLMClient):
 
 @pytest.fixture(scope="module")
 def plugged(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What a program prints that uses the client of an installed package, and names it wrongly."""
+    """Return the lines of a program that uses the client of an installed package, and names it
+    wrongly.
+    """
     folder = tmp_path_factory.mktemp("plugged")
     (folder / "llmcall_plugged.py").write_text(PLUGIN)
     metadata = folder / "llmcall_plugged-1.0.dist-info"
@@ -299,7 +301,7 @@ def server(httpserver: HTTPServer) -> ScriptedServer:
 
 @pytest.fixture
 def seen(server: ScriptedServer) -> Any:
-    """What a server sees of a call with many arguments."""
+    """The request that a server sees of a call with many arguments."""
     client = client_for(server.base_url, api_key=SECRET, organization="org-1", model="m")
     client.send_message(
         current_messages=QUESTION,

@@ -1,4 +1,4 @@
-"""What an API's failures become: every class of the tree, by the real bodies of many servers."""
+"""Errors of APIs: every class of the tree, by the real bodies of many servers."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ OVERFLOWS = json.loads(
 )
 
 
-def test_the_sdks_error_behind_ours_holds_no_key(httpserver: HTTPServer) -> None:
+def test_the_sdks_error_behind_an_error_of_llmcall_holds_no_key(httpserver: HTTPServer) -> None:
     """It is shown with ours, as its cause, so what a server repeats of the key is masked in it too."""
     key = "SESAME-open-1234567890-SESAME"
     echo = refusal(400, f"you sent {key}", code=key, param=key)
@@ -290,7 +290,7 @@ JSON = st.recursive(
 
 @settings(max_examples=50)
 @given(status=st.integers(400, 599), body=JSON)
-def test_any_refusal_is_an_error_that_tells_its_status(status: int, body: Any) -> None:
+def test_any_refusal_is_an_error_that_has_its_status(status: int, body: Any) -> None:
     """The body may be anything."""
     error = failure(status, body)
     assert error.status_code == status
@@ -301,10 +301,8 @@ def test_any_refusal_is_an_error_that_tells_its_status(status: int, body: Any) -
     st.text(max_size=40)
     | st.sampled_from(["1e300", "9" * 400, "Mon, 01 Jan 99999 00:00:00 GMT", "1e400"])
 )
-def test_any_wait_is_a_time(text: str) -> None:
-    """Whatever a server writes into Retry-After, it is a number of seconds that can be waited, or
-    none.
-    """
+def test_any_retry_after_is_a_number_of_seconds_or_ignored(text: str) -> None:
+    """A server may write anything into Retry-After."""
     for name in ("retry-after", "retry-after-ms"):
         waited = seconds_to_wait({name: text})
         assert waited is None or 0 <= waited < float("inf")

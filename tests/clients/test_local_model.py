@@ -43,7 +43,7 @@ def packaged(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 class Runtime:
-    """What xllamacpp is to a client; it keeps what servers were made of."""
+    """A stand-in for xllamacpp that keeps the arguments of its servers."""
 
     def __init__(self) -> None:
         self.made: list[tuple[pathlib.Path, int]] = []
@@ -153,7 +153,7 @@ def test_a_model_is_known_by_its_files_stem(model: str | None, name: str) -> Non
     assert repr(client) == f"LocalClient(model={name!r})"
 
 
-def test_another_models_name_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_another_models_name_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     """The packaged model answers in its place; the default of MODEL says nothing."""
     for model in ("qwen3-8b", "qwen3-8b", "gpt-6-luna", None):
         LocalClient(model=model).build_request("Hello")

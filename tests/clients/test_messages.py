@@ -1,5 +1,5 @@
-"""What a call takes: messages, parameters and options, checked by name before anything is sent, and
-never changed.
+"""Arguments of a call: messages, parameters and options, checked by name before anything is sent,
+and never changed.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class Word(str):
     ],
 )
 def test_a_value_is_sent_as_plain_data(name: str, value: Any, found: Any) -> None:
-    """Whatever kind of number, string or mapping it is."""
+    """Numbers, strings and mappings may be of any kind."""
     assert sent(**{name: value}) == {name: found}
     assert type(sent(**{name: value})[name]) is type(found)
 
@@ -213,7 +213,7 @@ DEFAULTS = {"temperature": 0.5, "max_tokens": 100, "top_p": 1.0}
     ],
     ids=str,
 )
-def test_what_says_nothing_is_not_sent(arguments: dict[str, Any]) -> None:
+def test_empty_parameters_are_not_sent(arguments: dict[str, Any]) -> None:
     """Neither None, nor an empty list, nor what means nothing to a model."""
     assert sent(**arguments) == {}
 
@@ -300,6 +300,6 @@ def test_a_wrong_argument_takes_no_draw(name: str) -> None:
     [("extra_body", 5), ("dimensions", "5"), ("temperature", 1), ("tools", [])],
 )
 def test_a_wrong_argument_of_an_embedding_is_refused_by_name(name: str, value: Any) -> None:
-    """What only chats have is unknown to embeddings."""
+    """Parameters that only chats have are unknown to embeddings."""
     with pytest.raises(TypeError, match=name):
         ScriptedClient([[1.0]]).get_embedding("Hello", **{name: value})

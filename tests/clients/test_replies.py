@@ -1,4 +1,4 @@
-"""What users hold: a reply is its message, a copy is whole, and a request is frozen."""
+"""Replies, records and requests: a reply is its message, a copy is whole, and a request is frozen."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ def live_and_cached() -> tuple[Any, Any]:
     return live, cached
 
 
-def test_a_reply_tells_where_it_came_from(live_and_cached: tuple[Any, Any]) -> None:
+def test_a_reply_has_the_endpoint_and_latency_that_it_came_from(
+    live_and_cached: tuple[Any, Any],
+) -> None:
     """A live one has its endpoint and latency, one of the cache has neither."""
     live, cached = live_and_cached
     assert (live.cached, live.endpoint, live.latency >= 0) == (False, "responding", True)

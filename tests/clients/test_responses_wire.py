@@ -298,7 +298,7 @@ def test_a_parameter_that_the_api_does_not_support_is_dropped(httpserver: HTTPSe
 def test_the_record_is_the_apis_own_without_what_repeats_the_request(
     httpserver: HTTPServer,
 ) -> None:
-    """What a reply has as ``raw`` is what is recorded."""
+    """The reply's ``raw`` is recorded."""
     client = client_at(server_of(httpserver, response(said("Hi"))))
     reply = client.send_message("Hello")
     (record,) = client.cache.records()

@@ -55,7 +55,7 @@ def test_an_unsupported_parameter_is_dropped(httpserver: HTTPServer) -> None:
     assert sent == {"model": "my-model", "messages": QUESTION, "max_completion_tokens": 50}
 
 
-def test_an_unsupported_parameter_is_told_once(
+def test_an_unsupported_parameter_is_warned_of_once(
     httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A later call drops it too, without a word."""
@@ -256,7 +256,7 @@ def test_the_next_model_is_asked_until_the_prompt_fits(behaviour: str, way: str)
 
 
 @LONGER_MODELS
-def test_each_step_to_a_longer_model_is_told(
+def test_each_step_to_a_fallback_model_is_logged(
     behaviour: str, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the model that was asked, and the next one."""

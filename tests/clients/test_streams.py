@@ -366,7 +366,7 @@ def acancel(client: llmcall.LLMClient, **arguments: Any) -> None:
 
 
 @pytest.mark.parametrize("leaving", [leave, aleave, acancel])
-def test_who_leaves_closes_the_connection(leaving: Leave) -> None:
+def test_leaving_a_stream_closes_the_connection(leaving: Leave) -> None:
     """However a reader leaves, the connection is closed at once, and nothing is stored."""
     server = Paused(*TWO_COINS, after=2)
     with RawServer(server) as raw:
@@ -403,7 +403,7 @@ def aread_on(client: llmcall.LLMClient) -> None:
 
 
 @pytest.mark.parametrize("reading", [read_on, read_chunks_on, aread_on])
-def test_to_read_on_in_a_stream_that_was_left_is_an_error(reading: Leave) -> None:
+def test_reading_a_stream_after_it_was_left_is_an_error(reading: Leave) -> None:
     """It names the model; else the text would seem to end there."""
     client = ScriptedClient(lambda messages: "one two three", model="m", cache_mode="off")
     with pytest.raises(ValueError, match=r"the stream of m was closed before its end.*with block"):
@@ -539,7 +539,7 @@ def test_a_stream_that_is_left_counts_as_a_call(
     ],
     ids=["in the text", "before the text", "without a reason"],
 )
-def test_what_a_server_broke_off_is_spent(
+def test_a_budget_spends_what_a_broken_stream_used(
     chunks: list[Any], attempts: int, text: str, kind: type[Streamed]
 ) -> None:
     """It is an error and no call, and cannot pass a budget: what came of each attempt counts."""
@@ -598,7 +598,7 @@ LEAVING = pytest.mark.parametrize(
 
 @LEAVING
 @pytest.mark.parametrize(("where", "sample"), [("s", "s#0"), (None, None)])
-def test_what_was_not_received_gives_its_draw_back(
+def test_a_stream_that_was_left_gives_its_draw_back(
     leaving: Leave, where: str | None, sample: str | None
 ) -> None:
     """The next call that asks the same draws the same number."""
@@ -609,7 +609,7 @@ def test_what_was_not_received_gives_its_draw_back(
 
 
 @LEAVING
-def test_the_end_of_a_cassette_tells_what_was_not_received(
+def test_the_end_of_a_cassette_reports_streams_that_were_left(
     leaving: Leave, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Though the same is asked later."""

@@ -110,7 +110,7 @@ def test_a_window_of_a_call_goes_before_that_of_a_client(server: BackgroundServe
 
 
 @pytest.mark.parametrize("window", ["1h", "8", ""])
-def test_any_other_window_is_an_error(server: BackgroundServer, window: str) -> None:
+def test_an_unknown_window_is_an_error(server: BackgroundServer, window: str) -> None:
     """It names those that there are."""
     with pytest.raises(ValueError, match="'2h', '8h', 'none'"):
         client_at(server).send_message("Hello", window=window)
@@ -121,7 +121,7 @@ def test_any_other_window_is_an_error(server: BackgroundServer, window: str) -> 
 def test_the_window_is_part_of_no_key_and_no_header(
     server: BackgroundServer, tmp_path: Path
 ) -> None:
-    """What was answered in a window replays without one, and the other way round."""
+    """An answer that came in a window replays without one, and the other way round."""
     client = client_at(server)
     keys = {
         client.build_request("Hello", window=window).cache_key for window in ("2h", "8h", "none")
@@ -202,7 +202,7 @@ def test_a_response_that_cannot_be_noted_is_not_begun(
     assert server.counts["create"] == 0
 
 
-def test_a_note_that_cannot_be_removed_is_told(
+def test_a_note_that_cannot_be_removed_is_warned_of(
     server: BackgroundServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The answer is returned and stored."""
@@ -237,7 +237,7 @@ def test_a_damaged_journal_keeps_no_recorded_answer_back(server: BackgroundServe
 def test_a_damaged_journal_is_named_by_the_command_line_and_deleted(
     server: BackgroundServer,
 ) -> None:
-    """What was awaited in it is sent again; the error says how to get there."""
+    """Awaited requests are sent again; the error says how to get there."""
     client = client_at(server)
     leave_waiting(server, client, "Hello")
     client.close()
@@ -656,7 +656,9 @@ def test_what_another_process_recorded_since_the_call_looked_is_not_sent(
 
 
 def test_refresh_asks_anew_and_does_not_lose_what_is_awaited(server: BackgroundServer) -> None:
-    """What another run in this mode waits for is not deleted for the older answer that is recorded."""
+    """A response that another run in this mode awaits is not deleted for the older answer that is
+    recorded.
+    """
     client_at(server).send_message("Hello")
     leave_waiting(server, client_at(server, cache_mode="refresh"), "Hello")
     llmcall.reset()
@@ -773,7 +775,7 @@ def test_after_ctrl_c_in_a_map_the_same_responses_are_waited_for(server: Backgro
 
 
 def test_the_number_of_workers_that_was_asked_for_holds(server: BackgroundServer) -> None:
-    """Whether calls wait or not."""
+    """Waiting calls change nothing about it."""
     most = 0
 
     def before(operation: str, _: object) -> None:

@@ -95,7 +95,7 @@ def test_none_withdraws_a_setting() -> None:
     assert now() == ("gpt-6-luna", 5, None)
 
 
-def test_blocks_nest() -> None:
+def test_blocks_of_settings_nest() -> None:
     """An inner block stands above the outer one, until it ends."""
     with llmcall.configured(model="a", timeout=5):
         with llmcall.configured(model="c"):
@@ -105,7 +105,7 @@ def test_blocks_nest() -> None:
 
 
 def test_an_exception_ends_a_block() -> None:
-    """What is configured inside it is set for the process, below the block."""
+    """Settings configured inside it hold for the process, below the block."""
     with pytest.raises(KeyError), llmcall.configured(model="c"):
         llmcall.configure(model="d", temperature=1)
         assert now() == ("c", 60, 1)
@@ -179,7 +179,7 @@ def test_force_api_cache_takes_a_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "text"), [("config.ini", "[OpenAI]\nTIMEOUT = {}"), (".env", "LLMCALL_TIMEOUT={}")]
 )
-def test_a_changed_file_is_seen(path: str, text: str) -> None:
+def test_a_changed_config_file_is_read_again(path: str, text: str) -> None:
     """At each look, when it is made and whenever it changes."""
     llmcall.settings()
     for timeout in (10, 11):
@@ -187,7 +187,7 @@ def test_a_changed_file_is_seen(path: str, text: str) -> None:
         assert llmcall.settings().timeout == timeout
 
 
-def test_a_changed_working_directory_is_seen(
+def test_a_changed_working_directory_changes_the_files_that_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In another project the file of the first does not count."""
@@ -434,7 +434,7 @@ def tinytroupe(caplog: pytest.LogCaptureFixture) -> Settings:
     return read(theirs.replace("[OpenAI]", "[OpenAI]\nFREQ_PENALTY=0.1"))
 
 
-def test_the_keys_of_tinytroupe_are_read_as_ours(tinytroupe: Settings) -> None:
+def test_the_keys_of_tinytroupe_are_read_as_settings_of_llmcall(tinytroupe: Settings) -> None:
     """Each has its value under the name of llmcall's setting."""
     values = {
         "model": "gpt-5-mini",
@@ -450,8 +450,10 @@ def test_the_keys_of_tinytroupe_are_read_as_ours(tinytroupe: Settings) -> None:
 
 
 @pytest.mark.usefixtures("tinytroupe")
-def test_each_key_of_tinytroupe_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """What it is read as, or that it means nothing here; none is a warning."""
+def test_each_key_of_tinytroupe_is_logged_once_and_not_as_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The line says how it is read, or that it means nothing here."""
     told = caplog.get_records("setup")
     assert {record.levelname for record in told} == {"INFO"}
     said = [record.getMessage().partition("[OpenAI] ")[2] for record in told]
@@ -681,7 +683,7 @@ def test_the_client_decides_which_of_the_sdks_variables_counts(api_type: str, ke
 
 @pytest.mark.usefixtures("sdk_keys")
 @pytest.mark.parametrize(("api_type", "_"), API_TYPES)
-def test_a_variable_of_ours_stands_above_the_sdks(
+def test_a_variable_of_llmcall_stands_above_the_sdks(
     api_type: str, _: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the same layer: among the variables, and in .env."""

@@ -108,8 +108,8 @@ def test_scopes_and_repeats_apply_in_workers(pool: Executor, how: dict[str, Any]
 
 
 def test_draws_go_on_counting(pool: Executor) -> None:
-    """What was drawn before a map, here or there, is counted there, and what it draws is counted
-    here; all replays.
+    """Draws before a map, here or there, are counted there, and the map's draws are counted here;
+    all replays.
     """
     for first_in, then_in, path in (
         (pool, None, "trial/day"),
@@ -176,8 +176,8 @@ def test_draws_of_copies_are_given_back() -> None:
 
 
 def test_settings_apply_in_workers(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What code, a block, the environment and a change since the last map say holds in the workers
-    too.
+    """Settings of code, a block, the environment and a change since the last map hold in the
+    workers too.
     """
     llmcall.configure(model="gpt-4o", timeout=None)
     with llmcall.configured(temperature=0.5):
@@ -243,7 +243,7 @@ def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
     assert (replayed.replayed, replayed.unused(), calls()) == (9, [], before)
 
 
-def test_a_failure_is_said_at_the_end_of_a_recording(
+def test_a_failure_in_a_worker_is_reported_at_the_end_of_a_recording(
     pool: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A call that failed after all retries in a worker is named by the cassette here."""
@@ -276,7 +276,7 @@ def test_errors_are_raised_in_the_parent_process(processes: Executor) -> None:
     assert (type(error), error.status_code) == (llmcall.InvalidRequestError, 400)
 
 
-def test_what_has_begun_is_waited_for(pool: Executor) -> None:
+def test_a_map_whose_item_failed_waits_for_items_that_have_begun(pool: Executor) -> None:
     """After a failure no queued item begins, and what runs in a worker ends before the exception
     leaves.
     """
@@ -288,7 +288,7 @@ def test_what_has_begun_is_waited_for(pool: Executor) -> None:
     assert len(list(Path().glob("began-*"))) < 200  # on a slow machine the failure is heard of late
 
 
-def test_what_cannot_be_sent(processes: Executor) -> None:
+def test_a_lambda_is_refused_before_it_is_sent_to_other_processes(processes: Executor) -> None:
     """A lambda is refused before anything is run, with the remedy."""
     with pytest.raises(TypeError, match=r"fn cannot be sent to other processes: .* not a lambda"):
         map(lambda item: item, [1], executor=processes)
@@ -297,7 +297,7 @@ def test_what_cannot_be_sent(processes: Executor) -> None:
         map(divide, [1], executor=processes)
 
 
-def test_nested(processes: Executor) -> None:
+def test_a_map_inside_a_worker_runs_in_threads_and_counts_its_usage(processes: Executor) -> None:
     """A map inside a worker's item runs in threads there, and the parent process counts
     its usage.
     """
@@ -308,7 +308,7 @@ def test_nested(processes: Executor) -> None:
     assert map(nested, [1, 2], scope="outer", key=str) == found
 
 
-def test_a_broken_pool() -> None:
+def test_a_killed_worker_ends_the_map_with_the_results_so_far() -> None:
     """A worker that is killed ends the map with the executor's error and the results that there
     are.
     """

@@ -206,7 +206,9 @@ def test_an_answer_that_a_server_has_no_room_for_is_kept(
     assert caplog.text.count("kept in memory until it can") == 1
 
 
-def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_of_redis_is_shown_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No setting, repr, statistic, command, log line or error shows the password, whatever happens
     to the server.
     """
@@ -305,7 +307,7 @@ def refused(address: str) -> ConfigError:
 @pytest.mark.parametrize(
     "address", [*WRONG_ADDRESSES_WITH_A_PASSWORD, "rediss://host?color=1", "file:///cache"]
 )
-def test_an_address_that_is_none_is_refused_with_the_forms_that_there_are(address: str) -> None:
+def test_a_wrong_redis_address_is_refused_with_the_forms_that_there_are(address: str) -> None:
     """It is refused before anything is asked."""
     assert "redis://[[USER]:PASSWORD@]HOST" in str(refused(address))
 

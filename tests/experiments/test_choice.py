@@ -140,7 +140,7 @@ def test_a_letter_or_a_whole_text_is_read(answer: str) -> None:
         "A.I. should decide",
     ],
 )
-def test_nothing_else_is_read(answer: str) -> None:
+def test_an_answer_that_is_neither_letter_nor_option_is_not_read(answer: str) -> None:
     """Two letters, a letter of no option, or an option within a sentence: a call raises, and so does
     a map.
     """
@@ -183,7 +183,7 @@ def test_codes_are_the_values() -> None:
 
 
 def test_reasoning_before_the_answer_is_left_out() -> None:
-    """What a server leaves of a model's reasoning is no part of its answer."""
+    """Reasoning that a server leaves in the text is no part of the answer."""
     assert answered("<think>A is dear. C?</think>\n\nB") == "ban"
 
 
@@ -298,7 +298,7 @@ def test_reverse_turns_by_the_last_bit(path: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("order", ["reverse", "shuffle", "rotate"])
-def test_last_stays_at_the_end(order: str) -> None:
+def test_options_of_last_stay_at_the_end(order: str) -> None:
     """Options of ``last`` stay at the end in their given order, and do not count as moving."""
     options = ["none", "tax", "ban", "unsure"]
     moving = orders(question(["tax", "ban"], order=order), repeats=3)

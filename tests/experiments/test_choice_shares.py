@@ -85,7 +85,7 @@ def share(found: Any, column: str) -> float:
 
 
 def test_shares_are_averaged_over_all_rotations() -> None:
-    """What a model adds for a place or a letter is gone from the shares of its options."""
+    """A model's liking for a place or a letter is gone from the shares of its options."""
     client = BiasedModel()
     found = policy(client, order="rotate").shares(TOWNS)
     for option, truth in TRUTH.items():
@@ -148,7 +148,7 @@ def test_shares_are_recorded_and_replayed(
 def test_a_plan_of_shares_counts_each_rotation(
     recording: tuple[ScriptedClient, llmcall.types.Choice],
 ) -> None:
-    """What is recorded is a hit."""
+    """Recorded rotations are hits."""
     client, choice = recording
     with llmcall.scope("survey"):
         assert choice.shares(TOWNS, dry_run=True).misses == 6
@@ -177,7 +177,7 @@ def test_a_plan_of_shares_counts_each_rotation(
         },
     ],
 )
-def test_a_server_without_logprobs_is_told_before_the_second_call(answer: Any) -> None:
+def test_a_server_without_logprobs_is_an_error_before_the_second_call(answer: Any) -> None:
     """The error names the remedy, and only one call was made, whatever ``on_error`` says."""
     client = ScriptedClient(lambda messages: answer)
     with pytest.raises(llmcall.ConfigError, match="logprobs=False"):
@@ -189,7 +189,7 @@ def test_a_server_without_logprobs_is_told_before_the_second_call(answer: Any) -
     ("first", "usage"),
     [("<think>", {}), ("A", {"completion_tokens_details": {"reasoning_tokens": 9}})],
 )
-def test_a_model_that_reasons_is_told_before_the_second_call(
+def test_a_model_that_reasons_is_an_error_before_the_second_call(
     first: str, usage: dict[str, Any]
 ) -> None:
     """A first token after reasoning, or of reasoning, tells nothing about the answers."""
@@ -216,8 +216,8 @@ def test_the_sdk_sends_the_parameters_of_shares_and_gives_the_probabilities(
     assert (request.body["logprobs"], request.body["top_logprobs"]) == (True, 20)
 
 
-def test_a_model_that_takes_no_logprobs_is_told_before_the_first_call() -> None:
-    """What is known of a model needs no call."""
+def test_a_model_that_takes_no_logprobs_is_an_error_before_the_first_call() -> None:
+    """The table of models needs no call."""
     client = ScriptedClient(["A"])
     with pytest.raises(llmcall.ConfigError, match=r"'o3' takes no logprobs.*logprobs=False"):
         policy(client, model="o3").shares(TOWNS)
@@ -241,7 +241,7 @@ def test_a_model_that_takes_no_logprobs_is_told_before_the_first_call() -> None:
         (OPTIONS, TOWNS, {"logprobs": False}, "repeats="),
     ],
 )
-def test_shares_that_cannot_be_told_are_refused_before_anything_is_asked(
+def test_wrong_arguments_of_shares_are_refused_before_anything_is_asked(
     options: Any, rows: Any, arguments: dict[str, Any], words: str
 ) -> None:
     """The error names what is wrong."""

@@ -613,7 +613,9 @@ def test_an_empty_answer_is_counted_and_asked_again(model: Model) -> None:
 # Another model
 
 
-def test_a_model_that_is_gone(httpserver: HTTPServer) -> None:
+def test_a_model_that_is_gone_is_an_error_that_names_the_option_model(
+    httpserver: HTTPServer,
+) -> None:
     """The API's own words, and ``model=`` as the way on."""
     server = ScriptedServer(httpserver, Answer(200, completion("3")))
     llmcall.register_client("openai", client_for(server.base_url))
@@ -729,7 +731,7 @@ def test_the_table_has_a_row_for_each_new_answer(model: Model) -> None:
         ({"to": CHECK, "where": 3}, TypeError, "where is 3"),
     ],
 )
-def test_a_wrong_argument_is_told_before_any_call(
+def test_a_wrong_argument_of_drift_is_refused_before_any_call(
     model: Model, options: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     """It names the argument."""

@@ -112,7 +112,9 @@ def test_an_example_packs_and_verifies(
 def test_another_python_verifies(
     packs: str, verifies: str, study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What one Python packed another verifies, with other versions, which are told and fail nothing."""
+    """A package of one Python is verified by another, with other versions, which are reported and
+    fail nothing.
+    """
     monkeypatch.chdir((EXAMPLES / study).parent)
     package = tmp_path / "package"
     subprocess.run([packs, "-m", "llmcall", *packing(study, package)], check=True, timeout=LONGEST)

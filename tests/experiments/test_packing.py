@@ -422,7 +422,7 @@ def test_numbers_may_differ_within_a_tolerance(package: Path) -> None:
 def test_a_tolerance_is_relative_to_the_larger_number_and_at_least_to_1(
     numbers: list[float], change: float
 ) -> None:
-    """Whatever stands around the numbers, as long as it is the same."""
+    """The text around the numbers must be the same."""
     text, other = (
         "\n".join(f"x = {number!r}, 007" for number in values)
         for values in (numbers, [number + change for number in numbers])
@@ -473,7 +473,9 @@ def test_an_unsafe_zip_file_is_refused(packed: Path, tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize("place", ["the middle", "the end"])
-def test_a_damaged_zip_file_is_told_in_a_sentence(packed: Path, tmp_path: Path, place: str) -> None:
+def test_a_damaged_zip_file_is_reported_in_a_sentence(
+    packed: Path, tmp_path: Path, place: str
+) -> None:
     """Wherever the damage is."""
     data = bytearray((packed.parent / "p.zip").read_bytes())
     with zipfile.ZipFile(packed.parent / "p.zip") as archive:
@@ -486,7 +488,7 @@ def test_a_damaged_zip_file_is_told_in_a_sentence(packed: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"llmcall_package": 2, "files": [{}]}'])
-def test_a_damaged_manifest_is_told_in_a_sentence(tmp_path: Path, text: str) -> None:
+def test_a_damaged_manifest_is_reported_in_a_sentence(tmp_path: Path, text: str) -> None:
     """It names the file."""
     (tmp_path / "manifest.json").write_text(text)
     assert "manifest.json is damaged: " in done("verify", tmp_path, code=1)

@@ -119,7 +119,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[str, str]
 
 
 @pytest.mark.parametrize("cases", [4, pytest.param(150, marks=pytest.mark.slow)])
-def test_damage_gives_right_answers_or_is_told(
+def test_damage_gives_right_answers_or_an_error_that_says_what_to_do(
     cases: int, sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each damaged cache gives right answers, or asks again, or says what to do; salvage gives back
@@ -196,7 +196,7 @@ def replay(
 def read_all(
     folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]
 ) -> None:
-    """What it yields is right, and it says what to do about the rest."""
+    """Read a damaged cache: records are right, and the error says what to do about the rest."""
     with ResponseCache(folder) as cache:
         try:
             cache.verify()
@@ -232,7 +232,7 @@ print({reply.content for reply in replies} == {"an answer " * 2000})
 
 @pytest.mark.slow
 def test_a_database_that_is_cut_short_while_it_is_open_is_asked_again(tmp_path: Path) -> None:
-    """Whoever has it open goes on; a mapped file would end the process."""
+    """A process that has it open goes on; a mapped file would end it."""
     command = [sys.executable, "-c", CUT_SHORT, str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

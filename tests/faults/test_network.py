@@ -1,4 +1,4 @@
-"""What users meet on the network: servers that fail, drip, flood and lead astray; hooks, addresses
+"""The network as users meet it: servers that fail, drip, flood and lead astray; hooks, addresses
 and connections.
 """
 
@@ -224,8 +224,8 @@ async def in_tasks(client: OpenAIClient, way: str) -> list[Any]:
 
 
 class Outcomes(NamedTuple):
-    """What a storm left: the client, the server, each item's answer or error, whether all have left
-    the server, and the threads and sockets before.
+    """The outcome of a storm: the client, the server, each item's answer or error, whether all have
+    left the server, and the threads and sockets before.
     """
 
     client: OpenAIClient
@@ -399,7 +399,7 @@ def test_request_timeout_ends_a_call_of_the_ancestors_function(dripping_server: 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_a_deadline_counts_through_a_stream(way: str) -> None:
-    """What the first chunks took of it is missing to the last ones."""
+    """The time of the first chunks is missing to the last ones."""
     drip = dripping(HEAD + event(chunk("Two")), event(chunk(" coins")))
     with (
         RawServer(drip) as server,
@@ -501,7 +501,7 @@ def self_signed(connection: socket.socket) -> Any:
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
-def test_a_certificate_that_nobody_vouches_for(way: str) -> None:
+def test_a_server_with_a_self_signed_certificate_gets_nothing(way: str) -> None:
     """A server that cannot show who it is gets neither key nor prompt."""
     made_certificate(Path.cwd())
     with TLSServer(self_signed) as server, plain(server.base_url, retry_max_attempts=1) as client:
@@ -654,7 +654,7 @@ def failures(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [entry.getMessage() for entry in caplog.records if entry.levelno == logging.ERROR]
 
 
-def test_threads_that_ask_a_server_that_is_down_tell_of_one_retry(
+def test_threads_that_ask_a_server_that_is_down_log_one_retry(
     nobody: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each call is tried twice nevertheless."""

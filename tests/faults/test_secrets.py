@@ -215,14 +215,14 @@ SERVERS |= NO_ECHOES
         for name in ("an answer", "401", "a redirect", "failing")
     ],
 )
-def test_a_key_is_told_to_its_server_alone(
+def test_a_key_goes_to_its_server_alone(
     make: Callable[[str], OpenAIClient],
     name: str,
     told: Told,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever a server does, and repeats, no log line, exception, repr or file holds the key."""
+    """No log line, exception, repr or file holds the key, though a server fails and repeats it."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     for way, ask in WAYS.items():
         good = streams(*chunks_of("Two coins.")) if "stream" in way else answers()

@@ -246,7 +246,7 @@ program.main()
 
 @pytest.fixture(scope="module")
 def smallest_run(only_loopback: None) -> str:
-    """What the benchmarks print at their smallest."""
+    """The output of the benchmarks at their smallest."""
     chosen = ["--small", "--rounds", "1", "-c", "hits", "-c", "threads"]
     chosen += ["-p", "llmcall_client", "-p", "plain_diskcache", "-p", "plain_sqlite"]
     command = [sys.executable, "-c", BENCHMARKS, *chosen]

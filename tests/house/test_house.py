@@ -35,7 +35,7 @@ def tree_files() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_nothing_is_left_lying_about(what: str) -> None:
+def test_no_file_holds_what_belongs_to_one_machine_or_moment(what: str) -> None:
     """No file of the project holds what belongs to one machine or one moment."""
     found = [
         f"{path.relative_to(ROOT)}: {match[0].strip()}"

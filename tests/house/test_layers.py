@@ -111,7 +111,7 @@ def test_imports_make_no_cycle() -> None:
         pytest.fail("import cycle: " + " <- ".join(error.args[1]))
 
 
-def test_imports_go_down() -> None:
+def test_a_folder_imports_from_no_folder_above_it() -> None:
     """No folder imports from one above it, wherever the import stands."""
     upwards = [
         f"{module} imports {imported}"

@@ -1,4 +1,4 @@
-"""What README.rst and the documentation show is what happens, from recorded answers."""
+"""Code in README.rst and in the documentation, run from recorded answers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def reading(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     ],
     ids=name_of,
 )
-def test_pages_show_what_happens(page: Path) -> None:
+def test_code_on_pages_gives_the_output_that_they_show(page: Path) -> None:
     """Every block of a page runs, and every session and command gives the output beneath it."""
     if not all(map(find_spec, NEEDED.get(page.stem, ()))):
         pytest.skip(f"needs {' and '.join(NEEDED[page.stem])}")
@@ -124,7 +124,7 @@ def page() -> Path:
 
 
 @pytest.mark.usefixtures("reading")
-def test_docstrings_show_what_happens() -> None:
+def test_code_in_docstrings_gives_the_output_that_they_show() -> None:
     """Every example in the docstring of a public name gives the output beneath it."""
     assert not run_docstrings().failed
 

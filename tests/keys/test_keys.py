@@ -303,7 +303,7 @@ def test_ids_of_tool_calls_do_not_enter_the_key() -> None:
     assert asked(answers) == asked([*renamed, {**answers[1], "tool_call_id": "y"}])
 
 
-def test_a_key_tells_which_tool_call_a_result_belongs_to() -> None:
+def test_a_key_depends_on_which_tool_call_a_result_belongs_to() -> None:
     """Ids count as the numbers of their first appearance."""
     assert asked(two_calls("a", "b", "a")) != asked(two_calls("a", "b", "b"))
     assert asked(two_calls("a", "a", "a")) != asked(two_calls("a", "b", "a"))

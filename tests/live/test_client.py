@@ -94,7 +94,7 @@ def test_a_truth_is_read_from_the_answers_words(client: llmcall.OpenAIClient) ->
 
 
 def test_a_list_of_embeddings_asks_only_for_what_is_new(client: llmcall.OpenAIClient) -> None:
-    """What is recorded equals what was live."""
+    """The recorded embedding equals the live one."""
     first, both = client.get_embedding("bread"), client.get_embedding(["bread", "a ship at sea"])
     assert first is not None
     assert both is not None

@@ -31,7 +31,7 @@ HASH_SEEDS = ("1", "2", "3")
 
 
 class Component(NamedTuple):
-    """What a program needs.
+    """The needs of a program.
 
     :param requirements: packages.
     :param options: of ``llmcall run``, when it records.
@@ -151,7 +151,7 @@ def program(request: pytest.FixtureRequest, tmp_path: Path) -> Program:
 
 
 def test_a_component_replays(program: Program, server: RandomServer) -> None:
-    """What was recorded is printed again, though equal requests were under way at once."""
+    """It prints the recorded answers again, though equal requests were under way at once."""
     recorded = program.ran(server.base_url)
     assert server.asked
     program.replays(recorded)

@@ -55,8 +55,8 @@ def test_an_answer_has_nothing_that_differs_from_run_to_run(model: LocalTranspor
 
 
 def test_a_seed_decides_in_any_order_and_company(model: LocalTransport) -> None:
-    """What was asked before or beside changes no answer with a seed, to the last digit of its
-    log-probabilities.
+    """Earlier and simultaneous requests change no answer with a seed, to the last digit of its log-
+    probabilities.
     """
     asked = [chat(f"Name {count} animals of the wood.", logprobs=True) for count in range(2, 8)]
     alone = [model.send(one, None)["choices"] for one in asked]

@@ -154,5 +154,5 @@ def test_a_world_of_tinytroupe_replays(actions: str, tmp_path: Path) -> None:
 
 
 def test_calls_of_tinytroupes_client_replay(model_server: Any, tmp_path: Path) -> None:
-    """What is asked in its threads, of a real model."""
+    """A real model answers the calls of its threads."""
     check_replays("tinytroupe_talk", tinytroupe(tmp_path), model_server.base_url, tmp_path)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 
 class Decision(BaseModel):
-    """What a buyer does."""
+    """A buyer's decision."""
 
     decision: Literal["buy", "wait", "leave"]
 

@@ -21,7 +21,7 @@ EXPERTS = ("judge", "judge", "judge", "critic")
 
 
 class State(TypedDict):
-    """What the panel has said so far."""
+    """The panel's conversation so far."""
 
     said: Annotated[list[Any], operator.add]
 

@@ -15,7 +15,7 @@ with contextlib.redirect_stdout(sys.stderr):  # it prints as it goes
 
 
 class Decision(BaseModel):
-    """What a buyer does."""
+    """A buyer's decision."""
 
     decision: Literal["buy", "wait", "leave"]
 

@@ -123,7 +123,7 @@ def test_a_stopped_map_says_how_far_it_came(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_stopped_map_shows_one_frame_of_llmcall() -> None:
-    """What it was doing at that moment concerns nobody."""
+    """The frames below it concern nobody."""
     names = [frame.name for frame in traceback.extract_tb(Stopped().error.__traceback__)]
     assert names == ["__init__", "map"]
 

@@ -57,8 +57,8 @@ def at_once(count: int) -> Any:
     return meet
 
 
-def test_imap_yields_as_they_finish() -> None:
-    """What is done comes at once, with its index."""
+def test_imap_yields_items_as_they_finish() -> None:
+    """A finished item comes at once, with its index."""
     first = threading.Event()
 
     def wait(item: str) -> str:
@@ -138,7 +138,7 @@ def test_inside_a_scope_each_item_has_its_own(opened: str) -> None:
 def test_sorting_inserting_and_dropping_make_no_new_call(
     items: list[int], order: list[int], more: int
 ) -> None:
-    """Whatever is done to the items, each keeps its answers."""
+    """Each item keeps its answers."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path="sorting")
 
     def answers(of: list[int]) -> int:
@@ -429,7 +429,7 @@ def ask_rows(rows: list[dict[str, Any]], **options: Any) -> None:
         ([{"name": "Lisa", "id": 1}, {"name": "Lisa", "id": 2}], {"dry_run": True}, 2),
     ],
 )
-def test_different_items_of_one_name_are_told(
+def test_different_items_of_one_name_are_warned_of(
     rows: list[dict[str, Any]], options: Any, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only their order tells them apart: a warning counts them, and names the remedy."""
@@ -577,7 +577,7 @@ def fail_at_c(trial: Any) -> ValueError:
 
 
 def test_a_map_that_failed_goes_on_in_a_kept_scope() -> None:
-    """What is finished is not asked for a second time."""
+    """Finished items are not asked for a second time."""
     trial = scope("trial")
     done = [result for result in fail_at_c(trial).results if result]  # type: ignore[attr-defined]
     assert done
@@ -595,7 +595,7 @@ def test_a_note_says_which_item_failed_and_how_many_are_done() -> None:
 
 
 def test_an_imap_left_early_gives_its_draws_back() -> None:
-    """What was begun and not received is what the next one gets; what was received stays."""
+    """Answers that were not received go to the next call; received ones stay."""
     with scope("trial"):
         for _ in imap(sample, "abcdef", key=str, workers=1):
             break
@@ -646,7 +646,7 @@ def test_a_plan_takes_no_draw() -> None:
 
 @pytest.fixture
 def framed() -> int:
-    """How many tokens the prompts of the priced plan have, as they are sent."""
+    """The tokens of the priced plan's prompts, as they are sent."""
     client = Dice()
     prompts = [[{"role": "user", "content": f"Hello, {name}!"}] for name in ("Lisa", "Bart")]
     return sum(client.count_tokens(prompt) for prompt in prompts)
@@ -670,7 +670,7 @@ def test_the_cost_of_a_plan_lies_between_empty_answers_and_the_longest(
 
 
 def test_one_unknown_price_makes_the_cost_of_a_plan_unknown() -> None:
-    """What is missing has no price."""
+    """One of the missing calls has no price."""
     call = LLMCall(user="Hello, {{ name }}!", client=Dice(model="my-model"))
     plan = call.map(ROWS, dry_run=True)
     assert (plan.misses, plan.cost) == (2, None)
@@ -713,7 +713,7 @@ def test_a_plan_expects_what_a_pilot_cost(user: str) -> None:
 
 
 def test_a_plan_expects_corrections() -> None:
-    """What the answers that did not fit cost more is part of what a draw is expected to cost."""
+    """The cost of answers that did not fit is part of the expected cost of a draw."""
     client = Responding(spending("many", 4), spending("7", 2), spending("8", 2), **PRICED)
     call = LLMCall(user="{{ name }}?", output_type=int, client=client)
     call.map(ROWS[:2])
@@ -733,7 +733,7 @@ def test_a_plan_expects_by_what_a_cassette_holds() -> None:
         assert call.map(ROWS, scope="study", dry_run=True).expected_cost is not None
 
 
-def test_plans_add_up() -> None:
+def test_plans_can_be_added() -> None:
     """The sum of plans has the sums of their counts and costs."""
     one = Plan(1, 2, 30, (0.5, 1.0), ("b",), 0.75)
     other = Plan(4, 0, 0, (0.0, 0.0), ("a",), 0.0)
@@ -753,7 +753,7 @@ def test_plans_add_up() -> None:
 def test_a_plan_counts_hits_as_the_mode_reads_them(
     settings: dict[str, Any], params: dict[str, Any], recorded: int
 ) -> None:
-    """What it does not read is no hit; equal rows share a call if the answer is kept."""
+    """Records that a mode does not read are no hits; equal rows share a call if the answer is kept."""
     CALL.map(ROWS)
     call = LLMCall(user="item {{ name }}", client=Dice(**settings), **params)
     assert call.map(ROWS, dry_run=True)[:2] == (recorded, 3 - recorded)
@@ -815,7 +815,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> Terminal
 def test_the_bar_shows_progress_speed_hits_tokens_and_cost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is recorded counts as cached."""
+    """Recorded answers count as cached."""
     terminal = on_terminal(monkeypatch)
     shown = r"100%\|.* 4/4 .*(it/s|s/it).* cached=1, tokens=24, cost=\$0\.9150.*"
     with llmcall.configured(prices={"gpt-6-luna": (1_000, 100_000)}):
@@ -830,7 +830,7 @@ def test_progress_false_shows_no_bar_on_a_terminal(monkeypatch: pytest.MonkeyPat
     assert terminal.getvalue() == ""
 
 
-def test_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_to_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     """tqdm is not even imported."""
     log_file = in_a_file(monkeypatch)
     monkeypatch.setitem(sys.modules, "tqdm", None)

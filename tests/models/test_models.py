@@ -1,4 +1,4 @@
-"""What is known of models: windows, encodings, what they refuse, and what they cost.
+"""The tables of models: windows, encodings, refused parameters and prices.
 
 ``llmcall.models`` is imported for its tables, which are held against those of the SDK, tiktoken and
 genai-prices.
@@ -129,7 +129,7 @@ OVERRIDES = {
 
 
 def test_an_exact_override_stands_above_longer_and_shorter_prefixes() -> None:
-    """What none of them says is as known."""
+    """Fields that no override has are as known."""
     refused = frozenset({"seed", "stop"})
     expected = Capabilities(9, 5, CL100K, True, refused, structured_output=True)
     assert capabilities("gpt-4o", OVERRIDES) == expected
@@ -138,7 +138,7 @@ def test_an_exact_override_stands_above_longer_and_shorter_prefixes() -> None:
 
 @pytest.mark.parametrize("effort", [None, "none", "high"])
 def test_refused_parameters_of_an_override_hold_at_every_effort(effort: str | None) -> None:
-    """Whether the model reasons or not."""
+    """Reasoning makes no difference."""
     assert capabilities("gpt-5.2", OVERRIDES).refused(effort) == {"seed", "stop"}
 
 
@@ -256,6 +256,6 @@ def test_openais_models_have_a_price_everywhere_and_others_at_their_provider(
 def test_a_price_of_the_settings_stands_above_packaged_ones(
     model: str, address: str | None, tokens: int, expected: tuple[float, ...] | None
 ) -> None:
-    """Whether there is a packaged one or not."""
+    """The package may have a price or none."""
     found = price_of(model, {model: (5.0, 7.0)}, address=address)
     assert found == (5, 7, 5, "[Prices]")

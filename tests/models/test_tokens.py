@@ -77,7 +77,7 @@ COUNTS = pytest.mark.parametrize("estimated", [False, True])
 
 
 @COUNTS
-def test_a_count_is_an_int(estimated: bool) -> None:
+def test_a_count_of_tokens_is_an_int(estimated: bool) -> None:
     """Its text, JSON and hash are those of the number; sums are plain numbers."""
     count = TokenCount(12, estimated)
     assert (count, str(count), json.dumps(count), hash(count)) == (12, "12", "12", hash(12))

@@ -334,7 +334,7 @@ def by_socket(host: str, port: int) -> None:
 
 
 @pytest.mark.parametrize("connect", [by_urllib, by_streams, by_socket])
-def test_a_connection_of_another_client_to_a_model_is_told(
+def test_a_connection_of_another_client_to_a_model_is_warned_of(
     connect: Callable[[str, int], None], model: NumberedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A replay refuses it."""

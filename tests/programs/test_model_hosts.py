@@ -1,5 +1,5 @@
-"""What a program sends to a model's host besides chats and the three APIs: recorded if it is JSON
-answered in JSON, else named by its path.
+"""Requests to a model's host besides chats and the three APIs: recorded if they are JSON answered
+in JSON, else named by their path.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ async def akeep_a_conversation(api: API, base_url: str) -> list[Any]:
 @pytest.mark.parametrize("base_url", [KNOWN, UNKNOWN])
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_a_conversation_at_the_server_replays(base_url: str, is_async: bool) -> None:
-    """What is posted, looked at and deleted; the SDK tells that the host is a model's."""
+    """It is posted, looked at and deleted; a call of the SDK shows that the host is a model's."""
     found = []
     for mode in ("once", "none"):
         api = API()
@@ -247,7 +247,7 @@ PASSING: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_what_is_not_json_passes_while_recording_and_is_told_by_its_path(
+def test_what_is_not_json_passes_while_recording_and_is_reported_by_its_path(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once at the end, however often it was sent; it is no failure, and no file holds it."""

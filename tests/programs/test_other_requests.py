@@ -420,7 +420,7 @@ ASKED = {
 
 @pytest.fixture(params=[False, True], ids=["whole", "streamed"])
 def streams(request: pytest.FixtureRequest) -> bool:
-    """Whether answers are streamed."""
+    """Return whether answers are streamed."""
     return bool(request.param)
 
 
@@ -654,7 +654,7 @@ def test_an_answer_that_failed_is_not_recorded(case: str) -> None:
     assert tape.asked == tape.records == 1
 
 
-def test_an_answer_that_failed_is_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_that_failed_is_reported_as_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     """At the end, with what to do about it."""
     with llmcall.cassette("run.jsonl"), in_turn({"status": "failed"}) as client:
         posts(client, "responses", times=1)
@@ -742,7 +742,7 @@ def test_polling_in_a_cassette_replays_each_answer() -> None:
 
 
 def test_the_disk_cache_answers_no_get_that_may_be_sent() -> None:
-    """What it holds may be long past; a job would seem to be done."""
+    """Its record may be long past; a job would seem to be done."""
     for answer in POLLED[:2]:
         with in_turn(answer) as client, llmcall.scope("poll"):
             assert poll(client, times=1) == [answer]

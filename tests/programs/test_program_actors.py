@@ -1,4 +1,4 @@
-"""Who asks in a program that does not know llmcall: what names its actors."""
+"""Actors of a program that does not know llmcall, and the names that they get."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_developer_message_names_an_actor_as_a_system_message_does(
 def test_normalizers_apply_to_the_names_of_actors(
     server: ScriptedServer, actor: str, texts: list[str]
 ) -> None:
-    """What does not matter to keys does not tell actors apart either."""
+    """Texts that do not matter to keys do not distinguish actors either."""
     asked = [said(text, text) for text in texts]
     names = scopes_of(server, *asked, actor=actor, cache_normalize="times")
     assert len(set(names)) == 1

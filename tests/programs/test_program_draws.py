@@ -445,7 +445,7 @@ def test_repeats_of_a_map_outside_any_scope_are_draws(server: Server) -> None:
 
 
 def test_items_of_maps_in_items_and_in_tasks_get_their_own_answers(server: Server) -> None:
-    """Whoever makes a map is part of what its items are called."""
+    """The maker of a map is part of its items' names."""
     client = plain(server)
 
     def late(_: Any) -> str:

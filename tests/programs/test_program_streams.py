@@ -202,7 +202,7 @@ def test_the_sdk_puts_the_same_answer_together(name: str) -> None:
 
 @pytest.mark.parametrize("name", RESPONSES)
 def test_an_unstreamed_answer_is_replayed_as_a_stream(name: str) -> None:
-    """What was recorded as a whole streams as the server would have streamed it."""
+    """An answer that was recorded whole streams as the server would have streamed it."""
     server = Answering(RESPONSES[name])
     expected = accumulated(plain(server))
     recorded(server).chat.completions.create(**ASKED)
@@ -327,9 +327,7 @@ def test_any_answer_is_the_same_live_and_replayed(
     size: int,
     usage: bool,
 ) -> None:
-    """Whatever a server answers, however it cuts it: the SDK puts the plain stream's object
-    together.
-    """
+    """The SDK puts the plain stream's object together from any answer, however a server cuts it."""
     first, *others = [choice(copy.deepcopy(message)) for message in messages]
     server = Answering(response({**first, "logprobs": logprobs}, *others, **fields), size)
     expected = accumulated(plain(server), usage)
@@ -342,7 +340,7 @@ def test_any_answer_is_the_same_live_and_replayed(
 
 
 class Offer(pydantic.BaseModel):
-    """What a buyer offers."""
+    """A buyer's offer."""
 
     coins: int
     item: str

@@ -244,7 +244,7 @@ def test_a_wrong_option_is_refused_before_the_program_starts(
     assert message in refused(*option)
 
 
-def test_none_needs_the_cassette_before_the_program_starts() -> None:
+def test_mode_none_needs_the_cassette_before_the_program_starts() -> None:
     """A missing file is an error that says what to do."""
     said = done("run", *NONE, written("program.py", "print('it starts')"), code=1)
     assert "it starts" not in said
@@ -284,15 +284,15 @@ atexit.register(tell, 'at exit')
 
 
 def test_what_outlives_the_script_is_recorded(model: NumberedServer) -> None:
-    """What threads, executors and functions of ``atexit`` ask after the last line replays."""
+    """Calls of threads, executors and functions of ``atexit`` after the last line replay."""
     live, _ = ran(LEFT_BEHIND, *A)
     assert live.count("answer") == 3
     assert sorted(ran(LEFT_BEHIND, *NONE)[0].splitlines()) == sorted(live.splitlines())
     assert len(model.asked) == 3
 
 
-def test_none_sends_nothing_after_the_script(model: NumberedServer) -> None:
-    """What outlives the script and is not recorded is refused, and the exit code is 1."""
+def test_mode_none_sends_nothing_after_the_script(model: NumberedServer) -> None:
+    """A call after the last line that is not recorded is refused, and the exit code is 1."""
     ran("tell('Bread?')", *A)
     _, said = ran(f"tell('Bread?')\n{A_THREAD}", *NONE, code=1)
     assert "is not recorded" in said
@@ -331,7 +331,7 @@ def streaming(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
 
 
 def test_a_stream_that_is_read_at_exit_is_recorded(streaming: RawServer) -> None:
-    """What a function of ``atexit`` reads is the whole answer, as in the plain interpreter."""
+    """A function of ``atexit`` reads the whole answer, as in the plain interpreter."""
     reading = """
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
     request = client.build_request("POST", "/chat/completions", json=body)
@@ -484,7 +484,9 @@ def test_the_last_line_says_if_nothing_is_recorded(
     assert "nothing was recorded, because the cache's mode is off" in said
 
 
-def test_update_takes_unused_records_out_if_the_program_ends_well(model: NumberedServer) -> None:
+def test_run_update_moves_unused_records_to_the_cache_if_the_program_ends_well(
+    model: NumberedServer,
+) -> None:
     """A whole process ends well with the exit code 0."""
     ran(BREAD_AND_MILK, *A)
     update = *A, "--mode", "update"
@@ -503,7 +505,7 @@ TAKEN_OVER = {
 
 
 @pytest.mark.parametrize("how", TAKEN_OVER)
-def test_what_is_said_comes_once_whatever_the_program_does_with_standard_error(
+def test_counts_and_warnings_come_once_whatever_the_program_does_with_standard_error(
     model: NumberedServer, how: str
 ) -> None:
     """A program that takes over logging or standard error hides neither count nor warnings."""
@@ -514,8 +516,8 @@ def test_what_is_said_comes_once_whatever_the_program_does_with_standard_error(
     assert said.count("POST localhost/v1/completions was sent and not recorded") == 1
 
 
-def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: NumberedServer) -> None:
-    """What goes wrong when the process ends is said, and the exit code is 1 instead of 0."""
+def test_a_cassette_that_cannot_be_written_ends_run_with_exit_code_1(model: NumberedServer) -> None:
+    """The error at the end of the process is printed."""
     _, said = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)
     assert f"Error: {Path('a.jsonl').resolve()} was written by another process" in said
 
@@ -523,7 +525,7 @@ def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: Numbere
 # What is not recorded
 
 
-def test_what_other_clients_send_to_a_model_is_told(model: NumberedServer) -> None:
+def test_what_other_clients_send_to_a_model_is_warned_of(model: NumberedServer) -> None:
     """In mode ``none`` it is refused, and the exit code is 1."""
     asking = "print(ask('Bread?'))\ntry: print(post_by_urllib('Salt?'))\nexcept OSError: print('refused')"
     printed, said = ran(asking, *A)
@@ -535,7 +537,7 @@ def test_what_other_clients_send_to_a_model_is_told(model: NumberedServer) -> No
     assert len(model.asked) == 2
 
 
-def test_none_leaves_other_hosts_alone(model: NumberedServer) -> None:
+def test_mode_none_leaves_other_hosts_alone(model: NumberedServer) -> None:
     """A program's own server is no model."""
     serving = """
         import socket
@@ -550,7 +552,7 @@ def test_none_leaves_other_hosts_alone(model: NumberedServer) -> None:
     assert "refused" not in said
 
 
-def test_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServer) -> None:
+def test_mode_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServer) -> None:
     """A program that uses llmcall itself sends nothing either, whatever cassette it opens."""
     asking = """
         import llmcall
@@ -563,7 +565,7 @@ def test_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServer) ->
     assert not model.asked
 
 
-def test_the_sdks_need_no_key_in_none(model: NumberedServer) -> None:
+def test_the_sdks_need_no_key_in_mode_none(model: NumberedServer) -> None:
     """The variables that are unset hold a placeholder."""
     asking = """
         import openai
@@ -603,7 +605,7 @@ NO_CALLS = {
 
 
 @pytest.mark.parametrize("words", NO_CALLS)
-def test_a_program_of_which_nothing_was_recorded_is_told_what_was_seen(
+def test_run_reports_child_processes_and_connections_if_nothing_was_recorded(
     words: str, model: NumberedServer
 ) -> None:
     """Child processes, connections of other libraries, or nothing."""
@@ -613,9 +615,7 @@ def test_a_program_of_which_nothing_was_recorded_is_told_what_was_seen(
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_a_program_is_told_of_its_processes_of_multiprocessing(
-    method: str, model: NumberedServer
-) -> None:
+def test_run_reports_processes_of_multiprocessing(method: str, model: NumberedServer) -> None:
     """Python has no audit event of a spawned one."""
     script = f"""
         import multiprocessing
@@ -627,10 +627,10 @@ def test_a_program_is_told_of_its_processes_of_multiprocessing(
     assert "the program started other processes (multiprocessing" in said
 
 
-def test_a_program_is_told_of_the_processes_that_it_starts_in_a_cassette(
+def test_run_reports_processes_that_are_started_inside_a_cassette(
     model: NumberedServer,
 ) -> None:
-    """Whoever records the block."""
+    """A block of the program's own and the run's cassette report alike."""
     script = f"""
         with llmcall.cassette("own.jsonl"):
             {NO_CALLS["the program started other processes"]}
@@ -652,7 +652,7 @@ def test_a_child_process_is_named_without_its_command_line(model: NumberedServer
     assert "secret-word" not in said
 
 
-def test_a_program_with_child_processes_and_connections_is_told_of_both(
+def test_run_reports_child_processes_and_connections_together(
     model: NumberedServer,
 ) -> None:
     """Either may have made its calls."""
@@ -663,7 +663,7 @@ def test_a_program_with_child_processes_and_connections_is_told_of_both(
     assert connections in said
 
 
-def test_a_program_that_was_recorded_is_told_nothing_of_its_child_processes(
+def test_run_does_not_report_child_processes_of_a_program_that_was_recorded(
     model: NumberedServer,
 ) -> None:
     """They may be any tool."""
@@ -694,7 +694,7 @@ def test_no_child_process_of_a_replay_gets_a_key(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedServer) -> None:
-    """What is not recorded is not sent by it either."""
+    """The child sends nothing that is not recorded."""
     asking = """
         print(ask("Bread?"), flush=True)
         child = os.fork()
@@ -746,7 +746,7 @@ def test_json_that_is_posted_to_a_models_host_is_recorded_whatever_it_asks(
     assert "2 replayed" in said
 
 
-def test_what_is_no_json_is_told_by_its_path_and_refused_in_a_replay(
+def test_what_is_no_json_is_reported_by_its_path_and_refused_in_a_replay(
     model: NumberedServer, httpserver: HTTPServer
 ) -> None:
     """A transcription, say, also on a connection that was used before."""

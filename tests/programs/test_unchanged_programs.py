@@ -73,8 +73,8 @@ def test_what_is_sent_is_what_the_program_asks(
 
 
 def test_an_answer_of_a_cassette_is_whole(server: Server, tmp_path: Path) -> None:
-    """What a cassette leaves out of a response is there when a program reads it: some check each
-    field.
+    """Fields that a cassette leaves out of a response are there when a program reads it: some check
+    each field.
     """
     answers = []
     for mode in ("once", "none", "none"):

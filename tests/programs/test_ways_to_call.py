@@ -21,7 +21,7 @@ ASKED: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION}
 
 
 class Decision(pydantic.BaseModel):
-    """What a buyer decides."""
+    """A buyer's decision."""
 
     buys: bool
     coins: int

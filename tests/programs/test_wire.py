@@ -1,4 +1,4 @@
-"""What a program's request is on the wire, through each of the doors: what the plain SDK sends."""
+"""Requests of a program on the wire, through each of the doors: as the plain SDK sends them."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_chat_is_sent_as_the_sdk_sends_it(
 def test_embeddings_are_sent_as_the_sdk_sends_them(
     given: Any, door: Callable[[Wire, Call], None]
 ) -> None:
-    """Whatever the input is: equal texts too."""
+    """The input may be anything, equal texts too."""
     params = {name: value_of(name) for name in EMBEDDINGS}
     check_sent(door, lambda client: client.embeddings.create(model="e", input=given, **params))
 

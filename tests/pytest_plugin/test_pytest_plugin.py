@@ -527,7 +527,7 @@ def test_rewriting_takes_no_answer_from_the_disk_cache(
     assert project.calls() == []
 
 
-def test_the_markers_name_stands_above_the_fixtures(project: Project) -> None:
+def test_the_markers_cassette_name_stands_above_the_fixtures(project: Project) -> None:
     """It is a path below the folder of the module's cassettes."""
     project.write("@pytest.fixture\ndef llm_cassette_name():\n    return 'a'\n", "conftest.py")
     project.write("@pytest.mark.llm('../b.jsonl')\ndef test_b():\n    ask('b')\n")
@@ -605,7 +605,7 @@ def test_equal_warnings_of_many_cassettes_are_one_line(
     )
 
 
-def test_update_moves_what_no_test_used_to_the_disk_cache(
+def test_update_moves_records_that_no_test_used_to_the_cache(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It asks only for what is missing. A test that asks for a moved record again is recorded without
@@ -651,7 +651,7 @@ def test_update_waits_for_all_tests_that_share_a_cassette(
 REFUSED = "@pytest.mark.llm\ndef test_one():\n    Model(on_error='none').send_message('refused')\n    ask('bread')\n"
 
 
-def test_a_recording_tells_which_calls_a_replay_will_miss(project: Project) -> None:
+def test_a_recording_names_the_calls_that_a_replay_will_miss(project: Project) -> None:
     """A call failed, and the test passed all the same."""
     project.write(REFUSED)
     _, counts, line = summary(project.run("--llm-record=once", passed=1))

@@ -123,7 +123,7 @@ def test_the_name_is_the_modules_and_the_qualified_one() -> None:
     ],
 )
 def test_spellings_of_the_same_call_share_an_answer(one: Any, other: Any) -> None:
-    """How an argument is passed or written does not matter."""
+    """Arguments may be passed by position or by name, and be written in several ways."""
 
     @recorded
     def function(a: Any, b: int = 3, **others: int) -> int:
@@ -179,7 +179,7 @@ def normalized_times() -> Iterator[None]:
 
 @pytest.mark.usefixtures("normalized_times")
 def test_normalizers_hold_for_arguments() -> None:
-    """What ``NORMALIZE`` names in the text of an argument makes no miss; other text does."""
+    """Text of an argument that ``NORMALIZE`` names makes no miss; other text does."""
     assert count("at 10:15", {"k": ["2026-11-20"]}) == 1
     assert count("at 23:59", {"k": ["2027-01-01"]}) == 1
     assert count("by 10:15", {"k": ["2026-11-20"]}) == 2
@@ -420,7 +420,7 @@ def test_a_result_that_is_not_plain_is_refused_and_not_recorded(
 def test_what_cannot_be_recorded_is_refused_when_it_is_decorated(
     decorate: Any, message: str
 ) -> None:
-    """What has no plain result, or no name, is refused at once."""
+    """A function without a plain result, or without a name, is refused at once."""
     with pytest.raises(TypeError, match=message):
         decorate()
 
@@ -460,7 +460,7 @@ PLAIN = st.recursive(
 
 @given(PLAIN, ARGUMENTS)
 def test_any_plain_result_comes_back_the_same(result: Any, argument: Any) -> None:
-    """Whatever the plain result, the first return, the cache's and the cassette's are one."""
+    """The first return, the cache's and the cassette's are equal."""
     path = f"{random.Random(repr(result)).random()}.jsonl"  # each example has a cassette of its own
     function = recorded(name=path)(lambda given: result)
     with cassette(path, mode="rewrite"):

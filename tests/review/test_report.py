@@ -106,7 +106,7 @@ def test_what_cannot_be_read_makes_no_page() -> None:
     assert not list(Path().glob("*.html"))
 
 
-def test_a_credential_in_a_page_is_told() -> None:
+def test_a_credential_in_a_report_is_warned_of() -> None:
     """A cache may hold one, though a cassette may not."""
     client = ScriptedClient(["Yes.", "No."], cache_mode="auto")
     with llmcall.scope("safe"):
@@ -120,8 +120,8 @@ def test_a_credential_in_a_page_is_told() -> None:
 
 @settings(max_examples=25)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
-def test_hostile_text_stays_text(text: str) -> None:
-    """Whatever stands in a prompt, an answer or a scope makes no element, and hides nothing."""
+def test_html_in_prompts_answers_and_scopes_is_escaped(text: str) -> None:
+    """No prompt, answer or scope makes an element, and none hides anything."""
     hostile = text + HOSTILE
     for path, prompt in (("a.jsonl", hostile), ("b.jsonl", f"{hostile} <img>")):
         client = ScriptedClient([hostile], model="<img>")
@@ -161,7 +161,7 @@ def facts_of(html: str) -> dict[str, str]:
     return dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html))
 
 
-def test_a_page_says_what_the_run_is(page: str) -> None:
+def test_a_page_summarizes_name_calls_actors_models_and_cost(page: str) -> None:
     """Its name, calls, actors, model and cost; of failures nothing, if there are none."""
     facts = facts_of(page)
     assert (facts["calls"], facts["actors"]) == ("12", "3")
@@ -178,7 +178,9 @@ def test_a_page_holds_each_text_once(page: str) -> None:
 
 
 def test_a_page_says_what_failed_and_what_is_unknown() -> None:
-    """How many answers were cut, that the recording broke off, and that no price is known."""
+    """It has the number of cut answers, and says that the recording broke off and that no price is
+    known.
+    """
     with pytest.raises(ZeroDivisionError), llmcall.cassette("a.jsonl"), llmcall.scope("lisa"):
         client = ScriptedClient(["Yes", "No"])
         client.send_message("Bread?", on_error="raise")
@@ -388,7 +390,7 @@ def tab(page: str, open_page: Open) -> Any:
     return open_page()
 
 
-def test_the_keyboard_reads_a_call(tab: Any) -> None:
+def test_the_keyboard_opens_and_leaves_a_call(tab: Any) -> None:
     """The first key offers to skip to the calls, arrows go through the grid, Enter opens a call, whose
     title has the focus; Escape goes back.
     """
@@ -487,7 +489,7 @@ def test_a_large_page_builds_only_the_cells_in_sight(open_page: Open) -> None:
     last.wait_for()
 
 
-def test_hostile_text_is_not_run(open_page: Open) -> None:
+def test_html_in_prompts_and_answers_is_not_run_by_a_browser(open_page: Open) -> None:
     """A real browser runs none of the texts, whatever is opened and searched."""
     report(play("a.jsonl", lambda actor, number: f"{HOSTILE} {number}", system=HOSTILE))
     tab = open_page()

@@ -146,7 +146,7 @@ def test_a_changed_system_message_that_names_the_actor_is_named_first() -> None:
     )
 
 
-def test_runs_without_an_actor_in_common_are_told() -> None:
+def test_comparing_runs_without_an_actor_in_common_warns() -> None:
     """Their scopes differ."""
     one, other = play("a.jsonl", actors=("lisa", "bart")), play("b.jsonl", actors=("emma", "cem"))
     found = llmcall.compare(one, other)
@@ -157,7 +157,7 @@ def test_runs_without_an_actor_in_common_are_told() -> None:
 @pytest.mark.parametrize(
     "align", [{"elisabeth": "lisa"}, lambda name: name.replace("elisabeth", "lisa")]
 )
-def test_the_caller_may_say_who_is_who(align: Any) -> None:
+def test_compare_takes_names_of_actors_by_a_dict_or_a_function(align: Any) -> None:
     """By a dict or a function from the other run's names to the first one's."""
     other = play("b.jsonl", actors=("bart", "elisabeth"), rounds=1)
     found = llmcall.compare(play("a.jsonl", actors=("bart", "lisa"), rounds=1), other, align=align)
@@ -210,7 +210,7 @@ questions = st.dictionaries(calls, st.sampled_from("12"), min_size=1)
 
 @settings(max_examples=40)
 @given(questions, questions)
-def test_nothing_is_the_same_that_differs(
+def test_requests_or_answers_that_differ_are_never_the_same(
     one: dict[tuple[str, str], str], other: dict[tuple[str, str], str]
 ) -> None:
     """Runs part if a call of one of them has no equal in the other."""
@@ -226,7 +226,9 @@ def test_nothing_is_the_same_that_differs(
 
 @pytest.mark.parametrize("kind", ["chat", "http"])
 @pytest.mark.parametrize("more", [{"usage": {"total_tokens": 70}}, {"service_tier": "flex"}])
-def test_an_answer_that_says_the_same_is_the_same(kind: str, more: dict[str, Any]) -> None:
+def test_answers_of_equal_text_are_the_same_whatever_their_tokens(
+    kind: str, more: dict[str, Any]
+) -> None:
     """The tokens of a reasoning model differ in each call."""
     for path, changes in (("one.jsonl", {}), ("other.jsonl", more)):
         record = chat("Bread?", "Yes.", "lisa#0")
@@ -247,7 +249,7 @@ def test_an_answer_that_says_the_same_is_the_same(kind: str, more: dict[str, Any
     ],
 )
 def test_the_ids_of_tool_calls_make_no_other_answer(part: dict[str, Any]) -> None:
-    """What a tool is given does."""
+    """The arguments of a tool do."""
     text = json.dumps({"content": [part]})
     for path, body in (
         ("one.jsonl", text),
@@ -287,7 +289,7 @@ def test_an_answer_is_the_same_over_both_wires() -> None:
         ([ASKED], {"top_p": 0.5}, "parameters", '"top_p=null" → "top_p=0.5"'),
     ],
 )
-def test_why_runs_part_is_told(
+def test_compare_names_why_runs_part(
     messages: list[Any], params: dict[str, Any], why: str, shown: str
 ) -> None:
     """By another model or parameter, a field beside a message's text, or a message more."""
@@ -482,7 +484,7 @@ def heard(
 @pytest.mark.parametrize(
     "world", ["{}", "app/3/{}", "rep-1/{}", "town/{}", "town/{}/plan", "rep-1/town/{}/plan"]
 )
-def test_what_another_actor_of_the_same_world_said_explains_a_prompt(world: str) -> None:
+def test_an_answer_of_another_actor_of_the_same_world_explains_a_prompt(world: str) -> None:
     """Though its model repeats the question."""
     one = heard("a.jsonl", 0, "Never.", [world])
     found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", [world]))
@@ -679,15 +681,15 @@ def check_cause(world: World) -> None:
 
 @settings(max_examples=60)
 @given(worlds)
-def test_the_cause_is_told_whatever_follows_from_it(world: World) -> None:
-    """Whatever the actors quote of each other, and however."""
+def test_compare_names_the_cause_whatever_follows_from_it(world: World) -> None:
+    """The actors may quote anything of each other."""
     check_cause(world)
 
 
 @pytest.mark.slow
 @settings(max_examples=500)
 @given(worlds)
-def test_the_cause_of_500_changes_is_told(world: World) -> None:
+def test_compare_names_the_cause_of_500_changes(world: World) -> None:
     """As above, of more worlds."""
     check_cause(world)
 
@@ -828,7 +830,7 @@ def heard_by_bart() -> tuple[str, str]:
 
 @pytest.mark.parametrize("scope", ["r1/bart", "*/bart"])
 def test_a_scope_hides_rows_and_no_reasons(heard_by_bart: tuple[str, str], scope: str) -> None:
-    """What bart heard follows from answers that are not shown; it need match in one run alone."""
+    """Bart's prompts follow from answers that are not shown; the scope need match in one run alone."""
     assert done("diff", *heard_by_bart, "--scope", scope).splitlines() == [
         "3 calls: 1 the same, 2 changed, 0 added, 0 missing",
         "1 more scope (bart): the prompt has words of answers that changed earlier, so this may be only "

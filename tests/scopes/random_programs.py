@@ -47,11 +47,11 @@ MODEL = "gpt-4o-mini"
 
 
 class Interruption(Exception):
-    """What ends a program early."""
+    """The end of a program that is interrupted."""
 
 
 class Plan(NamedTuple):
-    """How a program is run.
+    """The way in which a program is run.
 
     :param seed: of the pauses.
     :param is_pure: whether an answer is a function of what is asked and of its sample, and not left
@@ -70,7 +70,7 @@ class Plan(NamedTuple):
 
 
 class Chance:
-    """What the plan leaves to chance: pauses, failures and answers; any thread may use it."""
+    """The chance that a plan leaves: pauses, failures and answers; any thread may use it."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

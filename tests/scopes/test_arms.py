@@ -42,7 +42,7 @@ def ask(client: llmcall.LLMClient, text: str = ASKED) -> str:
 # How draws are counted
 
 
-def test_what_two_arms_ask_alike_is_one_draw() -> None:
+def test_an_equal_request_of_two_arms_is_one_draw() -> None:
     """Equal requests of two arms have the same sample, and one answer."""
     client = numbered()
     answers = []
@@ -64,7 +64,7 @@ def test_a_draw_in_an_arm_avoids_those_of_its_scope() -> None:
 
 
 def test_a_draw_of_the_scope_avoids_those_of_all_arms() -> None:
-    """What is asked between arms belongs to all of them, and is none of theirs."""
+    """A call between arms belongs to the scope, so no arm may draw the same answer."""
     client = numbered()
     with llmcall.scope("r"):
         with llmcall.arm("a"):
@@ -252,8 +252,8 @@ def test_a_shared_function_has_one_result() -> None:
 # What is said
 
 
-def test_usage_is_by_arm_too() -> None:
-    """Who asked first pays; the other arm's calls are cached."""
+def test_usage_counts_calls_by_arm() -> None:
+    """The first arm pays; the other arm's calls are cached."""
     client = numbered()
     with llmcall.scope("r"):
         for name in ("control", "treated"):
@@ -340,7 +340,7 @@ def test_repeats_that_are_added_ask_for_themselves_alone() -> None:
 
 
 @pytest.mark.parametrize("mode", ["once", "rewrite"])
-def test_one_cassette_around_all_arms(mode: str) -> None:
+def test_one_cassette_around_all_arms_replays_them(mode: str) -> None:
     """It replays in a fresh process's stead, with nothing but itself."""
     with llmcall.cassette("study.jsonl", mode=mode) as tape:
         first = played(numbered(cache_mode="off"))
@@ -435,7 +435,7 @@ def test_refresh_keeps_arms_paired() -> None:
     assert all(runs["placebo", repeat].said == runs["control", repeat].said for repeat in range(3))
 
 
-def test_a_table_of_all_runs() -> None:
+def test_a_table_of_arms_has_a_row_for_each_run() -> None:
     """A row for each arm and repeat; a dict gives its columns."""
     runs = played(numbered(), repeats=2)
     frame = runs.table(lambda world: {"first": world.said[0], "count": len(world.said)})
@@ -448,7 +448,7 @@ def test_a_table_of_all_runs() -> None:
         runs.table(lambda world: {"arm": 1})
 
 
-def test_where_two_arms_part() -> None:
+def test_compare_shows_where_two_arms_part() -> None:
     """For each actor of each repeat, from what each arm used, in one cache."""
     runs = played(numbered(), repeats=2)
     comparison = runs.compare("control", "treated")
@@ -511,7 +511,7 @@ def test_an_arm_that_fails_has_no_values() -> None:
     assert "1 of 2 runs failed (b 0)" in str(runs)
 
 
-def test_what_finished_is_in_the_exception() -> None:
+def test_results_of_finished_runs_are_in_the_exception() -> None:
     """An exception that leaves has the results so far, by arm and repeat."""
 
     def play(number: int) -> int:
@@ -525,7 +525,7 @@ def test_what_finished_is_in_the_exception() -> None:
     assert caught.value.results == {("a", 0): 0, ("b", 0): 1}
 
 
-def test_arms_that_share_nothing_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_arms_that_share_no_answer_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """A prompt that names its arm ends the pairing, and nobody else would say so."""
     client = numbered()
     llmcall.arms(
@@ -623,14 +623,14 @@ def test_an_unknown_arm_lists_the_known_ones() -> None:
         runs.compare("a", "c")
 
 
-def test_the_summary_says_what_was_shared() -> None:
+def test_the_summary_of_arms_counts_shared_answers() -> None:
     """In words and as a table."""
     text = str(played(numbered(), repeats=2))
     assert "3 arms, 2 repeats: 6 different calls, 6 shared" in text
     assert "placebo" in text
 
 
-def test_a_call_past_the_cache_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_call_of_an_arm_with_cache_false_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """It shares nothing with other arms, and a warning says so once."""
     client = numbered()
     with llmcall.scope("r"), llmcall.arm("a"):

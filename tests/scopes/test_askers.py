@@ -72,7 +72,7 @@ def model() -> Iterator[Chance]:
 
 
 class Done(NamedTuple):
-    """What a process printed."""
+    """The output of a process that has ended."""
 
     stdout: str
     stderr: str
@@ -173,7 +173,7 @@ def askers(path: str = "run.jsonl") -> dict[str, list[str | None]]:
 
 
 def test_a_record_names_its_asker_if_several_ask() -> None:
-    """What one asker asks, however often, needs no name."""
+    """Calls of a single asker need no name."""
     client = plain_program(Server())
     with recorded():
         ask(client, seed=1)
@@ -255,7 +255,7 @@ class Miller(Baker):
     """Another actor."""
 
 
-def test_work_that_a_library_submits_in_any_order_is_told_apart_by_what_it_runs() -> None:
+def test_work_that_a_library_submits_in_any_order_is_distinguished_by_what_it_runs() -> None:
     """The library's function is the same for all actors, which it takes from a set of objects."""
     client = plain_program(Server())
 
@@ -463,7 +463,7 @@ def test_the_cells_of_a_notebook_are_one_asker(file: str) -> None:
         ("user:(.)", "choose names that differ for each of the program's actors"),
     ],
 )
-def test_a_replay_by_other_threads_than_recorded_says_so_at_its_end(
+def test_a_replay_by_other_threads_than_recorded_warns_at_its_end(
     actor: str | None, remedy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It says for how many calls, and what to do beyond what is done already."""

@@ -173,7 +173,7 @@ def extended(steps: Any, order: random.Random) -> list[Any]:
 
 
 @EXAMPLES
-def test_what_is_added_moves_nothing(examples: int) -> None:
+def test_added_calls_move_no_draw_of_a_random_program(examples: int) -> None:
     """A longer program replays all that the shorter one asked."""
 
     @given(PROGRAMS, SEEDS, st.booleans())

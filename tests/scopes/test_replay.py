@@ -39,7 +39,9 @@ AT_THE_SAME_TIME = "make the same request at the same time"
 
 
 @pytest.mark.parametrize("function", [False, True])
-def test_the_same_request_at_once_warns(function: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_equal_request_of_two_threads_at_once_warns(
+    function: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """Chance decides which thread gets which draw: one warning says so."""
     client, barrier = meeting(3), threading.Barrier(3, timeout=60)
     clock = recorded(name="clock")(lambda: barrier.wait())
@@ -66,7 +68,7 @@ def ask_in_scopes(client: ScriptedClient, name: str) -> Any:
 
 
 @pytest.mark.parametrize("ask", [ask_texts, ask_samples, ask_in_scopes])
-def test_other_requests_at_once_do_not_warn(
+def test_different_requests_of_two_threads_at_once_do_not_warn(
     ask: Callable[[ScriptedClient, str], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """They are no matter of chance."""
@@ -76,7 +78,9 @@ def test_other_requests_at_once_do_not_warn(
 
 
 @pytest.mark.parametrize("way", ["answered", "streamed", "function", "failed", "missed", "built"])
-def test_the_same_request_in_turn_does_not_warn(way: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_equal_request_of_two_threads_in_turn_does_not_warn(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Threads that ask the same one after the other have an order."""
     client = ScriptedClient(
         lambda messages: "yes", cache_mode="replay" if way == "missed" else "auto"

@@ -159,7 +159,7 @@ def test_a_given_sample_moves_no_count(given: Any, text: str) -> None:
 
 
 def test_the_draw_0_and_the_sample_0_are_one_request() -> None:
-    """What the first draw recorded answers ``sample=0``."""
+    """The record of the first draw answers ``sample=0``."""
     client = ScriptedClient(["one"], cache_mode="auto")
     with scope("a"):
         first = client.send_message("Hello", on_error="raise")
@@ -213,7 +213,7 @@ def test_inside_scope_none_there_is_no_draw() -> None:
         assert sample() == "a#0"
 
 
-def test_one_answer_for_many_personas_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_answer_for_many_personas_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     """Outside any scope, a single warning tells that an answer serves a second time."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
     for _ in range(5):
@@ -239,7 +239,7 @@ def test_one_answer_for_many_personas_is_told_once(caplog: pytest.LogCaptureFixt
         ),
     ],
 )
-def test_one_answer_that_is_meant_is_not_told(
+def test_one_answer_that_is_meant_is_not_warned_of(
     ask: Callable[[ScriptedClient, int], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Temperature 0, samples, scopes and different requests give no warning."""
@@ -269,7 +269,7 @@ def ask_in_threads(client: ScriptedClient) -> None:
         ask_in_threads,
     ],
 )
-def test_one_answer_for_all_is_told_however_they_ask(
+def test_one_answer_for_all_is_warned_of_in_every_way_to_ask(
     ask: Callable[[ScriptedClient], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Outside any scope, one answer that serves all who ask is told once, whether it is recorded or
@@ -309,7 +309,7 @@ def ask_in(client: ScriptedClient, *names: str, temperature: float = 1) -> None:
         client.send_message("Buy bread?", temperature=temperature)
 
 
-def test_an_outermost_scope_that_starts_again_is_told_once(
+def test_an_outermost_scope_that_starts_again_is_warned_of_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Agents in a loop of rounds would say the same in every round."""
@@ -332,7 +332,7 @@ def test_an_outermost_scope_that_starts_again_is_told_once(
         ),
     ],
 )
-def test_a_scope_that_gets_other_answers_is_not_told(
+def test_a_scope_that_starts_again_and_gets_other_answers_is_not_warned_of(
     ask: Callable[[ScriptedClient, int], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nor one whose answers could not differ."""
@@ -353,7 +353,7 @@ def in_a_cassette(file: str, name: str) -> None:
         ask_in(ScriptedClient(lambda messages: "yes"), name)
 
 
-def test_a_scope_around_the_rounds_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_scope_around_the_rounds_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """Nor one that is kept and entered again."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
     kept = scope("kept")
@@ -447,7 +447,7 @@ def test_a_bound_coroutine_function_stands_in_the_scope_while_it_runs() -> None:
     assert sample() is None
 
 
-def test_what_a_task_opens_is_its_own() -> None:
+def test_a_scope_that_a_task_opens_is_its_own() -> None:
     """Tasks that open scopes while others wait do not mix their paths."""
 
     async def actor(name: str) -> list[str | None]:
@@ -467,7 +467,7 @@ def test_what_a_task_opens_is_its_own() -> None:
     assert oscar == ["trial/oscar#0", "trial/oscar#1", "trial/oscar#2"]
 
 
-def test_tasks_stand_where_they_were_made() -> None:
+def test_a_task_stands_in_the_scope_in_which_it_was_made() -> None:
     """A task and a thread of ``asyncio.to_thread`` count on in the scope in which they were made."""
 
     async def main() -> tuple[list[str | None], str | None]:
@@ -692,7 +692,7 @@ def test_a_worker_that_was_started_inside_a_scope_needs_a_bound_function(method:
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method.values != ("fork",)])
-def test_workers_are_told_of_a_scope_at_their_start(method: str) -> None:
+def test_workers_learn_of_a_scope_at_their_start_only(method: str) -> None:
     """A worker that was not forked does not learn of a scope that opens or ends after its start."""
     with pool(method) as early, pool(method) as late:
         assert list(early.map(tried, "ab")) == [None, None]
@@ -738,7 +738,7 @@ for _ in range(2):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("way", ["kept", "bound"])
-def test_forked_processes_that_make_the_same_draw_are_told(way: str) -> None:
+def test_forked_processes_that_make_the_same_draw_are_warned_of(way: str) -> None:
     """Each counts for itself in a bound or kept scope, so the second gets the first one's answer: a
     warning says so.
     """

@@ -233,7 +233,7 @@ def test_a_clients_record_holds_who_answered() -> None:
 
 
 def test_what_a_caller_does_with_a_reply_changes_no_record(place: str) -> None:
-    """What it does with a record changes none either."""
+    """Changing a record object changes none either."""
     reply = {"role": "assistant", "content": "3", "tool_calls": [TOOL_CALL]}
     client = client_at(place, [reply])
     for _ in range(3):
@@ -282,12 +282,10 @@ STEPS = st.one_of(
 
 @settings(max_examples=10)
 @given(st.lists(STEPS, max_size=12))
-def test_both_kinds_do_the_same(
+def test_a_cache_on_disk_and_one_in_redis_hold_what_a_dict_would(
     redis_process: RedisProcess, tmp_path_factory: Any, steps: list[Any]
 ) -> None:
-    """Whatever is stored, replaced and deleted, a directory and a Redis server hold what a dict
-    would.
-    """
+    """Records are stored, replaced and deleted in any order."""
     with redis_process.client() as client:
         client.flushall()
     for place in (str(tmp_path_factory.mktemp("any") / "cache"), redis_process.url):
@@ -437,20 +435,20 @@ def damaged(request: pytest.FixtureRequest, place: str, cache: ResponseCache) ->
     return first.cache_key
 
 
-def test_damage_is_refused_in_replay(damaged: str, place: str) -> None:
+def test_a_damaged_record_is_an_error_in_replay(damaged: str, place: str) -> None:
     """The error has the record's key."""
     with pytest.raises(CacheCorruptError, match=damaged[:12]):
         said(client_at(place, (), "replay"), "question 0")
 
 
-def test_damage_is_no_record(damaged: str, cache: ResponseCache) -> None:
+def test_a_damaged_record_is_not_listed(damaged: str, cache: ResponseCache) -> None:
     """Reading all records fails, and ``verify`` names the key."""
     with pytest.raises(CacheCorruptError):
         list(cache.records())
     assert cache.verify() == [damaged]
 
 
-def test_damage_is_asked_again_and_mended(
+def test_a_damaged_record_is_asked_again_and_replaced(
     damaged: str, place: str, cache: ResponseCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log says so; the other record stays."""
@@ -464,7 +462,7 @@ def test_damage_is_asked_again_and_mended(
     assert text_of(cache.get(asked("question 1"))) == "1"
 
 
-def test_a_record_under_a_wrong_key_is_damage(tmp_path: Path) -> None:
+def test_a_record_under_a_wrong_key_is_damaged(tmp_path: Path) -> None:
     """A sound record of another request, as a damaged index gives, is no answer, also to one who
     had the right one.
     """
@@ -483,7 +481,7 @@ def test_a_record_under_a_wrong_key_is_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_fork_while_others_write_and_call(place: str) -> None:
+def test_a_process_forked_while_others_write_and_call_uses_the_cache(place: str) -> None:
     """The child uses handles of its own, and asks for itself what a thread of the parent is asking."""
     program = """
         import warnings

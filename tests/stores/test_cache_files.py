@@ -64,7 +64,7 @@ def source(tmp_path: Path) -> ResponseCache:
 
 @pytest.fixture(params=["file", "directory", "object"])
 def loaded(request: pytest.FixtureRequest, source: ResponseCache, tmp_path: Path) -> Any:
-    """What can be loaded: the exported file, the cache's folder, and the cache."""
+    """Return the loaded sources: the exported file, the cache's folder, and the cache."""
     if request.param == "object":
         return source
     return tmp_path / ("export.jsonl" if request.param == "file" else "source")
@@ -216,7 +216,7 @@ def test_a_file_of_other_keys_is_loaded_with_a_warning(
 
 
 def test_an_export_stands_by_the_levels_of_its_scopes() -> None:
-    """What is in a scope follows it, before the next scope; what is in none comes first."""
+    """Records below a scope follow it, before the next scope; those in no scope come first."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto", on_error="raise")
     for path in ("a-b", "a/b", "a", ""):
         with ExitStack() as stack:
@@ -721,7 +721,7 @@ def of_a_class() -> str:
     return saved({key("gpt-4o", {**LATEST, "model": "gpt-4o", "response_format": Reading}): entry})
 
 
-def test_an_entry_whose_response_format_is_a_class_is_told(
+def test_an_entry_whose_response_format_is_a_class_is_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The file has the class's name alone."""

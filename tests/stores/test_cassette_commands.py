@@ -92,7 +92,7 @@ def test_show_writes_utf_8_to_a_pipe_whatever_the_terminals_coding(market: Path)
         ),
     ],
 )
-def test_a_command_says_what_it_cannot_do(
+def test_a_command_that_cannot_do_its_work_names_the_reason(
     market: Path, arguments: list[str], code: int, complaint: str
 ) -> None:
     """It ends with the exit code of a failure or of wrong usage."""
@@ -261,7 +261,7 @@ def test_git_shows_what_was_answered_otherwise(repository: Path) -> None:
 
 @pytest.mark.newest_only
 def test_git_shows_a_damaged_cassette_as_it_is(repository: Path) -> None:
-    """What is wrong with it stands above it, and git goes on."""
+    """The fault stands above it, and git goes on."""
     repository.write_bytes(b"\xff\x1b[31m" + repository.read_bytes())
     shown = git("diff")
     assert "+cannot be read: " in shown
@@ -456,7 +456,7 @@ def test_rekey_puts_aliases_and_namespace_into_the_header(moved: Path) -> None:
     assert (header["model"], header["top_p"]) == ("m", 0.5)
 
 
-def test_check_says_what_does_not_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_names_wrong_keys_and_missing_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request under another key than its own by the header, and a missing draw; nothing of a sound
     file.
     """

@@ -164,7 +164,7 @@ def test_a_line_that_was_written_otherwise_answers(length: int) -> None:
 
 
 @pytest.mark.parametrize("form", ["\ufeff{}", "\n \n{}\n", "{}\n\n", "{}\r\n{}\r\n"])
-def test_harmless_differences_are_accepted(form: str) -> None:
+def test_a_byte_order_mark_blank_lines_and_crlf_are_accepted(form: str) -> None:
     """A byte order mark, blank lines, CRLF and a missing last newline change nothing."""
     file = form.format(HEADER.strip(), HEADER.strip()) + ("" if "\r" in form else f"\n{GOOD}")
     assert [record.kind for record in decoded(file)] == ([] if "\r" in form else ["function"])
@@ -221,7 +221,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize(("text", "message"), DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_refused_with_its_line(text: str, message: str) -> None:
+def test_a_damaged_cassette_is_refused_with_the_line(text: str, message: str) -> None:
     """Every damage is an error with the file's name, the line's number and what is wrong."""
     with pytest.raises(
         CacheCorruptError, match=rf"^f\.jsonl:{2 if text.startswith(HEADER) else 1}: "
@@ -245,9 +245,7 @@ STRANGE = [
 
 @given(st.data())
 def test_any_damage_gives_records_or_an_error_with_its_line(data: st.DataObject) -> None:
-    """Whatever is cut out, put in or doubled anywhere: there are records, or an error that names
-    file and line.
-    """
+    """Bytes are cut out, put in or doubled anywhere."""
     file = written([*history(4, 600), function({"n": 1}, {"value": b"x"})]).encode()
     start, length = (
         data.draw(st.integers(0, len(file))),

@@ -125,7 +125,7 @@ def state(request: pytest.FixtureRequest) -> str:
     return "is empty" if request.param else "does not exist"
 
 
-def test_none_refuses_what_is_not_recorded_and_writes_nothing(state: str) -> None:
+def test_mode_none_refuses_what_is_not_recorded_and_writes_nothing(state: str) -> None:
     """The error says that there is no file, or an empty one."""
     exists = Path(PATH).exists()
     with (
@@ -184,7 +184,7 @@ def test_a_file_that_is_no_cassette_is_named_for_what_it_is(
 
 
 @pytest.mark.parametrize("mode", ["once", "new"])
-def test_once_and_new_record_where_nothing_is_recorded(mode: str, state: str) -> None:
+def test_modes_once_and_new_record_where_nothing_is_recorded(mode: str, state: str) -> None:
     """A question that comes again is replayed."""
     client = counting()
     with cassette(PATH, mode=mode) as tape:
@@ -194,7 +194,7 @@ def test_once_and_new_record_where_nothing_is_recorded(mode: str, state: str) ->
     assert (tape.recorded, tape.replayed) == (2, 1)
 
 
-def test_once_is_the_default_mode() -> None:
+def test_mode_once_is_the_default() -> None:
     """A first run records, all others replay."""
     assert cassette(PATH).mode == "once"
 
@@ -207,7 +207,7 @@ def test_an_unknown_mode_is_refused() -> None:
         cassette(PATH, mode="all")
 
 
-def test_new_adds_what_is_missing() -> None:
+def test_mode_new_adds_what_is_missing() -> None:
     """It replays what is there, asks the rest and adds it."""
     taped("a", "b")
     with cassette(PATH, mode="new") as tape:
@@ -224,7 +224,7 @@ def test_a_cassette_knows_the_records_that_answered_no_call() -> None:
         assert [record.request["messages"][0]["content"] for record in tape.unused()] == ["a"]
 
 
-def test_rewrite_asks_again_even_what_the_disk_cache_has() -> None:
+def test_mode_rewrite_asks_again_even_what_the_disk_cache_has() -> None:
     """Within the run a question that comes again is replayed."""
     taped("Hi", "Old")
     client = counting(cache_mode="auto")
@@ -296,7 +296,7 @@ def test_the_file_of_a_block_is_written_at_its_end() -> None:
 
 
 def test_a_recording_that_an_exception_ended_is_incomplete() -> None:
-    """What was answered is in the file, whose header says that it broke off."""
+    """The answers are in the file, whose header says that it broke off."""
     broken_off(until=2)
     assert not is_complete()
     assert len(asked_in()) == 2
@@ -404,7 +404,7 @@ if sys.argv[2] == "missed":
         ("none", "missed", "1 call had no recorded answer"),
     ],
 )
-def test_a_process_that_ends_before_a_cassette_is_closed_says_what_that_means(
+def test_a_process_that_ends_before_a_cassette_is_closed_warns(
     mode: str, last_call: str, consequence: str
 ) -> None:
     """Nobody may have run a notebook's last cell. A refused call is warned of, since nobody is left to
@@ -673,7 +673,7 @@ def test_identical_calls_at_once_get_what_is_recorded() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize(("mode", "error"), [("once", "CacheError 0 tape.jsonl")])
 def test_calls_of_a_forked_process_do_not_pass_a_recording_by(mode: str, error: str) -> None:
-    """What is recorded replays there; what is not is an error, before anything is asked; only the
+    """Recorded answers replay there; other calls are errors, before anything is asked; only the
     parent writes.
     """
     program = """
@@ -893,7 +893,7 @@ def test_equal_settings_defaults_and_code_are_not_named(caplog: pytest.LogCaptur
 def test_settings_of_a_cassette_that_cannot_be_opened_do_not_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever stops it after it read the file."""
+    """Several errors may stop it after it read the file."""
 
     def refuse(record: logging.LogRecord) -> bool:
         raise InterruptedError(record.getMessage())
@@ -920,7 +920,7 @@ def rated(model: str = "my-model") -> int:
     return llmcall.LLMCall(user="How good is it?", output_type=int, client=client).call()  # type: ignore[no-any-return]
 
 
-def test_what_is_said_of_a_used_model_is_in_the_header() -> None:
+def test_the_section_of_a_used_model_is_in_the_header() -> None:
     """A rewrite on the same machine gives the same bytes."""
     config_file(SECTIONS)
     with cassette(PATH):
@@ -934,7 +934,7 @@ def test_what_is_said_of_a_used_model_is_in_the_header() -> None:
 
 
 @pytest.mark.parametrize("elsewhere", ["", "[Model my-model]\nSTRUCTURED_OUTPUT = no\n"])
-def test_what_is_said_of_a_model_holds_on_another_machine(elsewhere: str) -> None:
+def test_the_section_of_a_model_in_the_header_holds_on_another_machine(elsewhere: str) -> None:
     """The section is missing there, or another."""
     config_file(SECTIONS)
     with cassette(PATH):
@@ -946,7 +946,7 @@ def test_what_is_said_of_a_model_holds_on_another_machine(elsewhere: str) -> Non
 
 
 @pytest.mark.parametrize("joined", ["merged", "concatenated"])
-def test_cassettes_that_speak_of_different_models_can_be_joined(joined: str) -> None:
+def test_cassettes_with_sections_of_different_models_can_be_merged(joined: str) -> None:
     """The command joins them, or one stands behind the other in a file."""
     config_file(SECTIONS)
     with cassette("one.jsonl"):
@@ -1029,7 +1029,7 @@ def test_a_cassette_named_by_the_environment_records_and_replays_a_script() -> N
 def test_a_named_cassette_is_written_however_the_run_ends(
     mode: str, end: str, found: list[str]
 ) -> None:
-    """What it gained is written after an exception and an early exit; a ``rewrite`` that failed
+    """New answers are written after an exception and an early exit; a ``rewrite`` that failed
     writes nothing.
     """
     taped("Old")
@@ -1113,7 +1113,7 @@ def test_records_stand_by_scope_path_and_then_as_called() -> None:
 
 
 def test_records_of_a_map_stand_by_its_items() -> None:
-    """What several items ask stands with the first of them, whichever asked first."""
+    """A record that several items use stands with the first of them, whichever asked first."""
     client, is_last_done = echoing(), threading.Event()
 
     def ask(item: int) -> None:
@@ -1145,7 +1145,7 @@ def test_a_damaged_file_is_refused_by_its_line_and_left(mode: str) -> None:
     assert llmcall.settings().origin("MODEL") == "default"
 
 
-def test_rewrite_replaces_a_damaged_file() -> None:
+def test_mode_rewrite_replaces_a_damaged_file() -> None:
     """It does not read the old one."""
     taped("a", "b")
     Path(PATH).write_bytes(Path(PATH).read_bytes()[:-20])
@@ -1281,7 +1281,7 @@ def test_a_folder_in_which_no_lock_can_be_made_is_an_error_at_once(
 # What no call used
 
 
-def test_update_takes_out_what_no_call_used(caplog: pytest.LogCaptureFixture) -> None:
+def test_mode_update_moves_unused_records_to_the_cache(caplog: pytest.LogCaptureFixture) -> None:
     """It keeps what is used and asks for what is missing."""
     taped("Hi", "Bye", "Ciao")
     client = counting(cache_mode="auto")
@@ -1305,7 +1305,9 @@ def leaving(client: ScriptedClient) -> None:
 
 
 @pytest.mark.parametrize(("acting", "error"), [(failing, None), (leaving, KeyError)])
-def test_update_keeps_the_records_of_a_run_that_did_not_end_well(acting: Any, error: Any) -> None:
+def test_mode_update_keeps_the_records_of_a_run_that_did_not_end_well(
+    acting: Any, error: Any
+) -> None:
     """After an exception or a failed call, it is not known what a whole run would have used."""
     taped("Hi", "Bye")
     client = ScriptedClient([llmcall.InvalidRequestError("no")] * 2)
@@ -1319,7 +1321,9 @@ def test_update_keeps_the_records_of_a_run_that_did_not_end_well(acting: Any, er
     ("ending", "left"),
     [("sys.exit()", 1)],
 )
-def test_update_by_the_settings(ending: str, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mode_update_may_be_set_in_the_settings(
+    ending: str, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The block is the whole process, which ends well if no exception ends it."""
     taped("Hi", "Bye")
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", PATH)
@@ -1330,7 +1334,9 @@ def test_update_by_the_settings(ending: str, left: int, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("mode", ["none", "once", "new"])
-def test_a_replay_that_uses_less_says_so(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_replay_that_leaves_records_unused_counts_them(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """It says how many records were not used, and names the mode that takes them out."""
     taped("Hi", "Bye", "Ciao")
     with cassette(PATH, mode=mode):

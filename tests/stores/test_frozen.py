@@ -1,4 +1,4 @@
-"""What an earlier version recorded is read as it was: keys, cassettes, a cache.
+"""Recordings of an earlier version are read as they were: keys, cassettes, a cache.
 
 ``tests/stores/frozen/`` holds the recordings of ``frozen_program.py`` and of ``script.py``, and what came
 of their calls. They are never made again: a change here takes recordings away from their users.

@@ -122,7 +122,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
 @pytest.mark.parametrize(
     ("name", "place"), [*((name, "cassette") for name in MISTAKES), ("a word", "cache")]
 )
-def test_a_mistake_is_shown(name: str, place: str) -> None:
+def test_a_miss_shows_what_differs_from_the_nearest_record(name: str, place: str) -> None:
     """Against the disk cache or a cassette, also among other records, and with a way that asks
     nothing again.
     """
@@ -186,14 +186,14 @@ def test_the_error_carries_the_miss() -> None:
     assert (copied.miss, str(copied)) == (error.miss, str(error))
 
 
-def test_a_cassette_that_does_not_exist_is_said_not_to() -> None:
+def test_a_miss_of_a_cassette_that_does_not_exist_says_that_it_does_not_exist() -> None:
     """The explanation says that nothing is recorded there."""
     said = flat(missed(QUESTION, tape="none.jsonl"))
     assert "the cassette none.jsonl, which does not exist: 0 records" in said
     assert "no chat request is recorded there at all" in said
 
 
-def test_an_incomplete_cassette_is_said_to_be_incomplete() -> None:
+def test_a_miss_of_an_incomplete_cassette_says_that_it_is_incomplete() -> None:
     """An exception ended the recording, so the answer may have been lost."""
     with pytest.raises(ZeroDivisionError), llmcall.cassette("part.jsonl"):
         ask()(recorder())
@@ -204,7 +204,7 @@ def test_an_incomplete_cassette_is_said_to_be_incomplete() -> None:
 
 
 def test_a_miss_is_explained_after_its_cassette_closed() -> None:
-    """What is read outside the block tells of the cassette as it was, even if it is gone."""
+    """The explanation is of the cassette as it was, even if it is gone."""
     with llmcall.cassette("run.jsonl"):
         ask(temperature=0.5)(recorder())
     error = missed(ask(temperature=1), tape="run.jsonl")
@@ -452,7 +452,7 @@ def test_an_embeddings_miss_is_explained_word_by_word() -> None:
 
 
 def test_a_miss_masks_credentials() -> None:
-    """What looks like a key is masked in every text and repr."""
+    """Texts that look like a key are masked in every message and repr."""
     ask(f"Use {KEY}. {QUESTION}")(recorder())
     miss = explained(f"Use {KEY.lower()}1. {QUESTION} Now?")
     shown = (
@@ -547,7 +547,7 @@ with llmcall.scope("world"):
 """
 
 
-def test_swallowed_misses_and_scope_errors_are_told_apart() -> None:
+def test_swallowed_misses_and_scope_errors_are_counted_apart() -> None:
     """Each cause has its own count and its own remedy."""
     with start(TWO_CAUSES) as program:
         complaints = program.communicate(timeout=LONGEST)[1]

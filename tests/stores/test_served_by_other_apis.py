@@ -140,7 +140,9 @@ def test_a_header_names_the_model_and_its_days(api: str, answers: dict[str, Any]
 
 @pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
 @pytest.mark.parametrize("api", ASKED)
-def test_a_frame_tells_the_models_the_tokens_and_the_end(api: str, answers: dict[str, Any]) -> None:
+def test_a_frame_has_the_models_the_tokens_and_the_finish_reason(
+    api: str, answers: dict[str, Any]
+) -> None:
     """The model that was asked, the one that answered, what it used and cost, and why it ended."""
     record("tape.jsonl", answers[api], api)
     (row,) = llmcall.cassette("tape.jsonl").to_frame().to_dict("records")
@@ -228,7 +230,7 @@ def test_a_tool_call_stands_below_the_text_of_the_answer(api: str, answer: Any) 
 
 
 def test_a_conversation_repeats_no_message() -> None:
-    """What stood in the call before, its answer too, is not shown again."""
+    """Messages of the call before, its answer too, are not shown again."""
     history = [{"role": "user", "content": "Bread?"}]
     record("tape.jsonl", RESPONSE, input=[{"role": "system", "content": "You are Lisa."}, *history])
     history += [{"role": "assistant", "content": [{"type": "output_text", "text": "Yes."}]}]
@@ -343,7 +345,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize(("api", "answer", "told"), ENDS.values(), ids=ENDS)
-def test_answers_that_are_cut_or_refused_are_told(
+def test_answers_that_are_cut_or_refused_are_counted(
     api: str, answer: dict[str, Any], told: str
 ) -> None:
     """As those of chats, in the words of the API."""

@@ -206,7 +206,7 @@ JUNK = [3, "x", None, [], {}, [3], {"a": 1}, [[]], [None], [{}], {"type": "text"
 
 @given(st.sampled_from(PLACES), st.sampled_from(JUNK))
 def test_no_command_ends_in_a_traceback_over_a_file(place: tuple[int, Any], junk: Any) -> None:
-    """Whatever stands anywhere in a record, it is shown, or refused with its line."""
+    """A record with any value anywhere is shown, or refused with its line."""
     lines = copy.deepcopy(WHOLE)
     number, (*outer, last) = place
     holder: Any = lines[number]

@@ -140,8 +140,10 @@ def greeted() -> tuple[Responding, int]:
     return metered(prompt, 5), prompt
 
 
-def test_what_was_used_counts_after_a_call(greeted: tuple[Responding, int]) -> None:
-    """What was reserved and not used is free again."""
+def test_a_budget_counts_what_a_call_used_and_frees_the_rest(
+    greeted: tuple[Responding, int],
+) -> None:
+    """The part that was reserved and not used is free again."""
     asking, prompt = greeted
     with llmcall.budget(tokens=prompt + 50) as budget:
         asking.send_message("Hello", max_tokens=50)
@@ -202,7 +204,7 @@ def test_an_answer_without_usage_spends_what_was_reserved() -> None:
     assert budget.spent.tokens == reserved(asking, max_tokens=50)
 
 
-def test_usd_is_exact() -> None:
+def test_a_limit_of_usd_is_exact() -> None:
     """Three calls of 0.1 USD fit in 0.3 USD, though the sum of the floats is more, and a fourth
     does not.
     """
@@ -495,7 +497,7 @@ def test_a_killed_process_leaves_no_reservation_under_a_name(place: str) -> None
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_has_reserved_nothing_under_a_name(place: str) -> None:
-    """What was under way at the fork is the parent's, which settles it."""
+    """Calls under way at the fork are the parent's, which settles them."""
     answered, released = threading.Event(), threading.Event()
 
     def answer(messages: Any) -> str:

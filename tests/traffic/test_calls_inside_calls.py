@@ -78,7 +78,7 @@ WAYS: dict[str, Ask] = {
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_call_leaves_nothing_in_its_context(way: Ask) -> None:
-    """Whatever a caller's context keeps lives as long as its thread or task."""
+    """Values that stay in a caller's context live as long as its thread or task."""
     context = contextvars.Context()
     context.run(way, client(limits_max_concurrent_calls=2))
     left = {variable.name: value for variable, value in context.items() if value}
@@ -161,7 +161,7 @@ def test_the_calls_inside_a_stream_keep_to_the_limit_among_themselves() -> None:
 
 
 def test_a_call_in_another_thread_waits_for_the_place_that_a_stream_lends() -> None:
-    """Whoever came first gets it; nobody waits for ever."""
+    """The first of them gets it; nobody waits for ever."""
     asked = client(**ONE_AT_ONCE)
     with asked.stream_message("outer") as stream, ThreadPoolExecutor(1) as threads:
         next(stream)
@@ -229,7 +229,7 @@ class Program:
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "tasks"])
 def test_a_programs_call_inside_its_stream_does_not_wait_for_it(asynchronous: bool) -> None:
-    """What limits llmcall's own calls limits those of programs."""
+    """Limits hold for programs' calls as for llmcall's own."""
     if asynchronous:
         asyncio.run(asyncio.wait_for(Program().arun(), LONGEST))
     else:
@@ -294,7 +294,7 @@ def test_a_budget_for_the_stream_alone_refuses_a_call_inside_it(
 
 
 def test_a_call_inside_a_stream_waits_for_other_threads_to_settle() -> None:
-    """What they have reserved comes free, so that it is not refused."""
+    """Their reservations come free, so that it is not refused."""
     asked = client(**PRICED)
     begun, answered = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""What an answer costs, by the whole usage that it reports.
+"""Costs of answers, by the whole usage that they report.
 
 The right amounts are reckoned by hand from published prices, in USD per million tokens:
 
@@ -480,7 +480,7 @@ def test_embeddings_cost_their_share_of_the_batch() -> None:
 def test_prices_of_ones_own_go_before_those_of_the_package(
     price: tuple[float, ...], millionths: float
 ) -> None:
-    """What is written to the cache costs what input does."""
+    """Tokens written to the cache cost as much as input."""
     client = Responding(
         BILLED["chat, cached and written"].answer, model="gpt-6-luna", prices={"gpt-6-luna": price}
     )
@@ -577,7 +577,7 @@ def test_a_budget_refuses_searches(params: dict[str, Any]) -> None:
 
 
 def test_drift_plans_with_the_whole_usage() -> None:
-    """What the recorded answers wrote to the cache, the new ones may write, too."""
+    """New answers may write to the cache as much as the recorded ones did."""
     billed = BILLED["chat, cached and written"]
     with llmcall.cassette("tape.jsonl"), llmcall.scope("Ann"):
         Responding(billed.answer, model="gpt-6-luna").send_message(QUESTION)
@@ -606,7 +606,7 @@ KINDS = pytest.mark.parametrize("billed", [BILLED[name] for name in ROADS], ids=
 def test_a_price_that_raises_loses_no_answer(
     billed: Billed, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever happens between the answer and its cost, the answer is stored, with an unknown cost."""
+    """The answer is stored, with an unknown cost."""
     failing(monkeypatch, error)
     with pytest.raises(type(error)), llmcall.track() as usage, answering(billed) as client:
         client.post(billed.url, json=billed.body)

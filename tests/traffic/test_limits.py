@@ -85,8 +85,8 @@ def test_each_attempt_is_a_request() -> None:
 
 
 def test_what_a_call_used_counts_against_the_tokens_of_a_minute() -> None:
-    """What it reserved and did not use is free again; one that is larger than the limit may begin
-    alone.
+    """The part that it reserved and did not use is free again; one that is larger than the limit
+    may begin alone.
     """
     client = ScriptedClient(
         lambda messages: completion("one two three"), limits_tokens_per_minute=100, on_error="raise"
@@ -107,8 +107,8 @@ def test_what_a_call_used_counts_against_the_tokens_of_a_minute() -> None:
 def test_what_goes_in_a_minute_is_counted_where_it_is_sent(
     slow: str, limited: dict[str, int], httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever takes time between the admission of a call and its sending, no window at the server
-    holds too many.
+    """No window at the server holds too many calls, though time passes between a call's admission
+    and its sending.
 
     The window is shortened, as nobody waits a minute for a test; what takes longer than it is a
     connection, or a token, which stands for the import of the SDK too. Each call uses 1,000 tokens.

@@ -53,7 +53,7 @@ def numbers(usage: Any) -> dict[str, Any]:
 BILLED = {"calls": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
 
 
-def test_a_call_is_billed() -> None:
+def test_usage_counts_the_tokens_and_the_cost_of_a_call() -> None:
     """Its tokens and cost count."""
     client = metered(1000, 500)
     client.send_message("Hello")
@@ -123,7 +123,9 @@ PATHS = st.lists(st.sampled_from(["trial-1", "trial-2", "lisa", "bart", "x"]), m
         max_size=8,
     )
 )
-def test_the_parts_of_usage_add_up(asked: list[tuple[str, tuple[str, ...], int | None]]) -> None:
+def test_usage_is_the_sum_of_its_models_and_scopes(
+    asked: list[tuple[str, tuple[str, ...], int | None]],
+) -> None:
     """Each amount, also of each model and scope with those inside it, is a sum, or None with an
     unknown part.
     """
@@ -252,7 +254,7 @@ def test_usage_names_the_model_that_answered() -> None:
 
 
 @pytest.mark.parametrize("is_recorded", [False, True])
-def test_two_models_that_answer_under_one_name_are_told(
+def test_two_models_that_answer_under_one_name_are_warned_of(
     is_recorded: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A warning names both, once for a name; recorded answers count, too."""
@@ -378,7 +380,7 @@ def varied() -> Any:
 
 
 def test_the_table_of_usage_has_a_row_for_each_model_and_one_for_all_scopes(varied: Any) -> None:
-    """What is unknown is a "?", and what is too small to show is told from nothing."""
+    """Unknown values are a "?", and values too small to show differ from nothing."""
     assert str(varied).splitlines() == [
         "model        calls  cached_calls  input_tokens  output_tokens     cost     saved",
         "cheap            2             1        12,346              5  $0.0124  <$0.0001",
@@ -421,7 +423,9 @@ def test_the_html_of_usage_has_the_cells_of_the_text(varied: Any) -> None:
     assert html.endswith(f"</table>{notes}")
 
 
-def test_a_prompt_that_may_have_been_cut_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_prompt_that_may_have_been_cut_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """The server reports less than half of it; the answers are stored."""
     client = metered(12, 5)
     for number in range(2):

@@ -110,7 +110,7 @@ def test_options_that_the_examples_show_are_not_listed_again() -> None:
 
 
 def test_a_conversation_so_far_is_sent_as_it_is() -> None:
-    """What somebody said is no template."""
+    """Texts of a conversation are no templates."""
     client = Echo()
     call = LLMCall(system="You are Ann.", user="{{ ask }}?", history="talk", client=client)
     call(talk=TALK, ask="Really")
@@ -174,7 +174,7 @@ def test_an_answer_that_does_not_fit_is_asked_again_after_the_history(history: A
 ROWS = [{"name": "Ann", "talk": TALK}, {"name": "Ann", "talk": TALK[:1]}]
 
 
-def test_rows_are_told_apart_by_their_conversations() -> None:
+def test_rows_are_distinguished_by_their_conversations() -> None:
     """An answer is that of the row; another column makes no new call."""
     client = Echo()
     call = LLMCall(user="{{ name }}?", history="talk", client=client)

@@ -31,14 +31,14 @@ class Mood(enum.Enum):
 
 
 class Effort(enum.IntEnum):
-    """How much work something is."""
+    """The amount of work of something."""
 
     LOW = 1
     HIGH = 2
 
 
 class Offer(BaseModel):
-    """What a seller offers."""
+    """A seller's offer."""
 
     item: str
     price: float = Field(gt=0)
@@ -308,7 +308,7 @@ def test_a_number_that_no_float_holds_is_asked_again() -> None:
 
 
 class Found(BaseModel, extra="allow"):
-    """What a text holds, by names of its own."""
+    """The values of a text, by names of its own."""
 
     offer: Offer | None = None
 
@@ -346,13 +346,13 @@ def test_json_within_broken_json_or_beside_other_json_is_not_read(text: str) -> 
     ],
 )
 def test_reasoning_in_tags_is_left_out(reasoning: str) -> None:
-    """Whatever it holds; an answer that ends in it has no value."""
+    """Reasoning may hold anything; an answer that ends in it has no value."""
     assert read(reasoning.replace("{}", 'No. {"a": 1} 5') + '\n{"b": 2}', dict) == {"b": 2}
     if not reasoning.startswith("{}"):
         assert is_asked_again(reasoning.partition("{}")[0] + "\nYes", bool)
 
 
-def test_what_asks_again_is_fixed() -> None:
+def test_the_words_of_a_correction_are_fixed() -> None:
     """It holds nothing of the answer or of an error, and repeats what the question said."""
     client = ScriptedClient(["Well.", '{"value": 0.5}', "7"], model="gpt-3.5-turbo")
     assert LLMCall(user="How many?", output_type=int, client=client)() == 7
@@ -404,7 +404,9 @@ def prompt_for(output_type: Any) -> str:
         ),
     ],
 )
-def test_the_sentence_that_tells_the_type_is_fixed(output_type: Any, sentence: str) -> None:
+def test_the_sentence_in_the_prompt_about_the_type_is_fixed(
+    output_type: Any, sentence: str
+) -> None:
     """It stands in the prompt, and so in the request's key."""
     assert prompt_for(output_type) == f"Answer with {sentence}"
 

@@ -120,7 +120,7 @@ def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
 def test_an_error_in_a_template_names_template_and_line_and_no_value(
     text: str, message: str
 ) -> None:
-    """Whatever goes wrong; no model is asked, and nothing that was given is changed."""
+    """No model is asked, and no argument is changed."""
     client, given_list = ScriptedClient(), [1]
     unnamed = {
         name: value
@@ -166,7 +166,7 @@ def test_a_template_is_found_with_or_without_its_suffix(
     ("name", "used"),
     [("buyer", "mood"), ("child", "who"), ("letter", "me"), ("market/range", "range")],
 )
-def test_a_column_that_only_a_part_of_a_template_uses_tells_items_apart(
+def test_a_column_that_only_an_included_template_uses_distinguishes_items(
     folder: Path, name: str, used: str
 ) -> None:
     """In a map, what an included, extended or partial template uses; no other column does."""

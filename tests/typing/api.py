@@ -1,4 +1,4 @@
-"""What type checkers see: mypy --strict checks this file, which is never run."""
+"""Types as checkers see them: mypy --strict checks this file, which is never run."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from servers import RedisProcess
 import llmcall
 
 SETTINGS = re.compile(
-    r"(OPENAI|AZURE|XDG|LLMCALL)_|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$|(COLUMNS|LINES)$",
+    r"(OPENAI|AZURE|XDG|LLMCALL)_|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$|(COLUMNS|LINES)$"
+    r"|PYTHONUNBUFFERED$",
     re.IGNORECASE,
 )
 # Where the llmcall under test lies, a checkout or an installed wheel: other processes are to import

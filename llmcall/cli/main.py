@@ -17,7 +17,7 @@ from ..support.display.printable import visible, visible_json
 from ..support.failures import process_failures
 from .cache import cache
 from .options import json_option, unicode_text
-from .output import echo, escaping, is_terminal
+from .output import discard_unwritten, echo, escaping, is_terminal
 from .run import run
 from .runs import cassette, diff, report, show
 from .study import drift, import_answers, pack, verify
@@ -52,6 +52,7 @@ class Commands(click.Group):
                 "\n".join([str(error), *getattr(error, "__notes__", [error.remedy])])
             ) from error
         except (LLMCallError, OSError) as error:
+            discard_unwritten()
             raise click.ClickException(str(error)) from error
         except ArgumentError as error:
             raise click.UsageError(str(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import os
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,17 @@ def escaping() -> Iterator[None]:
     finally:
         with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
             output.reconfigure(errors="strict")
+
+
+def discard_unwritten() -> None:
+    """Discard what standard output cannot take, such as on a full disk: Python would try to write it
+    again at its end, and exit with the code 120.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_terminal() -> bool:

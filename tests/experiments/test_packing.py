@@ -244,6 +244,18 @@ def test_requirements_leave_out_what_the_environment_imports_by_itself(
     assert "starter==1.0" not in requirements
 
 
+def test_metadata_of_the_projects_own_distribution_is_not_packed(project: Path) -> None:
+    """The program did not read it: its version is looked up when the program has ended."""
+    written(
+        project / "src", {"tool.py": "", "tool.egg-info/PKG-INFO": "Name: tool\nVersion: 1.0\n"}
+    )
+    written(project / "src", {"tool.egg-info/top_level.txt": "tool\n"})
+    edited(project / SCRIPT, "import llmcall\n", "import llmcall, tool\n")
+    said = packing("--env", "PYTHONPATH=src", code=0)
+    assert "code/src/tool.py" in said
+    assert "egg-info" not in said
+
+
 PRINT_SITE = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 

@@ -35,11 +35,17 @@ class Trace:
     def __init__(self, log: str) -> None:
         self._file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._files: set[tuple[str, str]] = set()
+        self._has_ended = False
         self._own_names = ("", "localhost", socket.gethostname())
 
     def add(self, kind: str, *values: Any) -> None:
         """Log an event."""
         os.write(self._file, json.dumps([kind, *values]).encode() + b"\n")
+
+    def end(self, folder: str) -> None:
+        """Log the versions of what the program imported. What is read for it is not the program's."""
+        self._has_ended = True
+        self.add("end", _versions(folder))
 
     def on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Log or refuse what Python is about to do."""
@@ -60,8 +66,8 @@ class Trace:
             self._refuse(_text(arguments[0]))
 
     def _add_file(self, kind: str, path: Any) -> None:
-        if not isinstance(path, (str, bytes, os.PathLike)):
-            return  # a file descriptor
+        if self._has_ended or not isinstance(path, (str, bytes, os.PathLike)):
+            return  # a file descriptor, or not the program's
         try:
             file = os.path.abspath(os.fsdecode(path))
             is_there = kind == "write" or os.path.isfile(file)
@@ -154,7 +160,7 @@ def main(plan_file: str) -> None:
         sys.path.append(str(PACKAGE.parent))
     trace = Trace(plan["log"])
     # The first to be registered is the last to be called.
-    atexit.register(lambda: trace.add("end", _versions(plan["folder"])))
+    atexit.register(trace.end, plan["folder"])
     _replay_only(trace, plan["folder"], plan["cassettes"])
     sys.addaudithook(trace.on_audit_event)
     script, *arguments = plan["program"]

@@ -10,7 +10,7 @@ import click
 from .bench import SMALL, Bench, Sizes
 from .cases import CASES, run
 from .contestants import CONTESTANTS
-from .environments import Environments, default_folder
+from .environments import MEGABYTES, Environments, default_folder
 from .report import circumstances
 from .stub import stub_server
 from .tables import table
@@ -67,6 +67,12 @@ def main(
     )
     contestant_environments = Environments(environments)
     entries = [TITLES[name] for name in names] or list(CONTESTANTS)
+    if missing := contestant_environments.missing(entry.environment for entry in entries):
+        size = sum(MEGABYTES[name] for name in missing)
+        click.echo(
+            f"{', '.join(missing)}: installed when first needed, at most {size:,} MB below {environments}",
+            err=True,
+        )
     results = {}
     with stub_server() as address:
         bench = Bench(

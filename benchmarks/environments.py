@@ -8,10 +8,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["REQUIREMENTS", "EnvironmentMissingError", "Environments", "default_folder"]
+__all__ = ["MEGABYTES", "REQUIREMENTS", "EnvironmentMissingError", "Environments", "default_folder"]
 
 ROOT = Path(__file__).resolve().parents[1]
 LLMCALL = "llmcall"  # the environment that also holds this checkout
@@ -38,6 +38,17 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     ),
     "dspy": ("dspy==3.4.1",),
     "inspect_ai": ("inspect_ai==0.3.285", OPENAI),
+}
+# What each takes on the disk, measured on Linux x86-64.
+MEGABYTES = {
+    LLMCALL: 106,
+    "joblib": 74,
+    "autogen": 112,
+    "vcrpy": 76,
+    "langchain": 290,
+    "litellm": 419,
+    "dspy": 394,
+    "inspect_ai": 357,
 }
 
 
@@ -73,14 +84,24 @@ class Environments:
             self._failed[name] = str(error)
             raise
 
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Return those of some environments that are not made yet, each once."""
+        return [
+            name
+            for name in dict.fromkeys(names)
+            if name not in self._failed and not (self._folder_of(name) / "made").exists()
+        ]
+
+    def _folder_of(self, name: str) -> Path:
+        return self.folder / f"{name}-{_digest(sys.version, *REQUIREMENTS[name])}"
+
     def _python(self, name: str) -> str:
-        requirements = REQUIREMENTS[name]
-        environment = self.folder / f"{name}-{_digest(sys.version, *requirements)}"
+        environment = self._folder_of(name)
         python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
         if not (environment / "made").exists():
             shutil.rmtree(environment, ignore_errors=True)
             _run([sys.executable, "-m", "venv", str(environment)])
-            _install(python, requirements)
+            _install(python, REQUIREMENTS[name])
             (environment / "made").touch()
         if name == LLMCALL:
             _install_checkout(python, environment / "checkout")

@@ -27,7 +27,7 @@ class Group(NamedTuple):
     """Figures that are compared with each other.
 
     :param title: what was measured.
-    :param unit: of the values: ``s``, ``/s``, ``B``, ``calls`` or ``x``.
+    :param unit: of the values: ``s``, ``/s``, ``B``, ``calls``, ``x``, or empty for a count.
     :param figures: of each contestant.
     :param reference: the title of the one that others are compared with; empty where there is none.
     :param skipped: who took no part, and why.

@@ -35,6 +35,8 @@ def circumstances(environments: Environments, entries: Sequence[Entry]) -> dict[
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load at the end {load}",
     }
     for name, _ in groupby(sorted({LLMCALL, *(entry.environment for entry in entries)})):
+        if environments.missing([name]):  # no case needed it
+            continue
         try:
             versions = environments.versions(name)
         except EnvironmentMissingError as error:

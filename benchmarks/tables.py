@@ -19,7 +19,8 @@ def table(group: Group) -> str:
     """
     rows = [_cells(row, group.unit) for row in group.rows()]
     lines = [f"{group.title}" + (f" (ratios to {group.reference})" if group.reference else "")]
-    lines += _columns([HEADS, *rows]) if rows else []
+    used = len(HEADS) if any(row[3] for row in rows) else 3
+    lines += _columns([row[:used] for row in (HEADS, *rows)]) if rows else []
     lines += [f"  {title}: skipped, {reason}" for title, reason in group.skipped]
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ in another order.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,10 +26,10 @@ def run(bench: Bench) -> list[Group]:
     bench = bench.of(entry for entry in bench.entries if entry.caches)
     titles = {
         "different_answers": f"different answers that {ACTORS} actors get who ask the same",
-        "own_answers": f"of {ACTORS} actors, those who get their own answer when they ask again in another order",
+        "own_answers": f"of {ACTORS} actors, those who get an answer of their own again, asking in the opposite order",
     }
     return [
-        bench.measure("actors", measure, title=title, unit="answers", reference="", rounds=2)
+        bench.measure("actors", measure, title=title, unit="", reference="", rounds=2)
         for measure, title in titles.items()
     ]
 
@@ -43,7 +44,7 @@ def different_answers(subject: Any, folder: str, address: str) -> Iterator[float
 
 def own_answers(subject: Any, folder: str, address: str) -> Iterator[float | None]:
     """Ask twice as every actor, the second time from the last to the first; yield how many actors
-    get their answer again.
+    get an answer that no other actor has, and get it again.
     """
     yield None
     for number in itertools.count():
@@ -51,7 +52,13 @@ def own_answers(subject: Any, folder: str, address: str) -> Iterator[float | Non
             recorded = _answers(contestant, number, range(ACTORS))
             contestant.settle()
             replayed = _answers(contestant, number, reversed(range(ACTORS)))
-            yield float(sum(recorded[actor] == replayed[actor] for actor in recorded))
+            times = Counter(recorded.values())
+            yield float(
+                sum(
+                    times[answer] == 1 and replayed[actor] == answer
+                    for actor, answer in recorded.items()
+                )
+            )
 
 
 def _contestant(subject: Any, folder: str, address: str, number: int) -> closing[Any]:

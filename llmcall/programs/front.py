@@ -18,6 +18,7 @@ from ..support import askers
 from ..support.system import is_own_request
 from . import connections, makers
 from .recorder import Recorder, innermost, is_passing, passing, recorders
+from .replacing import replace
 
 _undo = contextlib.ExitStack()
 _lock = threading.RLock()
@@ -53,27 +54,6 @@ def _install() -> None:
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     _undo.callback(sys.meta_path.remove, finder)
-
-
-def replace(
-    undo: contextlib.ExitStack, owner: Any, name: str, replacement: Callable[..., Any]
-) -> None:
-    """Replace a method, or a module's function, by one that takes the original as its first argument.
-
-    :param undo: gets the callback that restores it.
-    """
-    original = getattr(owner, name)
-
-    @functools.wraps(original)
-    def replaced(*args: Any, **kwargs: Any) -> Any:
-        return replacement(original, *args, **kwargs)
-
-    is_inherited = name not in vars(owner)
-    setattr(owner, name, replaced)
-    if is_inherited:
-        undo.callback(delattr, owner, name)
-    else:
-        undo.callback(setattr, owner, name, original)
 
 
 def _put_in_front(module: ModuleType) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..support import askers
 from ..support.libraries import keeps_random_numbers
-from .front import replace
+from .replacing import replace
 
 IN_CALL = " in a call"  # behind a maker's name
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
-import importlib.abc
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +14,7 @@ from ..support import askers
 from ..support.system import is_own_request
 from . import connections, makers
 from .recorder import Recorder, innermost, is_passing, passing, recorders
-from .replacing import replace
+from .replacing import replace, when_imported
 
 _undo = contextlib.ExitStack()
 _lock = threading.RLock()
@@ -32,9 +28,9 @@ def in_front(recorder: Recorder) -> Iterator[None]:
     their library is imported before the block or in it.
     """
     with _lock:
-        if not recorders:
-            _install()
         recorders.append(recorder)
+        if len(recorders) == 1:
+            _install()
     try:
         yield
     finally:
@@ -48,45 +44,14 @@ def in_front(recorder: Recorder) -> Iterator[None]:
 def _install() -> None:
     askers.begin_naming()
     _undo.callback(askers.end_naming)
-    for name in FRONTS:
-        if name in sys.modules:
-            _put_in_front(importlib.import_module(name))  # another thread may still import it
-    finder = _Finder()
-    sys.meta_path.insert(0, finder)
-    _undo.callback(sys.meta_path.remove, finder)
+    when_imported(_undo, dict.fromkeys(FRONTS, _put_in_front))
 
 
 def _put_in_front(module: ModuleType) -> None:
-    for owner, name, replacement in FRONTS[module.__name__](module):
-        replace(_undo, owner, name, replacement)
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Puts the recorders in front of a library as soon as it is imported."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Return where the module is, with a loader that also puts the recorders in front."""
-        if fullname not in FRONTS:
-            return None
-        others = [each for each in sys.meta_path if each is not self]
-        specs = (each.find_spec(fullname, path, target) for each in others)
-        spec = next((each for each in specs if each is not None), None)
-        if spec is None or spec.loader is None:
-            return spec
-        restore = contextlib.ExitStack()
-        _undo.callback(restore.close)  # unless the module is executed before
-
-        def exec_module(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-            restore.close()
-            execute(module)
-            with _lock:
-                if recorders and module.__name__ == fullname:  # loaders may have several modules
-                    _put_in_front(module)
-
-        replace(restore, spec.loader, "exec_module", exec_module)
-        return spec
+    with _lock:
+        if recorders:  # the block may have ended while another thread imported the module
+            for owner, name, replacement in FRONTS[module.__name__](module):
+                replace(_undo, owner, name, replacement)
 
 
 def _recorder() -> Recorder | None:

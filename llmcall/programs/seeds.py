@@ -11,15 +11,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
-import importlib
 import random
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 from ..support import askers
 from ..support.libraries import keeps_random_numbers
-from .replacing import replace
+from .replacing import replace, when_imported
 
 IN_CALL = " in a call"  # behind a maker's name
 
@@ -54,15 +52,16 @@ def seeded(seed: int) -> Iterator[None]:
     def seed_function(set_seed: Any, a: Any = None, version: int = 2) -> None:
         set_seed(next_seed(128) if a is None else a, version)
 
+    def seed_numpy(numpy_random: Any) -> None:
+        undo.callback(numpy_random.set_state, numpy_random.get_state())
+        numpy_random.seed(seed)
+        # Only now: the generator that NumPy made for itself while it was imported counts in no seed.
+        replace(undo, numpy_random.bit_generator, "randbits", lambda _, bits: next_seed(bits))
+
     with contextlib.ExitStack() as undo:
         undo.callback(random.setstate, random.getstate())
         random.seed(seed)
         replace(undo, random.Random, "seed", seed_method)
         replace(undo, random, "seed", seed_function)
-        if find_spec("numpy"):
-            numpy: Any = importlib.import_module("numpy")
-            undo.callback(numpy.random.set_state, numpy.random.get_state())
-            numpy.random.seed(seed)
-            bit_generator = importlib.import_module("numpy.random.bit_generator")
-            replace(undo, bit_generator, "randbits", lambda _, bits: next_seed(bits))
+        when_imported(undo, {"numpy.random": seed_numpy})
         yield

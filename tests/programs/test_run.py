@@ -273,6 +273,22 @@ def test_a_seed_fixes_the_programs_own_chance(model: NumberedServer) -> None:
     assert len(set(drawn)) == 3
 
 
+def test_a_seed_imports_no_numpy(model: NumberedServer) -> None:
+    """A program that never imports it does not wait for it."""
+    pytest.importorskip("numpy")
+    assert ran("print('numpy' in sys.modules)", "--seed", "7")[0] == "False\n"
+
+
+def test_a_seed_gives_the_same_numbers_wherever_numpy_is_imported(model: NumberedServer) -> None:
+    """NumPy's import moves none."""
+    pytest.importorskip("numpy")
+    imports, own = "import numpy as np", "own = random.Random().random()"
+    drawn = "print(own, np.random.rand(), np.random.default_rng().random())"
+    programs = (("import random", imports, own, drawn), ("import random", own, imports, drawn))
+    first, second = (ran("\n".join(lines), "--seed", "7")[0] for lines in programs)
+    assert first == second != ""
+
+
 # What outlives the script
 
 A_THREAD = "threading.Thread(target=tell, args=['from a thread, slowly']).start()"

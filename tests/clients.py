@@ -212,6 +212,11 @@ def program(server: Server, **overrides: Any) -> openai.OpenAI:
     )
 
 
+def plain_program(server: Server) -> openai.OpenAI:
+    """Return the client of a program that knows nothing of llmcall."""
+    return openai.OpenAI(api_key=KEY, http_client=http.Client(transport=server.transport))
+
+
 def async_program(server: Server, **overrides: Any) -> openai.AsyncOpenAI:
     """Return the asynchronous client of a program."""
     client = llmcall.async_http_client(transport=server.transport, **overrides)

@@ -23,7 +23,7 @@ from typing import Any
 
 import openai
 import pytest
-from clients import KEY, QUESTION, Server, ask, http
+from clients import KEY, QUESTION, Server, ask, http, plain_program
 from commands import LONGEST, PRICED
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
@@ -33,11 +33,6 @@ import llmcall
 from llmcall.programs import connections
 
 TAPE = "run.jsonl"
-
-
-def plain(server: Server) -> openai.OpenAI:
-    """Return a client that knows nothing of llmcall."""
-    return openai.OpenAI(api_key=KEY, http_client=http.Client(transport=server.transport))
 
 
 @pytest.fixture
@@ -133,7 +128,7 @@ def test_a_decorated_function_is_recorded() -> None:
 
     @llmcall.cassette(TAPE)
     def run() -> str:
-        return ask(plain(server))
+        return ask(plain_program(server))
 
     assert run() == run() == "answer number 0"
     assert len(server.requests) == 1
@@ -141,7 +136,7 @@ def test_a_decorated_function_is_recorded() -> None:
 
 def test_open_and_close_record_across_cells() -> None:
     """As in a notebook."""
-    client = plain(Server())
+    client = plain_program(Server())
     tape = llmcall.cassette(TAPE).open()
     first = ask(client)
     tape.close()
@@ -153,13 +148,13 @@ def test_open_and_close_record_across_cells() -> None:
 def test_a_refusal_that_the_program_swallowed_is_raised_at_the_end() -> None:
     """An error that leaves the block is its own."""
     with llmcall.cassette(TAPE):
-        ask(plain(Server()))
+        ask(plain_program(Server()))
     with pytest.raises(llmcall.CacheMissError), llmcall.cassette(TAPE, mode="none"):
         for seed in (1, 2):
             with pytest.raises(openai.APIStatusError):
-                ask(plain(Server()), seed=seed)
+                ask(plain_program(Server()), seed=seed)
     with pytest.raises(openai.ConflictError), llmcall.cassette(TAPE, mode="none"):
-        ask(plain(Server()), seed=1)
+        ask(plain_program(Server()), seed=1)
 
 
 def test_a_refusal_of_llmcalls_own_call_is_raised_at_the_end_too() -> None:
@@ -179,7 +174,7 @@ def test_a_cassette_that_the_settings_name_records_the_sdk_from_llmcalls_first_c
     """A program that never touches llmcall is not recorded: that is what ``llmcall run`` is for."""
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", TAPE)
     llmcall.reset()
-    client, own = plain(Server()), llmcall.testing.ScriptedClient(lambda messages: "Hi.")
+    client, own = plain_program(Server()), llmcall.testing.ScriptedClient(lambda messages: "Hi.")
     said = []
     for _ in range(2):
         with llmcall.scope("s"):
@@ -192,7 +187,7 @@ def test_a_cassette_that_the_settings_name_records_the_sdk_from_llmcalls_first_c
 
 def test_equal_requests_of_several_threads_get_their_own_answers() -> None:
     """As under ``patched``, each thread is an asker."""
-    client = plain(Server())
+    client = plain_program(Server())
 
     def run() -> list[str]:
         answers: dict[int, str] = {}
@@ -221,7 +216,7 @@ def test_equal_requests_of_several_threads_get_their_own_answers() -> None:
 
 def test_blocks_nest_and_a_call_is_recorded_once() -> None:
     """The innermost cassette has the file."""
-    client = plain(Server())
+    client = plain_program(Server())
     with llmcall.cassette("outer.jsonl") as outer, llmcall.patched(cache_mode="off"):
         ask(client, seed=1)
         with llmcall.cassette("inner.jsonl") as inner:

@@ -13,7 +13,7 @@ from typing import Any
 
 import openai
 import pytest
-from clients import KEY, QUESTION, Server, ask, http, program
+from clients import KEY, QUESTION, Server, ask, http, plain_program, program
 from commands import LONGEST
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
@@ -22,11 +22,6 @@ import llmcall
 
 TAPE = "run.jsonl"
 TIMES = 5
-
-
-def plain(server: Server) -> openai.OpenAI:
-    """Return a client that knows nothing of llmcall."""
-    return openai.OpenAI(api_key=KEY, http_client=http.Client(transport=server.transport))
 
 
 @pytest.fixture
@@ -48,7 +43,7 @@ RUN = [f"run#{number}" for number in range(TIMES)]
 
 def in_a_row(server: Server) -> list[str]:
     """Ask by one client, one time after the other."""
-    client = plain(server)
+    client = plain_program(server)
     return [ask(client) for _ in range(TIMES)]
 
 
@@ -79,20 +74,20 @@ def in_tasks(server: Server) -> list[str]:
 
 def in_a_pool(server: Server) -> list[str]:
     """Ask in a pool's threads."""
-    client = plain(server)
+    client = plain_program(server)
     with ThreadPoolExecutor(TIMES) as pool:
         return [future.result() for future in [pool.submit(ask, client) for _ in range(TIMES)]]
 
 
 def in_a_map(server: Server) -> list[str]:
     """Ask in the items of a map outside any scope."""
-    client = plain(server)
+    client = plain_program(server)
     return llmcall.map(lambda _: ask(client), range(TIMES))
 
 
 def streamed(server: Server) -> list[str]:
     """Ask for streams."""
-    client = plain(server)
+    client = plain_program(server)
     params: Any = {"model": "gpt-4o-mini", "messages": QUESTION, "stream": True}
     return [
         "".join(
@@ -187,7 +182,7 @@ def test_each_opening_of_a_cassette_counts_from_0(
 
 def test_a_cassette_inside_another_counts_from_0(server: Server) -> None:
     """The outer one then goes on."""
-    client = plain(server)
+    client = plain_program(server)
 
     def run() -> list[str]:
         answers = []
@@ -210,7 +205,7 @@ def test_a_cassette_that_is_opened_again_while_it_is_open_goes_on_counting(
     server: Server,
 ) -> None:
     """Also the draws of an actor."""
-    client = plain(server)
+    client = plain_program(server)
     tape = llmcall.cassette(TAPE, actor=lambda request: str(request.body.get("seed", "")) or None)
 
     @tape
@@ -225,7 +220,7 @@ def test_a_cassette_that_is_opened_again_while_it_is_open_goes_on_counting(
 
 def test_threads_that_open_one_cassette_at_once_are_all_recorded(server: Server) -> None:
     """Whichever of them opens it first, and leaves it first."""
-    client = plain(server)
+    client = plain_program(server)
     tape = llmcall.cassette(TAPE)
     begin = threading.Barrier(TIMES, timeout=LONGEST)
 
@@ -257,7 +252,7 @@ def in_threads_that_change_their_order(client: openai.OpenAI, waits: list[float]
 
 def test_each_opening_numbers_its_askers_anew(server: Server) -> None:
     """Also inside another block, where the first opening is followed by its replay."""
-    client = plain(server)
+    client = plain_program(server)
     with llmcall.patched():
         answers = []
         for waits in ([0, 0.02, 0.04], [0.04, 0.02, 0], [0.02, 0.04, 0]):
@@ -275,7 +270,7 @@ def test_patched_is_a_cassette_without_a_file(server: Server) -> None:
             answers.append(in_a_row(server))
     assert answers[0] == answers[1]
     assert len(server.requests) == TIMES
-    client = plain(server)
+    client = plain_program(server)
     with llmcall.cassette(TAPE):
         for _ in range(2):
             with llmcall.patched():
@@ -306,7 +301,7 @@ def test_a_cassette_opened_beside_another_threads_says_that_both_threads_calls_g
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In one line, however many threads; so it is."""
-    client = plain(server)
+    client = plain_program(server)
     with llmcall.cassette("a.jsonl") as first:
 
         def other() -> None:
@@ -365,7 +360,7 @@ def test_cassettes_inside_one_another_in_a_thread_or_task_say_nothing(
 
 def test_a_programs_call_in_a_scope_stays_there(server: Server) -> None:
     """So do those in the process's scope, and in none that is meant."""
-    client = plain(server)
+    client = plain_program(server)
     with llmcall.cassette(TAPE):
         with llmcall.scope("day-1"):
             ask(client, seed=1)
@@ -403,7 +398,7 @@ def test_a_scope_of_that_name_beside_it_is_warned_of(
 
 def test_a_thread_that_must_have_a_scope_is_still_refused(server: Server) -> None:
     """While another thread has one open, timing would decide."""
-    client = plain(server)
+    client = plain_program(server)
     with (
         pytest.raises(llmcall.ScopeError),
         llmcall.cassette(TAPE),
@@ -416,7 +411,7 @@ def test_a_thread_that_must_have_a_scope_is_still_refused(server: Server) -> Non
 def test_llmcalls_own_calls_outside_any_scope_stay_a_cache(server: Server) -> None:
     """In a map, too; a program's call beside them has its own draw."""
     own = llmcall.OpenAIClient(api_key=KEY, base_url="http://127.0.0.1:9", cache_mode="auto")
-    client = plain(server)
+    client = plain_program(server)
     with llmcall.cassette(TAPE):
         with llmcall.scope(None):
             first = ask(client)
@@ -432,7 +427,7 @@ def test_llmcalls_own_calls_outside_any_scope_stay_a_cache(server: Server) -> No
 
 def test_repeats_of_a_map_outside_any_scope_are_draws(server: Server) -> None:
     """Equal items get answers of their own in each repeat; a replay gives them to the same ones."""
-    client = plain(server)
+    client = plain_program(server)
 
     def run() -> list[list[str]]:
         return llmcall.map(lambda _: ask(client), ["a", "a"], repeats=2)
@@ -446,7 +441,7 @@ def test_repeats_of_a_map_outside_any_scope_are_draws(server: Server) -> None:
 
 def test_items_of_maps_in_items_and_in_tasks_get_their_own_answers(server: Server) -> None:
     """The maker of a map is part of its items' names."""
-    client = plain(server)
+    client = plain_program(server)
 
     def late(_: Any) -> str:
         time.sleep(random.random() * 0.01)
@@ -471,7 +466,7 @@ def test_items_of_maps_in_items_and_in_tasks_get_their_own_answers(server: Serve
 
 def test_a_map_that_failed_gives_its_programs_draws_back(server: Server) -> None:
     """Running it again goes on from there."""
-    client = plain(server)
+    client = plain_program(server)
     fails = True
 
     def item(number: int) -> str:
@@ -494,7 +489,7 @@ def test_a_map_that_failed_gives_its_programs_draws_back(server: Server) -> None
 
 def test_what_a_recorded_function_asks_moves_no_draw_outside(server: Server) -> None:
     """A replay does not run it; its records count as used."""
-    client = plain(server)
+    client = plain_program(server)
 
     @llmcall.recorded(name="market.search")
     def search(text: str) -> list[str]:
@@ -516,5 +511,5 @@ def test_what_a_recorded_function_asks_moves_no_draw_outside(server: Server) -> 
 def test_a_file_of_a_block_says_nothing_of_a_run(server: Server) -> None:
     """Its header holds no ``run``: no command recorded it."""
     with llmcall.cassette(TAPE, actor="system"):
-        ask(plain(server))
+        ask(plain_program(server))
     assert '"run": ' not in Path(TAPE).read_text(encoding="utf-8").splitlines()[0]

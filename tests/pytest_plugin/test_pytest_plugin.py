@@ -758,8 +758,7 @@ def test_workers_record_a_tests_own_cassette_and_replay_a_shared_one(workers: Pr
 
 PROGRAM = """
     import threading
-    from clients import Server, ask as ask_model
-    from test_askers import plain_program
+    from clients import Server, ask as ask_model, plain_program
 
     @pytest.fixture(scope="session", autouse=True)
     def patched():

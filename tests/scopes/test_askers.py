@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import openai
 import pytest
-from clients import KEY, QUESTION, Server, ask, http
+from clients import QUESTION, Server, ask, plain_program
 from commands import LONGEST, PRICED, RunningProgram
 from pytest_httpserver import HTTPServer
 from servers import chunks_of, completion, event
@@ -138,11 +138,6 @@ def recorded(mode: str = "once", actor: str | None = None) -> Iterator[None]:
         llmcall.scope("s", process=True),
     ):
         yield
-
-
-def plain_program(server: Server) -> openai.OpenAI:
-    """Return a client that knows nothing of llmcall."""
-    return openai.OpenAI(api_key=KEY, http_client=http.Client(transport=server.transport))
 
 
 def in_threads(job: Callable[[], Any], count: int) -> list[Any]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..core.calls import Call
     from ..core.seams import Client
     from ..stores.cache.awaited import Journal
+    from .base import LLMClient
 
 # Seconds before the first look at a response that was just begun, and between any two looks at most.
 FIRST_WAIT = 2.0
@@ -322,7 +323,7 @@ def _is_recorded(call: Call, key: str, awaited: Awaited) -> bool:
     return row is not None and row[1] >= awaited.begun_at
 
 
-def cancel_all(client: Client, journal: Journal) -> Counter[str]:
+def cancel_all(client: LLMClient, journal: Journal) -> Counter[str]:
     """Cancel and delete all awaited responses at the endpoints of a client, and forget all notes.
 
     :returns: how many there were at other addresses, which are compared and never contacted.

@@ -25,11 +25,11 @@ from .calls import Call, split_options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..clients.base import LLMClient
     from ..scopes import ActiveScope
-    from .seams import Client
 
 
-def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) -> Call:
+def prepare_chat(client: LLMClient, messages: Any, arguments: Mapping[str, Any]) -> Call:
     """Return a chat call as its arguments describe it; inside a scope it takes a draw.
 
     :param arguments: by name; ``None`` means not given.
@@ -41,7 +41,7 @@ def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) ->
 
 
 def prepare_embeddings(
-    client: Client, text: Any, model: str | None, arguments: Mapping[str, Any]
+    client: LLMClient, text: Any, model: str | None, arguments: Mapping[str, Any]
 ) -> list[Call]:
     """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
 
@@ -58,7 +58,7 @@ def prepare_embeddings(
 
 
 def _call(
-    client: Client, kind: str, content: Any, arguments: Mapping[str, Any]
+    client: LLMClient, kind: str, content: Any, arguments: Mapping[str, Any]
 ) -> tuple[Call, Any]:
     """Return a call as its arguments describe it, without a draw, and the hash of what identifies its
     request.
@@ -121,7 +121,7 @@ def _call(
     return call, identity_hash
 
 
-def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> Call:
+def prepare_again(client: LLMClient, recorded_request: Mapping[str, Any], sample: str) -> Call:
     """Return a chat call that asks a recorded request once more, as a draw of its own.
 
     No configured default is added to it, and the disk cache neither answers nor keeps it.

@@ -200,7 +200,7 @@ class ResolvedSettings(NamedTuple):
 
 
 class Client(Protocol):
-    """A client as a call knows it; :class:`llmcall.LLMClient` is one."""
+    """A client as the road of a call knows it; :class:`llmcall.LLMClient` is one."""
 
     @property
     def meter(self) -> Meter | None:
@@ -225,24 +225,12 @@ class Client(Protocol):
         """Return the fields of a chat call, with the effort that a model is asked for by default."""
         ...
 
-    def default_embedding_model(self) -> str:
-        """Return the model of an embeddings call that names none."""
-        ...
-
-    def namespace(self, model: str) -> str:
-        """Return what keeps a model's records apart from those of other servers, or ``""``."""
-        ...
-
     def hosts(self, model: str) -> set[str]:
         """Return the hosts that serve a model, as records name them."""
         ...
 
     def host(self, endpoint: Endpoint) -> str:
         """Return an endpoint's host, as records name it."""
-        ...
-
-    def endpoints(self, model: str) -> list[Endpoint]:
-        """Return the endpoints that serve a model."""
         ...
 
     def pool(self, model: str) -> Pool:
@@ -262,10 +250,6 @@ class Client(Protocol):
 
     def transport_for(self, call: Any, endpoint: Endpoint) -> Any:
         """Return the transport that sends a call to an endpoint."""
-        ...
-
-    def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
-        """Return the options and the fields of a chat call that is to be answered within a window."""
         ...
 
     def sent(self, call: Any, stream: bool) -> Request:

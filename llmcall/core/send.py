@@ -122,7 +122,8 @@ class Exchange:
         used = Used()
         try:
             try:
-                used = self._used(self.kind.usage_in(self.response))
+                answer = self.kind.usage_in(self.response)
+                used = self.gate.used_by(answer, self.endpoint, is_part=False)
             finally:
                 self.gate.use(used.tokens, used.cost, calls=1)
                 # In an event loop a thread stores the answer: those that there are may wait for this.
@@ -183,10 +184,6 @@ class Exchange:
         while self.held_back:
             await emit(self.held_back.pop(0))
 
-    def _used(self, answer: Mapping[str, Any], *, is_part: bool = False) -> Used:
-        """Return what an answer used."""
-        return self.gate.used_by(answer, self.endpoint, is_part=is_part)
-
     def _count(self, used: Used, calls: int) -> None:
         """Count in usage what was used.
 
@@ -225,7 +222,8 @@ class Exchange:
         # A call whose reader left was answered. One that failed was not: it counts only as far as
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
-        used = self._used(answer, is_part=self.response is None and self.assembler is not None)
+        is_part = self.response is None and self.assembler is not None
+        used = self.gate.used_by(answer, self.endpoint, is_part=is_part)
         if was_answered or used.tokens.input_tokens is not None:
             calls = 1 if was_answered else 0
             self.gate.use(used.tokens, used.cost, calls)

@@ -198,7 +198,8 @@ def list_records(
     length = LONGEST_TEXT
     if is_terminal():
         length = min(length, max(SHORTEST_TEXT, (get_terminal_size().columns - OTHER_COLUMNS) // 2))
-    echo(table([HEADS, *(_row(record, length) for record in records)], right=(3, 4)))
+    rows = [_row(record, length) for record in records]
+    echo(table([list(rows[0]), *(list(row.values()) for row in rows)], right=(3, 4)))
     if limit and len(records) == limit and len(response_cache) > limit:
         echo(f"… the first {limit} of up to {len(response_cache):,}; --limit 0 shows all", err=True)
 
@@ -214,9 +215,6 @@ def _nothing_selected(response_cache: ResponseCache) -> str:
     )
 
 
-HEADS = ("key", "model", "sample", "age", "cost", "asked", "answered")
-
-
 def _record_fields(record: Record) -> dict[str, Any]:
     return {
         "key": record.cache_key,
@@ -230,20 +228,16 @@ def _record_fields(record: Record) -> dict[str, Any]:
     }
 
 
-def _row(record: Record, length: int) -> tuple[str, ...]:
-    model = printable(record.model or "-")
-    sample = printable(record.sample or "-")
-    prompt, answer = (printable(one_line(text, length)) for text in (record.prompt, record.answer))
-    cost = quantity("cost", record.cost)
-    return (
-        short_key(record.cache_key),
-        model,
-        sample,
-        _age(record.stored_at),
-        cost,
-        prompt,
-        answer,
-    )
+def _row(record: Record, length: int) -> dict[str, str]:
+    return {
+        "key": short_key(record.cache_key),
+        "model": printable(record.model or "-"),
+        "sample": printable(record.sample or "-"),
+        "age": _age(record.stored_at),
+        "cost": quantity("cost", record.cost),
+        "asked": printable(one_line(record.prompt, length)),
+        "answered": printable(one_line(record.answer, length)),
+    }
 
 
 def _age(stored_at: float | None) -> str:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from ..keys.request import Data
 
-# Why an answer of the Responses API was cut, as chat completions say it.
-FINISH_REASONS = {"max_output_tokens": "length"}
 # The fields of a response that both APIs have.
 SHARED_FIELDS = ("id", "model", "service_tier")
 TEXTS = ("output_text", "text")  # the types of parts that are texts
@@ -128,7 +126,9 @@ def _in_words_of_chat(choice: Mapping[str, Any]) -> dict[str, Data]:
         message["tool_calls"] = calls
     if end in (None, "completed"):
         end = "tool_calls" if calls else "stop"
-    return {**choice, "message": message, "finish_reason": FINISH_REASONS.get(end, end)}
+    elif end == "max_output_tokens":
+        end = "length"
+    return {**choice, "message": message, "finish_reason": end}
 
 
 def _tool_call(item: Mapping[str, Any]) -> dict[str, Data]:

@@ -104,7 +104,7 @@ def _check(answer: dict[str, Any]) -> None:
     One that ``max_output_tokens`` cut is complete. So is one in the background that goes on: the
     program asks for its end by GET.
     """
-    status, details = answer.get("status"), answer.get("incomplete_details")
+    status = answer.get("status")
     try:
         if answer.get("type") == "error":
             raise failure(500, answer)
@@ -119,7 +119,7 @@ def _check(answer: dict[str, Any]) -> None:
             # whether it may pass, so that another attempt is worth it
             error.retryable = code in (None, "error", *PASSING_FAILURES)
         raise
-    reason = details.get("reason") if isinstance(details, dict) else None
+    reason = object_in(answer.get("incomplete_details")).get("reason")
     if status == "incomplete" and reason == "content_filter":
         raise ContentFilterError("the provider filtered the answer (reason content_filter)")
 

@@ -169,6 +169,14 @@ class Gate(Protocol):
         """
         ...
 
+    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+        """Let an endpoint rest after a 429, for all calls.
+
+        :param is_asked: whether the server asked for so many seconds.
+        :returns: the seconds until the first other one has rested; infinite if there is none.
+        """
+        ...
+
     def end(self) -> None:
         """Give back what is held in memory, before the block ends; a second time changes nothing."""
         ...

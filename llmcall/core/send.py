@@ -308,7 +308,8 @@ class Exchange:
         seconds = error.retry_after
         if seconds is None:
             seconds = REST_SECONDS if has_others else self.call.options.waiting_time
-        free_after = pool.rest(endpoint, seconds)
+        is_asked = error.retry_after is not None
+        free_after = self.gate.rest(endpoint, seconds, is_asked=is_asked)
         if not error.retryable:
             return False
         if free_after < seconds and self._is_first_status(429):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Call, Options
@@ -59,6 +60,10 @@ class _OpenGate:
 
     def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count nothing."""
+
+    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+        """Let nothing rest: there is no endpoint, and no other one."""
+        return math.inf
 
     def end(self) -> None:
         """Give nothing back."""

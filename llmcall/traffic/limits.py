@@ -85,11 +85,32 @@ class Place:
             self.note_sent()
             wake_first(self.state.queue)
 
+    def has_room(self, state: EndpointState) -> bool:
+        """Return whether an endpoint may have another send under way; the caller has the lock."""
+        most = self._pool.settings.limits_max_concurrent_calls
+        if not isinstance(most, int) or len(state.running) < most:
+            return True
+        return sum(not place.is_stuck for place in state.running) < most
+
+    def begin(self, state: EndpointState, tokens: int) -> None:
+        """Take the place at an endpoint; the caller has the lock.
+
+        :param tokens: those that it reserves.
+        """
+        self.state = state
+        state.running.add(self)
+        self.is_counted = True
+        self.tokens = tokens
+        state.tokens += tokens
+        self.leave_queues()
+
     @property
     def is_beside(self) -> bool:
         """Return whether more sends are under way than may be, because some of them are stuck."""
         most = self._pool.settings.limits_max_concurrent_calls
-        return most is not None and self.state is not None and len(self.state.running) > most
+        if not isinstance(most, int) or self.state is None:
+            return False
+        return len(self.state.running) > most
 
     def end(self) -> None:
         """Give back the place, and count the tokens that were used in place of those that were reserved.
@@ -111,6 +132,7 @@ class Place:
 class EndpointState:
     """The requests that one endpoint got; only the holder of the lock may use it.
 
+    :param name: the endpoint's.
     :ivar running: the sends that are under way.
     :ivar sent: the sends of the window, the oldest first.
     :ivar tokens: those of all sends that count.
@@ -118,7 +140,8 @@ class EndpointState:
     :ivar queue: the sends that wait for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.running: set[Place] = set()
         self.sent: deque[Place] = deque()
         self.tokens = 0
@@ -126,7 +149,7 @@ class EndpointState:
         self.queue: Queue = OrderedDict()
 
     def wait(self, settings: Settings, tokens: int | None, now: float) -> float:
-        """Return the seconds until a send may be admitted; infinite if time does not decide.
+        """Return the seconds until a minute has room for a send; infinite if time does not decide.
 
         :param tokens: what it may use, or ``None`` if nobody counted it.
         :param now: the monotonic time.
@@ -135,11 +158,6 @@ class EndpointState:
             past = self.sent.popleft()
             past.is_counted = False
             self.tokens -= past.tokens
-        most_calls = settings.limits_max_concurrent_calls
-        if most_calls is not None and len(self.running) >= most_calls:
-            counted = sum(not place.is_stuck for place in self.running)
-            if counted >= most_calls:
-                return NEVER
         # What is too much for another send: the oldest have to be past before.
         requests_over = tokens_over = 0
         most = settings.limits_requests_per_minute
@@ -174,7 +192,12 @@ def _state_of(endpoint: Endpoint) -> EndpointState:
         endpoint.deployment,
         endpoint.organization,
     )
-    return _states.get(address) or _states.setdefault(address, EndpointState())
+    return _states.get(address) or _states.setdefault(address, EndpointState(endpoint.name))
+
+
+def known_states() -> list[EndpointState]:
+    """Return what is known of all endpoints that were asked."""
+    return list(_states.values())
 
 
 def forget() -> None:
@@ -250,7 +273,7 @@ class Pool:
                 endpoint = usable[index % len(usable)]
                 state = self.states[endpoint]
                 state.queue[place] = wakeup
-                seconds = state.wait(self.settings, tokens, now)
+                seconds = state.wait(self.settings, tokens, now) if place.has_room(state) else NEVER
                 shortest_wait = min(shortest_wait, seconds)
                 if next(iter(state.queue)) is not place:  # another has waited longer
                     continue
@@ -258,12 +281,7 @@ class Pool:
                     next_look = min(next_look, seconds)
                     continue
                 self._next_index = (index + 1) % len(usable)
-                place.state = state
-                state.running.add(place)
-                place.is_counted = True
-                place.tokens = tokens or 0
-                state.tokens += place.tokens
-                place.leave_queues()
+                place.begin(state, tokens or 0)
                 return endpoint
             return Delay(
                 wakeup,

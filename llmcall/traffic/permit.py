@@ -212,6 +212,14 @@ class Permit:
                 spent = spending_of(input_tokens + output_tokens, cost)
             self._reservation.used = spent._replace(calls=calls)
 
+    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+        """Let an endpoint rest after a 429, for all calls.
+
+        :param is_asked: whether the server asked for so many seconds.
+        :returns: the seconds until the first other one has rested; infinite if there is none.
+        """
+        return self._pool.rest(endpoint, seconds)
+
     def _set_stuck(self, is_stuck: bool) -> None:
         self._place.set_stuck(is_stuck)
         if self._reservation is not None:

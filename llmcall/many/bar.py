@@ -44,7 +44,9 @@ class Bar:
             self.refresh()
 
     def refresh(self) -> None:
-        """Show the time and the figures again; failures and retries only if there are any."""
+        """Show the time and the figures again; failures, retries and how many calls run only if there
+        are any, or if endpoints find how many may.
+        """
         if self._tqdm_bar is None:
             return
         usage = self._usage.usage()
@@ -54,6 +56,9 @@ class Bar:
             "retries": usage.retries,
         }
         figures = [f"{name}={count:,}" for name, count in counts.items() if count]
+        if rows := metering.under_way():
+            calls, most = sum(row.calls for row in rows), sum(row.most for row in rows)
+            figures.append(f"running={calls:,}/{most:,}")
         figures.append(f"cached={usage.cached_calls:,}")
         tokens: Any = usage.input_tokens, usage.output_tokens
         figures.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")

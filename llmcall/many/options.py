@@ -8,13 +8,14 @@ from typing import Any
 
 from .. import scopes
 from ..config import resolve as config
+from ..config.settings import AUTO, MOST_OF_AUTO
 from ..core.calls import ON_ERROR
 from ..errors import ScopeError
 from .names import key_function
 
 # Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
-WORKERS_IN_WINDOW = 1000  # where an answer may take hours
+MOST_WORKERS = 1000  # where an answer may take hours, or endpoints find how many calls they take
 UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
 
 
@@ -83,11 +84,13 @@ class MapOptions:
             # No public way says how many workers an executor has.
             return getattr(self.executor, "_max_workers", None) or UNKNOWN_WORKERS
         settings = config.settings()
-        workers = WORKERS if window == "none" else WORKERS_IN_WINDOW
+        workers = WORKERS if window == "none" else MOST_WORKERS
         allowed = settings.limits_max_concurrent_calls  # by one endpoint
-        return (
-            workers if allowed is None else min(workers, allowed * max(1, len(settings.endpoints)))
-        )
+        if allowed == AUTO and window == "none":  # calls in a window are not counted
+            workers, allowed = MOST_WORKERS, MOST_OF_AUTO
+        if not isinstance(allowed, int):
+            return workers
+        return min(workers, allowed * max(1, len(settings.endpoints)))
 
 
 def checked_count(name: str, value: Any) -> int:

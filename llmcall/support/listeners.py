@@ -39,6 +39,12 @@ class Listener:
     def refused(self, call: Any, error: Exception) -> None:
         """A call may not ask, or not get what is recorded."""
 
+    def under_way(self) -> list[Any]:
+        """A report is made: return an :class:`~llmcall.traffic.usage.UnderWay` for each endpoint of which
+        it says how many calls run.
+        """
+        return []
+
     def unrecorded(self, scope: str, words: str, reason: str) -> None:
         """A call left no record, so a replay will differ from this run."""
 

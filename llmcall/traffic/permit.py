@@ -68,13 +68,16 @@ class Permit:
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
     :param request: what is asked; its body is what is sent.
+    :param place: counts it at an endpoint; ``None``: by the limits of the settings.
     """
 
-    def __init__(self, call: Call, pool: Pool, request: Request) -> None:
+    def __init__(
+        self, call: Call, pool: Pool, request: Request, place: Place | None = None
+    ) -> None:
         self._call = call
         self._pool = pool
         self._request = request
-        self._place = Place(pool)
+        self._place = place or Place(pool)
         self._reservation: budgets.Reservation | None = None
         self._holder = Holder(self._set_stuck, self._place.note_sent)
         self._is_inner = False  # whether calls are stuck while it waits

@@ -11,7 +11,7 @@ from ..support.display.data_frames import import_pandas
 from ..support.display.formatting import USD_COLUMNS, natural, quantity, table
 from ..support.display.notebook import html_table
 from ..support.display.printable import printable
-from ..support.listeners import Listener
+from ..support.listeners import Listener, listeners
 from ..support.notices import first, warn_once
 from ..support.system import lock
 
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     UsageDelta = Mapping[str, float | str | None]
 
 T = TypeVar("T")
+
+
+class UnderWay(NamedTuple):
+    """The calls that run at an endpoint, and the most that may."""
+
+    endpoint: str
+    calls: int
+    most: int
 
 
 class Usage(NamedTuple):
@@ -51,6 +59,8 @@ class Usage(NamedTuple):
     :param parts: the same for each model and scope path, without the scopes inside it.
     :param served: the models that answered, by the names that servers gave: a snapshot's name
         stands here, and the name that was asked for in ``by_model``.
+    :param under_way: with ``MAX_CONCURRENT_CALLS = auto``, for each endpoint its name, the calls that run
+        there and the most that may; only of :func:`llmcall.usage`.
 
     >>> with llmcall.track() as usage:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
@@ -75,6 +85,7 @@ class Usage(NamedTuple):
     parts: Mapping[tuple[str, str], Usage] = {}
     served: tuple[str, ...] = ()
     by_arm: Mapping[str, Usage] = {}
+    under_way: tuple[UnderWay, ...] = ()
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame: a row for each model and scope path, without the scopes inside
@@ -144,7 +155,11 @@ def _notes(usage: Usage) -> list[str]:
     ]
     priced = [f"priced by {', '.join(usage.priced_by)}"] if usage.priced_by else []
     further = ["to_frame() and by_scope have each scope"] if len(_scopes(usage)) > 1 else []
-    return served + priced + further
+    under_way = [
+        f"{printable(name)} takes up to {most:,} calls at a time; {calls:,} run now"
+        for name, calls, most in usage.under_way
+    ]
+    return served + priced + under_way + further
 
 
 def _sum(parts: Iterable[Usage]) -> Usage:
@@ -224,6 +239,11 @@ def _by(
 
 def _natural_group(group: Any) -> Any:
     return natural(group) if isinstance(group, str) else [*map(natural, group)]
+
+
+def under_way() -> tuple[UnderWay, ...]:
+    """Return how many calls run at each endpoint that finds its own number, and how many may."""
+    return tuple(row for listener in listeners for row in listener.under_way())
 
 
 process_meter = Meter()

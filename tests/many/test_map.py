@@ -823,6 +823,16 @@ def test_the_bar_shows_progress_speed_hits_tokens_and_cost(
     assert re.fullmatch(shown, terminal.last())
 
 
+def test_the_bar_shows_how_many_calls_run_where_endpoints_find_how_many_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the end none runs; 16 may, as at first."""
+    terminal = on_terminal(monkeypatch, 200)
+    client = ScriptedClient(lambda messages: "yes", limits_max_concurrent_calls="auto")
+    map(client.send_message, "abc", workers=1)
+    assert " running=0/16, cached=0, " in terminal.last()
+
+
 def test_progress_false_shows_no_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is shown at all."""
     terminal = on_terminal(monkeypatch)

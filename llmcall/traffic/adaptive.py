@@ -1,0 +1,179 @@
+"""``MAX_CONCURRENT_CALLS = auto``: a gate that finds how many calls each endpoint takes at a time.
+
+It begins with 16 and grows by one with each window, which is as many good answers as may run; a 429
+halves it. That is how TCP finds the capacity of a line, with the same two rules for what the line
+does not say:
+
+A number that was never reached does not grow: a thousand calls one after the other say nothing of a
+thousand at once.
+
+A number that an endpoint refused is tried again late, after ``PATIENCE`` times as many windows as it
+has calls. To try it with the next window was rejected: each refusal costs the calls that half of the
+number leaves out until it has grown back, n²/8 for a number n, so the mean would be three quarters of
+what the endpoint takes. Not to try it again was rejected, too: limits rise.
+
+What waits in a window of hours waits at the server, which has its own queue: such calls neither count
+nor are they held back. Any other call under way counts, a stream until it ends, and not one that waits
+for a call inside it. Other failures than a 429 say nothing of the number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from ..config.settings import MOST_OF_AUTO
+from ..models.prices import window_of
+from ..support.listeners import Listener, listeners
+from ..support.system import lock
+from .limits import EndpointState, Place, known_states
+from .permit import Permit
+from .usage import UnderWay
+
+if TYPE_CHECKING:
+    from ..apis.usage import TokenUsage
+    from ..config.endpoints import Endpoint
+    from ..core.calls import Call
+    from ..keys.request import Request
+    from .limits import Pool
+
+FIRST = 16
+PATIENCE = 3
+
+
+class Limit:
+    """The number of calls that one endpoint takes at a time; only the holder of the lock may use it.
+
+    :ivar most: how many may be under way.
+    :ivar halvings: how often it was halved; calls that began before the last time do not change it.
+    """
+
+    def __init__(self) -> None:
+        self.most = FIRST
+        self.halvings = 0
+        self._refused = 0  # the number at the last halving, until it is reached again
+        self._good_answers = 0  # of this window
+        self._was_reached = False  # in this window
+        self._is_confirmed = False  # by a good answer since the last halving
+
+    def note_running(self, count: int) -> None:
+        """Note how many calls are under way."""
+        self._was_reached = self._was_reached or count >= self.most
+
+    def note_good_answer(self) -> None:
+        """Count a good answer; the number grows at the end of a window."""
+        self._is_confirmed = True
+        self._good_answers += 1
+        windows = PATIENCE * self.most if self.most + 1 == self._refused else 1
+        if self._good_answers < windows * self.most:
+            return
+        if self._was_reached and self.most < MOST_OF_AUTO:
+            self.most += 1
+            self._refused = 0 if self.most == self._refused else self._refused
+        self._begin_window()
+
+    def halve(self) -> bool:
+        """Halve it; return whether that gives the endpoint its rest: no call begins until half of them
+        have ended.
+
+        It is not enough for an endpoint that has refused all calls since the last time.
+        """
+        is_enough = self._is_confirmed and self.most > 1
+        self._refused, self.most = self.most, max(1, self.most // 2)
+        self.halvings += 1
+        self._is_confirmed = False
+        self._begin_window()
+        return is_enough
+
+    def _begin_window(self) -> None:
+        self._good_answers = 0
+        self._was_reached = False
+
+
+_limits: WeakKeyDictionary[EndpointState, Limit] = WeakKeyDictionary()
+
+
+def _limit_of(state: EndpointState) -> Limit:
+    return _limits.setdefault(state, Limit())
+
+
+def _running(state: EndpointState) -> int:
+    return sum(isinstance(place, AdaptivePlace) and not place.is_stuck for place in state.running)
+
+
+class AdaptivePlace(Place):
+    """The place of one send at an endpoint whose own number is sought."""
+
+    is_beside = False  # the user set no number that it could pass
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self._limit = Limit()  # until it begins
+        self._halvings = 0
+
+    def has_room(self, state: EndpointState) -> bool:
+        """Return whether an endpoint may have another send under way; the caller has the lock."""
+        return _running(state) < _limit_of(state).most
+
+    def begin(self, state: EndpointState, tokens: int) -> None:
+        """Take the place at an endpoint; the caller has the lock."""
+        super().begin(state, tokens)
+        self._limit = _limit_of(state)
+        self._halvings = self._limit.halvings
+        self._limit.note_running(_running(state))
+
+    def note_good_answer(self) -> None:
+        """Count a good answer."""
+        with lock:
+            if self._halvings == self._limit.halvings:
+                self._limit.note_good_answer()
+
+    def note_refusal(self) -> bool:
+        """Halve the endpoint's number after a 429, once for all calls under way; return whether that
+        gives it its rest.
+        """
+        with lock:
+            return self._halvings == self._limit.halvings and self._limit.halve()
+
+
+class AdaptiveGate(Permit):
+    """The gate of a client whose endpoints find their numbers of calls at a time."""
+
+    def __init__(self, call: Call, pool: Pool, request: Request) -> None:
+        self._adaptive_place = AdaptivePlace(pool)
+        super().__init__(call, pool, request, self._adaptive_place)
+
+    def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+        """Count what the send used, and a good answer."""
+        super().use(tokens, cost, calls)
+        if calls:
+            self._adaptive_place.note_good_answer()
+
+    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+        """Halve the endpoint's number, and let it rest where that is not rest enough."""
+        rests = self._adaptive_place.note_refusal()
+        if rests and not is_asked and len(self._pool.endpoints) == 1:
+            seconds = 0.0
+        return super().rest(endpoint, seconds, is_asked=is_asked)
+
+
+def gate(call: Call, pool: Pool, request: Request) -> Permit:
+    """Return what lets a send in; in a window of hours, one that counts no calls at a time."""
+    in_window = window_of(request.body) is not None
+    return Permit(call, pool, request) if in_window else AdaptiveGate(call, pool, request)
+
+
+class LimitReport(Listener):
+    """The report of the numbers that were found."""
+
+    def under_way(self) -> list[UnderWay]:
+        """Return a row for each endpoint that was asked."""
+        with lock:
+            return [
+                UnderWay(state.name, _running(state), _limits[state].most)
+                for state in known_states()
+                if state in _limits
+            ]
+
+
+listeners.append(LimitReport())

@@ -24,6 +24,7 @@ class Sizes(NamedTuple):
     :param calls: calls of a round against the instant server.
     :param threaded: calls of 50 ms by 32 workers.
     :param concurrent: asynchronous calls of 50 ms at once.
+    :param limited: calls of 200 ms to a server that takes 40 at once.
     :param identical: identical requests at once.
     :param records: records of the large store.
     :param lines: records of the cassette.
@@ -35,6 +36,7 @@ class Sizes(NamedTuple):
     calls: int = 100
     threaded: int = 400
     concurrent: int = 500
+    limited: int = 2_000
     identical: int = 32
     records: int = 100_000
     lines: int = 10_000
@@ -47,6 +49,7 @@ SMALL = Sizes(
     calls=5,
     threaded=40,
     concurrent=20,
+    limited=60,
     identical=4,
     records=2_000,
     lines=200,

@@ -20,6 +20,7 @@ CASES = {
     "recorded_call": "a call that is recorded, against the plain SDK's call",
     "unchanged_program": "a program on the OpenAI SDK: a replayed call and a recorded one, against the SDK alone",
     "many_calls": "400 calls of 50 ms by 32 workers; 500 asynchronous ones at once",
+    "limits": "2,000 calls to a server that takes 40 at once: the number found, against numbers that are told",
     "identical": "calls sent for 32 identical requests at once",
     "actors": "five actors who ask the same: their answers, and who gets which in another order",
     "large_store": "open, hit, record, delete, stats, ls and the nearest record for a miss in a large store",

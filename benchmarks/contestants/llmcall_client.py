@@ -43,8 +43,8 @@ class Contestant(SyncContestant):
         """Return the reply."""
         return await self.client.asend_message(prepared)
 
-    def ask_many(self, batch: Sequence[Any], workers: int) -> list[Any]:
-        """Ask so many at once."""
+    def ask_many(self, batch: Sequence[Any], workers: int | None) -> list[Any]:
+        """Ask so many at once; ``None``: as many as llmcall lets run."""
         return list(llmcall.map(self.ask, batch, workers=workers, progress=False))
 
     def text(self, reply: Any) -> str:

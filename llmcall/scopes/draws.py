@@ -131,10 +131,12 @@ class _Askers:
             if _is_free(number, counted):
                 break
         else:
+            # A record that is missing among the others was deleted, perhaps this asker's.
+            has_gap = len(self.owners) <= max(self.owners, default=-1)
             is_new = (
                 recorded.is_recording
                 or not recorded.askers
-                or (recorded.may_ask and asker in recorded.askers.values())
+                or (recorded.may_ask and (has_gap or asker in recorded.askers.values()))
             )
             number = _lowest_free(counted, last + 1 if is_new else 0)
             while is_new and number in self.owners:

@@ -410,6 +410,20 @@ def test_a_longer_run_is_replayed_as_it_was(first: Any, longer: Any, replay: Any
             assert rounds(client, *names, count=2) == answers
 
 
+@pytest.mark.parametrize("deleted", ["ann", "ben"])
+def test_askers_keep_their_answers_when_one_is_deleted_from_the_cache(deleted: str) -> None:
+    """Only the asker whose answer it was is answered anew."""
+    client, names = plain_program(Server()), ("ann", "ben", "cem")
+    with run_of(None, "", "auto"):
+        first = rounds(client, *names, count=1)
+    sample = f"s#{names.index(deleted)}"
+    assert llmcall.client().cache.delete(where=lambda record: record.sample == sample) == 1
+    for cache_mode in ("auto", "replay"):
+        with run_of(None, "", cache_mode):
+            again = rounds(client, *reversed(names), count=1)
+        assert {name for name in names if again[name] != first[name]} == {deleted}
+
+
 def test_an_asker_that_leaves_a_replayed_stream_gets_its_own_answer_next() -> None:
     """Its draw is given back to it, and not to another asker."""
     client = plain_program(Server())

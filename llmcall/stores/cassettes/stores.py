@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from .uses import Caller
 
 
+# Draws in a row that the cache lacks after the last one. It cannot be asked which it has, and one may have
+# been deleted, or be damaged. More would slow down each first draw of a program's request.
+MISSING_AT_END = 3
+
+
 class CacheStore:
     """The disk cache.
 
@@ -79,13 +84,12 @@ class CacheStore:
         :param key: the request's key outside any scope.
         """
         askers: dict[int, str] = {}
-        number = 0
-        while not self._overwrites:
+        number = missing = 0
+        while missing < MISSING_AT_END and not self._overwrites:
             record_key = sampled_key(identity, f"{path}#{number}")
             record = self._cache.get(record_key, mode=self._mode)
-            if record is None:
-                break
-            if record.asker is not None:
+            missing = missing + 1 if record is None else 0
+            if record is not None and record.asker is not None:
                 askers[number] = record.asker
             number += 1
         return RecordedAskers(askers)

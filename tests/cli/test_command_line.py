@@ -675,7 +675,7 @@ def test_delete_asks_before_it_deletes(keys: list[str]) -> None:
     assert keys_of(".llmcall/cache") == sorted(keys[2:])
 
 
-def test_clear_needs_a_yes(keys: list[str]) -> None:
+def test_clearing_the_cache_needs_a_yes(keys: list[str]) -> None:
     """Without one all records stay."""
     cache("clear", code=1)
     assert keys_of(".llmcall/cache") == sorted(keys)

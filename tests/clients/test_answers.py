@@ -110,7 +110,7 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
 
 
 @pytest.mark.parametrize(("body", "kind", "words"), NOT_ANSWERS)
-def test_what_is_no_answer_is_an_error_with_its_own_class_and_words(
+def test_an_empty_or_malformed_answer_is_an_error_of_its_own_class(
     httpserver: HTTPServer, body: Any, kind: type[APIError], words: str
 ) -> None:
     """It has the status, the request and the endpoint; nothing is stored."""

@@ -147,7 +147,7 @@ class ToChanging:
         )
 
 
-def test_what_a_transport_changes_does_not_reach_its_caller() -> None:
+def test_a_transport_that_changes_a_request_changes_no_argument_of_the_caller() -> None:
     """Messages, tools and headers are those that were given, for the next call too."""
     asking = ToChanging()
     for _ in range(3):
@@ -157,7 +157,7 @@ def test_what_a_transport_changes_does_not_reach_its_caller() -> None:
     assert asking.tool["function"]["name"] == "f"
 
 
-def test_what_a_transport_changes_does_not_reach_the_record() -> None:
+def test_a_transport_that_changes_a_request_changes_no_record() -> None:
     """Key and record are those of what was asked."""
     asking = ToChanging()
     assert [asking.ask().cached, asking.ask().cached] == [False, True]

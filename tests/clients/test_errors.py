@@ -187,10 +187,10 @@ WITH_200: list[tuple[dict[str, Any], type[APIError]]] = [
 
 
 @pytest.mark.parametrize(("told", "kind"), WITH_200)
-def test_an_error_with_the_status_200_is_what_its_code_says(
+def test_an_error_with_the_status_200_gets_the_class_of_its_code(
     httpserver: HTTPServer, told: dict[str, Any], kind: type[APIError]
 ) -> None:
-    """Its status is told as it was."""
+    """The error keeps the status 200."""
     answer = Answer(200, {"error": told}, {"x-request-id": "req-200"})
     error, _, _ = asked(httpserver, answer, retry_max_attempts=1)
     assert (type(error), error.status_code, error.request_id) == (kind, 200, "req-200")

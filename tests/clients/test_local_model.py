@@ -119,7 +119,7 @@ def test_without_a_path_the_model_is_the_one_in_the_wheel(
     ],
     ids=["the file", "the wheel", "the model in the wheel", "the runtime"],
 )
-def test_what_a_local_model_lacks_is_named(
+def test_a_missing_runtime_or_model_is_an_error_with_the_command_that_gets_it(
     nothing_installed: None,
     tmp_path: pathlib.Path,
     model: str | None,

@@ -218,8 +218,8 @@ def test_empty_parameters_are_not_sent(arguments: dict[str, Any]) -> None:
     assert sent(**arguments) == {}
 
 
-def test_what_is_configured_holds_if_nothing_is_given() -> None:
-    """Else what is given."""
+def test_an_argument_stands_above_the_configured_parameter() -> None:
+    """Without an argument, the configured value is sent."""
     assert sent(settings=DEFAULTS) == DEFAULTS
     assert sent(settings=DEFAULTS, top_p=0.25) == {**DEFAULTS, "top_p": 0.25}
 
@@ -247,7 +247,7 @@ def test_the_token_limit_has_two_names_and_one_value() -> None:
         ("my-model", {}, {"max_completion_tokens", "seed", "stop"}),
     ],
 )
-def test_what_a_model_refuses_is_not_sent(
+def test_a_parameter_that_a_model_refuses_is_not_sent(
     model: str, arguments: dict[str, Any], without: set[str]
 ) -> None:
     """A reasoning model gets max_completion_tokens and no sampling parameters; [Model …] says so of

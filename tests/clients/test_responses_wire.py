@@ -170,7 +170,7 @@ def test_parameters_have_the_names_of_the_responses_api(httpserver: HTTPServer) 
         ({"functions": [{"name": "f"}]}, "functions="),
     ],
 )
-def test_what_the_responses_api_has_no_place_for_is_refused_before_it_is_sent(
+def test_a_parameter_that_the_responses_api_lacks_is_refused_before_it_is_sent(
     httpserver: HTTPServer, arguments: dict[str, Any], named: str
 ) -> None:
     """The error names it and what to change, whatever ``on_error`` is."""

@@ -149,7 +149,9 @@ def delayed() -> ScriptedClient:
     return client
 
 
-def test_the_longer_wait_wins(slept: list[float], delayed: ScriptedClient) -> None:
+def test_the_longer_of_retry_after_and_the_backoff_is_waited(
+    slept: list[float], delayed: ScriptedClient
+) -> None:
     """The server's wait if that is longer, else that of the settings."""
     long, short = slept
     assert long == 30.0
@@ -360,7 +362,9 @@ class Gate:
 @pytest.mark.parametrize(
     "error", [InvalidRequestError("no", status_code=400), RequestTimeoutError("late")]
 )
-def test_tasks_share_an_error(error: APIError, method: str, deadline: float | None) -> None:
+def test_equal_calls_of_tasks_share_an_error(
+    error: APIError, method: str, deadline: float | None
+) -> None:
     """Each caller gets an exception of its own, and the next call asks again.
 
     A deadline that has not passed changes nothing.
@@ -426,7 +430,7 @@ def gated_client(gate: Gate) -> ScriptedClient:
 
 
 def test_a_thread_and_tasks_share_one_call() -> None:
-    """All get its answer; one of them is told that it made the call."""
+    """All get its answer; one of the replies is marked as the one that made the call."""
     gate = Gate()
     client = gated_client(gate)
 

@@ -342,7 +342,7 @@ def test_a_program_that_is_killed_while_it_waits_gets_the_same_response(
     assert (server.counts["create"], server.responses, awaited()) == (1, {}, 0)
 
 
-def test_what_was_being_sent_at_a_kill_is_sent_again_with_a_warning(
+def test_a_request_being_sent_at_a_kill_is_sent_again_with_a_warning(
     server: BackgroundServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It may have been paid for."""
@@ -636,7 +636,7 @@ def test_of_two_processes_the_second_deletes_its_own_response() -> None:
     assert (server.responses, awaited()) == ({}, 0)
 
 
-def test_what_another_process_recorded_since_the_call_looked_is_not_sent(
+def test_a_request_that_another_process_recorded_meanwhile_is_not_sent(
     server: BackgroundServer,
 ) -> None:
     """It has deleted its note by then: only the record is left."""
@@ -800,7 +800,7 @@ def test_the_number_of_workers_that_was_asked_for_holds(server: BackgroundServer
         ({"cache_mode": "off"}, {}, "MODE = off"),
     ],
 )
-def test_what_has_no_window_is_refused_before_it_is_sent(
+def test_a_window_for_a_request_without_background_mode_is_refused_before_it_is_sent(
     server: BackgroundServer, settings: dict[str, Any], arguments: dict[str, Any], words: str
 ) -> None:
     """The error says why, and how to send it."""
@@ -908,7 +908,7 @@ def test_awaited_answers_at_another_address_are_forgotten_and_named(
     [({"n": 2}, ValueError), ({"extra_headers": {"X": "a\nb"}}, ConfigError)],
     ids=["n", "header"],
 )
-def test_what_cannot_be_sent_leaves_no_note_of_a_request(
+def test_a_request_that_cannot_be_sent_leaves_no_note(
     server: BackgroundServer,
     arguments: dict[str, Any],
     error: type[Exception],

@@ -86,7 +86,7 @@ def now() -> tuple[str, float, float | None]:
 DEFAULTS = ("gpt-6-luna", 60, None)
 
 
-def test_none_withdraws_a_setting() -> None:
+def test_configuring_none_withdraws_a_setting() -> None:
     """Inside a block for the block, else for good."""
     llmcall.configure(model="a", timeout=5)
     with llmcall.configured(timeout=None):

@@ -107,7 +107,7 @@ def test_scopes_and_repeats_apply_in_workers(pool: Executor, how: dict[str, Any]
     assert map(samples, "aab", executor=pool, **how) == map(samples, "aab", **how)
 
 
-def test_draws_go_on_counting(pool: Executor) -> None:
+def test_draws_in_workers_go_on_counting(pool: Executor) -> None:
     """Draws before a map, here or there, are counted there, and the map's draws are counted here;
     all replays.
     """

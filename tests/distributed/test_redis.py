@@ -156,7 +156,7 @@ def stopping(mortal: RedisProcess) -> Iterator[Any]:
 def test_an_answer_is_kept_while_its_server_is_down(
     stopping: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The paid answer is returned, and answers the same request again; a warning tells it once."""
+    """The paid answer is returned, and answers the same request again; one warning says so."""
     replies = [stopping.send_message("a"), stopping.send_message("a")]
     assert [(reply.content, reply.cached) for reply in replies] == [
         ("about a", False),
@@ -196,7 +196,7 @@ def full(server: RedisProcess) -> Iterator[Any]:
 def test_an_answer_that_a_server_has_no_room_for_is_kept(
     full: Any, server: RedisProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It answers the same request again, and is not stored; a warning tells it once."""
+    """It answers the same request again, and is not stored; one warning says so."""
     client = client_at(server.url)
     assert said(client, "b", "b") == ["one", "one"]
     assert len(client.cache) == 2

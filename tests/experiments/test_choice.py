@@ -174,7 +174,7 @@ def test_a_letter_means_the_option_that_stood_under_it() -> None:
     assert set(table["value"]) == set(OPTIONS)
 
 
-def test_codes_are_the_values() -> None:
+def test_options_of_a_dict_return_their_codes() -> None:
     """Of a dict of codes and texts the model reads the texts, and the call returns the code."""
     client = ScriptedClient(["b", "Strongly agree"])
     scale = question({1: "agree", 2: "strongly agree"}, client=client)
@@ -191,7 +191,7 @@ def test_reasoning_before_the_answer_is_left_out() -> None:
 
 
 def test_an_answer_that_names_no_option_is_a_missing_value_with_its_text() -> None:
-    """It raises nothing, is not asked again, and is told in the table."""
+    """It raises nothing, is not asked again, and stands in the table."""
     client = ScriptedClient(["It depends."])
     table = question(client=client).table(TOWNS[:1])
     [row] = table.itertuples()
@@ -201,7 +201,7 @@ def test_an_answer_that_names_no_option_is_a_missing_value_with_its_text() -> No
 
 
 def test_a_refusal_is_a_missing_value_with_its_text() -> None:
-    """A single call raises it; it is told in the table."""
+    """A single call raises it; the table has its text."""
     refusal = {"role": "assistant", "content": None, "refusal": "I take no sides."}
     with pytest.raises(llmcall.OutputError, match="refused"):
         answered(refusal)
@@ -228,7 +228,7 @@ def test_no_line_counts_a_table_without_missing_values(caplog: pytest.LogCapture
     assert not caplog.messages
 
 
-def test_output_retries_asks_again() -> None:
+def test_output_retries_asks_a_choice_again() -> None:
     """With ``output_retries`` a misfit is asked again; the options are not listed a second time."""
     client = ScriptedClient(["It depends.", "B"])
     [row] = question(client=client, output_retries=1).table(TOWNS[:1]).itertuples()
@@ -261,7 +261,7 @@ def test_a_failed_call_follows_on_error() -> None:
 def test_the_orders_are_the_same_in_every_version(
     order: str, rye: list[str], ely: list[str]
 ) -> None:
-    """Those of each kind; options are told by their first letters."""
+    """Orders of each kind; options are shown by their first letters."""
     found = orders(question(order=order), TOWNS[:2], repeats=2)
     letters = {item: "".join(option[0] for option in read) for item, read in found.items()}
     assert [letters["Rye", 0], letters["Rye", 1]] == rye

@@ -192,7 +192,7 @@ def test_a_server_without_logprobs_is_an_error_before_the_second_call(answer: An
 def test_a_model_that_reasons_is_an_error_before_the_second_call(
     first: str, usage: dict[str, Any]
 ) -> None:
-    """A first token after reasoning, or of reasoning, tells nothing about the answers."""
+    """A first token after reasoning, or of reasoning, is no measure of the answers."""
     answer = response({"role": "assistant", "content": first}, {first: 1.0})
     answer["usage"] = {"prompt_tokens": 9, "completion_tokens": 10, **usage}
     client = ScriptedClient(lambda messages: answer)

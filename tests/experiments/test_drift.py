@@ -200,7 +200,7 @@ def test_the_recording_stays_as_it_is(model: Model) -> None:
             llmcall.drift(named, share=1, to=STUDY)
 
 
-def test_what_cannot_be_sent_as_it_was_is_left_out_and_counted(model: Model) -> None:
+def test_drift_leaves_out_and_counts_requests_that_cannot_be_sent_as_recorded(model: Model) -> None:
     """Requests with normalized text, and those with an image that only its digest is known of."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     with llmcall.configured(cache_normalize=("times",)), llmcall.cassette(STUDY):
@@ -273,7 +273,7 @@ def test_where_selects_requests_and_not_the_answers_beside_them(model: Model) ->
     assert (drift.calls, len(numbers)) == (1, 4)
 
 
-def test_where_may_select_nothing(model: Model) -> None:
+def test_a_where_that_selects_no_request_is_an_error(model: Model) -> None:
     """The error says so."""
     record(model, 3, 1)
     with pytest.raises(llmcall.CacheError, match=r"can be asked again: where= selects none"):
@@ -360,7 +360,7 @@ def test_a_shift_that_all_answers_make_is_found(model: Model) -> None:
     assert "The intervals come from resampling 20 actors." in str(drift)
 
 
-def test_it_never_says_that_nothing_changed(model: Model) -> None:
+def test_drift_never_says_that_nothing_changed(model: Model) -> None:
     """Nor does it give p-values, also if all answers are the same: the interval has no width."""
     model.answer = lambda messages, chance: "3"
     record(model, 20, 10)
@@ -504,7 +504,7 @@ def test_speeches_beside_votes_are_counted_as_unreadable(model: Model) -> None:
     assert (votes.calls, votes.unreadable.now) == (4, 0)
 
 
-def test_free_texts_need_value(model: Model) -> None:
+def test_drift_of_free_texts_needs_value(model: Model) -> None:
     """The error quotes some and names ``value=``."""
     model.answer = lambda messages, chance: "I'd say so."
     record(model, 5, 2)

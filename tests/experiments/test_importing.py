@@ -95,7 +95,7 @@ def test_each_turn_of_the_assistant_replays_in_its_scope() -> None:
     assert replayed("ben") == "2"
 
 
-def test_scopes_have_levels() -> None:
+def test_an_imported_tuple_of_names_is_a_scope_path() -> None:
     """A tuple of names is a path."""
     imported({**game("ann", "5"), "scope": ("trial-1", "ann")})
     with llmcall.cassette(GAMES, mode="none"), llmcall.scope("trial-1"), llmcall.scope("ann"):
@@ -233,7 +233,7 @@ def test_a_response_of_the_responses_api_is_an_answer() -> None:
         ("5", "must be a dict"),
     ],
 )
-def test_what_cannot_be_read_is_skipped_with_its_number_and_reason(
+def test_an_unreadable_entry_is_skipped_with_its_number_and_reason(
     conversation: Any, reason: str
 ) -> None:
     """All else is imported."""
@@ -343,7 +343,7 @@ def test_drift_names_the_source_and_leaves_out_what_was_converted() -> None:
     assert (drift.calls, drift.shifts["answer"].estimate) == (3, 2)
 
 
-def test_imports_are_compared() -> None:
+def test_imported_data_sets_can_be_compared() -> None:
     """Two data sets of the same questions part where the answers do."""
     imported(game("ann", "5"), game("ben", "2"))
     imported(game("ann", "5"), game("ben", "3"), to="other.jsonl")
@@ -610,7 +610,7 @@ def test_a_published_file_in_place_of_a_cassette_names_the_import() -> None:
     assert "'llmcall import' makes a cassette of it" in done("report", path, code=1)
 
 
-def test_what_looks_like_a_credential_is_refused() -> None:
+def test_importing_what_looks_like_a_credential_is_refused() -> None:
     """As in a recording, with its place; nothing is written."""
     with pytest.raises(CacheError, match=r"record 1 .*credential|looks like"):
         imported(game("ann", "sk-proj-" + "a1B2c3D4" * 8))

@@ -109,7 +109,7 @@ def test_an_example_packs_and_verifies(
     ids=["from another Python", "for another Python"],
 )
 @pytest.mark.parametrize("study", ["market_day.py", "unchanged_program/simulation.py"])
-def test_another_python_verifies(
+def test_a_package_verifies_on_another_python(
     packs: str, verifies: str, study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A package of one Python is verified by another, with other versions, which are reported and

@@ -515,7 +515,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(package: Path, path: s
     assert "points outside the package" in done("verify", package, code=1)
 
 
-def test_what_is_no_package_is_wrong_usage(tmp_path: Path) -> None:
+def test_verifying_what_is_no_package_is_wrong_usage(tmp_path: Path) -> None:
     """A folder without a manifest, no folder, and a tolerance that would let everything differ."""
     assert "not a packed study" in done("verify", tmp_path, code=2)
     done("verify", tmp_path / "nothing", code=2)

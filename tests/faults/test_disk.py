@@ -84,7 +84,9 @@ def test_the_warning_of_a_full_disk_names_it_whatever_error_the_program_handles(
     assert warned(caplog) == warned(caplog, "disk is full") == 1
 
 
-def test_what_a_full_disk_did_not_take_is_stored_as_soon_as_there_is_room(full_disk: Path) -> None:
+def test_an_answer_that_a_full_disk_did_not_take_is_stored_as_soon_as_there_is_room(
+    full_disk: Path,
+) -> None:
     """A later run finds all answers."""
     client = client_to(full_disk / "cache", lengthy)
     ask_for_long_answers(client)
@@ -124,7 +126,7 @@ fill(then)
 
 @pytest.mark.parametrize("process", ["own", "forked"])
 @pytest.mark.parametrize("then", ["mended", "closed"])
-def test_what_was_not_stored_is_stored_at_the_end_of_the_process(
+def test_answers_kept_in_memory_are_stored_at_the_end_of_the_process(
     process: str, then: str, tmp_path: Path
 ) -> None:
     """Closing the client stores it, too; only a first warning said that it was in memory."""
@@ -137,7 +139,7 @@ def test_what_was_not_stored_is_stored_at_the_end_of_the_process(
 
 
 @pytest.mark.parametrize("process", ["own", "forked"])
-def test_what_can_never_be_stored_is_counted_at_the_end_of_the_process(
+def test_answers_that_could_never_be_stored_are_counted_at_the_end_of_the_process(
     process: str, tmp_path: Path
 ) -> None:
     """A second warning says how many answers are lost."""

@@ -583,7 +583,7 @@ BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_connection_or_answer_is_a_failing_service(name: str) -> None:
-    """It is tried again and told with its cause, and never stored."""
+    """It is tried again and reported with its cause, and never stored."""
     behaviour, words, status, cause = BROKEN[name]
     with RawServer(behaviour) as server, client_for(server.base_url) as client:
         error = client.send_message(QUESTION, on_error="return")
@@ -597,7 +597,7 @@ def test_a_broken_connection_or_answer_is_a_failing_service(name: str) -> None:
 
 @pytest.mark.parametrize("behaviour", [resets, closes, cut_chunk(), answers(Answer(503, "busy"))])
 def test_a_server_that_recovers_gives_its_answer(behaviour: Behaviour) -> None:
-    """Usage tells the retries, and the second call is answered from the cache."""
+    """Usage counts the retries, and the second call is answered from the cache."""
     with (
         RawServer(behaviour, behaviour, answers()) as server,
         client_for(server.base_url) as client,
@@ -611,7 +611,7 @@ def test_a_server_that_recovers_gives_its_answer(behaviour: Behaviour) -> None:
 
 
 def test_a_deadline_bounds_the_retries(httpserver: HTTPServer) -> None:
-    """A deadline ends a call whose attempts fail quickly, without being told to wait."""
+    """A deadline ends a call whose attempts fail quickly, without a wait that the server asks for."""
     server = ScriptedServer(httpserver, refusal(503))
     with client_for(server.base_url, retry_max_attempts=50) as client:
         error = client.send_message(

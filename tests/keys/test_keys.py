@@ -654,7 +654,7 @@ def timeless() -> ScriptedClient:
     )
 
 
-def test_what_is_sent_keeps_its_times(timeless: ScriptedClient) -> None:
+def test_normalizers_do_not_change_what_is_sent(timeless: ScriptedClient) -> None:
     """Only the key is normalized; the caller's messages stay."""
     messages = [{"role": "user", "content": "It is 12:30."}]
     timeless.send_message(messages)

@@ -81,7 +81,7 @@ def test_a_class_comes_back_by_structured_output(client: llmcall.OpenAIClient) -
 
 
 def test_a_truth_is_read_from_the_answers_words(client: llmcall.OpenAIClient) -> None:
-    """The model is told to say yes or no."""
+    """The prompt asks for yes or no."""
     fact = llmcall.LLMCall(
         system="You say yes or no.",
         user="{{ text }}",

@@ -113,7 +113,7 @@ def test_embeddings_are_the_same_alone_and_together(
         (request("embedding", input=["bread"], dimensions=5), "576"),
     ],
 )
-def test_what_the_model_cannot_take_is_refused(
+def test_a_request_that_the_local_model_cannot_take_is_refused(
     model: LocalTransport, asked: Request, words: str
 ) -> None:
     """With the status 400, in llama.cpp's words."""

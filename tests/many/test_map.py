@@ -285,7 +285,7 @@ def test_no_two_items_share_a_name(items: list[Any]) -> None:
 @settings(max_examples=50)
 @given(st.lists(st.text("ab~1", min_size=1, max_size=4), max_size=8))
 def test_no_two_keys_share_a_name(keys: list[str]) -> None:
-    """A key that looks like another's second occurrence is told from it."""
+    """A key that looks like another's second occurrence has a name of its own."""
     assert len(set(names(keys, key=lambda item: item))) == len(keys)
 
 
@@ -441,7 +441,7 @@ def test_different_items_of_one_name_are_warned_of(
 # Errors
 
 
-def test_what_has_not_begun_is_cancelled() -> None:
+def test_a_failure_cancels_items_of_a_map_that_have_not_begun() -> None:
     """After a failure no other item begins, and only as many were taken ahead as documented."""
     begun: list[int] = []
     taken: list[int] = []

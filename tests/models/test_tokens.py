@@ -116,7 +116,7 @@ def test_only_the_empty_text_has_no_tokens(text: str, model: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [5, b"text", {"role": "user"}, ["text"]])
-def test_what_is_neither_text_nor_messages_is_not_counted(wrong: Any) -> None:
+def test_counting_tokens_of_other_than_text_or_messages_is_an_error(wrong: Any) -> None:
     """The error says what can be counted."""
     with pytest.raises(TypeError, match=r"a string or a list of messages, not"):
         count_tokens(wrong, "gpt-4o")

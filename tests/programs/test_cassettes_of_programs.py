@@ -346,7 +346,7 @@ def test_a_connection_of_another_client_to_a_model_is_warned_of(
     assert caplog.text.count("a replay refused a connection to localhost") == 1
 
 
-def test_a_connection_is_told_however_many_hosts_were_looked_up(
+def test_a_connection_is_reported_however_many_hosts_were_looked_up(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bounded number of their names is kept, and those of the hosts that are connected to next."""

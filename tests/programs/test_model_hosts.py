@@ -130,7 +130,7 @@ def test_a_conversation_at_the_server_replays(base_url: str, is_async: bool) -> 
     assert not api.asked
 
 
-def test_what_the_server_keeps_is_made_anew_while_recording() -> None:
+def test_a_conversation_at_the_server_is_made_anew_while_recording() -> None:
     """The disk cache, which has the answer of an earlier run, does not supply it: a conversation of
     that run may be gone, or hold what was said there.
     """
@@ -297,7 +297,7 @@ def test_a_body_that_requests_reads_piece_by_piece_passes(
 def test_telemetry_passes_while_recording_and_gets_an_empty_204_in_a_replay(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is neither told nor a failure; only telemetry gets one."""
+    """It is neither reported nor a failure; only telemetry gets a 204."""
     api = API()
     for mode in ("once", "none"):
         with llmcall.cassette(TAPE, mode=mode):
@@ -320,7 +320,7 @@ def test_other_hosts_are_left_alone() -> None:
     assert api.asked.count("GET /v1/files/f/content") == 2
 
 
-def test_what_a_programs_own_server_in_its_process_asks_is_recorded() -> None:
+def test_calls_of_a_server_inside_the_programs_process_are_recorded() -> None:
     """Though the request that makes it ask passes."""
     api = API()
     asking = client(api)
@@ -343,7 +343,7 @@ def test_what_a_programs_own_server_in_its_process_asks_is_recorded() -> None:
     ("path", "cost"),
     [("/v1/conversations", 0), ("/v1/moderations", 0), ("/v2/rerank", None), ("/api/chat", None)],
 )
-def test_what_a_model_is_asked_without_a_price_has_no_cost(path: str, cost: Any) -> None:
+def test_a_request_to_a_model_without_a_price_has_an_unknown_cost(path: str, cost: Any) -> None:
     """It is unknown; what asks no model, and OpenAI's moderations, cost nothing."""
     asked = {"model": "m", **OTHER_POSTS[path]}
     if path == "/v1/conversations":

@@ -39,7 +39,7 @@ def posting(server: Server, url: str, mode: str = "auto", **asked: Any) -> Any:
         return client.request(method, url, **asked)
 
 
-def test_what_differs_in_host_or_query_is_another_request(server: Server) -> None:
+def test_requests_that_differ_in_host_or_query_have_different_keys(server: Server) -> None:
     """Method, host, port, path, query and body identify a request to a named host; the default port
     and the order of a query's names do not.
     """
@@ -139,7 +139,7 @@ def test_ids_of_tool_calls_do_not_enter_the_key(path: str, server: Server) -> No
 
 
 @pytest.mark.parametrize("path", WITH_CALLS)
-def test_what_a_tool_is_given_and_gives_enters_the_key(path: str, server: Server) -> None:
+def test_arguments_and_results_of_tools_enter_the_key(path: str, server: Server) -> None:
     """An ``id`` among its arguments is none of the call's."""
     bodies = [with_calls(path, ("a", "b", "a"))]
     old, new = ('"arguments": "{}"', '"arguments": "{1}"'), ('{"id": 1}', '{"id": 2}')
@@ -165,7 +165,7 @@ def test_what_a_tool_is_given_and_gives_enters_the_key(path: str, server: Server
     ],
     ids=str,
 )
-def test_all_other_requests_pass(path: str, body: Any, server: Server) -> None:
+def test_requests_that_ask_no_model_pass(path: str, body: Any, server: Server) -> None:
     """Those to other paths, and those with other bodies; the SDK's, too."""
     headers = {"x-stainless-lang": "python"}
     with llmcall.patched(), http.Client(transport=server.transport) as client:
@@ -258,7 +258,7 @@ def written() -> str:
 def test_a_credential_in_a_query_is_sent_and_not_recorded(
     name: str, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told by its name, and is no part of the request's key."""
+    """A warning has its name, and it is no part of the request's key."""
     url = f"https://one.example/lookup?item=bread&{name}="
     first = posting(server, url + PLAIN_KEY, json={"n": 1}).json()
     assert server.requests[0].url.params[name] == PLAIN_KEY
@@ -295,7 +295,7 @@ def test_a_credential_in_a_body_is_sent_and_not_recorded(
     ("body", "place"),
     [({"key": PLAIN_KEY}, "key"), ({"deep": [{"token": PLAIN_KEY}]}, "deep[0].token")],
 )
-def test_what_may_be_a_credential_is_refused(
+def test_a_field_that_may_be_a_credential_is_refused(
     body: dict[str, Any], place: str, server: Server
 ) -> None:
     """By the name of its field, before anything is sent, unless ALLOW matches it."""
@@ -348,7 +348,7 @@ def test_a_credential_in_a_chats_data_sources_or_tools_is_sent_and_not_recorded(
     assert PLAIN_KEY not in written()
 
 
-def test_what_may_be_a_credential_in_a_chat_is_refused() -> None:
+def test_a_field_of_a_chat_that_may_be_a_credential_is_refused() -> None:
     """As in a request to any other API; the message does not repeat it."""
     with pytest.raises(llmcall.CacheError, match="looks like a credential by its name") as caught:
         ScriptedClient([]).send_message("Bread?", extra_body={"deep": [{"key": PLAIN_KEY}]})
@@ -475,7 +475,7 @@ def test_a_replayed_answer_of_an_api_is_a_hit() -> None:
 
 
 @pytest.mark.parametrize("limit", [{"calls": 1}, {"tokens": 200}, {"usd": 0.0004}], ids=str)
-def test_what_goes_past_a_budget_is_refused_before_it_is_sent(limit: dict[str, Any]) -> None:
+def test_a_request_past_a_budget_is_refused_before_it_is_sent(limit: dict[str, Any]) -> None:
     """As a chat is."""
     with reporter() as client, llmcall.budget(**limit):
         answers = [

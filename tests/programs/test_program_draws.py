@@ -487,7 +487,7 @@ def test_a_map_that_failed_gives_its_programs_draws_back(server: Server) -> None
 # Recorded functions
 
 
-def test_what_a_recorded_function_asks_moves_no_draw_outside(server: Server) -> None:
+def test_calls_inside_a_recorded_function_move_no_draw_outside(server: Server) -> None:
     """A replay does not run it; its records count as used."""
     client = plain_program(server)
 

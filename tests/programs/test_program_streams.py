@@ -370,7 +370,9 @@ def test_the_sdks_own_streams_are_replayed() -> None:
     [({"content": "Two"}, "content_filter"), ({"content": ""}, "stop")],
     ids=["filtered", "empty"],
 )
-def test_what_is_not_recorded_ends_as_it_came(message: dict[str, Any], finish_reason: str) -> None:
+def test_a_stream_that_is_not_recorded_reaches_the_program_as_it_came(
+    message: dict[str, Any], finish_reason: str
+) -> None:
     """A filtered or an empty answer reaches the program whole, as the plain SDK gives it."""
     server = Answering(response(choice(message, finish_reason=finish_reason)))
     expected = accumulated(plain(server))
@@ -407,7 +409,7 @@ def test_a_stream_without_a_finish_reason_is_recorded_if_it_ends_with_done() -> 
 
 
 def test_a_stream_without_finish_reason_and_done_is_not_recorded() -> None:
-    """The program is told that it broke off."""
+    """The program gets an error that it broke off."""
     with pytest.raises(openai.APIError, match="broke off"):
         accumulated(recorded(streaming(*NO_REASONS)))
     with pytest.raises(openai.APIError, match="broke off"):

@@ -123,7 +123,7 @@ def test_only_scope_puts_all_below_a_name(model: NumberedServer) -> None:
 
 
 def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: NumberedServer) -> None:
-    """Actors keep their own paths, and a warning tells of the others once."""
+    """Actors keep their own paths, and one warning names the others."""
     _, said = ran("ask('Milk?'); ask('Bread?')", *A, "--actor", "user:^(Milk)")
     assert said.count("a request names no actor") == 1
     assert samples("a.jsonl") == ["Milk#0", "run#0"]
@@ -299,7 +299,7 @@ atexit.register(tell, 'at exit')
 """
 
 
-def test_what_outlives_the_script_is_recorded(model: NumberedServer) -> None:
+def test_calls_after_the_last_line_of_a_script_are_recorded(model: NumberedServer) -> None:
     """Calls of threads, executors and functions of ``atexit`` after the last line replay."""
     live, _ = ran(LEFT_BEHIND, *A)
     assert live.count("answer") == 3
@@ -315,7 +315,7 @@ def test_mode_none_sends_nothing_after_the_script(model: NumberedServer) -> None
     assert model.asked == ["Bread?"]
 
 
-def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: NumberedServer) -> None:
+def test_calls_of_threads_after_ctrl_c_are_recorded(model: NumberedServer) -> None:
     """After Ctrl-C the program's threads go on; the process ends by the signal and says so once."""
     program("""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it's ignored

@@ -54,7 +54,7 @@ def test_a_program_sends_its_own_credentials(server: Server) -> None:
 
 
 @pytest.mark.parametrize("overrides", [{}, {"temperature": 0.5}])
-def test_what_is_sent_is_what_the_program_asks(
+def test_settings_of_llmcall_do_not_enter_a_programs_request(
     server: Server, monkeypatch: pytest.MonkeyPatch, overrides: dict[str, Any]
 ) -> None:
     """Neither defaults of llmcall's settings nor its own name of the limit get into it; what code
@@ -593,10 +593,10 @@ def test_a_miss_of_another_request_is_explained(reached: Server) -> None:
         respond_as("lisa", "Milk?")
 
 
-def test_what_is_no_models_passes_while_recording_and_is_empty_in_a_replay(
+def test_telemetry_of_a_program_passes_while_recording_and_is_empty_in_a_replay(
     reached: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such as the traces that openai-agents sends: they are neither told nor a failure."""
+    """The traces that openai-agents sends are neither reported nor a failure."""
     url = "https://api.openai.com/v1/traces/ingest"
     statuses = []
     for mode in ("once", "none"):

@@ -207,7 +207,7 @@ def test_unknown_fields_of_a_chat_are_sent_as_the_sdk_sends_them(fields: dict[st
 
 
 @pytest.mark.parametrize("model", ["o3-mini", "gpt-5", "gpt-4o-search-preview"])
-def test_what_is_known_of_a_model_changes_nothing(model: str) -> None:
+def test_a_programs_parameter_that_a_model_refuses_is_sent(model: str) -> None:
     """A parameter that the API of a model refuses is sent: the program asked for it."""
     check_sent(by_http_client, chat(model=model, temperature=0.5, max_tokens=9, top_p=1))
 

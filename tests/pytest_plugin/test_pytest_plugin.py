@@ -167,7 +167,7 @@ def test_recording_once_asks_and_writes_a_cassette(project: Project) -> None:
 
 
 @pytest.mark.parametrize("option", [[], ["--llm-record=once"]])
-def test_what_is_recorded_is_replayed(project: Project, option: list[str]) -> None:
+def test_a_recorded_test_is_replayed_without_a_call(project: Project, option: list[str]) -> None:
     """Recording once again asks nothing more either, and the cassette stays as it is."""
     project.record()
     recorded = (project.path / ONE).read_bytes()
@@ -243,7 +243,7 @@ WAYS_TO_FAIL = pytest.mark.parametrize(("source", "outcomes"), FAILING, ids=["ca
 def test_a_test_that_did_not_pass_changes_no_cassette(
     project: Project, source: str, outcomes: dict[str, int]
 ) -> None:
-    """It writes none either. Rewriting leaves it as it is, and no record is told to be unused."""
+    """It writes none either. Rewriting leaves it as it is, and no record is reported as unused."""
     project.write(source)
     project.run("--llm-record=once", **outcomes)
     assert (project.calls(), project.cassettes()) == (["bread"], {})
@@ -369,7 +369,7 @@ def test_collecting_imports_only_small_modules(project: Project) -> None:
 
 
 def test_the_fixture_gives_a_test_its_cassette(project: Project) -> None:
-    """Without the marker, also if it is asked for late; it tells what it holds and did."""
+    """The fixture works without the marker, also if it is asked for late, and counts its records."""
     project.write(
         "def test_one(request):\n    it = request.getfixturevalue('llm_cassette')\n    ask('bread')\n    ask('bread')\n"
         "    print('seen', it.path.name, it.records, it.replayed, it.recorded)\n"
@@ -677,7 +677,7 @@ SWALLOWED = """
 
 
 def test_a_miss_that_a_tests_code_caught_is_an_error_at_its_end(project: Project) -> None:
-    """The cassette raises it again. A failed test tells of itself."""
+    """The cassette raises it again. A failed test needs no second error."""
     project.write(SWALLOWED)
     said = project.run(passed=1, failed=1, errors=1)
     assert "ERROR test_market.py::test_one - llmcall.errors.CacheMissError" in said

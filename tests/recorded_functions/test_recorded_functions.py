@@ -417,7 +417,7 @@ def test_a_result_that_is_not_plain_is_refused_and_not_recorded(
         (lambda: recorded(name="")(count), "name is ''"),
     ],
 )
-def test_what_cannot_be_recorded_is_refused_when_it_is_decorated(
+def test_a_function_that_cannot_be_recorded_is_refused_when_it_is_decorated(
     decorate: Any, message: str
 ) -> None:
     """A function without a plain result, or without a name, is refused at once."""
@@ -533,7 +533,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_what_a_pools_workers_record_is_replayed_without_one(method: str) -> None:
+def test_a_function_recorded_by_workers_of_a_pool_is_replayed_without_a_pool(method: str) -> None:
     """A function of the script itself has the same name in the processes that import the script."""
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"there is no {method} here")

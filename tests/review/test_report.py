@@ -98,7 +98,7 @@ def test_a_page_replaces_no_run_that_it_shows(taken: str) -> None:
     assert Path(taken).read_bytes() == before
 
 
-def test_what_cannot_be_read_makes_no_page() -> None:
+def test_a_run_that_cannot_be_read_makes_no_report() -> None:
     """The message names the line, or the place in which nothing is recorded."""
     Path("broken.jsonl").write_text("{broken", encoding="utf-8")
     assert "broken.jsonl:1" in done("report", "broken.jsonl", code=1)

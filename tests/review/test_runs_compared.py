@@ -118,7 +118,9 @@ def test_the_only_actor_keeps_its_name() -> None:
 
 
 def test_a_call_outside_any_scope_is_not_the_only_actors() -> None:
-    """The actor's name may have changed with its prompt: it is told, whatever was asked outside."""
+    """The actor's name may have changed with its prompt: it is reported, whatever was asked
+    outside.
+    """
     for name in ("lisa", "liz"):
         records = [chat("Bread?", name, f"{name}#0"), chat(f"Sum up: {name}", "Done.")]
         write_cassette(f"{name}.jsonl", records)
@@ -389,7 +391,7 @@ def test_an_answer_is_known_however_it_is_written_into_a_prompt(tell: Callable[[
         {"heard": "sad", "name": "aaa"},  # earlier in the file, so asked before
     ],
 )
-def test_what_no_answer_explains_in_all_its_words_follows_from_nothing(
+def test_a_prompt_with_a_word_that_no_answer_has_follows_from_nothing(
     other: dict[str, Any],
 ) -> None:
     """Nothing is inferred away."""
@@ -748,7 +750,7 @@ def test_a_scope_in_which_nothing_is_recorded_is_an_error(replicates: ScriptedCl
 
 
 @pytest.mark.parametrize(("others", "says"), [((), "at least two runs"), ((3,), "is not a run")])
-def test_what_is_no_run_is_refused(others: tuple[Any, ...], says: str) -> None:
+def test_comparing_what_is_no_run_is_an_error(others: tuple[Any, ...], says: str) -> None:
     """The error says what is."""
     with pytest.raises(TypeError, match=says):
         llmcall.compare(play("a.jsonl"), *others)

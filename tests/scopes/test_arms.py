@@ -497,7 +497,7 @@ def test_a_bar_shows_the_runs_of_a_study(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_an_arm_that_fails_has_no_values() -> None:
-    """Failures follow ``on_error``, as in ``map``; the study tells them."""
+    """Failures follow ``on_error``, as in ``map``; the study names them."""
 
     def play(fails: bool) -> int:
         if fails:

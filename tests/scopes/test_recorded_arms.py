@@ -202,7 +202,7 @@ def test_a_recording_that_broke_off_names_arms_like_an_undisturbed_one(
     assert arms_in("broken.jsonl") == arms_in("whole.jsonl")
 
 
-def test_what_a_cache_supplies_has_the_arms_of_this_run_alone(client: ScriptedClient) -> None:
+def test_records_from_the_cache_have_the_arms_of_this_run_alone(client: ScriptedClient) -> None:
     """The cache may know of other arms."""
     study(client, "treated", "control")
     with llmcall.cassette("a.jsonl"):

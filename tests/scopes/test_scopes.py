@@ -214,7 +214,7 @@ def test_inside_scope_none_there_is_no_draw() -> None:
 
 
 def test_one_answer_for_many_personas_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Outside any scope, a single warning tells that an answer serves a second time."""
+    """Outside any scope, a single warning says that an answer serves a second time."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
     for _ in range(5):
         client.send_message("Buy bread?", temperature=1)
@@ -272,8 +272,8 @@ def ask_in_threads(client: ScriptedClient) -> None:
 def test_one_answer_for_all_is_warned_of_in_every_way_to_ask(
     ask: Callable[[ScriptedClient], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Outside any scope, one answer that serves all who ask is told once, whether it is recorded or
-    of a call that is still under way.
+    """Outside any scope, one answer that serves all who ask is warned of once, whether it is
+    recorded or of a call that is still under way.
     """
 
     def answer_late(messages: Any) -> str:
@@ -369,7 +369,7 @@ def test_a_scope_around_the_rounds_is_not_warned_of(caplog: pytest.LogCaptureFix
 def test_a_later_cell_of_a_notebook_may_start_a_scope_again(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Running again is meant there; in one cell it is told as in a script."""
+    """Running again is meant there; within one cell a warning comes as in a script."""
     shell = SimpleNamespace(execution_count=1)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto")

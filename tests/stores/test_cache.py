@@ -232,7 +232,7 @@ def test_a_clients_record_holds_who_answered() -> None:
     )
 
 
-def test_what_a_caller_does_with_a_reply_changes_no_record(place: str) -> None:
+def test_changing_a_reply_changes_no_record(place: str) -> None:
     """Changing a record object changes none either."""
     reply = {"role": "assistant", "content": "3", "tool_calls": [TOOL_CALL]}
     client = client_at(place, [reply])
@@ -594,7 +594,7 @@ def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
         assert isinstance(opened[asked("question 0").cache_key], bytes)
 
 
-def test_what_replaces_an_expired_row_of_diskcache_does_not_expire(tmp_path: Path) -> None:
+def test_a_record_that_replaces_an_expired_row_of_diskcache_does_not_expire(tmp_path: Path) -> None:
     """It is deleted as every record is."""
     key = asked("question 0").cache_key
     with diskcache.Cache(str(tmp_path / "cache")) as opened:

@@ -282,7 +282,7 @@ def test_a_file_with_a_broken_line_is_not_loaded(source: ResponseCache, tmp_path
     ],
     ids=["no file", "a folder", "a cache that is not there", "a number"],
 )
-def test_what_is_no_cache_cannot_be_loaded(
+def test_loading_what_is_no_cache_is_an_error(
     what: Callable[[], Any], error: type[Exception], words: str
 ) -> None:
     """Looking for one makes none."""
@@ -309,7 +309,7 @@ class Model(str, enum.Enum):
     MINI = "gpt-4o-mini"
 
 
-def test_what_has_a_plain_form_is_stored_in_it(tmp_path: Path) -> None:
+def test_strings_mappings_and_tuples_are_stored_in_their_plain_form(tmp_path: Path) -> None:
     """A string of a class is a string, a mapping a dict, a tuple a list."""
     with ResponseCache(tmp_path / "cache") as cache:
         response = answered(model=Model.MINI, more=OrderedDict(a=(1, 2)))
@@ -319,7 +319,7 @@ def test_what_has_a_plain_form_is_stored_in_it(tmp_path: Path) -> None:
     assert found == answered(model="gpt-4o-mini", more={"a": [1, 2]})
 
 
-def test_what_has_no_plain_form_is_refused_before_it_is_stored(tmp_path: Path) -> None:
+def test_a_value_without_a_plain_form_is_refused_before_it_is_stored(tmp_path: Path) -> None:
     """The error names its place."""
     response = {"choices": [{"at": datetime.datetime(2026, 1, 1)}]}
     with ResponseCache(tmp_path / "cache") as cache:
@@ -691,7 +691,7 @@ UNREADABLE: dict[str, tuple[Any, Any, str]] = {
 def test_entries_that_cannot_be_read_are_counted_in_one_warning(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first is told with its number and the reason; the others are read."""
+    """The warning has the number of the first and the reason; the others are read."""
     entry, value, words = UNREADABLE[name]
     path = saved(
         {

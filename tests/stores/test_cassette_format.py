@@ -295,7 +295,7 @@ what_cannot_be_written = pytest.mark.parametrize(
 
 
 @what_cannot_be_written
-def test_what_cannot_be_written_is_refused_with_its_place(
+def test_writing_a_value_that_is_not_plain_data_is_an_error_with_its_place(
     data: Any, error: type[Exception], place: str, tmp_path: Path
 ) -> None:
     """Only plain data is written."""

@@ -811,7 +811,7 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
     assert early.build_request("It is 23:59").model == "other"
 
 
-def test_what_code_set_in_the_settings_of_a_client_is_not_in_the_header() -> None:
+def test_settings_that_code_gives_a_client_are_not_in_the_header() -> None:
     """The code sets it in a replay, too."""
     with llmcall.configured(temperature=0.5):
         client = OpenAIClient(settings=llmcall.settings())
@@ -1181,7 +1181,7 @@ with llmcall.cassette("tape.jsonl", mode=sys.argv[2]):
 def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
     mode: str, exists: bool
 ) -> None:
-    """It is told so when it finishes, and the file is the first one's, whole."""
+    """It gets an error when it finishes, and the file is the first one's, whole."""
     if exists:
         taped("Hi")
     with start(RECORD, "one", mode) as one, start(RECORD, "other", mode) as other:

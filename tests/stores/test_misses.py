@@ -271,7 +271,7 @@ def test_a_miss_over_an_alias_names_the_alias_and_rekey() -> None:
 
 
 def test_a_miss_over_a_setting_names_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A parameter that a variable sets is told with the variable."""
+    """A parameter that a variable sets is shown with the variable."""
     ask(temperature=0.5)(recorder())
     monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.9")
     llmcall.reset()

@@ -156,7 +156,7 @@ def test_a_frame_has_the_models_the_tokens_and_the_finish_reason(
 
 
 def test_a_model_that_the_answer_does_not_name_is_called_as_it_was_asked_for() -> None:
-    """A known path tells that a model answers there."""
+    """A known path means that a model answers there."""
     assert list(record("tape.jsonl", {"output": []})["served"]) == ["m"]
 
 

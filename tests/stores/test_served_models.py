@@ -109,7 +109,7 @@ def test_the_day_is_that_on_which_the_response_was_created(source: str) -> None:
 
 
 @pytest.mark.parametrize("created", [None, 0, 17, "today", 1e300, CREATED * 1000])
-def test_what_a_client_of_ones_own_answers_without_a_time_has_no_day(created: Any) -> None:
+def test_an_answer_of_a_client_of_ones_own_without_a_time_has_no_day(created: Any) -> None:
     """It may answer from a file; nor has a number that is no time of a response."""
     with cassette(PATH):
         Responding(completion(created=created)).send_message("Hi", on_error="raise")
@@ -133,7 +133,7 @@ def test_the_day_of_a_response_of_the_other_api_is_its_own(httpserver: HTTPServe
 def test_the_day_of_a_programs_answer_is_its_own_or_that_on_which_it_came(
     path: str, response: dict[str, Any], is_dated: bool
 ) -> None:
-    """The Messages API tells no time."""
+    """The Messages API gives no time."""
     transport = http.MockTransport(lambda _: http.Response(200, json=response))
     body = {"model": "m", "input": "Hi", "messages": [{"role": "user", "content": "Hi"}]}
     with cassette(PATH), http.Client(transport=transport) as client:
@@ -200,7 +200,7 @@ def test_headers_that_differ_in_their_days_are_joined() -> None:
 DAYS = {"first": "2026-03-01", "last": "2026-03-02"}
 
 
-def test_update_keeps_the_days() -> None:
+def test_mode_update_keeps_the_days_of_models() -> None:
     """The file is written again with fewer records."""
     recorded(PATH, "Hi", "Bye", cache_mode="off")
     with_header(PATH, served={SNAPSHOT: DAYS})

@@ -89,7 +89,7 @@ def test_an_unreadable_chat_is_not_put_into_a_cache(
         cache.put(asked, response)
 
 
-def test_what_readers_can_read_is_taken() -> None:
+def test_every_readable_form_of_a_chat_is_accepted() -> None:
     """Parts, tool calls and refusals, the Responses API, and a chat without messages."""
     parts = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "u"}}]
     responses = [

@@ -232,7 +232,7 @@ def test_the_usd_of_a_model_without_a_price_are_unknown() -> None:
     assert (budget.spent.usd, budget.spent.calls) == (None, 1)
 
 
-def test_hits_are_free() -> None:
+def test_hits_cost_a_budget_nothing() -> None:
     """A recorded answer costs nothing, even in a budget of nothing."""
     asking = ScriptedClient(["yes"], cache_mode="auto", on_error="raise")
     asking.send_message("Hello")
@@ -389,7 +389,7 @@ def spent_by_the_survey() -> None:
         metered(10, 5).send_message("Hello", max_tokens=5)
 
 
-def test_what_was_spent_under_a_name_counts_when_it_is_opened_again(place: str) -> None:
+def test_spending_under_a_name_counts_when_the_budget_is_opened_again(place: str) -> None:
     """The limits may be others; the error has the name."""
     for spent in (0, 1):
         assert llmcall.budget(name="survey").spent.calls == spent
@@ -399,7 +399,7 @@ def test_what_was_spent_under_a_name_counts_when_it_is_opened_again(place: str) 
         refused(metered(10, 5), said)
 
 
-def test_what_was_spent_under_a_name_can_be_looked_at(place: str) -> None:
+def test_spending_under_a_name_can_be_looked_at(place: str) -> None:
     """Without a limit nothing is left or reached."""
     for _ in range(2):
         spent_by_the_survey()
@@ -408,7 +408,7 @@ def test_what_was_spent_under_a_name_can_be_looked_at(place: str) -> None:
     assert kept.left == (None, None, None)
 
 
-def test_what_was_spent_under_a_name_can_be_forgotten(place: str) -> None:
+def test_spending_under_a_name_can_be_forgotten(place: str) -> None:
     """It is then what another name's is, nothing."""
     spent_by_the_survey()
     kept = llmcall.budget(name="survey")

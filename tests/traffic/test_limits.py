@@ -84,7 +84,7 @@ def test_each_attempt_is_a_request() -> None:
     assert wait_of(ScriptedClient([ServiceError("busy")], **ONE_REQUEST_IN_A_MINUTE)) > 0
 
 
-def test_what_a_call_used_counts_against_the_tokens_of_a_minute() -> None:
+def test_the_tokens_that_a_call_used_count_against_the_limit_of_a_minute() -> None:
     """The part that it reserved and did not use is free again; one that is larger than the limit
     may begin alone.
     """
@@ -104,7 +104,7 @@ def test_what_a_call_used_counts_against_the_tokens_of_a_minute() -> None:
         ("token", {"limits_tokens_per_minute": 3000}),
     ],
 )
-def test_what_goes_in_a_minute_is_counted_where_it_is_sent(
+def test_the_limits_of_a_minute_hold_at_the_server(
     slow: str, limited: dict[str, int], httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No window at the server holds too many calls, though time passes between a call's admission
@@ -197,7 +197,9 @@ def test_no_more_threads_and_tasks_call_at_once_than_may() -> None:
     "ending", [ServiceError("busy"), KeyboardInterrupt(), RuntimeError("a bug")], ids=repr
 )
 @pytest.mark.parametrize("way", ["sync", "stream", "async"])
-def test_what_a_call_holds_is_given_back_however_it_ends(ending: BaseException, way: str) -> None:
+def test_a_call_gives_its_place_and_reservation_back_however_it_ends(
+    ending: BaseException, way: str
+) -> None:
     """It holds a place, and what it reserved of a budget."""
     if way == "async" and isinstance(ending, KeyboardInterrupt):
         pytest.skip("ends the event loop")
@@ -337,7 +339,7 @@ def test_each_endpoint_gets_its_own_key(ask: Any, serve: Serve) -> None:
 
 
 @ASK
-def test_an_endpoint_that_answers_429_gets_no_call_for_the_time_that_it_said(
+def test_an_endpoint_that_answers_429_gets_no_call_for_its_retry_after(
     ask: Any, serve: Serve
 ) -> None:
     """The call goes on to the next endpoint at once."""

@@ -78,7 +78,7 @@ def test_examples_are_those_that_the_call_was_made_with() -> None:
     assert len(sent(client)) == 5
 
 
-def test_what_an_example_has_beside_a_text_is_sent_as_it_is() -> None:
+def test_tool_calls_and_parts_of_an_example_are_sent_as_they_are() -> None:
     """A tool call, a tool's result, a list of parts."""
     client = Echo()
     function = {"name": "price", "arguments": '{"item": "{{ item }}"}'}

@@ -414,7 +414,7 @@ def test_the_sentence_in_the_prompt_about_the_type_is_fixed(
 @pytest.mark.parametrize(
     "field", [Field(multiple_of=5, ge=0), Field(description="in coins", ge=0), Field(strict=True)]
 )
-def test_what_more_than_bounds_says_is_a_schema(field: Any) -> None:
+def test_a_type_constrained_by_more_than_bounds_is_sent_as_a_schema(field: Any) -> None:
     """A sentence would leave out a part of it."""
     assert "JSON schema: {" in prompt_for(Annotated[int, field])
 

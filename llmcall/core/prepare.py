@@ -52,7 +52,7 @@ def prepare_embeddings(
     calls = [_call(client, "embedding", item, arguments)[0] for item in texts]
     callers = [_caller(call, current_scope()) for call in calls]
     return [
-        call._replace(caller=caller, store=call.store_at(caller))
+        call.at(caller, call.request, call.store_at(caller))
         for call, caller in zip(calls, callers, strict=True)
     ]
 
@@ -153,7 +153,7 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Any], sample
         name=request.model,
         caller=Caller(sample.partition("#")[0], next_order()),
     )
-    return call._replace(store=call.store_at(call.caller, is_draw=True))
+    return call.at(call.caller, request, call.store_at(call.caller, is_draw=True))
 
 
 def with_draw(call: Call, identity_hash: Any, *, is_live: bool = False) -> Call:
@@ -185,7 +185,7 @@ def with_draw(call: Call, identity_hash: Any, *, is_live: bool = False) -> Call:
     if sample is not None:
         request = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
     store = call.store_at(caller, is_draw=sample is not None, is_live=is_live)
-    return call._replace(request=request, caller=caller, store=store)
+    return call.at(caller, request, store)
 
 
 def _caller(call: Call, active: ActiveScope | None) -> Caller:
@@ -193,16 +193,18 @@ def _caller(call: Call, active: ActiveScope | None) -> Caller:
 
     :param active: the scope of the call, or ``None`` outside any.
     """
-    order = call.caller.order
-    if active is None or active.arm is None:
-        return Caller("" if active is None else active.path, order)
+    if active is None:
+        return call.caller
+    order, arm = call.caller.order, active.arm if active.forks else None
+    if arm is None:
+        return Caller(active.path, order)
     if call.options.cache is False and call.cassette is None:
         warn_once(
-            f"a call in the arm {active.arm.name!r} has cache=False, so it shares no answer with other arms: leave "
+            f"a call in the arm {arm.name!r} has cache=False, so it shares no answer with other arms: leave "
             "that out, or open a cassette around all arms",
             about="cache=False in an arm",
         )
-    return Caller(active.path, order, None, active.arm.name, active.used_records)
+    return Caller(active.path, order, None, arm.name, active.used_records)
 
 
 def texts_of(text: Any) -> list[str]:

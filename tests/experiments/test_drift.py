@@ -643,7 +643,7 @@ def test_another_model_is_marked_in_every_output(model: Model) -> None:
         str(llmcall.drift(STUDY, dry_run=True, **options)),
     ):
         assert "ANOTHER MODEL: gpt-6.1-terra is asked in place of gpt-6-luna" in words
-    assert "under the same name" not in str(drift)
+    assert "ANOTHER MODEL" not in str(llmcall.drift(STUDY, share=1, dry_run=True))
     assert drift.model == "gpt-6.1-terra"
     assert set(drift.to_frame()["asked"]) == {"gpt-6.1-terra"}
     printed = json.loads(

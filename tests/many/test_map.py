@@ -730,7 +730,9 @@ def test_a_plan_expects_by_what_a_cassette_holds() -> None:
     with llmcall.cassette("pilot.jsonl", mode="new"):
         call.map(ROWS, scope="pilot")
     with llmcall.cassette("pilot.jsonl", mode="new"):
-        assert call.map(ROWS, scope="study", dry_run=True).expected_cost is not None
+        plan = call.map(ROWS, scope="study", dry_run=True)
+    assert plan.cost is not None
+    assert plan.expected_cost == pytest.approx(plan.cost[0] + 3 * 3 * 10 / 1e6)
 
 
 def test_plans_can_be_added() -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,17 @@ def test_a_round_more_and_an_actor_less_are_added_and_missing_calls() -> None:
     assert "bart, call 1: the other run ends, or does not make this call" in str(found)
 
 
+def longest_common_run(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return the length of the longest run of questions that stands in both lists."""
+    return max(
+        length
+        for length in range(len(one) + 1)
+        for start in range(len(one) - length + 1)
+        for place in range(len(other) - length + 1)
+        if one[start : start + length] == other[place : place + length]
+    )
+
+
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from("abcd"), max_size=8), st.lists(st.sampled_from("abcd"), max_size=8))
 def test_the_longest_common_run_of_equal_requests_is_the_same(one: str, other: str) -> None:
@@ -188,6 +199,7 @@ def test_the_longest_common_run_of_equal_requests_is_the_same(one: str, other: s
     assert found.same + found.changed + found.missing == len(one) + 1
     assert found.same + found.changed + found.added == len(other) + 1
     assert bool(found.parted) == (one != other)
+    assert found.same >= longest_common_run(one, other) + 1
     if sorted(one) == sorted(set(one)) and one == other[: len(one)]:
         assert counts(found) == (len(one) + 1, 0, len(other) - len(one), 0)
 

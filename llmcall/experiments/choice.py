@@ -116,12 +116,12 @@ class Choice(LLMCall):
             SendMessage(self.client, self.prompt(variables, order), self.model_params),
             read=lambda reply: self._read_position(reply, order),
             correction=lambda: correction(INSTRUCTION),
-            most_corrections=self.output_retries,
+            max_corrections=self.output_retries,
             ask=ask,
         )
         warn_of_given_order(self.order, respondent)
         position = conversation.value
-        return self._finished(conversation, variables)._replace(
+        return self._with_final_error(conversation, variables)._replace(
             value=None if position is None else self.options[order[position]],
             is_missing=isinstance(conversation.failure, OutputError),
             fields={

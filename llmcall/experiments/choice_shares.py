@@ -77,7 +77,7 @@ class SharesJob:
         """Return what identifies a row: the variables that the question uses."""
         return self._row_job.identity(item)
 
-    def call_of(self, _: Any) -> Any:
+    def call_for(self, _: Any) -> Any:
         """Return the question, by which a plan finds what is recorded."""
         return self.call
 

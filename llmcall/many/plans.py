@@ -197,7 +197,7 @@ class Planner:
         if not asks_for_tools_at_server(request.body):
             price = self._client.price(request.model, tier_of(request.body))
         miss = _Miss(request, input_tokens, output_tokens, price)
-        self._misses.setdefault(self._job.call_of(task.item), []).append(miss)
+        self._misses.setdefault(self._job.call_for(task.item), []).append(miss)
 
     def _first_unrecorded(self, task: Task, draws: Draws) -> tuple[Request | None, str]:
         """Return the first request of a task that is not recorded, or ``None``, and the mode of the

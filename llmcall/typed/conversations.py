@@ -97,7 +97,7 @@ async def converse(
     *,
     read: Callable[[Reply], Any],
     correction: Callable[[], str],
-    most_corrections: int,
+    max_corrections: int,
     ask: Ask = SendMessage.reply,
 ) -> Conversation:
     """Ask until an answer fits, the model refuses, or no correction is left.
@@ -108,7 +108,7 @@ async def converse(
     :param read: returns an answer as the output type; raises an ``OutputError`` for one that does
         not fit, and for a refusal.
     :param correction: returns the message that asks again.
-    :param most_corrections: how often an answer that does not fit is asked for again.
+    :param max_corrections: how often an answer that does not fit is asked for again.
     :param ask: returns the reply to some messages.
     """
     messages = first.messages
@@ -133,7 +133,7 @@ async def converse(
                 unread = message_text(reply)
             # The API takes no further question behind a tool call.
             is_last = reply.refusal is not None or reply.tool_calls is not None
-            if is_last or tries > most_corrections:
+            if is_last or tries > max_corrections:
                 failure = error
                 break
         messages = [*messages, {"role": "user", "content": correction()}]
@@ -180,6 +180,6 @@ def final_error(
     return final
 
 
-def shortened_repr(value: Any, most: int = 60) -> str:
+def shortened_repr(value: Any, limit: int = 60) -> str:
     """Return a value as Python shows it, cut to some characters."""
-    return shortened(repr(value), most)
+    return shortened(repr(value), limit)

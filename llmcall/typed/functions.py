@@ -46,7 +46,7 @@ class LLMFunction(Generic[Arguments, Value]):
         self.llm_call = llm_call
         llm_call.parameters = frozenset(self._parameters.signature.parameters)
 
-    def _variables(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def _call_variables(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return self._parameters.arguments((*self.bound.values(), *args), kwargs)
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
@@ -55,11 +55,11 @@ class LLMFunction(Generic[Arguments, Value]):
 
     def run(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
         """Ask, and return the value, the reply and the messages."""
-        return self.llm_call.run(**self._variables(*args, **kwargs))
+        return self.llm_call.run(**self._call_variables(*args, **kwargs))
 
     async def acall(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
         """Ask without blocking the event loop."""
-        return (await self.llm_call.arun(**self._variables(*args, **kwargs))).value  # type: ignore[no-any-return]
+        return (await self.llm_call.arun(**self._call_variables(*args, **kwargs))).value  # type: ignore[no-any-return]
 
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""
@@ -76,7 +76,7 @@ class LLMFunction(Generic[Arguments, Value]):
         :raises TypeError: if an argument is missing.
         """
         if not isinstance(item, Mapping):
-            return self._variables(item)
+            return self._call_variables(item)
         defaults = self._parameters.defaults
         arguments = {name: value for name, value in item.items() if name in defaults}
         variables = {**defaults, **arguments, **self.bound}

@@ -19,8 +19,8 @@ from ..many.map import map as run_map
 from ..support.notices import logger
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
 from .rows import RowJob, row_variables
-from .tables import fields_of, table
-from .templates import Source, Templates, checked_history, given_sources
+from .tables import field_names, table
+from .templates import Source, Templates, checked_history, checked_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -81,7 +81,7 @@ class LLMCall:
         template_path: Any = None,
         **model_params: Any,
     ) -> None:
-        self._sources = given_sources(
+        self._sources = checked_sources(
             {
                 "system": Source(system_template_name, system),
                 "user": Source(user_template_name, user),
@@ -186,22 +186,22 @@ class LLMCall:
         """Ask until an answer fits, or the model refuses; a failure is returned, not raised."""
         client = self.client
         messages = self.render(**variables)
-        rendered = self.templates().rendered(messages)
+        rendered = self.templates().without_conversation(messages)
         prompt = "\n".join(message_text(message) for message in rendered)
         structured = self._structured_output(client)
         if not structured:
             _append(messages[-1], describe(self.output_type, prompt))
         conversation = await converse(
             SendMessage(client, messages, {**self.model_params, **structured}),
-            read=self._read,
+            read=self._parse_reply,
             correction=lambda: correction(describe(self.output_type, prompt)),
-            most_corrections=self.output_retries,
+            max_corrections=self.output_retries,
             ask=ask,
         )
         model = None if structured else self._model_without_structured_output(client)
-        return self._finished(conversation, variables, model)
+        return self._with_final_error(conversation, variables, model)
 
-    def _finished(
+    def _with_final_error(
         self,
         conversation: Conversation,
         variables: dict[str, Any],
@@ -220,7 +220,7 @@ class LLMCall:
         )
         return conversation._replace(failure=failure, is_missing=is_refused)
 
-    def _read(self, reply: Reply) -> Any:
+    def _parse_reply(self, reply: Reply) -> Any:
         """Return an answer as the output type.
 
         :raises OutputError: if it does not fit, or is a refusal.
@@ -313,7 +313,7 @@ class LLMCall:
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns that a table has beside the value."""
-        return fields_of(self.output_type)
+        return field_names(self.output_type)
 
     def varied(self, texts: Mapping[str, str | None], params: Mapping[str, Any]) -> LLMCall:
         """Return the same call with other texts or model parameters.
@@ -355,8 +355,8 @@ class LLMCall:
             folder = str(self.template_path or self.client.settings.templates_path)
         templates = self._compiled.get(folder)
         if templates is None:
-            templates = Templates.compiled(self._sources, self._history, folder)
-            templates.check(sorted(self.parameters))
+            templates = Templates.compile(self._sources, self._history, folder)
+            templates.refuse_single_braces(sorted(self.parameters))
             self._compiled[folder] = templates
         return templates
 

@@ -45,17 +45,17 @@ class RowJob(NamedTuple):
         """Return the window in which its calls are answered."""
         return str(self.call.model_params.get("window") or self.client.settings.window)
 
-    def call_of(self, item: Any) -> Any:
+    def call_for(self, item: Any) -> Any:
         """Return the call that asks about a row: that of its cell, if rows vary."""
         return self.calls[tuple(item[axis] for axis in self.axes)] if self.axes else self.call
 
     def run(self, item: Any) -> Any:
         """Ask about a row, and return the value."""
-        return self.call_of(item).run(**self.variables(item)).value
+        return self.call_for(item).run(**self.variables(item)).value
 
     async def conversation(self, item: Any, ask: Ask = SendMessage.reply) -> Conversation:
         """Ask about a row until an answer fits."""
-        call = self.call_of(item)
+        call = self.call_for(item)
         conversation: Conversation = await call.conversation(self.variables(item), ask)
         return conversation
 
@@ -63,7 +63,7 @@ class RowJob(NamedTuple):
         """Return what identifies a row: only the variables, and their fields, that the templates
         use.
         """
-        used_variables = self.call_of(item).templates().variables
+        used_variables = self.call_for(item).templates().variables
         return {
             name: _used_fields(value, used_variables[name])
             for name, value in self.variables(item).items()
@@ -82,7 +82,7 @@ class TableJob(RowJob):
         """
         conversation = drive(self.conversation(item))
         failure = conversation.failure
-        is_raised = self.call_of(item).model_params["on_error"] == "raise"
+        is_raised = self.call_for(item).model_params["on_error"] == "raise"
         if failure is None or conversation.is_missing or not is_raised:
             return conversation
         if isinstance(failure, LLMCallError):

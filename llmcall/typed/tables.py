@@ -57,7 +57,7 @@ class Draw(NamedTuple):
         replies = self.conversation.replies
         return total_cost(reply.cost for reply in replies) if replies else None
 
-    def of_reply(self, name: str) -> Any:
+    def reply_attribute(self, name: str) -> Any:
         """Return an attribute of its last answer; ``None`` if it has none."""
         reply = self.conversation.reply
         return None if reply is None else getattr(reply, name)
@@ -88,11 +88,11 @@ AFTER_FIELDS = (
     Column("tries", attrgetter("conversation.tries"), int),
     Column("unread", attrgetter("conversation.unread")),
     Column("refusal", attrgetter("conversation.refusal")),
-    Column("served", methodcaller("of_reply", "model")),
-    Column("finish_reason", methodcaller("of_reply", "finish_reason")),
+    Column("served", methodcaller("reply_attribute", "model")),
+    Column("finish_reason", methodcaller("reply_attribute", "finish_reason")),
     Column("cached", attrgetter("is_cached")),
     Column("cost", attrgetter("cost"), float),
-    Column("cache_key", lambda draw: (key := draw.of_reply("cache_key")) and short_key(key)),
+    Column("cache_key", lambda draw: (key := draw.reply_attribute("cache_key")) and short_key(key)),
 )
 
 
@@ -113,11 +113,11 @@ def table(
     if vary is not None:
         frame = pandas.concat([frame.assign(**labels) for labels in cells])
     taken = {*frame.columns, *(column.name for column in (*BEFORE_FIELDS, *AFTER_FIELDS))}
-    of_fields = [
+    field_columns = [
         Column(f"value.{field}" if field in taken else field, methodcaller("field", field))
         for field in job.call.columns()
     ]
-    columns = [*BEFORE_FIELDS, *of_fields, *AFTER_FIELDS]
+    columns = [*BEFORE_FIELDS, *field_columns, *AFTER_FIELDS]
     names = [column.name for column in columns]
     for name in names:
         if name in frame.columns or names.count(name) > 1:
@@ -131,7 +131,7 @@ def table(
     repeats = options.get("repeats", 1)
     if repeats == 1:
         answers = [[answer] for answer in answers]
-    draws = [Draw.of(*draw) for each in answers for draw in enumerate(each)]
+    draws = [Draw.of(*draw) for row_answers in answers for draw in enumerate(row_answers)]
     _report_missing(draws)
     rows_of_cells = ([column.cell(draw) for column in columns] for draw in draws)
     values = data_frame(rows_of_cells, names, dtype=object)
@@ -159,15 +159,15 @@ def _report_missing(draws: Sequence[Draw]) -> None:
         )
 
 
-def fields_of(output_type: Any) -> tuple[str, ...]:
+def field_names(output_type: Any) -> tuple[str, ...]:
     """Return the names of a pydantic model's, a dataclass's or a ``TypedDict``'s fields; of any
     other type there are none.
     """
     if get_origin(output_type) is Annotated:
-        return fields_of(get_args(output_type)[0])
+        return field_names(get_args(output_type)[0])
     inner = optional_type(output_type)
     if inner is not None:
-        return fields_of(inner)
+        return field_names(inner)
     if not isinstance(output_type, type):
         return ()
     if hasattr(output_type, "model_fields"):

@@ -54,7 +54,7 @@ class Source(NamedTuple):
         """Return whether there is a template."""
         return self.file_name is not None or self.text is not None
 
-    def compiled(self, role: str, folder: str) -> Template:
+    def compile(self, role: str, folder: str) -> Template:
         """Compile the template as Jinja2, or a file in the language that its name's end stands for.
 
         :param role: of the message, by which errors name a text.
@@ -67,26 +67,28 @@ class Source(NamedTuple):
         suffixes = ("", *_SUFFIXES, *template_languages)
         path, text = _find_template(self.file_name, folder, suffixes)
         suffix = os.path.splitext(path)[1]
-        compiled: Compile = template_languages.get(suffix, jinja_template)
+        compile_template: Compile = template_languages.get(suffix, jinja_template)
         if suffix in template_languages:
             suffixes = tuple(dict.fromkeys(["", suffix, *suffixes]))  # of a file that it includes
-        return compiled(path, text, partial(_find_template, folder=folder, suffixes=suffixes))
+        return compile_template(
+            path, text, partial(_find_template, folder=folder, suffixes=suffixes)
+        )
 
 
-def given_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
+def checked_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
     """Return the sources that are given, by the role of their message.
 
     :raises TypeError: if a template is given twice, or none is given.
     """
-    given = {role: source for role, source in sources.items() if source.is_given}
-    for role, source in given.items():
+    present = {role: source for role, source in sources.items() if source.is_given}
+    for role, source in present.items():
         if source.file_name is not None and source.text is not None:
             raise TypeError(
                 f"the {role} template is given twice: as the file {source.file_name!r} and as text"
             )
-    if not given:
+    if not present:
         raise TypeError("LLMCall needs a template: a file name, or system= or user= as text")
-    return given
+    return present
 
 
 def checked_history(history: Any, sources: Mapping[str, Source]) -> History:
@@ -120,7 +122,7 @@ class Templates(NamedTuple):
     brace_errors: Mapping[str, str]
 
     @classmethod
-    def compiled(cls, sources: Mapping[str, Source], history: History, folder: str) -> Templates:
+    def compile(cls, sources: Mapping[str, Source], history: History, folder: str) -> Templates:
         """Compile the templates of a call.
 
         :param sources: by the role of the message.
@@ -129,7 +131,7 @@ class Templates(NamedTuple):
         :raises TemplateError: for a missing file and for a syntax error.
         """
         *system, question = [
-            ({"role": role}, source.compiled(role, folder)) for role, source in sources.items()
+            ({"role": role}, source.compile(role, folder)) for role, source in sources.items()
         ]
         examples = [
             (message, _example(message.get("content"), number))
@@ -143,7 +145,7 @@ class Templates(NamedTuple):
         variables = all_variables(uses)
         return cls(messages, history, variables, _brace_errors(templates, variables))
 
-    def check(self, names: Iterable[str]) -> None:
+    def refuse_single_braces(self, names: Iterable[str]) -> None:
         """Refuse ``{name}`` if ``{{ name }}`` is meant: the model would read the braces.
 
         :param names: the variables that are given.
@@ -158,7 +160,7 @@ class Templates(NamedTuple):
 
         :raises TemplateError: if a variable is missing.
         """
-        self.check(variables)
+        self.refuse_single_braces(variables)
         *others, question = [
             dict(message)
             if template is None
@@ -170,7 +172,7 @@ class Templates(NamedTuple):
             del conversation[0]  # the call has its own
         return [*others, *conversation, question]
 
-    def rendered(self, messages: Sequence[T]) -> Sequence[T]:
+    def without_conversation(self, messages: Sequence[T]) -> Sequence[T]:
         """Return the messages of a prompt that the templates gave: all but a conversation so far."""
         return [*messages[: len(self.messages) - 1], messages[-1]]
 
@@ -184,7 +186,7 @@ class Templates(NamedTuple):
         is_longer = count > len(self.messages)
         if count < len(self.messages) or (is_longer and self.history.variable is None):
             return None
-        rendered = self.rendered(messages[:count])
+        rendered = self.without_conversation(messages[:count])
         for message, (expected, template) in zip(rendered, self.messages, strict=True):
             fixed = "" if template is None else template.fixed
             text = message.get("content")
@@ -201,7 +203,7 @@ def _example(content: Any, number: int) -> Template | None:
     """Return the template of a worked example, if its content is a text."""
     if not isinstance(content, str):
         return None
-    return Source(None, content).compiled(f"history[{number}]", "")
+    return Source(None, content).compile(f"history[{number}]", "")
 
 
 def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[str, str]:

@@ -1,6 +1,4 @@
-"""A conversation: the prompt, the model's answer, and a correction as long as no answer fits; the
-error of one that ends without a value.
-"""
+"""Conversations: a prompt, the answer, and corrections until an answer fits; and the final error."""
 
 from __future__ import annotations
 
@@ -25,8 +23,8 @@ class Answer(NamedTuple):
     """The result of a call.
 
     :param value: the answer, parsed into the output type.
-    :param reply: the reply that it was parsed from.
-    :param messages: all that was sent and answered, the answer included.
+    :param reply: the reply that has this answer.
+    :param messages: all messages, the answer included.
 
     >>> ask = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
     >>> answer = ask.run(greeting="Good morning!")
@@ -43,19 +41,19 @@ class Answer(NamedTuple):
 
 
 class Conversation(NamedTuple):
-    """A conversation that has ended, before ``on_error`` decides what happens to its failure.
+    """A finished conversation; ``on_error`` is applied to its failure later.
 
-    :param value: the last answer as the output type; ``None`` if there is none.
-    :param failure: why there is no value: the API's error, or an ``OutputError`` for a refusal or an
-        answer that does not fit. ``None`` also if the client logged the API's error.
+    :param value: the last answer as the output type, or ``None`` without a value.
+    :param failure: the API's error, or an ``OutputError`` for a refusal or an answer that does not
+        fit. ``None`` also if the client logged the API's error.
     :param replies: the answers, in order.
-    :param messages: all that was sent and answered, the answers included.
-    :param tries: how many answers were asked for.
+    :param messages: all messages, the answers included.
+    :param tries: the number of questions, corrections included.
     :param unread: the first answer if it did not fit the output type, or ``None``.
     :param fields: the values of the columns that a table has beside the value; ``None`` means the
         value's own fields.
-    :param is_missing: whether the failure is an answer all the same, and a table's missing value: a
-        refusal is.
+    :param is_missing: whether the failure counts as an answer (a refusal), and so as a missing value
+        in a table.
     """
 
     value: Any
@@ -69,17 +67,17 @@ class Conversation(NamedTuple):
 
     @property
     def reply(self) -> Reply | None:
-        """Return the last answer; ``None`` if the last question got none."""
+        """Return the answer to the last question, or ``None`` without one."""
         return self.replies[-1] if self.replies and self.tries == len(self.replies) else None
 
     @property
     def refusal(self) -> str | None:
-        """Return the text in which the model refused, or ``None``."""
+        """Return the text of the model's refusal, or ``None``."""
         return None if self.reply is None else self.reply.refusal
 
 
 class SendMessage(NamedTuple):
-    """Asks for the reply to some messages."""
+    """A request for the reply to some messages."""
 
     client: LLMClient
     messages: list[dict[str, Any]]
@@ -100,9 +98,9 @@ async def converse(
     max_corrections: int,
     ask: Ask = SendMessage.reply,
 ) -> Conversation:
-    """Ask until an answer fits, the model refuses, or no correction is left.
+    """Ask until an answer fits, the model refuses, or no corrections are left.
 
-    A failure is returned, not raised.
+    Failures are returned, not raised.
 
     :param first: asks for the first answer.
     :param read: returns an answer as the output type; raises an ``OutputError`` for one that does
@@ -120,7 +118,7 @@ async def converse(
             reply = await ask(first._replace(messages=messages))
         except APIError as error:
             reply = error
-        if reply is None or isinstance(reply, Exception):  # as the client's on_error says
+        if reply is None or isinstance(reply, Exception):  # by the client's on_error
             failure = reply
             break
         replies.append(reply)
@@ -131,7 +129,7 @@ async def converse(
         except OutputError as error:
             if tries == 1 and reply.refusal is None:
                 unread = message_text(reply)
-            # The API takes no further question behind a tool call.
+            # The API accepts no question right after a tool call.
             is_last = reply.refusal is not None or reply.tool_calls is not None
             if is_last or tries > max_corrections:
                 failure = error
@@ -149,13 +147,13 @@ def final_error(
 ) -> OutputError:
     """Return the error that a call raises after its last answer.
 
-    Its message gives the answer, what was expected, the scope, the item and the number of tries.
+    Its message has the answer, the expected form, the scope, the item and the number of tries.
 
     :param error: why the last answer cannot be used.
     :param replies: all answers.
     :param variables: the values that the templates used.
-    :param unstructured_model: the model's name if structured output was not used, because the model
-        is not known to support it; else ``None``.
+    :param unstructured_model: the model's name, if it got no schema because it is not known to
+        support structured output; else ``None``.
     """
     last = replies[-1]
     lines = [str(error), f"answer: {shortened_repr(error.text, 300)}"]
@@ -163,9 +161,9 @@ def final_error(
         lines.append(f"expected: {shortened(error.expected, 300)}")
     if unstructured_model is not None:
         lines.append(
-            f"structured output was not used, because the model {unstructured_model!r} is not known to "
-            "support it. If its server does, write STRUCTURED_OUTPUT = yes below "
-            f"[Model {unstructured_model}] in config.ini"
+            f"structured output was not used: llmcall does not know that the model {unstructured_model!r} "
+            "supports it. If its server does, set STRUCTURED_OUTPUT = yes in "
+            f"[Model {unstructured_model}] of config.ini"
         )
     if last.finish_reason == "length":
         lines.append("the answer was cut at the token limit: raise max_tokens")
@@ -181,5 +179,5 @@ def final_error(
 
 
 def shortened_repr(value: Any, limit: int = 60) -> str:
-    """Return a value as Python shows it, cut to some characters."""
+    """Return a value's ``repr``, cut to some characters."""
     return shortened(repr(value), limit)

@@ -1,4 +1,4 @@
-"""``@llm``: a function whose body is a model's answer."""
+"""``@llm``: functions that a model answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SELF = re.compile(r"\{[{%][^}]*(?<![.\w])self\b")  # a tag with the variable ``s
 
 
 class LLMFunction(Generic[Arguments, Value]):
-    """A function whose body is a model's answer; as a method it binds its object.
+    """A function that a model answers; as a method, it binds its object.
 
     :ivar llm_call: the :class:`~llmcall.LLMCall` that answers; its templates take the arguments as
         variables.
@@ -41,7 +41,7 @@ class LLMFunction(Generic[Arguments, Value]):
     def __init__(self, function: Callable[Arguments, Value], llm_call: LLMCall) -> None:
         functools.update_wrapper(self, function)
         self._parameters = Parameters(function)
-        # A method's object, by the name of the first parameter.
+        # A method's object by the name of the first parameter; empty for a function.
         self.bound: dict[str, Any] = {}
         self.llm_call = llm_call
         llm_call.parameters = frozenset(self._parameters.signature.parameters)
@@ -62,17 +62,17 @@ class LLMFunction(Generic[Arguments, Value]):
         return (await self.llm_call.arun(**self._call_variables(*args, **kwargs))).value  # type: ignore[no-any-return]
 
     def __map_job__(self) -> RowJob:
-        """Return how a ``map`` asks about rows."""
+        """Return the job that asks about the rows of a ``map``."""
         return RowJob(self.llm_call, self.variables, self.bound)
 
     def __repr__(self) -> str:
         return f"<llm function {self.__qualname__}{self._parameters.signature}>"
 
     def variables(self, item: Any) -> dict[str, Any]:
-        """Return the templates' variables of an item of a ``map``: of a row, those that the
-        function takes.
+        """Return the templates' variables for an item of a ``map``.
 
-        :param item: a row, or anything else as the first argument.
+        :param item: a row, of which the function gets the columns that it takes; anything else is
+            the first argument.
         :raises TypeError: if an argument is missing.
         """
         if not isinstance(item, Mapping):
@@ -112,8 +112,8 @@ class LLMFunction(Generic[Arguments, Value]):
 def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of the :class:`LLMCall` behind a function.
 
-    :param params: those that the decorator was given; a user template among them leaves the
-        docstring a docstring.
+    :param params: the decorator's arguments; if one is a user template, the docstring is not used as
+        one.
     :raises TypeError: if the function has no docstring, is async, or its template takes
         ``self``; if its return type is not known.
     """
@@ -133,18 +133,17 @@ def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict
         raise TypeError(
             f"{name}: Jinja2 reserves the name self; give the first argument another name"
         )
-    # Python 3.13 removes the docstring's indentation; do it here, so that all versions give the same
-    # prompt.
+    # Python 3.13 removes a docstring's indentation; removed here, every version gives the same prompt.
     return {"user": inspect.cleandoc(function.__doc__), **arguments}
 
 
 def _return_type(function: Callable[..., Any]) -> Any:
-    """Return the type that a function is annotated to return; ``str`` if it has no annotation."""
+    """Return the annotated return type of a function, or ``str`` without an annotation."""
     annotation = inspect.signature(function).return_annotation
     if annotation is inspect.Signature.empty:
         return str
-    # Arguments may be annotated with names that exist for type checkers only, so only this
-    # annotation is evaluated.
+    # Only this annotation is evaluated: the arguments' may use names that exist for type checkers
+    # only.
     without_arguments = SimpleNamespace(__annotations__={"return": annotation})
     try:
         hints = typing.get_type_hints(without_arguments, function.__globals__, include_extras=True)
@@ -180,7 +179,7 @@ def llm(function: Any = None, /, **params: Any) -> Any:
     """
 
     def decorator(decorated: Any) -> Any:
-        """Make a function that asks of the decorated one."""
+        """Return the function that asks."""
         return LLMFunction(decorated, LLMCall(**call_arguments(decorated, params)))
 
     return decorator if function is None else decorator(function)

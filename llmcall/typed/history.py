@@ -12,7 +12,7 @@ from .template import missing_variable
 class History(NamedTuple):
     """Worked examples, or a conversation so far.
 
-    :param examples: messages whose contents are templates, if they are texts.
+    :param examples: messages; a content that is a text is a template.
     :param variable: the name of the variable that holds a conversation, or ``None``.
     """
 
@@ -21,7 +21,7 @@ class History(NamedTuple):
 
     @classmethod
     def of(cls, history: Any) -> History:
-        """Return the history that a call is given.
+        """Return the history of a call.
 
         :param history: a list of messages, the name of a variable, or ``None``.
         :raises TypeError: if it is anything else.
@@ -38,10 +38,10 @@ class History(NamedTuple):
         return self.variable is not None or bool(self.examples)
 
     def conversation(self, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the conversation that the variable holds.
+        """Return the conversation in the variable.
 
         :raises TemplateError: if the variable is missing.
-        :raises TypeError: if it holds no list of messages.
+        :raises TypeError: if it is not a list of messages.
         """
         if self.variable is None:
             return []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .template import Load, Variables
 
-# Raised by expressions in templates.
+# What expressions in templates raise
 RUNTIME_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -32,11 +32,11 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
     """Compile a Jinja2 template.
 
     :param load: returns the path and text of an included template.
-    :raises TemplateError: for a syntax error; rendering raises it for a missing variable and any
+    :raises TemplateError: for a syntax error; ``render`` raises it for a missing variable and any
         other error.
     """
     if not any(mark in text for mark in ("{{", "{%", "{#")):
-        # A plain text does not need Jinja2, which takes 30 ms to import.
+        # Jinja2 takes 30 ms to import, and a plain text does not need it.
         return Template(name, text, {}, lambda variables: text, text)
     from ..support.libraries import jinja2
 
@@ -48,11 +48,11 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
         fixed = _longest_text(environment, text)
     except (jinja2.TemplateError, *RUNTIME_ERRORS) as error:
         raise _template_error(error, paths, ()) from error
-    # All that a template finds by a name, in one dict: Jinja2 copies it for each rendering.
+    # One dict of all globals: Jinja2 copies it for each rendering.
     compiled = environment.template_class.from_code(environment, code, dict(environment.globals))
 
     def render(values: Mapping[str, Any]) -> str:
-        """Render it with variables."""
+        """Return the prompt."""
         try:
             return compiled.render(values)
         except (jinja2.TemplateError, *RUNTIME_ERRORS) as error:
@@ -64,7 +64,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
 def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
     """Return the sandbox.
 
-    :param paths: takes the path of each template that is loaded.
+    :param paths: gets the path of each template that is loaded.
     """
     from ..support.libraries import jinja2
 
@@ -91,11 +91,13 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
 
 
 class _UnprintableError(TypeError):
-    """Raised when a template prints a value that has no text of its own."""
+    """A template prints a value that has no text."""
 
 
 def _printable(value: Any) -> Any:
-    """Refuse to print an object that Python shows by its address, which differs in each process."""
+    """Refuse to print an object that Python shows by its address: each process would send another
+    prompt.
+    """
     value_type: Any = type(value)
     if value_type.__repr__ is object.__repr__ and value_type.__str__ is object.__str__:
         raise _UnprintableError(
@@ -111,12 +113,12 @@ def _variables(
 ) -> Variables:
     """Return the undeclared variables of a template and of the includes that it names.
 
-    :param visited_names: of the templates that were searched; takes the names of the includes.
+    :param visited_names: the templates that were searched; gets the names of the includes.
     """
     from ..support.libraries import jinja2
 
     tree = environment.parse(source, name, name)
-    # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
+    # Jinja2 declares its own functions (range, dict, …), but a variable may have such a name, too.
     undeclared = jinja2.meta.find_undeclared_variables(tree) | environment.globals.keys()
     fields = {id(node.node): node.attr for node in tree.find_all(jinja2.nodes.Getattr)}
     variables: list[Variables] = []
@@ -151,9 +153,9 @@ def _longest_text(environment: jinja2.Environment, source: str) -> str:
 def _template_error(
     error: Exception, paths: list[str], variable_names: Iterable[str]
 ) -> TemplateError:
-    """Return the error that names what went wrong in a template, and its line.
+    """Return an error that names the template, the line and the problem.
 
-    :param paths: of the template, then of its includes.
+    :param paths: those of the template and its includes.
     :param variable_names: the names of the variables.
     """
     from ..support.libraries import jinja2
@@ -170,7 +172,7 @@ def _template_error(
 
 
 def _problem(error: Exception, variable_names: Iterable[str]) -> str:
-    """Return in words what went wrong when a template was rendered."""
+    """Return in words why a template could not be rendered."""
     from ..support.libraries import jinja2
 
     if isinstance(error, jinja2.UndefinedError):

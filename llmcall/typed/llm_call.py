@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from .conversations import Ask, Conversation
 
 
-# The last answer of each call, for ``messages`` and ``model_output``: those of other threads and tasks are
-# not the caller's. Contexts share the one that they inherit, so each change makes a copy.
+# The last answer of each call, for ``messages`` and ``model_output``; each thread and task sees its own.
+# Contexts share the dict that they inherit, so each change makes a copy.
 _last_answers: ContextVar[WeakKeyDictionary[LLMCall, Answer]] = ContextVar("llmcall last answers")
 
 
@@ -42,19 +42,19 @@ class LLMCall:
     :param user_template_name: likewise with the user message.
     :param system: the system message's template itself, instead of a file.
     :param user: likewise the user message's.
-    :param history: messages between the system message and the question: worked examples, whose
-        contents are templates if they are texts; or the name of the variable that holds a
-        conversation so far, which is sent as it is (without its system message if the call has one).
+    :param history: messages between the system message and the question: worked examples, in which
+        texts are templates; or the name of the variable that holds a conversation so far, which is
+        sent as it is (without its system message if the call has one).
     :param output_type: ``str``, ``bool``, ``int``, ``float``, ``Literal[…]``, an ``Enum``,
         ``list[…]``, ``dict``, a pydantic model, a dataclass or a ``TypedDict``.
-    :param output_retries: how often to ask again, saying why, if an answer does not fit. A refusal
-        is an answer: the model is not asked again.
+    :param output_retries: how often to ask again, with the reason, if an answer does not fit. A
+        refusal is an answer, and is not asked again.
     :param client: the client that asks; ``None`` means the configured one.
     :param template_path: the folder of the templates, instead of the configured one.
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
         unless given.
-    :raises TypeError: if a template is given twice, or none is given, or a history without a user
-        message's; if the history is no list of messages.
+    :raises TypeError: if a template is given twice, or no template is given, or a history without a
+        user message's template; if the history is not a list of messages.
     :raises ValueError: if ``output_retries`` is not a whole number of at least 0.
 
     >>> from typing import Literal
@@ -96,12 +96,12 @@ class LLMCall:
         self.output_retries = output_retries
         self.template_path = template_path
         self.model_params = {**model_params, "on_error": model_params.get("on_error") or "raise"}
-        self.parameters: frozenset[str] = frozenset()  # of the function that it answers for
+        self.parameters: frozenset[str] = frozenset()  # those of an @llm function
         self._client = client
         self._compiled: dict[str, Templates] = {}  # by their folder
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": {}}  # another process compiles the templates itself
+        return {**self.__dict__, "_compiled": {}}  # compiled templates cannot be pickled
 
     def __repr__(self) -> str:
         templates = [
@@ -114,7 +114,7 @@ class LLMCall:
 
     @property
     def client(self) -> LLMClient:
-        """Return the client that it asks."""
+        """Return the client that asks."""
         return shared_client() if self._client is None else self._client
 
     # One answer
@@ -132,30 +132,28 @@ class LLMCall:
     __call__ = call
 
     def run(self, /, **variables: Any) -> Answer:
-        """Ask, and return the value, the reply and the messages; arguments and errors as of
-        :meth:`call`.
-        """
+        """Ask, and return the value, the reply and the messages; see :meth:`call`."""
         return drive(self._answer(variables))
 
     async def arun(self, /, **variables: Any) -> Answer:
-        """Ask without blocking the event loop; as :meth:`run`."""
+        """Ask without blocking the event loop; see :meth:`run`."""
         return await adrive(self._answer(variables))
 
     async def acall(self, /, **variables: Any) -> Any:
-        """Ask without blocking the event loop; as :meth:`call`."""
+        """Ask without blocking the event loop; see :meth:`call`."""
         return (await self.arun(**variables)).value
 
     @property
     def messages(self) -> list[dict[str, Any]] | None:
-        """Return all messages of the last call in this context, its answer included; ``None``
-        before any.
+        """Return all messages of the last call in this context, its answer included, or ``None``
+        before the first.
         """
         answer = self._last_answer
         return None if answer is None else answer.messages
 
     @property
     def model_output(self) -> Reply | None:
-        """Return the reply of the last call in this context; ``None`` before any."""
+        """Return the reply of the last call in this context, or ``None`` before the first."""
         answer = self._last_answer
         return None if answer is None else answer.reply
 
@@ -165,7 +163,7 @@ class LLMCall:
         return None if last_answers is None else last_answers.get(self)
 
     async def _answer(self, variables: dict[str, Any]) -> Answer:
-        """Ask until an answer fits, and return it, or raise the failure if ``on_error`` says so."""
+        """Ask until an answer fits, and return it; apply ``on_error`` to a failure."""
         conversation = await self.conversation(variables)
         failure = conversation.failure
         on_error = "" if failure is None else self.model_params["on_error"]
@@ -183,7 +181,7 @@ class LLMCall:
     async def conversation(
         self, variables: dict[str, Any], ask: Ask = SendMessage.reply
     ) -> Conversation:
-        """Ask until an answer fits, or the model refuses; a failure is returned, not raised."""
+        """Ask until an answer fits, or the model refuses; failures are returned, not raised."""
         client = self.client
         messages = self.render(**variables)
         rendered = self.templates().without_conversation(messages)
@@ -207,7 +205,7 @@ class LLMCall:
         variables: dict[str, Any],
         unstructured_model: str | None = None,
     ) -> Conversation:
-        """Return a conversation whose failure says all that there is to know of it."""
+        """Return a conversation with the full error of its failure."""
         if not isinstance(conversation.failure, OutputError):
             return conversation
         used_variables = self.templates().variables
@@ -223,7 +221,7 @@ class LLMCall:
     def _parse_reply(self, reply: Reply) -> Any:
         """Return an answer as the output type.
 
-        :raises OutputError: if it does not fit, or is a refusal.
+        :raises OutputError: for a refusal, and for an answer that does not fit.
         """
         if reply.refusal is not None:
             raise OutputError(
@@ -234,8 +232,8 @@ class LLMCall:
         return read(reply.content or "", self.output_type)
 
     def _structured_output(self, client: LLMClient) -> dict[str, Any]:
-        """Return the argument that makes the API hold answers to a schema of the output type; empty
-        if there is none.
+        """Return the ``response_format`` that holds answers to the output type's schema; empty where it
+        cannot be used.
         """
         if "response_format" in self.model_params:
             return {}
@@ -246,9 +244,7 @@ class LLMCall:
         return {} if schema is None else {"response_format": UncheckedFormat(schema)}
 
     def _model_without_structured_output(self, client: LLMClient) -> str | None:
-        """Return the name of the model if structured output could be used, but is not known to work
-        there.
-        """
+        """Return the name of a model that may support structured output without llmcall knowing it."""
         if self.output_type is str or "response_format" in self.model_params:
             return None
         if response_format(self.output_type) is None:
@@ -308,7 +304,7 @@ class LLMCall:
         return table(self.__map_job__(), rows, vary, map_options)
 
     def __map_job__(self) -> RowJob:
-        """Return how a ``map`` asks about rows."""
+        """Return the job that asks about the rows of a ``map``."""
         return RowJob(self, row_variables)
 
     def columns(self) -> tuple[str, ...]:
@@ -318,8 +314,8 @@ class LLMCall:
     def varied(self, texts: Mapping[str, str | None], params: Mapping[str, Any]) -> LLMCall:
         """Return the same call with other texts or model parameters.
 
-        :param texts: templates by the role of their message, and the history; ``None`` leaves a message
-            out.
+        :param texts: templates by the role of their message, and the history; ``None`` removes a
+            message.
         """
         sources = {**self._sources, **{role: Source(None, text) for role, text in texts.items()}}
         varied = copy.copy(self)
@@ -338,17 +334,17 @@ class LLMCall:
     # Templates
 
     def render(self, /, **variables: Any) -> list[dict[str, Any]]:
-        """Return the messages that the templates give, without what llmcall adds about the output type.
+        """Return the messages from the templates, without llmcall's words about the output type.
 
         :raises TemplateError: if a template or a variable is missing.
         """
         return self.templates().render(variables)
 
     def templates(self) -> Templates:
-        """Return the templates, compiled.
+        """Return the compiled templates.
 
-        :raises TemplateError: for a missing file, for a syntax error, and for a function's parameter
-            in single braces.
+        :raises TemplateError: for a missing file, a syntax error, or a function's parameter in single
+            braces.
         """
         folder = ""
         if any(source.file_name is not None for source in self._sources.values()):

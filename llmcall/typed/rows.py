@@ -1,4 +1,4 @@
-"""Rows: what a ``map`` asks about each."""
+"""The jobs that ask about the rows of a ``map`` or a table."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class RowJob(NamedTuple):
-    """Ask about each row of a ``map``.
+    """Asks about each row of a ``map``.
 
-    :param variables: returns the templates' variables of a row.
-    :param bound: those of them that are the same for all rows.
-    :param is_named: whether rows have names outside any scope, too.
-    :param axes: of a table that varies, the columns that hold the labels of a row's cell.
-    :param calls: of such a table, the calls by the labels.
+    :param variables: returns the templates' variables for a row.
+    :param bound: the variables that are the same for all rows.
+    :param is_named: whether rows need names even without a scope.
+    :param axes: with ``vary``, the columns that hold the labels of a row's cell.
+    :param calls: with ``vary``, the call for each combination of labels.
     """
 
     call: Any  # an LLMCall
@@ -46,7 +46,7 @@ class RowJob(NamedTuple):
         return str(self.call.model_params.get("window") or self.client.settings.window)
 
     def call_for(self, item: Any) -> Any:
-        """Return the call that asks about a row: that of its cell, if rows vary."""
+        """Return the call that asks about a row; with ``vary``, its cell's call."""
         return self.calls[tuple(item[axis] for axis in self.axes)] if self.axes else self.call
 
     def run(self, item: Any) -> Any:
@@ -60,9 +60,7 @@ class RowJob(NamedTuple):
         return conversation
 
     def identity(self, item: Any) -> dict[str, Any]:
-        """Return what identifies a row: only the variables, and their fields, that the templates
-        use.
-        """
+        """Return the variables, and their fields, that the templates use; they identify a row."""
         used_variables = self.call_for(item).templates().variables
         return {
             name: _used_fields(value, used_variables[name])
@@ -72,13 +70,13 @@ class RowJob(NamedTuple):
 
 
 class TableJob(RowJob):
-    """Ask about each row of a table, and return all that is known of the answer."""
+    """Asks about each row of a table, and returns the whole conversation."""
 
     def run(self, item: Any) -> Conversation:
         """Ask about a row. A missing value is an answer, and raises nothing.
 
-        :raises APIError, OutputError: if no answer fits, unless ``on_error`` is among the call's
-            parameters. ``.conversation`` has the answers.
+        :raises APIError, OutputError: if no answer fits, unless the call's ``on_error`` is another.
+            ``.conversation`` has the answers.
         """
         conversation = drive(self.conversation(item))
         failure = conversation.failure
@@ -91,7 +89,7 @@ class TableJob(RowJob):
 
 
 def row_variables(row: Any) -> dict[str, Any]:
-    """Return the templates' variables of a row: all its columns.
+    """Return the templates' variables for a row: all its columns.
 
     :raises TypeError: if it is not a row.
     """
@@ -106,10 +104,10 @@ def row_variables(row: Any) -> dict[str, Any]:
 
 
 def _used_fields(value: Any, fields: frozenset[str] | None) -> Any:
-    """Return the fields of a dict or a dataclass that are used.
+    """Return the fields of a dict or a dataclass that the templates use.
 
     :param fields: their names; ``None`` means the whole value.
-    :returns: the value itself if it lacks one of them or has no fields.
+    :returns: the value itself if it has no fields, or lacks one.
     """
     all_fields = value if isinstance(value, dict) else getattr(value, "__dataclass_fields__", None)
     if all_fields is None or fields is None or not fields <= all_fields.keys():

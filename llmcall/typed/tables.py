@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .rows import RowJob
 
-UNASKED = Conversation(None, None, [], [], 0)  # of a row that failed before anything was asked
+UNASKED = Conversation(None, None, [], [], 0)  # for a row that failed before it asked anything
 
 
 class Draw(NamedTuple):
@@ -38,14 +38,14 @@ class Draw(NamedTuple):
 
     @classmethod
     def of(cls, repeat: int, answer: Conversation | BaseException) -> Draw:
-        """Return the draw of an answer, or of the exception with which the row failed."""
+        """Return the draw with an answer, or with the exception of a row that failed."""
         if isinstance(answer, BaseException):
             return cls(repeat, getattr(answer, "conversation", None) or UNASKED, answer)
         return cls(repeat, answer, None if answer.is_missing else answer.failure)
 
     @property
     def is_cached(self) -> bool | None:
-        """Return whether all its answers were recorded; ``None`` if it has no answer."""
+        """Return whether all its answers were recorded, or ``None`` without an answer."""
         conversation = self.conversation
         if conversation.reply is None:
             return None
@@ -53,17 +53,17 @@ class Draw(NamedTuple):
 
     @property
     def cost(self) -> float | None:
-        """Return the cost of all its answers; ``None`` if it is unknown, or there are none."""
+        """Return the cost of all its answers, or ``None`` if it is unknown or nothing was answered."""
         replies = self.conversation.replies
         return total_cost(reply.cost for reply in replies) if replies else None
 
     def reply_attribute(self, name: str) -> Any:
-        """Return an attribute of its last answer; ``None`` if it has none."""
+        """Return an attribute of its last answer, or ``None`` without one."""
         reply = self.conversation.reply
         return None if reply is None else getattr(reply, name)
 
     def field(self, name: str) -> Any:
-        """Return a field of its value; ``None`` if there is no value, or it lacks the field."""
+        """Return a field of its value, or ``None`` without the value or the field."""
         value = self.conversation.fields or self.conversation.value
         return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
@@ -71,7 +71,7 @@ class Draw(NamedTuple):
 class Column(NamedTuple):
     """A column of the table.
 
-    :param cell: returns what it holds of a draw.
+    :param cell: returns its value for a draw.
     """
 
     name: str
@@ -122,11 +122,11 @@ def table(
     for name in names:
         if name in frame.columns or names.count(name) > 1:
             raise ValueError(
-                f"the table would have two columns {name!r}, one of them for the answers: rename yours"
+                f"rename your column {name!r}: the table needs that name for the answers"
             )
     options = dict(map_options)
     if options.get("on_error") == "none":
-        options["on_error"] = "return"  # the column ``error`` has what "none" leaves out
+        options["on_error"] = "return"  # fills the column ``error``
     answers: Any = run_map(TableJob(*job), items, **options)
     repeats = options.get("repeats", 1)
     if repeats == 1:
@@ -145,23 +145,22 @@ def table(
 
 
 def _report_missing(draws: Sequence[Draw]) -> None:
-    """Report how many answers are missing values."""
+    """Report the number of answers that are missing values."""
     missing = [
         draw.conversation for draw in draws if draw.error is None and draw.conversation.is_missing
     ]
     refused = sum(conversation.refusal is not None for conversation in missing)
     counts = {"refusal": refused, "unread": len(missing) - refused}
     if missing:
-        columns = " and ".join(f"{name} ({counts[name]})" for name in counts if counts[name])
+        columns = " and ".join(f"{name!r} ({counts[name]})" for name in counts if counts[name])
         notice(
-            f"{len(missing)} of {len(draws)} answers are missing values; their texts stand in the table under "
-            f"{columns}"
+            f"{len(missing)} of {len(draws)} answers are missing values; the table has their texts in {columns}"
         )
 
 
 def field_names(output_type: Any) -> tuple[str, ...]:
-    """Return the names of a pydantic model's, a dataclass's or a ``TypedDict``'s fields; of any
-    other type there are none.
+    """Return the names of the fields of a pydantic model, a dataclass or a ``TypedDict``; other types
+    have none.
     """
     if get_origin(output_type) is Annotated:
         return field_names(get_args(output_type)[0])

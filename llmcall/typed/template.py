@@ -1,4 +1,4 @@
-"""A compiled template, whatever its language."""
+"""Compiled templates of any language."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ..config.values import nearest
 from ..support.display.formatting import shortened
 
 Render = Callable[[Mapping[str, Any]], str]
-# The names that a template takes. Each has the fields that are used of it; None if all of it is.
+# By the name of a variable that a template uses, the fields used of it, or None for all of it
 Variables = Mapping[str, "frozenset[str] | None"]
-# From the name of an included template to its path and text.
+# Returns the path and text of an included template, by its name
 Load = Callable[[str], tuple[str, str]]
 
 
@@ -20,11 +20,11 @@ class Template(NamedTuple):
 
     :param name: the file's path below its folder, or the name given to a text.
     :param text: the template itself.
-    :param variables: the names that the template and its includes take, except for includes with a
-        computed name. Each has the fields that are used of it, or ``None`` if all of it is used.
-    :param render: returns the prompt for the values of variables; it accepts more variables than
-        the template takes. It raises a ``TemplateError`` for a missing variable and for any error in
-        the template, naming template and line (counted from the first that is not blank). The cause
+    :param variables: the variables that the template and its includes use, except for includes with a
+        computed name.
+    :param render: returns the prompt for the values of variables; it accepts more variables than the
+        template uses. It raises a ``TemplateError`` with the template and the line (counted from the
+        first that is not blank) for a missing variable and for any error in the template. The cause
         is the template engine's own error.
     :param fixed: the longest text that every rendering has.
     """
@@ -50,7 +50,7 @@ def all_variables(templates: Iterable[Variables]) -> Variables:
 
 
 def missing_variable(name: str, names: Iterable[str]) -> str:
-    """Return a message about a missing variable, with the given ones and the nearest of them."""
+    """Return a message about a missing variable, with the names of the others and the nearest one."""
     sorted_names = sorted(names)
     # a table may have hundreds of columns
     name_list = shortened(", ".join(sorted_names) or "none", 300)

@@ -1,7 +1,6 @@
 """The templates of a call, one for each message: texts, or files in a folder.
 
-A template's text stays as it is, but for the blank lines around it and the indentation that all its
-lines share.
+Blank lines around a template, and the indentation that all its lines share, are removed.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ class Source(NamedTuple):
         return self.file_name is not None or self.text is not None
 
     def compile(self, role: str, folder: str) -> Template:
-        """Compile the template as Jinja2, or a file in the language that its name's end stands for.
+        """Compile the template as Jinja2, or in the language of its file's suffix.
 
-        :param role: of the message, by which errors name a text.
-        :param folder: of the files; nothing outside it is read.
-        :raises TemplateError: for a missing file, naming the folder and the nearest files, and for a
+        :param role: the role of the message; errors name a text by it.
+        :param folder: the folder of the files; nothing outside it is read.
+        :raises TemplateError: for a missing file, with the folder and the nearest files, and for a
             syntax error.
         """
         if self.file_name is None:
@@ -69,39 +68,42 @@ class Source(NamedTuple):
         suffix = os.path.splitext(path)[1]
         compile_template: Compile = template_languages.get(suffix, jinja_template)
         if suffix in template_languages:
-            suffixes = tuple(dict.fromkeys(["", suffix, *suffixes]))  # of a file that it includes
+            suffixes = tuple(
+                dict.fromkeys(["", suffix, *suffixes])
+            )  # for the files that it includes
         return compile_template(
             path, text, partial(_find_template, folder=folder, suffixes=suffixes)
         )
 
 
 def checked_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
-    """Return the sources that are given, by the role of their message.
+    """Return the sources that have a template, by the role of their message.
 
-    :raises TypeError: if a template is given twice, or none is given.
+    :raises TypeError: if a template is given twice, or no template is given.
     """
     present = {role: source for role, source in sources.items() if source.is_given}
     for role, source in present.items():
         if source.file_name is not None and source.text is not None:
             raise TypeError(
-                f"the {role} template is given twice: as the file {source.file_name!r} and as text"
+                f"the {role} template is given twice, as the file {source.file_name!r} and as a text; give "
+                "one of them"
             )
     if not present:
-        raise TypeError("LLMCall needs a template: a file name, or system= or user= as text")
+        raise TypeError("LLMCall needs a template: give a file name, or a text as system= or user=")
     return present
 
 
 def checked_history(history: Any, sources: Mapping[str, Source]) -> History:
-    """Return the history that a call is given.
+    """Return the history of a call.
 
     :param history: a list of messages, the name of a variable, ``None`` or a history.
-    :param sources: of the templates, by the role of their message.
+    :param sources: the templates' sources, by the role of their message.
     :raises TypeError: if it is anything else, or no question follows.
     """
     checked = history if isinstance(history, History) else History.of(history)
     if checked.is_given and "user" not in sources:
         raise TypeError(
-            "history= holds the messages before a question: give that, too, as user= or user_template_name="
+            "history= holds the messages before a question: add the question as user= or user_template_name="
         )
     return checked
 
@@ -109,11 +111,11 @@ def checked_history(history: Any, sources: Mapping[str, Source]) -> History:
 class Templates(NamedTuple):
     """The compiled templates of a call.
 
-    :param messages: the messages that they give: each without its text, and the text's template, or
-        ``None`` if the message stays as it is. The last one is the question.
-    :param history: holds the conversation before the question, if a variable does.
-    :param variables: the names that they use.
-    :param brace_errors: an error for each name in single braces that none of them uses.
+    :param messages: each message without its text, and the text's template, or ``None`` if the
+        message stays as it is. The last one is the question.
+    :param history: names the variable with the conversation before the question, if there is one.
+    :param variables: the names that the templates use.
+    :param brace_errors: by each name in single braces that is not a variable, the error to raise.
     """
 
     messages: tuple[tuple[Mapping[str, Any], Template | None], ...]
@@ -125,9 +127,9 @@ class Templates(NamedTuple):
     def compile(cls, sources: Mapping[str, Source], history: History, folder: str) -> Templates:
         """Compile the templates of a call.
 
-        :param sources: by the role of the message.
-        :param history: the messages before the last of these.
-        :param folder: of the files.
+        :param sources: the templates' sources, by the role of their message.
+        :param history: the messages before the last one.
+        :param folder: the folder of the files.
         :raises TemplateError: for a missing file and for a syntax error.
         """
         *system, question = [
@@ -146,10 +148,10 @@ class Templates(NamedTuple):
         return cls(messages, history, variables, _brace_errors(templates, variables))
 
     def refuse_single_braces(self, names: Iterable[str]) -> None:
-        """Refuse ``{name}`` if ``{{ name }}`` is meant: the model would read the braces.
+        """Refuse ``{name}`` where ``{{ name }}`` is meant: the model would read the braces.
 
-        :param names: the variables that are given.
-        :raises TemplateError: naming the template, the line and the variable.
+        :param names: the variables that have values.
+        :raises TemplateError: with the template, the line and the variable.
         """
         for name in names:
             if name in self.brace_errors:
@@ -169,16 +171,16 @@ class Templates(NamedTuple):
         ]
         conversation = self.history.conversation(variables)
         if others and conversation and conversation[0]["role"] == "system":
-            del conversation[0]  # the call has its own
+            del conversation[0]  # the call has its own system message
         return [*others, *conversation, question]
 
     def without_conversation(self, messages: Sequence[T]) -> Sequence[T]:
-        """Return the messages of a prompt that the templates gave: all but a conversation so far."""
+        """Return the messages of a prompt without those of the conversation in a variable."""
         return [*messages[: len(self.messages) - 1], messages[-1]]
 
     def first_or_correction(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
-        """Return ``"first"`` for messages that the templates may have given, ``"correction"`` if
-        answers and what asks again follow them, and ``None`` for any others.
+        """Return ``"first"`` for messages that the templates may have rendered, ``"correction"`` if
+        answers and corrections follow, and ``None`` for any others.
         """
         count = len(messages)
         while count > 2 and str(messages[count - 1].get("content")).startswith(CORRECTION):
@@ -195,7 +197,7 @@ class Templates(NamedTuple):
         return "first" if count == len(messages) else "correction"
 
     def longest_fixed_text(self) -> str:
-        """Return the longest text that every prompt of the call has."""
+        """Return the longest text that is in every prompt of the call."""
         return max((template.fixed for _, template in self.messages if template), key=len)
 
 
@@ -207,7 +209,7 @@ def _example(content: Any, number: int) -> Template | None:
 
 
 def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[str, str]:
-    """Return an error for each name in single braces, outside Jinja2's tags, that is not used."""
+    """Return an error for each name in single braces, outside Jinja2's tags, that is not a variable."""
     errors: dict[str, str] = {}
     for template in templates:
         for match in _BRACES.finditer(template.text):
@@ -226,15 +228,15 @@ def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[s
 
 def _no_file(name: str) -> tuple[str, str]:
     raise TemplateError(
-        f"a template given as text cannot include {name!r}, since it has no folder; put it into a file"
+        f"a template that is a text cannot include {name!r}, because it has no folder; put it into a file"
     )
 
 
 def _find_template(name: str, folder: str, suffixes: tuple[str, ...]) -> tuple[str, str]:
-    """Return the path, below a folder and with its suffix, and the text of a template's file.
+    """Return the path below a folder, with its suffix, and the text of a template's file.
 
-    :raises TemplateError: for a name that leads out of the folder, and for a missing file, naming
-        the nearest ones.
+    :raises TemplateError: for a name that leads out of the folder, and for a missing file, with the
+        nearest names.
     """
     segments = os.fspath(name).replace(os.sep, "/").split("/")
     if any(segment in ("", ".", "..") or "\0" in segment or ":" in segment for segment in segments):
@@ -251,8 +253,7 @@ def _find_template(name: str, folder: str, suffixes: tuple[str, ...]) -> tuple[s
                 ) from error
     if not os.path.isdir(folder):
         raise TemplateError(
-            f"there is no template {name!r} in {folder}, which is not a folder "
-            "(set by template_path= or [Templates] PATH)"
+            f"there is no template {name!r}: {folder} is not a folder (set template_path= or [Templates] PATH)"
         )
     files = sorted(
         path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()
@@ -263,8 +264,6 @@ def _find_template(name: str, folder: str, suffixes: tuple[str, ...]) -> tuple[s
 
 
 def _dedented(text: str) -> str:
-    """Return a text without the blank lines around it and without the indentation that all its
-    lines share.
-    """
+    """Return a text without the blank lines around it and its lines' common indentation."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return dedent(re.sub(r"\A\s*(?:\n|\Z)|\n\s*\Z", "", text))

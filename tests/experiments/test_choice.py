@@ -217,8 +217,8 @@ def test_a_line_counts_the_missing_values_of_a_table(caplog: pytest.LogCaptureFi
     question(client=client).table(TOWNS, repeats=2, workers=1, on_error="return")
     [line] = caplog.messages
     assert line == (
-        "3 of 6 answers are missing values; their texts stand in the table under refusal (1) and "
-        "unread (2)"
+        "3 of 6 answers are missing values; the table has their texts in 'refusal' (1) and "
+        "'unread' (2)"
     )
 
 

@@ -183,9 +183,9 @@ def test_an_output_error_shows_answer_expectation_scope_item_and_tries(unread: U
         "it is not in the form that was asked for",
         "answer: 'Perhaps.'",
         "expected: Answer with yes or no.",
-        "structured output was not used, because the model 'gpt-3.5-turbo' is not known to "
-        "support it. If its server does, "
-        "write STRUCTURED_OUTPUT = yes below [Model gpt-3.5-turbo] in config.ini",
+        "structured output was not used: llmcall does not know that the model 'gpt-3.5-turbo' "
+        "supports it. If its server does, "
+        "set STRUCTURED_OUTPUT = yes in [Model gpt-3.5-turbo] of config.ini",
         "scope: trial#0",
         "item: name='Lisa'",
         "after 3 tries",
@@ -634,7 +634,7 @@ def test_a_row_with_the_name_of_an_answers_column_is_refused_before_any_call(
     """The error names the column."""
     pytest.importorskip("pandas")
     client, would_buy = shopper
-    with pytest.raises(ValueError, match=f"two columns '{name}'"):
+    with pytest.raises(ValueError, match=f"rename your column '{name}'"):
         would_buy.table([{"product": "bread", name: 1}])
     assert client.requests == []
 

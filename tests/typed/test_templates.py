@@ -101,7 +101,7 @@ def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
         ),
         (
             "{% include 'x' %}",
-            "line 1: a template given as text cannot include 'x', since it has no folder",
+            "line 1: a template that is a text cannot include 'x', because it has no folder",
         ),
         ("{{ name.upper }}", "line 1: it prints a function; did you mean to call it?"),
         ("{{ it }}", "line 1: it prints a object, which has no text (no __str__)"),
@@ -235,7 +235,7 @@ def test_a_missing_folder_is_an_error_that_says_what_names_it(folder: Path) -> N
     """The argument or the setting."""
     with pytest.raises(
         TemplateError,
-        match=r"which is not a folder \(set by template_path= or \[Templates\] PATH\)",
+        match=r"is not a folder \(set template_path= or \[Templates\] PATH\)",
     ):
         rendered(None, {}, "buyer", folder / "missing")
 

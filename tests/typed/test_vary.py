@@ -163,7 +163,7 @@ def test_a_key_function_gets_plain_rows_with_their_labels() -> None:
         ({"stop": [["a"]]}, "a dict with a label"),
         ({"tone": "kind"}, "must be a list of values"),
         ({}, "vary is {}"),
-        ({"user": ["{{ repeat }}"], "repeat": [1]}, "two columns 'repeat'"),
+        ({"user": ["{{ repeat }}"], "repeat": [1]}, "rename your column 'repeat'"),
         ({"user": ["{{ model }}"], "model": ["x"]}, "both a parameter and a variable"),
     ],
 )

@@ -402,7 +402,6 @@ def test_a_stream_is_the_same_record_as_the_unstreamed_call(
     ids=["breaks off", "error event", "failed"],
 )
 def test_a_broken_stream_is_an_error_and_is_not_stored(httpserver: HTTPServer, broken: Any) -> None:
-    """As of a chat."""
     client = client_at(server_of(httpserver, events(*broken)), retry_max_attempts=1)
     with (
         pytest.raises(llmcall.ServiceError),
@@ -464,7 +463,6 @@ def test_azure_has_the_responses_api(httpserver: HTTPServer) -> None:
 
 
 def test_the_ancestors_function_gives_the_shape_of_a_chat(httpserver: HTTPServer) -> None:
-    """Whichever wire the answer came by."""
     server = server_of(httpserver, response(said("Hi")))
     with llmcall.configured(base_url=server.base_url, api="responses"):
         answer = llmcall.chatcompletion_request(prompt="Hello")

@@ -47,7 +47,6 @@ def test_an_answer_may_be_a_text_a_message_or_anything_that_becomes_json(
 
 
 def test_a_scripted_failure_of_the_api_is_tried_again() -> None:
-    """As the API's would be."""
     client = ScriptedClient([ServiceError("once"), "then"])
     assert client.send_message("a") == {"role": "assistant", "content": "then"}
     assert len(client.requests) == 2

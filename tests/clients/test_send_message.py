@@ -179,7 +179,6 @@ def test_a_wait_past_the_deadline_is_not_begun(error: APIError, slept: list[floa
 def test_an_attempt_has_its_timeout_or_what_the_deadline_leaves(
     arguments: dict[str, Any], timeout: Any
 ) -> None:
-    """Whichever is shorter."""
     seen: list[Any] = []
 
     class Timed(ScriptedClient):

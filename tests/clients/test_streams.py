@@ -164,7 +164,6 @@ def test_a_stream_without_finish_reason_and_done_broke_off(way: str) -> None:
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_a_whole_answer_in_place_of_a_stream_needs_no_finish_reason(way: str) -> None:
-    """As an unstreamed one."""
     whole = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Two coins."}}]}
     with RawServer(answers(Answer(200, whole))) as raw:
         reply = WAYS[way](client_for(raw.base_url), QUESTION, on_error="raise")

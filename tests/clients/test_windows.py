@@ -848,7 +848,6 @@ def test_a_server_that_refuses_is_an_invalid_request(server: BackgroundServer) -
 
 
 def test_a_request_that_failed_to_begin_is_tried_again(server: BackgroundServer) -> None:
-    """As any other."""
     server.failures["create"] = [refusal(429), refusal(500)]
     client = client_at(server)
     assert client.send_message("Hello").content == "Hello 1"

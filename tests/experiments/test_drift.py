@@ -218,7 +218,6 @@ def test_drift_leaves_out_and_counts_requests_that_cannot_be_sent_as_recorded(mo
 
 
 def test_a_scope_of_a_recording_can_be_checked(model: Model) -> None:
-    """As wherever a run is meant."""
     record(model, 12, 1)
     drift = llmcall.drift((STUDY, "survey/1*"), share=1, to=CHECK)
     assert set(drift.to_frame()["actor"]) == {"survey/1", "survey/10", "survey/11"}
@@ -274,7 +273,6 @@ def test_where_selects_requests_and_not_the_answers_beside_them(model: Model) ->
 
 
 def test_a_where_that_selects_no_request_is_an_error(model: Model) -> None:
-    """The error says so."""
     record(model, 3, 1)
     with pytest.raises(llmcall.CacheError, match=r"can be asked again: where= selects none"):
         llmcall.drift(STUDY, where=lambda record: False, to=CHECK)
@@ -386,7 +384,6 @@ def test_one_call_has_no_interval(model: Model) -> None:
 
 
 def test_a_single_actor_is_resampled_by_request(model: Model) -> None:
-    """And the text says so."""
     with llmcall.cassette(STUDY), llmcall.scope("ann"):
         for number in range(20):
             for _ in range(3):
@@ -424,7 +421,6 @@ def share_with_zero(
 @pytest.mark.slow
 @pytest.mark.parametrize(("actors", "calls"), [(10, 1), (40, 1), (100, 1), (20, 3)])
 def test_without_drift_19_of_20_intervals_hold_0(actors: int, calls: int) -> None:
-    """From ten actors on."""
     assert 0.93 <= share_with_zero(0, actors=actors, draws=5, calls=calls) <= 0.97
 
 
@@ -630,7 +626,6 @@ def test_a_model_that_is_gone_is_an_error_that_names_the_option_model(
 
 
 def test_another_model_is_marked_in_every_output(model: Model) -> None:
-    """Plan, text, JSON and table."""
     record(model, 10, 3)
     options: dict[str, Any] = {"share": 1, "model": "gpt-6.1-terra"}
     drift = llmcall.drift(STUDY, to=CHECK, **options)

@@ -638,7 +638,6 @@ def test_the_published_data_set_is_the_same_in_each_layout() -> None:
 
 
 def test_a_program_on_an_old_sdk_replays() -> None:
-    """By the lines that the documentation shows."""
     page = Path(__file__).resolve().parents[2] / "docs" / "howto" / "published.rst"
     shown = page.read_text(encoding="utf-8").split(".. code-block:: text")[-1]
     written("shim.py", textwrap.dedent(shown))

@@ -477,7 +477,6 @@ UNSAFE: dict[str, Callable[[zipfile.ZipFile], None]] = {
 
 @pytest.mark.parametrize("name", UNSAFE)
 def test_an_unsafe_zip_file_is_refused(packed: Path, tmp_path: Path, name: str) -> None:
-    """Before anything is unpacked."""
     file = Path(shutil.copy(packed.parent / "p.zip", tmp_path / "p.zip"))
     with zipfile.ZipFile(file, "a") as archive:
         UNSAFE[name](archive)
@@ -488,7 +487,6 @@ def test_an_unsafe_zip_file_is_refused(packed: Path, tmp_path: Path, name: str) 
 def test_a_damaged_zip_file_is_reported_in_a_sentence(
     packed: Path, tmp_path: Path, place: str
 ) -> None:
-    """Wherever the damage is."""
     data = bytearray((packed.parent / "p.zip").read_bytes())
     with zipfile.ZipFile(packed.parent / "p.zip") as archive:
         entry = max(archive.infolist(), key=lambda entry: entry.compress_size)

@@ -107,7 +107,6 @@ SETTINGS = [
 def test_a_config_ini_that_a_page_shows_is_read_without_a_warning(
     page: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And it sets something."""
     for name in re.findall(r"\$\{(\w+)\}", text):
         monkeypatch.setenv(name, "secret")
     Path("config.ini").write_text(text, encoding="utf-8")

@@ -74,7 +74,6 @@ def test_the_same_model_with_a_seed_answers_as_it_did(study: Path) -> None:
 
 
 def test_a_changed_model_is_found_and_the_check_replays_without_it(study: Path) -> None:
-    """By the length of its answers."""
     options: dict[str, Any] = {"share": 1, "value": len, "to": study.with_name("changed.jsonl")}
     llmcall.register_client("local", ShortenedClient)
     drift = llmcall.drift(study, **options)

@@ -131,7 +131,6 @@ def test_a_request_that_the_local_model_cannot_take_is_refused(
     ids=["whole", "streamed"],
 )
 def test_too_long_a_prompt_is_an_error_with_both_lengths(model: LocalTransport, way: Any) -> None:
-    """The prompt's and the window's."""
     with pytest.raises(ContextLengthError) as caught:
         way(model, chat("word " * 5000))
     assert (caught.value.prompt_tokens, caught.value.context_window) == (5031, 4096)

@@ -59,7 +59,6 @@ def test_a_stream_comes_in_pieces_with_its_usage(model_server: ModelServer) -> N
 def test_a_cassette_of_one_wire_replays_on_the_other(
     model_server: ModelServer, tmp_path: Path
 ) -> None:
-    """Without the server."""
     path = tmp_path / "tape.jsonl"
     with llmcall.cassette(path):
         recorded = client_of(model_server).send_message(QUESTION, **ASKED)
@@ -70,7 +69,6 @@ def test_a_cassette_of_one_wire_replays_on_the_other(
 
 
 def test_too_long_a_prompt_is_a_context_length_error(model_server: ModelServer) -> None:
-    """As on the other wire."""
     with pytest.raises(llmcall.ContextLengthError):
         client_of(model_server).send_message("word " * 5000, **ASKED)
 

@@ -278,7 +278,6 @@ def test_an_item_keeps_its_name_in_any_order(items: list[Any], seed: int) -> Non
 @settings(max_examples=50)
 @given(st.lists(PLAIN, max_size=5))
 def test_no_two_items_share_a_name(items: list[Any]) -> None:
-    """Equal ones neither."""
     assert len(set(names(items))) == len(items)
 
 

@@ -112,7 +112,6 @@ def test_structured_output_is_known_of_each_model(name: str, is_structured: bool
 
 
 def test_embedding_models_are_known_as_such() -> None:
-    """With their provider's name too."""
     assert capabilities("openai/text-embedding-3-large").embedding
 
 
@@ -246,7 +245,6 @@ def rates(price: Price, tokens: int) -> tuple[float, ...]:
 def test_openais_models_have_a_price_everywhere_and_others_at_their_provider(
     model: str, address: str | None, tokens: int, expected: tuple[float, ...] | None
 ) -> None:
-    """With the source of the price."""
     found = price_of(model, {}, address=address)
     assert (found and rates(found, max(1, tokens))[: len(expected or ())]) == expected
     assert found is None or re.fullmatch(r"genai-prices [\d.]+ for \d{4}-\d\d-\d\d", found.source)

@@ -89,7 +89,6 @@ def test_a_count_of_tokens_is_an_int(estimated: bool) -> None:
 
 @pytest.mark.parametrize("language", TEXTS)
 def test_a_text_is_counted_exactly_in_the_models_encoding(language: str, bpe: None) -> None:
-    """In any language."""
     text, o200k, cl100k = TEXTS[language].values()
     for model, expected in (("gpt-4o", o200k), ("gpt-4", cl100k), ("gpt-oss-20b", o200k)):
         assert repr(count_tokens(text, model)) == str(expected)
@@ -105,7 +104,6 @@ def test_the_estimate_for_an_unknown_model_is_near(language: str, bpe: None) -> 
 
 
 def test_a_long_text_is_counted_exactly(bpe: None) -> None:
-    """However long it is."""
     assert repr(count_tokens(" word" * 210_000, "gpt-4o")) == "210000"
 
 
@@ -174,7 +172,6 @@ def test_tools_cost_not_less_than_the_api_counted(model: str, expected: int, bpe
 def test_images_files_and_audio_cost_a_documented_constant(
     model: str, part: dict[str, Any], expected: int
 ) -> None:
-    """Which is an estimate."""
     text = {"type": "text", "text": "What is it?"}
     count = count_tokens(user(text, part), model)
     assert count - count_tokens(user(text), model) == expected

@@ -84,7 +84,6 @@ def by_library(name: str) -> Callable[[str, dict[str, Any]], Any]:
 def test_a_block_records_every_client(
     model: NumberedServer, post: Callable[[str, dict[str, Any]], Any]
 ) -> None:
-    """With the keys of llmcall's own calls."""
     body = {"model": "gpt-4o-mini", "messages": QUESTION}
     with llmcall.cassette(TAPE), llmcall.scope("s"):
         live = post(f"{model.address}/chat/completions", body)
@@ -123,7 +122,6 @@ def test_a_library_may_be_imported_in_the_block(model: NumberedServer) -> None:
 
 
 def test_a_decorated_function_is_recorded() -> None:
-    """Each call of it."""
     server = Server()
 
     @llmcall.cassette(TAPE)
@@ -135,7 +133,6 @@ def test_a_decorated_function_is_recorded() -> None:
 
 
 def test_open_and_close_record_across_cells() -> None:
-    """As in a notebook."""
     client = plain_program(Server())
     tape = llmcall.cassette(TAPE).open()
     first = ask(client)

@@ -207,8 +207,6 @@ def stream_of_responses(url: str) -> Any:
 def test_a_stream_whose_connection_breaks_raises_what_it_raises_without_llmcall(
     read: Callable[[str], Any], ends: str
 ) -> None:
-    """After its first pieces."""
-
     def break_off(connection: Any, stopped: Any) -> None:
         connection.sendall(HEAD + b"%x\r\n%b\r\n" % (len(HALF), HALF))
         if ends == "silent":
@@ -242,7 +240,6 @@ def test_a_connection_that_fails_gives_budgets_and_limits_back() -> None:
 def test_a_connection_that_fails_is_reported_once_at_the_end(
     way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However often the SDK tries."""
     with failing("reset") as (url, _), llmcall.cassette("run.jsonl") as tape:
         raised_by(WAYS[way], url)
     assert caplog.text.count("1 call failed after all retries") == 1

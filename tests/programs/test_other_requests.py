@@ -197,7 +197,6 @@ ODD_CHATS: list[dict[str, Any]] = [
 def test_a_chat_body_of_another_form_is_recorded_as_it_is(
     body: dict[str, Any], server: Server
 ) -> None:
-    """As the server takes it."""
     answers = []
     for mode in ("auto", "replay"):
         with llmcall.patched(cache_mode=mode), http.Client(transport=server.transport) as client:
@@ -437,7 +436,6 @@ def test_usage_is_what_the_answer_of_an_api_reports(api: str, streams: bool) -> 
 
 @pytest.mark.parametrize("api", ASKED)
 def test_a_budget_counts_what_the_answer_of_an_api_reports(api: str, streams: bool) -> None:
-    """Calls, tokens and USD."""
     with reporter() as client, llmcall.budget(usd=1) as budget:
         client.post(f"{URL}/{api}", json={**ASKED[api], "stream": streams})
     assert (budget.spent.calls, budget.spent.tokens) == (1, 110)
@@ -476,7 +474,6 @@ def test_a_replayed_answer_of_an_api_is_a_hit() -> None:
 
 @pytest.mark.parametrize("limit", [{"calls": 1}, {"tokens": 200}, {"usd": 0.0004}], ids=str)
 def test_a_request_past_a_budget_is_refused_before_it_is_sent(limit: dict[str, Any]) -> None:
-    """As a chat is."""
     with reporter() as client, llmcall.budget(**limit):
         answers = [
             client.post(f"{URL}/responses", json={**ASKED["responses"], "user": str(number)})
@@ -664,7 +661,6 @@ def test_an_answer_that_failed_is_reported_as_a_failure(caplog: pytest.LogCaptur
 
 
 def test_an_answer_that_failed_is_asked_for_again() -> None:
-    """As often as any failed call."""
     answers = {"status": "failed"}, [], WHOLE["responses"]
     with llmcall.track() as usage, in_turn(*answers, retry_max_attempts=3) as client:
         assert json.loads(posts(client, "responses", times=1)[0]) == WHOLE["responses"]
@@ -701,7 +697,6 @@ def test_an_answer_that_is_cut_or_goes_on_is_recorded(answer: Any) -> None:
     ids=str,
 )
 def test_a_whole_answer_of_gemini_and_of_completions_is_recorded(api: str, answer: Any) -> None:
-    """Streamed or not."""
     with in_turn(answer) as client:
         first, second = posts(client, api)
     assert first == second

@@ -107,7 +107,6 @@ def test_a_request_that_names_no_actor_stands_in_the_scope_around_it(
     ],
 )
 def test_a_wrong_actor_is_refused_where_it_is_given(actor: str, message: str) -> None:
-    """With the remedy."""
     with pytest.raises(ValueError, match=message):
         llmcall.http_client(actor=actor)
     with pytest.raises(ValueError, match=message), llmcall.patched(actor=actor):
@@ -146,7 +145,6 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("path", SYSTEMS)
 def test_the_system_text_of_every_api_names_the_actor(path: str) -> None:
-    """By ``instructions``, ``system`` and ``systemInstruction``."""
     transport = http.MockTransport(lambda _: http.Response(200, json={"id": "a", "content": []}))
     with (
         llmcall.cassette("run.jsonl", actor="system") as tape,

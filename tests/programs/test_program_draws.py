@@ -116,7 +116,6 @@ def test_equal_calls_of_a_program_get_answers_of_their_own(
 
 
 def test_requests_of_other_apis_are_draws_too(httpserver: HTTPServer) -> None:
-    """By any client."""
     requests = pytest.importorskip("requests")
     model = NumberedServer(httpserver)
     body = {"model": "gpt-4o-mini", "messages": QUESTION}
@@ -172,7 +171,6 @@ def named(run: Callable[[], Any]) -> Any:
 def test_each_opening_of_a_cassette_counts_from_0(
     opened: Callable[[Callable[[], Any]], Any], server: Server
 ) -> None:
-    """However it is opened."""
     answers = opened(lambda: in_a_row(server))
     assert len(set(answers)) == TIMES
     assert opened(lambda: in_a_row(server)) == answers
@@ -204,7 +202,6 @@ def test_a_cassette_inside_another_counts_from_0(server: Server) -> None:
 def test_a_cassette_that_is_opened_again_while_it_is_open_goes_on_counting(
     server: Server,
 ) -> None:
-    """Also the draws of an actor."""
     client = plain_program(server)
     tape = llmcall.cassette(TAPE, actor=lambda request: str(request.body.get("seed", "")) or None)
 

@@ -131,7 +131,6 @@ def read_stream(model: Model, read: str) -> str:
 
 @pytest.mark.parametrize("read", ["iter_lines", "iter_content", "text"])
 def test_a_stream_gives_the_same_however_it_is_read(model: Model, read: str) -> None:
-    """Live and replayed."""
     for mode in ("auto", "replay"):
         with llmcall.patched(cache_mode=mode):
             assert read_stream(model, read) == "answer 0"
@@ -155,7 +154,6 @@ def test_embeddings_and_lists_are_recorded(model: Model) -> None:
 
 
 def test_a_failure_that_remains_comes_as_the_api_sent_it(model: Model) -> None:
-    """With its status and body."""
     model.failures = [400]
     with llmcall.patched():
         refused = ask(model)

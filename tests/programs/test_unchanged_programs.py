@@ -230,8 +230,6 @@ async def embed_asynchronously(client: Any) -> Any:
 def test_asynchronous_programs_are_recorded_and_replayed(
     server: Server, asking: Callable[[Any], Any], expected: Any
 ) -> None:
-    """Their calls, streams and embeddings."""
-
     async def run(mode: str) -> Any:
         async with async_program(server, cache_mode=mode) as client:
             return await asking(client)
@@ -253,7 +251,6 @@ def ask_azure(server: Server, mode: str) -> str | None:
 
 
 def test_a_call_of_azure_goes_to_its_deployment(server: Server) -> None:
-    """With the program's key and version."""
     ask_azure(server, "auto")
     (sent,) = server.requests
     assert sent.url.path == "/openai/deployments/four/chat/completions"
@@ -424,7 +421,6 @@ def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 def test_patched_records_every_client_of_the_process(reached: Server) -> None:
-    """Also one that was made before."""
     before = openai.OpenAI(api_key=KEY)
     with llmcall.patched():
         first = ask(before)
@@ -573,7 +569,6 @@ def test_the_models_are_asked_for_while_recording_only(reached: Server) -> None:
 
 
 def test_actors_of_other_requests_have_draws_of_their_own(reached: Server) -> None:
-    """In whatever order they ask."""
     found = []
     for mode, names in (("auto", ["lisa", "bart"]), ("replay", ["bart", "lisa"])):
         with llmcall.patched(cache_mode=mode, actor="system"):
@@ -585,7 +580,6 @@ def test_actors_of_other_requests_have_draws_of_their_own(reached: Server) -> No
 
 
 def test_a_miss_of_another_request_is_explained(reached: Server) -> None:
-    """By its path, and what was asked."""
     with llmcall.patched():
         respond_as("lisa")
     says = r"http request to POST /responses (?s:.*) asked +user: Milk\?"

@@ -151,7 +151,6 @@ def test_each_chat_parameter_is_sent_as_the_sdk_sends_it() -> None:
 def test_a_chat_is_sent_as_the_sdk_sends_it(
     stream: bool, door: Callable[[Wire, Call], None]
 ) -> None:
-    """Through each door."""
     check_sent(door, chat(stream, temperature=1.0, seed=2**60, stop=["é"], extra_body=OBJECT))
 
 
@@ -261,7 +260,6 @@ def test_a_changed_body_is_written_as_the_program_writes_json(style: dict[str, A
 
 
 def test_send_message_replays_a_field_beyond_the_api() -> None:
-    """By ``extra_body``."""
     answer = program(Wire()).chat.completions.create(
         model="gpt-4o-mini",
         messages=QUESTION,  # type: ignore[arg-type]
@@ -273,7 +271,6 @@ def test_send_message_replays_a_field_beyond_the_api() -> None:
 
 
 def test_get_embedding_replays_a_field_beyond_the_api() -> None:
-    """By ``extra_body``."""
     program(Wire()).embeddings.create(model="e", input="bread", extra_body={"task": "query"})
     client = llmcall.OpenAIClient(cache_mode="replay", on_error="raise")
     assert client.get_embedding("bread", "e", extra_body={"task": "query"}) == [5, 0.5]

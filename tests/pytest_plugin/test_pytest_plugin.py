@@ -545,7 +545,6 @@ def folders(project: Project) -> list[str]:
 
 
 def test_cassettes_stand_beside_their_module(project: Project, folders: list[str]) -> None:
-    """In a folder ``cassettes``."""
     project.run("--llm-record=once", passed=3)
     assert project.cassettes().keys() == {f"{folder}{ONE}" for folder in folders}
 

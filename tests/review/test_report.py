@@ -81,7 +81,6 @@ def page() -> str:
     [(["a.jsonl"], "a.html"), (["a.jsonl", "--scope", "actor-*"], "actor.html")],
 )
 def test_a_page_has_the_name_of_its_run(arguments: list[str], name: str) -> None:
-    """Of the file, or of the scope."""
     play("a.jsonl", agreed)
     assert done("report", *arguments) == f"written to {name}\n"
     assert Path(name).exists()
@@ -143,7 +142,6 @@ def test_a_page_names_no_address_to_load_from(page: str) -> None:
 
 
 def test_the_policy_of_a_page_allows_its_own_style_and_script_alone(page: str) -> None:
-    """By their digests."""
     policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', page)
     assert policy is not None
     assert policy[1].startswith("default-src &#39;none&#39;;")
@@ -171,7 +169,6 @@ def test_a_page_summarizes_name_calls_actors_models_and_cost(page: str) -> None:
 
 
 def test_a_page_holds_each_text_once(page: str) -> None:
-    """However often the histories repeat it."""
     assert page.count("You are actor 1, a thrifty buyer.") == 1
     texts = data_of(page)["texts"]
     assert len(texts) == len(set(texts))
@@ -286,7 +283,6 @@ def test_a_survey_has_the_distribution_of_its_answers_by_question() -> None:
 
 
 def test_the_calls_of_each_person_are_questions() -> None:
-    """In their order."""
     records = [
         chat(ask, say, f"p-{n}#0") for n in range(20) for ask, say in (("A?", "x"), ("B?", "y"))
     ]
@@ -308,7 +304,6 @@ def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
 
 
 def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
-    """On top, and at each call."""
     html = report(survey("a.jsonl"))
     assert "1 answer ended by length; 1 answer refused; 1 answer asked again" in html
     marks = data_of(html)["calls"]["marks"]

@@ -704,7 +704,6 @@ def test_compare_names_the_cause_whatever_follows_from_it(world: World) -> None:
 @settings(max_examples=500)
 @given(worlds)
 def test_compare_names_the_cause_of_500_changes(world: World) -> None:
-    """As above, of more worlds."""
     check_cause(world)
 
 
@@ -746,7 +745,6 @@ def test_a_cache_its_directory_an_export_and_a_scope_are_runs(
 
 
 def test_an_open_cassette_is_a_run(replicates: ScriptedClient) -> None:
-    """And a scope of it."""
     with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("rep-1"), llmcall.scope("lisa"):
         replicates.send_message("Bread?", temperature=1, on_error="raise")
         cached = (replicates.cache.path, "rep-1")
@@ -783,7 +781,6 @@ def hostile() -> llmcall.types.Comparison:
 
 
 def test_a_comparison_is_a_data_frame(hostile: llmcall.types.Comparison) -> None:
-    """With a row for each call."""
     frame = hostile.to_frame()
     assert list(frame.columns)[:4] == ["scope", "place", "status", "prompt"]
     assert len(frame) == len(hostile.rows) == 9

@@ -77,7 +77,6 @@ def test_a_draw_of_the_scope_avoids_those_of_all_arms() -> None:
 
 
 def test_an_arm_that_is_entered_again_goes_on() -> None:
-    """Also by another object of its name."""
     client = numbered()
     with llmcall.scope("r"):
         with llmcall.arm("a"):
@@ -140,7 +139,6 @@ def test_an_arm_inside_an_arm_is_an_error() -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "a#b"])
 def test_a_wrong_name_is_refused(name: str) -> None:
-    """As a scope's name."""
     with pytest.raises(ValueError, match="the arm's name"):
         llmcall.arm(name)
 
@@ -592,7 +590,6 @@ def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
     ],
 )
 def test_wrong_arguments_of_a_study_are_named(wrong: dict[str, Any], error: str) -> None:
-    """Before anything runs."""
     given: dict[str, Any] = {"arms": {"a": {}}, "scope": "app", **wrong}
     with pytest.raises((TypeError, ValueError), match=error):
         llmcall.arms(lambda: None, **given)
@@ -617,14 +614,12 @@ def test_arms_on_a_cassette_need_no_cache() -> None:
 
 
 def test_an_unknown_arm_lists_the_known_ones() -> None:
-    """In look-ups and comparisons."""
     runs = llmcall.arms(lambda: None, {"a": {}, "b": {}}, scope="app")
     with pytest.raises(KeyError, match="the arms are a, b"):
         runs.compare("a", "c")
 
 
 def test_the_summary_of_arms_counts_shared_answers() -> None:
-    """In words and as a table."""
     text = str(played(numbered(), repeats=2))
     assert "3 arms, 2 repeats: 6 different calls, 6 shared" in text
     assert "placebo" in text

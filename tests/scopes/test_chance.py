@@ -69,7 +69,6 @@ str(llmcall.compare(tape, tape))
 
 @pytest.mark.parametrize("library", ROADS)
 def test_no_library_moves_the_programs_random_numbers(library: str, httpserver: HTTPServer) -> None:
-    """Whichever call comes first in a process."""
     answers = [Answer(200, completion("3"))]
     if library == "tenacity":
         answers.insert(0, refusal(503))

@@ -167,7 +167,6 @@ def test_new_adds_arms_to_those_that_are_named(client: ScriptedClient) -> None:
 
 
 def test_update_takes_away_arms_that_a_run_did_not_use(client: ScriptedClient) -> None:
-    """As it does records."""
     with llmcall.cassette("a.jsonl"):
         study(client)
     with llmcall.cassette("a.jsonl", mode="update"):
@@ -214,7 +213,6 @@ def test_records_from_the_cache_have_the_arms_of_this_run_alone(client: Scripted
 
 
 def test_equal_lines_with_other_arms_are_one_record_of_all_arms() -> None:
-    """As git's merge=union leaves them."""
     one, other = (chat("Hi", "Yes.", "r#0").with_arms((name,)) for name in "ab")
     lines = [
         line
@@ -262,7 +260,6 @@ def test_a_cache_names_the_arms_in_their_alphabets_order(client: ScriptedClient)
 
 
 def test_a_cache_in_redis_names_the_arms_too(redis_process: RedisProcess) -> None:
-    """As a directory does."""
     with redis_process.client() as server:
         server.flushall()
     with llmcall.configured(cache_path=redis_process.url):
@@ -283,7 +280,6 @@ def test_noting_an_arm_changes_nothing_else(client: ScriptedClient) -> None:
 
 
 def test_export_and_load_keep_the_arms(client: ScriptedClient) -> None:
-    """As of a cassette."""
     study(client)
     client.cache.export("a.jsonl")
     assert sorted(arms_in("a.jsonl")) == TWO
@@ -360,7 +356,6 @@ def test_a_schema_that_some_calls_of_a_report_have_is_no_level() -> None:
 
 
 def test_frames_have_a_column_of_arms_where_there_are_some(path: str) -> None:
-    """Of cassettes and of caches."""
     frame = llmcall.cassette(path).to_frame(levels=["app", "repeat", "household"])
     assert list(frame.columns[:6]) == ["scope", "app", "repeat", "household", "draw", "arms"]
     assert list(frame["arms"]) == [tuple(arms or ()) for _, arms in TWO]
@@ -372,7 +367,6 @@ def test_frames_have_a_column_of_arms_where_there_are_some(path: str) -> None:
 
 
 def test_the_reader_without_llmcall_prints_the_arms(path: str) -> None:
-    """With the standard library alone."""
     command = [sys.executable, "-I", "-S", READER, path]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "chat app/0/bob#0  in the arms control, treated\n" in printed

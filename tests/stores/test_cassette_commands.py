@@ -385,7 +385,6 @@ def under_new_normalizers() -> None:
 
 
 def test_rekey_says_how_many_keys_are_new(under_new_normalizers: None) -> None:
-    """Of how many records."""
     assert "new keys for 2 of 2 records" in done("cassette", "rekey", "tape.jsonl")
 
 

@@ -350,7 +350,6 @@ def test_a_miss_over_swapped_words_is_no_other_order(recorded: str, asked: str) 
 
 @pytest.mark.parametrize("field", ["tools", "stop"])
 def test_a_miss_over_another_order_of_a_parameters_list_says_so(field: str) -> None:
-    """A set of tools, say."""
     tools = [{"type": "function", "function": {"name": name}} for name in ("look", "talk")]
     items: list[Any] = tools if field == "tools" else ["\n", "END"]
     client = recorder()

@@ -174,7 +174,6 @@ def test_the_cache_knows_an_answer_of_an_api_by_its_model() -> None:
 def test_question_and_answer_of_an_api_are_shown_as_those_of_a_chat(
     api: str, answers: dict[str, Any]
 ) -> None:
-    """With the request's parameters."""
     record("tape.jsonl", answers[api], api)
     shown = commands.done("show", "tape.jsonl")
     assert "user\n    Bread?\n→ assistant\n    Yes.\n" in shown
@@ -221,7 +220,6 @@ WITH_TOOLS: dict[str, tuple[str, Any]] = {
 
 @pytest.mark.parametrize(("api", "answer"), WITH_TOOLS.values(), ids=WITH_TOOLS)
 def test_a_tool_call_stands_below_the_text_of_the_answer(api: str, answer: Any) -> None:
-    """In frames and conversations."""
     record("tape.jsonl", answer, api, cache_mode="off")
     frame = llmcall.cassette("tape.jsonl").to_frame()
     assert frame["answer"].tolist() == ['Let me buy.\nbuy({"coins": 3})']
@@ -276,7 +274,6 @@ def test_a_streamed_answer_that_another_hears_is_one_cause() -> None:
 
 
 def test_an_answer_that_was_cut_is_shown_with_its_end() -> None:
-    """In the words of the API."""
     record("cut.jsonl", CUT, cache_mode="off")
     assert "→ assistant, ended by max_output_tokens\n    Yes." in commands.done("show", "cut.jsonl")
 

@@ -227,7 +227,6 @@ def test_show_names_the_models_and_their_days(without_days: str) -> None:
 def test_diff_names_the_models_and_their_days_if_the_runs_differ_in_them(
     without_days: str,
 ) -> None:
-    """Of both runs."""
     assert "answered by" not in commands.done("diff", PATH, PATH)
     told = commands.done("diff", PATH, without_days)
     assert f"{PATH}: answered by {SNAPSHOT} ({today()})" in told

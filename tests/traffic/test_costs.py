@@ -419,7 +419,6 @@ KNOWN = {name: billed for name, billed in BILLED.items() if billed.millionths}
 
 @pytest.mark.parametrize("billed", KNOWN.values(), ids=list(KNOWN))
 def test_a_budget_spends_what_an_answer_costs(billed: Billed) -> None:
-    """Of whatever it consists."""
     with llmcall.budget(calls=1) as budget, answering(billed) as client:
         client.post(billed.url, json=billed.body)
     assert budget.spent.usd == usd(billed)
@@ -448,7 +447,6 @@ def test_an_answer_without_a_price_ends_a_budget_of_usd() -> None:
 def test_a_reply_costs_the_same_over_both_wires(
     api: str, is_streamed: bool, httpserver: HTTPServer
 ) -> None:
-    """As the answer of a program does."""
     billed = BILLED["chat, cached and written"] if api == "chat" else WRITTEN_RESPONSE
     server = ScriptedServer(httpserver, Answer(200, billed.answer))
     with client_for(server.base_url, api=api, api_key="k", model="gpt-6-luna") as client:
@@ -630,7 +628,6 @@ def test_a_price_that_raises_loses_no_embedding(monkeypatch: pytest.MonkeyPatch)
 def test_a_price_that_raises_loses_no_reply(
     is_async: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In an event loop neither."""
     failing(monkeypatch, ZeroDivisionError("a fault"))
     client = Responding(completion("yes"), model="gpt-6-luna")
     with pytest.raises(ZeroDivisionError):

@@ -54,14 +54,12 @@ BILLED = {"calls": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest
 
 
 def test_usage_counts_the_tokens_and_the_cost_of_a_call() -> None:
-    """Its tokens and cost count."""
     client = metered(1000, 500)
     client.send_message("Hello")
     assert numbers(client.usage) == BILLED
 
 
 def test_a_hit_bills_nothing_and_saves_what_the_call_cost() -> None:
-    """Each of them."""
     client = metered(1000, 500)
     for _ in range(3):
         client.send_message("Hello")
@@ -175,7 +173,6 @@ def village() -> Responding:
 
 
 def test_a_frame_of_usage_has_a_row_for_each_scope(village: Responding) -> None:
-    """With its calls."""
     pytest.importorskip("pandas")
     frame = village.usage.to_frame()
     assert list(zip(frame["scope"], frame["calls"], strict=True)) == [("", 1), ("village", 24)]
@@ -210,7 +207,6 @@ def test_usage_counts_replayed_answers_apart_from_those_of_the_cache(
 def test_a_cassette_counts_what_was_asked_supplied_and_replayed(
     of_three_kinds: list[tuple[Any, Any]],
 ) -> None:
-    """By itself."""
     counts = [(tape.asked, tape.supplied, tape.replayed) for _, tape in of_three_kinds]
     assert counts == [(1, 1, 1), (0, 0, 2)]
 

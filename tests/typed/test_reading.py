@@ -298,7 +298,6 @@ def test_a_type_that_may_be_missing_or_is_bounded_is_read_as_the_type_itself(
 
 
 def test_a_number_that_no_float_holds_is_asked_again() -> None:
-    """By itself or within JSON."""
     for text, output_type in (
         ("9" * 400, float),
         ("1e999", float),

@@ -232,7 +232,6 @@ def test_an_error_in_a_file_names_the_file_and_no_value(
 
 
 def test_a_missing_folder_is_an_error_that_says_what_names_it(folder: Path) -> None:
-    """The argument or the setting."""
     with pytest.raises(
         TemplateError,
         match=r"is not a folder \(set template_path= or \[Templates\] PATH\)",

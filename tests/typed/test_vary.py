@@ -64,7 +64,6 @@ def test_the_columns_hold_the_labels_after_the_rows() -> None:
 
 
 def test_a_level_that_is_added_asks_only_for_itself() -> None:
-    """Whichever place it has."""
     client = numbered()
     call = call_of(client, user="{{ name }}: bread?")
     call.table(ROWS, vary={"model": ["gpt-4o"]}, scope="s", key="name")
@@ -104,7 +103,6 @@ def test_cells_with_equal_requests_have_the_draws_that_they_have_alone(
 def test_a_call_after_a_varied_table_is_another_draw(
     equal_cells: tuple[ScriptedClient, Any, Any],
 ) -> None:
-    """In the same scope."""
     client, table, later = equal_cells
     assert client.usage.calls == 4
     assert not {*later["value"]} & {*table["value"]}
@@ -132,7 +130,6 @@ def test_rows_of_a_cell_that_fails_have_the_error(failing_cell: llmcall.LLMCall)
 
 
 def test_a_cell_that_fails_ends_the_table(failing_cell: llmcall.LLMCall) -> None:
-    """Unless ``on_error`` says otherwise."""
     with pytest.raises(RuntimeError):
         failing_cell.table(ROWS, vary=TWO_CELLS, scope="s")
 
@@ -194,7 +191,6 @@ def test_the_arguments_of_a_function_of_a_model_vary() -> None:
 
 
 def test_cells_travel_to_other_processes() -> None:
-    """With the draws that they have here."""
     call = llmcall.LLMCall(user="{{ name }}: bread?", temperature=1)
     vary = {"temperature": [0.5, 1]}
     here = call_of(numbered(), user="{{ name }}: bread?").table(ROWS, vary=vary, scope="s")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .calls import Call
 
     Records: TypeAlias = dict[str, Record]  # by the request's key
+    Calls: TypeAlias = list[tuple[Call, "Flight"]]
 
 
 class Flight(Future[None]):
@@ -65,63 +66,90 @@ async def share(
     owner = Owner()
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
-        led: list[tuple[Call, Flight]] = []
-        followed: list[tuple[Call, Flight]] = []
-        error: APIError | None = None
-        try:
-            # Under one lock: of two equal batches, each would else lead some texts and wait for the
-            # other.
-            with lock:
-                for call in missing:
-                    place = store, call.request.cache_key
-                    flight = flights.get(place)
-                    if flight is None:
-                        flight = flights[place] = Flight(owner, is_stream=stream)
-                        led.append((call, flight))
-                    else:
-                        followed.append((call, flight))
-            unasked = []
-            for call, _ in led:
-                # Another leader may have stored the answer since the first look, and noted the key.
-                key, cassette = call.request.cache_key, call.cassette
-                record = None
-                if key in call.cache.used_keys or (cassette and cassette.uses.has_used(key)):
-                    record = await with_cache(call.cache, call.store.get, call.request)
-                if record is None:
-                    unasked.append(call)
-                else:
-                    records[call.request.cache_key] = record
-            if unasked:
-                with owner:
-                    records |= await ask(unasked)
-        except APIError as own_error:
-            seconds_left = calls[0].time_left()
-            is_late = own_error.is_late or (seconds_left is not None and seconds_left <= 0)
-            if not stream and not is_late:
-                error = copy.copy(own_error)  # the leader's own gets the leader's traceback
-                error.__cause__ = own_error.__cause__
-            raise
-        finally:
-            for call, flight in led:
-                with lock:
-                    flights.pop((store, call.request.cache_key), None)
-                # None: done; a follower finds the record, or leads the next flight.
-                flight.set_exception(None if call.request.cache_key in records else error)
+        led, followed = _flights_of(missing, store, owner, is_stream=stream)
+        records |= await _lead(led, store, ask, owner, is_stream=stream)
         for call, flight in followed:
-            if flight.owner.waits_for_us() and not flight.done():
-                records |= await _ask_beside(call, flight, ask)
-                continue
-            late = "the call's deadline passed while it waited for an identical call"
-            with waiting():
-                while not flight.done():
-                    await wait(flight, call.time_for(None, late))
-            shared_error = flight.exception()
-            if shared_error is not None:  # with a traceback of its own
-                raise copy.copy(shared_error) from shared_error.__cause__
-            record = await with_cache(call.cache, call.store.get, call.request)
-            if record is not None:
-                records[call.request.cache_key] = record
+            records |= await _follow(call, flight, ask)
     return records
+
+
+def _flights_of(
+    calls: Sequence[Call], store: ResponseCache | Cassette, owner: Owner, *, is_stream: bool
+) -> tuple[Calls, Calls]:
+    """Begin a flight for each request that has none; return the calls that lead one, and those that
+    follow one, each with its flight.
+    """
+    led: Calls = []
+    followed: Calls = []
+    # Under one lock: of two equal batches, each would else lead some texts and wait for the other.
+    with lock:
+        for call in calls:
+            place = store, call.request.cache_key
+            flight = flights.get(place)
+            if flight is None:
+                flight = flights[place] = Flight(owner, is_stream=is_stream)
+                led.append((call, flight))
+            else:
+                followed.append((call, flight))
+    return led, followed
+
+
+async def _lead(
+    led: Calls,
+    store: ResponseCache | Cassette,
+    ask: Callable[[Sequence[Call]], Awaitable[Records]],
+    owner: Owner,
+    *,
+    is_stream: bool,
+) -> Records:
+    """Ask for calls that lead a flight, and end their flights."""
+    records: Records = {}
+    error: APIError | None = None
+    try:
+        for call, _ in led:
+            # Another leader may have stored the answer since the first look, and noted the key.
+            key, cassette = call.request.cache_key, call.cassette
+            if key in call.cache.used_keys or (cassette and cassette.uses.has_used(key)):
+                record = await with_cache(call.cache, call.store.get, call.request)
+                if record is not None:
+                    records[key] = record
+        if unasked := [call for call, _ in led if call.request.cache_key not in records]:
+            with owner:
+                records |= await ask(unasked)
+        return records
+    except APIError as own_error:
+        seconds_left = led[0][0].time_left()
+        is_late = own_error.is_late or (seconds_left is not None and seconds_left <= 0)
+        if not is_stream and not is_late:
+            error = copy.copy(own_error)  # the leader's own gets the leader's traceback
+            error.__cause__ = own_error.__cause__
+        raise
+    finally:
+        for call, flight in led:
+            with lock:
+                flights.pop((store, call.request.cache_key), None)
+            # None: done; a follower finds the record, or leads the next flight.
+            flight.set_exception(None if call.request.cache_key in records else error)
+
+
+async def _follow(
+    call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Awaitable[Records]]
+) -> Records:
+    """Wait for a flight, and return the record that it left; nothing if the call has to lead the next.
+
+    :raises APIError: the leader's, if it is shared.
+    """
+    if flight.owner.waits_for_us() and not flight.done():
+        return await _ask_beside(call, flight, ask)
+    late = "the call's deadline passed while it waited for an identical call"
+    with waiting():
+        while not flight.done():
+            await wait(flight, call.time_for(None, late))
+    shared_error = flight.exception()
+    if shared_error is not None:  # with a traceback of its own
+        raise copy.copy(shared_error) from shared_error.__cause__
+    record = await with_cache(call.cache, call.store.get, call.request)
+    return {} if record is None else {call.request.cache_key: record}
 
 
 async def _ask_beside(

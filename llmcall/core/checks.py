@@ -51,7 +51,8 @@ def check_chat(response: Any) -> None:
         )
     messages = [choice["message"] for choice in choices]
     if not any(
-        text_of(each.get("content")) or any(map(each.get, ANSWER_FIELDS)) for each in messages
+        text_of(message.get("content")) or any(map(message.get, ANSWER_FIELDS))
+        for message in messages
     ):
         refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
 

@@ -66,7 +66,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         check_stops(current_stops.get())
         _announce(call, error, seconds, most_attempts(error))
 
-    async for each in tenacity.AsyncRetrying(
+    async for attempted in tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(lambda error: getattr(error, "retryable", False)),
         stop=lambda state: state.attempt_number >= most_attempts(_error_of(state)),
         wait=seconds_after,
@@ -74,8 +74,8 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         sleep=lambda seconds: wait(Future(), seconds),
         reraise=True,
     ):
-        number = each.retry_state.attempt_number
-        with each:
+        number = attempted.retry_state.attempt_number
+        with attempted:
             if number == 1:  # it was made above, before tenacity was imported
                 raise first_error
             if call.is_counted:

@@ -292,9 +292,11 @@ def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> Any:
     on_error, model = call.options.on_error, call.request.model
     endpoints = call.client.pool(model).endpoints
     # all may have failed
-    failed = [each for each in endpoints if each.name == error.endpoint] or endpoints
-    addresses = {without_password(each.address) or call.client.host(each) for each in failed}
-    address = ", ".join(sorted(each.partition("?")[0] for each in addresses))
+    failed = [endpoint for endpoint in endpoints if endpoint.name == error.endpoint] or endpoints
+    addresses = {
+        without_password(endpoint.address) or call.client.host(endpoint) for endpoint in failed
+    }
+    address = ", ".join(sorted(address.partition("?")[0] for address in addresses))
     if on_error == "raise" or (on_error == "return" and stream):
         note = f"model {model} at {address}. {error.remedy}"
         # Python 3.10 has no notes; an error that several calls share is raised more than once.

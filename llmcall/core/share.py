@@ -84,10 +84,10 @@ def _flights_of(
     # Under one lock: of two equal batches, each would else lead some texts and wait for the other.
     with lock:
         for call in calls:
-            place = store, call.request.cache_key
-            flight = flights.get(place)
+            store_and_key = store, call.request.cache_key
+            flight = flights.get(store_and_key)
             if flight is None:
-                flight = flights[place] = Flight(owner, is_stream=is_stream)
+                flight = flights[store_and_key] = Flight(owner, is_stream=is_stream)
                 led.append((call, flight))
             else:
                 followed.append((call, flight))

@@ -16,6 +16,7 @@ from .choice_orders import Respondent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...config.settings import Settings
     from ..clients.base import LLMClient
     from ..core.reply import Reply
     from ..typed.conversations import Ask
@@ -67,6 +68,11 @@ class SharesJob:
     def client(self) -> LLMClient:
         """Return the client that it asks."""
         return self.call.client  # type: ignore[no-any-return]
+
+    @property
+    def settings(self) -> Settings:
+        """Return the client's settings."""
+        return self._row_job.settings
 
     @property
     def window(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config import resolve as config
@@ -12,6 +12,9 @@ from ..config.settings import AUTO, MOST_OF_AUTO
 from ..core.calls import ON_ERROR
 from ..errors import ScopeError
 from .names import key_function
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
 
 # Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
@@ -73,10 +76,11 @@ class MapOptions:
             )
         return active
 
-    def worker_count(self, window: str) -> int:
+    def worker_count(self, window: str, client_settings: Settings) -> int:
         """Return the number of tasks that run at once.
 
         :param window: in which their calls are answered, or ``"none"``.
+        :param client_settings: those of the client that they ask, as far as it is known.
         """
         if self.workers is not None:
             return self.workers
@@ -86,7 +90,8 @@ class MapOptions:
         settings = config.settings()
         workers = WORKERS if window == "none" else MOST_WORKERS
         allowed = settings.limits_max_concurrent_calls  # by one endpoint
-        if allowed == AUTO and window == "none":  # calls in a window are not counted
+        is_auto = client_settings.limits_max_concurrent_calls == AUTO
+        if is_auto and window == "none":  # calls in a window are not counted
             workers, allowed = MOST_WORKERS, MOST_OF_AUTO
         if not isinstance(allowed, int):
             return workers

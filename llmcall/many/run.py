@@ -122,7 +122,7 @@ class MapRun:
         self._uncollected = 0
         self._batch_size = self._awaited = 1 if yields else BATCH_SIZE
         self._is_ready = threading.Event()  # as many have finished as are awaited
-        self._workers = options.worker_count(job.window)
+        self._workers = options.worker_count(job.window, job.settings)
         self._threads = DaemonThreads(self._workers)
         executor = options.executor
         self._sender = None if executor is None else Sender(self, executor)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
 from ..config import resolve as config
+from ..config.settings import Settings
 from ..scopes import DrawList, Draws, is_reserved_name, reserved_name
 from ..support import askers
 from ..support.display.formatting import one_line
@@ -37,6 +38,10 @@ class Job(Protocol):
         """The window in which its calls are answered, as far as it is known; ``"none"`` outside any."""
 
     @property
+    def settings(self) -> Settings:
+        """The settings of the client that its calls ask, as far as it is known."""
+
+    @property
     def is_named(self) -> bool:
         """Whether items have names outside any scope, too."""
 
@@ -59,10 +64,15 @@ class FunctionJob(NamedTuple):
     axes: tuple[str, ...] = ()
 
     @property
+    def settings(self) -> Settings:
+        """The process's; for a client's method, those of the client."""
+        settings = getattr(getattr(self.function, "__self__", None), "settings", None)
+        return settings if isinstance(settings, Settings) else config.settings()
+
+    @property
     def window(self) -> str:
-        """That of the settings; for a client's method, that of the client."""
-        client = getattr(self.function, "__self__", None)
-        return str(getattr(client, "settings", config.settings()).window)
+        """That of the settings."""
+        return self.settings.window
 
     def run(self, item: Any) -> Any:
         """Call the function."""

@@ -12,6 +12,7 @@ from .conversations import SendMessage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..config.settings import Settings
     from .conversations import Ask, Conversation
 
 
@@ -41,9 +42,15 @@ class RowJob(NamedTuple):
         return self.call.client
 
     @property
+    def settings(self) -> Settings:
+        """Return the client's settings."""
+        settings: Settings = self.client.settings
+        return settings
+
+    @property
     def window(self) -> str:
         """Return the window in which its calls are answered."""
-        return str(self.call.model_params.get("window") or self.client.settings.window)
+        return str(self.call.model_params.get("window") or self.settings.window)
 
     def call_for(self, item: Any) -> Any:
         """Return the call that asks about a row; with ``vary``, its cell's call."""

@@ -22,7 +22,7 @@ from collections import Counter
 from concurrent.futures import wait as wait_for_futures
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -78,6 +78,12 @@ def test_32_items_are_worked_on_at_once_or_as_many_as_are_asked_for(
 ) -> None:
     """All of them meet."""
     assert map(at_once(workers), range(workers), workers=given) == list(range(workers))
+
+
+def test_the_method_of_an_object_may_have_settings_of_its_own() -> None:
+    """Those of the process hold."""
+    agent = SimpleNamespace(settings={"mood": "good"})
+    assert map(MethodType(lambda self, item: item + self.settings["mood"], agent), "a") == ["agood"]
 
 
 @pytest.mark.parametrize("function", [map, imap])

@@ -303,10 +303,30 @@ def test_calls_in_a_window_neither_count_nor_wait(
 
 
 def test_a_map_has_workers_for_the_largest_number() -> None:
-    """256 of them meet, though a fixed number of its own would be smaller."""
+    """256 of them meet."""
     at_once = threading.Barrier(256)
     with llmcall.configured(limits_max_concurrent_calls="auto"):
         llmcall.map(lambda item: at_once.wait(30), range(256))
+
+
+@pytest.mark.parametrize("way", ["method", "typed"])
+def test_a_map_has_workers_for_what_its_client_finds(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Also where the client alone is told to find it."""
+    monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 40)
+    at_once = threading.Barrier(40)
+
+    def answer(messages: Any) -> str:
+        at_once.wait(30)
+        return "yes"
+
+    client = ScriptedClient(answer, limits_max_concurrent_calls="auto", on_error="raise")
+    if way == "method":
+        llmcall.map(client.send_message, [f"call {number}" for number in range(40)])
+    else:
+        asking = llmcall.LLMCall(user="Call {{ number }}", client=client)
+        asking.map([{"number": number} for number in range(40)])
 
 
 # Who hears of it

@@ -368,10 +368,10 @@ def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
 def _clear_awaited(response_cache: ResponseCache) -> None:
     """Cancel and delete the awaited answers at the servers of these settings, and forget all."""
     from ..clients.openai import OpenAIClient
-    from ..clients.windows import cancel_all
+    from ..clients.windows import cancel_awaited
 
     with OpenAIClient() as client:
-        others = cancel_all(client, response_cache.awaited)
+        others = cancel_awaited(client, response_cache.awaited)
     echo("all awaited answers are cancelled and deleted")
     for url, count in others.items():
         echo(

@@ -124,11 +124,11 @@ def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check
 
 def _moved_check(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
     """Return a check that names the address at which the API does answer, or ``None``."""
-    from ..clients.api_errors import meant_address
+    from ..clients.api_errors import likely_address
 
     if error.status_code != 404 or endpoint.api_type == "azure" or not endpoint.base_url:
         return None
-    corrected_url = meant_address(endpoint.base_url)
+    corrected_url = likely_address(endpoint.base_url)
     if corrected_url is None:
         return None
     transport = client.make_transport(endpoint._replace(base_url=corrected_url))

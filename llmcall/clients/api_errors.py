@@ -90,7 +90,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-request-id") or headers.get("apim-request-id")
 
 
-def refuse_reported(body: dict[str, Any]) -> dict[str, Any]:
+def raise_reported(body: dict[str, Any]) -> dict[str, Any]:
     """Return a body with the status 200, or an event of a stream, unless it reports an error.
 
     :raises APIError: the error that it reports, unless an answer stands beside it.
@@ -236,7 +236,7 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
     return service_error
 
 
-def meant_address(url: str) -> str | None:
+def likely_address(url: str) -> str | None:
     """Return the address that ``BASE_URL`` should probably be, or ``None`` if it looks right.
 
     :param url: without a query.
@@ -250,9 +250,9 @@ def meant_address(url: str) -> str | None:
     return None if suggestion == address else suggestion
 
 
-def guess_address(error: APIError, url: str) -> None:
+def add_likely_address(error: APIError, url: str) -> None:
     """Add the address that was probably meant to a 404, unless the model is what does not exist."""
-    suggestion = meant_address(url)
+    suggestion = likely_address(url)
     if error.status_code != 404 or suggestion is None:
         return
     if suggestion.startswith(url.rstrip("/")) and "model" in f"{error.code} {error}".lower():

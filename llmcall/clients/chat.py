@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..apis.bodies import EventStream, events_in, read_object
 from ..apis.chunks import DONE, chunks_of
 from ..core.checks import check_chat
-from .api_errors import refuse_reported, reported_failure, reports_error
+from .api_errors import raise_reported, reported_failure, reports_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -59,7 +59,7 @@ async def streamed_chunks(
     is_whole_answer = bool(other_lines) and not has_events
     if is_whole_answer:
         answer = read_object("\n".join(other_lines).encode(), "answer")
-        for chunk in of_answer(refuse_reported(answer)):
+        for chunk in of_answer(raise_reported(answer)):
             yield chunk
     if stream.done or is_whole_answer:
         for chunk in at_done:

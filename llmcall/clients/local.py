@@ -15,7 +15,7 @@ from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from ..errors import ConfigError, RequestTimeoutError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child
-from .api_errors import failure, refuse_reported
+from .api_errors import failure, raise_reported
 from .base import LLMClient
 from .openai import OpenAIClient
 
@@ -275,7 +275,7 @@ class _Worker:
                     raise failure(400, str(piece)) from piece
                 if isinstance(piece, BaseException):
                     raise piece
-                yield refuse_reported(dict(piece))
+                yield raise_reported(dict(piece))
         finally:
             self._reader_has_left.set()
 

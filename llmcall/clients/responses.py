@@ -8,7 +8,7 @@ from ..apis.chunks import chunks_of
 from ..core.checks import check_chat
 from ..core.seams import Response
 from ..errors import ServiceError
-from .api_errors import failure, refuse_reported
+from .api_errors import failure, raise_reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,7 +69,7 @@ REPEATED = (SAME_NAMES - {"background", "model", "moderation", "service_tier"}) 
 }
 
 
-def body_of(body: Mapping[str, Any]) -> dict[str, Any]:
+def body_from_chat(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body that asks the Responses API for what a body of chat completions asks for.
 
     :raises ValueError: if this API has no place for something that matters; names what to change.
@@ -79,7 +79,7 @@ def body_of(body: Mapping[str, Any]) -> dict[str, Any]:
     sent["input"] = [
         item
         for index, message in enumerate(rest.pop("messages"))
-        for item in _items(message, f"messages[{index}]")
+        for item in _input_items(message, f"messages[{index}]")
     ]
     sent.setdefault("store", False)
     for name in LIMITS:
@@ -89,7 +89,7 @@ def body_of(body: Mapping[str, Any]) -> dict[str, Any]:
         sent["reasoning"] = {"effort": rest.pop("reasoning_effort")}
     text = {"verbosity": rest.pop("verbosity")} if "verbosity" in rest else {}
     if "response_format" in rest:
-        text["format"] = _flat(rest.pop("response_format"), "json_schema")
+        text["format"] = _flattened(rest.pop("response_format"), "json_schema")
     if text:
         sent["text"] = text
     if "tools" in rest:
@@ -100,7 +100,7 @@ def body_of(body: Mapping[str, Any]) -> dict[str, Any]:
         sent["include"] = ["message.output_text.logprobs"]
     for name, value in rest.items():
         if name not in LEFT_OUT and value not in WITHOUT_EFFECT.get(name, ()):
-            raise _no_place_for(f"{name}={value!r:.60}", f"leave {name} out")
+            raise _unsupported(f"{name}={value!r:.60}", f"leave {name} out")
     return sent
 
 
@@ -132,7 +132,7 @@ def answer_in(response: dict[str, Any]) -> dict[str, Any]:
         error = ServiceError("the response was cancelled at the server")
         error.retryable = False
         raise error
-    return without_request(refuse_reported(response))
+    return without_request(raise_reported(response))
 
 
 def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -147,12 +147,12 @@ def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
     elif kind in ("response.completed", "response.incomplete"):
         yield Response(without_request(event.get("response") or {}))
     elif kind == "response.failed":
-        refuse_reported(event.get("response") or {})
+        raise_reported(event.get("response") or {})
         raise ServiceError("the response failed, and the server does not say why")
     elif kind == "error":
         raise failure(500, event)
     else:
-        refuse_reported(event)
+        raise_reported(event)
 
 
 def chunks_of_answer(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -163,34 +163,36 @@ def chunks_of_answer(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield Response(response)
 
 
-def _no_place_for(what: str, remedy: str) -> ValueError:
+def _unsupported(what: str, remedy: str) -> ValueError:
     return ValueError(
         f"the Responses API has no place for {what}: {remedy}, or send the call by chat completions "
         "(API = chat below [OpenAI], or api='chat')"
     )
 
 
-def _items(message: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
+def _input_items(message: Mapping[str, Any], path: str) -> Iterator[dict[str, Any]]:
     """Yield the items of the input that are one message of a chat.
 
-    :param place: of the message, for errors.
+    :param path: of the message, for errors.
     """
     role, content = message["role"], message.get("content")
     if role == "function" or message.get("function_call"):
-        raise _no_place_for(f"the function call in {place}", "use tools")
+        raise _unsupported(f"the function call in {path}", "use tools")
     if message.get("name"):
-        raise _no_place_for(f"{place}.name", "put the name into the text")
+        raise _unsupported(f"{path}.name", "put the name into the text")
     if message.get("audio"):
-        raise _no_place_for(f"{place}.audio", "leave it out")
+        raise _unsupported(f"{path}.audio", "leave it out")
     if role == "tool":
         call_id = message.get("tool_call_id")
-        output = _parts(content, place)
+        output = _parts(content, path)
         yield {"type": "function_call_output", "call_id": call_id, "output": output}
         return
     if role != "assistant":
-        yield {"type": "message", "role": role, "content": _parts(content, place)}
+        yield {"type": "message", "role": role, "content": _parts(content, path)}
         return
-    parts = [{"type": "output_text", "text": text} for text in _texts(content, place) if text]
+    parts = [
+        {"type": "output_text", "text": text} for text in _assistant_texts(content, path) if text
+    ]
     if message.get("refusal"):
         parts.append({"type": "refusal", "refusal": message["refusal"]})
     if parts:
@@ -201,52 +203,52 @@ def _items(message: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
         yield {"type": item_type, "call_id": call.get("id"), **call.get(kind, {})}
 
 
-def _texts(content: Any, place: str) -> list[str]:
+def _assistant_texts(content: Any, path: str) -> list[str]:
     """Return the texts of an assistant's message."""
     if not isinstance(content, list):
         return [content or ""]
     for part in content:
         if part["type"] not in ("text", "refusal"):
-            raise _no_place_for(f"a part of type {part['type']!r} in {place}", "leave it out")
+            raise _unsupported(f"a part of type {part['type']!r} in {path}", "leave it out")
     return [part.get("text") or part.get("refusal") or "" for part in content]
 
 
-def _parts(content: Any, place: str) -> Any:
+def _parts(content: Any, path: str) -> Any:
     """Return the content of a message: a text as it is, parts by the names of this API."""
     if not isinstance(content, list):
         return content
-    return [_part(part, f"{place}.content[{index}]") for index, part in enumerate(content)]
+    return [_part(part, f"{path}.content[{index}]") for index, part in enumerate(content)]
 
 
-def _part(part: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _part(part: Mapping[str, Any], path: str) -> dict[str, Any]:
     kind = part["type"]
     rest = {name: value for name, value in part.items() if name not in ("type", kind)}
     if kind == "text":
         return {"type": "input_text", "text": part["text"], **rest}
     if kind == "image_url":
         image = part["image_url"]
-        given = {"url": image} if isinstance(image, str) else image
+        image = {"url": image} if isinstance(image, str) else image
         return {
             "type": "input_image",
-            "image_url": given.get("url"),
-            "detail": given.get("detail") or "auto",
+            "image_url": image.get("url"),
+            "detail": image.get("detail") or "auto",
             **rest,
         }
     if kind == "file":
         return {"type": "input_file", **part["file"], **rest}
-    raise _no_place_for(f"a part of type {kind!r} in {place}", "leave it out")
+    raise _unsupported(f"a part of type {kind!r} in {path}", "leave it out")
 
 
-def _flat(given: Mapping[str, Any], field: str) -> dict[str, Any]:
+def _flattened(outer: Mapping[str, Any], field: str) -> dict[str, Any]:
     """Return an object whose field of its type's name stands in the object itself."""
-    inner = given.get(field)
-    rest = {name: value for name, value in given.items() if name != field}
+    inner = outer.get(field)
+    rest = {name: value for name, value in outer.items() if name != field}
     return {**rest, **inner} if isinstance(inner, dict) else rest
 
 
 def _flat_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     kind = tool.get("type") or "function"
-    flat = {"type": kind, **_flat(tool, kind)}
+    flat = {"type": kind, **_flattened(tool, kind)}
     if kind == "function":
         # chat completions read a missing "strict" as false, this API as true
         flat = {"parameters": None, "strict": False, **flat}
@@ -256,7 +258,7 @@ def _flat_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 def _flat_choice(choice: Any) -> Any:
     if not isinstance(choice, dict):
         return choice
-    flat = _flat(choice, choice.get("type", ""))
+    flat = _flattened(choice, choice.get("type", ""))
     if isinstance(flat.get("tools"), list):
-        flat["tools"] = [_flat(tool, tool.get("type", "")) for tool in flat["tools"]]
+        flat["tools"] = [_flattened(tool, tool.get("type", "")) for tool in flat["tools"]]
     return flat

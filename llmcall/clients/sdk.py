@@ -22,7 +22,7 @@ from ..support.libraries import random_numbers_kept
 from ..support.system import is_own_request
 from ..traffic.permit import note_sent, note_sent_async
 from . import chat, responses
-from .api_errors import guess_address, http_library, mapped_error, refuse_reported, request_id
+from .api_errors import add_likely_address, http_library, mapped_error, raise_reported, request_id
 
 if TYPE_CHECKING:
     import asyncio
@@ -73,11 +73,13 @@ class SDKTransport:
         self._token = token
         self._deployment = deployment
         # by whether it is asynchronous
-        self._users = {} if http_client is None else {hasattr(http_client, "aclose"): http_client}
+        self._user_clients = (
+            {} if http_client is None else {hasattr(http_client, "aclose"): http_client}
+        )
         self._lock = threading.Lock()
         self._ssl_context: Any = None
         self._idle: list[Any] = []  # the clients of threads that no call uses
-        if False not in self._users:
+        if False not in self._user_clients:
             # An SDK client is a cycle: without this, pytest -W error reports its sockets.
             weakref.finalize(self, _close_all, self._idle).atexit = False
         self._loop_clients: dict[
@@ -86,7 +88,7 @@ class SDKTransport:
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response."""
-        read = responses.answer_in if request.wire == "responses" else refuse_reported
+        read = responses.answer_in if request.wire == "responses" else raise_reported
         return await self.fetch(request, timeout, read=read)
 
     async def fetch(
@@ -103,7 +105,7 @@ class SDKTransport:
         :param path: another one than the request's, to which its body is not sent.
         :param read: takes the answer out of a body.
         """
-        post = await self._prepared(request, timeout, method, path)
+        post = await self._prepare(request, timeout, method, path)
         blocks = may_block.get()
         client = await self._free_client()
         response: Any = None
@@ -128,7 +130,7 @@ class SDKTransport:
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
-        post = await self._prepared(request, timeout, "post", None, stream=True)
+        post = await self._prepare(request, timeout, "post", None, stream=True)
         blocks = may_block.get()  # where it begins: anybody may close what is left half-way
         client = await self._free_client()
         response: Any = None
@@ -185,7 +187,7 @@ class SDKTransport:
             if is_too_late():  # comments alone are not an answer
                 raise RequestTimeoutError(f"no complete answer from {self.url} within the timeout")
 
-    async def _prepared(
+    async def _prepare(
         self,
         request: Request,
         timeout: float | None,
@@ -225,7 +227,7 @@ class SDKTransport:
         if request.wire == "responses":
             api_error.param = responses.chat_name(api_error.param, request.body)
         if self._class == "OpenAI":  # the only class that BASE_URL is for
-            guess_address(api_error, self.url)
+            add_likely_address(api_error, self.url)
         if api_error is not error:
             raise api_error from error
 
@@ -234,7 +236,7 @@ class SDKTransport:
         assert self._token is not None
         token = self._token()
         if isawaitable(token):
-            token = _run(token) if may_block.get() else await token
+            token = _await_in_thread(token) if may_block.get() else await token
         token = check_credential(
             token, "what the api_key function returned", "a token: one word of text"
         )
@@ -255,7 +257,7 @@ class SDKTransport:
             path = "/embeddings"
             body.setdefault("encoding_format", "float")
         elif request.wire == "responses":
-            body = responses.body_of(body)
+            body = responses.body_from_chat(body)
             body["model"] = self._deployment or body["model"]
         if extra_body:
             essential = {name: body[name] for name in ESSENTIAL_FIELDS if name in body}
@@ -284,11 +286,11 @@ class SDKTransport:
     async def _free_client(self) -> Any:
         """Return a client for one call: in a thread, one that no other call uses."""
         if not may_block.get():
-            return await self._of_running_loop()
+            return await self._client_of_loop()
         with self._lock:
             return self._idle.pop() if self._idle else self._new_client(is_async=False)
 
-    async def _of_running_loop(self) -> Any:
+    async def _client_of_loop(self) -> Any:
         """Return the asynchronous client of the running event loop."""
         import asyncio
 
@@ -310,7 +312,7 @@ class SDKTransport:
         from ..support.libraries import openai
 
         # The user's own HTTP client stays as it is.
-        http_client = self._users.get(is_async)
+        http_client = self._user_clients.get(is_async)
         if http_client is None and is_async:
             hooks = {"request": [note_sent_async]}
             http_client = openai.DefaultAsyncHttpxClient(event_hooks=hooks)
@@ -328,12 +330,12 @@ class SDKTransport:
             yield
         finally:
             self._loop_clients.pop(loop, None)
-            if True not in self._users:
+            if True not in self._user_clients:
                 await client.close()
 
     def close(self) -> None:
         """Close the connections of the clients that no call uses; the next call makes another one."""
-        if False not in self._users:
+        if False not in self._user_clients:
             with self._lock:
                 _close_all(self._idle)
 
@@ -381,7 +383,7 @@ class Hidden(str):
         return "'…'"
 
 
-def _run(awaitable: Any) -> Any:
+def _await_in_thread(awaitable: Any) -> Any:
     """Await in a new event loop in a new thread: this thread may already run a loop."""
     import asyncio
     from concurrent.futures import ThreadPoolExecutor

@@ -70,10 +70,10 @@ class WindowTransport:
         :raises ConfigError: if it is awaited from an endpoint that is none of the call's.
         :raises RequestTimeoutError: if the deadline passes; the response is awaited further on.
         """
-        await _sweep(self._call)
-        unknown_before = False
+        await _delete_leftovers(self._call)
+        was_forgotten_before = False
         while True:
-            copy, response = self._noted(), None
+            copy, response = self._awaited_copy(), None
             if copy is None:
                 copy, response = await self._begin(request, timeout)
             if copy is None:
@@ -81,15 +81,15 @@ class WindowTransport:
             response = await self._wait_for(copy, response)
             if response is not None:
                 break
-            self._check_unknown(copy.awaited, unknown_before)
-            unknown_before = True
+            self._forget_unknown(copy.awaited, was_forgotten_before)
+            was_forgotten_before = True
         try:
             return Response(copy.answer_in(response), response.request_id, copy)
         except APIError:
             await copy.release(is_stored=False)
             raise
 
-    def _noted(self) -> _Copy | None:
+    def _awaited_copy(self) -> _Copy | None:
         """Return the response that is awaited already, or ``None``."""
         awaited = self._journal.get(self._key)
         if awaited is None or awaited.id is None:
@@ -123,7 +123,7 @@ class WindowTransport:
             journal.remove(self._key, None)
             raise AlreadyRecorded
 
-        async def sent_and_noted() -> tuple[Response, _Copy, bool]:
+        async def send_and_note() -> tuple[Response, _Copy, bool]:
             """Send the request and note its response; return whether it was noted first."""
             response = await in_time(transport.fetch(request, timeout), timeout)
             identifier = response.get("id")
@@ -140,7 +140,7 @@ class WindowTransport:
 
         try:
             # Neither a cancellation nor the deadline parts them: what is sent is noted.
-            response, copy, is_first = await to_the_end(sent_and_noted())
+            response, copy, is_first = await to_the_end(send_and_note())
         except (ConfigError, ValueError):  # what cannot be sent was not sent
             journal.remove(self._key, None)
             raise
@@ -180,7 +180,7 @@ class WindowTransport:
                 log.debug("%s: a look for its answer failed: %s", self._call.label, error)
         return response
 
-    def _check_unknown(self, awaited: Awaited, unknown_before: bool) -> None:
+    def _forget_unknown(self, awaited: Awaited, was_forgotten_before: bool) -> None:
         """Decide about a response that the server no longer knows: begin another one, once.
 
         :raises AlreadyRecorded: if the answer was recorded meanwhile.
@@ -189,10 +189,10 @@ class WindowTransport:
         self._journal.remove(self._key, awaited.id)
         if self._call.store.get(self._call.request) is not None:
             raise AlreadyRecorded
-        words = f"{awaited.url} no longer has the response {awaited.id}"
-        if unknown_before:
-            raise InvalidRequestError(f"{words}, nor the one before", status_code=404)
-        notice("%s: %s; it is sent again, and may be paid for twice", self._call.label, words)
+        message = f"{awaited.url} no longer has the response {awaited.id}"
+        if was_forgotten_before:
+            raise InvalidRequestError(f"{message}, nor the one before", status_code=404)
+        notice("%s: %s; it is sent again, and may be paid for twice", self._call.label, message)
 
 
 class _Copy:
@@ -290,7 +290,7 @@ def _endpoint_among(
     return next(named, found[0] if found else None)
 
 
-async def _sweep(call: Call) -> None:
+async def _delete_leftovers(call: Call) -> None:
     """Delete what a kill left at the server: the responses whose answers are recorded. Count the
     requests that were being sent. The first window call of a process does this.
     """
@@ -323,7 +323,7 @@ def _is_recorded(call: Call, key: str, awaited: Awaited) -> bool:
     return row is not None and row[1] >= awaited.begun_at
 
 
-def cancel_all(client: LLMClient, journal: Journal) -> Counter[str]:
+def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
     """Cancel and delete all awaited responses at the endpoints of a client, and forget all notes.
 
     :returns: how many there were at other addresses, which are compared and never contacted.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import EventStream, read_object
 from ..apis.shapes import by_index, object_in, objects_in
-from ..clients.api_errors import failure, refuse_reported
+from ..clients.api_errors import failure, raise_reported
 from ..errors import APIError, ContentFilterError, EmptyAnswerError, ServiceError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
 def _check_lines(answers: list[dict[str, Any]]) -> None:
     """Check a stream of Ollama's own API: the last of its answers is done."""
     for answer in answers:
-        refuse_reported(answer)
+        raise_reported(answer)
     if answers and answers[-1].get("done") is False:
         raise _broken_off('"done": true')
 
@@ -108,7 +108,7 @@ def _check(answer: dict[str, Any]) -> None:
     try:
         if answer.get("type") == "error":
             raise failure(500, answer)
-        refuse_reported(answer)
+        raise_reported(answer)
         if status in ("failed", "cancelled"):
             raise ServiceError(f"the answer has the status {status!r}")
     except APIError as error:

@@ -80,7 +80,7 @@ class Sender:
         _senders[self._token] = self
 
     def submit(self, task: Task) -> Future[Any]:
-        """Send a task; the future gets what :meth:`received` takes."""
+        """Send a task; the future gets what :meth:`collect` takes."""
         sent: Any = SentTask(self, task)
         return self._executor.submit(sent)
 
@@ -112,9 +112,7 @@ class Sender:
         recorded = [(gain[0].scope, gain) for gain in gained]
         return state, _by_item(active.path, drawn), _by_item(active.path, recorded)
 
-    def received(
-        self, outcome: TaskResult | Report, task: Task
-    ) -> tuple[Any, BaseException | None]:
+    def collect(self, outcome: TaskResult | Report, task: Task) -> tuple[Any, BaseException | None]:
         """Return a task's value and error, and count here what the task did in another process."""
         if not isinstance(outcome, Report):
             return outcome
@@ -178,12 +176,12 @@ def _by_item(path: str, entries: Iterable[tuple[str, Any]]) -> dict[str, list[An
     :param entries: each with its scope path.
     """
     prefix = f"{path}/"
-    found: dict[str, list[Any]] = {}
+    by_name: dict[str, list[Any]] = {}
     for entry_path, entry in entries:
         if entry_path.startswith(prefix):
             name = entry_path[len(prefix) :].partition("/")[0]
-            found.setdefault(name, []).append(entry)
-    return found
+            by_name.setdefault(name, []).append(entry)
+    return by_name
 
 
 def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
@@ -260,7 +258,7 @@ class RemoteTask(NamedTuple):
         """Run the task here, with the settings, cassette and budgets of the map's process."""
         with _session_for(self.state) as session:
             if session.cassette is not None:
-                _add_all(session.cassette, self.gained)
+                _add_gained(session.cassette, self.gained)
             job = _jobs.setdefault(self.token, self.job)  # its clients keep their connections
             while len(_jobs) > KEPT_JOBS:
                 _jobs.pop(next(iter(_jobs)), None)
@@ -275,7 +273,7 @@ class RemoteTask(NamedTuple):
                 "" if error is None else "".join(format_exception(error)),
                 draw_list.drawn(),
                 list(used_records),
-                *session.noted(),
+                *session.take_noted(),
             )
 
     def __repr__(self) -> str:
@@ -322,7 +320,7 @@ class _Session:
                 self.cassette = Cassette(*path_and_mode, write=False)
                 self.cassette.events = self._events
                 self.cassette.start()
-                _add_all(self.cassette, gained)
+                _add_gained(self.cassette, gained)
         self.settings = self._layers.settings()
 
     def apply(self) -> None:
@@ -346,7 +344,7 @@ class _Session:
         """Note an addition to the usage."""
         self._usage.append((model, scope, dict(amounts), arm))
 
-    def noted(self) -> tuple[list[Any], list[Any], list[Any]]:
+    def take_noted(self) -> tuple[list[Any], list[Any], list[Any]]:
         """Take what was noted since the last time: the usage, the cassette's events and the failures."""
         with _session_changed:
             failures = process_failures if self.cassette is None else self.cassette.failures
@@ -357,7 +355,7 @@ _session_changed = threading.Condition()
 _session: _Session | None = None  # the current one
 
 
-def _forget() -> None:
+def _forget_parent() -> None:
     """Forget, in a forked process, the maps and the session of its parent."""
     global _session_changed, _session
     _session_changed = threading.Condition()
@@ -365,7 +363,7 @@ def _forget() -> None:
     _senders.clear()
 
 
-after_fork_in_child(_forget)
+after_fork_in_child(_forget_parent)
 
 
 @contextmanager
@@ -398,7 +396,7 @@ def _session_for(state: bytes) -> Iterator[_Session]:
             _session_changed.notify_all()
 
 
-def _add_all(cassette: Cassette, gained: Gained) -> None:
+def _add_gained(cassette: Cassette, gained: Gained) -> None:
     """Add what the cassette of the map's process gained before the map began."""
     for record, order in gained:
         cassette.add(record, Caller(record.scope, order))

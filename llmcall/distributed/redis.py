@@ -121,7 +121,7 @@ class RedisServer:
         """Return the bytes of a key and when they were stored, or ``None``."""
         with self._connection() as redis:
             row = redis.hget(ROWS, key)
-        return None if row is None else _read(row)
+        return None if row is None else _unpacked_row(row)
 
     def rows(self) -> Iterator[Row]:
         """Yield all rows in the order of storing."""
@@ -134,7 +134,7 @@ class RedisServer:
                 return
             for (key, _), row in zip(page, rows, strict=True):
                 if row is not None:  # else it was deleted meanwhile
-                    yield key.decode(), *_read(row)
+                    yield key.decode(), *_unpacked_row(row)
             last = int(page[-1][1])
 
     readable_rows = rows
@@ -203,6 +203,6 @@ class RedisServer:
         self._redis.connection_pool.disconnect(inuse_connections=False)
 
 
-def _read(row: bytes) -> tuple[bytes, float]:
+def _unpacked_row(row: bytes) -> tuple[bytes, float]:
     """Return the bytes of a row and its time; a row that is too short for a time is none of ours."""
     return (row[TIME.size :], TIME.unpack_from(row)[0]) if len(row) >= TIME.size else (b"", 0.0)

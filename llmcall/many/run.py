@@ -188,7 +188,7 @@ class MapRun:
         result = TaskResult(error=error) if error else future.result()
         try:
             if self._sender is not None:
-                result = TaskResult(*self._sender.received(result, task))
+                result = TaskResult(*self._sender.collect(result, task))
         finally:
             task.error = error = result.error
             if error is None:

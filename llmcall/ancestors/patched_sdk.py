@@ -11,7 +11,7 @@ from ..clients.api_errors import mapped_error
 from ..clients.openai import NO_KEY
 from ..config.endpoints import Endpoint
 from ..keys.request import Request
-from ..support.blocking import value
+from ..support.blocking import resolved
 
 _COMPLETIONS = "openai.resources.chat.completions"
 
@@ -87,8 +87,8 @@ class PatchedTransport:
 
         try:
             sdk = getattr(openai, f"Async{self._class}")(**self._arguments, timeout=timeout)
-            completion = await value(sdk.chat.completions.create(**_arguments_of(request)))
-            return await value(completion.model_dump())
+            completion = await resolved(sdk.chat.completions.create(**_arguments_of(request)))
+            return await resolved(completion.model_dump())
         except openai.APIError as error:
             raise mapped_error(error, self._endpoint) from error
 

@@ -278,7 +278,7 @@ class LLMClient:
         from copy import deepcopy
 
         call = prepare_chat(self, current_messages, arguments)
-        call.give_back()
+        call.release_draw()
         return deepcopy(call.request)
 
     @overload

@@ -17,7 +17,7 @@ from ..core.seams import Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Request
-from ..support.blocking import iterate, may_block, run
+from ..support.blocking import iterate_blocking, may_block, run_blocking
 from ..support.libraries import random_numbers_kept
 from ..support.system import is_own_request
 from ..traffic.permit import note_sent, note_sent_async
@@ -156,11 +156,11 @@ class SDKTransport:
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response, in this thread. Calls do not use it: ``core/effects.send`` awaits :meth:`asend`."""
-        return run(in_time(self.asend(request, timeout), timeout))
+        return run_blocking(in_time(self.asend(request, timeout), timeout))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield what :meth:`astream` does, in this thread; as :meth:`send`, not used by calls."""
-        return iterate(self.astream(request, timeout))
+        return iterate_blocking(self.astream(request, timeout))
 
     def models(self, timeout: float) -> list[str]:
         """Return the names of the models that the endpoint lists.
@@ -168,7 +168,7 @@ class SDKTransport:
         :param timeout: seconds.
         """
         request = Request("chat", "", {}, {}, {}, None, "")
-        response = run(in_time(self.fetch(request, timeout, "get", "/models"), timeout))
+        response = run_blocking(in_time(self.fetch(request, timeout, "get", "/models"), timeout))
         models = response.get("data")
         if not isinstance(models, list) or not all(
             isinstance(model, dict) and "id" in model for model in models

@@ -52,12 +52,12 @@ class _AnyStream:
             message = f"a stream of {self.request.model} was left unread; open it in a with block"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
         # An event loop closes the generator so late that another call may have drawn.
-        self._call.give_back()
+        self._call.release_draw()
 
     def _leave(self) -> None:
         """Note that the reader leaves, if the answer has not ended."""
         self._is_left |= getcoroutinestate(self._flow) in (CORO_CREATED, CORO_SUSPENDED)
-        self._call.give_back()
+        self._call.release_draw()
 
     def _check_not_left(self) -> None:
         """Refuse to read on, where nothing more comes.

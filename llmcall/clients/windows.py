@@ -25,7 +25,7 @@ from ..errors import (
 from ..keys.request import Request
 from ..models.prices import window_of
 from ..stores.cache.awaited import IDENTIFIER, Awaited
-from ..support.blocking import run
+from ..support.blocking import run_blocking
 from ..support.display.formatting import counted
 from ..support.notices import logger, notice, warn_once
 
@@ -341,6 +341,6 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
             transport = client.transport_of(endpoint)
             for method, path in (("post", "/cancel"), ("delete", "")):
                 with suppress(InvalidRequestError):  # the server has it no more
-                    run(_ask(transport, awaited, method, path, settings.timeout))
+                    run_blocking(_ask(transport, awaited, method, path, settings.timeout))
         journal.remove(key, awaited.id)
     return others

@@ -252,15 +252,15 @@ class Call(NamedTuple):
         store = CacheStore(self.cache, "off", self.caller)
         return self._replace(cassette=None, options=options, store=store)
 
-    def give_back(self) -> None:
+    def release_draw(self) -> None:
         """Free the draw's number."""
         if self.caller.draw is not None:
-            self.caller.draw.give_back()
+            self.caller.draw.release()
 
-    def end(self, answer: Record) -> None:
+    def keep_draw(self, answer: Record) -> None:
         """Note the record that answers the call: its draw stays taken."""
         if self.caller.draw is not None:
-            self.caller.draw.end(answer)
+            self.caller.draw.keep(answer)
         for listener in listeners:
             listener.answered(self, answer)
 

@@ -26,7 +26,7 @@ from types import coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from ..errors import RequestTimeoutError
-from ..support.blocking import iterate, may_block, run
+from ..support.blocking import iterate_blocking, may_block, run_blocking
 from ..support.interrupts import check_stops, current_stops
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ class _AbandonedError(BaseException):
     """
 
 
-drive = run
+drive = run_blocking
 
 
 async def adrive(call: Coroutine[Any, Any, T]) -> T:
@@ -267,7 +267,7 @@ def drive_stream(call: Coroutine[Any, Any, T], finish: Callable[[T], None]) -> I
 
     :param finish: called with the call's result at its end, unless the reader leaves before.
     """
-    return iterate(_pieces(call, finish, blocks=True))
+    return iterate_blocking(_pieces(call, finish, blocks=True))
 
 
 def adrive_stream(

@@ -45,7 +45,7 @@ def replay(call: Call) -> Any:
         if record is None:
             return NOT_RECORDED
         call.count_hit(record, record.cost)
-        call.end(record)
+        call.keep_draw(record)
     except BaseException as error:
         note_failure(error, call)
         raise
@@ -102,7 +102,7 @@ async def records_of(
             calls[0].count_hit(hits[0], total_cost(record.cost for record in hits))
         answers = [records[call.request.cache_key] for call in calls]
         for call, record in zip(calls, answers, strict=True):
-            call.end(record)
+            call.keep_draw(record)
         return answers
     except BaseException as error:
         is_early = is_abandoned(error)
@@ -320,5 +320,5 @@ def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> N
     """
     for listener in listeners:
         listener.failed(call, error, is_streamed=stream)
-    call.give_back()
+    call.release_draw()
     hide_own_frames(error)

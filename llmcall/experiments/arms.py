@@ -362,7 +362,7 @@ def arms(
                 on_error=on_error,
             )
     except BaseException as error:
-        draw_list.undo()  # so that another start draws the same again
+        draw_list.retract()  # so that another start draws the same again
         error.results = dict(finished)  # type: ignore[attr-defined]
         raise
     by_run = dict(zip(runs, results, strict=True))

@@ -303,10 +303,10 @@ class MapRun:
         elif error is not None:
             ending = self._wait_for_end(error)
             for draw_list in self._yielded:
-                draw_list.undo()
+                draw_list.retract()
         if error is not None:
             for task in self._all_begun():
-                task.draw_list.undo()
+                task.draw_list.retract()
         self._threads.end()
         if self._sender is not None:
             self._sender.close()

@@ -73,8 +73,8 @@ class Actors:
     def _name(self, request: ProgramRequest, normalize: Normalize, label: str) -> str | None:
         actor = self._actor
         if isinstance(actor, re.Pattern):
-            found = actor.search(_first_text(request.body, ("user",)))
-            name = normalize((found[1] or "").strip()) if found else ""
+            match = actor.search(_first_text(request.body, ("user",)))
+            name = normalize((match[1] or "").strip()) if match else ""
             is_plain = len(name) <= NAME_CHARACTERS and not UNSAFE.search(name)
             return (name if is_plain else _short_name(name)) or None
         if actor == SYSTEM:
@@ -120,13 +120,13 @@ def _first_text(body: Any, roles: tuple[str, ...]) -> str:
     return next(filter(None, map(text_in, contents)), "")
 
 
-def warn_of_askers(*, have_names: bool) -> None:
+def warn_of_swapped_answers(*, have_names: bool) -> None:
     """Warn if recorded answers went to other tasks or threads than in the recorded run, or were left
     while others were asked for.
 
     :param have_names: whether requests name their actors already.
     """
-    count = scopes.take_misplaced()
+    count = scopes.take_swapped()
     if count:
         remedy = (
             "choose names that differ for each of the program's actors"

@@ -57,7 +57,7 @@ async def response_to(
     try:
         to_record = await request_to_record(http, recorder.hosts, is_models_host=is_models_host)
         if to_record is None:
-            return _pass(recorder, library, http, is_models_host=is_models_host)
+            return _let_pass(recorder, library, http, is_models_host=is_models_host)
         if recorder.has_ended:
             raise LLMCallError(HAS_ENDED)
         if to_record.asks_model:
@@ -83,7 +83,7 @@ async def response_to(
     return refusal(library, failed, transport)
 
 
-def _pass(recorder: Recorder, library: ModuleType, http: Any, *, is_models_host: bool) -> Any:
+def _let_pass(recorder: Recorder, library: ModuleType, http: Any, *, is_models_host: bool) -> Any:
     """Return ``None`` if a request that is not recorded passes; the answer to telemetry if nothing is sent.
 
     :raises LLMCallError: if it goes to a model, and nothing may be sent.

@@ -61,32 +61,32 @@ Addresses = Collection[tuple[str, int]]  # of models: hosts and ports
 MOST_NAMES = 10_000
 # Hosts by the addresses that were looked up for them; all are forgotten if there are too many, since a
 # host is looked up anew before it is connected to.
-_names: dict[str, str] = {}
+_hosts_by_address: dict[str, str] = {}
 
 
 def getaddrinfo(look_up: Callable[..., Any], host: Any, *args: Any, **kwargs: Any) -> Any:
     """Look addresses up, and note the host's name: a connection knows only the address."""
     addresses = look_up(host, *args, **kwargs)
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
-    if len(_names) >= MOST_NAMES:
-        _names.clear()
-    _names.update({str(each[4][0]): name for each in addresses if host})
+    if len(_hosts_by_address) >= MOST_NAMES:
+        _hosts_by_address.clear()
+    _hosts_by_address.update({str(address[4][0]): name for address in addresses if host})
     return addresses
 
 
-def model_at(address: Any, models: Addresses) -> str | None:
+def model_host_at(address: Any, models: Addresses) -> str | None:
     """Return the host of a model that a socket connects to, or ``None`` if it is none."""
     if isinstance(address, tuple) and isinstance(address[0], str):  # no Unix socket
-        host = _normalized_host(_names.get(address[0], address[0]))
+        host = _normalized_host(_hosts_by_address.get(address[0], address[0]))
         if is_models((host, address[1]), models):
             return host
     return None
 
 
-def words_of(address: Any) -> str:
+def shown_address(address: Any) -> str:
     """Return how messages name what a socket connects to; empty for a socket of this machine's files."""
     if isinstance(address, tuple) and isinstance(address[0], str):
-        return f"{_normalized_host(_names.get(address[0], address[0]))}:{address[1]}"
+        return f"{_normalized_host(_hosts_by_address.get(address[0], address[0]))}:{address[1]}"
     return ""
 
 
@@ -100,7 +100,7 @@ def is_models(address: tuple[str, int], models: Addresses) -> bool:
 
 def address_of(url: Any) -> tuple[str, int]:
     """Return the host and the port of an address of httpx or httpx2."""
-    return _normalized_host(url.host), _port_of(url)
+    return _normalized_host(url.host), _port(url)
 
 
 def configured_models() -> set[tuple[str, int]]:
@@ -111,11 +111,11 @@ def configured_models() -> set[tuple[str, int]]:
     for address in (settings.base_url, settings.azure_endpoint, *endpoints):
         url = urllib.parse.urlsplit(address or "")
         if url.hostname:
-            models.add((_normalized_host(url.hostname), _port_of(url)))
+            models.add((_normalized_host(url.hostname), _port(url)))
     return models
 
 
-def _port_of(url: Any) -> int:
+def _port(url: Any) -> int:
     """Return the port of an address, by its scheme if it names none."""
     return url.port or PORTS.get(url.scheme, 0)
 

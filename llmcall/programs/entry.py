@@ -13,7 +13,7 @@ from .. import scopes
 from ..stores.cassettes.cassette import Cassette
 from ..support import askers
 from ..support.notices import notice
-from .actors import Actor, warn_of_askers
+from .actors import Actor, warn_of_swapped_answers
 from .front import FrontTransport, in_front
 from .recorder import Recorder
 
@@ -185,12 +185,12 @@ def _recording(recorder: Recorder) -> Iterator[None]:
         try:
             yield
         finally:
-            warn_of_askers(have_names=recorder.actors is not None)
-            for line in unrecorded_words(recorder):
+            warn_of_swapped_answers(have_names=recorder.actors is not None)
+            for line in unrecorded_lines(recorder):
                 notice("%s", line)
 
 
-def unrecorded_words(recorder: Recorder) -> Iterator[str]:
+def unrecorded_lines(recorder: Recorder) -> Iterator[str]:
     """Yield a line about each request to a model that is not recorded, and about each host of a model to
     which other clients connected.
     """

@@ -26,9 +26,9 @@ from ..support.listeners import Listener, listeners
 from ..support.notices import hold_notices
 from ..testing import answers_in_process
 from ..traffic.usage import process_meter
-from .actors import warn_of_askers
+from .actors import warn_of_swapped_answers
 from .children import watch_children
-from .entry import unrecorded_words
+from .entry import unrecorded_lines
 from .front import in_front
 from .recorder import HAS_ENDED, Recorder
 
@@ -166,7 +166,7 @@ class Execution(Listener):
             sys.stdout.flush()
         error, recorder = self._error, self._recorder
         has_failed = self._has_failed()
-        told = list(unrecorded_words(recorder))
+        unrecorded = list(unrecorded_lines(recorder))
         recorder.has_ended = True
         end_streams()
         problems: list[Exception] = []
@@ -174,12 +174,12 @@ class Execution(Listener):
             self._exit_stack.__exit__(None if error is None else type(error), error, None)
         except (LLMCallError, OSError) as problem:
             problems.append(problem)
-        warn_of_askers(have_names=recorder.actors is not None)
+        warn_of_swapped_answers(have_names=recorder.actors is not None)
         process_failures.warn("replay")
         if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):
             problems.append(recorder.first_error)
         errors = [f"Error: {problem}" for problem in problems if problem is not self._reported]
-        self._print([*errors, *self._summary(), *told, *self._notices])
+        self._print([*errors, *self._summary(), *unrecorded, *self._notices])
         if isinstance(self._error, KeyboardInterrupt) and os.name == "posix":
             # As Python ends after Ctrl-C: the signal tells a shell to stop, too.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -204,7 +204,7 @@ class Execution(Listener):
         with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
             file.write(text.encode(encoding, "backslashreplace"))
 
-    def _seen(self) -> str:
+    def _explain_no_calls(self) -> str:
         """Return what was seen of a program of which no call was recorded."""
         recorder, seen = self._recorder, []
         if self._children:
@@ -254,14 +254,14 @@ class Execution(Listener):
         lines = [f"{', '.join(counts)}: {target}"]
         has_words = self._code or self._recorder.unrecorded or self._recorder.passed
         if counts == ["0 asked"] and not has_words:
-            lines.append(self._seen())
+            lines.append(self._explain_no_calls())
         if supplied and not self._recorder.sends_nothing:
-            lines.append(self._other_repeat())
+            lines.append(self._how_to_repeat())
         if cassette is not None and cassette.unused_report:
             lines.append(cassette.unused_report)
         return lines
 
-    def _other_repeat(self) -> str:
+    def _how_to_repeat(self) -> str:
         """Return how another run gets other answers than those of the cache."""
         scope = "--scope NAME" if self._scope is None else "another --scope"
         own = (

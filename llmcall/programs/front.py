@@ -54,7 +54,7 @@ def _put_in_front(module: ModuleType) -> None:
                 replace(_undo, owner, name, replacement)
 
 
-def _recorder() -> Recorder | None:
+def _active_recorder() -> Recorder | None:
     """Return the recorder of a program's request that is sent now, or ``None`` if it passes."""
     recorder = innermost()
     passes = recorder is None or recorder.passes_requests or is_own_request.get()
@@ -97,20 +97,22 @@ class FrontTransport:
             return await send(request)
 
 
-def _transport(library: ModuleType, choose: Callable[..., Any], client: Any, url: Any) -> Any:
+def _choose_transport(
+    library: ModuleType, choose: Callable[..., Any], client: Any, url: Any
+) -> Any:
     """Return the transport that a client chooses for a request, with the recorder in front of it.
 
     All clients of a library choose it by one method, whatever the transport (LiteLLM and openai's
     DefaultAioHttpClient have their own). They still do the rest themselves: authentication,
     redirects, cookies, event hooks.
     """
-    below, recorder = choose(client, url), _recorder()
+    below, recorder = choose(client, url), _active_recorder()
     if recorder is None or isinstance(below, FrontTransport):
         return below
     return FrontTransport(library, recorder, below)
 
 
-def _send(
+def _send_recorded(
     requests: ModuleType,
     send: Callable[..., Any],
     adapter: Any,
@@ -119,7 +121,7 @@ def _send(
     **kwargs: Any,
 ) -> Any:
     """Send what a session sends: every adapter does so by this method in the end."""
-    recorder = _recorder()
+    recorder = _active_recorder()
     if recorder is None:
         return send(adapter, request, *args, **kwargs)
     from .sessions import recorded_send
@@ -128,7 +130,7 @@ def _send(
     return recorded_send(requests, recorder, adapter, below, request, args, kwargs)
 
 
-def _connect(connect: Callable[..., Any], socket: Any, address: Any) -> Any:
+def _connect_noted(connect: Callable[..., Any], socket: Any, address: Any) -> Any:
     """Connect a socket, and note it for the recorder if no recorded client does so.
 
     Libraries that are not recorded, such as urllib and aiohttp, come here. An audit hook would see
@@ -136,16 +138,16 @@ def _connect(connect: Callable[..., Any], socket: Any, address: Any) -> Any:
     """
     recorder = innermost()
     if recorder is not None and not is_own_request.get() and not is_passing.get():
-        host = connections.model_at(address, recorder.known_models())
+        host = connections.model_host_at(address, recorder.known_models())
         if host is not None:
             recorder.note_connection(host)
         else:
-            recorder.note_other_connection(connections.words_of(address))
+            recorder.note_other_connection(connections.shown_address(address))
     return connect(socket, address)
 
 
-def _of_httpx(http: ModuleType) -> list[Replacement]:
-    transport = functools.partial(_transport, http)
+def _httpx_replacements(http: ModuleType) -> list[Replacement]:
+    transport = functools.partial(_choose_transport, http)
     return [(client, "_transport_for_url", transport) for client in (http.Client, http.AsyncClient)]
 
 
@@ -153,15 +155,15 @@ Replacement = tuple[Any, str, Callable[..., Any]]  # what is replaced: its owner
 
 # By the module that has them.
 FRONTS: dict[str, Callable[[ModuleType], list[Replacement]]] = {
-    "httpx": _of_httpx,
-    "httpx2": _of_httpx,
+    "httpx": _httpx_replacements,
+    "httpx2": _httpx_replacements,
     "requests": lambda requests: [
-        (requests.adapters.HTTPAdapter, "send", functools.partial(_send, requests))
+        (requests.adapters.HTTPAdapter, "send", functools.partial(_send_recorded, requests))
     ],
     "socket": lambda socket: [
         (socket, "getaddrinfo", connections.getaddrinfo),
-        (socket.socket, "connect", _connect),
-        (socket.socket, "connect_ex", _connect),
+        (socket.socket, "connect", _connect_noted),
+        (socket.socket, "connect_ex", _connect_noted),
     ],
     "threading": lambda threading: [(threading.Thread, "start", makers.start_thread)],
     "concurrent.futures.thread": lambda thread: [

@@ -63,7 +63,7 @@ def start_thread(start: Callable[..., Any], thread: threading.Thread) -> None:
         target = getattr(thread, "_target", None)
         args = getattr(thread, "_args", ())
         function, args, contexts = _unwrapped(target or type(thread), args)
-        asker = maker.child("thread", _name_with(function, args))
+        asker = maker.child("thread", _name_with_arguments(function, args))
         _enter(contexts, asker)
         run = thread.run
 
@@ -87,8 +87,8 @@ def submit_work(
     maker = askers.current()
     if maker is None:
         return submit(executor, function, *args, **kwargs)
-    work, given, _ = _unwrapped(function, args)
-    asker = maker.child("work", _name_with(work, given))
+    work, work_args, _ = _unwrapped(function, args)
+    asker = maker.child("work", _name_with_arguments(work, work_args))
 
     def run_as_asker() -> Any:
         with askers.running_work(asker):
@@ -125,15 +125,15 @@ def _unwrapped(
             return function, args, contexts
 
 
-def _name_with(function: Any, args: Sequence[Any]) -> str:
+def _name_with_arguments(function: Any, args: Sequence[Any]) -> str:
     """Return the name of a function, and those of functions that it is given: a library's function may
     run all of a program's, in the order of a set of objects (Concordia), which is another in each run.
     """
-    given = [_unwrapped(argument, ())[0] for argument in args if callable(argument)]
-    owners = [getattr(function, "__self__", None) for function in given]
+    functions = [_unwrapped(argument, ())[0] for argument in args if callable(argument)]
+    owners = [getattr(function, "__self__", None) for function in functions]
     names = [
         _name(function) if owner is None else f"{type(owner).__name__}.{_name(function)}"
-        for function, owner in zip(given, owners, strict=True)
+        for function, owner in zip(functions, owners, strict=True)
     ]
     return " ".join([_name(function), *names])
 

@@ -83,7 +83,9 @@ class Recorder:
         }
         self._overrides = {**overrides, **paths}
         self._client_at = functools.cache(functools.partial(_client_at, self._overrides))
-        self._hosts = {_host(host) for host in ((hosts,) if isinstance(hosts, str) else hosts)}
+        self._hosts = {
+            _checked_host(host) for host in ((hosts,) if isinstance(hosts, str) else hosts)
+        }
         self.first_error: Exception | None = None
         self.refused = 0
         self.unrecorded: dict[str, None] = {}
@@ -186,7 +188,7 @@ class Recorder:
             )
 
 
-def _host(host: Any) -> str:
+def _checked_host(host: Any) -> str:
     """Return the name of a host that is to be recorded.
 
     :raises ValueError: if it is an address, or has a port.

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ..keys.http_identity import ASKING, OBJECT, api_path
-from ..support.blocking import may_block, value
+from ..support.blocking import may_block, resolved
 
 CALL_PATH = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
 CHAT = "/chat/completions"
@@ -158,7 +158,7 @@ async def request_to_record(
     is_json = ACCEPTS_JSON.search(accepted) is not None and REALTIME not in path
     if "json" not in media_type or not (is_of_model or is_named or is_json):
         return None
-    content = await value(http.read() if may_block.get() else http.aread())
+    content = await resolved(http.read() if may_block.get() else http.aread())
     body = _json_body(http, content)
     if body is None and (content or has_asking_path):
         return None

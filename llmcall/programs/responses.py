@@ -16,7 +16,7 @@ from ..core.embeddings import vector_of
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..stores.cassettes.current import current_cassette
 from ..stores.records.answers import VOLATILE
-from ..support.blocking import each, iterate, may_block, run, value
+from ..support.blocking import as_async, iterate_blocking, may_block, resolved, run_blocking
 from .recorder import note_refusal
 from .transport import OK, headers_to_copy
 from .whole_answers import EVENTS
@@ -56,7 +56,7 @@ async def response_of(
         blocks = may_block.get()
         reader, drive = (Stream, drive_stream) if blocks else (AsyncStream, adrive_stream)
         stream: Any = reader(call, flow, drive)
-        pieces = each(stream.chunks())
+        pieces = as_async(stream.chunks())
         first = await anext(pieces, END)
         if kind == "chat" or first is not END:
             return _streamed(transport, stream, first, pieces)
@@ -67,7 +67,7 @@ async def response_of(
     if kind == "embedding":
         data = _embeddings(to_record.body, answer)
     else:
-        whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _volatile())
+        whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _left_out_fields())
         data = {"object": "chat.completion", **whole}
     return _response(library, OK, data, headers=transport.headers)
 
@@ -121,14 +121,14 @@ def body_class(library: ModuleType) -> Any:
             self.aclose = close
 
         def __iter__(self) -> Iterator[bytes]:
-            return iterate(self._pieces)
+            return iterate_blocking(self._pieces)
 
         def __aiter__(self) -> AsyncIterator[bytes]:
             return self._pieces
 
         def close(self) -> None:
             """End the reading."""
-            run(self.aclose())
+            run_blocking(self.aclose())
 
     return Body
 
@@ -145,7 +145,7 @@ def _streamed(
     :param rest: the pieces after it.
     """
     library, to_record = transport.library, transport.to_record
-    is_chat, volatile = stream.request.kind == "chat", _volatile()
+    is_chat, volatile = stream.request.kind == "chat", _left_out_fields()
     wants_usage = is_chat and bool(
         (to_record.body.get("stream_options") or {}).get("include_usage")
     )
@@ -180,7 +180,7 @@ def _streamed(
         if not is_chat and transport.has_last_event:
             async for _ in rest:  # the reader left at it, and its end is recorded
                 pass
-        await value(stream.aclose() if hasattr(stream, "aclose") else stream.close())
+        await resolved(stream.aclose() if hasattr(stream, "aclose") else stream.close())
 
     headers = _headers(EVENTS if is_chat else transport.media_type, transport.headers)
     return library.Response(200, headers=headers, stream=body_class(library)(pieces(), close))
@@ -202,7 +202,7 @@ def _event(data: Mapping[str, Any]) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()
 
 
-def _volatile() -> tuple[str, ...]:
+def _left_out_fields() -> tuple[str, ...]:
     """Return the fields that an open cassette leaves out. The program does not get them while recording
     either, so that a replay gives it the same.
     """

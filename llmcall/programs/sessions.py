@@ -84,15 +84,15 @@ def recorded_send(
     except library.RequestError as error:
         broken = error
     if broken is not None:
-        raise _own_error(requests, library, broken)
+        raise _requests_error(requests, library, broken)
     if response is None:
         with passing():
             return send(prepared, *args, **kwargs)
-    own_error = functools.partial(_own_error, requests, library)
+    own_error = functools.partial(_requests_error, requests, library)
     return adapter.build_response(prepared, _Raw(response, library.RequestError, own_error))
 
 
-def _own_error(requests: ModuleType, library: Any, error: Exception) -> Any:
+def _requests_error(requests: ModuleType, library: Any, error: Exception) -> Any:
     """Return the error of ``requests`` that the HTTP library's stands for."""
     if isinstance(error.__cause__, requests.RequestException):
         return error.__cause__
@@ -127,7 +127,7 @@ class _Raw:
         self.close = self.release_conn = response.close
         self._pieces = response.iter_bytes()
         self._error_class = error_class
-        self._own_error = own_error
+        self._requests_error = own_error
 
     def stream(self, size: int, decode_content: bool) -> Iterator[bytes]:
         """Yield the pieces, none longer than ``size``."""
@@ -139,4 +139,4 @@ class _Raw:
         except self._error_class as error:
             broken = error
         if broken is not None:
-            raise self._own_error(broken)
+            raise self._requests_error(broken)

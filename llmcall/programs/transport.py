@@ -14,7 +14,7 @@ from ..core.effects import is_too_late
 from ..core.embeddings import check_embeddings, ordered_embeddings
 from ..core.seams import Response
 from ..errors import APIError, RequestTimeoutError
-from ..support.blocking import each, may_block, value
+from ..support.blocking import as_async, may_block, resolved
 from ..support.failures import UnrecordedAnswer
 from ..support.system import is_own_request
 from .whole_answers import EVENTS, check_answer, checked_api
@@ -70,8 +70,8 @@ class ProgramTransport:
         """Return the response of the API; of a request that is recorded as it is, what is recorded of it."""
         attempt = self._attempt(request, timeout)
         if request.kind == "http":
-            return self._recordable(await self._received(attempt))
-        received = await self._received(attempt)
+            return self._recordable(await self._fetch(attempt))
+        received = await self._fetch(attempt)
         if received.status_code != 200:
             raise response_error(received)
         response = read_object(received.content, "answer")
@@ -97,10 +97,10 @@ class ProgramTransport:
             return
         async with self._response(self._attempt(request, timeout)) as response:
             if response.status_code != 200:
-                await _read(response)
+                await _read_body(response)
                 raise response_error(response)
             try:
-                async for chunk in streamed_chunks(self._noted(response), _chunks_of_event):
+                async for chunk in streamed_chunks(self._note_data(response), _chunks_of_event):
                     yield chunk
             except APIError as error:
                 error.http_response = self._as_it_came(response)  # type: ignore[attr-defined]
@@ -151,10 +151,10 @@ class ProgramTransport:
 
     # What comes back
 
-    async def _received(self, http: Any) -> Any:
+    async def _fetch(self, http: Any) -> Any:
         """Send an HTTP request, and return its response, which is read."""
         async with self._response(http) as response:
-            await _read(response)
+            await _read_body(response)
         self.last_response = response
         return response
 
@@ -170,7 +170,7 @@ class ProgramTransport:
         try:
             token = is_own_request.set(True)
             try:
-                response = await value(self._send_below(http))
+                response = await resolved(self._send_below(http))
             finally:
                 is_own_request.reset(token)
             if response.is_success:
@@ -179,7 +179,7 @@ class ProgramTransport:
             try:
                 yield response
             finally:
-                await value(close())
+                await resolved(close())
         except self.library.RequestError as error:
             if isinstance(error, self.library.TimeoutException):
                 own_error: APIError = RequestTimeoutError(
@@ -196,16 +196,16 @@ class ProgramTransport:
         async with self._response(http) as response:
             self.media_type = _media_type(response)
             if _is_recordable(response):
-                async for data in self._noted(response):
+                async for data in self._note_data(response):
                     yield data
             else:
-                self._passed_on = await _read(response)
+                self._passed_on = await _read_body(response)
         self.last_response = self._as_it_came(response)
         yield Response(self._recordable(self.last_response))
 
-    async def _noted(self, response: Any) -> AsyncGenerator[bytes, None]:
+    async def _note_data(self, response: Any) -> AsyncGenerator[bytes, None]:
         """Yield the data of a body, and note what came."""
-        async for data in _data_of(response):
+        async for data in _body_data(response):
             self._passed_on += data
             yield data
 
@@ -276,13 +276,13 @@ def headers_to_copy(headers: Any) -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def _read(response: Any) -> bytes:
-    content: bytes = await value(response.read() if may_block.get() else response.aread())
+async def _read_body(response: Any) -> bytes:
+    content: bytes = await resolved(response.read() if may_block.get() else response.aread())
     return content
 
 
-def _data_of(response: Any) -> AsyncIterator[bytes]:
-    return each(response.iter_bytes() if may_block.get() else response.aiter_bytes())
+def _body_data(response: Any) -> AsyncIterator[bytes]:
+    return as_async(response.iter_bytes() if may_block.get() else response.aiter_bytes())
 
 
 def _texts(body: Any) -> list[str]:

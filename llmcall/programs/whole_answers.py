@@ -68,9 +68,9 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
     else:
         answers = [read_object(content, "answer")]
     for answer in answers:
-        _check(answer)
+        _check_success(answer)
         if isinstance(answer.get("response"), dict):
-            _check(answer["response"])
+            _check_success(answer["response"])
     if api == GEMINI:
         _check_gemini(answers, is_stream=is_stream)
     elif api == COMPLETIONS:
@@ -98,7 +98,7 @@ def _broken_off(missing: str) -> ServiceError:
     return ServiceError(f"the answer broke off: it has no {missing}")
 
 
-def _check(answer: dict[str, Any]) -> None:
+def _check_success(answer: dict[str, Any]) -> None:
     """Check an answer, or an event of a stream.
 
     One that ``max_output_tokens`` cut is complete. So is one in the background that goes on: the

@@ -79,7 +79,7 @@ class _Numbers:
         while self.lowest in self.taken:
             self.lowest += 1
 
-    def give_back(self, number: int) -> None:
+    def release(self, number: int) -> None:
         """Free a number."""
         self.taken.discard(number)
         self.lowest = min(self.lowest, number)
@@ -150,7 +150,7 @@ class _Askers:
             self.owners[number] = asker
             insort(self.numbers.setdefault(asker, []), number)
 
-    def give_back(self, asker: str, forks: Forks, number: int, *, is_free: bool) -> None:
+    def release(self, asker: str, forks: Forks, number: int, *, is_free: bool) -> None:
         """Note that an asker gave a number back; a recorded one is still its owner's.
 
         :param is_free: whether no fork has it.
@@ -271,7 +271,7 @@ class Draws:
             ]
 
 
-_misplaced: set[Draw] = set()  # that got another asker's record
+_swapped: set[Draw] = set()  # that got another asker's record
 
 
 class Draw:
@@ -314,18 +314,18 @@ class Draw:
         """Return who asked the same, in this run or the recorded one."""
         return set() if self._askers is None else set(self._askers.numbers)
 
-    def end(self, answer: Record) -> None:
+    def keep(self, answer: Record) -> None:
         """Note that its call has an answer; the number stays taken.
 
         Warns if two processes that count the scope's draws separately made this draw.
 
         :param answer: the record that counts. Its ``stored_at`` is set if the cache had it, and its
-            ``asker`` if that is known: see :func:`take_misplaced`.
+            ``asker`` if that is known: see :func:`take_swapped`.
         """
         self._has_answer = True
         self._numbers.under_way = None
         if self.asker is not None and answer.asker not in (None, self.asker.name):
-            _misplaced.add(self)
+            _swapped.add(self)
         if (
             answer.stored_at is None
             or answer.stored_at < self.draws.since
@@ -337,29 +337,29 @@ class Draw:
             "function with llmcall.map(…, executor=…), which counts for all processes, or give each task its own scope"
         )
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Free its number, unless its call has an answer."""
         if not self._has_answer:
-            self.undo()
+            self.retract()
 
-    def undo(self) -> None:
+    def retract(self) -> None:
         """Free its number, though its call may have an answer: the same call will be made again."""
         with lock:
             if not self.is_taken:
                 return
             self.is_taken = False
             self._numbers.under_way = None
-            self._numbers.give_back(self.number)
+            self._numbers.release(self.number)
             if self.asker is not None and self._askers is not None:
                 is_free = self.draws.is_free(self.request, self.number)
-                self._askers.give_back(self.asker.name, self.forks, self.number, is_free=is_free)
+                self._askers.release(self.asker.name, self.forks, self.number, is_free=is_free)
 
 
-def take_misplaced() -> int:
+def take_swapped() -> int:
     """Return how many recorded draws went to other askers than in the recording, and reset it."""
     with lock:
-        number = len(_misplaced)
-        _misplaced.clear()
+        number = len(_swapped)
+        _swapped.clear()
     return number
 
 
@@ -391,15 +391,15 @@ class DrawList:
             self._outer.add(draw)
         self.draws.append(draw)
         if self._is_over:
-            draw.undo()
+            draw.retract()
             raise MapIsOverError("the map that this call belongs to is over")
 
     def drawn(self) -> list[Drawn]:
         """Return what was drawn and not given back."""
         return [(draw.request, draw.forks, draw.number) for draw in self.draws if draw.is_taken]
 
-    def undo(self) -> None:
+    def retract(self) -> None:
         """Give all draws back."""
         self._is_over = True
         for draw in list(self.draws):
-            draw.undo()
+            draw.retract()

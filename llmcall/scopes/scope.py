@@ -296,7 +296,7 @@ class Scope:
         """
         global _process_scope
         with lock:
-            open_scope = _own(_process_scope)
+            open_scope = _if_of_this_process(_process_scope)
             if self.process and open_scope is not None:
                 raise ScopeError(
                     f"the scope {open_scope.path!r} is already open for the whole process, and only one can be. Leave "
@@ -353,9 +353,9 @@ def default_scope(active: ActiveScope | None) -> Iterator[None]:
         _defaults.remove(active)
 
 
-def _default() -> ActiveScope | None:
+def _process_default() -> ActiveScope | None:
     innermost = _defaults[-1:]  # a copy, since other threads may leave it
-    return _own(innermost[0]) if innermost else None
+    return _if_of_this_process(innermost[0]) if innermost else None
 
 
 def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
@@ -367,7 +367,7 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
         goes before it.
     """
     around = scope_around()
-    default = _default() or _own(default)
+    default = _process_default() or _if_of_this_process(default)
     if default is None or (around is None and _why_refused()):
         return nullcontext()
     if around is not None and not around.is_outside:
@@ -426,11 +426,11 @@ def scope_around() -> ActiveScope | None:
     """
     active = _current.get()
     if active is None or active.entered_in != this_process():
-        active = _own(_process_scope) or _root_scope()
+        active = _if_of_this_process(_process_scope) or _root_scope()
     return active
 
 
-def _own(active: ActiveScope | None) -> ActiveScope | None:
+def _if_of_this_process(active: ActiveScope | None) -> ActiveScope | None:
     """Return a scope if it was entered in this process: a forked one leaves its parent's."""
     return active if active is not None and active.entered_in == this_process() else None
 
@@ -449,7 +449,7 @@ def scope_of_call() -> ActiveScope | None:
         return active if active.path else None
     if reason := _why_refused():
         raise ScopeError(reason)
-    return _default()
+    return _process_default()
 
 
 def _why_refused() -> str:
@@ -483,7 +483,7 @@ def current_scope() -> ActiveScope | None:
     """Return the scope of a call that the current context makes, a default scope included;
     unchecked, unlike :func:`scope_of_call`.
     """
-    return scope_around() or _default()
+    return scope_around() or _process_default()
 
 
 def current_path() -> str:

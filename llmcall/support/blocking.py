@@ -16,7 +16,7 @@ T = TypeVar("T")
 may_block: ContextVar[bool] = ContextVar("llmcall blocks its thread", default=False)
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
+def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in this thread, and return its result."""
     hooks = sys.get_asyncgen_hooks()
     # A loop of this thread would else take the generators for its own, and close them at its end.
@@ -33,7 +33,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a coroutine waits, and there is no event loop")
 
 
-def iterate(pieces: AsyncGenerator[T, None]) -> Iterator[T]:
+def iterate_blocking(pieces: AsyncGenerator[T, None]) -> Iterator[T]:
     """Yield what an asynchronous generator yields."""
 
     async def next_piece() -> T:
@@ -42,20 +42,20 @@ def iterate(pieces: AsyncGenerator[T, None]) -> Iterator[T]:
     try:
         while True:
             try:
-                piece = run(next_piece())
+                piece = run_blocking(next_piece())
             except StopAsyncIteration:
                 return
             yield piece
     finally:
-        run(pieces.aclose())
+        run_blocking(pieces.aclose())
 
 
-async def value(result: Any) -> Any:
+async def resolved(result: Any) -> Any:
     """Return the result of a function that may be asynchronous."""
     return await result if hasattr(result, "__await__") else result
 
 
-async def each(pieces: Any) -> AsyncIterator[Any]:
+async def as_async(pieces: Any) -> AsyncIterator[Any]:
     """Yield what an iterator yields that may be asynchronous."""
     if hasattr(pieces, "__aiter__"):
         async for piece in pieces:

@@ -360,7 +360,7 @@ def test_a_connection_is_reported_however_many_hosts_were_looked_up(
         with contextlib.suppress(OSError):
             urllib.request.urlopen("http://gateway.example:9", timeout=LONGEST)
     assert "what was sent to gateway.example by other clients is not recorded" in caplog.text
-    assert len(connections._names) <= 3
+    assert len(connections._hosts_by_address) <= 3
 
 
 def test_a_block_leaves_nothing_in_the_process(

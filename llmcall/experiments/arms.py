@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..scopes import ScopedRecord
     from ..stores.record import Record
 
-MOST_RUNS = 5  # that failed, and are named
+MAX_NAMED_RUNS = 5  # that failed, and are named
 FUNCTION = "function"  # the kind of a recorded function's records, which no model answers
 
 
@@ -159,7 +159,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         price       1.0  1.0   1.0  2        0
         """
         import_statistics("Arms.effect computes intervals")
-        names = [self._checked(str(name)) for name in (treated, control)]
+        names = [self._known_name(str(name)) for name in (treated, control)]
         pairs = [
             [self._measured(ArmRun(name, repeat), measure) for name in names]
             for repeat in range(self.repeats)
@@ -186,15 +186,15 @@ class Arms(Mapping[tuple[str, int], Any]):
         :returns: the comparison: for each actor of each repeat, where the two arms diverge.
         :raises KeyError: for a name that no arm has; the message lists the known ones.
         """
-        return compare(self._run(str(one)), self._run(str(other)))
+        return compare(self._recorded_run(str(one)), self._recorded_run(str(other)))
 
-    def _run(self, name: str) -> RecordedRun:
+    def _recorded_run(self, name: str) -> RecordedRun:
         """Return the records that an arm used, as a run."""
-        self._checked(name)
+        self._known_name(name)
         records = [record.with_arms((name,)) for record in self._records_of(name)]
         return RecordedRun(f"the arm {name!r}", records, {})
 
-    def _checked(self, name: str) -> str:
+    def _known_name(self, name: str) -> str:
         if name not in self.names:
             raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
         return name
@@ -207,7 +207,7 @@ class Arms(Mapping[tuple[str, int], Any]):
             for record in records
         ]
 
-    def warn_of_nothing_shared(self) -> None:
+    def warn_if_nothing_shared(self) -> None:
         """Warn if two arms of a repeat both made calls, and shared no answer."""
         unshared: Counter[tuple[str, str]] = Counter()
         for repeat in range(self.repeats):
@@ -245,16 +245,16 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def _failures(self) -> str:
         """Return in words how many runs failed."""
-        shown = ", ".join(f"{name} {repeat}" for name, repeat in self._failed[:MOST_RUNS])
-        more = ", …" if len(self._failed) > MOST_RUNS else ""
+        shown = ", ".join(f"{name} {repeat}" for name, repeat in self._failed[:MAX_NAMED_RUNS])
+        more = ", …" if len(self._failed) > MAX_NAMED_RUNS else ""
         return f"{len(self._failed):,} of {counted(len(self), 'run')} failed ({shown}{more})"
 
     def _rows(self) -> list[list[str]]:
         records = {name: self._records_of(name) for name in self.names}
-        arms_of = Counter(number for used in records.values() for number in {*map(id, used)})
+        arm_counts = Counter(number for used in records.values() for number in {*map(id, used)})
         rows = [["arm", "calls", "not shared"]]
         for name, used in records.items():
-            own = sum(arms_of[number] == 1 for number in {*map(id, used)})
+            own = sum(arm_counts[number] == 1 for number in {*map(id, used)})
             rows.append([name, f"{len(used):,}", f"{own:,}"])
         return rows
 
@@ -323,7 +323,7 @@ def arms(
     """
     job_of(fn)
     checked_count("repeats", repeats)
-    arguments = {scopes.arm(name).name: given for name, given in arms.items()}
+    arguments = {scopes.arm(name).name: kwargs for name, kwargs in arms.items()}
     if not len(arguments) == len(arms) > 0:
         raise ValueError(f"arms is {arms!r}; give at least one arm, and each a name of its own")
     if scope is None:
@@ -367,5 +367,5 @@ def arms(
         raise
     by_run = dict(zip(runs, results, strict=True))
     arm_results = Arms(tuple(arguments), repeats, by_run, finished, used_records)
-    arm_results.warn_of_nothing_shared()
+    arm_results.warn_if_nothing_shared()
     return arm_results

@@ -17,10 +17,10 @@ from ..typed.conversations import SendMessage, converse
 from ..typed.llm_call import LLMCall
 from ..typed.rows import TableJob
 from .choice_options import checked_options
-from .choice_orders import Respondent, all_orders, moving_order, warn_of_given_order
+from .choice_orders import Respondent, all_orders, moving_order, warn_if_order_has_no_effect
 from .choice_shares import (
     COUNT_DRAWS,
-    MOST_OPTIONS,
+    TOP_LOGPROBS,
     NoLogprobsError,
     SharesJob,
     counted_shares,
@@ -119,7 +119,7 @@ class Choice(LLMCall):
             max_corrections=self.output_retries,
             ask=ask,
         )
-        warn_of_given_order(self.order, respondent)
+        warn_if_order_has_no_effect(self.order, respondent)
         position = conversation.value
         return self._with_final_error(conversation, variables)._replace(
             value=None if position is None else self.options[order[position]],
@@ -180,9 +180,9 @@ class Choice(LLMCall):
           town  p_tax  p_ban  p_other
         0  Rye    0.5   0.25     0.25
         """
-        if len(self.options) > MOST_OPTIONS:
+        if len(self.options) > TOP_LOGPROBS:
             raise ValueError(
-                f"shares takes {MOST_OPTIONS} options at most, not {len(self.options)}: the API gives "
+                f"shares takes {TOP_LOGPROBS} options at most, not {len(self.options)}: the API gives "
                 "the log probabilities of no more tokens"
             )
         if logprobs is not None and ("repeats" in map_options) is logprobs:
@@ -196,25 +196,29 @@ class Choice(LLMCall):
         frame: Any = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
         errors = ["error"] if map_options.get("on_error") == "return" else []
         columns = share_columns(self.options, list(frame.columns), errors)
-        method, answers = self._shares_of(rows, logprobs, map_options)
+        method, answers = self._ask_for_shares(rows, logprobs, map_options)
         if map_options.get("dry_run"):
             return answers
         row_shares = [
-            mean_shares(each) if method == "logprobs" else counted_shares(each, self.options)
-            for each in answers
+            mean_shares(row_answers)
+            if method == "logprobs"
+            else counted_shares(row_answers, self.options)
+            for row_answers in answers
         ]
         table = frame.copy()
         for number, name in enumerate(columns):
             table[name] = [
-                math.nan if isinstance(each, Exception) or each is None else each[number]
-                for each in row_shares
+                math.nan if isinstance(shares, Exception) or shares is None else shares[number]
+                for shares in row_shares
             ]
         for name in errors:
-            table[name] = [each if isinstance(each, Exception) else None for each in row_shares]
+            table[name] = [
+                shares if isinstance(shares, Exception) else None for shares in row_shares
+            ]
         table.attrs["method"] = method
         return table
 
-    def _shares_of(
+    def _ask_for_shares(
         self, rows: Any, logprobs: bool | None, map_options: dict[str, Any]
     ) -> tuple[str, Any]:
         """Return the method, and what was asked for each row, or the plan of it."""
@@ -226,7 +230,9 @@ class Choice(LLMCall):
             first = {**map_options, "dry_run": True}
             is_counted = run_map(row_job, [*islice(rows_of(rows), 1)], **first).misses == 0
         if not is_counted:
-            orders = [self._full_order(each) for each in all_orders(self.order, self._moving_count)]
+            orders = [
+                self._full_order(order) for order in all_orders(self.order, self._moving_count)
+            ]
             try:
                 self._check_logprobs()
                 job = SharesJob(self, orders)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..answers.lettered_options import letter_position, listing, option_position, plain
 
-FEWEST, MOST = 2, len(ascii_uppercase)
+MIN_OPTIONS, MAX_OPTIONS = 2, len(ascii_uppercase)
 ORDERS = ("given", "reverse", "shuffle", "rotate")
 
 
@@ -85,9 +85,9 @@ def checked_options(options: Any, last: Any, order: Any) -> Options:
 
 
 def _check_texts(texts: tuple[str, ...], order: str) -> None:
-    if not FEWEST <= len(texts) <= MOST:
+    if not MIN_OPTIONS <= len(texts) <= MAX_OPTIONS:
         raise ValueError(
-            f"a question needs {FEWEST} to {MOST} options, not {len(texts)} "
+            f"a question needs {MIN_OPTIONS} to {MAX_OPTIONS} options, not {len(texts)} "
             f"({', '.join(texts) or 'none'})"
         )
     by_plain_text: dict[str, str] = {}

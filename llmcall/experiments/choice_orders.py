@@ -57,7 +57,7 @@ def moving_order(order: str, count: int, respondent: Respondent) -> tuple[int, .
     return given_order[::-1] if number % 2 else given_order
 
 
-def warn_of_given_order(order: str, respondent: Respondent) -> None:
+def warn_if_order_has_no_effect(order: str, respondent: Respondent) -> None:
     """Warn once if an order was set, and nothing says which one a respondent reads."""
     if order != "given" and not respondent.path:
         warn_once(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..core.reply import Reply
     from ..typed.conversations import Ask
 
-MOST_OPTIONS = 20  # of which the API gives probabilities
+TOP_LOGPROBS = 20  # of which the API gives probabilities
 OTHER = "p_other"
 COUNT_DRAWS = "give repeats=, and logprobs=False, to count draws instead"
 THOUGHTS = "<think"
@@ -112,14 +112,14 @@ class SharesJob:
         order = self._orders[Respondent.current().repeat % len(self._orders)]
         params = self.call.model_params
         limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
-        wanted = {**limit, **params, "logprobs": True, "top_logprobs": MOST_OPTIONS}
+        wanted = {**limit, **params, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
         messages = self.call.prompt(self._row_job.variables(item), order)
         try:
             reply = await ask(SendMessage(self.client, messages, wanted))
         except (EmptyAnswerError, InvalidRequestError) as error:
             # one token of a model that reasons first is empty
-            is_told = isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
-            if self._is_proven or not is_told:
+            is_about_logprobs = isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
+            if self._is_proven or not is_about_logprobs:
                 raise
             raise NoLogprobsError(
                 f"log probabilities are not available here ({error}): {COUNT_DRAWS}"
@@ -161,7 +161,7 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
     if not content or not content[0].get("top_logprobs"):
         raise NoLogprobsError(
             f"the server of the model {model!r} gives no log probabilities (logprobs=True, "
-            f"top_logprobs={MOST_OPTIONS}): {COUNT_DRAWS}"
+            f"top_logprobs={TOP_LOGPROBS}): {COUNT_DRAWS}"
         )
     first = content[0]
     if thoughts or reply.usage.reasoning_tokens or first["token"].lstrip().startswith(THOUGHTS):
@@ -170,11 +170,11 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
             f"its answers: {COUNT_DRAWS}"
         )
     # An entry that stands twice is one token.
-    pairs = dict.fromkeys((each["token"], each["logprob"]) for each in first["top_logprobs"])
+    pairs = dict.fromkeys((entry["token"], entry["logprob"]) for entry in first["top_logprobs"])
     logprobs = list(pairs)
-    given = first["token"], first["logprob"]
-    if given[0] not in dict(logprobs):
-        logprobs.append(given)
+    sampled = first["token"], first["logprob"]
+    if sampled[0] not in dict(logprobs):
+        logprobs.append(sampled)
     # Of a token that cannot come, some servers give null, as JSON has no minus infinity.
     return [(token, logprob) for token, logprob in logprobs if logprob is not None]
 
@@ -184,9 +184,9 @@ def mean_shares(answers: Sequence[Any]) -> list[float] | Exception | None:
 
     :param answers: for each order the shares, an exception, or ``None`` for a logged failure.
     """
-    for each in answers:
-        if each is None or isinstance(each, Exception):
-            return each
+    for answer in answers:
+        if answer is None or isinstance(answer, Exception):
+            return answer
     return [math.fsum(shares) / len(answers) for shares in zip(*answers, strict=True)]
 
 

@@ -23,7 +23,7 @@ from servers import Answer, ScriptedServer, completion, refusal, refusing
 
 import llmcall
 from llmcall.errors import CacheMissError, ConfigError, EmptyAnswerError, InvalidRequestError
-from llmcall.experiments.drift.estimate import shift_of
+from llmcall.experiments.drift.estimate import estimate_shift
 from llmcall.testing import ScriptedClient
 
 STUDY, CHECK = "study.jsonl", "check.jsonl"
@@ -412,7 +412,7 @@ def share_with_zero(
         is_new = numpy.tile(numpy.arange(draws + calls) >= draws, actors)
         table = pandas.DataFrame({"is_new": is_new, "actor": names, "request": names})
         table["value"] = answers.ravel()
-        found = shift_of(table, "value")
+        found = estimate_shift(table, "value")
         assert found is not None
         holds_zero += found.low <= 0 <= found.high
     return holds_zero / trials

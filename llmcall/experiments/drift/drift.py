@@ -180,7 +180,7 @@ def drift(
     asked_model = None if model is None else client.model_named(model)
     check = Check(load(run), share, calls, seed, asked_model, where)
     if to is None or dry_run:
-        cost = total_cost(_cost_of(check, client, draw) for draw in check.draws)
+        cost = total_cost(_expected_cost(check, client, draw) for draw in check.draws)
         return DriftPlan(len(check.draws), cost, tuple(check.notes()))
     reader = read_numbers if value is None else user_reader(value)
     if value is None:
@@ -205,7 +205,7 @@ def _check_readable(answers: Iterable[Answer]) -> None:
         )
 
 
-def _cost_of(check: Check, client: LLMClient, draw: Draw) -> float | None:
+def _expected_cost(check: Check, client: LLMClient, draw: Draw) -> float | None:
     """Return what a call would cost, by the recorded answers; ``None`` if a price is unknown."""
     request = check.request(draw)
     model = str(request["model"])

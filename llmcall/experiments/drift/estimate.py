@@ -32,12 +32,12 @@ class Shift(NamedTuple):
     answers: int
 
 
-def unit_of(new: pandas.DataFrame) -> str:
+def resampled_unit(new: pandas.DataFrame) -> str:
     """Return what is resampled: the actors of new answers, or the requests of a single actor."""
     return "actor" if new["actor"].nunique() > 1 else "request"
 
 
-def shift_of(answers: pandas.DataFrame, value: str) -> Shift | None:
+def estimate_shift(answers: pandas.DataFrame, value: str) -> Shift | None:
     """Return the shift of a value; ``None`` if no new answer can be compared.
 
     :param answers: a row for each answer, with the columns ``is_new``, ``actor``, ``request`` and
@@ -65,7 +65,7 @@ def shift_of(answers: pandas.DataFrame, value: str) -> Shift | None:
     influences = answers[value] * 0.0
     influences[new.index] = weights * (differences - estimate)
     influences[recorded.index] = shares * (recorded["request"].map(means) - recorded[value])
-    unit = unit_of(new)
+    unit = resampled_unit(new)
     low, high = interval(influences.groupby(answers[unit]).sum(), new[unit].nunique())
     return Shift(
         estimate,

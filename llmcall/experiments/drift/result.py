@@ -10,8 +10,8 @@ from ...apis.usage import total_cost
 from ...stores.records.served import served_by, served_words
 from ...support.display.formatting import counted, money, table
 from ...support.display.printable import printable
-from .estimate import Shift, shift_of, unit_of
-from .sample import actor_of
+from .estimate import Shift, estimate_shift, resampled_unit
+from .sample import actor_name
 from .values import answers_of
 
 if TYPE_CHECKING:
@@ -70,13 +70,13 @@ class Drift:
         self.model = check.model
         self.served = ServedModels(served_by(check.recorded), served_by(new_records))
         self._check = check
-        self._answers = _answers_of(check, reader, records)
+        self._answers = _answers_frame(check, reader, records)
         self._values = [name for name in self._answers if name.startswith(VALUE)]
         self._new = self._answers[self._answers["is_new"]]
         shifts = {
             column: shift
             for column in (*self._values, *MARKS)
-            if (shift := shift_of(self._answers, column)) is not None
+            if (shift := estimate_shift(self._answers, column)) is not None
         }
         self.unreadable, self.refused = (shifts.pop(mark) for mark in MARKS)
         self.shifts = {column.removeprefix(VALUE): shift for column, shift in shifts.items()}
@@ -139,7 +139,7 @@ class Drift:
 
     def _notes(self) -> list[str]:
         """Return what the intervals come from, and which answers have no value, in sentences."""
-        unit = unit_of(self._new)
+        unit = resampled_unit(self._new)
         resampled = counted(self._new[unit].nunique(), unit)
         of_one = "" if unit == "actor" else " of one actor, so they apply to this actor only"
         notes = [
@@ -179,7 +179,7 @@ def _row(name: str, shift: Shift) -> list[str]:
     ]
 
 
-def _answers_of(
+def _answers_frame(
     check: Check, reader: Reader, new_records: Iterable[Record | None]
 ) -> pandas.DataFrame:
     """Return a row for each answer: the recorded ones to the requests of a check, then the new ones."""
@@ -209,7 +209,7 @@ def _answers_of(
 
     for digest, draws in check.records.items():
         for record in draws:
-            add(record, actor_of(record), digest, is_new=False)
+            add(record, actor_name(record), digest, is_new=False)
     for draw, new_record in zip(check.draws, new_records, strict=True):
         if new_record is not None:
             add(new_record, draw.actor, draw.digest, is_new=True)

@@ -81,7 +81,7 @@ class Check:
         for record in run.records:
             if record.kind not in ("chat", "http") or not model_of(record):
                 continue
-            digest, actor = key_of(record.kind, record.request, None), actor_of(record)
+            digest, actor = key_of(record.kind, record.request, None), actor_name(record)
             is_selected = where is None or where(record)
             if reason := _reason_to_leave_out(record):
                 if is_selected:
@@ -102,12 +102,12 @@ class Check:
         count = max(1, round(share * self.different)) if calls is None else calls
         numbers: Counter[tuple[str, str]] = Counter()
         self.draws = []
-        for actor, digest in itertools.islice(_in_turn(by_actor, seed), count):
+        for actor, digest in itertools.islice(_round_robin(by_actor, seed), count):
             path = f"{SCOPE}/{actor}" if actor else SCOPE
             self.draws.append(Draw(actor, digest, f"{path}#{numbers[actor, digest]}"))
             numbers[actor, digest] += 1
         self.records = {
-            digest: records[digest] for digest in sorted(each.digest for each in self.draws)
+            digest: records[digest] for digest in sorted(draw.digest for draw in self.draws)
         }
         self.recorded_models = sorted(
             {str(draws[0].request["model"]) for draws in self.records.values()}
@@ -163,12 +163,12 @@ def last_calls(run: RecordedRun) -> Callable[[Record], bool]:
     return lambda record: ends.get(record.cache_key) not in continued
 
 
-def actor_of(record: Record) -> str:
+def actor_name(record: Record) -> str:
     """Return the actor that made a call: its scope path without the repeats of a ``map``."""
     return without_repeats(record.scope)[0]
 
 
-def _in_turn(by_actor: dict[str, dict[str, None]], seed: int) -> Iterator[tuple[str, str]]:
+def _round_robin(by_actor: dict[str, dict[str, None]], seed: int) -> Iterator[tuple[str, str]]:
     """Yield requests with their actors without end: each actor in turn gives one of its own, in an
     order that the seed decides.
     """
@@ -180,7 +180,7 @@ def _in_turn(by_actor: dict[str, dict[str, None]], seed: int) -> Iterator[tuple[
     digests = [sorted(by_actor[actor], key=lambda each: rank(actor, each)) for actor in actors]
     turns = itertools.zip_longest(*digests)
     pairs = (zip(actors, turn, strict=True) for turn in turns)
-    return itertools.cycle(each for turn in pairs for each in turn if each[1] is not None)
+    return itertools.cycle(pair for turn in pairs for pair in turn if pair[1] is not None)
 
 
 def _reason_to_leave_out(record: Record) -> str:

@@ -21,10 +21,10 @@ from ...stores.records.header import Header
 from ...stores.records.spool import Spool
 from ...stores.records.writer import write
 from ...support.display.formatting import counted, one_line
-from .responses import ASSISTANT, is_placeholder, message_in, response_of
+from .responses import ASSISTANT, is_placeholder, message_in, turn_response
 
-MOST_REASONS = 20  # that the words for a result list
-LONGEST_REASON = 300  # characters
+MAX_REASONS = 20  # that the words for a result list
+MAX_REASON_CHARACTERS = 300
 BATCH = "batch"  # the tier of a batch's answers, which they do not name themselves
 
 
@@ -59,8 +59,8 @@ class Imported:
             )
         if self.skipped:
             lines.append(f"{counted(len(self.skipped), 'turn')} skipped:")
-        lines += [f"  {number}: {reason}" for number, reason in self.skipped[:MOST_REASONS]]
-        if rest := self.skipped[MOST_REASONS:]:
+        lines += [f"  {number}: {reason}" for number, reason in self.skipped[:MAX_REASONS]]
+        if rest := self.skipped[MAX_REASONS:]:
             lines.append(f"  and {len(rest):,} more")
         return "\n".join(lines)
 
@@ -131,18 +131,18 @@ def import_located(
     path = os.fspath(to)
     if os.path.lexists(path):
         raise ArgumentError(f"{path} exists already; remove it, or choose another name")
-    given = dict(params or {})
-    defaults = given_parameters(given)
+    shared_params = dict(params or {})
+    defaults = given_parameters(shared_params)
     imported = plain({} if source is None else source, "source", for_record=True)
     skipped = []
     number = nameless = 0
     first_model = None
     with Spool() as spool:
-        for number, (place, conversation) in enumerate(conversations, 1):
-            for result in _records(conversation, model, given, spool.counted_before):
+        for number, (location, conversation) in enumerate(conversations, 1):
+            for result in _records(conversation, model, shared_params, spool.counted_before):
                 if isinstance(result, str):
-                    reason = one_line(result, LONGEST_REASON)
-                    skipped.append((number, f"{place}: {reason}" if place else reason))
+                    reason = one_line(result, MAX_REASON_CHARACTERS)
+                    skipped.append((number, f"{location}: {reason}" if location else reason))
                     continue
                 spool.add(result)
                 nameless += result.model is None
@@ -164,7 +164,7 @@ def import_located(
 def _records(
     conversation: Any,
     model: str | None,
-    given: Mapping[str, Any],
+    shared_params: Mapping[str, Any],
     counted_before: Callable[[bytes], int],
 ) -> Iterator[Record | str]:
     """Yield the record of each turn of the assistant in a conversation, or the reason why it has none.
@@ -175,9 +175,11 @@ def _records(
     try:
         path = _path(conversation)
         answers = list(_answers(conversation))
-        params = {**given, **(conversation.get("params") or {})}
+        params = {**shared_params, **(conversation.get("params") or {})}
         asked = keyed_parameters(given_parameters(params), config.settings().cassette_allow)
-        messages = keyed_messages(check_messages(_filled(conversation["messages"], answers)), None)
+        messages = keyed_messages(
+            check_messages(_fill_placeholders(conversation["messages"], answers)), None
+        )
     except (TypeError, ValueError) as error:
         yield str(error)
         return
@@ -240,12 +242,12 @@ def _answers(conversation: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, A
         )
     for (position, turn), response in zip(turns, responses or [None] * len(turns), strict=True):
         try:
-            yield position, response_of(turn, response, has_responses=responses is not None)
+            yield position, turn_response(turn, response, has_responses=responses is not None)
         except (APIError, TypeError, ValueError) as error:
             yield position, error
 
 
-def _filled(
+def _fill_placeholders(
     messages: list[Any], answers: list[tuple[int, dict[str, Any] | Exception]]
 ) -> list[Any]:
     """Return messages with what the responses say where a turn of the assistant says nothing, up to the

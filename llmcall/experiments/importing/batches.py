@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...apis.shapes import object_in
 from ...errors import CacheError
-from .calls import Located, call_conversation, unanswered
+from .calls import LocatedConversation, call_conversation, unanswered
 from .tables import levels, objects
 
 if TYPE_CHECKING:
@@ -45,19 +45,19 @@ class Batches:
 
     def read_answers(self, answers: Spool) -> None:
         """Put the answers into a spool, by their ``custom_id``."""
-        for place, name, entry in self._lines(self.outputs):
+        for location, name, entry in self._lines(self.outputs):
             if not answers.is_first_use(name):
                 raise CacheError(
-                    f"{place}: the custom_id {name!r} comes twice in the output; import each batch by itself"
+                    f"{location}: the custom_id {name!r} comes twice in the output; import each batch by itself"
                 )
             response = object_in(entry.get("response"))
             body = response.get("body")
             error = entry.get("error") or (None if body else f"an empty response, {response}")
             answers.add_text(name, json.dumps({"error": error} if error else body))
 
-    def calls(self, path: str, answers: Spool) -> Iterator[Located]:
+    def calls(self, path: str, answers: Spool) -> Iterator[LocatedConversation]:
         """Yield the calls in an input file, with their answers."""
-        for place, name, entry in self._lines([path]):
+        for location, name, entry in self._lines([path]):
             answers.counted_before(name.encode())
             answer = answers.text(name)
             response = (
@@ -67,20 +67,20 @@ class Batches:
             )
             address = str(entry.get("url")).partition("?")[0]
             yield (
-                place,
+                location,
                 call_conversation(address, entry.get("body"), response, levels(name), TIER),
             )
 
-    def left_over(self, answers: Spool) -> Iterator[Located]:
+    def answers_without_question(self, answers: Spool) -> Iterator[LocatedConversation]:
         """Yield the answers of which no input file holds the question, to be skipped."""
-        for place, name, _ in self._lines(self.outputs):
+        for location, name, _ in self._lines(self.outputs):
             if not answers.counted_before(name.encode()):
-                yield place, unanswered(f"no input file has the custom_id {name!r}")
+                yield location, unanswered(f"no input file has the custom_id {name!r}")
 
     def _lines(self, paths: Iterable[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Yield the lines of some files with their places and ids."""
         for path in paths:
-            for place, entry in objects(path):
+            for location, entry in objects(path):
                 if not isinstance(name := entry.get("custom_id"), str):
-                    raise CacheError(f"{place}: it has no custom_id, as a line of a batch has")
-                yield place, name, entry
+                    raise CacheError(f"{location}: it has no custom_id, as a line of a batch has")
+                yield location, name, entry

@@ -10,7 +10,7 @@ from ...keys.parameters import parameters_in
 from .responses import ASSISTANT
 
 # A conversation with its place, for messages.
-Located = tuple[str, Any]
+LocatedConversation = tuple[str, Any]
 CHATS, COMPLETIONS = "/chat/completions", "/completions"  # the ends of the paths of calls
 
 

@@ -9,14 +9,14 @@ from ...errors import CacheError
 from ...stores.records.spool import Spool
 from ...support.display.formatting import counted
 from .batches import Batches
-from .calls import Located
+from .calls import LocatedConversation
 from .tables import conversation, objects, rows
 from .vcr import calls_in
 
 CSV, YAML = (".csv",), (".yaml", ".yml")  # the ends of files' names; all others hold JSON
 
 
-def conversations_in(paths: Sequence[str]) -> Iterator[Located]:
+def conversations_in(paths: Sequence[str]) -> Iterator[LocatedConversation]:
     """Yield the conversations in files of the known layouts.
 
     :raises CacheError: if a file cannot be read, with the place.
@@ -33,14 +33,14 @@ def conversations_in(paths: Sequence[str]) -> Iterator[Located]:
             elif path in batches.inputs:
                 yield from batches.calls(path, answers)
             elif path not in batches.outputs:
-                for place, entry in objects(path):
-                    yield place, conversation(entry, place)
-        yield from batches.left_over(answers)
+                for location, entry in objects(path):
+                    yield location, conversation(entry, location)
+        yield from batches.answers_without_question(answers)
 
 
 def by_layout(
     layout: Callable[[str], Iterable[Any]], name: str, paths: Sequence[str]
-) -> Iterator[Located]:
+) -> Iterator[LocatedConversation]:
     """Yield the conversations that a user's function reads from files.
 
     :param name: the function's name, for messages.

@@ -16,7 +16,7 @@ from ...support.display.formatting import as_json, shortened
 
 ASSISTANT = "assistant"
 CHAT = "chat.completion"
-LONGEST_QUOTE = 100  # characters of a text in a message
+MAX_QUOTE_CHARACTERS = 100  # of a text in a message
 # What a turn may say.
 CONTENTS = ("content", "tool_calls", "function_call", "refusal", "audio")
 
@@ -26,7 +26,7 @@ def is_placeholder(turn: Mapping[str, Any]) -> bool:
     return not any(turn.get(name) for name in CONTENTS)
 
 
-def response_of(turn: Mapping[str, Any], response: Any, *, has_responses: bool) -> dict[str, Any]:
+def turn_response(turn: Mapping[str, Any], response: Any, *, has_responses: bool) -> dict[str, Any]:
     """Return the response that is recorded for a turn of the assistant.
 
     :param response: the API's whole answer, or ``None``.
@@ -72,7 +72,7 @@ def _check_match(turn: Mapping[str, Any], response: Mapping[str, Any]) -> None:
 
 
 def _quoted(text: str) -> str:
-    return as_json(shortened(text, LONGEST_QUOTE))
+    return as_json(shortened(text, MAX_QUOTE_CHARACTERS))
 
 
 def converted(completion: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...apis.message import as_text
 from ...errors import CacheError
-from .calls import Located
+from .calls import LocatedConversation
 from .responses import ASSISTANT
 
 OWN_LAYOUT = "for any other layout, name a function of yours, --layout MODULE:FUNCTION"
@@ -32,33 +32,33 @@ def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             return
         for number, line in enumerate(file, 1):
             if line.strip():
-                place = f"{path}:{number}"
-                yield _object(_parsed(line, place), place)
+                location = f"{path}:{number}"
+                yield _object(_parsed(line, location), location)
 
 
-def _object(entry: Any, place: str) -> tuple[str, dict[str, Any]]:
+def _object(entry: Any, location: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(entry, dict):
-        raise CacheError(f"{place}: it is no JSON object; {OWN_LAYOUT}")
-    return place, entry
+        raise CacheError(f"{location}: it is no JSON object; {OWN_LAYOUT}")
+    return location, entry
 
 
-def _parsed(data: bytes, place: str) -> Any:
+def _parsed(data: bytes, location: str) -> Any:
     try:
         return json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise _encoding_error(place, error) from error
+        raise _encoding_error(location, error) from error
     except (ValueError, RecursionError) as error:
-        raise CacheError(f"{place}: it is not JSON ({error}); {OWN_LAYOUT}") from error
+        raise CacheError(f"{location}: it is not JSON ({error}); {OWN_LAYOUT}") from error
 
 
-def _encoding_error(place: str, error: UnicodeDecodeError) -> CacheError:
+def _encoding_error(location: str, error: UnicodeDecodeError) -> CacheError:
     return CacheError(
-        f"{place}: the text is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file, for "
+        f"{location}: the text is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file, for "
         "instance with iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 
-def rows(path: str) -> Iterator[Located]:
+def rows(path: str) -> Iterator[LocatedConversation]:
     """Yield the rows of a CSV file as conversations."""
     csv.field_size_limit(sys.maxsize)  # a prompt may be longer than 131,072 characters
     number = 1
@@ -87,7 +87,7 @@ def _decoded(lines: Iterable[bytes], path: str) -> Iterator[str]:
             raise _encoding_error(f"{path}:{number}", error) from error
 
 
-def conversation(entry: Mapping[str, Any], place: str) -> dict[str, Any]:
+def conversation(entry: Mapping[str, Any], location: str) -> dict[str, Any]:
     """Return the conversation that an object with messages, or a row with a prompt and an answer, is."""
     scope = entry.get("scope") or ()
     fields = {"scope": levels(scope) if isinstance(scope, (str, int)) else scope}
@@ -100,7 +100,7 @@ def conversation(entry: Mapping[str, Any], place: str) -> dict[str, Any]:
         return {**fields, "messages": [*messages, answer], "model": entry.get("model") or None}
     names = ", ".join(map(str, entry))
     raise CacheError(
-        f"{place}: it has neither messages nor prompt and answer, but {names or 'nothing'}; {OWN_LAYOUT}"
+        f"{location}: it has neither messages nor prompt and answer, but {names or 'nothing'}; {OWN_LAYOUT}"
     )
 
 

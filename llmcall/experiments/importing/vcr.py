@@ -12,7 +12,7 @@ from ...apis.bodies import events_of, read_object
 from ...apis.chunks import Assembler
 from ...apis.shapes import object_in, objects_in
 from ...errors import CacheError, ConfigError, ServiceError
-from .calls import Located, call_conversation, unanswered
+from .calls import LocatedConversation, call_conversation, unanswered
 
 # A program's calls stand in this scope when they are replayed.
 SCOPE = ("run",)
@@ -20,7 +20,7 @@ GZIP = b"\x1f\x8b"  # begins compressed data
 OK = range(200, 300)  # of a status
 
 
-def calls_in(path: str) -> Iterator[Located]:
+def calls_in(path: str) -> Iterator[LocatedConversation]:
     """Yield the calls in a cassette of VCR's, in its order.
 
     :raises CacheError: if it is none.

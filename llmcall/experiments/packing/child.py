@@ -45,7 +45,7 @@ class Trace:
     def end(self, folder: str) -> None:
         """Log the versions of what the program imported. What is read for it is not the program's."""
         self._has_ended = True
-        self.add("end", _versions(folder))
+        self.add("end", _imported_versions(folder))
 
     def on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Log or refuse what Python is about to do."""
@@ -94,7 +94,7 @@ def _text(value: Any) -> str:
     return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else str(value)
 
 
-def _versions(folder: str) -> dict[str, str]:
+def _imported_versions(folder: str) -> dict[str, str]:
     """Return the version of each distribution that the program imported a module from.
 
     A module of the project, in whose folder the program runs, is packed itself: its name may be that
@@ -110,12 +110,12 @@ def _versions(folder: str) -> dict[str, str]:
         and not str(getattr(module, "__file__", "")).startswith(folder + os.sep)
     }
     found: dict[str, str] = {}
-    for each in distributions():  # packages_distributions() takes longer than most programs
-        names = (each.read_text("top_level.txt") or "").split()
-        files = "" if names else each.read_text("RECORD") or ""
+    for distribution in distributions():  # packages_distributions() takes longer than most programs
+        names = (distribution.read_text("top_level.txt") or "").split()
+        files = "" if names else distribution.read_text("RECORD") or ""
         names += [re.split(r"[/.,]", line, maxsplit=1)[0] for line in files.splitlines()]
         if not imported.isdisjoint(names):
-            found.setdefault(each.metadata["Name"], each.version)
+            found.setdefault(distribution.metadata["Name"], distribution.version)
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

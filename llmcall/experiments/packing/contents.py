@@ -33,7 +33,7 @@ PROOF = (
 )
 
 
-def run_of(folder: Path, paths: Sequence[str]) -> RecordedRun:
+def merged_run(folder: Path, paths: Sequence[str]) -> RecordedRun:
     """Return the run that some recordings of a study are. Of several, all scopes are below the
     recordings' names.
 
@@ -59,8 +59,8 @@ def requirements(manifest: Manifest, wheel: str) -> str:
 
     :param wheel: the file's name.
     """
-    others = {name: each for name, each in manifest.packages.items() if name != DISTRIBUTION}
-    return "".join([f"./{wheel}\n", *(f"{name}=={each}\n" for name, each in others.items())])
+    others = {name: version for name, version in manifest.packages.items() if name != DISTRIBUTION}
+    return "".join([f"./{wheel}\n", *(f"{name}=={version}\n" for name, version in others.items())])
 
 
 def readme(package: Path, manifest: Manifest, run: RecordedRun) -> str:
@@ -68,11 +68,16 @@ def readme(package: Path, manifest: Manifest, run: RecordedRun) -> str:
 
     :param run: that of its recordings.
     """
-    parts = [_check(manifest), _answers(run, manifest), _run(package, manifest), _files(manifest)]
+    parts = [
+        _check_section(manifest),
+        _answers_section(run, manifest),
+        _run_section(package, manifest),
+        _files_section(manifest),
+    ]
     return "\n\n".join([*parts, WITHOUT_LLMCALL])
 
 
-def _check(manifest: Manifest) -> str:
+def _check_section(manifest: Manifest) -> str:
     return f"""# A study and its recorded answers
 
 Check it in this folder, with Python {manifest.python} or a similar version:
@@ -87,7 +92,7 @@ recorded answers and compares the results. It needs no key and no network.
 {PROOF}"""
 
 
-def _answers(run: RecordedRun, manifest: Manifest) -> str:
+def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
     answers = list(filter(model_of, run.records))
     marks = find_marks(conversations(run).values())
     counts = Counter(mark for record in answers for mark in marks.get(id(record), ()))
@@ -105,7 +110,7 @@ def _answers(run: RecordedRun, manifest: Manifest) -> str:
 - Cost when they were made: {"unknown" if cost is None else money(cost)}{origin}{evidence if unused else ""}"""
 
 
-def _run(package: Path, manifest: Manifest) -> str:
+def _run_section(package: Path, manifest: Manifest) -> str:
     variables = "\n".join(f"    {name}={value}" for name, value in manifest.environment.items())
     options = run_options(package / FOLDERS[RECORDING], manifest.recordings)
     program = ["llmcall", "run", *options] if options else ["python"]
@@ -121,10 +126,10 @@ It runs in a folder in which each file has the path listed below without the fir
 What it printed is in `manifest.json`."""
 
 
-def _files(manifest: Manifest) -> str:
+def _files_section(manifest: Manifest) -> str:
     lines = ["## The files"]
     for role, title in TITLES.items():
-        files = [each.file for each in manifest.files_with_role(role) if each.file != README]
+        files = [file.file for file in manifest.files_with_role(role) if file.file != README]
         if files:
             lines += ["", f"{title}:", "", *(f"- `{file}`" for file in files)]
     return "\n".join(lines)

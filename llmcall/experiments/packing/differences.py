@@ -9,7 +9,7 @@ import re
 
 # Digits with zeros before them are a code, such as a postcode.
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
-MOST_LINES = 40  # of a diff
+MAX_LINES = 40  # of a diff
 
 
 def differences(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:
@@ -30,10 +30,10 @@ def differences(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:
         if old_lines == new_lines:
             return []
     diff = difflib.unified_diff(old_lines, new_lines, "packed", "now", n=1, lineterm="")
-    lines = list(itertools.islice((line for line in diff if line.strip()), MOST_LINES + 1))
+    lines = list(itertools.islice((line for line in diff if line.strip()), MAX_LINES + 1))
     if not lines:
         return ["its bytes differ, but not its text: the mark of the order of bytes"]
-    return [*lines[:MOST_LINES], "…"] if len(lines) > MOST_LINES else lines
+    return [*lines[:MAX_LINES], "…"] if len(lines) > MAX_LINES else lines
 
 
 def _is_near(line: str, other: str, tolerance: float) -> bool:

@@ -22,7 +22,7 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> Ite
     :param allow: regular expressions; what one of them covers passes.
     """
     for file in files:
-        text = text_of(folder / file)
+        text = read_text(folder / file)
         name = file.lower().rpartition("/")[2]
         is_configuration = name.startswith(".env") or name.endswith(CONFIGURATION)
         match = find(text, allow)
@@ -51,7 +51,7 @@ def personal_lines(name: str, text: str) -> Iterator[str]:
         yield f"look at {name}:{_line_number(text, text.index(words))}: {words}"
 
 
-def text_of(file: Path) -> str:
+def read_text(file: Path) -> str:
     """Return a file's text; in most encodings, the characters of a credential are those of ASCII."""
     data = file.read_bytes()
     try:

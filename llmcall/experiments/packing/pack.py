@@ -18,8 +18,8 @@ from ...errors import ArgumentError, LLMCallError
 from ...review.page import page
 from ...stores.records.reader import read
 from ...stores.records.writer import write
-from .contents import READER, README, REPORT, REQUIREMENTS, readme, requirements, run_of
-from .inspection import credentials, personal_lines, text_of
+from .contents import READER, README, REPORT, REQUIREMENTS, merged_run, readme, requirements
+from .inspection import credentials, personal_lines, read_text
 from .package import (
     ABOUT,
     CODE,
@@ -30,17 +30,24 @@ from .package import (
     RESULT,
     Manifest,
     PackedFile,
-    digest_of,
+    file_digest,
     write_zip,
 )
-from .project import command_of, copy_file, copy_project, files_of, project_paths, variables
+from .project import (
+    checked_command,
+    copy_file,
+    copy_project,
+    environment_variables,
+    files_at,
+    project_paths,
+)
 from .replay import (
     Observation,
+    describe_unused,
     files_below,
     run_cassettes,
     run_program,
     unused_records,
-    unused_words,
 )
 from .verify import DIFFERS, Verification, verify
 from .wheel import is_wheel, write_wheel
@@ -136,32 +143,34 @@ def pack(
             f"the ZIP file {archive} would be in the package itself; put it elsewhere"
         )
     project = Path.cwd().resolve()
-    words = command_of(project, command)
-    tapes = project_paths(project, cassettes, "--cassette")
-    added = list(files_of(project, project_paths(project, add, "--add")))
-    recordings = {path: read(project / path) for path in tapes}
-    environment = {**_environment(recordings), **dict(variables(env))}
-    _refuse(_recording_problems(project, recordings))
+    program = checked_command(project, command)
+    recording_paths = project_paths(project, cassettes, "--cassette")
+    added = list(files_at(project, project_paths(project, add, "--add")))
+    recordings = {path: read(project / path) for path in recording_paths}
+    environment = {**_environment(recordings), **dict(environment_variables(env))}
+    _raise_problems(_recording_problems(project, recordings))
     # Not in the project: some programs search the folders above them, for .env or .git.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         copied, package = (Path(scratch).resolve() / name for name in ("copied", "package"))
         copy_project(project, copied, project)
         for path in added:
             copy_file(project / path, copied / path)
-        run = run_program(words, copied, cassettes=tapes, environment=environment, project=project)
-        _refuse(list(_run_problems(run, project)))
-        unused = {path: unused_records(run, path, recordings[path]) for path in tapes}
-        notes = [unused_words(path, names) for path, names in unused.items() if names]
+        run = run_program(
+            program, copied, cassettes=recording_paths, environment=environment, project=project
+        )
+        _raise_problems(list(_run_problems(run, project)))
+        unused = {path: unused_records(run, path, recordings[path]) for path in recording_paths}
+        notes = [describe_unused(path, names) for path, names in unused.items() if names]
         if notes and not (prune or whole):
-            _refuse(
+            _raise_problems(
                 [
                     *notes,
                     "--prune leaves them out of the package, and your file as it is; --whole packs them as evidence",
                 ]
             )
         fate = "packed as evidence" if whole else "left out of the package"
-        notes = [f"{fate}: {each}" for each in notes]
-        for path in {*run.files_read, *added, *words[:1]} - {*tapes}:
+        notes = [f"{fate}: {note}" for note in notes]
+        for path in {*run.files_read, *added, *program[:1]} - {*recording_paths}:
             role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
             if (project / path).is_file():
                 copy_file(project / path, package / FOLDERS[role] / path)
@@ -172,7 +181,7 @@ def pack(
             copy_file(copied / path, package / FOLDERS[RESULT] / path)
         parents = {Path(path).parent.as_posix() for path in run.files_written}
         manifest = Manifest(
-            command=words,
+            command=program,
             environment=environment,
             folders=sorted(path for path in parents - {"."} if (project / path).is_dir()),
             printed=run.printed,
@@ -180,15 +189,15 @@ def pack(
             packages=run.packages,
             unused={path: len(names) for path, names in unused.items() if whole and names},
         )
-        manifest = _described(package, manifest, project)
+        manifest = _write_about_files(package, manifest, project)
         texts = [file for file in files_below(package) if not is_wheel(file)]
-        _refuse(list(credentials(package, texts, config.settings().cassette_allow)))
-        _refuse(_differences(verify(package)))
+        _raise_problems(list(credentials(package, texts, config.settings().cassette_allow)))
+        _raise_problems(_second_run_problems(verify(package)))
         notes += _notes(package, manifest, project)
         if archive is not None:
             write_zip(package, target.name, archive)
         shutil.copytree(package, target)
-    files = {each.file: each.role for each in manifest.files}
+    files = {file.file: file.role for file in manifest.files}
     return Package(target, archive, files, tuple(notes))
 
 
@@ -197,7 +206,9 @@ def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
     days = [day.last for recording in recordings.values() for day in recording.header.days.values()]
     last_day = date.fromisoformat(max(days, default=UNKNOWN_DAY))
     seeds = [
-        run["seed"] for each in recordings.values() if "seed" in (run := each.header.run or {})
+        run["seed"]
+        for recording in recordings.values()
+        if "seed" in (run := recording.header.run or {})
     ]
     return {
         "LC_ALL": "C.UTF-8",
@@ -211,13 +222,13 @@ def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
 # What stops the packing
 
 
-def _refuse(problems: Sequence[str]) -> None:
+def _raise_problems(problems: Sequence[str]) -> None:
     """Stop the packing if there are problems.
 
     :raises LLMCallError: with every problem.
     """
     if problems:
-        lines = "\n".join(f"- {each}" for each in problems)
+        lines = "\n".join(f"- {problem}" for problem in problems)
         raise LLMCallError(f"the study is not packed:\n{lines}")
 
 
@@ -229,10 +240,10 @@ def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> 
         for path, recording in recordings.items()
         if not recording.header.is_complete
     ]
-    of_run = run_cassettes(project, list(recordings))
-    if len(of_run) > 1:
+    run_recordings = run_cassettes(project, list(recordings))
+    if len(run_recordings) > 1:
         problems.append(
-            f"{', '.join(of_run)} were each recorded by llmcall run, and only one can be opened around the "
+            f"{', '.join(run_recordings)} were each recorded by llmcall run, and only one can be opened around the "
             "program; pack one study for each"
         )
     return problems
@@ -258,7 +269,7 @@ def _run_problems(observation: Observation, project: Path) -> Iterator[str]:
             )
 
 
-def _differences(verification: Verification) -> list[str]:
+def _second_run_problems(verification: Verification) -> list[str]:
     """Return in words what another run, with only what is packed, did otherwise."""
     problems = [
         "\n  ".join([f"{check.name}: {check.found}", *check.details])
@@ -287,7 +298,7 @@ def _copy_recording(
     write(target, recording.header, records)
 
 
-def _described(package: Path, manifest: Manifest, project: Path) -> Manifest:
+def _write_about_files(package: Path, manifest: Manifest, project: Path) -> Manifest:
     """Write what a package says of itself, and return its manifest with all files."""
     for pattern in TAKEN_ALONG:
         for path in filter(Path.is_file, project.glob(pattern)):
@@ -295,7 +306,7 @@ def _described(package: Path, manifest: Manifest, project: Path) -> Manifest:
     copy_file(READER, package / READER.name)
     _write(package / REQUIREMENTS, requirements(manifest, write_wheel(package)))
     manifest = replace(manifest, files=_packed_files(package))
-    recorded = run_of(package / FOLDERS[RECORDING], manifest.recordings)
+    recorded = merged_run(package / FOLDERS[RECORDING], manifest.recordings)
     _write(package / REPORT, page(recorded))
     manifest = replace(manifest, files=_packed_files(package))  # which the README lists
     _write(package / README, readme(package, manifest, recorded))
@@ -312,23 +323,23 @@ def _packed_files(package: Path) -> list[PackedFile]:
         top, _, rest = file.partition("/")
         role, path = (roles[top], rest) if rest else (ABOUT, file)
         size = (package / file).stat().st_size
-        files.append(PackedFile(path, role, digest_of(package / file), size))
+        files.append(PackedFile(path, role, file_digest(package / file), size))
     return files
 
 
 def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
     """Yield what the author should know or look at."""
     if not any(
-        each.path.startswith(("LIC", "COPYING")) for each in manifest.files_with_role(ABOUT)
+        file.path.startswith(("LIC", "COPYING")) for file in manifest.files_with_role(ABOUT)
     ):
         yield "there is no licence: without one, nobody else may use the study"
-    for each in manifest.files_with_role(RESULT):
-        file = project / each.path
-        if file.is_file() and digest_of(file) != each.sha256:
-            yield f"look at {each.path}: the packed result differs from the file in the project"
-    for each in manifest.files:
-        if each.file != REPORT and not is_wheel(each.file):  # the report repeats the recordings
-            yield from personal_lines(each.file, text_of(package / each.file))
+    for packed in manifest.files_with_role(RESULT):
+        file = project / packed.path
+        if file.is_file() and file_digest(file) != packed.sha256:
+            yield f"look at {packed.path}: the packed result differs from the file in the project"
+    for packed in manifest.files:
+        if packed.file != REPORT and not is_wheel(packed.file):  # the report repeats the recordings
+            yield from personal_lines(packed.file, read_text(package / packed.file))
     yield from personal_lines("printed text", manifest.printed)
 
 

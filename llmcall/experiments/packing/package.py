@@ -73,18 +73,18 @@ class Manifest:
 
     def text(self) -> str:
         """Return it as JSON."""
-        files = [{**each._asdict(), "file": each.file} for each in self.files]
+        files = [{**file._asdict(), "file": file.file} for file in self.files]
         data = {"llmcall_package": VERSION, **vars(self), "files": files}
         return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
 
     def files_with_role(self, *roles: str) -> list[PackedFile]:
         """Return the files of some roles."""
-        return [each for each in self.files if each.role in roles]
+        return [file for file in self.files if file.role in roles]
 
     @property
     def recordings(self) -> list[str]:
         """Return the paths of the recordings in the project."""
-        return [each.path for each in self.files_with_role(RECORDING)]
+        return [file.path for file in self.files_with_role(RECORDING)]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -101,8 +101,8 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path} has version {version!r} of the format, and this version of llmcall reads version "
                 f"{VERSION}; install the version of llmcall that requirements.txt names"
             )
-        files = [_packed_file(each) for each in data.pop("files")]
-        _check_paths([each.path for each in files if each.role not in (ABOUT, RESULT)])
+        files = [_packed_file(entry) for entry in data.pop("files")]
+        _check_paths([file.path for file in files if file.role not in (ABOUT, RESULT)])
         _check_paths(data["folders"])
         manifest = Manifest(files=files, **data)
         texts = [*manifest.command, manifest.printed, *manifest.packages.values()]
@@ -133,7 +133,7 @@ def _check_paths(paths: Sequence[str]) -> None:
         raise ValueError("two files have the same path")
 
 
-def digest_of(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()

@@ -65,20 +65,20 @@ def project_paths(
     :raises ValueError: if one does not exist or lies elsewhere.
     """
     relative_paths = []
-    for each in paths:
-        path = Path(os.path.abspath(each))
+    for named_path in paths:
+        path = Path(os.path.abspath(named_path))
         if not path.exists():
-            raise ArgumentError(f"{argument}: {os.fspath(each)} does not exist")
+            raise ArgumentError(f"{argument}: {os.fspath(named_path)} does not exist")
         if not path.is_relative_to(project):
             raise ArgumentError(
-                f"{argument}: {os.fspath(each)} is not below the project {project}; run pack in the folder that "
+                f"{argument}: {os.fspath(named_path)} is not below the project {project}; run pack in the folder that "
                 "holds everything"
             )
         relative_paths.append(path.relative_to(project).as_posix())
     return list(dict.fromkeys(relative_paths))
 
 
-def command_of(project: Path, command: Iterable[str]) -> list[str]:
+def checked_command(project: Path, command: Iterable[str]) -> list[str]:
     """Return a program's command, the script by its path in the project.
 
     :raises ValueError: if it names no program.
@@ -97,25 +97,25 @@ def command_of(project: Path, command: Iterable[str]) -> list[str]:
     return [*project_paths(project, words[:1], "the script"), *words[1:]]
 
 
-def files_of(project: Path, paths: Iterable[str]) -> Iterator[str]:
+def files_at(project: Path, paths: Iterable[str]) -> Iterator[str]:
     """Yield the files at some project paths, and below them those that are for the program."""
     for path in paths:
         if not (project / path).is_dir():
             yield path
             continue
-        for each in sorted((project / path).iterdir()):
-            if not is_left_out(each) and not each.name.startswith(".env"):
-                yield from files_of(project, [each.relative_to(project).as_posix()])
+        for entry in sorted((project / path).iterdir()):
+            if not is_left_out(entry) and not entry.name.startswith(".env"):
+                yield from files_at(project, [entry.relative_to(project).as_posix()])
 
 
-def variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:
+def environment_variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield the names and values of the variables that the program gets.
 
     :param env: names, with their present values, or ``NAME=VALUE``.
     :raises ValueError: if one is not set.
     """
-    for each in env:
-        name, equals_sign, value = each.partition("=")
+    for entry in env:
+        name, equals_sign, value = entry.partition("=")
         is_credential = names_credential(name)
         if not equals_sign:
             if name not in os.environ:

@@ -26,8 +26,8 @@ SYSTEM_FOLDERS = (
     *("/sys", "/usr", "/var/lib", "/Library", "/System", "/private/etc", "/private/var/db"),
 )
 NAMESPACE = ("unshare", "--user", "--map-current-user", "--net")
-NAMED = 10  # records that a message names
-TAIL = 15  # lines of standard error that a failure shows
+MAX_NAMED_RECORDS = 10  # records that a message names
+ERROR_LINES = 15  # lines of standard error that a failure shows
 
 
 @dataclass
@@ -118,7 +118,7 @@ def run_program(
         error_lines = completed.stderr.decode(errors="backslashreplace").strip().split("\n")
         observation.problems += [
             f"the program ended with exit code {completed.returncode}:",
-            *(f"  {line}" for line in error_lines[-TAIL:]),
+            *(f"  {line}" for line in error_lines[-ERROR_LINES:]),
         ]
     after = _file_states(folder)
     observation.files_written = [path for path in after if before.get(path) != after[path]]
@@ -148,15 +148,15 @@ def run_options(folder: Path, cassettes: Sequence[str]) -> list[str]:
 
 def unused_records(run: Observation, path: str, recording: RecordFile) -> dict[str, str]:
     """Return the records of a cassette that no call of a run used: their samples by their keys."""
-    names = {each.cache_key: each.sample or "(outside any scope)" for each in recording}
+    names = {record.cache_key: record.sample or "(outside any scope)" for record in recording}
     unused = run.unused_keys.get(path, names)
     return {key: name for key, name in names.items() if key in unused}
 
 
-def unused_words(path: str, names: Mapping[str, str]) -> str:
+def describe_unused(path: str, names: Mapping[str, str]) -> str:
     """Return in words which records of a cassette no call used."""
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    listed = ", ".join([*names.values()][:NAMED])
+    more = f" and {len(names) - MAX_NAMED_RECORDS:,} more" if len(names) > MAX_NAMED_RECORDS else ""
+    listed = ", ".join([*names.values()][:MAX_NAMED_RECORDS])
     return f"{path}: {counted(len(names), 'record')} that no call used: {listed}{more}"
 
 
@@ -196,10 +196,14 @@ def _add_events(
             if _is_below(path, [folder]):
                 first_access.setdefault(Path(path).relative_to(folder).as_posix(), kind)
                 continue
-            allowed: list[str | Path] = [scratch, *_python(), *SYSTEM_FOLDERS]
+            allowed: list[str | Path] = [scratch, *_python_folders(), *SYSTEM_FOLDERS]
             if project is not None and _is_below(path, [project]):
                 # An environment in the project is Python's; one around it, such as /usr, is not meant.
-                allowed = [each for each in _python() if _is_below(each, [project])]
+                allowed = [
+                    python_folder
+                    for python_folder in _python_folders()
+                    if _is_below(python_folder, [project])
+                ]
             if not _is_below(path, allowed) and path not in observation.files_outside:
                 observation.files_outside.append(path)
         elif kind == "connect":
@@ -224,7 +228,7 @@ def _is_below(path: str, folders: Iterable[str | Path]) -> bool:
 
 
 @functools.cache
-def _python() -> tuple[str, ...]:
+def _python_folders() -> tuple[str, ...]:
     """Return the folders of Python's installation and of llmcall."""
     installed = [
         path
@@ -232,4 +236,6 @@ def _python() -> tuple[str, ...]:
         if os.path.basename(path) in ("site-packages", "dist-packages")
     ]
     folders = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(PACKAGE), *installed}
-    return tuple(sorted({each for path in folders for each in (path, os.path.realpath(path))}))
+    return tuple(
+        sorted({variant for path in folders for variant in (path, os.path.realpath(path))})
+    )

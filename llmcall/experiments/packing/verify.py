@@ -23,12 +23,12 @@ from .package import (
     RECORDING,
     RESULT,
     Manifest,
-    digest_of,
+    file_digest,
     read_manifest,
     unpack_zip,
 )
 from .project import copy_file, is_left_out
-from .replay import Observation, has_namespace, run_program, unused_records, unused_words
+from .replay import Observation, describe_unused, has_namespace, run_program, unused_records
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 WARNING = (
@@ -53,7 +53,7 @@ class Check:
 
     def __str__(self) -> str:
         first = f"{self.status:8} {self.name}: {self.found}"
-        return visible("\n".join([first, *(f"           {each}" for each in self.details)]))
+        return visible("\n".join([first, *(f"           {line}" for line in self.details)]))
 
 
 @dataclass(frozen=True)
@@ -115,18 +115,18 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
         if not (path / NAME).is_file():
             raise ArgumentError(f"{package} is not a packed study: it has no {NAME}")
         manifest = read_manifest(path)
-        observation = _run(path, manifest, scratch / "run")
+        observation = _run_again(path, manifest, scratch / "run")
         checks = _checks(path, manifest, observation, scratch / "run", tolerance)
         return Verification(tuple(checks))
 
 
-def _run(package: Path, manifest: Manifest, folder: Path) -> Observation:
+def _run_again(package: Path, manifest: Manifest, folder: Path) -> Observation:
     """Run the program in a fresh folder."""
     folder.mkdir()
-    for each in manifest.files:
-        source = package / each.file
-        if each.role not in (ABOUT, RESULT) and source.is_file():
-            copy_file(source, folder / each.path)
+    for file in manifest.files:
+        source = package / file.file
+        if file.role not in (ABOUT, RESULT) and source.is_file():
+            copy_file(source, folder / file.path)
     for path in manifest.folders:
         (folder / path).mkdir(parents=True, exist_ok=True)
     return run_program(
@@ -145,18 +145,18 @@ def _checks(
     :param folder: the one in which the program ran.
     """
 
-    def compared(name: str, expected: bytes, actual: bytes) -> Check:
+    def compare_bytes(name: str, expected: bytes, actual: bytes) -> Check:
         within = "" if expected == actual else f" within the tolerance of {tolerance:g}"
-        return _check(
+        return _make_check(
             name, f"the same{within}", "differs", differences(expected, actual, tolerance)
         )
 
     count = counted(len(manifest.files), "file")
     changes = list(_changed_files(package, manifest))
-    yield _check("files", f"{count} as in the manifest", "changed after packing", changes)
-    yield from _replay(package, manifest, observation)
-    yield compared("printed text", manifest.printed.encode(), observation.printed.encode())
-    packed_results = {each.path: each.file for each in manifest.files_with_role(RESULT)}
+    yield _make_check("files", f"{count} as in the manifest", "changed after packing", changes)
+    yield from _replay_checks(package, manifest, observation)
+    yield compare_bytes("printed text", manifest.printed.encode(), observation.printed.encode())
+    packed_results = {file.path: file.file for file in manifest.files_with_role(RESULT)}
     for path, file in packed_results.items():  # whatever their sums in the manifest
         if not (package / file).is_file():
             yield Check(f"result {path}", DIFFERS, "it is not in the package")
@@ -164,35 +164,35 @@ def _checks(
             yield Check(f"result {path}", DIFFERS, "the program did not write it")
         else:
             expected = (package / file).read_bytes()
-            yield compared(f"result {path}", expected, (folder / path).read_bytes())
+            yield compare_bytes(f"result {path}", expected, (folder / path).read_bytes())
     if new := [path for path in observation.files_written if path not in packed_results]:
-        yield _check("results", "", "written, but not packed", new)
-    packed = {each.path for each in manifest.files if each.role != ABOUT}
+        yield _make_check("results", "", "written, but not packed", new)
+    packed = {file.path for file in manifest.files if file.role != ABOUT}
     hidden = [path for path in observation.files_read if path not in packed]
     hidden += observation.files_outside
-    yield _check("files read", "all of them are packed", "read, but not packed", hidden)
+    yield _make_check("files read", "all of them are packed", "read, but not packed", hidden)
     refused_by = "a network namespace and an audit hook" if has_namespace() else "an audit hook"
     attempts = counted(len(observation.connections), "attempt")
-    yield _check(
+    yield _make_check(
         "network",
         f"no attempt to connect; {refused_by} would have refused it",
         f"{attempts} to connect, refused",
         list(dict.fromkeys(observation.connections)),
     )
-    yield _versions(manifest, observation)
+    yield _version_check(manifest, observation)
 
 
 def _changed_files(package: Path, manifest: Manifest) -> Iterator[str]:
     """Yield how the files differ from the manifest, but for what a reader's own tools put beside a
     study.
     """
-    for each in manifest.files:
-        path = package / each.file
+    for packed in manifest.files:
+        path = package / packed.file
         if path.is_symlink() or not path.is_file():
-            yield f"{each.file} is missing"
-        elif digest_of(path) != each.sha256:
-            yield f"{each.file} was changed: its SHA-256 is not that of the manifest"
-    listed = {NAME, *(each.file for each in manifest.files)}
+            yield f"{packed.file} is missing"
+        elif file_digest(path) != packed.sha256:
+            yield f"{packed.file} was changed: its SHA-256 is not that of the manifest"
+    listed = {NAME, *(packed.file for packed in manifest.files)}
     for root, folders, names in os.walk(package):
         folders[:] = sorted(name for name in folders if not is_left_out(Path(root, name)))
         links = [name for name in folders if Path(root, name).is_symlink()]
@@ -202,7 +202,7 @@ def _changed_files(package: Path, manifest: Manifest) -> Iterator[str]:
                 yield f"{file} was added"
 
 
-def _replay(package: Path, manifest: Manifest, observation: Observation) -> Iterator[Check]:
+def _replay_checks(package: Path, manifest: Manifest, observation: Observation) -> Iterator[Check]:
     """Yield the checks of the recordings, and of what the program used of them."""
     damages = []
     details = [*observation.problems]
@@ -219,18 +219,18 @@ def _replay(package: Path, manifest: Manifest, observation: Observation) -> Iter
         count += len(recording)
         used += len(recording) - len(unused)
         if len(unused) != manifest.unused.get(path, 0):
-            details.append(unused_words(path, unused))
+            details.append(describe_unused(path, unused))
     readable = f"{counted(count, 'record')}, all readable"
-    yield _check("recordings", readable, "not as they were packed", damages)
+    yield _make_check("recordings", readable, "not as they were packed", damages)
     evidence = f", {count - used:,} more packed as evidence" if count > used else ""
     good = f"{counted(used, 'record')} used{evidence}, no call unanswered"
-    yield _check("replay", good, "not as it was packed", details)
+    yield _make_check("replay", good, "not as it was packed", details)
 
 
-def _versions(manifest: Manifest, observation: Observation) -> Check:
+def _version_check(manifest: Manifest, observation: Observation) -> Check:
     pairs = [("Python", manifest.python, platform.python_version())]
     pairs += [
-        (name, packed, observation.packages.get(name) or _installed(name))
+        (name, packed, observation.packages.get(name) or _installed_version(name))
         for name, packed in manifest.packages.items()
     ]
     details = [
@@ -243,13 +243,13 @@ def _versions(manifest: Manifest, observation: Observation) -> Check:
     return Check("versions", NOTE, "not those it was packed with", tuple(details))
 
 
-def _installed(name: str) -> str:
+def _installed_version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
         return "is not installed"
 
 
-def _check(name: str, good: str, bad: str, details: Sequence[str]) -> Check:
+def _make_check(name: str, good: str, bad: str, details: Sequence[str]) -> Check:
     """Return a check, which holds if there are no details."""
     return Check(name, DIFFERS, bad, tuple(details)) if details else Check(name, OK, good)

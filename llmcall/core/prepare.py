@@ -115,7 +115,7 @@ def _call(
         request=request,
         options=options,
         name=model,
-        caller=Caller(order=next_order()),
+        caller=Caller("", next_order()),
         fallbacks=settings.fallbacks.get(model, ()) if kind == "chat" else (),
     )
     return call, identity_hash

@@ -126,8 +126,8 @@ def given_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[str,
     :raises ValueError: if ``max_tokens`` and ``max_completion_tokens`` differ.
     """
     table = parameters_of(kind)
-    if unknown := params.keys() - table:
-        _refuse_unknown(unknown, table)
+    if not params.keys() <= table:
+        _refuse_unknown(params.keys() - table, table)
     parameters = {
         name: _value(name, value)
         for name, value in params.items()

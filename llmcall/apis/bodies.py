@@ -156,12 +156,12 @@ def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:
     return data
 
 
-def finite(data: Any) -> Any:
+def nan_as_none(data: Any) -> Any:
     """Return a copy of plain data with ``None`` for NaN and the infinities."""
     if isinstance(data, dict):
-        return {name: finite(item) for name, item in data.items()}
+        return {name: nan_as_none(item) for name, item in data.items()}
     if isinstance(data, list):
-        return [finite(item) for item in data]
+        return [nan_as_none(item) for item in data]
     is_number = not isinstance(data, float) or math.isfinite(data)
     return data if is_number else _no_number(str(data))
 

@@ -167,7 +167,7 @@ class WindowTransport:
         """
         seconds = 0.0 if response is None else FIRST_WAIT
         while response is None or response.get("status") in UNDER_WAY:
-            self._call.cache.rest()
+            self._call.cache.disconnect()
             await wait(Future(), self._call.time_for(seconds, LATE))
             seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
             try:
@@ -251,7 +251,7 @@ class _Copy:
         is_gone = await self.delete()
         if is_gone or not is_stored:
             cache.awaited.remove(self._key, self.awaited.id)
-        cache.rest()  # a thousand calls that wait have as many threads
+        cache.disconnect()  # a thousand calls that wait have as many threads
 
 
 async def _ask(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from ..errors import RequestTimeoutError
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked
+from ..stores.cassettes.replay_log import Caller
 from ..stores.cassettes.stores import CacheStore, CassetteStore
-from ..stores.cassettes.uses import Caller
 from ..support.display.printable import printable
 from ..support.failures import Failures, process_failures
 from ..support.listeners import listeners

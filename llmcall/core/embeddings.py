@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..apis.usage import TokenUsage
 from ..errors import ServiceError
 from ..models.tokens import shares
-from ..stores.record import record_of
+from ..stores.record import make_record
 from .checks import brief, list_in, refuse
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def embedding_records(calls: Sequence[Call], response: Any, received: Received) 
         own_response: dict[str, Any] = {"model": response.get("model"), "embedding": vector}
         if tokens is not None:
             own_response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
-        record = record_of(
+        record = make_record(
             call.request,
             own_response,
             cost=cost and (cost * tokens / total if tokens and total else 0.0),

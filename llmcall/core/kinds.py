@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..apis.bodies import answer_in, finite
+from ..apis.bodies import answer_in, nan_as_none
 from ..errors import ContextLengthError
 from ..keys.plain_data import ordered, plain
-from ..stores.record import record_of
+from ..stores.record import make_record
 from .checks import check_chat, check_fits, is_cut_by_context_window
 from .embeddings import check_embeddings, embedding_records, joined
 
@@ -41,7 +41,7 @@ class Kind:
         """Return what is recorded of a response, for each of the calls that it answers."""
         (call,) = calls
         value = ordered(plain(response["value"], f"{call.name}: the result", for_record=True))
-        return [record_of(call.request, {"value": value})]
+        return [make_record(call.request, {"value": value})]
 
 
 class Http(Kind):
@@ -55,7 +55,7 @@ class Http(Kind):
         """Return the record of a response."""
         (call,) = calls
         value = ordered(plain(dict(response), f"{call.name}: the result", for_record=True))
-        return [record_of(call.request, {"value": value}, cost=received.cost)]
+        return [make_record(call.request, {"value": value}, cost=received.cost)]
 
 
 class Chat(Kind):
@@ -75,11 +75,13 @@ class Chat(Kind):
     def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
         """Return the record of an answer, as a cassette gives it back: a later prompt may quote it."""
         (call,) = calls
-        response = ordered(finite(response))
+        response = ordered(nan_as_none(response))
         if call.request.model != call.request.asked["model"]:  # a fallback's: it says who answered
             response = {**response, "model": response.get("model") or call.request.model}
         api_type, host = call.client.api_type, received.host
-        return [record_of(call.request, response, cost=received.cost, api_type=api_type, host=host)]
+        return [
+            make_record(call.request, response, cost=received.cost, api_type=api_type, host=host)
+        ]
 
 
 class Embeddings(Kind):

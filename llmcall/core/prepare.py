@@ -18,7 +18,7 @@ from ..keys.parameters import (
 from ..keys.request import Request
 from ..scopes import RecordedAskers, current_scope, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
-from ..stores.cassettes.uses import Caller
+from ..stores.cassettes.replay_log import Caller
 from ..support.notices import warn_once
 from .calls import Call, split_options
 

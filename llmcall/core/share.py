@@ -109,7 +109,7 @@ async def _lead(
         for call, _ in led:
             # Another leader may have stored the answer since the first look, and noted the key.
             key, cassette = call.request.cache_key, call.cassette
-            if key in call.cache.used_keys or (cassette and cassette.uses.has_used(key)):
+            if key in call.cache.used_keys or (cassette and cassette.replay_log.has_used(key)):
                 record = await with_cache(call.cache, call.store.get, call.request)
                 if record is not None:
                     records[key] = record

@@ -21,8 +21,8 @@ from ..config import resolve as config
 from ..errors import LLMCallError
 from ..scopes import DrawList, Draws, MapIsOverError
 from ..stores.cassettes.cassette import Cassette
-from ..stores.cassettes.current import current_cassette, forget_named, only
-from ..stores.cassettes.uses import Caller
+from ..stores.cassettes.current import current_cassette, forget_named, only_open
+from ..stores.cassettes.replay_log import Caller
 from ..support.failures import process_failures
 from ..support.system import after_fork_in_child
 from ..traffic import budgets
@@ -327,7 +327,7 @@ class _Session:
         """Apply the settings, budgets and cassette, until ``applied`` is closed."""
         with ExitStack() as stack:
             stack.enter_context(config.using(self._layers))
-            stack.enter_context(only(self.cassette))
+            stack.enter_context(only_open(self.cassette))
             for budget in self._budgets:
                 stack.enter_context(budget)
             metering.meters.append(self)

@@ -195,7 +195,7 @@ class RedisServer:
         with self._connection() as redis:
             redis.hdel(BUDGET + name, *units)
 
-    def rest(self) -> None:
+    def disconnect(self) -> None:
         """Do nothing: no thread has a connection of its own."""
 
     def close(self) -> None:

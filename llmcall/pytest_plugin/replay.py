@@ -23,7 +23,7 @@ from ..programs.entry import recording_programs
 from ..programs.front import in_front
 from ..programs.recorder import Recorder
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
-from ..stores.cassettes.current import only
+from ..stores.cassettes.current import only_open
 from ..stores.cassettes.misses import recording_command
 from ..stores.records.reader import read
 from ..stores.records.writer import write
@@ -298,7 +298,7 @@ class Replay(Listener):
         """Set up a fixture with a wider scope outside the cassette of the test that needs it first."""
         if fixturedef.scope == "function":
             return (yield)
-        with only(None):
+        with only_open(None):
             return (yield)
 
     def _note(

@@ -16,7 +16,7 @@ from ..keys.request import Request
 from ..scopes import in_function, next_order
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
-from ..stores.cassettes.uses import Caller, function_scope
+from ..stores.cassettes.replay_log import Caller, function_scope
 from ..support.blocking import may_block
 from ..traffic import standard as standard  # its listeners
 

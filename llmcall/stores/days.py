@@ -36,7 +36,7 @@ def day_of(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()
 
 
-def created(response: Mapping[str, Any]) -> float | None:
+def creation_time(response: Mapping[str, Any]) -> float | None:
     """Return when a response says that it was made, in seconds since the epoch, or ``None``."""
     seconds = response.get("created") or response.get("created_at")
     # Servers that play a model say 0, or count.
@@ -47,7 +47,7 @@ def created(response: Mapping[str, Any]) -> float | None:
 
 def day_created(response: Mapping[str, Any]) -> str | None:
     """Return the day on which a response says that it was made, in UTC, or ``None``."""
-    seconds = created(response)
+    seconds = creation_time(response)
     return None if seconds is None else day_of(seconds)
 
 

@@ -28,7 +28,7 @@ QUESTIONS = ("input", "arguments", "body")
 # The ends of the paths at which a model answers, where the host is known.
 MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages")
 MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
-OF_SERVERS = frozenset({"azure", "local", "ollama", "openai"})  # llmcall's own api_types
+SERVER_API_TYPES = frozenset({"azure", "local", "ollama", "openai"})  # llmcall's own api_types
 REPR_CHARACTERS = 60  # characters of a text in a repr
 FIELDS = (
     "cache_key",
@@ -233,7 +233,9 @@ class Record:
         """Return whether a server was asked for it by the process that made the record. Files give
         records, too, and a client of one's own may answer from them.
         """
-        return self.api_type in OF_SERVERS or (self.kind == "http" and self.version is not None)
+        return self.api_type in SERVER_API_TYPES or (
+            self.kind == "http" and self.version is not None
+        )
 
     def answered_on(self, day: str) -> Days:
         """Return the days of an answer that was given on one day."""
@@ -385,7 +387,7 @@ def _model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> di
     return answer if is_at_model or TokenUsage.of(answer) != TokenUsage() else {}
 
 
-def record_of(
+def make_record(
     request: Request,
     response: Mapping[str, Any],
     *,

@@ -212,7 +212,7 @@ def test_a_note_that_cannot_be_removed_is_warned_of(
 
     def before(operation: str, _: Any) -> None:
         if operation == "look":
-            monkeypatch.setattr("llmcall.stores.cache.awaited._Notes.write", fail)
+            monkeypatch.setattr("llmcall.stores.cache.awaited._JournalRows.write", fail)
 
     server.before = before
     client = client_at(server)

@@ -14,7 +14,7 @@ from ...keys.keys import key_of
 from ...keys.messages import DIGEST
 from ...keys.normalizers import NORMALIZERS
 from ...scopes import without_repeats
-from ...stores.differences.fields import as_text
+from ...stores.differences.fields import canonical_text
 from ...stores.records.served import model_of
 from ...support.display.formatting import counted
 from ...support.display.printable import printable
@@ -157,7 +157,7 @@ def last_calls(run: RecordedRun) -> Callable[[Record], bool]:
         history = 0
         for message in record.request["messages"]:
             continued.add(history)
-            step = record.scope, history, as_text(message)
+            step = record.scope, history, canonical_text(message)
             history = histories.setdefault(step, len(histories) + 1)
         ends[record.cache_key] = history
     return lambda record: ends.get(record.cache_key) not in continued

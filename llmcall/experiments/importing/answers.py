@@ -15,7 +15,7 @@ from ...keys.messages import check_messages, keyed_messages
 from ...keys.parameters import CONFIGURED, given_parameters, keyed_parameters
 from ...keys.plain_data import plain
 from ...models.prices import price_of, tier_of
-from ...stores.days import created
+from ...stores.days import creation_time
 from ...stores.record import Record
 from ...stores.records.header import Header
 from ...stores.records.spool import Spool
@@ -264,7 +264,7 @@ def _fill_placeholders(
 
 def _cost(response: Mapping[str, Any], model: Any, params: Mapping[str, Any]) -> float | None:
     """Return what an answer cost on its day; ``None`` if its usage, day or price is unknown."""
-    seconds = created(response)
+    seconds = creation_time(response)
     if seconds is None or not isinstance(model, str) or not response.get("usage"):
         return None
     tier = BATCH if params.get("service_tier") == BATCH else tier_of(response)

@@ -35,7 +35,7 @@ class Awaited(NamedTuple):
     endpoint: str
 
 
-class _Notes(InnerDirectory):
+class _JournalRows(InnerDirectory):
     """The rows of a journal; unlike a cache's, they can be had again without a salvage."""
 
     def _damaged(self, error: object) -> CacheError:
@@ -53,18 +53,18 @@ class Journal:
     """
 
     def __init__(self, folder: str) -> None:
-        self._rows = _Notes(folder, FOLDER)
+        self._rows = _JournalRows(folder, FOLDER)
         self.is_swept = False
 
     def get(self, key: str) -> Awaited | None:
         """Return what is awaited for a request, or ``None``."""
         row = self._rows.get(key)
-        return None if row is None else _read(row[0])
+        return None if row is None else _parse_note(row[0])
 
     def items(self) -> Iterator[tuple[str, Awaited]]:
         """Yield all keys and what is awaited for them."""
         for key, packed, _ in self._rows.rows():
-            if (awaited := _read(packed)) is not None:
+            if (awaited := _parse_note(packed)) is not None:
                 yield key, awaited
 
     def __len__(self) -> int:
@@ -111,16 +111,16 @@ class Journal:
         self.close()
         shutil.rmtree(self._rows.name)
 
-    def rest(self) -> None:
+    def disconnect(self) -> None:
         """Close this thread's connection until it is needed: a thread may wait for hours."""
-        self._rows.rest()
+        self._rows.disconnect()
 
     def close(self) -> None:
         """Close the connections; the next use opens them again."""
         self._rows.close()
 
 
-def _read(packed: bytes | None) -> Awaited | None:
+def _parse_note(packed: bytes | None) -> Awaited | None:
     """Return a note, or ``None`` if it is none of ours."""
     try:
         awaited = Awaited(*json.loads(packed or b"[]"))

@@ -14,12 +14,12 @@ from ...errors import CacheCorruptError, CacheError
 from ...support.display.formatting import counted
 from ...support.notices import notice, warn_once
 from ...support.system import ProcessLock, at_exit
-from ..record import record_of
+from ..record import make_record
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
 from .directory import Change, Directory
-from .places import storage_at
+from .storages import storage_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ..misses.search import Source
     from ..record import Record
     from .awaited import Journal
-    from .places import Storage
     from .spending import Spending
+    from .storages import Storage
 
     Where = Callable[[Record], bool]
 
@@ -129,7 +129,7 @@ class ResponseCache:
         :raises ValueError: if no reader could read it: a chat's request has messages, and its response
             choices with messages, or the output of the Responses API.
         """
-        packed = pack(record_of(request, response, cost=cost))
+        packed = pack(make_record(request, response, cost=cost))
         record = unpack(request.cache_key, packed)  # in its plain form
         if problem := unreadable(record):
             raise ValueError(problem)
@@ -163,7 +163,7 @@ class ResponseCache:
             stored_record = unpack(key, self._unstored.keep(key, packed, error))
         else:
             if self._unstored:
-                self._unstored.store()
+                self._unstored.retry()
         if replace:
             self._refreshed_keys.add(key)
         return stored_record
@@ -197,7 +197,7 @@ class ResponseCache:
 
     def store_unstored(self) -> None:
         """Store what could not be stored before: a disk may have room again."""
-        self._unstored.store()
+        self._unstored.retry()
 
     def __len__(self) -> int:
         return len(self.storage)
@@ -256,11 +256,11 @@ class ResponseCache:
         """Return whether a key has a record, and not only in memory."""
         return self._unstored.get(key) is None and self.storage.get(key) is not None
 
-    def rest(self) -> None:
+    def disconnect(self) -> None:
         """Close this thread's connections until it needs them again: a thread may wait for hours."""
-        self.awaited.rest()
-        self.spending.rest()
-        self.storage.rest()
+        self.awaited.disconnect()
+        self.spending.disconnect()
+        self.storage.disconnect()
 
     def stats(self) -> CacheStats:
         """Return the path, the number of records and the bytes on the disk; its cost does not grow
@@ -329,9 +329,9 @@ class ResponseCache:
 
     def add_all(self, records: Iterable[Record]) -> int:
         """Add records whose keys are not here yet; return how many were stored."""
-        from .loading import added
+        from .loading import addition
 
-        return self.storage.write(map(added, records))
+        return self.storage.write(map(addition, records))
 
     def verify(self) -> list[str]:
         """Return the keys of the damaged records, those whose stored request does not fit their key
@@ -390,7 +390,7 @@ class ResponseCache:
         """Store what could not be stored before, and close the handles; the next use opens them
         again.
         """
-        self._unstored.store("in memory only")
+        self._unstored.retry("in memory only")
         self.awaited.close()
         self.spending.close()
         self.storage.close()
@@ -436,7 +436,7 @@ class UnstoredAnswers(dict[str, bytes]):
             )
         return self.setdefault(key, packed)
 
-    def store(self, consequence: str = "") -> None:
+    def retry(self, consequence: str = "") -> None:
         """Try to store all records again: a disk may have room by now.
 
         :param consequence: what becomes of those that cannot be stored now, for a warning.
@@ -453,7 +453,7 @@ class UnstoredAnswers(dict[str, bytes]):
             notice("%s %s: %s", counted(len(self), "answer"), consequence, failure)
 
     def _store_at_exit(self) -> None:
-        self.store("lost, because nothing could be stored")
+        self.retry("lost, because nothing could be stored")
         self.clear()
 
 

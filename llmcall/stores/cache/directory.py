@@ -87,7 +87,7 @@ class Directory:
             with using_database:
                 database = self._database
                 if database is None:  # not "or": the truth of a database is its length, a query
-                    database = self._opened()
+                    database = self._ensure_open()
                 return None if database is None else database.row(key)
         except DAMAGE as error:
             raise self._damaged(error) from error
@@ -153,7 +153,7 @@ class Directory:
         with self._writing() as database:
             return int(database.clear())
 
-    def rest(self) -> None:
+    def disconnect(self) -> None:
         """Close this thread's connection until it needs one again."""
         if self._database is not None:
             with using_database:
@@ -166,10 +166,10 @@ class Directory:
             with using_database:
                 database.close()
 
-    def _opened(self, *, is_made: bool = False) -> Database | None:
+    def _ensure_open(self, *, create: bool = False) -> Database | None:
         """Return the database, opened if need be; ``None`` if there is none.
 
-        :param is_made: whether it is made if there is none.
+        :param create: whether it is made if there is none.
         """
         with _lock:
             if self._database is None:
@@ -177,10 +177,10 @@ class Directory:
                     raise CacheError(
                         f"the cache path {self.name} is a file; [Cache] PATH must name a directory"
                     )
-                if is_made:
+                if create:
                     for folder in self._folders:
                         _make_private(folder)
-                if is_made or self.exists():
+                if create or self.exists():
                     self._database = self._open()
             return self._database
 
@@ -202,7 +202,7 @@ class Directory:
     def _reading(self) -> Iterator[Database | None]:
         try:
             with using_database:
-                yield self._opened()
+                yield self._ensure_open()
         except DAMAGE as error:
             raise self._damaged(error) from error
 
@@ -213,7 +213,7 @@ class Directory:
         if self._database is not None and not self.exists():
             self.close()  # somebody deleted the folder, as one does beside a notebook
         with using_database:
-            database = self._opened(is_made=True)
+            database = self._ensure_open(create=True)
             assert database is not None
             try:
                 yield database

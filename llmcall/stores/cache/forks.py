@@ -17,7 +17,7 @@ from typing import Any
 LONGEST_WAIT = 10.0  # seconds that a fork waits for a use that does not end
 
 
-class _Gate:
+class _ForkGate:
     """Counts the uses under way: ``with using_database: …``."""
 
     def __init__(self) -> None:
@@ -26,7 +26,9 @@ class _Gate:
         self._use_count = 0
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
-                before=self._close, after_in_parent=self._open, after_in_child=self._open_in_child
+                before=self._before_fork,
+                after_in_parent=self._after_fork_in_parent,
+                after_in_child=self._after_fork_in_child,
             )
 
     def __enter__(self) -> None:
@@ -37,7 +39,7 @@ class _Gate:
         with self._lock:
             self._use_count -= 1
 
-    def _close(self) -> None:
+    def _before_fork(self) -> None:
         ends_at = time.monotonic() + LONGEST_WAIT
         self._lock.acquire()
         while self._use_count and time.monotonic() < ends_at:
@@ -45,14 +47,14 @@ class _Gate:
             time.sleep(0.0005)
             self._lock.acquire()
 
-    def _open(self) -> None:
+    def _after_fork_in_parent(self) -> None:
         self._lock.release()
 
-    def _open_in_child(self) -> None:
+    def _after_fork_in_child(self) -> None:
         self._use_count = 0
         for database in list(self.databases):
             database.close_all()
         self._lock.release()
 
 
-using_database = _Gate()
+using_database = _ForkGate()

@@ -17,13 +17,13 @@ from ..records.packed import pack, unpack
 from ..records.readable import unreadable
 from ..records.spool import Spool
 from .directory import Change
-from .places import is_address, storage_at
+from .storages import is_address, storage_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ..record import Record
-    from .places import Storage
+    from .storages import Storage
 
 CONFLICTS = ("keep", "replace", "raise")
 # Settings that decide the key of one and the same request.
@@ -32,7 +32,7 @@ KEY_SETTINGS = ("cache_namespace", NORMALIZE)
 MOST_LISTED_KEYS = 5  # keys that a message lists
 
 
-def added(record: Record, *, replaces: bool = False) -> Change:
+def addition(record: Record, *, replaces: bool = False) -> Change:
     """Return the change that adds a record to a cache, where it has the days that it has elsewhere."""
     return Change(record.cache_key, pack(record.with_days()), replaces)
 
@@ -47,7 +47,7 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
             f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}"
         )
     with Spool() as spool:
-        name, records = _opened(source, spool)
+        name, records = _open_source(source, spool)
         count = 0  # of conflicts
         keys: list[str] = []  # of the first ones
 
@@ -72,14 +72,14 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
             )
         replaces = on_conflict == "replace"
         stored_count = storage.write(
-            added(record, replaces=is_conflict(record) and replaces) for record in records()
+            addition(record, replaces=is_conflict(record) and replaces) for record in records()
         )
         if count:
             notice("%s: %s", words(), on_conflict)
         return stored_count
 
 
-def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iterable[Record]]]:
+def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iterable[Record]]]:
     """Return a source's name in messages, and what gives its records.
 
     :param spool: gets the records of a file.
@@ -101,7 +101,10 @@ def _opened(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iter
     header = spooled(source, spool)
     recorded, here = (
         {name: settings[name] for name in KEY_SETTINGS if settings.get(name)}
-        for settings in (header.settings, _effective(keyed_settings(), header.settings, spool))
+        for settings in (
+            header.settings,
+            _without_idle_normalizers(keyed_settings(), header.settings, spool),
+        )
     )
     if header.settings and (differences := settings_differences(recorded, here)):
         notice(
@@ -124,7 +127,7 @@ def _readable(record: Record, source: str) -> Record:
     return record
 
 
-def _effective(
+def _without_idle_normalizers(
     settings: Mapping[str, Any], recorded: Mapping[str, Any], records: Iterable[Record]
 ) -> dict[str, Any]:
     """Return settings without the normalizers that are not among those of a file, and would replace nothing
@@ -132,12 +135,12 @@ def _effective(
     """
     shared = recorded.get(NORMALIZE, [])
     others = [name for name in settings.get(NORMALIZE, []) if name not in shared]
-    idle = [name for name in others if not any(_is_replaced(name, record) for record in records)]
+    idle = [name for name in others if not any(_replaces(name, record) for record in records)]
     effective = [name for name in settings.get(NORMALIZE, []) if name not in idle]
     return {**settings, NORMALIZE: effective}
 
 
-def _is_replaced(name: str, record: Record) -> bool:
+def _replaces(name: str, record: Record) -> bool:
     """Return whether a normalizer replaces anything in a record's request."""
     text, normalize = as_json(record.request), normalizer((name,))
     return normalize is not None and normalize(text) != text

@@ -17,7 +17,7 @@ from .directory import Change
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .places import Storage
+    from .storages import Storage
 
 
 def damaged_keys(storage: Storage) -> list[str]:

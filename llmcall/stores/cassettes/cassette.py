@@ -21,12 +21,18 @@ from ..cache.cache import shared_cache
 from ..days import day_of
 from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
 from ..records.frame import record_frame
-from ..records.header import Header, joined_settings, keyed_settings, layer_of, overridden_settings
+from ..records.header import (
+    Header,
+    joined_settings,
+    keyed_settings,
+    layer_from_header,
+    overridden_settings,
+)
 from ..records.reader import RecordFile, header_in, read
 from ..records.served import served_by
 from ..records.writer import content_digest, content_of, write
-from .current import header_namespaces, open_cassettes, pop, push
-from .uses import Caller, Uses
+from .current import header_namespaces, open_cassettes, pop_cassette, push_cassette
+from .replay_log import Caller, ReplayLog
 
 if TYPE_CHECKING:
     from collections import deque
@@ -101,16 +107,16 @@ class Cassette(ContextDecorator):
         self.around = around
         self._blocks: list[ExitStack] = []  # those that are open
         self._depth = 0
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         """Forget what an earlier opening knew."""
         self.file = ""  # its real path, once it is open
         self._digest = b""  # of the file when it was opened; empty if there was none
         self.stored = RecordFile(b"", "")  # what that says, if it is read
         self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
         self.replayed = 0
-        self.uses = Uses()  # which records answered calls
+        self.replay_log = ReplayLog()  # which records answered calls
         # That of a program's calls without one. The processes of a map would each count its draws.
         self.program_scope = None if self.events is not None else new_program_scope()
         self.unused_report = ""  # says at the end how many records no call used, if there are any
@@ -142,8 +148,8 @@ class Cassette(ContextDecorator):
             self.start()
             block.push(lambda _, error, __: self.stop(error))
             self._warn_of_other_opener()
-            push(self)
-            block.callback(pop, self)
+            push_cassette(self)
+            block.callback(pop_cassette, self)
             if not self._blocks:  # blocks end in the reverse order, whichever thread leaves first
                 block.enter_context(self.around(self))
             self._blocks.append(block.pop_all())
@@ -230,8 +236,8 @@ class Cassette(ContextDecorator):
         for listener in listeners:
             listener.opens(self)
         for other in self._others():
-            raise CacheError(f"{self.path} is already open {other._opened_by()}")
-        self._forget()
+            raise CacheError(f"{self.path} is already open {other._opener_words()}")
+        self._reset()
         config.refresh()
         file = os.path.realpath(self.path)
         content = content_of(file)
@@ -240,25 +246,25 @@ class Cassette(ContextDecorator):
             if content and self.mode != "rewrite":
                 self.stored = RecordFile(content, file)
                 self.run, before = self.stored.header.run, config.settings()
-                values = layer_of(self.stored.header.settings)
+                values = layer_from_header(self.stored.header.settings)
                 layer = config.push_layer(values, f"cassette {self.path}")
                 applied.callback(config.pop_layer, layer)
                 if overridden := overridden_settings(before, layer, str(self.path)):
                     warn_once(overridden)
             else:
                 header_in(file)  # an error if it is no cassette, which no mode writes over
-            self._settle()
+            self._update_settings()
             self.file = file
             is_recording = self.may_record and not self.is_complete
-            self.uses = Uses(self.stored, is_recording=is_recording)
+            self.replay_log = ReplayLog(self.stored, is_recording=is_recording)
             self._applied = applied.pop_all()
 
-    def _settle(self) -> None:
+    def _update_settings(self) -> None:
         """Take the settings of here into the header, or what they say of further models."""
         here = keyed_settings(namespaces=header_namespaces())
         self._settings = joined_settings(self.stored.header.settings or here, here)
 
-    def _opened_by(self) -> str:
+    def _opener_words(self) -> str:
         """Return where it was opened, and what a second one for its file does instead."""
         if self._is_in_cells:
             return "by its open(); call close() of that cassette first (tape.close())"
@@ -340,7 +346,7 @@ class Cassette(ContextDecorator):
         if self.recorded > 0 or not self.may_record:
             return self.recorded > 0
         becomes_complete = ended_well and not self.is_complete
-        if becomes_complete or self.uses.has_new_askers:
+        if becomes_complete or self.replay_log.has_new_askers:
             return True
         return self.mode == "update" and any(
             self._with_arms(record) is not record for record in self.stored
@@ -349,13 +355,15 @@ class Cassette(ContextDecorator):
     def _with_arms(self, record: Record) -> Record:
         """Return a record with the arms that used it; of this run alone, if it drops what is unused."""
         is_gained = record.cache_key in self._gained
-        return self.uses.with_arms(record, is_gained=is_gained, drops_unused=self._drops_unused)
+        return self.replay_log.with_arms(
+            record, is_gained=is_gained, drops_unused=self._drops_unused
+        )
 
     def _write(self, dropped_keys: set[str]) -> None:
         """Write the file, whole or not at all, without some records."""
         is_complete = self._error is None
         records = [
-            self.uses.with_asker(
+            self.replay_log.with_asker(
                 self._with_arms(record),
                 is_gained=record.cache_key in self._gained,
                 is_complete=is_complete,
@@ -365,7 +373,7 @@ class Cassette(ContextDecorator):
         ]
         if not self.is_complete:
             # One order for the records of both recordings.
-            records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
+            records.sort(key=lambda record: self.replay_log.sort_key(record.cache_key))
         imported = self.stored.header.imported
         header = Header(self._settings, self.run, is_complete, imported=imported)
         write(self.file, header, records, replaces=self._digest)
@@ -433,7 +441,7 @@ class Cassette(ContextDecorator):
         """
         record = self.get(key)  # not under the lock: it takes long, and all threads look up
         if record is not None:
-            self.uses.note(record, caller, is_replayed=True)
+            self.replay_log.note(record, caller, is_replayed=True)
             if self.events is not None:
                 self.events.append(("find", (key, caller.elsewhere())))
             with _lock:
@@ -459,20 +467,20 @@ class Cassette(ContextDecorator):
                 if self.events is not None:
                     arguments = record, caller.elsewhere(), source, replace
                     self.events.append(("add", arguments))
-                is_asked_again = self.uses.has_used(record.cache_key)
+                is_asked_again = self.replay_log.has_used(record.cache_key)
                 existing = self.get(record.cache_key)
                 if existing is not None:
-                    self.uses.note(existing, caller, is_replayed=True)
+                    self.replay_log.note(existing, caller, is_replayed=True)
                     is_same = existing.response == record.response
                     if is_same or not (replace and is_asked_again):
                         return existing
                 if not self._gained:  # the program may have set what its calls need
-                    self._settle()
+                    self._update_settings()
                 record = record.replace(days=_days_of(record, source))
                 kept = record.copy()
                 _ = kept.request  # copied now: the caller's may change
                 self._gained[record.cache_key] = kept, source
-                self.uses.note(record, caller)
+                self.replay_log.note(record, caller)
                 return record
         warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
         return record
@@ -490,7 +498,7 @@ class Cassette(ContextDecorator):
     def gained(self) -> list[tuple[Record, CallOrder]]:
         """Return the records that it gained, each with its order, in the order of the calls."""
         with _lock:
-            keys = sorted((self.uses.sort_key(key), key) for key in self._gained)
+            keys = sorted((self.replay_log.sort_key(key), key) for key in self._gained)
             return [(self._gained[key][0], order) for (_, order), key in keys]
 
     def unused(self) -> list[Record]:
@@ -500,7 +508,7 @@ class Cassette(ContextDecorator):
         records outside any scope, such as embeddings. If the function itself was called outside any
         scope, they also include those in outermost scopes that this run did not enter.
         """
-        return self.uses.unused(self.stored)
+        return self.replay_log.unused(self.stored)
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record, by scope. The cassette need not be open.
@@ -516,7 +524,7 @@ class Cassette(ContextDecorator):
             uses another column's name.
         """
         records = sorted(self.all_records(), key=lambda record: natural(record.scope))
-        unused_records = self.uses.unused(records)
+        unused_records = self.replay_log.unused(records)
         unused_keys = {record.cache_key for record in unused_records}
         return record_frame(records, lambda record: record.cache_key not in unused_keys, levels)
 

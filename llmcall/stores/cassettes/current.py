@@ -18,13 +18,13 @@ open_cassettes: list[Any] = []
 _lock = ProcessLock()
 
 
-def push(cassette: Any) -> None:
+def push_cassette(cassette: Any) -> None:
     """Make a cassette the innermost one, until it closes."""
     with lock:
         open_cassettes.append(cassette)
 
 
-def pop(cassette: Any) -> None:
+def pop_cassette(cassette: Any) -> None:
     """Remove a closed cassette; if it was opened several times, only the innermost one."""
     with lock:
         indexes = [index for index, opened in enumerate(open_cassettes) if opened is cassette]
@@ -33,7 +33,7 @@ def pop(cassette: Any) -> None:
 
 
 @contextmanager
-def only(cassette: Any) -> Iterator[None]:
+def only_open(cassette: Any) -> Iterator[None]:
     """Make one cassette, or none, the only open one for a block; then those from before are open
     again, below those that were opened in the block and not closed.
     """
@@ -101,4 +101,4 @@ def close_named(error: BaseException | None = None) -> None:
 
 def forget_named() -> None:
     """Forget the cassette that the settings of the process named that forked this one."""
-    pop(_named())
+    pop_cassette(_named())

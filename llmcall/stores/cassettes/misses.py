@@ -42,7 +42,7 @@ def miss_error(
     remedy = cache_remedy(settings, bypasses_cache=bypasses_cache)
     if cassette is not None:
         source = _search_source(cassette)
-        remedy = remedy if cassette.may_record else remedy_of(cassette)
+        remedy = remedy if cassette.may_record else cassette_remedy(cassette)
 
     def explanation() -> Miss:
         """Explain the miss, and say so if the disk cache has the answer but was not asked."""
@@ -70,7 +70,7 @@ def _search_source(cassette: Cassette) -> Source:
     return Source(name, stored, rekey, cassette.is_complete)
 
 
-def remedy_of(cassette: Cassette) -> str:
+def cassette_remedy(cassette: Cassette) -> str:
     """Return how to record missing answers: a command, and on the next line what it does.
 
     A program that has changed leaves records unused, which ``update`` takes out; but one test says

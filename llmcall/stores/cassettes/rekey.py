@@ -47,14 +47,14 @@ def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
 
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """
-    header = recording.header._replace(settings=_merged(recording.header.settings))
+    header = recording.header._replace(settings=_merged_settings(recording.header.settings))
     if header.run is not None and "cache_normalize" in header.settings:
         normalizers = header.settings["cache_normalize"]
         header = header._replace(run={**header.run, "normalizers": normalizers})
-    settings = _settings_of(header.settings)
+    settings = _settings_with(header.settings)
     records = list(recording)
     requests = [under_settings(record.request, settings) for record in records]
-    samples = _samples(records, requests)
+    samples = _renumbered_samples(records, requests)
     changed = 0
     by_key: dict[str, Record] = {}
     conflicts = []
@@ -78,14 +78,14 @@ def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
     )
 
 
-def _settings_of(header: Mapping[str, Any]) -> Settings:
+def _settings_with(header: Mapping[str, Any]) -> Settings:
     """Return the current settings with a header's normalizers and aliases."""
     normalizers = tuple(header.get("cache_normalize") or ())
     with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
         return config.settings()
 
 
-def _merged(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def _merged_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a header, with what the current ones say of keys."""
     current = keyed_settings()
     normalizers = [
@@ -101,7 +101,9 @@ def _merged(recorded: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in merged.items() if value not in (None, [], {}, "")}
 
 
-def _samples(records: Sequence[Record], requests: Sequence[Mapping[str, Any]]) -> list[str | None]:
+def _renumbered_samples(
+    records: Sequence[Record], requests: Sequence[Mapping[str, Any]]
+) -> list[str | None]:
     """Return the sample of each record: if two draws have one number, all get new numbers.
 
     :param requests: the request of each record under the current settings.
@@ -141,7 +143,7 @@ def findings(file: RecordFile) -> Iterator[Finding]:
     """Yield the records of a file that no call under its header finds, then those before which a draw
     is missing.
     """
-    settings = _settings_of(file.header.settings)
+    settings = _settings_with(file.header.settings)
     draws: dict[tuple[str, str], set[int]] = defaultdict(set)
     numbered = []
     for number, record in enumerate(file, 1):
@@ -155,10 +157,10 @@ def findings(file: RecordFile) -> Iterator[Finding]:
             yield Finding("key", number, sample, words)
         draw = sample.partition("#")[2]
         if draw.isdecimal():
-            of_request = record.scope, key_of(record.kind, record.request, None)
-            draws[of_request].add(int(draw))
-            numbered.append((number, sample, int(draw), of_request))
-    for number, sample, draw_number, of_request in numbered:
-        if draw_number and draw_number - 1 not in draws[of_request]:
+            draw_key = record.scope, key_of(record.kind, record.request, None)
+            draws[draw_key].add(int(draw))
+            numbered.append((number, sample, int(draw), draw_key))
+    for number, sample, draw_number, draw_key in numbered:
+        if draw_number and draw_number - 1 not in draws[draw_key]:
             words = f"the draw before it, #{draw_number - 1}, is missing"
             yield Finding("draws", number, sample, words)

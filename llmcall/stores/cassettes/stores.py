@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..record import Record
     from .cassette import Cassette
-    from .uses import Caller
+    from .replay_log import Caller
 
 
 # Draws in a row that the cache lacks after the last one. It cannot be asked which it has, and one may have
@@ -134,7 +134,7 @@ class CassetteStore:
 
     def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded."""
-        recorded = self._cassette.uses.recorded_askers(path, key)
+        recorded = self._cassette.replay_log.recorded_askers(path, key)
         if not self._cassette.may_record:
             return recorded
         below = self._cache.askers(path, identity, key)
@@ -147,7 +147,7 @@ class CassetteStore:
             return self._cassette.find(key, self._caller)
         record = self._cassette.get(key)
         if record is not None:
-            self._cassette.uses.note_planned(key)
+            self._cassette.replay_log.note_planned(key)
         return record
 
     def _put(self, record: Record, source: str) -> Record:

@@ -127,9 +127,9 @@ def _aligned(recorded: Sequence[Data], asked: Sequence[Data]) -> Iterator[tuple[
 
 def _texts(items: Sequence[Data]) -> list[str]:
     """Return each item as a text, the same for equal items."""
-    return [as_text(item) for item in items]
+    return [canonical_text(item) for item in items]
 
 
-def as_text(data: Data) -> str:
+def canonical_text(data: Data) -> str:
     """Return plain data as a text that is the same for equal data."""
     return json.dumps(data, sort_keys=True, default=repr)

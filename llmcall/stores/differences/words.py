@@ -144,14 +144,14 @@ def common_ends(items: Sequence[Any], other_items: Sequence[Any]) -> tuple[int, 
     return before, after
 
 
-def in_any_order(text: str, separators: Sequence[re.Pattern[str]] = SEPARATORS) -> str:
+def sorted_parts(text: str, separators: Sequence[re.Pattern[str]] = SEPARATORS) -> str:
     """Return a text in a form that is the same for every order of its parts: lines, sentences in them,
     and pieces between ``;``, then between ``,``.
     """
     if not separators:
         return text.strip()
     first, *rest = separators
-    return repr(sorted(in_any_order(part, rest) for part in first.split(text)))
+    return repr(sorted(sorted_parts(part, rest) for part in first.split(text)))
 
 
 def have_same_parts(text: str, other: str) -> bool:
@@ -165,7 +165,7 @@ def have_same_parts(text: str, other: str) -> bool:
 
 
 def _are_in_another_order(text: str, other: str) -> bool:
-    if in_any_order(text) == in_any_order(other):
+    if sorted_parts(text) == sorted_parts(other):
         return True
     tokens, others = TOKEN.findall(text), TOKEN.findall(other)
     if sorted(tokens) != sorted(others):
@@ -177,7 +177,7 @@ def _are_in_another_order(text: str, other: str) -> bool:
     begins = range(before - _part_length(tokens[:before][: -LONGEST_LIKENESS - 1 : -1]), before + 1)
     ends = range(end, end + _part_length(tokens[end : end + LONGEST_LIKENESS]) + 1)
     return any(
-        in_any_order("".join(tokens[begin:end])) == in_any_order("".join(others[begin:end]))
+        sorted_parts("".join(tokens[begin:end])) == sorted_parts("".join(others[begin:end]))
         for begin in begins
         for end in ends
     )

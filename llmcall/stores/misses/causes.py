@@ -24,7 +24,7 @@ RENAMED = "the system message names the actor, so a changed one is an actor with
 OF_SET = ", or on a set, whose order 'llmcall run --seed N' (or PYTHONHASHSEED=N) fixes in a new recording"
 
 
-def causes_of(
+def find_causes(
     request: Request,
     result: SearchResult,
     differences: Sequence[Difference],
@@ -128,7 +128,7 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
     return ""
 
 
-def normalizing(differences: Sequence[Difference], settings: Settings) -> tuple[str, ...]:
+def needed_normalizers(differences: Sequence[Difference], settings: Settings) -> tuple[str, ...]:
     """Return the normalizers under which a request equals the nearest record, those already set
     included; empty if there are none.
     """

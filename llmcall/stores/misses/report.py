@@ -16,7 +16,7 @@ from ...support.display.printable import printable
 from ...support.secrets import masked
 from ..differences.fields import Difference, differences
 from ..record import Record
-from .causes import causes_of, normalizing
+from .causes import find_causes, needed_normalizers
 from .search import Source, search, split_sample
 
 LABEL_WIDTH = 11
@@ -164,7 +164,7 @@ def explain(
         )
         if nearest.sample != request.sample and not is_renamed:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
-    causes = causes_of(request, result, changes, settings, is_renamed=is_renamed)
+    causes = find_causes(request, result, changes, settings, is_renamed=is_renamed)
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     if source is not None and not source.is_complete:
         causes.insert(
@@ -172,7 +172,7 @@ def explain(
         )
     if first_cause:
         causes.insert(0, first_cause)
-    names = normalizing(changes, settings)
+    names = needed_normalizers(changes, settings)
     if source is not None and names:
         remedy = _normalizing_remedy(names, source.rekey)
     elif result.reordered and (is_renamed or scope in result.reordered):

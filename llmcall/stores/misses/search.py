@@ -11,8 +11,8 @@ from ...errors import CacheError
 from ...keys.contents import messages_of, strings_in, text_of
 from ...keys.request import Data, Request
 from ...support.display.formatting import counted
-from ..differences.fields import CONTENTS, as_text, differences
-from ..differences.words import common_ends, have_same_parts, in_any_order
+from ..differences.fields import CONTENTS, canonical_text, differences
+from ..differences.words import common_ends, have_same_parts, sorted_parts
 from ..record import Record
 
 BEGINNING = 40  # characters
@@ -62,7 +62,7 @@ def search(request: Request, source: Source | None) -> SearchResult:
         problem = "cache=False bypasses the disk cache, and no cassette is open"
         return SearchResult("nothing", problem)
     asked, (path, _) = request.asked, split_sample(request.sample)
-    persona, size, in_any_order = _persona(asked), _size(asked), _in_any_order(asked)
+    persona, size, order_free = _persona(asked), _size(asked), _order_free(asked)
     count, least = 0, (True, True, True)
     nearest: list[Record] = []
     samples: list[str | None] = []
@@ -77,7 +77,7 @@ def search(request: Request, source: Source | None) -> SearchResult:
             fields = record.request
             if fields == asked:
                 samples.append(record.sample)
-            elif _size(fields) == size and _in_any_order(fields) == in_any_order:
+            elif _size(fields) == size and _order_free(fields) == order_free:
                 reordered.append(record.scope)
             rank = (fields != asked, _persona(fields) != persona, record.scope != path)
             if rank < least:
@@ -89,7 +89,7 @@ def search(request: Request, source: Source | None) -> SearchResult:
     looked_in = f"{source.name}: {counted(count, 'record')}"
     if not nearest:
         return SearchResult(looked_in)
-    record = min(nearest, key=lambda each: _distance(asked, each.request))
+    record = min(nearest, key=lambda candidate: _distance(asked, candidate.request))
     if not reordered and record.request != asked and _is_reordered(record.request, asked):
         reordered.append(record.scope)
     return SearchResult(looked_in, "", record, samples, sorted(scopes), reordered)
@@ -101,13 +101,13 @@ def split_sample(sample: str | None) -> tuple[str, str]:
     return path, draw
 
 
-def _in_any_order(data: Data) -> Data:
+def _order_free(data: Data) -> Data:
     """Return data in a form that is the same for every order of its lists, and of a text's parts."""
     if isinstance(data, dict):
-        return {name: _in_any_order(item) for name, item in data.items()}
+        return {name: _order_free(item) for name, item in data.items()}
     if isinstance(data, list):
-        return sorted(map(_in_any_order, data), key=as_text)
-    return in_any_order(data) if isinstance(data, str) else data
+        return sorted(map(_order_free, data), key=canonical_text)
+    return sorted_parts(data) if isinstance(data, str) else data
 
 
 def _is_reordered(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> bool:

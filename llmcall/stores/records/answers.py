@@ -35,11 +35,11 @@ UNPUBLISHED = ("model", "finish_reason")
 VOLATILE = ("id", "created", "system_fingerprint", "timings")
 
 
-def lasting(response: dict[str, Data]) -> dict[str, Data]:
+def stable_response(response: dict[str, Data]) -> dict[str, Data]:
     """Return a response without the fields that always differ. A function's result has none."""
     if "value" in response:
         return response
-    kept = without_new_fields(response) if "output" in response else response
+    kept = without_volatile_fields(response) if "output" in response else response
     return {name: kept[name] for name in kept if name not in VOLATILE}
 
 
@@ -48,16 +48,16 @@ def answer_parts(record: Record) -> Any:
     which of two APIs it came from.
     """
     if record.kind == "http":
-        return without_call_ids(lasting_parts(record.response, CIRCUMSTANCES))
+        return without_call_ids(stable_objects(record.response, CIRCUMSTANCES))
     if "value" in record.response:
         return record.response
     fields = {
         name: value
-        for name, value in lasting(dict(as_chat(record.response))).items()
+        for name, value in stable_response(dict(as_chat(record.response))).items()
         if name not in (*CIRCUMSTANCES, "object")
     }
     if "choices" in fields:
-        fields["choices"] = [_without_nothing(choice) for choice in choices_of(fields)]
+        fields["choices"] = [_without_empty(choice) for choice in choices_of(fields)]
     return without_call_ids(fields)
 
 
@@ -79,10 +79,10 @@ def _shared(fields: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
     return shared
 
 
-def _without_nothing(fields: dict[str, Data]) -> dict[str, Data]:
+def _without_empty(fields: dict[str, Data]) -> dict[str, Data]:
     """Return fields without those that are null or empty, which only one of two APIs gives."""
     return {
-        name: _without_nothing(value) if isinstance(value, dict) else value
+        name: _without_empty(value) if isinstance(value, dict) else value
         for name, value in fields.items()
         if value not in (None, [], {})
     }
@@ -90,18 +90,18 @@ def _without_nothing(fields: dict[str, Data]) -> dict[str, Data]:
 
 def same_answer(record: Record, other: Record) -> bool:
     """Return whether two records hold the same answer, apart from fields that always differ."""
-    return record.response == other.response or _compared(record) == _compared(other)
+    return record.response == other.response or _comparable(record) == _comparable(other)
 
 
-def _compared(record: Record) -> Any:
+def _comparable(record: Record) -> Any:
     if record.kind == "http":
-        return without_call_ids(lasting_parts(record.response))
+        return without_call_ids(stable_objects(record.response))
     if "value" in record.response:  # a function's
         return record.response
-    return without_call_ids(lasting(record.response))
+    return without_call_ids(stable_response(record.response))
 
 
-def lasting_parts(response: Mapping[str, Any], also_omitted: Collection[str] = ()) -> Any:
+def stable_objects(response: Mapping[str, Any], also_omitted: Collection[str] = ()) -> Any:
     """Return a recorded answer without the fields that are new in each: its objects, or the whole
     response if it holds none.
 
@@ -110,24 +110,24 @@ def lasting_parts(response: Mapping[str, Any], also_omitted: Collection[str] = (
     value = response.get("value")
     body = value.get("body") if isinstance(value, dict) else None
     objects = list(objects_of(body)) if isinstance(body, str) else []
-    return [without_new_fields(each, also_omitted) for each in objects] or response
+    return [without_volatile_fields(item, also_omitted) for item in objects] or response
 
 
-def without_new_fields(value: Any, also_omitted: Collection[str] = ()) -> Any:
+def without_volatile_fields(value: Any, also_omitted: Collection[str] = ()) -> Any:
     """Return plain data of the Responses or the Messages API without the fields that are new in each
     answer.
 
     :param also_omitted: further fields to leave out.
     """
     if isinstance(value, list):
-        return [without_new_fields(each, also_omitted) for each in value]
+        return [without_volatile_fields(item, also_omitted) for item in value]
     if not isinstance(value, dict):
         return value
     omitted_names = {*VOLATILE_BODY_FIELDS, *also_omitted}
     if WITH_NEW_IDS & {str(value.get("type")), str(value.get("object"))}:
         omitted_names.add("id")
     return {
-        name: without_new_fields(each, also_omitted)
-        for name, each in value.items()
+        name: without_volatile_fields(item, also_omitted)
+        for name, item in value.items()
         if name not in omitted_names
     }

@@ -28,8 +28,8 @@ def record_frame(
     names = [] if levels is None else _checked_levels(list(levels), records, columns)
     if not any(record.arms for record in records):
         del columns["arms"]
-    of_levels = {name: partial(_level, number) for number, name in enumerate(names)}
-    columns = {"scope": columns["scope"], **of_levels, **columns}
+    level_columns = {name: partial(_level, number) for number, name in enumerate(names)}
+    columns = {"scope": columns["scope"], **level_columns, **columns}
     return data_frame(([cell(record) for cell in columns.values()] for record in records), columns)
 
 

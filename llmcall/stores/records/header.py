@@ -16,7 +16,7 @@ from ...keys.normalizers import replacement
 from ...keys.parameters import CONFIGURED
 from ...models.catalog import resolve, section_of
 from ...support.display.formatting import as_json
-from .served import from_header, joined_served
+from .served import joined_served, parse_served
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,7 +60,7 @@ class Header(NamedTuple):
 
         :raises CacheCorruptError: if what it says of models is damaged.
         """
-        days = from_header(line.get("served", {}))
+        days = parse_served(line.get("served", {}))
         complete, imported = line.get("complete", True), line.get("imported")
         return cls(line["settings"], line.get("run"), complete, days, imported)
 
@@ -209,7 +209,7 @@ def _namespaces() -> dict[str, str]:
     }
 
 
-def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
+def layer_from_header(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return a header as a layer of settings. Settings that had no value then have none now.
 
     The path of a model's file stays that of this machine.
@@ -248,14 +248,16 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
         if Rank.DEFAULT < earlier.rank < Rank.PUSHED and earlier.value != given.value:
             is_variable = earlier.rank is Rank.ENVIRONMENT
             source = "the environment" if is_variable else earlier.origin.partition(" (")[0]
-            if words := _words(earlier.value, given.value):
-                here.append(f"{_place(name)}{words} of {source}")
-                recorded.append((name, _words(given.value, earlier.value)))
+            if words := _setting_text(earlier.value, given.value):
+                here.append(f"{_config_prefix(name)}{words} of {source}")
+                recorded.append((name, _setting_text(given.value, earlier.value)))
     if not here:
         return ""
     is_one = len(here) == 1
     values = [
-        f"{'' if is_one else _place(name)}{words}" if words else f"no {_place(name).rstrip(' =')}"
+        f"{'' if is_one else _config_prefix(name)}{words}"
+        if words
+        else f"no {_config_prefix(name).rstrip(' =')}"
         for name, words in recorded
     ]
     return (
@@ -265,19 +267,19 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
     )
 
 
-def _place(name: str) -> str:
+def _config_prefix(name: str) -> str:
     """Return what stands before a setting's value in config.ini: its key, or its section."""
     row = SETTINGS[name]
     return f"{row.key} = " if row.key else f"[{row.section}] "
 
 
-def _words(value: Any, other: Any) -> str:
+def _setting_text(value: Any, other: Any) -> str:
     """Return a setting's value as config.ini has it; of a section, the entries that another value does
     not have; empty if there is none.
     """
     if isinstance(value, Mapping):
         entries = {name: entry for name, entry in value.items() if other.get(name) != entry}
-        return ", ".join(f"{name} = {_words(entry, {})}" for name, entry in entries.items())
+        return ", ".join(f"{name} = {_setting_text(entry, {})}" for name, entry in entries.items())
     return (
         ", ".join(map(str, value))
         if isinstance(value, tuple)

@@ -68,7 +68,7 @@ CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 _write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
-def line_of(entry: dict[str, Any]) -> str:
+def encode_line(entry: dict[str, Any]) -> str:
     """Return an entry as one line of JSON with its newline; what cannot be seen in a text, or be
     encoded, is escaped.
     """
@@ -76,22 +76,22 @@ def line_of(entry: dict[str, Any]) -> str:
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
-def entry_of(line: bytes) -> dict[str, Any]:
+def parse_line(line: bytes) -> dict[str, Any]:
     """Return the header, text or record that a line holds.
 
     :raises CacheCorruptError: if it holds none of them, or a damaged one; the message says what is
         wrong and how to mend it.
     :raises CacheError: if it is a newer version's header.
     """
-    entry = _parsed(line)
+    entry = _parse_json(line)
     for marker, names in FIELDS.items():
         if isinstance(entry, dict) and marker in entry:
-            _check(entry, names)
+            _check_fields(entry, names)
             return entry
     raise _damaged("the line is neither a record nor a text nor the header")
 
 
-def _check(entry: dict[str, Any], names: tuple[str, ...]) -> None:
+def _check_fields(entry: dict[str, Any], names: tuple[str, ...]) -> None:
     """Refuse a line whose fields are not those of version 1."""
     version = entry.get("llmcall")
     if type(version) is int and version > VERSION:
@@ -119,7 +119,7 @@ def _damaged(problem: str) -> CacheCorruptError:
     return CacheCorruptError(f"{problem}; {RESTORE}")
 
 
-def _parsed(line: bytes) -> Any:
+def _parse_json(line: bytes) -> Any:
     try:
         return _read_json(line.decode())
     except RecursionError:
@@ -149,7 +149,7 @@ def _finite(text: str) -> float:
 _read_json = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode
 
 
-def digest_of(text: str) -> str:
+def text_digest(text: str) -> str:
     """Return the first 32 hexadecimal digits of the SHA-256 of a text's UTF-8.
 
     A lone surrogate is encoded as if it were a character; two that make one count as that one, since
@@ -158,40 +158,40 @@ def digest_of(text: str) -> str:
     return sha256(joined_surrogates(text).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def stands_for_another(data: dict[str, Any]) -> bool:
+def is_marker(data: dict[str, Any]) -> bool:
     """Return whether an object of a line stands for something else: ``{"$text": digest}``, say."""
     return len(data) == 1 and next(iter(data)).startswith("$")
 
 
-def text_in(entry: Mapping[str, Any]) -> str:
+def checked_text(entry: Mapping[str, Any]) -> str:
     """Return the text of a text's line.
 
     :raises CacheCorruptError: if it does not have the digest.
     """
     text: str = "\n".join(entry["lines"])
-    if digest_of(text) != entry["text"]:
+    if text_digest(text) != entry["text"]:
         raise CacheCorruptError(
             f"the text does not have the digest {entry['text'][:64]}; {_CHANGED_BY_HAND}"
         )
     return text
 
 
-def resolved(encoded: Any, text_of: Callable[[str], str | None]) -> Any:
+def resolve_markers(encoded: Any, find_text: Callable[[str], str | None]) -> Any:
     """Return a copy of a line's data with all that other things stand for.
 
-    :param text_of: returns the long text of the file with a digest, or ``None``.
+    :param find_text: returns the long text of the file with a digest, or ``None``.
     :raises CacheCorruptError: if something stands for what is not there.
     :raises CacheError: if messages stand in another line, as an earlier version wrote them.
     """
     if isinstance(encoded, list):
-        return [resolved(item, text_of) for item in encoded]
+        return [resolve_markers(item, find_text) for item in encoded]
     if not isinstance(encoded, dict):
         return encoded
-    if not stands_for_another(encoded):
-        return {name: resolved(item, text_of) for name, item in encoded.items()}
+    if not is_marker(encoded):
+        return {name: resolve_markers(item, find_text) for name, item in encoded.items()}
     [(marker, value)] = encoded.items()
     if marker == "$text" and isinstance(value, str):
-        text = text_of(value)
+        text = find_text(value)
         if text is None:
             raise CacheCorruptError(
                 f"it refers to the text {value[:64]}, which no line contains; {_CHANGED_BY_HAND}"
@@ -204,8 +204,8 @@ def resolved(encoded: Any, text_of: Callable[[str], str | None]) -> Any:
             raise CacheCorruptError(
                 f"it contains bytes that are not Base64; {_CHANGED_BY_HAND}"
             ) from None
-    if marker == "$data" and isinstance(value, dict) and stands_for_another(value):
-        return {name: resolved(item, text_of) for name, item in value.items()}
+    if marker == "$data" and isinstance(value, dict) and is_marker(value):
+        return {name: resolve_markers(item, find_text) for name, item in value.items()}
     if marker == "$messages":
         raise CacheError(
             "it refers to messages of other lines ($messages), as llmcall no longer does: delete the "

@@ -17,7 +17,7 @@ from ...errors import CacheCorruptError
 from ...keys.keys import short_key
 from ...keys.plain_data import plain
 from ..record import Record
-from .served import days_entry, days_of
+from .served import days_entry, parse_days
 
 # The number of the layout comes before the fields; layout 4 has no arms, as most records have none.
 LAYOUT, LAYOUT_OF_ARMS = 4, 5
@@ -112,7 +112,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         stored_at,
         asker,
         names,
-        days_of(days) if days else None,
+        parse_days(days) if days else None,
     )
 
 

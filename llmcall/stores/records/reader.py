@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import CacheCorruptError, CacheError
 from ..record import Record
 from .header import Header
-from .line import CONFLICT, RESTORE, entry_of, resolved, text_in
+from .line import CONFLICT, RESTORE, checked_text, parse_line, resolve_markers
 from .readable import unreadable
 from .served import model_of
 
@@ -43,7 +43,7 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
             if header is None:
                 header, header_number = _first_header(line), number
                 continue
-            entry = {} if line.startswith(RECORD_LINE) else entry_of(line)
+            entry = {} if line.startswith(RECORD_LINE) else parse_line(line)
             if "llmcall" in entry:
                 found = Header.of(entry)
                 if differences := header.differences(found):
@@ -54,7 +54,7 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
                 else:
                     header = header.joined(found)
             elif "text" in entry:
-                store.add_text(entry["text"], text_in(entry))
+                store.add_text(entry["text"], checked_text(entry))
         if header is None:
             if not file.tell():
                 return Header({})
@@ -62,9 +62,9 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
             raise _no_header()
         file.seek(0)
         for number, line in _numbered(file):
-            if line.startswith(TEXT_LINE) or "kind" not in (entry := entry_of(line)):
+            if line.startswith(TEXT_LINE) or "kind" not in (entry := parse_line(line)):
                 continue
-            record = _record_of(entry, store.text, header.days)
+            record = _parse_record(entry, store.text, header.days)
             if problem := unreadable(record):
                 raise CacheCorruptError(f"{problem}; {RESTORE}")
             earlier = store.find(record.cache_key)
@@ -83,14 +83,16 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
     return header
 
 
-def _record_of(
-    entry: dict[str, Any], text_of: Callable[[str], str | None], days: Mapping[str, Days]
+def _parse_record(
+    entry: dict[str, Any], find_text: Callable[[str], str | None], days: Mapping[str, Days]
 ) -> Record:
     """Return the record of a line.
 
     :param days: by model, the days on which it answered.
     """
-    request, response = (resolved(entry[name], text_of) for name in ("request", "response"))
+    request, response = (
+        resolve_markers(entry[name], find_text) for name in ("request", "response")
+    )
     kind, sample, cost = entry["kind"], entry.get("sample"), entry.get("cost")
     asker, arms = entry.get("asker"), tuple(entry.get("arms", ()))
     record = Record(None, kind, sample, request, response, cost, asker=asker, arms=arms)
@@ -113,7 +115,7 @@ def _first_header(line: bytes) -> Header:
     :raises CacheCorruptError: if it holds none; the message says what else the file is.
     """
     try:
-        entry = entry_of(line)
+        entry = parse_line(line)
     except CacheCorruptError:
         if line.startswith((HEADER_LINE, *CONFLICT)):
             raise
@@ -217,17 +219,17 @@ def read(path: str | os.PathLike[str]) -> RecordFile:
 
     :raises FileNotFoundError: if there is no such file.
     """
-    with _opened(path) as file:
+    with _open_file(path) as file:
         return RecordFile(file.read(), os.fspath(path))
 
 
 def spooled(path: str | os.PathLike[str], spool: Spool) -> Header:
     """Read a file, whose records and texts go to a spool and not to the memory; return its header."""
-    with _opened(path) as file:
+    with _open_file(path) as file:
         return _read_into(spool, file, os.fspath(path))
 
 
-def _opened(path: str | os.PathLike[str]) -> BinaryIO:
+def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         return open(path, "rb")
     except FileNotFoundError:

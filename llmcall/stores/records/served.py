@@ -57,14 +57,14 @@ def days_entry(days: Days) -> dict[str, Any]:
     return {**entry, "fingerprints": list(days.fingerprints)} if days.fingerprints else entry
 
 
-def from_header(served: Mapping[str, Any]) -> dict[str, Days]:
+def parse_served(served: Mapping[str, Any]) -> dict[str, Days]:
     """Return what a header says of the models that answered.
 
     :raises CacheCorruptError: for a damaged one.
     """
     days_by_model = {}
     for model, entry in served.items():
-        days = days_of(entry)
+        days = parse_days(entry)
         if days is None:
             raise CacheCorruptError(
                 f"what 'served' says of {printable(model)[:64]} is damaged; {RESTORE}"
@@ -73,7 +73,7 @@ def from_header(served: Mapping[str, Any]) -> dict[str, Days]:
     return days_by_model
 
 
-def days_of(entry: Any) -> Days | None:
+def parse_days(entry: Any) -> Days | None:
     """Return the days that :func:`days_entry` made JSON data of; ``None`` of anything else."""
     if not isinstance(entry, dict):
         return None

@@ -10,16 +10,16 @@ from base64 import b64encode
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from ...apis.bodies import finite
+from ...apis.bodies import nan_as_none
 from ...config import resolve as config
 from ...errors import CacheError
 from ...keys.plain_data import ordered, ordered_names, plain
 from ...support import secrets
 from ...support.notices import notice
 from ...support.surrogates import check_unicode
-from .answers import lasting
+from .answers import stable_response
 from .header import with_used_models
-from .line import INLINE_CHARACTERS, RECORD, VERSION, digest_of, line_of, stands_for_another
+from .line import INLINE_CHARACTERS, RECORD, VERSION, encode_line, is_marker, text_digest
 from .served import days_entry, served_by
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
         entry["served"] = days
     secrets.refuse(entry, allow, "the header")
     incomplete = {} if header.is_complete else {"complete": False}
-    line = line_of({"llmcall": VERSION, **incomplete, **entry})
+    line = encode_line({"llmcall": VERSION, **incomplete, **entry})
     check_unicode(line, "the settings")
     yield line
     is_first_use = _first_uses() if isinstance(records, list) else records.is_first_use
@@ -79,15 +79,15 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
             ) from None
         for digest, text in texts.items():
             if is_first_use(digest):
-                yield line_of({"text": digest, "lines": text.split("\n")})
-        yield line_of(entry)
+                yield encode_line({"text": digest, "lines": text.split("\n")})
+        yield encode_line(entry)
 
 
 def _entry(record: Record) -> dict[str, Any]:
     """Return the fields of a record's line as plain data."""
     fields = {name: getattr(record, name) for name in RECORD}
     fields["arms"] = list(record.arms) or None
-    fields["response"] = finite(lasting(record.response))
+    fields["response"] = nan_as_none(stable_response(record.response))
     return {
         name: plain(value, name, for_record=True, surrogates=name == "response")
         for name, value in fields.items()
@@ -113,12 +113,12 @@ def _encoded(data: Data, texts: dict[str, str]) -> Any:
     :param texts: gathers these, by digest.
     """
     if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
-        digest = digest_of(data)
+        digest = text_digest(data)
         texts[digest] = data
         return {"$text": digest}
     if isinstance(data, dict):
         encoded = {name: _encoded(data[name], texts) for name in ordered_names(data)}
-        return {"$data": encoded} if stands_for_another(data) else encoded
+        return {"$data": encoded} if is_marker(data) else encoded
     if isinstance(data, list):
         return [_encoded(item, texts) for item in data]
     return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
@@ -149,7 +149,7 @@ def write(
             file.writelines(line.encode() for line in encode(header, records))
             file.flush()
             os.fsync(file.fileno())
-        with _alone(os.path.join(folder, f".{name}.lock")):
+        with _folder_lock(os.path.join(folder, f".{name}.lock")):
             if replaces is not None and content_digest(content_of(target)) != replaces:
                 raise CacheError(
                     f"{os.fspath(path)} was written by another process while it was being recorded here, so it is not "
@@ -162,13 +162,13 @@ def write(
 
 
 @contextmanager
-def _alone(lock: str) -> Iterator[None]:
+def _folder_lock(lock: str) -> Iterator[None]:
     """Let one process at a time run a block, which takes milliseconds.
 
     :param lock: a folder that is there meanwhile, since each file system makes a folder only once.
     :raises OSError: if nothing can be written there.
     """
-    is_made = _made(lock)
+    is_made = _make_lock(lock)
     try:
         yield
     finally:
@@ -177,7 +177,7 @@ def _alone(lock: str) -> Iterator[None]:
                 os.rmdir(lock)
 
 
-def _made(lock: str) -> bool:
+def _make_lock(lock: str) -> bool:
     """Return whether a folder was made; not if it stays for two seconds. It is then that of a process
     that was killed, or of one that is slow, whose lock nobody else may remove.
     """

@@ -56,7 +56,7 @@ def function_scope(request: Mapping[str, Any], sample: str | None) -> str:
     return f"{name.replace('/', '.').replace('#', '.')}.{key[:8]}"
 
 
-class Uses:
+class ReplayLog:
     """The records of a cassette that answered calls, each with the first of its calls and its asker.
 
     The first call is the one that comes first in the program, no matter which thread was faster. Any

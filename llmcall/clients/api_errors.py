@@ -1,4 +1,4 @@
-"""llmcall's errors for what servers answer instead of an answer, and for the SDK's exceptions."""
+"""llmcall's errors for the error responses of servers, and for the SDK's exceptions."""
 
 from __future__ import annotations
 
@@ -42,11 +42,9 @@ FILTER_CODES = frozenset(
 
 RETRYABLE_STATUSES = (408, 409, 425)  # Request Timeout, Conflict, Too Early: worth another attempt
 LONGEST_MESSAGE = 1000  # characters
-# A request that alone is larger than what a minute allows, in OpenAI's words and Groq's.
+# A request that is larger than the limit of a whole minute, in OpenAI's words and Groq's.
 TOO_LARGE = re.compile(r"request too large|limit:? (\d+), requested:? (\d+)", re.IGNORECASE)
-TOO_LARGE_REMEDY = (
-    "No wait helps: shorten the prompt, lower max_tokens, or ask for a higher limit per minute"
-)
+TOO_LARGE_REMEDY = "Waiting does not help: shorten the prompt, lower max_tokens, or ask for a higher limit per minute"
 # What a request adds to BASE_URL.
 CALL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models")
 VERSION = re.compile(r"/v\d")  # of an API, in nearly every address
@@ -86,14 +84,14 @@ def _can_never_pass(message: str) -> bool:
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """Return the server's identifier for a request: OpenAI's header, or that of Azure's gateway."""
+    """Return the server's identifier for a request: OpenAI's header, or the one of Azure's gateway."""
     return headers.get("x-request-id") or headers.get("apim-request-id")
 
 
 def raise_reported(body: dict[str, Any]) -> dict[str, Any]:
     """Return a body with the status 200, or an event of a stream, unless it reports an error.
 
-    :raises APIError: the error that it reports, unless an answer stands beside it.
+    :raises APIError: the reported error, unless the body also holds an answer.
     """
     if reports_error(body) and not (body.get("choices") or body.get("data")):
         raise reported_failure(body)
@@ -102,13 +100,14 @@ def raise_reported(body: dict[str, Any]) -> dict[str, Any]:
 
 def reports_error(body: Mapping[str, Any]) -> bool:
     """Return whether a body with the status 200, or an event of a stream, has an error in it."""
-    # the latter is vLLM's and SGLang's
+    # the second form is vLLM's and SGLang's
     return bool(body.get("error")) or body.get("object") == "error"
 
 
 def reported_failure(body: Mapping[str, Any]) -> APIError:
-    """Return the error that a body with the status 200, or an event of a stream, reports. Its status is
-    the one that it names as ``code`` or, as Groq does, as ``status_code``.
+    """Return the error that a body with the status 200, or an event of a stream, reports.
+
+    Its status is the body's ``code`` or, in Groq's, ``status_code``.
     """
     error = _error_object(body)
     for code in (error.get("code"), error.get("status_code")):
@@ -137,7 +136,7 @@ def _classified(
         inner.get("code") if isinstance(inner, dict) else None,
     ]
     names = {code.lower() for code in codes if isinstance(code, str)}
-    # Some servers report it as a failure of their own (500: vLLM behind Xinference, Ollama).
+    # Some servers report a long prompt as a failure of their own (500: vLLM behind Xinference, Ollama).
     may_be_too_long = status not in (401, 403, 429) and (status < 500 or status in (500, 503))
     if names & CONTEXT_CODES or (may_be_too_long and says_too_long(message)):
         return ContextLengthError, lengths_in(error, message)
@@ -251,7 +250,7 @@ def likely_address(url: str) -> str | None:
 
 
 def add_likely_address(error: APIError, url: str) -> None:
-    """Add the address that was probably meant to a 404, unless the model is what does not exist."""
+    """Add the likely address to a 404, unless the error is about the model."""
     suggestion = likely_address(url)
     if error.status_code != 404 or suggestion is None:
         return

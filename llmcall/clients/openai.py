@@ -29,7 +29,7 @@ ADDRESSES = {
 # Azure OpenAI documentation, "Microsoft Entra ID"
 ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
 HOURS = {"2h": 2.0, "8h": 8.0}
-PATIENCE = 1.25  # windows that a call without a deadline waits
+PATIENCE = 1.25  # windows: the deadline of a call that has none
 # The SDK requires a key. This one is sent to a server on this machine that needs none, and is a
 # placeholder if a function returns the key for each request.
 NO_KEY = "no key needed"
@@ -81,7 +81,7 @@ class OpenAIClient(LLMClient):
         return [endpoint for endpoint in self.settings.endpoints if model in endpoint.models]
 
     def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
-        """Return the API that a body is sent by, as ``API`` says.
+        """Return the API (wire) that a body goes to, as ``API`` says.
 
         ``auto`` is chat completions, and the Responses API only if chat completions cannot do what
         is asked: call tools while the model reasons, or answer within a window.
@@ -209,7 +209,7 @@ class OpenAIClient(LLMClient):
         """Return an endpoint's key or a function that returns it; ``None`` if it needs none."""
         key = endpoint.key()
         if not key:
-            # In a notebook, whoever was told that the key is missing sets it and calls again.
+            # In a notebook, a user who reads the error below sets the key and calls again.
             config.refresh()
             key = config.key_for(self.settings, endpoint.api_type or self.api_type)
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):

@@ -1,4 +1,4 @@
-"""The clients by api_type, a shared instance of each, and what applies to the whole process."""
+"""The clients by api_type, a shared instance of each, and functions for the whole process."""
 
 from __future__ import annotations
 

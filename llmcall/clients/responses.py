@@ -1,4 +1,4 @@
-"""The Responses API as a wire: a chat request as its body, its answers and events as chunks."""
+"""The Responses API wire: writes a chat request as its body, reads its answers and events as chunks."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ SAME_NAMES = frozenset(
         "user",
     }
 )
-# What the transport takes out, and what this API needs not be asked for.
+# Fields that the transport takes out, and options that this API does not need.
 LEFT_OUT = ("extra_body", "extra_headers", "extra_query", "stream_options")
-# Values that ask for what is so anyway.
+# Values that change nothing.
 WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "logit_bias": ({},),
@@ -46,7 +46,7 @@ WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "presence_penalty": (0,),
 }
-# The parameters that an error of the API names, by their names here.
+# The chat names of the parameters that the API's errors name.
 CHAT_NAMES = {
     "reasoning.effort": "reasoning_effort",
     "text.format": "response_format",
@@ -54,7 +54,7 @@ CHAT_NAMES = {
     "include": "logprobs",
 }
 LIMITS = ("max_completion_tokens", "max_tokens")
-# What a response repeats of the request (openai 3.57, Response).
+# Fields of the request that a response repeats (openai 3.57, Response).
 REPEATED = (SAME_NAMES - {"background", "model", "moderation", "service_tier"}) | {
     "instructions",
     "max_output_tokens",
@@ -70,9 +70,9 @@ REPEATED = (SAME_NAMES - {"background", "model", "moderation", "service_tier"}) 
 
 
 def body_from_chat(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body that asks the Responses API for what a body of chat completions asks for.
+    """Convert the body of a chat completions request for the Responses API.
 
-    :raises ValueError: if this API has no place for something that matters; names what to change.
+    :raises ValueError: if this API does not support something that matters; the message names what to change.
     """
     rest = {name: value for name, value in body.items() if name not in SAME_NAMES}
     sent = {name: body[name] for name in body if name in SAME_NAMES}
@@ -105,14 +105,14 @@ def body_from_chat(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def chat_name(parameter: Any, body: Mapping[str, Any]) -> Any:
-    """Return the name in a chat request of the parameter that an error of the API names."""
+    """Return the chat name of the parameter that an error of the API names."""
     if parameter == "max_output_tokens":
         return next((name for name in LIMITS if name in body), parameter)
     return CHAT_NAMES.get(parameter, parameter)
 
 
 def without_request(response: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a response without what only repeats the request.
+    """Return a response without the fields that only repeat the request.
 
     :raises ServiceError: if it is not an answer.
     """
@@ -124,7 +124,7 @@ def without_request(response: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answer_in(response: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer that was made in the background.
+    """Return the answer in a background response that has ended.
 
     :raises APIError: if it failed, or was cancelled.
     """
@@ -136,8 +136,8 @@ def answer_in(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the chunks that an event is: a piece of text as a chunk of a chat, and the whole response
-    that ends a stream as it is.
+    """Yield the chunks that one event carries: a piece of text as a chunk of a chat, and the whole
+    response that ends a stream as it is.
     """
     kind = event.get("type")
     if kind in ("response.output_text.delta", "response.refusal.delta"):
@@ -156,7 +156,7 @@ def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def chunks_of_answer(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the chunks that a whole answer is."""
+    """Yield a complete answer as chunks."""
     response = without_request(answer)
     check_chat(response)
     yield from chunks_of(response)
@@ -165,15 +165,15 @@ def chunks_of_answer(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _unsupported(what: str, remedy: str) -> ValueError:
     return ValueError(
-        f"the Responses API has no place for {what}: {remedy}, or send the call by chat completions "
+        f"the Responses API does not support {what}: {remedy}, or send the call by chat completions "
         "(API = chat below [OpenAI], or api='chat')"
     )
 
 
 def _input_items(message: Mapping[str, Any], path: str) -> Iterator[dict[str, Any]]:
-    """Yield the items of the input that are one message of a chat.
+    """Yield one message of a chat as items of the input.
 
-    :param path: of the message, for errors.
+    :param path: the message's path in the request, for errors.
     """
     role, content = message["role"], message.get("content")
     if role == "function" or message.get("function_call"):
@@ -240,7 +240,7 @@ def _part(part: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _flattened(outer: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """Return an object whose field of its type's name stands in the object itself."""
+    """Return an object with the fields of an inner object in place of that object."""
     inner = outer.get(field)
     rest = {name: value for name, value in outer.items() if name != field}
     return {**rest, **inner} if isinstance(inner, dict) else rest

@@ -1,4 +1,4 @@
-"""Requests through the openai SDK, which no other module uses to send."""
+"""Requests through the openai SDK; no other module sends with it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-# Of openai 3.x: what its own methods for chat completions, embeddings and models authenticate with.
+# How openai 3.x's own methods for chat completions, embeddings and models authenticate.
 SECURITY = {"bearer_auth": True}
 LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
 PATHS = {"chat": "/chat/completions", "responses": "/responses"}  # by the wire of a chat request
@@ -48,9 +48,9 @@ class SDKTransport:
     :param token: a function, sync or async, that returns the token for an attempt. Tokens are never
         kept.
     :param http_client: the user's HTTP client, which the user closes.
-    :param deployment: the model's name at Azure, if it has another one there.
+    :param deployment: the model's name at Azure, if that differs.
     :ivar renewable: whether a function returns the key, so that it may replace a refused one.
-    :cvar answer_in: returns the answer that a response in the background is.
+    :cvar answer_in: returns the answer in a background response.
     """
 
     obeys_may_block = True
@@ -102,7 +102,7 @@ class SDKTransport:
     ) -> Response:
         """Send a request, and return the server's response.
 
-        :param path: another one than the request's, to which its body is not sent.
+        :param path: used instead of the request's own, without the request's body.
         :param read: takes the answer out of a body.
         """
         post = await self._prepare(request, timeout, method, path)
@@ -131,7 +131,9 @@ class SDKTransport:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
         post = await self._prepare(request, timeout, "post", None, stream=True)
-        blocks = may_block.get()  # where it begins: anybody may close what is left half-way
+        blocks = (
+            may_block.get()
+        )  # read at the beginning: another thread may close a stream that is left half-way
         client = await self._free_client()
         response: Any = None
         wire = responses if request.wire == "responses" else chat
@@ -177,14 +179,14 @@ class SDKTransport:
         return [str(model["id"]) for model in models]
 
     async def _data(self, response: Any) -> AsyncGenerator[bytes, None]:
-        """Yield the data of a body, while there is time: the SDK's timeout is that of each read."""
+        """Yield the data of a body until the deadline: the SDK's timeout bounds each read alone."""
         if not may_block.get():
             async for data in response.aiter_bytes():
                 yield data
             return
         for data in response.iter_bytes():
             yield data
-            if is_too_late():  # comments alone are not an answer
+            if is_too_late():  # a server may send comments for ever
                 raise RequestTimeoutError(f"no complete answer from {self.url} within the timeout")
 
     async def _prepare(
@@ -196,9 +198,9 @@ class SDKTransport:
         *,
         stream: bool = False,
     ) -> Callable[[Any], Any]:
-        """Return what sends a request by a client of the SDK.
+        """Return a function that sends a request with a client of the SDK.
 
-        :param path: another one than the request's, to which its body is not sent.
+        :param path: used instead of the request's own, without the request's body.
         """
         arguments = self._arguments_for(request, timeout)
         if method != "delete":  # whose answer the SDK reads at once
@@ -325,7 +327,11 @@ class SDKTransport:
         return sdk_class(**self._arguments, max_retries=0, http_client=http_client)
 
     async def _close_at_end(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
-        """Close a client when its event loop ends, since ``asyncio.run`` closes open generators."""
+        """Close a client when its event loop ends.
+
+        This is a trick: ``asyncio.run`` closes the asynchronous generators that are still open, and this
+        one stays open until then.
+        """
         try:
             yield
         finally:

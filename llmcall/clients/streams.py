@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class _AnyStream:
     """The answer of a stream, for both kinds of streams.
 
-    :param call: the call; its draw is given back if the reader leaves the stream early.
+    :param call: the call; its draw is released if the reader leaves the stream early.
     :param flow: emits the answer's pieces, and returns the reply.
     :param drive: runs the flow, and yields its pieces.
     :ivar request: the request.
@@ -60,7 +60,7 @@ class _AnyStream:
         self._call.release_draw()
 
     def _check_not_left(self) -> None:
-        """Refuse to read on, where nothing more comes.
+        """Refuse to read a stream that was closed early.
 
         :raises ValueError: if the stream was closed before its end.
         """

@@ -67,8 +67,8 @@ class WindowTransport:
         """Return the answer, which the server keeps until it is released.
 
         :raises AlreadyRecorded: if another process recorded it meanwhile.
-        :raises ConfigError: if it is awaited from an endpoint that is none of the call's.
-        :raises RequestTimeoutError: if the deadline passes; the response is awaited further on.
+        :raises ConfigError: if it is awaited from an endpoint that the call does not use.
+        :raises RequestTimeoutError: if the deadline passes; the response stays noted.
         """
         await _delete_leftovers(self._call)
         was_forgotten_before = False
@@ -90,7 +90,7 @@ class WindowTransport:
             raise
 
     def _awaited_copy(self) -> _Copy | None:
-        """Return the response that is awaited already, or ``None``."""
+        """Return the response that an earlier call waited for, or ``None``."""
         awaited = self._journal.get(self._key)
         if awaited is None or awaited.id is None:
             return None
@@ -106,8 +106,8 @@ class WindowTransport:
     async def _begin(
         self, request: Request, timeout: float | None
     ) -> tuple[_Copy | None, Response | None]:
-        """Begin a response and note it; return both, or twice ``None`` if another process noted one
-        first.
+        """Begin a response and note it; return its copy and the response itself, or twice ``None`` if
+        another process noted one first.
         """
         journal, label = self._journal, self._call.label
         transport = self._call.client.transport_of(self._endpoint)
@@ -139,7 +139,7 @@ class WindowTransport:
             return response, _Copy(self._call, self._endpoint, awaited, self._key), is_first
 
         try:
-            # Neither a cancellation nor the deadline parts them: what is sent is noted.
+            # Shielded from cancellation and deadline: a request that was sent must be noted.
             response, copy, is_first = await to_the_end(send_and_note())
         except (ConfigError, ValueError):  # what cannot be sent was not sent
             journal.remove(self._key, None)
@@ -161,9 +161,9 @@ class WindowTransport:
         return None, None
 
     async def _wait_for(self, copy: _Copy, response: Response | None) -> Response | None:
-        """Return a response once it is made; ``None`` if the server does not know it any more.
+        """Return a response once it is made, or ``None`` if the server no longer knows it.
 
-        :param response: as it was when it began; ``None``: it began earlier.
+        :param response: the response as it began, or ``None`` if it began earlier.
         """
         seconds = 0.0 if response is None else FIRST_WAIT
         while response is None or response.get("status") in UNDER_WAY:
@@ -181,7 +181,7 @@ class WindowTransport:
         return response
 
     def _forget_unknown(self, awaited: Awaited, was_forgotten_before: bool) -> None:
-        """Decide about a response that the server no longer knows: begin another one, once.
+        """Forget a response that the server no longer knows, so that another one begins, once.
 
         :raises AlreadyRecorded: if the answer was recorded meanwhile.
         :raises InvalidRequestError: if the server forgot one before.
@@ -198,9 +198,9 @@ class WindowTransport:
 class _Copy:
     """A server's copy of one response, held until it is released.
 
-    :param call: the one that is answered, or that deletes what another one left.
-    :param endpoint: the one that makes it.
-    :param key: of the request that it answers.
+    :param call: the call that it answers, or that deletes what another call left.
+    :param endpoint: the endpoint that makes it.
+    :param key: the key of the request that it answers.
     """
 
     def __init__(self, call: Call, endpoint: Endpoint, awaited: Awaited, key: str) -> None:
@@ -212,7 +212,7 @@ class _Copy:
         self._transport = call.client.transport_of(endpoint)
 
     def answer_in(self, response: Response) -> dict[str, Any]:
-        """Return the answer that a response is.
+        """Return the answer in a response.
 
         :raises APIError: if it failed, or was cancelled.
         """
@@ -231,7 +231,7 @@ class _Copy:
         return await _ask(self._transport, self.awaited, method, path, timeout, call.request)
 
     async def delete(self) -> bool:
-        """Delete it; return whether the server has it no more."""
+        """Delete it; return whether the server no longer has it."""
         try:
             await self.ask("delete")
         except InvalidRequestError:
@@ -275,7 +275,7 @@ async def _ask(
 
 
 def _copy_of(call: Call, awaited: Awaited, key: str) -> _Copy | None:
-    """Return the copy of a response at an endpoint of a call's model, or ``None`` if none makes it."""
+    """Return the copy of a response at an endpoint of a call's model, or ``None`` if no endpoint makes it."""
     endpoints = call.client.pool(call.request.model).endpoints
     endpoint = _endpoint_among(endpoints, call.client, awaited)
     return None if endpoint is None else _Copy(call, endpoint, awaited, key)
@@ -284,15 +284,17 @@ def _copy_of(call: Call, awaited: Awaited, key: str) -> _Copy | None:
 def _endpoint_among(
     endpoints: Sequence[Endpoint], client: Client, awaited: Awaited
 ) -> Endpoint | None:
-    """Return the endpoint that makes a response: the one of its name, else the first at its address."""
+    """Return the endpoint that makes a response: the one with its name, else the first at its address."""
     found = [endpoint for endpoint in endpoints if client.transport_of(endpoint).url == awaited.url]
     named = (endpoint for endpoint in found if endpoint.name == awaited.endpoint)
     return next(named, found[0] if found else None)
 
 
 async def _delete_leftovers(call: Call) -> None:
-    """Delete what a kill left at the server: the responses whose answers are recorded. Count the
-    requests that were being sent. The first window call of a process does this.
+    """Delete the recorded responses that a killed process left at the server, and report the requests
+    that it was sending.
+
+    The first window call of a process does this.
     """
     journal = call.cache.awaited
     if journal.is_swept:
@@ -340,7 +342,7 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
         elif awaited.id is not None and endpoint is not None:
             transport = client.transport_of(endpoint)
             for method, path in (("post", "/cancel"), ("delete", "")):
-                with suppress(InvalidRequestError):  # the server has it no more
+                with suppress(InvalidRequestError):  # the server no longer has it
                     run_blocking(_ask(transport, awaited, method, path, settings.timeout))
         journal.remove(key, awaited.id)
     return others

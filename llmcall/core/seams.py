@@ -264,6 +264,6 @@ class Client(Protocol):
         """Return a call's request with the body that is sent and the API that it is sent by.
 
         :param stream: whether the answer is streamed.
-        :raises ValueError: if that API has no place for something that matters.
+        :raises ValueError: if that API does not support something that matters.
         """
         ...

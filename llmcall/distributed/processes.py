@@ -1,5 +1,7 @@
-"""The tasks of a ``map`` in worker processes. To these the state of the map's process goes with each
-task; what the task drew, used and recorded there comes back with its result.
+"""The tasks of a ``map`` in worker processes.
+
+Each task takes the state of the map's process along, and brings back what it drew, used and recorded
+there, with its result.
 
 While a worker runs a task, the settings, keys, open cassette and named budgets of the map's process
 apply in it.
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 # What pickle raises for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
-KEPT_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
+KEPT_JOBS = 8  # maps whose functions a worker keeps, with their clients and connections
 
 
 class WorkerError(Exception):
@@ -80,7 +82,7 @@ class Sender:
         _senders[self._token] = self
 
     def submit(self, task: Task) -> Future[Any]:
-        """Send a task; the future gets what :meth:`collect` takes."""
+        """Send a task; :meth:`collect` takes the future's result."""
         sent: Any = SentTask(self, task)
         return self._executor.submit(sent)
 
@@ -117,12 +119,12 @@ class Sender:
         if not isinstance(outcome, Report):
             return outcome
         active = self.run.active
-        with suppress(MapIsOverError):  # they were given back
+        with suppress(MapIsOverError):  # the draws were retracted
             for drawn in outcome.drawn:
                 task.draw_list.add(active.draws.claim(*drawn))
         if active.used_records is not None:
             active.used_records.extend(outcome.used_records)
-        client = getattr(self.run.job, "client", None)  # nobody knows which a plain function uses
+        client = getattr(self.run.job, "client", None)  # a plain function may use any client
         meter = None if client is None else client.meter
         for model, scope, amounts, arm in outcome.usage:
             metering.count(meter, model, scope, amounts, arm)
@@ -172,7 +174,7 @@ def _unpickled(remote: RemoteTask) -> SentTask | RemoteTask:
 def _by_item(path: str, entries: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
     """Return entries by the names of the items in whose scopes they are.
 
-    :param path: that of the scope in which the map runs.
+    :param path: the path of the scope in which the map runs.
     :param entries: each with its scope path.
     """
     prefix = f"{path}/"
@@ -187,7 +189,7 @@ def _by_item(path: str, entries: Iterable[tuple[str, Any]]) -> dict[str, list[An
 def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
     """Return the state of this process for its workers, pickled.
 
-    :param gained: those records that the cassette gained before the map began and that any item may
+    :param gained: the records that the cassette gained before the map began and that any item may
         need.
     """
     session = _session
@@ -217,7 +219,7 @@ def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
 class Report(NamedTuple):
     """The result of a task of another process, and what the task did.
 
-    :param traceback: that of its error.
+    :param traceback: the error's traceback.
     :param drawn: what it drew.
     :param used_records: the records that answered its calls, if it ran in an arm.
     :param usage: model, scope, amounts and arm of each addition to the usage.

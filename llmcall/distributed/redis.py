@@ -33,7 +33,7 @@ STORED = "llmcall:stored"
 KEYS = (ROWS, ORDER, STORED)
 BUDGET = "llmcall:budget:"  # and the name: a hash of what was spent under it
 TIME = struct.Struct("<d")  # seconds since the epoch
-# a key, its row or nothing to delete it, whether it replaces what is there
+# Arguments: a key, its row (empty to delete it), whether to replace an existing row.
 CHANGE = """
 if ARGV[2] == '' then
   redis.call('ZREM', KEYS[2], ARGV[1])
@@ -149,7 +149,7 @@ class RedisServer:
             return int(redis.hlen(ROWS))
 
     def size(self) -> int:
-        """Return about how many bytes all rows take in the server's memory, judged by a few."""
+        """Return about how many bytes all rows take in the server's memory, estimated from a few."""
         with self._connection() as redis:
             return sum(redis.memory_usage(key) or 0 for key in KEYS)
 
@@ -204,5 +204,5 @@ class RedisServer:
 
 
 def _unpacked_row(row: bytes) -> tuple[bytes, float]:
-    """Return the bytes of a row and its time; a row that is too short for a time is none of ours."""
+    """Return the bytes of a row and its time; a row that is too short for a time was not written by llmcall."""
     return (row[TIME.size :], TIME.unpack_from(row)[0]) if len(row) >= TIME.size else (b"", 0.0)

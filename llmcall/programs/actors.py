@@ -54,7 +54,7 @@ class Actors:
     ) -> contextlib.AbstractContextManager[Any]:
         """Return the scope of the actor who makes a request; without one, the scope stays.
 
-        :param normalize: removes from a text what does not matter, or ``None``.
+        :param normalize: removes what does not matter from a text, or ``None``.
         :raises ValueError: if the user's function fails or returns something that cannot name a
             scope.
         """
@@ -63,8 +63,8 @@ class Actors:
         if name is None:
             if request.method == "POST" and not label.endswith(EMBEDDINGS):
                 warn_once(
-                    f"a request names no actor (the first: {label}) and is in the surrounding scope; if "
-                    "several actors make such requests, choose names that these have, too",
+                    f"a request names no actor (the first: {label}) and is in the surrounding scope. If "
+                    "several actors send such requests, choose names that these requests have, too",
                     about="no actor",
                 )
             return contextlib.nullcontext()
@@ -115,7 +115,7 @@ def _short_name(text: str) -> str:
 
 
 def _first_text(body: Any, roles: tuple[str, ...]) -> str:
-    """Return the first text of some roles; empty if there is none."""
+    """Return the first text of some roles; empty without any."""
     contents = [message["content"] for message in messages_asked(body) if message["role"] in roles]
     return next(filter(None, map(text_in, contents)), "")
 
@@ -134,6 +134,6 @@ def warn_of_swapped_answers(*, have_names: bool) -> None:
             else 'name the actors (actor="system", llmcall run --actor system)'
         )
         warn_once(
-            f"{remedy}: {counted(count, 'recorded answer')} to equal requests went to another task or thread than "
-            "when it was recorded, so these may have got each other's answers"
+            f"{remedy}: {counted(count, 'recorded answer')} to equal requests went to other tasks or threads than "
+            "in the recorded run, so these may have got each other's answers"
         )

@@ -41,9 +41,9 @@ DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 async def response_to(
     recorder: Recorder, library: ModuleType, http: Any, send: Callable[[Any], Any]
 ) -> Any:
-    """Return the response to a request of a program; ``None`` if it is not recorded: it passes.
+    """Return the response to a request of a program, or ``None`` for a request that passes unrecorded.
 
-    :param recorder: the one in front of the program's client.
+    :param recorder: the recorder in front of the program's client.
     :param library: the request's module, ``httpx`` or ``httpx2``.
     :param http: the request.
     :param send: sends a request and returns its response, or a coroutine that does.
@@ -84,7 +84,7 @@ async def response_to(
 
 
 def _let_pass(recorder: Recorder, library: ModuleType, http: Any, *, is_models_host: bool) -> Any:
-    """Return ``None`` if a request that is not recorded passes; the answer to telemetry if nothing is sent.
+    """Let an unrecorded request pass: return ``None``, or an answer to telemetry where nothing is sent.
 
     :raises LLMCallError: if it goes to a model, and nothing may be sent.
     """
@@ -124,10 +124,10 @@ def _call(
 
 
 def _is_askable(to_record: RequestToRecord) -> bool:
-    """Return whether a body is a chat or embeddings that llmcall's own client asks for, too. Any other is
-    recorded as it is, since the server may take it.
+    """Return whether llmcall's own client can send a body, a chat or embeddings. Any other body is
+    recorded as it is, since the server may accept it.
 
-    This is decided before the call is prepared: an error in that is a fault, and no other form.
+    This is decided before the call is prepared, so an error raised there is a fault of the call.
     """
     kind, body = to_record.kind, to_record.body
     if kind == "http":
@@ -142,7 +142,7 @@ def _is_askable(to_record: RequestToRecord) -> bool:
 
 
 def _arguments(to_record: RequestToRecord) -> dict[str, Any]:
-    """Return these parameters, with the model that the address names and an error that is raised."""
+    """Return the body's parameters, with the model that the address names and ``on_error="raise"``."""
     deployment = DEPLOYMENT.search(to_record.path)
     return {
         "model": deployment[1] if deployment else None,
@@ -186,6 +186,6 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
         name=f"{http.method} {path}",
         client=UNCOUNTED if body is None else client,
         asks_model=asks_model,
-        # what the server keeps, such as a conversation, is not what it was when a cache got the answer
+        # what a server keeps, such as a conversation, may have changed since a cache got the answer
         is_live=body is None or (to_record.is_at_model and not asks_model),
     )

@@ -19,7 +19,7 @@ MULTIPROCESSING = "multiprocessing"
 def watch_children(undo: contextlib.ExitStack, note: Callable[[str], object]) -> None:
     """Note the child processes that this process starts, until it ends.
 
-    Python takes no audit hook back, so this is for ``llmcall run`` alone, whose process is the program's.
+    Python never removes an audit hook, so only ``llmcall run``, whose process is the program's, uses this.
 
     :param undo: gets the callback that ends what can be ended.
     :param note: gets the name of the program that a child process runs, or of what started it.

@@ -36,13 +36,13 @@ class ProgramClient(OpenAIClient):
         return resolved._replace(defaults=overridden)
 
     def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields: a program that names no effort is sent none, so its record names none."""
+        """Return the fields as they are: a program's request gets no effort that it does not name."""
         return dict(fields)
 
     def as_asked(self, call: Call, transport: ProgramTransport) -> Call:
         """Return a call that the program's transport sends, with the program's own body: only an alias or
-        an override changes a field of it. What is known about the model changes nothing, and the
-        timeouts are those of the program's own HTTP client.
+        an override changes a field of it. What llmcall knows about the model changes nothing,
+        and the program's own HTTP client sets the timeouts.
         """
         request, body = call.request, transport.to_record.body
         sent = dict(body)

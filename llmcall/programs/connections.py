@@ -59,8 +59,7 @@ PORTS = {"http": 80, "https": 443}
 Addresses = Collection[tuple[str, int]]  # of models: hosts and ports
 
 MOST_NAMES = 10_000
-# Hosts by the addresses that were looked up for them; all are forgotten if there are too many, since a
-# host is looked up anew before it is connected to.
+# If there are too many, all are forgotten: a host is looked up again before each connection.
 _hosts_by_address: dict[str, str] = {}
 
 
@@ -75,8 +74,8 @@ def getaddrinfo(look_up: Callable[..., Any], host: Any, *args: Any, **kwargs: An
 
 
 def model_host_at(address: Any, models: Addresses) -> str | None:
-    """Return the host of a model that a socket connects to, or ``None`` if it is none."""
-    if isinstance(address, tuple) and isinstance(address[0], str):  # no Unix socket
+    """Return the host of a model that a socket connects to, or ``None`` for any other address."""
+    if isinstance(address, tuple) and isinstance(address[0], str):  # not a Unix socket
         host = _normalized_host(_hosts_by_address.get(address[0], address[0]))
         if is_models((host, address[1]), models):
             return host
@@ -84,14 +83,14 @@ def model_host_at(address: Any, models: Addresses) -> str | None:
 
 
 def shown_address(address: Any) -> str:
-    """Return how messages name what a socket connects to; empty for a socket of this machine's files."""
+    """Return a socket's address for messages; empty for a Unix socket."""
     if isinstance(address, tuple) and isinstance(address[0], str):
         return f"{_normalized_host(_hosts_by_address.get(address[0], address[0]))}:{address[1]}"
     return ""
 
 
 def is_models(address: tuple[str, int], models: Addresses) -> bool:
-    """Return whether a host and port are a model's.
+    """Return whether a host and port belong to a model.
 
     :param models: addresses of models besides those of well-known APIs.
     """

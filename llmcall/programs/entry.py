@@ -80,7 +80,7 @@ def _recorded_client(client: Any, recorder: Recorder) -> Any:
     class RecordedClient(client):  # type: ignore[misc]
         """An HTTP client of the SDK whose calls are recorded and replayed."""
 
-        # Private: front._transport says why each transport is chosen here.
+        # Private: front._choose_transport says why this method is replaced.
         def _transport_for_url(self, url: Any) -> Any:
             below = super()._transport_for_url(url)
             # If a block is open, its recorder is in front already; a call passes one recorder only.
@@ -163,17 +163,19 @@ def recording_programs(
     tape: Cassette, actor: Actor | None = None, hosts: Collection[str] = ()
 ) -> Iterator[None]:
     """Record the requests of the process's HTTP clients while a cassette is open."""
-    # One that the settings name is open for the process, and not for the scope of its first call.
+    # A cassette that the settings name is open for the process, not for the scope of its first call.
     context = Context() if tape.is_named_by_settings else copy_context()
     recorder = context.run(Recorder, actor, {}, hosts, caller="cassette()")
     with (
         contextlib.nullcontext() if tape.may_record else placeholder_keys(),
         _recording(recorder),
-        scopes.default_scope(None),  # llmcall run's is not that of llmcall's own calls in here
+        scopes.default_scope(
+            None
+        ),  # llmcall's own calls in here have no default scope, even under llmcall run
         askers.numbered_anew(),
     ):
         yield
-    # Otherwise the process ends, or a test failed and tells of itself.
+    # Otherwise the process ends, or a failed test reports its own error.
     if tape.write_at_end and not tape.is_named_by_settings:
         recorder.raise_first_error()
 
@@ -206,8 +208,8 @@ def unrecorded_lines(recorder: Recorder) -> Iterator[str]:
             yield f"a replay refused a connection to {host}. {RECORDED_LIBRARIES}"
         else:
             yield (
-                f"what was sent to {host} by other clients is not recorded, so a replay cannot "
-                f"answer it. {RECORDED_LIBRARIES}"
+                f"requests that other clients sent to {host} are not recorded, so a replay cannot "
+                f"answer them. {RECORDED_LIBRARIES}"
             )
 
 
@@ -230,9 +232,9 @@ def placeholder_keys(*, replace: bool = False) -> Iterator[None]:
 
 
 def set_placeholder_keys(*, replace: bool = False) -> None:
-    """Let SDKs be made in a replay, which sends nothing: the keys that are unset get a placeholder.
+    """Give a placeholder to the keys that are unset: SDKs need keys even in a replay, which sends nothing.
 
-    :param replace: whether those that are set get one, too.
+    :param replace: whether keys that are set get one, too.
     """
     names = [name for name in KEYS if replace or not os.environ.get(name)]
     os.environ.update(dict.fromkeys(names, PLACEHOLDER))

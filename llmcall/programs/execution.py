@@ -134,7 +134,7 @@ class Execution(Listener):
             self._code = self._code or 1
         atexit.register(
             process_failures.forget, *REFUSED
-        )  # the last lines have the first and a count
+        )  # the summary has the first one and a count
         sys.exit(self._code)
 
     def asks(self, call: Call) -> None:
@@ -157,7 +157,7 @@ class Execution(Listener):
         return self._recorder.first_error is not None or is_refused
 
     def _end(self) -> None:
-        """Close what is open, say what the user must know, and set the exit code, when Python ends
+        """Close what is open, print what the user must know, and set the exit code, when Python ends
         the process.
         """
         if os.getpid() != self._process:
@@ -191,7 +191,7 @@ class Execution(Listener):
             os._exit(1)  # Python has no other way to exit with another code now
 
     def _report_first(self, error: Exception) -> None:
-        """Print the program's first error of llmcall's own at once: it may try again for minutes."""
+        """Print the first of llmcall's own errors at once: the program may try again for minutes."""
         self._reported = error
         self._print([f"Error: {error}"])
 
@@ -205,7 +205,7 @@ class Execution(Listener):
             file.write(text.encode(encoding, "backslashreplace"))
 
     def _explain_no_calls(self) -> str:
-        """Return what was seen of a program of which no call was recorded."""
+        """Return the likely reasons why no call of the program was recorded."""
         recorder, seen = self._recorder, []
         if self._children:
             seen.append(
@@ -262,13 +262,13 @@ class Execution(Listener):
         return lines
 
     def _how_to_repeat(self) -> str:
-        """Return how another run gets other answers than those of the cache."""
+        """Return how another run gets new answers instead of the cache's."""
         scope = "--scope NAME" if self._scope is None else "another --scope"
         own = (
             "answers of its own" if self._cassette is None else "answers and a cassette of its own"
         )
         return (
-            "the answers from the cache are those of an earlier run; "
+            "the answers from the cache come from an earlier run; "
             f"{scope} makes another repeat, with {own}"
         )
 

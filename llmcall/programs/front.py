@@ -120,7 +120,7 @@ def _send_recorded(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Send what a session sends: every adapter does so by this method in the end."""
+    """Replace ``HTTPAdapter.send``, through which every request of a session goes."""
     recorder = _active_recorder()
     if recorder is None:
         return send(adapter, request, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Recorders: what was said where a program is recorded, and what they met."""
+"""Recorders: the options with which a program is recorded, and the state of the recording."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
 
 class Recorder:
-    """The options of one ``http_client``, ``patched``, cassette or run that records a program, and what it has
-    met. The requests themselves are answered by ``calls.response_to``.
+    """The options and the state of one recording of a program: of an ``http_client``, ``patched``, a
+    cassette or a run. ``calls.response_to`` answers the requests themselves.
 
-    Actor, overrides and hosts that it was not given are those of the innermost recorder in front of
-    the process's clients that was given some.
+    A missing actor, overrides or hosts are taken from the innermost recorder in front of the process's
+    clients that has some.
 
     :param actor: names who is asking; see :func:`llmcall.http_client`.
     :param overrides: settings by name.
     :param hosts: further hosts whose JSON requests are recorded as kind "http".
     :param caller: the public function that took these arguments, for messages.
     :param sends_nothing: whether it only replays, even without a cassette that does.
-    :param default: the scope of calls that are in none, if no cassette is open.
+    :param default: the scope of calls outside any scope, if no cassette is open.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
     :ivar refused: how many of the program's calls were refused for another reason than a miss, a
         scope or a budget, such as a credential in the request.
     :ivar unrecorded: the models' hosts to which other clients connected.
     :ivar passed: the requests to models that are not recorded, by method, host and path.
-    :ivar connected: where other clients connected that is no known model's, as far as it is kept.
+    :ivar connected: the first addresses to which other clients connected, besides known models'.
     :ivar report_first: is called with ``first_error`` when it comes.
     :ivar models: the addresses of models that the settings name or that were asked.
-    :ivar has_ended: whether the program's process ends, so that nothing can be recorded any more.
+    :ivar has_ended: whether the program's process is ending, so that nothing more can be recorded.
     :ivar outer_scope: the scope in which it was made.
     """
 
@@ -74,7 +74,7 @@ class Recorder:
         default: ActiveScope | None = None,
     ) -> None:
         self._actors = None if actor is None else Actors(actor)
-        # a wrong one fails here, and not in the program's first request
+        # a wrong setting fails here, not in the program's first request
         checked = checked_layer(overrides, caller)
         paths = {
             name: setting.value
@@ -135,7 +135,7 @@ class Recorder:
 
     @property
     def default_scope(self) -> ActiveScope | None:
-        """Return the scope of a program's call that is in none: the current cassette's."""
+        """Return the scope of a program's call outside any scope, such as the current cassette's."""
         cassette = current_cassette()
         if cassette is not None:
             return cassette.program_scope  # type: ignore[no-any-return]
@@ -169,7 +169,7 @@ class Recorder:
             raise connections.refusal(host)
 
     def note_other_connection(self, address: str) -> None:
-        """Note a connection of another client, for a program of which no call is seen."""
+        """Note a connection of another client, to report it if no call of the program is recorded."""
         if address and len(self.connected) < MOST_CONNECTIONS:
             self.connected[address] = None
 
@@ -204,7 +204,7 @@ def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
     return ProgramClient(**{**settings, "base_url": address})
 
 
-# Set where a request passes: its connection is no other client's. It is not ``is_own_request``: a server
+# Set while a request passes, whose connection is not another client's. It is not ``is_own_request``: a server
 # in this process may answer the request and ask models, which is recorded.
 is_passing: ContextVar[bool] = ContextVar("llmcall lets a request pass", default=False)
 
@@ -237,7 +237,7 @@ def _record_nothing() -> None:
 
 
 def note_refusal(error: Exception) -> None:
-    """Count an error of llmcall's own, and keep the first, in all that is open around the call.
+    """Count an error of llmcall's own, and keep the first, in all recorders around the call.
 
     An error that a daemon thread gets after the program's end is not counted.
     """

@@ -23,7 +23,7 @@ SDK_NAME = re.compile(r"(Async)?(Azure)?(OpenAI|Anthropic)\w*/Python ")
 # What a program that can read JSON accepts. The SDK asks for speech and files by other types.
 ACCEPTS_JSON = re.compile(r"json|event-stream|\*/\*|application/\*")
 REALTIME = "/realtime/"  # where answers are credentials for WebSockets
-# Of models that are asked at no price.
+# Requests to models that cost nothing.
 FREE_PATHS = ("/moderations", "/count_tokens", "/input_tokens", ":countTokens")
 
 
@@ -109,7 +109,7 @@ class RequestToRecord(NamedTuple):
 
     @property
     def base_url(self) -> str:
-        """Return the address of the API; for a path of another one, that of the host."""
+        """Return the address of the API, or of the host if the path is another API's."""
         call_path = CALL_PATH.search(self.address)
         if call_path is not None:
             return self.address[: call_path.start()]
@@ -122,7 +122,7 @@ class RequestToRecord(NamedTuple):
 
 
 def is_telemetry(http: Any) -> bool:
-    """Return whether a request brings traces of a program, as openai-agents does, and asks nothing."""
+    """Return whether a request only brings traces of a program, as openai-agents sends them."""
     return str(http.url.path).rstrip("/").endswith(TRACES)
 
 
@@ -134,9 +134,9 @@ def is_of_model_sdk(http: Any) -> bool:
 async def request_to_record(
     http: Any, hosts: Collection[str], *, is_models_host: bool
 ) -> RequestToRecord | None:
-    """Return a request of a program if it is to be recorded; ``None`` if it is not.
+    """Return a program's request if it is to be recorded, else ``None``.
 
-    To a model's host that is JSON, whatever it asks for, and what has no body.
+    Recorded to a model's host is JSON, whatever it asks for, and any request without a body.
 
     :param http: a request of httpx or httpx2.
     :param hosts: hosts whose requests are recorded besides those to models.

@@ -45,9 +45,9 @@ async def response_of(
     failure before its first piece is raised here.
 
     :param transport: has the request.
-    :param call: the one that it has become, or the first of embeddings.
-    :param flow: to the answer: a chat's :class:`Reply`; the records of embeddings; what is recorded of
-        a response.
+    :param call: the request's call, or its first one for embeddings.
+    :param flow: returns the answer: a chat's :class:`Reply`, the records of embeddings, or what is
+        recorded of a response.
     """
     library, to_record, kind = transport.library, transport.to_record, call.request.kind
     if not to_record.asks_for_stream:
@@ -73,8 +73,8 @@ async def response_of(
 
 
 def connection_failure(library: ModuleType, error: Exception) -> Any:
-    """Return the HTTP library's exception for a connection that failed or timed out, or ``None`` if that
-    is not what went wrong. llmcall's own deadline is another thing: the SDK would retry.
+    """Return the HTTP library's exception for a connection that failed or timed out, or ``None``
+    for any other failure, such as llmcall's own deadline: the SDK would retry it.
     """
     is_late = isinstance(error, APIError) and error.is_late
     cause = error.__cause__
@@ -136,10 +136,10 @@ def body_class(library: ModuleType) -> Any:
 def _streamed(
     transport: ProgramTransport, stream: Any, first: Any, rest: AsyncIterator[Any]
 ) -> Any:
-    """Return the response whose body comes as the pieces of a streamed answer do.
+    """Return a response whose body passes the pieces of a streamed answer on.
 
-    A chat's are chunks, and become server-sent events. An answer that is recorded as it is consists of
-    bytes. What is wrong with the whole of it is known at its end, and the program has it as it came.
+    A chat's pieces are chunks, and become server-sent events. An answer that is recorded as it is
+    consists of bytes: an invalid one is found only at its end, and the program has read it by then.
 
     :param first: the first piece: a chunk of a chat, or bytes.
     :param rest: the pieces after it.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .requests import RequestToRecord
 
 # Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own. The last
-# tells the SDK what llmcall does in its stead.
+# tells the SDK whether to retry, which llmcall does.
 MESSAGE_HEADERS = frozenset(
     {
         "content-length",
@@ -49,7 +49,7 @@ class ProgramTransport:
     :param send_below: the program's own transport: sends an HTTP request and returns its response, or
         a coroutine that does.
     :ivar last_response: the response to the last attempt, or ``None`` if there is none.
-    :ivar headers: of the last response, if it is an answer; those that the program gets, too.
+    :ivar headers: the headers of the last response that the program gets, too, if it is an answer.
     :ivar media_type: of an answer that is passed on as it comes.
     """
 
@@ -67,7 +67,7 @@ class ProgramTransport:
         self._passed_on = b""  # what came of an answer that is passed on
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
-        """Return the response of the API; of a request that is recorded as it is, what is recorded of it."""
+        """Return the API's response; for a request that is recorded as it is, only what is recorded of it."""
         attempt = self._attempt(request, timeout)
         if request.kind == "http":
             return self._recordable(await self._fetch(attempt))
@@ -152,7 +152,7 @@ class ProgramTransport:
     # What comes back
 
     async def _fetch(self, http: Any) -> Any:
-        """Send an HTTP request, and return its response, which is read."""
+        """Send an HTTP request, and return its response, read to the end."""
         async with self._response(http) as response:
             await _read_body(response)
         self.last_response = response
@@ -217,7 +217,7 @@ class ProgramTransport:
 
     @property
     def has_last_event(self) -> bool:
-        """Return whether the event has come that ends a streamed answer."""
+        """Return whether the last event of a streamed answer has come."""
         if checked_api(self.to_record) is None:
             return self._passed_on.rstrip().endswith(b"[DONE]")
         try:
@@ -248,7 +248,7 @@ class ProgramTransport:
 
 
 def _chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the chunks that an event is; an error has the event that reports it."""
+    """Yield the chunks that one event carries; an error keeps the event that reports it."""
     try:
         yield from chunks_of_event(event)
     except APIError as error:

@@ -1,4 +1,4 @@
-"""Whole answers of the APIs that are recorded as they are, apart from those that failed or broke off."""
+"""Checks of answers that are recorded as they are: whether they are whole and successful."""
 
 from __future__ import annotations
 

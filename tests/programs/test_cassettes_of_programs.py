@@ -339,7 +339,7 @@ def test_a_connection_of_another_client_to_a_model_is_warned_of(
             )
             with outcome:
                 connect(str(url.hostname), url.port or 0)
-    assert caplog.text.count("what was sent to localhost by other clients is not recorded") == 1
+    assert caplog.text.count("requests that other clients sent to localhost are not recorded") == 1
     assert caplog.text.count("a replay refused a connection to localhost") == 1
 
 
@@ -359,7 +359,7 @@ def test_a_connection_is_reported_however_many_hosts_were_looked_up(
             socket.getaddrinfo(f"127.0.1.{number}", 80)
         with contextlib.suppress(OSError):
             urllib.request.urlopen("http://gateway.example:9", timeout=LONGEST)
-    assert "what was sent to gateway.example by other clients is not recorded" in caplog.text
+    assert "requests that other clients sent to gateway.example are not recorded" in caplog.text
     assert len(connections._hosts_by_address) <= 3
 
 

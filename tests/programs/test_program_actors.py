@@ -92,8 +92,8 @@ def test_a_request_that_names_no_actor_stands_in_the_scope_around_it(
         )
     assert names == ["day-1", "day-1/Lisa", "day-1"]
     words = (
-        "a request names no actor (the first: POST /v1/chat/completions) and is in the surrounding scope; "
-        "if several actors make such requests, choose names that these have, too"
+        "a request names no actor (the first: POST /v1/chat/completions) and is in the surrounding scope. "
+        "If several actors send such requests, choose names that these requests have, too"
     )
     assert caplog.messages.count(words) == 1
 

@@ -431,7 +431,7 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
     first, second = said.splitlines()
     assert first == "1 asked (15 tokens, <$0.0001), 2 from the cache: b.jsonl"
     assert second == (
-        "the answers from the cache are those of an earlier run; --scope NAME makes another repeat, with "
+        "the answers from the cache come from an earlier run; --scope NAME makes another repeat, with "
         "answers and a cassette of its own"
     )
 
@@ -442,7 +442,7 @@ def test_answers_from_the_cache_name_another_scope_if_one_is_named(model: Number
         _, said = ran("ask('Bread?')", "--scope", "rep-1")
         assert words in said
     assert said.splitlines()[1] == (
-        "the answers from the cache are those of an earlier run; another --scope makes another repeat, "
+        "the answers from the cache come from an earlier run; another --scope makes another repeat, "
         "with answers of its own"
     )
 
@@ -546,7 +546,7 @@ def test_what_other_clients_send_to_a_model_is_warned_of(model: NumberedServer) 
     asking = "print(ask('Bread?'))\ntry: print(post_by_urllib('Salt?'))\nexcept OSError: print('refused')"
     printed, said = ran(asking, *A)
     assert printed == "answer 0\nanswer 1\n"
-    assert "what was sent to localhost by other clients is not recorded" in said
+    assert "requests that other clients sent to localhost are not recorded" in said
     printed, said = ran(asking, *NONE, code=1)
     assert printed == "answer 0\nrefused\n"
     assert "a replay refused a connection to localhost" in said

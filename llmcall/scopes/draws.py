@@ -13,7 +13,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..support.askers import Asker, of_draw
+from ..support.askers import Asker, current_for_draw
 from ..support.notices import warn_once
 from ..support.system import current_task, lock, this_process
 
@@ -62,7 +62,7 @@ class _Numbers:
     """The numbers of one request that one fork has taken.
 
     :ivar taken: the numbers.
-    :ivar lowest: none below it is free.
+    :ivar lowest: the lowest free number.
     :ivar under_way: the thread and task that took the last one, until its call ends.
     """
 
@@ -151,7 +151,7 @@ class _Askers:
             insort(self.numbers.setdefault(asker, []), number)
 
     def release(self, asker: str, forks: Forks, number: int, *, is_free: bool) -> None:
-        """Note that an asker gave a number back; a recorded one is still its owner's.
+        """Note that an asker released a number; a recorded number stays its owner's.
 
         :param is_free: whether no fork has it.
         """
@@ -169,6 +169,23 @@ def _are_beside(one: Forks, other: Forks) -> bool:
     return False
 
 
+# The order of these steps is a decision.
+#
+# A number is a part of the key, so a call takes it while it is prepared, before its record is looked up.
+# It keeps the number once it has an answer, and releases it if it fails. The alternative is to number
+# equal calls as their answers arrive. It was rejected: the speed of a server would decide who gets draw 0,
+# and a replay, in which no server is slow, would decide otherwise. Keeping the number of a failed call was
+# rejected, too: the call that is made again would be the next draw, and every replay would miss the one
+# that failed.
+#
+# The next number is therefore the lowest free one, and not one above the last: the repeated call gets the
+# number that the failed one released. It also lets arms share answers, since an arm does not count the
+# draws of the arms beside it.
+#
+# Where askers have names, an asker takes the lowest free number that was recorded for it, else a new one
+# where that may be asked, else the lowest that is left. The lowest free number in every case was rejected:
+# timing would decide who takes it, and two askers would swap their answers. So was a new number in every
+# case: a program whose tasks are named otherwise than in the recording would replay nothing.
 class Draws:
     """Count the draws of one outermost scope.
 
@@ -212,7 +229,7 @@ class Draws:
         :param source: the cassette or cache that holds records of the request.
         :param read_askers: reads who asked when the draws were recorded.
         """
-        asker = of_draw()
+        asker = current_for_draw()
         askers = None
         if asker is not None:
             askers = self._askers.get((request, source))
@@ -271,18 +288,18 @@ class Draws:
             ]
 
 
-_swapped: set[Draw] = set()  # that got another asker's record
+_swapped: set[Draw] = set()  # draws that replayed another asker's record
 
 
 class Draw:
-    """One draw: its number, which stays taken or is given back.
+    """One draw: its number, which its call keeps or releases.
 
     Any thread may call its methods, and more than once.
 
     :param numbers: those of its fork.
     :param asker: who asks, or ``None`` if askers have no names.
     :param askers: who asks the same.
-    :ivar is_taken: whether its number was not given back.
+    :ivar is_taken: whether its number is still taken.
     """
 
     def __init__(
@@ -315,7 +332,7 @@ class Draw:
         return set() if self._askers is None else set(self._askers.numbers)
 
     def keep(self, answer: Record) -> None:
-        """Note that its call has an answer; the number stays taken.
+        """Keep the number: its call has an answer.
 
         Warns if two processes that count the scope's draws separately made this draw.
 
@@ -343,7 +360,7 @@ class Draw:
             self.retract()
 
     def retract(self) -> None:
-        """Free its number, though its call may have an answer: the same call will be made again."""
+        """Free its number, even if its call has an answer: the same call will be made again."""
         with lock:
             if not self.is_taken:
                 return
@@ -370,9 +387,9 @@ class MapIsOverError(KeyboardInterrupt):
 
 
 class DrawList:
-    """Draws that are given back together: those of one item of a ``map`` that ends early.
+    """The draws of one item of a ``map``, which are retracted together if it ends early.
 
-    :param outer: that of the item in which the map runs, or ``None``.
+    :param outer: the list of the item in which the map runs, or ``None``.
     """
 
     __slots__ = ("_is_over", "_outer", "draws")
@@ -385,7 +402,7 @@ class DrawList:
     def add(self, draw: Draw) -> None:
         """Add a draw.
 
-        :raises MapIsOverError: if the draws were given back.
+        :raises MapIsOverError: if the draws were retracted.
         """
         if self._outer is not None:
             self._outer.add(draw)
@@ -395,11 +412,11 @@ class DrawList:
             raise MapIsOverError("the map that this call belongs to is over")
 
     def drawn(self) -> list[Drawn]:
-        """Return what was drawn and not given back."""
+        """Return the draws whose numbers are still taken."""
         return [(draw.request, draw.forks, draw.number) for draw in self.draws if draw.is_taken]
 
     def retract(self) -> None:
-        """Give all draws back."""
+        """Retract all draws, and refuse further ones."""
         self._is_over = True
         for draw in list(self.draws):
             draw.retract()

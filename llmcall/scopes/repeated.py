@@ -1,4 +1,4 @@
-"""Warnings of one answer that serves twice unnoticed: outside any scope, and in one that starts again."""
+"""Warnings when one recorded answer is silently given twice: outside any scope, or in one that starts again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _store: object = None
 
 
 class RepeatedAnswers(Listener):
-    """Warns of answers that serve twice."""
+    """Warns when one recorded answer is silently given twice."""
 
     def answered(self, call: Any, record: Any) -> None:
         """Warn of a recorded answer that was given before."""

@@ -3,11 +3,11 @@
 A scope belongs to the context (thread, task) that opened it. Three functions say which scope a context
 is in:
 
-- :func:`scope_of_call`, for whoever draws. In ``scope(None)`` it returns ``None``. It raises
+- :func:`scope_of_call`, for a call that draws. In ``scope(None)`` it returns ``None``. It raises
   ``ScopeError`` if timing would decide, or if a generator left the scope open.
-- :func:`current_scope`, for whoever only notes where it is. In ``scope(None)`` it returns an
+- :func:`current_scope`, for code that only notes its scope. In ``scope(None)`` it returns an
   ``ActiveScope`` with an empty path.
-- :func:`scope_around`, for whoever opens or passes on a scope: like :func:`current_scope`, but
+- :func:`scope_around`, for code that opens or passes on a scope: like :func:`current_scope`, but
   without the default scope.
 """
 
@@ -87,7 +87,7 @@ class ActiveScope:
     :param draw_list: gets its draws, for the item of a ``map`` in which it stands; or ``None``.
     :param used_records: gathers the records that its calls get, or ``None``.
     :param order: the order of the item or arm in which it stands; empty outside any.
-    :param is_outside: whether it is no scope of the user's: an item of a ``map`` outside any.
+    :param is_outside: whether it is only an item of a ``map``, outside any scope of the user's.
     :param item_name: the name of the item of a ``map`` in which it stands, if that has one.
     :ivar entered_in: the number of the process.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
@@ -213,7 +213,7 @@ def _unpickled(
 
 _no_scope_draws = Draws()
 _scope_numbers = itertools.count()  # of the outermost ones
-# That of all default scopes: each starts again, but a scope of the user's with its name warns.
+# The number of all default scopes: each starts again, but a user's scope with its name warns.
 DEFAULT_NUMBER = -1
 _order_numbers = itertools.count()
 _current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
@@ -363,8 +363,8 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
 
     In a recorded function outside any scope, its scope has a level of the function's own.
 
-    :param default: of :func:`new_program_scope`; ``None`` for no default scope. That of the process
-        goes before it.
+    :param default: of :func:`new_program_scope`; ``None`` for no default scope. The process's
+        default scope takes precedence.
     """
     around = scope_around()
     default = _process_default() or _if_of_this_process(default)
@@ -422,7 +422,7 @@ def forget() -> None:
 def scope_around() -> ActiveScope | None:
     """Return the scope around the current context, unchecked and without a default scope.
 
-    :returns: ``None`` outside any scope; see :func:`current_scope` for that of a call there.
+    :returns: ``None`` outside any scope; see :func:`current_scope` for the scope of a call there.
     """
     active = _current.get()
     if active is None or active.entered_in != this_process():
@@ -453,7 +453,7 @@ def scope_of_call() -> ActiveScope | None:
 
 
 def _why_refused() -> str:
-    """Return why a call of this context, which is in no scope, must have one; empty if it need not."""
+    """Return why a call of this context, which is in no scope, needs one; empty if it needs none."""
     if workers.is_open_elsewhere():
         return IN_A_THREAD
     if workers.is_worker() and (

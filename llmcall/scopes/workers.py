@@ -5,8 +5,8 @@ knows about that in one of two ways:
 
 - A forked worker shares a byte of anonymous memory with the process that forked it. It also sees
   the scopes that open and close later.
-- A worker that ``multiprocessing`` starts in another way (spawn, forkserver) is told once, at its
-  start, with the authentication key.
+- A worker that ``multiprocessing`` starts in another way (spawn, forkserver) gets the state once, at
+  its start, with the authentication key.
 
 Neither outlives the processes. An environment variable would not serve the second way: a fork
 server keeps the one of its own start, all other programs inherit it, and it must not be set while
@@ -92,7 +92,7 @@ _is_open = _IsOpen()
 
 
 def _publish() -> None:
-    """Tell the processes that this one has started, and will start, whether a scope is open."""
+    """Publish whether a scope is open, to the processes that this one has started and will start."""
     # Another thread may open or close a scope meanwhile, so this repeats until the byte is right.
     while _byte[0] != bool(_open):
         _byte[0] = bool(_open)
@@ -103,10 +103,9 @@ def _publish() -> None:
 
 
 def _read_parent_state() -> None:
-    """Read what the parent process told this one, before this one overwrites it.
+    """Read the parent process's state before this process overwrites it.
 
-    A worker may import this module before it is told anything, so reading at the import would not
-    do.
+    A worker may import this module before it has that state, so an import would be too early.
     """
     global _was_open_in_parent
     if is_started_by_multiprocessing() and multiprocessing_config().get(CONFIG_NAME) is True:

@@ -1,4 +1,4 @@
-"""Notices, display, processes, interrupts, secrets: what no other folder is needed for."""
+"""Notices, display, processes, interrupts, secrets: code that needs no other folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 # functions that import what they need when they are called; they stand here because importing
 # llmcall loads this package, and neither ``config`` nor ``typed``.
 # Return the :class:`~llmcall.config.sources.Spelling` of a section and key of config.ini that
-# another program has; ``None`` if it has none.
+# another program has, or ``None``.
 spellings: list[Callable[[str, str], Any]] = []
 # By the end of a file's name, compile a template, given its path, its text and a function that
 # returns the path and the text of a file that it includes.

@@ -1,4 +1,4 @@
-"""Askers: names for the tasks and threads of a program, so that equal requests can be told apart.
+"""Askers: names for the tasks and threads of a program, so that equal requests can be distinguished.
 
 An asker's name says who made it and its number among its maker's children, as in
 ``"task main 0/task ask 3"``. Children are numbered by their kind and by the function that they run,
@@ -120,7 +120,7 @@ def current() -> Asker | None:
     that made the work, and must not hide it: its twins have copies of the same context. So where the
     context names a maker, the thread decides. It does not decide always: a context may also come from
     the side, with the asker of a task that sends a function to a thread of its own (anyio), and in a
-    running event loop each callback has the context of whoever scheduled it. Setting the asker in the
+    running event loop each callback has the context of the code that scheduled it. Setting the asker in the
     contexts that a function is called with was rejected: a closure hides them.
     """
     asker = _current.get()
@@ -143,7 +143,7 @@ def naming_own_calls() -> Iterator[None]:
         _own_calls -= 1
 
 
-def of_draw() -> Asker | None:
+def current_for_draw() -> Asker | None:
     """Return the asker of a draw that is taken here, or ``None`` if it does not count."""
     return current() if _own_calls or _is_programs.get() else None
 

@@ -19,7 +19,7 @@ may_block: ContextVar[bool] = ContextVar("llmcall blocks its thread", default=Fa
 def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in this thread, and return its result."""
     hooks = sys.get_asyncgen_hooks()
-    # A loop of this thread would else take the generators for its own, and close them at its end.
+    # Otherwise a loop of this thread would take the generators for its own, and close them at its end.
     sys.set_asyncgen_hooks(None, None)
     token = may_block.set(True)
     try:
@@ -30,11 +30,11 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
         coroutine.close()
         may_block.reset(token)
         sys.set_asyncgen_hooks(*hooks)
-    raise RuntimeError("a coroutine waits, and there is no event loop")
+    raise RuntimeError("a coroutine waits in a thread without an event loop")
 
 
 def iterate_blocking(pieces: AsyncGenerator[T, None]) -> Iterator[T]:
-    """Yield what an asynchronous generator yields."""
+    """Yield the items of an asynchronous generator, in this thread."""
 
     async def next_piece() -> T:
         return await anext(pieces)
@@ -56,7 +56,7 @@ async def resolved(result: Any) -> Any:
 
 
 async def as_async(pieces: Any) -> AsyncIterator[Any]:
-    """Yield what an iterator yields that may be asynchronous."""
+    """Yield the items of an iterator that may be asynchronous."""
     if hasattr(pieces, "__aiter__"):
         async for piece in pieces:
             yield piece

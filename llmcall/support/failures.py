@@ -43,7 +43,7 @@ MOST_SCOPES = 5  # that a warning lists
 
 
 class UnrecordedAnswer(APIError):
-    """Takes an answer that cannot be recorded to the program; that is no failure."""
+    """Carries an unrecordable answer to the program; it is not a failure."""
 
 
 def is_abandoned(error: BaseException) -> bool:

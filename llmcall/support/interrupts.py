@@ -1,4 +1,4 @@
-"""Signals from a ``map`` to its calls: after Ctrl-C none begins, waits or is tried again."""
+"""Signals from a ``map`` to its calls: after Ctrl-C no call begins, waits or is tried again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Stop(Future[None]):
-    """A future that is done once a ``map`` was interrupted.
+    """A future that is done once its ``map`` is interrupted.
 
     A call that waits for its server goes on, and its answer is stored if it comes.
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# By subject: what was first said of it. There is a line of the log for each, or a model's name.
+# By subject: the value of the first call for it.
 _firsts: dict[object, object] = {}
 _collections: list[dict[str, None]] = []  # ordered sets of messages, while notices are kept
 _are_held = False
@@ -44,7 +44,7 @@ def notice(message: str, *args: object) -> None:
 def keep_notices() -> dict[str, None]:
     """Keep every warning from now on, since a program or pytest may hide the log.
 
-    :returns: to which each warning is added once, in order.
+    :returns: an ordered set, to which each warning is added once.
     """
     collection: dict[str, None] = {}
     _collections.append(collection)
@@ -52,7 +52,7 @@ def keep_notices() -> dict[str, None]:
 
 
 def hold_notices() -> dict[str, None]:
-    """Keep every warning for the end of the process, where its caller says it, and log none.
+    """Keep every warning for the end of the process, where the caller prints it, and log none.
 
     :returns: see :func:`keep_notices`.
     """

@@ -113,8 +113,8 @@ def at_exit(function: Callable[[], object]) -> None:
 def is_started_by_multiprocessing() -> bool:
     """Return whether ``multiprocessing`` started this process, by a fork or otherwise.
 
-    The name is private, but has existed since Python 3.8. The public function fails while another
-    thread imports the module.
+    This is a trick: the name is private, but has existed since Python 3.8. The public function fails
+    while another thread imports the module.
     """
     processes = sys.modules.get("multiprocessing.process")
     return getattr(processes, "_parent_process", None) is not None
@@ -123,7 +123,8 @@ def is_started_by_multiprocessing() -> bool:
 def multiprocessing_config() -> dict[str, Any]:
     """Return the dict that ``multiprocessing`` pickles for each process that it starts.
 
-    It is private, but has existed since Python 2.6. Without it, such processes do not know.
+    This is a trick: the dict is private, but has existed since Python 2.6, and nothing public reaches
+    such a process before its own code runs.
     """
     # The package is asked for first: of two threads, one that imports a package and one that
     # imports a module in it, the first may fail.

@@ -16,8 +16,8 @@ from .choice_orders import Respondent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...config.settings import Settings
     from ..clients.base import LLMClient
+    from ..config.settings import Settings
     from ..core.reply import Reply
     from ..typed.conversations import Ask
 
@@ -72,7 +72,8 @@ class SharesJob:
     @property
     def settings(self) -> Settings:
         """Return the client's settings."""
-        return self._row_job.settings
+        settings: Settings = self._row_job.settings
+        return settings
 
     @property
     def window(self) -> str:

@@ -24,21 +24,36 @@ _store: object = None
 class RepeatedAnswers(Listener):
     """Warns when one recorded answer is silently given twice."""
 
+    def opens(self, cassette: Any) -> None:
+        """Forget the answers of an earlier opening: this one replays them, which is meant."""
+        global _given
+        with lock:
+            if _given is not None:
+                _given = {answer for answer in _given if answer[0] != cassette.path}
+
     def answered(self, call: Any, record: Any) -> None:
         """Warn of a recorded answer that was given before."""
         store, draw = call.cassette or call.cache, call.caller.draw
-        if call.request.sample is None and record.kind == "chat" and record.is_hit:
-            warn_of_shared_answers(call.request, store, of_program=call.transport is not None)
+        if call.request.sample is None and record.kind == "chat":
+            warn_of_shared_answers(
+                call.request,
+                store,
+                is_recorded=record.is_hit,
+                of_program=call.transport is not None,
+            )
         if draw is not None and call.store.shared is not None:
             warn_of_restart(draw, call.request, store)
 
 
-def warn_of_shared_answers(request: Request, store: Any, *, of_program: bool = False) -> None:
+def warn_of_shared_answers(
+    request: Request, store: Any, *, is_recorded: bool, of_program: bool
+) -> None:
     """Warn once in a process if two requests outside any scope get one answer, except at a temperature
     of 0.
 
-    :param request: a request that gets a recorded answer, or that of a call under way.
+    :param request: a request that has its answer.
     :param store: the cassette or cache that keeps the answer.
+    :param is_recorded: whether the answer is a recorded one, or that of a call under way.
     :param of_program: whether a program on the SDK asks, which knows no scopes.
     """
     global _given
@@ -48,7 +63,7 @@ def warn_of_shared_answers(request: Request, store: Any, *, of_program: bool = F
     with lock:
         if _given is None:
             return
-        if answer not in _given:
+        if answer not in _given or not is_recorded:
             if len(_given) < MOST_REMEMBERED:
                 _given.add(answer)
             return

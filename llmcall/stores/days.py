@@ -1,4 +1,4 @@
-"""On which days a model answered."""
+"""The days on which a model answered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Days(NamedTuple):
 
     :param first: the first day, such as ``"2026-11-22"``.
     :param last: the last day.
-    :param fingerprints: those that the model gave (``system_fingerprint``), sorted.
+    :param fingerprints: the model's ``system_fingerprint`` values, sorted.
     """
 
     first: str
@@ -37,25 +37,22 @@ def day_of(seconds: float) -> str:
 
 
 def creation_time(response: Mapping[str, Any]) -> float | None:
-    """Return when a response says that it was made, in seconds since the epoch, or ``None``."""
+    """Return the creation time in a response, in seconds since the epoch, or ``None``."""
     seconds = response.get("created") or response.get("created_at")
-    # Servers that play a model say 0, or count.
+    # Mock servers send 0 or a counter.
     if not isinstance(seconds, (int, float)) or not EARLIEST < seconds < LATEST:
         return None
     return seconds
 
 
 def day_created(response: Mapping[str, Any]) -> str | None:
-    """Return the day on which a response says that it was made, in UTC, or ``None``."""
+    """Return the day of the creation time in a response, in UTC, or ``None``."""
     seconds = creation_time(response)
     return None if seconds is None else day_of(seconds)
 
 
 def joined_days(days: Days | None, other_days: Days | None) -> Days | None:
-    """Return the days of two lots of answers of one model, as far as they are known.
-
-    :param days: ``None`` if they are unknown.
-    """
+    """Return the days that cover two sets of answers of one model; an unknown one is ``None``."""
     if days is None or other_days is None:
         return days or other_days
     return Days(

@@ -51,7 +51,7 @@ FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
 
 
 class Received(NamedTuple):
-    """The receipt of an answer by the call that asked for it.
+    """The receipt of an answer that a server gave to this call.
 
     :param latency: seconds from sending to the end of the answer.
     :param request_id: the server's identifier of the request, or ``None``.
@@ -68,25 +68,25 @@ class Received(NamedTuple):
 class Record:
     """One recorded answer. A record does not change: :meth:`replace` returns a changed copy.
 
-    :param cache_key: the request's key, 64 hexadecimal digits; ``None``: computed when it is
-        first read.
+    :param cache_key: the request's key, 64 hexadecimal digits; ``None`` computes it at first read.
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param sample: which draw this is, or ``None``.
-    :param request: everything that is hashed, or a function that returns it when it is first read.
+    :param request: everything that is hashed, or a function that returns it at first read.
     :param response: the response as the API gave it (an embedding: its float32 bytes under
         ``"embedding"``).
-    :param cost: USD when it was made, by the whole usage that the response reports; ``None`` if a price
-        was unknown.
-    :param api_type: which client asked, e.g. ``"openai"``.
+    :param cost: USD at the time of the call, for the whole usage in the response; ``None`` if a price was
+        unknown.
+    :param api_type: the client that asked, e.g. ``"openai"``.
     :param host: the host that answered, without credentials.
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
     :param asker: the task or thread that asked, if several asked the same.
     :param arms: the names of the arms that used it.
-    :param days: when its model gave the answer, or the answers of its file; ``None`` if that is
-        unknown. Records that differ only in this are equal.
-    :param received: how the call at hand received the answer; ``None`` if it did not. No copy has it.
-    :ivar noted_days: the days that were given; :attr:`days` knows more.
+    :param days: when its model gave the answer, or the answers of its file; ``None`` if unknown.
+        Records that differ only in this are equal.
+    :param received: how this call received the answer; ``None`` if the answer was recorded before.
+        Copies drop it.
+    :ivar noted_days: the days passed in; :attr:`days` may derive them.
 
     >>> client = llmcall.client()
     >>> client.send_message("Good morning!", max_tokens=16).content
@@ -158,7 +158,7 @@ class Record:
 
     @property
     def is_hit(self) -> bool:
-        """Return whether the call at hand found the answer, and did not receive it."""
+        """Return whether this call found the answer recorded."""
         return self.received is None
 
     @property
@@ -192,7 +192,7 @@ class Record:
     @property
     def answer(self) -> str:
         """Return the answer's text: all choices if there are several, an embedding's length, a
-        function's value, or what came over HTTP.
+        function's value, or an HTTP response.
         """
         text = "\n\n".join(message_text(choice["message"]) for choice in self.choices)
         if text or (self.kind == "chat" and self.choices):
@@ -204,14 +204,12 @@ class Record:
 
     @property
     def model(self) -> str | None:
-        """Return the model that was asked for; ``None`` if none was."""
+        """Return the model that was asked for, or ``None``."""
         return asked_model(self.kind, self.request)
 
     @property
     def served(self) -> str | None:
-        """Return the model that answered, as the server named it; ``None`` if the server named none or
-        no model answered.
-        """
+        """Return the model that answered, by the server's name for it, or ``None``."""
         return served_model(self.model_answer)
 
     @property
@@ -222,23 +220,23 @@ class Record:
         if self.noted_days is not None:
             return self.noted_days
         day = day_created(self.model_answer)
-        # A cache holds since when it has an answer. That is the day on which it was given if a
-        # server was asked for it then.
+        # A cache knows when it stored the record. That is the day of the answer if llmcall asked a server
+        # for it.
         if day is None and self.stored_at is not None and self.was_asked:
             day = day_of(self.stored_at)
         return None if day is None else self.answered_on(day)
 
     @property
     def was_asked(self) -> bool:
-        """Return whether a server was asked for it by the process that made the record. Files give
-        records, too, and a client of one's own may answer from them.
+        """Return whether the process that made the record asked a server. Other records come from files,
+        or from a custom client.
         """
         return self.api_type in SERVER_API_TYPES or (
             self.kind == "http" and self.version is not None
         )
 
     def answered_on(self, day: str) -> Days:
-        """Return the days of an answer that was given on one day."""
+        """Return one day as the days of this answer."""
         fingerprint = self.model_answer.get("system_fingerprint")
         if isinstance(fingerprint, str) and fingerprint:
             return Days(day, day, (fingerprint,))
@@ -246,37 +244,35 @@ class Record:
 
     @property
     def finish_reason(self) -> str | None:
-        """Return why the answer ended: ``stop``, ``length`` …, in the words of its API; each reason
-        once if there are several choices.
+        """Return why the answer ended, in its API's words (``stop``, ``length`` …); several choices give
+        each reason once.
         """
         reasons = [choice.get("finish_reason") for choice in self.choices]
         return ", ".join(dict.fromkeys(filter(None, reasons))) or None
 
     @property
     def refusal(self) -> str | None:
-        """Return the text in which the model refused, or ``None``; all such texts if there are several
-        choices.
-        """
+        """Return the text of the model's refusal, of all choices, or ``None``."""
         messages = [choice["message"] for choice in self.choices]
         refusals = [message.get("refusal") for message in messages]
         return "\n\n".join(filter(None, refusals)) or None
 
     @property
     def is_converted(self) -> bool:
-        """Return whether it is a legacy completion in the form of a chat."""
+        """Return whether it is a legacy completion, converted to a chat."""
         return self.response.get("converted") is True
 
     @property
     def choices(self) -> list[dict[str, Any]]:
-        """Return the choices of a model's answer in the shape of chat completions; none of anything else."""
+        """Return the choices of a model's answer in the shape of chat completions, or an empty list."""
         if self.kind != "http":
             return choices_of(self.response)
         return list(read_choices(self.model_answer))
 
     @property
     def model_answer(self) -> Mapping[str, Any]:
-        """Return the response; of one that is recorded as it came, what the model's API gives unstreamed,
-        and nothing if no model answered.
+        """Return the model's response. A raw HTTP record gives its API's unstreamed response, or an empty
+        dict if no model answered.
         """
         if self.kind != "http":
             return self.response
@@ -285,7 +281,7 @@ class Record:
         return self._model_answer
 
     def with_days(self) -> Record:
-        """Return the record with its days noted, for another place that stores it now."""
+        """Return the record with its days noted, before another store takes it."""
         return self if self.days is None else self.replace(days=self.days)
 
     def with_arms(self, names: Iterable[str]) -> Record:
@@ -304,8 +300,8 @@ class Record:
         return record
 
     def copy(self) -> Record:
-        """Return a copy that shares with it nothing that can change; its request is copied when it is
-        first read, since a replayed call needs only the answer.
+        """Return a copy that shares no mutable data. The request is copied at first read, since a replay
+        needs only the answer.
         """
         record = self._shallow_copy()
         record._request = partial(_copied_request, self)
@@ -317,7 +313,7 @@ class Record:
     def replace(self, **changes: Any) -> Record:
         """Return another record with some fields changed."""
         if not changes.keys().isdisjoint(KEYED):
-            _ = self.cache_key  # computed before they change it
+            _ = self.cache_key  # computed from the old fields
         record = self._shallow_copy()
         record.noted_days = self.days
         record._model_answer = record.received = None
@@ -363,7 +359,7 @@ def _copied(data: Data) -> Data:
 
 
 def asked_model(kind: str, request: Mapping[str, Any]) -> str | None:
-    """Return the model that a request asks for; ``None`` if it names none."""
+    """Return the model that a request names, or ``None``."""
     body = request.get("body") if kind == "http" else request
     model = body.get("model") if isinstance(body, dict) else None
     if kind == "http" and model is None:  # Gemini's API names it in the path
@@ -373,9 +369,9 @@ def asked_model(kind: str, request: Mapping[str, Any]) -> str | None:
 
 
 def _model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the answer of a model that is recorded as it came; nothing if no model answered.
+    """Return a model's answer in a raw HTTP record, or an empty dict.
 
-    A model answers at one of the paths of known APIs; elsewhere an answer that reports tokens is one.
+    The answer is a model's if the request went to a known API's path, or if the answer reports tokens.
     """
     value = response.get("value")
     body = value.get("body") if isinstance(value, dict) else None

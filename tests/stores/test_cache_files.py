@@ -194,7 +194,7 @@ def test_a_file_that_no_normalizer_here_would_change_is_loaded_without_a_warning
         here.load(tmp_path / "a.jsonl")
         assert not caplog.messages
         here.load(tmp_path / "b.jsonl")
-    assert "was made with other settings than those here" in caplog.text
+    assert "was recorded with other settings" in caplog.text
 
 
 @pytest.mark.parametrize("setting", ["LLMCALL_CACHE_NAMESPACE", "LLMCALL_CACHE_NORMALIZE"])
@@ -212,7 +212,7 @@ def test_a_file_of_other_keys_is_loaded_with_a_warning(
         monkeypatch.delenv(setting)
         llmcall.reset()
         assert cache.load(tmp_path / "a.jsonl") == 0
-    assert "was made with other settings than those here" in caplog.text
+    assert "was recorded with other settings" in caplog.text
 
 
 def test_an_export_stands_by_the_levels_of_its_scopes() -> None:

@@ -1,4 +1,4 @@
-"""The journal of answers that are awaited: the responses that a server makes in the background."""
+"""The journal of awaited answers: responses that a server makes in the background."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ IDENTIFIER = re.compile(r"[\w-]{1,200}", re.ASCII)  # it becomes a part of an ad
 class Awaited(NamedTuple):
     """One response that a call waits for.
 
-    :param id: by which the server knows it; ``None`` while its request is being sent.
+    :param id: the server's identifier; ``None`` while the request is being sent.
     :param url: the server's address, without credentials; it is compared, never contacted.
-    :param window: the one that was asked for.
-    :param begun_at: when it was asked for, in seconds since the epoch.
-    :param endpoint: the endpoint's name: two may have one address and different keys.
+    :param window: the window that was asked for.
+    :param begun_at: the time of the request, in seconds since the epoch.
+    :param endpoint: the endpoint's name, since two may share an address and differ in their keys.
     """
 
     id: str | None
@@ -36,7 +36,7 @@ class Awaited(NamedTuple):
 
 
 class _JournalRows(InnerDirectory):
-    """The rows of a journal; unlike a cache's, they can be had again without a salvage."""
+    """The rows of a journal; a damaged journal is deleted, not salvaged."""
 
     def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(
@@ -48,8 +48,8 @@ class _JournalRows(InnerDirectory):
 class Journal:
     """The awaited responses of a cache, by the keys of their requests. All processes share it.
 
-    :param folder: the cache's.
-    :ivar is_swept: whether this process has looked for what a kill left behind.
+    :param folder: the cache's folder.
+    :ivar is_swept: whether this process has looked for responses of killed processes.
     """
 
     def __init__(self, folder: str) -> None:
@@ -57,12 +57,12 @@ class Journal:
         self.is_swept = False
 
     def get(self, key: str) -> Awaited | None:
-        """Return what is awaited for a request, or ``None``."""
+        """Return the awaited response of a request, or ``None``."""
         row = self._rows.get(key)
         return None if row is None else _parse_note(row[0])
 
     def items(self) -> Iterator[tuple[str, Awaited]]:
-        """Yield all keys and what is awaited for them."""
+        """Yield all keys with their awaited responses."""
         for key, packed, _ in self._rows.rows():
             if (awaited := _parse_note(packed)) is not None:
                 yield key, awaited
@@ -71,7 +71,7 @@ class Journal:
         return sum(awaited.id is not None for _, awaited in self.items())
 
     def note(self, key: str, awaited: Awaited) -> Awaited:
-        """Note what is awaited for a request; return what counts: the response that was noted first.
+        """Note an awaited response; return the one that counts, which is the first one noted.
 
         :raises OSError, CacheError: if it cannot be stored.
         """
@@ -85,7 +85,7 @@ class Journal:
         return self.get(key) or awaited
 
     def remove(self, key: str, identifier: str | None) -> None:
-        """Forget a response, unless another one is noted by now.
+        """Remove a response, unless another one has taken its place.
 
         :param identifier: its ``id``.
         """
@@ -104,7 +104,7 @@ class Journal:
             )
 
     def delete(self) -> None:
-        """Delete the journal, also one that cannot be read.
+        """Delete the journal, even a damaged one.
 
         :raises OSError: if its folder cannot be deleted.
         """
@@ -121,7 +121,7 @@ class Journal:
 
 
 def _parse_note(packed: bytes | None) -> Awaited | None:
-    """Return a note, or ``None`` if it is none of ours."""
+    """Return a note, or ``None`` if llmcall did not write it."""
     try:
         awaited = Awaited(*json.loads(packed or b"[]"))
         is_ours = all(map(isinstance, awaited[1:], (str, str, float, str))) and (

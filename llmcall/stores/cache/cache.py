@@ -46,7 +46,7 @@ _used_keys_by_path: dict[str, set[str]] = {}
 
 
 class CacheStats(NamedTuple):
-    """The figures of a cache that need no reading through it.
+    """The figures of a cache that are cheap to read.
 
     :param path: the directory, or the server's address without its password.
     :param records: how many answers it holds.
@@ -66,8 +66,8 @@ class ResponseCache:
         ``.gitignore``; or the server's address: ``redis://…``, ``rediss://…`` or ``unix://…``.
     :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites
         each key once per process and reads it from then on, ``off`` neither reads nor stores.
-    :ivar used_keys: the keys of the records that calls of this process used, or made; equal calls under
-        way look here, too (``core/share.py``).
+    :ivar used_keys: the keys of the records that calls of this process used or made; equal concurrent
+        calls look here, too (``core/share.py``).
 
     >>> cache = llmcall.ResponseCache("answers")
     >>> cache.load("examples/market_day.jsonl")
@@ -92,7 +92,7 @@ class ResponseCache:
         return self.storage.location
 
     def get(self, request: Request | str, *, mode: str | None = None) -> Record | None:
-        """Return the recorded answer of a request, or ``None`` if there is none.
+        """Return the recorded answer of a request, or ``None``.
 
         :param request: what is asked, or its key.
         :param mode: instead of the cache's own.
@@ -111,7 +111,7 @@ class ResponseCache:
         except CacheCorruptError as error:
             if mode == "replay":
                 raise
-            # A damaged database is told once: SQLite may give several reasons for it.
+            # A damaged database is reported once, though SQLite may raise several errors for it.
             about = "the database" if row is None else key
             warn_once(
                 f"{self.path}: {error}; llmcall asks for the answer again",
@@ -122,7 +122,7 @@ class ResponseCache:
     def put(
         self, request: Request, response: Mapping[str, Any], *, cost: float | None = None
     ) -> Record:
-        """Record an answer and return the record that counts: whatever was stored first.
+        """Record an answer; return the record that counts, which is the first one stored.
 
         :param response: the response as the API gave it.
         :param cost: USD, or ``None`` if the price is unknown.
@@ -136,13 +136,13 @@ class ResponseCache:
         return self.store(record)
 
     def store(self, record: Record, *, mode: str | None = None, replace: bool = False) -> Record:
-        """Store a record and return the one that counts: whatever was stored first.
+        """Store a record; return the one that counts, which is the first one stored.
 
-        If the storage fails, the answer is kept in memory until the storage takes it, and a warning
-        says so once.
+        If the storage fails, the answer stays in memory until the storage takes it, and one warning
+        says so.
 
         :param mode: instead of the cache's own.
-        :param replace: whether to replace what is there. In the mode ``refresh``, the first record
+        :param replace: whether to replace a stored record. In the mode ``refresh``, the first record
             of a key in this process always does.
         """
         mode = mode or self.mode
@@ -169,21 +169,19 @@ class ResponseCache:
         return stored_record
 
     def _first_stored(self, key: str, packed: bytes) -> Record:
-        """Return the record that was stored first; put these bytes in its place if it cannot be read."""
+        """Return the record that was stored first; if it cannot be read, replace it by these bytes."""
         with suppress(CacheCorruptError):
             if record := self.get(key, mode="replay"):
                 return record
         self.storage.put(key, packed, replaces=True)
-        # raises if the index is damaged
+        # Raises if the index is damaged.
         return self.get(key, mode="replay") or unpack(key, packed)
 
     def note_arm(self, key: str, arm: str) -> None:
-        """Note in a stored record that an arm used it; the names stand in their alphabet's order, since
-        a cache knows no order of calls.
-        """
+        """Add an arm to a stored record. The names are sorted, since a cache has no order of calls."""
 
         def changes() -> Iterator[Change]:
-            """Yield the record's change; it is read while nobody else writes."""
+            """Yield the record's change, read in the transaction that writes it."""
             row = self.storage.get(key)
             if row is not None:
                 record = unpack(key, *row)
@@ -196,7 +194,7 @@ class ResponseCache:
             warn_once(f"{self.path}: records do not name the arms that used them: {error}")
 
     def store_unstored(self) -> None:
-        """Store what could not be stored before: a disk may have room again."""
+        """Try again to store the answers in memory; the disk may have room by now."""
         self._unstored.retry()
 
     def __len__(self) -> int:
@@ -246,30 +244,30 @@ class ResponseCache:
 
     @cached_property
     def spending(self) -> Spending | RedisServer:
-        """Return what keeps the sums of named budgets."""
+        """Return the store of the sums of named budgets."""
         from .spending import Spending
 
         storage = self.storage
         return Spending(storage.name) if isinstance(storage, Directory) else storage
 
     def is_on_disk(self, key: str) -> bool:
-        """Return whether a key has a record, and not only in memory."""
+        """Return whether a key has a record in the storage, not only in memory."""
         return self._unstored.get(key) is None and self.storage.get(key) is not None
 
     def disconnect(self) -> None:
-        """Close this thread's connections until it needs them again: a thread may wait for hours."""
+        """Close this thread's connections until the next use, before a wait that may take hours."""
         self.awaited.disconnect()
         self.spending.disconnect()
         self.storage.disconnect()
 
     def stats(self) -> CacheStats:
-        """Return the path, the number of records and the bytes on the disk; its cost does not grow
-        with the cache.
+        """Return the path, the number of records and the size, at a cost that does not grow with the
+        cache.
         """
         return CacheStats(str(self.path), len(self), self.storage.size())
 
     def delete(self, *, where: Where | None = None, keys: Iterable[str] | None = None) -> int:
-        """Delete the records for which ``where`` is true, or those of some keys; return how many.
+        """Delete the records for which ``where`` is true, or those with some keys; return how many.
 
         :param where: gets a record and returns whether to delete it; this reads every record.
         :param keys: whole keys; the cost does not grow with the cache. Damaged records are
@@ -289,8 +287,8 @@ class ResponseCache:
         return self.storage.clear()
 
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
-        """Write the records as JSON Lines, the form of a cassette; return how many. The header holds those
-        of the current settings that the records' requests show.
+        """Write the records as JSON Lines, the form of a cassette; return how many. The header holds the
+        current settings that the records' requests show.
 
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential, naming its place.
@@ -334,9 +332,7 @@ class ResponseCache:
         return self.storage.write(map(addition, records))
 
     def verify(self) -> list[str]:
-        """Return the keys of the damaged records, those whose stored request does not fit their key
-        included.
-        """
+        """Return the keys of the damaged records, which include those whose request does not match."""
         from .repair import damaged_keys
 
         return damaged_keys(self.storage)
@@ -367,7 +363,7 @@ class ResponseCache:
         return rekey(self.storage) if self.exists() else 0
 
     def search_source(self) -> Source:
-        """Return the records as a source, to be searched for the nearest to a request."""
+        """Return the records as a source for the search of the nearest record."""
         from ..misses.search import Source
 
         def sound_records() -> Iterator[Record]:
@@ -378,18 +374,14 @@ class ResponseCache:
         return Source(f"the cache {self.path}", sound_records())
 
     def explain(self, request: Request) -> Miss:
-        """Return the nearest record to a request, and what differs from it; ``str()`` of it is a
-        report.
-        """
+        """Return the nearest record to a request and how it differs; ``str()`` gives a report."""
         from ..misses.report import cache_remedy, explain
 
         settings = config.settings()
         return explain(request, self.search_source(), settings, cache_remedy(settings))
 
     def close(self) -> None:
-        """Store what could not be stored before, and close the handles; the next use opens them
-        again.
-        """
+        """Store the answers in memory, and close the handles; the next use opens them again."""
         self._unstored.retry("in memory only")
         self.awaited.close()
         self.spending.close()
@@ -402,7 +394,7 @@ class ResponseCache:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy opens the directory or connects to the server anew, with the address's password.
+        # A copy opens the directory or connects to the server itself, with the address's password.
         return partial(type(self), mode=self.mode), (self._address,)
 
     def __repr__(self) -> str:
@@ -410,9 +402,9 @@ class ResponseCache:
 
 
 class UnstoredAnswers(dict[str, bytes]):
-    """Paid answers that a storage did not take, packed, by key: they are kept in memory until it does.
+    """Paid answers that could not be stored, packed, by key, kept in memory until the storage takes them.
 
-    :param storage: is tried again.
+    :param storage: the storage to try again.
     :param replaced_keys: the keys whose records replace what is stored.
     """
 
@@ -420,7 +412,7 @@ class UnstoredAnswers(dict[str, bytes]):
         super().__init__()
         self._storage = storage
         self._replaced_keys = replaced_keys
-        self._warned_process: int | None = None  # the process that was told
+        self._warned_process: int | None = None  # the process that logged the warning
 
     def keep(self, key: str, packed: bytes, error: Exception) -> bytes:
         """Keep a record, and warn once in each process.
@@ -437,9 +429,9 @@ class UnstoredAnswers(dict[str, bytes]):
         return self.setdefault(key, packed)
 
     def retry(self, consequence: str = "") -> None:
-        """Try to store all records again: a disk may have room by now.
+        """Try again to store all records; the disk may have room by now.
 
-        :param consequence: what becomes of those that cannot be stored now, for a warning.
+        :param consequence: what happens to those that still cannot be stored, for a warning.
         """
         failure: Exception | None = None
         for key, packed in list(self.items()):
@@ -458,9 +450,7 @@ class UnstoredAnswers(dict[str, bytes]):
 
 
 def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
-    """Return the one cache object of a directory in this process: its lock and its unstored answers
-    are shared.
-    """
+    """Return this process's one cache object of a directory, so that its unstored answers are shared."""
     name = os.fspath(path)
     cache = _shared_caches.get(name)
     if cache is None:

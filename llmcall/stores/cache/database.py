@@ -1,7 +1,7 @@
-"""diskcache, set up so that it takes and gives bytes only, and evicts nothing.
+"""diskcache, restricted to bytes and without eviction.
 
-By default it would unpickle what lies in a directory, which is what CVE-2025-69872 is about, write long
-values to files of their own, and drop the oldest above 1 GB.
+By default it unpickles what it finds in a directory (CVE-2025-69872), writes long values to separate
+files, and evicts the oldest entries above 1 GB.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ SETTINGS = {
 }
 WRITE_ERRORS = (sqlite3.OperationalError, diskcache.Timeout)
 
-# Others may have stored a text, even one that cannot be decoded, where bytes belong.
+# Another program may have stored a text here, even one that cannot be decoded.
 ROW = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
 _ROWS = (
     "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache "
     "WHERE rowid > ? ORDER BY rowid LIMIT ?"
 )
-# A statement of its own each: diskcache's add and set take four, between which another thread may get
-# Python's lock while this one has SQLite's.
+# One statement each. diskcache's add and set take four, and between them another thread may hold
+# Python's lock while this one holds SQLite's.
 _ADD = (
     "INSERT INTO Cache (key, raw, store_time, access_time, mode, value) VALUES (?, 1, ?, ?, ?, ?) "
     "ON CONFLICT (key, raw) DO NOTHING"
 )
-# A row of plain diskcache's may have expired, and diskcache deletes none that has.
+# A row that plain diskcache wrote may have an expiry, and diskcache's delete skips expired rows.
 _REPLACE = _ADD.replace(
     "NOTHING",
     "UPDATE SET store_time = excluded.store_time, expire_time = NULL, value = excluded.value",
@@ -53,24 +53,24 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
     """Keeps bytes and whole numbers in the database, under text keys, and reads no pickle."""
 
     def put(self, key: str) -> tuple[str, bool]:
-        """Return what the database holds of a key."""
+        """Return a key as the database stores it."""
         return key, True
 
     def get(self, key: object, raw: bool) -> str:
-        """Return a key; one that somebody else stored may be no text."""
+        """Return a key as text; another program's key may be something else."""
         return str(key)
 
     def store(self, value: Any, read: bool, key: object = None) -> tuple[int, int, None, Any]:
-        """Return what the database holds of a value."""
+        """Return a value as the database stores it."""
         return 0, diskcache.core.MODE_RAW, None, value
 
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
-        """Return a value; what somebody else stored may be none."""
+        """Return a value; another program's value that is not bytes counts as empty."""
         return value if isinstance(value, bytes) else b""
 
 
 class Database(diskcache.Cache):  # type: ignore[misc]
-    """A diskcache directory. It has a connection for each thread, and new ones in a forked process."""
+    """A diskcache directory, with a connection for each thread, and new ones in a forked process."""
 
     def __init__(self, folder: str) -> None:
         self._closers: weakref.WeakSet[_Closer] = weakref.WeakSet()
@@ -85,7 +85,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
     def _con(self) -> sqlite3.Connection:
         local = self._local
         if getattr(local, "con", None) is None or local.pid != os.getpid():
-            # as diskcache makes it, but any thread may close it: a forked process closes all
+            # As diskcache connects, except that any thread may close it: a forked process closes all.
             local.con = sqlite3.connect(
                 os.path.join(self._directory, diskcache.core.DBNAME),
                 timeout=self._timeout,
@@ -112,12 +112,12 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         return [row for row in rows if row[0].startswith("sqlite_")]
 
     def close_all(self) -> None:
-        """Close the connections of all threads, in a forked process that inherited them."""
+        """Close the connections of all threads, which a forked process inherited."""
         for closer in list(self._closers):
             closer.connection.close()
 
     def row(self, key: str) -> tuple[bytes | None, float] | None:
-        """Return the bytes of a key and when they were stored, which diskcache does not say."""
+        """Return the bytes of a key and their time of storing, which diskcache's own methods omit."""
         row: tuple[bytes | None, float] | None = self._sql(ROW, (key,)).fetchone()
         return row
 
@@ -152,10 +152,11 @@ class Database(diskcache.Cache):  # type: ignore[misc]
 
 
 class _Closer:
-    """Closes a connection when its thread ends: from Python 3.13 on, one left open is warned of."""
+    """Closes a connection when its thread ends; Python 3.13 and newer warn of one left open."""
 
-    # Kept here: when a pool's worker ends, the names of its modules are gone before its connection.
-    _unless_forgotten = suppress(sqlite3.ProgrammingError)  # by another thread
+    # This is a trick: __del__ finds both on the class, because a worker process that ends may have cleared
+    # the module's names already.
+    _unless_forgotten = suppress(sqlite3.ProgrammingError)  # raised if another thread made it
     _gate = using_database
 
     def __init__(self, connection: Any) -> None:

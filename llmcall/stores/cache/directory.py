@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from .database import Database
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME
-LONGEST_GAP = 20_000  # numbers of rows, deleted or damaged, after which there are no more
-# What the reading of a damaged database raises: SQLite quotes a damaged name.
+LONGEST_GAP = 20_000  # missing row numbers after which a salvage stops looking
+# The errors of reading a damaged database: SQLite's message may quote a damaged name.
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 _NUMBERED_ROW = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
 _KEYS = "SELECT key FROM Cache INDEXED BY Cache_key_raw"
 
-# its key, its bytes (None if they are none of ours), and when they were stored: seconds since the epoch
+# its key, its bytes (None if llmcall did not write them), and its time of storing: seconds since the epoch
 Row = tuple[str, "bytes | None", float]
 
 _lock = ProcessLock()
@@ -35,7 +35,7 @@ class Change(NamedTuple):
     """A row to be stored or deleted.
 
     :param value: the new bytes, or ``None`` to delete the key.
-    :param replaces: whether they replace what the key has.
+    :param replaces: whether they replace the key's bytes.
     :param stored_at: when they were first stored, in seconds since the epoch; ``None`` means now.
     """
 
@@ -46,15 +46,15 @@ class Change(NamedTuple):
 
 
 class Directory:
-    """Store bytes under keys in a directory. The first use opens it, the first store makes it.
+    """Bytes under keys in a directory. The first use opens it; the first store creates it.
 
-    Once a method that stores returns, everybody can read the bytes, and a crash of the process does
-    not lose them. :class:`~llmcall.distributed.redis.RedisServer` has the same methods.
+    When a method that stores returns, every process can read the bytes, and a crash of this one does not
+    lose them. :class:`~llmcall.distributed.redis.RedisServer` has the same methods.
 
-    :ivar is_on_server: whether a look-up waits for a server, as an event loop must not. Here it takes
-        microseconds.
+    :ivar is_on_server: whether a look-up waits for a server, which would block an event loop; here it
+        takes microseconds.
     :ivar name: the directory, absolute.
-    :param path: with ``~`` and variables.
+    :param path: may contain ``~`` and variables.
     """
 
     is_on_server = False
@@ -73,12 +73,12 @@ class Directory:
         return Path(self.name)
 
     def exists(self) -> bool:
-        """Return whether there is a database."""
+        """Return whether the database exists."""
         return os.path.exists(self._file)
 
     def get(self, key: str) -> tuple[bytes | None, float] | None:
-        """Return the bytes of a key, ``None`` if they are none of ours, and when they were stored, in
-        seconds since the epoch; ``None`` if there is no such key.
+        """Return the bytes of a key and their time of storing, in seconds since the epoch, or ``None``
+        without the key. Bytes that llmcall did not write are ``None``.
 
         :raises CacheCorruptError: if the database is damaged.
         :raises CacheError: if it cannot be opened.
@@ -86,7 +86,7 @@ class Directory:
         try:
             with using_database:
                 database = self._database
-                if database is None:  # not "or": the truth of a database is its length, a query
+                if database is None:  # not "or": the truth value of a database is a query
                     database = self._ensure_open()
                 return None if database is None else database.row(key)
         except DAMAGE as error:
@@ -129,18 +129,18 @@ class Directory:
             return 0 if database is None else int(database.volume())
 
     def put(self, key: str, value: bytes, *, replaces: bool = False) -> bool:
-        """Store bytes under a key; return whether it has them now.
+        """Store bytes under a key; return whether they were stored.
 
-        :param replaces: whether they replace what the key has.
+        :param replaces: whether they replace the key's bytes.
         :raises OSError: if the directory cannot be written, or the disk is full.
         """
         with self._writing() as database:
             return database.put(key, value, replaces)
 
     def write(self, changes: Iterable[Change]) -> int:
-        """Store and delete rows, all or none; return how many changed.
+        """Store and delete rows in one transaction; return how many changed.
 
-        :param changes: may read the rows meanwhile.
+        :param changes: may read the rows while they are written.
         :raises OSError: if the directory cannot be written, or the disk is full.
         """
         with self._writing() as database, database.transact():
@@ -154,22 +154,22 @@ class Directory:
             return int(database.clear())
 
     def disconnect(self) -> None:
-        """Close this thread's connection until it needs one again."""
+        """Close this thread's connection until its next use."""
         if self._database is not None:
             with using_database:
                 self._database.close()
 
     def close(self) -> None:
-        """Close what this thread has open, and forget the rest; the next use opens it again."""
+        """Close this thread's connection, and forget the others; the next use opens the database again."""
         database, self._database = self._database, None
         if database is not None:
             with using_database:
                 database.close()
 
     def _ensure_open(self, *, create: bool = False) -> Database | None:
-        """Return the database, opened if need be; ``None`` if there is none.
+        """Open the database at the first use, and return it; ``None`` if it does not exist.
 
-        :param create: whether it is made if there is none.
+        :param create: whether to create a missing one.
         """
         with _lock:
             if self._database is None:
@@ -211,16 +211,16 @@ class Directory:
         from .database import WRITE_ERRORS
 
         if self._database is not None and not self.exists():
-            self.close()  # somebody deleted the folder, as one does beside a notebook
+            self.close()  # the folder was deleted, as one does beside a notebook
         with using_database:
             database = self._ensure_open(create=True)
             assert database is not None
             try:
                 yield database
             except WRITE_ERRORS as error:
-                database.close()  # a transaction whose end failed is open still
-                # SQLite may have ended the transaction itself, so that diskcache fails to; else the
-                # context may be an error that the program handles just now.
+                database.close()  # a transaction that failed to end is still open
+                # If SQLite ended the transaction itself, diskcache's own end fails, and the reason is the
+                # context. Any other context is an error that the program is handling.
                 context = error.__context__
                 reason = context if isinstance(context, sqlite3.Error) else error
                 raise OSError(f"{self.name}: {reason}") from error
@@ -235,7 +235,7 @@ class Directory:
 
 
 class InnerDirectory(Directory):
-    """A database of its own in a cache's directory.
+    """A separate database in a cache's directory.
 
     :param cache_folder: the cache's directory, absolute.
     :param name: its folder there.
@@ -243,11 +243,11 @@ class InnerDirectory(Directory):
 
     def __init__(self, cache_folder: str, name: str) -> None:
         super().__init__(os.path.join(cache_folder, name))
-        self._folders = [cache_folder, self.name]  # the outer one first: it has to be empty
+        self._folders = [cache_folder, self.name]  # the outer one first, while it is still empty
 
 
 def _make_private(folder: str) -> None:
-    """Make a cache's folder if there is none; a new or empty one becomes private, and git ignores it."""
+    """Make a cache's folder; a new or empty one becomes private and ignored by git."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
     if not os.listdir(folder):
         os.chmod(folder, 0o700)
@@ -256,7 +256,7 @@ def _make_private(folder: str) -> None:
 
 
 def _readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
-    """Yield the rows that SQLite can still read in a damaged database: each number is looked up.
+    """Yield the rows that SQLite can still read in a damaged database, number by number.
 
     :raises sqlite3.DatabaseError: if not even the beginning can be read.
     """
@@ -264,7 +264,7 @@ def _readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
 
     connection = sqlite3.connect(file, isolation_level=None)
     try:
-        connection.execute("PRAGMA writable_schema = ON")  # else a file cut short is refused
+        connection.execute("PRAGMA writable_schema = ON")  # lets SQLite open a file cut short
         connection.execute("SELECT key, value, store_time FROM Cache LIMIT 0")
         number = last = 0
         while number - last < LONGEST_GAP:
@@ -273,7 +273,7 @@ def _readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
                 for key, value, stored_at in connection.execute(_NUMBERED_ROW, (number,)):
                     last = number
                     yield str(key), value, stored_at if isinstance(stored_at, float) else 0.0
-        # A row whose key is damaged may be whole under the key in the index.
+        # A row whose key is damaged may be intact under the key in the index.
         keys: list[str] = []
         with suppress(*DAMAGE):
             keys.extend(str(key) for (key,) in connection.execute(_KEYS))

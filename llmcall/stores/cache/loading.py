@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from .storages import Storage
 
 CONFLICTS = ("keep", "replace", "raise")
-# Settings that decide the key of one and the same request.
+# Settings that change the key of a request.
 NORMALIZE = "cache_normalize"
 KEY_SETTINGS = ("cache_namespace", NORMALIZE)
 MOST_LISTED_KEYS = 5  # keys that a message lists
 
 
 def addition(record: Record, *, replaces: bool = False) -> Change:
-    """Return the change that adds a record to a cache, where it has the days that it has elsewhere."""
+    """Return the change that adds a record to a cache; it keeps its days."""
     return Change(record.cache_key, pack(record.with_days()), replaces)
 
 
@@ -48,8 +48,8 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
         )
     with Spool() as spool:
         name, records = _open_source(source, spool)
-        count = 0  # of conflicts
-        keys: list[str] = []  # of the first ones
+        count = 0  # the number of conflicts
+        keys: list[str] = []  # the keys of the first conflicts
 
         def is_conflict(record: Record) -> bool:
             nonlocal count
@@ -80,9 +80,9 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
 
 
 def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iterable[Record]]]:
-    """Return a source's name in messages, and what gives its records.
+    """Return a source's name in messages, and a function that returns its records.
 
-    :param spool: gets the records of a file.
+    :param spool: takes the records of a file.
     """
     if isinstance(source, str) and (is_address(source) or os.path.isdir(source)):
         source = storage_at(source)
@@ -108,8 +108,8 @@ def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[],
     )
     if header.settings and (differences := settings_differences(recorded, here)):
         notice(
-            "%s was made with other settings than those here: %s. Calls here may not find its records until you set "
-            "the same values",
+            "%s was recorded with other settings: %s. Calls here may not find its records until you set the same "
+            "values",
             source,
             differences,
         )
@@ -130,9 +130,7 @@ def _readable(record: Record, source: str) -> Record:
 def _without_idle_normalizers(
     settings: Mapping[str, Any], recorded: Mapping[str, Any], records: Iterable[Record]
 ) -> dict[str, Any]:
-    """Return settings without the normalizers that are not among those of a file, and would replace nothing
-    in its records.
-    """
+    """Return settings without the normalizers that a file lacks and that would change none of its records."""
     shared = recorded.get(NORMALIZE, [])
     others = [name for name in settings.get(NORMALIZE, []) if name not in shared]
     idle = [name for name in others if not any(_replaces(name, record) for record in records)]

@@ -1,4 +1,4 @@
-"""Repairs of a cache: damaged records found, the others saved, keys made anew."""
+"""Repairs of a cache: finding damaged records, salvaging the others, making new keys."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 
 def damaged_keys(storage: Storage) -> list[str]:
-    """Return the keys of the damaged records, those whose stored request does not fit their key
-    included.
-    """
+    """Return the keys of the damaged records, which include those whose request does not match."""
     return [key for key, packed, _ in storage.rows() if not _is_sound(key, packed)]
 
 
@@ -36,10 +34,7 @@ def _is_sound(key: str, packed: bytes | None) -> bool:
 
 
 def salvage(source: Storage, target: Storage) -> int:
-    """Write every record that can still be read to another storage; return how many there were.
-
-    If none can be read, the other storage is not made. See :meth:`ResponseCache.salvage`.
-    """
+    """Write every readable record to another storage; return how many. See :meth:`ResponseCache.salvage`."""
     if not source.exists():
         raise CacheError(f"{source.location} contains no cache; give the path of the damaged cache")
     if os.path.realpath(target.location) == os.path.realpath(source.location):
@@ -67,9 +62,9 @@ def salvage(source: Storage, target: Storage) -> int:
 
 
 def _sound_rows(source: Storage, saved_keys: set[str]) -> Iterator[Change]:
-    """Yield what can be read, each record once.
+    """Yield each readable record once.
 
-    :param saved_keys: gathers the keys.
+    :param saved_keys: collects the keys.
     """
     for key, packed, stored_at in source.readable_rows():
         if key not in saved_keys and _is_sound(key, packed):
@@ -78,16 +73,15 @@ def _sound_rows(source: Storage, saved_keys: set[str]) -> Iterator[Change]:
 
 
 def rekey(storage: Storage) -> int:
-    """Give the records of a storage new keys, under the current settings; return how many changed.
+    """Give the records of a storage new keys under the current settings; return how many changed.
 
-    If several records would get the same key, or another record has it, they stay as they are, but
-    for the first of them.
+    If several records would get the same key, only the first one gets it.
     """
     settings = config.settings()
     changed_count = damaged_count = unchanged_count = 0
 
     def changes() -> Iterator[Change]:
-        """Yield what changes; the rows are read while that is stored."""
+        """Yield the changes; they are stored while the rows are read."""
         nonlocal changed_count, damaged_count, unchanged_count
         for key, packed, stored_at in storage.rows():
             try:

@@ -1,4 +1,4 @@
-"""Sums of what was spent under the names of budgets, which diskcache increments."""
+"""The sums spent under the names of budgets, which diskcache increments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Spending(InnerDirectory):
         super().__init__(cache_folder, FOLDER)
 
     def spent(self, name: str, units: Sequence[str]) -> list[int]:
-        """Return what was spent under a name, in each unit.
+        """Return the sums spent under a name, one for each unit.
 
         :raises CacheError: if it cannot be read.
         """
@@ -36,7 +36,7 @@ class Spending(InnerDirectory):
             raise self._damaged(error) from error
 
     def spend(self, name: str, amounts: Mapping[str, int]) -> None:
-        """Add amounts to what was spent under a name, by unit, all or none.
+        """Add amounts, by unit, to the sums of a name in one transaction.
 
         :raises OSError, CacheError: if they cannot be stored.
         """
@@ -45,14 +45,13 @@ class Spending(InnerDirectory):
                 database.incr(_key(name, unit), amount)
 
     def forget_spent(self, name: str, units: Sequence[str]) -> None:
-        """Forget what was spent under a name."""
+        """Delete the sums of a name."""
         if self.exists():
             self.write(Change(_key(name, unit), None) for unit in units)
 
     def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(
-            f"what was spent under the names of budgets cannot be read ({error}); delete {self.name}, and they all "
-            "start again at 0"
+            f"the sums of named budgets cannot be read ({error}); delete {self.name}, and all of them start again at 0"
         )
 
 

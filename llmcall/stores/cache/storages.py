@@ -1,4 +1,4 @@
-"""The places of caches: directories and addresses of Redis servers."""
+"""The storages of caches: directories and Redis servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_address(path: str) -> bool:
 def storage_at(path: str) -> Storage:
     """Return the storage in a directory, or at the address of a Redis server.
 
-    :raises ConfigError: if the address is invalid, or what it needs is not installed.
+    :raises ConfigError: if the address is invalid, or the client of Redis is not installed.
     """
     if not is_address(path):
         return Directory(path)

@@ -62,8 +62,8 @@ class Cassette(ContextDecorator):
     :ivar records: the number of its records.
     :ivar replayed: the number of calls that it answered.
     :ivar recorded: the number of records that it gained.
-    :ivar asked: the number of these that a server answered.
-    :ivar supplied: the number of these that came from the disk cache.
+    :ivar asked: the number of gained records that a server answered.
+    :ivar supplied: the number of gained records that came from the disk cache.
 
     >>> with llmcall.cassette("greetings.jsonl") as tape:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
@@ -91,35 +91,36 @@ class Cassette(ContextDecorator):
 
         self.path = Path(path)
         self.mode = mode
-        # The disk cache supplies no answer, and new answers replace those in it.
+        # The disk cache supplies no answers, and new answers replace the ones in it.
         self.bypasses_cache = bypasses_cache or mode == "rewrite"
-        # Without this, its owner decides at the end, and reports what was used.
+        # False: the owner, such as the pytest plugin, decides at the end and reports the use.
         self.write_at_end = write
         self.reports_use = write
         self.is_named_by_settings = is_named_by_settings  # in [Cassette] PATH
-        self.command = command  # whose options name it; messages show it
-        # The options of ``llmcall run``, for the file's header; None for a block's.
+        self.command = command  # the command that opened it, for messages
+        # The options of ``llmcall run``, for the file's header; None for a block.
         self.run = run
         self.failures = Failures()
-        # In a worker process: what the cassette of the map's process has to repeat.
+        # In a worker process: the events that the cassette of the map's process repeats.
         self.events: deque[tuple[str, tuple[Any, ...]]] | None = None
-        # Open while it is: it records the requests of the process's HTTP clients.
+        # A context that is open as long as the cassette; it records the process's HTTP clients.
         self.around = around
-        self._blocks: list[ExitStack] = []  # those that are open
+        self._blocks: list[ExitStack] = []  # the open blocks
         self._depth = 0
         self._reset()
 
     def _reset(self) -> None:
-        """Forget what an earlier opening knew."""
+        """Forget the state of an earlier opening."""
         self.file = ""  # its real path, once it is open
-        self._digest = b""  # of the file when it was opened; empty if there was none
-        self.stored = RecordFile(b"", "")  # what that says, if it is read
+        self._digest = b""  # of the file at opening; empty without a file
+        self.stored = RecordFile(b"", "")  # the file's records, if the mode reads them
         self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
         self.replayed = 0
         self.replay_log = ReplayLog()  # which records answered calls
-        # That of a program's calls without one. The processes of a map would each count its draws.
+        # The scope of a program's calls outside any scope. Worker processes get none, since each would
+        # count its draws separately.
         self.program_scope = None if self.events is not None else new_program_scope()
-        self.unused_report = ""  # says at the end how many records no call used, if there are any
+        self.unused_report = ""  # the sentence about unused records, at the end
         self.is_written = False
         self._refusals_before = process_failures.refused
         self._settings: dict[str, Any] = {}  # for the header
@@ -131,26 +132,23 @@ class Cassette(ContextDecorator):
         self._opener: tuple[int, Any] = (0, None)  # the thread and the task that opened it last
 
     def replay_only(self) -> None:
-        """Only read the file, in place of the mode that the code names; report nothing of its use.
-
-        Call this before the cassette reads its file.
-        """
+        """Switch to the mode ``none`` and to no reports, before the cassette reads its file."""
         self.mode = "none"
         self.bypasses_cache = False
         self.reports_use = False
 
-    # Opening and closing. A block, or an open and a close across cells, starts and stops it and makes
-    # it the innermost one meanwhile. The first start reads the file, and the last stop writes it.
+    # Opening and closing. A block, or open() and close() across cells, starts and stops the cassette, and
+    # makes it the innermost one in between. The first start reads the file; the last stop writes it.
 
     def __enter__(self) -> Cassette:
-        # Under the lock: a thread that opens it second must find it recorded.
+        # Locked as a whole, so that a second thread finds a cassette that is completely open.
         with _lock, ExitStack() as block:
             self.start()
             block.push(lambda _, error, __: self.stop(error))
             self._warn_of_other_opener()
             push_cassette(self)
             block.callback(pop_cassette, self)
-            if not self._blocks:  # blocks end in the reverse order, whichever thread leaves first
+            if not self._blocks:  # the first block is popped last, whichever thread leaves first
                 block.enter_context(self.around(self))
             self._blocks.append(block.pop_all())
         return self
@@ -178,9 +176,9 @@ class Cassette(ContextDecorator):
     def open(self) -> Cassette:
         """Open the cassette until :meth:`close`, across the cells of a notebook.
 
-        If the cell runs again, the cassette that it opened before is closed, and this one goes on
-        from there. If the process ends before it is closed, it is written then, as an incomplete
-        recording, and a warning says so; a ``rewrite`` leaves the old file.
+        If the cell runs again, the earlier cassette is closed, and this one continues its recording. If
+        the process ends before it is closed, the file is written then, as an incomplete recording, with
+        a warning; a ``rewrite`` leaves the old file.
 
         :raises CacheCorruptError: if the file is damaged.
         :raises CacheError: if a newer version wrote the file, or a ``with`` block of this process
@@ -197,7 +195,7 @@ class Cassette(ContextDecorator):
         return self
 
     def close(self) -> None:
-        """Close a cassette that :meth:`open` opened; one that is closed already stays closed.
+        """Close a cassette that :meth:`open` opened; a second close does nothing.
 
         :raises CacheError: if another process wrote the file, or a text looks like a credential.
         """
@@ -210,7 +208,7 @@ class Cassette(ContextDecorator):
                 self.__exit__(None, error, None)
 
     def _others(self) -> list[Cassette]:
-        """Return the open cassettes of this process that have the same file."""
+        """Return this process's open cassettes for the same file."""
         file = os.path.realpath(self.path)
         return [
             other
@@ -219,7 +217,7 @@ class Cassette(ContextDecorator):
         ]
 
     def start(self) -> None:
-        """Read the file and apply its settings, unless that is done already.
+        """Read the file and apply its settings at the first call.
 
         Each call needs a call of :meth:`stop`.
 
@@ -252,7 +250,7 @@ class Cassette(ContextDecorator):
                 if overridden := overridden_settings(before, layer, str(self.path)):
                     warn_once(overridden)
             else:
-                header_in(file)  # an error if it is no cassette, which no mode writes over
+                header_in(file)  # raises if it is not a cassette, which no mode overwrites
             self._update_settings()
             self.file = file
             is_recording = self.may_record and not self.is_complete
@@ -260,12 +258,12 @@ class Cassette(ContextDecorator):
             self._applied = applied.pop_all()
 
     def _update_settings(self) -> None:
-        """Take the settings of here into the header, or what they say of further models."""
+        """Put the current settings into the header; a file's own header only gains further models."""
         here = keyed_settings(namespaces=header_namespaces())
         self._settings = joined_settings(self.stored.header.settings or here, here)
 
     def _opener_words(self) -> str:
-        """Return where it was opened, and what a second one for its file does instead."""
+        """Return where it was opened, and what to do instead of opening a second one."""
         if self._is_in_cells:
             return "by its open(); call close() of that cassette first (tape.close())"
         if self.is_named_by_settings:
@@ -298,8 +296,19 @@ class Cassette(ContextDecorator):
 
     def _report_and_write(self) -> None:
         """Report unused records and failed calls, and write the file."""
+        # The order is a decision. The cassette left the list of open ones before: a call that
+        # another thread makes now goes elsewhere, and does not wait for the writing only to find
+        # the cassette closed. The reports come before the writing, which may raise (another process
+        # wrote the file, or a text looks like a credential): a user who has to record again wants
+        # to know then which calls failed. Reporting afterwards in a ``finally`` was rejected, since
+        # the reports say what the writing will do. Unused records go to the disk cache before the
+        # file is written without them: a crash in between leaves them in both places, and the other
+        # order would lose answers that were paid for. The file is written once, whole, and at the
+        # end. Appending each answer as it arrives would survive a kill, but the lines would stand
+        # in the order of the threads, and each run would change the file in git; a killed run finds
+        # its answers in the disk cache.
         if isinstance(self._error, KeyboardInterrupt):
-            self.failures.forget(ABANDONED)  # whoever pressed Ctrl-C knows
+            self.failures.forget(ABANDONED)  # the user pressed Ctrl-C and knows
         unused = self.unused() if self._error is None and self.reports_use else []
         refusals = process_failures.refused - self._refusals_before
         has_failures = bool(refusals or self.failures.counts())
@@ -323,7 +332,7 @@ class Cassette(ContextDecorator):
             self._write({record.cache_key for record in dropped})
 
     def _report_unused(self, count: int, *, has_failures: bool) -> None:
-        """Report how many records no call used, and what becomes of them."""
+        """Report the number of unused records, and what happens to them."""
         self.unused_report = (
             f"{counted(count, 'record')} {'was' if count == 1 else 'were'} not used; "
         )
@@ -339,7 +348,7 @@ class Cassette(ContextDecorator):
             notice("%s: %s", self.path, self.unused_report)
 
     def _is_changed(self) -> bool:
-        """Return whether the file has to be written, although no record is dropped."""
+        """Return whether the file needs writing even if no record is dropped."""
         ended_well = self._error is None
         if self.mode == "rewrite":
             return ended_well and (self.recorded > 0 or self.path.exists())
@@ -353,7 +362,9 @@ class Cassette(ContextDecorator):
         )
 
     def _with_arms(self, record: Record) -> Record:
-        """Return a record with the arms that used it; of this run alone, if it drops what is unused."""
+        """Return a record with the arms that used it; only with this run's arms if the run drops unused
+        records.
+        """
         is_gained = record.cache_key in self._gained
         return self.replay_log.with_arms(
             record, is_gained=is_gained, drops_unused=self._drops_unused
@@ -372,7 +383,7 @@ class Cassette(ContextDecorator):
             if record.cache_key not in dropped_keys
         ]
         if not self.is_complete:
-            # One order for the records of both recordings.
+            # Sorts the records of both recordings into one order.
             records.sort(key=lambda record: self.replay_log.sort_key(record.cache_key))
         imported = self.stored.header.imported
         header = Header(self._settings, self.run, is_complete, imported=imported)
@@ -380,19 +391,21 @@ class Cassette(ContextDecorator):
         self.is_written = True
 
     def is_of_this_process(self) -> bool:
-        """Return whether this process opened it; a forked process leaves the file to its parent."""
+        """Return whether this process opened it. A forked process leaves the file to its parent."""
         return self._process == os.getpid()
 
-    # What may answer, and what did
+    # State and counts
 
     @property
     def is_complete(self) -> bool:
-        """Return whether the recording in the file is complete; one that an exception ended goes on."""
+        """Return whether the recording in the file is complete. After an exception it is not, and the next
+        run continues it.
+        """
         return self.stored.header.is_complete
 
     @property
     def may_record(self) -> bool:
-        """Return whether a call may ask for an answer that it lacks, and record it."""
+        """Return whether a call may ask for a missing answer and record it."""
         if self.mode == "once":
             return not self._digest or not self.is_complete
         return self.mode != "none"
@@ -404,13 +417,13 @@ class Cassette(ContextDecorator):
 
     @property
     def recorded(self) -> int:
-        """Return the number of records that it gained."""
+        """Return the number of gained records."""
         return len(self._gained)
 
     @property
     def served(self) -> dict[str, Days | None]:
-        """Return the models that answered, by the server's name for each, with the days in UTC and
-        the fingerprints; ``None`` if the days are unknown.
+        """Return the models that answered, by the server's names, with the days in UTC and the
+        fingerprints; ``None`` for unknown days.
         """
         return served_by(self.all_records())
 
@@ -430,16 +443,16 @@ class Cassette(ContextDecorator):
     # Records
 
     def get(self, key: str) -> Record | None:
-        """Return the record of a key, or ``None``; it does not count as used."""
+        """Return the record of a key, or ``None``, without counting it as used."""
         gained = self._gained.get(key)
         return self.stored.get(key) if gained is None else gained[0].copy()
 
     def find(self, key: str, caller: Caller) -> Record | None:
-        """Return the record of a key, which answers a call, or ``None``.
+        """Return the record of a key for a call, or ``None``, and count it as used.
 
-        :raises CacheError: if there is none in a forked process, whose recording would be lost.
+        :raises CacheError: if it is missing in a forked process, whose recording would be lost.
         """
-        record = self.get(key)  # not under the lock: it takes long, and all threads look up
+        record = self.get(key)  # unlocked: it is slow, and all threads look up records
         if record is not None:
             self.replay_log.note(record, caller, is_replayed=True)
             if self.events is not None:
@@ -456,11 +469,11 @@ class Cassette(ContextDecorator):
     def add(
         self, record: Record, caller: Caller, source: str = FROM_FUNCTION, replace: bool = False
     ) -> Record:
-        """Add an answer, unless one is recorded already; return the recorded one.
+        """Add an answer, unless one is recorded; return the recorded one.
 
         :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
-        :param replace: whether to replace one that is recorded already; one of the file is replaced
-            from the second call on, so that a program that asks once gets what is recorded.
+        :param replace: whether to replace a recorded answer. An answer of the file is replaced only from
+            the second call on, so that a program that asks once gets it.
         """
         with _lock:
             if self._depth:
@@ -474,11 +487,11 @@ class Cassette(ContextDecorator):
                     is_same = existing.response == record.response
                     if is_same or not (replace and is_asked_again):
                         return existing
-                if not self._gained:  # the program may have set what its calls need
+                if not self._gained:  # the program may have changed its settings since the opening
                     self._update_settings()
                 record = record.replace(days=_days_of(record, source))
                 kept = record.copy()
-                _ = kept.request  # copied now: the caller's may change
+                _ = kept.request  # copied now, since the caller may change its own
                 self._gained[record.cache_key] = kept, source
                 self.replay_log.note(record, caller)
                 return record
@@ -486,7 +499,7 @@ class Cassette(ContextDecorator):
         return record
 
     def all_records(self) -> list[Record]:
-        """Return its records; if it was never opened, those of the file."""
+        """Return its records; before the first opening, the file's records."""
         return list(map(self._with_arms, self._all_records()))
 
     def _all_records(self) -> list[Record]:
@@ -496,17 +509,17 @@ class Cassette(ContextDecorator):
         return [*kept, *(record for record, _ in self.gained())]
 
     def gained(self) -> list[tuple[Record, CallOrder]]:
-        """Return the records that it gained, each with its order, in the order of the calls."""
+        """Return the gained records, each with its order, in the order of the calls."""
         with _lock:
             keys = sorted((self.replay_log.sort_key(key), key) for key in self._gained)
             return [(self._gained[key][0], order) for (_, order), key in keys]
 
     def unused(self) -> list[Record]:
-        """Return the records of the file that answered no call and that no dry run looked up.
+        """Return the file's records that answered no call and that no dry run looked up.
 
-        Records that may belong to a replayed function do not count as unused. These include all
-        records outside any scope, such as embeddings. If the function itself was called outside any
-        scope, they also include those in outermost scopes that this run did not enter.
+        Records that may belong to a replayed function do not count as unused. These are all records
+        outside any scope, such as embeddings. If the function was called outside any scope, they also
+        include the records in outermost scopes that this run did not enter.
         """
         return self.replay_log.unused(self.stored)
 
@@ -529,9 +542,7 @@ class Cassette(ContextDecorator):
         return record_frame(records, lambda record: record.cache_key not in unused_keys, levels)
 
     def __call__(self, function: Any) -> Any:
-        """Open it around each call of a function, which may be asynchronous; concurrent calls share
-        it.
-        """
+        """Open it around each call of a function, also an async one; concurrent calls share it."""
         from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
         if isgeneratorfunction(function) or isasyncgenfunction(function):
@@ -553,7 +564,7 @@ class Cassette(ContextDecorator):
 
 
 def _close_cells() -> None:
-    """Close the cassettes that :meth:`Cassette.open` opened and nobody closed, since the process ends."""
+    """Close the cassettes that :meth:`Cassette.open` left open, at the end of the process."""
     for cassette in tuple(open_cassettes):
         if cassette._is_in_cells and cassette.is_of_this_process():
             if cassette.recorded:
@@ -567,16 +578,16 @@ def _close_cells() -> None:
 
 
 def keep_in_cache(records: Collection[Record]) -> None:
-    """Add records that leave a cassette to the disk cache."""
+    """Add records that are dropped from a cassette to the disk cache."""
     if records:
         shared_cache(config.settings().cache_path).add_all(records)
 
 
 def _days_of(record: Record, source: str) -> Days | None:
-    """Return the days of an added answer; ``None`` if they are unknown."""
+    """Return the days of an added answer, or ``None`` if unknown."""
     if record.days is not None or source == FROM_FUNCTION:
         return record.days
-    # The answer of an equal call that was under way also came from a server just now; no cache holds
-    # it yet.
+    # An answer shared by an equal concurrent call also came from a server just now, and is in no cache
+    # yet.
     is_new = record.was_asked and (source == FROM_SERVER or record.stored_at is None)
     return record.answered_on(day_of(time.time())) if is_new else None

@@ -1,4 +1,4 @@
-"""The cassettes that are open in this process, and the current one among them."""
+"""The open cassettes of this process, and the current one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ...support.system import ProcessLock, at_exit, lock
 from .. import openers
 from ..records.header import NAMESPACES
 
-# Each is a Cassette. The innermost is last. One that is open several times appears as often; the one
-# that the settings name is first.
+# Cassettes, the innermost last; one that is open several times appears several times. The one that the
+# settings name is first.
 open_cassettes: list[Any] = []
 _lock = ProcessLock()
 
@@ -34,8 +34,10 @@ def pop_cassette(cassette: Any) -> None:
 
 @contextmanager
 def only_open(cassette: Any) -> Iterator[None]:
-    """Make one cassette, or none, the only open one for a block; then those from before are open
-    again, below those that were opened in the block and not closed.
+    """Hide the open cassettes for a block, except one, or all of them. Cassettes that the block opens and
+    leaves open stay on top.
+
+    :param cassette: the one that stays, or ``None``.
     """
     with lock:
         before = open_cassettes.copy()
@@ -49,9 +51,7 @@ def only_open(cassette: Any) -> Iterator[None]:
 
 
 def header_namespaces() -> dict[str, str] | None:
-    """Return the models' namespaces in an open cassette's header, or ``None`` if no header was
-    read.
-    """
+    """Return the models' namespaces in an open cassette's header, or ``None`` without a header."""
     for opened in reversed(tuple(open_cassettes)):
         if settings := opened.stored.header.settings:
             return dict(settings.get(NAMESPACES, {}))
@@ -59,10 +59,8 @@ def header_namespaces() -> dict[str, str] | None:
 
 
 def current_cassette() -> Any:
-    """Return the cassette that code opened last, or else the one that ``[Cassette] PATH`` names, or
-    ``None``.
-
-    The first call opens the one that the settings name.
+    """Return the cassette that code opened last, else the one that ``[Cassette] PATH`` names, else
+    ``None``. The first call opens the one that the settings name.
     """
     innermost = open_cassettes[-1:]  # a copy, since other threads may close it
     if innermost and not innermost[0].is_named_by_settings:
@@ -88,8 +86,7 @@ def _named() -> Any:
 
 
 def close_named(error: BaseException | None = None) -> None:
-    """Close the cassette that the settings name, and write it; the next call opens what they name
-    then.
+    """Close and write the cassette that the settings name; the next call opens it anew.
 
     :param error: what ended the run, or ``None``.
     """
@@ -100,5 +97,5 @@ def close_named(error: BaseException | None = None) -> None:
 
 
 def forget_named() -> None:
-    """Forget the cassette that the settings of the process named that forked this one."""
+    """Forget the parent process's cassette from the settings, after a fork."""
     pop_cassette(_named())

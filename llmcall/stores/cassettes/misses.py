@@ -28,8 +28,8 @@ def miss_error(
     cassette: Cassette | None,
     bypasses_cache: bool = False,
 ) -> CacheMissError:
-    """Return the error of a request that is not recorded and may not be asked. The explanation is
-    made when somebody reads it.
+    """Return the error for a request that is not recorded and may not be asked. Its explanation is made
+    at first read.
 
     :param settings: the settings that the request was made with.
     :param cache: the disk cache.
@@ -58,7 +58,7 @@ def miss_error(
 
 
 def _search_source(cassette: Cassette) -> Source:
-    """Return the records of a cassette's file, to be searched for the nearest to a request."""
+    """Return the records of a cassette's file as a source for a search."""
     from ..misses.search import Source
 
     stored = cassette.stored
@@ -71,12 +71,12 @@ def _search_source(cassette: Cassette) -> Source:
 
 
 def cassette_remedy(cassette: Cassette) -> str:
-    """Return how to record missing answers: a command, and on the next line what it does.
+    """Return how to record missing answers: a command, and on the next line its effect.
 
-    A program that has changed leaves records unused, which ``update`` takes out; but one test says
-    little about what the others use.
+    A changed program leaves records unused, and ``update`` moves them out. A single test gets ``new``:
+    other tests may use the records that it leaves unused.
     """
-    # a copy in a worker process writes nothing at its end, either
+    # A copy in a worker process does not write at the end, either.
     is_test = not cassette.write_at_end and CURRENT_TEST in os.environ
     mode = "once" if not cassette.path.exists() else "new" if is_test else "update"
     moves = ", moves unused ones to the disk cache" if mode == "update" else ""

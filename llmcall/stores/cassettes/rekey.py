@@ -1,7 +1,7 @@
-"""Recordings under given settings: their keys made anew, or checked.
+"""New keys for a recording under changed settings, and a check of its keys.
 
-Requests that differed only in what a normalizer leaves out are the same request then. In a scope they
-are draws, numbered in the order of the calls, as a run under these settings numbers them.
+Requests that differ only in what a normalizer leaves out become the same request. In a scope they become
+draws, numbered in the order of the calls, as a run under these settings numbers them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Conflict = tuple[Record, Record]  # two answers to one request
 class Rekeyed(NamedTuple):
     """A recording under the current settings.
 
-    :param header: with the settings that hold for the keys.
+    :param header: the header, with the settings of the new keys.
     :param records: in the order of the calls.
     :param conflicts: the requests that have two answers now.
-    :param changed: how many records have another key.
-    :param joined: how many records were left out, since others hold the same answer.
+    :param changed: the number of records with a new key.
+    :param joined: the number of records left out because others hold the same answer.
     """
 
     header: Header
@@ -41,11 +41,11 @@ class Rekeyed(NamedTuple):
 
 
 def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
-    """Return a recording as the current settings ask its requests.
+    """Return a recording under the current settings.
 
-    Its own normalizers and aliases stay: what they took out of a text, or a name, is gone.
+    Its own normalizers and aliases stay, because the texts and names that they replaced are gone.
 
-    :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
+    :param choice: at a conflict, ``"keep"`` the first answer or ``"replace"`` it by the second.
     """
     header = recording.header._replace(settings=_merged_settings(recording.header.settings))
     if header.run is not None and "cache_normalize" in header.settings:
@@ -86,7 +86,7 @@ def _settings_with(header: Mapping[str, Any]) -> Settings:
 
 
 def _merged_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a header, with what the current ones say of keys."""
+    """Return a header's settings, joined with the current ones that decide keys."""
     current = keyed_settings()
     normalizers = [
         name for header in (recorded, current) for name in header.get("cache_normalize") or ()
@@ -104,7 +104,7 @@ def _merged_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
 def _renumbered_samples(
     records: Sequence[Record], requests: Sequence[Mapping[str, Any]]
 ) -> list[str | None]:
-    """Return the sample of each record: if two draws have one number, all get new numbers.
+    """Return the sample of each record. If two draws have the same number, all get new numbers.
 
     :param requests: the request of each record under the current settings.
     """
@@ -121,12 +121,12 @@ def _renumbered_samples(
 
 
 class Finding(NamedTuple):
-    """A record of a file that does not fit its header or the other records.
+    """A problem of a record in a file.
 
     :param about: ``"key"`` or ``"draws"``.
     :param record: the record's number in the file, from 1.
     :param sample: its scope path and draw; empty outside any scope.
-    :param words: what does not fit.
+    :param words: the problem.
     """
 
     about: str
@@ -140,9 +140,7 @@ class Finding(NamedTuple):
 
 
 def findings(file: RecordFile) -> Iterator[Finding]:
-    """Yield the records of a file that no call under its header finds, then those before which a draw
-    is missing.
-    """
+    """Yield the records whose key does not match the header, then those that follow a missing draw."""
     settings = _settings_with(file.header.settings)
     draws: dict[tuple[str, str], set[int]] = defaultdict(set)
     numbered = []

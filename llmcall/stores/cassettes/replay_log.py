@@ -1,4 +1,4 @@
-"""The use of a cassette's records: by whom, and where in the order of the calls."""
+"""The calls that a cassette's records answered, in the order of the program."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Caller(NamedTuple):
-    """The place in the program where a call is made.
+    """The point in the program from which a call comes.
 
     :param path: its scope path; empty outside any scope.
-    :param order: says which calls come before it.
-    :param draw: the draw that it took, or ``None``; given back if the call fails.
-    :param arm: the name of the arm that it is in; empty outside any.
-    :param used_records: gathers the records that the arm's calls get, or ``None``.
+    :param order: its position among the program's calls.
+    :param draw: its draw, or ``None``; released if the call fails.
+    :param arm: the name of its arm; empty outside any.
+    :param used_records: collects the records that the arm's calls get, or ``None``.
     """
 
     path: str = ""
@@ -33,11 +33,11 @@ class Caller(NamedTuple):
     used_records: deque[ScopedRecord] | None = None
 
     def elsewhere(self) -> Caller:
-        """Return it for another process."""
+        """Return a copy that can go to another process."""
         return self._replace(draw=None, used_records=None)
 
 
-# By scope path and by the request's key outside any scope: by the number of a draw, who asked.
+# (scope path, the request's key outside any scope) → number of the draw → name of the asker.
 Askers = dict[tuple[str, str], dict[int, str]]
 # First by the levels of the caller's scope path, then by the order of the calls.
 SortKey = tuple[list[str], CallOrder]
@@ -45,9 +45,7 @@ AFTER_ALL: SortKey = (["\U0010ffff"], ())
 
 
 def function_scope(request: Mapping[str, Any], sample: str | None) -> str:
-    """Return the name of the scope in which a recorded function runs, if it runs.
-
-    It is the same in every arm.
+    """Return the name of the scope in which a recorded function runs; it is the same in every arm.
 
     :param request: what identifies the call.
     """
@@ -57,41 +55,41 @@ def function_scope(request: Mapping[str, Any], sample: str | None) -> str:
 
 
 class ReplayLog:
-    """The records of a cassette that answered calls, each with the first of its calls and its asker.
+    """A log of the records that answered calls, each with its first call and its asker.
 
-    The first call is the one that comes first in the program, no matter which thread was faster. Any
-    thread may call the methods.
+    The first call is the first one in the program's order, whichever thread was faster. The methods are
+    thread-safe.
 
     :param stored: the records of the file.
-    :param is_recording: whether the recording in the file goes on.
-    :ivar has_new_askers: whether the names of this run's askers differ from those in the file.
+    :param is_recording: whether this run continues the file's recording.
+    :ivar has_new_askers: whether this run's askers have other names than the file's.
     """
 
     def __init__(self, stored: Iterable[Record] = (), *, is_recording: bool = False) -> None:
         self.has_new_askers = False
         self._stored = stored
         self._is_recording = is_recording
-        self._recorded: Askers | None = None  # those of the file, read when somebody needs them
-        self._draws: dict[str, Draw] = {}  # by the key of a record: which draw got it first
+        self._recorded: Askers | None = None  # of the file, read at first use
+        self._draws: dict[str, Draw] = {}  # key of a record → the draw that got it first
         self._first_calls: dict[str, SortKey] = {}  # by the key of a record
-        # By the key of a record, then by arm: the first of the arm's calls that it answered.
+        # key of a record → arm → the arm's first call that it answered
         self._arms: dict[str, dict[str, CallOrder]] = {}
-        # The scopes of recorded functions that did not run, since they were replayed.
+        # The scopes of recorded functions that were replayed, and so did not run.
         self._skipped_scopes: set[str] = set()
 
     def note(self, record: Record, caller: Caller, *, is_replayed: bool = False) -> None:
-        """Note a call that a record answers.
+        """Log a call and the record that answers it.
 
-        :param is_replayed: whether the record was there before.
+        :param is_replayed: whether the record existed before the call.
         """
         key, draw = record.cache_key, caller.draw
         sort_key = caller.path.split("/") if caller.path else [], caller.order
         skipped: set[str] = set()
-        if is_replayed and record.kind == "function":  # which does not run
+        if is_replayed and record.kind == "function":  # the function does not run
             scope_name = function_scope(record.request, record.sample)
             if record.scope:
                 skipped = {f"{record.scope}/{scope_name}"}
-            else:  # with the default scope in which its programs' calls are
+            else:  # also below the default scope of programs
                 skipped = {scope_name, f"{PROGRAM_SCOPE}/{scope_name}"}
         with lock:
             self._skipped_scopes |= skipped
@@ -105,24 +103,24 @@ class ReplayLog:
                     self.has_new_askers = True
 
     def note_planned(self, key: str) -> None:
-        """Note that a dry run looked up a record, which so counts as used."""
+        """Log a record that a dry run looked up; it counts as used."""
         with lock:
             self._first_calls.setdefault(key, AFTER_ALL)
 
     def has_used(self, key: str) -> bool:
-        """Return whether the record of a key answered a call."""
+        """Return whether a record answered a call."""
         return key in self._first_calls
 
     def sort_key(self, key: str) -> SortKey:
-        """Return the sort key of the first call that a record answered; unused records come last."""
+        """Return the sort key of a record's first call; unused records come last."""
         return self._first_calls.get(key, AFTER_ALL)
 
     def unused(self, records: Iterable[Record]) -> list[Record]:
         """Return the records that answered no call and belong to no replayed function.
 
-        A record outside any scope may belong to any function: an embedding, say. If a function
-        outside any scope was replayed, a record may belong to it if this run made no call in the
-        record's outermost scope.
+        A record outside any scope, such as an embedding, may belong to any function. A function that
+        was replayed outside any scope may own every record whose outermost scope this run did not
+        enter.
         """
         records = list(records)
         with lock:
@@ -149,7 +147,7 @@ class ReplayLog:
 
         An arm that this run did not use stays, unless the run drops what it did not use.
 
-        :param is_gained: whether this run recorded it, so that no arm in it is another run's.
+        :param is_gained: whether this run recorded it; then all its arms are of this run.
         """
         orders = self._arms.get(record.cache_key, {})
         arms = tuple(sorted(orders, key=orders.__getitem__))
@@ -162,7 +160,7 @@ class ReplayLog:
     # Askers
 
     def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
-        """Return who asked for a request's draws when they were recorded, as far as the file says it.
+        """Return who asked for a request's draws in the file's recording, as far as it is recorded.
 
         :param path: the scope path.
         :param request_key: the request's key outside any scope.
@@ -178,9 +176,9 @@ class ReplayLog:
         return RecordedAskers(self._recorded.get((path, request_key), {}), self._is_recording)
 
     def with_asker(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:
-        """Return a record with its asker's name, if the file needs it to tell equal requests apart.
+        """Return a record with its asker's name, if the file needs it to distinguish equal requests.
 
-        A recording that goes on needs each name: a call that was missed may come before the others.
+        An incomplete recording needs every name, since a missing call may come before the others.
 
         :param is_gained: whether this run recorded it.
         :param is_complete: whether the recording is complete.

@@ -25,9 +25,9 @@ class CacheStore:
     """The disk cache.
 
     :param mode: the cache's mode for the call.
-    :param caller: of the call; its asker and its arm are noted in the record. ``None``: a dry run.
-    :param overwrites: it gives no answer, and a new one replaces what is there.
-    :param shared: by what equal calls under way share an answer; ``None``: they share none.
+    :param caller: the call's caller, whose asker and arm the record names; ``None`` for a dry run.
+    :param overwrites: whether to ask anew and replace what is stored.
+    :param shared: the object that equal concurrent calls share an answer by; ``None`` for no sharing.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CacheStore:
         return record
 
     def add(self, record: Record) -> Record:
-        """Add an answer, and return the one that counts: whatever was stored first."""
+        """Add an answer; return the one that counts, which is the first one stored."""
         if self._caller is not None:
             draw, arm = self._caller.draw, self._caller.arm
             if draw is not None and draw.asker is not None:
@@ -96,12 +96,12 @@ class CacheStore:
 
 
 class CassetteStore:
-    """A cassette over the disk cache, which may supply an answer while it records.
+    """A cassette over the disk cache, which may supply answers to a recording.
 
-    :param cache: below it.
-    :param caller: of the call. ``None``: a dry run, which uses no record.
-    :param replaces: it gives no answer, and a new one replaces one of this run.
-    :ivar shared: by what equal calls under way share an answer; ``None``: they share none.
+    :param cache: the disk cache.
+    :param caller: the call's caller; ``None`` for a dry run, which uses no record.
+    :param replaces: whether to ask anew and replace an answer of this run.
+    :ivar shared: the object that equal concurrent calls share an answer by; ``None`` for no sharing.
     """
 
     def __init__(
@@ -123,12 +123,12 @@ class CassetteStore:
         record = self._find(request.cache_key)
         if record is None and self._cassette.may_record:
             record = self._cache.get(request)
-            # Whoever asked in an earlier run: in this one its asker is the first to get it.
+            # The asker of an earlier run does not count; in this run the first to get it does.
             return record and self._put(record.replace(asker=None), FROM_CACHE)
         return record
 
     def add(self, record: Record) -> Record:
-        """Add an answer, and return the one that counts: whatever was stored first."""
+        """Add an answer; return the one that counts, which is the first one stored."""
         source = FROM_FUNCTION if record.kind == "function" else FROM_SERVER
         return self._put(self._cache.add(record), source)
 

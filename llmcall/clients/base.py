@@ -238,7 +238,7 @@ class LLMClient:
         """
         return options, fields
 
-    def sent(self, call: Call, stream: bool) -> Request:
+    def request_to_send(self, call: Call, stream: bool) -> Request:
         """Return a call's request with the body to send, and the API (wire) that it goes to; a stream's
         body also asks for the usage.
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..core.effects import in_time, to_the_end, wait
+from ..core.effects import in_time, shielded, wait
 from ..core.seams import AlreadyRecorded, Response
 from ..errors import (
     APIError,
@@ -140,7 +140,7 @@ class WindowTransport:
 
         try:
             # Shielded from cancellation and deadline: a request that was sent must be noted.
-            response, copy, is_first = await to_the_end(send_and_note())
+            response, copy, is_first = await shielded(send_and_note())
         except (ConfigError, ValueError):  # what cannot be sent was not sent
             journal.remove(self._key, None)
             raise

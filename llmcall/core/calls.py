@@ -89,11 +89,13 @@ def split_options(
     params = {name: value for name, value in arguments.items() if value is not None}
     if params.get("dedent_messages") is False:  # as send_message passes it on
         del params["dedent_messages"]
-    given = {name: _checked_option(name, params[name]) for name in params if name in OPTIONS}
-    if not given:
+    checked_options = {
+        name: _checked_option(name, params[name]) for name in params if name in OPTIONS
+    }
+    if not checked_options:
         return defaults, params
     others = {name: params[name] for name in params if name not in OPTIONS}
-    return defaults._replace(**given), others
+    return defaults._replace(**checked_options), others
 
 
 def _checked_option(name: str, value: Any) -> Any:
@@ -147,7 +149,7 @@ class Call(NamedTuple):
     fallbacks: tuple[str, ...] = ()
     deadline_at: float | None = None
 
-    def begun(self) -> Call:
+    def with_deadline(self) -> Call:
         """Return the call with its deadline, which starts to run now."""
         deadline = self.options.deadline
         return self if deadline is None else self._replace(deadline_at=time.monotonic() + deadline)
@@ -220,25 +222,27 @@ class Call(NamedTuple):
             self.deadline_at,
         )
 
-    def store_at(self, caller: Caller, *, is_draw: bool = False, is_live: bool = False) -> Store:
+    def store_at(
+        self, caller: Caller, *, is_draw: bool = False, prefers_asking: bool = False
+    ) -> Store:
         """Return what holds its record: the cassette over the disk cache, or the cache alone.
 
         :param caller: its place in the program.
         :param is_draw: whether it has a sample.
-        :param is_live: ask whenever that is allowed: the disk cache answers only if it is not, and outside
+        :param prefers_asking: ask whenever that is allowed: the disk cache answers only if it is not, and outside
             any scope a cassette, too.
         """
         mode, cassette = self.settings.cache_mode, self.cassette
-        asks_always = is_live and self.may_ask
+        skips_cache = prefers_asking and self.may_ask
         # Outside any scope equal calls share a record, and a program that waits for an end needs the
         # last one, now and in a replay.
-        is_last = asks_always and not is_draw
+        is_last = skips_cache and not is_draw
         shared: ResponseCache | Cassette | None = cassette if mode == "off" else self.cache
         if self.options.cache is False:
             mode = "off"
         if is_last or self.options.cache is False:
             shared = None
-        overwrites = asks_always or (cassette is not None and cassette.bypasses_cache)
+        overwrites = skips_cache or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
         below = caller._replace(arm="") if caller.arm and cassette is not None else caller
         cache = CacheStore(self.cache, mode, below, overwrites=overwrites, shared=shared)

@@ -96,7 +96,7 @@ async def wait(future: Future[Any], seconds: float | None) -> None:
         await asyncio.wait_for(done.wait(), seconds)
 
 
-class Delay(NamedTuple):
+class Blocked(NamedTuple):
     """The reason why a call must wait, and when to look again.
 
     :param wakeup: is done when there is reason to look again.
@@ -131,10 +131,10 @@ async def send(transport: Any, request: Request, timeout: float | None) -> Any:
     if _uses_async_method(transport, "asend"):
         seconds = None if getattr(transport, "keeps_time", False) else timeout
         return await in_time(transport.asend(request, timeout), seconds)
-    return await _in_thread(transport.send, request, timeout)
+    return await _to_thread(transport.send, request, timeout)
 
 
-def opened(transport: Any, request: Request, timeout: float | None) -> Any:
+def open_stream(transport: Any, request: Request, timeout: float | None) -> Any:
     """Send a request as :func:`send` does; return an asynchronous iterator of the answer's chunks, or
     ``None``, with nothing sent, if the transport does not stream.
     """
@@ -152,7 +152,7 @@ def _uses_async_method(transport: Any, method: str) -> bool:
     return hasattr(transport, method)
 
 
-async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+async def _to_thread(function: Callable[..., T], *args: Any) -> T:
     if may_block.get():
         return function(*args)
     import asyncio
@@ -162,14 +162,14 @@ async def _in_thread(function: Callable[..., T], *args: Any) -> T:
 
 async def _read_in_thread(chunks: Any) -> AsyncGenerator[Any, None]:
     try:
-        while (chunk := await _in_thread(next, chunks, END)) is not END:
+        while (chunk := await _to_thread(next, chunks, END)) is not END:
             yield chunk
     finally:
         if hasattr(chunks, "close"):
             chunks.close()
 
 
-async def next_of(chunks: Any, timeout: float | None) -> Any:
+async def next_chunk(chunks: Any, timeout: float | None) -> Any:
     """Return the next chunk, or ``END``."""
     return await in_time(anext(chunks, END), timeout)
 
@@ -199,7 +199,7 @@ class Reading:
                 await self._chunks.aclose()
 
 
-async def to_the_end(step: Awaitable[T]) -> T:
+async def shielded(step: Awaitable[T]) -> T:
     """Await a step that goes on to its end if the caller is cancelled meanwhile, and return its result."""
     if may_block.get():
         return await step
@@ -208,7 +208,7 @@ async def to_the_end(step: Awaitable[T]) -> T:
     return await asyncio.shield(step)
 
 
-async def do(function: Callable[..., T], *args: Any) -> T:
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
     """Return the result of a function that may wait for the disk; an event loop runs it in a thread, to
     its end even if the caller is cancelled meanwhile.
     """
@@ -223,7 +223,7 @@ async def do(function: Callable[..., T], *args: Any) -> T:
 
 async def with_cache(cache: ResponseCache, function: Callable[..., T], *args: Any) -> T:
     """Return the result of a function that reads a cache: at once unless that waits for a server."""
-    return await do(function, *args) if cache.storage.is_on_server else function(*args)
+    return await in_thread(function, *args) if cache.storage.is_on_server else function(*args)
 
 
 class Piece(NamedTuple):

@@ -36,7 +36,7 @@ def prepare_chat(client: LLMClient, messages: Any, arguments: Mapping[str, Any])
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    call, identity_hash = _call(client, "chat", messages, arguments)
+    call, identity_hash = _undrawn_call(client, "chat", messages, arguments)
     return with_draw(call, identity_hash)
 
 
@@ -48,8 +48,8 @@ def prepare_embeddings(
     :raises TypeError: for a wrong argument.
     """
     arguments = {**arguments, "model": model or client.default_embedding_model()}
-    texts = texts_of(text)
-    calls = [_call(client, "embedding", item, arguments)[0] for item in texts]
+    texts = checked_texts(text)
+    calls = [_undrawn_call(client, "embedding", item, arguments)[0] for item in texts]
     callers = [_caller(call, current_scope()) for call in calls]
     return [
         call.at(caller, call.request, call.store_at(caller))
@@ -57,7 +57,7 @@ def prepare_embeddings(
     ]
 
 
-def _call(
+def _undrawn_call(
     client: LLMClient, kind: str, content: Any, arguments: Mapping[str, Any]
 ) -> tuple[Call, Any]:
     """Return a call as its arguments describe it, without a draw, and the hash of what identifies its
@@ -156,13 +156,13 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Any], sample
     return call.at(call.caller, request, call.store_at(call.caller, is_draw=True))
 
 
-def with_draw(call: Call, identity_hash: Any, *, is_live: bool = False) -> Call:
+def with_draw(call: Call, identity_hash: Any, *, prefers_asking: bool = False) -> Call:
     """Return a call in its place, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one.
 
     :param call: its request has no sample yet.
     :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
-    :param is_live: as for :meth:`llmcall.core.calls.Call.store_at`.
+    :param prefers_asking: as for :meth:`llmcall.core.calls.Call.store_at`.
     :raises ScopeError: if timing would decide which draw it takes.
     """
     try:
@@ -176,7 +176,7 @@ def with_draw(call: Call, identity_hash: Any, *, is_live: bool = False) -> Call:
     if active is not None and sample is None:
 
         def recorded_askers() -> RecordedAskers:
-            store = call.store_at(caller, is_live=is_live)
+            store = call.store_at(caller, prefers_asking=prefers_asking)
             askers = store.askers(caller.path, identity_hash, request.cache_key)
             return askers._replace(may_ask=call.may_ask)
 
@@ -184,7 +184,7 @@ def with_draw(call: Call, identity_hash: Any, *, is_live: bool = False) -> Call:
         caller, sample = caller._replace(draw=draw), draw.sample
     if sample is not None:
         request = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
-    store = call.store_at(caller, is_draw=sample is not None, is_live=is_live)
+    store = call.store_at(caller, is_draw=sample is not None, prefers_asking=prefers_asking)
     return call.at(caller, request, store)
 
 
@@ -207,7 +207,7 @@ def _caller(call: Call, active: ActiveScope | None) -> Caller:
     return Caller(active.path, order, None, arm.name, active.used_records)
 
 
-def texts_of(text: Any) -> list[str]:
+def checked_texts(text: Any) -> list[str]:
     """Return the texts to embed, checked; those of a subclass of ``str``, such as NumPy's, as ``str``.
 
     :param text: one text or a sequence of texts.

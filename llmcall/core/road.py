@@ -19,7 +19,7 @@ from ..support.failures import is_abandoned
 from ..support.listeners import listeners
 from ..support.notices import first, is_new, logger
 from ..support.tracebacks import hide_own_frames
-from .effects import Piece, do, emit, with_cache
+from .effects import Piece, emit, in_thread, with_cache
 from .reply import Reply
 from .seams import AlreadyRecorded
 
@@ -87,7 +87,7 @@ async def records_of(
             record = await with_cache(call.cache, look_up, call) if looks_up else None
             if record is None:
                 # The first of equal calls gives the record its place on a cassette.
-                missing.setdefault(call.request.cache_key, call.begun())
+                missing.setdefault(call.request.cache_key, call.with_deadline())
             else:
                 records[call.request.cache_key] = record
         if missing and stream:
@@ -231,7 +231,7 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
             records = await retry(call, exchange.attempt)
             break
         except AlreadyRecorded:
-            found = await do(call.store.get, call.request)
+            found = await in_thread(call.store.get, call.request)
             return {} if found is None else {call.request.cache_key: found}
         except ContextLengthError as error:
             if not models:

@@ -177,7 +177,7 @@ class Gate(Protocol):
         """
         ...
 
-    def end(self) -> None:
+    def release_slot(self) -> None:
         """Give back what is held in memory, before the block ends; a second time changes nothing."""
         ...
 
@@ -260,7 +260,7 @@ class Client(Protocol):
         """Return the transport that sends a call to an endpoint."""
         ...
 
-    def sent(self, call: Any, stream: bool) -> Request:
+    def request_to_send(self, call: Any, stream: bool) -> Request:
         """Return a call's request with the body that is sent and the API that it is sent by.
 
         :param stream: whether the answer is streamed.

@@ -22,7 +22,7 @@ from ..keys.plain_data import map_texts
 from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger, warn_once
-from .effects import END, Piece, Reading, do, emit, next_of, opened, send
+from .effects import END, Piece, Reading, emit, in_thread, next_chunk, open_stream, send
 from .kinds import KINDS
 from .seams import NOWHERE, Gate, Response, Used
 
@@ -63,7 +63,7 @@ class Exchange:
         self.stream = stream
         self.must_fit_window = must_fit_window
         self.kind = KINDS[call.request.kind]
-        request = call.client.sent(call, stream)
+        request = call.client.request_to_send(call, stream)
         # Parameters that turn out to be unsupported are taken out of this body.
         self.request = request._replace(body=dict(request.body))
         # Of the current attempt: the statuses with which endpoints failed; each gets another chance only
@@ -127,9 +127,9 @@ class Exchange:
             finally:
                 self.gate.use(used.tokens, used.cost, calls=1)
                 # In an event loop a thread stores the answer: those that there are may wait for this.
-                self.gate.end()
+                self.gate.release_slot()
         finally:
-            stored = await do(self._store_and_count, received._replace(cost=used.cost), used)
+            stored = await in_thread(self._store_and_count, received._replace(cost=used.cost), used)
         if self.call.is_counted and log.isEnabledFor(logging.DEBUG):
             seconds = received.latency
             log.debug("%s: %s answered in %.2f s", self.call.label, received.endpoint, seconds)
@@ -154,7 +154,7 @@ class Exchange:
         body, headers = map_texts(self.request.body, str), dict(self.request.headers)
         request = self.request._replace(body=body, headers=headers)
         timeout = call.time_for(call.options.timeout)
-        chunks = opened(transport, request, timeout) if self.stream else None
+        chunks = open_stream(transport, request, timeout) if self.stream else None
         if chunks is not None:
             self.response = await self._read_stream(chunks)
             try:
@@ -240,7 +240,9 @@ class Exchange:
         pending: list[Piece] = []
         has_content = text_in if call.transport is None else says_something
         async with Reading(chunks):
-            while (chunk := await next_of(chunks, call.time_for(call.options.timeout))) is not END:
+            while (
+                chunk := await next_chunk(chunks, call.time_for(call.options.timeout))
+            ) is not END:
                 if isinstance(chunk, Response):
                     # the headers before the first chunk, or the whole answer after the last one
                     head, whole = (head, chunk) if chunk else (chunk, whole)

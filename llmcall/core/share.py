@@ -66,14 +66,14 @@ async def share(
     owner = Owner()
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
-        led, followed = _flights_of(missing, store, owner, is_stream=stream)
+        led, followed = _begin_flights(missing, store, owner, is_stream=stream)
         records |= await _lead(led, store, ask, owner, is_stream=stream)
         for call, flight in followed:
             records |= await _follow(call, flight, ask)
     return records
 
 
-def _flights_of(
+def _begin_flights(
     calls: Sequence[Call], store: ResponseCache | Cassette, owner: Owner, *, is_stream: bool
 ) -> tuple[Calls, Calls]:
     """Begin a flight for each request that has none; return the calls that lead one, and those that

@@ -14,7 +14,7 @@ from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..stores.records.packed import unpack
 from ..support.display.formatting import money
-from ..traffic.estimates import asks_for_tools_at_server, dearest, estimate
+from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
 from .names import ItemNames
 from .tasks import tasks_of
 
@@ -125,7 +125,7 @@ class _Miss(NamedTuple):
 
     def most_cost(self) -> float:
         """Return what a budget reserves for it."""
-        return self.cost(dearest(self.request.body, self.input_tokens, self.output_tokens))
+        return self.cost(costliest_parts(self.request.body, self.input_tokens, self.output_tokens))
 
 
 class _UnrecordedError(Exception):

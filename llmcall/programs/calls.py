@@ -187,5 +187,5 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
         client=UNCOUNTED if body is None else client,
         asks_model=asks_model,
         # what a server keeps, such as a conversation, may have changed since a cache got the answer
-        is_live=body is None or (to_record.is_at_model and not asks_model),
+        prefers_asking=body is None or (to_record.is_at_model and not asks_model),
     )

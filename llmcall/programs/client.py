@@ -60,6 +60,6 @@ class ProgramClient(OpenAIClient):
             transport=transport, request=request._replace(body=sent), options=options
         )
 
-    def sent(self, call: Call, stream: bool) -> Request:
+    def request_to_send(self, call: Call, stream: bool) -> Request:
         """Return the request: its body is the program's."""
         return call.request

@@ -65,7 +65,7 @@ class _OpenGate:
         """Let nothing rest: there is no endpoint, and no other one."""
         return math.inf
 
-    def end(self) -> None:
+    def release_slot(self) -> None:
         """Give nothing back."""
 
     async def __aenter__(self) -> _OpenGate:
@@ -80,7 +80,7 @@ class _Uncounted:
 
     meter = None
 
-    def sent(self, call: Call, stream: bool) -> Request:
+    def request_to_send(self, call: Call, stream: bool) -> Request:
         """Return the request of a call: its transport knows what to send."""
         return call.request
 
@@ -107,7 +107,7 @@ def prepare_recorded(
     body: Mapping[str, Any] | None = None,
     client: Client = UNCOUNTED,
     asks_model: bool = False,
-    is_live: bool = False,
+    prefers_asking: bool = False,
 ) -> Call:
     """Return a call; inside a scope it takes a draw.
 
@@ -118,7 +118,7 @@ def prepare_recorded(
     :param body: what is sent.
     :param client: counts it.
     :param asks_model: whether a model answers it.
-    :param is_live: as for :meth:`llmcall.core.calls.Call.store_at`.
+    :param prefers_asking: as for :meth:`llmcall.core.calls.Call.store_at`.
     """
     cassette = current_cassette()
     if settings.cache_namespace:
@@ -140,7 +140,7 @@ def prepare_recorded(
         transport=transport,
         asks_model=asks_model,
     )
-    return with_draw(call, identity_hash, is_live=is_live)
+    return with_draw(call, identity_hash, prefers_asking=prefers_asking)
 
 
 def normalized(value: Any, settings: Settings) -> Any:

@@ -26,7 +26,7 @@ from ..config.settings import MOST_OF_AUTO
 from ..models.prices import window_of
 from ..support.listeners import Listener, listeners
 from ..support.system import lock
-from .limits import EndpointState, Place, known_states
+from .limits import EndpointState, Slot, known_states
 from .permit import Permit
 from .usage import UnderWay
 
@@ -98,13 +98,13 @@ def _limit_of(state: EndpointState) -> Limit:
 
 
 def _running(state: EndpointState) -> int:
-    return sum(isinstance(place, AdaptivePlace) and not place.is_stuck for place in state.running)
+    return sum(isinstance(slot, AdaptiveSlot) and not slot.is_stuck for slot in state.running)
 
 
-class AdaptivePlace(Place):
-    """The place of one send at an endpoint whose own number is sought."""
+class AdaptiveSlot(Slot):
+    """The slot of one send at an endpoint whose own number is sought."""
 
-    is_beside = False  # the user set no number that it could pass
+    is_over_limit = False  # the user set no number that it could pass
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
@@ -116,7 +116,7 @@ class AdaptivePlace(Place):
         return _running(state) < _limit_of(state).most
 
     def begin(self, state: EndpointState, tokens: int) -> None:
-        """Take the place at an endpoint; the caller has the lock."""
+        """Take the slot at an endpoint; the caller has the lock."""
         super().begin(state, tokens)
         self._limit = _limit_of(state)
         self._halvings = self._limit.halvings
@@ -140,18 +140,18 @@ class AdaptiveGate(Permit):
     """The gate of a client whose endpoints find their numbers of calls at a time."""
 
     def __init__(self, call: Call, pool: Pool, request: Request) -> None:
-        self._adaptive_place = AdaptivePlace(pool)
-        super().__init__(call, pool, request, self._adaptive_place)
+        self._adaptive_slot = AdaptiveSlot(pool)
+        super().__init__(call, pool, request, self._adaptive_slot)
 
     def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, and a good answer."""
         super().use(tokens, cost, calls)
         if calls:
-            self._adaptive_place.note_good_answer()
+            self._adaptive_slot.note_good_answer()
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Halve the endpoint's number, and let it rest where that is not rest enough."""
-        rests = self._adaptive_place.note_refusal()
+        rests = self._adaptive_slot.note_refusal()
         if rests and not is_asked and len(self._pool.endpoints) == 1:
             seconds = 0.0
         return super().rest(endpoint, seconds, is_asked=is_asked)

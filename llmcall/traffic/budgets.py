@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
-from ..core.effects import Delay, Queue, wake_first
+from ..core.effects import Blocked, Queue, wake_first
 from ..errors import ConfigError
 from ..models.prices import DEARER_TIERS
 from ..support.display.formatting import money
@@ -76,7 +76,7 @@ class Budget:
         if name is not None:
             self.location = location or os.fspath(config.settings().cache_path)
         limits = {"usd": usd and round(usd * PICO), "tokens": tokens, "calls": calls}
-        self.limit = {each: int(most) for each, most in limits.items() if most is not None}
+        self.limit = {name: int(most) for name, most in limits.items() if most is not None}
         self.ledger = Ledger() if name is None else ledger_named(name, self.location)
 
     @property
@@ -186,13 +186,13 @@ _waiting: Queue = OrderedDict()
 def counts_tokens() -> bool:
     """Return whether a call's tokens must be counted before it is made."""
     return any(
-        each.name is not None or each.limit.keys() - {"calls"} for each in tuple(open_budgets)
+        budget.name is not None or budget.limit.keys() - {"calls"} for budget in tuple(open_budgets)
     )
 
 
 def limits_tokens() -> bool:
     """Return whether an open budget limits tokens, or what they cost."""
-    return any(each.limit.keys() - {"calls"} for each in tuple(open_budgets))
+    return any(budget.limit.keys() - {"calls"} for budget in tuple(open_budgets))
 
 
 def check_price(model: str, price: Price | None, service_tier: str | None = None) -> None:
@@ -201,7 +201,7 @@ def check_price(model: str, price: Price | None, service_tier: str | None = None
     :param service_tier: the tier that is asked for.
     :raises ConfigError: naming the setting that gives it one.
     """
-    if price is not None or all(each.usd is None for each in tuple(open_budgets)):
+    if price is not None or all(budget.usd is None for budget in tuple(open_budgets)):
         return
     # A model that has a price may lack one at its tier.
     name = f"{model} {service_tier}" if service_tier in DEARER_TIERS else model
@@ -228,7 +228,7 @@ class Reservation:
         self._ledgers: list[Ledger] = []
         self._is_closed = False
 
-    def reserve(self, *, goes_first: bool = False) -> Delay | None:
+    def reserve(self, *, goes_first: bool = False) -> Blocked | None:
         """Reserve what is needed from all open budgets at once, after those who came before.
 
         :param goes_first: before those who came before, as a call does on which stuck ones wait: one that
@@ -244,7 +244,7 @@ class Reservation:
                 if goes_first:
                     _waiting.move_to_end(self, last=False)
             if next(iter(_waiting), self) is not self:  # another has waited longer
-                return Delay(wakeup, None)
+                return Blocked(wakeup, None)
         # By ledger: the tightest limits of its budgets.
         limits: dict[Ledger, dict[str, int]] = {}
         for budget in tuple(open_budgets):
@@ -257,7 +257,7 @@ class Reservation:
                 if not ledger.reserve(self, self.needed, limit):
                     if current_stops.get() and limits_tokens():
                         warn_once(NARROW)
-                    return Delay(wakeup, None)
+                    return Blocked(wakeup, None)
                 reserved.append(ledger)
             with lock:
                 _waiting.pop(self, None)

@@ -59,7 +59,7 @@ def _longest_answer(prompt: int, capabilities: Capabilities) -> int:
     return min(most, max(1, capabilities.context_window - prompt))
 
 
-def estimate_of_http(body: Any, capabilities: Capabilities) -> tuple[int, int] | None:
+def estimate_http(body: Any, capabilities: Capabilities) -> tuple[int, int] | None:
     """Return what a request to the Responses, the Messages or the older completions API may use at
     most; ``None`` if nobody can know it before it is answered.
 
@@ -69,7 +69,7 @@ def estimate_of_http(body: Any, capabilities: Capabilities) -> tuple[int, int] |
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return None
     inputs = [body[name] for name in ("input", "messages", "prompt", "system") if name in body]
-    if not inputs or any(_has_media(each) for each in inputs):
+    if not inputs or any(_has_media(data) for data in inputs):
         return None
     if "input" in body and any(body.get(name) for name in SERVER_SIDE_INPUTS):
         return None
@@ -95,7 +95,7 @@ def _has_media(data: Any, types: Collection[str] = MEDIA_TYPES) -> bool:
     if not isinstance(data, dict):
         return False
     type_name = data.get("type")
-    if isinstance(type_name, str) and any(each in type_name for each in types):
+    if isinstance(type_name, str) and any(media in type_name for media in types):
         return True
     return any(_has_media(item, types) for item in data.values())
 
@@ -112,7 +112,9 @@ def _runs_at_server(tool: Any) -> bool:
     return isinstance(tool, dict) and tool.get("type", "custom") not in ("function", "custom")
 
 
-def dearest(body: Mapping[str, Any], input_tokens: int, output_tokens: int) -> dict[str, int]:
+def costliest_parts(
+    body: Mapping[str, Any], input_tokens: int, output_tokens: int
+) -> dict[str, int]:
     """Return what may cost most of all that so many tokens can be: the prompt is written to the provider's
     cache for as long as that keeps it, or audio.
 
@@ -143,7 +145,7 @@ def with_tokens_used(
     reported = TokenUsage.of(response)
     if reported.input_tokens is not None and reported.output_tokens is not None:
         return response
-    texts = [_text_of(choice["message"]) for choice in choices_of(response)]
+    texts = [_written_text(choice["message"]) for choice in choices_of(response)]
     output = sum(
         count_tokens(text, request.model, encoding=capabilities.encoding) for text in texts if text
     )
@@ -151,7 +153,7 @@ def with_tokens_used(
     return {**response, "usage": {"prompt_tokens": prompt, "completion_tokens": output}}
 
 
-def _text_of(message: Mapping[str, Any]) -> str:
+def _written_text(message: Mapping[str, Any]) -> str:
     """Return what a model wrote: its text, its reasoning, which has two names, and its calls."""
     texts = [message.get(name) for name in ("reasoning_content", "reasoning", "content", "refusal")]
     for call in message.get("tool_calls") or ():

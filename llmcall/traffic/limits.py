@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from ..core.effects import Delay, Queue, wake_first
+from ..core.effects import Blocked, Queue, wake_first
 from ..models.prices import HighestPrice, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
@@ -33,12 +33,12 @@ WINDOW = 61.0
 LEFT_OUT_SECONDS = 300.0  # how long an endpoint that refused its key is not asked
 
 
-class Place:
-    """The place of one send at an endpoint, as the limits count it.
+class Slot:
+    """The slot of one send at an endpoint, as the limits count it.
 
     It is kept until its window is over, so it refers to no request and no answer.
 
-    :param pool: the endpoints of which one gives the place.
+    :param pool: the endpoints of which one gives the slot.
     :ivar state: the endpoint at which it is under way, or ``None``.
     :ivar sent_at: the monotonic time at which it was sent; infinite before.
     :ivar is_counted: whether its tokens count: from its admission until its window
@@ -90,10 +90,10 @@ class Place:
         most = self._pool.settings.limits_max_concurrent_calls
         if not isinstance(most, int) or len(state.running) < most:
             return True
-        return sum(not place.is_stuck for place in state.running) < most
+        return sum(not slot.is_stuck for slot in state.running) < most
 
     def begin(self, state: EndpointState, tokens: int) -> None:
-        """Take the place at an endpoint; the caller has the lock.
+        """Take the slot at an endpoint; the caller has the lock.
 
         :param tokens: those that it reserves.
         """
@@ -105,15 +105,15 @@ class Place:
         self.leave_queues()
 
     @property
-    def is_beside(self) -> bool:
+    def is_over_limit(self) -> bool:
         """Return whether more sends are under way than may be, because some of them are stuck."""
         most = self._pool.settings.limits_max_concurrent_calls
         if not isinstance(most, int) or self.state is None:
             return False
         return len(self.state.running) > most
 
-    def end(self) -> None:
-        """Give back the place, and count the tokens that were used in place of those that were reserved.
+    def release(self) -> None:
+        """Give back the slot, and count the tokens that were used in place of those that were reserved.
         A second time changes nothing.
         """
         with lock:
@@ -142,8 +142,8 @@ class EndpointState:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.running: set[Place] = set()
-        self.sent: deque[Place] = deque()
+        self.running: set[Slot] = set()
+        self.sent: deque[Slot] = deque()
         self.tokens = 0
         self.resting_until = 0.0
         self.queue: Queue = OrderedDict()
@@ -162,7 +162,7 @@ class EndpointState:
         requests_over = tokens_over = 0
         most = settings.limits_requests_per_minute
         if most is not None:
-            unsent = sum(place.sent_at == NEVER for place in self.running)
+            unsent = sum(slot.sent_at == NEVER for slot in self.running)
             requests_over = len(self.sent) + unsent + 1 - most
         most = settings.limits_tokens_per_minute
         if most is not None and tokens is not None:
@@ -172,10 +172,10 @@ class EndpointState:
         rest = max(0.0, self.resting_until - now)
         if requests_over <= 0 and tokens_over <= 0:
             return rest
-        for number, place in enumerate(self.sent, 1):
-            tokens_over -= place.tokens
+        for number, slot in enumerate(self.sent, 1):
+            tokens_over -= slot.tokens
             if number >= requests_over and tokens_over <= 0:
-                return max(rest, place.sent_at + WINDOW - now)
+                return max(rest, slot.sent_at + WINDOW - now)
         return NEVER
 
 
@@ -240,9 +240,11 @@ class Pool:
         :param service_tier: the tier that is asked for or that answered; ``None`` is the standard
             one.
         """
-        endpoints = [each for each in self.endpoints if each.name == endpoint] or self.endpoints
+        endpoints = [
+            candidate for candidate in self.endpoints if candidate.name == endpoint
+        ] or self.endpoints
         prices = []
-        for address in {each.address for each in endpoints}:
+        for address in {candidate.address for candidate in endpoints}:
             price = price_of(
                 self.model, self.settings.prices, address=address, service_tier=service_tier
             )
@@ -253,9 +255,13 @@ class Pool:
 
     def _usable_endpoints(self, now: float) -> list[Endpoint]:
         """Return the endpoints that are not left out: at least one."""
-        return [each for each in self.endpoints if self._left_out_until.get(each, now) <= now]
+        return [
+            endpoint
+            for endpoint in self.endpoints
+            if self._left_out_until.get(endpoint, now) <= now
+        ]
 
-    def admit(self, place: Place, tokens: int | None) -> Endpoint | Delay:
+    def admit(self, slot: Slot, tokens: int | None) -> Endpoint | Blocked:
         """Admit a send if an endpoint allows it and no other waited longer; else queue it.
 
         :param tokens: what the send may use, or ``None`` if nobody counted it.
@@ -264,26 +270,26 @@ class Pool:
         with lock:
             now = time.monotonic()
             usable = self._usable_endpoints(now)
-            for each in self.endpoints:
-                if each not in usable:  # other models' calls may go there
-                    place.leave_queue(self.states[each])
+            for endpoint in self.endpoints:
+                if endpoint not in usable:  # other models' calls may go there
+                    slot.leave_queue(self.states[endpoint])
             wakeup: Future[None] = Future()
             next_look = shortest_wait = NEVER
             for index in range(self._next_index, self._next_index + len(usable)):
                 endpoint = usable[index % len(usable)]
                 state = self.states[endpoint]
-                state.queue[place] = wakeup
-                seconds = state.wait(self.settings, tokens, now) if place.has_room(state) else NEVER
+                state.queue[slot] = wakeup
+                seconds = state.wait(self.settings, tokens, now) if slot.has_room(state) else NEVER
                 shortest_wait = min(shortest_wait, seconds)
-                if next(iter(state.queue)) is not place:  # another has waited longer
+                if next(iter(state.queue)) is not slot:  # another has waited longer
                     continue
                 if seconds > 0:
                     next_look = min(next_look, seconds)
                     continue
                 self._next_index = (index + 1) % len(usable)
-                place.begin(state, tokens or 0)
+                slot.begin(state, tokens or 0)
                 return endpoint
-            return Delay(
+            return Blocked(
                 wakeup,
                 None if next_look == NEVER else next_look,
                 0.0 if shortest_wait == NEVER else shortest_wait,
@@ -297,8 +303,8 @@ class Pool:
         with lock:
             state = self.states[endpoint]
             state.resting_until = max(now + seconds, state.resting_until)
-            others = [each for each in self._usable_endpoints(now) if each is not endpoint]
-            free_at = min((self.states[each].resting_until for each in others), default=NEVER)
+            others = [other for other in self._usable_endpoints(now) if other is not endpoint]
+            free_at = min((self.states[other].resting_until for other in others), default=NEVER)
             return max(0.0, free_at - now)
 
     def leave_out(self, endpoint: Endpoint, problem: str, error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""The permit for one send: what it may use is reserved, and an endpoint has a place for it."""
+"""The permit for one send: what it may use is reserved, and an endpoint has a slot for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..apis.shapes import served_model
 from ..apis.usage import TokenUsage
-from ..core.effects import Delay, do, wait
+from ..core.effects import Blocked, in_thread, wait
 from ..core.nesting import Holder, innermost_holder, waiting
 from ..core.seams import Used
 from ..errors import BudgetExceededError, RateLimitError
@@ -17,13 +17,13 @@ from ..support.notices import notice, warn_once
 from . import budgets
 from .estimates import (
     asks_for_tools_at_server,
-    dearest,
+    costliest_parts,
     estimate,
-    estimate_of_http,
+    estimate_http,
     with_tokens_used,
 )
 from .ledgers import Amounts, spending_of
-from .limits import WINDOW, Place, Pool
+from .limits import WINDOW, Pool, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ SENT_STEP = "send_request_body.complete"  # the end of a step's name in httpcore
 def note_sent(request: Any) -> None:
     """Note for the limits when a request was sent: an event hook for the SDK's ``httpx.Client``.
 
-    Other clients, such as a program's, have no hook: then Place.end counts what was sent.
+    Other clients, such as a program's, have no hook: then Slot.release counts what was sent.
     """
     holder = innermost_holder()
 
@@ -63,23 +63,21 @@ async def note_sent_async(request: Any) -> None:
 
 
 class Permit:
-    """The gate of a client: its reservation in the open budgets, and an endpoint's place.
+    """The gate of a client: its reservation in the open budgets, and an endpoint's slot.
 
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
     :param request: what is asked; its body is what is sent.
-    :param place: counts it at an endpoint; ``None``: by the limits of the settings.
+    :param slot: counts it at an endpoint; ``None``: by the limits of the settings.
     """
 
-    def __init__(
-        self, call: Call, pool: Pool, request: Request, place: Place | None = None
-    ) -> None:
+    def __init__(self, call: Call, pool: Pool, request: Request, slot: Slot | None = None) -> None:
         self._call = call
         self._pool = pool
         self._request = request
-        self._place = place or Place(pool)
+        self._slot = slot or Slot(pool)
         self._reservation: budgets.Reservation | None = None
-        self._holder = Holder(self._set_stuck, self._place.note_sent)
+        self._holder = Holder(self._set_stuck, self._slot.note_sent)
         self._is_inner = False  # whether calls are stuck while it waits
 
     async def acquire(self) -> Endpoint:
@@ -89,16 +87,16 @@ class Permit:
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
         limits_tokens = self._pool.settings.limits_tokens_per_minute is not None
-        estimated = self._estimated() if limits_tokens or budgets.counts_tokens() else None
+        estimated = self._estimate_tokens() if limits_tokens or budgets.counts_tokens() else None
         if budgets.open_budgets:
             await self._reserve(*(estimated or (0, 0)))
         tokens = None if estimated is None else sum(estimated)
 
-        async def look() -> Endpoint | Delay:
-            return self._pool.admit(self._place, tokens)
+        async def look() -> Endpoint | Blocked:
+            return self._pool.admit(self._slot, tokens)
 
         admitted = await self._wait_for(look, "an endpoint has a place for another call")
-        if self._is_inner and self._place.is_beside:
+        if self._is_inner and self._slot.is_over_limit:
             warn_once(
                 f"{self._call.label} was made while its own thread or task reads a stream or makes another call, "
                 f"which MAX_CONCURRENT_CALLS of {admitted.name} so does not count until then. Read a stream to its "
@@ -107,7 +105,7 @@ class Permit:
             )
         return admitted
 
-    def _estimated(self) -> tuple[int, int] | None:
+    def _estimate_tokens(self) -> tuple[int, int] | None:
         """Return the most tokens that the prompt and the answer may have, or ``None`` if nobody can know
         it.
 
@@ -117,7 +115,7 @@ class Permit:
         if not self._call.asks_model:
             return None
         if request.kind == "http":
-            estimated = estimate_of_http(request.body, self._pool.capabilities)
+            estimated = estimate_http(request.body, self._pool.capabilities)
         elif not asks_for_tools_at_server(request.body):
             estimated = estimate(request.kind, request.body, self._pool.capabilities)
         if estimated is None and budgets.limits_tokens():
@@ -138,39 +136,39 @@ class Permit:
             tier = tier_of(self._request.body)
             price = self._pool.price(service_tier=tier)
             budgets.check_price(self._pool.model, price, tier)
-            parts = dearest(self._request.body, input_tokens, output_tokens)
+            parts = costliest_parts(self._request.body, input_tokens, output_tokens)
             cost = None if price is None else price.of_parts(parts).total
             needed = spending_of(input_tokens + output_tokens, cost)
         reservation = self._reservation = budgets.Reservation(needed)
 
-        async def look() -> Delay | None:
+        async def look() -> Blocked | None:
             reserve = partial(reservation.reserve, goes_first=self._is_inner)
-            return reserve() if reservation.is_in_memory else await do(reserve)
+            return reserve() if reservation.is_in_memory else await in_thread(reserve)
 
         await self._wait_for(look, "calls under way settle what they reserved of a budget")
 
-    async def _wait_for(self, look: Callable[[], Awaitable[T | Delay]], event: str) -> T:
+    async def _wait_for(self, look: Callable[[], Awaitable[T | Blocked]], event: str) -> T:
         """Look again whenever there is reason to, and return what is found in place of a delay.
 
         :param event: is waited for, in words.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
         found = await look()
-        if not isinstance(found, Delay):
+        if not isinstance(found, Blocked):
             return found
         if_late = f"the call's deadline passed before {event}"
         with waiting(self._holder) as self._is_inner:
             has_waited = False
-            while isinstance(found := await look(), Delay):
-                self._check_delay(found, is_first=not has_waited)
+            while isinstance(found := await look(), Blocked):
+                self._check_blocked(found, is_first=not has_waited)
                 has_waited = True
                 await wait(found.wakeup, self._call.time_for(found.seconds, if_late))
         return found
 
-    def _check_delay(self, delay: Delay, *, is_first: bool) -> None:
+    def _check_blocked(self, blocked: Blocked, *, is_first: bool) -> None:
         """Refuse a wait that would pass the deadline; log one that [Limits] alone would not cause."""
         names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
-        at_least, seconds_left = delay.at_least, self._call.time_left()
+        at_least, seconds_left = blocked.at_least, self._call.time_left()
         if seconds_left is not None and at_least > max(0.0, seconds_left):
             error = RateLimitError(
                 f"no endpoint of {names} can be called for {at_least:.1f} s, past the deadline"
@@ -207,7 +205,7 @@ class Permit:
         :param calls: how many were answered.
         """
         input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
-        self._place.used = None if input_tokens is None else input_tokens + output_tokens
+        self._slot.used = None if input_tokens is None else input_tokens + output_tokens
         if self._reservation is not None:
             needed = self._reservation.needed
             spent = needed
@@ -224,7 +222,7 @@ class Permit:
         return self._pool.rest(endpoint, seconds)
 
     def _set_stuck(self, is_stuck: bool) -> None:
-        self._place.set_stuck(is_stuck)
+        self._slot.set_stuck(is_stuck)
         if self._reservation is not None:
             self._reservation.is_stuck = is_stuck
             budgets.wake_waiting()
@@ -233,19 +231,19 @@ class Permit:
         self._holder.__enter__()
         return self
 
-    def end(self) -> None:
+    def release_slot(self) -> None:
         """Give back what is kept in memory; a second time changes nothing."""
         self._holder.__exit__()
-        self._place.end()
+        self._slot.release()
         if self._reservation is not None and self._reservation.is_in_memory:
             self._reservation.close()
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        self.end()
+        self.release_slot()
         if self._reservation is None or self._reservation.is_in_memory:
             return
         # A call that nobody runs any more can await nothing.
         if error_type is GeneratorExit:
             self._reservation.close()
         else:
-            await do(self._reservation.close)
+            await in_thread(self._reservation.close)

@@ -33,7 +33,7 @@ from llmcall import OpenAIClient
 from llmcall.errors import RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
-from llmcall.traffic.limits import NEVER, WINDOW, Place, Pool, forget
+from llmcall.traffic.limits import NEVER, WINDOW, Pool, Slot, forget
 from llmcall.types import Endpoint
 
 pytestmark = pytest.mark.newest_only
@@ -483,12 +483,12 @@ class Door:
         """Return the time."""
         return self.now
 
-    def admitted(self, tokens: int) -> Place | None:
+    def admitted(self, tokens: int) -> Slot | None:
         """Return an attempt that is let in, or ``None``: it does not wait."""
-        place = Place(self.pool)
-        if isinstance(self.pool.admit(place, tokens), Endpoint):
-            return place
-        place.end()
+        slot = Slot(self.pool)
+        if isinstance(self.pool.admit(slot, tokens), Endpoint):
+            return slot
+        slot.release()
         return None
 
 
@@ -510,25 +510,25 @@ def test_no_minute_holds_more_than_the_limits(
     than the limits.
     """
     door = Door(limits_requests_per_minute=limit, limits_tokens_per_minute=tokens)
-    running: list[Place] = []
-    sent: list[Place] = []
+    running: list[Slot] = []
+    sent: list[Slot] = []
     with patch("llmcall.traffic.limits.time", door):
         for what, seconds, size in steps:
             door.now += seconds
             unsent = [call for call in running if call.sent_at == NEVER]
             if what == "ask":
-                place = door.admitted(size)
-                if place is not None:
-                    running.append(place)
+                slot = door.admitted(size)
+                if slot is not None:
+                    running.append(slot)
             elif what == "send" and unsent:
                 unsent[-1].note_sent()
                 sent.append(unsent[-1])
             elif what in ("answer", "fail") and running:
-                place = running.pop(0)
-                if place.sent_at == NEVER:
-                    sent.append(place)
-                place.used = min(size, place.tokens) if what == "answer" else 0
-                place.end()
+                slot = running.pop(0)
+                if slot.sent_at == NEVER:
+                    sent.append(slot)
+                slot.used = min(size, slot.tokens) if what == "answer" else 0
+                slot.release()
             in_a_minute = [call for call in sent if call.sent_at > door.now - WINDOW]
             assert len(in_a_minute) <= limit
             assert sum(call.tokens for call in in_a_minute) <= tokens
@@ -545,12 +545,12 @@ def test_a_call_waits_for_no_endpoint_that_its_model_leaves_out() -> None:
     settings = llmcall.settings().replace(limits_max_concurrent_calls=1)
     pool = Pool("m", [first, second], Capabilities(), settings)
     other_pool = Pool("n", [second], Capabilities(), settings)
-    running = [Place(pool), Place(pool)]
-    assert [pool.admit(place, None) for place in running] == [first, second]
-    waiting, other = Place(pool), Place(other_pool)
+    running = [Slot(pool), Slot(pool)]
+    assert [pool.admit(slot, None) for slot in running] == [first, second]
+    waiting, other = Slot(pool), Slot(other_pool)
     pool.admit(waiting, None)
     other_pool.admit(other, None)
     pool.leave_out(second, "refused its API key", PermissionError("no"))
-    running[1].end()
+    running[1].release()
     pool.admit(waiting, None)  # it was woken, and looks again
     assert other_pool.admit(other, None) == second

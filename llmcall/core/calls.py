@@ -1,4 +1,4 @@
-"""One call: its options, its request, its place in the program, and the store of its record."""
+"""One call: its options, its request, its position in the program, and the store of its record."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Options(NamedTuple):
     :param waiting_time: seconds before the second attempt.
     :param exponential_backoff_factor: what each further wait is multiplied by.
     :param on_error: ``"raise"``, ``"none"`` or ``"return"``.
-    :param window: in which the answer is made: ``"2h"``, ``"8h"`` or ``"none"``.
+    :param window: the window in which the answer is made: ``"2h"``, ``"8h"`` or ``"none"``.
     :param sample: which draw this is, instead of the next one.
     :param cache: ``False`` bypasses the disk cache.
     :param dedent_messages: remove the common indentation of every text.
@@ -82,7 +82,7 @@ def split_options(
     """Return a call's options, checked, and its other arguments.
 
     :param arguments: by name; ``None`` means not given.
-    :param defaults: say what the arguments do not.
+    :param defaults: the options that the arguments do not name.
     :raises TypeError: for an option of the wrong type, naming it.
     :raises ValueError: for one out of range.
     """
@@ -155,7 +155,7 @@ class Call(NamedTuple):
         return self if deadline is None else self._replace(deadline_at=time.monotonic() + deadline)
 
     def time_left(self) -> float | None:
-        """Return the seconds until the deadline, or ``None`` if there is none."""
+        """Return the seconds until the deadline, or ``None`` without one."""
         return None if self.deadline_at is None else self.deadline_at - time.monotonic()
 
     def time_for(
@@ -205,7 +205,7 @@ class Call(NamedTuple):
         return process_failures
 
     def at(self, caller: Caller, request: Request, store: Store) -> Call:
-        """Return the call in its place; every call passes this, and ``_replace`` takes twice as long."""
+        """Return the call with its caller, request and store: ``_replace`` takes twice as long, for each call."""
         return Call(
             self.client,
             self.settings,
@@ -229,8 +229,8 @@ class Call(NamedTuple):
 
         :param caller: its place in the program.
         :param is_draw: whether it has a sample.
-        :param prefers_asking: ask whenever that is allowed: the disk cache answers only if it is not, and outside
-            any scope a cassette, too.
+        :param prefers_asking: use a recorded answer of the disk cache, and outside any scope also of a cassette,
+            only where asking is forbidden.
         """
         mode, cassette = self.settings.cache_mode, self.cassette
         skips_cache = prefers_asking and self.may_ask
@@ -262,7 +262,7 @@ class Call(NamedTuple):
             self.caller.draw.release()
 
     def keep_draw(self, answer: Record) -> None:
-        """Note the record that answers the call: its draw stays taken."""
+        """Keep the draw, and notify the listeners of the record that answers the call."""
         if self.caller.draw is not None:
             self.caller.draw.keep(answer)
         for listener in listeners:
@@ -299,7 +299,7 @@ class Call(NamedTuple):
             )
 
     def to_model(self, model: str) -> Call:
-        """Return the call as another model is asked: with its own default effort if the call names none.
+        """Return the call for another model, with that model's default effort if the call names none.
         Its answer is recorded under the same key.
         """
         client, body = self.client, dict(self.request.body)

@@ -1,6 +1,6 @@
 """Checks of an answer: complete, neither filtered nor empty, and fit for its request.
 
-Anything else is an error of the tree.
+Any other answer raises an :class:`llmcall.APIError`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def check_chat(response: Any) -> None:
 
 
 def _problem_of(choice: Any) -> str | None:
-    """Return what is wrong with a choice; ``None`` if it holds a whole message."""
+    """Return the problem with a choice, or ``None`` for a complete message."""
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         return f"a malformed answer: a choice without a message ({brief(choice)})"
@@ -131,7 +131,7 @@ def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> b
 
 
 def list_in(response: Any, name: str) -> list[Any]:
-    """Return the list of that name in a response; refuse one that has none."""
+    """Return the list of that name in a response; refuse a response without one."""
     if not isinstance(response, dict):
         refuse(ServiceError, f"a malformed answer: {brief(response)}", response)
     items = response.get(name)

@@ -1,7 +1,8 @@
 """The waits of a call: for another call, its server, the disk, the reader of its stream.
 
-The steps of a call are coroutines, written once for threads and for event loops. What has to wait
-is here: in a thread it blocks, in an event loop it lets the loop go on. So is what runs a call.
+The steps of a call are coroutines, written once for threads and for event loops. Whatever
+has to wait is here: in a thread it blocks, in an event loop it lets the loop go on. So are the functions
+that run a call.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 END = object()  # comes after the last chunk
 
-# The monotonic time at which what is awaited here has to be there.
+# The monotonic time at which the current wait has to end.
 _ends_at: ContextVar[float | None] = ContextVar("llmcall end of a wait", default=None)
 
 
 async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
-    """Return the result of what has to be awaited within some seconds.
+    """Return the result of an awaitable, within some seconds.
 
-    In a thread nothing interrupts it: whoever reads from the network there asks :func:`is_too_late`
-    after each read.
+    In a thread nothing interrupts it: code that reads from the network there checks
+    :func:`is_too_late` after each read.
 
     :param seconds: ``None`` means no limit.
     :raises RequestTimeoutError: if it takes longer.
@@ -64,7 +65,7 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
 
 
 def is_too_late() -> bool:
-    """Return whether the seconds are over that :func:`in_time` gives the code that runs."""
+    """Return whether the time that :func:`in_time` gives the running code is over."""
     ends_at = _ends_at.get()
     return ends_at is not None and ends_at <= time.monotonic()
 
@@ -72,7 +73,7 @@ def is_too_late() -> bool:
 async def wait(future: Future[Any], seconds: float | None) -> None:
     """Wait until a future is done, or some seconds have passed.
 
-    :param future: what is waited for; a new one to wait for the seconds alone.
+    :param future: the future; a new one, to wait for the seconds alone.
     :param seconds: the longest wait; ``None`` means no limit.
     """
     stops = current_stops.get()
@@ -100,8 +101,8 @@ class Blocked(NamedTuple):
     """The reason why a call must wait, and when to look again.
 
     :param wakeup: is done when there is reason to look again.
-    :param seconds: those after which to look again without being woken, or ``None``.
-    :param at_least: the seconds that it lasts at least; 0 if time does not decide.
+    :param seconds: the seconds after which to look again without being woken, or ``None``.
+    :param at_least: the seconds that the wait takes at least; 0 if time does not decide.
     """
 
     wakeup: Future[None]
@@ -109,12 +110,12 @@ class Blocked(NamedTuple):
     at_least: float = 0.0
 
 
-# Who waits, the oldest first, and their wakeups; only the holder of the lock may use it.
+# Waiters in order of arrival, each with the future that wakes it; only the holder of the lock may use it.
 Queue: TypeAlias = OrderedDict[Any, Future[None]]
 
 
 def wake_first(queue: Queue) -> None:
-    """Wake whoever has waited longest, to look again: something has changed."""
+    """Wake the waiter that came first, to look again: something has changed."""
     wakeup = next(iter(queue.values()), None)
     if wakeup is not None and not wakeup.done():
         wakeup.set_result(None)
@@ -177,7 +178,7 @@ async def next_chunk(chunks: Any, timeout: float | None) -> Any:
 class Reading:
     """Closes an iterator of chunks, and its connection with it, at the end of a block.
 
-    An event loop that ends closes all generators at once, so this is none.
+    A class, not a generator: an event loop that shuts down closes all generators.
     """
 
     def __init__(self, chunks: Any) -> None:
@@ -222,7 +223,7 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
 
 
 async def with_cache(cache: ResponseCache, function: Callable[..., T], *args: Any) -> T:
-    """Return the result of a function that reads a cache: at once unless that waits for a server."""
+    """Return the result of a function that reads a cache: in this thread, unless the cache is on a server."""
     return await in_thread(function, *args) if cache.storage.is_on_server else function(*args)
 
 
@@ -244,11 +245,11 @@ def emit(piece: Piece) -> Generator[Piece, None, None]:
     yield piece
 
 
-# What runs a call, and hands on the pieces of a stream
+# Running a call, and passing on the pieces of a stream
 
 
 class _AbandonedError(BaseException):
-    """Raised inside a call whose reader has left: one that is closed could await nothing in its
+    """Raised inside a call whose reader has left: a closed coroutine could await nothing in its
     ``finally``.
     """
 

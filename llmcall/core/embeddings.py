@@ -27,8 +27,8 @@ FLOAT32 = 4  # bytes
 
 
 def batches(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
-    """Yield calls as they are asked for in one request: embeddings in batches, unless a program asks, whose
-    own request it is.
+    """Yield the calls that one request asks for: embeddings in batches, except a program's, which has a
+    request of its own.
     """
     if len(calls) == 1 or calls[0].transport is not None:
         yield calls

@@ -1,4 +1,4 @@
-"""Kinds of calls: how an answer of each is checked and recorded. All else is the same for all of them."""
+"""Kinds of calls: how an answer of each is checked and recorded. Everything else is the same for all kinds."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 class Kind:
-    """A kind of calls; this one is that of recorded functions."""
+    """A kind of calls; this one is recorded functions."""
 
     def joined(self, calls: Sequence[Call]) -> Call:
-        """Return one call that asks for all; only those of embeddings may be several."""
+        """Return one call that asks for all; only embeddings may be several."""
         (call,) = calls
         return call
 
     def check(self, request: Request, response: Any, *, must_fit_window: bool) -> None:
         """Raise an error if an answer is incomplete or does not fit its ``response_format``.
 
-        :param must_fit_window: whether one that the context window cut is an error.
+        :param must_fit_window: whether an answer that the context window cut is an error.
         """
 
     def usage_in(self, response: Any) -> Mapping[str, Any]:
-        """Return a response in the shape of a chat, as far as it tells what was used."""
+        """Return a response in the shape of a chat, as far as it reports its usage."""
         return {}
 
     def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
@@ -96,7 +96,7 @@ class Embeddings(Kind):
         check_embeddings(response, len(request.body["input"]))
 
     def usage_in(self, response: Any) -> Mapping[str, Any]:
-        """Return the response, whose usage is as that of a chat."""
+        """Return the response, whose usage has a chat's shape."""
         return response  # type: ignore[no-any-return]
 
     def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:

@@ -1,11 +1,11 @@
 """Calls that are made inside other ones: in the loop over a stream, or by a transport.
 
 The outer call ends only after the inner one, so the inner one must not wait for what the outer one
-holds. Whoever waits is asked for the calls that it keeps from ending; these are stuck while it waits:
-their places are not counted among those under way, and nobody waits for what they have reserved. Two
-other ways were rejected. If every inner call went past the limits, a map over streams would double
-them. If each call left out only what its own outer calls hold, two threads could still wait for one
-another, each inside a stream of the other's endpoint.
+holds. While a call waits, the calls that it keeps from ending are stuck: their slots do not count
+among those under way, and no call waits for what they have reserved. Two other ways were rejected. If
+every inner call went past the limits, a map over streams would double them. If each call left out only
+what its own outer calls hold, two threads could still wait for one another, each inside a stream of
+the other's endpoint.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Owner:
 class Holder(Owner):
     """A call that holds what others wait for, in its block.
 
-    :param set_stuck: gets whether the call is stuck when that changes; whoever calls it has the lock.
+    :param set_stuck: gets whether the call is stuck when that changes; its caller has the lock.
     :param note_sent: is called when the call's request was sent.
     """
 
@@ -97,7 +97,7 @@ def innermost_holder() -> Holder | None:
 
 @contextmanager
 def waiting(own: Holder | None = None) -> Iterator[bool]:
-    """Let the calls be stuck, while a block waits, that end only after the current one; yield whether
+    """Mark the calls that end only after the current one as stuck while a block waits; yield whether
     there are any.
 
     :param own: what the current call itself holds.

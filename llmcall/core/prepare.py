@@ -1,4 +1,4 @@
-"""A call prepared: its arguments become its request, options, draw and order."""
+"""The preparation of a call: its arguments become its request, options, draw and order."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Any], sample
 
 
 def with_draw(call: Call, identity_hash: Any, *, prefers_asking: bool = False) -> Call:
-    """Return a call in its place, with the sample and the key that follow from it: in a scope, it takes
+    """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one.
 
     :param call: its request has no sample yet.
@@ -189,7 +189,7 @@ def with_draw(call: Call, identity_hash: Any, *, prefers_asking: bool = False) -
 
 
 def _caller(call: Call, active: ActiveScope | None) -> Caller:
-    """Return the place of a call in a scope and its arm, before it takes a draw.
+    """Return the caller of a call in a scope and its arm, before it takes a draw.
 
     :param active: the scope of the call, or ``None`` outside any.
     """

@@ -137,8 +137,8 @@ class Reply(dict[str, Any]):
 
     @property
     def parsed(self) -> Any:
-        """Return the answer as the type given as ``response_format``; ``None`` if none was given or
-        the model refused or said nothing but called a tool.
+        """Return the answer as the type given as ``response_format``; ``None`` without
+        one, and if the model refused or only called a tool.
 
         :raises OutputError: if the answer does not fit that type.
         """

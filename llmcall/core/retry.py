@@ -48,7 +48,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     )
 
     def most_attempts(error: APIError) -> int:
-        """Return how many there may be; two where nobody listens at an address of this machine."""
+        """Return the most attempts: two if nothing listens at an address of this machine."""
         most = options.max_attempts
         return min(most, 2) if error.is_loopback_unreachable else most
 
@@ -76,7 +76,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     ):
         number = attempted.retry_state.attempt_number
         with attempted:
-            if number == 1:  # it was made above, before tenacity was imported
+            if number == 1:  # a trick: tenacity counts the attempt that was made before its import
                 raise first_error
             if call.is_counted:
                 call.add_usage(retries=1)

@@ -73,7 +73,7 @@ async def records_of(
 ) -> list[Record]:
     """Answer calls from the record, or by asking; the whole road, for calls of each kind.
 
-    :param calls: one, or those of embeddings, one for each text.
+    :param calls: one call, or one for each text of embeddings.
     :param stream: emit the answer, piece by piece.
     :param looks_up: whether to look for recorded answers first.
     :returns: their records, in order.
@@ -314,7 +314,7 @@ def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> Any:
 
 
 def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> None:
-    """Report a call that ended without an answer, and give its draw back.
+    """Report a call that ended without an answer, and release its draw.
 
     :param stream: whether its answer was streamed.
     """

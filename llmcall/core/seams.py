@@ -27,7 +27,7 @@ class AlreadyRecorded(Exception):
 class Held(Protocol):
     """A response that its server keeps until it is released.
 
-    :ivar endpoint: the one that made it.
+    :ivar endpoint: the endpoint that made it.
     :ivar tier: the service tier or window in which it was made.
     """
 
@@ -134,14 +134,14 @@ class Used(NamedTuple):
     served: Any = None
 
 
-# Of what no endpoint is chosen for: functions, and what asks for nothing that a server makes.
+# The endpoint of calls that choose none: functions, and a program's requests without a body.
 NOWHERE = Endpoint(name="", models=())
 
 
 class Gate(Protocol):
     """An asynchronous context around one send: the limits and budgets of a client are one.
 
-    Its end gives back what the send held, however it ended.
+    ``release_slot()`` frees the endpoint early; leaving the block frees the rest.
     """
 
     async def acquire(self) -> Endpoint:
@@ -156,8 +156,8 @@ class Gate(Protocol):
         """Return what an answer used; raise nothing but faults of llmcall or of its libraries.
 
         :param answer: in the shape of a chat; it names its tier and its model.
-        :param endpoint: the one that gave it.
-        :param is_part: whether it is as much of a stream as came.
+        :param endpoint: the endpoint that gave it.
+        :param is_part: whether it is only the part of a stream that arrived.
         """
         ...
 
@@ -173,12 +173,13 @@ class Gate(Protocol):
         """Let an endpoint rest after a 429, for all calls.
 
         :param is_asked: whether the server asked for so many seconds.
-        :returns: the seconds until the first other one has rested; infinite if there is none.
+        :returns: the seconds until another endpoint has rested; infinite without another one.
         """
         ...
 
     def release_slot(self) -> None:
-        """Give back what is held in memory, before the block ends; a second time changes nothing."""
+        """Release the endpoint, and what is held in memory, before the block ends; a second time changes
+        nothing."""
         ...
 
     async def __aenter__(self) -> Gate: ...
@@ -195,7 +196,7 @@ class ResolvedSettings(NamedTuple):
     :param pools: by model, the pool of its endpoints, made at the model's first call.
     :param checked_hosts: the models and hosts whose records were checked for their origin.
     :param defaults: the parameters that the settings give a default to.
-    :param options: those of a call that names none.
+    :param options: the options of a call that names none.
     """
 
     current: Settings
@@ -226,7 +227,7 @@ class Client(Protocol):
         ...
 
     def model_named(self, model: str | None) -> str:
-        """Return the model that a call means by a name, or by none."""
+        """Return the name of a call's model, with aliases resolved."""
         ...
 
     def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +251,7 @@ class Client(Protocol):
         ...
 
     def gate(self, call: Any, request: Request) -> Gate:
-        """Return what lets a send of a call in.
+        """Return the gate that a send of a call passes.
 
         :param request: what is asked; its body is what is sent.
         """
@@ -261,7 +262,7 @@ class Client(Protocol):
         ...
 
     def request_to_send(self, call: Any, stream: bool) -> Request:
-        """Return a call's request with the body that is sent and the API that it is sent by.
+        """Return a call's request with the body to send, and the API (wire) that it goes to.
 
         :param stream: whether the answer is streamed.
         :raises ValueError: if that API does not support something that matters.

@@ -42,9 +42,9 @@ log = logger()
 
 
 class Exchange:
-    """Sends one request, in as many attempts as are made.
+    """One request, sent in as many attempts as it takes.
 
-    :param call: the call that it is for; of a batch of embeddings, one whose body asks for all.
+    :param call: its call; for a batch of embeddings, one that asks for all.
     :param store: stores an answer, and returns its records.
     :param stream: emit the text as it comes.
     :param must_fit_window: an answer that the context window cut is an error.
@@ -66,8 +66,8 @@ class Exchange:
         request = call.client.request_to_send(call, stream)
         # Parameters that turn out to be unsupported are taken out of this body.
         self.request = request._replace(body=dict(request.body))
-        # Of the current attempt: the statuses with which endpoints failed; each gets another chance only
-        # once for each.
+        # Of the current attempt: the statuses with which endpoints failed; each endpoint
+        # gets another chance once for each status.
         self.statuses: set[tuple[str, int]] = set()
         # Of the current send: its gate, its endpoint, what sends it there, the chunks of a streamed
         # answer so far, and the whole answer.
@@ -126,7 +126,7 @@ class Exchange:
                 used = self.gate.used_by(answer, self.endpoint, is_part=False)
             finally:
                 self.gate.use(used.tokens, used.cost, calls=1)
-                # In an event loop a thread stores the answer: those that there are may wait for this.
+                # In an event loop a thread stores the answer, and all threads may be waiting for this slot.
                 self.gate.release_slot()
         finally:
             stored = await in_thread(self._store_and_count, received._replace(cost=used.cost), used)
@@ -232,7 +232,7 @@ class Exchange:
     async def _read_stream(self, chunks: Any) -> Any:
         """Return the whole of a streamed answer, which is emitted as it comes.
 
-        Chunks that tell the reader nothing are held back until one does: until then the call can be
+        Chunks without content are held back until the first one with content: until then the call can be
         tried again.
         """
         call, assembler = self.call, Assembler()

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 class Flight(Future[None]):
-    """One request under way; done when the answer is stored, or with the error that followers get. Where
-    it has neither, they ask themselves.
+    """One request under way; done when the answer is stored, or with the error that followers get. If
+    the leader ends without either, a follower takes the lead.
 
     :param owner: makes the call.
     :param is_stream: whether the answer comes no faster than a reader reads it.
@@ -59,6 +59,23 @@ async def share(
     :param ask: answers the calls that lead a flight, and stores the answers.
     :param stream: whether ``ask`` emits its answer as it comes.
     """
+    # The order of these steps is a decision.
+    #
+    # A call looks its record up before it comes here, so between that look and its flight another leader
+    # may have stored the answer and ended. To look under the lock would close this gap. It was rejected:
+    # a look may wait for a disk or a server, and nobody may hold the lock meanwhile. Instead the leader
+    # looks again, and only if the process has used its key.
+    #
+    # A batch asks for what it leads before it follows other flights. Following first was rejected: its
+    # own request, and all who follow that one, would wait for another request's server for nothing.
+    #
+    # A flight ends only once its answer is stored, and a follower reads the store: that notes the use of
+    # the record in the follower's scope and arm, as for any recorded answer. Handing over the leader's
+    # record was rejected, since all this would need a second way.
+    #
+    # An error is shared, which saves as many rounds of retries as there are followers. An error that only
+    # the leader has, such as the end of its deadline, is not: then a follower leads the next flight, and
+    # hence the loop.
     store = calls[0].store.shared
     if store is None:
         return await ask(calls)
@@ -76,12 +93,12 @@ async def share(
 def _begin_flights(
     calls: Sequence[Call], store: ResponseCache | Cassette, owner: Owner, *, is_stream: bool
 ) -> tuple[Calls, Calls]:
-    """Begin a flight for each request that has none; return the calls that lead one, and those that
+    """Begin a flight for each request without one; return the calls that lead a flight, and the calls that
     follow one, each with its flight.
     """
     led: Calls = []
     followed: Calls = []
-    # Under one lock: of two equal batches, each would else lead some texts and wait for the other.
+    # Under one lock: otherwise two equal batches would each lead some texts and wait for the other.
     with lock:
         for call in calls:
             store_and_key = store, call.request.cache_key

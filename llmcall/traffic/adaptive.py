@@ -158,13 +158,13 @@ class AdaptiveGate(Permit):
 
 
 def gate(call: Call, pool: Pool, request: Request) -> Permit:
-    """Return what lets a send in; in a window of hours, one that counts no calls at a time."""
+    """Return the gate of a send; in a window of hours, one without a limit of calls at a time."""
     in_window = window_of(request.body) is not None
     return Permit(call, pool, request) if in_window else AdaptiveGate(call, pool, request)
 
 
 class LimitReport(Listener):
-    """The report of the numbers that were found."""
+    """Reports the numbers that were found."""
 
     def under_way(self) -> list[UnderWay]:
         """Return a row for each endpoint that was asked."""

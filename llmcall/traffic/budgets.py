@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ..models.prices import Price
 
 NARROW = (
-    "fewer calls of a map run at once than its workers: until it is answered, each keeps its prompt and the "
-    "longest answer that it may get from the budget. A smaller max_tokens lets more of them run at once"
+    "fewer calls of a map run at once than it has workers: until a call is answered, the budget reserves its "
+    "prompt and the longest answer that it may get. A smaller max_tokens lets more calls run at once"
 )
 
 
@@ -212,7 +212,7 @@ def check_price(model: str, price: Price | None, service_tier: str | None = None
 
 
 class Reservation:
-    """The reservation of one attempt in all open budgets, and its place among those who wait.
+    """The reservation of one attempt in all open budgets, and its position in the queue.
 
     :param needed: the most that it may use.
     :ivar used: what the attempt used, as far as it is known.
@@ -229,10 +229,10 @@ class Reservation:
         self._is_closed = False
 
     def reserve(self, *, goes_first: bool = False) -> Blocked | None:
-        """Reserve what is needed from all open budgets at once, after those who came before.
+        """Reserve what is needed from all open budgets at once, in the order of arrival.
 
-        :param goes_first: before those who came before, as a call does on which stuck ones wait: one that
-            came before it might wait for these.
+        :param goes_first: jump the queue, as a call does for which stuck calls wait: the first in the queue
+            might wait for these.
         :returns: ``None`` if it is reserved.
         :raises BudgetExceededError: if it would pass a limit whatever the others use, or if none of these
             settles before it.
@@ -281,7 +281,7 @@ class Reservation:
 
 
 def wake_waiting() -> None:
-    """Let whoever has waited longest for a reservation look again."""
+    """Let the reservation that has waited longest look again."""
     with lock:
         wake_first(_waiting)
 

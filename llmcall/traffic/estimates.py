@@ -61,7 +61,7 @@ def _longest_answer(prompt: int, capabilities: Capabilities) -> int:
 
 def estimate_http(body: Any, capabilities: Capabilities) -> tuple[int, int] | None:
     """Return what a request to the Responses, the Messages or the older completions API may use at
-    most; ``None`` if nobody can know it before it is answered.
+    most; ``None`` if that cannot be known before it is answered.
 
     :param body: what is sent.
     :param capabilities: what is known of the model.
@@ -115,11 +115,11 @@ def _runs_at_server(tool: Any) -> bool:
 def costliest_parts(
     body: Mapping[str, Any], input_tokens: int, output_tokens: int
 ) -> dict[str, int]:
-    """Return what may cost most of all that so many tokens can be: the prompt is written to the provider's
-    cache for as long as that keeps it, or audio.
+    """Return the most expensive kinds of so many tokens: a prompt that is written to the provider's cache
+    for the longest time, or audio.
 
     :param body: what is sent.
-    :returns: by what genai-prices calls it.
+    :returns: numbers of tokens, by genai-prices' names.
     """
     parts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
     if _has_media(body.get("messages"), ("audio",)):
@@ -134,12 +134,12 @@ def costliest_parts(
 def with_tokens_used(
     response: Mapping[str, Any], request: Request, capabilities: Capabilities
 ) -> Mapping[str, Any]:
-    """Return as much of a response as a stream brought, with the tokens that it used: as the server reports
-    them, else as counted here.
+    """Return the part of a response that a stream brought, with the tokens that it used: as the server
+    reports them, else as counted here.
 
     Reasoning whose text the server does not send cannot be counted: there may have been more.
 
-    :param response: the server's, or as much of one as came.
+    :param response: the server's, or the part of it that arrived.
     :param request: as it was sent.
     """
     reported = TokenUsage.of(response)

@@ -78,7 +78,7 @@ class Ledger:
         self._name = name
         self._prefix = f"the budget {name!r}: " if name else ""
         self._spending = spending
-        # Else somebody could read a sum before a call is added to it, and the reservations after.
+        # Otherwise a thread could read the sum before a call is added to it, and the reservations after.
         self._lock = lock if spending is None else _named_lock
         self._spent = NOTHING  # of a named budget: what is not added to the sum yet
         self._reserved: dict[Reserver, Amounts] = {}
@@ -107,7 +107,7 @@ class Ledger:
             return fits
 
     def settle(self, holder: Reserver, used: Amounts) -> None:
-        """Replace what somebody has reserved by what was used; a second time changes nothing.
+        """Replace a reservation by what was used; a second time changes nothing.
 
         The call is over and paid for: if that cannot be added to the sum, a warning says so, and the
         next one to settle tries again.
@@ -160,8 +160,8 @@ class Ledger:
 
 
 _named_lock = ProcessLock()
-# By the cache's place and the budget's name: all budgets of one name share its reservations. They stay
-# as the sums do that the cache keeps.
+# By the cache's location and the budget's name: all budgets of one name share its reservations. They
+# are kept, as the cache keeps their sums.
 named_ledgers: dict[tuple[str, str], Ledger] = {}
 
 
@@ -212,7 +212,7 @@ def _exceeded_message(name: str, most: int, remaining: int, amount: int) -> str:
             f"{remaining:,} tokens left; the next call may use up to {amount:,}: "
             "set or lower max_tokens (in the Responses API max_output_tokens), or raise the budget"
         )
-    for digits in (4, 6, 9, 12):  # as few as tell the two amounts apart
+    for digits in (4, 6, 9, 12):  # as few as show that the two amounts differ
         dollars_left = f"${remaining / PICO:,.{digits}f}"
         dollars_wanted = f"${amount / PICO:,.{digits}f}"
         if dollars_left != dollars_wanted:

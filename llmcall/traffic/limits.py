@@ -43,8 +43,8 @@ class Slot:
     :ivar sent_at: the monotonic time at which it was sent; infinite before.
     :ivar is_counted: whether its tokens count: from its admission until its window
         is over.
-    :ivar tokens: those that it reserves and, once it is over, used.
-    :ivar used: the tokens that it used, as far as it is known; ``None``: those that it reserved.
+    :ivar tokens: the tokens that it reserves and, once it has ended, used.
+    :ivar used: the tokens that it used; ``None`` if unknown, which means what it reserved.
     :ivar is_stuck: whether it ends only after a call that waits inside it.
     """
 
@@ -95,7 +95,7 @@ class Slot:
     def begin(self, state: EndpointState, tokens: int) -> None:
         """Take the slot at an endpoint; the caller has the lock.
 
-        :param tokens: those that it reserves.
+        :param tokens: the tokens that it reserves.
         """
         self.state = state
         state.running.add(self)
@@ -106,15 +106,15 @@ class Slot:
 
     @property
     def is_over_limit(self) -> bool:
-        """Return whether more sends are under way than may be, because some of them are stuck."""
+        """Return whether more sends are under way than the limit allows, because some of them are stuck."""
         most = self._pool.settings.limits_max_concurrent_calls
         if not isinstance(most, int) or self.state is None:
             return False
         return len(self.state.running) > most
 
     def release(self) -> None:
-        """Give back the slot, and count the tokens that were used in place of those that were reserved.
-        A second time changes nothing.
+        """Release the slot, and count the used tokens in place of the reserved ones; a second time changes
+        nothing.
         """
         with lock:
             self.leave_queues()
@@ -132,10 +132,10 @@ class Slot:
 class EndpointState:
     """The requests that one endpoint got; only the holder of the lock may use it.
 
-    :param name: the endpoint's.
+    :param name: the endpoint's name.
     :ivar running: the sends that are under way.
     :ivar sent: the sends of the window, the oldest first.
-    :ivar tokens: those of all sends that count.
+    :ivar tokens: the tokens of all sends that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
     :ivar queue: the sends that wait for it.
     """
@@ -151,14 +151,14 @@ class EndpointState:
     def wait(self, settings: Settings, tokens: int | None, now: float) -> float:
         """Return the seconds until a minute has room for a send; infinite if time does not decide.
 
-        :param tokens: what it may use, or ``None`` if nobody counted it.
+        :param tokens: what it may use, or ``None`` if it was not counted.
         :param now: the monotonic time.
         """
         while self.sent and self.sent[0].sent_at + WINDOW <= now:
             past = self.sent.popleft()
             past.is_counted = False
             self.tokens -= past.tokens
-        # What is too much for another send: the oldest have to be past before.
+        # What is in the way of another send: so much of the oldest has to leave the window first.
         requests_over = tokens_over = 0
         most = settings.limits_requests_per_minute
         if most is not None:
@@ -179,12 +179,12 @@ class EndpointState:
         return NEVER
 
 
-# As many as endpoints were ever named.
+# One for each endpoint that was ever named.
 _states: dict[tuple[str | None, ...], EndpointState] = {}
 
 
 def _state_of(endpoint: Endpoint) -> EndpointState:
-    """Return the state of an endpoint, the same one for everybody who knows it by this address."""
+    """Return the state of an endpoint, shared by all pools that know it by this address."""
     address = (
         endpoint.name,
         endpoint.base_url,
@@ -264,7 +264,7 @@ class Pool:
     def admit(self, slot: Slot, tokens: int | None) -> Endpoint | Blocked:
         """Admit a send if an endpoint allows it and no other waited longer; else queue it.
 
-        :param tokens: what the send may use, or ``None`` if nobody counted it.
+        :param tokens: what the send may use, or ``None`` if it was not counted.
         :returns: the endpoint that admits it.
         """
         with lock:
@@ -296,8 +296,8 @@ class Pool:
             )
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
-        """Stop asking an endpoint for some seconds; return those until the first other one has rested,
-        infinite if there is none.
+        """Stop asking an endpoint for some seconds; return the seconds until another one has rested,
+        infinite without another one.
         """
         now = time.monotonic()
         with lock:

@@ -1,4 +1,4 @@
-"""The permit for one send: what it may use is reserved, and an endpoint has a slot for it."""
+"""The gate of one send: it reserves what the send may use, and takes a slot at an endpoint."""
 
 from __future__ import annotations
 
@@ -65,10 +65,12 @@ async def note_sent_async(request: Any) -> None:
 class Permit:
     """The gate of a client: its reservation in the open budgets, and an endpoint's slot.
 
+    :meth:`release_slot` frees the endpoint early; leaving the block frees the rest.
+
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
     :param request: what is asked; its body is what is sent.
-    :param slot: counts it at an endpoint; ``None``: by the limits of the settings.
+    :param slot: its slot; ``None`` means one that the limits of the settings count.
     """
 
     def __init__(self, call: Call, pool: Pool, request: Request, slot: Slot | None = None) -> None:
@@ -86,6 +88,17 @@ class Permit:
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
+        # The order of these steps is a decision: first the budgets, then the endpoint.
+        #
+        # The alternative is the endpoint first. It was rejected: a send would hold a slot while it waits
+        # for other calls to settle, and the endpoint would idle though calls with a reservation could be
+        # sent. Both at once, under one lock, was rejected as well: the sum of a named budget is read from
+        # a disk or a server, and nobody may hold the lock meanwhile. The price is small: what a send keeps
+        # from others while it waits for a slot is a reservation that it will need anyway.
+        #
+        # The slot is released as soon as the answer is there, before that is stored, so that the next send
+        # does not wait for the disk. A reservation in memory is settled with it, any other at the end of
+        # the block.
         limits_tokens = self._pool.settings.limits_tokens_per_minute is not None
         estimated = self._estimate_tokens() if limits_tokens or budgets.counts_tokens() else None
         if budgets.open_budgets:
@@ -95,7 +108,7 @@ class Permit:
         async def look() -> Endpoint | Blocked:
             return self._pool.admit(self._slot, tokens)
 
-        admitted = await self._wait_for(look, "an endpoint has a place for another call")
+        admitted = await self._wait_for(look, "an endpoint had a free slot")
         if self._is_inner and self._slot.is_over_limit:
             warn_once(
                 f"{self._call.label} was made while its own thread or task reads a stream or makes another call, "
@@ -106,8 +119,8 @@ class Permit:
         return admitted
 
     def _estimate_tokens(self) -> tuple[int, int] | None:
-        """Return the most tokens that the prompt and the answer may have, or ``None`` if nobody can know
-        it.
+        """Return the most tokens that the prompt and the answer may have, or ``None`` if that cannot be
+        known.
 
         :raises BudgetExceededError: if a budget needs to know it.
         """
@@ -145,12 +158,12 @@ class Permit:
             reserve = partial(reservation.reserve, goes_first=self._is_inner)
             return reserve() if reservation.is_in_memory else await in_thread(reserve)
 
-        await self._wait_for(look, "calls under way settle what they reserved of a budget")
+        await self._wait_for(look, "calls under way settled what they reserved of a budget")
 
     async def _wait_for(self, look: Callable[[], Awaitable[T | Blocked]], event: str) -> T:
-        """Look again whenever there is reason to, and return what is found in place of a delay.
+        """Look until something else than ``Blocked`` is found, again whenever there is reason to.
 
-        :param event: is waited for, in words.
+        :param event: the end of the wait, in words.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
         found = await look()
@@ -182,7 +195,7 @@ class Permit:
         """Return what an answer used.
 
         :param answer: names its tier and its model.
-        :param is_part: whether it is as much of a stream as came.
+        :param is_part: whether it is only the part of a stream that arrived.
         """
         if not self._call.asks_model:
             return Used(cost=0.0)
@@ -198,8 +211,8 @@ class Permit:
         return Used(tokens, cost.total, price.source, served_model(answer))
 
     def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count what the send used, in place of what was reserved for it. If the server does not say
-        what that was, it is what was reserved.
+        """Count what the send used, in place of what was reserved for it; all of that, if the server
+        reports no usage.
 
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
@@ -217,7 +230,7 @@ class Permit:
         """Let an endpoint rest after a 429, for all calls.
 
         :param is_asked: whether the server asked for so many seconds.
-        :returns: the seconds until the first other one has rested; infinite if there is none.
+        :returns: the seconds until another endpoint has rested; infinite without another one.
         """
         return self._pool.rest(endpoint, seconds)
 
@@ -232,7 +245,7 @@ class Permit:
         return self
 
     def release_slot(self) -> None:
-        """Give back what is kept in memory; a second time changes nothing."""
+        """Release the endpoint, and a reservation that is kept in memory; a second time changes nothing."""
         self._holder.__exit__()
         self._slot.release()
         if self._reservation is not None and self._reservation.is_in_memory:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class UnderWay(NamedTuple):
-    """The calls that run at an endpoint, and the most that may."""
+    """The number of calls that run at an endpoint, and the most that may."""
 
     endpoint: str
     calls: int
@@ -39,13 +39,13 @@ class Usage(NamedTuple):
     :param calls: calls answered by a model, including streams that were not read to their end if their
         answers had begun.
     :param cached_calls: calls answered by a record, or by an identical call in flight.
-    :param replayed_calls: those of them that a cassette answered; the cache answered the others.
+    :param replayed_calls: the cached calls that a cassette answered; the cache answered the others.
     :param retries: attempts after the first.
     :param errors: calls that failed after all retries.
     :param input_tokens: prompt tokens that were billed; ``None`` if a server did not report them.
         If a stream broke off or was not read to its end, llmcall counts them itself, because servers
         report them at the end.
-    :param cached_input_tokens: those of them that the provider had cached, likewise.
+    :param cached_input_tokens: prompt tokens that the provider had cached, likewise.
     :param output_tokens: completion tokens that were billed, likewise.
     :param cost: USD of the billed tokens; ``None`` if a price is unknown.
     :param saved: USD that the cached calls cost when they were made, likewise.
@@ -111,7 +111,7 @@ class Usage(NamedTuple):
 COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
 TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
 # A meter is kept as long as the process, and a server may open a scope for each request.
-MOST_ROWS = 100_000  # of a meter; those of further scopes are their outermost scopes'
+MOST_ROWS = 100_000  # of a meter; further scopes count in their outermost scope's row
 MOST_OUTERMOST = 10_000  # further rows for these
 FURTHER_SCOPES = "(further scopes)"
 
@@ -247,7 +247,7 @@ def under_way() -> tuple[UnderWay, ...]:
 
 
 process_meter = Meter()
-# And those of the blocks that are tracked. In a worker, distributed/processes.py adds a session: its
+# And the meters of tracked blocks. In a worker, distributed/processes.py adds a session: its
 # ``add`` is called with what any call uses, in its thread, under the lock.
 meters: list[Any] = [process_meter]
 
@@ -255,9 +255,9 @@ meters: list[Any] = [process_meter]
 def count(
     caller_meter: Meter | None, model: str, scope: str, amounts: UsageDelta, arm: str = ""
 ) -> None:
-    """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked.
+    """Add amounts to a client's meter, to the process's, and to the tracked blocks'.
 
-    :param caller_meter: the client's, or ``None`` if none made the call.
+    :param caller_meter: the client's meter, or ``None`` without a client.
     :param amounts: by the name of their column; ``None`` is unknown, and a text is one of the names
         that are collected: a price source, or a model that answered.
     :param arm: the name of the arm that the scope stands in; empty outside any.
@@ -282,7 +282,7 @@ class UsageCount(Listener):
     """Counts what the calls of the process use."""
 
     def used(self, call: Call, amounts: dict[str, Any]) -> None:
-        """Add amounts to the client's meter, to the process's, and to those of the blocks being tracked."""
+        """Add amounts to the client's meter, to the process's, and to the tracked blocks'."""
         caller = call.caller
         count(call.client.meter, call.request.model or call.name, caller.path, amounts, caller.arm)
 

@@ -535,7 +535,7 @@ def test_counts_and_warnings_come_once_whatever_the_program_does_with_standard_e
 def test_a_cassette_that_cannot_be_written_ends_run_with_exit_code_1(model: NumberedServer) -> None:
     """The error at the end of the process is printed."""
     _, said = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)
-    assert f"Error: {Path('a.jsonl').resolve()} was written by another process" in said
+    assert f"Error: another process wrote {Path('a.jsonl').resolve()} while" in said
 
 
 # What is not recorded

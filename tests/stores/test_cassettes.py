@@ -160,9 +160,9 @@ NO_CASSETTES = {
         '{"input": {}, "preferred_output": [], "non_preferred_output": []}\n',
         "this is a file for fine-tuning: ",
     ),
-    "notes": ("Dear diary,\n", "this is no cassette of llmcall: "),
-    "JSON": ("[]\n", "this is no cassette of llmcall: "),
-    "bytes": ("SQLite format 3\0", "this is no cassette of llmcall: "),
+    "notes": ("Dear diary,\n", "this is not a cassette of llmcall: "),
+    "JSON": ("[]\n", "this is not a cassette of llmcall: "),
+    "bytes": ("SQLite format 3\0", "this is not a cassette of llmcall: "),
 }
 
 
@@ -1157,7 +1157,7 @@ def test_a_header_with_an_unknown_setting_is_refused() -> None:
     """A later version wrote it."""
     Path(PATH).write_text('{"llmcall": 1, "settings": {"mood": "good"}}\n')
     with (
-        pytest.raises(llmcall.ConfigError, match="the header names mood, which this version"),
+        pytest.raises(llmcall.ConfigError, match="the header has unknown settings: mood"),
         cassette(PATH),
     ):
         pass
@@ -1195,7 +1195,7 @@ def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
     assert told.startswith(unused) if mode == "new" else told == ""
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
     assert (
-        f"CacheError: {os.path.realpath(PATH)} was written by another process while it was being recorded here"
+        f"CacheError: another process wrote {os.path.realpath(PATH)} while this one recorded it"
         in complaints
     )
     assert b'"one"' in before
@@ -1254,8 +1254,8 @@ def test_a_lock_of_another_process_is_waited_for_and_never_removed(
     assert lock.exists()
     assert asked_in() == ["Hi"]
     (warning,) = warnings(caplog)
-    assert f"has made the folder {lock.resolve()}" in warning
-    assert warning.endswith("one was killed; remove that folder")
+    assert f"the process that made the folder {lock.resolve()}" in warning
+    assert warning.endswith("it was killed: remove that folder")
 
 
 def test_a_folder_in_which_no_lock_can_be_made_is_an_error_at_once(

@@ -200,7 +200,7 @@ def test_a_miss_of_an_incomplete_cassette_says_that_it_is_incomplete() -> None:
         raise ZeroDivisionError
     said = flat(missed("Another?", tape="part.jsonl"))
     assert "the cassette part.jsonl, whose recording is incomplete: 1 record" in said
-    assert "cause the recording broke off before its end" in said
+    assert "cause the recording is incomplete" in said
 
 
 def test_a_miss_is_explained_after_its_cassette_closed() -> None:

@@ -33,15 +33,19 @@ def message(**fields: Any) -> dict[str, Any]:
 UNREADABLE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "text for messages": ({"model": "m", "messages": "Hi"}, RESPONSE, "no list of messages"),
     "prompt": ({"model": "m", "prompt": "Hi"}, RESPONSE, "no list of messages"),
-    "no message": ({"messages": ["Hi"]}, RESPONSE, r"messages\[0\] of this chat is no object"),
+    "no message": ({"messages": ["Hi"]}, RESPONSE, r"messages\[0\] of this chat is not an object"),
     "content": ({"messages": [{"content": 3}]}, RESPONSE, "neither text nor a list of parts"),
-    "legacy choice": (REQUEST, {"choices": [{"text": "Yes."}]}, r"choices\[0\] .* is no object"),
+    "legacy choice": (
+        REQUEST,
+        {"choices": [{"text": "Yes."}]},
+        r"choices\[0\] .* is not an object",
+    ),
     "text": (REQUEST, {"text": "Yes."}, "has no choices"),
     "no choices": (REQUEST, {"choices": []}, "has no choices"),
     "number": (REQUEST, message(content=3), "neither text nor a list of parts"),
-    "refusal": (REQUEST, message(content=None, refusal=3), "a refusal that is no text"),
-    "calls": (REQUEST, message(tool_calls="buy"), "tool_calls that are no list"),
-    "call": (REQUEST, message(tool_calls=[{"function": "buy"}]), "a call of a tool"),
+    "refusal": (REQUEST, message(content=None, refusal=3), "a refusal that is not a text"),
+    "calls": (REQUEST, message(tool_calls="buy"), "tool_calls that are not a list"),
+    "call": (REQUEST, message(tool_calls=[{"function": "buy"}]), "a tool call that is not"),
     "reason": (REQUEST, {"choices": [{"message": ANSWER, "finish_reason": 3}]}, "finish_reason"),
 }
 EACH = pytest.mark.parametrize(

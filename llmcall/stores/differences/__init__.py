@@ -1,1 +1,1 @@
-"""Differences of two requests: field by field, and inside a text word by word."""
+"""Differences between two requests: field by field, and inside a text word by word."""

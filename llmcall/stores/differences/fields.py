@@ -26,8 +26,8 @@ class Difference(NamedTuple):
     """One field in which a request differs from a record.
 
     :param place: the field, such as ``temperature`` or ``messages[1].content``.
-    :param recorded: its value in the record, or ``None`` if the record lacks it.
-    :param asked: its value in the request, likewise.
+    :param recorded: the record's value, or ``None`` if the record lacks the field.
+    :param asked: the request's value, likewise.
     :param role: the message's role, if the field belongs to a message.
     """
 
@@ -107,9 +107,10 @@ def _role(item: Data) -> str:
 
 
 def _aligned(recorded: Sequence[Data], asked: Sequence[Data]) -> Iterator[tuple[int, Data, Data]]:
-    """Yield index, recorded and asked item of each pair that differs; a missing item is ``None``.
+    """Yield the index, the recorded and the asked item of each pair that differs; a missing item is
+    ``None``.
 
-    The index is the request's; for an item that only the record has, the record's.
+    The index is the request's, or the record's if only the record has the item.
     """
     matcher = SequenceMatcher(None, _texts(recorded), _texts(asked), autojunk=False)
     for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():

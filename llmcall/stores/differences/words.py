@@ -13,11 +13,11 @@ from ...support.display.formatting import shortened
 from ...support.display.printable import printable
 from ...support.secrets import masked
 
-# A word with what joins it (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or one other
-# character.
+# A word with its inner punctuation (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or any one
+# other character.
 WORD = re.compile(r"\s+|[\w'’.:/@+\\-]{0,200}\w|.", re.DOTALL)
 TOKEN = re.compile(r"\w+|\W")
-# Between the parts of a text: lines, in these sentences, in these pieces.
+# What separates the parts of a text: lines, then sentences, then pieces.
 SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 SEPARATORS = (re.compile(r"\n"), SENTENCE_END, re.compile(";"), re.compile(","))
 LONGEST_LIKENESS = 12  # tokens in which two parts may begin or end alike
@@ -78,7 +78,7 @@ class Passage(NamedTuple):
 
 
 def passages(recorded: str, asked: str) -> tuple[Passage, ...]:
-    """Return the passages in which two texts differ, in order; changes that almost touch are one."""
+    """Return the passages in which two texts differ, in order; changes that almost touch are merged."""
     merged: list[Passage] = []
     for lines in changed_lines(recorded, asked):
         recorded_piece, asked_piece = pieces(lines, recorded, asked)
@@ -102,7 +102,7 @@ def changed_lines(recorded: str, asked: str) -> Iterator[Passage]:
 
 
 def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:
-    """Return a passage's piece of each text."""
+    """Return the piece of each text that a passage covers."""
     return recorded[passage.begin : passage.end], asked[passage.asked_begin : passage.asked_end]
 
 
@@ -133,7 +133,7 @@ def _changes(recorded: Sequence[str], asked: Sequence[str]) -> Iterator[Passage]
 
 
 def common_ends(items: Sequence[Any], other_items: Sequence[Any]) -> tuple[int, int]:
-    """Return how many items two sequences share at their beginning, and of the rest at their end."""
+    """Return how many items two sequences share at the beginning, and how many of the rest at the end."""
     length = min(len(items), len(other_items))
     before = 0
     while before < length and items[before] == other_items[before]:
@@ -145,8 +145,8 @@ def common_ends(items: Sequence[Any], other_items: Sequence[Any]) -> tuple[int, 
 
 
 def sorted_parts(text: str, separators: Sequence[re.Pattern[str]] = SEPARATORS) -> str:
-    """Return a text in a form that is the same for every order of its parts: lines, sentences in them,
-    and pieces between ``;``, then between ``,``.
+    """Return a text with its parts sorted, so that their order does not matter: lines, sentences, and
+    pieces between ``;`` and ``,``.
     """
     if not separators:
         return text.strip()
@@ -155,8 +155,8 @@ def sorted_parts(text: str, separators: Sequence[re.Pattern[str]] = SEPARATORS) 
 
 
 def have_same_parts(text: str, other: str) -> bool:
-    """Return whether two texts have the same parts in another order. The same words may stand before
-    the first of them and after the last, in the whole text or in each of its sentences.
+    """Return whether two texts have the same parts in another order. Both may begin and end with the same
+    other words, in the whole text or in each sentence.
     """
     sentences, others = SENTENCE_END.split(text), SENTENCE_END.split(other)
     return _are_in_another_order(text, other) or (
@@ -172,8 +172,8 @@ def _are_in_another_order(text: str, other: str) -> bool:
         return False
     before, after = common_ends(tokens, others)
     end = len(tokens) - after
-    # Two parts may begin or end alike, so the first part begins a little before the first difference,
-    # and the last one ends a little behind the last.
+    # Two parts may begin or end alike, so the first part may begin a little before the first difference,
+    # and the last part may end a little after the last one.
     begins = range(before - _part_length(tokens[:before][: -LONGEST_LIKENESS - 1 : -1]), before + 1)
     ends = range(end, end + _part_length(tokens[end : end + LONGEST_LIKENESS]) + 1)
     return any(
@@ -184,5 +184,5 @@ def _are_in_another_order(text: str, other: str) -> bool:
 
 
 def _part_length(tokens: Sequence[str]) -> int:
-    """Return how many tokens come before the first that may separate parts."""
+    """Return the number of tokens before the first possible separator."""
     return next((n for n, token in enumerate(tokens) if token in "\n.!?;,"), len(tokens))

@@ -34,7 +34,7 @@ def find_causes(
 ) -> list[str]:
     """Return the certain causes of a miss, one sentence each.
 
-    :param differences: those from the nearest record.
+    :param differences: the differences from the nearest record.
     :param settings: the settings of the request.
     :param is_renamed: whether the system message changed, and names the actor.
     """
@@ -64,7 +64,7 @@ def _cause_of_order() -> str:
 
 
 def _cause_of_sample(sample: str | None, samples: Sequence[str | None]) -> str:
-    """Return how a sample differs from those under which the same request is recorded."""
+    """Return how a sample differs from the recorded samples of the same request."""
     path, draw = split_sample(sample)
     in_scope = f"in the scope {path!r}" if path else "outside any scope"
     draws = [recorded for scope, recorded in map(split_sample, samples) if scope == path]
@@ -100,7 +100,7 @@ def _listed(paths: Sequence[str]) -> str:
 
 
 def _cause_of_field(difference: Difference, settings: Settings) -> str:
-    """Return what is known about a difference beyond the difference itself; empty if nothing is."""
+    """Return the known cause of a difference, or an empty text."""
     field, recorded, asked = difference.place, difference.recorded, difference.asked
     if names := _normalizers_for(difference, settings.cache_normalize):
         return f"only {' and '.join(names).replace('_', ' ')} differ in {field}"
@@ -129,8 +129,8 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
 
 
 def needed_normalizers(differences: Sequence[Difference], settings: Settings) -> tuple[str, ...]:
-    """Return the normalizers under which a request equals the nearest record, those already set
-    included; empty if there are none.
+    """Return the normalizers, with the current ones, under which a request equals the nearest record;
+    empty if none do.
     """
     configured = settings.cache_normalize
     needed = [
@@ -144,9 +144,9 @@ def needed_normalizers(differences: Sequence[Difference], settings: Settings) ->
 
 
 def _normalizers_for(difference: Difference, configured: tuple[str, ...]) -> list[str]:
-    """Return the fewest normalizers that make two texts equal; none if that is impossible.
+    """Return the fewest normalizers that make two texts equal; an empty list if that is impossible.
 
-    :param configured: the normalizers that are set.
+    :param configured: the current normalizers.
     """
     recorded, asked = difference.recorded, difference.asked
     if not isinstance(recorded, str) or not isinstance(asked, str):

@@ -40,11 +40,11 @@ class Miss(NamedTuple):
     :param sample: the draw that was asked for, or ``None``.
     :param cache_key: the request's key.
     :param opening: the first words of the question, and the role that asks it.
-    :param looked_in: where it was sought, in words.
-    :param nearest: the nearest record, or ``None`` if there is none of its kind.
+    :param looked_in: the place that was searched, in words.
+    :param nearest: the nearest record of its kind, or ``None``.
     :param differences: the differences from that record, field by field, the sample first.
-    :param causes: what is certain about the cause, beyond the differences.
-    :param remedy: how to record it; a command stands on a line of its own.
+    :param causes: the certain causes, beyond the differences.
+    :param remedy: how to record it; a command is on a separate line.
     :param recorded: whether the request is recorded after all.
 
     >>> client = llmcall.client()
@@ -82,7 +82,7 @@ class Miss(NamedTuple):
                 "cause": [*self.causes],
                 "to record": self.remedy.split("\n"),
             }
-        commands = self.remedy.split("\n")[:-1]  # are to be copied whole
+        commands = self.remedy.split("\n")[:-1]  # stay on one line, to be copied
         for label, texts in paragraphs.items():
             for line in (
                 line
@@ -133,7 +133,7 @@ def sample_words(kind: str, sample: str | None) -> str:
 
 
 def headline(request: Request) -> str:
-    """Return a line that says that a request is not recorded."""
+    """Return a one-line message for a request that is not recorded."""
     return (
         f"no answer is recorded for this {request.kind} request to "
         f"{title_of(request.kind, request.asked)} (key {short_key(request.cache_key)}, "
@@ -149,7 +149,7 @@ def explain(
     :param source: where to look, or ``None`` if no record may answer the request.
     :param settings: the settings of the request.
     :param remedy: how to record it.
-    :param first_cause: a cause to name before the others; empty if there is none.
+    :param first_cause: a cause to name before the others, or an empty text.
     """
     result = search(request, source)
     nearest, scope = result.nearest, split_sample(request.sample)[0]
@@ -168,7 +168,7 @@ def explain(
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     if source is not None and not source.is_complete:
         causes.insert(
-            0, "the recording broke off before its end: what was not asked yet is not in it"
+            0, "the recording is incomplete: it lacks everything that was asked after it broke off"
         )
     if first_cause:
         causes.insert(0, first_cause)
@@ -193,7 +193,7 @@ def explain(
 
 
 def _normalizing_remedy(names: Iterable[str], rekey: str) -> str:
-    """Return the line of config.ini that leaves texts out of keys, and the command that follows."""
+    """Return the line of config.ini that keeps texts out of keys, and the command to run after it."""
     return (
         f"NORMALIZE = {', '.join(names)}\n"
         "in the section [Cache] of config.ini leaves these out of the key. "
@@ -202,7 +202,7 @@ def _normalizing_remedy(names: Iterable[str], rekey: str) -> str:
 
 
 def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
-    """Return how to record what the disk cache lacks.
+    """Return how to record an answer that the disk cache lacks.
 
     :param settings: the settings of the request.
     :param bypasses_cache: whether the call bypasses the disk cache.

@@ -22,9 +22,9 @@ class Source(NamedTuple):
     """A collection of records to search.
 
     :param name: its name in messages.
-    :param records: those that can be read.
+    :param records: its readable records.
     :param rekey: the command that gives its records new keys.
-    :param is_complete: whether the recording came to its end.
+    :param is_complete: whether the recording is complete.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Source(NamedTuple):
 class SearchResult(NamedTuple):
     """The result of a search.
 
-    :param looked_in: what was searched, in words.
-    :param problem: why nothing could be read; empty if it could.
+    :param looked_in: the place that was searched, in words.
+    :param problem: why nothing could be read, or an empty text.
     :param nearest: the nearest record of the request's kind.
     :param samples: the samples of the records that asked the same.
     :param scopes: the scope paths of all records, in order.
@@ -53,7 +53,7 @@ class SearchResult(NamedTuple):
 
 
 def search(request: Request, source: Source | None) -> SearchResult:
-    """Return the record nearest to a request, and those that asked the same. One of the same
+    """Return the record nearest to a request, and the records that asked the same. A record with the same
     persona and scope is nearer than any other.
 
     :param source: where to look, or ``None`` if no record may answer the request.
@@ -96,13 +96,13 @@ def search(request: Request, source: Source | None) -> SearchResult:
 
 
 def split_sample(sample: str | None) -> tuple[str, str]:
-    """Return a sample's scope path and draw; a draw that the user gave may hold another ``#``."""
+    """Return a sample's scope path and draw; a draw that the user names may contain another ``#``."""
     path, _, draw = (sample or "").partition("#")
     return path, draw
 
 
 def _order_free(data: Data) -> Data:
-    """Return data in a form that is the same for every order of its lists, and of a text's parts."""
+    """Return data with lists, and the parts of texts, sorted, so that their order does not matter."""
     if isinstance(data, dict):
         return {name: _order_free(item) for name, item in data.items()}
     if isinstance(data, list):
@@ -111,7 +111,7 @@ def _order_free(data: Data) -> Data:
 
 
 def _is_reordered(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> bool:
-    """Return whether two requests differ in the order of their texts' parts alone."""
+    """Return whether two requests differ only in the order of their texts' parts."""
     return all(
         isinstance(difference.recorded, str)
         and isinstance(difference.asked, str)
@@ -121,7 +121,7 @@ def _is_reordered(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> bo
 
 
 def _persona(fields: Mapping[str, Data]) -> Data:
-    """Return what describes who is asked: the system messages, or else how the first one begins."""
+    """Return the persona of a request: its system messages, or else the beginning of its first message."""
     messages = messages_of(fields)
     systems = [
         message
@@ -132,12 +132,12 @@ def _persona(fields: Mapping[str, Data]) -> Data:
 
 
 def _size(fields: Mapping[str, Data]) -> int:
-    """Return how many characters a request's messages have."""
+    """Return the number of characters in a request's messages."""
     return sum(map(len, strings_in(messages_of(fields))))
 
 
 def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
-    """Return what a request asks for besides its contents."""
+    """Return the parameters of a request: its fields without the contents."""
     body = fields.get("body")  # of another API
     if isinstance(body, dict):
         fields = {**fields, **body}
@@ -146,8 +146,8 @@ def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
 
 
 def _distance(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> tuple[bool, float]:
-    """Return how far a record's request is from another one: whether its messages differ, then how
-    many parameters do, and how unlike the messages are.
+    """Return the distance between two requests: whether the messages differ, then the number of differing
+    parameters plus the unlikeness of the messages.
     """
     parameters, others = _parameters(asked), _parameters(recorded)
     names = parameters.keys() | others.keys()
@@ -157,9 +157,7 @@ def _distance(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> tuple[
 
 
 def _unlikeness(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> float:
-    """Return 0 for the same messages, and 1 for those without a common word after their common
-    beginning.
-    """
+    """Return 0 for the same messages, up to 1 if they share no word after their common beginning."""
     messages, others = messages_of(asked), messages_of(recorded)
     if messages == others:
         return 0.0

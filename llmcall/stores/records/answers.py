@@ -1,4 +1,4 @@
-"""Equality of two recorded answers."""
+"""Comparison of recorded answers, without the fields that are new in each."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ...keys.request import Data
     from ..record import Record
 
-# The fields of these APIs that are new in each answer, and the objects whose ids are new in each.
-# Tool calls are not among them: a program's next request names their ids.
+# The fields that are new in each answer, and the objects whose ids are. Tool calls keep their ids, since a
+# program's next request names them.
 VOLATILE_BODY_FIELDS = {
     "created",
     "created_at",
@@ -27,16 +27,16 @@ VOLATILE_BODY_FIELDS = {
     "responseId",
 }
 WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
-# Fields that tell what an answer used, and at which tier.
+# Fields about the usage of an answer, and its tier.
 CIRCUMSTANCES = ("service_tier", "usage")
-# Fields that an answer lacks of which only the text was published.
+# Fields that an answer lacks if only its text was published.
 UNPUBLISHED = ("model", "finish_reason")
-# Fields of a model's response that are new in each; the last is of llama.cpp.
+# Fields that are new in each response; the last is llama.cpp's.
 VOLATILE = ("id", "created", "system_fingerprint", "timings")
 
 
 def stable_response(response: dict[str, Data]) -> dict[str, Data]:
-    """Return a response without the fields that always differ. A function's result has none."""
+    """Return a response without the fields that are new in each; a function's result stays whole."""
     if "value" in response:
         return response
     kept = without_volatile_fields(response) if "output" in response else response
@@ -44,8 +44,8 @@ def stable_response(response: dict[str, Data]) -> dict[str, Data]:
 
 
 def answer_parts(record: Record) -> Any:
-    """Return what a response tells a reader: neither fields that always differ nor what it used, nor
-    which of two APIs it came from.
+    """Return the content of a response, without the fields that are new in each, its usage, and the form
+    of its API.
     """
     if record.kind == "http":
         return without_call_ids(stable_objects(record.response, CIRCUMSTANCES))
@@ -62,8 +62,8 @@ def answer_parts(record: Record) -> Any:
 
 
 def shared_answer_parts(record: Record, other: Record) -> tuple[Any, Any]:
-    """Return the parts of two answers, without a model and a finish reason that only one has: published
-    answers often lack them.
+    """Return the parts of two answers. A model or a finish reason that only one of them has is left out,
+    because published answers often lack them.
     """
     one, two = answer_parts(record), answer_parts(other)
     if record.kind == other.kind == "chat":
@@ -80,7 +80,7 @@ def _shared(fields: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_empty(fields: dict[str, Data]) -> dict[str, Data]:
-    """Return fields without those that are null or empty, which only one of two APIs gives."""
+    """Return fields without null and empty values, which only one of two APIs gives."""
     return {
         name: _without_empty(value) if isinstance(value, dict) else value
         for name, value in fields.items()
@@ -89,7 +89,7 @@ def _without_empty(fields: dict[str, Data]) -> dict[str, Data]:
 
 
 def same_answer(record: Record, other: Record) -> bool:
-    """Return whether two records hold the same answer, apart from fields that always differ."""
+    """Return whether two records hold the same answer, apart from the fields that are new in each."""
     return record.response == other.response or _comparable(record) == _comparable(other)
 
 
@@ -102,8 +102,8 @@ def _comparable(record: Record) -> Any:
 
 
 def stable_objects(response: Mapping[str, Any], also_omitted: Collection[str] = ()) -> Any:
-    """Return a recorded answer without the fields that are new in each: its objects, or the whole
-    response if it holds none.
+    """Return the objects of a raw HTTP answer without the fields that are new in each, or the whole
+    response if it holds no objects.
 
     :param also_omitted: further fields to leave out.
     """

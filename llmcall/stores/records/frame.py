@@ -15,13 +15,13 @@ from ...support.display.printable import printable
 def record_frame(
     records: Iterable[Any], is_used: Callable[[Any], bool], levels: Sequence[str] | None = None
 ) -> Any:
-    """Return a DataFrame with a row for each :class:`llmcall.types.Record`, with their arms if any
-    record has some.
+    """Return a DataFrame with a row for each :class:`llmcall.types.Record`. It has a column of arms if any
+    record has arms.
 
-    :param is_used: tells whether a call used a record.
-    :param levels: names for the levels of the scopes, each of which then has a column.
-    :raises ValueError: if it names another number of levels than the scopes have, or a column that
-        the table has already.
+    :param is_used: returns whether a call used a record.
+    :param levels: names for the levels of the scopes; each gets a column.
+    :raises ValueError: if their number is not the depth of the deepest scope, or one of them is a
+        column's name.
     """
     records = list(records)
     columns = _columns(is_used)
@@ -34,7 +34,7 @@ def record_frame(
 
 
 def _columns(is_used: Callable[[Any], bool]) -> dict[str, Callable[[Any], Any]]:
-    """Return the columns of the table: their names, and what their cells hold of a record."""
+    """Return the columns of the table: their names, and the functions that fill their cells."""
     return {
         "scope": lambda record: record.scope or None,
         "draw": _draw,
@@ -59,7 +59,7 @@ def _level(number: int, record: Any) -> str | None:
 
 
 def _levels_of(record: Any) -> list[str]:
-    """Return the names in a scope path; a repeat is none, since it stands in its item's scope."""
+    """Return the names in a scope path, without repeats, which are in their item's scope."""
     path, _ = without_repeats(record.scope)
     return [name for name in path.split("/") if name]
 
@@ -67,9 +67,9 @@ def _levels_of(record: Any) -> list[str]:
 def _checked_levels(
     names: list[str], records: Sequence[Any], columns: Collection[str]
 ) -> list[str]:
-    """Return names for the levels of the scopes, one for each level of the deepest.
+    """Return the names of the levels, checked to be one for each level of the deepest scope.
 
-    :param columns: the others, which none of them may have.
+    :param columns: the other columns' names.
     """
     if len({*columns, *names}) < len(columns) + len(names):
         raise ValueError(
@@ -85,7 +85,7 @@ def _checked_levels(
 
 
 def _draw(record: Any) -> int | str | None:
-    """Return the draw's number, or the text that the user gave; ``None`` if there is neither."""
+    """Return the draw's number, or the user's text for it, or ``None``."""
     if record.sample is None:
         return None
     draw = record.sample.partition("#")[2]

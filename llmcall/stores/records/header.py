@@ -1,4 +1,4 @@
-"""The header of a file of records, and the settings that decide keys, which it holds."""
+"""The header of a file of records, with the settings that decide keys."""
 
 from __future__ import annotations
 
@@ -26,26 +26,25 @@ if TYPE_CHECKING:
     from ..days import Days
     from ..record import Record
 
-NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
-SECTIONS = "models"  # what [Model …] says of the models that were used, by their names
+NAMESPACES = "namespaces"  # by model, the namespaces from [Endpoint …] sections
+SECTIONS = "models"  # the [Model …] sections of the models that were used
 DEFAULT_MODELS = {"chat": "model", "embedding": "embedding_model"}  # by the kind of a record
 MODELS = tuple(DEFAULT_MODELS.values())
 MODEL_FILE = ".gguf"
-# The settings that decide keys besides the arguments in code: a header holds these, and while its
-# cassette is open they stand above environment and files.
+# The settings that decide keys, besides the arguments in code. A header holds these, and while its
+# cassette is open they override environment and files.
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
 
 
 class Header(NamedTuple):
     """The header of a file of records.
 
-    :param settings: those that decide keys, as JSON data; an empty file has none.
+    :param settings: the settings that decide keys, as JSON data; an empty file has none.
     :param run: the options of the ``llmcall run`` that recorded it, or ``None``.
     :param is_complete: whether the recording is complete.
-    :param days: by model, the days on which it answered. A file that is written has those of its
-        records instead.
-    :param imported: where somebody else published the answers, in words or by name; empty if that is
-        not known, ``None`` if llmcall recorded them.
+    :param days: by model, the days on which it answered. Writing takes the records' days instead.
+    :param imported: the source of published answers, in words or by name; empty if unknown, ``None`` if
+        llmcall recorded them.
     """
 
     settings: Mapping[str, Any]
@@ -58,7 +57,7 @@ class Header(NamedTuple):
     def of(cls, line: Mapping[str, Any]) -> Header:
         """Return the header that a line holds.
 
-        :raises CacheCorruptError: if what it says of models is damaged.
+        :raises CacheCorruptError: if its entry of served models is damaged.
         """
         days = parse_served(line.get("served", {}))
         complete, imported = line.get("complete", True), line.get("imported")
@@ -66,7 +65,7 @@ class Header(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """Return in words from where the answers were imported; empty if llmcall recorded them."""
+        """Return the source of imported answers in words; empty if llmcall recorded them."""
         if self.imported is None:
             return ""
         source = self.imported
@@ -75,14 +74,14 @@ class Header(NamedTuple):
         return f"imported from {source or 'an unnamed source'}, not recorded by llmcall"
 
     def differences(self, other: Header) -> str:
-        """Return in words what keeps two headers from being joined; empty if nothing does."""
+        """Return the differences that keep two headers apart, in words; empty if they can be joined."""
         return settings_differences(
             {**self.settings, "run": self._run_with(other), "imported": self.imported},
             {**other.settings, "run": other._run_with(self), "imported": other.imported},
         )
 
     def joined(self, other: Header) -> Header:
-        """Return the header of all that is recorded under two."""
+        """Return the joined header of two recordings."""
         return Header(
             joined_settings(self.settings or other.settings, other.settings),
             self._run_with(other),
@@ -92,15 +91,14 @@ class Header(NamedTuple):
         )
 
     def _run_with(self, other: Header) -> Mapping[str, Any] | None:
-        return other.run if self.run is None else self.run  # a run without options is one, too
+        return other.run if self.run is None else self.run  # a run without options counts, too
 
 
 def keyed_settings(*, namespaces: dict[str, str] | None = None) -> dict[str, Any]:
-    """Return the settings that decide keys, as JSON data: those from environment, files and
-    defaults, not those from code.
+    """Return the settings from environment, files and defaults that decide keys, as JSON data.
 
-    A model's file is named without its folder. All ``[Model …]`` sections are included; a file gets
-    those of the models that were used.
+    A model's file is named without its folder. All ``[Model …]`` sections are included; writing a file
+    keeps only the sections of the models that were used.
 
     :param namespaces: the models' namespaces, if an open cassette names them.
     """
@@ -113,7 +111,7 @@ def keyed_settings(*, namespaces: dict[str, str] | None = None) -> dict[str, Any
         if file_name := _file_name(model):
             header[name] = file_name
         elif values["api_type"] == "local" and model == SETTINGS[name].default:
-            header[name] = LOCAL_MODEL  # named as in its records, it replays with any API_TYPE
+            header[name] = LOCAL_MODEL  # with its records' name, it replays with any API_TYPE
     sections = values[SECTIONS]
     if header["model"] == LOCAL_MODEL:
         sections = {LOCAL_MODEL: {"structured_output": True}, **sections}
@@ -132,9 +130,7 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> dict[str, Any]:
-    """Return a header that says what ``[Model …]`` says of the models of some records, each by its
-    whole name.
-    """
+    """Return a header whose ``[Model …]`` sections are those of some records' models, by full name."""
     sections = header.get(SECTIONS, {})
     models = {model for record in records if isinstance(model := record.request.get("model"), str)}
     sections_by_model = {model: _as_json(section_of(model, sections)) for model in sorted(models)}
@@ -144,8 +140,8 @@ def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> di
 
 
 def with_used_settings(header: Mapping[str, Any], records: Iterable[Record]) -> dict[str, Any]:
-    """Return those settings of a header that the requests of some records show; of a section or a list,
-    the entries that they show. What ``[Model …]`` says is left as it is.
+    """Return the settings, and the entries of sections and lists, that some records' requests show. The
+    ``[Model …]`` sections stay.
     """
     normalizers = header.get("cache_normalize", ())
     shown: dict[str, list[Any]] = defaultdict(list)
@@ -177,7 +173,7 @@ def with_used_settings(header: Mapping[str, Any], records: Iterable[Record]) -> 
 
 
 def _shown(record: Record) -> Iterator[tuple[str, Any]]:
-    """Yield the values that settings had if they decided a record's request, each with its setting."""
+    """Yield the settings that may have decided a record's request, each with its value."""
     request = record.request
     model, namespace = request.get("model"), request.get("namespace")
     if record.kind in DEFAULT_MODELS:
@@ -192,7 +188,7 @@ def _shown(record: Record) -> Iterator[tuple[str, Any]]:
 
 
 def _file_name(model: object) -> str | None:
-    """Return the name of a model's file, without its folder; ``None`` if a model is none."""
+    """Return the name of a model's file, without its folder; ``None`` if the model is not a file."""
     path = str(model)
     return re.split(r"[/\\]", path)[-1] if path.lower().endswith(MODEL_FILE) else None
 
@@ -210,9 +206,9 @@ def _namespaces() -> dict[str, str]:
 
 
 def layer_from_header(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a header as a layer of settings. Settings that had no value then have none now.
+    """Return a header as a layer of settings. A setting without a value in the recording has none now.
 
-    The path of a model's file stays that of this machine.
+    A model's file keeps its path on this machine.
 
     :raises ConfigError: if the header names a setting that is unknown or does not decide keys.
     """
@@ -220,7 +216,7 @@ def layer_from_header(header: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(recorded.keys() - set(KEYED))
     if unknown:
         raise ConfigError(
-            f"the header names {', '.join(unknown)}, which this version of llmcall does not know"
+            f"the header has unknown settings: {', '.join(unknown)}; upgrade llmcall, or record again"
         )
     names = [name for name in KEYED if name in recorded or (recorded and name not in MODELS)]
     layer = {name: recorded.get(name, SETTINGS[name].default) for name in names}
@@ -235,11 +231,11 @@ def layer_from_header(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
-    """Return in words which settings of environment and files a recording overrides, and how to use
-    them; empty if it overrides none.
+    """Return a warning about the settings of environment and files that a recording overrides, or an
+    empty text.
 
-    :param before: the settings without those of the recording.
-    :param layer: the settings of the recording.
+    :param before: the settings without the recording's.
+    :param layer: the recording's settings.
     :param path: its file.
     """
     here, recorded = [], []
@@ -268,14 +264,14 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
 
 
 def _config_prefix(name: str) -> str:
-    """Return what stands before a setting's value in config.ini: its key, or its section."""
+    """Return a setting's key or section, as config.ini writes it before the value."""
     row = SETTINGS[name]
     return f"{row.key} = " if row.key else f"[{row.section}] "
 
 
 def _setting_text(value: Any, other: Any) -> str:
-    """Return a setting's value as config.ini has it; of a section, the entries that another value does
-    not have; empty if there is none.
+    """Return a setting's value as config.ini writes it; of a section, the entries that another value
+    lacks; empty without a value.
     """
     if isinstance(value, Mapping):
         entries = {name: entry for name, entry in value.items() if other.get(name) != entry}
@@ -290,8 +286,8 @@ def _setting_text(value: Any, other: Any) -> str:
 def settings_differences(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """Return the differences between the settings of two headers in words; empty if they agree.
 
-    The headers of two files each name the models of their own records: they do not differ if only
-    one of them names a model.
+    A model that only one of them names is no difference, because each header names the models of its own
+    records.
     """
     names = settings.keys() | other.keys()
     different = {name for name in names if settings.get(name) != other.get(name)}
@@ -306,6 +302,6 @@ def settings_differences(settings: Mapping[str, Any], other: Mapping[str, Any]) 
 
 
 def joined_settings(settings: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a header's settings; they also speak of the models that only the other's speak of."""
+    """Return a header's settings with the ``[Model …]`` sections that only the other header has."""
     sections = {**other.get(SECTIONS, {}), **settings.get(SECTIONS, {})}
     return {**settings, SECTIONS: sections} if sections else dict(settings)

@@ -3,19 +3,19 @@
 Cassettes and exported caches are such files, made for review and for git. Version 1 of the format: a
 file is UTF-8, and each line is one JSON object, one of these three::
 
-    {"llmcall": 1, "settings": {…}}              the header, first; equal ones may follow anywhere;
+    {"llmcall": 1, "settings": {…}}              the header, first; equal headers may follow anywhere;
                                                  with "complete": false if an exception ended the
                                                  recording; with "run": {…}, the options of
-                                                 ``llmcall run``, if that recorded it; with "served":
-                                                 {…}, the models that answered, as far as their days
-                                                 are known; with "imported", the source of answers
-                                                 that llmcall did not record
+                                                 ``llmcall run``, if it recorded the file; with
+                                                 "served": {…}, the models that answered, as far as
+                                                 their days are known; with "imported", the source of
+                                                 answers that llmcall did not record
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "asker": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
                                                  a record; sample, asker, arms and cost if there are
                                                  any
 
-A text is written once, before its first use; requests and responses refer to it. So a growing
+A text is written once, before its first use; requests and responses refer to it, so that a growing
 history does not repeat its long texts. Blank lines, a byte order mark and carriage returns at line
 ends are accepted.
 """
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
 RECORD = ("kind", "sample", "asker", "arms", "request", "response", "cost")
-# The types of a line's fields; a line is what its first field with a name of these three says.
+# The types of a line's fields.
 TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "sample", "asker", "text"), (str,)),
     **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
@@ -54,14 +54,14 @@ FIELDS = {
     "llmcall": ("llmcall", "complete", "imported", "run", "settings", "served"),
 }
 OPTIONAL = {"sample", "asker", "arms", "cost", "complete", "imported", "run", "served"}
-INLINE_CHARACTERS = 500  # of a text that stands in the record itself
+INLINE_CHARACTERS = 500  # the longest text that is written in the record itself
 RESTORE = "take the line from version control, or remove it and record again"
 
 _CHANGED_BY_HAND = (
     "a line was changed by hand or removed: take it from version control, or record again"
 )
 
-# These break or reorder lines, or are half a character, of which there is no UTF-8.
+# Characters that break or reorder lines, and lone surrogates, which UTF-8 cannot encode.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 
@@ -69,9 +69,7 @@ _write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def encode_line(entry: dict[str, Any]) -> str:
-    """Return an entry as one line of JSON with its newline; what cannot be seen in a text, or be
-    encoded, is escaped.
-    """
+    """Return an entry as one line of JSON with its newline; invisible characters are escaped."""
     line = _write_json(entry) + "\n"
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
@@ -79,8 +77,7 @@ def encode_line(entry: dict[str, Any]) -> str:
 def parse_line(line: bytes) -> dict[str, Any]:
     """Return the header, text or record that a line holds.
 
-    :raises CacheCorruptError: if it holds none of them, or a damaged one; the message says what is
-        wrong and how to mend it.
+    :raises CacheCorruptError: if it is anything else, or damaged; the message says how to repair it.
     :raises CacheError: if it is a newer version's header.
     """
     entry = _parse_json(line)
@@ -92,7 +89,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
 
 
 def _check_fields(entry: dict[str, Any], names: tuple[str, ...]) -> None:
-    """Refuse a line whose fields are not those of version 1."""
+    """Refuse a line whose fields do not match version 1 of the format."""
     version = entry.get("llmcall")
     if type(version) is int and version > VERSION:
         raise CacheError(
@@ -152,19 +149,19 @@ _read_json = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).de
 def text_digest(text: str) -> str:
     """Return the first 32 hexadecimal digits of the SHA-256 of a text's UTF-8.
 
-    A lone surrogate is encoded as if it were a character; two that make one count as that one, since
-    JSON reads them so.
+    A lone surrogate is encoded like a character. A pair counts as the character that it makes, as JSON
+    reads it.
     """
     return sha256(joined_surrogates(text).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def is_marker(data: dict[str, Any]) -> bool:
-    """Return whether an object of a line stands for something else: ``{"$text": digest}``, say."""
+    """Return whether an object is a marker for something else, such as ``{"$text": digest}``."""
     return len(data) == 1 and next(iter(data)).startswith("$")
 
 
 def checked_text(entry: Mapping[str, Any]) -> str:
-    """Return the text of a text's line.
+    """Return the text of a text line.
 
     :raises CacheCorruptError: if it does not have the digest.
     """
@@ -177,11 +174,11 @@ def checked_text(entry: Mapping[str, Any]) -> str:
 
 
 def resolve_markers(encoded: Any, find_text: Callable[[str], str | None]) -> Any:
-    """Return a copy of a line's data with all that other things stand for.
+    """Return a copy of a line's data with its markers replaced.
 
-    :param find_text: returns the long text of the file with a digest, or ``None``.
-    :raises CacheCorruptError: if something stands for what is not there.
-    :raises CacheError: if messages stand in another line, as an earlier version wrote them.
+    :param find_text: returns the file's long text with a digest, or ``None``.
+    :raises CacheCorruptError: if a marker is unknown, or refers to a missing text.
+    :raises CacheError: if it refers to messages in another line, as an earlier version wrote them.
     """
     if isinstance(encoded, list):
         return [resolve_markers(item, find_text) for item in encoded]
@@ -208,8 +205,8 @@ def resolve_markers(encoded: Any, find_text: Callable[[str], str | None]) -> Any
         return {name: resolve_markers(item, find_text) for name, item in value.items()}
     if marker == "$messages":
         raise CacheError(
-            "it refers to messages of other lines ($messages), as llmcall no longer does: delete the "
-            "file and record it again; what the disk cache holds is not asked again"
+            "it refers to messages in other lines ($messages), which llmcall no longer supports: delete the "
+            "file and record it again; answers in the disk cache are not asked again"
         )
     raise CacheCorruptError(
         f'its object with the single name "{marker[:40]}" has no meaning there; {_CHANGED_BY_HAND}'

@@ -1,8 +1,8 @@
-"""A record as bytes, as the cache keeps it.
+"""Records as bytes, for the cache.
 
 The bytes are two pickles of plain data, the fields and the request, and a checksum. The checksum covers
-the record's key, so that one record's bytes are never taken for another's. Reading a record looks up
-no class and no function: a cache from a stranger can lie and waste memory, but runs no code.
+the record's key, so that one record's bytes never pass for another's. Reading a record looks up no class
+and no function: a stranger's cache can lie and waste memory, but cannot run code.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ...keys.plain_data import plain
 from ..record import Record
 from .served import days_entry, parse_days
 
-# The number of the layout comes before the fields; layout 4 has no arms, as most records have none.
+# The number of the layout comes before the fields. Most records have no arms, and use layout 4.
 LAYOUT, LAYOUT_OF_ARMS = 4, 5
 FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker", "days")
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
 CHECKSUM_BYTES = 4
 REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
 NO_RECORD = "it is not a record"
-# What the unpickler raises for made-up bytes.
+# The errors that the unpickler raises for arbitrary bytes.
 UNREADABLE = (
     pickle.UnpicklingError,
     ValueError,
@@ -46,21 +46,20 @@ class _NotPlain(Exception):
 
 class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> NoReturn:
-        """Refuse the value: plain data need no reduction."""
+        """Refuse the value, since plain data needs no reduction."""
         raise _NotPlain
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> NoReturn:
-        """Refuse the class: plain data name none."""
+        """Refuse the class, since plain data names no classes."""
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is not plain data")
 
 
 def pack(record: Record) -> bytes:
     """Return a record as bytes, without its key and the time when it was stored.
 
-    :raises TypeError: if the record holds something that is not plain data and has no plain form,
-        naming its place.
+    :raises TypeError: if the record holds something that cannot become plain data; names its location.
     """
     request = record.request
     fields = {name: getattr(record, name) for name in FIELDS}
@@ -80,9 +79,9 @@ def pack(record: Record) -> bytes:
 def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None) -> Record:
     """Return the record that :func:`pack` packed.
 
-    :param packed: the bytes, or ``None`` if there are none.
-    :raises CacheCorruptError: if the checksum does not fit, or the fields are anything but plain data;
-        the request raises it when it is first read.
+    :param packed: the bytes, or ``None``.
+    :raises CacheCorruptError: if the checksum does not match, or the fields are not plain data; the
+        request raises it at first read.
     """
     body = (packed or b"")[:-CHECKSUM_BYTES]
     if not packed or packed[-CHECKSUM_BYTES:] != _checksum(cache_key, body):
@@ -117,7 +116,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
 
 
 def _request_in(body: bytes, cache_key: str) -> dict[str, Any]:
-    """Return a record's request, which follows its fields; a replayed call needs only the answer."""
+    """Return a record's request. It is separate from the fields because a replay needs only the answer."""
     try:
         request = _Unpickler(BytesIO(body)).load()
         if type(request) is not dict:

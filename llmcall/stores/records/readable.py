@@ -1,4 +1,4 @@
-"""Chats that readers can read, of records from other hands."""
+"""A check that chats from other sources can be read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_QUOTE = 200  # characters of a record in a message
 
 
 def unreadable(record: Record) -> str | None:
-    """Return why no reader can read a chat's record; ``None`` if they can, and of any other kind."""
+    """Return why a chat's record cannot be read, or ``None``; other kinds are not checked."""
     if record.kind != "chat":
         return None
     request, response = record.request, record.response
@@ -34,28 +34,26 @@ def unreadable(record: Record) -> str | None:
         if problem := _unreadable_message(fields.get("message")):
             return f"the message of choices[{number}] of this chat {problem}: {_quoted(choice)}"
         if not isinstance(fields.get("finish_reason"), (str, NoneType)):
-            return (
-                f"the finish_reason of choices[{number}] of this chat is no text: {_quoted(choice)}"
-            )
+            return f"the finish_reason of choices[{number}] of this chat is not a text: {_quoted(choice)}"
     return None
 
 
 def _unreadable_message(message: Any) -> str | None:
-    """Return what keeps readers from reading a message; ``None`` if nothing does."""
+    """Return why a message cannot be read, or ``None``."""
     if not isinstance(message, dict):
-        return "is no object"
+        return "is not an object"
     content = message.get("content")
     if type(content) is str and len(message) == 2:
-        return None  # a role and a text, as most have
+        return None  # a role and a text, like most messages
     if not is_content(content):
         return "has a content that is neither text nor a list of parts"
     if not isinstance(message.get("refusal"), (str, NoneType)):
-        return "has a refusal that is no text"
+        return "has a refusal that is not a text"
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
-        return "has tool_calls that are no list"
+        return "has tool_calls that are not a list"
     if not all(map(_is_call, (*calls, {"function": message.get("function_call")}))):
-        return "has a call of a tool that is no object"
+        return "has a tool call that is not an object"
     return None
 
 

@@ -1,4 +1,4 @@
-"""A file of records, read."""
+"""The reading of a file of records."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from .spool import Spool
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# How the lines of records, texts and headers begin, unless they were edited.
+# The beginnings of the lines of records, texts and headers, unless somebody edited them.
 RECORD_LINE, TEXT_LINE = b'{"kind": ', b'{"text": '
 HEADER_LINE = b'{"llmcall": '
 
 
 def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
-    """Read a file, whose headers and texts may stand in any line, and return its header. A merge may
-    leave several, which differ only in ``served``.
+    """Read a file and return its header. Headers and texts may be in any line; a merge may leave several
+    headers, which differ only in ``served``.
 
-    :param store: gets the texts, and the records.
+    :param store: takes the texts and the records.
     :param file: is read twice.
     :param name: the file's name in errors.
     """
@@ -76,7 +76,7 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
                 )
             elif record.arms:
                 store.add(earlier[1].with_arms(record.arms), earlier[0])
-    except ValueError as error:  # half a character in a request, which has no key
+    except ValueError as error:  # a lone surrogate in a request, which so has no key
         raise CacheCorruptError(f"{name}:{number}: {error}; {RESTORE}") from None
     except CacheError as error:
         raise type(error)(f"{name}:{number}: {error}") from None
@@ -112,7 +112,7 @@ def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 def _first_header(line: bytes) -> Header:
     """Return the header in the first line of a file.
 
-    :raises CacheCorruptError: if it holds none; the message says what else the file is.
+    :raises CacheCorruptError: if it is anything else; the message says what the file is.
     """
     try:
         entry = parse_line(line)
@@ -132,7 +132,7 @@ def _no_header() -> CacheCorruptError:
 
 
 def _foreign(line: bytes) -> CacheCorruptError:
-    """Return the error of a file that is no cassette of ours, by its first line."""
+    """Return the error for a file that is not a cassette, by its first line."""
     if line.startswith(b"version https://git-lfs.github.com/"):
         return CacheCorruptError(
             "this is a Git LFS pointer, and the cassette itself is not here: fetch it with 'git lfs pull'"
@@ -151,7 +151,7 @@ def _foreign(line: bytes) -> CacheCorruptError:
     kind = next((kind for kind, is_met in importable.items() if is_met), None)
     if kind is None:
         is_tuning = names >= {"prompt", "completion"} or "preferred_output" in names
-        kind = "a file for fine-tuning" if is_tuning else "no cassette of llmcall"
+        kind = "a file for fine-tuning" if is_tuning else "not a cassette of llmcall"
         remedy = "give another file, or take the cassette from version control"
     return CacheCorruptError(
         f'this is {kind}: the first line is not the header {{"llmcall": …}}; {remedy}'
@@ -163,10 +163,10 @@ class RecordFile:
 
     :param data: the bytes of the file.
     :param name: the file's name in errors.
-    :ivar header: what stands above them.
-    :raises CacheCorruptError: if a line is damaged, refers to a text that is not there, is a chat that no
-        reader can read, or answers a request otherwise than another line, or if two headers differ; with
-        the number of the line.
+    :ivar header: the file's header.
+    :raises CacheCorruptError: if a line is damaged, refers to a missing text, holds a chat that cannot be
+        read, or answers a request differently than another line, or if two headers differ; names the
+        line.
     :raises CacheError: if another version wrote the file.
     """
 
@@ -179,7 +179,7 @@ class RecordFile:
         self.header = _read_into(self, BytesIO(data), name)
 
     def add(self, record: Record, number: int) -> None:
-        """Add the record of a line, or put it in the place of an equal one."""
+        """Add the record of a line, or replace the one with its key."""
         self._records[record.cache_key] = number, record
 
     def __len__(self) -> int:
@@ -192,13 +192,13 @@ class RecordFile:
         return key in self._records
 
     def get(self, key: str) -> Record | None:
-        """Return a copy of the record of a key, or ``None`` if there is none."""
+        """Return a copy of the record of a key, or ``None``."""
         found = self._records.get(key)
         return None if found is None else found[1].copy()
 
 
 def header_in(path: str | os.PathLike[str]) -> Header | None:
-    """Return the header of a file, or ``None`` if there is no file or it is empty.
+    """Return the header of a file, or ``None`` if the file is missing or empty.
 
     Only the first line is read and checked.
 
@@ -224,7 +224,7 @@ def read(path: str | os.PathLike[str]) -> RecordFile:
 
 
 def spooled(path: str | os.PathLike[str], spool: Spool) -> Header:
-    """Read a file, whose records and texts go to a spool and not to the memory; return its header."""
+    """Read a file's records and texts into a spool, to save memory; return its header."""
     with _open_file(path) as file:
         return _read_into(spool, file, os.fspath(path))
 

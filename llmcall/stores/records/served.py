@@ -1,4 +1,4 @@
-"""Models that answered, and on which days: ``served`` in a header."""
+"""Models that answered, with their days: ``served`` in a header."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def model_of(record: Record) -> str | None:
-    """Return the model that gave an answer, by the server's name if it gave one, else by the name
-    that was asked for; ``None`` if no model answered, but a function.
+    """Return the model that gave an answer, by the server's name, else by the requested name; ``None`` if
+    no model answered.
     """
     if record.kind == "function" or not record.model_answer:
         return None
     model = record.served or record.model
-    return None if model is None else model.encode(errors="replace").decode()  # no half characters
+    return None if model is None else model.encode(errors="replace").decode()  # no lone surrogates
 
 
 def served_by(records: Iterable[Record]) -> dict[str, Days | None]:
@@ -45,9 +45,7 @@ def served_by(records: Iterable[Record]) -> dict[str, Days | None]:
 
 
 def served_words(served: Served) -> list[str]:
-    """Return words for each model: its name and its days, such as
-    ``gpt-4o-mini-2024-07-18 (2026-11-22)``.
-    """
+    """Return each model with its days in words, such as ``gpt-4o-mini-2024-07-18 (2026-11-22)``."""
     return [f"{printable(model)} ({days or 'days not recorded'})" for model, days in served.items()]
 
 
@@ -58,23 +56,23 @@ def days_entry(days: Days) -> dict[str, Any]:
 
 
 def parse_served(served: Mapping[str, Any]) -> dict[str, Days]:
-    """Return what a header says of the models that answered.
+    """Return the days by model from a header's ``served``.
 
-    :raises CacheCorruptError: for a damaged one.
+    :raises CacheCorruptError: if it is damaged.
     """
     days_by_model = {}
     for model, entry in served.items():
         days = parse_days(entry)
         if days is None:
             raise CacheCorruptError(
-                f"what 'served' says of {printable(model)[:64]} is damaged; {RESTORE}"
+                f"the entry of {printable(model)[:64]} in 'served' is damaged; {RESTORE}"
             )
         days_by_model[model] = days
     return days_by_model
 
 
 def parse_days(entry: Any) -> Days | None:
-    """Return the days that :func:`days_entry` made JSON data of; ``None`` of anything else."""
+    """Return the days from the JSON data of :func:`days_entry`, or ``None`` from anything else."""
     if not isinstance(entry, dict):
         return None
     days = entry.get("first", ""), entry.get("last", "")
@@ -85,7 +83,7 @@ def parse_days(entry: Any) -> Days | None:
 
 
 def joined_served(served: Mapping[str, Days], other_served: Mapping[str, Days]) -> dict[str, Days]:
-    """Return what two headers of one file say of the models that answered."""
+    """Return the joined ``served`` of two headers of one file."""
     joined = dict(served)
     for model, days in other_served.items():
         joined[model] = joined_days(served.get(model), days) or days

@@ -1,5 +1,5 @@
-"""Records in a temporary file, in the order of a file of records: a cache of any size is exported, and a
-file of any size is loaded, without holding it in memory.
+"""Records in a temporary file, in the order of a file of records, so that exporting a cache and loading a
+file take little memory at any size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..record import Record
 
-# ``equal`` names the request and the scope of a record that says who asked.
+# ``equal`` names the request and the scope of a record that names its asker.
 TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA cache_size = -32000;
@@ -44,8 +44,8 @@ SET_COUNT = "INSERT OR REPLACE INTO Counts VALUES (?, ?)"
 class Spool:
     """Records by key, and long texts by digest, in a file that SQLite deletes when it is closed.
 
-    ``len()``; iteration by scope path, then in the order in which they came. An asker's name is left
-    out where nobody else asked the same in the scope.
+    ``len()``; iteration by scope path, then in the order of adding. An asker's name is left out if
+    nobody else asked the same in the scope.
     """
 
     def __init__(self) -> None:
@@ -59,14 +59,14 @@ class Spool:
         self._connection.close()
         if isinstance(error, sqlite3.OperationalError):
             raise OSError(
-                f"the records do not fit into a temporary file ({error}): free its disk, or set SQLITE_TMPDIR to a "
-                "folder on another one"
+                f"the records do not fit into a temporary file ({error}): free space on its disk, or set SQLITE_TMPDIR "
+                "to a folder on another disk"
             ) from error
 
     def add(self, record: Record, number: int | None = None) -> None:
-        """Add a record, or put it in the place of the one with its key and number.
+        """Add a record, or replace the one with its key and number.
 
-        :param number: of its line; ``None``: it follows the last one.
+        :param number: the number of its line; ``None`` puts it last.
         """
         key = record.cache_key
         levels = () if record.sample is None else ("", *record.scope.split("/"))
@@ -96,7 +96,7 @@ class Spool:
         self._connection.execute(ADD_TEXT, (digest, text.encode("utf-8", "surrogatepass")))
 
     def is_first_use(self, digest: str) -> bool:
-        """Return whether there is no text with a digest yet; from now on there is."""
+        """Return whether a text's digest is new, and remember it."""
         return self._connection.execute(ADD_DIGEST, (digest,)).rowcount == 1
 
     def text(self, digest: str) -> str | None:
@@ -105,7 +105,7 @@ class Spool:
         return None if encoded is None else encoded.decode("utf-8", "surrogatepass")
 
     def counted_before(self, name: bytes) -> int:
-        """Return how often a name was counted before, and count it."""
+        """Return how often a name was counted so far, and count it once more."""
         number: int = self._value(COUNT, name) or 0
         self._connection.execute(SET_COUNT, (name, number + 1))
         return number

@@ -1,4 +1,4 @@
-"""A file of records, written."""
+"""The writing of a file of records."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from .header import Header
     from .spool import Spool
 
-LOCK_ATTEMPTS = 200  # one each 10 ms
+LOCK_ATTEMPTS = 200  # one every 10 ms
 
 
 def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
 
-    :param header: of its settings, only the sections of models that the records name are written.
+    :param header: the header; only the ``[Model …]`` sections of the records' models are written.
     :param records: the records in the order of the calls; they are written by scope path. They are
-        gone through several times.
-    :raises ValueError: if a record holds too deep a nesting, or a request holds NaN, an infinity or
-        a lone surrogate; the message names the place.
-    :raises TypeError: if a record holds anything but plain data; the message names the place.
-    :raises CacheError: if a text looks like a credential; the message names the place.
+        read several times.
+    :raises ValueError: if a record is nested too deeply, or a request holds NaN, an infinity or a lone
+        surrogate; names the location.
+    :raises TypeError: if a record holds anything but plain data; names the location.
+    :raises CacheError: if a text looks like a credential; names the location.
     """
     allow = config.settings().cassette_allow
     if isinstance(records, list):  # a spool is in order
@@ -96,7 +96,7 @@ def _entry(record: Record) -> dict[str, Any]:
 
 
 def _first_uses() -> Callable[[str], bool]:
-    """Return a function that returns whether it gets a digest for the first time."""
+    """Return a function that returns whether a digest is new to it."""
     used: set[str] = set()
 
     def is_first_use(digest: str) -> bool:
@@ -110,7 +110,7 @@ def _first_uses() -> Callable[[str], bool]:
 def _encoded(data: Data, texts: dict[str, str]) -> Any:
     """Return plain data as JSON can hold it, with references instead of long texts.
 
-    :param texts: gathers these, by digest.
+    :param texts: collects the long texts, by digest.
     """
     if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
         digest = text_digest(data)
@@ -135,7 +135,7 @@ def write(
 
     Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
 
-    :param replaces: the digest of the only content that it may replace (:func:`content_digest`); ``None``: any.
+    :param replaces: the digest of the content that it may replace (:func:`content_digest`), or ``None`` for any.
     :raises CacheError: if another process has written the file.
     """
     target = os.path.realpath(path)
@@ -144,7 +144,7 @@ def write(
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
-            with suppress(FileNotFoundError):  # before anything is in it: it may be private
+            with suppress(FileNotFoundError):  # before the content, which may be private
                 os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
             file.writelines(line.encode() for line in encode(header, records))
             file.flush()
@@ -152,8 +152,8 @@ def write(
         with _folder_lock(os.path.join(folder, f".{name}.lock")):
             if replaces is not None and content_digest(content_of(target)) != replaces:
                 raise CacheError(
-                    f"{os.fspath(path)} was written by another process while it was being recorded here, so it is not "
-                    "overwritten: record again, one process at a time; what the disk cache holds is not asked again"
+                    f"another process wrote {os.fspath(path)} while this one recorded it, so it is not overwritten: "
+                    "record again, one process at a time; answers in the disk cache are not asked again"
                 )
             os.replace(temporary, target)
     finally:
@@ -165,8 +165,10 @@ def write(
 def _folder_lock(lock: str) -> Iterator[None]:
     """Let one process at a time run a block, which takes milliseconds.
 
-    :param lock: a folder that is there meanwhile, since each file system makes a folder only once.
-    :raises OSError: if nothing can be written there.
+    This is a trick: the lock is a folder, because every file system makes a folder only once.
+
+    :param lock: the folder.
+    :raises OSError: if it cannot be made.
     """
     is_made = _make_lock(lock)
     try:
@@ -178,8 +180,8 @@ def _folder_lock(lock: str) -> Iterator[None]:
 
 
 def _make_lock(lock: str) -> bool:
-    """Return whether a folder was made; not if it stays for two seconds. It is then that of a process
-    that was killed, or of one that is slow, whose lock nobody else may remove.
+    """Make a folder, and return whether that succeeded within two seconds. If not, it belongs to a process
+    that was killed, or to a slow one, so it must not be removed.
     """
     for _ in range(LOCK_ATTEMPTS):
         with suppress(FileExistsError):
@@ -187,20 +189,20 @@ def _make_lock(lock: str) -> bool:
             return True
         time.sleep(0.01)
     notice(
-        "waited 2 s for another process, which has made the folder %s: if none writes there now, one was killed; "
-        "remove that folder",
+        "waited 2 s for the process that made the folder %s; if no process writes there now, it was killed: remove "
+        "that folder",
         lock,
     )
     return False
 
 
 def content_of(path: str) -> bytes:
-    """Return the content of a file, empty if there is none."""
+    """Return the content of a file, empty without the file."""
     with suppress(FileNotFoundError), open(path, "rb") as file:
         return file.read()
     return b""
 
 
 def content_digest(content: bytes) -> bytes:
-    """Return the SHA-256 of a file's content, empty if there is none."""
+    """Return the SHA-256 of a file's content, empty for no content."""
     return hashlib.sha256(content).digest() if content else b""

@@ -7,7 +7,7 @@ from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import EventStream, check_no_error, events_in
-from ..apis.masking import masked, secrets_of
+from ..apis.masking import secrets_of, without_secrets
 from ..errors import ServiceError
 from ..support.notices import logger
 
@@ -99,7 +99,7 @@ def _refused(response: httpx.Response) -> httpx.RequestError:
     """Log a response with a status other than 200, and return the error to raise for it."""
     from ..support.libraries import httpx
 
-    body = masked(response.text, secrets_of(response.request))
+    body = without_secrets(response.text, secrets_of(response.request))
     logger().error("Request failed with status %d. Error: %s", response.status_code, body)
     message = f"Request failed with status {response.status_code}"
     return httpx.RequestError(message, request=response.request)

@@ -20,7 +20,7 @@ from ..errors import APIError, CacheCorruptError
 from ..keys.keys import key_of
 from ..keys.messages import check_messages, keyed_messages
 from ..keys.normalizers import normalizer
-from ..keys.parameters import given_parameters, keyed_parameters
+from ..keys.parameters import checked_parameters, keyed_parameters
 from ..keys.plain_data import plain
 from ..keys.rekeying import under_settings
 from ..stores.record import Record
@@ -157,7 +157,7 @@ def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str
         for name, value in params.items()
         if name not in NO_PARAMETERS and value not in (None, [])
     }
-    parameters = given_parameters(parameters)
+    parameters = checked_parameters(parameters)
     messages = check_messages(params.get("messages"))
     request = {
         "model": model,

@@ -36,5 +36,5 @@ def _translated(key: str, value: str, location: str) -> str:
     if key == "CACHE_API_CALLS":
         return "auto" if values.boolean(value.strip(), location) else "off"
     if key == "CACHE_FILE_NAME":
-        return values.directory_named(value.strip())
+        return values.cache_directory_name(value.strip())
     return "none" if key == "MAX_CONCURRENT_MODEL_CALLS" and values.as_number(value) == 0 else value

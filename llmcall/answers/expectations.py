@@ -44,7 +44,7 @@ def describe(output_type: Any, prompt: str = "") -> str:
     """
     if output_type is str:
         return ""
-    expected = _expected(output_type, prompt)
+    expected = _expected_words(output_type, prompt)
     return f"Answer with {expected}" if expected.endswith("}") else f"Answer with {expected}."
 
 
@@ -57,7 +57,7 @@ def correction(expected: str) -> str:
     return f"{CORRECTION}: it is not in the form that I asked for.\n{expected}".rstrip()
 
 
-def _expected(output_type: Any, prompt: str) -> str:
+def _expected_words(output_type: Any, prompt: str) -> str:
     """Return in words what is expected, to follow "Answer with"."""
     if output_type is bool and _options_in(prompt, ["yes", "no"]):
         return _ONE_OF_THEM
@@ -72,7 +72,7 @@ def _expected(output_type: Any, prompt: str) -> str:
         return f"exactly one of: {', '.join(options)}"
     inner = schemas.optional_type(output_type)
     if inner is not None:
-        return f"null, or with {_expected(inner, prompt)}"
+        return f"null, or with {_expected_words(inner, prompt)}"
     if get_origin(output_type) is list:
         element = get_args(output_type)[0]
         if element in _ELEMENTS:

@@ -60,11 +60,11 @@ def option_position(text: str, texts: Sequence[str]) -> int | None:
     position = letter_position(text)
     if position is not None and position < len(texts):
         return position
-    answer = plain(text)
-    return next((index for index, text in enumerate(texts) if plain(text) == answer), None)
+    answer = folded_text(text)
+    return next((index for index, text in enumerate(texts) if folded_text(text) == answer), None)
 
 
-def plain(text: str) -> str:
+def folded_text(text: str) -> str:
     """Return a text composed, without its case, and without the quotes and marks around it."""
     words = " ".join(normalize("NFC", text).replace("’", "'").split())
     return (words.strip(_AROUND) or words).casefold()

@@ -44,7 +44,7 @@ def read(text: str, output_type: Any) -> Any:
     if output_type is str:
         return text
     try:
-        return _read(text, output_type)
+        return _read_answer(text, output_type)
     except OutputError as error:
         error.text, error.expected = text, describe(output_type)
         raise
@@ -53,7 +53,7 @@ def read(text: str, output_type: Any) -> Any:
         raise OutputError(problem, text=text, expected=describe(output_type)) from None
 
 
-def _read(text: str, output_type: Any) -> Any:
+def _read_answer(text: str, output_type: Any) -> Any:
     answer = without_reasoning(text).strip()
     if not answer and text:
         raise OutputError("it holds nothing but reasoning")
@@ -70,13 +70,13 @@ def _read(text: str, output_type: Any) -> Any:
     if plain_type is str and get_origin(output_type) is not Annotated:
         return answer
     if plain_type in (bool, int, float) or schemas.is_choice(plain_type):
-        value = _in_words(answer, plain_type)
+        value = _from_words(answer, plain_type)
         if value is None:
-            values = [_in_words(line, plain_type) for line in answer.splitlines()]
+            values = [_from_words(line, plain_type) for line in answer.splitlines()]
             if all(line_value in (None, values[-1]) for line_value in values):  # else it gives two
                 value = values[-1]
         if value is not None:
-            return _checked(value, output_type)
+            return _as_type(value, output_type)
     elif not problems:
         raise OutputError(f"it holds no JSON {schemas.json_kind(output_type)}, or more than one")
     raise problems[0] if problems else OutputError("it is not in the form that was asked for")
@@ -103,20 +103,20 @@ def _inside(text: str) -> str:
     return text[:-1].rstrip() if text.endswith(_STOPS) else text
 
 
-def _in_words(text: str, plain_type: Any) -> Any:
+def _from_words(text: str, plain_type: Any) -> Any:
     """Return the value that a text is in plain words; ``None`` if it is none of the type."""
     for words in _plain_words(text):
-        value = _named(words, plain_type)
+        value = _match_words(words, plain_type)
         if value is not None:
             return value
     return None
 
 
-def _named(words: str, plain_type: Any) -> Any:
+def _match_words(words: str, plain_type: Any) -> Any:
     if plain_type is bool:
         return _VERDICTS.get(words.lower())
     if plain_type in (int, float):
-        value = _number(words)
+        value = _parse_number(words)
         return float(value) if plain_type is float and value is not None else value
     options = schemas.labels(plain_type)
     if words in options:
@@ -125,7 +125,7 @@ def _named(words: str, plain_type: Any) -> Any:
     return named[0] if len(named) == 1 else None
 
 
-def _number(text: str) -> int | float | None:
+def _parse_number(text: str) -> int | float | None:
     """Return the number that a text is; ``None`` for anything else, and for what may be thousands in
     one language and a fraction in another.
     """
@@ -150,25 +150,25 @@ def _from_json(text: str, output_type: Any) -> Any:
     """
     value = json.loads(text)
     if type(value) in (int, float):
-        value = _number(text)
+        value = _parse_number(text)
         if value is None:
             raise OutputError("its number may be read in two ways, or is too large")
     try:
-        return _checked(value, output_type, text)
+        return _as_type(value, output_type, text)
     except OutputError:
         is_wrapped = isinstance(value, dict) and value.keys() == {"value"}
         if not is_wrapped or schemas.json_kind(output_type) == "object":
             raise
-        return _checked(value["value"], output_type)
+        return _as_type(value["value"], output_type)
 
 
-def _checked(value: Any, output_type: Any, text: str | None = None) -> Any:
+def _as_type(value: Any, output_type: Any, text: str | None = None) -> Any:
     """Return a JSON value as a type, if that takes it as it is.
 
     :param text: the JSON itself, if there is one.
     """
     if schemas.simple_schema(output_type) is not None:
-        return _simple(value, output_type)
+        return _as_simple_type(value, output_type)
     from ..support.libraries import pydantic
 
     spelled = _as_spelled(value, schemas.spellings(output_type))
@@ -200,7 +200,7 @@ def _as_spelled(value: Any, spellings: Mapping[str, str]) -> Any:
     return value
 
 
-def _simple(value: Any, output_type: Any) -> Any:
+def _as_simple_type(value: Any, output_type: Any) -> Any:
     """Return a JSON value as a type that needs no pydantic."""
     if schemas.is_choice(output_type):
         value = _as_spelled(value, schemas.spellings(output_type))
@@ -211,10 +211,10 @@ def _simple(value: Any, output_type: Any) -> Any:
         raise OutputError("it is none of the options")
     inner = schemas.optional_type(output_type)
     if inner is not None:
-        return None if value is None else _simple(value, inner)
+        return None if value is None else _as_simple_type(value, inner)
     if get_origin(output_type) is list:
         [element_type] = get_args(output_type)
-        return [_simple(element, element_type) for element in _simple(value, list)]
+        return [_as_simple_type(element, element_type) for element in _as_simple_type(value, list)]
     if output_type is float and type(value) is int and abs(value) < _LARGEST:
         return float(value)
     if type(value) is not output_type:

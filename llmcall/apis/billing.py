@@ -76,8 +76,10 @@ def _is_search(item: Mapping[str, Any]) -> bool:
 def _searches_of_chat(response: Mapping[str, Any]) -> Counter[str]:
     """Return one search for an answer that cites pages: chat completions do not say how many it took."""
     messages = [object_in(choice.get("message")) for choice in objects_in(response.get("choices"))]
-    annotations = [each for message in messages for each in objects_in(message.get("annotations"))]
-    is_cited = any(each.get("type") == "url_citation" for each in annotations)
+    annotations = [
+        annotation for message in messages for annotation in objects_in(message.get("annotations"))
+    ]
+    is_cited = any(annotation.get("type") == "url_citation" for annotation in annotations)
     return +Counter(web_searches=int(is_cited))
 
 

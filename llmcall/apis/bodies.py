@@ -95,16 +95,16 @@ def answer_in(body: str) -> dict[str, Any]:
     """
     events = list(objects_of(body))
     holders = [
-        each
+        holder
         for event in events
-        for each in (event, event.get("response"), event.get("message"), event.get("delta"))
-        if isinstance(each, dict)
+        for holder in (event, event.get("response"), event.get("message"), event.get("delta"))
+        if isinstance(holder, dict)
     ]
     # a stream tells of the output again and again, and of the input once
-    usage = _merged(each["usage"] for each in holders if isinstance(each.get("usage"), dict))
+    usage = _merged(holder["usage"] for holder in holders if isinstance(holder.get("usage"), dict))
     answer = {**_merged(holders), "usage": usage}
     for name in PIECES:
-        if pieces := [piece for each in holders for piece in objects_in(each.get(name))]:
+        if pieces := [piece for holder in holders for piece in objects_in(holder.get(name))]:
             answer[name] = pieces
     if not answer.get("content") and (blocks := _streamed_blocks(events)):
         answer["content"] = blocks
@@ -113,7 +113,7 @@ def answer_in(body: str) -> dict[str, Any]:
 
 def _merged(objects: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the fields of some objects; of a field that several have, the last value that is known."""
-    return {name: each[name] for each in objects for name in each if each[name] is not None}
+    return {name: fields[name] for fields in objects for name in fields if fields[name] is not None}
 
 
 def _streamed_blocks(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from .bodies import check_no_error
-from .message import text_of
+from .message import content_text
 from .shapes import as_chat
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Assembler:
                         whole[name] = _joined(whole.get(name), value)
                     else:
                         _set(whole, name, value)
-            text = text_in(chunk)
+            text = chunk_text(chunk)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ServiceError(f"a malformed chunk in the stream: {chunk!r:.200}") from error
         self._chunk_count += 1
@@ -137,7 +137,7 @@ def _joined(value: Any, piece: Any) -> Any:
     if value is None or piece is None:
         return value if piece is None else piece
     if isinstance(value, dict) and isinstance(piece, dict):
-        return {**value, **{name: _joined(value.get(name), each) for name, each in piece.items()}}
+        return {**value, **{name: _joined(value.get(name), item) for name, item in piece.items()}}
     if type(value) is type(piece) and isinstance(value, (str, list)):
         return value + piece
     return piece or value
@@ -151,14 +151,14 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
             message[name] = value or piece
         elif name == "tool_calls":
             calls = message[name] = value or []
-            for each in piece or ():
-                _add_tool_call(each, calls)
+            for call_piece in piece or ():
+                _add_tool_call(call_piece, calls)
         elif name == "content" and list in (type(value), type(piece)):
             message[name] = _joined_parts(value, piece)
         elif name == "audio" and value and piece and "data" in piece:
             # each piece is encoded by itself
             pieces = (value.get("data") or "", piece["data"])
-            data = b"".join(base64.b64decode(each, validate=True) for each in pieces)
+            data = b"".join(base64.b64decode(encoded, validate=True) for encoded in pieces)
             message[name] = _joined(value, {**piece, "data": None})
             message[name]["data"] = base64.b64encode(data).decode()
         else:
@@ -182,7 +182,7 @@ def _joined_parts(value: Any, piece: Any) -> list[dict[str, Any]]:
 
 def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> None:
     """Add a piece of a tool call to the calls so far."""
-    call = _call_of(piece, calls)
+    call = _continued_call(piece, calls)
     if call is None:
         index = piece.get("index")
         call = {"index": len(calls) if index is None else int(index)}
@@ -199,7 +199,7 @@ def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> None:
             _set(call, name, value)
 
 
-def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _continued_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the call that a piece continues, or ``None`` if it begins one.
 
     The index decides, unless the piece has another id and a name: some servers give every call the
@@ -231,24 +231,24 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     first_fields = {**fields, "object": "chat.completion.chunk"}
     chunk_fields = {name: first_fields[name] for name in EACH_CHUNK if name in first_fields}
     for number, choice in enumerate(response["choices"]):
-        place = {
+        position = {
             "index": choice.get("index", number),
             # the SDK keeps what the first chunk has, even a null
             **({"logprobs": None} if "logprobs" in choice else {}),
         }
         own = {name: choice[name] for name in choice if name not in ("message", "logprobs")}
-        ending = {**own, **place, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        ending = {**own, **position, "delta": {}, "finish_reason": choice.get("finish_reason")}
         tokens = _tokens_of(choice)
-        first, *further = _deltas(choice["message"], [each["token"] for each in tokens])
+        first, *further = _deltas(choice["message"], [token["token"] for token in tokens])
         yield {**first_fields, "choices": [{**ending, "delta": first, "finish_reason": None}]}
         logprobs = iter(tokens)
         for delta in further:
-            piece = {**place, "delta": delta, "finish_reason": None}
+            piece = {**position, "delta": delta, "finish_reason": None}
             if tokens and "content" in delta:
                 piece["logprobs"] = {**choice["logprobs"], "content": [next(logprobs)]}
             yield {**chunk_fields, "choices": [piece]}
         if choice.get("logprobs") is not None and not tokens:
-            piece = {**place, "delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
+            piece = {**position, "delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
             yield {**chunk_fields, "choices": [piece]}
         # As the API does: programs stop reading where they see the reason, and look no further
         # into that chunk.
@@ -262,7 +262,7 @@ def _tokens_of(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the tokens of a choice's text with their log probabilities, if these are all it has."""
     logprobs = choice.get("logprobs") or {}
     tokens: list[dict[str, Any]] = logprobs.get("content") or []
-    is_text = "".join(each["token"] for each in tokens) == choice["message"].get("content")
+    is_text = "".join(token["token"] for token in tokens) == choice["message"].get("content")
     return tokens if is_text and not logprobs.get("refusal") else []
 
 
@@ -299,11 +299,15 @@ def _deltas(message: Mapping[str, Any], tokens: list[str]) -> Iterator[dict[str,
         yield {"tool_calls": [{"index": number, "function": arguments}]}
 
 
-def text_in(chunk: Mapping[str, Any]) -> str:
+def chunk_text(chunk: Mapping[str, Any]) -> str:
     """Return the text of the first choice in a chunk."""
     choices = enumerate(chunk.get("choices") or ())
-    deltas = [each.get("delta") or {} for place, each in choices if each.get("index", place) == 0]
-    return "".join(text_of(delta.get("content")) or "" for delta in deltas)
+    deltas = [
+        choice.get("delta") or {}
+        for position, choice in choices
+        if choice.get("index", position) == 0
+    ]
+    return "".join(content_text(delta.get("content")) or "" for delta in deltas)
 
 
 def says_something(chunk: Mapping[str, Any]) -> bool:

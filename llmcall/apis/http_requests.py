@@ -36,7 +36,7 @@ def messages_asked(body: Any) -> Iterator[dict[str, Any]]:
             yield {"role": "user", "content": as_text(asked)}
 
 
-def text_in(content: Any) -> str:
+def joined_text(content: Any) -> str:
     """Return the text of a message's content, which may have parts."""
     if isinstance(content, str):
         return content

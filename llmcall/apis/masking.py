@@ -20,10 +20,10 @@ def mask(error: BaseException, secrets: Sequence[Any]) -> None:
 
     :param secrets: those that are texts count.
     """
-    error.args = tuple(masked([*error.args], secrets))
+    error.args = tuple(without_secrets([*error.args], secrets))
     for name in ("message", "body", "code", "param"):
         if hasattr(error, name):
-            setattr(error, name, masked(getattr(error, name), secrets))
+            setattr(error, name, without_secrets(getattr(error, name), secrets))
 
 
 def secrets_of(request: Any) -> list[str]:
@@ -53,7 +53,7 @@ def _password(header: str) -> str:
         return ""
 
 
-def masked(value: Any, secrets: Sequence[Any]) -> Any:
+def without_secrets(value: Any, secrets: Sequence[Any]) -> Any:
     """Return plain data without secrets of some length, and without what looks like one."""
     if isinstance(value, str):
         for secret in secrets:
@@ -61,5 +61,8 @@ def masked(value: Any, secrets: Sequence[Any]) -> Any:
                 value = value.replace(secret, MASK)
         return without_credential_forms(value)
     if isinstance(value, dict):
-        return {masked(name, secrets): masked(item, secrets) for name, item in value.items()}
-    return [masked(item, secrets) for item in value] if isinstance(value, list) else value
+        return {
+            without_secrets(name, secrets): without_secrets(item, secrets)
+            for name, item in value.items()
+        }
+    return [without_secrets(item, secrets) for item in value] if isinstance(value, list) else value

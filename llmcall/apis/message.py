@@ -18,7 +18,7 @@ def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
     content = received.get("content")
     message = {
         "role": received.get("role") or "assistant",
-        "content": text_of(content) if isinstance(content, list) else content,
+        "content": content_text(content) if isinstance(content, list) else content,
     }
     for name in ("tool_calls", "refusal"):
         if received.get(name):
@@ -75,7 +75,7 @@ def is_content(content: Data) -> bool:
     return content is None or isinstance(content, str)
 
 
-def text_of(content: Data) -> str | None:
+def content_text(content: Data) -> str | None:
     """Return the text of a message's content; of a list of parts, the text parts joined."""
     if not isinstance(content, list):
         return content  # type: ignore[no-any-return]

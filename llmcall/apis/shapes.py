@@ -40,7 +40,7 @@ def as_chat(response: Mapping[str, Any]) -> Mapping[str, Any]:
     usage = TokenUsage.of(response)
     if usage.input_tokens is not None:
         fields["usage"] = _usage(usage)
-    choices = [_in_words_of_chat(choice) for choice in read_choices(response)]
+    choices = [_as_chat_choice(choice) for choice in read_choices(response)]
     return {**fields, "object": "chat.completion", "choices": choices}
 
 
@@ -66,7 +66,9 @@ def read_choices(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield _choice(objects_in(content), [response.get("stop_reason")])
     for index, pieces in by_index(response.get("candidates")).items():
         contents = [object_in(piece.get("content")) for piece in pieces]
-        parts = [_typed(part) for each in contents for part in objects_in(each.get("parts"))]
+        parts = [
+            _with_type(part) for content in contents for part in objects_in(content.get("parts"))
+        ]
         yield _choice(parts, [piece.get("finishReason") for piece in pieces], index)
     for index, pieces in by_index(response.get("choices")).items():
         parts = [{"type": "text", "text": piece.get("text")} for piece in pieces]
@@ -103,18 +105,18 @@ def _choice(parts: Sequence[Mapping[str, Any]], ends: list[Any], index: int = 0)
     message = {name: message[name] for name in message if message[name] or name == "content"}
     end = next((end for end in reversed(ends) if isinstance(end, str) and end), None)
     choice = {"index": index, "message": message, "finish_reason": end}
-    logprobs = [each for part in parts for each in objects_in(part.get("logprobs"))]
+    logprobs = [token for part in parts for token in objects_in(part.get("logprobs"))]
     return {**choice, "logprobs": {"content": logprobs}} if logprobs else choice
 
 
-def _typed(part: Mapping[str, Any]) -> dict[str, Any]:
+def _with_type(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return a part of an answer of Gemini's API, which gives it no type."""
     if isinstance(call := part.get("functionCall"), dict):
         return {"type": "tool_use", "name": call.get("name"), "input": call.get("args")}
     return {"type": "thought" if part.get("thought") else "text", "text": part.get("text")}
 
 
-def _in_words_of_chat(choice: Mapping[str, Any]) -> dict[str, Data]:
+def _as_chat_choice(choice: Mapping[str, Any]) -> dict[str, Data]:
     """Return a choice of the Responses API with the program's tool calls alone, all in the words of chat
     completions.
     """
@@ -132,8 +134,8 @@ def _in_words_of_chat(choice: Mapping[str, Any]) -> dict[str, Data]:
 
 
 def _tool_call(item: Mapping[str, Any]) -> dict[str, Data]:
-    kind, given = PROGRAMS_CALLS[item["type"]]
-    called = {"name": item.get("name"), given: item.get(given) or ""}
+    kind, argument = PROGRAMS_CALLS[item["type"]]
+    called = {"name": item.get("name"), argument: item.get(argument) or ""}
     return {"id": item.get("call_id"), "type": kind, kind: called}
 
 
@@ -150,7 +152,7 @@ def _usage(usage: TokenUsage) -> dict[str, Data]:
 
 def objects_in(value: Any) -> list[dict[str, Any]]:
     """Return the objects in a list; none of anything else."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def object_in(value: Any) -> dict[str, Any]:

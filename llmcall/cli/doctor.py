@@ -206,7 +206,7 @@ def _try_to_write(directory: Path) -> None:
 def _price_check(client: LLMClient, model: str) -> Check:
     price = client.price(model)
     if price is not None:
-        prompt, total = price.of_parts({"input_tokens": 1, "output_tokens": 1})
+        prompt, total = price.cost_of_parts({"input_tokens": 1, "output_tokens": 1})
         rates = (
             f"${prompt * MILLION:g} in and ${(total - prompt) * MILLION:g} out per million tokens"
         )

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..apis.masking import mask, masked, secrets_of
+from ..apis.masking import mask, secrets_of, without_secrets
 from ..config.values import is_loopback
 from ..errors import (
     APIError,
@@ -213,10 +213,10 @@ def mapped_error(error: BaseException, url: str) -> APIError:
         secrets = secrets_of(error.request)
         mask(error, secrets)  # it is the cause of ours, and shown with it
     if isinstance(error, openai.APIStatusError):
-        body = masked(error.response.text, secrets) if error.body is None else error.body
+        body = without_secrets(error.response.text, secrets) if error.body is None else error.body
         return failure(error.status_code, body, headers=dict(error.response.headers.items()))
     cause = error.__cause__ or error
-    description = masked(f"{type(cause).__name__}: {cause}".removesuffix(": "), secrets)
+    description = without_secrets(f"{type(cause).__name__}: {cause}".removesuffix(": "), secrets)
     if isinstance(error, (openai.APITimeoutError, http_library().TimeoutException)):
         return RequestTimeoutError(f"no answer from {url} within the timeout ({description})")
     return connection_error(cause, url, description)

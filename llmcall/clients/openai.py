@@ -159,7 +159,7 @@ class OpenAIClient(LLMClient):
         if (
             recorded_namespaces is not None
             and not set_in_code
-            and settings.given("endpoints").rank < Rank.CONFIGURED
+            and settings.setting_value("endpoints").rank < Rank.CONFIGURED
         ):
             return recorded_namespaces.get(model, "") or of_cache
         names = {endpoint.namespace or "" for endpoint in self._configured_endpoints(model)} or {""}

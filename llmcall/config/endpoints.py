@@ -106,14 +106,14 @@ def parse_endpoints(value: Any, location: str) -> tuple[Endpoint, ...]:
         name = name or fields.get("name")
         if not isinstance(name, str) or not name.strip():
             raise ConfigError(f"{location}: an endpoint needs a name")
-        name, place = name.strip(), f"{location}, [Endpoint {name}]"
+        name, section = name.strip(), f"{location}, [Endpoint {name}]"
         if name in endpoints:
             raise ConfigError(f"{location}: there are two endpoints {name!r}")
         rest = {key: field for key, field in fields.items() if key != "name"}
-        checked = checked_fields(ENDPOINT_KEYS, rest, place)
+        checked = checked_fields(ENDPOINT_KEYS, rest, section)
         if checked.get("azure_endpoint") or checked.get("azure_api_version"):
             checked.setdefault("api_type", "azure")
         if not checked.get("models"):
-            warn_once(f"{place}: without MODELS this endpoint is never used")
+            warn_once(f"{section}: without MODELS this endpoint is never used")
         endpoints[name] = Endpoint(name, **checked)
     return tuple(endpoints.values())

@@ -20,7 +20,7 @@ from .endpoints import Endpoint
 from .setting import Layer, Rank
 from .settings import SETTINGS, Settings, checked_layer
 from .sources import Sources, read_sources
-from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
+from .values import UNSET, KeyReference, cache_directory_name, host_of, is_loopback
 
 INTERVAL = 1.0  # seconds for which calls do not look at environment and files again
 
@@ -39,7 +39,7 @@ class Layers:
     def changed(self) -> None:
         """Forget the settings, because a layer changed."""
         self._without_code: Settings | None = None
-        self.settled: Settings | None = None
+        self.merged_settings: Settings | None = None
 
     def read(self) -> Sources:
         """Return the environment and files, read once."""
@@ -56,13 +56,15 @@ class Layers:
 
     def settings(self) -> Settings:
         """Return the settings outside every block of :func:`configured`."""
-        settled = self.settled
-        if settled is None:
+        merged_settings = self.merged_settings
+        if merged_settings is None:
             with _lock:
-                settled = self.settled = self.settled or self.made(self.configured)
-        return settled
+                merged_settings = self.merged_settings = self.merged_settings or self.merged(
+                    self.configured
+                )
+        return merged_settings
 
-    def made(self, configured: Layer) -> Settings:
+    def merged(self, configured: Layer) -> Settings:
         """Return settings of all layers.
 
         :param configured: what ``configure`` and blocks set.
@@ -89,16 +91,16 @@ class Block:
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
         self.layers = layers  # using() may put others in their place
-        self._made: tuple[Settings, Settings] | None = None  # the process's, and those here
+        self._merged: tuple[Settings, Settings] | None = None  # the process's, and those here
 
     def settings(self) -> Settings:
         """Return the settings in the blocks."""
-        made = self._made
-        if made is None or made[0] is not self.layers.settings():
+        merged = self._merged
+        if merged is None or merged[0] is not self.layers.settings():
             with _lock:
-                settings = self.layers.made({**self.layers.configured, **self.layer})
-                made = self._made = self.layers.settings(), settings
-        return made[1]
+                settings = self.layers.merged({**self.layers.configured, **self.layer})
+                merged = self._merged = self.layers.settings(), settings
+        return merged[1]
 
 
 layers = Layers()
@@ -120,7 +122,7 @@ def settings() -> Settings:
     """
     block = _block.get()
     if block is None or block.layers is not layers:
-        return layers.settled or layers.settings()
+        return layers.merged_settings or layers.settings()
     return block.settings()
 
 
@@ -239,7 +241,7 @@ def force_api_cache(
     mode = None
     if cache_api_calls is not None:
         mode = "auto" if cache_api_calls else "off"
-    path = None if cache_file_name is None else directory_named(os.fspath(cache_file_name))
+    path = None if cache_file_name is None else cache_directory_name(os.fspath(cache_file_name))
     _force("force_api_cache()", {"cache_mode": mode, "cache_path": path})
 
 
@@ -280,9 +282,9 @@ def push_layer(values: Mapping[str, Any], origin: str) -> Layer:
     :raises TypeError: if there is no such setting.
     """
     layer = checked_layer(values, origin, Rank.PUSHED)
-    for name, given in layer.items():
-        if given.value is UNSET and SETTINGS[name].default is None:
-            layer[name] = given._replace(value=None)
+    for name, entry in layer.items():
+        if entry.value is UNSET and SETTINGS[name].default is None:
+            layer[name] = entry._replace(value=None)
     with _lock:
         layers.pushed.append(layer)
         layers.changed()
@@ -356,19 +358,19 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     if endpoint in settings.endpoints:
         name = "endpoints"
         if endpoint.api_key is not None:
-            key = settings.given(name)._replace(value=endpoint.api_key)
+            key = settings.setting_value(name)._replace(value=endpoint.api_key)
     elif url != getattr(settings, name):
         return
     elif key.value is None and endpoint.api_type == "azure":
-        key = settings.given("azure_ad_token")
-    place = settings.given(name)
+        key = settings.setting_value("azure_ad_token")
+    address = settings.setting_value(name)
     if isinstance(key.value, KeyReference):
         key = key._replace(rank=Rank.ENVIRONMENT, origin=key.value.variables)
-    is_found = place.rank in (Rank.FOUND_FILE, Rank.DOTENV)
-    is_from_environment = place.rank < key.rank <= Rank.ENVIRONMENT
+    is_found = address.rank in (Rank.FOUND_FILE, Rank.DOTENV)
+    is_from_environment = address.rank < key.rank <= Rank.ENVIRONMENT
     if url and is_found and is_from_environment and not is_loopback(url):
         host = host_of(url)
         warn_once(
-            f"the API key from {key.origin} is sent to the host {host}, which {place.origin} names",
+            f"the API key from {key.origin} is sent to the host {host}, which {address.origin} names",
             about=("key destination", host),
         )

@@ -16,7 +16,7 @@ Rank = IntEnum(
 """The layers; a higher one wins."""
 
 
-class Given(NamedTuple):
+class SettingValue(NamedTuple):
     """A setting's value in a layer.
 
     :param value: the value; ``UNSET`` if the layer leaves it to those below.
@@ -29,7 +29,7 @@ class Given(NamedTuple):
     origin: str
 
 
-Layer = Mapping[str, Given]
+Layer = Mapping[str, SettingValue]
 
 
 class Setting(NamedTuple):
@@ -96,25 +96,25 @@ MODEL_KEYS = settings_of(
 )
 
 
-def mapping_of(parse: Parser, place: str) -> Parser:
+def mapping_of(parse: Parser, header: str) -> Parser:
     """Return the parser of a mapping of values by the names of models.
 
     :param parse: the parser of its values.
-    :param place: where the value of a ``{name}`` stands, for messages.
+    :param header: the location of a ``{name}``'s value, for messages.
     """
 
-    def parse_each(value: Any, location: str) -> FrozenDict:
+    def parse_mapping(value: Any, location: str) -> FrozenDict:
         """Return a mapping of parsed values."""
         if not isinstance(value, Mapping):
             refuse(location, value, "a mapping")
         return FrozenDict(
             {
-                name: parse(item, f"{location}, {place.format(name=name)}")
+                name: parse(item, f"{location}, {header.format(name=name)}")
                 for name, item in value.items()
             }
         )
 
-    return parse_each
+    return parse_mapping
 
 
 def _price(value: Any) -> tuple[float, ...] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import setting, values
 from .endpoints import Endpoint, parse_endpoints
-from .setting import Given, Layer, Rank, Setting
+from .setting import Layer, Rank, Setting, SettingValue
 from .values import MASK, UNSET, FrozenDict, choice, integer, nearest, number, without_password
 
 _setting: Any = Setting
@@ -99,7 +99,7 @@ class Settings:
     def __init__(self, layer: Layer) -> None:
         """Take every setting's value and origin; users call ``settings()`` instead."""
         attributes = self.__dict__
-        attributes.update({name: given.value for name, given in layer.items()}, layer=layer)
+        attributes.update({name: entry.value for name, entry in layer.items()}, layer=layer)
         attributes["api_key"] = self.key_and_origin().value
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -107,7 +107,7 @@ class Settings:
             f"settings are frozen: use configure({name}=…) or settings().replace({name}=…)"
         )
 
-    def key_and_origin(self, api_type: str | None = None) -> Given:
+    def key_and_origin(self, api_type: str | None = None) -> SettingValue:
         """Return the API key for a client, as it was given, and where it came from.
 
         :param api_type: ``None`` is the configured one.
@@ -126,9 +126,9 @@ class Settings:
         setting_name = name.lower().removeprefix("llmcall_")
         if setting_name not in SETTINGS:
             raise ValueError(f"there is no setting {name!r}{nearest(setting_name, SETTINGS)}")
-        return self.given(setting_name).origin
+        return self.setting_value(setting_name).origin
 
-    def given(self, name: str) -> Given:
+    def setting_value(self, name: str) -> SettingValue:
         """Return a value with its layer's rank and its origin."""
         return self.key_and_origin() if name == "api_key" else self.layer[name]
 
@@ -148,15 +148,15 @@ class Settings:
         """
         merged = dict(self.layer)
         for layer in layers:
-            for name, given in layer.items():
-                if given.value is not UNSET and given.rank >= merged[name].rank:
-                    merged[name] = given
+            for name, entry in layer.items():
+                if entry.value is not UNSET and entry.rank >= merged[name].rank:
+                    merged[name] = entry
         return Settings(merged) if any(layers) else self
 
     def items(self) -> Iterator[tuple[Setting, Any, str]]:
         """Yield every setting with its value and origin, in the order of config.ini, secrets masked."""
         for name, row in SETTINGS.items():
-            yield row, masked(row, getattr(self, name)), self.given(name).origin
+            yield row, masked(row, getattr(self, name)), self.setting_value(name).origin
 
     def __repr__(self) -> str:
         assignments = [
@@ -170,7 +170,7 @@ class Settings:
         return Settings, (self.layer,)
 
 
-def _placed(name: str, row: Setting) -> Setting:
+def _with_section(name: str, row: Setting) -> Setting:
     """Return a setting with its name, and the place in config.ini that follows from it."""
     section, _, key = name.partition("_")
     if name in WHOLE_SECTIONS:
@@ -183,7 +183,9 @@ def _placed(name: str, row: Setting) -> Setting:
 
 
 SETTINGS: dict[str, Setting] = {
-    name: _placed(name, row) for name, row in vars(Settings).items() if isinstance(row, Setting)
+    name: _with_section(name, row)
+    for name, row in vars(Settings).items()
+    if isinstance(row, Setting)
 }
 # The file that LLMCALL_CONFIG names, and the API keys in the SDK's own variables; the final API_TYPE
 # decides which one counts.
@@ -205,7 +207,7 @@ def masked(row: Setting, value: Any) -> Any:
 
 def checked_layer(
     overrides: Mapping[str, Any], caller: str, rank: Rank = Rank.ARGUMENT
-) -> dict[str, Given]:
+) -> dict[str, SettingValue]:
     """Return the checked values of keyword arguments; those that are ``None`` or empty are
     ``UNSET``. A relative path starts from the present working directory.
 
@@ -219,5 +221,5 @@ def checked_layer(
         if name not in SETTINGS:
             raise TypeError(f"{caller} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")
         checked = UNSET if value is None else SETTINGS[name].check(value, f"{caller}, {name}")
-        layer[name] = Given(checked, rank, origin)
+        layer[name] = SettingValue(checked, rank, origin)
     return layer

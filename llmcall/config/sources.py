@@ -17,7 +17,7 @@ from ..support import spellings
 from ..support.notices import is_new, logger, warn_once
 from . import values
 from .endpoints import ENDPOINT_KEYS
-from .setting import MODEL_KEYS, Given, Layer, Rank, Setting
+from .setting import MODEL_KEYS, Layer, Rank, Setting, SettingValue
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
 from .values import KeyReference, expand, nearest
 
@@ -56,12 +56,12 @@ class Spelling(NamedTuple):
 
     :param program: the program.
     :param name: our setting that it means, such as ``"cache_mode"``; empty if llmcall has none.
-    :param translated: returns its value as ours takes it, given the value and its location.
+    :param translate: returns its value as ours takes it, given the value and its location.
     """
 
     program: str
     name: str
-    translated: Callable[[str, str], str]
+    translate: Callable[[str, str], str]
 
 
 Entry = tuple[Setting, Any, str]  # its value is as it is written; the text is its location
@@ -91,14 +91,14 @@ def read_sources() -> Sources:
     folder, root = folders[0], folders[-1]
     environment = {name: value.strip() for name, value in os.environ.items() if value.strip()}
     dotenv_file = _file_in(folders, ".env")
-    dotenv = _read_dotenv(dotenv_file) if dotenv_file else {}
+    dotenv = _read_text_dotenv(dotenv_file) if dotenv_file else {}
     variables = Settings(_defaults(root)).overlaid(
         _layer(
-            _variables(dotenv, f".env ({dotenv_file}), "),
+            _variable_entries(dotenv, f".env ({dotenv_file}), "),
             Rank.DOTENV,
             os.path.dirname(dotenv_file or ""),
         ),
-        _layer(_variables(environment, "environment variable "), Rank.ENVIRONMENT, folder),
+        _layer(_variable_entries(environment, "environment variable "), Rank.ENVIRONMENT, folder),
     )
     named_file, _, origin = variables.layer["_config"]
     if named_file and not os.path.isfile(named_file):
@@ -109,7 +109,7 @@ def read_sources() -> Sources:
     settings = variables
     if config:
         rank = Rank.NAMED_FILE if named_file else Rank.FOUND_FILE
-        entries = _entries(config, environment, dotenv)
+        entries = _config_entries(config, environment, dotenv)
         settings = variables.overlaid(_layer(entries, rank, os.path.dirname(config)))
     search_range = f" or above it, up to the project's root {root}" if root != folder else ""
     files = ", ".join(filter(None, (config, dotenv_file)))
@@ -160,7 +160,7 @@ def _warn_of_unread_file(config: str | None) -> None:
 
 def _defaults(root: str) -> Layer:
     return {
-        name: Given(
+        name: SettingValue(
             values.absolute(row.default, root)
             if row.parse is values.path and row.default
             else row.default,
@@ -177,7 +177,7 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
     :param folder: the directory that a relative path starts from.
     """
     return {
-        row.name: Given(row.check(value, location, folder), rank, location)
+        row.name: SettingValue(row.check(value, location, folder), rank, location)
         for row, value, location in entries
     }
 
@@ -185,14 +185,14 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
 # Variables, of the environment and of .env.
 
 
-def _read_dotenv(path: str) -> dict[str, str]:
+def _read_text_dotenv(path: str) -> dict[str, str]:
     """Return the variables of a ``.env`` file that have a value. The environment is not changed."""
     import io
 
     from ..support.libraries import dotenv
 
     text = ""
-    for binding in dotenv.parser.parse_stream(io.StringIO(_read(path, f".env ({path})"))):
+    for binding in dotenv.parser.parse_stream(io.StringIO(_read_text(path, f".env ({path})"))):
         if binding.error:  # the library would warn at each reading
             warn_once(f".env ({path}), line {binding.original.line}: not NAME=value")
         else:
@@ -201,7 +201,7 @@ def _read_dotenv(path: str) -> dict[str, str]:
     return {name: value.strip() for name, value in variables.items() if value and value.strip()}
 
 
-def _read(path: str, location: str) -> str:
+def _read_text(path: str, location: str) -> str:
     try:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
@@ -214,7 +214,7 @@ def _read(path: str, location: str) -> str:
         ) from None
 
 
-def _variables(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
+def _variable_entries(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
     """Yield the settings in ``LLMCALL_*`` and the SDK's variables.
 
     :param prefix: words before a variable's name in messages.
@@ -242,7 +242,7 @@ def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
 # config.ini.
 
 
-def _parsed(text: str, location: str) -> configparser.RawConfigParser:
+def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
     """Return a config.ini as ``configparser`` reads it. If a key is there twice, the last value counts.
 
     :raises ConfigError: if a line of ours is not ``NAME = value``; the message has only its number,
@@ -286,13 +286,15 @@ def _section_name(header: str) -> tuple[str, str]:
     return (section, name.strip()) if bool(name) == (section in NAMED_SECTIONS) else ("", "")
 
 
-def _entries(path: str, environment: Mapping[str, str], dotenv: Mapping[str, str]) -> list[Entry]:
+def _config_entries(
+    path: str, environment: Mapping[str, str], dotenv: Mapping[str, str]
+) -> list[Entry]:
     """Return the settings in a config.ini.
 
     :param environment: the variables that ``${NAME}`` means; those of ``.env`` come after them.
     """
-    place = f"{os.path.basename(path)} ({path})"
-    parser = _parsed(_read(path, place), place)
+    file_location = f"{os.path.basename(path)} ({path})"
+    parser = _parse_config(_read_text(path, file_location), file_location)
     entries: list[Entry] = []
     whole: dict[str, dict[str, Any]] = {}  # by section: its values by names that the user chose
     for header in parser.sections():
@@ -304,10 +306,10 @@ def _entries(path: str, environment: Mapping[str, str], dotenv: Mapping[str, str
             fields = fields.setdefault(name, {})
         for key, text in parser.items(header):
             key = key if section in TABLES else key.upper()
-            location = f"{place}, [{f'{section} {name}'.rstrip()}] {key}"
+            location = f"{file_location}, [{f'{section} {name}'.rstrip()}] {key}"
             spelling = None if section in TABLES else _spelling(section, key)
-            row = _row_of(section, key, location, spelling)
-            value = None if row is None else _expanded(row, text, location, environment, dotenv)
+            row = _find_setting(section, key, location, spelling)
+            value = None if row is None else _expand_value(row, text, location, environment, dotenv)
             if row is None or not value:
                 continue
             if section in TABLES:
@@ -317,10 +319,10 @@ def _entries(path: str, environment: Mapping[str, str], dotenv: Mapping[str, str
             elif spelling is None:
                 entries.append((row, value, location))
             else:  # first, since our own keys override those of other programs
-                entries.insert(0, (row, spelling.translated(value, location), location))
+                entries.insert(0, (row, spelling.translate(value, location), location))
     for section, fields in whole.items():
         if section in TABLES or section in NAMED_SECTIONS:
-            entries.append((KEYS[section][""], fields, place))
+            entries.append((KEYS[section][""], fields, file_location))
     return entries
 
 
@@ -331,7 +333,9 @@ def _spelling(section: str, key: str) -> Spelling | None:
     return next(filter(None, (find(section, key) for find in spellings)), None)
 
 
-def _row_of(section: str, key: str, location: str, spelling: Spelling | None) -> Setting | None:
+def _find_setting(
+    section: str, key: str, location: str, spelling: Spelling | None
+) -> Setting | None:
     """Return the setting that a key means; report one that means none, or is another program's."""
     rows = KEYS[section]
     if section in TABLES:
@@ -355,7 +359,7 @@ def _row_of(section: str, key: str, location: str, spelling: Spelling | None) ->
     return row
 
 
-def _expanded(
+def _expand_value(
     row: Setting,
     text: str,
     location: str,

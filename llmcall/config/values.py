@@ -71,10 +71,10 @@ def refuse(location: str, value: Any, expected: str) -> NoReturn:
     :param location: where the value was found.
     :param expected: what it should be, to follow "is not".
     """
-    raise ConfigError(f"{location}: {_in_words(value)} is not {expected}") from None
+    raise ConfigError(f"{location}: {_describe(value)} is not {expected}") from None
 
 
-def _in_words(value: Any) -> str:
+def _describe(value: Any) -> str:
     """Return a refused value in words; a long text, or one that may be a key, is not repeated."""
     if isinstance(value, (bool, int, float)):
         return repr(value)
@@ -178,7 +178,7 @@ def absolute(path_or_address: str, folder: str | None) -> str:
     )
 
 
-def directory_named(file_name: str) -> str:
+def cache_directory_name(file_name: str) -> str:
     """Return the name of the cache directory for TinyTroupe's cache file: ``x.pickle`` gives
     ``x.cache``.
     """

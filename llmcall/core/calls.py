@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..errors import RequestTimeoutError
 from ..keys.keys import short_key
-from ..keys.parameters import EFFORT, checked
+from ..keys.parameters import EFFORT, checked_argument
 from ..stores.cassettes.replay_log import Caller
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display.printable import printable
@@ -99,7 +99,7 @@ def split_options(
 
 
 def _checked_option(name: str, value: Any) -> Any:
-    value = checked(name, value)
+    value = checked_argument(name, value)
     if name == "waiting_time" and value < 0:
         raise ValueError(f"{name} is {value}; it must be at least 0")
     if name in ALLOWED and value not in ALLOWED[name]:

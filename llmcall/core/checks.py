@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..apis.message import is_content, text_of
+from ..apis.message import content_text, is_content
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage
 from ..errors import APIError, ContentFilterError, EmptyAnswerError, ServiceError
@@ -51,7 +51,7 @@ def check_chat(response: Any) -> None:
         )
     messages = [choice["message"] for choice in choices]
     if not any(
-        text_of(message.get("content")) or any(map(message.get, ANSWER_FIELDS))
+        content_text(message.get("content")) or any(map(message.get, ANSWER_FIELDS))
         for message in messages
     ):
         refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
@@ -91,7 +91,7 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
         return
     for choice in choices_of(response):
         message = choice["message"]
-        text = None if message.get("refusal") else text_of(message.get("content"))
+        text = None if message.get("refusal") else content_text(message.get("content"))
         problem = request.expected.misfit(text) if text else None  # a refusal, or a tool call
         if problem is not None:
             remedy = (

@@ -12,7 +12,7 @@ from ..keys.messages import check_messages, keyed_messages
 from ..keys.normalizers import normalizer
 from ..keys.parameters import (
     CONFIGURED_UNKEYED,
-    given_parameters,
+    checked_parameters,
     keyed_parameters,
 )
 from ..keys.request import Request
@@ -73,7 +73,7 @@ def _undrawn_call(
     settings = resolved.settings
     options, params = split_options(arguments, resolved.options)
     model = client.model_named(params.pop("model", None))
-    sent = given_parameters(params, kind)
+    sent = checked_parameters(params, kind)
     normalize = normalizer(settings.cache_normalize)
     if kind == "chat":
         field = "messages"

@@ -203,11 +203,11 @@ async def _answers(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
 
 async def _emit_recorded(record: Record) -> None:
     """Emit a chat's recorded answer to the reader of a stream; any other comes whole."""
-    from ..apis.chunks import chunks_of, text_in
+    from ..apis.chunks import chunk_text, chunks_of
 
     if record.kind == "chat":
         for chunk in chunks_of(record.response):
-            await emit(Piece(text_in(chunk), chunk))
+            await emit(Piece(chunk_text(chunk), chunk))
 
 
 async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:

@@ -6,9 +6,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..apis.chunks import DONE, Assembler, says_something, text_in
+from ..apis.chunks import DONE, Assembler, chunk_text, says_something
 from ..apis.masking import mask
-from ..apis.message import text_of
+from ..apis.message import content_text
 from ..apis.shapes import choices_of
 from ..errors import (
     APIError,
@@ -173,7 +173,7 @@ class Exchange:
             raise
         if self.stream:
             message = choices_of(self.response)[0]["message"]
-            self.held_back.append(Piece(text_of(message.get("content")) or ""))
+            self.held_back.append(Piece(content_text(message.get("content")) or ""))
 
     def _check(self) -> None:
         """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
@@ -238,7 +238,7 @@ class Exchange:
         call, assembler = self.call, Assembler()
         head = whole = Response({})
         pending: list[Piece] = []
-        has_content = text_in if call.transport is None else says_something
+        has_content = chunk_text if call.transport is None else says_something
         async with Reading(chunks):
             while (
                 chunk := await next_chunk(chunks, call.time_for(call.options.timeout))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
-from ..answers.lettered_options import letter_position, listing, option_position, plain
+from ..answers.lettered_options import folded_text, letter_position, listing, option_position
 
 MIN_OPTIONS, MAX_OPTIONS = 2, len(ascii_uppercase)
 ORDERS = ("given", "reverse", "shuffle", "rotate")
@@ -94,7 +94,7 @@ def _check_texts(texts: tuple[str, ...], order: str) -> None:
     for index, text in enumerate(texts):
         if not text.strip() or len(text.splitlines()) > 1:
             raise ValueError(f"the option {text!r} is empty, or has more than one line")
-        earlier = by_plain_text.setdefault(plain(text), text)
+        earlier = by_plain_text.setdefault(folded_text(text), text)
         if len(by_plain_text) <= index:
             raise ValueError(
                 f"the options {earlier!r} and {text!r} are the same except for case, quotes and closing "

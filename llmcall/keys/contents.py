@@ -29,7 +29,7 @@ def messages_of(request: Mapping[str, Data]) -> list[Data]:
     return [{name: request[name]} for name in ("input", "arguments") if name in request]
 
 
-def text_of(message: Data) -> str:
+def text_with_placeholders(message: Data) -> str:
     """Return a message's text; an image or a sound is its type in brackets."""
     content = message.get("content", message) if isinstance(message, dict) else message
     if not isinstance(content, list):
@@ -43,7 +43,7 @@ def naming_system_text(scope: str, request: Mapping[str, Data]) -> str:
     does not.
     """
     systems = [
-        text_of(message)
+        text_with_placeholders(message)
         for message in messages_of(request)
         if isinstance(message, dict) and message.get("role") in ("system", "developer")
     ]

@@ -20,7 +20,7 @@ _encode = json.JSONEncoder(
 ).encode
 
 
-def canonical(value: Any, location: str = "request") -> bytes:
+def canonical_json(value: Any, location: str = "request") -> bytes:
     """Return plain data as canonical JSON in UTF-8.
 
     :param value: data as :func:`llmcall.keys.plain_data.plain` makes it.
@@ -37,7 +37,8 @@ def canonical(value: Any, location: str = "request") -> bytes:
 def identity(kind: str, request: Mapping[str, Any]) -> Any:
     """Return the SHA-256 object of a request's canonical JSON up to its sample, which comes last."""
     return sha256(
-        b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(request))
+        b'{"key":%d,"kind":"%s","request":%s'
+        % (KEY_VERSION, kind.encode(), canonical_json(request))
     )
 
 
@@ -47,7 +48,9 @@ def sampled_key(identity_hash: Any, sample: str | None) -> str:
     :param identity_hash: what :func:`identity` returned.
     """
     key_hash = identity_hash.copy()
-    key_hash.update(b',"sample":%s}' % (b"null" if sample is None else canonical(sample, "sample")))
+    key_hash.update(
+        b',"sample":%s}' % (b"null" if sample is None else canonical_json(sample, "sample"))
+    )
     return key_hash.hexdigest()  # type: ignore[no-any-return]
 
 

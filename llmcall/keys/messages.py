@@ -115,18 +115,18 @@ def _digested(part: dict[str, Any]) -> Any:
     if isinstance(audio, dict) and isinstance(audio.get("data"), str):
         part = {
             **part,
-            "input_audio": {**audio, "data": _digest_of(audio["data"]) or audio["data"]},
+            "input_audio": {**audio, "data": _base64_digest(audio["data"]) or audio["data"]},
         }
     return map_texts(part, _digested_url)
 
 
 def _digested_url(text: str) -> str:
     data_url = DATA_URL.match(text)
-    digest = data_url and _digest_of(text[data_url.end() :])
+    digest = data_url and _base64_digest(text[data_url.end() :])
     return f"data:{data_url[1].lower()}{data_url[2]};{digest}" if data_url and digest else text
 
 
-def _digest_of(text: str) -> str | None:
+def _base64_digest(text: str) -> str | None:
     """Return ``sha256,<hex>`` of the bytes in a base64 text, however it is padded or wrapped;
     ``None`` if it is not base64.
     """

@@ -39,7 +39,7 @@ UNKEYED = frozenset(
 # server says that it does not support it.
 ESSENTIAL_FIELDS = ("model", "messages", "input", "background", "background_options")
 # Parameters that say how a request is sent. A body's field with such a name is a field.
-NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
+NOT_IN_BODY = frozenset({"extra_body", "extra_headers", "extra_query"})
 # What of a body is no parameter of send_message, or of get_embedding.
 OTHER_FIELDS = {
     "chat": ("messages", "stream", "stream_options"),
@@ -115,10 +115,10 @@ def _refuse_unknown(names: Collection[str], table: Collection[str]) -> None:
 def configured_parameters(settings: Settings) -> dict[str, Any]:
     """Return the parameters that the settings set."""
     names = (*CONFIGURED, *CONFIGURED_UNKEYED)
-    return given_parameters({name: getattr(settings, name) for name in names})
+    return checked_parameters({name: getattr(settings, name) for name in names})
 
 
-def given_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]:
+def checked_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]:
     """Return parameters as plain data, without those that are ``None``, which means not given.
 
     :param kind: ``"chat"`` or ``"embedding"``.
@@ -129,7 +129,7 @@ def given_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[str,
     if not params.keys() <= table:
         _refuse_unknown(params.keys() - table, table)
     parameters = {
-        name: _value(name, value)
+        name: _parameter_value(name, value)
         for name, value in params.items()
         if value is not None and name not in ACCEPTED_UNSENT
     }
@@ -143,21 +143,21 @@ def given_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[str,
     return parameters
 
 
-def _value(name: str, value: Any) -> Any:
+def _parameter_value(name: str, value: Any) -> Any:
     if isinstance(value, UncheckedFormat):
         return value.parameter
     if name == "response_format" and not isinstance(value, dict):
         from . import schemas
 
-        return schemas.format_of(value)
+        return schemas.class_format(value)
     if name == "tools" and isinstance(value, (list, tuple)):
         from . import schemas
 
-        value = [tool if isinstance(tool, dict) else schemas.tool_of(tool) for tool in value]
-    return checked(name, value)
+        value = [tool if isinstance(tool, dict) else schemas.function_tool(tool) for tool in value]
+    return checked_argument(name, value)
 
 
-def checked(name: str, value: Any) -> Any:
+def checked_argument(name: str, value: Any) -> Any:
     """Return the value of an argument as plain data.
 
     :raises TypeError: if it has the wrong type.
@@ -175,7 +175,7 @@ def parameters_in(body: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]
 
     :param kind: ``"chat"`` or ``"embedding"``.
     """
-    names = parameters_of(kind) - NO_FIELDS
+    names = parameters_of(kind) - NOT_IN_BODY
     fields = {name: value for name, value in body.items() if name not in OTHER_FIELDS[kind]}
     beyond_api = {name: value for name, value in fields.items() if name not in names}
     known = {name: value for name, value in fields.items() if name in names}

@@ -33,7 +33,7 @@ def plain(value: Any, location: str, *, for_record: bool = False, surrogates: bo
             if not isinstance(name, str):
                 raise TypeError(f"{location} has the key {name!r}; keys must be strings")
         return {
-            _text(name, location, for_record and not surrogates): plain(
+            _plain_text(name, location, for_record and not surrogates): plain(
                 item, f"{location}.{name}", for_record=for_record, surrogates=surrogates
             )
             for name, item in value.items()
@@ -44,19 +44,19 @@ def plain(value: Any, location: str, *, for_record: bool = False, surrogates: bo
             for index, item in enumerate(value)
         ]
     if isinstance(value, str):
-        return _text(value, location, for_record and not surrogates)
+        return _plain_text(value, location, for_record and not surrogates)
     if for_record and isinstance(value, bytes):
         return bytes(value)
-    return _number(value, location, for_record=for_record)
+    return _plain_number(value, location, for_record=for_record)
 
 
-def _text(text: str, location: str, must_be_unicode: bool) -> str:
+def _plain_text(text: str, location: str, must_be_unicode: bool) -> str:
     if must_be_unicode:
         check_unicode(text, location)
     return str.__str__(text)
 
 
-def _number(value: Any, location: str, *, for_record: bool) -> int | float:
+def _plain_number(value: Any, location: str, *, for_record: bool) -> int | float:
     if type(value) is not float:
         from numbers import Integral, Rational, Real
 

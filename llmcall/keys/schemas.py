@@ -60,7 +60,7 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
         return None
 
 
-def format_of(model: Any) -> dict[str, Any]:
+def class_format(model: Any) -> dict[str, Any]:
     """Return the ``response_format`` parameter for a class that the caller gave.
 
     :param model: a pydantic model, dataclass or ``TypedDict``; if no strict schema can express it,
@@ -74,7 +74,7 @@ def format_of(model: Any) -> dict[str, Any]:
     return response_format(model) or _format(model, full_schema(model), is_strict=False)
 
 
-def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
+def function_tool(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the ``tools`` entry of a function: its name, its docstring and the schema of its
     parameters.
 
@@ -91,7 +91,7 @@ def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
     description = {"description": docstring} if docstring else {}
     return {
         "type": "function",
-        "function": {"name": _name(name), **description, "parameters": parameters},
+        "function": {"name": _api_name(name), **description, "parameters": parameters},
     }
 
 
@@ -188,7 +188,7 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
     schema = _pydantic_schema(typing_extensions.TypedDict("Arguments", fields))  # type: ignore[operator]
     for name, default in defaults.items():
         schema["properties"][name]["default"] = default
-    return canonical({**schema, "additionalProperties": False})
+    return canonical_schema({**schema, "additionalProperties": False})
 
 
 @_once_per_type
@@ -198,7 +198,7 @@ def full_schema(output_type: Any) -> dict[str, Any]:
     :raises TypeError: if pydantic has no JSON schema for the type.
     """
     schema = simple_schema(output_type)
-    return canonical(_pydantic_schema(output_type)) if schema is None else schema
+    return canonical_schema(_pydantic_schema(output_type)) if schema is None else schema
 
 
 @_once_per_type
@@ -282,14 +282,14 @@ def simple_schema(output_type: Any) -> dict[str, Any] | None:
 
 def _format(output_type: Any, schema: dict[str, Any], *, is_strict: bool) -> dict[str, Any]:
     is_class = isinstance(output_type, type) and get_origin(output_type) is None
-    name = _name(output_type.__name__) if is_class else "answer"
+    name = _api_name(output_type.__name__) if is_class else "answer"
     return {
         "type": "json_schema",
         "json_schema": {"name": name, "strict": is_strict, "schema": schema},
     }
 
 
-def _name(name: str) -> str:
+def _api_name(name: str) -> str:
     # the API allows letters, digits, "_" and "-", at most 64 ("Create chat completion",
     # response_format and tools)
     return re.sub("[^A-Za-z0-9_-]", "_", name)[:64]
@@ -389,7 +389,7 @@ def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
     return root
 
 
-def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
+def canonical_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema as every pydantic 2 would write it.
 
     Keywords are sorted, and properties keep their order. There are no titles. ``const`` is an
@@ -400,22 +400,23 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
     """
     names: dict[str, str] = {}  # pydantic's names of definitions, in the order of use, and ours
 
-    def schema_of(node: Any) -> Any:
+    def canonical_node(node: Any) -> Any:
         """Return the canonical form of a schema, or of several."""
         if isinstance(node, list):
-            return [schema_of(element) for element in node]
+            return [canonical_node(element) for element in node]
         if not isinstance(node, Mapping):
             return node
         return {
-            keyword: value_of(keyword, value) for keyword, value in sorted(_stable(node).items())
+            keyword: keyword_value(keyword, value)
+            for keyword, value in sorted(_stable(node).items())
         }
 
-    def value_of(keyword: str, value: Any) -> Any:
+    def keyword_value(keyword: str, value: Any) -> Any:
         """Return the canonical form of a keyword's value."""
         if keyword in _NAMED_SCHEMAS:
-            return {name: schema_of(item) for name, item in value.items()}
+            return {name: canonical_node(item) for name, item in value.items()}
         if keyword in _SCHEMAS:
-            return schema_of(value)
+            return canonical_node(value)
         return f"#/$defs/{definition_name(value)}" if keyword == "$ref" else plain(value, keyword)
 
     def definition_name(reference: str) -> str:
@@ -432,11 +433,13 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
             )
         return names[key]
 
-    root = schema_of({keyword: value for keyword, value in schema.items() if keyword != "$defs"})
+    root = canonical_node(
+        {keyword: value for keyword, value in schema.items() if keyword != "$defs"}
+    )
     definitions: dict[str, Any] = {}
     while waiting := [name for name in names if names[name] not in definitions]:
         for name in waiting:
-            definitions[names[name]] = schema_of(schema["$defs"][name])
+            definitions[names[name]] = canonical_node(schema["$defs"][name])
     return {"$defs": dict(sorted(definitions.items())), **root} if definitions else root
 
 

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import nearest
-from ..keys.keys import canonical
+from ..keys.keys import canonical_json
 from ..scopes import reserved_name
 from ..support.display.formatting import one_line, shortened
 from ..support.display.printable import printable
@@ -205,7 +205,7 @@ def digest(identity: Any, index: int) -> bytes:
             f"{item_label(index)} contains {error}, which is not plain data: give a key= that identifies each item "
             "(a column, or a function of the item), to name its scope"
         ) from None
-    return sha256(canonical(data, item_label(index))).digest()
+    return sha256(canonical_json(data, item_label(index))).digest()
 
 
 class _NotPlainError(Exception):
@@ -223,7 +223,7 @@ def _plain(value: Any) -> Any:
                 for name, item in value.items()
             }
         pairs = [[_plain(name), _plain(item)] for name, item in value.items()]
-        return _tagged("dict", sorted(pairs, key=lambda pair: canonical(pair[0])))
+        return _tagged("dict", sorted(pairs, key=lambda pair: canonical_json(pair[0])))
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if kind is not float:
@@ -245,7 +245,7 @@ def _unusual(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray)):
         return _tagged("bytes", bytes(value).hex())
     if isinstance(value, (set, frozenset)):
-        return _tagged("set", sorted(map(_plain, value), key=canonical))
+        return _tagged("set", sorted(map(_plain, value), key=canonical_json))
     if isinstance(value, type):
         raise _NotPlainError(f"the class {value.__name__}")
     if hasattr(value, "model_dump"):

@@ -115,7 +115,7 @@ class _Miss(NamedTuple):
     def cost(self, parts: Mapping[str, int]) -> float:
         """Return what it would cost in USD if it used some tokens; its price is known."""
         assert self.price is not None
-        return self.price.of_parts(parts).total
+        return self.price.cost_of_parts(parts).total
 
     def least_cost(self) -> float:
         """Return the cost of its prompt alone, which the provider has cached."""
@@ -250,7 +250,7 @@ class Planner:
                 continue
             if usage.input_tokens is None or usage.output_tokens is None:
                 continue
-            cost = price.of_answer(record.response)
+            cost = price.cost_of_answer(record.response)
             if cost is None:
                 return None
             if kind == "correction":

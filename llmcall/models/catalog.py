@@ -101,14 +101,14 @@ def capabilities(
     if not overrides:
         return packaged
     changes: dict[str, Any] = {}
-    for field, value in section_of(model, overrides).items():
+    for field, value in matching_section(model, overrides).items():
         changes[field] = frozenset(value) if isinstance(value, (tuple, list, set)) else value
     if "refused_parameters" in changes:
         changes.setdefault("refused_when_reasoning", frozenset())
     return packaged._replace(**changes)
 
 
-def section_of(model: str, sections: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+def matching_section(model: str, sections: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
     """Return the fields of all ``[Model …]`` sections that match a model; the most specific wins.
 
     :param sections: fields by model name, or by ``prefix*``.
@@ -147,11 +147,11 @@ def parameters_of(kind: str) -> frozenset[str]:
 
     :param kind: ``"chat"`` or ``"embedding"``.
     """
-    return frozenset({"model", *_data()[f"{kind}_parameters"]})
+    return frozenset({"model", *_packaged_data()[f"{kind}_parameters"]})
 
 
 @cache
-def _data() -> dict[str, Any]:
+def _packaged_data() -> dict[str, Any]:
     with open(os.path.join(os.path.dirname(__file__), "models.json"), encoding="utf-8") as file:
         data: dict[str, Any] = json.load(file)
     return data
@@ -159,7 +159,7 @@ def _data() -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _packaged_capabilities(model: str) -> Capabilities:
-    data, names = _data(), list(_names(model.lower()))
+    data, names = _packaged_data(), list(_lookup_names(model.lower()))
     window, output = next(
         (data["windows"][name] for name in names if name in data["windows"]), (None, None)
     )
@@ -182,7 +182,7 @@ def _packaged_capabilities(model: str) -> Capabilities:
     return Capabilities(window, output, encoding, **fields)
 
 
-def _names(model: str) -> Iterator[str]:
+def _lookup_names(model: str) -> Iterator[str]:
     yield model
     bare_name = model.rpartition("/")[2]
     if bare_name.startswith("ft:"):

@@ -85,11 +85,11 @@ class Price(Protocol):
         """``"[Prices]"``, or the package with its version and the price's day."""
         ...
 
-    def of_parts(self, parts: Parts) -> Cost:
+    def cost_of_parts(self, parts: Parts) -> Cost:
         """Return what some tokens cost; a part without a price of its own costs what the whole does."""
         ...
 
-    def of_answer(self, response: Mapping[str, Any]) -> Cost | None:
+    def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
         """Return what an answer cost by all that it reports; ``None`` if it reports no tokens, or something
         that has no price.
         """
@@ -116,7 +116,7 @@ class ConfiguredPrice(NamedTuple):
         shared = [round(number * share, 12) for number in numbers]
         return cls(shared[0], shared[1], shared[2] if len(shared) > 2 else shared[0])
 
-    def of_parts(self, parts: Parts) -> Cost:
+    def cost_of_parts(self, parts: Parts) -> Cost:
         """Return what some tokens cost."""
         input_tokens = parts["input_tokens"]
         cached = min(parts.get("cache_read_tokens", 0), input_tokens)
@@ -124,12 +124,12 @@ class ConfiguredPrice(NamedTuple):
         answer = parts.get("output_tokens", 0) * self.output
         return Cost(prompt / MILLION, (prompt + answer) / MILLION)
 
-    def of_answer(self, response: Mapping[str, Any]) -> Cost | None:
+    def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
         """Return what an answer cost; ``None`` if it reports no tokens, or anything but tokens."""
         tokens, bill = TokenUsage.of(response), Bill.of(response)
         if tokens.input_tokens is None or bill.tools:
             return None
-        return self.of_parts(
+        return self.cost_of_parts(
             {
                 "input_tokens": tokens.input_tokens,
                 "cache_read_tokens": tokens.cached_tokens or 0,
@@ -159,11 +159,11 @@ class PackagedPrice(NamedTuple):
 
         return f"genai-prices {genai_prices.__version__} for {self.time.date().isoformat()}"
 
-    def of_parts(self, parts: Parts) -> Cost:
+    def cost_of_parts(self, parts: Parts) -> Cost:
         """Return what some tokens cost; a part without a price of its own costs what the whole does."""
-        return _cost_of_parts(self, tuple(parts.items()))
+        return _calculated_cost(self, tuple(parts.items()))
 
-    def of_answer(self, response: Mapping[str, Any]) -> Cost | None:
+    def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
         """Return what an answer cost by all that it reports; ``None`` if it reports no tokens, or something
         that has no price.
         """
@@ -221,19 +221,21 @@ class HighestPrice(NamedTuple):
         """The sources of all."""
         return ", ".join(sorted({price.source for price in self.prices}))
 
-    def of_parts(self, parts: Parts) -> Cost:
+    def cost_of_parts(self, parts: Parts) -> Cost:
         """Return the most that some tokens cost."""
-        return max((price.of_parts(parts) for price in self.prices), key=lambda cost: cost.total)
+        return max(
+            (price.cost_of_parts(parts) for price in self.prices), key=lambda cost: cost.total
+        )
 
-    def of_answer(self, response: Mapping[str, Any]) -> Cost | None:
+    def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
         """Return the most that an answer may have cost; ``None`` if a cost is unknown."""
-        costs = [price.of_answer(response) for price in self.prices]
+        costs = [price.cost_of_answer(response) for price in self.prices]
         known = [cost for cost in costs if cost is not None]
         return max(known, key=lambda cost: cost.total) if len(known) == len(costs) else None
 
 
 @lru_cache(maxsize=4096)
-def _cost_of_parts(price: PackagedPrice, parts: tuple[tuple[str, int], ...]) -> Cost:
+def _calculated_cost(price: PackagedPrice, parts: tuple[tuple[str, int], ...]) -> Cost:
     from ..support.libraries import genai_prices
 
     return price.shared(price.calculate(genai_prices.Usage(**dict(parts))))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import scopes
-from ..apis.http_requests import messages_asked, text_in
+from ..apis.http_requests import joined_text, messages_asked
 from ..errors import ArgumentError
 from ..support.display.formatting import counted
 from ..support.notices import warn_once
@@ -117,7 +117,7 @@ def _short_name(text: str) -> str:
 def _first_text(body: Any, roles: tuple[str, ...]) -> str:
     """Return the first text of some roles; empty without any."""
     contents = [message["content"] for message in messages_asked(body) if message["role"] in roles]
-    return next(filter(None, map(text_in, contents)), "")
+    return next(filter(None, map(joined_text, contents)), "")
 
 
 def warn_of_swapped_answers(*, have_names: bool) -> None:

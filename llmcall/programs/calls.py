@@ -13,7 +13,7 @@ from ..core.road import records_of, reply_to
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import check_messages
-from ..keys.parameters import given_parameters, parameters_in
+from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
 from ..recorded_functions.calls import UNCOUNTED, normalized, prepare_recorded, result_of
 from ..stores.record import asked_model
@@ -135,7 +135,7 @@ def _is_askable(to_record: RequestToRecord) -> bool:
     try:
         if kind == "chat":
             check_messages(body["messages"])
-        given_parameters(parameters_in(body, kind), kind)
+        checked_parameters(parameters_in(body, kind), kind)
     except (TypeError, ValueError):
         return False
     return body.get("model") is None or isinstance(body["model"], str)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._version import __version__
 from ..apis.bodies import answer_in
-from ..apis.http_requests import messages_asked, text_in
+from ..apis.http_requests import joined_text, messages_asked
 from ..apis.message import as_text, message_text
 from ..apis.shapes import choices_of, read_choices, served_model
 from ..apis.usage import TokenUsage, spent_words
@@ -181,7 +181,7 @@ class Record:
             return message_text(messages[-1])
         if self.kind == "http" and self.model_answer:
             *_, last = ({"content": ""}, *messages_asked(self.request.get("body")))
-            text = text_in(last["content"])
+            text = joined_text(last["content"])
             if text:
                 return text
         for name in QUESTIONS:

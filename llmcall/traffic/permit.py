@@ -150,7 +150,7 @@ class Permit:
             price = self._pool.price(service_tier=tier)
             budgets.check_price(self._pool.model, price, tier)
             parts = costliest_parts(self._request.body, input_tokens, output_tokens)
-            cost = None if price is None else price.of_parts(parts).total
+            cost = None if price is None else price.cost_of_parts(parts).total
             needed = spending_of(input_tokens + output_tokens, cost)
         reservation = self._reservation = budgets.Reservation(needed)
 
@@ -205,7 +205,7 @@ class Permit:
         held = getattr(answer, "held", None)
         tier = tier_of(answer, None if held is None else held.tier)
         price = self._pool.price(endpoint.name, tier)
-        cost = None if price is None else price.of_answer(answer)
+        cost = None if price is None else price.cost_of_answer(answer)
         if price is None or cost is None:
             return Used(tokens, served=served_model(answer))
         return Used(tokens, cost.total, price.source, served_model(answer))

@@ -112,7 +112,9 @@ def test_a_config_ini_that_a_page_shows_is_read_without_a_warning(
     Path("config.ini").write_text(text, encoding="utf-8")
     settings = llmcall.settings()
     assert any(
-        "config.ini" in settings.given(name).origin for name in settings.layer if name[0] != "_"
+        "config.ini" in settings.setting_value(name).origin
+        for name in settings.layer
+        if name[0] != "_"
     )
 
 

@@ -235,8 +235,8 @@ PACKAGED = pytest.mark.parametrize(
 
 def rates(price: Price, tokens: int) -> tuple[float, ...]:
     """Return the USD per million tokens of a prompt of so many, of its answer, and of cached input."""
-    prompt, total = price.of_parts({"input_tokens": tokens, "output_tokens": MILLION})
-    cached, _ = price.of_parts({"input_tokens": tokens, "cache_read_tokens": tokens})
+    prompt, total = price.cost_of_parts({"input_tokens": tokens, "output_tokens": MILLION})
+    cached, _ = price.cost_of_parts({"input_tokens": tokens, "cache_read_tokens": tokens})
     per_token = MILLION / tokens
     return round(prompt * per_token, 9), round(total - prompt, 9), round(cached * per_token, 9)
 

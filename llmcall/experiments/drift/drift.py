@@ -221,7 +221,7 @@ def _expected_cost(check: Check, client: LLMClient, draw: Draw) -> float | None:
                 "completion_tokens": int(client.count_tokens(record.answer, model)),
             }
             response = {**response, "usage": usage}
-        cost = price.of_answer(response)
+        cost = price.cost_of_answer(response)
         if cost is None:
             return None
         costs.append(cost.total)

@@ -12,7 +12,7 @@ from ...config import resolve as config
 from ...errors import APIError, ArgumentError, CacheError
 from ...keys.keys import identity, sampled_key
 from ...keys.messages import check_messages, keyed_messages
-from ...keys.parameters import CONFIGURED, given_parameters, keyed_parameters
+from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
 from ...keys.plain_data import plain
 from ...models.prices import price_of, tier_of
 from ...stores.days import creation_time
@@ -132,7 +132,7 @@ def import_located(
     if os.path.lexists(path):
         raise ArgumentError(f"{path} exists already; remove it, or choose another name")
     shared_params = dict(params or {})
-    defaults = given_parameters(shared_params)
+    defaults = checked_parameters(shared_params)
     imported = plain({} if source is None else source, "source", for_record=True)
     skipped = []
     number = nameless = 0
@@ -176,7 +176,7 @@ def _records(
         path = _path(conversation)
         answers = list(_answers(conversation))
         params = {**shared_params, **(conversation.get("params") or {})}
-        asked = keyed_parameters(given_parameters(params), config.settings().cassette_allow)
+        asked = keyed_parameters(checked_parameters(params), config.settings().cassette_allow)
         messages = keyed_messages(
             check_messages(_fill_placeholders(conversation["messages"], answers)), None
         )
@@ -270,5 +270,5 @@ def _cost(response: Mapping[str, Any], model: Any, params: Mapping[str, Any]) ->
     tier = BATCH if params.get("service_tier") == BATCH else tier_of(response)
     time = datetime.fromtimestamp(seconds, timezone.utc)
     price = price_of(model, {}, service_tier=tier, time=time)
-    cost = None if price is None else price.of_answer(response)
+    cost = None if price is None else price.cost_of_answer(response)
     return None if cost is None else cost.total

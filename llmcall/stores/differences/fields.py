@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from ...keys.contents import text_of
+from ...keys.contents import text_with_placeholders
 from ...keys.plain_data import is_same
 from ...keys.request import Data
 from ...support.display.formatting import as_json, shortened
@@ -65,7 +65,7 @@ def brief(value: Data, width: int) -> str:
     :param width: the most characters.
     """
     if isinstance(value, dict) and "role" in value:
-        value = text_of(value)
+        value = text_with_placeholders(value)
     text = value if isinstance(value, str) else as_json(value)
     text = shortened(printable(masked(text)), width - 2)
     return f'"{text}"' if isinstance(value, str) else text

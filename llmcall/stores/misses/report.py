@@ -8,7 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 from ...config.settings import Settings
-from ...keys.contents import messages_of, naming_system_text, text_of, title_of
+from ...keys.contents import messages_of, naming_system_text, text_with_placeholders, title_of
 from ...keys.keys import short_key
 from ...keys.request import Data, Request
 from ...support.display.formatting import OUTSIDE_ANY_SCOPE, shortened
@@ -115,7 +115,7 @@ def _opening(fields: Mapping[str, Data]) -> str:
         arguments_text = ", ".join(f"{name}={value!r}" for name, value in arguments)
         return printable(masked(f"{fields['function']}({arguments_text})")[:LONGEST_OPENING])
     last = (messages_of(fields) or [{}])[-1]
-    words = " ".join(masked(text_of(last)).split())
+    words = " ".join(masked(text_with_placeholders(last)).split())
     opening = printable(words[:LONGEST_OPENING])
     role = last.get("role") if isinstance(last, dict) else None
     return f"{role}: {opening}" if role else opening

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ...apis.http_requests import CONTENT_FIELDS
 from ...errors import CacheError
-from ...keys.contents import messages_of, strings_in, text_of
+from ...keys.contents import messages_of, strings_in, text_with_placeholders
 from ...keys.request import Data, Request
 from ...support.display.formatting import counted
 from ..differences.fields import CONTENTS, canonical_text, differences
@@ -128,7 +128,7 @@ def _persona(fields: Mapping[str, Data]) -> Data:
         for message in messages
         if isinstance(message, dict) and message.get("role") in ("system", "developer")
     ]
-    return systems or [text_of(message)[:BEGINNING] for message in messages[:1]]
+    return systems or [text_with_placeholders(message)[:BEGINNING] for message in messages[:1]]
 
 
 def _size(fields: Mapping[str, Data]) -> int:

@@ -14,7 +14,7 @@ from ...config.settings import LOCAL_MODEL, SETTINGS
 from ...errors import ConfigError
 from ...keys.normalizers import replacement
 from ...keys.parameters import CONFIGURED
-from ...models.catalog import resolve, section_of
+from ...models.catalog import matching_section, resolve
 from ...support.display.formatting import as_json
 from .served import joined_served, parse_served
 
@@ -133,7 +133,9 @@ def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> di
     """Return a header whose ``[Model …]`` sections are those of some records' models, by full name."""
     sections = header.get(SECTIONS, {})
     models = {model for record in records if isinstance(model := record.request.get("model"), str)}
-    sections_by_model = {model: _as_json(section_of(model, sections)) for model in sorted(models)}
+    sections_by_model = {
+        model: _as_json(matching_section(model, sections)) for model in sorted(models)
+    }
     used_sections = {model: section for model, section in sections_by_model.items() if section}
     settings = {name: value for name, value in header.items() if name != SECTIONS}
     return {**settings, SECTIONS: used_sections} if used_sections else settings
@@ -195,7 +197,7 @@ def _file_name(model: object) -> str | None:
 
 def _namespaces() -> dict[str, str]:
     settings = config.settings()
-    if settings.given("endpoints").rank >= Rank.CONFIGURED:
+    if settings.setting_value("endpoints").rank >= Rank.CONFIGURED:
         return {}
     return {
         model: endpoint.namespace
@@ -239,14 +241,14 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
     :param path: its file.
     """
     here, recorded = [], []
-    for name, given in layer.items():
-        earlier = before.given(name)
-        if Rank.DEFAULT < earlier.rank < Rank.PUSHED and earlier.value != given.value:
+    for name, entry in layer.items():
+        earlier = before.setting_value(name)
+        if Rank.DEFAULT < earlier.rank < Rank.PUSHED and earlier.value != entry.value:
             is_variable = earlier.rank is Rank.ENVIRONMENT
             source = "the environment" if is_variable else earlier.origin.partition(" (")[0]
-            if words := _setting_text(earlier.value, given.value):
+            if words := _setting_text(earlier.value, entry.value):
                 here.append(f"{_config_prefix(name)}{words} of {source}")
-                recorded.append((name, _setting_text(given.value, earlier.value)))
+                recorded.append((name, _setting_text(entry.value, earlier.value)))
     if not here:
         return ""
     is_one = len(here) == 1

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class LLMCallError(Exception):
     """Base class of all errors that llmcall raises, except those for a wrong argument."""
 
-    conversation: Any = None  # of a row of a table that failed
+    conversation: Any = None  # the conversation of a failed row of a table
 
 
 class ConfigError(LLMCallError):
@@ -43,8 +43,8 @@ class ConfigError(LLMCallError):
 
 
 class ArgumentError(ValueError):
-    """Raised for a wrong argument of a function that a command calls: it tells the user's mistake from a
-    fault of llmcall's, which may be any other ``ValueError``.
+    """Raised for a wrong argument of a function that a command calls, to distinguish the user's mistake
+    from a bug of llmcall, which may raise any other ``ValueError``.
     """
 
 
@@ -65,11 +65,9 @@ class APIError(LLMCallError):
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
     body: object = None  # the server's own error with all its fields, as parsed JSON
-    is_late = False  # it is the call's own deadline that allows no wait or attempt
-    is_retried_by_program = (
-        False  # it is a connection's, and reaches a program, whose SDK tries again
-    )
-    is_loopback_unreachable = False  # nothing listens on this machine: waiting rarely helps
+    is_late = False  # the call's own deadline allows no further wait or attempt
+    is_retried_by_program = False  # a connection error reaches a program, whose SDK tries again
+    is_loopback_unreachable = False  # nothing listens at an address of this machine
 
     def __init__(
         self,
@@ -101,7 +99,7 @@ class InvalidRequestError(APIError):
 class ContextLengthError(InvalidRequestError):
     """Raised when a prompt does not fit the model's context window.
 
-    :param prompt_tokens: the prompt's length in tokens, if the server or the counter gave it.
+    :param prompt_tokens: the prompt's length in tokens, if known from the server or by counting.
     :param context_window: the window's length in tokens, if known.
     :param details: the other arguments of :class:`APIError`.
     """
@@ -170,11 +168,11 @@ class CacheError(LLMCallError):
 class CacheMissError(CacheError):
     """Raised when nothing is recorded for a request and the mode forbids a call.
 
-    :param message: what is missing, in a line.
-    :param explain: returns the :class:`llmcall.types.Miss` whose text is the message. It is called when the
-        message is first read: finding the nearest record takes time, and a program that catches a
-        thousand misses may read none.
-    :ivar first: the first miss of the process, in a line, unless this is the first.
+    :param message: what is missing, in one line.
+    :param explain: returns the :class:`llmcall.types.Miss` whose text is the message. It is called at first
+        read, because finding the nearest record takes time, and a program may catch a thousand misses
+        and read none.
+    :ivar first: the first miss of the process, in one line, unless this is the first.
     """
 
     def __init__(self, message: str = "", *, explain: Callable[[], Any] | None = None) -> None:
@@ -185,9 +183,7 @@ class CacheMissError(CacheError):
 
     @property
     def miss(self) -> Any:
-        """Return the nearest record and how it differs, a :class:`llmcall.types.Miss`; ``None`` for an
-        error without an explanation.
-        """
+        """Return the explanation, a :class:`llmcall.types.Miss`, or ``None`` without one."""
         if self._explain is not None:
             self._miss, self._explain = self._explain(), None
         return self._miss
@@ -196,7 +192,7 @@ class CacheMissError(CacheError):
         text = super().__str__() if self.miss is None else str(self.miss)
         if self.first is None:
             return text
-        return f"{text}\n\nThe first miss of this process was another one: {self.first}"
+        return f"{text}\n\nThe first miss of this process was: {self.first}"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -226,7 +222,7 @@ class TemplateError(LLMCallError):
 class OutputError(LLMCallError):
     """Raised when an answer does not fit the output type, or is a refusal.
 
-    :param message: why it cannot be read.
+    :param message: why the answer cannot be read.
     :param text: the answer as the model gave it.
     :param expected: the output type in words.
     """

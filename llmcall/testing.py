@@ -1,4 +1,4 @@
-"""A client for unit tests of code that calls models: the test writes its answers."""
+"""A client for unit tests of code that calls models: the test scripts the answers."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ class ScriptedClient(LLMClient):
         anything else, which becomes JSON. For embeddings it is a vector, or a list
         with one for each text, and the function gets the texts.
     :param overrides: settings by name; ``cache_mode="auto"`` stores the answers as any client does.
-        Retries do not wait unless ``retry_waiting_time`` is given, and the project's ``[Limits]``
-        do not apply unless they are given here.
+        By default retries do not wait, and the project's ``[Limits]`` do not apply.
     :ivar requests: all requests so far, in order.
 
     >>> scripted = llmcall.testing.ScriptedClient(["Yes.", "No."])

@@ -1,1 +1,1 @@
-"""Answers: how a text is read as a type, and the words that ask for one."""
+"""Answers: reading a text as a type, and the words that ask for the type."""

@@ -1,4 +1,4 @@
-"""Texts for the model: the form of the answer, and that another answer is needed."""
+"""Texts for the model: the expected form of the answer, and the request for another answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..keys.schemas import is_choice, labels
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The message that asks again begins with this; it tells such calls from others in recordings.
+# The beginning of the message that asks again, by which recordings show such calls.
 CORRECTION = "I cannot use that answer"
 _ONE_OF_THEM = "exactly one of the options above"
 _EXPECTED = {
@@ -36,11 +36,11 @@ _UNQUOTED = re.compile(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?")
 
 
 def describe(output_type: Any, prompt: str = "") -> str:
-    """Return the sentence that tells the model what to answer; for ``str`` it is empty.
+    """Return the sentence that asks for an answer of a type; for ``str`` it is empty.
 
-    :param prompt: what the model reads before it. If that holds all options of a ``Literal`` or
-        ``Enum``, or yes and no, they are not listed a second time: models prefer the last list. A
-        JSON schema has to list them, but does so in the order in which the prompt has them.
+    :param prompt: the text before the sentence. If it names all options of a ``Literal`` or ``Enum``, or
+        yes and no, they are not listed again, because models prefer the last list. A JSON schema must
+        list them, and does so in the order of the prompt.
     """
     if output_type is str:
         return ""
@@ -49,8 +49,8 @@ def describe(output_type: Any, prompt: str = "") -> str:
 
 
 def correction(expected: str) -> str:
-    """Return the user message that asks again. It is the same whatever the answer was, so that no
-    version of a library that words an error changes the request.
+    """Return the user message that asks again. It does not depend on the answer: the wording of an error
+    in another version of a library would change the request.
 
     :param expected: the sentence of :func:`describe`.
     """
@@ -58,7 +58,7 @@ def correction(expected: str) -> str:
 
 
 def _expected_words(output_type: Any, prompt: str) -> str:
-    """Return in words what is expected, to follow "Answer with"."""
+    """Return the expected answer in words, to follow "Answer with"."""
     if output_type is bool and _options_in(prompt, ["yes", "no"]):
         return _ONE_OF_THEM
     if isinstance(output_type, type) and output_type in _EXPECTED:
@@ -89,7 +89,7 @@ def _expected_words(output_type: Any, prompt: str) -> str:
 
 
 def _bounded(schema: Mapping[str, Any]) -> str:
-    """Return in words the number that a JSON schema takes."""
+    """Return the number that a JSON schema takes, in words."""
     number = _NUMBERS[schema["type"]]
     if schema.keys() == {"type", "minimum", "maximum"}:
         return f"{number} from {schema['minimum']} to {schema['maximum']}"
@@ -98,7 +98,7 @@ def _bounded(schema: Mapping[str, Any]) -> str:
 
 
 def _as_in_prompt(schema: Any, prompt: str) -> Any:
-    """Return a JSON schema whose options are in the order of the prompt, if that holds all of them."""
+    """Return a JSON schema with its options in the order of the prompt, if the prompt names them all."""
     if isinstance(schema, list):
         return [_as_in_prompt(element, prompt) for element in schema]
     if not isinstance(schema, dict):
@@ -116,9 +116,9 @@ def _as_in_prompt(schema: Any, prompt: str) -> Any:
 
 
 def _options_in(text: str, options: list[str]) -> list[str]:
-    """Return the options in the order in which a text first names them; none if it lacks one of them.
+    """Return the options in the order in which a text first names them, or an empty list if one is missing.
 
-    They are sought as whole words in any case, but a single letter as it is.
+    The search is for whole words and ignores case, except for single letters.
     """
     text = normalize("NFC", text)
     longest_first = sorted(options, key=len, reverse=True)  # "very good" is not "good"

@@ -25,27 +25,27 @@ class Expected(NamedTuple):
 
     @property
     def is_class(self) -> bool:
-        """Return whether a text can be read as an object."""
+        """Return whether the form is a class, so that a text can be read as an object."""
         return not isinstance(self.form, str)
 
     def read(self, text: str) -> Any:
-        """Return the object of the class that a text is.
+        """Return the object of the class that a text represents.
 
-        :raises OutputError: if it is none.
+        :raises OutputError: if the text does not fit the class.
         """
-        from .reading import read  # a recorded answer is seldom read
+        from .reading import read  # imported late, since a recorded answer is seldom read
 
         return read(text, self.form)
 
     def misfit(self, text: str) -> str | None:
-        """Return where a text does not have the form; ``None`` if it has it."""
+        """Return where a text departs from the form, or ``None`` if it fits."""
         return _misfit(text, self)
 
 
 def expected_of(response_format: Any) -> Expected | None:
-    """Return what an answer must fit to be recorded, or ``None``.
+    """Return the form that an answer must have to be recorded, or ``None`` for any form.
 
-    :param response_format: as the caller gave it.
+    :param response_format: the caller's argument.
     """
     if response_format is None or isinstance(response_format, UncheckedFormat):
         return None
@@ -58,7 +58,7 @@ def expected_of(response_format: Any) -> Expected | None:
     return None if schema is None else Expected(json.dumps(plain(schema, "response_format")))
 
 
-@lru_cache(maxsize=10_000)  # a recorded answer is looked at each time that it is given
+@lru_cache(maxsize=10_000)  # a recorded answer is checked at each replay
 def _misfit(text: str, expected: Expected) -> str | None:
     if expected.is_class:
         try:
@@ -68,13 +68,13 @@ def _misfit(text: str, expected: Expected) -> str | None:
         return None
     from ..support.libraries import jsonschema, referencing
 
-    # With a registry of its own, nothing that a schema refers to is fetched from the network.
+    # With an empty registry, no reference of a schema is fetched from the network.
     registry: Any = referencing.Registry()
     validator = jsonschema.Draft202012Validator(json.loads(expected.form), registry=registry)
     try:
         violation = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(text)))
     except (jsonschema.exceptions.UnknownType, referencing.exceptions.Unresolvable, re.error):
-        return None  # the schema says what no validator here knows
+        return None  # no validator here knows this schema
     except ValueError as error:
         return f"it is not JSON ({error})"
     except RecursionError:

@@ -53,7 +53,7 @@ def json_texts(text: str) -> Iterator[str]:
 
     :raises RecursionError: if JSON is nested too deeply.
     """
-    if _is_json(text.strip()):  # a tag in one of its strings is none
+    if _is_json(text.strip()):  # first, since a tag within a JSON string is no reasoning
         yield text.strip()
         return
     answer = without_reasoning(text).strip()
@@ -77,7 +77,7 @@ def _is_json(text: str) -> bool:
 
 
 def _containers(text: str) -> list[str]:
-    """Return the outermost JSON objects and arrays. What stands within broken JSON is a part of it."""
+    """Return the outermost JSON objects and arrays. The inside of a broken one is not searched."""
     found = []
     end = 0
     while match := _OPENING.search(text, end):
@@ -107,7 +107,7 @@ def _finite(text: str) -> float:
 
 
 def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 _decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)

@@ -1,4 +1,4 @@
-"""Options that a prompt lists under letters: how they are listed, found again, and read from an answer."""
+"""Options that a prompt lists under letters: listing them, finding them again, and reading an answer."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ INSTRUCTION = "Answer with one letter only."
 _QUOTES = "\"'`“”„‟‘’‚‛«»‹›「」"
 _OPENING = r" \t\r\n(\[（" + re.escape(_QUOTES)
 _AROUND = " \t\r\n\ufeff\u200b.,:;!?…。！？()[]（）" + _QUOTES
-# An abbreviation ("E.g.", "D.C.") is no letter.
+# A letter before text, unless it begins an abbreviation ("E.g.", "D.C.").
 _LETTER_BEFORE_TEXT = re.compile(rf"[{_OPENING}]*([A-Za-z])[.):](?![A-Za-z]\.)")
 
 
 def listing(texts: Sequence[str]) -> str:
-    """Return options as a prompt lists them, a line each under a letter."""
+    """Return options as a prompt lists them, each on a line with its letter."""
     lines = zip(ascii_uppercase, texts, strict=False)
     return "\n".join(f"{letter}. {text}" for letter, text in lines)
 
 
 def listed_options(messages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the options that the last question of a conversation lists, in its order; empty if it
-    lists none. A correction of an answer belongs to the question before it.
+    """Return the options that the last question of a conversation lists, in its order, or an empty list.
+    A correction of an answer belongs to the question before it.
     """
     prompts = [str(message.get("content")) for message in messages if message.get("role") == "user"]
     if not prompts or not prompts[-1].endswith(INSTRUCTION):
@@ -41,8 +41,8 @@ def listed_options(messages: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def named_option(messages: Sequence[Mapping[str, Any]], answer: str) -> str | None:
-    """Return the text of the option that an answer names; ``None`` if it names none, or if the
-    conversation's question lists none. A letter stands for another option in each order.
+    """Return the text of the option that an answer names, or ``None``. The order of the options in the
+    conversation's question decides what a letter means.
     """
     options = listed_options(messages)
     position = option_position(without_reasoning(answer), options)
@@ -52,8 +52,8 @@ def named_option(messages: Sequence[Mapping[str, Any]], answer: str) -> str | No
 def option_position(text: str, texts: Sequence[str]) -> int | None:
     """Return the position, from 0, of the option that an answer names, or ``None``.
 
-    An answer is the letter alone, or followed by ``.``, ``)`` or ``:`` and anything else, or an
-    option's whole text.
+    An answer is the letter alone, the letter with ``.``, ``)`` or ``:`` and any text, or an option's
+    whole text.
 
     :param texts: the options in the order in which they were listed.
     """
@@ -65,13 +65,13 @@ def option_position(text: str, texts: Sequence[str]) -> int | None:
 
 
 def folded_text(text: str) -> str:
-    """Return a text composed, without its case, and without the quotes and marks around it."""
+    """Return a text composed, in one case, and without quotes and marks around it."""
     words = " ".join(normalize("NFC", text).replace("’", "'").split())
     return (words.strip(_AROUND) or words).casefold()
 
 
 def letter_position(text: str) -> int | None:
-    """Return the position in the alphabet, from 0, of the letter that a text gives, or ``None``."""
+    """Return the position in the alphabet, from 0, of the letter in an answer, or ``None``."""
     letter = text.strip(_AROUND)
     if len(letter) != 1 or not letter.isascii() or not letter.isalpha():
         match = _LETTER_BEFORE_TEXT.match(text)

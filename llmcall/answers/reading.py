@@ -1,4 +1,4 @@
-"""An answer, read as the type that was asked for: as JSON that the type takes, or in plain words."""
+"""The reading of an answer as the expected type: from JSON, or from plain words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .expectations import describe
 from .json_texts import json_texts, without_reasoning
 
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
-# As Python writes a number; commas where there are two groups of three, or a point follows.
+# A number as Python writes it, or with commas if it has two groups of three, or a point.
 _NUMBER = re.compile(
     r"-?(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:,[0-9]{3}){2,}|[1-9][0-9]{0,2},[0-9]{3}(?=\.))"
     r"(?P<fraction>\.[0-9]+)?(?P<exponent>[eE][-+]?[0-9]+)?"
@@ -25,9 +25,9 @@ _THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}\.[0-9]{3}")  # 45.000 is 45,000 in m
 _ANSWER = re.compile(r"(?:\*\*answer:\*\*|answer:)\s*(?=\S)", re.IGNORECASE)
 _BOLD_AND_QUOTES = ("****", "____", '""', "''", "``", "“”", "‘’", "„“", "«»", "「」")
 _STOPS = (".", "!", "。")
-_LARGEST = 2**1023  # of whole numbers that a float surely holds
-_MOST_LAYERS = 8  # more than a model writes
-_LONGEST_PROBLEM = 300  # characters of what pydantic finds
+_LARGEST = 2**1023  # a whole number below it fits a float
+_MOST_LAYERS = 8  # more than models write
+_LONGEST_PROBLEM = 300  # characters of pydantic's message
 
 
 def read(text: str, output_type: Any) -> Any:
@@ -56,7 +56,7 @@ def read(text: str, output_type: Any) -> Any:
 def _read_answer(text: str, output_type: Any) -> Any:
     answer = without_reasoning(text).strip()
     if not answer and text:
-        raise OutputError("it holds nothing but reasoning")
+        raise OutputError("it contains only reasoning")
     problems = []
     for part in json_texts(text):
         try:
@@ -73,18 +73,18 @@ def _read_answer(text: str, output_type: Any) -> Any:
         value = _from_words(answer, plain_type)
         if value is None:
             values = [_from_words(line, plain_type) for line in answer.splitlines()]
-            if all(line_value in (None, values[-1]) for line_value in values):  # else it gives two
+            if all(line_value in (None, values[-1]) for line_value in values):  # else two answers
                 value = values[-1]
         if value is not None:
             return _as_type(value, output_type)
     elif not problems:
-        raise OutputError(f"it holds no JSON {schemas.json_kind(output_type)}, or more than one")
+        raise OutputError(f"it does not contain exactly one JSON {schemas.json_kind(output_type)}")
     raise problems[0] if problems else OutputError("it is not in the form that was asked for")
 
 
 def _plain_words(text: str) -> Iterator[str]:
-    """Yield a text, then what is left of it without "Answer:" before it, without quotes or bold
-    around it and without a closing stop, one after another. So "C#" and "A*" keep their marks.
+    """Yield a text, then ever shorter forms of it: without "Answer:", quotes, bold and a closing stop,
+    removed one at a time, so that "C#" and "A*" keep their marks.
     """
     text = text.strip()
     for _ in range(_MOST_LAYERS):
@@ -104,7 +104,7 @@ def _inside(text: str) -> str:
 
 
 def _from_words(text: str, plain_type: Any) -> Any:
-    """Return the value that a text is in plain words; ``None`` if it is none of the type."""
+    """Return the value of the type that a text names in plain words, or ``None``."""
     for words in _plain_words(text):
         value = _match_words(words, plain_type)
         if value is not None:
@@ -126,8 +126,8 @@ def _match_words(words: str, plain_type: Any) -> Any:
 
 
 def _parse_number(text: str) -> int | float | None:
-    """Return the number that a text is; ``None`` for anything else, and for what may be thousands in
-    one language and a fraction in another.
+    """Return the number that a text writes, or ``None``, also if it may mean thousands in one language and
+    a fraction in another.
     """
     match = _NUMBER.fullmatch(text)
     if match is None or _THOUSANDS.fullmatch(text):
@@ -140,14 +140,12 @@ def _parse_number(text: str) -> int | float | None:
 
 
 def _folded(text: str) -> str:
-    """Return a text without its case, composed, with single blanks and straight apostrophes."""
+    """Return a text composed, in one case, with single blanks and straight apostrophes."""
     return " ".join(normalize("NFC", text).split()).replace("’", "'").casefold()
 
 
 def _from_json(text: str, output_type: Any) -> Any:
-    """Return the value that JSON has, also wrapped in an object as ``{"value": …}`` if it is no
-    object itself.
-    """
+    """Return the value of JSON. A value that is not an object may be wrapped as ``{"value": …}``."""
     value = json.loads(text)
     if type(value) in (int, float):
         value = _parse_number(text)
@@ -163,7 +161,7 @@ def _from_json(text: str, output_type: Any) -> Any:
 
 
 def _as_type(value: Any, output_type: Any, text: str | None = None) -> Any:
-    """Return a JSON value as a type, if that takes it as it is.
+    """Return a JSON value as a type, without conversions.
 
     :param text: the JSON itself, if there is one.
     """
@@ -188,7 +186,7 @@ def _as_type(value: Any, output_type: Any, text: str | None = None) -> Any:
 
 
 def _as_spelled(value: Any, spellings: Mapping[str, str]) -> Any:
-    """Return a JSON value whose options are spelled as the type spells them."""
+    """Return a JSON value with its options spelled as in the type."""
     if not spellings:
         return value
     if isinstance(value, str):
@@ -208,7 +206,7 @@ def _as_simple_type(value: Any, output_type: Any) -> Any:
             written = option if type(option) in (int, bool, type(None)) else label
             if type(value) in (type(written), type(option)) and value in (written, option):
                 return option
-        raise OutputError("it is none of the options")
+        raise OutputError("it is not one of the options")
     inner = schemas.optional_type(output_type)
     if inner is not None:
         return None if value is None else _as_simple_type(value, inner)
@@ -218,5 +216,5 @@ def _as_simple_type(value: Any, output_type: Any) -> Any:
     if output_type is float and type(value) is int and abs(value) < _LARGEST:
         return float(value)
     if type(value) is not output_type:
-        raise OutputError(f"its JSON is no {output_type.__name__}")
+        raise OutputError(f"its JSON is not of the type {output_type.__name__}")
     return value

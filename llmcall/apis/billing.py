@@ -1,6 +1,4 @@
-"""The parts of an answer that are billed: tokens in the words of its API, and calls of tools that the
-provider runs.
-"""
+"""The billed parts of an answer: tokens in its API's words, and calls of the provider's tools."""
 
 from __future__ import annotations
 
@@ -12,27 +10,27 @@ from .shapes import object_in, objects_in
 
 Api: TypeAlias = Literal["chat", "responses", "messages", "gemini", "embeddings"]
 
-# The items of the Responses API for which a provider bills apart from tokens, by what genai-prices
-# calls them; the last two are none of its names, so they have no price.
+# The items of the Responses API that are billed apart from tokens, with their names in genai-prices; it
+# does not know the last two, so they have no price.
 BILLED_ITEMS = {
     "file_search_call": "storage_searches",
     "code_interpreter_call": "code_executions",
     "image_generation_call": "image_generations",
     "shell_call": "containers",
 }
-# "Grounding with Google Search", Google's guide: up to this version a prompt is billed, whatever number
-# of searches it takes; from Gemini 3 on each search is.
+# "Grounding with Google Search", Google's guide: these versions bill once for a prompt, however many
+# searches it takes; Gemini 3 and newer bill each search.
 PROMPT_IS_BILLED = ("gemini-1", "gemini-2")
 
 
 class Bill(NamedTuple):
-    """The parts of an answer that are billed.
+    """The billed parts of an answer.
 
-    :param api: the one in whose words it is reported.
-    :param reported: the answer's ``usage``, or what Gemini's API has in its place, under the name that it
-        has there; empty if nothing is reported.
-    :param tools: calls of the provider's tools that ``reported`` does not count, by what genai-prices calls
-        them.
+    :param api: the API that reported them.
+    :param reported: the answer's ``usage``, or Gemini's ``usageMetadata``, under that name; empty without
+        a report.
+    :param tools: the number of calls of the provider's tools that ``reported`` does not count, by their
+        names in genai-prices.
     """
 
     api: Api
@@ -53,7 +51,7 @@ class Bill(NamedTuple):
             return cls(api, reported, _searches_of_chat(response))
         if isinstance(response.get("output"), list) or "input_tokens_details" in usage:
             return cls("responses", reported, _tools_of_responses(response))
-        return cls("messages", reported, {})  # which counts its searches in usage
+        return cls("messages", reported, {})  # this API counts its searches in usage
 
 
 def _tools_of_responses(response: Mapping[str, Any]) -> Counter[str]:
@@ -68,13 +66,13 @@ def _tools_of_responses(response: Mapping[str, Any]) -> Counter[str]:
 
 
 def _is_search(item: Mapping[str, Any]) -> bool:
-    """Return whether an item of an output is a search; opening a page, and looking into it, is free."""
+    """Return whether an item of an output is a search; opening or searching a page is free."""
     kind = object_in(item.get("action")).get("type")
     return item.get("type") == "web_search_call" and kind in (None, "search")
 
 
 def _searches_of_chat(response: Mapping[str, Any]) -> Counter[str]:
-    """Return one search for an answer that cites pages: chat completions do not say how many it took."""
+    """Return one search for an answer that cites pages, since chat completions do not report a number."""
     messages = [object_in(choice.get("message")) for choice in objects_in(response.get("choices"))]
     annotations = [
         annotation for message in messages for annotation in objects_in(message.get("annotations"))

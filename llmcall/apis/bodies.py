@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 LINE_END = re.compile(rb"[\r\n]+")
-PIECES = ("choices", "candidates")  # the fields of which each event of a stream has pieces
+PIECES = ("choices", "candidates")  # the fields that come in pieces, one in each event of a stream
 NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no data
 
 
@@ -30,11 +30,11 @@ class EventStream:
 
     def __init__(self) -> None:
         self.done = False
-        self._rest = b""  # of the last line, which has not ended
+        self._rest = b""  # the beginning of a line that has not ended
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
-        """Yield the events that end in this data, and other lines as they are: a server may send an
-        error so. A line end completes the last event of a stream.
+        """Yield the events that end in this data, and any other lines, since a server may send an error as
+        plain text. A final line end completes the last event of a stream.
 
         :raises ServiceError: if an event is not a JSON object.
         """
@@ -78,18 +78,18 @@ def events_of(body: bytes) -> Iterator[dict[str, Any]]:
 
 
 def objects_of(body: str) -> Iterator[dict[str, Any]]:
-    """Yield the object that a body is, or the objects of its events."""
+    """Yield the JSON object in a body, or the objects of its events."""
     with suppress(ValueError):
         data = json.loads(body)
         yield from objects_in(data if isinstance(data, list) else [data])
         return
-    with suppress(ServiceError):  # no JSON: it holds no answer
+    with suppress(ServiceError):  # not JSON: it holds no answer
         yield from events_of(body.encode())
 
 
 def answer_in(body: str) -> dict[str, Any]:
-    """Return the answer that a body holds, as its API gives it unstreamed, as far as it tells; always with
-    a ``usage``. The pieces of a choice stay apart.
+    """Return the answer in a body in its API's unstreamed form, as far as possible, always with a
+    ``usage``. The pieces of a choice stay apart.
 
     :param body: JSON, or an event stream.
     """
@@ -100,7 +100,7 @@ def answer_in(body: str) -> dict[str, Any]:
         for holder in (event, event.get("response"), event.get("message"), event.get("delta"))
         if isinstance(holder, dict)
     ]
-    # a stream tells of the output again and again, and of the input once
+    # A stream reports the output repeatedly, and the input once.
     usage = _merged(holder["usage"] for holder in holders if isinstance(holder.get("usage"), dict))
     answer = {**_merged(holders), "usage": usage}
     for name in PIECES:
@@ -112,13 +112,13 @@ def answer_in(body: str) -> dict[str, Any]:
 
 
 def _merged(objects: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the fields of some objects; of a field that several have, the last value that is known."""
+    """Return the fields of several objects; the last known value of each counts."""
     return {name: fields[name] for fields in objects for name in fields if fields[name] is not None}
 
 
 def _streamed_blocks(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the blocks of a content that the events of the Messages API have in pieces; each piece of a
-    text is one.
+    """Return the blocks of a content from the events of the Messages API; each piece of a text becomes a
+    block.
     """
     blocks: list[dict[str, Any]] = []
     for event in events:
@@ -136,8 +136,8 @@ def _streamed_blocks(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
 def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:
     """Return the JSON object that a server sent.
 
-    U+FFFD replaces each lone surrogate, which is not text. ``None`` replaces NaN and the infinities,
-    which JSON does not have.
+    U+FFFD replaces lone surrogates, which are not text. ``None`` replaces NaN and the infinities, which
+    JSON lacks.
 
     :param name: its name in the error: ``"answer"``, ``"chunk in the stream"``.
     :raises ServiceError: if it is not a JSON object.
@@ -172,17 +172,21 @@ def _finite(text: str) -> Any:
 
 
 def _no_number(name: str) -> Any:
-    """Return the value for NaN or an infinity, such as the log probability of an impossible token."""
+    """Warn once of NaN or an infinity, such as the log probability of an impossible token; return
+    ``None``.
+    """
     warn_once(
-        f"a response has the number {name}, which JSON cannot represent: llmcall returns and records "
-        "None instead of such numbers",
+        f"a response has the number {name}, which JSON cannot represent: llmcall returns and records None "
+        "instead",
         about=_no_number,
     )
     return None
 
 
 def check_no_error(event: dict[str, Any]) -> None:
-    """Raise the error that an event of a stream reports; OpenRouter's also hold the text so far."""
+    """Raise the error that an event of a stream reports; OpenRouter's error events also hold the text so
+    far.
+    """
     error = event.get("error")
     if error:
         details = error if isinstance(error, dict) else {"message": error}

@@ -1,4 +1,4 @@
-"""An answer in the chunks of a stream: put together, and taken apart."""
+"""The chunks of a stream: assembled to an answer, and made from one."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from .shapes import as_chat
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-WORDS = re.compile(r"\s*\S+|\s+")  # each with the blanks before it; together they are the text
+WORDS = re.compile(r"\s*\S+|\s+")  # each word with the blanks before it; joined they are the text
 # The fields that every chunk repeats.
 EACH_CHUNK = ("id", "object", "created", "model", "service_tier", "system_fingerprint")
 # Some servers date each chunk separately, and Azure's last ones are nameless.
 KEEP_FIRST = ("id", "created", "model")
 # The last is random padding against eavesdroppers (OpenAI).
 STREAMED_ONLY = ("choices", "object", "obfuscation")
-# An unstreamed message has these only where there are some.
+# An unstreamed message has these fields only if they are not empty.
 OPTIONAL_FIELDS = ("tool_calls", "function_call", "audio")
 # Texts that a model writes before its answer (DeepSeek and vLLM; OpenRouter).
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 
-# Comes after the last chunk if the server says that the stream is whole.
+# Follows the last chunk if the server marks the stream as complete.
 DONE: dict[str, Any] = {}
 
 
 class Assembler:
-    """Put the chunks of one chat completion together, to the response of the unstreamed call.
+    """Assembles the chunks of one chat completion to the response of an unstreamed call.
 
-    The fields of deltas are joined as the openai SDK joins them: texts, lists and objects. Of any
-    other field, the last value that is not empty counts.
+    The texts, lists and objects in deltas are joined as the openai SDK joins them. Of any other field,
+    the last value that is not empty counts.
 
-    :ivar is_done: whether the server said that the stream is whole; some servers then give no
+    :ivar is_done: whether the server marked the stream as complete; some servers then send no
         ``finish_reason`` (Snowflake Cortex, OpenRouter's Novita, older Ollama).
     """
 
@@ -95,7 +95,7 @@ class Assembler:
         return self.partial_response()
 
     def partial_response(self) -> dict[str, Any]:
-        """Return as much of the response as has come."""
+        """Return the part of the response that has arrived."""
         choices = [_whole_choice(index, choice) for index, choice in sorted(self._choices.items())]
         return {**self._fields, "object": "chat.completion", "choices": choices}
 
@@ -133,7 +133,7 @@ def _set(fields: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _joined(value: Any, piece: Any) -> Any:
-    """Join texts, lists and objects; of anything else, the last that is not empty counts."""
+    """Join texts, lists and objects; of anything else, return the last value that is not empty."""
     if value is None or piece is None:
         return value if piece is None else piece
     if isinstance(value, dict) and isinstance(piece, dict):
@@ -156,7 +156,7 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
         elif name == "content" and list in (type(value), type(piece)):
             message[name] = _joined_parts(value, piece)
         elif name == "audio" and value and piece and "data" in piece:
-            # each piece is encoded by itself
+            # Each piece is encoded separately.
             pieces = (value.get("data") or "", piece["data"])
             data = b"".join(base64.b64decode(encoded, validate=True) for encoded in pieces)
             message[name] = _joined(value, {**piece, "data": None})
@@ -166,9 +166,7 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
 
 
 def _joined_parts(value: Any, piece: Any) -> list[dict[str, Any]]:
-    """Join the parts of a content (Mistral's models that think); texts that follow one another are one
-    part.
-    """
+    """Join the parts of a content (Mistral's thinking models); consecutive texts become one part."""
     parts: list[dict[str, Any]] = []
     for content in (value, piece):
         text = [{"type": "text", "text": content or ""}]
@@ -202,9 +200,9 @@ def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> None:
 def _continued_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the call that a piece continues, or ``None`` if it begins one.
 
-    The index decides, unless the piece has another id and a name: some servers give every call the
-    index 0. (Others, such as vLLM, give every piece a new id; the first one stays.) Without an index,
-    as from Gemini, the id decides. Without a known id, a piece with a name begins a call, and any
+    The index decides, unless the piece has another id and a name, since some servers give every call
+    the index 0. (Others, such as vLLM, give every piece a new id; the first one stays.) Without an
+    index, as from Gemini, the id decides. Without a known id, a piece with a name begins a call, and any
     other piece continues the last one.
     """
     index, identifier = piece.get("index"), piece.get("id")
@@ -220,11 +218,11 @@ def _continued_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[
 
 
 def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the chunks in which a replayed stream gives a recorded response; put together, by
-    :class:`Assembler` or by the SDK, they are the response again.
+    """Yield the chunks of a replayed stream. :class:`Assembler` and the SDK assemble them to the recorded
+    response again.
 
-    Texts come word by word, the model's reasoning first; a text with log probabilities comes token
-    by token, each with its own.
+    Texts come word by word, the model's reasoning first; a text with log probabilities comes token by
+    token.
     """
     response = as_chat(response)
     fields = {name: response[name] for name in response if name not in ("choices", "usage")}
@@ -233,7 +231,7 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for number, choice in enumerate(response["choices"]):
         position = {
             "index": choice.get("index", number),
-            # the SDK keeps what the first chunk has, even a null
+            # The SDK keeps the first chunk's fields, even a null.
             **({"logprobs": None} if "logprobs" in choice else {}),
         }
         own = {name: choice[name] for name in choice if name not in ("message", "logprobs")}
@@ -250,8 +248,8 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if choice.get("logprobs") is not None and not tokens:
             piece = {**position, "delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
             yield {**chunk_fields, "choices": [piece]}
-        # As the API does: programs stop reading where they see the reason, and look no further
-        # into that chunk.
+        # The reason comes in an empty chunk, as from the API: programs stop reading where they see it, and
+        # ignore the rest of that chunk.
         last = {**chunk_fields, "choices": [ending]}
         if number == len(response["choices"]) - 1 and response.get("usage") is not None:
             last["usage"] = response["usage"]
@@ -259,7 +257,7 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _tokens_of(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the tokens of a choice's text with their log probabilities, if these are all it has."""
+    """Return the tokens of a choice's text with their log probabilities, if they cover the whole text."""
     logprobs = choice.get("logprobs") or {}
     tokens: list[dict[str, Any]] = logprobs.get("content") or []
     is_text = "".join(token["token"] for token in tokens) == choice["message"].get("content")
@@ -267,10 +265,10 @@ def _tokens_of(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _deltas(message: Mapping[str, Any], tokens: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the deltas of a message. Each tool call comes by itself, its name before its arguments:
-    programs read only the first call of a delta.
+    """Yield the deltas of a message. Each tool call gets separate deltas, its name before its arguments,
+    because programs read only the first call of a delta.
 
-    :param tokens: the pieces in which its text comes; if empty, it comes word by word.
+    :param tokens: the pieces of its text; if empty, the text comes word by word.
     """
     texts = {
         name: message[name]
@@ -311,6 +309,6 @@ def chunk_text(chunk: Mapping[str, Any]) -> str:
 
 
 def says_something(chunk: Mapping[str, Any]) -> bool:
-    """Return whether a chunk holds a part of an answer, more than its role."""
+    """Return whether a chunk holds a part of an answer beyond its role."""
     deltas = [choice.get("delta") or {} for choice in chunk.get("choices") or ()]
     return any(value for delta in deltas for name, value in delta.items() if name != "role")

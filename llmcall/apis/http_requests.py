@@ -1,4 +1,4 @@
-"""The messages of a request that is recorded as it is."""
+"""The messages in the body of a raw HTTP request."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from .shapes import TOOL_CALLS
 
 SYSTEMS = ("system", "instructions", "systemInstruction", "system_instruction")
 QUESTIONS = ("messages", "input", "prompt", "contents")
-# The fields of a body of the Responses, the Messages, Gemini's or the completions API that hold what
-# is said.
+# The fields of a body that hold its texts, in the Responses, Messages, Gemini and completions APIs.
 CONTENT_FIELDS = (*SYSTEMS, *QUESTIONS)
 ROLES = {"model": "assistant"}  # Gemini's names
 RESULT = "_output"  # the end of the type of a tool's result
@@ -37,7 +36,7 @@ def messages_asked(body: Any) -> Iterator[dict[str, Any]]:
 
 
 def joined_text(content: Any) -> str:
-    """Return the text of a message's content, which may have parts."""
+    """Return the text of a message's content; the texts of its parts are joined by line ends."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -61,7 +60,7 @@ def _message(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(value: Any) -> Any:
-    """Return a content as the other APIs have it; Gemini's has parts without a type."""
+    """Return a content in the form of the other APIs; Gemini's parts have no type."""
     if not (isinstance(value, dict) and isinstance(value.get("parts"), list)):
         return value
     return [

@@ -1,4 +1,4 @@
-"""Credentials are taken out of exceptions, since a server may repeat them."""
+"""The masking of credentials in exceptions, since a server may repeat them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SECRET_NAMES = re.compile("auth|key|token|secret|cookie|password|credential|sig"
 
 
 def mask(error: BaseException, secrets: Sequence[Any]) -> None:
-    """Remove secrets, and what looks like one, from an exception of the SDK or of llmcall.
+    """Remove secrets, and texts that look like one, from an exception of the SDK or of llmcall.
 
-    :param secrets: those that are texts count.
+    :param secrets: the secrets; values that are not texts are ignored.
     """
     error.args = tuple(without_secrets([*error.args], secrets))
     for name in ("message", "body", "code", "param"):
@@ -27,9 +27,7 @@ def mask(error: BaseException, secrets: Sequence[Any]) -> None:
 
 
 def secrets_of(request: Any) -> list[str]:
-    """Return an HTTP request's credentials, both with and without the word before them ("Bearer
-    …"), longest first.
-    """
+    """Return an HTTP request's credentials, with and without their scheme ("Bearer …"), longest first."""
     fields: Iterable[tuple[str, str]] = [
         *request.headers.multi_items(),
         *request.url.params.multi_items(),
@@ -43,7 +41,7 @@ def secrets_of(request: Any) -> list[str]:
 
 
 def _password(header: str) -> str:
-    """Return the password in a header with name and password, or ``""``."""
+    """Return the password in a basic authorization header, or ``""``."""
     from base64 import b64decode
 
     scheme, _, encoded = header.partition(" ")
@@ -54,7 +52,9 @@ def _password(header: str) -> str:
 
 
 def without_secrets(value: Any, secrets: Sequence[Any]) -> Any:
-    """Return plain data without secrets of some length, and without what looks like one."""
+    """Return plain data without secrets that are long enough to matter, and without texts that look like
+    one.
+    """
     if isinstance(value, str):
         for secret in secrets:
             if isinstance(secret, str) and len(secret) >= SHORTEST_SECRET:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
-    """Return a choice's message as a reply holds it."""
+    """Return a choice's message in the form that a reply holds."""
     received = choice["message"]
     content = received.get("content")
     message = {
@@ -22,13 +22,13 @@ def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
     }
     for name in ("tool_calls", "refusal"):
         if received.get(name):
-            # The reply belongs to the caller; the response stays as the API gave it.
+            # A copy, since the reply belongs to the caller, and the response stays unchanged.
             message[name] = copy.deepcopy(received[name])
     return message
 
 
 def message_text(message: Mapping[str, Any]) -> str:
-    """Return a message's text, or the words of its sound, and, below it, its tool calls."""
+    """Return a message's text, refusal or audio transcript, with its tool calls below."""
     text = message.get("content") or message.get("refusal") or transcript_of(message) or ""
     lines = [as_text(text)]
     function_calls = filter(None, [message.get("function_call")])  # of an older API
@@ -40,14 +40,14 @@ def message_text(message: Mapping[str, Any]) -> str:
 
 
 def transcript_of(message: Mapping[str, Any]) -> str | None:
-    """Return the words of a message's sound, or ``None``."""
+    """Return the transcript of a message's audio, or ``None``."""
     audio = message.get("audio")
     transcript = audio.get("transcript") if isinstance(audio, dict) else None
     return transcript if isinstance(transcript, str) and transcript else None
 
 
 def tool_call(name: Data, arguments: Data) -> str:
-    """Return the call of a tool in words."""
+    """Return a tool call as text."""
     return f"{name}({as_text(arguments)})"
 
 

@@ -1,4 +1,4 @@
-"""Whole answers of the known APIs in the shape of chat completions, which every reader knows."""
+"""Whole answers of the known APIs in the shape of chat completions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOOL_CALLS = (
     "server_tool_use",
     "mcp_tool_use",
 )
-# For those that call a tool of the program: its kind, and the name of what it is given.
+# For calls of the program's own tools: the kind, and the name of the field with the arguments.
 PROGRAMS_CALLS = {
     "function_call": ("function", "arguments"),
     "custom_tool_call": ("custom", "input"),
@@ -31,7 +31,7 @@ PROGRAMS_CALLS = {
 
 
 def as_chat(response: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a response of the Responses API as chat completions give it, and any other as it is."""
+    """Return a response of the Responses API in the shape of chat completions, and any other unchanged."""
     if not isinstance(response.get("output"), list):
         return response
     fields = {name: response[name] for name in SHARED_FIELDS if name in response}
@@ -45,17 +45,17 @@ def as_chat(response: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def choices_of(response: Mapping[str, Any]) -> list[dict[str, Data]]:
-    """Return the choices of a chat's response as chat completions give them, whichever of two APIs it
-    came from; none of a response without an answer.
+    """Return the choices of a chat's response, of either API, in the shape of chat completions; an empty
+    list without an answer.
     """
     return as_chat(response).get("choices") or []
 
 
 def read_choices(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the choices of an answer of the Responses, the Messages, Gemini's or the older completions
-    API in the shape of chat completions. Tool calls, and why a choice ended, are in the words of the API.
+    """Yield the choices of an answer of the Responses, Messages, Gemini or older completions API in the
+    shape of chat completions. Tool calls and finish reasons keep their API's words.
 
-    :param response: as the API gives it unstreamed, but a choice may be in pieces with the same index.
+    :param response: the unstreamed response, except that a choice may come in pieces of one index.
     """
     if isinstance(output := response.get("output"), list):
         items = objects_in(output)
@@ -76,13 +76,13 @@ def read_choices(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def served_model(response: Mapping[str, Any]) -> str | None:
-    """Return the model that answered, as a response names it; ``None`` if it names none."""
+    """Return the model that a response names, or ``None``."""
     model = response.get("model") or response.get("modelVersion")
     return model if isinstance(model, str) and model else None
 
 
 def by_index(choices: Any) -> dict[int, list[dict[str, Any]]]:
-    """Return the pieces of each choice, by its index; 0 if they have none."""
+    """Return the pieces of each choice by index; pieces without an index count as 0."""
     pieces: dict[int, list[dict[str, Any]]] = {}
     for piece in objects_in(choices):
         index = piece.get("index")
@@ -91,9 +91,9 @@ def by_index(choices: Any) -> dict[int, list[dict[str, Any]]]:
 
 
 def _choice(parts: Sequence[Mapping[str, Any]], ends: list[Any], index: int = 0) -> dict[str, Any]:
-    """Return the choice that some parts are: texts, refusals and calls of tools.
+    """Return a choice made of parts: texts, refusals and tool calls.
 
-    :param ends: why it ended, as each of its pieces says; the last that does counts.
+    :param ends: the finish reason in each of its pieces; the last one that is a text counts.
     """
     texts = [str(part.get("text") or "") for part in parts if part.get("type") in TEXTS]
     message: dict[str, Any] = {
@@ -110,15 +110,15 @@ def _choice(parts: Sequence[Mapping[str, Any]], ends: list[Any], index: int = 0)
 
 
 def _with_type(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a part of an answer of Gemini's API, which gives it no type."""
+    """Return a part of a Gemini answer with a type, which Gemini leaves out."""
     if isinstance(call := part.get("functionCall"), dict):
         return {"type": "tool_use", "name": call.get("name"), "input": call.get("args")}
     return {"type": "thought" if part.get("thought") else "text", "text": part.get("text")}
 
 
 def _as_chat_choice(choice: Mapping[str, Any]) -> dict[str, Data]:
-    """Return a choice of the Responses API with the program's tool calls alone, all in the words of chat
-    completions.
+    """Return a choice of the Responses API in the words of chat completions, with only the program's own
+    tool calls.
     """
     message, end = dict(choice["message"]), choice["finish_reason"]
     calls = [
@@ -151,10 +151,10 @@ def _usage(usage: TokenUsage) -> dict[str, Data]:
 
 
 def objects_in(value: Any) -> list[dict[str, Any]]:
-    """Return the objects in a list; none of anything else."""
+    """Return the objects in a list, or an empty list for anything else."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def object_in(value: Any) -> dict[str, Any]:
-    """Return an object, or an empty one in place of anything else."""
+    """Return an object, or an empty one for anything else."""
     return value if isinstance(value, dict) else {}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-# What Gemini's API counts; input and output are two of them each.
+# The counts of Gemini's API; input and output are the sums of two each.
 OF_GEMINI = (
     "promptTokenCount",
     "toolUsePromptTokenCount",
@@ -21,7 +21,7 @@ OF_GEMINI = (
 
 
 class TokenUsage(NamedTuple):
-    """The tokens of one answer as the server reported them; ``None`` if it did not.
+    """The tokens of one answer as the server reported them; unreported counts are ``None``.
 
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).usage.output_tokens
     4
@@ -34,11 +34,11 @@ class TokenUsage(NamedTuple):
 
     @classmethod
     def of(cls, response: Mapping[str, Any]) -> TokenUsage:
-        """Return the tokens that a response reports; whatever is not a count is unknown.
+        """Return the tokens that a response reports; anything that is not a count is unknown.
 
-        Chat completions and embeddings name their counts one way, the Responses API and the Messages
-        API another, Gemini's a third. Anthropic counts the input that its cache read or wrote apart
-        from the rest, Google that of its tools.
+        Chat completions and embeddings name their counts one way, the Responses and Messages APIs
+        another, Gemini a third. Anthropic reports the input that its cache read or wrote separately, and
+        Google the input of its tools.
         """
         metadata = response.get("usageMetadata")
         if isinstance(metadata, dict) and "promptTokenCount" in metadata:
@@ -56,7 +56,7 @@ class TokenUsage(NamedTuple):
             written_to_cache = _count(usage.get("cache_creation_input_tokens"))
             beside_input = (read_from_cache or 0) + (written_to_cache or 0)
         else:
-            # Proxies that add Anthropic's two fields already count them as prompt tokens.
+            # Proxies that pass on Anthropic's two fields already count them as prompt tokens.
             prompt_field, completion_field = "prompt_tokens", "completion_tokens"
             beside_input = 0
         input_tokens = _count(usage.get(prompt_field))
@@ -81,7 +81,7 @@ def _detail(usage: Mapping[str, Any], details_name: str, name: str) -> int | Non
 
 
 def total_cost(costs: Iterable[float | None]) -> float | None:
-    """Return the sum of some costs in USD; ``None`` if one is unknown."""
+    """Return the sum of costs in USD, or ``None`` if one is unknown."""
     known_costs = []
     for cost in costs:
         if cost is None:
@@ -91,7 +91,7 @@ def total_cost(costs: Iterable[float | None]) -> float | None:
 
 
 def spent_words(usage: TokenUsage, cost: float | None) -> list[str]:
-    """Return tokens and cost in words, as far as they are known."""
+    """Return the known tokens and cost in words."""
     counts = []
     if usage.input_tokens is not None:
         counts.append(f"{usage.input_tokens:,} input")

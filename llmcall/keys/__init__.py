@@ -1,1 +1,1 @@
-"""Keys: messages, parameters and schemas as what was asked, and its digest."""
+"""Keys: messages, parameters and schemas in one canonical form, and its digest."""

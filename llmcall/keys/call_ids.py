@@ -1,8 +1,8 @@
-"""The ids of tool calls, which say which result belongs to which call.
+"""The ids of tool calls, which match results to calls.
 
-Servers and programs make new ones in each run, so an id enters the key as its number of first
-appearance in the conversation. The number is written as an id that every API takes (Mistral's wants
-nine letters and digits), because recorded requests can be asked again.
+Servers and programs make new ids in each run, so the key numbers them in the order of their first
+appearance in the conversation. The numbers are written as ids that every API accepts (Mistral wants nine
+letters and digits), so that recorded requests can be asked again.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any
 
 # The fields that refer to a call: of the Responses API, chat completions and the Messages API.
 REFERENCES = ("call_id", "tool_call_id", "tool_use_id")
-# The ends of the types of calls and results, whose own "id" is one.
+# The ends of the types of calls and results, whose own "id" is such an id.
 CALLS = ("_call", "_output", "tool_use")
 # The fields of a message that are lists of calls, results and other parts.
 PARTS = ("content", "parts", "tool_calls")
-# The fields of an answer's calls that have no such type: in chat completions, and in Gemini's API.
+# The fields that show a call without such a type: in chat completions, and in Gemini's API.
 CALLED = frozenset({"function", "custom", "args"})
-ARGUMENTS = ("input", "args")  # data of the tool's own
+ARGUMENTS = ("input", "args")  # the tool's own data
 CONVERSATIONS = ("messages", "input", "contents")  # the fields of a body
 
 Number = Callable[[Any], Any]
 
 
 def numbered_calls(messages: list[Any]) -> list[Any]:
-    """Return messages with the numbers of tool calls in place of their ids.
+    """Return messages with the ids of tool calls replaced by numbers.
 
-    :param messages: of any of the APIs, or items of the Responses API; not changed.
+    :param messages: messages of any API, or items of the Responses API; not changed.
     """
     if not any(map(_may_hold_ids, messages)):
         return messages
@@ -42,7 +42,7 @@ def numbered_calls(messages: list[Any]) -> list[Any]:
 
 
 def numbered_body(body: Any) -> Any:
-    """Return the body of a request with the tool calls of its conversation numbered."""
+    """Return the body of a request with the tool calls of its conversations numbered."""
     if not isinstance(body, dict):
         return body
     conversations = {
@@ -54,7 +54,7 @@ def numbered_body(body: Any) -> Any:
 
 
 def _may_hold_ids(message: Any) -> bool:
-    """Return whether a message is more than a role and a text, which most are."""
+    """Return whether a message has more than a role and a text; most have not."""
     return type(message) is not dict or len(message) > 2 or type(message.get("content")) is not str
 
 
@@ -70,12 +70,12 @@ def _numbered_message(message: Any, number: Number) -> Any:
 
 
 def _numbered_part(part: Any, number: Number, *, is_call: bool = False) -> Any:
-    """Return a part of a message with its ids numbered; what is given to a tool is left alone."""
+    """Return a part of a message with its ids numbered; a tool's arguments stay unchanged."""
     if not isinstance(part, dict):
         return part
     if is_call or "type" in part:
         return _numbered(part, number, is_call=is_call)
-    # In Gemini's API, a part is one field, and its object has the id.
+    # A part of Gemini's API is a single field, whose object has the id.
     return {
         name: _numbered(field, number, is_call=True) if isinstance(field, dict) else field
         for name, field in part.items()
@@ -85,7 +85,7 @@ def _numbered_part(part: Any, number: Number, *, is_call: bool = False) -> Any:
 def _numbered(data: dict[str, Any], number: Number, *, is_call: bool = False) -> dict[str, Any]:
     """Return an object with its own ids numbered.
 
-    :param is_call: whether it is a call or a result, whatever its type.
+    :param is_call: whether it is a call or a result whatever its type.
     """
     is_call = is_call or str(data.get("type")).endswith(CALLS)
     names = ("id", *REFERENCES) if is_call else REFERENCES

@@ -11,7 +11,7 @@ from .request import Data
 
 
 def title_of(kind: str, request: Mapping[str, Data]) -> str:
-    """Return the name of a request's model or function; for another API, its method and path."""
+    """Return the name of a request's model or function, or a raw HTTP request's method and path."""
     if kind == "http":
         return printable(f"{request.get('method')} {request.get('path')}")
     field = "function" if kind == "function" else "model"
@@ -30,7 +30,7 @@ def messages_of(request: Mapping[str, Data]) -> list[Data]:
 
 
 def text_with_placeholders(message: Data) -> str:
-    """Return a message's text; an image or a sound is its type in brackets."""
+    """Return a message's text, with the types of images and sounds in brackets."""
     content = message.get("content", message) if isinstance(message, dict) else message
     if not isinstance(content, list):
         return next(strings_in(content), "")
@@ -39,8 +39,8 @@ def text_with_placeholders(message: Data) -> str:
 
 
 def naming_system_text(scope: str, request: Mapping[str, Data]) -> str:
-    """Return the system message that names an actor's scope, as ``actor="system"`` does; empty if it
-    does not.
+    """Return the system message that names an actor's scope, as with ``actor="system"``, or an empty
+    text.
     """
     systems = [
         text_with_placeholders(message)
@@ -53,7 +53,7 @@ def naming_system_text(scope: str, request: Mapping[str, Data]) -> str:
 
 
 def strings_in(data: Data) -> Iterator[str]:
-    """Yield the texts in plain data in order, without the names of fields."""
+    """Yield the texts in plain data in order, without field names."""
     if isinstance(data, str):
         yield data
     elif isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""The identity of an HTTP request that is recorded as it is."""
+"""The identity of a raw HTTP request."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from .call_ids import numbered_body
 
-# The ends of the paths of the APIs of Responses, Messages and Gemini, from which on they count.
+# The paths of the Responses, Messages and Gemini APIs; what comes before them does not count.
 ASKING = re.compile(
     r"(?P<kept>/responses|(?<=/v1)/messages|/models/[^/]+:(?:streamG|g)enerateContent)/?$"
 )
-# What has no body: what was asked in the background is looked at, cancelled or deleted, and so are
-# conversations and their items; the models are listed.
+# Paths of requests without a body: to read, cancel or delete a background response, a batch or a
+# conversation and its items, and to list models.
 OBJECT = re.compile(
     r"/responses/[^/]+(?:/cancel|/input_items)?/?$|/messages/batches(?:/[^/]+){0,2}/?$"
     r"|/conversations/[^/]+(?:/items(?:/[^/]+)?)?/?$|/models(?:/[^/:]+)?/?$"
@@ -23,7 +23,7 @@ NOT_COUNTED = frozenset({"key", "alt", "api-version"})  # parameters of a query
 
 
 def api_path(path: str, body: Any) -> str | None:
-    """Return the part of a path that counts if a request goes to one of the three APIs, else ``None``.
+    """Return the part of a path that counts, for a request to one of the three APIs, else ``None``.
 
     :param body: the parsed JSON body; ``None`` if the request has none.
     """
@@ -43,10 +43,10 @@ def api_path(path: str, body: Any) -> str | None:
 def http_identity(
     method: str, host: str | None, path: str, query: Mapping[str, Any], body: Any
 ) -> dict[str, Any]:
-    """Return what identifies a request: for the three APIs neither the host nor what stands before
-    their part of the path, so that a recording replays whatever the base URL; nor the ids of tool calls.
+    """Return the fields that identify a request. For the three APIs, the host, the beginning of the path
+    and the ids of tool calls do not count, so that a recording replays with any base URL.
 
-    :param host: ``None`` if it does not count: a model's host has other addresses, too.
+    :param host: ``None`` if it does not count, as for a model's host, which may have several addresses.
     :param query: without credentials.
     :param body: plain data, or ``None``.
     """

@@ -23,19 +23,19 @@ _encode = json.JSONEncoder(
 def canonical_json(value: Any, location: str = "request") -> bytes:
     """Return plain data as canonical JSON in UTF-8.
 
-    :param value: data as :func:`llmcall.keys.plain_data.plain` makes it.
+    :param value: the result of :func:`llmcall.keys.plain_data.plain`.
     :param location: where the value is, for messages.
-    :raises ValueError: if a text holds a lone surrogate; the message says where.
+    :raises ValueError: if a text holds a lone surrogate; names its location.
     """
     try:
         return _encode(value).encode()
     except UnicodeEncodeError:
-        plain(value, location, for_record=True)  # raises an error that says where
+        plain(value, location, for_record=True)  # raises an error with the location
         raise
 
 
 def identity(kind: str, request: Mapping[str, Any]) -> Any:
-    """Return the SHA-256 object of a request's canonical JSON up to its sample, which comes last."""
+    """Return the SHA-256 object of a request's canonical JSON without the sample, which comes last."""
     return sha256(
         b'{"key":%d,"kind":"%s","request":%s'
         % (KEY_VERSION, kind.encode(), canonical_json(request))
@@ -45,7 +45,7 @@ def identity(kind: str, request: Mapping[str, Any]) -> Any:
 def sampled_key(identity_hash: Any, sample: str | None) -> str:
     """Return the key, 64 hexadecimal digits, of a request and a sample.
 
-    :param identity_hash: what :func:`identity` returned.
+    :param identity_hash: the result of :func:`identity`.
     """
     key_hash = identity_hash.copy()
     key_hash.update(
@@ -60,5 +60,5 @@ def key_of(kind: str, request: Mapping[str, Any], sample: str | None) -> str:
 
 
 def short_key(key: str) -> str:
-    """Return the first digits of a key, by which messages and tables name its record."""
+    """Return the first digits of a key, which name its record in messages and tables."""
     return key[:12]

@@ -24,7 +24,7 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
         message.
     :param dedent: whether to remove the common indentation of each text.
     :raises TypeError: if something has the wrong type; names the message and the field.
-    :raises ValueError: if a role or a content is missing or unknown; names them likewise.
+    :raises ValueError: if a role or a content is missing or unknown; names the message and the field.
     """
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
@@ -39,7 +39,7 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
         if type(message) is dict and len(message) == 2:
             role, content = message.get("role"), message.get("content")
             if type(role) is str and role in ROLES and type(content) is str:
-                checked.append(message.copy())  # a role and a text, as most have
+                checked.append(message.copy())  # a role and a text, like most messages
                 continue
         checked.append(_checked_message(message, f"messages[{index}]"))
     if dedent:
@@ -78,14 +78,14 @@ def _checked_message(message: Any, location: str) -> dict[str, Any]:
 def keyed_messages(
     messages: list[dict[str, Any]], normalize: Callable[[str], str] | None
 ) -> list[dict[str, Any]]:
-    """Return messages as they enter the key: without ``None`` fields, tool calls numbered, images and
-    sounds as digests, texts normalized.
+    """Return messages in the form that enters the key: without ``None`` fields, tool calls numbered,
+    images and sounds as digests, texts normalized.
 
-    :param messages: what :func:`check_messages` returned; not changed.
-    :param normalize: replaces the parts of a text that do not matter; ``None`` for none.
+    :param messages: the result of :func:`check_messages`; not changed.
+    :param normalize: replaces the parts of a text that do not matter; ``None`` replaces nothing.
     """
     keyed = [
-        # a text needs no change, unless a field beside it is None
+        # a message with a text needs no change, unless another field is None
         message
         if type(message.get("content")) is str and None not in message.values()
         else _keyed_message(message)
@@ -110,7 +110,7 @@ def _keyed_message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digested(part: dict[str, Any]) -> Any:
-    """Return a part with digests in place of the base64 of data URLs and of ``input_audio``."""
+    """Return a part with digests instead of the base64 of data URLs and of ``input_audio``."""
     audio = part.get("input_audio")
     if isinstance(audio, dict) and isinstance(audio.get("data"), str):
         part = {
@@ -127,8 +127,8 @@ def _digested_url(text: str) -> str:
 
 
 def _base64_digest(text: str) -> str | None:
-    """Return ``sha256,<hex>`` of the bytes in a base64 text, however it is padded or wrapped;
-    ``None`` if it is not base64.
+    """Return ``sha256,<hex>`` of the bytes in a base64 text with any padding and line breaks, or ``None``
+    for another text.
     """
     import base64
     import hashlib

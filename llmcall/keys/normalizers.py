@@ -1,4 +1,4 @@
-"""Normalizers: they leave parts of a text, such as times, out of a request's key."""
+"""Normalizers, which keep parts of a text, such as times, out of a request's key."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)\.?"
 )
-# What each named normalizer replaces by its name. A date in words or with slashes needs a year:
-# "May 3 people enter?" has none.
+# The texts that each named normalizer replaces by its name. A date in words or with slashes needs a year,
+# because of "May 3 people enter?".
 NORMALIZERS = {
     "times": (
         rf"\b(?:\d{{4}}-\d{{2}}-\d{{2}}|{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_YEAR}"
@@ -43,7 +43,7 @@ def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
     """Return the function that replaces the parts of a text that do not matter.
 
     :param names: names of ``NORMALIZERS``, or regular expressions; the settings check them.
-    :returns: ``None`` for no names.
+    :returns: the function, or ``None`` without names.
     """
     if not names:
         return None
@@ -59,5 +59,5 @@ def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
 
 
 def replacement(name: str) -> str:
-    """Return what a normalizer writes in place of what it leaves out."""
+    """Return the text that a normalizer writes instead of a match."""
     return f"<{name}>" if name in NORMALIZERS else "<…>"

@@ -21,9 +21,9 @@ CONFIGURED = (
     "presence_penalty",
     EFFORT,
 )
-# Those that it sets defaults for and that enter no key.
+# The parameters that it sets defaults for and that do not enter the key.
 CONFIGURED_UNKEYED = ("service_tier",)
-# Parameters that decide who pays, who may ask or what is logged, but do not change the answer.
+# Parameters that decide who pays, who may ask or what is logged, but not the answer.
 UNKEYED = frozenset(
     {
         "user",
@@ -35,12 +35,12 @@ UNKEYED = frozenset(
         "extra_headers",
     }
 )
-# What a request asks. An extra body does not replace these fields, and none is left out, even if the
-# server says that it does not support it.
+# The fields that make a request. An extra body does not replace them, and they are sent even if the server
+# reports them as unsupported.
 ESSENTIAL_FIELDS = ("model", "messages", "input", "background", "background_options")
-# Parameters that say how a request is sent. A body's field with such a name is a field.
+# Parameters about the sending of a request; a field of a body with such a name is an ordinary field.
 NOT_IN_BODY = frozenset({"extra_body", "extra_headers", "extra_query"})
-# What of a body is no parameter of send_message, or of get_embedding.
+# The fields of a body that are not parameters of send_message or get_embedding.
 OTHER_FIELDS = {
     "chat": ("messages", "stream", "stream_options"),
     "embedding": ("input", "encoding_format"),
@@ -50,15 +50,16 @@ ACCEPTED_UNSENT = frozenset({"echo", "enable_pydantic_model_return"})
 
 
 class UncheckedFormat(NamedTuple):
-    """A ``response_format`` whose answers the caller checks, so that misfits are recorded as well.
+    """A ``response_format`` whose answers the caller checks, so that unfitting answers are recorded, too.
 
-    :param parameter: what is sent, of plain data; it is made once for a type, so do not change it.
+    :param parameter: the parameter as plain data; it is shared by all calls with a type, so do not change
+        it.
     """
 
     parameter: dict[str, Any]
 
 
-# What arguments must be, in words and as types of plain data. Other parameters are not checked,
+# The expected types of arguments, in words and as types of plain data. Other parameters are not checked,
 # since servers differ.
 NUMBER, WHOLE_NUMBER, OBJECT = ("a number", int, float), ("a whole number", int), ("a dict", dict)
 SWITCH = ("True or False", bool)
@@ -96,9 +97,9 @@ KINDS: dict[str, tuple[Any, ...]] = {
 def _refuse_unknown(names: Collection[str], table: Collection[str]) -> None:
     """Refuse parameters that the API lacks.
 
-    :param names: those that it lacks, among them some that are accepted and not sent.
-    :param table: those that it has.
-    :raises TypeError: if it lacks one; names it, the nearest known one, and ``extra_body``.
+    :param names: the parameters that it lacks; some of them are accepted and not sent.
+    :param table: the parameters that it has.
+    :raises TypeError: for the first other one; names it, the nearest known one, and ``extra_body``.
     """
     for name in names:
         if name in ACCEPTED_UNSENT:
@@ -113,13 +114,13 @@ def _refuse_unknown(names: Collection[str], table: Collection[str]) -> None:
 
 
 def configured_parameters(settings: Settings) -> dict[str, Any]:
-    """Return the parameters that the settings set."""
+    """Return the parameters from the settings."""
     names = (*CONFIGURED, *CONFIGURED_UNKEYED)
     return checked_parameters({name: getattr(settings, name) for name in names})
 
 
 def checked_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]:
-    """Return parameters as plain data, without those that are ``None``, which means not given.
+    """Return parameters as plain data; ``None`` means not set.
 
     :param kind: ``"chat"`` or ``"embedding"``.
     :raises TypeError: for a value that is not plain data, and for a parameter that the API lacks.
@@ -171,7 +172,7 @@ def checked_argument(name: str, value: Any) -> Any:
 
 
 def parameters_in(body: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]:
-    """Return the parameters of ``send_message`` or ``get_embedding`` that ask for what a body does.
+    """Return the parameters of ``send_message`` or ``get_embedding`` that give the same request as a body.
 
     :param kind: ``"chat"`` or ``"embedding"``.
     """
@@ -183,11 +184,11 @@ def parameters_in(body: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]
 
 
 def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the parameters that enter the key; equal ones have one form, however they are written.
+    """Return the parameters that enter the key, in one form for equal parameters.
 
-    :param allow: regular expressions; a value that one of them matches completely is no credential.
-    :raises CacheError: for a field that the API does not define and that may hold a credential by its
-        ambiguous name; names it.
+    :param allow: regular expressions; a value that one of them matches completely is not a credential.
+    :raises CacheError: if the name of a field that the API does not define suggests a credential; names
+        the field.
     """
     keyed = {name: value for name, value in parameters.items() if name not in UNKEYED}
     if keyed.get("n") == 1:
@@ -199,7 +200,7 @@ def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -
         refuse_named(keyed["extra_body"], allow, "extra_body")
     if "extra_query" in keyed:
         query = keyed.pop("extra_query").items()
-        # Azure Functions take their key as "code".
+        # Azure Functions take their key in "code".
         keyed_query = dict(without_query_credentials(query, "extra_query", also=("code",)))
         if keyed_query:
             keyed["extra_query"] = keyed_query
@@ -214,13 +215,13 @@ def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -
 
 
 def _is_function(tool: dict[str, Any]) -> bool:
-    """Return whether a tool is a function, which is described by a schema and holds no credential."""
+    """Return whether a tool is a function; its schema holds no credential."""
     return bool(tool.get("type", "function") == "function")
 
 
 def sent_body(body: Mapping[str, Any], capabilities: Capabilities) -> dict[str, Any]:
-    """Return the body that is sent: the token limit under the model's own name, and without the
-    parameters that the model refuses.
+    """Return the body to send, with the model's name for the token limit, and without parameters that the
+    model refuses.
     """
     if capabilities.embedding:
         return dict(body)

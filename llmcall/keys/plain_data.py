@@ -1,4 +1,4 @@
-"""Plain data, as JSON holds it: checked, copied, ordered, compared and changed."""
+"""Plain JSON-like data: checking, copying, ordering, comparing and changing it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..support.surrogates import check_unicode, joined_surrogates
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-FIRST_FIELDS = ("role", "content")  # a message's fields that come first in a file
-INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number of more than 4,300
+FIRST_FIELDS = ("role", "content")  # the fields of a message that come first in a file
+INTEGER_BITS = 14_000  # 4,214 digits: Python refuses decimal numbers of more than 4,300
 
 
 def plain(value: Any, location: str, *, for_record: bool = False, surrogates: bool = False) -> Any:
@@ -22,7 +22,7 @@ def plain(value: Any, location: str, *, for_record: bool = False, surrogates: bo
     :param for_record: whether the data will be recorded: 1.0 stays 1.0, bytes are allowed, and lone
         surrogates and numbers with too many digits are refused.
     :param surrogates: whether lone surrogates are allowed, as in an answer; JSON can escape them.
-    :raises TypeError: for anything else; the message says where.
+    :raises TypeError: for anything else; names the location.
     :raises ValueError: for NaN and the infinities.
     """
     kind = type(value)
@@ -84,10 +84,10 @@ def with_article(value: Any) -> str:
 
 
 def ordered(data: Any) -> Any:
-    """Return a copy of plain data as a cassette returns it.
+    """Return a copy of plain data in the form that a cassette returns.
 
-    Each object's names are sorted, a message's role and content first. Two surrogates that make one
-    character are joined.
+    Each object's names are sorted, with a message's role and content first. Surrogate pairs are joined to
+    one character.
     """
     if isinstance(data, dict):
         return {name: ordered(data[name]) for name in ordered_names(data)}
@@ -107,7 +107,7 @@ def ordered_names(data: Mapping[str, Any]) -> list[str]:
 
 
 def is_same(value: Any, other: Any) -> bool:
-    """Return whether two pieces of plain data have the same canonical JSON: ``True`` is not 1."""
+    """Return whether two pieces of plain data have the same canonical JSON, in which ``True`` is not 1."""
     value_type = type(value)
     if value_type is not type(other):
         return False
@@ -116,7 +116,7 @@ def is_same(value: Any, other: Any) -> bool:
             return False
         for name, item in value.items():
             other_item = other[name]
-            # most are texts
+            # a shortcut for texts, as most items are
             are_same = item == other_item if type(item) is str else is_same(item, other_item)
             if not are_same:
                 return False
@@ -127,7 +127,7 @@ def is_same(value: Any, other: Any) -> bool:
 
 
 def map_texts(value: Any, change: Callable[[str], str], unchanged: Collection[str] = ()) -> Any:
-    """Return a copy of plain data with each text changed, but no names.
+    """Return a copy of plain data with each text changed, but not the names of fields.
 
     :param change: returns the new text.
     :param unchanged: names of fields whose values stay.

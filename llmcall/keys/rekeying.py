@@ -1,4 +1,4 @@
-"""A stored request as the current settings would ask it."""
+"""A stored request under the current settings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .messages import DIGEST
 from .normalizers import normalizer
 from .plain_data import map_texts
 
-# The fields that hold what was said.
+# The fields that hold the texts of a conversation.
 NORMALIZED = ("messages", "input", "arguments", "body")
 
 
 def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return a stored request under some settings: their alias, namespace and normalizers apply, and
+    """Return a stored request under some settings: their aliases, namespace and normalizers apply, and
     tool calls are numbered.
 
     :param request: the request; its own namespace is dropped.
@@ -38,7 +38,7 @@ def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, 
             request.get("query", {}),
             request.get("body"),
         )
-    elif "body" in request:  # of a model, whose host does not count
+    elif "body" in request:  # a model's request, whose host does not count
         new_request["body"] = numbered_body(request["body"])
     _normalize(new_request, settings)
     if namespace:
@@ -47,7 +47,7 @@ def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, 
 
 
 def _namespace_of(model: str, settings: Settings) -> str | None:
-    """Return the namespace in which a model is asked: its endpoints' if they agree on one."""
+    """Return a model's namespace: its endpoints' if they agree on one, else the settings'."""
     namespaces = {endpoint.namespace for endpoint in settings.endpoints if model in endpoint.models}
     if len(namespaces) == 1:
         return namespaces.pop() or settings.cache_namespace

@@ -12,19 +12,19 @@ Data = Any  # plain data: JSON-like dict, list, str, int, float, bool, None, and
 
 
 class Request(NamedTuple):
-    """One question to a model: what identifies it, and what is sent.
+    """One question to a model, with its identity and the body to send.
 
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param model: the model's name after aliases.
     :param asked: everything that is hashed, apart from kind and sample; normalized plain data.
-    :param body: what is sent to the API; the messages as given, images included.
+    :param body: the body to send, with the original messages and images.
     :param headers: extra HTTP headers; not part of the key.
     :param sample: which draw this is (``"trial-3/lisa#0"``), or ``None``.
     :param cache_key: the SHA-256 of everything that identifies the request, in hexadecimal digits.
-    :param expected: what an answer must fit to be stored, as ``response_format`` says it, or ``None``; not
-        part of the key.
-    :param wire: the API that a chat is sent by: ``"chat"`` (chat completions) or ``"responses"``; the
-        body is that of chat completions in either case. Not part of the key.
+    :param expected: the form, from ``response_format``, that an answer must have to be stored, or
+        ``None``; not part of the key.
+    :param wire: the API that a chat goes to: ``"chat"`` (chat completions) or ``"responses"``; the body is
+        one of chat completions in either case. Not part of the key.
 
     >>> with llmcall.scope("trial-1"):
     ...     request = llmcall.client().build_request("Good morning!", max_tokens=16)
@@ -44,7 +44,7 @@ class Request(NamedTuple):
 
     @property
     def messages(self) -> list[Data]:
-        """Return the messages as they are sent; an embedding has none."""
+        """Return the messages to send; an embedding has none."""
         return list(self.body.get("messages", ()))
 
     def __repr__(self) -> str:

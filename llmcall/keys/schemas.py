@@ -1,4 +1,4 @@
-"""JSON schemas of Python types and functions, in one form whatever the version of pydantic."""
+"""JSON schemas of Python types and functions, in one form for all versions of pydantic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Decorate a function so that it runs once for each type.
 
-    The cache also compares the ``repr``: unions that differ only in order are equal for Python.
+    The cache also compares the ``repr``, because Python takes unions that differ only in order as equal.
     """
     results = lru_cache(maxsize=256)(lambda output_type, representation: function(output_type))
 
@@ -44,8 +44,8 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
 
     A type whose JSON is not an object (a list, a number, a choice) is wrapped: ``{"value": …}``.
 
-    :returns: ``None`` for ``str``, and for what strict schemas cannot express: open dicts, tuples,
-        ``Any``.
+    :returns: the parameter, or ``None`` for ``str`` and for types that strict schemas cannot express:
+        open dicts, tuples, ``Any``.
     :raises TypeError: for anything that is not an output type.
     """
     if output_type is str:
@@ -61,10 +61,10 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
 
 
 def class_format(model: Any) -> dict[str, Any]:
-    """Return the ``response_format`` parameter for a class that the caller gave.
+    """Return the ``response_format`` parameter for a class.
 
-    :param model: a pydantic model, dataclass or ``TypedDict``; if no strict schema can express it,
-        the schema is not strict.
+    :param model: a pydantic model, dataclass or ``TypedDict``. If strict schemas cannot express it, the
+        schema is not strict.
     :raises TypeError: for anything else.
     """
     if not isinstance(model, type) or json_kind(model) != "object":
@@ -109,7 +109,7 @@ def optional_type(output_type: Any) -> Any:
 
 @_once_per_type
 def adapter(output_type: Any) -> TypeAdapter[Any]:
-    """Return pydantic's reader of a type.
+    """Return pydantic's adapter of a type.
 
     :raises TypeError: for a type that pydantic cannot read.
     """
@@ -140,16 +140,16 @@ def _generator() -> Any:
     from ..support.libraries import pydantic
 
     class Generator(pydantic.json_schema.GenerateJsonSchema):
-        """Writes schemas alike in all versions, without warnings about defaults that are no JSON."""
+        """Writes the same schemas in all versions, without warnings about defaults that are not JSON."""
 
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  as pydantic declares it
 
         def dataclass_schema(self, schema: Any) -> dict[str, Any]:
             """Return the schema without a generated docstring."""
-            # the docstring is the description since 2.12
+            # Since 2.12 the docstring is the description.
             json_schema = super().dataclass_schema(schema)
             name, text = schema["cls"].__name__, schema["cls"].__doc__ or ""
-            if text.startswith(f"{name}("):  # what @dataclass generates
+            if text.startswith(f"{name}("):  # the docstring that @dataclass generates
                 json_schema.pop("description", None)
             elif text:
                 json_schema.setdefault("description", inspect.cleandoc(text))
@@ -159,7 +159,7 @@ def _generator() -> Any:
             """Return the schema without the pattern that only some versions write."""
             json_schema = super().decimal_schema(schema)
             for alternative in json_schema.get("anyOf", ()):
-                alternative.pop("pattern", None)  # written by 2.12 and 2.13 alone
+                alternative.pop("pattern", None)  # written only by 2.12 and 2.13
             return json_schema
 
     return Generator
@@ -182,7 +182,7 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
         fields[name] = hint
         if parameter.default is not parameter.empty:
             fields[name] = typing_extensions.NotRequired[fields[name]]
-            # pydantic's own schemas also leave out defaults that are not JSON.
+            # pydantic's own schemas leave out defaults that are not JSON, too.
             with suppress(pydantic_core.PydanticSerializationError):
                 defaults[name] = pydantic_core.to_jsonable_python(parameter.default)
     schema = _pydantic_schema(typing_extensions.TypedDict("Arguments", fields))  # type: ignore[operator]
@@ -203,8 +203,8 @@ def full_schema(output_type: Any) -> dict[str, Any]:
 
 @_once_per_type
 def closed_validator(output_type: Any) -> Any:
-    """Return what validates JSON by the schema of a type, where an object takes no unknown keys
-    unless its class allows them.
+    """Return the validator of a type's schema, in which objects take no unknown keys unless their class
+    allows them.
     """
     from ..support.libraries import jsonschema
 
@@ -217,9 +217,9 @@ def _closed(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     closed = {name: _closed(child) for name, child in node.items()}
-    if isinstance(node.get("pattern"), str):  # pydantic's expressions are not all Python's
+    if isinstance(node.get("pattern"), str):  # Python cannot read all of pydantic's expressions
         del closed["pattern"]
-    if isinstance(node.get("multipleOf"), (int, float)):  # jsonschema knows no rounding
+    if isinstance(node.get("multipleOf"), (int, float)):  # jsonschema does not round
         del closed["multipleOf"]
     if node.get("type") == "object" and "properties" in node:
         closed.setdefault("additionalProperties", False)
@@ -228,8 +228,8 @@ def _closed(node: Any) -> Any:
 
 @_once_per_type
 def spellings(output_type: Any) -> dict[str, str]:
-    """Return the options in a type's schema that may be spelled in two ways, by their composed form:
-    "é" is one character, or an e and an accent.
+    """Return the options in a type's schema that have two spellings, by their composed form: "é" is one
+    character, or an e with an accent.
     """
     found: dict[str, set[str]] = {}
 
@@ -251,19 +251,19 @@ def spellings(output_type: Any) -> dict[str, str]:
 
 @_once_per_type
 def json_kind(output_type: Any) -> str:
-    """Return what the JSON of a type is: ``"object"``, ``"array"`` or ``"value"``."""
+    """Return the kind of a type's JSON: ``"object"``, ``"array"`` or ``"value"``."""
     kind = rooted(full_schema(output_type)).get("type")
     return kind if kind in ("object", "array") else "value"
 
 
 def simple_schema(output_type: Any) -> dict[str, Any] | None:
-    """Return the schema of a type that needs no pydantic (50 ms to import), else ``None``."""
+    """Return the schema of a type that does not need pydantic (50 ms to import), or ``None``."""
     names = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object"}
     if isinstance(output_type, type) and output_type in names:
         return {"type": names[output_type]}
     if is_choice(output_type):
         choices = labels(output_type).items()
-        # a string, and an enum's member, by its label
+        # Strings, and the members of an enum, appear by their labels.
         return _stable(
             {
                 "enum": [
@@ -290,8 +290,8 @@ def _format(output_type: Any, schema: dict[str, Any], *, is_strict: bool) -> dic
 
 
 def _api_name(name: str) -> str:
-    # the API allows letters, digits, "_" and "-", at most 64 ("Create chat completion",
-    # response_format and tools)
+    # The API allows at most 64 letters, digits, "_" and "-" ("Create chat completion", response_format
+    # and tools).
     return re.sub("[^A-Za-z0-9_-]", "_", name)[:64]
 
 
@@ -303,17 +303,17 @@ def is_choice(output_type: Any) -> bool:
 
 
 def labels(output_type: Any) -> dict[str, Any]:
-    """Return the options by the text with which a model names them.
+    """Return the options of a type by the text that a model uses for them.
 
-    :param output_type: a ``Literal`` (the text is a string itself, or the option's JSON), or an
-        ``Enum`` (the text is the member's value if that is a string, else its name).
+    :param output_type: a ``Literal`` (the text is the option itself if it is a string, else its JSON), or
+        an ``Enum`` (the text is the member's value if it is a string, else its name).
     """
     options = get_args(output_type) if get_origin(output_type) is Literal else output_type
     return {label_of(option): option for option in options}
 
 
 def label_of(option: Any) -> str:
-    """Return the text by which a model names an option."""
+    """Return the text that a model uses for an option."""
     if isinstance(option, Enum):
         return option.value if isinstance(option.value, str) else option.name
     return option if isinstance(option, str) else json.dumps(option)
@@ -334,8 +334,8 @@ _SCHEMAS = {
     "then",
     "else",
 }
-# Not every pydantic 2 writes these, or they differ: titles and OpenAPI's discriminator;
-# propertyNames came with 2.10.
+# Keywords that differ between versions of pydantic 2: titles, OpenAPI's discriminator, and propertyNames,
+# which came with 2.10.
 _UNSTABLE = {"title", "discriminator", "propertyNames"}
 _STRICT_KEYWORDS = {
     "type",
@@ -372,11 +372,11 @@ _NOT_STRICT = {"allOf", "prefixItems", "patternProperties", "not", "if", "then",
 
 
 def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a schema in the form that strict structured output takes.
+    """Return a copy of a schema in the form for strict structured output.
 
     Every object is closed and requires all its properties. Defaults, and keywords that strict mode
-    refuses (such as text lengths), are left out; they are checked when the answer is read. A
-    ``$ref`` stands alone.
+    refuses (such as text lengths), are left out, and are checked when the answer is read. A ``$ref`` has
+    no other keywords beside it.
 
     :raises ValueError: if the strict form cannot express the schema.
     """
@@ -390,9 +390,9 @@ def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def canonical_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema as every pydantic 2 would write it.
+    """Return a schema in one form for every version of pydantic 2.
 
-    Keywords are sorted, and properties keep their order. There are no titles. ``const`` is an
+    Keywords are sorted, and properties keep their order. Titles are dropped. ``const`` becomes an
     ``enum`` of one value. ``$defs`` have the classes' own names, numbered if two classes share one.
     Whole numbers have no fraction.
 
@@ -420,8 +420,8 @@ def canonical_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
         return f"#/$defs/{definition_name(value)}" if keyword == "$ref" else plain(value, keyword)
 
     def definition_name(reference: str) -> str:
-        """Return a definition's name, that of its class; pydantic puts the module before it if two
-        classes share a name.
+        """Return a definition's name, which is its class's. pydantic adds the module if two classes share
+        a name.
         """
         key = reference.removeprefix("#/$defs/")
         if key not in names:
@@ -444,7 +444,7 @@ def canonical_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one schema in the form that all versions share."""
+    """Return a single schema in the form that all versions share."""
     node = {keyword: value for keyword, value in node.items() if keyword not in _UNSTABLE}
     if node.get("additionalProperties") is True:  # written since pydantic 2.11
         del node["additionalProperties"]
@@ -454,7 +454,7 @@ def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
         node.pop("type", None)
         types = _types_of(node["enum"])
         node |= {"type": types[0]} if len(types) == 1 else {}
-    # A NamedTuple's items are all required, whatever their defaults: so keys have been from the first.
+    # All items of a NamedTuple are required, whatever their defaults; keys depend on it.
     if "prefixItems" in node:
         node["prefixItems"] = [
             {name: item[name] for name in item if name != "default"} for item in node["prefixItems"]
@@ -470,7 +470,7 @@ def _types_of(values: list[Any]) -> list[str]:
 
 
 def rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema whose root is not a reference, unlike a recursive model's; keeps ``$defs``."""
+    """Return a schema whose root is not a reference, as a recursive model's is; ``$defs`` stay."""
     if "$ref" not in schema:
         return dict(schema)
     return {**_resolved(schema, schema["$defs"]), "$defs": schema["$defs"]}

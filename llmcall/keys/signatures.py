@@ -1,4 +1,4 @@
-"""A function's arguments, by the names of its parameters."""
+"""A function's arguments by the names of its parameters."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 
 class Parameters:
-    """The parameters of a function, which give each call's arguments their names.
+    """The parameters of a function, which name each call's arguments.
 
     :ivar signature: the function's signature.
     :ivar var_keyword: the name of the ``**`` parameter, or ``None``.
-    :ivar defaults: the other parameters' defaults by name; ``signature.empty`` for no default.
+    :ivar defaults: the other parameters' defaults by name; ``signature.empty`` without a default.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        import inspect  # takes milliseconds, which a call does not need
+        import inspect  # takes milliseconds, and a call without functions does not need it
 
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters

@@ -1,4 +1,4 @@
-"""Experiments of several arms: the same function run with different arguments, on equal answers."""
+"""Experiments with several arms: one function, run with different arguments on the same answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..stores.record import Record
 
 MAX_NAMED_RUNS = 5  # that failed, and are named
-FUNCTION = "function"  # the kind of a recorded function's records, which no model answers
+FUNCTION = "function"  # the kind of recorded functions' records, which no model answered
 
 
 class ArmRun(NamedTuple):
@@ -50,12 +50,12 @@ class ArmRun(NamedTuple):
 class Arms(Mapping[tuple[str, int], Any]):
     """The results of :func:`llmcall.arms`, by arm and repeat; ``str()`` of it is a summary.
 
-    :ivar names: the arms, as they were given.
-    :ivar repeats: how many repeats there are.
-    :ivar calls: how many different draws all arms used together, including embeddings and draws with
-        ``sample=``.
-    :ivar shared: how many further uses these draws had: calls that another arm had made already.
-    :ivar cost: USD that the draws cost when they were made, or ``None`` if that is not known.
+    :ivar names: the arms, in the order given.
+    :ivar repeats: the number of repeats.
+    :ivar calls: the number of different draws that all arms used together, including embeddings and
+        draws with ``sample=``.
+    :ivar shared: the number of calls that used a draw which another arm had made already.
+    :ivar cost: USD that the draws cost when they were made, or ``None`` if it is unknown.
 
     >>> from llmcall.testing import ScriptedClient
     >>> client = ScriptedClient(lambda messages: "Good morning!", cache_mode="auto")
@@ -84,7 +84,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         self._failed = sorted(results.keys() - finished.keys())
         # In the cache's mode "refresh", each process asks anew, so a draw may have several answers.
         draws: dict[tuple[str, str], Record] = {}
-        # Actor by actor, as on a cassette: when the threads of several actors called decides nothing.
+        # Actor by actor, as on a cassette, so that the order in which threads called does not matter.
         self._records = {
             run: [
                 draws.setdefault((record.cache_key, as_json(answer_parts(record))), record)
@@ -117,7 +117,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         """Return a DataFrame with a row for each arm and repeat.
 
         :param measure: takes a result and returns its value, or a dict of values by column.
-        :returns: the columns ``repeat``, ``arm``, and ``measure`` or those of the dicts. An arm that
+        :returns: the columns ``repeat``, ``arm``, and ``measure`` or the dicts' names. An arm that
             failed has no values.
         :raises ConfigError: if pandas is not installed.
         :raises ValueError: if a dict has a column ``repeat`` or ``arm``.
@@ -128,25 +128,25 @@ class Arms(Mapping[tuple[str, int], Any]):
             columns = self._measured(run, measure)
             if clashes := [name for name in row if name in columns]:
                 raise ValueError(
-                    f"measure returned a dict with {clashes[0]!r}, which is a column of the table "
-                    "already: rename it"
+                    f"measure returned a dict with the name {clashes[0]!r}, which the table needs for a "
+                    "column of its own: rename it"
                 )
             rows.append({**row, **columns})
         return import_pandas().DataFrame(rows)
 
     def effect(self, measure: Callable[[Any], Any], treated: str, control: str) -> pandas.DataFrame:
-        """Return what a treatment does: the mean difference between two arms of the same repeat, with
-        an interval.
+        """Return the effect of a treatment: the mean difference between two arms of the same repeat,
+        with an interval.
 
         :param measure: takes a result and returns a number, or a dict of numbers by name; ``None``
             and NaN are missing values.
         :param treated: an arm's name.
         :param control: the name of the arm that is subtracted.
-        :returns: a row for each name (``measure`` if there are none), with the columns ``estimate``;
-            ``low`` and ``high``, the ends of its 95 % interval (``scipy.stats.bootstrap`` over the
-            repeats; infinite for a single one); ``n``, the number of repeats that have both values;
-            and ``missing``, the number of those that do not, because an arm failed or a value is
-            missing.
+        :returns: a row for each name (``measure`` if ``measure`` returns numbers), with the columns
+            ``estimate``; ``low`` and ``high``, the ends of its 95 % interval (``scipy.stats.bootstrap``
+            over the repeats; infinite for a single one); ``n``, the number of repeats with both
+            values; and ``missing``, the number of repeats without, because an arm failed or a value
+            is missing.
         :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
         :raises KeyError: for a name that no arm has; the message lists the known ones.
         :raises TypeError: if a value is not a number.
@@ -172,14 +172,14 @@ class Arms(Mapping[tuple[str, int], Any]):
         return import_pandas().DataFrame(rows, index=list(columns), columns=Effect._fields)
 
     def _measured(self, run: ArmRun, measure: Callable[[Any], Any]) -> Mapping[str, Any]:
-        """Return the values of a run by column; none if it failed."""
+        """Return the values of a run by column; empty if it failed."""
         if run in self._failed:
             return {}
         value = measure(self._results[run])
         return value if isinstance(value, Mapping) else {"measure": value}
 
     def compare(self, one: str, other: str) -> Comparison:
-        """Compare two arms over all repeats, by the records that each of them used.
+        """Compare two arms over all repeats, by the records that each used.
 
         :param one: an arm's name.
         :param other: the other arm's name.
@@ -189,7 +189,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         return compare(self._recorded_run(str(one)), self._recorded_run(str(other)))
 
     def _recorded_run(self, name: str) -> RecordedRun:
-        """Return the records that an arm used, as a run."""
+        """Return an arm's records as a run."""
         self._known_name(name)
         records = [record.with_arms((name,)) for record in self._records_of(name)]
         return RecordedRun(f"the arm {name!r}", records, {})
@@ -208,19 +208,18 @@ class Arms(Mapping[tuple[str, int], Any]):
         ]
 
     def warn_if_nothing_shared(self) -> None:
-        """Warn if two arms of a repeat both made calls, and shared no answer."""
+        """Warn if two arms of a repeat both made calls but shared no answer."""
         unshared: Counter[tuple[str, str]] = Counter()
         for repeat in range(self.repeats):
             for pair in itertools.combinations(self.names, 2):
                 one, other = ({*map(id, self._records[ArmRun(name, repeat)])} for name in pair)
                 unshared[pair] += bool(one and other and one.isdisjoint(other))
         for (first, second), repeats in unshared.items():
-            if (
-                repeats
-            ):  # each time: another study may have arms of the same names, or a mended prompt
+            # Not once per process: another study may have arms with these names, or a corrected prompt.
+            if repeats:
                 notice(
                     "the arms %r and %r shared no answer in %s, so their difference includes chance. Check whether "
-                    "their prompts name the arm, or differ from the first call on",
+                    "their prompts name the arm, or differ from the first call",
                     first,
                     second,
                     counted(repeats, "repeat"),
@@ -260,22 +259,22 @@ class Arms(Mapping[tuple[str, int], Any]):
 
 
 def _number(values: Mapping[str, Any], column: str) -> float:
-    """Return the number in a column; NaN if it is missing.
+    """Return the number in a column, or NaN without one.
 
     :raises TypeError: if it is anything else.
     """
     value: Any = values.get(column)
-    if import_pandas().isna(value) is True:  # of a list, it says it for each item
+    if import_pandas().isna(value) is True:  # for a list, isna returns an array
         return math.nan
     if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
         raise TypeError(
-            f"measure gave {value!r} for {column!r}; an effect is of numbers: return a number, a bool or None"
+            f"measure returned {value!r} for {column!r}; it must be a number, a bool or None"
         )
     return float(value)
 
 
 def _actor_sort_key(scoped_record: ScopedRecord) -> tuple[bool, list[str]]:
-    """Return what sorts records by actor; those outside scopes come first, as on a cassette."""
+    """Return the key that sorts records by actor; records outside scopes come first, as on a cassette."""
     return scoped_record.record.sample is not None, scoped_record.path.split("/")
 
 
@@ -294,25 +293,25 @@ def arms(
 
     Repeat ``r`` runs in the scope ``r`` below ``scope``, and each of its arms in a fork of that
     scope. If two arms of a repeat send the same request, they share one call and one answer, so
-    their results differ only because of what differs between the arms. You can resume, replay and
-    interrupt it like :func:`llmcall.map`.
+    their results differ only by what differs between the arms. It resumes, replays and stops like
+    :func:`llmcall.map`.
 
     :param fn: a function; it gets an arm's keyword arguments.
     :param arms: the keyword arguments of each arm, by its name.
     :param scope: the name of the scope around all repeats.
     :param repeats: how often each arm runs.
-    :param workers: how many arms run at once, as of :func:`llmcall.map`.
-    :param progress: whether to show a bar, as of :func:`llmcall.map`.
-    :param on_error: as of :func:`llmcall.map`: ``"raise"``, ``"none"`` or ``"return"``.
+    :param workers: how many arms run at once; see :func:`llmcall.map`.
+    :param progress: whether to show a bar; see :func:`llmcall.map`.
+    :param on_error: ``"raise"``, ``"none"`` or ``"return"``; see :func:`llmcall.map`.
     :param process: whether each arm applies to every thread that has no scope, for a program that
         starts threads itself; the arms then run one after the other.
     :returns: the results by arm and repeat.
     :raises TypeError: if an argument has a wrong type.
     :raises ValueError: if there is no arm or no repeat, or if a name is wrong.
-    :raises ConfigError: if the cache's mode is ``off`` and no cassette is open: nothing could be
-        shared.
-    :raises KeyboardInterrupt: as of :func:`llmcall.map`; like every exception that leaves, it has
-        ``.results``: what finished, by arm and repeat.
+    :raises ConfigError: if the cache's mode is ``off`` and no cassette is open, so that nothing can
+        be shared.
+    :raises KeyboardInterrupt: as :func:`llmcall.map` does. Every exception that leaves has
+        ``.results``: those that finished, by arm and repeat.
 
     >>> def price(tax):
     ...     return 3 + tax
@@ -325,12 +324,12 @@ def arms(
     checked_count("repeats", repeats)
     arguments = {scopes.arm(name).name: kwargs for name, kwargs in arms.items()}
     if not len(arguments) == len(arms) > 0:
-        raise ValueError(f"arms is {arms!r}; give at least one arm, and each a name of its own")
+        raise ValueError(f"arms is {arms!r}; give at least one arm, and each its own name")
     if scope is None:
-        raise TypeError("scope is None; the arms need a scope around them: give it a name")
+        raise TypeError("scope is None; give a name for the scope around all arms")
     if config.settings().cache_mode == "off" and current_cassette() is None:
         raise ConfigError(
-            "the cache's mode is off and no cassette is open, so the arms could share no answer: set MODE = auto in "
+            "the cache's mode is off and no cassette is open, so the arms cannot share answers: set MODE = auto in "
             "[Cache], or open a cassette around llmcall.arms(…)"
         )
     runs = [ArmRun(name, repeat) for repeat in range(repeats) for name in arguments]
@@ -353,7 +352,7 @@ def arms(
         return finished[run]
 
     try:
-        with scopes.scope(None):  # each run opens its scopes itself, so this thread needs none
+        with scopes.scope(None):  # each run opens its own scopes
             results = run_map(
                 play,
                 runs,

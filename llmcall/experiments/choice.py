@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..typed.conversations import Ask, Conversation
     from ..typed.rows import RowJob
 
-# What a question settles by itself.
+# Arguments that a choice does not take, with the reason
 _SETTLED = {
     "user": "the question is the user message's template",
     "user_template_name": "the question is the user message's template",
@@ -94,22 +94,21 @@ class Choice(LLMCall):
         return f"Choice({self.question!r}, [{options}], order={self.order!r})"
 
     def __map_job__(self) -> RowJob:
-        """Return how a ``map`` asks about rows. Outside any scope, the order depends on their names."""
+        """Return the job that asks about the rows of a ``map``. Outside any scope, the order depends on
+        their names.
+        """
         return super().__map_job__()._replace(is_named=self.order != "given")
 
     def columns(self) -> tuple[str, ...]:
-        """Return the names of what has a column of its own in a table, beside the value: the place of the
-        chosen option in the list that was read, from 1, and all options as the letters A, B, C, … stood
-        for them.
+        """Return the columns that a table has beside the value: the position of the chosen option in the
+        list that was read, from 1, and all options in that order.
         """
         return ("position", "order")
 
     async def conversation(
         self, variables: dict[str, Any], ask: Ask = SendMessage.reply
     ) -> Conversation:
-        """Ask until an answer names an option or the tries are used up; a failure is returned, not
-        raised.
-        """
+        """Ask until an answer names an option, or no tries are left; failures are returned, not raised."""
         respondent = Respondent.current()
         order = self._full_order(moving_order(self.order, self._moving_count, respondent))
         conversation = await converse(
@@ -133,7 +132,7 @@ class Choice(LLMCall):
     def _read_position(self, reply: Reply, order: tuple[int, ...]) -> int:
         """Return the position, in the order that was read, of the option that an answer names.
 
-        :raises OutputError: for an answer that names none, and for a refusal.
+        :raises OutputError: for a refusal, and for an answer that names no option.
         """
         if reply.refusal is not None:
             raise OutputError(
@@ -151,20 +150,19 @@ class Choice(LLMCall):
     ) -> Any:
         """Estimate how likely each option is for each row.
 
-        Where the model gives log probabilities, they are those of the answer's first token: the
-        letter, also with a space before it or in lower case. They are averaged over all rotations
-        of the options that move, one call each; for ``order="reverse"`` over both directions, and
-        for ``order="given"`` there is one order. Most servers give them as they are before the
-        temperature. Where it gives none, the draws of ``repeats`` are counted, in the orders of
-        :meth:`table`.
+        If the model gives log probabilities, those of the answer's first token are read: the letter,
+        also with a space before it or in lower case. They are averaged over all rotations of the
+        options that move, one call each; over both directions for ``order="reverse"``, and over the
+        only order for ``order="given"``. Most servers give them as they are before the temperature.
+        If the model gives none, the draws of ``repeats`` are counted, in the orders of :meth:`table`.
 
         :param rows: dicts of the question's variables, or a pandas DataFrame.
         :param logprobs: ``True`` reads log probabilities only, ``False`` counts draws; ``None``
-            means log probabilities where the model gives them, else draws.
-        :param map_options: those of :func:`llmcall.map`. With ``on_error="none"`` or ``"return"`` a
-            row of which a call failed has missing values; ``"return"`` adds a column ``error``.
+            reads log probabilities if the model gives them, and else counts draws.
+        :param map_options: those of :func:`llmcall.map`. With ``on_error="none"`` or ``"return"``, a
+            row with a failed call has missing values; ``"return"`` adds a column ``error``.
         :returns: a DataFrame with the rows' columns and index, then ``p_<option>`` for each option (its code
-            if it has one) and ``p_other`` for what falls on no option, from 0 to 1. Its
+            if it has one) and ``p_other`` for all other answers, from 0 to 1. Its
             ``attrs["method"]`` is ``"logprobs"`` or ``"draws"``. With ``dry_run=True`` a
             :class:`.Plan`.
         :raises ConfigError: if pandas is not installed, and, before a second call, if the model gives
@@ -187,10 +185,10 @@ class Choice(LLMCall):
             )
         if logprobs is not None and ("repeats" in map_options) is logprobs:
             raise ValueError(
-                "logprobs=False counts draws: say how many with repeats="
+                "logprobs=False counts draws: give their number as repeats="
                 if not logprobs
-                else "repeats= counts draws, and log probabilities need none: leave it out, or give "
-                "logprobs=False"
+                else "repeats= counts draws, and logprobs=True reads log probabilities: leave out one of "
+                "them"
             )
         pandas = import_pandas()
         frame: Any = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
@@ -221,12 +219,12 @@ class Choice(LLMCall):
     def _ask_for_shares(
         self, rows: Any, logprobs: bool | None, map_options: dict[str, Any]
     ) -> tuple[str, Any]:
-        """Return the method, and what was asked for each row, or the plan of it."""
+        """Return the method, and the answers for each row; for a dry run, the plan."""
         is_plan = map_options.get("dry_run", False)
         row_job = self.__map_job__()
         has_repeats = "repeats" in map_options
         is_counted = logprobs is False
-        if logprobs is None and has_repeats:  # a probe that failed is not recorded; its draws are
+        if logprobs is None and has_repeats:  # recorded draws show that an earlier probe failed
             first = {**map_options, "dry_run": True}
             is_counted = run_map(row_job, [*islice(rows_of(rows), 1)], **first).misses == 0
         if not is_counted:
@@ -246,9 +244,9 @@ class Choice(LLMCall):
         return "draws", _lists(answers, map_options["repeats"], is_plan=is_plan)
 
     def _check_logprobs(self) -> None:
-        """Refuse a model that is known to give no log probabilities.
+        """Refuse a model that is known to give no log probabilities, before anything is asked.
 
-        :raises ConfigError: before anything is asked.
+        :raises ConfigError: for such a model.
         """
         client = self.client
         model = client.model_named(self.model_params.get("model"))
@@ -261,11 +259,11 @@ class Choice(LLMCall):
 
     @property
     def _moving_count(self) -> int:
-        """Return how many options move."""
+        """Return the number of options that move."""
         return len(self._options.moving)
 
     def _full_order(self, order: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the order of all options: of those that move, then of the last ones."""
+        """Return the order of all options: first those that move, then the last ones."""
         moving = self._options.moving
         return (*(moving[index] for index in order), *self._options.last)
 
@@ -281,7 +279,7 @@ class Choice(LLMCall):
 
 
 def _lists(answers: Any, repeats: int, *, is_plan: bool) -> Any:
-    """Return a list for each row, also where it was asked once."""
+    """Return a list for each row, even if it was asked once."""
     return answers if is_plan or repeats > 1 else [[answer] for answer in answers]
 
 
@@ -304,7 +302,7 @@ def choice(
 
     The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row).
     So a respondent reads the same order in every wording, with every model and in every arm, and
-    new rows change nobody's order. If the wording is a variable of the question, name the
+    new rows change no other row's order. If the wording is a variable of the question, name the
     respondents with ``key=`` in a scope.
 
     :param question: the template of the user message, such as ``"Is {{ product }} too dear?"``.
@@ -319,8 +317,8 @@ def choice(
         ``output_retries=`` (0 unless given) and ``temperature=``.
     :raises TypeError: if the options are not a list of texts or a dict, and for an argument that
         the question settles, such as ``output_type``.
-    :raises ValueError: for fewer than 2 options or more than 26, for options that no answer could
-        tell apart, if ``last`` names something else than an option, and for an unknown order.
+    :raises ValueError: for fewer than 2 options or more than 26, for two that an answer cannot tell
+        apart, if ``last`` names an unknown option, and for an unknown order.
 
     >>> from llmcall.testing import ScriptedClient
     >>> client = ScriptedClient(lambda messages: "A")  # prefers what stands first

@@ -13,12 +13,12 @@ ORDERS = ("given", "reverse", "shuffle", "rotate")
 
 
 class Options(NamedTuple):
-    """The options of a closed question, as they were given.
+    """The options of a closed question, in the order given.
 
-    :param values: what a call returns for each: its text, or its code.
-    :param texts: what the model reads.
-    :param moving: the indexes of those that may move, in order.
-    :param last: the indexes of those that stay at the end, in order.
+    :param values: the value that a call returns for each: its text, or its code.
+    :param texts: the text that the model reads for each.
+    :param moving: the indexes of the options that move, in order.
+    :param last: the indexes of the options that stay at the end, in order.
     """
 
     values: tuple[Any, ...]
@@ -29,7 +29,7 @@ class Options(NamedTuple):
     def listing(self, order: Iterable[int]) -> str:
         """Return the options in an order, a line each under a letter.
 
-        :param order: the index of each option as it was given.
+        :param order: the indexes of the options.
         """
         return listing([self.texts[index] for index in order])
 
@@ -45,11 +45,11 @@ def checked_options(options: Any, last: Any, order: Any) -> Options:
     """Return the options of a question, checked.
 
     :param options: texts, or a dict of codes and texts.
-    :param last: those of them that stay at the end, by text or code.
+    :param last: the options that stay at the end, by text or code.
     :param order: the name of the order.
     :raises TypeError: if the options are not a list of texts or a dict.
     :raises ValueError: for fewer than two options, or more than 26; for two that cannot be told
-        apart; for an option of ``last`` that is none; for an unknown order.
+        apart; for an unknown option in ``last``; for an unknown order.
     """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; it must be one of {', '.join(ORDERS)}")
@@ -66,7 +66,9 @@ def checked_options(options: Any, last: Any, order: Any) -> Options:
                 f"such as {{{text!r}: {str(text)!r}}}"
             )
     if None in values:
-        raise ValueError("an option has the code None, which stands for a missing value")
+        raise ValueError(
+            "an option has the code None, which means a missing value; give it another"
+        )
     _check_texts(texts, order)
     last = [last] if isinstance(last, str) else list(last)
     unknown = [name for name in last if name not in values]
@@ -75,7 +77,7 @@ def checked_options(options: Any, last: Any, order: Any) -> Options:
         raise ValueError(f"last names {unknown[0]!r}, which is not one of the options: {listed}")
     moving = tuple(index for index, value in enumerate(values) if value not in last)
     if not moving:
-        raise ValueError("last names every option, so none is left to put in order")
+        raise ValueError("last names every option; leave out those that may move")
     return Options(
         values,
         texts,
@@ -97,8 +99,8 @@ def _check_texts(texts: tuple[str, ...], order: str) -> None:
         earlier = by_plain_text.setdefault(folded_text(text), text)
         if len(by_plain_text) <= index:
             raise ValueError(
-                f"the options {earlier!r} and {text!r} are the same except for case, quotes and closing "
-                "punctuation, so no answer could tell them apart"
+                f"the options {earlier!r} and {text!r} differ only in case, quotes and closing punctuation, so "
+                "an answer cannot tell them apart"
             )
         position = letter_position(text)
         is_own = order == "given" and position == index

@@ -1,8 +1,8 @@
-"""The order of a closed question's options: which one a respondent reads.
+"""The order in which a respondent reads a closed question's options.
 
-It depends on the scope path without the repeats of a ``map``, on the repeat, and on how many
-options move, and on nothing else. So the same respondent reads the same order in every framing,
-model and arm, and another row changes nobody's order.
+It depends only on the scope path without the repeats of a ``map``, the repeat, and the number of
+options that move. So the same respondent reads the same order in every framing, model and arm, and
+another row changes no other row's order.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ..support.notices import warn_once
 
 
 class Respondent(NamedTuple):
-    """The respondent, as far as the order depends on it.
+    """The respondent's name and repeat, which decide the order.
 
-    :param path: the scope path without the repeats, or, outside a scope, the item's name; empty if
-        there is neither.
-    :param repeat: the number of the repeat, from 0. If a ``map`` runs inside another, it is the sum:
-        while only one of them repeats, it counts up by one.
+    :param path: the scope path without the repeats, or, outside a scope, the item's name; empty
+        without both.
+    :param repeat: the number of the repeat, from 0. Where a ``map`` runs inside another, it is the sum
+        of both: while only one of them repeats, it counts up by one.
     """
 
     path: str
@@ -29,7 +29,7 @@ class Respondent(NamedTuple):
 
     @classmethod
     def current(cls) -> Respondent:
-        """Return the one whom the current context asks.
+        """Return the respondent of the current context.
 
         :raises ScopeError: in a thread or process without a scope while another has one open.
         """
@@ -42,8 +42,8 @@ def moving_order(order: str, count: int, respondent: Respondent) -> tuple[int, .
     """Return the order in which a respondent reads the options that move.
 
     :param order: its name, one of ``ORDERS``.
-    :param count: how many options move.
-    :returns: the given order if the respondent has no path.
+    :param count: the number of options that move.
+    :returns: the order as given, if the respondent has no path.
     """
     given_order = tuple(range(count))
     if order == "given" or not respondent.path:
@@ -58,17 +58,17 @@ def moving_order(order: str, count: int, respondent: Respondent) -> tuple[int, .
 
 
 def warn_if_order_has_no_effect(order: str, respondent: Respondent) -> None:
-    """Warn once if an order was set, and nothing says which one a respondent reads."""
+    """Warn once if an order was set, but the respondent has no name to choose one by."""
     if order != "given" and not respondent.path:
         warn_once(
-            f"open a scope for each respondent, or ask with .map or .table: without, order={order!r} has no "
+            f"open a scope for each respondent, or ask with .map or .table; otherwise order={order!r} has no "
             "effect, and the options of a question keep their given order"
         )
 
 
 def all_orders(order: str, count: int) -> list[tuple[int, ...]]:
-    """Return the orders over which shares are averaged: every rotation, both directions for
-    ``reverse``, and only the given one for ``given``.
+    """Return the orders over which shares are averaged: all rotations, or both directions for
+    ``reverse``, or the only one for ``given``.
     """
     given_order = tuple(range(count))
     if order == "given":

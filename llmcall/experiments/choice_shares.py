@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..core.reply import Reply
     from ..typed.conversations import Ask
 
-TOP_LOGPROBS = 20  # of which the API gives probabilities
+TOP_LOGPROBS = 20  # the most tokens whose log probabilities the API gives
 OTHER = "p_other"
 COUNT_DRAWS = "give repeats=, and logprobs=False, to count draws instead"
 THOUGHTS = "<think"
@@ -31,13 +31,13 @@ _BEFORE_WORDS = (
 
 
 class NoLogprobsError(ConfigError):
-    """The model gives no log probabilities of its answers."""
+    """The model gives no log probabilities for its answers."""
 
 
 class SharesJob:
-    """Ask each row once for each order of the options; a repeat of the ``map`` is an order.
+    """Asks about each row once in each order of the options; a repeat of the ``map`` is an order.
 
-    The first call is made alone: if it has no log probabilities, no second one is made.
+    The first call is made alone: if its answer has no log probabilities, no second call is paid for.
 
     :param question: the closed question, a :class:`llmcall.types.Choice`.
     :param orders: the orders of its options.
@@ -66,7 +66,7 @@ class SharesJob:
 
     @property
     def client(self) -> LLMClient:
-        """Return the client that it asks."""
+        """Return the client that asks."""
         return self.call.client  # type: ignore[no-any-return]
 
     @property
@@ -81,15 +81,15 @@ class SharesJob:
         return str(self._row_job.window)
 
     def identity(self, item: Any) -> Any:
-        """Return what identifies a row: the variables that the question uses."""
+        """Return the variables that the question uses; they identify a row."""
         return self._row_job.identity(item)
 
     def call_for(self, _: Any) -> Any:
-        """Return the question, by which a plan finds what is recorded."""
+        """Return the question, by which a plan finds recorded answers."""
         return self.call
 
     def run(self, item: Any) -> list[float] | None:
-        """Ask about a row in one order; return each option's share, and that of all else.
+        """Ask about a row in one order; return the share of each option, and of all other answers.
 
         :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
         :raises APIError: if the call failed after all retries.
@@ -118,7 +118,7 @@ class SharesJob:
         try:
             reply = await ask(SendMessage(self.client, messages, wanted))
         except (EmptyAnswerError, InvalidRequestError) as error:
-            # one token of a model that reasons first is empty
+            # The only token of a model that reasons first is empty.
             is_about_logprobs = isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
             if self._is_proven or not is_about_logprobs:
                 raise
@@ -135,10 +135,10 @@ class SharesJob:
 
 
 def letter_shares(reply: Reply, count: int) -> list[float]:
-    """Return the probabilities of the first letters of the alphabet, with and without a space
-    before them, in upper and lower case.
+    """Return the probability of each letter from A on, with or without a space before it, in upper
+    or lower case.
 
-    :param count: how many letters.
+    :param count: the number of letters.
     :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
     """
     shares = [0.0] * count
@@ -151,9 +151,9 @@ def letter_shares(reply: Reply, count: int) -> list[float]:
 
 
 def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
-    """Return the log probabilities of the first token: of the likeliest ones, and of the one given.
+    """Return the log probabilities of the first token: the likeliest tokens, and the sampled one.
 
-    Several tokens may have one text: vLLM gives "A" for SentencePiece's "A" and "▁A".
+    Several tokens may have the same text: vLLM gives "A" for SentencePiece's "A" and "▁A".
     """
     model = reply.model
     message = choices_of(reply.raw)[0]["message"]
@@ -170,20 +170,20 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
             f"the model {model!r} reasons before it answers, so its first token tells little about "
             f"its answers: {COUNT_DRAWS}"
         )
-    # An entry that stands twice is one token.
+    # Two equal entries are one token.
     pairs = dict.fromkeys((entry["token"], entry["logprob"]) for entry in first["top_logprobs"])
     logprobs = list(pairs)
     sampled = first["token"], first["logprob"]
     if sampled[0] not in dict(logprobs):
         logprobs.append(sampled)
-    # Of a token that cannot come, some servers give null, as JSON has no minus infinity.
+    # Some servers give null for an impossible token: JSON has no minus infinity.
     return [(token, logprob) for token, logprob in logprobs if logprob is not None]
 
 
 def mean_shares(answers: Sequence[Any]) -> list[float] | Exception | None:
-    """Return the mean of a row's shares over the orders; if an order failed, what it failed by.
+    """Return the mean of a row's shares over the orders, or the first order's failure.
 
-    :param answers: for each order the shares, an exception, or ``None`` for a logged failure.
+    :param answers: for each order, the shares, an exception, or ``None`` for a logged failure.
     """
     for answer in answers:
         if answer is None or isinstance(answer, Exception):
@@ -192,12 +192,14 @@ def mean_shares(answers: Sequence[Any]) -> list[float] | Exception | None:
 
 
 def counted_shares(draws: Sequence[Any], options: Sequence[Any]) -> list[float] | Exception | None:
-    """Return the shares among a row's draws; if one failed, its error, or ``None``."""
+    """Return the shares among a row's draws, or the failure of the first draw that failed: an
+    exception, or ``None`` for a logged one.
+    """
     counts = [0] * (len(options) + 1)
     for draw in draws:
         if draw is None or isinstance(draw, Exception):
             return draw
-        if draw.reply is None:  # what names no option is an answer
+        if draw.reply is None:  # an answer that names no option has a reply
             return draw.failure  # type: ignore[no-any-return]
         counts[-1 if draw.value is None else options.index(draw.value)] += 1
     return [count / len(draws) for count in counts]
@@ -216,8 +218,8 @@ def share_columns(
     for number, name in enumerate(names):
         if name in names[:number]:
             raise ValueError(
-                f"two columns of the shares would have the name {name!r}: give the options codes, "
-                "such as {'something else': 'other'}"
+                f"two columns of shares would be named {name!r}: give the options codes, such as "
+                "{'something else': 'other'}"
             )
     for name in (*names, *others):
         if name in row_columns:

@@ -1,4 +1,4 @@
-"""Intervals of estimates, by resampling what they are estimates of."""
+"""Intervals of estimates, by resampling their units."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 RESAMPLES = 9999
-BATCH = 100  # resamples that are in memory at once
+BATCH = 100  # resamples in memory at a time
 SEED = 0  # of the resampling
 
 
 class Effect(NamedTuple):
     """The mean of paired differences, and its interval.
 
-    :param n: how many pairs it is the mean of.
-    :param missing: how many further pairs lack a value.
+    :param n: the number of pairs with both values.
+    :param missing: the number of pairs that lack one.
     """
 
     estimate: float
@@ -33,9 +33,9 @@ class Effect(NamedTuple):
 
 
 def effect(pairs: Sequence[tuple[float, float]]) -> Effect:
-    """Return the mean difference of the pairs that lack no value: the first less the second.
+    """Return the mean of first minus second, over the pairs that have both values.
 
-    :param pairs: NaN stands for a value that is missing.
+    :param pairs: NaN is a missing value.
     """
     from ..support.libraries import pandas
 
@@ -47,10 +47,10 @@ def effect(pairs: Sequence[tuple[float, float]]) -> Effect:
 
 
 def import_statistics(purpose: str) -> None:
-    """Import what computes intervals, before anything is paid for.
+    """Import the libraries that compute intervals, before anything is paid for.
 
-    :param purpose: what needs it, for the error.
-    :raises ConfigError: if it is not installed.
+    :param purpose: the beginning of the error's sentence.
+    :raises ConfigError: if one is not installed.
     """
     try:
         from ..support.libraries import pandas, scipy  # noqa: F401 - are they installed?
@@ -62,15 +62,15 @@ def import_statistics(purpose: str) -> None:
 
 
 def interval(influences: pandas.Series, count: int) -> tuple[float, float]:
-    """Return by how much an estimate may differ from the truth, down and up.
+    """Return the ends of a 95 % interval, relative to the estimate.
 
-    The interval of percentiles is too narrow for few units: it is taken at the level at which
-    normally distributed units would have the width of Student's interval (Hesterberg, "What
-    Teachers Should Know about the Bootstrap", 2015).
+    The bootstrap's percentile interval is too narrow for few units, so it is taken at a higher level:
+    the one at which normally distributed units have the width of Student's interval (Hesterberg,
+    "What Teachers Should Know about the Bootstrap", 2015).
 
-    :param influences: what each unit adds to the estimate, less the average.
-    :param count: how many units it is an estimate of.
-    :returns: minus infinity and infinity for fewer than two.
+    :param influences: what each unit adds to the estimate, minus the average.
+    :param count: the number of units.
+    :returns: minus infinity and infinity for fewer than two units.
     """
     from ..support.libraries import scipy
 

@@ -442,7 +442,7 @@ def test_a_table_of_arms_has_a_row_for_each_run() -> None:
         (repeat, name) for repeat in range(2) for name in ARMS
     ]
     assert set(runs.table(lambda world: 1).columns) == {"repeat", "arm", "measure"}
-    with pytest.raises(ValueError, match="'arm', which is a column of the table already"):
+    with pytest.raises(ValueError, match="name 'arm', which the table needs"):
         runs.table(lambda world: {"arm": 1})
 
 
@@ -585,7 +585,7 @@ def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
         ({"repeats": 0}, "repeats is 0; it must be at least 1"),
         ({"repeats": "3"}, "repeats is '3'; it must be a whole number"),
         ({"scope": None}, "scope is None"),
-        ({"arms": {1: {}, "1": {}}}, "each a name of its own"),
+        ({"arms": {1: {}, "1": {}}}, "each its own name"),
         ({"arms": {}}, "at least one arm"),
     ],
 )

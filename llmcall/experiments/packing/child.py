@@ -1,4 +1,4 @@
-"""Run a packed program in a process of its own, and log what it reads, writes and tries to reach.
+"""Run a packed program in its own process, and log what it reads, writes and tries to reach.
 
 ``python child.py PLAN``: PLAN is the JSON file that :mod:`llmcall.experiments.packing.replay` writes. Only
 the standard library is imported before the audit hook is installed.
@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).resolve().parents[2]
 ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
-AT_START = frozenset(sys.modules)  # what the environment's .pth files import, such as setuptools'
+AT_START = frozenset(sys.modules)  # includes what .pth files import, such as setuptools'
 
 
 class Trace:
@@ -43,15 +43,15 @@ class Trace:
         os.write(self._file, json.dumps([kind, *values]).encode() + b"\n")
 
     def end(self, folder: str) -> None:
-        """Log the versions of what the program imported. What is read for it is not the program's."""
+        """Log the versions of what the program imported; files read for this are not logged."""
         self._has_ended = True
         self.add("end", _imported_versions(folder))
 
     def on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Log or refuse what Python is about to do."""
+        """Log or refuse the operation that Python is about to do."""
         if event == "open":
             path, _, flags = arguments
-            # What a file held stays, or is read, unless it is emptied or made.
+            # Unless it is created or emptied, a file that is written may be read, or keep its contents.
             if flags & ACCESS == os.O_RDONLY or not flags & (os.O_TRUNC | os.O_EXCL):
                 self._add_file("read", path)
             if flags & ACCESS != os.O_RDONLY:
@@ -67,7 +67,7 @@ class Trace:
 
     def _add_file(self, kind: str, path: Any) -> None:
         if self._has_ended or not isinstance(path, (str, bytes, os.PathLike)):
-            return  # a file descriptor, or not the program's
+            return  # a file descriptor, or llmcall reading versions
         try:
             file = os.path.abspath(os.fsdecode(path))
             is_there = kind == "write" or os.path.isfile(file)
@@ -97,8 +97,8 @@ def _text(value: Any) -> str:
 def _imported_versions(folder: str) -> dict[str, str]:
     """Return the version of each distribution that the program imported a module from.
 
-    A module of the project, in whose folder the program runs, is packed itself: its name may be that
-    of a distribution, such as the installed project.
+    Modules of the project are left out, because they are packed: the installed project may be a
+    distribution with the same modules.
     """
     from importlib.metadata import distributions
 
@@ -120,7 +120,7 @@ def _imported_versions(folder: str) -> dict[str, str]:
 
 
 def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
-    """Read every cassette in mode ``none``, log what it is used for, and refuse other calls."""
+    """Open every cassette in mode ``none``, log its unused records, and refuse other calls."""
     from llmcall.errors import CacheError, CacheMissError
     from llmcall.support.listeners import Listener, listeners
     from llmcall.testing import answers_in_process
@@ -159,7 +159,7 @@ def main(plan_file: str) -> None:
     if find_spec("llmcall") is None:
         sys.path.append(str(PACKAGE.parent))
     trace = Trace(plan["log"])
-    # The first to be registered is the last to be called.
+    # Registered first, so called last.
     atexit.register(trace.end, plan["folder"])
     _replay_only(trace, plan["folder"], plan["cassettes"])
     sys.addaudithook(trace.on_audit_event)

@@ -1,4 +1,4 @@
-"""A package's own texts: its README, the report of all answers, and the requirements."""
+"""A package's README and requirements, and the run that its report shows."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ PROOF = (
 
 
 def merged_run(folder: Path, paths: Sequence[str]) -> RecordedRun:
-    """Return the run that some recordings of a study are. Of several, all scopes are below the
-    recordings' names.
+    """Return the recordings of a study as one run; of several, all scopes are below the recordings'
+    names.
 
-    :param paths: of the recordings below the folder.
+    :param paths: the recordings' paths below the folder.
     """
     files = {path: read(folder / path) for path in paths}
     records = [
@@ -55,9 +55,9 @@ def merged_run(folder: Path, paths: Sequence[str]) -> RecordedRun:
 
 
 def requirements(manifest: Manifest, wheel: str) -> str:
-    """Return llmcall's wheel and the versions of what the program imported, for pip.
+    """Return the requirements for pip: llmcall's wheel, and what the program imported.
 
-    :param wheel: the file's name.
+    :param wheel: the wheel's file name.
     """
     others = {name: version for name, version in manifest.packages.items() if name != DISTRIBUTION}
     return "".join([f"./{wheel}\n", *(f"{name}=={version}\n" for name, version in others.items())])
@@ -66,7 +66,7 @@ def requirements(manifest: Manifest, wheel: str) -> str:
 def readme(package: Path, manifest: Manifest, run: RecordedRun) -> str:
     """Return the README of a package.
 
-    :param run: that of its recordings.
+    :param run: the recordings as one run.
     """
     parts = [
         _check_section(manifest),

@@ -1,4 +1,4 @@
-"""Differences of two versions of a file, or of a program's output: a unified diff."""
+"""Unified diffs of two versions of a file or of a program's output."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import itertools
 import math
 import re
 
-# Digits with zeros before them are a code, such as a postcode.
+# Digits with leading zeros are a code, such as a postcode.
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
 MAX_LINES = 40  # of a diff
 
 
 def differences(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:
-    """Return a unified diff of two versions; no lines if they are the same.
+    """Return a unified diff of two versions; empty if they are the same.
 
     :param old: the expected version.
-    :param tolerance: by which numbers may differ, relative to the larger one and at least to 1.
+    :param tolerance: the largest difference of two numbers, relative to the larger one, or to 1 if
+        both are smaller.
     """
     if old == new:
         return []
@@ -32,12 +33,12 @@ def differences(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:
     diff = difflib.unified_diff(old_lines, new_lines, "packed", "now", n=1, lineterm="")
     lines = list(itertools.islice((line for line in diff if line.strip()), MAX_LINES + 1))
     if not lines:
-        return ["its bytes differ, but not its text: the mark of the order of bytes"]
+        return ["its bytes differ, but not its text (a byte order mark)"]
     return [*lines[:MAX_LINES], "…"] if len(lines) > MAX_LINES else lines
 
 
 def _is_near(line: str, other: str, tolerance: float) -> bool:
-    """Return whether two lines are the same but for numbers that are near each other."""
+    """Return whether two lines are the same except for numbers close to each other."""
     if line == other:
         return True
     if NUMBER.sub("#", line) != NUMBER.sub("#", other):

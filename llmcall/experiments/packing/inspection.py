@@ -1,4 +1,4 @@
-"""Credentials, home folders and e-mail addresses, found before they leave a machine."""
+"""Searches for credentials, home folders and e-mail addresses before they leave a machine."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ...support.secrets import find, find_setting
 
 HOME = r"(?:/home/|/Users/)[^\s/\\\"'<>:]+"
 MAIL = r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
-# What the names of configuration files end in.
+# The endings of configuration files' names
 CONFIGURATION = (".cfg", ".conf", ".env", ".ini", ".json", ".properties", ".toml", ".yaml", ".yml")
 
 
 def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> Iterator[str]:
-    """Yield the places of what looks like a credential, without the credentials.
+    """Yield the locations of apparent credentials, without the credentials.
 
-    :param files: their paths below the folder.
-    :param allow: regular expressions; what one of them covers passes.
+    :param files: paths below the folder.
+    :param allow: regular expressions; a match that one of them covers passes.
     """
     for file in files:
         text = read_text(folder / file)
@@ -32,16 +32,16 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> Ite
             yield f"{location} contains what looks like {match.kind} ({match.beginning}…)"
         elif setting is not None:
             yield (
-                f"{file}:{_line_number(text, setting.start)} contains {setting.kind}; write a reference such as "
-                "${NAME} in its place, and set that variable in the environment. If it is not a secret, set "
+                f"{file}:{_line_number(text, setting.start)} contains {setting.kind}; replace it by a reference such "
+                "as ${NAME}, and set that variable in the environment. If it is not a secret, set "
                 "[Cassette] ALLOW to a regular expression that matches it"
             )
 
 
 def personal_lines(name: str, text: str) -> Iterator[str]:
-    """Yield the home folders and e-mail addresses in a text, each once, with its first place.
+    """Yield the home folders and e-mail addresses in a text, each once, with its first location.
 
-    :param name: of the text.
+    :param name: the text's name.
     """
     own_home = re.escape(os.path.expanduser("~"))
     matches = {
@@ -52,7 +52,7 @@ def personal_lines(name: str, text: str) -> Iterator[str]:
 
 
 def read_text(file: Path) -> str:
-    """Return a file's text; in most encodings, the characters of a credential are those of ASCII."""
+    """Return a file's text, as Latin-1 if it is not UTF-8: credentials are ASCII in most encodings."""
     data = file.read_bytes()
     try:
         return data.decode()

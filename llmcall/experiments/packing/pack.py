@@ -1,4 +1,4 @@
-"""Pack a study: its program, data, recordings and results, so that others can run it again."""
+"""Pack a study for others to run again: its program, data, recordings and results."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from ...stores.records.reader import RecordFile
 
 CODE_ENDINGS = (".py", ".pyi", ".pyx")
-# Files that are packed though the program does not read them.
+# Files that are packed although the program does not read them
 TAKEN_ALONG = ("LICENSE*", "LICENCE*", "COPYING*", "CITATION.cff")
 UNKNOWN_DAY = "1980-01-01"
 
@@ -65,9 +65,9 @@ UNKNOWN_DAY = "1980-01-01"
 class Package:
     """A packed study.
 
-    :ivar folder: where it is.
-    :ivar zip: the ZIP file of it, or ``None``.
-    :ivar files: its files, by their paths in the package, each with its role.
+    :ivar folder: its folder.
+    :ivar zip: its ZIP file, or ``None``.
+    :ivar files: the role of each file, by its path in the package.
     :ivar notes: what the author should know or look at.
     """
 
@@ -96,24 +96,24 @@ def pack(
     """Pack a study for others: run its program from its recordings, and collect what it needs.
 
     The project is the working directory. The program runs twice without network access: in a copy of
-    the project, then in a folder with only what is packed. Both runs must give the same results.
+    the project, then in a folder with only the packed files. Both runs must give the same results.
 
     :param folder: the package; it must not exist.
     :param command: a script and its arguments, or ``-m``, a module and its arguments.
-    :param cassettes: every recording that answers the program.
-    :param add: files and folders that the program needs and llmcall cannot see, such as those that a
-        child process reads.
+    :param cassettes: all recordings that answer the program.
+    :param add: files and folders whose use llmcall cannot see, such as those that a child process
+        reads.
     :param env: environment variables that the program gets: ``NAME``, with its current value, or
         ``NAME=VALUE``. A variable whose name says that it holds a credential, such as
         ``LAB_TOKEN`` or ``PGPASSWORD``, gets the value ``none``.
-    :param prune: whether to leave out records that no call used; without it and ``whole``, such records
-        are an error.
-    :param whole: whether to pack the recordings as they are, as evidence, although the program uses a
-        part of them.
-    :param zip: a ZIP file to write, too; it must not exist.
+    :param prune: whether to leave out records that no call used; without ``prune`` and ``whole``, such
+        records are an error.
+    :param whole: whether to pack the recordings unchanged, as evidence, although the program uses only
+        a part of them.
+    :param zip: a ZIP file to write as well; it must not exist.
     :returns: the package's files, and notes for its author.
-    :raises LLMCallError: if the study cannot be packed, with every reason.
-    :raises ValueError: for an argument that is wrong.
+    :raises LLMCallError: if the study cannot be packed, with all reasons.
+    :raises ValueError: for a wrong argument.
 
     >>> from pathlib import Path
     >>> with llmcall.cassette("greeting.jsonl"):
@@ -139,9 +139,7 @@ def pack(
             "prune leaves out the records that no call used, and whole packs them: choose one"
         )
     if archive is not None and archive.is_relative_to(target):
-        raise ArgumentError(
-            f"the ZIP file {archive} would be in the package itself; put it elsewhere"
-        )
+        raise ArgumentError(f"the ZIP file {archive} would be inside the package; put it elsewhere")
     project = Path.cwd().resolve()
     program = checked_command(project, command)
     recording_paths = project_paths(project, cassettes, "--cassette")
@@ -149,7 +147,7 @@ def pack(
     recordings = {path: read(project / path) for path in recording_paths}
     environment = {**_environment(recordings), **dict(environment_variables(env))}
     _raise_problems(_recording_problems(project, recordings))
-    # Not in the project: some programs search the folders above them, for .env or .git.
+    # Not in the project: some programs search the folders above theirs for .env or .git.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         copied, package = (Path(scratch).resolve() / name for name in ("copied", "package"))
         copy_project(project, copied, project)
@@ -165,7 +163,7 @@ def pack(
             _raise_problems(
                 [
                     *notes,
-                    "--prune leaves them out of the package, and your file as it is; --whole packs them as evidence",
+                    "--prune leaves them out of the package (your file stays as it is); --whole packs them as evidence",
                 ]
             )
         fate = "packed as evidence" if whole else "left out of the package"
@@ -202,7 +200,7 @@ def pack(
 
 
 def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
-    """Return the variables that fix what a program takes from its environment."""
+    """Return the variables that make a program's environment the same everywhere."""
     days = [day.last for recording in recordings.values() for day in recording.header.days.values()]
     last_day = date.fromisoformat(max(days, default=UNKNOWN_DAY))
     seeds = [
@@ -219,13 +217,13 @@ def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
     }
 
 
-# What stops the packing
+# Problems that stop the packing
 
 
 def _raise_problems(problems: Sequence[str]) -> None:
     """Stop the packing if there are problems.
 
-    :raises LLMCallError: with every problem.
+    :raises LLMCallError: with all problems.
     """
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
@@ -235,16 +233,16 @@ def _raise_problems(problems: Sequence[str]) -> None:
 def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> list[str]:
     """Return in words why some recordings cannot be packed."""
     problems = [
-        f"{path} is an incomplete recording: its run ended with an exception. Run it again in the mode "
-        "'once' to record the rest"
+        f"{path} is an incomplete recording: its run ended with an exception. Run the program again in the "
+        "mode 'once' to record the rest"
         for path, recording in recordings.items()
         if not recording.header.is_complete
     ]
     run_recordings = run_cassettes(project, list(recordings))
     if len(run_recordings) > 1:
         problems.append(
-            f"{', '.join(run_recordings)} were each recorded by llmcall run, and only one can be opened around the "
-            "program; pack one study for each"
+            f"llmcall run recorded each of {', '.join(run_recordings)}, but only one of them can be opened around the "
+            "program; pack a study for each"
         )
     return problems
 
@@ -254,7 +252,7 @@ def _run_problems(observation: Observation, project: Path) -> Iterator[str]:
     if observation.problems:
         yield "\n  ".join(observation.problems)
     for address in dict.fromkeys(observation.connections):
-        yield f"the program tried to connect to {address}, and a packed program has no network"
+        yield f"the program tried to connect to {address}, but a packed program has no network"
     for path in observation.files_outside:
         if Path(path).is_relative_to(project):
             yield (
@@ -270,27 +268,27 @@ def _run_problems(observation: Observation, project: Path) -> Iterator[str]:
 
 
 def _second_run_problems(verification: Verification) -> list[str]:
-    """Return in words what another run, with only what is packed, did otherwise."""
+    """Return in words what the run with only the packed files did differently."""
     problems = [
         "\n  ".join([f"{check.name}: {check.found}", *check.details])
         for check in verification.checks
         if check.status == DIFFERS
     ]
     hint = (
-        "with only what is packed, the program does not do the same. Seed its own random numbers, print times to "
+        "with only the packed files, the program does not do the same. Seed its own random numbers, print times to "
         "standard error, and write logs to a temporary folder. Name files that only a child process or C code reads "
         "with --add"
     )
     return [hint, *problems] if problems else []
 
 
-# What is in the package
+# The contents of the package
 
 
 def _copy_recording(
     source: Path, target: Path, recording: RecordFile, unused_keys: Collection[str]
 ) -> None:
-    """Copy a recording without the records that are left out."""
+    """Copy a recording without some records."""
     if not unused_keys:
         copy_file(source, target)
         return
@@ -299,7 +297,7 @@ def _copy_recording(
 
 
 def _write_about_files(package: Path, manifest: Manifest, project: Path) -> Manifest:
-    """Write what a package says of itself, and return its manifest with all files."""
+    """Write the files about a package, and return its manifest with all files."""
     for pattern in TAKEN_ALONG:
         for path in filter(Path.is_file, project.glob(pattern)):
             copy_file(path, package / path.name)
@@ -316,7 +314,7 @@ def _write_about_files(package: Path, manifest: Manifest, project: Path) -> Mani
 
 
 def _packed_files(package: Path) -> list[PackedFile]:
-    """Return the files of a package but its manifest, by role and path."""
+    """Return all files of a package except its manifest."""
     roles = {folder: role for role, folder in FOLDERS.items() if folder}
     files = []
     for file in files_below(package):
@@ -332,7 +330,7 @@ def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
     if not any(
         file.path.startswith(("LIC", "COPYING")) for file in manifest.files_with_role(ABOUT)
     ):
-        yield "there is no licence: without one, nobody else may use the study"
+        yield "add a licence, such as a file LICENSE: without one, nobody else may use the study"
     for packed in manifest.files_with_role(RESULT):
         file = project / packed.path
         if file.is_file() and file_digest(file) != packed.sha256:

@@ -20,19 +20,19 @@ NAME = "manifest.json"
 VERSION = 2  # of the manifest's format
 CODE, DATA, RECORDING, RESULT, ABOUT = "code", "data", "recording", "result", "about"
 FOLDERS = {CODE: "code", DATA: "data", RECORDING: "recordings", RESULT: "results", ABOUT: ""}
-# A path that leads elsewhere, or to compiled code that Python would run in place of what is shown.
+# A path outside the package, or to compiled code that Python would run instead of the visible source
 UNSAFE = re.compile(r"(^|/)(\.\.?|__pycache__)(/|$)|^/|^[A-Za-z]:|//|[\\\x00]|^$")
-FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file can say
+FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # the earliest time in a ZIP file
 MODE = 0o644
 
 
 class PackedFile(NamedTuple):
     """A file of a package.
 
-    :param path: in the project, with ``/`` between folders.
+    :param path: its path in the project, with ``/`` between folders.
     :param role: ``code``, ``data``, ``recording``, ``result``, or ``about`` for a file that the
         program does not use.
-    :param sha256: of its bytes, in hexadecimal digits.
+    :param sha256: its digest in hexadecimal digits.
     :param bytes: its size.
     """
 
@@ -49,16 +49,15 @@ class PackedFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """The manifest of a package: its files, and what its program did when it was packed.
+    """The manifest of a package: its files, and its program's run when it was packed.
 
     :ivar command: the script and its arguments, or ``-m``, a module and its arguments.
-    :ivar environment: the variables that the program gets besides PATH, HOME and the temporary
-        folder.
-    :ivar folders: those that exist before the program runs, besides those of its files.
+    :ivar environment: the program's variables besides PATH, HOME and the temporary folder.
+    :ivar folders: the folders that exist before the program runs, besides its files' folders.
     :ivar printed: the program's standard output.
     :ivar python: Python's version.
     :ivar packages: the versions of the distributions that the program imported.
-    :ivar unused: by recording that is packed whole, how many records the program does not use.
+    :ivar unused: for each recording that is packed whole, the number of unused records.
     :ivar files: all files but the manifest.
     """
 
@@ -98,8 +97,8 @@ def read_manifest(folder: Path) -> Manifest:
         version = data.pop("llmcall_package")
         if version != VERSION:
             raise LLMCallError(
-                f"{path} has version {version!r} of the format, and this version of llmcall reads version "
-                f"{VERSION}; install the version of llmcall that requirements.txt names"
+                f"{path} has version {version!r} of the format, but this llmcall reads version {VERSION}; "
+                "install the version of llmcall that requirements.txt names"
             )
         files = [_packed_file(entry) for entry in data.pop("files")]
         _check_paths([file.path for file in files if file.role not in (ABOUT, RESULT)])
@@ -107,9 +106,9 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(files=files, **data)
         texts = [*manifest.command, manifest.printed, *manifest.packages.values()]
         if not manifest.command or not all(isinstance(text, str) for text in texts):
-            raise ValueError("the command, the printed text or a version is no text")
+            raise ValueError("the command, the printed text or a version is not a text")
         if not isinstance(manifest.unused, dict):
-            raise ValueError("the numbers of unused records are not by recording")
+            raise ValueError("the numbers of unused records are not a dict by recording")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LLMCallError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     return manifest
@@ -122,9 +121,9 @@ def _packed_file(entry: dict[str, Any]) -> PackedFile:
 
 
 def _check_paths(paths: Sequence[str]) -> None:
-    """Check that some paths lie below a folder, each in a place of its own.
+    """Check that paths stay inside the package, and that no two are equal on any system.
 
-    :raises ValueError: if one does not.
+    :raises ValueError: if this is not so.
     """
     for path in paths:
         if UNSAFE.search(path):
@@ -134,7 +133,7 @@ def _check_paths(paths: Sequence[str]) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
+    """Return a file's SHA-256 in hexadecimal digits."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
@@ -148,7 +147,7 @@ def file_digest(path: Path) -> str:
 def write_zip(folder: Path, name: str, target: Path) -> None:
     """Write a package's files, sorted, into a ZIP file with one folder.
 
-    :param name: of the folder in the ZIP file.
+    :param name: the name of that folder.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w") as archive:
@@ -161,7 +160,7 @@ def write_zip(folder: Path, name: str, target: Path) -> None:
 
 
 def zip_entry(path: str) -> zipfile.ZipInfo:
-    """Return a file's entry, which is the same on every system and on every day."""
+    """Return a file's entry, the same on every system and day."""
     entry = zipfile.ZipInfo(path, FIRST_DAY)
     entry.external_attr = (stat.S_IFREG | MODE) << 16
     entry.create_system = 3  # Unix
@@ -169,11 +168,10 @@ def zip_entry(path: str) -> zipfile.ZipInfo:
 
 
 def unpack_zip(file: Path, folder: Path) -> Path:
-    """Unpack a package below a folder; return the package's own folder there.
+    """Unpack a package below a folder, and return the package's own folder.
 
-    :raises LLMCallError: if an entry is a link or has a path that leads out of the folder, or if
-        there is no room for it; nothing is unpacked then. Also if the file is damaged or is not a
-        package.
+    :raises LLMCallError: if an entry is a link or leads out of the folder, or if the disk has too
+        little room (nothing is unpacked); if the file is damaged or is not a package.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -183,7 +181,7 @@ def unpack_zip(file: Path, folder: Path) -> Path:
             size, free = sum(entry.file_size for entry in entries), shutil.disk_usage(folder).free
             if size > free:
                 raise LLMCallError(
-                    f"{file} has {size:,} bytes unpacked, and {folder} has room for {free:,}; nothing was unpacked"
+                    f"{file} needs {size:,} bytes, but {folder} has room for {free:,}; nothing was unpacked"
                 )
             archive.extractall(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:

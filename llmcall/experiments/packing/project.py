@@ -1,4 +1,4 @@
-"""The project that is packed: a copy in which its program runs, and the paths that a caller names."""
+"""The project that is packed: its copy, and the paths and variables that the caller names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from ...errors import ArgumentError, LLMCallError
 from ...support.secrets import names_credential
 
-# What the program does not get: version control, environments and caches; .env, which holds keys.
+# Not copied: version control, environments and caches, and .env, which holds keys
 LEFT_OUT = re.compile(
     r"\.(?:env|git|hg|svn|llmcall|tox|nox|DS_Store|ipynb_checkpoints|(?:mypy|pytest|ruff)_cache)"
     r"|__pycache__|node_modules"
 )
-# Names of variables that usually hold a credential: PGPASSWORD, MYSQL_PWD, DB_PASS, LAB_TOKEN.
+# Names of variables that usually hold a credential: PGPASSWORD, MYSQL_PWD, DB_PASS, LAB_TOKEN
 CREDENTIAL_ENDING = re.compile(
     r"(?:_pwd|(?:^|_)(?:pass|token|secret|key|credentials?)|passwd|password|passphrase)$",
     re.IGNORECASE,
@@ -24,15 +24,15 @@ CREDENTIAL_ENDING = re.compile(
 
 
 def is_left_out(path: Path) -> bool:
-    """Return whether a file or folder is not for the program."""
+    """Return whether a file or folder is not copied."""
     return bool(LEFT_OUT.fullmatch(path.name)) or (path / "pyvenv.cfg").exists()
 
 
 def copy_project(source: Path, target: Path, project: Path) -> None:
-    """Copy a folder of a project without what its program does not need.
+    """Copy a folder of a project without the files that are left out.
 
-    :param project: the whole project. What a link in it leads to is copied, but not if it leads out
-        of the project: what the program opens there is seen, and stops the packing.
+    :param project: the whole project. The targets of links are copied, except outside the project:
+        there the link stays, so that its use is seen and stops the packing.
     """
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.iterdir()):
@@ -48,7 +48,7 @@ def copy_project(source: Path, target: Path, project: Path) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file's bytes, into folders that are made."""
+    """Copy a file's bytes; make the folders."""
     if not source.exists():
         raise LLMCallError(f"{source} is a link to a file that does not exist")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,8 +61,8 @@ def project_paths(
 ) -> list[str]:
     """Return paths within the project, relative to it, each once.
 
-    :param argument: what names them, for messages.
-    :raises ValueError: if one does not exist or lies elsewhere.
+    :param argument: the argument that names them, for messages.
+    :raises ValueError: if one does not exist or is outside the project.
     """
     relative_paths = []
     for named_path in paths:
@@ -71,8 +71,8 @@ def project_paths(
             raise ArgumentError(f"{argument}: {os.fspath(named_path)} does not exist")
         if not path.is_relative_to(project):
             raise ArgumentError(
-                f"{argument}: {os.fspath(named_path)} is not below the project {project}; run pack in the folder that "
-                "holds everything"
+                f"{argument}: {os.fspath(named_path)} is not in the project {project}; run pack in the folder that "
+                "contains everything"
             )
         relative_paths.append(path.relative_to(project).as_posix())
     return list(dict.fromkeys(relative_paths))
@@ -86,7 +86,7 @@ def checked_command(project: Path, command: Iterable[str]) -> list[str]:
     words = list(command)
     if not words or words == ["-m"]:
         raise ArgumentError(
-            "no program is named: give a script, or -m and a module, and its arguments"
+            "the program is missing: give a script, or -m and a module, and its arguments"
         )
     if words[0] == "-m":
         return words
@@ -98,7 +98,7 @@ def checked_command(project: Path, command: Iterable[str]) -> list[str]:
 
 
 def files_at(project: Path, paths: Iterable[str]) -> Iterator[str]:
-    """Yield the files at some project paths, and below them those that are for the program."""
+    """Yield the files at some project paths and in the folders there, without those left out."""
     for path in paths:
         if not (project / path).is_dir():
             yield path
@@ -109,10 +109,10 @@ def files_at(project: Path, paths: Iterable[str]) -> Iterator[str]:
 
 
 def environment_variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the names and values of the variables that the program gets.
+    """Yield the names and values of the program's variables.
 
-    :param env: names, with their present values, or ``NAME=VALUE``.
-    :raises ValueError: if one is not set.
+    :param env: ``NAME``, for its current value, or ``NAME=VALUE``.
+    :raises ValueError: if a variable is not set.
     """
     for entry in env:
         name, equals_sign, value = entry.partition("=")

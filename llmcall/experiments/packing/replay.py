@@ -1,4 +1,4 @@
-"""Run a program from its recordings in a folder of its own, without network access, and watch it."""
+"""Run a program from its recordings in its own folder, without network access, and observe it."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from ...support.display.formatting import counted
 
 CHILD = Path(__file__).with_name("child.py")
 PACKAGE = Path(__file__).resolve().parents[2]
-OWN_FOLDERS = frozenset({".llmcall", "__pycache__"})  # what Python and llmcall write for themselves
+OWN_FOLDERS = frozenset({".llmcall", "__pycache__"})  # Python's and llmcall's own files
 SYSTEM_FOLDERS = (
     *("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/nix", "/proc", "/run", "/sbin"),
     *("/sys", "/usr", "/var/lib", "/Library", "/System", "/private/etc", "/private/var/db"),
 )
 NAMESPACE = ("unshare", "--user", "--map-current-user", "--net")
-MAX_NAMED_RECORDS = 10  # records that a message names
-ERROR_LINES = 15  # lines of standard error that a failure shows
+MAX_NAMED_RECORDS = 10  # in a message
+ERROR_LINES = 15  # of standard error, shown for a failure
 
 
 @dataclass
 class Observation:
-    """The record of a run: what it read, wrote and printed.
+    """The observation of a run: the files, the output, the connections, the unused records.
 
     :ivar printed: its standard output.
-    :ivar problems: why it did not go as a packed one must, in words: calls that were not answered,
-        cassettes that are not packed, an exit code.
-    :ivar files_read: the project's files that it read before it wrote them, by their project paths.
-    :ivar files_written: the project's files that it wrote and left behind.
-    :ivar files_outside: files elsewhere that it read or wrote, those of the original project, too.
-    :ivar connections: what it tried to connect to, each attempt.
-    :ivar unused_keys: by cassette, the keys of the records that no call used; a cassette that was
-        never opened is missing.
+    :ivar problems: in words, why it fails as a packed study: unanswered calls, cassettes that are
+        not packed, an exit code.
+    :ivar files_read: project paths of the files that it read before it wrote them.
+    :ivar files_written: project paths of the files that it wrote and left behind.
+    :ivar files_outside: files elsewhere that it read or wrote, including the original project's.
+    :ivar connections: the address of each attempt to connect.
+    :ivar unused_keys: by cassette, the keys of the records that no call used, without cassettes that
+        were never opened.
     :ivar packages: the versions of the distributions that it imported.
     """
 
@@ -58,7 +58,7 @@ class Observation:
 
 @functools.cache
 def has_namespace() -> bool:
-    """Return whether a program can get a network namespace of its own, in which there is nothing."""
+    """Return whether programs can run in an empty network namespace."""
     if not sys.platform.startswith("linux") or shutil.which(NAMESPACE[0]) is None:
         return False
     return subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
@@ -72,13 +72,13 @@ def run_program(
     environment: Mapping[str, str],
     project: Path | None = None,
 ) -> Observation:
-    """Run a program in a folder that holds what it needs.
+    """Run a program in a folder that contains all that it needs.
 
     :param command: a script and its arguments, or ``-m``, a module and its arguments.
-    :param folder: the project's copy: the working directory, in a scratch folder of its own.
-    :param cassettes: the recordings' project paths. The one that ``llmcall run`` made, if there is
-        one, is opened around the program.
-    :param environment: what it gets besides PATH, HOME and a temporary folder.
+    :param folder: the project's copy, which is the working directory.
+    :param cassettes: the recordings' project paths. A recording by ``llmcall run`` is opened around
+        the program.
+    :param environment: its variables besides PATH, HOME and a temporary folder.
     :param project: the original folder.
     """
     scratch = folder.parent / f"{folder.name}-scratch"
@@ -126,7 +126,7 @@ def run_program(
 
 
 def run_cassettes(folder: Path, cassettes: Sequence[str]) -> list[str]:
-    """Return the recordings that ``llmcall run`` made, as far as they can be read."""
+    """Return the readable recordings that ``llmcall run`` made."""
     paths = []
     for path in cassettes:
         with suppress(CacheError):
@@ -136,9 +136,7 @@ def run_cassettes(folder: Path, cassettes: Sequence[str]) -> list[str]:
 
 
 def run_options(folder: Path, cassettes: Sequence[str]) -> list[str]:
-    """Return the options with which ``llmcall run`` replays what it recorded; none if it recorded
-    none of the cassettes.
-    """
+    """Return the options with which ``llmcall run`` replays its recording; empty without one."""
     for path in run_cassettes(folder, cassettes):
         header = header_in(folder / path)
         actor = header and header.run and header.run.get("actor")
@@ -147,23 +145,21 @@ def run_options(folder: Path, cassettes: Sequence[str]) -> list[str]:
 
 
 def unused_records(run: Observation, path: str, recording: RecordFile) -> dict[str, str]:
-    """Return the records of a cassette that no call of a run used: their samples by their keys."""
+    """Return the samples, by key, of a cassette's records that no call of a run used."""
     names = {record.cache_key: record.sample or "(outside any scope)" for record in recording}
     unused = run.unused_keys.get(path, names)
     return {key: name for key, name in names.items() if key in unused}
 
 
 def describe_unused(path: str, names: Mapping[str, str]) -> str:
-    """Return in words which records of a cassette no call used."""
+    """Return in words which records of a cassette were not used."""
     more = f" and {len(names) - MAX_NAMED_RECORDS:,} more" if len(names) > MAX_NAMED_RECORDS else ""
     listed = ", ".join([*names.values()][:MAX_NAMED_RECORDS])
     return f"{path}: {counted(len(names), 'record')} that no call used: {listed}{more}"
 
 
 def files_below(folder: Path) -> list[str]:
-    """Return the files below a folder, sorted, without links and what Python and llmcall write for
-    themselves.
-    """
+    """Return the files below a folder, sorted, without links and Python's and llmcall's own files."""
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -174,7 +170,7 @@ def files_below(folder: Path) -> list[str]:
 
 
 def _file_states(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Return what shows whether a file of a folder was written, by its path below the folder."""
+    """Return each file's state, by its path below the folder; it changes when the file is written."""
     return {
         path: (status.st_mtime_ns, status.st_size, status.st_ino)
         for path in files_below(folder)
@@ -185,10 +181,10 @@ def _file_states(folder: Path) -> dict[str, tuple[int, int, int]]:
 def _add_events(
     observation: Observation, scratch: Path, folder: Path, project: Path | None
 ) -> bool:
-    """Take the events of a run's log; return whether the program came to its end."""
+    """Add the events of a run's log to an observation; return whether the program reached its end."""
     log = scratch / "log.jsonl"
     has_ended = False
-    first_access: dict[str, str] = {}  # by project path, what came first: reading or writing
+    first_access: dict[str, str] = {}  # by project path: "read" or "write", whichever came first
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
         kind, *values = json.loads(line)
         if kind in ("read", "write"):
@@ -198,7 +194,7 @@ def _add_events(
                 continue
             allowed: list[str | Path] = [scratch, *_python_folders(), *SYSTEM_FOLDERS]
             if project is not None and _is_below(path, [project]):
-                # An environment in the project is Python's; one around it, such as /usr, is not meant.
+                # Python may lie in the project; a folder of Python around it, such as /usr, allows nothing.
                 allowed = [
                     python_folder
                     for python_folder in _python_folders()
@@ -210,7 +206,7 @@ def _add_events(
             observation.connections.append(values[0])
         elif kind == "problem":
             observation.problems.append(values[0])
-        elif kind == "unused":  # what one opening left, another may use
+        elif kind == "unused":  # a cassette may be opened several times
             path, keys = values[0], set(values[1])
             observation.unused_keys[path] = observation.unused_keys.get(path, keys) & keys
         elif kind == "end":

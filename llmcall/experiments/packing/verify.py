@@ -1,4 +1,4 @@
-"""Verify a packed study: run it again from its recorded answers, and compare all that it gives."""
+"""Verify a packed study: run it again from its recorded answers, and compare its results."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ WARNING = (
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked.
+    """One check of a verification.
 
-    :ivar name: what was checked.
-    :ivar status: ``"ok"``, ``"DIFFERS"`` or ``"note"``, which fails nothing.
-    :ivar found: what was found, in words.
-    :ivar details: what differs, each with its place.
+    :ivar name: the thing checked.
+    :ivar status: ``"ok"``, ``"DIFFERS"`` or ``"note"``, which is not a failure.
+    :ivar found: the finding in words.
+    :ivar details: each difference, with its location.
     """
 
     name: str
@@ -58,9 +58,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """The findings of the verification of a packed study.
+    """The result of verifying a packed study.
 
-    :ivar checks: what was checked, in order.
+    :ivar checks: the checks, in order.
     """
 
     checks: tuple[Check, ...]
@@ -71,13 +71,13 @@ class Verification:
         return all(check.status != DIFFERS for check in self.checks)
 
     def conclusion(self) -> str:
-        """Return what was proved, or how much differs."""
+        """Return in words what is proved, or how many checks failed."""
         if self.ok:
             return f"verified. {PROOF}"
         count = sum(check.status == DIFFERS for check in self.checks)
         words = f"not verified: {counted(count, 'check')} failed"
         if any(check.name == "versions" and check.status == NOTE for check in self.checks):
-            words += ", with other versions than those of its requirements.txt"
+            words += ", with other versions than in its requirements.txt"
         return words
 
     def __str__(self) -> str:
@@ -90,9 +90,9 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
     It runs the author's code, in a temporary folder; the package stays as it is.
 
     :param package: a folder, or a ZIP file.
-    :param tolerance: by which numbers in results and in the printed text may differ, relative to the
-        larger one and at least to 1.
-    :returns: a check for each thing that was compared.
+    :param tolerance: the largest difference of numbers in results and printed text, relative to the
+        larger number, or to 1 if both are smaller.
+    :returns: a check for each comparison.
     :raises ValueError: if it is not a package, or the tolerance is negative.
     :raises LLMCallError: if the package is damaged, or unsafe to unpack or to run.
 
@@ -140,9 +140,9 @@ def _run_again(package: Path, manifest: Manifest, folder: Path) -> Observation:
 def _checks(
     package: Path, manifest: Manifest, observation: Observation, folder: Path, tolerance: float
 ) -> Iterator[Check]:
-    """Yield a check for each thing that is compared.
+    """Yield a check for each comparison.
 
-    :param folder: the one in which the program ran.
+    :param folder: the folder in which the program ran.
     """
 
     def compare_bytes(name: str, expected: bytes, actual: bytes) -> Check:
@@ -157,7 +157,7 @@ def _checks(
     yield from _replay_checks(package, manifest, observation)
     yield compare_bytes("printed text", manifest.printed.encode(), observation.printed.encode())
     packed_results = {file.path: file.file for file in manifest.files_with_role(RESULT)}
-    for path, file in packed_results.items():  # whatever their sums in the manifest
+    for path, file in packed_results.items():  # the manifest's digests are checked above
         if not (package / file).is_file():
             yield Check(f"result {path}", DIFFERS, "it is not in the package")
         elif path not in observation.files_written:
@@ -183,15 +183,13 @@ def _checks(
 
 
 def _changed_files(package: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield how the files differ from the manifest, but for what a reader's own tools put beside a
-    study.
-    """
+    """Yield the differences between files and manifest, without what a reader's own tools add."""
     for packed in manifest.files:
         path = package / packed.file
         if path.is_symlink() or not path.is_file():
             yield f"{packed.file} is missing"
         elif file_digest(path) != packed.sha256:
-            yield f"{packed.file} was changed: its SHA-256 is not that of the manifest"
+            yield f"{packed.file} was changed: its SHA-256 is not the manifest's"
     listed = {NAME, *(packed.file for packed in manifest.files)}
     for root, folders, names in os.walk(package):
         folders[:] = sorted(name for name in folders if not is_left_out(Path(root, name)))
@@ -203,7 +201,7 @@ def _changed_files(package: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _replay_checks(package: Path, manifest: Manifest, observation: Observation) -> Iterator[Check]:
-    """Yield the checks of the recordings, and of what the program used of them."""
+    """Yield the checks of the recordings, and of the records that the program used."""
     damages = []
     details = [*observation.problems]
     count = used = 0
@@ -240,7 +238,7 @@ def _version_check(manifest: Manifest, observation: Observation) -> Check:
     ]
     if not details:
         return Check("versions", OK, "the same")
-    return Check("versions", NOTE, "not those it was packed with", tuple(details))
+    return Check("versions", NOTE, "other versions than it was packed with", tuple(details))
 
 
 def _installed_version(name: str) -> str:
@@ -251,5 +249,5 @@ def _installed_version(name: str) -> str:
 
 
 def _make_check(name: str, good: str, bad: str, details: Sequence[str]) -> Check:
-    """Return a check, which holds if there are no details."""
+    """Return a check that passes if there are no details."""
     return Check(name, DIFFERS, bad, tuple(details)) if details else Check(name, OK, good)

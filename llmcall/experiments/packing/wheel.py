@@ -1,4 +1,4 @@
-"""A wheel of the llmcall that packs a study, for readers whose package index does not have it."""
+"""The wheel of llmcall in a package, for readers whose package index does not have llmcall."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .replay import PACKAGE, files_below
 
 DISTRIBUTION = "llmcall-sim"
 FILE_NAME = DISTRIBUTION.replace("-", "_")
-# Of an installed distribution's metadata; the others say where and how it was installed.
+# The metadata files that are packed; the others are about this installation.
 METADATA = ("METADATA", "entry_points.txt", "top_level.txt", "LICENSE", "licenses/LICENSE")
 FORMAT = "Wheel-Version: 1.0\nGenerator: llmcall\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 def write_wheel(folder: Path) -> str:
-    """Write a wheel of the llmcall that runs, installed or a checkout, and return the file's name.
+    """Write a wheel of this llmcall, installed or a checkout, and return the file's name.
 
     :raises LLMCallError: if llmcall is not installed.
     """
     name, files = _contents(_distribution())
-    # Not compressed: the bytes shall not depend on the version of zlib.
+    # Not compressed, so that the bytes do not depend on the version of zlib.
     with zipfile.ZipFile(folder / name, "w") as archive:
         for path, data in files.items():
             archive.writestr(zip_entry(path), data)
@@ -38,12 +38,13 @@ def is_wheel(file: str) -> bool:
 
 
 def _distribution() -> Distribution:
-    """Return llmcall's distribution. What a build leaves in a checkout (llmcall_sim.egg-info) is none."""
+    """Return llmcall's distribution, and not what a build left in a checkout (llmcall_sim.egg-info)."""
     for distribution in distributions(name=DISTRIBUTION):
         if distribution.read_text("METADATA"):
             return distribution
     raise LLMCallError(
-        f"llmcall is not installed, and a package holds a wheel of it: python -m pip install -e {PACKAGE.parent}"
+        "llmcall is not installed, so no wheel of it can be packed; install it: "
+        f"python -m pip install -e {PACKAGE.parent}"
     )
 
 

@@ -1,9 +1,9 @@
-"""Print a recording: each call's scope, what was asked and what was answered.
+"""Print a recording: the scope, the question and the answer of each call.
 
     python read_cassette.py recordings/FILE
 
-It needs Python 3.10 or newer and nothing else. A recording is JSON Lines: a header, then a record a
-line. A text of more than 500 characters has a line of its own; this file puts it back in its place.
+It needs Python 3.10 or newer and nothing else. A recording is JSON Lines: a header, then one record
+per line. A text of more than 500 characters has its own line; this program puts it back.
 """
 
 import json
@@ -51,7 +51,7 @@ def answers(response: Any) -> list[Any]:
 
 
 def resolved(value: Any, texts: dict[str, str]) -> Any:
-    """Return data with the texts that it refers to."""
+    """Return data with its references to texts replaced by the texts."""
     if isinstance(value, list):
         return [resolved(item, texts) for item in value]
     if not isinstance(value, dict):

@@ -38,7 +38,7 @@ class RowJob(NamedTuple):
 
     @property
     def client(self) -> Any:
-        """Return the client that it asks."""
+        """Return the client that asks."""
         return self.call.client
 
     @property

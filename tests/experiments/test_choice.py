@@ -419,8 +419,8 @@ def test_a_table_has_the_chosen_options_place_and_the_order_that_was_read() -> N
             {},
             "a question needs 2 to 26 options, not 27 ",
         ),
-        (["tax", "ban", "tax"], {}, "'tax' and 'tax' are the same"),
-        (["tax", "Tax."], {}, "'tax' and 'Tax.' are the same"),
+        (["tax", "ban", "tax"], {}, "'tax' and 'tax' differ only in case"),
+        (["tax", "Tax."], {}, "'tax' and 'Tax.' differ only in case"),
         (["tax", " "], {}, "' ' is empty"),
         (["tax", "ban\nall"], {}, "more than one line"),
         (

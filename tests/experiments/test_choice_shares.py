@@ -237,7 +237,7 @@ def test_a_model_that_takes_no_logprobs_is_an_error_before_the_first_call() -> N
         ({1: "tax", "1": "ban"}, TOWNS, {}, "'p_1'"),
         (OPTIONS, [{"town": "Rye", "p_tax": 1}], {}, "'p_tax'"),
         (OPTIONS, [{"town": "Rye", "error": 1}], {"on_error": "return"}, "'error'"),
-        (OPTIONS, TOWNS, {"repeats": 3, "logprobs": True}, "logprobs=False"),
+        (OPTIONS, TOWNS, {"repeats": 3, "logprobs": True}, "logprobs=True reads log probabilities"),
         (OPTIONS, TOWNS, {"logprobs": False}, "repeats="),
     ],
 )

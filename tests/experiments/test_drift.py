@@ -257,7 +257,7 @@ def test_where_says_which_requests_are_sampled(model: Model) -> None:
     drift = llmcall.drift(STUDY, share=1, where=decides, to=CHECK)
     assert plan.calls == drift.calls == 18
     assert drift.unreadable.before == drift.unreadable.now == 0
-    note = "The sample is of the requests that where= (--last) selects."
+    note = "The sample is drawn from the requests that where= (--last) selects."
     assert note in str(plan).splitlines() and note in str(drift).splitlines()
     assert all(len(body_of(request)["messages"]) == 3 for request in model.client.requests[-18:])
 
@@ -620,7 +620,7 @@ def test_a_model_that_is_gone_is_an_error_that_names_the_option_model(
     gone = "The model `gpt-6-luna` has been deprecated."
     httpserver.clear()
     server = ScriptedServer(httpserver, refusal(404, gone, code="model_not_found"))
-    with pytest.raises(InvalidRequestError, match=rf"{gone} If the model is gone, model="):
+    with pytest.raises(InvalidRequestError, match=rf"{gone} If the model no longer exists, "):
         llmcall.drift(STUDY, share=1, to=CHECK)
     assert "model=" in run("drift", STUDY, "--share", 1, "--to", CHECK).output
 
@@ -637,7 +637,7 @@ def test_another_model_is_marked_in_every_output(model: Model) -> None:
         repr(drift),
         str(llmcall.drift(STUDY, dry_run=True, **options)),
     ):
-        assert "ANOTHER MODEL: gpt-6.1-terra is asked in place of gpt-6-luna" in words
+        assert "ANOTHER MODEL: gpt-6.1-terra is asked instead of gpt-6-luna" in words
     assert "ANOTHER MODEL" not in str(llmcall.drift(STUDY, share=1, dry_run=True))
     assert drift.model == "gpt-6.1-terra"
     assert set(drift.to_frame()["asked"]) == {"gpt-6.1-terra"}

@@ -75,7 +75,7 @@ def test_one_repeat_has_an_effect_without_an_interval() -> None:
 def test_an_effect_of_what_is_no_number_is_an_error() -> None:
     """It names the column and the value; an unknown arm lists the known ones."""
     runs = measured({"treated": [3], "control": [1]})
-    with pytest.raises(TypeError, match=r"measure gave 'yes' for 'answer'"):
+    with pytest.raises(TypeError, match=r"measure returned 'yes' for 'answer'"):
         runs.effect(lambda world: {"answer": "yes"}, "treated", "control")
     with pytest.raises(KeyError, match=r"no arm 'cured'; the arms are treated, control"):
         runs.effect(float, "cured", "control")

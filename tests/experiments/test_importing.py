@@ -217,7 +217,7 @@ def test_a_response_of_the_responses_api_is_an_answer() -> None:
     [
         (game("x", ""), "the answer is empty"),
         (game("x", "5", responses=[response("")]), "the answer is empty"),
-        (game("x", "5", responses=[response("6")]), 'the turn says "5", the response "6"'),
+        (game("x", "5", responses=[response("6")]), 'the turn is "5", the response "6"'),
         (game("x", "5", responses=[]), "0 responses for 1 turn"),
         (game("x", "5", responses=[None]), "no response"),
         (game("x", "5", responses=[{"error": {"message": "overloaded"}}]), "overloaded"),
@@ -574,7 +574,7 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
     assert [(record.scope, record.answer) for record in records()] == [("ann", "5"), ("ben", "2")]
     broken = written("broken.txt", "ann 5\nben\n")
     printed = done("import", broken, "--to", "b.jsonl", "--layout", "thesis_layout:games", code=1)
-    assert f"{broken}: the layout thesis_layout:games failed after 1 conversation," in printed
+    assert f"{broken}: the layout thesis_layout:games failed after 1 conversation;" in printed
     assert not os.path.exists("b.jsonl")
 
 
@@ -587,7 +587,7 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.jsonl", b'{"prompt": "?", "answer": "5"}\n{"prompt": ', "a.jsonl:2: it is not JSON"),
         ("a.jsonl", '{"prompt": "Café"}\n'.encode("latin-1"), "a.jsonl:1: the text is not UTF-8"),
         ("a.jsonl", b'{"question": "?"}\n', "neither messages nor prompt and answer, but question"),
-        ("a.jsonl", b"[1]", "entry 1: it is no JSON object"),
+        ("a.jsonl", b"[1]", "entry 1: it is not a JSON object"),
         ("a.yaml", b"a: [", "a.yaml: it is not YAML"),
         ("a.yaml", b"a: 1", "it has no list of interactions"),
     ],

@@ -655,9 +655,9 @@ def test_an_incomplete_recording_stops_the_packing(project: Path) -> None:
     ("arguments", "words"),
     [
         (["tapes", "--", SCRIPT], "exists already"),
-        (["../made", "--zip", "../made/a.zip", "--", SCRIPT], "in the package itself"),
+        (["../made", "--zip", "../made/a.zip", "--", SCRIPT], "inside the package"),
         (["../made", "--", "python", SCRIPT], "give the script alone"),
-        (["../made", "--", "-m"], "no program is named"),
+        (["../made", "--", "-m"], "the program is missing"),
         (["../made", "--", "../other.py"], "does not exist"),
         (["../made", "--env", "NO_SUCH", "--", SCRIPT], "the variable is not set"),
     ],

@@ -601,7 +601,10 @@ async def asynchronous() -> None:
 
 def test_arms_without_a_record_are_refused() -> None:
     """With the cache off and no cassette, nothing could be shared."""
-    with llmcall.configured(cache_mode="off"), pytest.raises(llmcall.ConfigError, match="share no"):
+    with (
+        llmcall.configured(cache_mode="off"),
+        pytest.raises(llmcall.ConfigError, match="cannot share answers"),
+    ):
         llmcall.arms(lambda: None, {"a": {}}, scope="app")
 
 

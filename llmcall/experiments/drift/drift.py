@@ -35,7 +35,7 @@ QUOTED_CHARACTERS = 60  # of an answer, in an error
 NOT_FOUND = 404
 NO_SUCH_MODEL = "model_not_found"  # the API's code, which may come with a 403
 GONE = (
-    "If the model is gone, model= (--model) asks another one in its place; the result is then marked as another "
+    "If the model no longer exists, ask another one with model= (--model); the result is then marked as another "
     "model's"
 )
 
@@ -43,10 +43,10 @@ GONE = (
 class DriftPlan(NamedTuple):
     """The plan of a check for drift; see :func:`llmcall.drift`.
 
-    :param calls: how many answers it compares.
+    :param calls: the number of answers to compare.
     :param cost: USD, by the tokens of the recorded answers at the current price, or ``None`` if a
         price is unknown.
-    :param notes: what else to know, in words.
+    :param notes: further sentences about the check.
 
     >>> from llmcall.testing import ScriptedClient
     >>> client = ScriptedClient(["3", "4", "2", "5"])
@@ -137,9 +137,9 @@ def drift(
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
     :raises CacheError: if nothing in the recording can be asked again.
     :raises CacheMissError: if ``to`` is complete and contains another check.
-    :raises APIError: if a call fails after all retries. What was answered is in ``to``: run the check again, and
-        it goes on from there. A filtered or empty answer is counted instead, and asked for again then.
-    :raises KeyboardInterrupt: as of :func:`llmcall.map`; run the check again to continue it.
+    :raises APIError: if a call fails after all retries. ``to`` holds the answers so far: run the check again to
+        continue. Filtered or empty answers are only counted, and asked for again then.
+    :raises KeyboardInterrupt: as :func:`llmcall.map` does; run the check again to continue it.
 
     >>> from llmcall.testing import ScriptedClient
     >>> rating = ScriptedClient(lambda messages: "3")
@@ -153,7 +153,7 @@ def drift(
     """
     if not 0 < share <= 1:
         raise ArgumentError(
-            f"share is {share!r}; it must be more than 0 and at most 1; calls= (--calls) asks for more"
+            f"share is {share!r}; it must be more than 0 and at most 1. To ask for more, give calls= (--calls)"
         )
     if calls is not None:
         checked_count("calls", calls)
@@ -192,9 +192,9 @@ def drift(
 
 
 def _check_readable(answers: Iterable[Answer]) -> None:
-    """Check that one of the recorded answers holds a number.
+    """Check that at least one recorded answer holds a number.
 
-    :raises ValueError: if none does.
+    :raises ValueError: if this is not so.
     """
     texts = [answer.text for answer in answers if not answer.is_refused]
     if texts and not any(map(read_numbers, texts)):
@@ -206,7 +206,7 @@ def _check_readable(answers: Iterable[Answer]) -> None:
 
 
 def _expected_cost(check: Check, client: LLMClient, draw: Draw) -> float | None:
-    """Return what a call would cost, by the recorded answers; ``None`` if a price is unknown."""
+    """Return the expected cost of a call, by the recorded answers, or ``None`` if a price is unknown."""
     request = check.request(draw)
     model = str(request["model"])
     price = client.price(model, tier_of(client.resolved.defaults))
@@ -215,7 +215,7 @@ def _expected_cost(check: Check, client: LLMClient, draw: Draw) -> float | None:
     costs = []
     for record in check.records[draw.digest]:
         response = record.response
-        if None in record.usage[:2]:  # counted here if the server did not report them
+        if None in record.usage[:2]:  # the server did not report the tokens
             usage = {
                 "prompt_tokens": int(client.count_tokens(request["messages"], model)),
                 "completion_tokens": int(client.count_tokens(record.answer, model)),
@@ -229,14 +229,13 @@ def _expected_cost(check: Check, client: LLMClient, draw: Draw) -> float | None:
 
 
 def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:
-    """Record the answers of a check's calls in a cassette; those that it contains are not asked
-    again.
+    """Record the answers to a check's calls in a cassette; recorded answers are not asked for again.
 
-    If some calls got no answer, the recording stays incomplete, so that the next check asks them
-    again.
+    If some answers were filtered or empty, the recording stays incomplete, so that the next check
+    asks for these again.
 
     :raises APIError: if no call got an answer, or one failed for another reason.
-    :raises CacheMissError: if it holds another check, and records nothing.
+    :raises CacheMissError: if the cassette holds another check and may not be changed.
     """
     errors: list[APIError] = []
 

@@ -1,4 +1,4 @@
-"""The shift of a value: an estimate, and its 95 % interval by resampling actors."""
+"""The estimated shift of a value, with a 95 % interval by resampling actors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..intervals import interval
 if TYPE_CHECKING:
     import pandas
 
-ROUNDING = 1e-12  # of a value: a smaller difference comes from the arithmetic
+ROUNDING = 1e-12  # relative to a value; smaller differences come from floating point
 
 
 class Shift(NamedTuple):
@@ -17,11 +17,11 @@ class Shift(NamedTuple):
 
     :param estimate: the mean shift: each new answer minus the mean of the recorded answers to the
         same request, averaged within actors, then over actors.
-    :param low: the lower end of its 95 % interval; minus infinity if there is nothing to resample.
+    :param low: the lower end of its 95 % interval; minus infinity for a single unit.
     :param high: the upper end.
-    :param before: the mean of the recorded answers, weighted as the new ones.
+    :param before: the mean of the recorded answers, weighted like the new ones.
     :param now: the mean of the new answers.
-    :param answers: how many new answers it is of.
+    :param answers: the number of new answers.
     """
 
     estimate: float
@@ -33,12 +33,12 @@ class Shift(NamedTuple):
 
 
 def resampled_unit(new: pandas.DataFrame) -> str:
-    """Return what is resampled: the actors of new answers, or the requests of a single actor."""
+    """Return the unit of resampling: the actors of new answers, or a single actor's requests."""
     return "actor" if new["actor"].nunique() > 1 else "request"
 
 
 def estimate_shift(answers: pandas.DataFrame, value: str) -> Shift | None:
-    """Return the shift of a value; ``None`` if no new answer can be compared.
+    """Return the shift of a value, or ``None`` if no new answer can be compared.
 
     :param answers: a row for each answer, with the columns ``is_new``, ``actor``, ``request`` and
         the value's.
@@ -55,8 +55,8 @@ def estimate_shift(answers: pandas.DataFrame, value: str) -> Shift | None:
     differences = new[value] - before
     differences[differences.abs() <= ROUNDING * before.abs()] = 0.0
     estimate = float((weights * differences).sum())
-    # What each answer adds to the estimate: a recorded one through the mean of its request, which
-    # may be another actor's, too.
+    # Each answer's influence on the estimate; a recorded one acts through its request's mean, and
+    # several actors may have asked that request.
     request_weights = weights.groupby(new["request"]).sum()
     recorded = recorded[recorded["request"].isin(new["request"])]
     shares = recorded["request"].map(request_weights) / recorded["request"].map(

@@ -29,8 +29,8 @@ VALUE = "value."  # begins the names of columns with values
 class ServedModels(NamedTuple):
     """The models that answered, each with its days.
 
-    :param before: those of the recorded answers that the check compares with.
-    :param now: those of the new answers.
+    :param before: the models of the recorded answers that are compared.
+    :param now: the models of the new answers.
     """
 
     before: Served
@@ -38,16 +38,16 @@ class ServedModels(NamedTuple):
 
 
 class Drift:
-    """The result of :func:`llmcall.drift`; ``str()`` says it in words.
+    """The result of :func:`llmcall.drift`; ``str()`` of it is a report.
 
-    :ivar calls: how many requests were asked again.
-    :ivar unanswered: how many further calls got no answer, since it was filtered or empty.
+    :ivar calls: the number of new answers.
+    :ivar unanswered: the number of further calls whose answer was filtered or empty.
     :ivar cost: USD that the new answers cost when they were made, or ``None`` if that is unknown.
     :ivar served: the models that answered, then and now, with their days.
     :ivar shifts: by the value's name, its :class:`~llmcall.experiments.drift.estimate.Shift`.
-    :ivar unreadable: the share of answers from which no value could be read, as a shift too.
+    :ivar unreadable: the share of answers without a readable value, also as a shift.
     :ivar refused: the share of answers in which the model refused.
-    :ivar model: the model that was asked in place of the recorded ones, or ``None``.
+    :ivar model: the model that was asked instead of the recorded ones, or ``None``.
 
     >>> from llmcall.testing import ScriptedClient
     >>> client = ScriptedClient(lambda messages: "3")
@@ -138,7 +138,7 @@ class Drift:
     __repr__ = __str__
 
     def _notes(self) -> list[str]:
-        """Return what the intervals come from, and which answers have no value, in sentences."""
+        """Return sentences on the origin of the intervals and on answers without a value."""
         unit = resampled_unit(self._new)
         resampled = counted(self._new[unit].nunique(), unit)
         of_one = "" if unit == "actor" else " of one actor, so they apply to this actor only"
@@ -182,7 +182,7 @@ def _row(name: str, shift: Shift) -> list[str]:
 def _answers_frame(
     check: Check, reader: Reader, new_records: Iterable[Record | None]
 ) -> pandas.DataFrame:
-    """Return a row for each answer: the recorded ones to the requests of a check, then the new ones."""
+    """Return a frame with a row for each answer to a check's requests, first the recorded ones."""
     from ...support.libraries import pandas
 
     rows: list[dict[str, Any]] = []

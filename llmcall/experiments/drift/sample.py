@@ -1,4 +1,4 @@
-"""The calls of a check: recorded requests, drawn evenly over the actors, the same for a seed."""
+"""The calls of a check: recorded requests, drawn evenly over the actors by a seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ...stores.record import Record
 
 SCOPE = "~drift"
-# What normalizers leave in place of a text; code may have set them, and then no header names them.
+# Normalizers replace texts by these markers; a header names no normalizers that code has set.
 MARKER = re.compile("|".join(re.escape(f"<{name}>") for name in (*sorted(NORMALIZERS), "…")))
 
 
@@ -34,7 +34,7 @@ class Draw(NamedTuple):
     """One call of a check.
 
     :param actor: the recorded actor: a scope path without repeats; empty outside any scope.
-    :param digest: that of the request.
+    :param digest: the request's digest.
     :param sample: the name of the draw, such as ``"~drift/study/ann#0"``.
     """
 
@@ -50,16 +50,16 @@ class Check:
     """The calls of one check.
 
     :param run: the recording.
-    :param share: of the different requests, that is asked again.
-    :param calls: how many calls to make, instead of the share.
+    :param share: the share of the different requests to ask again.
+    :param calls: the number of calls, instead of the share.
     :param seed: decides which requests are asked.
-    :param model: the model that is asked in place of the recorded ones, or ``None``.
+    :param model: the model to ask instead of the recorded ones, or ``None``.
     :param where: gets a record and returns whether its request may be asked; ``None`` means all.
-    :ivar different: how many different requests can be asked again; one that several actors asked
-        counts once for each.
-    :ivar left_out: how many different requests cannot, and why, in words.
-    :ivar draws: the calls. More calls begin with the same ones.
-    :ivar records: by the digest of a request that is asked, its recorded draws, those of all actors.
+    :ivar different: the number of different requests that can be asked again; one that several
+        actors asked counts once for each.
+    :ivar left_out: in words, how many different requests cannot be asked again, and why.
+    :ivar draws: the calls. A larger number of calls begins with the same ones.
+    :ivar records: for each request asked, by digest, its recorded draws by all actors.
     :raises CacheError: if nothing can be asked again.
     """
 
@@ -116,11 +116,11 @@ class Check:
 
     @property
     def recorded(self) -> Iterator[Record]:
-        """Return the recorded draws of all requests that are asked."""
+        """Iterate over the recorded draws of all requests asked."""
         return itertools.chain.from_iterable(self.records.values())
 
     def request(self, draw: Draw) -> dict[str, Any]:
-        """Return what a call asks: the recorded request, or the same of another model."""
+        """Return the request of a call: the recorded one, or the same with another model."""
         request = self.records[draw.digest][0].request
         return request if self.model is None else {**request, "model": self.model}
 
@@ -129,24 +129,24 @@ class Check:
         return key_of("chat", self.request(draw), draw.sample)
 
     def notes(self) -> list[str]:
-        """Return what plan and result both say, in sentences."""
+        """Return the sentences that are in both plan and result."""
         notes = [f"The recorded answers are {self.origin}."] if self.origin else []
         if self.model is not None:
             recorded = ", ".join(map(printable, self.recorded_models))
             notes.append(
-                f"ANOTHER MODEL: {printable(self.model)} is asked in place of {recorded}. A shift is a "
-                "difference between the two models, not a change in one of them."
+                f"ANOTHER MODEL: {printable(self.model)} is asked instead of {recorded}. A shift is a "
+                "difference between two models, not a change in one."
             )
         if self.is_selected:
-            notes.append("The sample is of the requests that where= (--last) selects.")
+            notes.append("The sample is drawn from the requests that where= (--last) selects.")
         if self.left_out:
             notes.append(f"Left out: {self.left_out}.")
         return notes
 
 
 def last_calls(run: RecordedRun) -> Callable[[Record], bool]:
-    """Return a function that returns whether a record is the last call of its conversation: no other
-    call in its scope goes on from its messages.
+    """Return a filter for the last call of each conversation: no other call in its scope continues
+    its messages.
     """
     histories: dict[tuple[str, int, str], int] = {}  # numbers, by scope, history and next message
     ends: dict[str, int] = {}  # by the key of a chat's record, the history that it asked
@@ -169,8 +169,8 @@ def actor_name(record: Record) -> str:
 
 
 def _round_robin(by_actor: dict[str, dict[str, None]], seed: int) -> Iterator[tuple[str, str]]:
-    """Yield requests with their actors without end: each actor in turn gives one of its own, in an
-    order that the seed decides.
+    """Yield requests with their actors, endlessly: one of each actor in turn, in an order that the
+    seed decides.
     """
 
     def rank(*names: str) -> bytes:
@@ -184,7 +184,7 @@ def _round_robin(by_actor: dict[str, dict[str, None]], seed: int) -> Iterator[tu
 
 
 def _reason_to_leave_out(record: Record) -> str:
-    """Return why a request cannot be sent as it was; empty if it can."""
+    """Return why a request cannot be sent as it was recorded; empty if it can."""
     if record.kind == "http":
         return "of another API than chat completions"
     if record.model is None:
@@ -193,7 +193,7 @@ def _reason_to_leave_out(record: Record) -> str:
         return "converted from a legacy completion"
     texts = list(strings_in(record.request["messages"]))
     if any(map(DIGEST.match, texts)):
-        return "with an image or sound of which only a digest is recorded"
+        return "with an image or sound recorded only as a digest"
     if any(map(MARKER.search, texts)):
         return "with normalized text"
     return ""

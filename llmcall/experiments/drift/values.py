@@ -1,4 +1,4 @@
-"""Readers of answers: numbers by name."""
+"""Readers that turn an answer into numbers by name."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ...errors import OutputError
 if TYPE_CHECKING:
     from ...stores.record import Record
 
-ANSWER = "answer"  # the name of a value that is the only one
+ANSWER = "answer"  # the name of an only value
 
-Reader = Callable[[str], dict[str, float]]  # returns a text's numbers by name; none if unreadable
+Reader = Callable[[str], dict[str, float]]  # returns a text's numbers by name; empty if unreadable
 
 
 class Answer(NamedTuple):
     """One answer; a record with several choices holds several.
 
-    :param text: what the model said; a tool call in words.
+    :param text: the model's text; a tool call in words.
     :param is_refused: whether the model refused.
     """
 
@@ -46,7 +46,7 @@ def user_reader(value: Callable[[str], Any]) -> Reader:
     def read_text(text: str) -> dict[str, float]:
         try:
             result = value(text)
-        except (ValueError, OutputError):  # as float(text) and llmcall's own readers raise it
+        except (ValueError, OutputError):  # raised by float(text), and by llmcall's own readers
             return {}
         numbers = result if isinstance(result, Mapping) else {ANSWER: result}
         floats = {
@@ -58,8 +58,8 @@ def user_reader(value: Callable[[str], Any]) -> Reader:
 
 
 def read_numbers(text: str) -> dict[str, float]:
-    """Return the number that an answer is, or the numbers among the fields of its JSON object; yes and
-    no are 1 and 0.
+    """Return an answer's number, or the numbers in the fields of its JSON object; yes and no are 1
+    and 0.
     """
     with suppress(OutputError):
         return {ANSWER: _number(text)}
@@ -73,7 +73,7 @@ def read_numbers(text: str) -> dict[str, float]:
 
 
 def _number(text: str) -> float:
-    """Return the number that a text is, or yes and no as 1 and 0.
+    """Return a text as a number; yes and no are 1 and 0.
 
     :raises OutputError: if it is neither.
     """

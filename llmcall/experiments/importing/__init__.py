@@ -1,1 +1,1 @@
-"""Answers that others published, as a cassette."""
+"""Cassettes of answers that others published."""

@@ -1,4 +1,4 @@
-"""``llmcall.import_answers``: conversations that others published, as a cassette."""
+"""``llmcall.import_answers``: a cassette of conversations that others published."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from ...stores.records.writer import write
 from ...support.display.formatting import counted, one_line
 from .responses import ASSISTANT, is_placeholder, message_in, turn_response
 
-MAX_REASONS = 20  # that the words for a result list
+MAX_REASONS = 20  # in the text of a result
 MAX_REASON_CHARACTERS = 300
-BATCH = "batch"  # the tier of a batch's answers, which they do not name themselves
+BATCH = "batch"  # the tier of a batch's answers, which do not name it
 
 
 @dataclass(frozen=True)
 class Imported:
-    """The result of :func:`llmcall.import_answers`; ``str()`` says it in words.
+    """The result of :func:`llmcall.import_answers`; ``str()`` of it is a report.
 
     :ivar path: the cassette.
-    :ivar records: how many answers it holds.
-    :ivar conversations: how many conversations were read.
-    :ivar skipped: the turns that are not in it: the number of the conversation, from 1, and the
+    :ivar records: the number of its answers.
+    :ivar conversations: the number of conversations read.
+    :ivar skipped: for each turn that was left out, the number of its conversation, from 1, and the
         reason.
-    :ivar nameless: how many records name no model, so that no call finds them.
+    :ivar nameless: the number of records without a model, which no call finds.
     """
 
     path: str
@@ -55,7 +55,7 @@ class Imported:
         if self.nameless:
             lines.append(
                 f"{counted(self.nameless, 'record')} without the name of a model: they can be read and compared, but "
-                "no call finds them; name the model that was asked, with model= (--model)"
+                "no call finds them; give the model that was asked as model= (--model)"
             )
         if self.skipped:
             lines.append(f"{counted(len(self.skipped), 'turn')} skipped:")
@@ -73,31 +73,30 @@ def import_answers(
     params: Mapping[str, Any] | None = None,
     source: str | Mapping[str, Any] | None = None,
 ) -> Imported:
-    """Write a cassette of answers that others published: it replays, compares, drifts and packs like
-    one that llmcall recorded.
+    """Write a cassette of answers that others published. It works like one that llmcall recorded: replay it,
+    compare it, check it for drift, pack it.
 
-    Each turn of the assistant becomes a record that asks the messages before it. Equal requests in one
-    scope become draws, in their order; outside any scope the first has no sample, and the next ones are
-    those of ``sample=1``, ``sample=2`` …. Settings and environment don't matter: the same input gives the
-    same bytes.
+    Each turn of the assistant becomes a record whose request is the messages before it. Equal requests in
+    one scope become draws, in their order; outside any scope the first has no sample, and the next have
+    ``sample=1``, ``sample=2`` …. Settings and environment don't matter: the same input gives the same bytes.
 
-    :param conversations: dicts, gone through once, with these fields; only ``messages`` is necessary.
+    :param conversations: dicts, iterated over once, with these fields; only ``messages`` is required.
 
         * ``scope``: a tuple of names, one for each level.
-        * ``messages``: all, the assistant's turns in their places. A turn ``{"role": "assistant"}`` without
-          a content says what its response says.
+        * ``messages``: all messages, the assistant's turns included. A turn ``{"role": "assistant"}`` without
+          a content gets its response's.
         * ``responses``: the API's whole answers as dicts, one for each turn of the assistant: chat
-          completions, those of the Responses API, or legacy completions, which are converted and marked.
+          completions, answers of the Responses API, or legacy completions, which are converted and marked.
           Without them, the turn itself is the answer.
-        * ``model``, ``params``: what was asked for, beside or instead of that for all.
+        * ``model``, ``params``: as the arguments, for this conversation.
     :param to: the file to write; it must not exist.
-    :param model: the model that was asked, where a conversation names none. Where nothing does, it is the
-        one that a response names.
-    :param params: parameters of ``send_message`` that were asked for.
-    :param source: where the answers come from, for everybody who reads the file: a text, or a dict with
-        an address, a commit, a licence ….
-    :returns: the numbers of records and conversations, and the turns that were skipped: an answer that
-        is empty, filtered or unreadable, or that does not match its turn.
+    :param model: the model that was asked, for conversations that name none. Without it, the model in the
+        response counts.
+    :param params: the parameters of ``send_message`` with which it was asked.
+    :param source: the origin of the answers, for readers of the file: a text, or a dict with an address, a
+        commit, a licence ….
+    :returns: the numbers of records and conversations, and the turns that were skipped because their answer
+        is empty, filtered or unreadable, or does not match the turn.
     :raises ValueError: if the file exists, or a parameter is wrong.
     :raises TypeError: if a parameter is unknown or has another type.
     :raises CacheError: if no answer can be read, or a text looks like a credential. Nothing is
@@ -127,7 +126,7 @@ def import_located(
     params: Mapping[str, Any] | None = None,
     source: str | Mapping[str, Any] | None = None,
 ) -> Imported:
-    """Import conversations that come with their places, for messages; see :func:`import_answers`."""
+    """Import conversations that come with their locations, for messages; see :func:`import_answers`."""
     path = os.fspath(to)
     if os.path.lexists(path):
         raise ArgumentError(f"{path} exists already; remove it, or choose another name")
@@ -167,10 +166,10 @@ def _records(
     shared_params: Mapping[str, Any],
     counted_before: Callable[[bytes], int],
 ) -> Iterator[Record | str]:
-    """Yield the record of each turn of the assistant in a conversation, or the reason why it has none.
+    """Yield, for each turn of the assistant in a conversation, its record or the reason to skip it.
 
-    :param given: the parameters of all conversations.
-    :param counted_before: returns how many times a name was counted, and counts it.
+    :param shared_params: the parameters of all conversations.
+    :param counted_before: counts a name, and returns how often it was counted before.
     """
     try:
         path = _path(conversation)
@@ -214,16 +213,16 @@ def _path(conversation: Any) -> str:
     for name in names:
         if not isinstance(name, str) or not name or "/" in name or "#" in name:
             raise ValueError(
-                f"its scope has the name {name!r}, which must be a text without '/' and '#', and not empty"
+                f"its scope has the name {name!r}; a name must be a text without '/' and '#', and not empty"
             )
     return "/".join(names)
 
 
 def _answers(conversation: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
-    """Yield the place of each turn of the assistant among the messages, and its response, or the error that
-    says why it has none.
+    """Yield, for each turn of the assistant, its position among the messages, and its response or the
+    error that rules one out.
 
-    :raises ValueError: if it has another number of responses than of turns.
+    :raises ValueError: if the numbers of responses and of turns differ.
     """
     messages = conversation.get("messages")
     if not isinstance(messages, (list, tuple)):
@@ -250,8 +249,8 @@ def _answers(conversation: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, A
 def _fill_placeholders(
     messages: list[Any], answers: list[tuple[int, dict[str, Any] | Exception]]
 ) -> list[Any]:
-    """Return messages with what the responses say where a turn of the assistant says nothing, up to the
-    first turn of which nobody knows what it said.
+    """Return messages with the empty turns of the assistant filled from their responses, up to the first
+    turn without a text.
     """
     filled = list(messages)
     for position, answer in answers:
@@ -263,7 +262,7 @@ def _fill_placeholders(
 
 
 def _cost(response: Mapping[str, Any], model: Any, params: Mapping[str, Any]) -> float | None:
-    """Return what an answer cost on its day; ``None`` if its usage, day or price is unknown."""
+    """Return an answer's cost on its day, or ``None`` if its usage, day or price is unknown."""
     seconds = creation_time(response)
     if seconds is None or not isinstance(model, str) or not response.get("usage"):
         return None

@@ -14,15 +14,15 @@ from .tables import levels, objects
 if TYPE_CHECKING:
     from ...stores.records.spool import Spool
 
-TIER = "batch"  # of the answers, which they do not name themselves
+TIER = "batch"  # the tier of the answers, which do not name it
 
 
 class Batches:
     """The input and output files of an OpenAI batch among some files.
 
     :param paths: files of JSON.
-    :ivar inputs: the files with what was asked.
-    :ivar outputs: the files with what was answered, or why not.
+    :ivar inputs: the files with the requests.
+    :ivar outputs: the files with the answers and errors.
     :raises CacheError: if there are only inputs, or only outputs.
     """
 
@@ -35,12 +35,13 @@ class Batches:
                 (self.inputs if "body" in first else self.outputs).append(path)
         if self.outputs and not self.inputs:
             raise CacheError(
-                f"{self.outputs[0]} is the output of a batch, which does not hold what was asked: name its input "
+                f"{self.outputs[0]} is the output of a batch, which does not contain the requests: name its input "
                 "file, too"
             )
         if self.inputs and not self.outputs:
             raise CacheError(
-                f"{self.inputs[0]} is the input of a batch, which holds no answers: name its output file, too"
+                f"{self.inputs[0]} is the input of a batch, which does not contain the answers: name its output file, "
+                "too"
             )
 
     def read_answers(self, answers: Spool) -> None:
@@ -48,7 +49,7 @@ class Batches:
         for location, name, entry in self._lines(self.outputs):
             if not answers.is_first_use(name):
                 raise CacheError(
-                    f"{location}: the custom_id {name!r} comes twice in the output; import each batch by itself"
+                    f"{location}: the custom_id {name!r} is in the output twice; import each batch by itself"
                 )
             response = object_in(entry.get("response"))
             body = response.get("body")
@@ -72,15 +73,17 @@ class Batches:
             )
 
     def answers_without_question(self, answers: Spool) -> Iterator[LocatedConversation]:
-        """Yield the answers of which no input file holds the question, to be skipped."""
+        """Yield the answers whose request is in no input file, to be skipped."""
         for location, name, _ in self._lines(self.outputs):
             if not answers.counted_before(name.encode()):
                 yield location, unanswered(f"no input file has the custom_id {name!r}")
 
     def _lines(self, paths: Iterable[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Yield the lines of some files with their places and ids."""
+        """Yield the lines of some files with their locations and ids."""
         for path in paths:
             for location, entry in objects(path):
                 if not isinstance(name := entry.get("custom_id"), str):
-                    raise CacheError(f"{location}: it has no custom_id, as a line of a batch has")
+                    raise CacheError(
+                        f"{location}: the line has no custom_id, as a batch's lines have"
+                    )
                 yield location, name, entry

@@ -9,7 +9,7 @@ from ...apis.shapes import object_in
 from ...keys.parameters import parameters_in
 from .responses import ASSISTANT
 
-# A conversation with its place, for messages.
+# A conversation's location, for messages, and the conversation
 LocatedConversation = tuple[str, Any]
 CHATS, COMPLETIONS = "/chat/completions", "/completions"  # the ends of the paths of calls
 
@@ -17,11 +17,11 @@ CHATS, COMPLETIONS = "/chat/completions", "/completions"  # the ends of the path
 def call_conversation(
     path: str, body: Any, response: Any, scope: Sequence[str], tier: str | None = None
 ) -> dict[str, Any]:
-    """Return the conversation that a call of the API is.
+    """Return a call of the API as a conversation.
 
-    :param path: that of its address.
-    :param body: what was sent.
-    :param response: what came back; an object with an ``error`` in place of an answer.
+    :param path: the path of its address.
+    :param body: the request's body.
+    :param response: the answer, or an object with an ``error``.
     :param tier: the service tier, if the answer does not name it.
     """
     fields = object_in(body)
@@ -33,7 +33,9 @@ def call_conversation(
     else:
         messages = None
     if not isinstance(messages, list):
-        return unanswered(f"POST {path} with such a body is no chat and no completion of one text")
+        return unanswered(
+            f"POST {path} with such a body is neither a chat nor a completion of one text"
+        )
     params = parameters_in(
         {name: value for name, value in fields.items() if name not in ("model", "prompt")}
     )
@@ -47,5 +49,5 @@ def call_conversation(
 
 
 def unanswered(reason: str) -> dict[str, Any]:
-    """Return a conversation that is skipped, for a reason that the layout knows."""
+    """Return a conversation that will be skipped, with the reason."""
     return {"messages": [{"role": ASSISTANT}], "responses": [{"error": reason}]}

@@ -1,4 +1,4 @@
-"""The layouts in which answers are published, as conversations with their places in a file."""
+"""Readers of the layouts in which answers are published: conversations with their locations."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .calls import LocatedConversation
 from .tables import conversation, objects, rows
 from .vcr import calls_in
 
-CSV, YAML = (".csv",), (".yaml", ".yml")  # the ends of files' names; all others hold JSON
+CSV, YAML = (".csv",), (".yaml", ".yml")  # the endings of files' names; all others contain JSON
 
 
 def conversations_in(paths: Sequence[str]) -> Iterator[LocatedConversation]:
     """Yield the conversations in files of the known layouts.
 
-    :raises CacheError: if a file cannot be read, with the place.
+    :raises CacheError: if a file cannot be read, with the location.
     """
     lower_names = {path: path.lower() for path in paths}
     batches = Batches(path for path in paths if not lower_names[path].endswith((*CSV, *YAML)))
@@ -53,6 +53,6 @@ def by_layout(
                 yield f"{path}, conversation {number}", conversation
         except Exception as error:
             raise CacheError(
-                f"{path}: the layout {name} failed after {counted(number, 'conversation')}, and nothing is written: "
+                f"{path}: the layout {name} failed after {counted(number, 'conversation')}; nothing is written: "
                 f"{type(error).__name__}: {error}"
             ) from error

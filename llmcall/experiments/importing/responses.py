@@ -1,4 +1,4 @@
-"""Published answers in the form of a chat's response, checked like one that a server gives."""
+"""Published answers as responses of a chat, checked like a server's answers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ...support.display.formatting import as_json, shortened
 ASSISTANT = "assistant"
 CHAT = "chat.completion"
 MAX_QUOTE_CHARACTERS = 100  # of a text in a message
-# What a turn may say.
+# The fields with a turn's contents
 CONTENTS = ("content", "tool_calls", "function_call", "refusal", "audio")
 
 
 def is_placeholder(turn: Mapping[str, Any]) -> bool:
-    """Return whether a turn of the assistant says nothing itself, so that its response says it."""
+    """Return whether a turn of the assistant is empty, so that its response fills it."""
     return not any(turn.get(name) for name in CONTENTS)
 
 
 def turn_response(turn: Mapping[str, Any], response: Any, *, has_responses: bool) -> dict[str, Any]:
-    """Return the response that is recorded for a turn of the assistant.
+    """Return the response to record for a turn of the assistant.
 
     :param response: the API's whole answer, or ``None``.
     :param has_responses: whether the conversation has the API's answers; if not, the turn is the answer.
@@ -62,12 +62,12 @@ def message_in(response: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_match(turn: Mapping[str, Any], response: Mapping[str, Any]) -> None:
-    """Refuse a response that does not say what its turn says, apart from blanks around it."""
+    """Refuse a response whose text is not its turn's, apart from blanks around it."""
     texts = [message_text(choice["message"]).strip() for choice in choices_of(response)]
     text = message_text(turn).strip()
     if text not in texts:
         raise ValueError(
-            f"its response does not match: the turn says {_quoted(text)}, the response {_quoted(texts[0])}"
+            f"its response does not match: the turn is {_quoted(text)}, the response {_quoted(texts[0])}"
         )
 
 
@@ -90,7 +90,7 @@ def converted(completion: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _logprobs(logprobs: Any) -> dict[str, Any]:
-    """Return the log probabilities of a legacy completion as a chat's choice holds them."""
+    """Return the log probabilities of a legacy completion in the form of a chat's."""
     fields = object_in(logprobs)
     tokens, numbers = fields.get("tokens"), fields.get("token_logprobs")
     if not isinstance(tokens, list) or not isinstance(numbers, list):

@@ -13,15 +13,15 @@ from ...errors import CacheError
 from .calls import LocatedConversation
 from .responses import ASSISTANT
 
-OWN_LAYOUT = "for any other layout, name a function of yours, --layout MODULE:FUNCTION"
+OWN_LAYOUT = "for any other layout, give your own reader: --layout MODULE:FUNCTION"
 CONVERSATION = ("scope", "messages", "responses", "model", "params")
 ROW = ("prompt", "answer")
 
 
 def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the JSON objects in a file with their places: one in each line, or those of a list.
+    """Yield the JSON objects in a file with their locations: one per line, or a list's.
 
-    :raises CacheError: if it holds anything else.
+    :raises CacheError: if it contains anything else.
     """
     with open(path, "rb") as file:
         start = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -38,7 +38,7 @@ def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _object(entry: Any, location: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(entry, dict):
-        raise CacheError(f"{location}: it is no JSON object; {OWN_LAYOUT}")
+        raise CacheError(f"{location}: it is not a JSON object; {OWN_LAYOUT}")
     return location, entry
 
 
@@ -54,7 +54,7 @@ def _parsed(data: bytes, location: str) -> Any:
 def _encoding_error(location: str, error: UnicodeDecodeError) -> CacheError:
     return CacheError(
         f"{location}: the text is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file, for "
-        "instance with iconv -f WINDOWS-1252 -t UTF-8"
+        "example with iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 
@@ -62,7 +62,7 @@ def rows(path: str) -> Iterator[LocatedConversation]:
     """Yield the rows of a CSV file as conversations."""
     csv.field_size_limit(sys.maxsize)  # a prompt may be longer than 131,072 characters
     number = 1
-    # In another encoding the bytes show where the text is wrong, which a text file hides.
+    # Read as bytes, so that an error in the encoding has a line number.
     with open(path, "rb") as file:
         lines = _decoded(file, path)
         try:
@@ -88,7 +88,7 @@ def _decoded(lines: Iterable[bytes], path: str) -> Iterator[str]:
 
 
 def conversation(entry: Mapping[str, Any], location: str) -> dict[str, Any]:
-    """Return the conversation that an object with messages, or a row with a prompt and an answer, is."""
+    """Return an object with messages, or a row with a prompt and an answer, as a conversation."""
     scope = entry.get("scope") or ()
     fields = {"scope": levels(scope) if isinstance(scope, (str, int)) else scope}
     if "messages" in entry:

@@ -1,4 +1,4 @@
-"""VCR's cassettes: the calls of a program, as conversations."""
+"""A reader of VCR's cassettes: a program's calls as conversations."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ...apis.shapes import object_in, objects_in
 from ...errors import CacheError, ConfigError, ServiceError
 from .calls import LocatedConversation, call_conversation, unanswered
 
-# A program's calls stand in this scope when they are replayed.
+# Replay looks for a program's calls in this scope.
 SCOPE = ("run",)
 GZIP = b"\x1f\x8b"  # begins compressed data
 OK = range(200, 300)  # of a status
 
 
 def calls_in(path: str) -> Iterator[LocatedConversation]:
-    """Yield the calls in a cassette of VCR's, in its order.
+    """Yield the calls in a cassette of VCR's, in order.
 
-    :raises CacheError: if it is none.
+    :raises CacheError: if it is not such a cassette.
     :raises ConfigError: if PyYAML is not installed (the extra ``yaml``).
     """
     for number, interaction in enumerate(_interactions(path), 1):
@@ -31,7 +31,7 @@ def calls_in(path: str) -> Iterator[LocatedConversation]:
 
 
 def _conversation(interaction: dict[str, Any]) -> dict[str, Any]:
-    """Return the conversation that a call is."""
+    """Return a call as a conversation."""
     request, response = (object_in(interaction.get(name)) for name in ("request", "response"))
     address = urlsplit(str(request.get("uri"))).path
     try:
@@ -47,7 +47,7 @@ def _interactions(path: str) -> list[dict[str, Any]]:
         from ...support.libraries import yaml
     except ImportError as error:
         raise ConfigError(
-            "VCR's cassettes are YAML, which PyYAML reads: install it, or llmcall with the extra 'yaml'"
+            "VCR's cassettes are YAML; to read them, install PyYAML, or llmcall with the extra 'yaml'"
         ) from error
     loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     with open(path, "rb") as file:
@@ -57,14 +57,14 @@ def _interactions(path: str) -> list[dict[str, Any]]:
             raise CacheError(f"{path}: it is not YAML: {error}") from error
     interactions = object_in(cassette).get("interactions")
     if not isinstance(interactions, list):
-        raise CacheError(f"{path}: it is no cassette of VCR's: it has no list of interactions")
+        raise CacheError(f"{path}: it is not a cassette of VCR's: it has no list of interactions")
     return objects_in(interactions)
 
 
 def _answer(response: dict[str, Any], *, is_stream: bool) -> dict[str, Any]:
-    """Return the response of a call; of a stream, that of the unstreamed call.
+    """Return the response of a call; a stream's chunks are assembled.
 
-    :raises ServiceError: if it holds none.
+    :raises ServiceError: if it has no answer.
     """
     content = _bytes(response.get("body"))
     code = object_in(response.get("status")).get("code") or response.get("status_code")
@@ -79,7 +79,7 @@ def _answer(response: dict[str, Any], *, is_stream: bool) -> dict[str, Any]:
 
 
 def _bytes(body: Any) -> bytes:
-    """Return a body as bytes, not compressed."""
+    """Return a body as uncompressed bytes."""
     content = body.get("string") if isinstance(body, dict) else body
     if isinstance(content, (dict, list)):
         content = json.dumps(content)

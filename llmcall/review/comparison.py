@@ -16,7 +16,7 @@ from ..support.display.formatting import OF_NO_ACTOR, counted, natural
 from ..support.display.printable import printable
 from .pairs import Align, Pair, paired_runs
 from .partings import WHY, Parting, partings
-from .runs import RecordedRun, is_in, load
+from .runs import RecordedRun, is_in_scope, load
 
 if TYPE_CHECKING:
     import pandas
@@ -150,7 +150,7 @@ class Comparison:
         yield from self._change_lines()
         followers = [parting for parting in self.parted if parting.follows]
         if followers:
-            scopes = _listed(parting.scope for parting in followers)
+            scopes = _list_scopes(parting.scope for parting in followers)
             yield (
                 f"{counted(len(followers), 'more scope')} ({scopes}): the prompt has words of answers that "
                 "changed earlier, so this may be only a consequence"
@@ -189,12 +189,12 @@ class Comparison:
                 ).append(parting)
         for key in sorted(groups, key=lambda key: key[0]):
             (_, run, why, words, more), group = key, groups[key]
-            of_run = f" of {self._names[run]}" if len(self._names) > 2 else ""
+            in_run = f" of {self._names[run]}" if len(self._names) > 2 else ""
             if len(group) > 1:
-                scopes = _listed(parting.scope for parting in group)
-                where = f"the same change in {len(group):,} scopes{of_run} ({scopes})"
+                scopes = _list_scopes(parting.scope for parting in group)
+                where = f"the same change in {len(group):,} scopes{in_run} ({scopes})"
             else:
-                where = f"{_scope_name(group[0].scope)}, call {group[0].place + 1}{of_run}"
+                where = f"{_scope_name(group[0].scope)}, call {group[0].place + 1}{in_run}"
                 words = group[0].in_words()
             yield f"{where}: {WHY[why]}{words and f': {words}'}{more}"
 
@@ -242,14 +242,14 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
 def _is_shown(pairs: Sequence[Pair], scope: str) -> bool:
     """Return whether an actor is in a scope in either run."""
     records = (record for pair in pairs for record in (pair.one, pair.other) if record)
-    return any(is_in(record.scope, scope) for record in records)
+    return any(is_in_scope(record.scope, scope) for record in records)
 
 
 def _prompt_and_answer(record: Record | None) -> tuple[str | None, str | None]:
     return (None, None) if record is None else (record.prompt, record.answer)
 
 
-def _listed(scopes: Iterable[str]) -> str:
+def _list_scopes(scopes: Iterable[str]) -> str:
     """Return the first of some scopes, and how many more there are."""
     names = list(map(_scope_name, scopes))
     more = len(names) - SCOPES_SHOWN

@@ -100,8 +100,8 @@ def _calls(records: Iterable[Record]) -> Iterator[Call]:
     # The histories that were asked or answered: the one before its last message, and that message.
     histories: dict[tuple[int, Utterance], int] = {}
     for call_number, record in enumerate(records, 1):
-        messages = tuple(map(_utterance, _messages_of(record)))
-        spoken = _spoken(record)
+        messages = tuple(map(_utterance, _request_messages(record)))
+        spoken = _answer_messages(record)
         answers = tuple(_answers(record, spoken))
         history, repeated = 0, 0
         for number, message in enumerate(messages, 1):
@@ -115,14 +115,17 @@ def _calls(records: Iterable[Record]) -> Iterator[Call]:
             call_number,
             (record.sample or "").partition("#")[2],
             title_of(record.kind, record.request),
-            tuple((name, as_json(value)) for name, value in sorted(_parameters_of(record).items())),
+            tuple(
+                (name, as_json(value))
+                for name, value in sorted(_request_parameters(record).items())
+            ),
             messages,
             repeated,
             answers,
         )
 
 
-def _messages_of(record: Record) -> Sequence[Mapping[str, Any]]:
+def _request_messages(record: Record) -> Sequence[Mapping[str, Any]]:
     """Return the messages of a chat; what was asked of anything else as one message."""
     request = record.request
     if record.kind == "chat":
@@ -143,7 +146,7 @@ def _asks_model(record: Record) -> bool:
     return isinstance(body, dict) and not set(CONTENT_FIELDS).isdisjoint(body)
 
 
-def _parameters_of(record: Record) -> dict[str, Any]:
+def _request_parameters(record: Record) -> dict[str, Any]:
     """Return what else was asked for; of a body, its further fields."""
     parameters = {
         name: value for name, value in record.request.items() if name not in NOT_PARAMETERS
@@ -186,7 +189,7 @@ def _tool_call(call: Mapping[str, Any]) -> str:
     return f"{function.get('name')}({function.get('arguments', '')}){identifier}"
 
 
-def _spoken(record: Record) -> list[Utterance]:
+def _answer_messages(record: Record) -> list[Utterance]:
     """Return the messages of an answer, with their tool calls numbered as in the next request; none of
     a record that is no chat.
     """

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .page_data import Cell
     from .runs import RecordedRun
 
-MOST_COSTS = 20  # actors whose cost is listed
-MOST_LEVELS = 12  # values of a parameter; one with more, such as a seed, is no level
+MAX_COSTS = 20  # actors whose cost is listed
+MAX_LEVELS = 12  # values of a parameter; one with more, such as a seed, is no level
 LEVEL_CHARACTERS = 30  # of a level
 
 
@@ -45,7 +45,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
         "varied": "; ".join(_varied(answers)),
         "tokens in": _sum([answer.usage.input_tokens for answer in answers], "{:,}".format),
         "tokens out": _sum([usage.output_tokens for usage in spoken], "{:,}".format),
-        "cost": _sum(_costs(answers), money),
+        "cost": _sum(_model_costs(answers), money),
         "failures": "; ".join(_failures(run, answers, marks)),
         **settings,
     }
@@ -68,43 +68,43 @@ def _varied(records: Iterable[Record]) -> Iterator[str]:
     names = {name for request in chats for name in request}
     for name in sorted(names.difference(NOT_PARAMETERS, ("response_format", "tools"))):
         counts = Counter(as_json(request.get(name)) for request in chats)
-        if 1 < len(counts) <= MOST_LEVELS:
+        if 1 < len(counts) <= MAX_LEVELS:
             levels = (f"{one_line(value, LEVEL_CHARACTERS)} ({n:,})" for value, n in counts.items())
             yield f"{name} {', '.join(levels)}"
 
 
-def _costs(records: Iterable[Record]) -> list[float | None]:
+def _model_costs(records: Iterable[Record]) -> list[float | None]:
     return [record.cost for record in records if model_of(record)]
 
 
-def costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
+def actor_costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
     """Return the actors of which most is known to have been paid for, and what, in each run."""
     rows: dict[str, tuple[list[Record], list[Record]]] = {}
     for cell in cells:
         for side, record in zip(rows.setdefault(cell.row, ([], [])), cell.pair[2:4], strict=True):
             side += [record] if record else []
 
-    def known(row: str) -> float:
-        return sum(cost or 0 for side in rows[row] for cost in _costs(side))
+    def known_cost(row: str) -> float:
+        return sum(cost or 0 for side in rows[row] for cost in _model_costs(side))
 
-    if len(rows) < 2 or not any(map(known, rows)):
+    if len(rows) < 2 or not any(map(known_cost, rows)):
         return []
     return [
-        (row or OF_NO_ACTOR, [_sum(_costs(side), money) for side in rows[row]])
-        for row in sorted(rows, key=known, reverse=True)[:MOST_COSTS]
+        (row or OF_NO_ACTOR, [_sum(_model_costs(side), money) for side in rows[row]])
+        for row in sorted(rows, key=known_cost, reverse=True)[:MAX_COSTS]
     ]
 
 
-def _sum(amounts: Sequence[float | None], written: Callable[[float], str]) -> str:
+def _sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) -> str:
     """Return the sum of what is known, and how many amounts are not.
 
-    :param written: writes a sum.
+    :param format_sum: writes a sum.
     """
     known_amounts = [amount for amount in amounts if amount is not None]
     if not known_amounts:
         return "unknown"
     unknown = len(amounts) - len(known_amounts)
-    return written(sum(known_amounts)) + (f", {unknown:,} unknown" if unknown else "")
+    return format_sum(sum(known_amounts)) + (f", {unknown:,} unknown" if unknown else "")
 
 
 def _failures(

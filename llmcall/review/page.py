@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..support.display.printable import visible
 from .conversations import conversations
-from .facts import costs, facts
+from .facts import actor_costs, facts
 from .marks import ASKED_AGAIN, find_marks
-from .page_data import grid, page_data, pairs_of, sampled
+from .page_data import grid, page_data, sample_rows, unpaired_calls
 from .survey import distributions, is_survey
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def page(
     marks = find_marks(
         calls for calls_by_actor in calls_by_run for calls in calls_by_actor.values()
     )
-    all_cells = grid(comparison.pairs if comparison else pairs_of(runs[0]))
-    cells = sampled(all_cells, sample)
+    all_cells = grid(comparison.pairs if comparison else unpaired_calls(runs[0]))
+    cells = sample_rows(all_cells, sample)
     answered = [
         {
             actor: [call.record for call in calls if ASKED_AGAIN not in marks[id(call.record)]]
@@ -53,7 +53,7 @@ def page(
     )
     environment.filters["visible"] = visible
     return environment.from_string(_file("report.html")).render(
-        names=[_name(run) for run in runs],
+        names=[_short_name(run) for run in runs],
         labels=list(dict.fromkeys(label for facts in run_facts for label in facts)),
         facts=run_facts,
         lines=[] if comparison is None else str(comparison).split("\n"),
@@ -62,15 +62,15 @@ def page(
             for some_cells in (cells, all_cells)
         ],
         survey=survey,
-        costs=[] if survey else costs(all_cells),
+        costs=[] if survey else actor_costs(all_cells),
         data=_json(page_data(calls_by_run, cells, marks, comparison)),
         style=style,
         script=script,
         policy="; ".join(
             (
                 "default-src 'none'",
-                f"style-src {_source(style)}",
-                f"script-src {_source(script)}",
+                f"style-src {_csp_hash(style)}",
+                f"script-src {_csp_hash(script)}",
                 "base-uri 'none'",
             )
         ),
@@ -86,14 +86,14 @@ def _json(data: dict[str, Any]) -> str:
     return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _source(text: str) -> str:
+def _csp_hash(text: str) -> str:
     """Return what allows one inline style or script in a Content-Security-Policy (CSP Level 3,
     hash-source).
     """
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _name(run: RecordedRun) -> str:
+def _short_name(run: RecordedRun) -> str:
     """Return a run's name without the folders that its file is in."""
     prefix, separator, path = run.name.rpartition(" of ")
     return f"{prefix}{separator}{os.path.basename(path.rstrip('/'))}"

@@ -17,7 +17,7 @@ from ..support.display.formatting import OF_NO_ACTOR, money, natural
 from ..support.display.printable import visible
 from .pairs import Pair
 from .partings import WHY
-from .text import arms_words
+from .text import describe_arms
 
 if TYPE_CHECKING:
     from ..stores.record import Record
@@ -50,17 +50,17 @@ def grid(pairs: Iterable[Pair]) -> list[Cell]:
     return [Cell(pair, row) for row in rows for pair in rows[row]]
 
 
-def sampled(cells: list[Cell], most: int | None) -> list[Cell]:
+def sample_rows(cells: list[Cell], limit: int | None) -> list[Cell]:
     """Return rows taken evenly from all, so many that they have at most so many calls."""
-    if most is None or most >= len(cells):
+    if limit is None or limit >= len(cells):
         return cells
     rows = list(dict.fromkeys(cell.row for cell in cells))
-    count = min(len(rows), max(1, most * len(rows) // len(cells)))
+    count = min(len(rows), max(1, limit * len(rows) // len(cells)))
     chosen = {rows[number * len(rows) // count] for number in range(count)}
-    return [cell for cell in cells if cell.row in chosen][:most]
+    return [cell for cell in cells if cell.row in chosen][:limit]
 
 
-def pairs_of(run: RecordedRun) -> list[Pair]:
+def unpaired_calls(run: RecordedRun) -> list[Pair]:
     """Return the calls of a run that is not compared, actor by actor."""
     by_actor = run.by_actor()
     return [
@@ -164,7 +164,7 @@ def _facts(call: Call) -> str:
     usage, cost = call.record.usage, call.record.cost
     parts = [
         f"draw #{visible(call.draw)}" if call.draw else "",
-        visible(arms_words(call.record)),
+        visible(describe_arms(call.record)),
         "" if usage.input_tokens is None else f"{usage.input_tokens:,} tokens in",
         "" if usage.output_tokens is None else f"{usage.output_tokens:,} out",
         "" if cost is None else money(cost),

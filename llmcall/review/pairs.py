@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..keys.keys import key_of
 from ..stores.record import Record
 from ..stores.records.answers import shared_answer_parts
-from .runs import RecordedRun, first_level, relative
+from .runs import RecordedRun, first_level, relative_scope
 
 Align = Callable[[str], str] | Mapping[str, str]
 Actors = dict[str, list[Record]]
@@ -39,13 +39,13 @@ def paired_runs(
     :param run_number: the number of the other run, from 1.
     :param align: see :func:`~llmcall.compare`.
     """
-    actors, other_actors = _actors(run, other, align)
-    for scope in _in_order(actors, other_actors):
+    actors, other_actors = _named_actors(run, other, align)
+    for scope in _merged_order(actors, other_actors):
         records, other_records = actors.get(scope, []), other_actors.get(scope, [])
-        yield list(_paired(scope, run_number, records, other_records))
+        yield list(_pair_calls(scope, run_number, records, other_records))
 
 
-def _in_order(actors: Actors, other_actors: Actors) -> list[str]:
+def _merged_order(actors: Actors, other_actors: Actors) -> list[str]:
     """Return the actors of both runs: one that only the other run has behind that before it there."""
     order = {scope: (number, 0) for number, scope in enumerate(actors)}
     last = -1
@@ -54,7 +54,9 @@ def _in_order(actors: Actors, other_actors: Actors) -> list[str]:
     return sorted(order, key=order.__getitem__)
 
 
-def _actors(run: RecordedRun, other: RecordedRun, align: Align | None) -> tuple[Actors, Actors]:
+def _named_actors(
+    run: RecordedRun, other: RecordedRun, align: Align | None
+) -> tuple[Actors, Actors]:
     """Return the records of each actor of both runs, without the level that names a whole run.
 
     A first name that all scopes of a run share may be that of its only actor. So the names are those
@@ -71,7 +73,7 @@ def _actors(run: RecordedRun, other: RecordedRun, align: Align | None) -> tuple[
         (_by_name(actors, one_level), _by_name(other_actors, other_level, name_of))
         for one_level, other_level in choices
     ]
-    return max(namings, key=lambda each: len(each[0].keys() & each[1].keys()))
+    return max(namings, key=lambda naming: len(naming[0].keys() & naming[1].keys()))
 
 
 def _by_name(
@@ -86,7 +88,7 @@ def _by_name(
     # Who asks outside any scope is another actor. Embeddings never have a scope.
     has_others = any(record.kind != "embedding" for record in actors.get("", ()))
     for scope, records in actors.items():
-        name = scope if has_others and scope == ancestor else relative(scope, ancestor)
+        name = scope if has_others and scope == ancestor else relative_scope(scope, ancestor)
         records_by_name.setdefault(name_of(name) or name, []).extend(records)
     return records_by_name
 
@@ -103,7 +105,7 @@ class _Call(NamedTuple):
     request: str
 
 
-def _paired(
+def _pair_calls(
     scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
 ) -> Iterator[Pair]:
     """Yield the calls of one actor in pairs: by the longest common run of equal requests; those
@@ -117,7 +119,7 @@ def _paired(
         for side in (records, other_records)
     )
     keys = (lambda call: call.request), (lambda call: call.record.prompt)
-    for one, other in _matched(calls, other_calls, keys):
+    for one, other in _match(calls, other_calls, keys):
         if one and other and _are_alike(one.record, other.record):
             answer, other_answer = shared_answer_parts(one.record, other.record)
             is_same = one.request == other.request and answer == other_answer
@@ -130,7 +132,7 @@ def _paired(
             yield Pair(scope, other.place, None, other.record, "added", run_number)
 
 
-def _matched(
+def _match(
     calls: Sequence[_Call], other_calls: Sequence[_Call], keys: Sequence[Callable[[_Call], str]]
 ) -> Iterator[tuple[_Call | None, _Call | None]]:
     """Yield calls in pairs, by one key after the other."""
@@ -141,7 +143,7 @@ def _matched(
     matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
     for kind, begin, end, other_begin, other_end in matcher.get_opcodes():
         other_keys = () if kind == "equal" else keys[1:]
-        yield from _matched(calls[begin:end], other_calls[other_begin:other_end], other_keys)
+        yield from _match(calls[begin:end], other_calls[other_begin:other_end], other_keys)
 
 
 def _are_alike(record: Record, other: Record) -> bool:

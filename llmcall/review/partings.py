@@ -31,8 +31,8 @@ WHY = {
     "added": "the other run has an additional call",
 }
 TEXT_CHARACTERS = 60  # characters of a text in a line
-FEWEST_CUT = 3  # words in a quote whose first and last may be cut
-MOST_PAIRS = 4_000_000  # of words; a larger passage counts as changed in all its words
+MIN_CUT_WORDS = 3  # words in a quote whose first and last may be cut
+MAX_WORD_PAIRS = 4_000_000  # of words; a larger passage counts as changed in all its words
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")  # a word or a mark
 _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrt])|(.))")  # as JSON writes it into a prompt
@@ -135,20 +135,20 @@ def _parting(pair: Pair, actor: int, answers: ChangedAnswers) -> Parting:
     if not changed:
         models = [record.served for record in (one, other) if record.served]
         served = tuple(models) if len(set(models)) > 1 else ()
-        return parting("draw", *_answers(one, other), served=served)
+        return parting("draw", *_differing_answers(one, other), served=served)
     model = next((field for field in changed if field.place in ("model", "body.model")), None)
     if model is not None:
-        return parting("model", *map(_text, _sides(model)))
+        return parting("model", *map(_field_text, _sides(model)))
     prompts = [field for field in changed if _is_in_prompt(field)]
     if not prompts:
-        return parting("parameters", *_values(changed))
-    earlier = [answers.first_with(prompt, pair, actor) for prompt in prompts]
+        return parting("parameters", *_field_values(changed))
+    earlier = [answers.first_source(prompt, pair, actor) for prompt in prompts]
     indexes = [index for index in earlier if index is not None]
     if len(indexes) == len(changed):  # a changed parameter follows from no answer
         follows = answers.position(min(indexes))
-        return parting("prompt", *map(_text, _sides(prompts[0])), follows=follows)
+        return parting("prompt", *map(_field_text, _sides(prompts[0])), follows=follows)
     unexplained = prompts[earlier.index(None)] if None in earlier else prompts[0]
-    return parting("prompt", *map(_text, _sides(unexplained)))
+    return parting("prompt", *map(_field_text, _sides(unexplained)))
 
 
 def _is_in_prompt(difference: Difference) -> bool:
@@ -177,7 +177,9 @@ class ChangedAnswers:
     def __init__(self, actors: Sequence[Sequence[Pair]]) -> None:
         # By place, then in the order of the file: that is what came earlier.
         calls = [
-            _ChangedAnswer(pair.place, number, pair, (_words_of(pair.one), _words_of(pair.other)))
+            _ChangedAnswer(
+                pair.place, number, pair, (_answer_words(pair.one), _answer_words(pair.other))
+            )
             for number, pairs in enumerate(actors)
             for pair in pairs
             if pair.status != "same"
@@ -193,7 +195,7 @@ class ChangedAnswers:
         pair = self._calls[index].pair
         return CallPosition(pair.scope, pair.place)
 
-    def first_with(self, difference: Difference, pair: Pair, actor: int) -> int | None:
+    def first_source(self, difference: Difference, pair: Pair, actor: int) -> int | None:
         """Return the first answer with words of a difference, if there is one for each stretch of words
         that the caller could have read; else ``None``.
 
@@ -203,7 +205,7 @@ class ChangedAnswers:
         :param pair: the call that differs.
         :param actor: the number of its actor in the file.
         """
-        sides = [_text(side) or "" for side in _sides(difference)]
+        sides = [_field_text(side) or "" for side in _sides(difference)]
         stretches = _stretches(*sides)
         if stretches <= self._direct:
             return None
@@ -224,8 +226,8 @@ class ChangedAnswers:
         changed_side, words = stretch
         counts = []
         for side, text in enumerate(sides):
-            prompt = _padded(_WORD.findall(_plain(text)))
-            for index in self._holders_of((side, words)):
+            prompt = _padded(_WORD.findall(_unescaped(text)))
+            for index in self._answers_with((side, words)):
                 for answer in self._calls[index].words[side].split("|"):
                     if words in answer and len(answer) > len(words):
                         prompt = prompt.replace(answer, "  ")
@@ -234,7 +236,7 @@ class ChangedAnswers:
 
     def _first_answer(self, stretch: Stretch, pair: Pair, actor: int) -> int | None:
         """Return the first answer with some words that a call could have read."""
-        for index in self._holders_of(stretch):
+        for index in self._answers_with(stretch):
             call = self._calls[index]
             if call[:2] >= (pair.place, actor):
                 break
@@ -242,7 +244,7 @@ class ChangedAnswers:
                 return index
         return None
 
-    def _holders_of(self, stretch: Stretch) -> list[int]:
+    def _answers_with(self, stretch: Stretch) -> list[int]:
         """Return the answers with some words."""
         side, words = stretch
         if stretch not in self._holders:
@@ -291,30 +293,30 @@ def _stretches(before: str, after: str) -> frozenset[Stretch]:
     """
     stretches = set()
     for lines in changed_lines(before, after):
-        sides = [_TOKEN.findall(_plain(piece)) for piece in pieces(lines, before, after)]
+        sides = [_TOKEN.findall(_unescaped(piece)) for piece in pieces(lines, before, after)]
         begin, end = common_ends(*sides)
         one, other = (side[begin : len(side) - end] for side in sides)
         matcher = SequenceMatcher(None, one, other, autojunk=False)
         changed = [("replace", 0, len(one), 0, len(other))]
-        if len(one) * len(other) <= MOST_PAIRS:
+        if len(one) * len(other) <= MAX_WORD_PAIRS:
             changed = [code for code in matcher.get_opcodes() if code[0] != "equal"]
         for _, one_begin, one_end, other_begin, other_end in changed:
             for side, tokens in enumerate((one[one_begin:one_end], other[other_begin:other_end])):
                 runs = groupby(tokens, key=lambda token: bool(_WORD.match(token)))
-                stretches |= {(side, _sought(list(run))) for is_word, run in runs if is_word}
+                stretches |= {(side, _search_text(list(run))) for is_word, run in runs if is_word}
     return frozenset(stretches)
 
 
-def _plain(text: str) -> str:
+def _unescaped(text: str) -> str:
     """Return a text without the escapes that JSON writes into it."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[3] or " ", text)
 
 
-def _sought(words: list[str]) -> str:
+def _search_text(words: list[str]) -> str:
     """Return what a stretch of words is sought by: a quote that was cut may begin or end within a
     word.
     """
-    return _padded(words) if len(words) < FEWEST_CUT else _padded(words).strip()
+    return _padded(words) if len(words) < MIN_CUT_WORDS else _padded(words).strip()
 
 
 def _padded(words: Iterable[str]) -> str:
@@ -322,21 +324,21 @@ def _padded(words: Iterable[str]) -> str:
     return f" {' '.join(words)} ".casefold()
 
 
-def _words_of(record: Record | None) -> str:
+def _answer_words(record: Record | None) -> str:
     """Return the words of an answer: of its text, and of all other texts in it."""
     texts = [] if record is None else [record.answer, *strings_in(answer_parts(record))]
-    return "|".join(_padded(_WORD.findall(_plain(text))) for text in texts)
+    return "|".join(_padded(_WORD.findall(_unescaped(text))) for text in texts)
 
 
-def _answers(record: Record, other: Record) -> tuple[str | None, str | None]:
+def _differing_answers(record: Record, other: Record) -> tuple[str | None, str | None]:
     """Return two answers to the same request; the other fields that differ if the texts do not."""
     if record.answer != other.answer:
         return record.answer, other.answer
     parts, other_parts = shared_answer_parts(record, other)
-    return _values(differences({"response": parts}, {"response": other_parts}))
+    return _field_values(differences({"response": parts}, {"response": other_parts}))
 
 
-def _values(differing_fields: Iterable[Difference]) -> tuple[str, str]:
+def _field_values(differing_fields: Iterable[Difference]) -> tuple[str, str]:
     """Return the values of fields in both runs as texts, such as ``top_p=0.5``."""
     fields = list(differing_fields)
     before = ", ".join(f"{field.place}={as_json(field.recorded)}" for field in fields)
@@ -347,7 +349,7 @@ def _sides(difference: Difference) -> tuple[Any, Any]:
     return difference.recorded, difference.asked
 
 
-def _text(value: Any) -> str | None:
+def _field_text(value: Any) -> str | None:
     """Return a field's value as text: a message's content if it is text, other data as JSON."""
     content = value.get("content") if isinstance(value, dict) else None
     if isinstance(content, str) and content.strip():

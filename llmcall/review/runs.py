@@ -45,7 +45,7 @@ class RecordedRun(NamedTuple):
             name: value
             for name, value in self.settings.items()
             if name not in (*MODELS, *CONFIGURED)
-            or any(_asked(record, name) == value for record in self.records)
+            or any(_requested(record, name) == value for record in self.records)
         }
 
     @property
@@ -76,18 +76,18 @@ def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
         return run
     if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
         source, scope = run
-        loaded = _loaded(source, lambda record: is_in(record.scope, scope))
+        loaded = _load_records(source, lambda record: is_in_scope(record.scope, scope))
         loaded = loaded._replace(name=f"the scope {scope!r} of {loaded.name}")
         if all(_is_below(record.scope, scope) for record in loaded.records):
             loaded = loaded._replace(scope=scope)
     else:
-        loaded = _loaded(run, lambda record: True)
+        loaded = _load_records(run, lambda record: True)
     if not loaded.records and not may_be_empty:
         raise CacheError(f"nothing is recorded in {loaded.name}")
     return loaded
 
 
-def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
+def _load_records(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     if isinstance(run, Cassette):
         header = run.stored.header
         records = list(filter(where, run.all_records()))
@@ -109,12 +109,12 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     )
 
 
-def _asked(record: Record, name: str) -> Any:
+def _requested(record: Record, name: str) -> Any:
     """Return what a record's request says of a setting."""
     return record.request.get("model" if name in MODELS else name)
 
 
-def is_in(scope: str, pattern: str) -> bool:
+def is_in_scope(scope: str, pattern: str) -> bool:
     """Return whether a scope matches a path or a pattern, or lies below one that does."""
     return (
         _is_below(scope, pattern)
@@ -128,7 +128,7 @@ def _is_below(scope: str, ancestor: str) -> bool:
     return f"{scope}/".startswith(f"{ancestor}/")
 
 
-def relative(scope: str, ancestor: str) -> str:
+def relative_scope(scope: str, ancestor: str) -> str:
     """Return a scope path without that of a scope above it; the whole path if it lies elsewhere.
 
     :param ancestor: the path of a scope; empty to leave out nothing.

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from ..stores.record import Record
 
-FEWEST_ACTORS = 12  # fewer make no survey
-MOST_CALLS = 2  # of one actor
-LEAST_SHARE = 0.9  # of actors that have no more
-MOST_VALUES = 12  # that are shown apart; the others are "other"
-MOST_TEXTS = 40  # different texts: free answers have no distribution
-MOST_FIELDS = 8
+MIN_ACTORS = 12  # fewer make no survey
+MAX_CALLS = 2  # of one actor
+MIN_SHARE = 0.9  # of actors that have no more
+MAX_VALUES = 12  # that are shown apart; the others are "other"
+MAX_TEXTS = 40  # different texts: free answers have no distribution
+MAX_FIELDS = 8
 TEXT_CHARACTERS = 60  # characters of an answer
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
 
@@ -46,8 +46,8 @@ def is_survey(actors: Mapping[str, Sequence[Record]]) -> bool:
 
     :param actors: the records of each actor, without those that were asked again.
     """
-    few = sum(1 <= len(records) <= MOST_CALLS for records in actors.values())
-    return len(actors) >= FEWEST_ACTORS and few >= LEAST_SHARE * len(actors)
+    few = sum(1 <= len(records) <= MAX_CALLS for records in actors.values())
+    return len(actors) >= MIN_ACTORS and few >= MIN_SHARE * len(actors)
 
 
 def distributions(runs: Sequence[Mapping[str, Sequence[Record]]]) -> list[Distribution]:
@@ -58,8 +58,8 @@ def distributions(runs: Sequence[Mapping[str, Sequence[Record]]]) -> list[Distri
     :param runs: the records of each run by actor, without those that were asked again.
     """
     found = []
-    most = max((len(records) for run in runs for records in run.values()), default=0)
-    for number in range(most):
+    longest = max((len(records) for run in runs for records in run.values()), default=0)
+    for number in range(longest):
         answers = [
             [
                 _read_answer(choice)
@@ -68,7 +68,7 @@ def distributions(runs: Sequence[Mapping[str, Sequence[Record]]]) -> list[Distri
             ]
             for run in runs
         ]
-        question = f"call {number + 1}: " if most > 1 else ""
+        question = f"call {number + 1}: " if longest > 1 else ""
         for name, values in _fields(answers).items():
             distribution = _distribution(question + name, values)
             if distribution is not None:
@@ -115,7 +115,7 @@ def _fields(answers: Sequence[Sequence[Any]]) -> dict[str, list[list[Any]]]:
         return {ANSWER: [list(run) for run in answers]}
     return {
         name: [[_field(value, name) for value in run] for run in answers]
-        for name in frequent[:MOST_FIELDS]
+        for name in frequent[:MAX_FIELDS]
     }
 
 
@@ -129,9 +129,9 @@ def _distribution(field: str, runs: Sequence[Sequence[Any]]) -> Distribution | N
     """Return how often each value came; ``None`` if the answers are free texts."""
     texts = [[_value_text(value) for value in run] for run in runs]
     counts = Counter(text for run in texts for text in run if not isinstance(text, _Mark))
-    if len(counts) > MOST_TEXTS and len(counts) > sum(map(len, runs)) / 20:
+    if len(counts) > MAX_TEXTS and len(counts) > sum(map(len, runs)) / 20:
         return None
-    shown = [text for text, _ in counts.most_common(MOST_VALUES)]
+    shown = [text for text, _ in counts.most_common(MAX_VALUES)]
     shown.sort(key=_number)
     marks = sorted({text for run in texts for text in run if isinstance(text, _Mark)})
     others = [OTHER] if len(counts) > len(shown) else []

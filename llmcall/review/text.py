@@ -32,7 +32,7 @@ def record_name(record: Record) -> str:
     )
 
 
-def arms_words(record: Record) -> str:
+def describe_arms(record: Record) -> str:
     """Return in words which arms used a record; empty if none did."""
     label = "arm" if len(record.arms) == 1 else "arms"
     return f"{label} {', '.join(record.arms)}" if record.arms else ""
@@ -80,13 +80,13 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
     """
     from ..support.libraries import click
 
-    tools = _names(call.record.request.get("tools"))
+    tools = _tool_names(call.record.request.get("tools"))
     parameters = "".join(
-        f"  {name}={tools if name == 'tools' and tools else _short(value, shown_texts)}"
+        f"  {name}={tools if name == 'tools' and tools else _abbreviated(value, shown_texts)}"
         for name, value in call.parameters
     )
     asker = f"  asked by {call.record.asker}" if call.record.asker else ""
-    arms = f"  in {arms_words(call.record)}" if call.record.arms else ""
+    arms = f"  in {describe_arms(call.record)}" if call.record.arms else ""
     draw = f"#{call.draw}  " if call.draw else ""
     yield click.style(
         visible(f"--- call {call.number}  {draw}{call.title}{parameters}{asker}{arms}"), fg="cyan"
@@ -98,11 +98,11 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
     for prefix, colour, utterance in utterances:
         yield click.style(f"{prefix}{visible(utterance.role)}", fg=colour)
         for text in utterance.texts:
-            for line in visible(_short(text, shown_texts)).split("\n"):
+            for line in visible(_abbreviated(text, shown_texts)).split("\n"):
                 yield f"{INDENT}{line}".rstrip()
 
 
-def _names(tools: Any) -> str:
+def _tool_names(tools: Any) -> str:
     """Return the names of a chat's tools, and how long their descriptions are; empty if a tool has no
     name.
     """
@@ -113,7 +113,7 @@ def _names(tools: Any) -> str:
     )
 
 
-def _short(text: str, shown_texts: set[str]) -> str:
+def _abbreviated(text: str, shown_texts: set[str]) -> str:
     """Return a text, but a long one that stands above already only in its first words."""
     if len(text) <= INLINE_CHARACTERS:
         return text

@@ -1,4 +1,4 @@
-"""Runs of one program compared: for each actor, the call at which two runs part, and why."""
+"""Comparisons of a program's runs: for each actor, the call at which two runs part, and why."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ class Row(NamedTuple):
     """One call of the runs.
 
     :param scope: the actor's scope path, without the level that names the whole run.
-    :param place: its place in the actor's run, from 0: in the first run, or in the other one if
-        it was added there.
-    :param status: ``"same"``, ``"changed"``, ``"added"`` or ``"missing"`` (of the other run).
-    :param prompt: the last message that was asked, in the first run; ``None`` if it has no such
-        call.
-    :param answer: its answer, likewise.
-    :param other_prompt: the same in the other run.
-    :param other_answer: the same in the other run.
-    :param run: which of the other runs it is, from 1.
+    :param place: the call's place in the actor's run, from 0: in the first run, or in the other one
+        if it was added there.
+    :param status: ``"same"``, ``"changed"``, ``"added"``, or ``"missing"`` in the other run.
+    :param prompt: the last message of the request in the first run, or ``None`` without such a call.
+    :param answer: the answer in the first run, or ``None``.
+    :param other_prompt: the prompt in the other run, or ``None``.
+    :param other_answer: the answer in the other run, or ``None``.
+    :param run: the number of the other run, from 1.
     """
 
     scope: str
@@ -50,13 +49,13 @@ class Row(NamedTuple):
 
 
 class Comparison:
-    """A comparison of two or more runs: what is the same, and where they part; ``str()`` of it is a report.
+    """A comparison of two or more runs, with the calls at which they part; ``str()`` of it is a report.
 
     :ivar same: the number of calls with the same request and the same answer.
     :ivar changed: the number of calls whose request or answer differs.
     :ivar added: the number of calls that only the other run has.
     :ivar missing: the number of calls that only the first run has.
-    :ivar parted: one :class:`.Parting` for each actor whose runs differ: its first call that does.
+    :ivar parted: a :class:`.Parting` for each actor whose runs differ: the first call that differs.
     :ivar pairs: the records of each row.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
@@ -73,7 +72,7 @@ class Comparison:
         align: Align | None = None,
         scope: str = "",
     ) -> None:
-        # A scope hides rows, not reasons: what follows from what is that of the whole runs.
+        # A scope hides rows, not reasons: consequences are sought in the whole runs.
         self.pairs: list[Pair] = []
         self._have_common_actors = False
         self.parted: list[Parting] = []
@@ -87,7 +86,7 @@ class Comparison:
             self._have_common_actors |= any(
                 pair.one and pair.other for pairs in actors for pair in pairs
             )
-        # What follows from what is found in the order of the file, and shown by the actors' names.
+        # Consequences are found in the order of the file; the report is sorted by the actors' names.
         self.pairs.sort(key=_shown_order)
         self.parted.sort(key=_shown_order)
         counts = Counter(pair.status for pair in self.pairs)
@@ -152,13 +151,13 @@ class Comparison:
         if followers:
             scopes = _list_scopes(parting.scope for parting in followers)
             yield (
-                f"{counted(len(followers), 'more scope')} ({scopes}): the prompt has words of answers that "
+                f"{counted(len(followers), 'more scope')} ({scopes}): the prompt contains words of answers that "
                 "changed earlier, so this may be only a consequence"
             )
         yield from self._model_lines()
 
     def _renamed_lines(self) -> Iterator[str]:
-        """Yield what changed in system messages that name their actors, if it is the same in all."""
+        """Yield the change in the system messages that name their actors, if all have the same."""
         texts: dict[str, list[str]] = {"missing": [], "added": []}
         for pair in self.pairs:
             record = pair.one or pair.other
@@ -176,8 +175,8 @@ class Comparison:
             )
 
     def _change_lines(self) -> Iterator[str]:
-        """Yield a line for each change that follows from nothing, however many scopes it is in: first
-        those within calls, then whole calls.
+        """Yield a line for each change that is not a consequence, for all scopes that have it: first
+        changes within calls, then whole calls.
         """
         groups: dict[tuple[bool, int, str, str, str], list[Parting]] = {}
         for parting in self.parted:
@@ -199,7 +198,7 @@ class Comparison:
             yield f"{where}: {WHY[why]}{words and f': {words}'}{more}"
 
     def _model_lines(self) -> Iterator[str]:
-        """Yield a line for each run, with the models that answered and their days, if these differ."""
+        """Yield the models that answered and their days, a line for each run, if they differ."""
         if len(set(self._served)) > 1:
             for name, served in zip(self._names, self._served, strict=True):
                 yield f"{printable(name)}: answered by {served or 'no model'}"
@@ -213,15 +212,14 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     """Compare a run with others of the same program.
 
     Actors are matched by their scope paths, without a first level that names the whole run; if a
-    scope was given with each run, by their paths below these. An actor's calls are matched by the
-    longest common run of equal requests; those between them by that of equal last messages, then by
-    their order.
+    scope is given with each run, by their paths below it. An actor's calls are matched by the longest
+    common sequence of equal requests; between these, by equal last messages, then in order.
 
     :param run: a cassette (its path or a :class:`~llmcall.types.Cassette`), an exported file, a cache or
         its directory; or a tuple of one of them and a scope: ``(cache, "rep-1")``.
     :param others: the other runs, at least one.
-    :param align: says what an actor of another run is called in the first: a dict of scope paths,
-        or a function.
+    :param align: the first run's name for an actor of another run: a dict of scope paths, or a
+        function.
     :returns: the comparison.
     :raises CacheError: if a run has no record.
     :raises FileNotFoundError: if a run's file does not exist.
@@ -234,13 +232,13 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     the same change in 384 scopes (~04ad2bfcc8483d89, ...): the other run ends, or does not make this call
     """
     if not others:
-        raise TypeError("compare() takes at least two runs")
+        raise TypeError("compare() takes two runs or more; give the other run, too")
     first, *rest = [load(compared) for compared in (run, *others)]
     return Comparison(first, rest, align)
 
 
 def _is_shown(pairs: Sequence[Pair], scope: str) -> bool:
-    """Return whether an actor is in a scope in either run."""
+    """Return whether an actor is in a scope, in either run."""
     records = (record for pair in pairs for record in (pair.one, pair.other) if record)
     return any(is_in_scope(record.scope, scope) for record in records)
 
@@ -250,7 +248,7 @@ def _prompt_and_answer(record: Record | None) -> tuple[str | None, str | None]:
 
 
 def _list_scopes(scopes: Iterable[str]) -> str:
-    """Return the first of some scopes, and how many more there are."""
+    """Return the first scopes in words, and the number of the others."""
     names = list(map(_scope_name, scopes))
     more = len(names) - SCOPES_SHOWN
     return ", ".join(names[:SCOPES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .runs import RecordedRun
 
-# in the words of chat completions, of the Responses API, of the Messages API and of Gemini
+# Of chat completions, the Responses API, the Messages API and Gemini
 ORDINARY_ENDS = (
     "stop",
     "tool_calls",
@@ -31,7 +31,7 @@ ORDINARY_ENDS = (
     "STOP",
     None,
 )
-# the fields of a request that are no parameters
+# Fields of a request that are not parameters
 NOT_PARAMETERS = (
     "model",
     "messages",
@@ -42,16 +42,15 @@ NOT_PARAMETERS = (
     "path",
     "body",
 )
-TEXT_TYPES = ("text", "input_text", "output_text")  # the types of parts that are texts
+TEXT_TYPES = ("text", "input_text", "output_text")  # of parts
 ANSWERING_ROLE = "assistant"
 
 
 class Utterance(NamedTuple):
     """One message, or one answer.
 
-    :param role: who says it; with the name, or the tool call that it answers, in parentheses.
-    :param texts: its parts as they are shown: texts, calls of tools, a refusal; anything else as
-        JSON.
+    :param role: its role, with the name, or the tool call that it answers, in parentheses.
+    :param texts: its parts as text: texts, tool calls, a refusal; anything else as JSON.
     """
 
     role: str
@@ -62,11 +61,11 @@ class Call(NamedTuple):
     """One recorded call.
 
     :param number: its number among the actor's calls, from 1.
-    :param draw: which draw it is: what stands after ``#`` in its sample, or empty.
+    :param draw: its draw: the part of its sample after ``#``, or empty.
     :param title: the model's or the function's name.
-    :param parameters: what else was asked for, as name and JSON.
-    :param messages: all that were asked.
-    :param repeated: how many of them, from the first, an earlier call of the actor contained.
+    :param parameters: the request's parameters, as name and JSON.
+    :param messages: the request's messages.
+    :param repeated: the number of first messages that an earlier call of the actor contained.
     :param answers: the answers; several if ``n`` is above 1.
     """
 
@@ -81,13 +80,13 @@ class Call(NamedTuple):
 
 
 def conversations(run: RecordedRun) -> dict[str, list[Call]]:
-    """Return the calls of a run by actor (empty outside any scope), by the actors' names."""
+    """Return the calls of a run by actor (empty outside any scope), sorted by the actors' names."""
     by_actor = run.by_actor()
     return {actor: list(_calls(by_actor[actor])) for actor in sorted(by_actor, key=natural)}
 
 
 def by_round(run: RecordedRun) -> dict[str, list[Call]]:
-    """Return the n-th calls of all actors together."""
+    """Return the calls of a run by round: the first calls of all actors, then the second ones, …"""
     numbered = zip_longest(*conversations(run).values())
     return {
         f"call {number}": [call for call in calls if call]
@@ -97,7 +96,7 @@ def by_round(run: RecordedRun) -> dict[str, list[Call]]:
 
 def _calls(records: Iterable[Record]) -> Iterator[Call]:
     """Yield the calls of an actor."""
-    # The histories that were asked or answered: the one before its last message, and that message.
+    # Numbers of the histories so far, by the history before the last message, and that message.
     histories: dict[tuple[int, Utterance], int] = {}
     for call_number, record in enumerate(records, 1):
         messages = tuple(map(_utterance, _request_messages(record)))
@@ -126,7 +125,7 @@ def _calls(records: Iterable[Record]) -> Iterator[Call]:
 
 
 def _request_messages(record: Record) -> Sequence[Mapping[str, Any]]:
-    """Return the messages of a chat; what was asked of anything else as one message."""
+    """Return the messages of a chat; any other request as one message."""
     request = record.request
     if record.kind == "chat":
         return request["messages"]  # type: ignore[no-any-return]
@@ -139,7 +138,7 @@ def _request_messages(record: Record) -> Sequence[Mapping[str, Any]]:
 
 
 def _asks_model(record: Record) -> bool:
-    """Return whether a request that is recorded as it is asks a model something."""
+    """Return whether an HTTP request asks a model."""
     if record.kind != "http" or model_of(record) is None:
         return False
     body = record.request.get("body")
@@ -147,7 +146,7 @@ def _asks_model(record: Record) -> bool:
 
 
 def _request_parameters(record: Record) -> dict[str, Any]:
-    """Return what else was asked for; of a body, its further fields."""
+    """Return a request's parameters, those in an HTTP body included."""
     parameters = {
         name: value for name, value in record.request.items() if name not in NOT_PARAMETERS
     }
@@ -158,7 +157,7 @@ def _request_parameters(record: Record) -> dict[str, Any]:
 
 
 def _utterance(message: Mapping[str, Any]) -> Utterance:
-    """Return a message as it is shown."""
+    """Return a message as an utterance."""
     role = str(message.get("role") or ANSWERING_ROLE)
     label = message.get("name") or message.get("tool_call_id")
     content, calls = message.get("content"), message.get("tool_calls") or ()
@@ -190,8 +189,8 @@ def _tool_call(call: Mapping[str, Any]) -> str:
 
 
 def _answer_messages(record: Record) -> list[Utterance]:
-    """Return the messages of an answer, with their tool calls numbered as in the next request; none of
-    a record that is no chat.
+    """Return the messages of an answer, with their tool calls numbered as in the next request; empty
+    unless it is a chat.
     """
     asked = record.request.get("messages", [])
     return [

@@ -1,4 +1,4 @@
-"""The facts at the top of a page: a run's size, models, tokens and cost, and what went wrong."""
+"""The facts at the top of a page: a run's size, models, tokens, cost and failures."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from .runs import RecordedRun
 
 MAX_COSTS = 20  # actors whose cost is listed
-MAX_LEVELS = 12  # values of a parameter; one with more, such as a seed, is no level
+MAX_LEVELS = 12  # values of a parameter; one with more, such as a seed, was not varied by design
 LEVEL_CHARACTERS = 30  # of a level
 
 
 def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str]:
-    """Return what is said of a run, by its label.
+    """Return the facts about a run by label.
 
-    :param marks: of each record, by its ``id``.
+    :param marks: each record's marks, by its ``id``.
     """
     answers = list(filter(model_of, run.records))
     spoken = [answer.usage for answer in answers if answer.kind != "embedding"]
@@ -53,7 +53,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
 
 
 def _arms(records: Iterable[Record]) -> str:
-    """Return how many records each arm used, and how many several arms share."""
+    """Return in words how many records each arm used, and how many several arms share."""
     counts = Counter(name for record in records for name in record.arms)
     shared = sum(len(record.arms) > 1 for record in records)
     words = [f"{name} ({count:,})" for name, count in counts.items()]
@@ -61,8 +61,8 @@ def _arms(records: Iterable[Record]) -> str:
 
 
 def _varied(records: Iterable[Record]) -> Iterator[str]:
-    """Yield the parameters that had several values, such as the levels of a table that varies, and how
-    many calls had each; the models are named elsewhere. Schemas and tools are no levels.
+    """Yield in words the parameters that had several values, and how many calls had each; but not
+    models, which are another fact, nor schemas and tools, which are long.
     """
     chats = [record.request for record in records if record.kind == "chat"]
     names = {name for request in chats for name in request}
@@ -78,7 +78,7 @@ def _model_costs(records: Iterable[Record]) -> list[float | None]:
 
 
 def actor_costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
-    """Return the actors of which most is known to have been paid for, and what, in each run."""
+    """Return the actors with the highest known costs, and their costs in each run."""
     rows: dict[str, tuple[list[Record], list[Record]]] = {}
     for cell in cells:
         for side, record in zip(rows.setdefault(cell.row, ([], [])), cell.pair[2:4], strict=True):
@@ -96,9 +96,9 @@ def actor_costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
 
 
 def _sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) -> str:
-    """Return the sum of what is known, and how many amounts are not.
+    """Return the sum of the known amounts, and the number of unknown ones.
 
-    :param format_sum: writes a sum.
+    :param format_sum: turns the sum into text.
     """
     known_amounts = [amount for amount in amounts if amount is not None]
     if not known_amounts:
@@ -110,7 +110,7 @@ def _sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) ->
 def _failures(
     run: RecordedRun, answers: Iterable[Record], marks: Mapping[int, Sequence[str]]
 ) -> Iterator[str]:
-    """Yield what went wrong, as far as records tell: a call that failed after all retries leaves none."""
+    """Yield failures that records show; a call that failed after all retries leaves no record."""
     ends: Counter[str] = Counter()
     mark_counts: Counter[str] = Counter()
     for record in answers:

@@ -1,4 +1,4 @@
-"""Badges for answers: cut off, refused, asked again."""
+"""Marks of answers: cut, refused, asked again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from .conversations import Call
 
 CUT, REFUSED, ASKED_AGAIN = "cut", "refused", "asked again"
-# Why answers end, in the words of chat completions, of the Responses API, of the Messages API and of
-# Gemini.
+# Reasons why answers end, of chat completions, the Responses API, the Messages API and Gemini
 ENDS_OF_CUT = {"length", "max_output_tokens", "max_tokens", "MAX_TOKENS"}
 ENDS_OF_REFUSED = {"content_filter", "refusal", "SAFETY"}
 MARKS = (REFUSED, CUT, ASKED_AGAIN)
@@ -22,7 +21,7 @@ MARKS = (REFUSED, CUT, ASKED_AGAIN)
 def find_marks(calls: Iterable[Sequence[Call]]) -> dict[int, list[str]]:
     """Return the marks of each record, by its ``id``.
 
-    :param calls: those of each actor.
+    :param calls: the calls of each actor.
     """
     marks_by_record = {}
     for actor_calls in calls:
@@ -34,7 +33,7 @@ def find_marks(calls: Iterable[Sequence[Call]]) -> dict[int, list[str]]:
 
 
 def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
-    """Return whether an answer was refused, cut or asked again."""
+    """Return the marks of an answer."""
     ends = set(ends_of(record))
     has_mark = {
         REFUSED: record.refusal is not None or not ends.isdisjoint(ENDS_OF_REFUSED),
@@ -45,7 +44,7 @@ def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
 
 
 def ends_of(record: Record) -> list[str]:
-    """Return why each choice of an answer ended, as far as the server said."""
+    """Return the reason why each choice of an answer ended, where the server gave one."""
     reasons = [choice.get("finish_reason") for choice in record.choices]
     return [reason for reason in reasons if isinstance(reason, str)]
 
@@ -54,7 +53,7 @@ def asked_again(calls: Iterable[Call]) -> set[int]:
     """Return the records of the answers that an ``LLMCall`` could not use and asked for again, by
     their ``id``.
 
-    :param calls: those of one actor.
+    :param calls: the calls of one actor.
     """
     ids: set[int] = set()
     by_messages: dict[Sequence[object], Call] = {}

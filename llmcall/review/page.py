@@ -1,4 +1,4 @@
-"""One HTML page of a run, or of two compared: it loads nothing, and no text in it is run."""
+"""The HTML page of one run or of two compared: it loads nothing, and runs no text of a record."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def page(
 ) -> str:
     """Return the page.
 
-    :param runs: what it shows: one run, or two that are compared.
-    :param comparison: what :func:`~llmcall.compare` made of both.
-    :param sample: how many calls it shows at most: those of actors taken evenly from all.
+    :param runs: one run, or two that are compared.
+    :param comparison: the comparison of both runs.
+    :param sample: the largest number of calls to show, from evenly chosen actors.
     """
     from ..support.libraries import jinja2
 
@@ -82,18 +82,18 @@ def _file(name: str) -> str:
 
 
 def _json(data: dict[str, Any]) -> str:
-    """Return data as JSON that ends no element."""
+    """Return data as JSON that cannot close the element around it."""
     return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def _csp_hash(text: str) -> str:
-    """Return what allows one inline style or script in a Content-Security-Policy (CSP Level 3,
-    hash-source).
+    """Return the source that allows an inline style or script in a Content-Security-Policy (CSP Level
+    3, hash-source).
     """
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _short_name(run: RecordedRun) -> str:
-    """Return a run's name without the folders that its file is in."""
+    """Return a run's name without its file's folders."""
     prefix, separator, path = run.name.rpartition(" of ")
     return f"{prefix}{separator}{os.path.basename(path.rstrip('/'))}"

@@ -1,7 +1,7 @@
-"""The data in a page: the calls as a table, an actor a row and a call a column, and as JSON, each text,
-each message and each history once.
+"""The data in a page: a grid with a row for each actor and a column for each call, and the calls as JSON.
 
-Tables refer to one another by the indexes of their entries; the page's script shows what is looked at.
+The JSON has each text, message and history once, in tables that refer to one another by index; the
+page's script builds what is looked at.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Cell(NamedTuple):
     """One call in the table.
 
     :param pair: its records.
-    :param row: the actor; of repeats, the item.
+    :param row: the actor, or the item whose repeats it holds.
     """
 
     pair: Pair
@@ -42,7 +42,7 @@ class Cell(NamedTuple):
 def grid(pairs: Iterable[Pair]) -> list[Cell]:
     """Return calls as cells, row by row.
 
-    :param pairs: actor by actor.
+    :param pairs: the calls, actor by actor.
     """
     rows: dict[str, list[Pair]] = {}
     for pair in pairs:
@@ -51,7 +51,7 @@ def grid(pairs: Iterable[Pair]) -> list[Cell]:
 
 
 def sample_rows(cells: list[Cell], limit: int | None) -> list[Cell]:
-    """Return rows taken evenly from all, so many that they have at most so many calls."""
+    """Return the cells of an even sample of rows, with at most ``limit`` calls."""
     if limit is None or limit >= len(cells):
         return cells
     rows = list(dict.fromkeys(cell.row for cell in cells))
@@ -71,7 +71,7 @@ def unpaired_calls(run: RecordedRun) -> list[Pair]:
 
 
 class Table(defaultdict[Any, int]):
-    """Gives each new entry the next number."""
+    """A table that gives each new entry the next number."""
 
     def __init__(self) -> None:
         super().__init__(itertools.count().__next__)
@@ -85,10 +85,10 @@ def page_data(
 ) -> dict[str, Any]:
     """Return the data in a page.
 
-    :param conversations: the calls of one run by actor, or those of two that are compared.
-    :param cells: what is shown.
-    :param marks: of each record, by its ``id``.
-    :param comparison: what was made of two runs.
+    :param conversations: the calls of each run by actor.
+    :param cells: the calls to show.
+    :param marks: each record's marks, by its ``id``.
+    :param comparison: the comparison of two runs, if there are two.
     """
     texts, messages, nodes, scopes, rows = (Table() for _ in range(5))
     shown = {id(call) for cell in cells for call in (cell.pair.one, cell.pair.other) if call}
@@ -136,7 +136,7 @@ def page_data(
         "calls": calls,
         "cells": {
             "scope": [scopes[visible(pair.scope) or OF_NO_ACTOR] for pair in pairs],
-            # A call that only the other run has is not the first run's of that number.
+            # "+3" is a call that only the other run has; the first run may have a call 3 of its own.
             "call": [f"{'' if pair.one else '+'}{pair.place + 1}" for pair in pairs],
             "row": [rows[visible(cell.row) or OF_NO_ACTOR] for cell in cells],
             "one": [index_of(pair.one) for pair in pairs],

@@ -1,4 +1,4 @@
-"""The calls of two runs in pairs: actors by their scopes, an actor's calls by their requests."""
+"""Pairs of calls of two runs: actors are matched by scope, and an actor's calls by request."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Actors = dict[str, list[Record]]
 
 
 class Pair(NamedTuple):
-    """A call of the first run, and the call of the other one that belongs to it; either may be
-    missing.
+    """A call of the first run and the matching call of the other; either may be missing.
 
-    :param status: as of a :class:`.Row`, as are scope, place and run; empty if nothing is compared.
+    :param status: as in a :class:`.Row`, like scope, place and run; empty for a run that is not
+        compared.
     """
 
     scope: str
@@ -46,7 +46,9 @@ def paired_runs(
 
 
 def _merged_order(actors: Actors, other_actors: Actors) -> list[str]:
-    """Return the actors of both runs: one that only the other run has behind that before it there."""
+    """Return the actors of both runs in the order of the first; one that only the other run has comes
+    after the actor before it there.
+    """
     order = {scope: (number, 0) for number, scope in enumerate(actors)}
     last = -1
     for number, scope in enumerate(other_actors, 1):
@@ -59,8 +61,8 @@ def _named_actors(
 ) -> tuple[Actors, Actors]:
     """Return the records of each actor of both runs, without the level that names a whole run.
 
-    A first name that all scopes of a run share may be that of its only actor. So the names are those
-    by which both runs have most actors in common.
+    A first name that all scopes of a run share may name the run, or its only actor. So the naming is
+    chosen by which both runs have the most actors in common.
     """
     actors, other_actors = run.by_actor(), other.by_actor()
     level, other_level = first_level(actors), first_level(other_actors)
@@ -79,13 +81,13 @@ def _named_actors(
 def _by_name(
     actors: Actors, ancestor: str, name_of: Callable[[str], str | None] = str
 ) -> dict[str, list[Record]]:
-    """Return the records of actors by their names, of several of one name one after the other.
+    """Return the records of actors by name; those of actors with the same name one after the other.
 
     :param ancestor: the path of the scope above them, which is left out; may be empty.
-    :param name_of: returns what an actor is called, if it is called otherwise.
+    :param name_of: returns another name for an actor, or ``None``.
     """
     records_by_name: Actors = {}
-    # Who asks outside any scope is another actor. Embeddings never have a scope.
+    # Calls outside any scope are another actor's, but embeddings never have a scope.
     has_others = any(record.kind != "embedding" for record in actors.get("", ()))
     for scope, records in actors.items():
         name = scope if has_others and scope == ancestor else relative_scope(scope, ancestor)
@@ -97,7 +99,7 @@ class _Call(NamedTuple):
     """A call of an actor.
 
     :param place: its place among the actor's calls, from 0.
-    :param request: the same for equal requests, whatever their draws.
+    :param request: a key that equal requests share, whatever their draws.
     """
 
     place: int
@@ -108,8 +110,10 @@ class _Call(NamedTuple):
 def _pair_calls(
     scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
 ) -> Iterator[Pair]:
-    """Yield the calls of one actor in pairs: by the longest common run of equal requests; those
-    between them by that of equal last messages; those between these by their order.
+    """Yield the calls of one actor in pairs.
+
+    Calls are matched by the longest common sequence of equal requests; between these, by the longest
+    common sequence of equal last messages; between these, in order.
     """
     calls, other_calls = (
         [
@@ -135,7 +139,7 @@ def _pair_calls(
 def _match(
     calls: Sequence[_Call], other_calls: Sequence[_Call], keys: Sequence[Callable[[_Call], str]]
 ) -> Iterator[tuple[_Call | None, _Call | None]]:
-    """Yield calls in pairs, by one key after the other."""
+    """Yield calls in pairs, matched by the first key, and between matches by the next keys."""
     if not keys:
         yield from zip_longest(calls, other_calls)
         return

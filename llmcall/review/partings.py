@@ -1,4 +1,4 @@
-"""The first call at which an actor's runs part: why, and from which earlier answer it may follow."""
+"""Partings: the first call at which an actor's runs differ, why, and from which answer it may follow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..support.display.printable import printable
 from .pairs import Pair
 
 PROMPT_FIELDS = ("messages", "input", "arguments", "body")
-# By the reason of a parting: what a report says of it.
+# The words of a report for each reason of a parting
 WHY = {
     "prompt": "the prompt changed",
     "parameters": "the parameters changed",
@@ -30,15 +30,15 @@ WHY = {
     "missing": "the other run ends, or does not make this call",
     "added": "the other run has an additional call",
 }
-TEXT_CHARACTERS = 60  # characters of a text in a line
-MIN_CUT_WORDS = 3  # words in a quote whose first and last may be cut
-MAX_WORD_PAIRS = 4_000_000  # of words; a larger passage counts as changed in all its words
+TEXT_CHARACTERS = 60  # of a text in a line
+MIN_CUT_WORDS = 3  # in a quote whose first and last word may be cut
+MAX_WORD_PAIRS = 4_000_000  # to compare; all words of a larger passage count as changed
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")  # a word or a mark
 _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrt])|(.))")  # as JSON writes it into a prompt
 
 
-# In which run, and the words.
+# The run's side, 0 or 1, and the words
 Stretch = tuple[int, str]
 
 
@@ -56,15 +56,15 @@ class Parting(NamedTuple):
     :param place: the call's place in the actor's run, from 0.
     :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or
         ``"added"``.
-    :param before: what differs, as it is in the first run: the message, the parameters, the model,
-        the answer, or the prompt of the call; ``None`` if there is none.
-    :param after: the same in the other run.
-    :param follows: the first earlier call whose changed answer holds words that changed in this
-        prompt, if all that changed are in such answers, which the caller could have read; else
-        ``None``. The prompt may be only a consequence of it.
-    :param run: which of the other runs it is, from 1.
-    :param served: of different answers to the same request, the models that gave them, by their own
-        names, if these differ; else empty.
+    :param before: the difference in the first run: the message, the parameters, the model, the
+        answer, or the prompt of the call, or ``None`` if it has no such call.
+    :param after: the difference in the other run.
+    :param follows: the call with the first changed answer that this prompt repeats, if all changed
+        words of the prompt are in changed answers that the caller could have read; else ``None``. The
+        prompt may be only a consequence of it.
+    :param run: the number of the other run, from 1.
+    :param served: the models that gave different answers to the same request, by the server's names,
+        if they differ; else empty.
     """
 
     scope: str
@@ -78,12 +78,12 @@ class Parting(NamedTuple):
 
     @property
     def status(self) -> str:
-        """Return the status of the call, as of its :class:`.Row`."""
+        """Return the status of the call, as in its :class:`.Row`."""
         return self.why if self.why in ("missing", "added") else "changed"
 
     @property
     def more(self) -> str:
-        """Return what is at the end of a line: from what it may follow, or which models answered."""
+        """Return the end of a report's line: the call that it may follow from, or the models."""
         if self.follows:
             scope, place = self.follows
             return f" (perhaps a consequence of {printable(scope)}, call {place + 1})"
@@ -92,8 +92,8 @@ class Parting(NamedTuple):
         return ""
 
     def in_words(self) -> str:
-        """Return what differs, in one line; the words of a prompt, or of answers that begin alike, as
-        ``git diff --word-diff`` shows them.
+        """Return the difference in one line; for prompts, and for answers that begin alike, the words
+        as in ``git diff --word-diff``.
         """
         quoted = [
             f'"{printable(one_line(text, TEXT_CHARACTERS))}"'
@@ -107,10 +107,9 @@ class Parting(NamedTuple):
 
 
 def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
-    """Yield why each actor's runs part.
+    """Yield the parting of each actor whose runs differ.
 
-    They are looked at in the order of the calls, since a change may be in the very words of an
-    earlier one.
+    They are found in the order of the calls, because a change may repeat the words of an earlier one.
 
     :param actors: the calls of each actor, in the order of the file.
     """
@@ -144,7 +143,7 @@ def _parting(pair: Pair, actor: int, answers: ChangedAnswers) -> Parting:
         return parting("parameters", *_field_values(changed))
     earlier = [answers.first_source(prompt, pair, actor) for prompt in prompts]
     indexes = [index for index in earlier if index is not None]
-    if len(indexes) == len(changed):  # a changed parameter follows from no answer
+    if len(indexes) == len(changed):  # a changed parameter is not a consequence of an answer
         follows = answers.position(min(indexes))
         return parting("prompt", *map(_field_text, _sides(prompts[0])), follows=follows)
     unexplained = prompts[earlier.index(None)] if None in earlier else prompts[0]
@@ -152,7 +151,7 @@ def _parting(pair: Pair, actor: int, answers: ChangedAnswers) -> Parting:
 
 
 def _is_in_prompt(difference: Difference) -> bool:
-    """Return whether a field contains what was said, and is no parameter."""
+    """Return whether a field is part of the prompt, and not a parameter."""
     field = difference.place.removeprefix("body.")
     names: tuple[str, ...] = PROMPT_FIELDS if field == difference.place else CONTENT_FIELDS
     return re.split(r"[.\[]", field)[0] in names
@@ -162,7 +161,7 @@ class _ChangedAnswer(NamedTuple):
     """A call whose answers differ.
 
     :param actor: the number of its actor in the file.
-    :param words: of its answer in each run.
+    :param words: the words of its answer in each run.
     """
 
     place: int
@@ -172,10 +171,10 @@ class _ChangedAnswer(NamedTuple):
 
 
 class ChangedAnswers:
-    """The answers that two runs gave differently, or that only one of them gave."""
+    """The answers that differ between two runs, or that only one of them has."""
 
     def __init__(self, actors: Sequence[Sequence[Pair]]) -> None:
-        # By place, then in the order of the file: that is what came earlier.
+        # Sorted by place, then in the order of the file: the order in which they may have been read.
         calls = [
             _ChangedAnswer(
                 pair.place, number, pair, (_answer_words(pair.one), _answer_words(pair.other))
@@ -188,7 +187,7 @@ class ChangedAnswers:
             (call for call in calls if call.words[0] != call.words[1]), key=lambda call: call[:2]
         )
         self._holders: dict[Stretch, list[int]] = {}
-        self._direct: set[Stretch] = set()  # in changes that follow from nothing
+        self._direct: set[Stretch] = set()  # in changes that are not consequences
 
     def position(self, index: int) -> CallPosition:
         """Return the call of an answer."""
@@ -196,11 +195,11 @@ class ChangedAnswers:
         return CallPosition(pair.scope, pair.place)
 
     def first_source(self, difference: Difference, pair: Pair, actor: int) -> int | None:
-        """Return the first answer with words of a difference, if there is one for each stretch of words
-        that the caller could have read; else ``None``.
+        """Return the first answer that explains a difference, or ``None``: for each changed stretch of
+        words there must be a changed answer that the caller could have read.
 
-        A model may repeat words of its question. So what changed in the very words of an earlier change
-        that follows from nothing follows from nothing either.
+        A model may repeat words of its question. So a change in the words of an earlier change that is
+        not a consequence is not one, either.
 
         :param pair: the call that differs.
         :param actor: the number of its actor in the file.
@@ -220,8 +219,8 @@ class ChangedAnswers:
         return first
 
     def _is_beside_answers(self, stretch: Stretch, sides: Sequence[str]) -> bool:
-        """Return whether words that changed stand in a prompt beside the answers with them that it
-        quotes whole: more often than in the other run's.
+        """Return whether a prompt contains changed words outside the answers that it quotes whole, more
+        often than the other run's prompt does.
         """
         changed_side, words = stretch
         counts = []
@@ -235,7 +234,7 @@ class ChangedAnswers:
         return counts[changed_side] > counts[1 - changed_side]
 
     def _first_answer(self, stretch: Stretch, pair: Pair, actor: int) -> int | None:
-        """Return the first answer with some words that a call could have read."""
+        """Return the first answer with some words that a call could have read, or ``None``."""
         for index in self._answers_with(stretch):
             call = self._calls[index]
             if call[:2] >= (pair.place, actor):
@@ -255,14 +254,13 @@ class ChangedAnswers:
 
 
 def _could_read(pair: Pair, earlier: Pair, side: int) -> bool:
-    """Return whether a call of a run could have read an earlier call's answer, as far as their scopes
-    tell.
+    """Return whether a call of a run could have read an earlier call's answer, judged by their scopes.
 
-    The items of a map, and the repeats of an item, are asked at once; the repeats of ``arms``, and
-    first levels with scopes below them, know nothing of each other. First levels without such are
-    actors, who may.
+    The items of a map, and the repeats of an item, are asked at the same time. The repeats of
+    ``arms``, and first levels with scopes below them, are independent. First levels without scopes
+    below them are actors, who may read one another's answers.
 
-    :param side: which run.
+    :param side: the run, 0 or 1.
     """
     reader, source = ((call.one, call.other)[side] for call in (pair, earlier))
     if reader is None or source is None:
@@ -276,21 +274,19 @@ def _could_read(pair: Pair, earlier: Pair, side: int) -> bool:
         return False
     if not above:
         return any("/" not in path_before_items(record.scope) for record in (reader, source))
-    # The number of a repeat is the first one below another level: agents may be numbered, too.
+    # Agents may be numbered, too; only the first number below another level counts the repeats.
     are_repeats = all(map(str.isdecimal, names)) and not any(map(str.isdecimal, above[1:]))
     return not (are_repeats and reader.arms and source.arms)
 
 
 def _is_repeat(scope: str, other: str) -> bool:
-    """Return whether two scopes are those of repeats of one item."""
+    """Return whether two scopes belong to different repeats of one item."""
     return scope != other and without_repeats(scope)[0] == without_repeats(other)[0]
 
 
 @lru_cache(maxsize=4096)  # actors often hear the same
 def _stretches(before: str, after: str) -> frozenset[Stretch]:
-    """Return the stretches of words that changed, without the marks between them, and on which side
-    each is.
-    """
+    """Return the stretches of changed words, without punctuation, each with its side."""
     stretches = set()
     for lines in changed_lines(before, after):
         sides = [_TOKEN.findall(_unescaped(piece)) for piece in pieces(lines, before, after)]
@@ -308,30 +304,30 @@ def _stretches(before: str, after: str) -> frozenset[Stretch]:
 
 
 def _unescaped(text: str) -> str:
-    """Return a text without the escapes that JSON writes into it."""
+    """Return a text without JSON's escapes."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[3] or " ", text)
 
 
 def _search_text(words: list[str]) -> str:
-    """Return what a stretch of words is sought by: a quote that was cut may begin or end within a
-    word.
+    """Return the text by which a stretch of words is sought; a long quote may be cut within a word at
+    its ends.
     """
     return _padded(words) if len(words) < MIN_CUT_WORDS else _padded(words).strip()
 
 
 def _padded(words: Iterable[str]) -> str:
-    """Return words with blanks between and around them, so that only whole words are found in it."""
+    """Return words with blanks between and around them, so that a search finds only whole words."""
     return f" {' '.join(words)} ".casefold()
 
 
 def _answer_words(record: Record | None) -> str:
-    """Return the words of an answer: of its text, and of all other texts in it."""
+    """Return the words of an answer's text, and of all other texts in it."""
     texts = [] if record is None else [record.answer, *strings_in(answer_parts(record))]
     return "|".join(_padded(_WORD.findall(_unescaped(text))) for text in texts)
 
 
 def _differing_answers(record: Record, other: Record) -> tuple[str | None, str | None]:
-    """Return two answers to the same request; the other fields that differ if the texts do not."""
+    """Return two answers to the same request, or the fields that differ if the texts are the same."""
     if record.answer != other.answer:
         return record.answer, other.answer
     parts, other_parts = shared_answer_parts(record, other)

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 class RecordedRun(NamedTuple):
     """The records of one run.
 
-    :param name: what messages call it.
-    :param records: in the order of the calls of each scope.
-    :param settings: those of the file's header.
-    :param is_complete: whether the recording came to its end, as far as a file says so.
+    :param name: its name in messages.
+    :param records: the records, each scope's in the order of its calls.
+    :param settings: the settings in the file's header.
+    :param is_complete: whether the recording is complete, if a file says so.
     :param scope: the scope to which it was narrowed; empty for a whole run or a pattern of scopes.
-    :param origin: in words, from where its answers were imported; empty if llmcall recorded them.
+    :param origin: in words, the origin of imported answers; empty if llmcall recorded them.
     """
 
     name: str
@@ -54,8 +54,8 @@ class RecordedRun(NamedTuple):
         return served_words(served_by(self.records))
 
     def by_actor(self) -> dict[str, list[Record]]:
-        """Return the records by scope path, in the order of the file; ``""`` stands for those outside
-        any scope.
+        """Return the records by scope path, in the order of the file; outside any scope, the path is
+        empty.
         """
         records_by_actor: dict[str, list[Record]] = {}
         for record in self.records:
@@ -64,13 +64,13 @@ class RecordedRun(NamedTuple):
 
 
 def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
-    """Return the run that is meant.
+    """Load a run.
 
     :param run: a :class:`RecordedRun`; the path of a cassette, of an exported file or of a cache's
         directory; a :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a
         tuple: its path, or a pattern of paths such as ``"rep-1/l*"``.
-    :raises TypeError: if it is none of these.
-    :raises CacheError: if the file is damaged, or no record is there that must be.
+    :raises TypeError: for anything else.
+    :raises CacheError: if the file is damaged, or no record is found, unless it may be empty.
     """
     if isinstance(run, RecordedRun):
         return run
@@ -94,7 +94,7 @@ def _load_records(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
         return RecordedRun(str(run.path), records, dict(header.settings), origin=header.origin)
     if not isinstance(run, (str, os.PathLike, ResponseCache)):
         raise TypeError(
-            f"{run!r} is not a run: give a path, a Cassette, a cache, or one of them and a scope"
+            f"{run!r} is not a run; give a path, a Cassette or a cache, or a tuple of one of them and a scope"
         )
     if isinstance(run, ResponseCache) or "://" in str(run) or os.path.isdir(run):
         cache = run if isinstance(run, ResponseCache) else shared_cache(run)
@@ -110,12 +110,12 @@ def _load_records(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
 
 
 def _requested(record: Record, name: str) -> Any:
-    """Return what a record's request says of a setting."""
+    """Return the value of a setting in a record's request."""
     return record.request.get("model" if name in MODELS else name)
 
 
 def is_in_scope(scope: str, pattern: str) -> bool:
-    """Return whether a scope matches a path or a pattern, or lies below one that does."""
+    """Return whether a scope, or one above it, matches a path or a pattern."""
     return (
         _is_below(scope, pattern)
         or fnmatchcase(scope, pattern)
@@ -124,14 +124,14 @@ def is_in_scope(scope: str, pattern: str) -> bool:
 
 
 def _is_below(scope: str, ancestor: str) -> bool:
-    """Return whether a scope is another one, or lies below it."""
+    """Return whether a scope is ``ancestor`` or lies below it."""
     return f"{scope}/".startswith(f"{ancestor}/")
 
 
 def relative_scope(scope: str, ancestor: str) -> str:
-    """Return a scope path without that of a scope above it; the whole path if it lies elsewhere.
+    """Return a scope path relative to an ancestor; the whole path if it is not below that.
 
-    :param ancestor: the path of a scope; empty to leave out nothing.
+    :param ancestor: the path of a scope; may be empty.
     """
     if not ancestor or not _is_below(scope, ancestor):
         return scope
@@ -139,8 +139,8 @@ def relative_scope(scope: str, ancestor: str) -> str:
 
 
 def first_level(scopes: Collection[str]) -> str:
-    """Return the name with which all scope paths begin; empty if they begin with several. Embeddings
-    have no scope.
+    """Return the first name of all scope paths, or an empty text if they have several. Empty paths do
+    not count: embeddings have no scope.
     """
     names = {scope.partition("/")[0] for scope in scopes if scope}
     return names.pop() if len(names) == 1 else ""

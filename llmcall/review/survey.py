@@ -1,4 +1,4 @@
-"""A survey: many actors, one or two calls each. Its answers as distributions."""
+"""Distributions of the answers of a survey: a run with many actors and one or two calls each."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ if TYPE_CHECKING:
 
     from ..stores.record import Record
 
-MIN_ACTORS = 12  # fewer make no survey
-MAX_CALLS = 2  # of one actor
-MIN_SHARE = 0.9  # of actors that have no more
-MAX_VALUES = 12  # that are shown apart; the others are "other"
-MAX_TEXTS = 40  # different texts: free answers have no distribution
+# A run is a survey if it has so many actors, and so large a share of them made so few calls.
+MIN_ACTORS, MIN_SHARE, MAX_CALLS = 12, 0.9, 2
+MAX_VALUES = 12  # shown separately; the others are "(other)"
+MAX_TEXTS = 40  # different texts; with more, answers are free texts without a distribution
 MAX_FIELDS = 8
-TEXT_CHARACTERS = 60  # characters of an answer
+TEXT_CHARACTERS = 60  # of an answer
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
 
 
 class Distribution(NamedTuple):
-    """The number of times that each value of a field came.
+    """The frequency of each value of a field.
 
     :param field: the field of the answers' JSON, or ``"answer"``.
-    :param rows: each value, and how often it came in each run; the most frequent first, numbers in
-        their order.
+    :param rows: each value and its frequency in each run; the most frequent first, numbers in their
+        order.
     :param totals: the number of answers of each run.
     """
 
@@ -44,18 +43,18 @@ class Distribution(NamedTuple):
 def is_survey(actors: Mapping[str, Sequence[Record]]) -> bool:
     """Return whether a run is a survey.
 
-    :param actors: the records of each actor, without those that were asked again.
+    :param actors: the records of each actor, without answers that were asked again.
     """
     few = sum(1 <= len(records) <= MAX_CALLS for records in actors.values())
     return len(actors) >= MIN_ACTORS and few >= MIN_SHARE * len(actors)
 
 
 def distributions(runs: Sequence[Mapping[str, Sequence[Record]]]) -> list[Distribution]:
-    """Return the distributions of the answers, question by question, of one run or of several.
+    """Return the distributions of the answers of one or several runs, question by question.
 
-    The n-th calls of all actors are one question. Its fields are those of the answers' JSON.
+    The n-th calls of all actors are one question. Its fields are the fields of the answers' JSON.
 
-    :param runs: the records of each run by actor, without those that were asked again.
+    :param runs: the records of each run by actor, without answers that were asked again.
     """
     found = []
     longest = max((len(records) for run in runs for records in run.values()), default=0)
@@ -77,7 +76,7 @@ def distributions(runs: Sequence[Mapping[str, Sequence[Record]]]) -> list[Distri
 
 
 def _choices(records: Iterable[Record]) -> Iterator[Record]:
-    """Yield records once for each of their answers; a call has several if ``n`` is above 1."""
+    """Yield a record for each answer; a call has several if ``n`` is above 1."""
     for record in records:
         choices = choices_of(record.response)
         for choice in choices if len(choices) > 1 else ():
@@ -87,11 +86,11 @@ def _choices(records: Iterable[Record]) -> Iterator[Record]:
 
 
 class _Mark(str):
-    """Why an answer has no value: "(cut)", "(refused)"."""
+    """The reason why an answer has no value: "(cut)", "(refused)"."""
 
 
 def _read_answer(record: Record) -> Any:
-    """Return an answer's JSON object, its text, or why it has none."""
+    """Return an answer's JSON object, its text, or the reason why it has no value."""
     marks = marks_of(record, is_asked_again=False)
     mark = next((candidate for candidate in MARKS if candidate in marks), None)
     if mark == REFUSED:
@@ -126,7 +125,7 @@ def _field(answer: Any, name: str) -> Any:
 
 
 def _distribution(field: str, runs: Sequence[Sequence[Any]]) -> Distribution | None:
-    """Return how often each value came; ``None`` if the answers are free texts."""
+    """Return the distribution of a field, or ``None`` if the answers are free texts."""
     texts = [[_value_text(value) for value in run] for run in runs]
     counts = Counter(text for run in texts for text in run if not isinstance(text, _Mark))
     if len(counts) > MAX_TEXTS and len(counts) > sum(map(len, runs)) / 20:
@@ -148,7 +147,7 @@ def _distribution(field: str, runs: Sequence[Sequence[Any]]) -> Distribution | N
 
 
 def _number(text: str) -> tuple[bool, float]:
-    """Return what sorts numbers before any other text, which stays in its order."""
+    """Return the key that sorts numbers first and leaves other texts in their order."""
     try:
         return False, float(text)
     except ValueError:

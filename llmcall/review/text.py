@@ -1,5 +1,5 @@
-"""Conversations as text, for a terminal and for git to compare: the same each time, and a change moves
-no line of another actor.
+"""Conversations as text, for a terminal and for git: the same each time, and a change in one actor's
+calls moves no other actor's lines.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from .conversations import Call
 
 INDENT = "    "
-TEXT_CHARACTERS = 60  # characters of a text that stands above
+TEXT_CHARACTERS = 60  # of a text that was shown above
 
 
 def record_name(record: Record) -> str:
-    """Return what a record is called in a list: its sample, its model or function, and its first
-    words.
-    """
+    """Return a record's name in a list: its sample, its model or function, and its first words."""
     first_words = one_line(record.prompt, TEXT_CHARACTERS)
     return printable(
         f'{record.sample or ""} {title_of(record.kind, record.request)} "{first_words}"'.lstrip()
@@ -33,7 +31,7 @@ def record_name(record: Record) -> str:
 
 
 def describe_arms(record: Record) -> str:
-    """Return in words which arms used a record; empty if none did."""
+    """Return in words which arms used a record; empty without arms."""
     label = "arm" if len(record.arms) == 1 else "arms"
     return f"{label} {', '.join(record.arms)}" if record.arms else ""
 
@@ -46,11 +44,10 @@ def text_lines(
 ) -> Iterator[str]:
     """Yield the lines of a file, coloured for a terminal.
 
-    :param settings: what is in its header: defaults, from which a call may differ.
-    :param groups: its calls, by what stands above them; each call's own scope stands above it where
-        that is another.
-    :param served: the models that answered, and their days, in words.
-    :param origin: from where the answers were imported, in words.
+    :param settings: the header's settings: defaults, from which a call may differ.
+    :param groups: the calls by heading. A call whose scope is not its heading shows the scope, too.
+    :param served: in words, the models that answered and their days.
+    :param origin: in words, the origin of imported answers.
     """
     from ..support.libraries import click
 
@@ -76,7 +73,7 @@ def text_lines(
 def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
     """Yield the lines of one call.
 
-    :param shown_texts: the long texts that are above; gains those of this call.
+    :param shown_texts: the long texts shown so far; gets those of this call.
     """
     from ..support.libraries import click
 
@@ -103,9 +100,7 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
 
 
 def _tool_names(tools: Any) -> str:
-    """Return the names of a chat's tools, and how long their descriptions are; empty if a tool has no
-    name.
-    """
+    """Return the names of a chat's tools and the length of their JSON; empty if a tool has no name."""
     functions = [object_in(tool.get("function", tool)) for tool in objects_in(tools)]
     names = [str(function.get("name", "")) for function in functions]
     return (
@@ -114,7 +109,7 @@ def _tool_names(tools: Any) -> str:
 
 
 def _abbreviated(text: str, shown_texts: set[str]) -> str:
-    """Return a text, but a long one that stands above already only in its first words."""
+    """Return a text, or the first words of a long one that was shown above."""
     if len(text) <= INLINE_CHARACTERS:
         return text
     if text in shown_texts:

@@ -343,7 +343,7 @@ def test_equal_changes_of_several_actors_are_one_line() -> None:
     assert found.parted[1].before == "You are emma, a thrifty buyer."
     assert str(found).splitlines()[1:] == [
         "the same change in 2 scopes (emma, lisa): the prompt changed: [-thrifty-] {+generous+}",
-        "1 more scope (bart): the prompt has words of answers that changed earlier, so this may be only "
+        "1 more scope (bart): the prompt contains words of answers that changed earlier, so this may be only "
         "a consequence",
     ]
 
@@ -844,7 +844,7 @@ def test_a_scope_hides_rows_and_no_reasons(heard_by_bart: tuple[str, str], scope
     """Bart's prompts follow from answers that are not shown; the scope need match in one run alone."""
     assert done("diff", *heard_by_bart, "--scope", scope).splitlines() == [
         "3 calls: 1 the same, 2 changed, 0 added, 0 missing",
-        "1 more scope (bart): the prompt has words of answers that changed earlier, so this may be only "
+        "1 more scope (bart): the prompt contains words of answers that changed earlier, so this may be only "
         "a consequence",
     ]
     found = json.loads(done("diff", *heard_by_bart, "--scope", scope, "--json"))
